@@ -1,0 +1,318 @@
+"""What a run is: frozen, validated specs, their YAML, and the id that follows from their meaning.
+
+A ``RunSpec`` holds its whole ancestry: a student names the head it uses, the head names its teacher. So a spec can
+be trained from its file alone, and its id changes when anything that it was learned from changes.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializeAsAny,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from sskd.errors import UserError, nearest
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Frozen(BaseModel):
+    """Base of every spec: immutable, strictly typed, and an unknown key is an error that names the nearest one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ignored_types=(cached_property,))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    near = nearest(str(key), cls.model_fields)
+                    hint = f"did you mean '{near}'?" if near else f"known: {', '.join(cls.model_fields)}"
+                    raise ValueError(f"unknown key '{key}'; {hint}")
+        return data
+
+
+class DatasetSpec(Frozen):
+    """Which images. ``path`` is for the kinds that are a file or a folder of the user's (npz, folder, imagenet)."""
+
+    name: str
+    path: str | None = None
+
+
+class SplitSpec(Frozen):
+    """Which training images, with which labels. The same for every method that names the same split seed."""
+
+    fraction: Fraction = 1.0  # of every class
+    noise: Rate = 0.0  # share of training labels changed, symmetrically
+    seed: int = 0
+
+
+class Recipe(Frozen):
+    """Optimiser, schedule, augmentation, batch and precision. Defaults: CRD's CIFAR-100 benchmark."""
+
+    epochs: Count = 240
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Positive = 0.05
+    milestones: tuple[Count, ...] = (150, 180, 210)  # epochs of the full schedule after which the rate falls
+    full_epochs: Count = 240  # the schedule that the milestones belong to; they scale with epochs / full_epochs
+    decay: Positive = 0.1
+    momentum: Rate = 0.9
+    weight_decay: NonNegative = 5e-4
+    crop_padding: Annotated[int, Field(ge=0)] = 4
+    flip: bool = True
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+
+    def learning_rate_at(self, epoch: int) -> float:
+        """The rate in ``epoch`` (from 0): the first ``milestone`` epochs have none of that milestone's decay."""
+        passed = sum(epoch >= round(m * self.epochs / self.full_epochs) for m in self.milestones)
+        return self.learning_rate * self.decay**passed
+
+
+class MethodSettings(Frozen):
+    """What every method has: the weights of cross-entropy and of Hinton's KD beside the method's own terms."""
+
+    name: str
+    ce_weight: NonNegative = 1.0
+    kd_weight: NonNegative = 0.0
+    kd_temperature: Positive = 4.0
+
+
+class PretextSettings(Frozen):
+    """A self-supervised task and the transformations that make its views."""
+
+    name: str
+    transformation: str = "rotation"
+
+
+def _load_table(name: str) -> dict[str, dict[str, Any]]:
+    return yaml.safe_load((CONFIGS / name).read_text()) or {}
+
+
+def _method(data: Any) -> Any:
+    """{"name": "crd", ...} to that method's own settings, over its published values in configs/methods.yaml."""
+    if isinstance(data, str):
+        data = {"name": data}
+    if not isinstance(data, dict) or "name" not in data:
+        return data
+    from sskd.methods import METHODS  # here: methods import this module for their settings
+
+    published = _load_table("methods.yaml").get(data["name"], {})
+    return _validated(METHODS[data["name"]].Settings, published | data)
+
+
+def _pretext(data: Any) -> Any:
+    if isinstance(data, str):
+        data = {"name": data}
+    if not isinstance(data, dict) or "name" not in data:
+        return data
+    from sskd.pretext import PRETEXTS
+
+    return _validated(PRETEXTS[data["name"]].Settings, data)
+
+
+def _validated(model: type[Frozen], data: dict[str, Any]) -> Frozen:
+    return model.model_validate_json(json.dumps(data))  # JSON mode: strict, yet a list may be a tuple
+
+
+Method = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_method)]
+Pretext = Annotated[SerializeAsAny[PretextSettings], BeforeValidator(_pretext)]
+
+
+class Pretrained(Frozen):
+    """A network whose weights come from a file. With ``sha256`` the id follows the content, not the path."""
+
+    network: str
+    weights: str
+    sha256: str | None = None
+
+
+class Trained(Frozen):
+    """A network that a run of this suite trains."""
+
+    run: "RunSpec"
+    epoch: Literal["best", "last"] = "best"
+
+    @property
+    def network(self) -> str:
+        return self.run.network
+
+
+def _teacher_kind(data: Any) -> str:
+    if isinstance(data, dict):
+        return "trained" if "run" in data else "pretrained"
+    return "trained" if isinstance(data, Trained) else "pretrained"
+
+
+Teacher = Annotated[
+    Annotated[Trained, Tag("trained")] | Annotated[Pretrained, Tag("pretrained")], Discriminator(_teacher_kind)
+]
+
+
+class RunSpec(Frozen):
+    """One training: a teacher, a head on a frozen teacher, or a student."""
+
+    role: Literal["teacher", "head", "student"]
+    network: str
+    dataset: DatasetSpec
+    recipe: Recipe = Recipe()
+    split: SplitSpec = SplitSpec()
+    seed: int = 0
+    teacher: Teacher | None = None
+    pretext: Pretext | None = None  # of a head
+    method: Method | None = None  # of a student
+    head: "RunSpec | None" = None  # of a student whose method transfers a pretext task
+
+    @model_validator(mode="after")
+    def _roles_fit(self) -> "RunSpec":
+        def need(condition: bool, message: str) -> None:
+            if not condition:
+                raise ValueError(message)
+
+        if self.role == "teacher":
+            need(not (self.teacher or self.pretext or self.method or self.head), "a teacher run learns from labels alone")
+        elif self.role == "head":
+            need(self.teacher is not None, "a head needs a 'teacher'")
+            need(self.pretext is not None, "a head needs a 'pretext'")
+            need(self.method is None and self.head is None, "a head has neither 'method' nor 'head'")
+            assert self.teacher is not None
+            need(self.network == self.teacher.network, "a head's 'network' is its teacher's")
+        else:
+            need(self.method is not None, "a student needs a 'method' ('none' for training without a teacher)")
+            need(self.pretext is None, "a student has no 'pretext': it takes its head's")
+            if self.head is not None:
+                need(self.head.role == "head", "'head' must be a run of role 'head'")
+                need(self.head.teacher == self.teacher, "the head must belong to the student's teacher")
+            self._method_has_what_it_needs()
+        return self
+
+    def _method_has_what_it_needs(self) -> None:
+        from sskd.methods import METHODS
+
+        assert self.method is not None
+        method = METHODS[self.method.name]
+        if (method.needs_teacher or self.method.kd_weight > 0) and self.teacher is None:
+            raise ValueError(f"the method '{self.method.name}' needs a 'teacher'")
+        if method.needs_head and self.head is None:
+            raise ValueError(f"the method '{self.method.name}' needs a 'head'")
+
+    @cached_property
+    def id(self) -> str:
+        """Readable prefix and a hash of the spec's meaning: equal for equal meaning, on every machine.
+
+        Values that equal a default are left out, so written or not they give the same id, and a field added later
+        leaves old ids alone. (tests/test_config.py pins the defaults: changing one would change what old ids mean.)
+        """
+        text = json.dumps(_identity(self.model_dump(mode="json", exclude_defaults=True)), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        how = {"teacher": "", "head": f"{self.pretext.name}-" if self.pretext else ""}.get(
+            self.role, f"{self.method.name}-" if self.method else ""
+        )
+        return f"{self.role}-{self.network}-{how}{self.dataset.name}-s{self.seed}-{digest}"
+
+    @property
+    def needs(self) -> "tuple[RunSpec, ...]":
+        """The runs that must be finished before this one can start."""
+        teacher = (self.teacher.run,) if isinstance(self.teacher, Trained) else ()
+        return teacher + ((self.head,) if self.head is not None else ())
+
+
+def _identity(value: Any) -> Any:
+    """A dumped spec without what does not belong to its meaning: the place of a weights file of known content."""
+    if isinstance(value, dict):
+        skip = {"weights"} if value.get("sha256") else set()
+        return {key: _identity(item) for key, item in value.items() if key not in skip}
+    if isinstance(value, list):
+        return [_identity(item) for item in value]
+    return value
+
+
+class Execution(Frozen):
+    """Where and how a run executes. Nothing here changes what is computed, so nothing here enters a run's id."""
+
+    dataset_root: str = "data"
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
+    threads: Count | None = None  # CPU threads; None leaves torch's choice
+    channels_last: bool = True
+
+
+def from_dict(model: type[Frozen], data: Any, where: str) -> Any:
+    """Validates YAML data. UserError names the file or option (``where``), the key's path and what is wrong."""
+    if not isinstance(data, dict):
+        raise UserError(f"{where}: expected a mapping of keys to values, found {type(data).__name__}")
+    try:
+        return _validated(model, data)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_first_line(error)}") from None
+    except UserError as error:  # an unknown method, network, ... found while validating
+        raise UserError(f"{where}: {error}") from None
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"] if part not in ("trained", "pretrained"))
+    message = first["msg"].removeprefix("Value error, ")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    shown = f", found {first['input']!r}" if not isinstance(first["input"], dict) else ""
+    return f"{path + ': ' if path else ''}{message}{shown}{more}"
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML file's data. UserError if it is missing, unreadable, or no YAML."""
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"no such file: {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def override(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """Applies ``a.b=c`` settings to nested data and returns a new dict; values are YAML (0.1, [1, 2], true)."""
+    result = json.loads(json.dumps(data))
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path:
+            raise UserError(f"--set {setting}: expected key.path=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from None
+        *parents, last = path.split(".")
+        target = result
+        for parent in parents:
+            if not isinstance(target.setdefault(parent, {}), dict):
+                raise UserError(f"--set {setting}: '{parent}' is a single value and has no keys")
+            target = target[parent]
+        target[last] = value
+    return result
+
+
+def read_spec(path: Path) -> RunSpec:
+    """A RunSpec from its YAML file."""
+    return from_dict(RunSpec, read_yaml(path), str(path))
+
+
+def spec_yaml(spec: Frozen) -> str:
+    """A spec as YAML, defaults written out."""
+    return yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False, width=110)

@@ -1,0 +1,142 @@
+"""What a method is: settings, extra modules, perhaps an initial stage, and named loss terms."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings
+from sskd.data.batch import Batch
+from sskd.data.views import Plain, Views
+from sskd.networks import Features, FeatureShapes, Network
+from sskd.registry import Registry
+
+if TYPE_CHECKING:
+    from sskd.pretext import Pretext
+
+
+class MethodInfo(NamedTuple):
+    """A row of the table of methods."""
+
+    title: str  # as in the paper's tables: "FitNet"
+    paper: str  # "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets"
+    year: int
+    transfers: str  # what goes from teacher to student, in a few words
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """What a method may build itself from."""
+
+    student: Network
+    student_shapes: FeatureShapes
+    num_classes: int
+    labels: Tensor  # (N,) int64: the split's training labels, in the order of Batch.indices
+    teacher: Network | None = None
+    teacher_shapes: FeatureShapes | None = None
+    head: "Pretext | None" = None  # the teacher's trained head, frozen
+
+    def teacher_side(self) -> tuple[Network, FeatureShapes]:
+        """The teacher and its shapes, for methods that have one for certain."""
+        assert self.teacher is not None
+        assert self.teacher_shapes is not None
+        return self.teacher, self.teacher_shapes
+
+
+class Terms(NamedTuple):
+    """Named, unweighted loss terms (0-d, with gradient) and what is only logged (0-d, without)."""
+
+    losses: dict[str, Tensor]
+    logged: Mapping[str, Tensor] = {}
+
+
+@dataclass(frozen=True)
+class InitialStage:
+    """Epochs before the main training. ``loss`` gets the student's features (None if ``uses_student`` is False), the
+    teacher's and the batch, and returns unweighted terms that are summed; only ``trained`` modules are in train mode
+    and are optimised, at a constant rate."""
+
+    name: str
+    epochs: int
+    trained: Sequence[nn.Module]
+    loss: Callable[[Features | None, Features, Batch], dict[str, Tensor]]
+    learning_rate: float | None = None  # None: the recipe's
+    uses_student: bool = True
+
+
+class Method(nn.Module):
+    """Base of every method. Its parameters are trained with the student, its state is saved and resumed with it.
+
+    Student objective: ce_weight * CE + kd_weight * KL(kd_temperature) + sum of weights[name] * terms[name]; CE and KL
+    over the images' normal views. A subclass sets ``info`` and ``needs``, and overrides ``terms`` and ``weights``.
+    """
+
+    Settings: ClassVar[type[MethodSettings]] = MethodSettings
+    info: ClassVar[MethodInfo]
+    # of the teacher and student: "logits", "taps", "preactivations"; of the data: "labels", "indices"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    needs_teacher: ClassVar[bool] = True
+    needs_head: ClassVar[bool] = False
+    stage_names: ClassVar[tuple[str, ...]] = ("main",)  # for the table; initial stages come first
+
+    def __init__(self, settings: Any, context: MethodContext) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @classmethod
+    def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        """Raises UserError, naming the taps, where these two networks cannot be used with the method."""
+
+    def views(self) -> Views:
+        """The views of each image that the student is trained on."""
+        return Plain()
+
+    def initial_stages(self) -> list[InitialStage]:
+        return []
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each of the method's own terms."""
+        return {}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        """The method's own terms, unweighted. Feature tensors are float32; the teacher's carry no gradient."""
+        return Terms({})
+
+    def after_step(self) -> None:
+        """Called after each optimiser step of the main stage, without gradient (CRD's banks)."""
+
+    def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, Terms]:
+        """The weighted total (0-d), and all terms by name: "ce", "kd" and the method's own."""
+        logits = student.logits[:: batch.views]
+        losses = {"ce": F.cross_entropy(logits, batch.labels)}
+        weights = {"ce": self.settings.ce_weight}
+        logged: dict[str, Tensor] = {}
+        if teacher is not None:
+            if self.settings.kd_weight > 0:
+                temperature = self.settings.kd_temperature
+                losses["kd"] = kl_divergence(logits, teacher.logits[:: batch.views], temperature)
+                weights["kd"] = self.settings.kd_weight
+            own = self.terms(student, teacher, batch)
+            losses |= own.losses
+            weights |= self.weights
+            logged |= own.logged
+        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        return total, Terms(losses, logged)
+
+
+METHODS: Registry[type[Method]] = Registry("method", "sskd.methods")
+
+
+def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 / R * sum over the R rows of KL(softmax(teacher / T) || softmax(student / T)). Both (R, C); 0-d result.
+
+    Hinton et al. 2015, with the T^2 that keeps the gradient's scale. Zero, with a gradient of zero, for no rows.
+    """
+    log_student = F.log_softmax(student / temperature, dim=1)
+    log_teacher = F.log_softmax(teacher / temperature, dim=1)
+    divergence = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
+    return divergence * (temperature**2 / max(student.shape[0], 1))

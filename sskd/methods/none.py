@@ -1,0 +1,12 @@
+"""Training from labels alone: the "Student" row of the paper's tables."""
+
+from sskd.methods.base import METHODS, Method, MethodInfo
+
+
+@METHODS.register("none")
+class NoDistillation(Method):
+    """Cross-entropy with the labels; no teacher is loaded."""
+
+    info = MethodInfo("Student", "no distillation", 0, "nothing")
+    needs = frozenset({"labels"})
+    needs_teacher = False

@@ -1,0 +1,83 @@
+"""What a network is to the rest of the suite: logits, feature taps, and the layers before and after the last map."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sskd.registry import Registry
+
+
+class Features(NamedTuple):
+    """One forward pass of B images.
+
+    logits: (B, C). taps: the feature maps (B, channels, height, width) after their ReLU in forward order, and last
+    the pooled vector (B, D) that enters the classifier. preactivations: the same taps before the ReLU (the tap
+    itself where there is no such point).
+    """
+
+    logits: Tensor
+    taps: tuple[Tensor, ...]
+    preactivations: tuple[Tensor, ...]
+
+    @property
+    def vector(self) -> Tensor:
+        """The pooled features, (B, D)."""
+        return self.taps[-1]
+
+    @property
+    def maps(self) -> tuple[Tensor, ...]:
+        """All taps but the pooled vector."""
+        return self.taps[:-1]
+
+
+class Network(nn.Module):
+    """A backbone with a classifier. ``net(x)`` gives logits, ``net.features(x)`` everything a method may ask for.
+
+    ``tail`` names the child modules that come after the last feature map (classifier, and a last convolution where
+    there is one): a method that first trains "the feature layers" leaves these alone.
+    """
+
+    tail: tuple[str, ...] = ("fc",)
+
+    def features(self, images: Tensor) -> Features:
+        """images: (B, 3, H, W), normalised. 32 x 32 as published; other sizes through adaptive pooling."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.features(images).logits
+
+
+NETWORKS: Registry[Callable[[int], Network]] = Registry("network", "sskd.networks")
+
+
+def build_network(name: str, num_classes: int) -> Network:
+    """A freshly initialised network (torch's global random state). UserError if the name is unknown."""
+    return NETWORKS[name](num_classes)
+
+
+class FeatureShapes(NamedTuple):
+    """Shapes of one image's features: (channels, height, width) for maps, (D,) for the pooled vector, last."""
+
+    network: str
+    taps: tuple[tuple[int, ...], ...]
+
+    @property
+    def width(self) -> int:
+        """D, the length of the pooled vector."""
+        return self.taps[-1][0]
+
+    @property
+    def maps(self) -> tuple[tuple[int, ...], ...]:
+        return self.taps[:-1]
+
+
+@lru_cache(maxsize=256)
+def feature_shapes(name: str, image_size: int = 32) -> FeatureShapes:
+    """The shapes of a network's taps, found without computing anything (on torch's meta device)."""
+    with torch.device("meta"):
+        network = build_network(name, num_classes=2).eval()
+        taps = network.features(torch.empty(1, 3, image_size, image_size)).taps
+    return FeatureShapes(name, tuple(tuple(tap.shape[1:]) for tap in taps))

@@ -1,0 +1,56 @@
+"""What a pretext task is: views of an image, a head on the pooled features, a loss for the teacher's head, and a
+transfer term for the student."""
+
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from sskd.config import PretextSettings
+from sskd.data.batch import Batch
+from sskd.data.views import Views
+from sskd.registry import Registry
+
+
+class PretextContext(NamedTuple):
+    """What a head is built from."""
+
+    width: int  # D, the length of the pooled features
+    num_images: int  # N, training images of the split (exemplar: one class each)
+
+
+class Transfer(NamedTuple):
+    """The student's term (0-d, with gradient) and what is only logged (0-d)."""
+
+    loss: Tensor
+    logged: dict[str, Tensor]
+
+
+class Pretext(nn.Module):
+    """Base of every task. The module is the head: the teacher's in a head run, the student's beside a student."""
+
+    Settings: ClassVar[type[PretextSettings]] = PretextSettings
+    title: ClassVar[str]
+
+    def __init__(self, settings: Any, context: PretextContext) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @classmethod
+    def views(cls, settings: Any) -> Views:
+        """How a batch of raw images becomes views."""
+        raise NotImplementedError
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Pooled features of all views (V * B, D) to the head's output (V * B, width of the head)."""
+        raise NotImplementedError
+
+    def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """For the teacher's head: the loss (0-d) and the task's accuracy on this batch (0-d, 0 to 1)."""
+        raise NotImplementedError
+
+    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, temperature: float, keep: float) -> Transfer:
+        """L_ss: from the teacher's head output to the student's, both (V * B, width of their head)."""
+        raise NotImplementedError
+
+
+PRETEXTS: Registry[type[Pretext]] = Registry("pretext", "sskd.pretext")

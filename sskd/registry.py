@@ -1,0 +1,57 @@
+"""Names to objects. A package's registry finds every file of the package by itself, so adding one touches no list."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from sskd.errors import unknown
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Entries of one kind ("network", "method", ...), registered where they are defined.
+
+    The modules of ``package`` are imported at the first look-up; a user's own file registers by being imported.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, T] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator: ``@METHODS.register("kd")``. A name can be taken once."""
+
+        def add(entry: T) -> T:
+            if self._entries.get(name, entry) is not entry:
+                raise ValueError(f"the {self.kind} '{name}' is registered twice")
+            self._entries[name] = entry
+            return entry
+
+        return add
+
+    def __getitem__(self, name: str) -> T:
+        """The entry of that name; UserError with the nearest match and the list if there is none."""
+        self._load()
+        if name not in self._entries:
+            raise unknown(self.kind, name, self._entries)
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(sorted(self._entries))
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True  # before importing: the modules may look names up themselves
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
