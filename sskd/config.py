@@ -32,6 +32,7 @@ Rate = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # YAML has no tuples
 
 
 class Frozen(BaseModel):
@@ -72,7 +73,7 @@ class Recipe(Frozen):
     epochs: Count = 240
     batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Positive = 0.05
-    milestones: tuple[Count, ...] = (150, 180, 210)  # epochs of the full schedule after which the rate falls
+    milestones: Annotated[tuple[Count, ...], Listed] = (150, 180, 210)  # epochs of the full schedule after which the rate falls
     full_epochs: Count = 240  # the schedule that the milestones belong to; they scale with epochs / full_epochs
     decay: Positive = 0.1
     momentum: Rate = 0.9
@@ -94,6 +95,7 @@ class MethodSettings(Frozen):
     ce_weight: NonNegative = 1.0
     kd_weight: NonNegative = 0.0
     kd_temperature: Positive = 4.0
+    divergence: Literal["kl", "cross_entropy"] = "kl"  # same gradient; the published code reports the first
 
 
 class PretextSettings(Frozen):
@@ -116,7 +118,7 @@ def _method(data: Any) -> Any:
     from sskd.methods import METHODS  # here: methods import this module for their settings
 
     published = _load_table("methods.yaml").get(data["name"], {})
-    return _validated(METHODS[data["name"]].Settings, published | data)
+    return METHODS[data["name"]].Settings.model_validate(published | data)
 
 
 def _pretext(data: Any) -> Any:
@@ -126,15 +128,20 @@ def _pretext(data: Any) -> Any:
         return data
     from sskd.pretext import PRETEXTS
 
-    return _validated(PRETEXTS[data["name"]].Settings, data)
+    return PRETEXTS[data["name"]].Settings.model_validate(data)
 
 
-def _validated(model: type[Frozen], data: dict[str, Any]) -> Frozen:
-    return model.model_validate_json(json.dumps(data))  # JSON mode: strict, yet a list may be a tuple
+def method_settings(name: str, **settings: Any) -> MethodSettings:
+    """A method's settings: what is given, over the published values. UserError names what is wrong."""
+    return from_dict(_OneMethod, {"method": {"name": name, **settings}}, "settings of a method").method
 
 
 Method = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_method)]
 Pretext = Annotated[SerializeAsAny[PretextSettings], BeforeValidator(_pretext)]
+
+
+class _OneMethod(Frozen):
+    method: Method
 
 
 class Pretrained(Frozen):
@@ -259,7 +266,7 @@ def from_dict(model: type[Frozen], data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise UserError(f"{where}: expected a mapping of keys to values, found {type(data).__name__}")
     try:
-        return _validated(model, data)
+        return model.model_validate(data)
     except ValidationError as error:
         raise UserError(f"{where}: {_first_line(error)}") from None
     except UserError as error:  # an unknown method, network, ... found while validating

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from sskd.config import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import Plain, Views
+from sskd.losses import softened_divergence
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.registry import Registry
 
@@ -117,26 +118,16 @@ class Method(nn.Module):
         logged: dict[str, Tensor] = {}
         if teacher is not None:
             if self.settings.kd_weight > 0:
-                temperature = self.settings.kd_temperature
-                losses["kd"] = kl_divergence(logits, teacher.logits[:: batch.views], temperature)
+                theirs = teacher.logits[:: batch.views]
+                temperature, kind = self.settings.kd_temperature, self.settings.divergence
+                losses["kd"] = softened_divergence(logits, theirs, temperature, kind=kind)
                 weights["kd"] = self.settings.kd_weight
             own = self.terms(student, teacher, batch)
             losses |= own.losses
-            weights |= self.weights
+            weights |= {name: self.weights[name] for name in own.losses}
             logged |= own.logged
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         return total, Terms(losses, logged)
 
 
 METHODS: Registry[type[Method]] = Registry("method", "sskd.methods")
-
-
-def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 / R * sum over the R rows of KL(softmax(teacher / T) || softmax(student / T)). Both (R, C); 0-d result.
-
-    Hinton et al. 2015, with the T^2 that keeps the gradient's scale. Zero, with a gradient of zero, for no rows.
-    """
-    log_student = F.log_softmax(student / temperature, dim=1)
-    log_teacher = F.log_softmax(teacher / temperature, dim=1)
-    divergence = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
-    return divergence * (temperature**2 / max(student.shape[0], 1))

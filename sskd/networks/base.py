@@ -50,6 +50,20 @@ class Network(nn.Module):
         return self.features(images).logits
 
 
+def pool(features: Tensor) -> Tensor:
+    """Mean over all positions, (B, C, H, W) to (B, C): whatever the size of the images."""
+    return features.mean((2, 3))
+
+
+def fan_out_init(network: nn.Module) -> None:
+    """He's normal initialisation by fan-out for convolutions, their biases zero (as CRD's networks)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 NETWORKS: Registry[Callable[[int], Network]] = Registry("network", "sskd.networks")
 
 

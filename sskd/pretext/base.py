@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sskd.config import PretextSettings
 from sskd.data.batch import Batch
 from sskd.data.views import Views
+from sskd.losses import Divergence
 from sskd.registry import Registry
 
 
@@ -16,6 +17,15 @@ class PretextContext(NamedTuple):
 
     width: int  # D, the length of the pooled features
     num_images: int  # N, training images of the split (exemplar: one class each)
+
+
+class Softening(NamedTuple):
+    """How predictions are transferred: softened by a temperature, and how many of the wrong ones are kept."""
+
+    views: int  # V
+    temperature: float
+    keep: float  # share of the teacher's wrong predictions that is kept, least wrong first; right ones always are
+    divergence: Divergence
 
 
 class Transfer(NamedTuple):
@@ -30,10 +40,12 @@ class Pretext(nn.Module):
 
     Settings: ClassVar[type[PretextSettings]] = PretextSettings
     title: ClassVar[str]
+    generalises: ClassVar[bool] = True  # False: its classes are the training images, so test images say nothing
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__()
         self.settings = settings
+        self.context = context
 
     @classmethod
     def views(cls, settings: Any) -> Views:
@@ -48,7 +60,7 @@ class Pretext(nn.Module):
         """For the teacher's head: the loss (0-d) and the task's accuracy on this batch (0-d, 0 to 1)."""
         raise NotImplementedError
 
-    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, temperature: float, keep: float) -> Transfer:
+    def transfer(self, student: Tensor, teacher: Tensor, how: Softening) -> Transfer:
         """L_ss: from the teacher's head output to the student's, both (V * B, width of their head)."""
         raise NotImplementedError
 

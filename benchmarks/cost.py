@@ -1,0 +1,110 @@
+"""What a plan costs: multiply-adds counted from the networks, and hours from a measured rate."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from benchmarks.planner import Plan
+from benchmarks.profiles import Profile
+from sskd.config import RunSpec
+from sskd.data.datasets import load_dataset
+from sskd.folder import RunFolder, read_json
+from sskd.methods import METHODS
+from sskd.networks import build_network
+from sskd.progress import duration
+
+TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
+
+
+class PlanCost(NamedTuple):
+    multiply_adds: dict[str, float]
+    seconds: dict[str, float]
+    left: float  # seconds of what is not finished
+    rate: float  # multiply-adds per second
+    source: str  # where the rate is from
+
+    @property
+    def text(self) -> str:
+        return f"about {duration(self.left)} one after another, at {self.rate / 1e9:.0f} G multiply-adds/s ({self.source})"
+
+
+def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:
+    """Counted work of every run, and its time at the rate of the finished runs, or of a measurement made now."""
+    data = load_dataset(profile.dataset, Path(profile.execution.dataset_root))
+    work = {spec.id: run_multiply_adds(spec, len(data.train_images), data.image_size) for spec in plan.runs}
+    done_work = done_seconds = 0.0
+    finished = set()
+    for spec in plan.runs:
+        folder = RunFolder(runs, spec)
+        if folder.result.exists():
+            finished.add(spec.id)
+            done_work += work[spec.id]
+            done_seconds += read_json(folder.result)["seconds"]
+    if done_seconds:
+        rate, source = done_work / done_seconds, f"as {len(finished)} finished runs had"
+    else:
+        rate, source = measured_rate(), "measured now with one convolution; real runs reach a part of it"
+    seconds = {run_id: value / rate for run_id, value in work.items()}
+    return PlanCost(work, seconds, sum(s for i, s in seconds.items() if i not in finished), rate, source)
+
+
+def describe_cost(cost: PlanCost, run_id: str) -> str:
+    return f"{cost.multiply_adds[run_id] / 1e12:.3g} T multiply-adds, about {duration(cost.seconds[run_id])}"
+
+
+def run_multiply_adds(spec: RunSpec, train_images: int, size: int) -> float:
+    """Multiply-adds of convolutions and linear layers in a run's training steps, evaluation left out."""
+    images = spec.split.fraction * train_images * spec.recipe.epochs
+    own = forward_multiply_adds(spec.network, size)
+    if spec.role == "teacher":
+        return images * TRAINING * own
+    if spec.role == "head":
+        return images * 4 * own
+    assert spec.method is not None
+    views = 4 if METHODS[spec.method.name].needs_head else 1
+    teacher = forward_multiply_adds(spec.teacher.network, size) if spec.teacher else 0
+    return images * views * (TRAINING * own + teacher)
+
+
+@lru_cache(maxsize=256)
+def forward_multiply_adds(name: str, size: int) -> float:
+    """Of one image through a network, counted on the meta device."""
+    total = 0.0
+
+    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.Conv2d):
+            per_output = module.in_channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
+            total += output.numel() * per_output
+        elif isinstance(module, nn.Linear):
+            total += output.numel() * module.in_features
+
+    with torch.device("meta"):
+        network = build_network(name, 100).eval()
+        for module in network.modules():
+            module.register_forward_hook(count)
+        network(torch.empty(1, 3, size, size))
+    return total
+
+
+def measured_rate(seconds: float = 0.5) -> float:
+    """Multiply-adds per second of a 3x3 convolution, 64 channels at 16 x 16, batch 64, in this machine's precision."""
+    import time
+
+    from sskd.config import Execution
+    from sskd.machine import autocast, device_of, resolve_precision
+
+    device = device_of(Execution())
+    layer = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(device)
+    images = torch.randn(64, 64, 16, 16, device=device)
+    done, started = 0, 0.0
+    with torch.inference_mode(), autocast(device, resolve_precision("auto", device)):
+        layer(images)
+        started = time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < seconds or not done:
+            layer(images).sum().item()
+            done += 1
+    return done * images.numel() * 64 * 9 / elapsed

@@ -1,0 +1,71 @@
+"""What there is to choose from: methods, networks, data sets, benchmarks, profiles, pretext tasks."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.base import BENCHMARKS
+from benchmarks.profiles import PROFILES, profile_names
+from sskd.config import method_settings, read_yaml
+from sskd.data.datasets import DATASETS
+from sskd.data.transforms import TRANSFORMATIONS
+from sskd.methods import METHODS
+from sskd.networks import NETWORKS, feature_shapes
+from sskd.pretext import PRETEXTS
+
+
+def methods() -> list[dict[str, Any]]:
+    """A row a method: where it is from, what it transfers, its published settings, needs and stages."""
+    rows = []
+    for name in METHODS:
+        kind = METHODS[name]
+        settings = method_settings(name).model_dump(exclude={"name"})
+        rows.append(
+            {
+                "name": name,
+                "title": kind.info.title,
+                "paper": kind.info.paper,
+                "year": kind.info.year or None,
+                "transfers": kind.info.transfers,
+                "defaults": settings,
+                "needs": sorted(kind.needs) + (["head"] if kind.needs_head else []),
+                "stages": list(kind.stage_names),
+            }
+        )
+    return rows
+
+
+def _networks() -> list[dict[str, Any]]:
+    return [{"name": name, "features": feature_shapes(name).width} for name in NETWORKS]
+
+
+def _named(registry: Any) -> Callable[[], list[dict[str, Any]]]:
+    return lambda: [{"name": name} for name in registry]
+
+
+LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "methods": methods,
+    "networks": _networks,
+    "datasets": _named(DATASETS),
+    "pretexts": _named(PRETEXTS),
+    "transformations": _named(TRANSFORMATIONS),
+    "benchmarks": lambda: [{"name": name, "title": BENCHMARKS[name].title} for name in BENCHMARKS],
+    "profiles": lambda: [
+        {"name": name, "about": read_yaml(PROFILES / f"{name}.yaml")["about"]} for name in profile_names()
+    ],
+}
+KINDS = tuple(LISTS)
+
+
+def listing(kind: str, as_json: bool) -> str:
+    """The list as JSON, or a line for each entry."""
+    rows = LISTS[kind]()
+    if as_json:
+        return json.dumps(rows, indent=1)
+    return "\n".join("  ".join(_short(value) for value in row.values()) for row in rows)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

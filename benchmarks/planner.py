@@ -1,0 +1,67 @@
+"""From what benchmarks ask for to what is to be run: ancestors added, duplicates dropped, in an order that works."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sskd.config import RunSpec
+from sskd.errors import UserError
+from sskd.folder import RunFolder, Status
+from sskd.methods import METHODS
+from sskd.networks import NETWORKS, feature_shapes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages of runs: those of one stage need only runs of the stages before it."""
+
+    stages: list[list[RunSpec]]
+
+    @property
+    def runs(self) -> list[RunSpec]:
+        return [spec for stage in self.stages for spec in stage]
+
+
+def make_plan(wanted: Iterable[RunSpec]) -> Plan:
+    """All wanted runs and what they need, each once. Refuses impossible combinations before anything is trained."""
+    stage_of: dict[str, int] = {}
+    by_id: dict[str, RunSpec] = {}
+
+    def place(spec: RunSpec) -> int:
+        if spec.id not in stage_of:
+            by_id[spec.id] = spec
+            stage_of[spec.id] = 1 + max((place(needed) for needed in spec.needs), default=-1)
+        return stage_of[spec.id]
+
+    for spec in wanted:
+        place(spec)
+    stages: list[list[RunSpec]] = [[] for _ in range(max(stage_of.values(), default=-1) + 1)]
+    for run_id, number in stage_of.items():
+        stages[number].append(by_id[run_id])
+    plan = Plan(stages)
+    check_plan(plan)
+    return plan
+
+
+def check_plan(plan: Plan) -> None:
+    """UserError for a network that does not exist, or a pair that a method cannot be used with."""
+    checked = set()
+    for spec in plan.runs:
+        NETWORKS[spec.network]
+        if spec.method is None or spec.teacher is None:
+            continue
+        combination = (spec.network, spec.teacher.network, spec.method)
+        if combination in checked:
+            continue
+        checked.add(combination)
+        try:
+            METHODS[spec.method.name].check(
+                spec.method, feature_shapes(spec.network), feature_shapes(spec.teacher.network)
+            )
+        except UserError as error:
+            raise UserError(f"{spec.teacher.network}/{spec.network} with '{spec.method.name}': {error}") from None
+
+
+def statuses(plan: Plan, runs: Path) -> dict[str, Status]:
+    """Where each planned run stands, by id."""
+    return {spec.id: RunFolder(runs, spec).status() for spec in plan.runs}

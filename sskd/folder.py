@@ -1,0 +1,171 @@
+"""A run's folder: the only place a run writes to, and everything that is ever known of it.
+
+spec.yaml            the RunSpec, defaults written out
+metrics.jsonl        one line per epoch
+resume.pt            all that is needed to go on, and resume.previous.pt, the one before it
+best.safetensors     weights of the best epoch;  last.safetensors: of the last
+result.json          written last: a run is finished if it is there
+failed.json          why a run ended without a result; gone once it is started again
+log.txt, events.*    what was printed; TensorBoard
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from sskd.config import RunSpec, spec_yaml
+from sskd.errors import UserError
+
+
+class Status(NamedTuple):
+    """state: "absent", "incomplete", "failed" or "finished". epoch: epochs done. message: of a failure."""
+
+    state: str
+    epoch: int = 0
+    message: str = ""
+
+
+class RunFolder:
+    """Reads and writes one run's files. Every write is atomic: a reader or a crash never sees half a file."""
+
+    def __init__(self, runs: Path, spec: RunSpec) -> None:
+        self.spec = spec
+        self.path = runs / spec.id
+        self.metrics = self.path / "metrics.jsonl"
+        self.resume = self.path / "resume.pt"
+        self.previous = self.path / "resume.previous.pt"
+        self.result = self.path / "result.json"
+        self.failure = self.path / "failed.json"
+
+    def weights(self, epoch: str) -> Path:
+        """Where the "best" or "last" epoch's weights are."""
+        return self.path / f"{epoch}.safetensors"
+
+    def create(self) -> None:
+        """Makes the folder and writes the spec; UserError where that is not allowed or not possible."""
+        with plain_os_errors("create", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "spec.yaml", lambda file: file.write(spec_yaml(self.spec).encode()))
+
+    def status(self) -> Status:
+        if self.result.exists():
+            return Status("finished", self.spec.recipe.epochs)
+        if self.failure.exists():
+            return Status("failed", len(self.read_metrics()), read_json(self.failure).get("message", ""))
+        if self.path.exists():
+            return Status("incomplete", len(self.read_metrics()))
+        return Status("absent")
+
+    # --- metrics ------------------------------------------------------------------------------------------------
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        with plain_os_errors("write", self.metrics), self.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """The rows that a checkpoint vouches for; what came after it is done again."""
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomically(self.metrics, lambda file: file.write(text.encode()))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All whole lines; a line cut off by a crash is left out."""
+        rows = []
+        if self.metrics.exists():
+            for line in self.metrics.read_text().splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError:
+                    break
+        return rows
+
+    # --- checkpoints --------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Keeps the one before: if this file is ever damaged, an epoch is lost and not the run."""
+        if self.resume.exists():
+            with plain_os_errors("write", self.previous):
+                os.replace(self.resume, self.previous)
+        write_atomically(self.resume, lambda file: torch.save(state, file))
+
+    def load_checkpoint(self, say: Callable[[str], None]) -> dict[str, Any] | None:
+        """The newest checkpoint that can be read, or None. A damaged one is named and set aside."""
+        for path in (self.resume, self.previous):
+            if not path.exists():
+                continue
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:
+                aside = path.with_suffix(".damaged")
+                os.replace(path, aside)
+                then = "going on from the one before" if self.previous.exists() and path == self.resume else "starting again"
+                say(f"the checkpoint {path} cannot be read ({_one_line(error)}); set aside as {aside.name}, {then}")
+        return None
+
+    def save_weights(self, epoch: str, weights: dict[str, Tensor], number: int) -> None:
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        data = safetensors_bytes(contiguous, metadata={"epoch": str(number), "run": self.spec.id})
+        write_atomically(self.weights(epoch), lambda file: file.write(data))
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def save_result(self, result: dict[str, Any]) -> None:
+        """Marks the run as finished and drops what only resuming needed."""
+        write_json(self.result, result)
+        for path in (self.failure, self.resume, self.previous):
+            path.unlink(missing_ok=True)
+
+    def save_failure(self, message: str) -> None:
+        write_json(self.failure, {"message": message})
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Writes a temporary file beside ``path``, syncs it to the disk, and renames it. UserError on a full disk etc."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with plain_os_errors("write", path):
+        try:
+            with partial.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_atomically(path, lambda file: file.write((json.dumps(data, indent=1) + "\n").encode()))
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"cannot read {path}: {_one_line(error)}; delete it to have the run done again") from None
+
+
+@contextmanager
+def plain_os_errors(verb: str, path: Path) -> Iterator[None]:
+    """Turns what the system refuses (permission, full disk, ...) into one line for a person.
+
+    torch.save reports a full disk as a RuntimeError that has the system's error as its context, or none at all.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot {verb} {path}: {error.strerror or error}") from None
+    except RuntimeError as error:
+        if "file write failed" in str(error) or "unexpected pos" in str(error):
+            raise UserError(f"cannot {verb} {path}: the disk is full or cannot be written") from None
+        raise
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (text[:120] + "...") if len(text) > 120 else text or type(error).__name__

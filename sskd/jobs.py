@@ -1,0 +1,316 @@
+"""From a spec to what the training loop runs: modules to learn and stages to go through, one builder for each role."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config import Execution, Pretrained, RunSpec, Trained
+from sskd.data.augment import Augmentation
+from sskd.data.batch import Batch
+from sskd.data.datasets import ImageData, load_dataset
+from sskd.data.loader import TrainLoader
+from sskd.data.splits import Split, make_split
+from sskd.data.views import Plain, Views
+from sskd.errors import UserError
+from sskd.evaluation import TestSet, accuracy, similarity
+from sskd.folder import RunFolder
+from sskd.machine import autocast, device_of, resolve_precision
+from sskd.methods import METHODS, InitialStage, MethodContext, Terms
+from sskd.networks import Features, Network, build_network, feature_shapes
+from sskd.pretext import PRETEXTS, Pretext, PretextContext
+from sskd.seeding import stream_seed
+from sskd.weights import load_network, load_state
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs with one loss and one set of trained modules. A run has one, some methods put others before it."""
+
+    name: str
+    epochs: int
+    learning_rate_at: Callable[[int], float]
+    trained: Sequence[nn.Module]
+    views: Views
+    loss: Callable[[Batch], tuple[Tensor, Terms]]
+    after_step: Callable[[], None] = lambda: None
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        unique = {id(p): p for module in self.trained for p in module.parameters() if p.requires_grad}
+        return list(unique.values())
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything the loop needs to know of a run, whatever its role and method."""
+
+    modules: nn.ModuleDict  # all that is learned: trained, saved and resumed
+    output: nn.Module  # the one whose best and last weights are kept
+    stages: list[Stage]
+    evaluate: Callable[[], dict[str, float]]
+    score: str  # the key of evaluate() that decides the best epoch
+    final: Callable[[], dict[str, float]] = field(default=dict)  # measured once, on the last epoch's weights
+
+
+class Setup(NamedTuple):
+    """What all roles share: the spec, its data, and the device and precision it runs in."""
+
+    spec: RunSpec
+    runs: Path
+    execution: Execution
+    device: torch.device
+    precision: str
+    data: ImageData
+    split: Split
+
+    @property
+    def test(self) -> TestSet:
+        return TestSet(self.data, self.device, self.precision, self.execution.channels_last)
+
+    def loader(self, views: Views, stage: str) -> TrainLoader:
+        recipe = self.spec.recipe
+        return TrainLoader(
+            self.data.train_images[self.split.indices].to(self.device),
+            self.split.labels.to(self.device),
+            self.data.mean,
+            self.data.std,
+            recipe.batch_size,
+            views,
+            Augmentation(recipe.crop_padding, recipe.flip),
+            self.spec.seed,
+            self.execution.channels_last,
+            stage,
+        )
+
+    def place(self, network: Network) -> Network:
+        """On the device, in the memory layout that convolutions like."""
+        layout = torch.channels_last if self.execution.channels_last else torch.contiguous_format
+        return network.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
+
+
+def prepare(spec: RunSpec, runs: Path, execution: Execution) -> Setup:
+    """Loads the data and settles device and precision."""
+    device = device_of(execution)
+    data = load_dataset(spec.dataset, Path(execution.dataset_root))
+    split = make_split(data.train_labels, data.num_classes, spec.split)
+    return Setup(spec, runs, execution, device, resolve_precision(spec.recipe.precision, device), data, split)
+
+
+def build_job(setup: Setup) -> Job:
+    """The job of the spec's role."""
+    return {"teacher": _teacher_job, "head": _head_job, "student": _student_job}[setup.spec.role](setup)
+
+
+def _teacher_job(setup: Setup) -> Job:
+    network = _new_network(setup)
+
+    def loss(batch: Batch) -> tuple[Tensor, Terms]:
+        with autocast(setup.device, setup.precision):
+            logits = network(batch.images)
+        ce = F.cross_entropy(logits.float(), batch.labels)
+        return ce, Terms({"ce": ce})
+
+    recipe = setup.spec.recipe
+    stage = Stage("main", recipe.epochs, recipe.learning_rate_at, [network], Plain(), loss)
+    return Job(
+        nn.ModuleDict({"network": network}), network, [stage], lambda: accuracy(network, setup.test), score="top1"
+    )
+
+
+def _head_job(setup: Setup) -> Job:
+    spec = setup.spec
+    assert spec.pretext is not None
+    teacher = load_teacher(setup)
+    head = _new_head(setup, spec)
+    views = head.views(spec.pretext)
+    vector = FrozenFeatures(teacher, setup, frozenset())
+
+    def loss(batch: Batch) -> tuple[Tensor, Terms]:
+        value, share_right = head.loss(head(vector(batch.images).vector), batch)
+        return value, Terms({spec.pretext.name: value}, {"head_accuracy": share_right})  # type: ignore[union-attr]
+
+    def evaluate() -> dict[str, float]:
+        """The head's accuracy on views of the test images: the same views in every epoch."""
+        loader = TrainLoader(
+            setup.data.test_images.to(setup.device),
+            setup.data.test_labels.to(setup.device),
+            setup.data.mean,
+            setup.data.std,
+            spec.recipe.batch_size,
+            views,
+            Augmentation(0, False),
+            0,
+            setup.execution.channels_last,
+            "head-evaluation",
+        )
+        head.eval()
+        sums = torch.zeros(3, device=setup.device)
+        with torch.no_grad():
+            for batch in loader.epoch(0):
+                value, share_right = head.loss(head(vector(batch.images).vector), batch)
+                sums += torch.stack([value, share_right, torch.ones_like(value)]) * len(batch.labels)
+        total, right, images = sums.tolist()
+        return {"head_top1": 100 * right / images, "loss": total / images}
+
+    stage = Stage("main", spec.recipe.epochs, spec.recipe.learning_rate_at, [head], views, loss)
+    measures_test = head.generalises
+    return Job(
+        nn.ModuleDict({"head": head}),
+        head,
+        [stage],
+        evaluate if measures_test else dict,
+        score="head_top1" if measures_test else "",
+    )
+
+
+def _student_job(setup: Setup) -> Job:
+    spec = setup.spec
+    assert spec.method is not None
+    student = _new_network(setup)
+    has_teacher = spec.teacher is not None
+    teacher = load_teacher(setup) if has_teacher else None
+    size = setup.data.image_size
+    context = MethodContext(
+        student=student,
+        student_shapes=feature_shapes(spec.network, size),
+        num_classes=setup.data.num_classes,
+        labels=setup.split.labels.to(setup.device),
+        teacher=teacher,
+        teacher_shapes=feature_shapes(spec.teacher.network, size) if spec.teacher else None,
+        head=_trained_head(setup) if spec.head else None,
+    )
+    kind = METHODS[spec.method.name]
+    if context.teacher_shapes:
+        kind.check(spec.method, context.student_shapes, context.teacher_shapes)
+    torch.manual_seed(stream_seed(spec.seed, "method"))
+    method = kind(spec.method, context).to(setup.device)
+    teacher_features = FrozenFeatures(teacher, setup, method.needs) if teacher is not None else None
+
+    def student_features(images: Tensor) -> Features:
+        with autocast(setup.device, setup.precision):
+            features = student.features(images)
+        return _in_float32(features, method.needs)
+
+    def loss(batch: Batch) -> tuple[Tensor, Terms]:
+        theirs = teacher_features(batch.images) if teacher_features else None
+        return method(student_features(batch.images), theirs, batch)
+
+    stages = []
+    for initial in method.initial_stages():
+        assert teacher_features is not None
+
+        def initial_loss(
+            batch: Batch, stage: InitialStage = initial, theirs: FrozenFeatures = teacher_features
+        ) -> tuple[Tensor, Terms]:
+            ours = student_features(batch.images) if stage.uses_student else None
+            terms = stage.loss(ours, theirs(batch.images), batch)
+            return torch.stack(list(terms.values())).sum(), Terms(terms)
+
+        rate = initial.learning_rate or spec.recipe.learning_rate
+        stages.append(
+            Stage(initial.name, initial.epochs, lambda epoch, rate=rate: rate, initial.trained, Plain(), initial_loss)
+        )
+    recipe = spec.recipe
+    stages.append(
+        Stage(
+            "main",
+            recipe.epochs,
+            recipe.learning_rate_at,
+            [student, method],
+            method.views(),
+            loss,
+            method.after_step,
+        )
+    )
+    return Job(
+        nn.ModuleDict({"network": student, "method": method}),
+        student,
+        stages,
+        lambda: accuracy(student, setup.test),
+        score="top1",
+        final=lambda: similarity(student, teacher, setup.test) if teacher is not None else {},
+    )
+
+
+class FrozenFeatures:
+    """The teacher's forward pass: inference mode, autocast, and float32 copies of what is asked for.
+
+    Copies, because tensors made in inference mode may not be kept for a backward pass. Only what ``needs`` names is
+    copied beside logits and the pooled vector.
+    """
+
+    def __init__(self, teacher: Network, setup: Setup, needs: frozenset[str]) -> None:
+        self._teacher, self._setup, self._needs = teacher, setup, needs
+
+    def __call__(self, images: Tensor) -> Features:
+        with torch.inference_mode(), autocast(self._setup.device, self._setup.precision):
+            features = self._teacher.features(images)
+        return _in_float32(features, self._needs, copy=True)
+
+
+def _in_float32(features: Features, needs: frozenset[str], copy: bool = False) -> Features:
+    """Logits and pooled vector always; maps and pre-activations only if the method needs them."""
+
+    def cast(tensors: tuple[Tensor, ...], wanted: bool) -> tuple[Tensor, ...]:
+        return tuple(t.to(torch.float32, copy=copy) if wanted else t for t in tensors)
+
+    logits, vector = cast((features.logits, features.vector), True)
+    return Features(
+        logits, (*cast(features.maps, "taps" in needs), vector), cast(features.preactivations, "preactivations" in needs)
+    )
+
+
+def _new_network(setup: Setup) -> Network:
+    torch.manual_seed(stream_seed(setup.spec.seed, "network"))
+    return setup.place(build_network(setup.spec.network, setup.data.num_classes))
+
+
+def _new_head(setup: Setup, spec: RunSpec) -> Pretext:
+    """The head of a head run, untrained."""
+    assert spec.pretext is not None
+    torch.manual_seed(stream_seed(spec.seed, "head"))
+    width = feature_shapes(spec.network, setup.data.image_size).width
+    images = len(make_split(setup.data.train_labels, setup.data.num_classes, spec.split).indices)
+    return PRETEXTS[spec.pretext.name](spec.pretext, PretextContext(width, images)).to(setup.device)
+
+
+def _trained_head(setup: Setup) -> Pretext:
+    """The teacher's head as its run left it in the last epoch, frozen."""
+    assert setup.spec.head is not None
+    head = _new_head(setup, setup.spec.head)
+    head.load_state_dict(load_state(_weights_of(setup, setup.spec.head, "last")))
+    return head.eval().requires_grad_(False)
+
+
+def load_teacher(setup: Setup) -> Network:
+    """The spec's teacher: eval mode, no gradient. UserError if its file is missing, damaged or of another kind."""
+    teacher = setup.spec.teacher
+    if isinstance(teacher, Trained):
+        path = _weights_of(setup, teacher.run, teacher.epoch)
+    else:
+        assert isinstance(teacher, Pretrained)
+        path = Path(teacher.weights)
+        _check_digest(path, teacher.sha256)
+    network = load_network(path, teacher.network, setup.data.num_classes)
+    return setup.place(network).eval().requires_grad_(False)
+
+
+def _weights_of(setup: Setup, spec: RunSpec, epoch: str) -> Path:
+    path = RunFolder(setup.runs, spec).weights(epoch)
+    if not path.exists():
+        raise UserError(f"{setup.spec.id} needs the weights of {spec.id}, and there is no {path}: train that run first")
+    return path
+
+
+def _check_digest(path: Path, sha256: str | None) -> None:
+    if sha256 is None or not path.exists():  # a missing file is load_network's to report
+        return
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {sha256}")

@@ -1,0 +1,31 @@
+"""Losses that more than one method uses."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Divergence = Literal["kl", "cross_entropy"]
+
+
+def softened_divergence(
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float,
+    kept: Tensor | None = None,
+    kind: Divergence = "kl",
+) -> Tensor:
+    """T^2 / K * sum over the K kept rows of KL(softmax(teacher / T) || softmax(student / T)), a 0-d tensor.
+
+    student, teacher: (R, C) scores. kept: (R,) bool, None for all rows. With no row kept it is zero, gradient too.
+    ``kind`` "cross_entropy" leaves out the teacher's entropy, as papers often write it: same gradient, other value.
+    (Hinton et al. 2015; T^2 keeps the gradient's scale.)
+    """
+    log_student = F.log_softmax(student / temperature, dim=1)
+    log_teacher = F.log_softmax(teacher / temperature, dim=1)
+    gap = log_teacher - log_student if kind == "kl" else -log_student
+    rows = (log_teacher.exp() * gap).sum(1)
+    if kept is None:
+        return rows.sum() * (temperature**2 / max(len(rows), 1))
+    return torch.where(kept, rows, 0).sum() * temperature**2 / kept.sum().clamp(min=1)

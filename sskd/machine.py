@@ -1,0 +1,99 @@
+"""The machine that a run uses: device, precision, threads, and what is noted of it in every result."""
+
+import functools
+import os
+import platform
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sskd.config import Execution
+from sskd.errors import UserError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def device_of(execution: Execution) -> torch.device:
+    """The device asked for; "auto" is the first GPU if there is one. UserError if it cannot be used here."""
+    name = execution.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"execution.device '{execution.device}' cannot be used here: {reason}") from None
+    return device
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """"auto" to "bf16" where the hardware multiplies it, else "fp32"; anything else as it is."""
+    if precision != "auto":
+        return precision
+    return "bf16" if _has_bf16(device.type) else "fp32"
+
+
+@functools.cache
+def _has_bf16(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch has no public question for this on CPUs; the flags that oneDNN looks for are in /proc/cpuinfo
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which networks run: lower precision for "bf16" and "fp16", nothing for "fp32"."""
+    dtype = DTYPES.get(precision)
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Host, processor or GPU, versions, and the commit of this code: enough to say where a number came from."""
+    import torchvision
+
+    on_gpu = device.type == "cuda"
+    return {
+        "host": socket.gethostname(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "driver": _first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        **_code(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+@functools.cache
+def _code() -> dict[str, Any]:
+    here = str(Path(__file__).parent)
+    commit = _first_line("git", "-C", here, "rev-parse", "HEAD")
+    changed = _first_line("git", "-C", here, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": bool(changed) if commit else None}
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    except OSError:
+        pass
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def _first_line(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None

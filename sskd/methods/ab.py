@@ -1,0 +1,83 @@
+"""AB (Heo et al. 2019): where the teacher's neurons are active, before the student learns the labels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sskd.config import Count, MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo
+from sskd.methods.maps import check_middle, check_regressor, middle, regressor
+from sskd.networks import Features, FeatureShapes, Network
+
+MARGIN = 1.0
+SCALE = 3 / 1000  # the published code's
+
+
+def activation_boundary_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Heo et al. 2019, eq. 5-6: pre-activations on the teacher's side of zero, by a margin of 1; 0-d.
+
+    n pairs of equal shapes (B, ...), the student's after its connectors. (s + 1)^2 where s > -1 and t <= 0,
+    (s - 1)^2 where s <= 1 and t > 0; summed; pair i of n (from 0) weighted 2^(i - n + 1); times 3 / 1000 / B.
+    """
+    losses = []
+    for i, (s, t) in enumerate(zip(student, teacher, strict=True)):
+        target = torch.where(t > 0, MARGIN, -MARGIN)
+        short = torch.where(t > 0, s <= MARGIN, s > -MARGIN)
+        losses.append(2.0 ** (i - len(student) + 1) * ((s - target).square() * short).sum())
+    return torch.stack(losses).sum() * (SCALE / student[0].shape[0])
+
+
+def feature_layers(network: Network) -> list[nn.Module]:
+    """The network's children up to its last feature map: all but its tail."""
+    return [child for name, child in network.named_children() if name not in network.tail]
+
+
+class ABSettings(MethodSettings):
+    weight: NonNegative = 1.0  # inside the initial stage
+    initial_epochs: Count = 30
+
+
+@METHODS.register("ab")
+class AB(Method):
+    """The initial stage alone compares features; the main training is CE (+ KD), its connectors unused."""
+
+    Settings = ABSettings
+    info = MethodInfo(
+        "AB",
+        "Heo et al., AAAI 2019, Knowledge Transfer via Distillation of Activation Boundaries",
+        2019,
+        "signs of middle pre-activations",
+    )
+    needs = frozenset({"preactivations", "labels"})
+    stage_names = ("initial", "main")
+
+    def __init__(self, settings: ABSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        _, teacher = context.teacher_side()
+        pairs = zip(middle(context.student_shapes.taps), middle(teacher.taps), strict=True)
+        self.connectors = nn.ModuleList(
+            nn.Identity() if s == t else regressor(s, t, relu=False) for s, t in pairs
+        )
+        # in a tuple, so that they are not part of this module's own parameters and state
+        self._feature_layers = tuple(feature_layers(context.student))
+
+    @classmethod
+    def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        check_middle("ab", student, teacher)
+        for tap in range(1, len(student.maps)):
+            check_regressor("ab", student, teacher, tap)
+
+    def initial_stages(self) -> list[InitialStage]:
+        trained = (self.connectors, *self._feature_layers)
+        return [InitialStage("initial", self.settings.initial_epochs, trained, self._initial_loss)]
+
+    def _initial_loss(self, student: Features | None, teacher: Features, batch: Batch) -> dict[str, Tensor]:
+        assert student is not None
+        pairs = zip(self.connectors, middle(student.preactivations), strict=True)
+        connected = [connector(maps) for connector, maps in pairs]
+        return {
+            "ab": self.settings.weight * activation_boundary_loss(connected, middle(teacher.preactivations))
+        }

@@ -1,0 +1,53 @@
+"""AT (Zagoruyko & Komodakis 2017): where the student's maps are active, as the teacher's."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.maps import attention, check_middle, match_sizes, middle
+from sskd.networks import Features, FeatureShapes
+
+
+def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Sum over the taps of the mean squared difference of attention maps; 0-d.
+
+    Maps (B, C, H, W), one for each tap; the two sides may differ in width and size. Zagoruyko & Komodakis
+    2017, eq. 2 with p = 2, as a mean over images and positions.
+    """
+    pairs = [match_sizes(ours, theirs) for ours, theirs in zip(student, teacher, strict=True)]
+    return torch.stack([F.mse_loss(attention(ours), attention(theirs)) for ours, theirs in pairs]).sum()
+
+
+class ATSettings(MethodSettings):
+    weight: NonNegative = 1.0
+
+
+@METHODS.register("at")
+class AT(Method):
+    """All middle taps, equally."""
+
+    Settings = ATSettings
+    info = MethodInfo(
+        "AT",
+        "Zagoruyko & Komodakis, ICLR 2017, Paying More Attention to Attention: Improving the Performance of "
+        "Convolutional Neural Networks via Attention Transfer",
+        2017,
+        "attention maps of the middle layers",
+    )
+    needs = frozenset({"taps", "labels"})
+
+    @classmethod
+    def check(cls, settings: ATSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        check_middle("at", student, teacher)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"at": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        return Terms({"at": attention_loss(middle(student.taps), middle(teacher.taps))})

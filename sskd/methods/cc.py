@@ -1,0 +1,51 @@
+"""CC (Peng et al. 2019): how embeddings correlate from image to image, as the teacher has it."""
+
+from torch import Tensor, nn
+
+from sskd.config import Count, MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.networks import Features
+
+
+def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over the batch's B - 1 pairs of neighbours of sum(d_i * d_i+1), d = abs(student - teacher); 0-d.
+
+    Both (B, D), B at least 2. Peng et al. 2019 in the form of CRD's benchmark, which has neighbours in place
+    of all pairs and no kernel.
+    """
+    difference = (student - teacher).abs()
+    return (difference[:-1] * difference[1:]).sum(dim=1).mean()
+
+
+class CCSettings(MethodSettings):
+    weight: NonNegative = 1.0
+    width: Count = 128  # of the embeddings
+
+
+@METHODS.register("cc")
+class CC(Method):
+    """A linear embedding of each side's pooled vector, both trained."""
+
+    Settings = CCSettings
+    info = MethodInfo(
+        "CC",
+        "Peng et al., ICCV 2019, Correlation Congruence for Knowledge Distillation",
+        2019,
+        "correlation of neighbouring images' embeddings",
+    )
+    needs = frozenset({"taps", "labels"})
+
+    def __init__(self, settings: CCSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        _, teacher = context.teacher_side()
+        self.embed_student = nn.Linear(context.student_shapes.width, settings.width)
+        self.embed_teacher = nn.Linear(teacher.width, settings.width)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"cc": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        loss = correlation_loss(self.embed_student(student.vector), self.embed_teacher(teacher.vector))
+        return Terms({"cc": loss})

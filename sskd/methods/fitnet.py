@@ -1,0 +1,59 @@
+"""FitNet (Romero et al. 2015): the student's middle map, regressed, equals the teacher's."""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.errors import UserError
+from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.maps import check_regressor, regressor
+from sskd.networks import Features, FeatureShapes
+
+
+def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared error of maps of one shape (B, C, H, W); 0-d. Romero et al. 2015, eq. 3, as a mean."""
+    return F.mse_loss(student, teacher)
+
+
+class FitNetSettings(MethodSettings):
+    weight: NonNegative = 1.0
+    tap: Annotated[int, Field(ge=0)] = 2  # the hint and guided layer, from 0
+
+
+@METHODS.register("fitnet")
+class FitNet(Method):
+    """One hint, trained together with cross-entropy as in CRD's benchmark; the paper trains it first."""
+
+    Settings = FitNetSettings
+    info = MethodInfo(
+        "FitNet", "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets", 2015, "a middle map"
+    )
+    needs = frozenset({"taps", "labels"})
+
+    def __init__(self, settings: FitNetSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        _, teacher = context.teacher_side()
+        tap = settings.tap
+        self.regressor = regressor(context.student_shapes.taps[tap], teacher.taps[tap], relu=True)
+
+    @classmethod
+    def check(cls, settings: FitNetSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        for side in (student, teacher):
+            if settings.tap >= len(side.maps):
+                raise UserError(
+                    f"method 'fitnet': {side.network} has no map at tap {settings.tap}; "
+                    f"set tap between 0 and {len(side.maps) - 1}"
+                )
+        check_regressor("fitnet", student, teacher, settings.tap)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"fitnet": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        tap = self.settings.tap
+        return Terms({"fitnet": hint_loss(self.regressor(student.taps[tap]), teacher.taps[tap])})

@@ -1,0 +1,86 @@
+"""FSP (Yim et al. 2017): how features flow from one tap to the next, before the student learns the labels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config import Count, MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.errors import UserError
+from sskd.methods.ab import feature_layers
+from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo
+from sskd.methods.maps import match_sizes
+from sskd.networks import Features, FeatureShapes
+
+
+def flow(earlier: Tensor, later: Tensor) -> Tensor:
+    """Yim et al. 2017, eq. 1: (B, C1, H1, W1) and (B, C2, H2, W2) to Gram matrices (B, C1, C2).
+
+    The spatial mean of the products of every two channels; the larger map is pooled to the smaller first.
+    """
+    earlier, later = match_sizes(earlier, later)
+    return earlier.flatten(2) @ later.flatten(2).mT / earlier[0, 0].numel()
+
+
+def flow_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Yim et al. 2017, eq. 2: mean squared difference of flow matrices, summed over neighbouring taps; 0-d.
+
+    Maps (B, C_i, H_i, W_i) in forward order; tap i has C_i channels on both sides, sizes may differ.
+    """
+
+    def flows(taps: Sequence[Tensor]) -> list[Tensor]:
+        return [flow(taps[i], taps[i + 1]) for i in range(len(taps) - 1)]
+
+    pairs = zip(flows(student), flows(teacher), strict=True)
+    return torch.stack([F.mse_loss(s, t) for s, t in pairs]).sum()
+
+
+class FSPSettings(MethodSettings):
+    weight: NonNegative = 50.0  # inside the initial stage
+    initial_epochs: Count = 30
+
+
+@METHODS.register("fsp")
+class FSP(Method):
+    """The initial stage alone compares features; the main training is CE (+ KD)."""
+
+    Settings = FSPSettings
+    info = MethodInfo(
+        "FSP",
+        "Yim et al., CVPR 2017, A Gift from Knowledge Distillation",
+        2017,
+        "Gram matrices of neighbouring maps",
+    )
+    needs = frozenset({"taps", "labels"})
+    stage_names = ("initial", "main")
+
+    def __init__(self, settings: FSPSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        # in a tuple, so that they are not part of this module's own parameters and state
+        self._feature_layers = tuple(feature_layers(context.student))
+
+    @classmethod
+    def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        if len(student.maps) != len(teacher.maps):
+            raise UserError(
+                f"method 'fsp' pairs all maps in order, but {student.network} has {len(student.maps)} and "
+                f"{teacher.network} has {len(teacher.maps)}; choose networks with as many taps"
+            )
+        for tap, (s, t) in enumerate(zip(student.maps, teacher.maps, strict=True)):
+            if s[0] != t[0]:
+                raise UserError(
+                    f"method 'fsp' needs equal widths, but tap {tap} (from 0) has {s[0]} channels in "
+                    f"{student.network} and {t[0]} in {teacher.network}; choose networks of one width"
+                )
+
+    def initial_stages(self) -> list[InitialStage]:
+        return [
+            InitialStage("initial", self.settings.initial_epochs, self._feature_layers, self._initial_loss)
+        ]
+
+    def _initial_loss(self, student: Features | None, teacher: Features, batch: Batch) -> dict[str, Tensor]:
+        assert student is not None
+        return {"fsp": self.settings.weight * flow_loss(student.maps, teacher.maps)}

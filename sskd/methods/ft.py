@@ -1,0 +1,134 @@
+"""FT (Kim et al. 2018): the teacher's last map, paraphrased into factors, and the student's, translated."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config import Count, MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.maps import attention, match_sizes
+from sskd.networks import Features
+
+SLOPE = 0.1  # of the leaky ReLUs
+PARAPHRASER_RATE = 0.01  # the published code's, if the student is a ResNet or WRN of the CIFAR families
+
+
+def factor_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Kim et al. 2018, eq. 3 with p = 1: mean absolute difference of unit-length attention maps; 0-d.
+
+    Factors (B, C, H, W) of any widths; the larger map is pooled to the smaller first.
+    """
+    student, teacher = match_sizes(student, teacher)
+    return (attention(student) - attention(teacher)).abs().mean()
+
+
+class Paraphraser(nn.Module):
+    """A convolutional autoencoder of maps (B, C, H, W); its code, the factors, is half as wide.
+
+    Trainable in train mode only: in eval mode its parameters need no gradient, so no optimiser changes them.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        factors = width // 2
+        self.encoder = nn.Sequential(
+            *_leaky(nn.Conv2d(width, width, kernel_size=3, padding=1)),
+            *_leaky(nn.Conv2d(width, factors, kernel_size=3, padding=1)),
+            *_leaky(nn.Conv2d(factors, factors, kernel_size=3, padding=1)),
+        )
+        self.decoder = nn.Sequential(
+            *_leaky(nn.ConvTranspose2d(factors, factors, kernel_size=3, padding=1)),
+            *_leaky(nn.ConvTranspose2d(factors, width, kernel_size=3, padding=1)),
+            *_leaky(nn.ConvTranspose2d(width, width, kernel_size=3, padding=1)),
+        )
+
+    def train(self, mode: bool = True) -> "Paraphraser":
+        super().train(mode)
+        self.requires_grad_(mode)
+        if not mode:
+            self.zero_grad(
+                set_to_none=True
+            )  # what its own stage left: weight decay acts where there is a gradient
+        return self
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """The reconstruction, of the maps' shape."""
+        return self.decoder(self.encoder(maps))
+
+
+def _leaky(convolution: nn.Module) -> tuple[nn.Module, nn.Module]:
+    return convolution, nn.LeakyReLU(SLOPE)
+
+
+def translator(width: int, factors: int) -> nn.Sequential:
+    """The student's side: maps (B, width, H, W) to (B, factors, H, W), with batch norm."""
+    layers: list[nn.Module] = []
+    for before, after in ((width, width), (width, factors), (factors, factors)):
+        convolution = nn.Conv2d(before, after, kernel_size=3, padding=1)
+        layers += [convolution, nn.BatchNorm2d(after), nn.LeakyReLU(SLOPE)]
+    return nn.Sequential(*layers)
+
+
+class FTSettings(MethodSettings):
+    weight: NonNegative = 200.0
+    initial_epochs: Count = 30  # of the paraphraser
+
+
+@METHODS.register("ft")
+class FT(Method):
+    """A paraphraser, trained first and then frozen, and a translator trained with the student."""
+
+    Settings = FTSettings
+    info = MethodInfo(
+        "FT",
+        "Kim et al., NeurIPS 2018, Paraphrasing Complex Network: Network Compression via Factor Transfer",
+        2018,
+        "factors of the last map",
+    )
+    needs = frozenset({"taps", "labels"})
+    stage_names = ("paraphraser", "main")
+
+    def __init__(self, settings: FTSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        _, teacher = context.teacher_side()
+        width = teacher.maps[-1][0]
+        self.paraphraser = Paraphraser(width)
+        self.translator = translator(context.student_shapes.maps[-1][0], width // 2)
+        small = context.student_shapes.network.startswith(
+            ("resnet", "wrn")
+        )  # ResNet50 is none of these families
+        self._paraphraser_rate = PARAPHRASER_RATE if small else None
+
+    def train(self, mode: bool = True) -> "FT":
+        """Train mode is the main stage's: the paraphraser, which its own stage trains alone, stays frozen."""
+        super().train(mode)
+        self.paraphraser.eval()
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"ft": self.settings.weight}
+
+    def initial_stages(self) -> list[InitialStage]:
+        return [
+            InitialStage(
+                "paraphraser",
+                self.settings.initial_epochs,
+                (self.paraphraser,),
+                self._reconstruction_loss,
+                learning_rate=self._paraphraser_rate,
+                uses_student=False,
+            )
+        ]
+
+    def _reconstruction_loss(
+        self, student: Features | None, teacher: Features, batch: Batch
+    ) -> dict[str, Tensor]:
+        maps = teacher.maps[-1]
+        return {"reconstruction": F.mse_loss(self.paraphraser(maps), maps)}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        with torch.no_grad():
+            factors = self.paraphraser.encoder(teacher.maps[-1])
+        return Terms({"ft": factor_loss(self.translator(student.maps[-1]), factors)})

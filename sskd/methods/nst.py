@@ -1,0 +1,73 @@
+"""NST (Huang & Wang 2017): where in the image single channels are active, as a distribution over channels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.maps import check_middle, match_sizes, middle
+from sskd.networks import Features, FeatureShapes
+
+
+def selectivity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared MMD of the two sides' channel maps under the kernel (x . y)^2, a mean over the batch; 0-d.
+
+    Maps (B, C, H, W) of one size, each channel's map brought to unit length; the widths may differ. Huang &
+    Wang 2017, polynomial kernel of degree 2: mean k(t, t) + mean k(s, s) - 2 mean k(s, t).
+    """
+    ours, theirs = F.normalize(student.flatten(2), dim=2), F.normalize(teacher.flatten(2), dim=2)
+    positions, channels = ours.shape[2], max(ours.shape[1], theirs.shape[1])
+    if positions > channels:
+        return _mean_kernel(theirs, theirs) + _mean_kernel(ours, ours) - 2 * _mean_kernel(ours, theirs)
+    # (x . y)^2 is the inner product of the outer products x x^T and y y^T, so the MMD is the distance of
+    # their means. These are here smaller than the kernel's matrices: HW x HW, not C x C, for each image.
+    return (_mean_outer_product(ours) - _mean_outer_product(theirs)).square().sum() / len(ours)
+
+
+def _mean_kernel(a: Tensor, b: Tensor) -> Tensor:
+    """The mean of (x . y)^2 over pairs of channels and over images; (B, C_a, HW) and (B, C_b, HW) to 0-d."""
+    return (a @ b.transpose(1, 2)).square().mean()
+
+
+def _mean_outer_product(maps: Tensor) -> Tensor:
+    """(B, C, HW) to (B, HW, HW)."""
+    return maps.transpose(1, 2) @ maps / maps.shape[1]
+
+
+def all_taps_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Sum of ``selectivity_loss`` over the taps; the two sides may differ in width and size; 0-d."""
+    pairs = zip(student, teacher, strict=True)
+    return torch.stack([selectivity_loss(*match_sizes(ours, theirs)) for ours, theirs in pairs]).sum()
+
+
+class NSTSettings(MethodSettings):
+    weight: NonNegative = 1.0
+
+
+@METHODS.register("nst")
+class NST(Method):
+    """All middle taps, equally."""
+
+    Settings = NSTSettings
+    info = MethodInfo(
+        "NST",
+        "Huang & Wang, arXiv 2017, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer",
+        2017,
+        "distribution of the middle maps' channels",
+    )
+    needs = frozenset({"taps", "labels"})
+
+    @classmethod
+    def check(cls, settings: NSTSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        check_middle("nst", student, teacher)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"nst": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        return Terms({"nst": all_taps_loss(middle(student.taps), middle(teacher.taps))})

@@ -1,0 +1,52 @@
+"""PKT (Passalis & Tefas 2018): how probably one image is another's neighbour, as the teacher sees it."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.networks import Features
+
+EPSILON = 1e-7
+
+
+def neighbour_probabilities(vectors: Tensor) -> Tensor:
+    """Cosine similarities mapped to [0, 1], each row divided by its sum: (B, D) to (B, B)."""
+    unit = F.normalize(vectors, dim=1)
+    similarities = (unit @ unit.T + 1) / 2
+    return similarities / similarities.sum(dim=1, keepdim=True)
+
+
+def probability_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over B x B of p_t log((p_t + eps) / (p_s + eps)); 0-d. Passalis & Tefas 2018, cosine kernel.
+
+    Vectors (B, D); the two sides may differ in width.
+    """
+    ours, theirs = neighbour_probabilities(student), neighbour_probabilities(teacher)
+    return (theirs * ((theirs + EPSILON) / (ours + EPSILON)).log()).mean()
+
+
+class PKTSettings(MethodSettings):
+    weight: NonNegative = 1.0
+
+
+@METHODS.register("pkt")
+class PKT(Method):
+    """The pooled vectors of each side."""
+
+    Settings = PKTSettings
+    info = MethodInfo(
+        "PKT",
+        "Passalis & Tefas, ECCV 2018, Learning Deep Representations with Probabilistic Knowledge Transfer",
+        2018,
+        "neighbourhoods of the batch's images",
+    )
+    needs = frozenset({"taps", "labels"})
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"pkt": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        return Terms({"pkt": probability_loss(student.vector, teacher.vector)})

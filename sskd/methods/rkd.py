@@ -1,0 +1,69 @@
+"""RKD (Park et al. 2019): distances and angles between a batch's images, as the teacher sees them."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.networks import Features
+
+EPSILON = 1e-12
+
+
+def distances_and_cosines(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """The geometry of a batch, (B, D): distances (B, B), relative to their mean, and cosines (B, B, B).
+
+    Cosine [i, j, k] is that of the angle at i between j and k, 0 where j or k is the same point as i. Made
+    from the B x B x D differences, as inner products of the vectors would lose the digits of close pairs.
+    """
+    differences = vectors - vectors[:, None]
+    distances = torch.linalg.vector_norm(differences, dim=2)
+    directions = differences / distances.clamp_min(EPSILON)[:, :, None]
+    apart = (distances > 0).sum().clamp_min(1)
+    mean = (distances.sum() / apart).clamp_min(EPSILON)
+    return distances / mean, directions @ directions.transpose(1, 2)
+
+
+def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: float) -> Tensor:
+    """The two smooth-L1 means, over B^2 distances and B^3 cosines, weighted ``distance`` and ``angle``; 0-d.
+
+    Vectors (B, D); the two sides may differ in width. Park et al. 2019, RKD-DA.
+    """
+    distances_s, cosines_s = distances_and_cosines(student)
+    distances_t, cosines_t = distances_and_cosines(teacher)
+    return distance * F.smooth_l1_loss(distances_s, distances_t) + angle * F.smooth_l1_loss(
+        cosines_s, cosines_t
+    )
+
+
+class RKDSettings(MethodSettings):
+    weight: NonNegative = 1.0
+    distance_weight: NonNegative = 25.0
+    angle_weight: NonNegative = 50.0
+
+
+@METHODS.register("rkd")
+class RKD(Method):
+    """The pooled vectors of each side."""
+
+    Settings = RKDSettings
+    info = MethodInfo(
+        "RKD",
+        "Park et al., CVPR 2019, Relational Knowledge Distillation",
+        2019,
+        "distances and angles between the batch's images",
+    )
+    needs = frozenset({"taps", "labels"})
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"rkd": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        settings = self.settings
+        loss = relational_loss(
+            student.vector, teacher.vector, settings.distance_weight, settings.angle_weight
+        )
+        return Terms({"rkd": loss})

@@ -1,0 +1,48 @@
+"""SP (Tung & Mori 2019): images that are alike for the teacher are alike for the student."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.networks import Features
+
+
+def similarities(maps: Tensor) -> Tensor:
+    """Inner products of a batch's flattened maps, (B, C, H, W) to (B, B), each row of unit length."""
+    flat = maps.flatten(1)
+    return F.normalize(flat @ flat.T, dim=1)
+
+
+def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared Frobenius distance of the two similarity matrices, divided by B^2; 0-d.
+
+    Maps (B, C, H, W); the two sides may differ in width and size. Tung & Mori 2019, sec. 3.
+    """
+    return F.mse_loss(similarities(student), similarities(teacher))
+
+
+class SPSettings(MethodSettings):
+    weight: NonNegative = 1.0
+
+
+@METHODS.register("sp")
+class SP(Method):
+    """The last map of each side."""
+
+    Settings = SPSettings
+    info = MethodInfo(
+        "SP",
+        "Tung & Mori, ICCV 2019, Similarity-Preserving Knowledge Distillation",
+        2019,
+        "similarities of the batch's images in the last map",
+    )
+    needs = frozenset({"taps", "labels"})
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"sp": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        return Terms({"sp": similarity_loss(student.maps[-1], teacher.maps[-1])})

@@ -1,0 +1,73 @@
+"""SSKD (Xu et al., ECCV 2020): KD, plus the teacher's predictions on transformed views and of a pretext task."""
+
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from sskd.config import MethodSettings, NonNegative, Positive, Rate
+from sskd.data.batch import Batch
+from sskd.data.views import Plain, Views
+from sskd.losses import softened_divergence
+from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.networks import Features
+from sskd.pretext.base import Softening
+from sskd.pretext.selection import keep_mask, ranks, transformed
+
+
+class Settings(MethodSettings):
+    """Published: 0.1 CE + 0.9 L_kd + 2.7 L_T + 10 L_ss. A term of weight zero is not computed."""
+
+    t_weight: NonNegative = 2.7
+    t_temperature: Positive = 4.0
+    t_keep: Rate = 1.0
+    ss_weight: NonNegative = 10.0
+    ss_temperature: Positive = 0.5
+    ss_keep: Rate = 0.75
+
+
+@METHODS.register("sskd")
+class SSKD(Method):
+    """Two terms: "t", the logits of transformed views; "ss", the pretext task, through a head of the student's own."""
+
+    Settings: ClassVar[type[MethodSettings]] = Settings
+    info = MethodInfo(
+        "SSKD",
+        "Xu et al., ECCV 2020, Knowledge Distillation Meets Self-Supervision",
+        2020,
+        "predictions on transformed views and of a self-supervised task, selectively",
+    )
+    needs = frozenset({"logits", "labels"})
+    needs_head = True
+
+    def __init__(self, settings: Any, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        assert context.head is not None
+        self._teacher_head = (context.head,)  # in a tuple: it is not the student's to train or save
+        kind, theirs = type(context.head), context.head.context
+        if settings.ss_weight > 0:
+            self.head = kind(context.head.settings, theirs._replace(width=context.student_shapes.width))
+
+    def views(self) -> Views:
+        transfers = self.settings.t_weight > 0 or self.settings.ss_weight > 0
+        head = self._teacher_head[0]
+        return head.views(head.settings) if transfers else Plain()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"t": self.settings.t_weight, "ss": self.settings.ss_weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        settings = self.settings
+        losses: dict[str, Tensor] = {}
+        logged: dict[str, Tensor] = {}
+        if settings.t_weight > 0:
+            ours, theirs = (transformed(f.logits, batch.views) for f in (student, teacher))
+            kept = keep_mask(ranks(theirs, batch.labels.repeat_interleave(batch.views - 1)), settings.t_keep)
+            losses["t"] = softened_divergence(ours, theirs, settings.t_temperature, kept, settings.divergence)
+            logged["t_kept"] = kept.float().mean()
+        if settings.ss_weight > 0:
+            how = Softening(batch.views, settings.ss_temperature, settings.ss_keep, settings.divergence)
+            transfer = self.head.transfer(self.head(student.vector), self._teacher_head[0](teacher.vector), how)
+            losses["ss"] = transfer.loss
+            logged |= transfer.logged
+        return Terms(losses, logged)

@@ -1,0 +1,81 @@
+"""VID (Ahn et al. 2019): the student's maps tell as much as they can about the teacher's."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.maps import check_middle, match_sizes, middle
+from sskd.networks import Features, FeatureShapes
+
+INITIAL_VARIANCE = 5.0
+EPSILON = 1e-5  # the least variance
+
+
+def negative_log_likelihood(predicted: Tensor, target: Tensor, variance: Tensor) -> Tensor:
+    """Mean over all elements of 0.5 ((predicted - target)^2 / variance + log variance); 0-d. Ahn et al. 2019.
+
+    Maps (B, C, H, W), variance (C,). Squares are averaged channel by channel first: C divisions, not BCHW.
+    """
+    error = (predicted - target).square().mean(dim=(0, 2, 3))
+    return 0.5 * (error / variance + variance.log()).mean()
+
+
+class TapRegressor(nn.Module):
+    """q(teacher's map | student's) of one tap: a Gaussian of regressed mean and one variance per channel."""
+
+    def __init__(self, width: int, target_width: int) -> None:
+        super().__init__()
+        self.regressor = nn.Sequential(
+            nn.Conv2d(width, target_width, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(target_width, target_width, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(target_width, target_width, 1, bias=False),
+        )
+        inverse_softplus = math.log(math.expm1(INITIAL_VARIANCE - EPSILON))
+        self.log_scale = nn.Parameter(torch.full((target_width,), inverse_softplus))
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        student, teacher = match_sizes(student, teacher)
+        return negative_log_likelihood(self.regressor(student), teacher, F.softplus(self.log_scale) + EPSILON)
+
+
+class VIDSettings(MethodSettings):
+    weight: NonNegative = 1.0
+
+
+@METHODS.register("vid")
+class VID(Method):
+    """All middle taps, equally; each has its own regressor and variances."""
+
+    Settings = VIDSettings
+    info = MethodInfo(
+        "VID",
+        "Ahn et al., CVPR 2019, Variational Information Distillation for Knowledge Transfer",
+        2019,
+        "mutual information of the middle maps",
+    )
+    needs = frozenset({"taps", "labels"})
+
+    def __init__(self, settings: VIDSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        _, teacher = context.teacher_side()
+        shapes = zip(middle(context.student_shapes.taps), middle(teacher.taps), strict=True)
+        self.taps = nn.ModuleList(TapRegressor(s[0], t[0]) for s, t in shapes)
+
+    @classmethod
+    def check(cls, settings: VIDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        check_middle("vid", student, teacher)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"vid": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        triples = zip(self.taps, middle(student.taps), middle(teacher.taps), strict=True)
+        return Terms({"vid": torch.stack([tap(ours, theirs) for tap, ours, theirs in triples]).sum()})

@@ -1,0 +1,140 @@
+"""ShuffleNet V1 (Zhang et al. 2018; three groups) and V2 (Ma et al. 2018; width 1) for CIFAR, as in CRD's benchmark."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.networks.base import NETWORKS, Features, Network, pool
+from sskd.networks.resnet import residual_stages
+
+BLOCKS = (4, 8, 4)
+GROUPS = 3
+V1_WIDTHS = (24, 240, 480, 960)
+V2_WIDTHS = (24, 116, 232, 464)
+V2_LAST = 1024
+
+
+class V1Block(nn.Module):
+    """Grouped 1x1, shuffle, 3x3 on each channel, grouped 1x1. Gives the sum (or, strided, the concatenation with the
+    pooled input) before its ReLU."""
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.groups = 1 if width_in == V1_WIDTHS[0] else GROUPS  # the stem is too narrow to be grouped
+        added = width - width_in if stride == 2 else width
+        middle = added // 4
+        self.conv1 = nn.Conv2d(width_in, middle, 1, groups=self.groups, bias=False)
+        self.bn1 = nn.BatchNorm2d(middle)
+        self.conv2 = nn.Conv2d(middle, middle, 3, stride, 1, groups=middle, bias=False)
+        self.bn2 = nn.BatchNorm2d(middle)
+        self.conv3 = nn.Conv2d(middle, added, 1, groups=GROUPS, bias=False)
+        self.bn3 = nn.BatchNorm2d(added)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.channel_shuffle(out, self.groups)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        out = self.bn3(self.conv3(out))
+        return torch.cat([out, F.avg_pool2d(x, 3, 2, 1)], 1) if self.stride == 2 else out + x
+
+
+class ShuffleV1(Network):
+    tail = ("linear",)
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, V1_WIDTHS[0], 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(V1_WIDTHS[0])
+        stages = [
+            nn.Sequential(V1Block(width_in, width, 2), *(V1Block(width, width, 1) for _ in range(blocks - 1)))
+            for width_in, width, blocks in zip(V1_WIDTHS, V1_WIDTHS[1:], BLOCKS, strict=False)
+        ]
+        self.layer1, self.layer2, self.layer3 = stages
+        self.linear = nn.Linear(V1_WIDTHS[-1], num_classes)
+
+    def features(self, images: Tensor) -> Features:
+        stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        maps, before = residual_stages([self.layer1, self.layer2, self.layer3], stem)
+        vector = pool(maps[-1])
+        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector))
+
+
+class V2Block(nn.Module):
+    """Half of the channels pass by, half are convolved; then both are shuffled. Gives (after, before) its ReLU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        half = width // 2
+        self.conv1 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(half)
+        self.conv2 = nn.Conv2d(half, half, 3, 1, 1, groups=half, bias=False)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(half)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        passing, x = x.chunk(2, 1)
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        total = self.bn3(self.conv3(self.bn2(self.conv2(out))))
+        return _shuffled(passing, F.relu(total)), _shuffled(passing, total)
+
+
+class V2Down(nn.Module):
+    """Halves the size: both branches see all channels and stride. Gives (after, before) its ReLUs."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        half = width // 2
+        self.conv1 = nn.Conv2d(width_in, width_in, 3, 2, 1, groups=width_in, bias=False)
+        self.bn1 = nn.BatchNorm2d(width_in)
+        self.conv2 = nn.Conv2d(width_in, half, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = nn.Conv2d(width_in, half, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(half)
+        self.conv4 = nn.Conv2d(half, half, 3, 2, 1, groups=half, bias=False)
+        self.bn4 = nn.BatchNorm2d(half)
+        self.conv5 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn5 = nn.BatchNorm2d(half)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        left = self.bn2(self.conv2(self.bn1(self.conv1(x))))
+        right = F.relu(self.bn3(self.conv3(x)), inplace=True)
+        right = self.bn5(self.conv5(self.bn4(self.conv4(right))))
+        return _shuffled(F.relu(left), F.relu(right)), _shuffled(left, right)
+
+
+def _shuffled(first: Tensor, second: Tensor) -> Tensor:
+    return F.channel_shuffle(torch.cat([first, second], 1), 2)
+
+
+class ShuffleV2(Network):
+    tail = ("conv2", "bn2", "linear")
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, V2_WIDTHS[0], 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(V2_WIDTHS[0])
+        stages = [
+            nn.Sequential(V2Down(width_in, width), *(V2Block(width) for _ in range(blocks - 1)))
+            for width_in, width, blocks in zip(V2_WIDTHS, V2_WIDTHS[1:], BLOCKS, strict=False)
+        ]
+        self.layer1, self.layer2, self.layer3 = stages
+        self.conv2 = nn.Conv2d(V2_WIDTHS[-1], V2_LAST, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(V2_LAST)
+        self.linear = nn.Linear(V2_LAST, num_classes)
+
+    def features(self, images: Tensor) -> Features:
+        x = stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        maps, before = [], []
+        for stage in (self.layer1, self.layer2, self.layer3):
+            for block in stage.children():
+                x, total = block(x)
+            maps.append(x)
+            before.append(total)
+        vector = pool(F.relu(self.bn2(self.conv2(x)), inplace=True))
+        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector))
+
+
+NETWORKS.register("ShuffleV1")(ShuffleV1)
+NETWORKS.register("ShuffleV2")(ShuffleV2)

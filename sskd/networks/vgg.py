@@ -1,0 +1,59 @@
+"""VGG with batch norm for CIFAR (Simonyan and Zisserman 2015; as in CRD): vgg8 ... vgg19."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.networks.base import NETWORKS, Features, Network, fan_out_init, pool
+
+LAYERS = {  # convolutions in each of the five blocks, whose widths are always the same
+    "vgg8": (1, 1, 1, 1, 1),
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+WIDTHS = (64, 128, 256, 512, 512)
+
+
+def _block(width_in: int, width: int, convolutions: int) -> nn.Sequential:
+    """3x3 convolutions with norm, ReLUs between them but not after the last: the tap before it is wanted."""
+    layers: list[nn.Module] = []
+    for number in range(convolutions):
+        layers += [nn.ReLU(inplace=True)] if number else []
+        layers += [nn.Conv2d(width if number else width_in, width, 3, padding=1), nn.BatchNorm2d(width)]
+    return nn.Sequential(*layers)
+
+
+class VGG(Network):
+    """Max pooling follows the first three blocks; the last two work at the same size."""
+
+    tail = ("classifier",)
+
+    def __init__(self, convolutions: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        for number, (width_in, width) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
+            setattr(self, f"block{number}", _block(width_in, width, convolutions[number]))
+        self.classifier = nn.Linear(WIDTHS[-1], num_classes)
+        fan_out_init(self)
+        nn.init.normal_(self.classifier.weight, 0, 0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def features(self, images: Tensor) -> Features:
+        x, maps, before = images, [], []
+        for number in range(5):
+            if 1 <= number <= 3:
+                x = F.max_pool2d(x, 2, 2)
+            total = getattr(self, f"block{number}")(x)
+            x = F.relu(total)
+            maps.append(x)
+            before.append(total)
+        vector = pool(x)
+        return Features(self.classifier(vector), (*maps, vector), (maps[0], *before[1:], vector))
+
+
+def _register(name: str) -> None:
+    NETWORKS.register(name)(lambda num_classes: VGG(LAYERS[name], num_classes))
+
+
+for _name in LAYERS:
+    _register(_name)

@@ -1,0 +1,68 @@
+"""Contrastive prediction (SSKD's own task): which normal image does a transformed view come from?"""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config import Positive, PretextSettings
+from sskd.data.batch import Batch
+from sskd.data.transforms import TRANSFORMATIONS
+from sskd.data.views import Views
+from sskd.losses import softened_divergence
+from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Softening, Transfer
+from sskd.pretext.selection import keep_mask, ranks, transformed
+
+
+class Settings(PretextSettings):
+    """temperature: of the teacher head's loss. The paper's equation has one, the published code uses 1."""
+
+    temperature: Positive = 1.0
+
+
+def similarity(output: Tensor, views: int) -> Tensor:
+    """Cosines between transformed views and normal ones: (V * B, d) to ((V - 1) * B, B), one matrix product."""
+    unit = F.normalize(output, dim=1)
+    return transformed(unit, views) @ unit[::views].T
+
+
+def own_image(scores: Tensor) -> Tensor:
+    """The right column of each row of a similarity matrix: the image that the view was made from."""
+    images = scores.shape[1]
+    return torch.arange(images, device=scores.device).repeat_interleave(scores.shape[0] // images)
+
+
+@PRETEXTS.register("contrastive")
+class Contrastive(Pretext):
+    """Head: linear, ReLU, linear, both as wide as the features."""
+
+    Settings: ClassVar[type[PretextSettings]] = Settings
+    title = "Contrastive"
+
+    def __init__(self, settings: Any, context: PretextContext) -> None:
+        super().__init__(settings, context)
+        width = context.width
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
+
+    @classmethod
+    def views(cls, settings: Any) -> Views:
+        return TRANSFORMATIONS[settings.transformation]
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return self.layers(vector)
+
+    def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy over the images of the batch, and the share of views whose own image scores highest."""
+        scores = similarity(output, batch.views)
+        target = own_image(scores)
+        right = (scores.argmax(1) == target).float().mean()
+        return F.cross_entropy(scores / self.settings.temperature, target), right
+
+    def transfer(self, student: Tensor, teacher: Tensor, how: Softening) -> Transfer:
+        """L_ss between the rows of the two similarity matrices, selected by the teacher's ranks (paper, equation 6)."""
+        theirs = similarity(teacher, how.views)
+        rank = ranks(theirs, own_image(theirs))
+        kept = keep_mask(rank, how.keep)
+        loss = softened_divergence(similarity(student, how.views), theirs, how.temperature, kept, how.divergence)
+        return Transfer(loss, {"head_accuracy": (rank == 0).float().mean(), "ss_kept": kept.float().mean()})

@@ -1,0 +1,271 @@
+"""One loop for teachers, heads and students. It knows stages and named loss terms, and no method."""
+
+import math
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from sskd.config import Execution, RunSpec
+from sskd.errors import UserError
+from sskd.folder import RunFolder
+from sskd.jobs import Job, Setup, Stage, build_job, prepare
+from sskd.machine import provenance
+from sskd.methods import Terms
+from sskd.seeding import stream_seed
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; it saved its state and can be resumed."""
+
+
+class Report(NamedTuple):
+    """What a progress display may show: sent after every step (row is None) and after every epoch."""
+
+    spec: RunSpec
+    stage: str
+    epoch: int  # from 1
+    epochs: int
+    step: int  # from 1
+    steps: int
+    images_per_second: float
+    row: dict[str, Any] | None
+
+
+def train(
+    spec: RunSpec,
+    runs: Path,
+    execution: Execution,
+    report: Callable[[Report], None] = lambda _: None,
+    say: Callable[[str], None] = print,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Trains the run in ``runs/<id>`` from where it stands and returns its result (what result.json holds).
+
+    ``report`` is told of every step and epoch, ``say`` of what a person should read. When ``should_stop`` answers
+    True, the state is saved inside the epoch and Interrupted is raised. UserError for whatever the user can mend.
+    """
+    folder = RunFolder(runs, spec)
+    folder.create()
+    if execution.threads:
+        torch.set_num_threads(execution.threads)
+    setup = prepare(spec, runs, execution)
+    run = _Run(setup, build_job(setup), folder)
+    checkpoint = folder.load_checkpoint(say)
+    if checkpoint is not None:
+        run.restore(checkpoint)
+    folder.rewrite_metrics(run.rows)
+    folder.failure.unlink(missing_ok=True)
+    with SummaryWriter(str(folder.path), purge_step=len(run.rows)) as board:
+        while run.enter_unfinished_stage():
+            run.train_epoch(report, should_stop)
+            row = run.finish_epoch()
+            _to_board(board, row, len(run.rows))
+            report(run.report(row))
+    result = run.result()
+    folder.save_result(result)
+    return result
+
+
+class _Run:
+    """A run under way: where it stands, its optimiser, and the metrics so far."""
+
+    def __init__(self, setup: Setup, job: Job, folder: RunFolder) -> None:
+        self.setup, self.job, self.folder = setup, job, folder
+        self.stage_number = self.epoch = self.step = 0  # what comes next, all from 0
+        self.rows: list[dict[str, Any]] = []
+        self.meter = Meter()
+        self.seconds = 0.0  # of training in the epoch under way, over all its interruptions
+        self.enter_stage()
+
+    @property
+    def stage(self) -> Stage:
+        return self.job.stages[self.stage_number]
+
+    def enter_stage(self) -> None:
+        recipe = self.setup.spec.recipe
+        self.optimizer = torch.optim.SGD(
+            self.stage.parameters,
+            lr=self.stage.learning_rate_at(0),
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+        )
+        self.scaler = torch.amp.GradScaler(self.setup.device.type, enabled=self.setup.precision == "fp16")
+        self.loader = self.setup.loader(self.stage.views, self.stage.name)
+
+    def enter_unfinished_stage(self) -> bool:
+        """Moves on to the next stage if this one is done; False when all are."""
+        while self.epoch >= self.stage.epochs:
+            if self.stage_number + 1 == len(self.job.stages):
+                return False
+            self.stage_number, self.epoch = self.stage_number + 1, 0
+            self.enter_stage()
+        return True
+
+    # --- one epoch ----------------------------------------------------------------------------------------------
+
+    def train_epoch(self, report: Callable[[Report], None], should_stop: Callable[[], bool]) -> None:
+        """The steps of the epoch that are still to be done. No step waits for the device."""
+        stage, before = self.stage, self.seconds
+        for group in self.optimizer.param_groups:
+            group["lr"] = stage.learning_rate_at(self.epoch)
+        if self.step == 0:
+            torch.manual_seed(stream_seed(self.setup.spec.seed, "torch", stage.name, self.epoch))
+        self.job.modules.eval()
+        for module in stage.trained:
+            module.train()
+        started = time.perf_counter()
+        for batch in self.loader.epoch(self.epoch, start=self.step):
+            self.optimizer.zero_grad(set_to_none=True)
+            total, terms = stage.loss(batch)
+            self.scaler.scale(total).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            stage.after_step()
+            self.meter.add(total, terms, len(batch.labels))
+            self.step += 1
+            self.seconds = before + time.perf_counter() - started
+            report(self.report(None))
+            if should_stop():
+                self.folder.save_checkpoint(self.state())
+                raise Interrupted(f"{self.setup.spec.id} was asked to stop; it goes on from epoch {self.epoch + 1}")
+        if self.setup.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.seconds = before + time.perf_counter() - started
+
+    def finish_epoch(self) -> dict[str, Any]:
+        """Measures, notes and saves what the epoch gave."""
+        images, means = self.meter.images, self.meter.means()
+        self._refuse_divergence(means)
+        main = self.stage_number == len(self.job.stages) - 1
+        started = time.perf_counter()
+        test = {f"test_{name}": value for name, value in self.job.evaluate().items()} if main else {}
+        row = {
+            "stage": self.stage.name,
+            "epoch": self.epoch + 1,
+            "rate": self.stage.learning_rate_at(self.epoch),
+            **means,
+            **test,
+            "seconds": round(self.seconds, 3),
+            "evaluation_seconds": round(time.perf_counter() - started, 3),
+            "images_per_second": round(images / self.seconds, 1),
+        }
+        self.rows.append(row)
+        self.epoch, self.step, self.meter, self.seconds = self.epoch + 1, 0, Meter(), 0.0
+        if main and self.best() is row:
+            self.folder.save_weights("best", self.job.output.state_dict(), self.epoch)
+        if main and self.epoch == self.stage.epochs:
+            self.folder.save_weights("last", self.job.output.state_dict(), self.epoch)
+        self.folder.save_checkpoint(self.state())
+        self.folder.append_metrics(row)
+        return row
+
+    def best(self) -> dict[str, Any]:
+        """The first of the epochs with the highest score; the last epoch where there is no score."""
+        main = [row for row in self.rows if row["stage"] == self.job.stages[-1].name]
+        return max(main, key=lambda row: row[f"test_{self.job.score}"]) if self.job.score else main[-1]
+
+    def _refuse_divergence(self, means: dict[str, float]) -> None:
+        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        if bad:
+            raise UserError(
+                f"{self.setup.spec.id} diverged in epoch {self.epoch + 1} of stage '{self.stage.name}': "
+                f"{', '.join(bad)} not finite; a lower recipe.learning_rate may help"
+            )
+
+    # --- saving and resuming ------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All that decides how the run goes on, in types that load without executing code."""
+        on_gpu = self.setup.device.type == "cuda"
+        return {
+            "stage": self.stage_number,
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "rows": self.rows,
+            "meter": self.meter.state(),
+            "modules": self.job.modules.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.setup.device) if on_gpu else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.stage_number = state["stage"]
+        self.enter_stage()
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.rows = state["rows"]
+        self.meter = Meter(state["meter"])
+        self.job.modules.load_state_dict(state["modules"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], self.setup.device)
+
+    # --- what others see ----------------------------------------------------------------------------------------
+
+    def report(self, row: dict[str, Any] | None) -> Report:
+        done = row["epoch"] if row else self.epoch + 1
+        rate = row["images_per_second"] if row else self.meter.images / max(self.seconds, 1e-9)
+        steps = len(self.loader)
+        return Report(
+            self.setup.spec, self.stage.name, done, self.stage.epochs, self.step or steps, steps, rate, row
+        )
+
+    def result(self) -> dict[str, Any]:
+        """The run's numbers and where they come from. best and last epoch are never mixed: two keys each."""
+        best, last = self.best(), self.rows[-1]
+
+        def tests(row: dict[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in row.items() if name.startswith("test_") or name == "epoch"}
+
+        setup = self.setup
+        return {
+            "id": setup.spec.id,
+            "best": tests(best),
+            "last": tests(last),
+            **self.job.final(),
+            "parameters": sum(p.numel() for p in self.job.output.parameters()),
+            "train_images": len(setup.split.indices),
+            "precision": setup.precision,
+            "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in self.rows), 1),
+            "images_per_second": last["images_per_second"],
+            "machine": provenance(setup.device),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+
+
+class Meter:
+    """Means over an epoch, weighted by images, summed on the device: it is asked once, at the end."""
+
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        self.images: int = state["images"] if state else 0
+        self.sums: dict[str, Tensor] = dict(state["sums"]) if state else {}
+
+    def add(self, total: Tensor, terms: Terms, images: int) -> None:
+        self.images += images
+        values = {"loss": total, **{f"loss_{name}": loss for name, loss in terms.losses.items()}, **terms.logged}
+        for name, value in values.items():
+            value = value.detach().double() * images
+            self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
+
+    def means(self) -> dict[str, float]:
+        names, sums = list(self.sums), torch.stack(list(self.sums.values())).tolist()
+        return {name: value / self.images for name, value in zip(names, sums, strict=True)}
+
+    def state(self) -> dict[str, Any]:
+        return {"images": self.images, "sums": self.sums}
+
+
+def _to_board(board: SummaryWriter, row: dict[str, Any], step: int) -> None:
+    for name, value in row.items():
+        if isinstance(value, int | float) and name != "epoch":
+            board.add_scalar(name, value, step)

@@ -1,0 +1,97 @@
+"""Networks from files: the published checkpoints in their several formats, and this project's own weights."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sskd.errors import UserError
+from sskd.networks import NETWORKS, Network, build_network
+
+RENAMED = {"classifier.0.weight": "classifier.weight", "classifier.0.bias": "classifier.bias"}  # CRD's MobileNetV2
+PREFIXES = ("module.", "backbone.")  # DataParallel's; SSKD's wrapper around a student
+
+
+def load_network(path: str | Path, name: str, num_classes: int) -> Network:
+    """The network ``name`` with the weights of ``path``: SSKD's or CRD's format, an old pickle, safetensors.
+
+    Executes no code from the file. UserError if it is missing, damaged, of another network or other classes.
+    """
+    network = build_network(name, num_classes)
+    state = load_state(path)
+    wanted = network.state_dict()
+    problem = _mismatch(state, wanted)
+    if problem:
+        raise UserError(f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{_fits(state)}")
+    network.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
+    return network
+
+
+def load_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a weights file under their published names. UserError names what is wrong with the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no weights file {path}")
+    try:
+        data: Any = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged or no safetensors file: {error}") from None
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} holds more than tensors, or is damaged; it was not loaded: {reason}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is damaged or cut off: {reason}") from None
+    for key in ("state_dict", "model"):
+        if isinstance(data, dict) and isinstance(data.get(key), dict):
+            data = data[key]
+    if not isinstance(data, dict) or not data or not all(isinstance(value, Tensor) for value in data.values()):
+        raise UserError(f"{path} holds no state dict: expected tensors by name, or a dict with 'state_dict' or 'model'")
+    return _published_names(data)
+
+
+def _load_pickle(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _published_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        if any(key.startswith(prefix) for key in state):  # what lacks the prefix is a head's beside the network
+            state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return {RENAMED.get(key, key): value for key, value in state.items()}
+
+
+def _mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+    """What keeps a state dict from being loaded, in a few words; "" if nothing does."""
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in wanted]
+    if missing or extra:
+        parts = [("lacks", missing), ("has unknown", extra)]
+        return "; ".join(f"it {verb} {', '.join(keys[:3])}{_more(keys)}" for verb, keys in parts if keys)
+    for key, value in wanted.items():
+        if key in state and state[key].shape != value.shape:
+            if key.startswith(("fc.", "linear.", "classifier.")) and state[key].shape[1:] == value.shape[1:]:
+                return f"its classifier has {len(state[key])} classes"
+            return f"{key} has shape {tuple(state[key].shape)}, not {tuple(value.shape)}"
+    return ""
+
+
+def _more(keys: list[str]) -> str:
+    return f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+
+
+def _fits(state: dict[str, Tensor]) -> str:
+    """A hint: the registered network that these weights do belong to."""
+    classes = [len(value) for key, value in state.items() if key in ("fc.bias", "linear.bias", "classifier.bias")]
+    if not classes:
+        return ""
+    for name in NETWORKS:
+        with torch.device("meta"):
+            wanted = build_network(name, classes[0]).state_dict()
+        if not _mismatch(state, wanted):
+            return f". It fits {name} with {classes[0]} classes"
+    return ""

@@ -1,0 +1,89 @@
+"""The paper's pairs of networks, and features of their shapes without the networks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sskd.config import method_settings
+from sskd.data.batch import Batch
+from sskd.methods import METHODS, Method, MethodContext
+from sskd.networks import Features, FeatureShapes, Network
+from tests.golden import architecture
+
+PAIRS = [  # teacher, student: Tables 3 and 4
+    ("resnet56", "resnet20"),
+    ("wrn_40_2", "wrn_16_2"),
+    ("wrn_40_2", "wrn_40_1"),
+    ("resnet32x4", "resnet8x4"),
+    ("vgg13", "vgg8"),
+    ("vgg13", "MobileNetV2"),
+    ("ResNet50", "MobileNetV2"),
+    ("ResNet50", "vgg8"),
+    ("resnet32x4", "ShuffleV1"),
+    ("resnet32x4", "ShuffleV2"),
+    ("wrn_40_2", "ShuffleV1"),
+]
+CLASSES = 100
+
+
+def shapes_of(network: str) -> FeatureShapes:
+    """The published network's taps, from its golden file."""
+    taps = architecture(network)["features"]
+    return FeatureShapes(network, tuple(tuple(tap["shape"][1:]) for tap in taps))
+
+
+def features_of(shapes: FeatureShapes, batch: int, seed: int, gradient: bool) -> Features:
+    """Random features as after a ReLU, in channels_last, as networks give them."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def tap(*shape: int) -> Tensor:
+        made = torch.randn(batch, *shape, generator=generator).relu()
+        return made.contiguous(memory_format=torch.channels_last) if len(shape) == 3 else made
+
+    taps = tuple(tap(*shape).requires_grad_(gradient) for shape in shapes.taps)
+    logits = torch.randn(batch, CLASSES, generator=generator).requires_grad_(gradient)
+    return Features(logits, taps, taps)
+
+
+def batch_of(size: int) -> Batch:
+    """Random labels; no method here looks at the images."""
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(0, CLASSES, (size,), generator=generator)
+    return Batch(torch.zeros(size, 3, 2, 2), labels, torch.arange(size), None, generator)
+
+
+def build(name: str, student: FeatureShapes, teacher: FeatureShapes, **settings: Any) -> Method:
+    """The method for networks of these shapes, checked as at planning time."""
+    chosen = method_settings(name, **settings)
+    METHODS[name].check(chosen, student, teacher)
+    network = Network()
+    context = MethodContext(network, student, CLASSES, torch.arange(50), network, teacher)
+    torch.manual_seed(0)
+    return METHODS[name](chosen, context)
+
+
+def assert_learns(name: str, teacher: str, student: str, terms: set[str] | None = None) -> None:
+    """Finite terms, weighted in the total; gradients to the student and to all of the method's own parameters."""
+    ours, theirs = shapes_of(student), shapes_of(teacher)
+    method = build(name, ours, theirs, kd_weight=1.0)
+    learned, fixed = features_of(ours, 4, 1, gradient=True), features_of(theirs, 4, 2, gradient=False)
+    total, found = method(learned, fixed, batch_of(4))
+
+    terms = terms or {name}
+    assert found.losses.keys() == {"ce", "kd"} | terms == {"ce", "kd"} | method.weights.keys()
+    expected = found.losses["ce"] + found.losses["kd"]
+    for term, weight in method.weights.items():
+        assert weight > 0
+        expected = expected + weight * found.losses[term]
+    torch.testing.assert_close(total, expected)
+    assert total.ndim == 0
+    assert total.isfinite()
+
+    own = torch.stack([found.losses[term] for term in terms]).sum()
+    inputs, parameters = [*learned.taps, learned.logits], list(method.parameters())
+    gradients = torch.autograd.grad(own, inputs + parameters, allow_unused=True)
+    assert any(gradient is not None for gradient in gradients[: len(inputs)])
+    assert all(gradient is not None for gradient in gradients[len(inputs) :])
+    for gradient in gradients:
+        assert gradient is None or (gradient.isfinite().all() and gradient.any())

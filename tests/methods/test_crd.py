@@ -1,0 +1,247 @@
+"""CRD: golden values, the draw of contrasts, the banks, and what a resumed run finds again."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config import method_settings
+from sskd.data.batch import Batch
+from sskd.errors import UserError
+from sskd.methods import METHODS, MethodContext
+from sskd.methods.banks import Banks
+from sskd.methods.crd import CRD, contrast_scores, contrastive_loss
+from sskd.networks import Features, FeatureShapes, build_network
+from tests import golden
+
+IMAGES, CLASSES = 40, 4
+
+
+def unit(k: int, *shape: int) -> Tensor:
+    return F.normalize(golden.tensor(k, *shape), dim=1)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def crd(**changes: object) -> CRD:
+    torch.manual_seed(0)
+    context = MethodContext(
+        student=build_network("resnet8", CLASSES),
+        student_shapes=FeatureShapes("resnet8", ((64,),)),
+        num_classes=CLASSES,
+        labels=torch.arange(IMAGES) % CLASSES,
+        teacher=build_network("resnet8", CLASSES),
+        teacher_shapes=FeatureShapes("wide", ((128,),)),
+    )
+    method = METHODS["crd"](method_settings("crd", **{"negatives": 12, **changes}), context)
+    assert isinstance(method, CRD)
+    return method
+
+
+def step(method: CRD, seed: int) -> Tensor:
+    """One step's term; the banks have not taken it in yet."""
+    indices = torch.randperm(IMAGES, generator=generator(seed))[:8]
+    batch = Batch(torch.zeros(8, 3, 1, 1), indices % CLASSES, indices, None, generator(seed + 100))
+    student, teacher = golden.tensor(200 + seed, 8, 64), golden.tensor(300 + seed, 8, 128)
+    logits = torch.zeros(8, CLASSES)
+    return method.terms(Features(logits, (student,), ()), Features(logits, (teacher,), ()), batch).losses["crd"]
+
+
+def test_golden() -> None:
+    student = unit(50, 12, 128).requires_grad_()
+    method = crd()
+    method.banks.student, method.banks.teacher = unit(52, 200, 128), unit(53, 200, 128)
+    method.banks.labels = torch.zeros(200, dtype=torch.long)
+    contrasts = torch.from_numpy(np.random.RandomState(1054).randint(0, 200, (12, 33)))
+    golden.assert_golden("crd_first_batch", method.loss(student, unit(51, 12, 128), contrasts), [student])
+
+
+def test_scores_and_their_gradient_are_those_of_gathered_rows() -> None:
+    embedding, bank = unit(1, 5, 16).double().requires_grad_(), unit(2, 30, 16).double()
+    contrasts = torch.randint(30, (5, 9), generator=generator())
+    gathered = torch.einsum("bkd,bd->bk", bank[contrasts], embedding).div(0.07).exp()
+    scores = contrast_scores(embedding, bank, contrasts, 0.07)
+    torch.testing.assert_close(scores, gathered)
+    weights = golden.tensor(3, 5, 9).double()
+    theirs, ours = (torch.autograd.grad((s * weights).sum(), embedding)[0] for s in (gathered, scores))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_loss_is_the_formula() -> None:
+    scores, images = golden.tensor(4, 6, 11).exp().double() / 50, 100
+    noise = 10 / images
+    expected = 0.0
+    for row in scores.tolist():
+        expected -= math.log(row[0] / (row[0] + noise + 1e-7))
+        expected -= sum(math.log(noise / (score + noise + 1e-7)) for score in row[1:])
+    assert contrastive_loss(scores, images).item() == pytest.approx(expected / 6, rel=1e-12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=4, max_size=40).filter(lambda x: len(set(x)) > 1),
+    negatives=st.integers(1, 45),
+    positive=st.sampled_from(["exact", "relaxed"]),
+    seed=st.integers(0, 1000),
+)
+def test_draw_holds_for_any_labels(labels: list[int], negatives: int, positive: str, seed: int) -> None:
+    """Own class never, nothing twice where there is enough, positives of the own class: any split and any K."""
+    classes = torch.tensor(labels)
+    indices = torch.randperm(len(labels), generator=generator(seed))
+    banks = Banks(classes, 6, 4)  # class 5 has no image
+    drawn = banks.draw(indices, negatives, positive, generator(seed))  # type: ignore[arg-type]
+    assert drawn.shape == (len(labels), 1 + negatives)
+    assert drawn.dtype == torch.int64
+    own = classes[indices]
+    assert (classes[drawn[:, 0]] == own).all()
+    if positive == "exact":
+        assert (drawn[:, 0] == indices).all()
+    assert (classes[drawn[:, 1:]] != own[:, None]).all()
+    for row, label in zip(drawn[:, 1:].tolist(), own.tolist(), strict=True):
+        if negatives <= sum(other != label for other in labels):
+            assert len(set(row)) == negatives
+
+
+def chi_square(counts: Tensor, expected: float) -> float:
+    return ((counts - expected).square() / expected).sum().item()
+
+
+@pytest.mark.parametrize("negatives", [10, 29, 60], ids=["few", "nearly all", "with replacement"])
+def test_negatives_are_uniform(negatives: int) -> None:
+    banks = Banks(torch.tensor([0] * 10 + [1] * 20 + [2] * 10), 3, 4)
+    rows = 3000
+    drawn = banks.draw(torch.zeros(rows, dtype=torch.long), negatives, "exact", generator())[:, 1:]
+    counts = drawn.flatten().bincount(minlength=40)
+    assert counts[:10].sum() == 0
+    expected = rows * negatives / 30
+    # without replacement the counts vary less, by 1 - K / M; 29 degrees of freedom: 58.3 is passed by one in 1,000
+    spread = 1 - negatives / 30 if negatives <= 30 else 1.0
+    statistic = chi_square(counts[10:].double(), expected) / spread
+    assert 8 < statistic < 58.3
+
+
+def test_rows_are_drawn_independently() -> None:
+    """Two rows of one draw share as many negatives as two independent sets would: K^2 / M."""
+    banks = Banks(torch.arange(60) % 2, 2, 4)
+    shared = []
+    for seed in range(300):
+        drawn = banks.draw(torch.tensor([0, 0]), 10, "exact", generator(seed))[:, 1:].tolist()
+        shared.append(len(set(drawn[0]) & set(drawn[1])))
+    assert np.mean(shared) == pytest.approx(10 * 10 / 30, abs=0.3)  # standard error 0.07
+
+
+def test_relaxed_positives_are_uniform_in_the_class() -> None:
+    banks = Banks(torch.arange(30) % 3, 3, 4)
+    positives = banks.draw(torch.full((5000,), 7), 1, "relaxed", generator())[:, 0]
+    counts = positives.bincount(minlength=30)
+    assert counts[torch.arange(30) % 3 != 1].sum() == 0
+    assert chi_square(counts[1::3].double(), 500) < 27.9  # 9 degrees of freedom: passed by one in 1,000
+
+
+def test_chunked_draw_is_the_same_kind_of_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the keys of all rows would take too much memory, rows are drawn in parts."""
+    monkeypatch.setattr("sskd.methods.banks.KEYS_AT_ONCE", 100)
+    labels = torch.arange(40) % 4
+    drawn = Banks(labels, 4, 4).draw(torch.arange(9), 20, "exact", generator())
+    assert drawn.shape == (9, 21)
+    assert (labels[drawn[:, 1:]] != labels[:9, None]).all()
+    assert all(len(set(row)) == 21 for row in drawn.tolist())
+
+
+@pytest.mark.parametrize("negatives", [12, 35])
+@pytest.mark.parametrize("positive", ["exact", "relaxed"])
+def test_the_generator_alone_decides(negatives: int, positive: str) -> None:
+    banks = Banks(torch.arange(40) % 4, 4, 4)
+    indices = torch.arange(16)
+
+    def draw(seed: int) -> Tensor:
+        torch.manual_seed(torch.seed())  # the global state has no part in it
+        return banks.draw(indices, negatives, positive, generator(seed))  # type: ignore[arg-type]
+
+    assert torch.equal(draw(1), draw(1))
+    assert not torch.equal(draw(1), draw(2))
+
+
+def test_one_class_is_an_error() -> None:
+    with pytest.raises(UserError, match="two classes"):
+        Banks(torch.zeros(5, dtype=torch.long), 3, 4)
+
+
+def test_banks_begin_uniform_within_the_published_bound() -> None:
+    bank = Banks(torch.arange(100) % 2, 2, 128).student
+    bound = 1 / math.sqrt(128 / 3)
+    assert bound * 0.99 < bank.abs().max() <= bound
+    assert bank.mean().abs() < 0.01
+
+
+def test_banks_take_in_the_step_after_it() -> None:
+    method = crd()
+    before = {side: getattr(method.banks, side).clone() for side in ("student", "teacher")}
+    step(method, seed=1).backward()  # the backward pass still finds the banks as the scores saw them
+    assert torch.equal(method.banks.student, before["student"])
+    method.after_step()
+    indices = torch.randperm(IMAGES, generator=generator(1))[:8]
+    vectors = {"student": golden.tensor(201, 8, 64), "teacher": golden.tensor(301, 8, 128)}
+    for side, vector in vectors.items():
+        embedding = F.normalize(getattr(method, f"embed_{side}")(vector), dim=1)
+        mixed = 0.5 * before[side][indices] + 0.5 * embedding
+        expected = before[side].clone()
+        expected[indices] = mixed / mixed.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(getattr(method.banks, side), expected)
+    after = method.banks.student.clone()
+    method.after_step()  # nothing new to take in
+    assert torch.equal(method.banks.student, after)
+
+
+def test_z_comes_from_the_first_batch_and_stays() -> None:
+    method = crd()
+    assert (method.z == -1).all()
+    step(method, 1)
+    first = method.z.clone()
+    assert (first > 0).all()
+    method.after_step()
+    step(method, 2)
+    assert torch.equal(method.z, first)
+
+
+def test_a_resumed_method_goes_on_alike() -> None:
+    whole = crd()
+    step(whole, 1)
+    whole.after_step()
+    state = {name: value.clone() for name, value in whole.state_dict().items()}
+    assert {"z", "banks.student", "banks.teacher"} <= set(state)
+    assert "banks.labels" not in state  # the split's, not the run's
+    resumed = crd()
+    for tensor in resumed.state_dict().values():
+        tensor.zero_()
+    resumed.load_state_dict(state)
+    assert torch.equal(step(whole, 2), step(resumed, 2))
+
+
+def test_both_embeddings_are_trained_and_nothing_else() -> None:
+    method = crd()
+    step(method, 1).backward()
+    trained = {name for name, parameter in method.named_parameters() if parameter.grad is not None}
+    assert trained == {f"embed_{side}.{kind}" for side in ("student", "teacher") for kind in ("weight", "bias")}
+    assert all(p.grad.abs().sum() > 0 for n, p in method.named_parameters() if n.endswith("weight"))
+    assert method.weights == {"crd": 0.8}
+
+
+def test_published_settings() -> None:
+    published = METHODS["crd"].Settings(name="crd")
+    assert method_settings("crd") == published  # the table and the class agree
+    assert (published.weight, published.negatives, published.temperature) == (0.8, 16384, 0.07)
+
+
+def test_bad_settings_are_named() -> None:
+    with pytest.raises(UserError, match="positive"):
+        method_settings("crd", positive="easy")
+    with pytest.raises(UserError, match="negatives"):
+        method_settings("crd", negatives=0)

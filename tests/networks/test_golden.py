@@ -1,0 +1,76 @@
+"""Every published network gives the published outputs on fixed weights and images."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sskd.networks import NETWORKS, build_network, feature_shapes
+from tests import golden
+
+TOLERANCE = 1e-4
+
+
+def assert_like(found: Tensor, expected: dict[str, Any]) -> None:
+    assert list(found.shape) == expected["shape"]
+    norm, magnitude, mean = found.norm().item(), found.abs().mean().item(), found.mean().item()
+    assert norm == pytest.approx(expected["norm"], rel=TOLERANCE)
+    assert magnitude == pytest.approx(expected["abs_mean"], rel=TOLERANCE)
+    assert mean == pytest.approx(expected["mean"], abs=TOLERANCE * expected["abs_mean"])
+
+
+@pytest.mark.parametrize("name", golden.ARCHITECTURES)
+def test_published_outputs(name: str) -> None:
+    expected = golden.architecture(name)
+    network = build_network(name, 100)
+    entries = [[key, list(value.shape)] for key, value in network.state_dict().items()]
+    assert entries == expected["entries"]
+    assert sum(p.numel() for p in network.parameters()) == expected["parameters"]
+
+    network.load_state_dict(golden.state_dict(expected["entries"]))
+    with torch.no_grad():
+        features = network.eval().features(golden.images())
+        logits = torch.tensor(expected["logits"])
+        torch.testing.assert_close(features.logits, logits, rtol=0, atol=TOLERANCE * logits.abs().max().item())
+        for found, wanted in zip(features.taps, expected["features"], strict=True):
+            assert_like(found, wanted)
+        for found, wanted in zip(features.preactivations, expected["pre_activation_features"], strict=True):
+            assert_like(found, wanted)
+        assert_like(network.train()(golden.images(4, seed=12346)), expected["train_mode_logits_stats"])
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "MobileNetV2", "ShuffleV1", "ShuffleV2"])
+def test_other_image_sizes_and_gradients(name: str) -> None:
+    """One forward pass updates each norm once, every parameter gets a gradient, and 64 and 16 pixels work."""
+    network = build_network(name, 7)
+    features = network.features(torch.randn(2, 3, 64, 64))
+    assert features.logits.shape == (2, 7)
+    assert network(torch.randn(2, 3, 16, 16)).shape == (2, 7)
+    features.logits.sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    counts = {key: value.item() for key, value in network.state_dict().items() if "num_batches" in key}
+    assert set(counts.values()) == {2}
+
+
+def test_tail_is_what_follows_the_last_map() -> None:
+    """Zeroing the tail changes the logits and no map."""
+    for name in NETWORKS:
+        network = build_network(name, 5)
+        assert set(network.tail) <= set(dict(network.named_children())), name
+    network = build_network("MobileNetV2", 5).eval()
+    images = golden.images()
+    with torch.no_grad():
+        before = network.features(images)
+        for child in network.tail:
+            for parameter in getattr(network, child).parameters():
+                parameter.zero_()
+        after = network.features(images)
+    assert torch.equal(before.maps[-1], after.maps[-1])
+    assert not torch.equal(before.vector, after.vector)
+
+
+def test_shapes_without_computing() -> None:
+    shapes = feature_shapes("resnet20")
+    assert shapes.taps == ((16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (64,))
+    assert shapes.width == 64

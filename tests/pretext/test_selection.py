@@ -1,0 +1,50 @@
+"""Selective transfer: what is kept, for any ranks and any ratio."""
+
+from fractions import Fraction
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sskd.losses import softened_divergence
+from sskd.pretext.selection import keep_mask, ranks
+
+RANKS = st.lists(st.integers(0, 20), min_size=1, max_size=60)
+PERCENT = st.integers(0, 100)
+
+
+@given(RANKS, PERCENT)
+def test_keeps_all_right_and_the_least_wrong(values: list[int], percent: int) -> None:
+    rank = torch.tensor(values)
+    kept = keep_mask(rank, percent / 100)
+    right, wrong = rank == 0, rank > 0
+    assert kept[right].all()
+    assert (kept & wrong).sum() == int(Fraction(percent, 100) * int(wrong.sum()))
+    best_dropped = min(((r, i) for i, (r, k) in enumerate(zip(values, kept, strict=True)) if not k), default=None)
+    worst_kept = max(((r, i) for i, (r, k) in enumerate(zip(values, kept, strict=True)) if k), default=None)
+    if best_dropped and worst_kept:
+        assert worst_kept < best_dropped  # by rank, ties to the earlier row
+
+
+@given(RANKS, PERCENT, PERCENT)
+def test_a_smaller_ratio_keeps_a_subset(values: list[int], first: int, second: int) -> None:
+    low, high = sorted((first, second))
+    rank = torch.tensor(values)
+    assert (keep_mask(rank, high / 100) | ~keep_mask(rank, low / 100)).all()
+
+
+@given(st.integers(2, 8), st.integers(1, 10), st.integers(0, 2**31))
+def test_rank_is_the_number_of_better_answers(classes: int, rows: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(rows, classes, generator=generator)
+    target = torch.randint(classes, (rows,), generator=generator)
+    order = scores.argsort(dim=1, descending=True)
+    assert ranks(scores, target).tolist() == [order[i].tolist().index(target[i]) for i in range(rows)]
+
+
+def test_nothing_kept_gives_zero_and_no_gradient() -> None:
+    student = torch.randn(4, 5, requires_grad=True)
+    loss = softened_divergence(student, torch.randn(4, 5), 2.0, torch.zeros(4, dtype=torch.bool))
+    (gradient,) = torch.autograd.grad(loss, student)
+    assert loss.item() == 0
+    assert gradient.abs().sum() == 0
