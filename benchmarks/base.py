@@ -2,9 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.profiles import Profile, split_pair
-from sskd.config import MethodSettings, PretextSettings, Recipe, RunSpec, SplitSpec, Teacher, Trained
+from sskd.config import (
+    MethodSettings,
+    PretextSettings,
+    Recipe,
+    RunSpec,
+    SplitSpec,
+    Teacher,
+    Trained,
+    method_settings,
+)
 from sskd.methods import METHODS
 from sskd.registry import Registry
 
@@ -16,16 +26,45 @@ class Cell:
     row: str
     column: str
     spec: RunSpec | None  # None: a number that is known without a run (a published teacher)
+    pair: str = ""  # the published pair (teacher/student) that the run stands for
+    run_pair: str = ""  # the pair that is run
+
+
+class Measure(NamedTuple):
+    """A number that a table shows of every run: a column of the report's frame."""
+
+    name: str
+    label: str  # over its columns: "best"
+    title: str  # in words, with its unit
+    digits: int = 2
+    larger_is_better: bool = True
+    published: str = ""  # which of the published numbers stands beside it: "top1", "top5"
+
+
+TOP1 = (
+    Measure("best_top1", "best", "top-1 accuracy of the best epoch (%)", published="top1"),
+    Measure("last_top1", "last", "top-1 accuracy of the last epoch (%)"),
+)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A table or figure. ``cells`` gives the runs it compares, from what the profile makes of it."""
+    """A table or figure. ``cells`` gives the runs it compares, from what the profile makes of it; the rest is how its
+    report looks."""
 
     id: str
     title: str
     cells: "Callable[[Specs], list[Cell]]"
+    rows: str = "method"  # what rows and columns are
+    columns: str = "pair"
+    measures: tuple[Measure, ...] = TOP1
+    figure: Literal["dots", "lines", "embedding"] = "dots"  # lines: the columns are numbers on the x axis
+    reference: str = "SSKD"  # the row that all others are compared with, paired by seed
+    note: str = ""  # what a reader of the table must know
 
+
+# the rows of the paper's tables 3, 4 and 6, in its order
+PAPER_METHODS = ("none", "kd", "fitnet", "at", "sp", "vid", "rkd", "pkt", "ab", "ft", "crd", "sskd")
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "benchmarks.tables")
 
@@ -35,6 +74,11 @@ class Specs:
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
+        self._shared: dict[Any, RunSpec] = {}  # teachers and heads, made once: thousands of students name them
+
+    def method(self, name: str, **settings: Any) -> MethodSettings:
+        """A method's settings: given here, over the profile's, over the published."""
+        return method_settings(name, **(self.profile.method_settings.get(name, {}) | settings))
 
     def pair(self, published: str) -> tuple[str, str]:
         """The teacher and student that stand for a published pair in this profile."""
@@ -50,24 +94,29 @@ class Specs:
 
     def _teacher_run(self, network: str) -> RunSpec:
         profile = self.profile
-        return RunSpec(
-            role="teacher",
-            network=network,
-            dataset=profile.dataset,
-            recipe=self._recipe(profile.teacher_recipe, network),
-        )
+        if network not in self._shared:
+            self._shared[network] = RunSpec(
+                role="teacher",
+                network=network,
+                dataset=profile.dataset,
+                recipe=self._recipe(profile.teacher_recipe, network),
+            )
+        return self._shared[network]
 
     def head(self, network: str, pretext: PretextSettings | None = None) -> RunSpec:
         profile = self.profile
-        return RunSpec(
-            role="head",
-            network=network,
-            dataset=profile.dataset,
-            recipe=profile.head_recipe,
-            split=profile.head_split,
-            teacher=self.teacher(network),
-            pretext=pretext or profile.pretext,
-        )
+        task = pretext or profile.pretext
+        if (network, task) not in self._shared:
+            self._shared[network, task] = RunSpec(
+                role="head",
+                network=network,
+                dataset=profile.dataset,
+                recipe=profile.head_recipe,
+                split=profile.head_split,
+                teacher=self.teacher(network),
+                pretext=task,
+            )
+        return self._shared[network, task]
 
     def student(
         self,
@@ -92,9 +141,33 @@ class Specs:
             head=self.head(teacher, pretext) if kind.needs_head else None,
         )
 
+    def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:
+        """The cell's runs, one a seed, of the pair that stands for the published one. ``more``: as ``student``'s."""
+        pair = self.pair(published)
+        run_pair = "/".join(pair)
+        return [
+            Cell(row, column, self.student(pair, method, seed, **more), published, run_pair)
+            for seed in self.profile.seeds
+        ]
+
+    def teacher_cell(self, published: str, column: str) -> Cell:
+        """The teacher's place in a table; without a run where its weights are a file's."""
+        pair = self.pair(published)
+        return Cell("Teacher", column, self.teacher_run(pair[0]), published, "/".join(pair))
+
     def _recipe(self, recipe: Recipe, network: str) -> Recipe:
         rate = self.profile.learning_rates.get(network)
         return recipe.model_copy(update={"learning_rate": rate}) if rate else recipe
+
+
+def method_grid(specs: Specs, pairs: tuple[str, ...], methods: tuple[str, ...] = PAPER_METHODS) -> list[Cell]:
+    """The teacher and every method (rows) on every published pair (columns)."""
+    cells = [specs.teacher_cell(pair, pair) for pair in pairs]
+    for name in methods:
+        method = specs.method(name)
+        for pair in pairs:
+            cells += specs.students(pair, method_label(method), pair, method)
+    return cells
 
 
 def method_label(method: MethodSettings) -> str:

@@ -33,14 +33,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="run_all.py", description="Regenerates the tables and figures of SSKD (ECCV 2020), as far as asked."
+        prog="run_all.py",
+        description="Regenerates the tables and figures of SSKD (ECCV 2020), as far as asked.",
     )
     add = parser.add_argument
-    add("--profile", default="smoke", help=f"how much of everything: {', '.join(profile_names())}, or a YAML file")
+    add(
+        "--profile",
+        default="smoke",
+        help=f"how much of everything: {', '.join(profile_names())}, or a YAML file",
+    )
     add("--only", default="", metavar="IDS", help="benchmarks, by comma (default: the profile's)")
-    add("--methods", default="", metavar="NAMES", help="methods of the comparison, by comma: kd,crd,crd+kd, or all")
+    add(
+        "--methods",
+        default="",
+        metavar="NAMES",
+        help="methods of the comparison, by comma: kd,crd,crd+kd, or all",
+    )
     add("--seeds", default="", metavar="NUMBERS", help="seeds, by comma")
-    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override of the profile: recipe.epochs=3")
+    add(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override of the profile: recipe.epochs=3",
+    )
     add("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
     add("--results", type=Path, default=Path("results"), help="where results go (default: results)")
     add("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")

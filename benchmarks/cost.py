@@ -28,7 +28,9 @@ class PlanCost(NamedTuple):
 
     @property
     def text(self) -> str:
-        return f"about {duration(self.left)} one after another, at {self.rate / 1e9:.0f} G multiply-adds/s ({self.source})"
+        return (
+            f"about {duration(self.left)} one after another, at {self.rate / 1e9:.0f} G multiply-adds/s ({self.source})"
+        )
 
 
 def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:

@@ -16,7 +16,14 @@ def results_frame(cells: Iterable[Cell], runs: Path) -> pd.DataFrame:
     each with its epoch. Unfinished runs have the measures missing and ``why`` filled."""
     rows = []
     for cell in cells:
-        row = {"row": cell.row, "column": cell.column, "seed": None, "id": None, "state": "not a run", "why": ""}
+        row: dict[str, object] = {
+            "row": cell.row,
+            "column": cell.column,
+            "seed": None,
+            "id": None,
+            "state": "not a run",
+            "why": "",
+        }
         if cell.spec is not None:
             row |= {"seed": cell.spec.seed, "id": cell.spec.id} | _run_row(RunFolder(runs, cell.spec))
         rows.append(row)

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.planner import Plan
@@ -22,7 +23,7 @@ def run_inline(plan: Plan, runs: Path, execution: Execution, progress: Progress)
         if lost:
             message = f"not started: it needs {lost[0]}, which failed"
         else:
-            message = attempt(spec, runs, lambda spec=spec: _train(spec, runs, execution, progress))
+            message = attempt(spec, runs, partial(_train, spec, runs, execution, progress))
         if message:
             failures[spec.id] = message
             progress.say(f"{spec.id} failed: {message}")

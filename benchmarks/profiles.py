@@ -1,10 +1,12 @@
 """Profiles: how much of everything. A profile chooses data, networks, schedule and seeds; a benchmark the comparison."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from benchmarks.plugins import load_plugin
 from sskd.config import (
     CONFIGS,
     DatasetSpec,
@@ -17,6 +19,7 @@ from sskd.config import (
     Recipe,
     SplitSpec,
     from_dict,
+    method_settings,
     override,
     read_yaml,
 )
@@ -26,6 +29,19 @@ from sskd.methods import METHODS
 from sskd.networks import NETWORKS
 
 PROFILES = CONFIGS / "profiles"
+
+
+class Override(Frozen):
+    """What one benchmark has otherwise than its profile. Of nested settings only the keys that are given change."""
+
+    seeds: Annotated[tuple[int, ...] | None, Listed] = None
+    split: SplitSpec | None = None
+    recipe: Recipe | None = None
+    teacher_recipe: Recipe | None = None
+    head_recipe: Recipe | None = None
+    head_split: SplitSpec | None = None
+    pairs: dict[str, str] | None = None
+    method_settings: dict[str, dict[str, Any]] | None = None
 
 
 class Profile(Frozen):
@@ -42,12 +58,35 @@ class Profile(Frozen):
     head_recipe: Recipe = Recipe(epochs=60, milestones=(30, 45), full_epochs=60)
     head_split: SplitSpec = SplitSpec()  # heads learn without labels, so few-shot and noise need not touch them
     learning_rates: dict[str, float] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
-    pretext: Pretext = Field(default="contrastive", validate_default=True)  # type: ignore[assignment]
+    pretext: Pretext = Field(default="contrastive", validate_default=True)
     teachers: dict[str, Pretrained] = {}  # networks whose weights come from a file instead of a run
     pair: str = "resnet56/resnet20"  # teacher/student of the comparison
     pairs: dict[str, str] = {}  # the paper's pair: the pair that stands for it in this profile
-    methods: Annotated[tuple[Method, ...], Listed] = Field(default=("none", "kd", "sskd"), validate_default=True)  # of the comparison
+    methods: Annotated[tuple[Method, ...], Listed] = Field(
+        default=("none", "kd", "sskd"), validate_default=True
+    )  # of the comparison
+    method_settings: dict[str, dict[str, Any]] = {}  # over the published ones: ab: {initial_epochs: 1}
+    overrides: dict[str, Override] = {}  # by benchmark
+    plugins: Annotated[tuple[str, ...], Listed] = ()  # Python files that register methods, networks, data sets, ...
     execution: Execution = Execution()
+
+    def for_benchmark(self, name: str) -> "Profile":
+        """The profile as this benchmark has it."""
+        change = self.overrides.get(name)
+        return self.model_copy(update=_changes(self, change)) if change else self
+
+
+def _changes(old: Frozen, change: Frozen) -> dict[str, Any]:
+    """What ``change`` sets, nested settings and mappings merged into those of ``old``."""
+    changes: dict[str, Any] = {}
+    for key in change.model_fields_set:
+        before, value = getattr(old, key), getattr(change, key)
+        if isinstance(value, Frozen):
+            value = before.model_copy(update=_changes(before, value))
+        elif isinstance(value, dict):
+            value = before | value
+        changes[key] = value
+    return changes
 
 
 def profile_path(name: str) -> Path:
@@ -64,21 +103,60 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def read_profile(name: str, settings: list[str]) -> Profile:
-    """The profile with ``--set`` overrides applied, every name in it checked. UserError for whatever is wrong."""
+def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) -> Profile:
+    """The profile with ``--set`` overrides applied, every name in it checked. UserError for whatever is wrong.
+
+    ``plugins`` are imported with the profile's own, before any name is looked up.
+    """
     path = profile_path(name)
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping of keys to values")
     where = f"{path} with {' '.join(settings)}" if settings else str(path)
-    profile: Profile = from_dict(Profile, override({"name": path.stem} | data, settings), where)
+    data = _settings_win(override({"name": path.stem} | data, settings), settings)
+    files = [*(data.get("plugins") or []), *plugins]
+    data["plugins"] = [str(load_plugin(file)) for file in files]
+    profile: Profile = from_dict(Profile, _with_method_settings(data), where)
     check_names(profile)
     return profile
 
 
+def _settings_win(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """What the command line sets holds for every benchmark: no benchmark's override of the same key is left."""
+    overrides = data.get("overrides")
+    for change in overrides.values() if isinstance(overrides, dict) else ():
+        for setting in settings:
+            *parents, last = setting.partition("=")[0].split(".")
+            target = change
+            for parent in parents:
+                target = target.get(parent) if isinstance(target, dict) else None
+            if isinstance(target, dict):
+                target.pop(last, None)
+    return data
+
+
+def _with_method_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """The comparison's methods with the profile's settings under what is said of each there."""
+    named, methods = data.get("method_settings"), data.get("methods")
+    if not isinstance(named, dict) or not isinstance(methods, list):
+        return data
+    full = [{"name": entry} if isinstance(entry, str) else entry for entry in methods]
+    return data | {"methods": [(named.get(e.get("name")) or {}) | e if isinstance(e, dict) else e for e in full]}
+
+
 def check_names(profile: Profile) -> None:
-    """UserError for a dataset, network or weights entry that does not exist."""
+    """UserError for a dataset, network, weights entry, benchmark or method's setting that does not exist."""
+    from benchmarks.base import BENCHMARKS  # here: base builds on this module
+
     DATASETS[profile.dataset.name]
+    for name in (*profile.benchmarks, *profile.overrides):
+        BENCHMARKS[name]
+    for change in (profile, *profile.overrides.values()):
+        for name, settings in (change.method_settings or {}).items():
+            method_settings(name, **settings)
+        for pair in (change.pairs or {}).values():
+            for network in split_pair(pair):
+                NETWORKS[network]
     for pair in (profile.pair, *profile.pairs, *profile.pairs.values()):
         for network in split_pair(pair):
             NETWORKS[network]

@@ -14,7 +14,11 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     many seeds there are. Rows keep the order in which the benchmark names them."""
     rows = []
     for (row, column), group in frame.groupby(["row", "column"], sort=False):
-        entry: dict[str, object] = {"method": row, "pair": column, "seeds": int((group["state"] == "finished").sum())}
+        entry: dict[str, object] = {
+            "method": row,
+            "pair": column,
+            "seeds": int((group["state"] == "finished").sum()),
+        }
         for which in ("last", "best"):
             name = f"{which}_top1"
             values = group[name].dropna() if name in group else pd.Series(dtype=float)
@@ -61,7 +65,11 @@ def write_report(benchmark: Benchmark, cells: list[Cell], folder: Path) -> str:
     """Writes <folder>/<id>.md and .csv and gives the text a person sees."""
     frame = results_frame(cells, folder / "runs")
     table = summary(frame)
-    parts = [f"## {benchmark.title}\n", "Top-1 accuracy in %, mean and standard deviation over seeds.\n", markdown(table)]
+    parts = [
+        f"## {benchmark.title}\n",
+        "Top-1 accuracy in %, mean and standard deviation over seeds.\n",
+        markdown(table),
+    ]
     differences = ordering(frame)
     if differences:
         parts.append("Paired by seed:\n\n" + "\n".join(f"- {line}" for line in differences) + "\n")

@@ -80,9 +80,7 @@ def our_step(banks: Any, embed_s: Any, embed_t: Any, indices: Any, negatives: in
 VARIANTS = {"naive": naive_step, "ours": our_step}
 
 
-def measure(
-    variant: str, batch: int, negatives: int, images: int, steps: int, threads: int
-) -> dict[str, Any]:
+def measure(variant: str, batch: int, negatives: int, images: int, steps: int, threads: int) -> dict[str, Any]:
     """Milliseconds per step (mean after one warm-up) and peak megabytes above the set-up."""
     import numpy as np
     import torch
@@ -113,9 +111,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--negatives", type=int, default=16384)
     parser.add_argument("--images", type=int, default=50000)
@@ -131,9 +127,7 @@ def main() -> None:
             print(json.dumps(row))
         return
     if not options.json:
-        print(
-            f"batch {options.batch}, K {options.negatives}, N {options.images}: mean of {options.steps} steps"
-        )
+        print(f"batch {options.batch}, K {options.negatives}, N {options.images}: mean of {options.steps} steps")
         print(f"{'variant':8} {'threads':>7} {'ms/step':>9} {'peak MB':>8} {'loss':>9}")
     for threads in options.threads:
         for variant in VARIANTS:

@@ -73,7 +73,11 @@ class Recipe(Frozen):
     epochs: Count = 240
     batch_size: Annotated[int, Field(ge=2)] = 64
     learning_rate: Positive = 0.05
-    milestones: Annotated[tuple[Count, ...], Listed] = (150, 180, 210)  # epochs of the full schedule after which the rate falls
+    milestones: Annotated[tuple[Count, ...], Listed] = (
+        150,
+        180,
+        210,
+    )  # epochs of the full schedule after which the rate falls
     full_epochs: Count = 240  # the schedule that the milestones belong to; they scale with epochs / full_epochs
     decay: Positive = 0.1
     momentum: Rate = 0.9
@@ -170,7 +174,8 @@ def _teacher_kind(data: Any) -> str:
 
 
 Teacher = Annotated[
-    Annotated[Trained, Tag("trained")] | Annotated[Pretrained, Tag("pretrained")], Discriminator(_teacher_kind)
+    Annotated[Trained, Tag("trained")] | Annotated[Pretrained, Tag("pretrained")],
+    Discriminator(_teacher_kind),
 ]
 
 
@@ -195,7 +200,10 @@ class RunSpec(Frozen):
                 raise ValueError(message)
 
         if self.role == "teacher":
-            need(not (self.teacher or self.pretext or self.method or self.head), "a teacher run learns from labels alone")
+            need(
+                not (self.teacher or self.pretext or self.method or self.head),
+                "a teacher run learns from labels alone",
+            )
         elif self.role == "head":
             need(self.teacher is not None, "a head needs a 'teacher'")
             need(self.pretext is not None, "a head needs a 'pretext'")

@@ -13,16 +13,19 @@ from sskd.machine import autocast
 from sskd.networks import Features, Network
 
 
-class TestSet(NamedTuple):
+class EvaluationSet(NamedTuple):
     """The test images, ready to be gone through in batches on a device and in a precision."""
-
-    __test__ = False  # not a pytest class
 
     data: ImageData
     device: torch.device
     precision: str
     channels_last: bool = True
     batch_size: int = 500
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """The memory layout that images come in, and that networks do well to have."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def features(self, network: Network) -> Iterator[tuple[Features, Tensor]]:
         """Features (in the run's precision) and labels, batch by batch; the network in eval mode meanwhile."""
@@ -44,7 +47,7 @@ class TestSet(NamedTuple):
         network.train(was_training)
 
 
-def accuracy(network: Network, test: TestSet) -> dict[str, float]:
+def accuracy(network: Network, test: EvaluationSet) -> dict[str, float]:
     """top1 and top5 in percent, loss (mean cross-entropy) and the number of images, without augmentation."""
     sums = torch.zeros(3, dtype=torch.float64, device=test.device)
     images = 0
@@ -55,10 +58,15 @@ def accuracy(network: Network, test: TestSet) -> dict[str, float]:
         sums += torch.stack([best[:, 0].sum(), best.any(1).sum(), loss]).double()
         images += len(labels)
     top1, top5, loss_sum = sums.tolist()
-    return {"top1": 100 * top1 / images, "top5": 100 * top5 / images, "loss": loss_sum / images, "images": images}
+    return {
+        "top1": 100 * top1 / images,
+        "top5": 100 * top5 / images,
+        "loss": loss_sum / images,
+        "images": images,
+    }
 
 
-def similarity(student: Network, teacher: Network, test: TestSet, temperature: float = 4.0) -> dict[str, float]:
+def similarity(student: Network, teacher: Network, test: EvaluationSet, temperature: float = 4.0) -> dict[str, float]:
     """How like its teacher a student is, on the test images (the paper's Table 6).
 
     kl: mean KL(teacher || student) of predictions softened by ``temperature``, in nats. cka: linear centred kernel

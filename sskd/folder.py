@@ -104,7 +104,11 @@ class RunFolder:
             except Exception as error:
                 aside = path.with_suffix(".damaged")
                 os.replace(path, aside)
-                then = "going on from the one before" if self.previous.exists() and path == self.resume else "starting again"
+                then = (
+                    "going on from the one before"
+                    if self.previous.exists() and path == self.resume
+                    else "starting again"
+                )
                 say(f"the checkpoint {path} cannot be read ({_one_line(error)}); set aside as {aside.name}, {then}")
         return None
 

@@ -18,7 +18,7 @@ from sskd.data.loader import TrainLoader
 from sskd.data.splits import Split, make_split
 from sskd.data.views import Plain, Views
 from sskd.errors import UserError
-from sskd.evaluation import TestSet, accuracy, similarity
+from sskd.evaluation import EvaluationSet, accuracy, similarity
 from sskd.folder import RunFolder
 from sskd.machine import autocast, device_of, resolve_precision
 from sskd.methods import METHODS, InitialStage, MethodContext, Terms
@@ -70,8 +70,8 @@ class Setup(NamedTuple):
     split: Split
 
     @property
-    def test(self) -> TestSet:
-        return TestSet(self.data, self.device, self.precision, self.execution.channels_last)
+    def test(self) -> EvaluationSet:
+        return EvaluationSet(self.data, self.device, self.precision, self.execution.channels_last)
 
     def loader(self, views: Views, stage: str) -> TrainLoader:
         recipe = self.spec.recipe
@@ -91,7 +91,7 @@ class Setup(NamedTuple):
     def place(self, network: Network) -> Network:
         """On the device, in the memory layout that convolutions like."""
         layout = torch.channels_last if self.execution.channels_last else torch.contiguous_format
-        return network.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
+        return network.to(self.device).to(memory_format=layout)
 
 
 def prepare(spec: RunSpec, runs: Path, execution: Execution) -> Setup:
@@ -119,7 +119,11 @@ def _teacher_job(setup: Setup) -> Job:
     recipe = setup.spec.recipe
     stage = Stage("main", recipe.epochs, recipe.learning_rate_at, [network], Plain(), loss)
     return Job(
-        nn.ModuleDict({"network": network}), network, [stage], lambda: accuracy(network, setup.test), score="top1"
+        nn.ModuleDict({"network": network}),
+        network,
+        [stage],
+        lambda: accuracy(network, setup.test),
+        score="top1",
     )
 
 
@@ -202,20 +206,9 @@ def _student_job(setup: Setup) -> Job:
         return method(student_features(batch.images), theirs, batch)
 
     stages = []
-    for initial in method.initial_stages():
-        assert teacher_features is not None
-
-        def initial_loss(
-            batch: Batch, stage: InitialStage = initial, theirs: FrozenFeatures = teacher_features
-        ) -> tuple[Tensor, Terms]:
-            ours = student_features(batch.images) if stage.uses_student else None
-            terms = stage.loss(ours, theirs(batch.images), batch)
-            return torch.stack(list(terms.values())).sum(), Terms(terms)
-
-        rate = initial.learning_rate or spec.recipe.learning_rate
-        stages.append(
-            Stage(initial.name, initial.epochs, lambda epoch, rate=rate: rate, initial.trained, Plain(), initial_loss)
-        )
+    if teacher_features is not None:
+        for initial in method.initial_stages():
+            stages.append(_initial_stage(initial, setup, student_features, teacher_features))
     recipe = spec.recipe
     stages.append(
         Stage(
@@ -236,6 +229,23 @@ def _student_job(setup: Setup) -> Job:
         score="top1",
         final=lambda: similarity(student, teacher, setup.test) if teacher is not None else {},
     )
+
+
+def _initial_stage(
+    initial: InitialStage,
+    setup: Setup,
+    student: Callable[[Tensor], Features],
+    teacher: Callable[[Tensor], Features],
+) -> Stage:
+    """A method's stage before the main one, at a constant rate."""
+    rate = initial.learning_rate or setup.spec.recipe.learning_rate
+
+    def loss(batch: Batch) -> tuple[Tensor, Terms]:
+        ours = student(batch.images) if initial.uses_student else None
+        terms = initial.loss(ours, teacher(batch.images), batch)
+        return torch.stack(list(terms.values())).sum(), Terms(terms)
+
+    return Stage(initial.name, initial.epochs, lambda epoch: rate, initial.trained, Plain(), loss)
 
 
 class FrozenFeatures:
@@ -262,7 +272,9 @@ def _in_float32(features: Features, needs: frozenset[str], copy: bool = False) -
 
     logits, vector = cast((features.logits, features.vector), True)
     return Features(
-        logits, (*cast(features.maps, "taps" in needs), vector), cast(features.preactivations, "preactivations" in needs)
+        logits,
+        (*cast(features.maps, "taps" in needs), vector),
+        cast(features.preactivations, "preactivations" in needs),
     )
 
 

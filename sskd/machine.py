@@ -31,7 +31,7 @@ def device_of(execution: Execution) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """"auto" to "bf16" where the hardware multiplies it, else "fp32"; anything else as it is."""
+    """ "auto" to "bf16" where the hardware multiplies it, else "fp32"; anything else as it is."""
     if precision != "auto":
         return precision
     return "bf16" if _has_bf16(device.type) else "fp32"

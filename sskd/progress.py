@@ -50,9 +50,7 @@ class Progress:
         self._done += 1
         left = self._left(self._done, self._total, time.monotonic() - self._started)
         self._bars.update(self._suite, completed=self._done, note=f"about {left} left")
-        score = ", ".join(
-            f"{name[5:]} {value:.2f}" for name, value in result["last"].items() if name.endswith("top1")
-        )
+        score = ", ".join(f"{name[5:]} {value:.2f}" for name, value in result["last"].items() if name.endswith("top1"))
         self.say(
             f"[{self._done}/{self._total}] {spec.id} finished in {duration(result['seconds'])}: "
             f"{score or 'no accuracy'} in the last epoch; about {left} left"
@@ -93,7 +91,11 @@ class Progress:
 def duration(seconds: float) -> str:
     """3 s, 2 min 5 s, 4 h 10 min, 3 d 2 h."""
     seconds = round(seconds)
-    for size, unit, small, small_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+    for size, unit, small, small_unit in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
         if seconds >= size:
             return f"{seconds // size} {unit} {seconds % size // small} {small_unit}"
     return f"{seconds} s"

@@ -216,9 +216,7 @@ class _Run:
         done = row["epoch"] if row else self.epoch + 1
         rate = row["images_per_second"] if row else self.meter.images / max(self.seconds, 1e-9)
         steps = len(self.loader)
-        return Report(
-            self.setup.spec, self.stage.name, done, self.stage.epochs, self.step or steps, steps, rate, row
-        )
+        return Report(self.setup.spec, self.stage.name, done, self.stage.epochs, self.step or steps, steps, rate, row)
 
     def result(self) -> dict[str, Any]:
         """The run's numbers and where they come from. best and last epoch are never mixed: two keys each."""
@@ -252,7 +250,11 @@ class Meter:
 
     def add(self, total: Tensor, terms: Terms, images: int) -> None:
         self.images += images
-        values = {"loss": total, **{f"loss_{name}": loss for name, loss in terms.losses.items()}, **terms.logged}
+        values = {
+            "loss": total,
+            **{f"loss_{name}": loss for name, loss in terms.losses.items()},
+            **terms.logged,
+        }
         for name, value in values.items():
             value = value.detach().double() * images
             self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value

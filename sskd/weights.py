@@ -12,7 +12,10 @@ from torch import Tensor
 from sskd.errors import UserError
 from sskd.networks import NETWORKS, Network, build_network
 
-RENAMED = {"classifier.0.weight": "classifier.weight", "classifier.0.bias": "classifier.bias"}  # CRD's MobileNetV2
+RENAMED = {
+    "classifier.0.weight": "classifier.weight",
+    "classifier.0.bias": "classifier.bias",
+}  # CRD's MobileNetV2
 PREFIXES = ("module.", "backbone.")  # DataParallel's; SSKD's wrapper around a student
 
 
@@ -26,7 +29,9 @@ def load_network(path: str | Path, name: str, num_classes: int) -> Network:
     wanted = network.state_dict()
     problem = _mismatch(state, wanted)
     if problem:
-        raise UserError(f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{_fits(state)}")
+        raise UserError(
+            f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{_fits(state)}"
+        )
     network.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
     return network
 

@@ -20,9 +20,9 @@ def cells(specs: Specs) -> list[Cell]:
         for seed in profile.seeds:
             spec = specs.student(pair, method, seed)
             needs_teacher = needs_teacher or spec.teacher is not None
-            result.append(Cell(method_label(method), profile.pair, spec))
+            result.append(Cell(method_label(method), profile.pair, spec, profile.pair, profile.pair))
     if needs_teacher:
-        result.insert(0, Cell("Teacher", profile.pair, specs.teacher_run(pair[0])))
+        result.insert(0, Cell("Teacher", profile.pair, specs.teacher_run(pair[0]), profile.pair, profile.pair))
     return result
 
 

@@ -10,7 +10,7 @@ from sskd.config import Count, MethodSettings, NonNegative
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo
 from sskd.methods.maps import check_middle, check_regressor, middle, regressor
-from sskd.networks import Features, FeatureShapes, Network
+from sskd.networks import Features, FeatureShapes
 
 MARGIN = 1.0
 SCALE = 3 / 1000  # the published code's
@@ -28,11 +28,6 @@ def activation_boundary_loss(student: Sequence[Tensor], teacher: Sequence[Tensor
         short = torch.where(t > 0, s <= MARGIN, s > -MARGIN)
         losses.append(2.0 ** (i - len(student) + 1) * ((s - target).square() * short).sum())
     return torch.stack(losses).sum() * (SCALE / student[0].shape[0])
-
-
-def feature_layers(network: Network) -> list[nn.Module]:
-    """The network's children up to its last feature map: all but its tail."""
-    return [child for name, child in network.named_children() if name not in network.tail]
 
 
 class ABSettings(MethodSettings):
@@ -58,11 +53,9 @@ class AB(Method):
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
         pairs = zip(middle(context.student_shapes.taps), middle(teacher.taps), strict=True)
-        self.connectors = nn.ModuleList(
-            nn.Identity() if s == t else regressor(s, t, relu=False) for s, t in pairs
-        )
+        self.connectors = nn.ModuleList(nn.Identity() if s == t else regressor(s, t, relu=False) for s, t in pairs)
         # in a tuple, so that they are not part of this module's own parameters and state
-        self._feature_layers = tuple(feature_layers(context.student))
+        self._feature_layers = tuple(context.student.feature_layers())
 
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
@@ -78,6 +71,4 @@ class AB(Method):
         assert student is not None
         pairs = zip(self.connectors, middle(student.preactivations), strict=True)
         connected = [connector(maps) for connector, maps in pairs]
-        return {
-            "ab": self.settings.weight * activation_boundary_loss(connected, middle(teacher.preactivations))
-        }
+        return {"ab": self.settings.weight * activation_boundary_loss(connected, middle(teacher.preactivations))}

@@ -8,9 +8,7 @@ from torch.nn import functional as F
 
 from sskd.errors import UserError
 
-KEYS_AT_ONCE = (
-    2**25
-)  # rows are drawn in chunks of at most so many 4-byte keys: CIFAR in one, ImageNet in several
+KEYS_AT_ONCE = 2**25  # rows are drawn in chunks of at most so many 4-byte keys: CIFAR in one, ImageNet in several
 
 
 class Banks(nn.Module):
@@ -34,9 +32,7 @@ class Banks(nn.Module):
             self.register_buffer(side, torch.empty(len(labels), width).uniform_(-bound, bound))
         count = torch.bincount(labels, minlength=num_classes)
         if int((count > 0).sum()) < 2:
-            raise UserError(
-                "crd draws negatives of other classes: the training split must hold at least two classes"
-            )
+            raise UserError("crd draws negatives of other classes: the training split must hold at least two classes")
         # images sorted by class: class c is by_class[start[c] : start[c] + count[c]]
         self.register_buffer("labels", labels.clone(), persistent=False)
         self.register_buffer("by_class", labels.argsort(stable=True), persistent=False)

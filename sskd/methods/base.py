@@ -77,7 +77,8 @@ class Method(nn.Module):
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     info: ClassVar[MethodInfo]
-    # of the teacher and student: "logits", "taps", "preactivations"; of the data: "labels", "indices"
+    # of teacher and student: "logits", "vector" (pooled features), "taps" (maps), "preactivations";
+    # of the data: "labels", "indices"
     needs: ClassVar[frozenset[str]] = frozenset()
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False

@@ -34,7 +34,7 @@ class CC(Method):
         2019,
         "correlation of neighbouring images' embeddings",
     )
-    needs = frozenset({"taps", "labels"})
+    needs = frozenset({"vector", "labels"})
 
     def __init__(self, settings: CCSettings, context: MethodContext) -> None:
         super().__init__(settings, context)

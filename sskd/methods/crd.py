@@ -58,7 +58,7 @@ class CRD(Method):
         2020,
         "agreement of pooled features, contrasted with other classes",
     )
-    needs = frozenset({"taps", "labels", "indices"})
+    needs = frozenset({"vector", "labels", "indices"})
     z: Tensor
 
     def __init__(self, settings: CRDSettings, context: MethodContext) -> None:

@@ -29,9 +29,7 @@ class FitNet(Method):
     """One hint, trained together with cross-entropy as in CRD's benchmark; the paper trains it first."""
 
     Settings = FitNetSettings
-    info = MethodInfo(
-        "FitNet", "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets", 2015, "a middle map"
-    )
+    info = MethodInfo("FitNet", "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets", 2015, "a middle map")
     needs = frozenset({"taps", "labels"})
 
     def __init__(self, settings: FitNetSettings, context: MethodContext) -> None:

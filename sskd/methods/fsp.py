@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from sskd.config import Count, MethodSettings, NonNegative
 from sskd.data.batch import Batch
 from sskd.errors import UserError
-from sskd.methods.ab import feature_layers
 from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo
 from sskd.methods.maps import match_sizes
 from sskd.networks import Features, FeatureShapes
@@ -60,7 +59,7 @@ class FSP(Method):
     def __init__(self, settings: FSPSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         # in a tuple, so that they are not part of this module's own parameters and state
-        self._feature_layers = tuple(feature_layers(context.student))
+        self._feature_layers = tuple(context.student.feature_layers())
 
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
@@ -77,9 +76,7 @@ class FSP(Method):
                 )
 
     def initial_stages(self) -> list[InitialStage]:
-        return [
-            InitialStage("initial", self.settings.initial_epochs, self._feature_layers, self._initial_loss)
-        ]
+        return [InitialStage("initial", self.settings.initial_epochs, self._feature_layers, self._initial_loss)]
 
     def _initial_loss(self, student: Features | None, teacher: Features, batch: Batch) -> dict[str, Tensor]:
         assert student is not None

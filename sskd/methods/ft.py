@@ -47,9 +47,7 @@ class Paraphraser(nn.Module):
         super().train(mode)
         self.requires_grad_(mode)
         if not mode:
-            self.zero_grad(
-                set_to_none=True
-            )  # what its own stage left: weight decay acts where there is a gradient
+            self.zero_grad(set_to_none=True)  # what its own stage left: weight decay acts where there is a gradient
         return self
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -95,9 +93,7 @@ class FT(Method):
         width = teacher.maps[-1][0]
         self.paraphraser = Paraphraser(width)
         self.translator = translator(context.student_shapes.maps[-1][0], width // 2)
-        small = context.student_shapes.network.startswith(
-            ("resnet", "wrn")
-        )  # ResNet50 is none of these families
+        small = context.student_shapes.network.startswith(("resnet", "wrn"))  # ResNet50 is none of these families
         self._paraphraser_rate = PARAPHRASER_RATE if small else None
 
     def train(self, mode: bool = True) -> "FT":
@@ -122,9 +118,7 @@ class FT(Method):
             )
         ]
 
-    def _reconstruction_loss(
-        self, student: Features | None, teacher: Features, batch: Batch
-    ) -> dict[str, Tensor]:
+    def _reconstruction_loss(self, student: Features | None, teacher: Features, batch: Batch) -> dict[str, Tensor]:
         maps = teacher.maps[-1]
         return {"reconstruction": F.mse_loss(self.paraphraser(maps), maps)}
 

@@ -72,6 +72,4 @@ def check_regressor(method: str, student: FeatureShapes, teacher: FeatureShapes,
         with torch.device("meta"):  # no weights are made, no random numbers drawn
             regressor(student.taps[tap], teacher.taps[tap], relu=False)
     except UserError as error:
-        raise UserError(
-            f"method '{method}', tap {tap} of {student.network} and {teacher.network}: {error}"
-        ) from None
+        raise UserError(f"method '{method}', tap {tap} of {student.network} and {teacher.network}: {error}") from None

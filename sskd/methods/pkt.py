@@ -42,7 +42,7 @@ class PKT(Method):
         2018,
         "neighbourhoods of the batch's images",
     )
-    needs = frozenset({"taps", "labels"})
+    needs = frozenset({"vector", "labels"})
 
     @property
     def weights(self) -> dict[str, float]:

@@ -33,9 +33,7 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: fl
     """
     distances_s, cosines_s = distances_and_cosines(student)
     distances_t, cosines_t = distances_and_cosines(teacher)
-    return distance * F.smooth_l1_loss(distances_s, distances_t) + angle * F.smooth_l1_loss(
-        cosines_s, cosines_t
-    )
+    return distance * F.smooth_l1_loss(distances_s, distances_t) + angle * F.smooth_l1_loss(cosines_s, cosines_t)
 
 
 class RKDSettings(MethodSettings):
@@ -55,7 +53,7 @@ class RKD(Method):
         2019,
         "distances and angles between the batch's images",
     )
-    needs = frozenset({"taps", "labels"})
+    needs = frozenset({"vector", "labels"})
 
     @property
     def weights(self) -> dict[str, float]:
@@ -63,7 +61,5 @@ class RKD(Method):
 
     def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
         settings = self.settings
-        loss = relational_loss(
-            student.vector, teacher.vector, settings.distance_weight, settings.angle_weight
-        )
+        loss = relational_loss(student.vector, teacher.vector, settings.distance_weight, settings.angle_weight)
         return Terms({"rkd": loss})

@@ -36,7 +36,7 @@ class SSKD(Method):
         2020,
         "predictions on transformed views and of a self-supervised task, selectively",
     )
-    needs = frozenset({"logits", "labels"})
+    needs = frozenset({"logits", "vector", "labels"})
     needs_head = True
 
     def __init__(self, settings: Any, context: MethodContext) -> None:

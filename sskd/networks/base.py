@@ -42,6 +42,10 @@ class Network(nn.Module):
 
     tail: tuple[str, ...] = ("fc",)
 
+    def feature_layers(self) -> list[nn.Module]:
+        """The children up to the last feature map: all but the tail."""
+        return [child for name, child in self.named_children() if name not in self.tail]
+
     def features(self, images: Tensor) -> Features:
         """images: (B, 3, H, W), normalised. 32 x 32 as published; other sizes through adaptive pooling."""
         raise NotImplementedError

@@ -50,7 +50,9 @@ def _projection(width_in: int, width: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
 
 
-def _stage(block: type[nn.Module], width_in: int, width: int, blocks: int, stride: int, expansion: int) -> nn.Sequential:
+def _stage(
+    block: type[nn.Module], width_in: int, width: int, blocks: int, stride: int, expansion: int
+) -> nn.Sequential:
     first = block(width_in, width, stride)
     return nn.Sequential(first, *(block(expansion * width, width, 1) for _ in range(blocks - 1)))
 

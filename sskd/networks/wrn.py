@@ -39,6 +39,8 @@ class WideResNet(Network):
     """Its taps are the groups' sums, which no ReLU has touched; before-activation taps are those sums normalised by
     the norm that comes next, as the published networks have it."""
 
+    tail = ("bn1", "fc")
+
     def __init__(self, depth: int, widen: int, num_classes: int) -> None:
         super().__init__()
         blocks, widths = (depth - 4) // 6, [16 * widen, 32 * widen, 64 * widen]
@@ -64,10 +66,11 @@ class WideResNet(Network):
     def _normalised(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """The first two taps through the next group's first norm. Its running statistics are that group's to update,
         so they are not touched a second time here."""
-        return _norm_only(self.block2.layer[0].bn1, first), _norm_only(self.block3.layer[0].bn1, second)
+        return _norm_only(self.block2, first), _norm_only(self.block3, second)
 
 
-def _norm_only(norm: nn.Module, x: Tensor) -> Tensor:
+def _norm_only(group: Group, x: Tensor) -> Tensor:
+    norm = group.layer[0].bn1
     assert isinstance(norm, nn.BatchNorm2d)
     statistics = (None, None) if norm.training else (norm.running_mean, norm.running_var)
     return F.batch_norm(x, *statistics, norm.weight, norm.bias, training=norm.training, eps=norm.eps)

@@ -64,7 +64,7 @@ def build(name: str, student: FeatureShapes, teacher: FeatureShapes, **settings:
 
 
 def assert_learns(name: str, teacher: str, student: str, terms: set[str] | None = None) -> None:
-    """Finite terms, weighted in the total; gradients to the student and to all of the method's own parameters."""
+    """Finite terms, weighted in the total; gradients to the student and to all own parameters."""
     ours, theirs = shapes_of(student), shapes_of(teacher)
     method = build(name, ours, theirs, kd_weight=1.0)
     learned, fixed = features_of(ours, 4, 1, gradient=True), features_of(theirs, 4, 2, gradient=False)
@@ -81,8 +81,8 @@ def assert_learns(name: str, teacher: str, student: str, terms: set[str] | None 
     assert total.isfinite()
 
     own = torch.stack([found.losses[term] for term in terms]).sum()
-    inputs, parameters = [*learned.taps, learned.logits], list(method.parameters())
-    gradients = torch.autograd.grad(own, inputs + parameters, allow_unused=True)
+    inputs = [*learned.taps, learned.logits]
+    gradients = torch.autograd.grad(own, [*inputs, *method.parameters()], allow_unused=True)
     assert any(gradient is not None for gradient in gradients[: len(inputs)])
     assert all(gradient is not None for gradient in gradients[len(inputs) :])
     for gradient in gradients:

@@ -13,9 +13,7 @@ WIDER = [(32, 8, 8), (64, 8, 8), (128, 8, 8)]
 
 
 @pytest.mark.parametrize(("golden", "first", "shapes"), [("at", 20, SHAPES), ("at_other_sizes", 30, WIDER)])
-def test_loss_and_gradient_are_the_published_ones(
-    golden: str, first: int, shapes: list[tuple[int, int, int]]
-) -> None:
+def test_loss_and_gradient_are_the_published_ones(golden: str, first: int, shapes: list[tuple[int, int, int]]) -> None:
     student = [tensor(10 + i, 12, *shape).requires_grad_() for i, shape in enumerate(SHAPES)]
     teacher = [tensor(first + i, 12, *shape) for i, shape in enumerate(shapes)]
     assert_golden(golden, attention_loss(student, teacher), student)

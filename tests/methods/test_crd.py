@@ -92,7 +92,7 @@ def test_loss_is_the_formula() -> None:
     seed=st.integers(0, 1000),
 )
 def test_draw_holds_for_any_labels(labels: list[int], negatives: int, positive: str, seed: int) -> None:
-    """Own class never, nothing twice where there is enough, positives of the own class: any split and any K."""
+    """Own class never, nothing twice where there is enough, positives of the own: any split, any K."""
     classes = torch.tensor(labels)
     indices = torch.randperm(len(labels), generator=generator(seed))
     banks = Banks(classes, 6, 4)  # class 5 has no image
@@ -121,7 +121,7 @@ def test_negatives_are_uniform(negatives: int) -> None:
     counts = drawn.flatten().bincount(minlength=40)
     assert counts[:10].sum() == 0
     expected = rows * negatives / 30
-    # without replacement the counts vary less, by 1 - K / M; 29 degrees of freedom: 58.3 is passed by one in 1,000
+    # without replacement counts vary less, by 1 - K / M; of 29 degrees of freedom one in 1,000 passes 58.3
     spread = 1 - negatives / 30 if negatives <= 30 else 1.0
     statistic = chi_square(counts[10:].double(), expected) / spread
     assert 8 < statistic < 58.3

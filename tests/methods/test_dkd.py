@@ -31,10 +31,7 @@ def test_the_parts_reproduce_kds_golden_loss_and_gradient() -> None:
     student = (3 * tensor(1, 12, 100)).requires_grad_()
     teacher, target = 3 * tensor(2, 12, 100), labels(3, 12, 100)
     p = F.softmax(teacher / 4, dim=1).gather(1, target[:, None])
-    rows = [
-        decoupled_divergences(student[i : i + 1], teacher[i : i + 1], target[i : i + 1], 4.0)
-        for i in range(12)
-    ]
+    rows = [decoupled_divergences(student[i : i + 1], teacher[i : i + 1], target[i : i + 1], 4.0) for i in range(12)]
     losses = [tckd + (1 - p[i, 0]) * nckd for i, (tckd, nckd) in enumerate(rows)]
     assert_golden("kd_T4", torch.stack(losses).mean(), [student])
 
@@ -50,9 +47,7 @@ def test_parts_are_those_of_the_definition() -> None:
 
 def test_confident_predictions_give_finite_gradients() -> None:
     student = torch.tensor([[200.0, 0.0, 0.0], [0.0, 200.0, 0.0]]).requires_grad_()
-    loss = sum(
-        decoupled_divergences(student, -student.detach(), torch.tensor([0, 0]), 4.0), torch.tensor(0.0)
-    )
+    loss = sum(decoupled_divergences(student, -student.detach(), torch.tensor([0, 0]), 4.0), torch.tensor(0.0))
     assert torch.autograd.grad(loss, student)[0].isfinite().all()
 
 

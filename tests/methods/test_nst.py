@@ -31,9 +31,7 @@ def by_definition(student: Tensor, teacher: Tensor) -> Tensor:
     return kernel(teacher, teacher) + kernel(student, student) - 2 * kernel(student, teacher)
 
 
-@pytest.mark.parametrize(
-    "widths", [(3, 5), (20, 4), (4, 20), (16, 16)]
-)  # fewer and more channels than positions
+@pytest.mark.parametrize("widths", [(3, 5), (20, 4), (4, 20), (16, 16)])  # fewer and more channels than positions
 def test_both_ways_of_summing_are_the_definition(widths: tuple[int, int]) -> None:
     student, teacher = (tensor(k, 3, width, 4, 4).relu() for k, width in enumerate(widths))
     leaf = student.requires_grad_()

@@ -13,7 +13,7 @@ from tests.methods.stand_ins import PAIRS, assert_learns
 
 def test_loss_and_gradient_are_the_published_ones() -> None:
     student = tensor(40, 12, 64).requires_grad_()
-    assert_golden("rkd", relational_loss(student, tensor(42, 12, 128), 25.0, 50.0), [student], relative=1e-4)
+    assert_golden("rkd", relational_loss(student, tensor(42, 12, 128), 25.0, 50.0), [student])
 
 
 @pytest.mark.parametrize(("teacher", "student"), PAIRS)
@@ -23,9 +23,7 @@ def test_learns_in_every_pair_of_the_paper(teacher: str, student: str) -> None:
 
 def test_geometry_of_a_right_angled_triangle() -> None:
     distances, cosines = distances_and_cosines(torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]]))
-    torch.testing.assert_close(
-        distances, torch.tensor([[0.0, 3, 4], [3, 0, 5], [4, 5, 0]]) / 4
-    )  # 4: the mean
+    torch.testing.assert_close(distances, torch.tensor([[0.0, 3, 4], [3, 0, 5], [4, 5, 0]]) / 4)  # 4: the mean
     assert cosines[0, 1, 2] == 0
     torch.testing.assert_close(cosines[1, 0, 2].item(), 0.6)
     torch.testing.assert_close(cosines[2, 0, 1].item(), 0.8)

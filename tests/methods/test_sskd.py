@@ -11,9 +11,9 @@ from sskd.losses import softened_divergence
 from sskd.methods import METHODS, Method, MethodContext
 from sskd.networks import Features, FeatureShapes, build_network
 from sskd.pretext import PRETEXTS, PretextContext
+from sskd.pretext.base import Softening
 from sskd.pretext.contrastive import Settings as ContrastiveSettings
 from sskd.pretext.contrastive import own_image, similarity
-from sskd.pretext.base import Softening
 from sskd.pretext.selection import keep_mask, ranks, transformed
 from tests import golden
 
@@ -69,7 +69,9 @@ def test_transfer_golden(keep: float, student: tuple[Tensor, Tensor], teacher: t
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_teacher_head_golden(temperature: float, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> None:
+def test_teacher_head_golden(
+    temperature: float, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]
+) -> None:
     loss, _ = contrastive(temperature).loss(student[1], batch())
     golden.assert_golden(f"sskd_head_ce_tau{temperature:g}", loss, [student[1]])
     _, right = contrastive(temperature).loss(teacher[1], batch())

@@ -12,9 +12,7 @@ from tests.methods.stand_ins import PAIRS, assert_learns, build, shapes_of
 
 def golden_module() -> TapRegressor:
     module = TapRegressor(64, 128)
-    weights = {
-        f"regressor.{2 * i}.weight": 0.1 * tensor(101 + i, 128, 128 if i else 64, 1, 1) for i in range(3)
-    }
+    weights = {f"regressor.{2 * i}.weight": 0.1 * tensor(101 + i, 128, 128 if i else 64, 1, 1) for i in range(3)}
     missing, unexpected = module.load_state_dict(weights, strict=False)
     assert (missing, unexpected) == (["log_scale"], [])
     return module

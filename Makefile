@@ -1,0 +1,31 @@
+# make demo   sets up, then trains and compares on embedded data
+# make test   sets up if needed, then runs the tests
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all lint types perf clean
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; name one: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: .venv/ready
+	$(BIN)/python run_all.py --profile smoke
+
+test: .venv/ready
+	$(BIN)/python -m pytest -m "not slow and not slurm and not browser"
+
+test-all: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv

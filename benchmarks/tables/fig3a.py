@@ -1,0 +1,35 @@
+"""Figure 3a: what self-supervised targets do to the student's features, as a picture and a number.
+
+    python run_all.py --profile paper --only fig3a
+
+t-SNE (scikit-learn) of the last features of test images of the first ten classes, for a student without a teacher, with
+KD, and with SSKD, of the first seed; and the silhouette of the classes in the features themselves (not in the picture),
+for every seed. Features are computed from the last epoch's weights when the report is made, and kept as features.npz
+beside the run. The pair is vgg13/vgg8. Cost: none of its own, as all runs are table 3's. Expect tighter classes, so a
+larger silhouette, with SSKD (claim C10).
+"""
+
+from benchmarks.base import BENCHMARKS, Benchmark, Cell, Measure, Specs, method_label
+
+PAIR = "vgg13/vgg8"
+METHODS = ("none", "kd", "sskd")
+
+
+def cells(specs: Specs) -> list[Cell]:
+    result = []
+    for name in METHODS:
+        method = specs.method(name)
+        result += specs.students(PAIR, method_label(method), PAIR, method)
+    return result
+
+
+BENCHMARKS.register("fig3a")(
+    Benchmark(
+        "fig3a",
+        "Figure 3a: features of the student, by t-SNE",
+        cells,
+        measures=(Measure("silhouette", "silhouette", "silhouette of the classes, last epoch", 3),),
+        figure="embedding",
+        note="Test images of the first ten classes; the silhouette is of the features, not of their picture.",
+    )
+)

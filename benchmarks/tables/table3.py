@@ -1,0 +1,27 @@
+"""Table 3: twelve ways to learn, teacher and student of similar architectures.
+
+    python run_all.py --profile paper --only table3
+
+Five pairs of teachers and students of one family, every method alone (none but KD and SSKD has KD added), with
+its published weight. Cost in the paper's recipe: four teachers (wrn_40_2 has two students) and
+their heads, then 60 students a seed, 240 epochs each. Expect SSKD best or tied for best on every pair but
+resnet56/resnet20, where AT leads (claim C2).
+The paper's figures are the best epoch on the test images of one run; both epochs are shown here.
+"""
+
+from benchmarks.base import BENCHMARKS, Benchmark, Cell, Specs, method_grid
+
+PAIRS = (
+    "wrn_40_2/wrn_16_2",
+    "wrn_40_2/wrn_40_1",
+    "resnet56/resnet20",
+    "resnet32x4/resnet8x4",
+    "vgg13/vgg8",
+)
+
+
+def cells(specs: Specs) -> list[Cell]:
+    return method_grid(specs, PAIRS)
+
+
+BENCHMARKS.register("table3")(Benchmark("table3", "Table 3: similar architectures", cells))

@@ -1,0 +1,35 @@
+"""Table 6: how like its teacher is the student?
+
+    python run_all.py --profile paper --only table6
+
+On the test images, with the last epoch's weights: the KL divergence of predictions softened with temperature 4, teacher
+to student, in nats, and linear CKA of the features that enter the classifier. The pair is vgg13/vgg8. A student without
+a teacher has nothing to be compared with and is left out. Cost: none of its own, as all runs are table 3's. Expect SSKD
+to have the smallest divergence and the largest CKA (claim C7). The paper's numbers were not at hand.
+"""
+
+from benchmarks.base import BENCHMARKS, PAPER_METHODS, Benchmark, Cell, Measure, Specs, method_label
+
+PAIR = "vgg13/vgg8"
+
+
+def cells(specs: Specs) -> list[Cell]:
+    result = []
+    for name in PAPER_METHODS:
+        if name != "none":
+            method = specs.method(name)
+            result += specs.students(PAIR, method_label(method), PAIR, method)
+    return result
+
+
+BENCHMARKS.register("table6")(
+    Benchmark(
+        "table6",
+        "Table 6: likeness of student and teacher",
+        cells,
+        measures=(
+            Measure("kl", "KL", "KL(teacher, student), softened, last epoch (nats)", 4, larger_is_better=False),
+            Measure("cka", "CKA", "linear CKA of the features, last epoch", 4),
+        ),
+    )
+)

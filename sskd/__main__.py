@@ -1,0 +1,88 @@
+"""``python -m sskd evaluate|train``: the trainer by itself, without benchmarks."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sskd.config import DatasetSpec, Execution, read_spec
+from sskd.data.datasets import load_dataset
+from sskd.errors import UserError
+from sskd.evaluation import EvaluationSet, accuracy
+from sskd.machine import device_of, resolve_precision
+from sskd.progress import Progress
+from sskd.training import train
+from sskd.weights import load_network
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0, or 2 with one line for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.action(options)
+    except UserError as error:
+        print(f"sskd: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nsskd: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sskd", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    evaluate = commands.add_parser("evaluate", help="accuracy of a weights file on a test set")
+    evaluate.add_argument("--network", required=True)
+    evaluate.add_argument("--weights", required=True, type=Path)
+    evaluate.add_argument("--dataset", required=True)
+    evaluate.add_argument("--dataset-path", help="for the datasets npz and folder")
+    evaluate.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.set_defaults(action=_evaluate)
+
+    run = commands.add_parser("train", help="one run from its spec")
+    run.add_argument("spec", type=Path, help="a RunSpec as YAML, like the spec.yaml in every run's folder")
+    run.add_argument("--runs", type=Path, default=Path("results/runs"), help="where run folders are")
+    run.set_defaults(action=_train)
+
+    for command in (evaluate, run):
+        command.add_argument("--dataset-root", default="data", help="where data sets are (default: data)")
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+        command.add_argument("--threads", type=int, help="CPU threads")
+    return parser
+
+
+def _execution(options: argparse.Namespace) -> Execution:
+    if options.threads is not None and options.threads < 1:
+        raise UserError(f"--threads {options.threads}: must be at least 1")
+    return Execution(dataset_root=options.dataset_root, device=options.device, threads=options.threads)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    device = device_of(_execution(options))
+    spec = DatasetSpec(name=options.dataset, path=options.dataset_path)
+    data = load_dataset(spec, Path(options.dataset_root))
+    network = load_network(options.weights, options.network, data.num_classes).to(device)
+    test = EvaluationSet(data, device, resolve_precision(options.precision, device))
+    measured = accuracy(network.to(memory_format=test.layout), test)
+    if options.json:
+        print(json.dumps(measured))
+    else:
+        print(
+            f"{options.network} on {measured['images']} test images of {options.dataset}: top-1 {measured['top1']:.2f}, "
+            f"top-5 {measured['top5']:.2f}, loss {measured['loss']:.4f} ({test.precision})"
+        )
+
+
+def _train(options: argparse.Namespace) -> None:
+    spec = read_spec(options.spec)
+    with Progress(1) as progress, progress.run(spec) as report:
+        result = train(spec, options.runs, _execution(options), report, progress.say)
+        progress.finished(spec, result)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,90 @@
+"""FSP: golden values, and errors that name taps, widths and networks."""
+
+import pytest
+import torch
+
+from sskd.config import method_settings
+from sskd.errors import UserError
+from sskd.methods import METHODS
+from sskd.methods.fsp import flow, flow_loss
+from tests import golden
+from tests.methods.pairs import PAIRS, a_batch, context, features_like, published_shapes
+
+MAPS = ((16, 16, 16), (32, 8, 8), (64, 4, 4))
+FIRST_DIFFERENCE = {  # tap, student's width, teacher's width
+    ("wrn_40_2", "wrn_40_1"): (1, 16, 32),
+    ("vgg13", "MobileNetV2"): (0, 16, 64),
+    ("ResNet50", "MobileNetV2"): (0, 16, 64),
+    ("ResNet50", "vgg8"): (1, 128, 256),
+    ("resnet32x4", "ShuffleV1"): (0, 24, 32),
+    ("resnet32x4", "ShuffleV2"): (0, 24, 32),
+    ("wrn_40_2", "ShuffleV1"): (0, 24, 16),
+}
+
+
+def test_golden() -> None:
+    student = [golden.tensor(10 + i, 12, *shape).requires_grad_() for i, shape in enumerate(MAPS)]
+    teacher = [golden.tensor(20 + i, 12, *shape) for i, shape in enumerate(MAPS)]
+    golden.assert_golden("fsp", flow_loss(student, teacher), student)
+
+
+def test_flow_is_the_mean_product_of_channels() -> None:
+    earlier, later = golden.tensor(1, 2, 3, 4, 4), golden.tensor(2, 2, 5, 4, 4)
+    found = flow(earlier, later)
+    assert found.shape == (2, 3, 5)
+    torch.testing.assert_close(found[1, 2, 4], (earlier[1, 2] * later[1, 4]).mean())
+
+
+@pytest.mark.parametrize(("teacher", "student"), PAIRS)
+def test_every_pair_of_the_tables(teacher: str, student: str) -> None:
+    """Pairs of equal widths work; the others are refused before anything trains."""
+    ours, theirs = published_shapes(student), published_shapes(teacher)
+    if (teacher, student) in FIRST_DIFFERENCE:
+        tap, narrow, wide = FIRST_DIFFERENCE[teacher, student]
+        message = rf"tap {tap} \(from 0\) has {narrow} channels in {student} and {wide} in {teacher}"
+        with pytest.raises(UserError, match=message):
+            METHODS["fsp"].check(method_settings("fsp"), ours, theirs)
+        return
+    METHODS["fsp"].check(method_settings("fsp"), ours, theirs)
+    with torch.device("meta"):
+        method = METHODS["fsp"](method_settings("fsp"), context(teacher, student))
+        (stage,) = method.initial_stages()
+        terms = stage.loss(features_like(ours), features_like(theirs), a_batch(torch.empty(2, 3, 1, 1)))
+    assert terms["fsp"].shape == ()
+
+
+def test_other_numbers_of_taps_are_an_error() -> None:
+    with pytest.raises(UserError, match="resnet20 has 4 and vgg13 has 5"):
+        METHODS["fsp"].check(method_settings("fsp"), published_shapes("resnet20"), published_shapes("vgg13"))
+
+
+def test_initial_stage_trains_the_feature_layers_only() -> None:
+    torch.manual_seed(0)
+    here = context("resnet56", "resnet20")
+    method = METHODS["fsp"](method_settings("fsp"), here)
+    (stage,) = method.initial_stages()
+    assert (stage.epochs, stage.learning_rate, stage.uses_student) == (30, None, True)
+    batch = a_batch(torch.randn(2, 3, 32, 32))
+    with torch.no_grad():
+        theirs = here.teacher.features(batch.images)  # type: ignore[union-attr]
+    stage.loss(here.student.features(batch.images), theirs, batch)["fsp"].backward()
+    declared = {id(p) for module in stage.trained for p in module.parameters()}
+    assert declared == {id(p) for p in here.student.parameters() if p.grad is not None}
+    assert here.student.fc.weight.grad is None
+    assert not list(method.parameters())
+
+
+def test_weight_applies_in_the_initial_stage_and_the_main_stage_has_no_term() -> None:
+    here = context("resnet56", "resnet20")
+    ours, theirs = features_like(here.student_shapes), features_like(here.student_shapes)
+    batch = a_batch(torch.zeros(2, 3, 1, 1))
+    method = METHODS["fsp"](method_settings("fsp"), here)
+    found = method.initial_stages()[0].loss(ours, theirs, batch)["fsp"]
+    torch.testing.assert_close(found, 50 * flow_loss(ours.maps, theirs.maps))
+    assert set(method(ours, theirs, batch)[1].losses) == {"ce"}
+
+
+def test_settings() -> None:
+    assert method_settings("fsp") == METHODS["fsp"].Settings(name="fsp")
+    method = METHODS["fsp"](method_settings("fsp", initial_epochs=3), context("resnet56", "resnet20"))
+    assert [stage.epochs for stage in method.initial_stages()] == [3]

@@ -1,0 +1,46 @@
+"""Runs that train for real within a second or two: a few digits, the smallest networks, two epochs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sskd.config import Execution, RunSpec, from_dict
+from sskd.training import train
+
+RECIPE = {"epochs": 2, "batch_size": 32, "learning_rate": 0.02, "flip": False, "precision": "fp32"}
+SPLIT = {"fraction": 0.05}
+EXECUTION = Execution(dataset_root="data")
+TIMES = {"seconds", "evaluation_seconds", "images_per_second"}
+
+
+def teacher(**changes: Any) -> dict[str, Any]:
+    common = {"dataset": {"name": "digits"}, "recipe": RECIPE, "split": SPLIT}
+    return {"role": "teacher", "network": "resnet8", **common, **changes}
+
+
+def head(pretext: Any = "contrastive", **changes: Any) -> dict[str, Any]:
+    base = teacher()
+    return base | {"role": "head", "teacher": {"run": base}, "pretext": pretext} | changes
+
+
+def student(method: Any = "kd", with_head: bool = False, **changes: Any) -> dict[str, Any]:
+    made = teacher() | {"role": "student", "method": method, "teacher": {"run": teacher()}}
+    return made | ({"head": head()} if with_head else {}) | changes
+
+
+def spec(data: dict[str, Any]) -> RunSpec:
+    return from_dict(RunSpec, data, "test")
+
+
+def train_all(wanted: RunSpec, runs: Path) -> dict[str, Any]:
+    """Trains what the run needs, then the run."""
+    for needed in wanted.needs:
+        if not (runs / needed.id / "result.json").exists():
+            train_all(needed, runs)
+    return train(wanted, runs, EXECUTION, say=lambda _: None)
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    """A run's epochs without what the clock decides."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]

@@ -1,0 +1,217 @@
+"""Specs: validation with the key's path, overrides, and ids that follow from meaning alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sskd.config import (
+    Execution,
+    MethodSettings,
+    PretextSettings,
+    Pretrained,
+    Recipe,
+    RunSpec,
+    SplitSpec,
+    from_dict,
+    method_settings,
+    override,
+    read_spec,
+    spec_yaml,
+)
+from sskd.errors import UserError
+from sskd.methods import METHODS
+
+HEAD: dict[str, Any] = {
+    "role": "head",
+    "network": "resnet14",
+    "dataset": {"name": "digits"},
+    "pretext": "contrastive",
+    "teacher": {"run": {"role": "teacher", "network": "resnet14", "dataset": {"name": "digits"}}},
+}
+STUDENT: dict[str, Any] = {
+    "role": "student",
+    "network": "resnet8",
+    "dataset": {"name": "digits"},
+    "method": {"name": "sskd"},
+    "teacher": HEAD["teacher"],
+    "head": HEAD,
+}
+
+
+def spec(data: dict[str, Any]) -> RunSpec:
+    return from_dict(RunSpec, data, "here")
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    return override(STUDENT, [f"{path}={json.dumps(value)}"])
+
+
+def test_ids_follow_meaning() -> None:
+    plain = spec(STUDENT)
+    written_out = yaml.safe_load(spec_yaml(plain))
+    backwards = dict(reversed(written_out.items()))
+    assert spec(written_out).id == spec(backwards).id == plain.id
+    assert spec(changed("recipe.learning_rate", 0.05)).id == plain.id  # the default, written
+    assert spec(changed("method.ss_weight", 10)).id == plain.id  # 10 and 10.0 mean the same
+    for path, value in (
+        ("seed", 1),
+        ("recipe.epochs", 3),
+        ("method.ss_keep", 0.5),
+        ("split.noise", 0.1),
+        ("dataset.name", "cifar10"),
+    ):
+        assert spec(changed(path, value)).id != plain.id
+    other_teacher = json.loads(json.dumps(STUDENT).replace('"resnet14", "dataset"', '"resnet20", "dataset"'))
+    assert spec(other_teacher).id != plain.id
+
+
+@given(st.permutations(sorted(STUDENT)))
+def test_key_order_does_not_matter(order: list[str]) -> None:
+    assert spec({key: STUDENT[key] for key in order}).id == spec(STUDENT).id
+
+
+def test_pinned_ids() -> None:
+    """An id must never change: results in the world are found by it. If this fails, a default of a spec's field or a
+    published setting was changed; give the new meaning a new field or value instead."""
+    assert spec(HEAD["teacher"]["run"]).id == "teacher-resnet14-digits-s0-ef7aae50eb44"
+    assert spec(HEAD).id == "head-resnet14-contrastive-digits-s0-80080400fb82"
+    assert spec(STUDENT).id == "student-resnet8-sskd-digits-s0-5ee760a94891"
+
+
+def test_pinned_defaults() -> None:
+    """Ids leave defaults out, so a changed default would change what old ids mean."""
+    assert Recipe().model_dump(mode="json") == {
+        "epochs": 240,
+        "batch_size": 64,
+        "learning_rate": 0.05,
+        "milestones": [150, 180, 210],
+        "full_epochs": 240,
+        "decay": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 0.0005,
+        "crop_padding": 4,
+        "flip": True,
+        "precision": "auto",
+    }
+    assert SplitSpec().model_dump() == {"fraction": 1.0, "noise": 0.0, "seed": 0}
+    assert PretextSettings(name="x").model_dump() == {"name": "x", "transformation": "rotation"}
+    assert MethodSettings(name="x").model_dump() == {
+        "name": "x",
+        "ce_weight": 1.0,
+        "kd_weight": 0.0,
+        "kd_temperature": 4.0,
+        "divergence": "kl",
+    }
+
+
+def test_id_is_the_same_in_another_process() -> None:
+    code = "import json,sys; from sskd.config import *; print(from_dict(RunSpec, json.load(sys.stdin), '-').id)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps(STUDENT), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == spec(STUDENT).id
+
+
+def test_weights_of_known_content_may_lie_anywhere() -> None:
+    def with_teacher(**teacher: str) -> str:
+        data = {key: value for key, value in STUDENT.items() if key != "head"} | {"method": "kd"}
+        return spec(data | {"teacher": {"network": "resnet14", **teacher}}).id
+
+    assert with_teacher(weights="a.pth", sha256="0f") == with_teacher(weights="b/c.pth", sha256="0f")
+    assert with_teacher(weights="a.pth") != with_teacher(weights="b/c.pth")
+    assert with_teacher(weights="a.pth", sha256="0f") != with_teacher(weights="a.pth", sha256="1f")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("recipe.epoch", 3, "recipe: unknown key 'epoch'; did you mean 'epochs'?"),
+        ("recipe.epochs", "3", "recipe.epochs: Input should be a valid integer, found '3'"),
+        ("recipe.epochs", 0, "recipe.epochs: Input should be greater than or equal to 1"),
+        ("recipe.batch_size", 1, "recipe.batch_size: "),
+        ("split.fraction", 1.5, "split.fraction: "),
+        ("method.ss_wieght", 1, "method: unknown key 'ss_wieght'; did you mean 'ss_weight'?"),
+        ("method.name", "sskdd", "unknown method 'sskdd'; did you mean 'sskd'?"),
+        ("head.pretext", "contrastve", "unknown pretext 'contrastve'; did you mean 'contrastive'?"),
+        ("head.teacher.run.recipe.epochs", 5, "the head must belong to the student's teacher"),
+        ("head", None, "the method 'sskd' needs a 'head'"),
+        ("teacher", None, "needs a 'teacher'|must belong"),
+        ("teacher.run.role", "student", "teacher.run: a student needs a 'method'"),
+        ("role", "pupil", "role: Input should be 'teacher', 'head' or 'student'"),
+    ],
+)
+def test_refused_with_the_path(path: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=f"^here: .*({message.replace('?', '[?]')})") as error:
+        spec(changed(path, value))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs", "expected key.path=value"),
+        ("=3", "expected key.path=value"),
+        ("seed.x=3", "'seed' is a single value"),
+        ("recipe.milestones=[1, 2", "not valid YAML"),
+    ],
+)
+def test_wrong_overrides(setting: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        override({"seed": 1}, [setting])
+
+
+def test_overrides_are_yaml_and_leave_the_original() -> None:
+    data = {"a": {"b": 1}}
+    assert override(data, ["a.b=[1, 2]", "a.c.d=true", "e=x"]) == {
+        "a": {"b": [1, 2], "c": {"d": True}},
+        "e": "x",
+    }
+    assert data == {"a": {"b": 1}}
+
+
+def test_read_spec(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(spec_yaml(spec(STUDENT)))
+    assert read_spec(path) == spec(STUDENT)
+    for text, message in (
+        ("a: [1", "is not valid YAML"),
+        ("- 1", "expected a mapping"),
+        ("\x00", "not valid YAML"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_spec(path)
+    with pytest.raises(UserError, match="no such file"):
+        read_spec(tmp_path / "none.yaml")
+
+
+def test_milestones_scale_with_the_epochs() -> None:
+    full, short = Recipe(), Recipe(epochs=24)
+    assert [full.learning_rate_at(epoch) for epoch in (0, 149, 150, 180, 239)] == pytest.approx(
+        [0.05, 0.05, 0.005, 0.0005, 0.00005]
+    )
+    assert [short.learning_rate_at(epoch) for epoch in (14, 15, 18, 21)] == pytest.approx(
+        [0.05, 0.005, 0.0005, 0.00005]
+    )
+
+
+def test_every_method_has_published_settings() -> None:
+    for name in METHODS:
+        assert method_settings(name).name == name
+    assert method_settings("kd").kd_weight == 0.9
+
+
+def test_execution_and_teacher_kinds_are_strict() -> None:
+    with pytest.raises(UserError, match="unknown key 'thread'"):
+        from_dict(Execution, {"thread": 2}, "x")
+    assert isinstance(
+        spec({**STUDENT, "head": None, "method": "kd", "teacher": {"network": "a", "weights": "b"}}).teacher,
+        Pretrained,
+    )

@@ -1,0 +1,102 @@
+"""Every registered method trains for real, is resumed to the same end, and never makes the device wait in a step."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sskd.config import RunSpec
+from sskd.jobs import build_job, prepare
+from sskd.methods import METHODS
+from sskd.training import Interrupted, train
+from tests import small
+
+SHORTER = {"crd": {"negatives": 64}, **{name: {"initial_epochs": 1} for name in ("ab", "ft", "fsp")}}
+RATES = {"fsp": 0.001}  # its stage diverges at the others' rate when the teacher has seen a few digits only
+
+
+def spec_of(method: str, **settings: Any) -> RunSpec:
+    kind = METHODS[method]
+    chosen = {"name": method, **SHORTER.get(method, {}), **settings}
+    recipe = small.RECIPE | {"learning_rate": RATES.get(method, 0.02)}
+    data = small.student(chosen, with_head=kind.needs_head, recipe=recipe)
+    return small.spec(data if kind.needs_teacher else data | {"teacher": None})
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("shared")
+    small.train_all(small.spec(small.head()), path)
+    return path
+
+
+def linked(shared: Path, target: Path) -> Path:
+    target.mkdir()
+    for run in shared.iterdir():
+        os.symlink(run, target / run.name)
+    return target
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_stopped_at_every_second_step_it_ends_the_same(method: str, shared: Path, tmp_path: Path) -> None:
+    """Stops fall into initial stages too; after each, everything is built anew from what was saved."""
+    spec = spec_of(method)
+    whole, parts = linked(shared, tmp_path / "whole"), linked(shared, tmp_path / "parts")
+    result = train(spec, whole, small.EXECUTION)
+    assert 0 <= result["last"]["test_top1"] <= 100
+    steps, stops = 0, 0
+
+    def every_second_step() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps % 2 == 0
+
+    while True:
+        try:
+            train(spec, parts, small.EXECUTION, should_stop=every_second_step)
+            break
+        except Interrupted:
+            stops += 1
+    assert stops >= 3
+    assert small.metrics(parts / spec.id) == small.metrics(whole / spec.id)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations for which the host must wait for a device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_no_step_waits_for_the_device(method: str, shared: Path) -> None:
+    """No .item(), no boolean indexing: in any stage, forward or backward, augmentation included."""
+    setup = prepare(spec_of(method), shared, small.EXECUTION)
+    for stage in build_job(setup).stages:
+        for module in stage.trained:
+            module.train()
+        batches = setup.loader(stage.views, stage.name).epoch(0)
+        for _ in range(2):
+            with Waits() as waits:
+                total, _ = stage.loss(next(batches))
+                total.backward()
+                stage.after_step()
+            assert waits.count == 0
+
+
+@pytest.mark.parametrize("method", ["crd", "at"])
+def test_with_kd_beside_it(method: str, shared: Path, tmp_path: Path) -> None:
+    spec = spec_of(method, kd_weight=1.0)
+    runs = linked(shared, tmp_path / "runs")
+    train(spec, runs, small.EXECUTION)
+    row = small.metrics(runs / spec.id)[-1]
+    assert row["loss"] == pytest.approx(
+        row["loss_ce"] + row["loss_kd"] + spec.method.weight * row[f"loss_{method}"]  # type: ignore[union-attr]
+    )

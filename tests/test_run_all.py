@@ -1,0 +1,137 @@
+"""The command line: plans, skips, reports, and answers to bad input."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks.base import Specs
+from benchmarks.cli import main
+from benchmarks.planner import make_plan
+from benchmarks.profiles import read_profile
+from sskd.config import method_settings
+from sskd.errors import UserError
+
+TINY: dict[str, Any] = {
+    "about": "a test",
+    "dataset": {"name": "digits"},
+    "seeds": [0, 1],
+    "pair": "resnet8/resnet8",
+    "split": {"fraction": 0.05},
+    "head_split": {"fraction": 0.05},
+    "recipe": {"epochs": 1, "batch_size": 32, "precision": "fp32"},
+    "teacher_recipe": {"epochs": 1, "batch_size": 256, "precision": "fp32"},
+    "head_recipe": {"epochs": 1, "batch_size": 32, "precision": "fp32"},
+    "methods": ["none", "kd", "sskd"],
+}
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+def run(profile: Path, tmp_path: Path, *options: str) -> int:
+    return main(["--profile", str(profile), "--results", str(tmp_path / "results"), *options])
+
+
+def test_plan_run_skip_and_report(profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(profile, tmp_path, "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)["runs"]
+    assert [(row["stage"], row["state"]) for row in plan] == [(0, "absent")] * 3 + [(1, "absent")] * 3 + [
+        (2, "absent")
+    ] * 2
+    assert not (tmp_path / "results" / "tiny" / "runs").exists()
+
+    assert run(profile, tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "[8/8]" in shown
+    assert "SSKD - KD:" in shown
+    table = (tmp_path / "results" / "tiny" / "comparison.md").read_text()
+    for row in ("Teacher", "Student", "KD", "SSKD"):
+        assert f"| {row} |" in table
+
+    assert run(profile, tmp_path) == 0
+    assert "8 runs, 8 of them finished already" in capsys.readouterr().out
+    assert run(profile, tmp_path, "--report-only", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["benchmark"] == "comparison"
+
+
+def test_a_failed_run_stops_neither_others_nor_the_report(
+    profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The head cannot be trained (its batch is too large): SSKD is not started and says why; KD is there."""
+    assert run(profile, tmp_path, "--set", "head_recipe.batch_size=500", "seeds=[0]") == 1
+    output = capsys.readouterr()
+    assert "head-resnet8-contrastive" in output.err
+    assert "batch_size is 500" in output.err
+    table = (tmp_path / "results" / "tiny" / "comparison.md").read_text()
+    assert "failed" in table or "not run" in table
+    assert run(profile, tmp_path, "--only", "comparison", "--methods", "none,kd", "--seeds", "0") == 0
+    assert "0 of them" not in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--profile", "smok"], "unknown profile 'smok'; did you mean 'smoke'?"),
+        (["--profile", "none.yaml"], "no such file: none.yaml"),
+        (["--methods", "kd,crdd"], "unknown method 'crdd'; did you mean 'crd'?"),
+        (["--methods", "crd+at"], "only '\\+kd' can follow"),
+        (["--only", "comparisn"], "unknown benchmark 'comparisn'; did you mean 'comparison'?"),
+        (["--set", "recipe.epoch=3"], "recipe: unknown key 'epoch'; did you mean 'epochs'?"),
+        (["--set", "dataset.name=digit"], "unknown dataset 'digit'; did you mean 'digits'?"),
+        (["--set", "pair=resnet20"], "'resnet20' is not a pair"),
+        (["--set", "pair=resnet9/resnet8"], "unknown network 'resnet9'"),
+        (["--methods", "fsp", "--set", "pair=resnet32x4/resnet8"], "fsp.*width"),
+        (["--seeds", "a"], "seeds"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--results", str(tmp_path), "--dry-run", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    with pytest.raises(UserError, match=message):
+        raise UserError(error)
+
+
+@pytest.mark.parametrize(
+    "kind", ["methods", "networks", "datasets", "pretexts", "transformations", "benchmarks", "profiles"]
+)
+def test_lists(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list", kind, "--json"]) == 0
+    names = {row["name"] for row in json.loads(capsys.readouterr().out)}
+    known = {"methods": "crd", "networks": "resnet56", "datasets": "cifar100", "pretexts": "contrastive"}
+    known |= {"transformations": "rotation", "benchmarks": "comparison", "profiles": "smoke"}
+    assert known[kind] in names
+    assert main(["--list", kind]) == 0
+
+
+def test_shared_runs_are_planned_once(profile: Path) -> None:
+    specs = Specs(read_profile(str(profile), []))
+    pair = ("resnet8", "resnet8")
+    students = [
+        specs.student(pair, method_settings(name), seed) for name in ("kd", "at", "sskd", "kd") for seed in (0, 1)
+    ]
+    plan = make_plan(students)
+    assert len(plan.runs) == 6 + 1 + 1  # three methods, two seeds; one teacher; one head
+    assert [len(stage) for stage in plan.stages] == [1, 5, 2]
+
+
+def test_the_shipped_profiles_are_valid() -> None:
+    for name in ("smoke", "short", "paper"):
+        profile = read_profile(name, [])
+        assert profile.name == name
+        assert make_plan([specs_of_pair(profile)]).runs
+
+
+def specs_of_pair(profile: Any) -> Any:
+    from benchmarks.profiles import split_pair
+
+    return Specs(profile).student(split_pair(profile.pair), method_settings("kd"), 0)

@@ -1,0 +1,331 @@
+"""The loop: the same spec gives the same numbers, and no interruption changes them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sskd.config import RunSpec, spec_yaml
+from sskd.errors import UserError
+from sskd.folder import RunFolder
+from sskd.jobs import build_job, prepare
+from sskd.training import Interrupted, Meter, train
+from tests import small
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finished runs: a teacher, its head, and an SSKD student of it."""
+    path = tmp_path_factory.mktemp("runs")
+    small.train_all(SSKD, path)
+    return path
+
+
+SSKD = small.spec(small.student("sskd", with_head=True))
+
+
+def copy_needs(runs: Path, target: Path, spec: RunSpec) -> None:
+    """Makes the runs that ``spec`` needs known in another folder."""
+    target.mkdir(exist_ok=True)
+    for needed in spec.needs:
+        os.symlink(runs / needed.id, target / needed.id)
+
+
+def test_what_a_run_leaves(runs: Path) -> None:
+    folder = runs / SSKD.id
+    assert {p.name.split(".tfevents")[0] for p in folder.iterdir()} >= {
+        "spec.yaml",
+        "metrics.jsonl",
+        "best.safetensors",
+        "last.safetensors",
+        "result.json",
+        "events.out",
+    }
+    assert not list(folder.glob("resume*"))
+    assert not list(folder.glob("*.partial"))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert set(rows[0]) >= {
+        *(
+            "stage",
+            "rate",
+            "loss",
+            "loss_ce",
+            "loss_kd",
+            "loss_t",
+            "loss_ss",
+            "head_accuracy",
+            "ss_kept",
+            "t_kept",
+        ),
+        *("test_top1", "test_top5", "test_loss", "seconds", "images_per_second"),
+    }
+    weights = {"ce": 0.1, "kd": 0.9, "t": 2.7, "ss": 10.0}
+    assert rows[0]["loss"] == pytest.approx(sum(w * rows[0][f"loss_{name}"] for name, w in weights.items()), rel=1e-5)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["last"]["epoch"] == 2
+    best = max(rows, key=lambda row: row["test_top1"])
+    assert result["best"]["test_top1"] == best["test_top1"]
+    assert 0 <= result["cka"] <= 1
+    assert result["kl"] > 0
+    assert result["machine"]["torch"] == torch.__version__
+
+
+def test_same_spec_same_metrics(runs: Path, tmp_path: Path) -> None:
+    copy_needs(runs, tmp_path, SSKD)
+    torch.manual_seed(99)  # what ran before must not matter
+    small.train_all(SSKD, tmp_path)
+    assert small.metrics(tmp_path / SSKD.id) == small.metrics(runs / SSKD.id)
+    ours, theirs = (load_file(base / SSKD.id / "last.safetensors") for base in (tmp_path, runs))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_only_the_student_and_its_method_are_trained(runs: Path, tmp_path: Path) -> None:
+    copy_needs(runs, tmp_path, SSKD)
+    job = build_job(prepare(SSKD, tmp_path, small.EXECUTION))
+    learned = {id(p) for p in job.modules.parameters()}
+    trained = {id(p) for stage in job.stages for p in stage.parameters}
+    assert trained == learned  # all that is saved is trained, and nothing else: no teacher, no teacher's head
+
+
+def test_no_run_changes_its_teacher(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights and running statistics, after a whole training with it."""
+    import sskd.jobs
+
+    kept = []
+    original = sskd.jobs.load_teacher
+
+    def remember(setup: Any) -> Any:
+        network = original(setup)
+        kept.append((network, {key: value.clone() for key, value in network.state_dict().items()}))
+        return network
+
+    monkeypatch.setattr(sskd.jobs, "load_teacher", remember)
+    copy_needs(runs, tmp_path, SSKD)
+    train(SSKD, tmp_path, small.EXECUTION)
+    network, before = kept[0]
+    assert not network.training
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert all(p.grad is None and not p.requires_grad for p in network.parameters())
+
+
+class Crash(BaseException):
+    """As a power cut: nothing catches it."""
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Lets the ``at``-th write to a disk be the last thing that happens."""
+    count = 0
+    for name in ("replace", "fsync"):
+        original = getattr(os, name)
+
+        def hooked(*arguments: Any, original: Any = original) -> Any:
+            nonlocal count
+            count += 1
+            if count == at:
+                raise Crash
+            return original(*arguments)
+
+        monkeypatch.setattr(os, name, hooked)
+
+
+KD = small.spec(small.student("kd"))
+
+
+def test_a_crash_at_any_write_changes_nothing(runs: Path, tmp_path: Path) -> None:
+    """Crashes at every write and rename of a run, resumes, and compares the end with an undisturbed run."""
+    copy_needs(runs, tmp_path / "whole", KD)
+    small.train_all(KD, tmp_path / "whole")
+    expected = small.metrics(tmp_path / "whole" / KD.id)
+    at, crashed = 1, True
+    while crashed:
+        folder = tmp_path / str(at)
+        copy_needs(runs, folder, KD)
+        with pytest.MonkeyPatch.context() as patch:
+            crash_at(patch, at)
+            try:
+                train(KD, folder, small.EXECUTION)
+                crashed = False
+            except Crash:
+                pass
+        if crashed:
+            train(KD, folder, small.EXECUTION)
+        assert small.metrics(folder / KD.id) == expected, f"after a crash at write {at}"
+        ours, theirs = (load_file(base / KD.id / "best.safetensors") for base in (folder, tmp_path / "whole"))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+        at += 1
+    assert at > 8
+
+
+def test_stopped_inside_an_epoch_and_resumed(runs: Path, tmp_path: Path) -> None:
+    copy_needs(runs, tmp_path, SSKD)
+    steps = 0
+
+    def after_two_steps() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps % 2 == 0  # of three in an epoch: in the middle of each, and when the last is trained
+
+    stops = 0
+    while True:
+        try:
+            train(SSKD, tmp_path, small.EXECUTION, should_stop=after_two_steps)
+            break
+        except Interrupted:
+            stops += 1
+    assert stops == 3
+    assert small.metrics(tmp_path / SSKD.id) == small.metrics(runs / SSKD.id)
+
+
+@pytest.mark.slow
+def test_sigkill_and_resume(runs: Path, tmp_path: Path) -> None:
+    """A real process, killed twice while it works, ends with the metrics of one that was left alone."""
+    spec = small.spec(small.student("sskd", True, recipe=small.RECIPE | {"epochs": 12}))
+    for place in ("killed", "whole"):
+        copy_needs(runs, tmp_path / place, spec)
+    (tmp_path / "spec.yaml").write_text(spec_yaml(spec))
+
+    def start(place: str) -> subprocess.Popen[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "sskd",
+            "train",
+            str(tmp_path / "spec.yaml"),
+            "--runs",
+            str(tmp_path / place),
+        ]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    metrics = tmp_path / "killed" / spec.id / "metrics.jsonl"
+    for lines in (2, 6):
+        process = start("killed")
+        while process.poll() is None and (not metrics.exists() or metrics.read_text().count("\n") < lines):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (metrics.parent / "result.json").exists()
+    for place in ("killed", "whole"):
+        process = start(place)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+    assert small.metrics(tmp_path / "killed" / spec.id) == small.metrics(tmp_path / "whole" / spec.id)
+
+
+def test_damaged_checkpoints(runs: Path, tmp_path: Path) -> None:
+    """The last one damaged: on from the one before. Both: from the start. Each is named and set aside."""
+    copy_needs(runs, tmp_path, KD)
+    folder = RunFolder(tmp_path, KD)
+    calls = 0
+
+    def in_the_second_epoch() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls == 4  # of three steps in each
+
+    with pytest.raises(Interrupted):
+        train(KD, tmp_path, small.EXECUTION, should_stop=in_the_second_epoch)
+    assert folder.previous.exists()
+    whole = folder.resume.read_bytes()
+    folder.resume.write_bytes(whole[: len(whole) // 2])
+    said: list[str] = []
+    state = folder.load_checkpoint(said.append)
+    assert state is not None
+    assert (state["epoch"], state["step"]) == (1, 0)
+    assert "resume.pt cannot be read" in said[0]
+    assert "going on from the one before" in said[0]
+    folder.previous.write_bytes(b"garbage")
+    said.clear()
+    assert folder.load_checkpoint(said.append) is None
+    assert "starting again" in said[0]
+    train(KD, tmp_path, small.EXECUTION)
+    small.train_all(KD, runs)
+    assert small.metrics(tmp_path / KD.id) == small.metrics(runs / KD.id)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precisions_train(precision: str, tmp_path: Path) -> None:
+    spec = small.spec(small.teacher(recipe=small.RECIPE | {"precision": precision, "epochs": 3}))
+    result = small.train_all(spec, tmp_path)
+    rows = small.metrics(tmp_path / spec.id)
+    assert result["precision"] == precision
+    assert rows[-1]["loss"] < rows[0]["loss"]
+
+
+def test_students_of_a_seed_start_and_see_the_same(runs: Path, tmp_path: Path) -> None:
+    """Paired comparisons: the same first weights and the same batches, whatever the method."""
+    copy_needs(runs, tmp_path, KD)
+    starts = []
+    for method in ("kd", "at", "vid"):
+        spec = small.spec(small.student(method))
+        job = build_job(prepare(spec, tmp_path, small.EXECUTION))
+        loader = prepare(spec, tmp_path, small.EXECUTION).loader(job.stages[-1].views, "main")
+        starts.append((job.modules["network"].state_dict(), next(iter(loader.epoch(0))).images))
+    for weights, images in starts[1:]:
+        assert all(torch.equal(weights[key], starts[0][0][key]) for key in weights)
+        assert torch.equal(images, starts[0][1])
+
+
+def test_errors_before_training(runs: Path, tmp_path: Path) -> None:
+    def error(data: dict[str, Any], match: str) -> None:
+        with pytest.raises(UserError, match=match):
+            train(small.spec(data), tmp_path, small.EXECUTION)
+
+    error(small.student("kd"), "needs the weights of teacher-resnet8.*train that run first")
+    error(
+        small.teacher(recipe=small.RECIPE | {"batch_size": 512}),
+        "batch_size is 512, but the training set has",
+    )
+    weights = {"network": "resnet8", "weights": str(tmp_path / "t.safetensors")}
+    error(small.student("kd", teacher=weights), "no weights file")
+    from sskd.networks import build_network
+
+    save_file(build_network("resnet8", 100).state_dict(), weights["weights"])
+    error(small.student("kd", teacher=weights), "resnet8 with 10 classes: its classifier has 100 classes")
+    error(small.student("kd", teacher=weights | {"sha256": "0" * 64}), "is not the file that the spec means")
+
+
+def test_a_diverged_run_says_so(tmp_path: Path) -> None:
+    spec = small.spec(small.teacher(recipe=small.RECIPE | {"learning_rate": 1e30}))
+    with pytest.raises(UserError, match=r"diverged in epoch 1 of stage 'main': loss.* not finite"):
+        train(spec, tmp_path, small.EXECUTION)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot create .*: Permission denied"):
+        train(small.spec(small.teacher()), tmp_path, small.EXECUTION)
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot create .*: Not a directory"):
+        train(small.spec(small.teacher()), tmp_path / "file", small.EXECUTION)
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot write .*spec\.yaml: No space left on device"):
+        train(small.spec(small.teacher()), tmp_path, small.EXECUTION)
+
+
+def test_meter_weighs_by_images_and_survives_saving() -> None:
+    from sskd.methods import Terms
+
+    meter = Meter()
+    meter.add(torch.tensor(1.0), Terms({"ce": torch.tensor(2.0)}), 30)
+    meter = Meter(meter.state())
+    meter.add(torch.tensor(4.0), Terms({"ce": torch.tensor(5.0)}), 10)
+    assert meter.means() == {"loss": 1.75, "loss_ce": 2.75}
