@@ -27,5 +27,8 @@ lint: .venv/ready
 types: .venv/ready
 	$(BIN)/mypy
 
+perf: .venv/ready
+	$(BIN)/python -m perf.training_speed
+
 clean:
 	rm -rf .venv

@@ -267,6 +267,8 @@ class Execution(Frozen):
     device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
     threads: Count | None = None  # CPU threads; None leaves torch's choice
     channels_last: bool = True
+    fold_teacher: bool = True  # the frozen teacher with its batch norms folded into its convolutions
+    keep_memory: bool = True  # on the CPU: freed memory is kept for the next step
 
 
 def from_dict(model: type[Frozen], data: Any, where: str) -> Any:

@@ -1,5 +1,6 @@
 """Measuring a trained network: accuracy, likeness to its teacher, and features to look at."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -90,3 +91,12 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
     x, y = x.double() - x.double().mean(0), y.double() - y.double().mean(0)
     cross, own_x, own_y = ((a.T @ b).norm() for a, b in ((y, x), (x, x), (y, y)))
     return (cross**2 / (own_x * own_y)).item()
+
+
+def image_vectors(network: Network, data: ImageData, classes: int) -> tuple[Tensor, Tensor]:
+    """Pooled features (N, D) float32 and labels (N,) of the test images of the first ``classes`` classes, in their
+    order, in full precision on the CPU: a figure that does not depend on the machine that draws it."""
+    few = data.test_labels < classes
+    part = dataclasses.replace(data, test_images=data.test_images[few], test_labels=data.test_labels[few])
+    batches = list(EvaluationSet(part, torch.device("cpu"), "fp32").features(network))
+    return torch.cat([f.vector.float() for f, _ in batches]), torch.cat([labels for _, labels in batches])

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,16 @@ from sskd.data.views import Plain, Views
 from sskd.errors import UserError
 from sskd.evaluation import EvaluationSet, accuracy, similarity
 from sskd.folder import RunFolder
-from sskd.machine import autocast, device_of, resolve_precision
+from sskd.machine import DTYPES, autocast, device_of, resolve_precision
 from sskd.methods import METHODS, InitialStage, MethodContext, Terms
 from sskd.networks import Features, Network, build_network, feature_shapes
+from sskd.networks.frozen import FrozenNetwork
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.seeding import stream_seed
 from sskd.weights import load_network, load_state
+
+
+Placed = TypeVar("Placed", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Setup(NamedTuple):
             stage,
         )
 
-    def place(self, network: Network) -> Network:
+    def place(self, network: Placed) -> Placed:
         """On the device, in the memory layout that convolutions like."""
         layout = torch.channels_last if self.execution.channels_last else torch.contiguous_format
         return network.to(self.device).to(memory_format=layout)
@@ -249,17 +253,23 @@ def _initial_stage(
 
 
 class FrozenFeatures:
-    """The teacher's forward pass: inference mode, autocast, and float32 copies of what is asked for.
+    """The teacher's forward pass: inference mode, the run's precision, and float32 copies of what is asked for.
 
     Copies, because tensors made in inference mode may not be kept for a backward pass. Only what ``needs`` names is
     copied beside logits and the pooled vector.
     """
 
     def __init__(self, teacher: Network, setup: Setup, needs: frozenset[str]) -> None:
-        self._teacher, self._setup, self._needs = teacher, setup, needs
+        self._teacher: Network | FrozenNetwork = teacher
+        self._context = autocast(setup.device, setup.precision)
+        self._needs = needs
+        if setup.execution.fold_teacher:
+            dtype = DTYPES.get(setup.precision, torch.float32)
+            self._teacher = setup.place(FrozenNetwork(teacher, dtype, "preactivations" in needs))
+            self._context = autocast(setup.device, "fp32")  # the weights have the precision already
 
     def __call__(self, images: Tensor) -> Features:
-        with torch.inference_mode(), autocast(self._setup.device, self._setup.precision):
+        with torch.inference_mode(), self._context:
             features = self._teacher.features(images)
         return _in_float32(features, self._needs, copy=True)
 

@@ -1,5 +1,6 @@
 """The machine that a run uses: device, precision, threads, and what is noted of it in every result."""
 
+import ctypes
 import functools
 import os
 import platform
@@ -53,6 +54,18 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which networks run: lower precision for "bf16" and "fp16", nothing for "fp32"."""
     dtype = DTYPES.get(precision)
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Lets the C library keep what is freed for the next step, instead of returning it to the system and taking it
+    again, page by page. For training on the CPU; True where it could be set (glibc)."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    from_system_at_once, keep_at_top = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in <malloc.h>
+    return bool(mallopt(from_system_at_once, 2**30) and mallopt(keep_at_top, 2**31 - 1))
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

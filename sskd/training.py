@@ -15,7 +15,7 @@ from sskd.config import Execution, RunSpec
 from sskd.errors import UserError
 from sskd.folder import RunFolder
 from sskd.jobs import Job, Setup, Stage, build_job, prepare
-from sskd.machine import provenance
+from sskd.machine import keep_freed_memory, provenance
 from sskd.methods import Terms
 from sskd.seeding import stream_seed
 
@@ -54,6 +54,8 @@ def train(
     folder.create()
     if execution.threads:
         torch.set_num_threads(execution.threads)
+    if execution.keep_memory:
+        keep_freed_memory()
     setup = prepare(spec, runs, execution)
     run = _Run(setup, build_job(setup), folder)
     checkpoint = folder.load_checkpoint(say)
@@ -80,6 +82,7 @@ class _Run:
         self.stage_number = self.epoch = self.step = 0  # what comes next, all from 0
         self.rows: list[dict[str, Any]] = []
         self.meter = Meter()
+        self.machine = provenance(setup.device)  # now: the code on disk may be another when the run ends
         self.seconds = 0.0  # of training in the epoch under way, over all its interruptions
         self.enter_stage()
 
@@ -94,6 +97,7 @@ class _Run:
             lr=self.stage.learning_rate_at(0),
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
+            fused=True,  # one pass over each parameter
         )
         self.scaler = torch.amp.GradScaler(self.setup.device.type, enabled=self.setup.precision == "fp16")
         self.loader = self.setup.loader(self.stage.views, self.stage.name)
@@ -236,7 +240,7 @@ class _Run:
             "precision": setup.precision,
             "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in self.rows), 1),
             "images_per_second": last["images_per_second"],
-            "machine": provenance(setup.device),
+            "machine": self.machine,
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
 

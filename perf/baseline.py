@@ -1,0 +1,117 @@
+"""The published recipe's loop, plainly written, to compare with: nothing here is used by the suite.
+
+As reference descriptions have it: PIL transforms image by image in DataLoader workers, four PIL rotations of each,
+float32 in the default layout, the similarity matrix by an expanded cosine_similarity, and an .item() for every term.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from sskd.networks import Network
+
+MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)
+
+
+class FourViews(Dataset[tuple[Tensor, int]]):
+    """Flip, four rotations, then each its own crop, tensor and normalisation, one image at a time."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+        self.images, self.labels = images, labels
+        self.flip = transforms.RandomHorizontalFlip()
+        self.finish = transforms.Compose(
+            [transforms.RandomCrop(32, padding=4), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.flip(Image.fromarray(self.images[index]))
+        views = [self.finish(image.rotate(90 * turn)) for turn in range(4)]
+        return torch.stack(views), int(self.labels[index])
+
+
+def loader(images: np.ndarray, labels: np.ndarray, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, int]]:
+    return DataLoader(FourViews(images, labels), batch_size, shuffle=True, num_workers=workers, drop_last=True)
+
+
+def head_step(teacher: Network, head: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Tensor, Tensor], None]:
+    """One step of the head stage: contrastive loss on the frozen teacher's features."""
+
+    def step(views: Tensor, labels: Tensor) -> None:
+        images = views.flatten(0, 1)
+        with torch.no_grad():
+            vector = teacher.features(images).vector
+        scores = _similarity(head(vector), len(labels))
+        target = torch.arange(len(labels)).repeat_interleave(3)
+        loss = F.cross_entropy(scores, target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        (scores.argmax(1) == target).float().mean().item()
+
+    return step
+
+
+def student_step(
+    student: Network,
+    teacher: Network,
+    student_head: nn.Module,
+    teacher_head: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> Callable[[Tensor, Tensor], None]:
+    """One step of SSKD's student stage with all four terms."""
+
+    def divergence(ours: Tensor, theirs: Tensor, temperature: float) -> Tensor:
+        log_ours = F.log_softmax(ours / temperature, dim=1)
+        return F.kl_div(log_ours, F.softmax(theirs / temperature, dim=1), reduction="batchmean") * temperature**2
+
+    def step(views: Tensor, labels: Tensor) -> None:
+        images, batch = views.flatten(0, 1), len(labels)
+        normal = torch.arange(4 * batch) % 4 == 0
+        ours = student.features(images)
+        with torch.no_grad():
+            theirs = teacher.features(images)
+            scores_t = _similarity(teacher_head(theirs.vector), batch)
+        scores_s = _similarity(student_head(ours.vector), batch)
+        own = torch.arange(batch).repeat_interleave(3)
+        kept_ss = _kept(scores_t, own, 0.75)
+        kept_t = _kept(theirs.logits[~normal], labels.repeat_interleave(3), 1.0)
+        terms = [
+            0.1 * F.cross_entropy(ours.logits[normal], labels),
+            0.9 * divergence(ours.logits[normal], theirs.logits[normal], 4.0),
+            2.7 * divergence(ours.logits[~normal][kept_t], theirs.logits[~normal][kept_t], 4.0),
+            10.0 * divergence(scores_s[kept_ss], scores_t[kept_ss], 0.5),
+        ]
+        loss = sum(terms[1:], terms[0])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for term in terms:
+            term.item()
+
+    return step
+
+
+def _similarity(output: Tensor, batch: int) -> Tensor:
+    normal = torch.arange(len(output)) % 4 == 0
+    rotated, plain = output[~normal], output[normal]
+    width = output.shape[1]
+    return F.cosine_similarity(
+        rotated.unsqueeze(2).expand(-1, -1, batch), plain.t().unsqueeze(0).expand(3 * batch, width, -1), dim=1
+    )
+
+
+def _kept(scores: Tensor, target: Tensor, ratio: float) -> Tensor:
+    order = scores.argsort(dim=1, descending=True)
+    rank = (order == target[:, None]).nonzero()[:, 1]
+    wrong = int((rank > 0).sum().item())
+    return rank.argsort(stable=True)[: len(rank) - wrong + int(ratio * wrong)]
