@@ -66,8 +66,9 @@ class SSKD(Method):
             losses["t"] = softened_divergence(ours, theirs, settings.t_temperature, kept, settings.divergence)
             logged["t_kept"] = kept.float().mean()
         if settings.ss_weight > 0:
-            how = Softening(batch.views, settings.ss_temperature, settings.ss_keep, settings.divergence)
-            transfer = self.head.transfer(self.head(student.vector), self._teacher_head[0](teacher.vector), how)
+            how = Softening(settings.ss_temperature, settings.ss_keep, settings.divergence)
+            ours, theirs = self.head(student.vector), self._teacher_head[0](teacher.vector)
+            transfer = self.head.transfer(ours, theirs, batch, how)
             losses["ss"] = transfer.loss
             logged |= transfer.logged
         return Terms(losses, logged)

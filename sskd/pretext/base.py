@@ -22,7 +22,6 @@ class PretextContext(NamedTuple):
 class Softening(NamedTuple):
     """How predictions are transferred: softened by a temperature, and how many of the wrong ones are kept."""
 
-    views: int  # V
     temperature: float
     keep: float  # share of the teacher's wrong predictions that is kept, least wrong first; right ones always are
     divergence: Divergence
@@ -60,7 +59,7 @@ class Pretext(nn.Module):
         """For the teacher's head: the loss (0-d) and the task's accuracy on this batch (0-d, 0 to 1)."""
         raise NotImplementedError
 
-    def transfer(self, student: Tensor, teacher: Tensor, how: Softening) -> Transfer:
+    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, how: Softening) -> Transfer:
         """L_ss: from the teacher's head output to the student's, both (V * B, width of their head)."""
         raise NotImplementedError
 

@@ -59,10 +59,10 @@ class Contrastive(Pretext):
         right = (scores.argmax(1) == target).float().mean()
         return F.cross_entropy(scores / self.settings.temperature, target), right
 
-    def transfer(self, student: Tensor, teacher: Tensor, how: Softening) -> Transfer:
+    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, how: Softening) -> Transfer:
         """L_ss between the rows of the two similarity matrices, selected by the teacher's ranks (paper, equation 6)."""
-        theirs = similarity(teacher, how.views)
+        theirs = similarity(teacher, batch.views)
         rank = ranks(theirs, own_image(theirs))
         kept = keep_mask(rank, how.keep)
-        loss = softened_divergence(similarity(student, how.views), theirs, how.temperature, kept, how.divergence)
+        loss = softened_divergence(similarity(student, batch.views), theirs, how.temperature, kept, how.divergence)
         return Transfer(loss, {"head_accuracy": (rank == 0).float().mean(), "ss_kept": kept.float().mean()})

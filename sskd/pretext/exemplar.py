@@ -1,0 +1,65 @@
+"""Exemplar (Dosovitskiy et al., NeurIPS 2014): every training image is a class of its own."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from sskd.data.batch import Batch
+from sskd.data.transforms import TRANSFORMATIONS
+from sskd.data.views import Views
+from sskd.losses import softened_divergence
+from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Softening, Transfer
+
+CLASSES_AT_ONCE = 2**21  # scores that are worked on together: 8 MB of float32 in each intermediate result
+
+
+@PRETEXTS.register("exemplar")
+class Exemplar(Pretext):
+    """Head: a linear classifier with one class for each of the N training images, on all views of an image.
+
+    N may be 50,000 and more: losses go through the scores in blocks of rows and compute each block again for the
+    gradient, so that only the scores themselves are held (perf/exemplar_memory.py measures). Transfer without
+    selection. Test images have no class, so nothing is measured on them.
+    """
+
+    title = "Exemplar"
+    generalises: ClassVar[bool] = False
+
+    def __init__(self, settings: Any, context: PretextContext) -> None:
+        super().__init__(settings, context)
+        self.classifier = nn.Linear(context.width, context.num_images)
+
+    @classmethod
+    def views(cls, settings: Any) -> Views:
+        return TRANSFORMATIONS[settings.transformation]
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return self.classifier(vector)
+
+    def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        target = batch.indices.repeat_interleave(batch.views)
+        rows = max(1, CLASSES_AT_ONCE // output.shape[1])
+        parts = [
+            checkpoint(_cross_entropy_sum, scores, wanted, use_reentrant=False)
+            for scores, wanted in zip(output.split(rows), target.split(rows), strict=True)
+        ]
+        return torch.stack(parts).sum() / len(output), (output.argmax(1) == target).float().mean()
+
+    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, how: Softening) -> Transfer:
+        rows = max(1, CLASSES_AT_ONCE // student.shape[1])
+        parts = [
+            checkpoint(_divergence_sum, ours, theirs, how, use_reentrant=False)
+            for ours, theirs in zip(student.split(rows), teacher.split(rows), strict=True)
+        ]
+        return Transfer(torch.stack(parts).sum() / len(student), {})
+
+
+def _cross_entropy_sum(scores: Tensor, target: Tensor) -> Tensor:
+    return F.cross_entropy(scores, target, reduction="sum")
+
+
+def _divergence_sum(student: Tensor, teacher: Tensor, how: Softening) -> Tensor:
+    return softened_divergence(student, teacher, how.temperature, kind=how.divergence) * len(student)

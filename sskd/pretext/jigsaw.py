@@ -1,0 +1,76 @@
+"""Jigsaw puzzles (Noroozi and Favaro, ECCV 2016), at 2 x 2: in which of the 24 orders do the quarters lie?"""
+
+from itertools import permutations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.data.augment import Augmentation, random_crop, random_flip
+from sskd.data.batch import Batch
+from sskd.data.views import Views
+from sskd.losses import softened_divergence
+from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Softening, Transfer
+from sskd.pretext.selection import transformed
+
+ORDERS = tuple(permutations(range(4)))  # the first is the identity
+
+
+class Puzzles:
+    """Four views, as many as the rotations have: the normal one and three puzzles, each of its own uniform order.
+
+    Flip, then each view its own crop, then the quarters are laid out anew.
+    """
+
+    per_image = 4
+
+    def __call__(
+        self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        if augmentation.flip:
+            images = random_flip(images, generator)
+        views = random_crop(images.repeat_interleave(self.per_image, 0), augmentation.padding, generator)
+        labels = torch.randint(len(ORDERS), (len(views),), generator=generator, device=images.device)
+        labels[:: self.per_image] = 0  # the normal view
+        return lay_out(views, labels), labels
+
+
+def lay_out(images: Tensor, labels: Tensor) -> Tensor:
+    """Quarter k (reading order) of image b (B, C, H, W; H even) becomes its quarter ORDERS[labels[b]][k]."""
+    batch, channels, height, width = images.shape
+    orders = torch.tensor(ORDERS, device=images.device)[labels]
+    tiles = images.unflatten(2, (2, height // 2)).unflatten(4, (2, width // 2))  # (B, C, 2, h, 2, w)
+    tiles = tiles.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (B, 4, C, h, w)
+    tiles = tiles[torch.arange(batch, device=images.device)[:, None], orders]
+    return tiles.unflatten(1, (2, 2)).permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, height, width)
+
+
+@PRETEXTS.register("jigsaw")
+class Jigsaw(Pretext):
+    """Head: a linear classifier of the 24 orders, on the three puzzles of an image. Transfer without selection."""
+
+    title = "Jigsaw"
+
+    def __init__(self, settings: Any, context: PretextContext) -> None:
+        super().__init__(settings, context)
+        self.classifier = nn.Linear(context.width, len(ORDERS))
+
+    @classmethod
+    def views(cls, settings: Any) -> Views:
+        return Puzzles()
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return self.classifier(vector)
+
+    def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        assert batch.view_labels is not None
+        puzzles, target = transformed(output, batch.views), transformed(batch.view_labels, batch.views)
+        return F.cross_entropy(puzzles, target), (puzzles.argmax(1) == target).float().mean()
+
+    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, how: Softening) -> Transfer:
+        assert batch.view_labels is not None
+        ours, theirs = transformed(student, batch.views), transformed(teacher, batch.views)
+        right = (theirs.argmax(1) == transformed(batch.view_labels, batch.views)).float().mean()
+        loss = softened_divergence(ours, theirs, how.temperature, kind=how.divergence)
+        return Transfer(loss, {"head_accuracy": right})

@@ -1,0 +1,43 @@
+"""Rotation prediction (Gidaris et al., ICLR 2018): by which quarter turn was this view rotated?"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.data.batch import Batch
+from sskd.data.views import Rotations, Views
+from sskd.losses import softened_divergence
+from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Softening, Transfer
+
+
+@PRETEXTS.register("rotation")
+class Rotation(Pretext):
+    """Head: a linear classifier of the four turns, on all four views of an image.
+
+    Transfer: the divergence over all views. Every prediction counts: methods.md has no selection for this task.
+    """
+
+    title = "Rotation"
+
+    def __init__(self, settings: Any, context: PretextContext) -> None:
+        super().__init__(settings, context)
+        self.classifier = nn.Linear(context.width, Rotations.per_image)
+
+    @classmethod
+    def views(cls, settings: Any) -> Views:
+        return Rotations()
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return self.classifier(vector)
+
+    def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        assert batch.view_labels is not None
+        right = (output.argmax(1) == batch.view_labels).float().mean()
+        return F.cross_entropy(output, batch.view_labels), right
+
+    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, how: Softening) -> Transfer:
+        assert batch.view_labels is not None
+        right = (teacher.argmax(1) == batch.view_labels).float().mean()
+        loss = softened_divergence(student, teacher, how.temperature, kind=how.divergence)
+        return Transfer(loss, {"head_accuracy": right})

@@ -1,0 +1,102 @@
+"""The other pretext tasks: their views, what their heads learn, what they transfer, and a training from end to end."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sskd.config import PretextSettings
+from sskd.data.augment import Augmentation
+from sskd.data.batch import Batch
+from sskd.losses import softened_divergence
+from sskd.pretext import PRETEXTS, Pretext, PretextContext
+from sskd.pretext.base import Softening
+from sskd.pretext.jigsaw import ORDERS, Puzzles, lay_out
+from tests import small
+
+HOW = Softening(0.5, 0.75, "kl")
+IMAGES, WIDTH, TOTAL = 6, 8, 40
+
+
+def make(name: str) -> Pretext:
+    torch.manual_seed(0)
+    return PRETEXTS[name](PretextSettings(name=name), PretextContext(WIDTH, TOTAL))
+
+
+def batch_of(task: Pretext) -> Batch:
+    raw = torch.randint(0, 256, (IMAGES, 3, 8, 8), dtype=torch.uint8)
+    draws = torch.Generator().manual_seed(0)
+    images, labels = task.views(task.settings)(raw, Augmentation(1, True), draws)
+    return Batch(images.float(), torch.zeros(IMAGES, dtype=torch.long), torch.arange(IMAGES) + 10, labels, draws)
+
+
+@pytest.mark.parametrize("order", range(24))
+def test_quarters_are_laid_out(order: int) -> None:
+    image = torch.arange(3 * 4 * 6, dtype=torch.uint8).view(1, 3, 4, 6)
+    quarters = [image[0, :, y : y + 2, x : x + 3] for y in (0, 2) for x in (0, 3)]
+    done = lay_out(image, torch.tensor([order]))[0]
+    expected = [quarters[k] for k in ORDERS[order]]
+    assert torch.equal(done, torch.cat([torch.cat(expected[:2], 2), torch.cat(expected[2:], 2)], 1))
+
+
+def test_puzzles_are_every_samples_own_and_uniform() -> None:
+    images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(2400, 3, 8, 8)
+    views, labels = Puzzles()(images, Augmentation(0, False), torch.Generator().manual_seed(0))
+    assert labels is not None
+    assert torch.equal(views[::4], images)
+    assert (labels[::4] == 0).all()
+    assert torch.equal(views, lay_out(images.repeat_interleave(4, 0), labels))
+    counts = torch.bincount(labels.view(-1, 4)[:, 1:].flatten(), minlength=24)
+    assert (counts - 300).abs().max() < 5 * 300**0.5
+
+
+@pytest.mark.parametrize("name", ["rotation", "jigsaw", "exemplar"])
+def test_loss_is_cross_entropy_with_the_tasks_labels(name: str) -> None:
+    task = make(name)
+    batch = batch_of(task)
+    vector = torch.randn(4 * IMAGES, WIDTH)
+    loss, right = task.loss(task(vector), batch)
+    scores = task.classifier(vector)
+    target = {"rotation": batch.view_labels, "exemplar": batch.indices.repeat_interleave(4)}.get(name, batch.view_labels)
+    assert target is not None
+    if name == "jigsaw":
+        rows = [row for row in range(4 * IMAGES) if row % 4]
+        scores, target = scores[rows], target[rows]
+    torch.testing.assert_close(loss, F.cross_entropy(scores, target))
+    assert right.item() == pytest.approx((scores.argmax(1) == target).float().mean().item())
+    loss.backward()
+    assert all(p.grad is not None for p in task.parameters())
+
+
+@pytest.mark.parametrize("name", ["rotation", "jigsaw", "exemplar"])
+def test_transfer_is_the_divergence_without_selection(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sskd.pretext.exemplar
+
+    monkeypatch.setattr(sskd.pretext.exemplar, "CLASSES_AT_ONCE", 5 * TOTAL)  # several blocks, the last one smaller
+    task = make(name)
+    batch = batch_of(task)
+    teacher = task(torch.randn(4 * IMAGES, WIDTH)).detach()
+    student = task(torch.randn(4 * IMAGES, WIDTH)).detach().requires_grad_()
+    loss = task.transfer(student, teacher, batch, HOW).loss
+    rows = torch.tensor([row for row in range(4 * IMAGES) if name != "jigsaw" or row % 4])
+    expected = softened_divergence(student[rows], teacher[rows], 0.5)
+    torch.testing.assert_close(loss, expected)
+    ours, theirs = (torch.autograd.grad(value, student)[0] for value in (loss, expected))
+    torch.testing.assert_close(ours, theirs)
+    assert task.transfer(teacher, teacher, batch, HOW).loss.item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["rotation", "jigsaw", "exemplar"])
+def test_head_and_student_train(name: str, tmp_path: Path) -> None:
+    """From end to end; the student's split differs from its head's, whose classes exemplar keeps."""
+    head = small.head(name, split={"fraction": 0.06})
+    spec = small.spec(small.student("sskd", head=head))
+    small.train_all(spec, tmp_path)
+    row = small.metrics(tmp_path / spec.id)[-1]
+    assert math.isfinite(row["loss_ss"])
+    assert row["loss_ss"] > 0
+    assert spec.head is not None
+    head_row = small.metrics(tmp_path / spec.head.id)[-1]
+    assert ("test_head_top1" in head_row) is (name != "exemplar")
