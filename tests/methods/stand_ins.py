@@ -1,4 +1,4 @@
-"""The paper's pairs of networks, and features of their shapes without the networks."""
+"""Methods for networks of the published shapes, and features of those shapes, without the networks."""
 
 from typing import Any
 
@@ -9,28 +9,9 @@ from sskd.config import method_settings
 from sskd.data.batch import Batch
 from sskd.methods import METHODS, Method, MethodContext
 from sskd.networks import Features, FeatureShapes, Network
-from tests.golden import architecture
+from tests.methods.pairs import published_shapes
 
-PAIRS = [  # teacher, student: Tables 3 and 4
-    ("resnet56", "resnet20"),
-    ("wrn_40_2", "wrn_16_2"),
-    ("wrn_40_2", "wrn_40_1"),
-    ("resnet32x4", "resnet8x4"),
-    ("vgg13", "vgg8"),
-    ("vgg13", "MobileNetV2"),
-    ("ResNet50", "MobileNetV2"),
-    ("ResNet50", "vgg8"),
-    ("resnet32x4", "ShuffleV1"),
-    ("resnet32x4", "ShuffleV2"),
-    ("wrn_40_2", "ShuffleV1"),
-]
 CLASSES = 100
-
-
-def shapes_of(network: str) -> FeatureShapes:
-    """The published network's taps, from its golden file."""
-    taps = architecture(network)["features"]
-    return FeatureShapes(network, tuple(tuple(tap["shape"][1:]) for tap in taps))
 
 
 def features_of(shapes: FeatureShapes, batch: int, seed: int, gradient: bool) -> Features:
@@ -65,7 +46,7 @@ def build(name: str, student: FeatureShapes, teacher: FeatureShapes, **settings:
 
 def assert_learns(name: str, teacher: str, student: str, terms: set[str] | None = None) -> None:
     """Finite terms, weighted in the total; gradients to the student and to all own parameters."""
-    ours, theirs = shapes_of(student), shapes_of(teacher)
+    ours, theirs = published_shapes(student), published_shapes(teacher)
     method = build(name, ours, theirs, kd_weight=1.0)
     learned, fixed = features_of(ours, 4, 1, gradient=True), features_of(theirs, 4, 2, gradient=False)
     total, found = method(learned, fixed, batch_of(4))

@@ -6,7 +6,8 @@ import torch
 from sskd.errors import UserError
 from sskd.methods.at import attention_loss
 from tests.golden import assert_golden, tensor
-from tests.methods.stand_ins import PAIRS, assert_learns, build, shapes_of
+from tests.methods.pairs import PAIRS, published_shapes
+from tests.methods.stand_ins import assert_learns, build
 
 SHAPES = [(16, 16, 16), (32, 8, 8), (64, 4, 4)]
 WIDER = [(32, 8, 8), (64, 8, 8), (128, 8, 8)]
@@ -33,4 +34,4 @@ def test_memory_layout_changes_nothing() -> None:
 
 def test_networks_with_unequal_numbers_of_taps_are_an_error_at_planning_time() -> None:
     with pytest.raises(UserError, match=r"resnet20 has 3 and vgg13 has 4"):
-        build("at", shapes_of("resnet20"), shapes_of("vgg13"))
+        build("at", published_shapes("resnet20"), published_shapes("vgg13"))

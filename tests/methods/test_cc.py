@@ -5,7 +5,8 @@ import torch
 
 from sskd.methods.cc import CC, correlation_loss
 from tests.golden import assert_golden, tensor
-from tests.methods.stand_ins import PAIRS, assert_learns, batch_of, build, features_of, shapes_of
+from tests.methods.pairs import PAIRS, published_shapes
+from tests.methods.stand_ins import assert_learns, batch_of, build, features_of
 
 
 def test_loss_and_gradient_are_the_published_ones() -> None:
@@ -19,7 +20,7 @@ def test_learns_in_every_pair_of_the_paper(teacher: str, student: str) -> None:
 
 
 def test_term_is_the_loss_of_the_embeddings() -> None:
-    ours, theirs = shapes_of("MobileNetV2"), shapes_of("vgg13")
+    ours, theirs = published_shapes("MobileNetV2"), published_shapes("vgg13")
     method = build("cc", ours, theirs)
     assert isinstance(method, CC)
     student, teacher = features_of(ours, 4, 1, True), features_of(theirs, 4, 2, False)

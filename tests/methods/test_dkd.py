@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from sskd.losses import softened_divergence
 from sskd.methods.dkd import decoupled_divergences
 from tests.golden import assert_golden, labels, tensor
-from tests.methods.stand_ins import PAIRS, assert_learns, build, shapes_of
+from tests.methods.pairs import PAIRS, published_shapes
+from tests.methods.stand_ins import assert_learns, build
 
 
 @pytest.mark.parametrize(("teacher", "student"), PAIRS)
@@ -52,5 +53,5 @@ def test_confident_predictions_give_finite_gradients() -> None:
 
 
 def test_default_weights_are_the_authors() -> None:
-    shapes = shapes_of("resnet20")
+    shapes = published_shapes("resnet20")
     assert build("dkd", shapes, shapes).weights == {"tckd": 1.0, "nckd": 8.0}

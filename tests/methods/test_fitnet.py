@@ -7,7 +7,8 @@ from sskd.errors import UserError
 from sskd.methods.fitnet import FitNet, hint_loss
 from sskd.networks import FeatureShapes
 from tests.golden import assert_golden, tensor
-from tests.methods.stand_ins import PAIRS, assert_learns, batch_of, build, features_of, shapes_of
+from tests.methods.pairs import PAIRS, published_shapes
+from tests.methods.stand_ins import assert_learns, batch_of, build, features_of
 
 
 def test_loss_and_gradient_are_the_published_ones() -> None:
@@ -21,7 +22,7 @@ def test_learns_in_every_pair_of_the_paper(teacher: str, student: str) -> None:
 
 
 def test_term_is_the_loss_of_the_chosen_taps_regression() -> None:
-    shapes = shapes_of("resnet20")
+    shapes = published_shapes("resnet20")
     method = build("fitnet", shapes, shapes, tap=1)
     assert isinstance(method, FitNet)
     student, teacher = features_of(shapes, 4, 1, True), features_of(shapes, 4, 2, False)
@@ -33,7 +34,7 @@ def test_term_is_the_loss_of_the_chosen_taps_regression() -> None:
 
 
 def test_a_tap_that_is_no_map_is_an_error_at_planning_time() -> None:
-    shapes = shapes_of("resnet20")
+    shapes = published_shapes("resnet20")
     with pytest.raises(UserError, match=r"resnet20 has no map at tap 4; set tap between 0 and 3"):
         build("fitnet", shapes, shapes, tap=4)
 

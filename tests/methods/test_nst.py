@@ -8,7 +8,8 @@ from torch.nn import functional as F
 from sskd.errors import UserError
 from sskd.methods.nst import all_taps_loss, selectivity_loss
 from tests.golden import assert_golden, tensor
-from tests.methods.stand_ins import PAIRS, assert_learns, build, shapes_of
+from tests.methods.pairs import PAIRS, published_shapes
+from tests.methods.stand_ins import assert_learns, build
 
 
 def test_loss_and_gradient_are_the_published_ones() -> None:
@@ -48,4 +49,4 @@ def test_channels_may_come_in_any_order_and_scale() -> None:
 
 def test_networks_with_unequal_numbers_of_taps_are_an_error_at_planning_time() -> None:
     with pytest.raises(UserError, match=r"'nst'.*resnet20 has 3 and vgg13 has 4"):
-        build("nst", shapes_of("resnet20"), shapes_of("vgg13"))
+        build("nst", published_shapes("resnet20"), published_shapes("vgg13"))

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sskd.methods.rkd import distances_and_cosines, relational_loss
 from tests.golden import assert_golden, tensor
-from tests.methods.stand_ins import PAIRS, assert_learns
+from tests.methods.pairs import PAIRS
+from tests.methods.stand_ins import assert_learns
 
 
 def test_loss_and_gradient_are_the_published_ones() -> None:

@@ -5,7 +5,8 @@ import torch
 
 from sskd.methods.sp import similarities, similarity_loss
 from tests.golden import assert_golden, tensor
-from tests.methods.stand_ins import PAIRS, assert_learns
+from tests.methods.pairs import PAIRS
+from tests.methods.stand_ins import assert_learns
 
 
 def test_loss_and_gradient_are_the_published_ones() -> None:

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from sskd.errors import UserError
 from sskd.methods.vid import TapRegressor, negative_log_likelihood
 from tests.golden import LOSSES, assert_golden, tensor
-from tests.methods.stand_ins import PAIRS, assert_learns, build, shapes_of
+from tests.methods.pairs import PAIRS, published_shapes
+from tests.methods.stand_ins import assert_learns, build
 
 
 def golden_module() -> TapRegressor:
@@ -46,4 +47,4 @@ def test_learns_in_every_pair_of_the_paper(teacher: str, student: str) -> None:
 
 def test_networks_with_unequal_numbers_of_taps_are_an_error_at_planning_time() -> None:
     with pytest.raises(UserError, match=r"'vid'.*resnet20 has 3 and vgg13 has 4"):
-        build("vid", shapes_of("resnet20"), shapes_of("vgg13"))
+        build("vid", published_shapes("resnet20"), published_shapes("vgg13"))
