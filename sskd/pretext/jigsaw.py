@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from sskd.data.augment import Augmentation, random_crop, random_flip
 from sskd.data.batch import Batch
 from sskd.data.views import Views
+from sskd.errors import UserError
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Softening, Transfer
 from sskd.pretext.selection import transformed
@@ -37,8 +38,11 @@ class Puzzles:
 
 
 def lay_out(images: Tensor, labels: Tensor) -> Tensor:
-    """Quarter k (reading order) of image b (B, C, H, W; H even) becomes its quarter ORDERS[labels[b]][k]."""
+    """Quarter k (reading order) of image b (B, C, H, W) becomes its quarter ORDERS[labels[b]][k]. UserError for odd H
+    or W, which no cut halves."""
     batch, channels, height, width = images.shape
+    if height % 2 or width % 2:
+        raise UserError(f"jigsaw cuts images into quarters, which {height} x {width} pixels do not allow")
     orders = torch.tensor(ORDERS, device=images.device)[labels]
     tiles = images.unflatten(2, (2, height // 2)).unflatten(4, (2, width // 2))  # (B, C, 2, h, 2, w)
     tiles = tiles.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (B, 4, C, h, w)

@@ -1,0 +1,28 @@
+"""What one training step sees."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """B images, each in V views.
+
+    images: (V * B, 3, H, W), normalised floats; rows V * j to V * j + V - 1 are the views of image j, the first of
+    them the normal one. labels: (B,) int64, as the split gives them. indices: (B,) int64, positions in the split's
+    training set (0 to N - 1), not in the whole data set. view_labels: (V * B,) int64, which transformation made each
+    row (rotation 0 to 3, jigsaw permutation 0 to 23, ...), or None. generator: on the images' device, seeded from the
+    run's seed, the epoch and the step, for whatever a method draws.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    view_labels: Tensor | None
+    generator: torch.Generator
+
+    @property
+    def views(self) -> int:
+        """V."""
+        return self.images.shape[0] // self.labels.shape[0]

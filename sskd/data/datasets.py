@@ -1,0 +1,115 @@
+"""Images by name: one registry, every data set as uint8 tensors with its statistics."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sskd.config import DatasetSpec
+from sskd.errors import UserError
+from sskd.registry import Registry
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set in memory. Images: (N, 3, H, H) uint8; labels: (N,) int64; mean and std: of pixels / 255."""
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    mean: Triple
+    std: Triple
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_size(self) -> int:
+        return self.train_images.shape[-1]
+
+
+# From (root, the spec's path or None) to the data.
+DATASETS: Registry[Callable[[Path, str | None], ImageData]] = Registry("dataset", "sskd.data")
+
+
+@lru_cache(maxsize=1)  # the runs of a suite share their data, and a second copy is not wanted in memory
+def load_dataset(spec: DatasetSpec, root: Path) -> ImageData:
+    """The data set of that name. UserError if it is unknown, absent or damaged."""
+    return DATASETS[spec.name](root, spec.path)
+
+
+class Arrays(NamedTuple):
+    """Raw images and labels, train and test, as ``from_arrays`` takes them."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+def from_arrays(
+    name: str,
+    arrays: Arrays,
+    class_names: tuple[str, ...] | None = None,
+    statistics: tuple[Triple, Triple] | None = None,
+) -> ImageData:
+    """Checks and converts arrays: images (N, H, H), (N, H, H, 1) or (N, H, H, 3) uint8; labels (N,) or (N, 1).
+
+    Grey images become three equal channels. Without ``statistics`` they are those of the training images. UserError
+    says which array is wrong and how.
+    """
+    train = _images(f"{name}: train_images", arrays.train_images)
+    test = _images(f"{name}: test_images", arrays.test_images)
+    if train.shape[1:] != test.shape[1:]:
+        raise UserError(f"{name}: training images are {tuple(train.shape[1:])}, test images {tuple(test.shape[1:])}")
+    classes = len(class_names) if class_names else int(max(arrays.train_labels.max(), arrays.test_labels.max())) + 1
+    train_labels = _labels(f"{name}: train_labels", arrays.train_labels, len(train), classes)
+    test_labels = _labels(f"{name}: test_labels", arrays.test_labels, len(test), classes)
+    mean, std = statistics or channel_statistics(train)
+    names = class_names or tuple(str(number) for number in range(classes))
+    return ImageData(name, train, train_labels, test, test_labels, mean, std, names)
+
+
+def channel_statistics(images: Tensor) -> tuple[Triple, Triple]:
+    """Mean and standard deviation of each channel of (N, 3, H, W) uint8, of pixels / 255: exact, from counts."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in range(3):
+        counts = torch.bincount(images[:, channel].reshape(-1), minlength=256).double()
+        mean = (counts @ values) / counts.sum()
+        variance = (counts @ (values - mean) ** 2) / counts.sum()
+        means.append(mean.item())
+        deviations.append(max(variance.sqrt().item(), 1e-6))  # a constant channel must not divide by zero
+    return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])
+
+
+def _images(what: str, array: np.ndarray) -> Tensor:
+    if array.dtype != np.uint8:
+        raise UserError(f"{what}: expected uint8 pixels (0 to 255), found {array.dtype}")
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or array.shape[3] not in (1, 3) or array.shape[1] != array.shape[2] or not len(array):
+        raise UserError(f"{what}: expected square images (N, H, H), (N, H, H, 1) or (N, H, H, 3), found {array.shape}")
+    tensor = torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
+    return tensor.expand(-1, 3, -1, -1).contiguous()
+
+
+def _labels(what: str, array: np.ndarray, count: int, classes: int) -> Tensor:
+    if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((count,), (count, 1)):
+        raise UserError(f"{what}: expected {count} whole numbers, one for each image, found {array.dtype} {array.shape}")
+    array = array.reshape(-1).astype(np.int64)
+    if array.min() < 0 or array.max() >= classes:
+        wrong = int(np.flatnonzero((array < 0) | (array >= classes))[0])
+        raise UserError(f"{what}: label {array[wrong]} of image {wrong} is out of range; there are {classes} classes")
+    return torch.from_numpy(array)

@@ -1,0 +1,167 @@
+"""The transformations that pretext tasks can choose from, by name: "rotation" (the published code's) and "paper".
+
+Ours and not kornia's, which took more than twice as long on the CPU, draws from the global generator and has to sort
+the views by kind (docs/differences.md; perf/transforms.py measures both).
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.data.augment import Augmentation, random_crop, random_flip
+from sskd.data.views import Rotations, Views
+from sskd.registry import Registry
+
+TRANSFORMATIONS: Registry[Views] = Registry("transformation", "sskd.data")
+TRANSFORMATIONS.register("rotation")(Rotations())
+
+# Chen et al., ICML 2020 (SimCLR): crops as in its appendix A, colours at the strength 0.5 that it has for CIFAR-10
+CROP_AREA = (0.08, 1.0)  # of the image
+CROP_ASPECT = (3 / 4, 4 / 3)  # width / height, log-uniform
+COLOUR = 0.4  # brightness, contrast and saturation: factors from 1 - COLOUR to 1 + COLOUR
+HUE = 0.1  # shift in turns of the colour circle, to either side
+LUMA = (0.2989, 0.587, 0.114)  # grey value of red, green, blue (ITU-R 601-2, as torchvision and PIL)
+
+
+class Boxes(NamedTuple):
+    """Where R images are cropped, in pixels; all (R,), whole numbers as floats."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+
+class Colours(NamedTuple):
+    """How the colours of R images are distorted; all (R,). 1, 1, 1, 0 changes nothing."""
+
+    brightness: Tensor  # factors
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor  # turns, -0.5 to 0.5
+
+
+class PaperTransformations:
+    """Four views: the normal one, and three that each went through one of the paper's four transformations (section
+    3.1): 1 colour dropping, 2 rotation by 90, 180 or 270 degrees, 3 random crop with resize (bilinear), 4 colour
+    distortion (brightness, contrast, saturation, hue, in this order). Flip, then the transformation, then each view its
+    own crop, as the rotations have it. Labels: 0 normal, else the number above.
+
+    Each view has its own parameters, and each transformation is as likely for it; in a batch all four are equally
+    frequent (a shuffled deck, not dice), so that every size is known beforehand and no step waits for the device.
+
+    The paper gives no ranges. Ours are SimCLR's, from which the paper takes the list: crops of 8 % to 100 % of the area
+    with sides 3:4 to 4:3, factors 0.6 to 1.4 for brightness, contrast and saturation, hue shifted by at most 0.1.
+    """
+
+    per_image = 4
+
+    def __call__(
+        self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        if augmentation.flip:
+            images = random_flip(images, generator)
+        views = images[:, None].repeat(1, 4, 1, 1, 1)
+        changed, kinds = transform(views[:, 1:].flatten(0, 1), generator)
+        views[:, 1:] = changed.unflatten(0, (-1, 3))
+        labels = F.pad(kinds.view(-1, 3), (1, 0)).flatten()
+        return random_crop(views.flatten(0, 1), augmentation.padding, generator), labels
+
+
+TRANSFORMATIONS.register("paper")(PaperTransformations())
+
+
+def transform(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each of R images (R, 3, H, W) uint8 through one of the four. Gives uint8 and (R,) int64, which one: 1 to 4."""
+    rows, _, height, width = images.shape
+    share = -(-rows // 4)  # of each kind; up to three rows too many are dropped at the end
+    deck = torch.randperm(4 * share, generator=generator, device=images.device)
+    dropped, turned, cropped, distorted = images[deck.clamp(max=rows - 1)].split(share)
+    uniform = torch.rand(9, share, generator=generator, device=images.device)
+    done = torch.cat(
+        [
+            to_pixels(grey(dropped.float()).expand(-1, 3, -1, -1)),
+            rotate(turned, 1 + (3 * uniform[0]).long()),
+            to_pixels(resized_crop(cropped.float(), boxes(uniform[1:5], height, width))),
+            to_pixels(distort(distorted.float(), colours(uniform[5:]))),
+        ]
+    )
+    place = deck.argsort()[:rows]
+    return done[place], place // share + 1
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Floats, 0 to 255, to the nearest uint8."""
+    return images.round().to(torch.uint8)
+
+
+def rotate(images: Tensor, turns: Tensor) -> Tensor:
+    """Square images (R, C, S, S) by 1 to 3 quarter turns, counter-clockwise. turns: (R,) int64."""
+    every = torch.stack([images.rot90(turn, (2, 3)) for turn in (1, 2, 3)])
+    return every[turns - 1, torch.arange(len(images), device=images.device)]
+
+
+def boxes(uniform: Tensor, height: int, width: int) -> Boxes:
+    """Crops of images of height x width from (4, R) numbers, 0 to 1. What is longer than the image is cut to it."""
+    area = height * width * (CROP_AREA[0] + uniform[0] * (CROP_AREA[1] - CROP_AREA[0]))
+    low, high = (math.log(aspect) for aspect in CROP_ASPECT)
+    aspect = (low + uniform[1] * (high - low)).exp()
+    tall, wide = (area / aspect).sqrt().round().clamp(1, height), (area * aspect).sqrt().round().clamp(1, width)
+    top, left = (uniform[2] * (height - tall + 1)).floor(), (uniform[3] * (width - wide + 1)).floor()
+    return Boxes(top.minimum(height - tall), left.minimum(width - wide), tall, wide)
+
+
+def resized_crop(images: Tensor, box: Boxes) -> Tensor:
+    """Floats (R, C, H, W): each image's box resized to H x W, bilinear and blind to what lies outside the box."""
+    height, width = images.shape[2:]
+
+    def along(size: int, start: Tensor, length: Tensor) -> Tensor:
+        """(R, size): where output pixels lie, in grid_sample's -1 to 1."""
+        share = (torch.arange(size, device=images.device) + 0.5) / size
+        inside = torch.minimum((share * length[:, None] - 0.5).clamp(min=0), length[:, None] - 1)
+        return (2 * (start[:, None] + inside) + 1) / size - 1
+
+    y, x = along(height, box.top, box.height), along(width, box.left, box.width)
+    grid = torch.stack([x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=3)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def colours(uniform: Tensor) -> Colours:
+    """Distortions from (4, R) numbers, 0 to 1."""
+    factors = 1 - COLOUR + 2 * COLOUR * uniform[:3]
+    return Colours(factors[0], factors[1], factors[2], HUE * (2 * uniform[3] - 1))
+
+
+def distort(images: Tensor, how: Colours) -> Tensor:
+    """Floats (R, 3, H, W), 0 to 255, with brightness, contrast, saturation and hue changed as torchvision does it."""
+    brightness, contrast, saturation, hue = (p.view(-1, 1, 1, 1) for p in how)
+    images = (images * brightness).clamp_(max=255)
+    mean = grey(images).mean((2, 3), keepdim=True)
+    images = torch.lerp(mean, images, contrast).clamp_(0, 255)
+    images = torch.lerp(grey(images), images, saturation).clamp_(0, 255)
+    return shift_hue(images, hue)
+
+
+def grey(images: Tensor) -> Tensor:
+    """(R, 3, H, W) to the luma (R, 1, H, W)."""
+    return (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
+    """The hue of HSV moved round the colour circle; value and saturation stay. turns: (R, 1, 1, 1)."""
+    red, green, blue = images.split(1, dim=1)
+    value, low = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
+    chroma = value - low
+    # in sixths of a turn; a grey pixel has none and any will do
+    sector = torch.where(
+        value == red, green - blue, torch.where(value == green, blue - red, red - green)
+    ) / chroma.clamp(min=1e-6)
+    sector += torch.where(value == red, 0, torch.where(value == green, 2, 4)) + 6 * turns
+    # each channel is a trapezium over the circle: full for two sixths around its own colour, none opposite
+    own = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
+    along = (own + sector).remainder_(6)
+    missing = torch.minimum(along, 4 - along).clamp_(0, 1)
+    return value - chroma * missing

@@ -1,0 +1,50 @@
+"""From a batch of raw images to its views: the transformations of the pretext tasks, and plain training."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sskd.data.augment import Augmentation, random_crop, random_flip
+
+
+class Views(Protocol):
+    """Makes V views of each image, row V * j being image j's normal view."""
+
+    @property
+    def per_image(self) -> int:
+        """V."""
+
+    def __call__(
+        self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """images: (B, 3, H, W) uint8. Gives (V * B, 3, H, W) in the same pixel range and ``Batch.view_labels``."""
+
+
+class Plain:
+    """One view, as in ordinary training: crop, then flip (the published order)."""
+
+    per_image = 1
+
+    def __call__(
+        self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        images = random_crop(images, augmentation.padding, generator)
+        if augmentation.flip:
+            images = random_flip(images, generator)
+        return images, None
+
+
+class Rotations:
+    """Four views: 0, 90, 180, 270 degrees counter-clockwise. Flip, rotate, then each view its own crop (as SSKD)."""
+
+    per_image = 4
+
+    def __call__(
+        self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        if augmentation.flip:
+            images = random_flip(images, generator)
+        views = torch.stack([images.rot90(turn, (2, 3)) for turn in range(4)], dim=1).flatten(0, 1)
+        labels = torch.arange(4, device=images.device).repeat(len(images))
+        return random_crop(views, augmentation.padding, generator), labels

@@ -1,0 +1,168 @@
+"""Data sets: the embedded one, files and folders of the user's, and what is said when they are wrong or absent."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sskd.config import DatasetSpec
+from sskd.data.datasets import DATASETS, channel_statistics, load_dataset
+from sskd.errors import UserError
+
+RNG = np.random.RandomState(0)
+
+
+def arrays(count: int = 6, size: int = 8, channels: tuple[int, ...] = (3,)) -> dict[str, np.ndarray]:
+    return {
+        "train_images": RNG.randint(0, 256, (count, size, size, *channels)).astype(np.uint8),
+        "train_labels": np.arange(count) % 3,
+        "test_images": RNG.randint(0, 256, (3, size, size, *channels)).astype(np.uint8),
+        "test_labels": np.arange(3),
+    }
+
+
+def npz(tmp_path: Path, **changed: np.ndarray) -> DatasetSpec:
+    path = tmp_path / "data.npz"
+    np.savez(path, **(arrays() | changed))
+    load_dataset.cache_clear()
+    return DatasetSpec(name="npz", path=str(path))
+
+
+def test_digits_are_real_fixed_and_whole() -> None:
+    data = load_dataset(DatasetSpec(name="digits"), Path("nowhere"))
+    assert data.train_images.shape == (1433, 3, 32, 32)
+    assert data.test_images.shape == (364, 3, 32, 32)
+    assert data.num_classes == 10
+    assert torch.equal(data.train_images[:, 0], data.train_images[:, 2])
+    assert len(torch.unique(data.train_images.flatten(1), dim=0)) > 1400
+    load_dataset.cache_clear()
+    again = load_dataset(DatasetSpec(name="digits"), Path("elsewhere"))
+    assert torch.equal(data.train_images, again.train_images)
+
+
+def test_npz_round_trip(tmp_path: Path) -> None:
+    content = arrays()
+    data = load_dataset(npz(tmp_path, **content), tmp_path)
+    assert torch.equal(data.train_images, torch.from_numpy(content["train_images"]).permute(0, 3, 1, 2))
+    assert data.train_labels.tolist() == [0, 1, 2, 0, 1, 2]
+    floats = data.train_images.double() / 255
+    torch.testing.assert_close(torch.tensor(data.mean).double(), floats.mean((0, 2, 3)), check_dtype=False)
+    torch.testing.assert_close(torch.tensor(data.std).double(), floats.std((0, 2, 3), correction=0), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("channels", [(), (1,)])
+def test_grey_becomes_three_channels_and_columns_of_labels_are_taken(tmp_path: Path, channels: tuple[int, ...]) -> None:
+    content = arrays(channels=channels)
+    content["train_labels"] = content["train_labels"][:, None]
+    data = load_dataset(npz(tmp_path, **content), tmp_path)
+    assert data.train_images.shape == (6, 3, 8, 8)
+    assert torch.equal(data.train_images[:, 0], data.train_images[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"train_images": np.zeros((6, 8, 8, 3), np.float32)}, "train_images: expected uint8"),
+        ({"train_images": np.zeros((6, 8, 9, 3), np.uint8)}, "train_images: expected square images"),
+        ({"test_images": np.zeros((3, 9, 9, 3), np.uint8)}, r"training images are \(3, 8, 8\), test images"),
+        ({"train_labels": np.array([0, 1, 2, -1, 0, 1])}, "label -1 of image 3 is out of range"),
+        ({"train_labels": np.arange(5)}, "expected 6 whole numbers"),
+        ({"class_names": np.array(["a", "b"])}, "label 2 of image 2 is out of range; there are 2 classes"),
+        ({"train_labels": np.array([{}] * 6, dtype=object)}, "damaged, or no .npz of plain arrays"),
+    ],
+)
+def test_wrong_npz(tmp_path: Path, changed: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_dataset(npz(tmp_path, **changed), tmp_path)
+
+
+def test_damaged_and_missing_npz(tmp_path: Path) -> None:
+    spec = npz(tmp_path)
+    path = Path(spec.path or "")
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UserError, match=r"data\.npz is damaged"):
+        load_dataset(spec, tmp_path)
+    np.savez(path, train_images=np.zeros(3))
+    with pytest.raises(UserError, match="lacks train_labels, test_images, test_labels"):
+        load_dataset(spec, tmp_path)
+    with pytest.raises(UserError, match="there is no"):
+        load_dataset(DatasetSpec(name="npz", path=str(tmp_path / "no.npz")), tmp_path)
+    with pytest.raises(UserError, match=r"needs dataset\.path"):
+        load_dataset(DatasetSpec(name="npz"), tmp_path)
+
+
+def test_cifar100_from_npz_with_published_statistics(tmp_path: Path) -> None:
+    np.savez(tmp_path / "cifar100.npz", **arrays(size=32), class_names=np.array([f"c{i}" for i in range(100)]))
+    load_dataset.cache_clear()
+    data = load_dataset(DatasetSpec(name="cifar100"), tmp_path)
+    assert data.num_classes == 100
+    assert data.mean == (0.5071, 0.4866, 0.4409)
+
+
+def folder(tmp_path: Path, sizes: list[tuple[int, int]]) -> DatasetSpec:
+    for part in ("train", "test"):
+        for label in ("cat", "dog"):
+            (tmp_path / part / label).mkdir(parents=True, exist_ok=True)
+            for number, size in enumerate(sizes):
+                pixel = RNG.randint(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+                Image.fromarray(pixel).save(tmp_path / part / label / f"{number}.png")
+    load_dataset.cache_clear()
+    return DatasetSpec(name="folder", path=str(tmp_path))
+
+
+def test_folder(tmp_path: Path) -> None:
+    data = load_dataset(folder(tmp_path, [(12, 12), (12, 12)]), tmp_path)
+    assert data.train_images.shape == (4, 3, 12, 12)
+    assert data.class_names == ("cat", "dog")
+    assert data.train_labels.tolist() == [0, 0, 1, 1]
+    data = load_dataset(folder(tmp_path, [(12, 12), (40, 64)]), tmp_path)
+    assert data.image_size == 32
+
+
+def test_wrong_folders(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no folder .*train"):
+        load_dataset(DatasetSpec(name="folder", path=str(tmp_path)), tmp_path)
+    spec = folder(tmp_path, [(8, 8)])
+    (tmp_path / "train" / "cat" / "0.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"cat/0\.png cannot be read as an image"):
+        load_dataset(spec, tmp_path)
+
+
+def test_absent_and_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise RuntimeError("no route to host")
+
+    monkeypatch.setattr(torchvision.datasets.SVHN, "download", unreachable)
+    load_dataset.cache_clear()
+    with pytest.raises(UserError, match=f"svhn is not in {tmp_path} and could not be downloaded .no route to host.*--dataset-root"):
+        load_dataset(DatasetSpec(name="svhn"), tmp_path)
+    with pytest.raises(UserError, match=r"wnids\.txt; unpack tiny-imagenet-200\.zip"):
+        load_dataset(DatasetSpec(name="tiny-imagenet"), tmp_path)
+    with pytest.raises(UserError, match="unknown dataset 'cifar1000'; did you mean 'cifar100'?"):
+        DATASETS["cifar1000"]
+
+
+def test_tiny_imagenet_layout(tmp_path: Path) -> None:
+    base = tmp_path / "tiny-imagenet-200"
+    (base / "val" / "images").mkdir(parents=True)
+    (base / "wnids.txt").write_text("n2\nn1\n")
+    lines = []
+    for number, name in enumerate(("n1", "n2")):
+        (base / "train" / name / "images").mkdir(parents=True)
+        Image.new("RGB", (64, 64), (number * 100,) * 3).save(base / "train" / name / "images" / "x.JPEG")
+        Image.new("L", (64, 64), number * 100).save(base / "val" / "images" / f"v{number}.JPEG")
+        lines.append(f"v{number}.JPEG\t{name}\t0\t0\t9\t9")
+    (base / "val" / "val_annotations.txt").write_text("\n".join(lines))
+    load_dataset.cache_clear()
+    data = load_dataset(DatasetSpec(name="tiny-imagenet"), tmp_path)
+    assert data.train_labels.tolist() == data.test_labels.tolist() == [0, 1]
+    assert data.image_size == 64
+
+
+def test_statistics_of_a_constant_channel_do_not_divide_by_zero() -> None:
+    _, std = channel_statistics(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+    assert min(std) > 0

@@ -1,0 +1,72 @@
+"""Batches: every image once, the last small batch, order from the seed, and entering an epoch anywhere."""
+
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as tv
+
+from sskd.data.augment import Augmentation
+from sskd.data.loader import TrainLoader, eval_batches
+from sskd.data.views import Plain, Rotations
+from sskd.errors import UserError
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+
+
+def loader(count: int = 20, batch: int = 6, seed: int = 0, rotations: bool = False, **options: object) -> TrainLoader:
+    images = torch.randint(256, (count, 3, 8, 8), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    views = Rotations() if rotations else Plain()
+    augmentation = options.pop("augmentation", Augmentation(2, True))
+    return TrainLoader(images, torch.arange(count) % 3, MEAN, STD, batch, views, augmentation, seed, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(20, [6, 6, 6, 2]), (19, [6, 6, 6]), (18, [6, 6, 6])])
+def test_every_image_once_and_the_last_batch(count: int, sizes: list[int]) -> None:
+    """The smaller last batch is used; a single left-over image cannot be (batch norm)."""
+    batches = list(loader(count).epoch(0))
+    assert [len(batch.labels) for batch in batches] == sizes
+    assert len(loader(count)) == len(sizes)
+    seen = torch.cat([batch.indices for batch in batches]).tolist()
+    assert len(set(seen)) == len(seen) == sum(sizes)
+    for batch in batches:
+        assert torch.equal(batch.labels, batch.indices % 3)
+
+
+def test_an_epoch_entered_half_way_is_the_same() -> None:
+    whole = list(loader(rotations=True).epoch(2))
+    rest = list(loader(rotations=True).epoch(2, start=2))
+    for early, late in zip(whole[2:], rest, strict=True):
+        assert torch.equal(early.images, late.images)
+        assert torch.equal(early.indices, late.indices)
+    drawn = [torch.rand(3, generator=batch.generator) for batch in loader().epoch(2, start=3)]
+    again = [torch.rand(3, generator=batch.generator) for batch in loader().epoch(2)][3:]
+    assert all(torch.equal(a, b) for a, b in zip(drawn, again, strict=True))
+
+
+def test_order_and_draws_change_with_epoch_seed_and_stream() -> None:
+    def first(**options: object) -> torch.Tensor:
+        epoch = options.pop("epoch", 0)
+        return next(iter(loader(**options).epoch(epoch))).images  # type: ignore[arg-type]
+
+    reference = first()
+    assert torch.equal(reference, first())
+    for other in (first(epoch=1), first(seed=1), first(stream="else")):
+        assert not torch.equal(reference, other)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_normalised_as_torchvision(channels_last: bool) -> None:
+    made = loader(channels_last=channels_last, augmentation=Augmentation(0, False))
+    batch = next(iter(made.epoch(0)))
+    expected = tv.normalize(made.images[batch.indices].float() / 255, list(MEAN), list(STD))
+    torch.testing.assert_close(batch.images, expected)
+    assert batch.images.is_contiguous(memory_format=torch.channels_last) is channels_last
+    parts = list(eval_batches(made.images, made.labels, MEAN, STD, 7, channels_last))
+    torch.testing.assert_close(
+        torch.cat([images for images, _ in parts]), tv.normalize(made.images.float() / 255, list(MEAN), list(STD))
+    )
+    assert torch.equal(torch.cat([labels for _, labels in parts]), made.labels)
+
+
+def test_batch_larger_than_the_subset() -> None:
+    with pytest.raises(UserError, match="batch_size is 64, but the training set has 20 images"):
+        loader(20, 64)
