@@ -1,0 +1,131 @@
+"""How the suite scales: planning 10,000 runs, and reporting over 5,000 finished ones of 240 epochs.
+
+    python perf/report_scale.py [--planned 10000] [--finished 5000] [--folder DIR]
+
+Wanted: 10,000 planned runs expanded, hashed and checked for being finished in under 5 s; the report in under 30 s and
+1 GB. The run folders are generated, not trained: their numbers mean nothing. Prints what it measures, asserts nothing.
+"""
+
+import argparse
+import json
+import random
+import resource
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from benchmarks.base import BENCHMARKS, Cell, Specs
+from benchmarks.planner import make_plan, statuses
+from benchmarks.profiles import Profile, read_profile
+from benchmarks.report import write_report
+from sskd.config import RunSpec
+
+
+def planned_cells(seeds: int) -> tuple[Profile, dict[str, list[Cell]]]:
+    """The paper profile's benchmarks with so many seeds."""
+    profile = read_profile("paper", [f"seeds={json.dumps(list(range(seeds)))}"])
+    return profile, {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in profile.benchmarks}
+
+
+def seeds_for(runs: int) -> int:
+    """How many seeds make about so many runs."""
+    few, more = (len(make_plan(c.spec for g in planned_cells(n)[1].values() for c in g if c.spec).runs) for n in (1, 2))
+    return max(1, round((runs - few) / (more - few)) + 1)
+
+
+def write_finished(spec: RunSpec, runs: Path, rng: random.Random) -> None:
+    """A finished run's folder as training leaves it, with made-up numbers (no weights)."""
+    folder = runs / spec.id
+    folder.mkdir(parents=True)
+    level = rng.gauss(70, 2)
+    score = "test_head_top1" if spec.role == "head" else "test_top1"
+    rows = []
+    for epoch in range(1, spec.recipe.epochs + 1):
+        top1 = level * (1 - 0.8 * 0.97**epoch) + rng.gauss(0, 0.3)
+        rows.append(
+            {
+                "stage": "main",
+                "epoch": epoch,
+                "rate": 0.05,
+                "loss": 400 / epoch,
+                "loss_ce": 1 / epoch,
+                "loss_kd": 2 / epoch,
+            }
+            | {score: top1, "test_top5": 90.0, "test_loss": 1.2345678901234567, "test_images": 10000}
+            | {"seconds": 12.345, "evaluation_seconds": 1.234, "images_per_second": 4321.0}
+        )
+    best = max(rows, key=lambda row: row[score])
+    tests = [{k: v for k, v in row.items() if k == "epoch" or k.startswith("test_")} for row in (best, rows[-1])]
+    result = {"id": spec.id, "best": tests[0], "last": tests[1], "parameters": 1000, "train_images": 50000}
+    result |= {
+        "precision": "bf16",
+        "seconds": 3259.0,
+        "images_per_second": 4321.0,
+        "finished": "2026-01-01T00:00:00+00:00",
+    }
+    result["machine"] = {
+        "host": "generated",
+        "device": "none",
+        "python": "3",
+        "torch": "2",
+        "commit": "0",
+        "dirty": False,
+    }
+    if spec.role == "student" and spec.teacher is not None:
+        result |= {"kl": abs(rng.gauss(0.2, 0.02)), "cka": rng.uniform(0.7, 0.9)}
+    (folder / "spec.yaml").write_text("generated: true\n")
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def measure_plan(runs: int, folder: Path) -> str:
+    """Expands, hashes and checks about ``runs`` planned runs."""
+    seeds = seeds_for(runs)
+    started = time.perf_counter()
+    _, cells = planned_cells(seeds)
+    plan = make_plan(cell.spec for group in cells.values() for cell in group if cell.spec)
+    statuses(plan, folder / "runs")
+    seconds = time.perf_counter() - started
+    return f"{len(plan.runs)} planned runs expanded, hashed and checked: {seconds:.1f} s (wanted: 5)"
+
+
+def generate(runs: int, folder: Path) -> str:
+    """Writes the folders of about ``runs`` finished runs."""
+    _, cells = planned_cells(seeds_for(runs))
+    plan = make_plan(cell.spec for group in cells.values() for cell in group if cell.spec)
+    rng = random.Random(0)
+    for spec in plan.runs:
+        write_finished(spec, folder / "runs", rng)
+    return f"{len(plan.runs)} run folders generated"
+
+
+def measure_report(runs: int, folder: Path) -> str:
+    """Makes the report over what ``generate`` wrote, expanding the plan included."""
+    seeds = seeds_for(runs)
+    started = time.perf_counter()
+    profile, cells = planned_cells(seeds)
+    write_report(profile, cells, folder)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    page = (folder / "index.html").stat().st_size / 2**20
+    return f"report over them: {seconds:.1f} s (wanted: 30), peak {peak:.2f} GB (wanted: 1), page {page:.1f} MB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--planned", type=int, default=10_000)
+    parser.add_argument("--finished", type=int, default=5_000)
+    parser.add_argument("--folder", type=Path, help="where to generate (default: a temporary folder, removed)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as place:
+        folder = Path(place) / "paper"
+        steps = ((measure_plan, options.planned), (generate, options.finished), (measure_report, options.finished))
+        for step, runs in steps:  # each in a process of its own: memory is a process's highest
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                print(process.submit(step, runs, folder).result(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
