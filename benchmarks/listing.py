@@ -35,6 +35,18 @@ def methods() -> list[dict[str, Any]]:
     return rows
 
 
+def methods_table() -> str:
+    """The methods as README shows them, in Markdown. (A test holds README to it.)"""
+    lines = ["| name | from | transfers | defaults | needs | stages |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in methods():
+        plain = {"divergence": "kl", "kd_temperature": 4.0, "ce_weight": 1.0, "kd_weight": 0.0}
+        defaults = {k: v for k, v in row["defaults"].items() if plain.get(k) != v}
+        paper = row["paper"] if row["year"] is None else f"{row['paper'].split(',')[0]} {row['year']}"
+        cells = [row["name"], paper, row["transfers"], _short(defaults), _short(row["needs"]), _short(row["stages"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _networks() -> list[dict[str, Any]]:
     return [{"name": name, "features": feature_shapes(name).width} for name in NETWORKS]
 
