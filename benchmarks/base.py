@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from benchmarks.profiles import Profile, split_pair
+from benchmarks.profiles import Profile, pretext_settings, split_pair
 from sskd.config import (
     MethodSettings,
     PretextSettings,
@@ -80,13 +80,22 @@ class Specs:
         """A method's settings: given here, over the profile's, over the published."""
         return method_settings(name, **(self.profile.method_settings.get(name, {}) | settings))
 
+    def pretext(self, name: str, **settings: Any) -> PretextSettings:
+        """A pretext task's settings: given here, over the profile's, over the task's own."""
+        profile = self.profile
+        own = profile.pretext.model_dump(exclude_unset=True) if profile.pretext.name == name else {}
+        known = profile.pretext_settings.get(name, {}) | own | settings
+        return pretext_settings(name, **{key: value for key, value in known.items() if key != "name"})
+
     def pair(self, published: str) -> tuple[str, str]:
         """The teacher and student that stand for a published pair in this profile."""
         return split_pair(self.profile.pairs.get(published, published))
 
     def teacher(self, network: str) -> Teacher:
         """A weights file if the profile names one for the network, else a run: one teacher for all seeds."""
-        return self.profile.teachers.get(network) or Trained(run=self._teacher_run(network))
+        return self.profile.teachers.get(network) or Trained(
+            run=self._teacher_run(network), epoch=self.profile.teacher_epoch
+        )
 
     def teacher_run(self, network: str) -> RunSpec | None:
         """The run that trains a teacher; None where its weights come from a file."""

@@ -1,8 +1,8 @@
-"""Profiles: how much of everything. A profile chooses data, networks, schedule and seeds; a benchmark the comparison."""
+"""Profiles: how much of everything. A profile chooses data, networks, schedule, seeds; a benchmark the comparison."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from sskd.config import (
     Listed,
     Method,
     Pretext,
+    PretextSettings,
     Pretrained,
     Recipe,
     SplitSpec,
@@ -27,8 +28,10 @@ from sskd.data.datasets import DATASETS
 from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
+from sskd.pretext import PRETEXTS
 
 PROFILES = CONFIGS / "profiles"
+PRESETS = CONFIGS / "presets.yaml"
 
 
 class Override(Frozen):
@@ -58,7 +61,10 @@ class Profile(Frozen):
     head_recipe: Recipe = Recipe(epochs=60, milestones=(30, 45), full_epochs=60)
     head_split: SplitSpec = SplitSpec()  # heads learn without labels, so few-shot and noise need not touch them
     learning_rates: dict[str, float] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
+    preset: str = "published_code"  # read_profile puts its settings under this profile's own
     pretext: Pretext = Field(default="contrastive", validate_default=True)
+    pretext_settings: dict[str, dict[str, Any]] = {}  # of any task that is named: exemplar: {transformation: paper}
+    teacher_epoch: Literal["best", "last"] = "best"  # whose weights teach, where a run trains the teacher
     teachers: dict[str, Pretrained] = {}  # networks whose weights come from a file instead of a run
     pair: str = "resnet56/resnet20"  # teacher/student of the comparison
     pairs: dict[str, str] = {}  # the paper's pair: the pair that stands for it in this profile
@@ -84,9 +90,18 @@ def _changes(old: Frozen, change: Frozen) -> dict[str, Any]:
         if isinstance(value, Frozen):
             value = before.model_copy(update=_changes(before, value))
         elif isinstance(value, dict):
-            value = before | value
+            value = merged(before, value)
         changes[key] = value
     return changes
+
+
+def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``over`` on ``under``: nested mappings key by key, everything else as a whole."""
+    result = under | over
+    for key in under.keys() & over.keys():
+        if isinstance(under[key], dict) and isinstance(over[key], dict):
+            result[key] = merged(under[key], over[key])
+    return result
 
 
 def profile_path(name: str) -> Path:
@@ -114,9 +129,11 @@ def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) ->
         raise UserError(f"{path}: expected a mapping of keys to values")
     where = f"{path} with {' '.join(settings)}" if settings else str(path)
     data = _settings_win(override({"name": path.stem} | data, settings), settings)
-    files = [*(data.get("plugins") or []), *plugins]
-    data["plugins"] = [str(load_plugin(file)) for file in files]
-    profile: Profile = from_dict(Profile, _with_method_settings(data), where)
+    own = data.get("plugins") or []
+    if isinstance(own, list):  # else it is the validation's to refuse
+        data["plugins"] = [str(load_plugin(str(file))) for file in [*own, *plugins]]
+    data = _with_pretext_settings(_with_method_settings(_with_preset(data)))
+    profile: Profile = from_dict(Profile, data, where)
     check_names(profile)
     return profile
 
@@ -135,13 +152,41 @@ def _settings_win(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     return data
 
 
+def _with_preset(data: dict[str, Any]) -> dict[str, Any]:
+    """The profile's own settings over those of its preset (configs/presets.yaml)."""
+    name, presets = str(data.get("preset", "published_code")), read_yaml(PRESETS)
+    if name not in presets:
+        raise unknown("preset", name, presets)
+    return merged(presets[name], data)
+
+
+def _with_pretext_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """The profile's task with the settings for tasks of its name under what is said of it there."""
+    named, task = data.get("pretext_settings"), data.get("pretext", "contrastive")
+    task = {"name": task} if isinstance(task, str) else task
+    if not isinstance(named, dict) or not isinstance(task, dict):
+        return data
+    return data | {"pretext": (named.get(task.get("name")) or {}) | task}
+
+
 def _with_method_settings(data: dict[str, Any]) -> dict[str, Any]:
     """The comparison's methods with the profile's settings under what is said of each there."""
-    named, methods = data.get("method_settings"), data.get("methods")
+    named, methods = data.get("method_settings"), data.get("methods", list(Profile.model_fields["methods"].default))
     if not isinstance(named, dict) or not isinstance(methods, list):
         return data
     full = [{"name": entry} if isinstance(entry, str) else entry for entry in methods]
     return data | {"methods": [(named.get(e.get("name")) or {}) | e if isinstance(e, dict) else e for e in full]}
+
+
+class _OneTask(Frozen):
+    pretext: Pretext
+
+
+def pretext_settings(name: str, **settings: Any) -> PretextSettings:
+    """A task's settings: what is given, over the task's own. UserError names what is wrong."""
+    task = from_dict(_OneTask, {"pretext": {"name": name, **settings}}, "settings of a pretext task").pretext
+    PRETEXTS[name].views(task)  # it may name a transformation
+    return task
 
 
 def check_names(profile: Profile) -> None:
@@ -151,7 +196,11 @@ def check_names(profile: Profile) -> None:
     DATASETS[profile.dataset.name]
     for name in (*profile.benchmarks, *profile.overrides):
         BENCHMARKS[name]
-    for change in (profile, *profile.overrides.values()):
+    for name, settings in profile.pretext_settings.items():
+        pretext_settings(name, **settings)
+    PRETEXTS[profile.pretext.name].views(profile.pretext)  # it may name a transformation
+    changes: list[Profile | Override] = [profile, *profile.overrides.values()]
+    for change in changes:
         for name, settings in (change.method_settings or {}).items():
             method_settings(name, **settings)
         for pair in (change.pairs or {}).values():

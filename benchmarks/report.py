@@ -1,79 +1,168 @@
-"""What came out, as tables: mean, deviation and number of seeds; best and last epoch always apart."""
+"""What came out: tables, figures, verdicts and the page, from the run folders as they are, at any time."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
-from benchmarks.base import Benchmark, Cell
+from benchmarks.base import BENCHMARKS, Benchmark, Cell
+from benchmarks.claims import Verdict, verdicts
+from benchmarks.embedding import add_silhouettes, features_of
+from benchmarks.figures import Layouts, draw
 from benchmarks.frame import results_frame
+from benchmarks.page import write_page
+from benchmarks.profiles import Profile
+from benchmarks.published import reproductions
+from benchmarks.statistics import AVERAGE, differences
+from benchmarks.summary import latex, markdown, notes, number, summary
+from sskd.config import Execution
+from sskd.errors import UserError
 from sskd.folder import write_atomically
 
-
-def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a method: for last and best epoch the mean top-1, its standard deviation over seeds (n - 1), and how
-    many seeds there are. Rows keep the order in which the benchmark names them."""
-    rows = []
-    for (row, column), group in frame.groupby(["row", "column"], sort=False):
-        entry: dict[str, object] = {
-            "method": row,
-            "pair": column,
-            "seeds": int((group["state"] == "finished").sum()),
-        }
-        for which in ("last", "best"):
-            name = f"{which}_top1"
-            values = group[name].dropna() if name in group else pd.Series(dtype=float)
-            entry[f"{which} mean"], entry[f"{which} sd"] = values.mean(), values.std(ddof=1)
-        missing = [why for why in group["why"] if why]
-        entry["missing"] = "; ".join(dict.fromkeys(missing))
-        rows.append(entry)
-    return pd.DataFrame(rows)
+WITH_REPRODUCTIONS = ("table2", "table3", "table4", "table5")
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """The summary as a Markdown table, numbers with two decimals, gaps as a dash."""
+class Section(NamedTuple):
+    """A benchmark's part of the report."""
 
-    def text(value: object) -> str:
-        if isinstance(value, float):
-            return "-" if pd.isna(value) else f"{value:.2f}"
-        return str(value)
+    benchmark: Benchmark
+    frame: pd.DataFrame  # its rows of the report's frame
+    table: pd.DataFrame  # see summary.summary
+    differences: dict[str, pd.DataFrame]  # by measure's label, see statistics.differences
+    notes: list[str]
+    reproductions: pd.DataFrame
+    figures: list[Path]
 
-    lines = [list(table.columns), ["---"] * len(table.columns)]
-    lines += [[text(value) for value in row] for row in table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+class Report(NamedTuple):
+    """Everything that the page shows."""
+
+    profile: Profile
+    frame: pd.DataFrame
+    sections: list[Section]
+    verdicts: list[Verdict]  # by the best epoch, as the paper
+    verdicts_last: list[Verdict]
 
 
-def ordering(frame: pd.DataFrame, which: str = "last") -> list[str]:
-    """Paired differences between every two methods, in words: mean over common seeds and its standard error."""
-    students = frame[frame["row"] != "Teacher"]
-    name = f"{which}_top1"
-    if name not in students:
-        return []
-    by_seed = students.pivot_table(index="seed", columns="row", values=name, sort=False)
-    lines = []
-    names = list(by_seed.columns)
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            gap = (by_seed[second] - by_seed[first]).dropna()
-            if gap.empty:
+def write_report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path) -> dict[str, str]:
+    """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and claims.md, claims.csv, runs.csv (the frame)
+    and index.html into ``folder``. Returns each benchmark's Markdown."""
+    runs = folder / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    frame = results_frame(cells, runs)
+    sections, texts = [], {}
+    for name, group in cells.items():
+        benchmark = BENCHMARKS[name]
+        layouts: Layouts = {}
+        if benchmark.figure == "embedding":
+            frame = add_silhouettes(frame, cells, name, runs, profile.execution)
+            layouts = _layouts(group, frame[frame["benchmark"] == name], runs, profile.execution)
+        section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts)
+        sections.append(section)
+        texts[name] = section_markdown(section)
+        _write(folder / f"{name}.md", texts[name])
+        _write(folder / f"{name}.csv", section.table.to_csv(index=False))
+        _write(folder / f"{name}.tex", latex(section.table, benchmark))
+    report = Report(profile, frame, sections, verdicts(frame, "best"), verdicts(frame, "last"))
+    _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_last))
+    _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_last]))
+    _write(folder / "runs.csv", frame.to_csv(index=False))
+    write_page(report, cells, folder)
+    return texts
+
+
+def _section(benchmark: Benchmark, frame: pd.DataFrame, folder: Path, layouts: Layouts) -> Section:
+    pairs = set(frame["pair"])
+    table = summary(frame, benchmark)
+    return Section(
+        benchmark,
+        frame,
+        table,
+        {measure.label: differences(frame, benchmark, measure) for measure in benchmark.measures},
+        notes(frame, benchmark, table),
+        reproductions(pairs) if benchmark.id in WITH_REPRODUCTIONS else reproductions(set()),
+        draw(frame, benchmark, folder, layouts),
+    )
+
+
+def _layouts(group: list[Cell], frame: pd.DataFrame, runs: Path, execution: Execution) -> Layouts:
+    """What an "embedding" figure draws: of every row the first seed that is finished and has its weights."""
+    finished = set(frame["id"][(frame["state"] == "finished") & (frame["why"] == "")])
+    layouts = {}
+    for cell in group:
+        if cell.spec and cell.row not in layouts and cell.spec.id in finished:
+            try:
+                arrays = features_of(cell.spec, runs, execution, layout=True)
+            except UserError:  # the table says why
                 continue
-            error = f"+- {gap.sem(ddof=1):.2f} (standard error)" if len(gap) > 1 else "(one seed: no uncertainty)"
-            lines.append(f"{second} - {first}: {gap.mean():+.2f} {error}, {len(gap)} seeds, {which} epoch")
+            layouts[cell.row] = (arrays["layout"], arrays["labels"], float(arrays["silhouette"]))
+    return layouts
+
+
+def section_markdown(section: Section) -> str:
+    """The section as a person reads it in a terminal or on GitHub."""
+    benchmark = section.benchmark
+    measures = "; ".join(f"{measure.label}: {measure.title}" for measure in benchmark.measures)
+    parts = [f"## {benchmark.title}\n", f"Mean and standard deviation over seeds. {measures}.\n"]
+    parts += [markdown(section.table, benchmark), *(f"{note}\n" for note in section.notes)]
+    for measure in benchmark.measures:
+        gaps = section.differences[measure.label]
+        if not gaps.empty:
+            parts.append(
+                f"Paired by seed, {benchmark.reference} minus each other, {measure.title}, mean and 95 % t interval:\n"
+            )
+            parts.append("\n".join(f"- {line}" for line in difference_lines(gaps, benchmark, measure.digits)) + "\n")
+    if not section.reproductions.empty:
+        parts.append("Independent reproductions:\n")
+        parts.append(
+            "\n".join(
+                f"- {r['by']}, {r['dataset']}, {r['pair']}, {r['method']}: {r['top1']} ({r['protocol']})"
+                for r in section.reproductions.to_dict("records")
+            )
+            + "\n"
+        )
+    return "\n".join(parts)
+
+
+def difference_lines(gaps: pd.DataFrame, benchmark: Benchmark, digits: int) -> list[str]:
+    """ "vgg13/vgg8: SSKD - CRD: +1.27 [0.31, 2.23], 3 seeds"; columns after each other, then their average."""
+    lines = []
+    columns = len(set(gaps["column"]) - {AVERAGE})
+    for gap in gaps.to_dict("records"):
+        interval = (
+            f"[{number(gap['lower'], digits, True)}, {number(gap['upper'], digits, True)}], {gap['seeds']} seeds"
+            if gap["seeds"] > 1
+            else "(one seed: no interval)"
+        )
+        column = f"average over {columns} columns" if gap["column"] == AVERAGE else gap["column"]
+        lines.append(
+            f"{column}: {benchmark.reference} - {gap['row']}: {number(gap['difference'], digits, True)} {interval}"
+        )
     return lines
 
 
-def write_report(benchmark: Benchmark, cells: list[Cell], folder: Path) -> str:
-    """Writes <folder>/<id>.md and .csv and gives the text a person sees."""
-    frame = results_frame(cells, folder / "runs")
-    table = summary(frame)
-    parts = [
-        f"## {benchmark.title}\n",
-        "Top-1 accuracy in %, mean and standard deviation over seeds.\n",
-        markdown(table),
+def claims_markdown(best: list[Verdict], last: list[Verdict]) -> str:
+    lines = [
+        "## The paper's claims\n",
+        "Judged on the best epoch on the test images, as the paper's numbers are, and on the last epoch.",
+        "Intervals: 95 %, Student's t, paired by seed.\n",
+        "| id | claim | best epoch | last epoch | effect | 95 % interval | paper | seeds | runs | in words |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    differences = ordering(frame)
-    if differences:
-        parts.append("Paired by seed:\n\n" + "\n".join(f"- {line}" for line in differences) + "\n")
-    text = "\n".join(parts)
-    write_atomically(folder / f"{benchmark.id}.md", lambda file: file.write(text.encode()))
-    write_atomically(folder / f"{benchmark.id}.csv", lambda file: file.write(frame.to_csv(index=False).encode()))
-    return text
+    for verdict, other in zip(best, last, strict=True):
+        interval = f"[{number(verdict.lower, 3)}, {number(verdict.upper, 3)}]"
+        effect = f"{verdict.measured}: {number(verdict.effect, 3, True)}" if verdict.measured else "-"
+        cells = [verdict.id, verdict.statement, verdict.verdict, other.verdict, effect, interval]
+        cells += [f"{verdict.size:g}" if verdict.size is not None else "-", str(verdict.seeds), str(len(verdict.runs))]
+        lines.append("| " + " | ".join([*cells, verdict.text]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _claims_csv(all_verdicts: list[Verdict]) -> str:
+    rows = [verdict._asdict() | {"runs": " ".join(verdict.runs)} for verdict in all_verdicts]
+    return pd.DataFrame(rows).to_csv(index=False)
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))

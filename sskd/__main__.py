@@ -72,8 +72,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(measured))
     else:
         print(
-            f"{options.network} on {measured['images']} test images of {options.dataset}: top-1 {measured['top1']:.2f}, "
-            f"top-5 {measured['top5']:.2f}, loss {measured['loss']:.4f} ({test.precision})"
+            f"{options.network} on {measured['images']} test images of {options.dataset}: "
+            f"top-1 {measured['top1']:.2f}, top-5 {measured['top5']:.2f}, loss {measured['loss']:.4f} "
+            f"({test.precision})"
         )
 
 

@@ -2,8 +2,8 @@
 
     python run_all.py --profile paper --only fig3b
 
-Cross-entropy with KD, then with the transformed views' predictions (L_T), with the self-supervised ones (L_ss), and with
-both, which is SSKD. Every variant has 0.1 CE + 0.9 KD, and the published weights of what it adds. The pair is
+Cross-entropy with KD, then with the transformed views' predictions (L_T), with the self-supervised ones (L_ss), and
+with both, which is SSKD. Every variant has 0.1 CE + 0.9 KD, and the published weights of what it adds. The pair is
 vgg13/vgg8. Cost in the paper's recipe: a teacher and a head, then four students a seed; two of the four are table 3's.
 Expect each part to help and both to do best (claim C3); differences are small, so take five seeds. The paper's figure
 was not at hand as numbers.
@@ -27,6 +27,4 @@ def cells(specs: Specs) -> list[Cell]:
     return result
 
 
-BENCHMARKS.register("fig3b")(
-    Benchmark("fig3b", "Figure 3b: loss terms", cells, rows="loss", reference="all")
-)
+BENCHMARKS.register("fig3b")(Benchmark("fig3b", "Figure 3b: loss terms", cells, rows="loss", reference="all"))

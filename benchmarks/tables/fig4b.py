@@ -3,11 +3,11 @@
     python run_all.py --profile paper --only fig4b
 
 KD, FitNet, AT, CRD and SSKD with 0, 10, 30 and 50 % of the training labels changed to another class, the same labels
-for every method. The teacher and its head are clean. All methods have the same weight of cross-entropy, CE_WEIGHT below:
-the 0.1 that KD and SSKD have anyway; the weights of the methods' own terms stay as published. (FitNet, AT and CRD
-therefore differ from table 3 at 0 % too.) The pair is vgg13/vgg8. Cost in the paper's recipe: a teacher and a head,
-then 20 students a seed, two of them table 3's. Expect SSKD to lose 0.45 points from 0 to 50 %, FitNet and AT most
-(claim C9). The paper's figure was not at hand as numbers.
+for every method. The teacher and its head are clean. All methods have the same weight of cross-entropy, CE_WEIGHT
+below: the 0.1 that KD and SSKD have anyway; the weights of the methods' own terms stay as published, so FitNet, AT
+and CRD differ from table 3 at 0 % too. The pair is vgg13/vgg8. Cost in the paper's recipe: a teacher and a head, then
+20 students a seed, two of them table 3's. Expect SSKD to lose 0.45 points from 0 to 50 %, FitNet and AT most (claim
+C9). The paper's figure was not at hand as numbers.
 """
 
 from benchmarks.base import BENCHMARKS, Benchmark, Cell, Specs, method_label

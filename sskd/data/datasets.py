@@ -107,7 +107,9 @@ def _images(what: str, array: np.ndarray) -> Tensor:
 
 def _labels(what: str, array: np.ndarray, count: int, classes: int) -> Tensor:
     if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((count,), (count, 1)):
-        raise UserError(f"{what}: expected {count} whole numbers, one for each image, found {array.dtype} {array.shape}")
+        raise UserError(
+            f"{what}: expected {count} whole numbers, one for each image, found {array.dtype} {array.shape}"
+        )
     array = array.reshape(-1).astype(np.int64)
     if array.min() < 0 or array.max() >= classes:
         wrong = int(np.flatnonzero((array < 0) | (array >= classes))[0])

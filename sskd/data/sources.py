@@ -72,14 +72,20 @@ def tiny_imagenet(root: Path, path: str | None) -> ImageData:
     base = Path(path) if path else root / "tiny-imagenet-200"
     if not (base / "wnids.txt").is_file():
         raise UserError(
-            f"tiny-imagenet: no {base / 'wnids.txt'}; unpack tiny-imagenet-200.zip (cs231n.stanford.edu) into {base.parent}"
+            f"tiny-imagenet: no {base / 'wnids.txt'}; "
+            f"unpack tiny-imagenet-200.zip (cs231n.stanford.edu) into {base.parent}"
         )
     classes = tuple(sorted((base / "wnids.txt").read_text().split()))
     train = [
-        (file, label) for label, name in enumerate(classes) for file in sorted((base / "train" / name / "images").glob("*"))
+        (file, label)
+        for label, name in enumerate(classes)
+        for file in sorted((base / "train" / name / "images").glob("*"))
     ]
     lines = (base / "val" / "val_annotations.txt").read_text().splitlines()
-    test = [(base / "val" / "images" / name, classes.index(label)) for name, label in (line.split("\t")[:2] for line in lines)]
+    test = [
+        (base / "val" / "images" / name, classes.index(label))
+        for name, label in (line.split("\t")[:2] for line in lines)
+    ]
     arrays: list[np.ndarray] = []
     for part in (train, test):
         arrays += [np.stack([_square(_open(file), 64) for file, _ in part]), np.array([label for _, label in part])]
@@ -141,10 +147,12 @@ def _square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
-# --- through torchvision ------------------------------------------------------------------------------------------------
+# --- through torchvision ----------------------------------------------------------------------------------------------
 
 
-def _from_torchvision(name: str, root: Path, open_part: Callable[[Path, bool], tuple[Any, Any]], **more: Any) -> ImageData:
+def _from_torchvision(
+    name: str, root: Path, open_part: Callable[[Path, bool], tuple[Any, Any]], **more: Any
+) -> ImageData:
     """From <root>/<name>.npz if it is there, else torchvision's files: downloaded where they are missing, and checked
     against torchvision's checksums. ``open_part(root, train)`` gives images and labels."""
     if (root / f"{name}.npz").exists():

@@ -21,7 +21,9 @@ def test_agrees_in_fp32_and_leaves_the_network_alone(name: str) -> None:
     with torch.inference_mode():
         ours, theirs = frozen.features(images), network.features(images)
     for found, wanted in zip(
-        (ours.logits, *ours.taps, *ours.preactivations), (theirs.logits, *theirs.taps, *theirs.preactivations), strict=True
+        (ours.logits, *ours.taps, *ours.preactivations),
+        (theirs.logits, *theirs.taps, *theirs.preactivations),
+        strict=True,
     ):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * wanted.abs().max().item())
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())

@@ -1,0 +1,237 @@
+"""results/<profile>/index.html: one static page of all that is known, with nothing to fetch and nothing to install."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import pandas as pd
+
+from benchmarks.base import Benchmark, Cell
+from benchmarks.curves import Plot, curve_groups
+from benchmarks.frame import read_curve, specs_of
+from benchmarks.statistics import AVERAGE
+from benchmarks.summary import best_rows, number
+from sskd.config import RunSpec
+from sskd.folder import write_atomically
+from sskd.progress import duration
+
+if TYPE_CHECKING:
+    from benchmarks.claims import Verdict
+    from benchmarks.report import Report, Section
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+
+
+def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path) -> Path:
+    """Writes <folder>/index.html and returns its path. The same results give the same bytes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["duration"] = duration
+    specs = specs_of(cells)
+    unique = report.frame[report.frame["id"].notna()].drop_duplicates("id")
+    curves = {run_id: read_curve(folder / "runs" / run_id / "metrics.jsonl") for run_id in unique["id"]}
+    plots = {
+        section.benchmark.id: curve_groups(section.frame, section.benchmark, curves) for section in report.sections
+    }
+    parts = environment.get_template("page.html").generate(
+        style=(TEMPLATES / "style.css").read_text(),
+        script=(TEMPLATES / "page.js").read_text(),
+        profile=report.profile,
+        overview=_overview(unique),
+        claims=[_claim(*both) for both in zip(report.verdicts, report.verdicts_last, strict=True)],
+        sections=[_section(section, plots[section.benchmark.id]) for section in report.sections],
+        runs=(_run(record, specs[record["id"]]) for record in unique.to_dict("records")),
+    )
+    path = folder / "index.html"
+    # part by part: the page of thousands of runs is never in memory as a whole
+    write_atomically(path, lambda file: file.writelines(part.encode() for part in parts))
+    return path
+
+
+def _overview(unique: pd.DataFrame) -> dict[str, Any]:
+    states: Mapping[Any, int] = unique["state"].value_counts().to_dict() if len(unique) else {}
+    finished = unique[unique["state"] == "finished"] if len(unique) else unique
+    has = len(finished) > 0
+    return {
+        "total": len(unique),
+        "finished": int(states.get("finished", 0)),
+        "failed": int(states.get("failed", 0)),
+        "under_way": int(states.get("incomplete", 0)),
+        "absent": int(states.get("absent", 0)),
+        "seconds": float(finished["seconds"].sum()) if has else 0.0,
+        "newest": str(finished["finished"].max())[:10] if has else "",
+        "devices": sorted({str(name) for name in finished["device"].dropna()}) if has else [],
+    }
+
+
+def _claim(best: "Verdict", last: "Verdict") -> dict[str, Any]:
+    shown = [abs(x) for x in (best.effect, best.lower, best.upper) if not pd.isna(x)]
+    digits = 3 if max(shown, default=0.0) < 1 else 2
+    entry = best._asdict() | {"last": last.verdict, "plot": None, "shown": "", "interval": ""}
+    if not pd.isna(best.effect):
+        entry["shown"] = number(best.effect, digits, signed=True)
+        entry["interval"] = f"{number(best.lower, digits)} to {number(best.upper, digits)}" if best.seeds > 1 else ""
+        entry["plot"] = _forest(best)
+    return entry
+
+
+def _forest(verdict: "Verdict") -> dict[str, float | None]:
+    """Where zero, the effect, its interval's ends and the paper's size stand, on a width of 100."""
+    marks = [0.0, verdict.effect]
+    marks += [x for x in (verdict.lower, verdict.upper, verdict.size) if x is not None and not pd.isna(x)]
+    low, high = min(marks), max(marks)
+    span = (high - low) or 1.0
+
+    def place(x: float | None) -> float | None:
+        return None if x is None or pd.isna(x) else round(6 + 88 * (x - low) / span, 2)
+
+    return {
+        "zero": place(0.0),
+        "effect": place(verdict.effect),
+        "lower": place(verdict.lower),
+        "upper": place(verdict.upper),
+        "size": place(verdict.size),
+    }
+
+
+def _section(section: "Section", plots: list[Plot]) -> dict[str, Any]:
+    benchmark, table = section.benchmark, section.table
+    usual = int(table["seeds"].mode().max()) if len(table) else 0
+    return {
+        "benchmark": benchmark,
+        "notes": section.notes,
+        "table": _wide_table(table, benchmark, usual),
+        "usual_seeds": usual,
+        "figure": _figure(section.figures),
+        "differences": [_difference_table(section, m.label, m.title, m.digits) for m in benchmark.measures],
+        "reproductions": section.reproductions.to_dict("records"),
+        "plots": plots,
+    }
+
+
+def _wide_table(table: pd.DataFrame, benchmark: Benchmark, usual: int) -> dict[str, Any]:
+    """Rows down, columns across, and in each of them the measures, the paper's value and the difference to it."""
+    columns = list(dict.fromkeys(table["column"]))
+    kinds: list[tuple[Any, str, str]] = []  # measure, key, header
+    for measure in benchmark.measures:
+        kinds.append((measure, "mean", measure.label))
+        if measure.published and table[f"{measure.label} paper"].notna().any():
+            kinds += [(measure, "paper", "paper"), (measure, "difference", "diff.")]
+    leaders = {measure.label: best_rows(table, measure) for measure in benchmark.measures}
+    records = {(r["row"], r["column"]): r for r in table.to_dict("records")}
+    rows = []
+    for row in dict.fromkeys(table["row"]):
+        cells: list[dict[str, Any]] = []
+        for column in columns:
+            record = records.get((row, column))
+            for place, (measure, key, _) in enumerate(kinds):
+                cells.append(_wide_cell(record, measure, key, place == 0, usual, leaders[measure.label]))
+        rows.append({"name": row, "cells": cells})
+    return {"columns": columns, "headers": [header for _, _, header in kinds], "rows": rows}
+
+
+def _wide_cell(
+    record: Mapping[Any, Any] | None, measure: Any, key: str, first: bool, usual: int, leaders: set[tuple[str, str]]
+) -> dict[str, Any]:
+    cell = {"first": first, "kind": key, "value": "", "text": "", "sd": "", "why": "", "seeds": "", "leads": False}
+    if record is None:
+        return cell
+    value = record[f"{measure.label} {key}"]
+    if pd.isna(value):
+        return cell | {"why": record["missing"] if first else ""}
+    cell |= {"value": round(float(value), 6), "text": number(value, measure.digits, signed=key == "difference")}
+    if key == "mean":
+        cell["leads"] = (str(record["row"]), str(record["column"])) in leaders
+        sd = number(record[f"{measure.label} sd"], measure.digits)
+        cell["sd"] = "" if sd == "-" else sd
+        if first:
+            cell["seeds"] = f"n={record['seeds']}" if record["seeds"] != usual else ""
+            cell["why"] = record["missing"]
+    return cell
+
+
+def _difference_table(section: "Section", label: str, title: str, digits: int) -> dict[str, Any]:
+    rows = [
+        {
+            "column": "average over all" if gap["column"] == AVERAGE else gap["column"],
+            "row": gap["row"],
+            "value": gap["difference"],
+            "text": number(gap["difference"], digits, signed=True),
+            "interval": f"{number(gap['lower'], digits, True)} to {number(gap['upper'], digits, True)}"
+            if gap["seeds"] > 1
+            else "one seed",
+            "clear": gap["lower"] > 0 or gap["upper"] < 0,
+            "seeds": gap["seeds"],
+        }
+        for gap in section.differences[label].to_dict("records")
+    ]
+    return {"label": label, "title": title, "rows": rows}
+
+
+def _figure(paths: list[Path]) -> dict[str, Any] | None:
+    """The PNG as a data URI with its size in pixels (from the file's header)."""
+    for path in paths:
+        if path.suffix == ".png":
+            data = path.read_bytes()
+            width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+            return {"uri": f"data:image/png;base64,{base64.b64encode(data).decode()}", "width": width, "height": height}
+    return None
+
+
+def _run(record: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
+    """A line of the list of runs, and what it opens to."""
+    known = {key: value for key, value in record.items() if not pd.isna(value)}
+    facts = [("state", known["why"] or known["state"])]
+    if known["state"] == "finished":
+        facts += [
+            ("time", duration(known["seconds"])),
+            ("speed", f"{known['images_per_second']:.0f} images/s in the last epoch"),
+            ("training images", f"{known['train_images']:.0f}"),
+            ("parameters", f"{known['parameters']:,.0f}"),
+            ("machine", f"{known.get('device', '?')} ({known.get('host', '?')}), {known.get('precision', '?')}"),
+            ("driver", known.get("driver", "")),
+            ("versions", _versions(known)),
+            ("commit", f"{known.get('commit', '?')}{', with uncommitted changes' if known.get('dirty') else ''}"),
+            ("finished", known.get("finished", "")),
+        ]
+    return {
+        "id": known["id"],
+        "state": known["state"],
+        "best": _score(known, "best"),
+        "last": _score(known, "last"),
+        "time": duration(known["seconds"]) if "seconds" in known else "",
+        "facts": [(name, value) for name, value in facts if value],
+        "spec": spec_lines(spec),
+        "needs": [needed.id for needed in spec.needs],
+    }
+
+
+def _score(known: dict[str, Any], which: str) -> str:
+    value = known.get(f"{which}_top1", known.get(f"{which}_head_top1"))
+    return "" if value is None else f"{value:.2f}"
+
+
+def _versions(known: dict[str, Any]) -> str:
+    names = (("Python", "python"), ("torch", "torch"), ("torchvision", "torchvision"))
+    return ", ".join(f"{title} {known[key]}" for title, key in names if key in known)
+
+
+def spec_lines(spec: RunSpec) -> list[tuple[str, str]]:
+    """What the spec says beside defaults, by the key that ``--set`` would change; the whole of it is in spec.yaml."""
+
+    def flat(prefix: str, value: Any) -> list[tuple[str, str]]:
+        if isinstance(value, dict):
+            return [line for key, item in value.items() for line in flat(f"{prefix}.{key}" if prefix else key, item)]
+        return [(prefix, str(value))]
+
+    lines = flat("", spec.model_dump(mode="json", exclude_defaults=True, exclude={"teacher", "head"}))
+    if spec.teacher is not None and not hasattr(spec.teacher, "run"):
+        lines += flat("teacher", spec.teacher.model_dump(mode="json", exclude_defaults=True))
+    return lines

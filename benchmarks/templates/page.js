@@ -1,0 +1,70 @@
+"use strict";
+// Only sorting, choosing and finding need this: all else shows without it.
+
+// --- tables: a click on a column's head sorts by it, largest first, and the other way on the next click
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  [...table.querySelectorAll(".leaf th")].forEach((head, index) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.title = "sort";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") !== "descending";
+      for (const other of table.querySelectorAll("[aria-sort]")) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const known = (row) => row.cells[index].dataset.value ?? row.cells[index].textContent.trim();
+      const rows = [...body.rows].map((row) => [known(row), row]);
+      rows.sort(([a], [b]) => {
+        if (a === "" || b === "") return (a === "") - (b === ""); // what is missing stays below
+        const order = isNaN(a) || isNaN(b) ? b.localeCompare(a) : b - a;
+        return down ? order : -order;
+      });
+      body.append(...rows.map(([, row]) => row));
+    });
+  });
+}
+
+// --- training curves: choose a run, and the others of its group step back
+for (const group of document.querySelectorAll("details.curves")) {
+  const lines = [...group.querySelectorAll("polyline")];
+  const label = document.createElement("label");
+  label.className = "chooser";
+  label.append("Show one run against the others ");
+  const select = document.createElement("select");
+  select.append(new Option("all alike", ""));
+  for (const run of new Set(lines.map((line) => line.dataset.run))) select.append(new Option(run, run));
+  label.append(select);
+  group.querySelector(".caption").after(label);
+  select.addEventListener("change", () => {
+    for (const figure of group.querySelectorAll(".curve")) {
+      const on = [...figure.querySelectorAll("polyline")].filter((line) => line.dataset.run === select.value);
+      figure.classList.toggle("chosen", on.length > 0);
+      for (const line of figure.querySelectorAll(".on")) line.classList.remove("on");
+      for (const line of on) {
+        line.classList.add("on");
+        line.parentNode.append(line); // drawn last, so on top
+      }
+      figure.hidden = select.value !== "" && on.length === 0;
+    }
+  });
+}
+
+// --- runs: find by words of the id; a link to a run opens it
+const list = document.getElementById("run-list");
+const search = document.createElement("input");
+search.type = "search";
+search.placeholder = "Find runs: crd vgg8 s0";
+search.setAttribute("aria-label", "Find runs by words of their id");
+list.before(search);
+search.addEventListener("input", () => {
+  const words = search.value.toLowerCase().split(/\s+/);
+  for (const run of list.querySelectorAll("details")) run.hidden = !words.every((word) => run.id.toLowerCase().includes(word));
+});
+const open = () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (target?.matches("details")) target.open = true;
+};
+addEventListener("hashchange", open);
+open();

@@ -1,0 +1,69 @@
+"""Results that were never trained: frames and run folders with chosen numbers."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.base import Cell
+from benchmarks.frame import specs_of
+from sskd.config import RunSpec
+
+PUBLISHED = {"dataset": "cifar100", "epochs": 240, "fraction": 1.0}
+
+
+def made_frame(
+    benchmark: str,
+    values: Mapping[tuple[str, str], list[float]],
+    measure: str = "top1",
+    pairs: Mapping[str, str] | None = None,
+    **setting: object,
+) -> pd.DataFrame:
+    """Finished students by (row, column), one a seed, in the paper's setting unless ``setting`` says otherwise."""
+    rows = []
+    for (row, column), reached in values.items():
+        pair = column if "/" in column else "vgg13/vgg8"
+        for seed, value in enumerate(reached):
+            place = {"benchmark": benchmark, "row": row, "column": column, "seed": seed, "id": f"{row}-{column}-{seed}"}
+            place |= {"pair": pair, "run_pair": (pairs or {}).get(pair, pair)}
+            place |= {"role": "student", "state": "finished", "why": ""} | PUBLISHED | setting
+            names = [f"best_{measure}", f"last_{measure}"] if measure in ("top1", "top5") else [measure]
+            rows.append(place | dict.fromkeys(names, value))
+    return pd.DataFrame(rows)
+
+
+def finish(
+    cells: Mapping[str, list[Cell]], runs: Path, top1: Callable[[RunSpec], float], skip: tuple[str, ...] = ()
+) -> None:
+    """Folders of finished runs for all cells and what they need but those whose id has a word of ``skip``."""
+    for spec in specs_of(cells).values():
+        if any(word in spec.id for word in skip):
+            continue
+        folder = runs / spec.id
+        folder.mkdir(parents=True)
+        score = "test_head_top1" if spec.role == "head" else "test_top1"
+        reached = [top1(spec) * share for share in (0.5, 1.0, 0.9)]
+        rows = [{"stage": "main", "epoch": i, score: value} for i, value in enumerate(reached, start=1)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        result = {
+            "best": {"epoch": 2, score: reached[1]},
+            "last": {"epoch": 3, score: reached[2]},
+            "kl": 0.2,
+            "cka": 0.8,
+            "seconds": 12.0,
+            "images_per_second": 100.0,
+            "parameters": 1234,
+            "train_images": 10,
+            "precision": "fp32",
+            "finished": "2026-01-01T00:00:00+00:00",
+            "machine": {
+                "host": "h",
+                "device": "a <b> & c",
+                "python": "3",
+                "torch": "2",
+                "commit": "abc",
+                "dirty": False,
+            },
+        }
+        (folder / "result.json").write_text(json.dumps(result))

@@ -1,0 +1,165 @@
+"""The page: whole without JavaScript, and in a real browser without an error."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.report import write_report
+from tests.benchmarks.made import finish
+from tests.benchmarks.test_report import cells_of, read_profile, top1
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+QUIET = "--disable-background-networking --disable-component-update --disable-sync --disable-quic --no-first-run"
+NAMES = ("table3", "table6", "fig4a")
+
+# put into a copy of the page: notes errors, looks at images and curves, sorts a table, and writes what it saw into it
+BEFORE = """<script>window.seen = {errors: []};
+addEventListener("error", (event) => seen.errors.push(event.message || event.target.outerHTML.slice(0, 80)), true);
+const complain = console.error;
+console.error = (...words) => { seen.errors.push(words.join(" ")); complain(...words); };
+</script>"""
+AFTER = """<script>addEventListener("load", () => {
+  const images = [...document.images];
+  seen.images = images.length;
+  seen.loaded = images.filter((image) => image.complete && image.naturalWidth > 0).length;
+  const table = document.querySelector("#table3 table.sortable");
+  const column = () => [...table.tBodies[0].rows].map((row) => row.cells[1].dataset.value);
+  const button = table.querySelectorAll(".leaf button")[1];
+  seen.before = column(); button.click(); seen.down = column(); button.click(); seen.up = column();
+  seen.aria = button.closest("th").getAttribute("aria-sort");
+  const select = document.querySelector("#table3 select");
+  select.value = select.options[1].value; select.dispatchEvent(new Event("change"));
+  seen.chosen = document.querySelectorAll("#table3 polyline.on").length;
+  const search = document.querySelector("input[type=search]");
+  search.value = "sskd"; search.dispatchEvent(new Event("input"));
+  seen.found = [...document.querySelectorAll("#run-list details")].filter((run) => !run.hidden).map((run) => run.id);
+  seen.width = document.documentElement.scrollWidth;
+  const out = document.createElement("script"); out.type = "application/json"; out.id = "seen";
+  out.textContent = JSON.stringify(seen); document.body.append(out);
+});</script>"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a report with a failed run, one that is under way, and text that would break a page that did not escape it."""
+    folder = tmp_path_factory.mktemp("page")
+    profile = read_profile("paper", ["seeds=[0,1]", "about=digits <b>& so on</b>"])
+    cells = cells_of(profile, *NAMES)
+    finish(cells, folder / "runs", top1, skip=("-crd-",))
+    crd = next(cell.spec for cell in cells["table3"] if cell.row == "CRD" and cell.spec)
+    (folder / "runs" / crd.id).mkdir()
+    (folder / "runs" / crd.id / "failed.json").write_text(json.dumps({"message": "<script>alert(1)</script>"}))
+    write_report(profile, cells, folder)
+    return folder / "index.html"
+
+
+def test_the_page_is_self_contained_and_escaped(page: Path) -> None:
+    text = page.read_text()
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+    assert "digits &lt;b&gt;&amp; so on" in text
+    links = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert not [link for link in links if re.match(r"(https?:)?//", link)]
+    for link in links:  # what is not inside lies beside it
+        if not link.startswith(("data:", "#")):
+            assert (page.parent / link).exists(), link
+    identities = re.findall(r'\sid="([^"]*)"', text)
+    assert len(identities) == len(set(identities))
+    assert {link[1:] for link in links if link.startswith("#")} <= set(identities)
+
+
+def test_without_javascript_everything_is_there(page: Path) -> None:
+    text = re.sub(r"<script>.*?</script>", "", page.read_text(), flags=re.DOTALL)
+    for words in ("The paper’s claims", "C10", "Table 6", "Training curves", "images/s", "commit", "torch 2"):
+        assert words in text
+    runs = {path.name for path in (page.parent / "runs").iterdir()}
+    assert runs <= set(re.findall(r'id="run-([^"]*)"', text))
+    lines = set(re.findall(r'<polyline class="s\d+" data-run="([^"]*)"', text))
+    assert {run for run in runs if not run.startswith("head-") and "-crd-" not in run} == lines
+    assert text.count("data:image/png;base64,") == len(NAMES)
+    assert "learning" not in re.findall(r"<pre>(.*?)</pre>", text, flags=re.DOTALL)[0]
+
+
+class Balanced(HTMLParser):
+    """Counts what is opened and not closed."""
+
+    VOID = frozenset({"meta", "link", "img", "input", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+def test_tags_are_balanced(page: Path) -> None:
+    parser = Balanced()
+    parser.feed(page.read_text())
+    assert (parser.wrong, parser.open) == ([], [])
+
+
+def in_browser(page: Path, place: Path, *options: str) -> dict[str, Any]:
+    """What the scripts above saw in headless Chromium, from file:// and with the network's flags off."""
+    copy = place / "copy.html"
+    text = page.read_text()
+    copy.write_text(text.replace("<head>", f"<head>{BEFORE}", 1).replace("</body>", f"{AFTER}</body>", 1))
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *QUIET.split(), *options]
+    command += [f"--user-data-dir={place / 'chromium'}", "--virtual-time-budget=4000", "--dump-dom", copy.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = re.search(r'<script type="application/json" id="seen">(.*?)</script>', done.stdout, flags=re.DOTALL)
+    assert found, done.stderr[-2000:]
+    seen: dict[str, Any] = json.loads(html.unescape(found[1]))
+    return seen
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium")
+def test_in_chromium(page: Path, tmp_path: Path) -> None:
+    seen = in_browser(page, tmp_path)
+    assert seen["errors"] == []
+    assert seen["loaded"] == seen["images"] == len(NAMES)
+    numbers = [float(value) for value in seen["down"] if value]
+    assert sorted(seen["before"]) == sorted(seen["down"]) == sorted(seen["up"])
+    assert numbers == sorted(numbers, reverse=True)
+    assert [float(value) for value in seen["up"] if value] == numbers[::-1]
+    assert seen["down"] != seen["before"]
+    assert seen["aria"] == "ascending"
+    assert seen["chosen"] == 2  # the first run, a teacher, is in two of the columns
+    assert seen["found"]
+    assert all("sskd" in run for run in seen["found"])
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium")
+def test_on_a_phones_width_only_boxes_scroll(page: Path, tmp_path: Path) -> None:
+    """Headless windows are 500 px wide at least, so the phone is a frame in one."""
+    framed = tmp_path / "framed.html"
+    script = "<script>addEventListener('load',()=>{const d=document.querySelector('iframe').contentDocument;"
+    script += "document.title='width '+d.documentElement.scrollWidth})</script>"
+    content = html.escape(page.read_text(), quote=True)
+    framed.write_text(f'<title></title><iframe width="390" height="800" srcdoc="{content}"></iframe>{script}')
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *QUIET.split(), "--virtual-time-budget=4000"]
+    command += [f"--user-data-dir={tmp_path / 'chromium'}", "--dump-dom", framed.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = re.search(r"<title>width (\d+)</title>", done.stdout)
+    assert found, done.stderr[-2000:]
+    assert int(found[1]) <= 390

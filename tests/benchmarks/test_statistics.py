@@ -1,0 +1,66 @@
+"""Intervals and paired differences."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from benchmarks.base import BENCHMARKS
+from benchmarks.statistics import AVERAGE, differences, t_interval
+from tests.benchmarks.made import made_frame
+
+numbers = st.floats(-100, 100, allow_nan=False)
+
+
+@given(st.lists(numbers, min_size=2, max_size=8))
+def test_t_interval_is_scipys(values: list[float]) -> None:
+    estimate = t_interval(values)
+    assert estimate.n == len(values)
+    spread = float(np.std(values, ddof=1))
+    if spread > 1e-6:
+        low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), spread / math.sqrt(len(values)))
+        assert (estimate.lower, estimate.upper) == pytest.approx((low, high))
+
+
+def test_one_seed_has_no_interval() -> None:
+    estimate = t_interval([3.0])
+    assert estimate.mean == 3.0
+    assert math.isnan(estimate.lower)
+    assert math.isnan(estimate.upper)
+    assert t_interval([]).n == 0
+
+
+def test_differences_are_paired_by_seed_and_averaged_over_pairs() -> None:
+    """A spread that both methods share cancels; a seed that only one has does not count."""
+    frame = made_frame(
+        "table3",
+        {
+            ("Teacher", "a/b"): [80.0],
+            ("KD", "a/b"): [10.0, 20.0, 30.0, 99.0],
+            ("KD", "c/d"): [1.0, 2.0, 3.0],
+            ("SSKD", "a/b"): [11.0, 21.0, 31.0],
+            ("SSKD", "c/d"): [4.0, 5.0, 6.0],
+        },
+    )
+    benchmark = BENCHMARKS["table3"]
+    gaps = differences(frame, benchmark, benchmark.measures[0]).set_index(["column", "row"])
+    assert set(gaps.index) == {("a/b", "KD"), ("c/d", "KD"), (AVERAGE, "KD")}
+    assert gaps.loc[("a/b", "KD"), ["difference", "lower", "upper", "seeds"]].tolist() == [1.0, 1.0, 1.0, 3]
+    assert gaps.loc[(AVERAGE, "KD"), "difference"] == 2.0
+
+
+def test_a_reference_column_is_compared_across_columns() -> None:
+    frame = made_frame("table1", {("SSKD", "50%"): [1.0, 2.0], ("SSKD", "75%"): [3.0, 5.0]})
+    benchmark = BENCHMARKS["table1"]
+    gaps = differences(frame, benchmark, benchmark.measures[0])
+    assert gaps[["row", "difference"]].to_numpy().tolist() == [["50%", 2.5]]
+
+
+def test_nothing_finished_gives_no_differences() -> None:
+    frame = pd.DataFrame({"row": ["KD", "SSKD"], "column": ["a", "a"], "seed": [0, 0], "best_top1": [None, None]})
+    benchmark = BENCHMARKS["table3"]
+    assert differences(frame, benchmark, benchmark.measures[0]).empty

@@ -1,0 +1,115 @@
+"""What each table and figure asks for, and that shared runs are asked for once."""
+
+import pytest
+
+from benchmarks.base import BENCHMARKS, PAPER_METHODS, Cell, Specs
+from benchmarks.planner import make_plan
+from benchmarks.profiles import read_profile
+from benchmarks.published import linear_evaluation, published, reproductions
+from sskd.config import RunSpec
+from sskd.methods import METHODS
+
+NAMES = ("comparison", "table1", "table2", "table3", "table4", "table6", "fig3a", "fig3b", "fig4a", "fig4b")
+
+
+def cells_of(profile_name: str, *settings: str) -> dict[str, list[Cell]]:
+    profile = read_profile(profile_name, list(settings))
+    return {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in NAMES}
+
+
+def specs(cells: list[Cell]) -> list[RunSpec]:
+    return [cell.spec for cell in cells if cell.spec]
+
+
+def students(cells: list[Cell]) -> set[str]:
+    return {spec.id for spec in specs(cells) if spec.role == "student"}
+
+
+def test_shared_runs_are_planned_and_trained_once() -> None:
+    """With one seed: what each benchmark adds to those before it, counted by hand."""
+    cells = cells_of("paper", "seeds=[0]")
+    seen: set[str] = set()
+    added = {}
+    for name in ("table3", "table4", "table6", "fig3a", "fig3b", "table1", "table2", "fig4a", "fig4b", "comparison"):
+        added[name] = len(students(cells[name]) - seen)
+        seen |= students(cells[name])
+    assert added == {
+        "table3": 5 * 12,
+        "table4": 6 * 12 - 3,  # MobileNetV2 and ShuffleV1 without a teacher are in two pairs, vgg8 is in table 3
+        "table6": 0,
+        "fig3a": 0,
+        "fig3b": 2,  # +L_T and +L_ss
+        "table1": 4,  # 75 % is SSKD
+        "table2": 2 * 3,  # contrastive is SSKD
+        "fig4a": 4 * 3,  # all images are table 3's
+        "fig4b": 5 * 4 - 2,  # KD and SSKD without noise are table 3's
+        "comparison": 0,
+    }
+    plan = make_plan(spec for group in cells.values() for spec in specs(group))
+    ids = [spec.id for spec in plan.runs]
+    assert len(ids) == len(set(ids))
+    teachers = {spec.network for spec in plan.runs if spec.role == "teacher"}
+    assert teachers == {"wrn_40_2", "resnet56", "resnet32x4", "vgg13", "ResNet50"}
+    heads = [spec for spec in plan.runs if spec.role == "head"]
+    assert len(heads) == 5 + 2 * 3  # one a teacher, and table 2's other tasks on two of them
+    assert len(ids) == sum(added.values()) + len(teachers) + len(heads)
+
+
+def test_the_paper_profile_has_the_published_recipe_and_enough_seeds() -> None:
+    cells = cells_of("paper")
+    for name, group in cells.items():
+        kinds = [spec for spec in specs(group) if spec.role == "student"]
+        assert {spec.recipe.epochs for spec in kinds} == {240}
+        seeds = {spec.seed for spec in kinds}
+        assert len(seeds) >= (5 if name in ("table1", "table2", "fig3b", "table6") else 3)
+
+
+def test_tables_3_and_4_have_the_papers_rows_and_pairs() -> None:
+    for name, pairs in (("table3", 5), ("table4", 6)):
+        cells = cells_of("paper", "seeds=[0]")[name]
+        paper = {(row, column) for row, column, _ in published(name)}
+        assert {(cell.row, cell.column) for cell in cells} == paper
+        assert len(cells) == 13 * pairs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_benchmark_says_what_it_is(name: str) -> None:
+    text = __import__(f"benchmarks.tables.{name}", fromlist=["x"]).__doc__
+    assert f"--only {name}" in text
+    assert "Cost" in text
+    assert "xpect" in text
+
+
+def test_noisy_labels_share_one_weight_and_a_clean_teacher() -> None:
+    kinds = specs(cells_of("paper", "seeds=[0]")["fig4b"])
+    assert {spec.method.ce_weight for spec in kinds if spec.method} == {0.1}
+    assert {spec.split.noise for spec in kinds} == {0.0, 0.1, 0.3, 0.5}
+    assert {needed.split.noise for spec in kinds for needed in spec.needs} == {0.0}
+    assert {(spec.split.fraction, spec.split.seed) for spec in kinds} == {(1.0, 0)}
+
+
+def test_smoke_has_every_cell_of_the_paper_profile() -> None:
+    smoke, paper = cells_of("smoke"), cells_of("paper")
+    for name in NAMES:
+        if name != "comparison":
+            assert {(c.row, c.column) for c in smoke[name]} == {(c.row, c.column) for c in paper[name]}
+    plan = make_plan(spec for group in smoke.values() for spec in specs(group))
+    assert len(plan.runs) == 140
+    assert {spec.network for spec in plan.runs} <= {"resnet14", "resnet8", "wrn_16_1"}
+    assert max(spec.method.negatives for spec in plan.runs if spec.method and spec.method.name == "crd") == 256  # type: ignore[attr-defined]
+
+
+def test_published_numbers_have_sources() -> None:
+    for name in ("table2", "table3", "table4", "table5"):
+        values = published(name)
+        assert values
+        assert all(value.source and 20 < value.value < 100 for value in values.values())
+    assert published("table4")["SSKD", "vgg13/MobileNetV2", "top1"].value == 71.53
+    assert published("table5")["SSKD", "resnet34/resnet18", "top5"].value == 90.67
+    assert published("comparison")["CRD", "resnet56/resnet20", "top1"].value == 71.68
+    for name in ("table1", "table6", "fig3a", "fig3b", "fig4a", "fig4b"):
+        assert not published(name), "the paper's numbers for this one were not at hand"
+    assert list(linear_evaluation()) == ["Exemplar", "Jigsaw", "Rotation", "Contrastive"]
+    assert set(reproductions({"vgg13/vgg8"})["pair"]) == {"vgg13/vgg8"}
+    titles = {METHODS[name].info.title for name in PAPER_METHODS}
+    assert titles | {"Teacher"} == {row for row, _, _ in published("table3")}
