@@ -8,21 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.base import BENCHMARKS, Cell, Specs
+from benchmarks.clusters import cluster_names, read_cluster
 from benchmarks.cost import describe_cost, plan_cost
-from benchmarks.launcher import run_inline
+from benchmarks.detached import start_detached
+from benchmarks.launcher import Failure, Work, cancel, launch
 from benchmarks.listing import KINDS, listing
 from benchmarks.planner import Plan, make_plan, statuses
+from benchmarks.plugins import load_plugin
 from benchmarks.profiles import Profile, parse_method, profile_names, read_profile
 from benchmarks.report import write_report
+from benchmarks.status import show_status
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.progress import Progress
+
+CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        return _run(options)
+        return _run(options, sys.argv[1:] if arguments is None else arguments)
     except UserError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
@@ -56,19 +62,37 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="override of the profile: recipe.epochs=3",
+        help="override of the profile: recipe.epochs=3; or of the cluster: cluster.time=4:00:00",
+    )
+    add(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a Python file of your own methods, networks, ...",
     )
     add("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
     add("--results", type=Path, default=Path("results"), help="where results go (default: results)")
     add("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")
     add("--report-only", action="store_true", help="make the report from what is there, and run nothing")
+    add(
+        "--cluster",
+        default="inline",
+        help=f"where runs execute: {', '.join(cluster_names())}, or a YAML file (default: inline)",
+    )
+    add("--detach", action="store_true", help="start or submit everything, and do not wait for it")
+    add("--status", action="store_true", help="how far everything is, whoever started it")
+    add("--cancel", action="store_true", help="end what runs or waits; what it has saved stays")
+    add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")
     add("--list", choices=KINDS, help="what there is, and stop")
-    add("--json", action="store_true", help="with --list, --dry-run or --report-only: print JSON")
+    add("--json", action="store_true", help="with --list, --dry-run, --status or --report-only: print JSON")
     return parser
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.list:
+        for file in options.plugin:
+            load_plugin(file)
         print(listing(options.list, options.json))
         return 0
     profile = _profile(options)
@@ -78,20 +102,48 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         _print_plan(plan, folder / "runs", profile, options.json)
         return 0
-    failures: dict[str, str] = {}
+    work = _work(options, plan, folder, profile)
+    if options.status:
+        show_status(work, cells, options.json)
+        return 0
+    if options.cancel:
+        print(f"told {cancel(work, print)} runs to end")
+        return 0
+    failures: dict[str, Failure] = {}
     if not options.report_only:
         todo = [spec for spec, status in _with_status(plan, folder) if status != "finished"]
-        print(f"{len(plan.runs)} runs, {len(plan.runs) - len(todo)} of them finished already")
+        print(f"{len(plan.runs)} runs, {len(plan.runs) - len(todo)} of them finished already", flush=True)
+        if options.detach:
+            print(start_detached(work, arguments))
+            return 0
         with Progress(len(todo)) as progress:
-            failures = run_inline(plan, folder / "runs", profile.execution, progress)
-    _report(cells, folder, options.json)
-    for run_id, message in failures.items():
-        print(f"run_all: {run_id}: {message}", file=sys.stderr)
+            failures = launch(work, progress)
+    _report(profile, cells, folder, options)
+    for run_id, failure in failures.items():
+        print(f"run_all: {run_id}: {failure.message}", file=sys.stderr)
+    if any(failure.input_is_bad for failure in failures.values()):
+        return 2
     return 1 if failures else 0
 
 
+def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profile) -> Work:
+    """What to execute and where; paths absolute, for processes that start elsewhere."""
+    settings = [setting[len(CLUSTER) :] for setting in options.set if setting.startswith(CLUSTER)]
+    root = str(Path(profile.execution.dataset_root).resolve())
+    return Work(
+        plan,
+        (folder / "runs").resolve(),
+        profile.execution.model_copy(update={"dataset_root": root}),
+        read_cluster(options.cluster, settings),
+        profile.plugins,
+        options.retry_failed,
+    )
+
+
 def _profile(options: argparse.Namespace) -> Profile:
-    settings = list(options.set)
+    for file in options.plugin:  # before --methods is looked at: it may name what they register
+        load_plugin(file)
+    settings = [setting for setting in options.set if not setting.startswith(CLUSTER)]
     if options.dataset_root:
         settings.append(f"execution.dataset_root={json.dumps(options.dataset_root)}")
     if options.seeds:
@@ -99,13 +151,12 @@ def _profile(options: argparse.Namespace) -> Profile:
     if options.methods:
         names = list(METHODS) if options.methods == "all" else options.methods.split(",")
         settings.append(f"methods={json.dumps([parse_method(name) for name in names])}")
-    return read_profile(options.profile, settings)
+    return read_profile(options.profile, settings, options.plugin)
 
 
 def _cells(profile: Profile, only: str) -> dict[str, list[Cell]]:
-    specs = Specs(profile)
     names = only.split(",") if only else profile.benchmarks
-    return {name: BENCHMARKS[name].cells(specs) for name in names}
+    return {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in names}
 
 
 def _with_status(plan: Plan, folder: Path) -> list[tuple[Any, str]]:
@@ -138,9 +189,10 @@ def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None
     print(cost.text)
 
 
-def _report(cells: dict[str, list[Cell]], folder: Path, as_json: bool) -> None:
-    for name, group in cells.items():
-        text = write_report(BENCHMARKS[name], group, folder)
-        print(json.dumps({"benchmark": name, "report": text}) if as_json else "\n" + text)
-    if not as_json:
-        print(f"written to {folder.resolve()}")
+def _report(profile: Profile, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:
+    """Prints the chosen benchmarks; the files and the page hold all of the profile's, whatever --only chose."""
+    texts = write_report(profile, _cells(profile, "") | cells, folder)
+    for name in cells:
+        print(json.dumps({"benchmark": name, "report": texts[name]}) if options.json else "\n" + texts[name])
+    if not options.json:
+        print(f"written to {folder.resolve()}: index.html")

@@ -269,6 +269,7 @@ class Execution(Frozen):
     channels_last: bool = True
     fold_teacher: bool = True  # the frozen teacher with its batch norms folded into its convolutions
     keep_memory: bool = True  # on the CPU: freed memory is kept for the next step
+    offload_activations: bool = False  # they wait for the backward pass in the host's memory: less on the GPU, slower
 
 
 def from_dict(model: type[Frozen], data: Any, where: str) -> Any:

@@ -6,12 +6,12 @@ resume.pt            all that is needed to go on, and resume.previous.pt, the on
 best.safetensors     weights of the best epoch;  last.safetensors: of the last
 result.json          written last: a run is finished if it is there
 failed.json          why a run ended without a result; gone once it is started again
-log.txt, events.*    what was printed; TensorBoard
+progress.json        how far it is, every few seconds; log.txt, events.*: what was printed; TensorBoard
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -125,8 +125,9 @@ class RunFolder:
         for path in (self.failure, self.resume, self.previous):
             path.unlink(missing_ok=True)
 
-    def save_failure(self, message: str) -> None:
-        write_json(self.failure, {"message": message})
+    def save_failure(self, message: str, kind: str = "exception", last_lines: Sequence[str] = ()) -> None:
+        """Why the run ended: in one line, of which kind (benchmarks.retries knows them), and the end of its log."""
+        write_json(self.failure, {"message": message, "kind": kind, "last_lines": list(last_lines)})
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:

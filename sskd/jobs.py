@@ -28,7 +28,6 @@ from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.seeding import stream_seed
 from sskd.weights import load_network, load_state
 
-
 Placed = TypeVar("Placed", bound=nn.Module)
 
 

@@ -3,12 +3,14 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import save_on_cpu
 from torch.utils.tensorboard import SummaryWriter
 
 from sskd.config import Execution, RunSpec
@@ -126,7 +128,8 @@ class _Run:
         started = time.perf_counter()
         for batch in self.loader.epoch(self.epoch, start=self.step):
             self.optimizer.zero_grad(set_to_none=True)
-            total, terms = stage.loss(batch)
+            with self.activations():
+                total, terms = stage.loss(batch)
             self.scaler.scale(total).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -141,6 +144,12 @@ class _Run:
         if self.setup.device.type == "cuda":
             torch.cuda.synchronize()
         self.seconds = before + time.perf_counter() - started
+
+    def activations(self) -> AbstractContextManager[Any]:
+        """Where the forward pass keeps what the backward pass needs. The numbers are the same wherever that is, which
+        those of gradient accumulation would not be: batch norm and most methods' losses are over the whole batch."""
+        on_gpu = self.setup.device.type == "cuda"
+        return save_on_cpu(pin_memory=on_gpu) if self.setup.execution.offload_activations else nullcontext()
 
     def finish_epoch(self) -> dict[str, Any]:
         """Measures, notes and saves what the epoch gave."""

@@ -65,7 +65,7 @@ def test_a_failed_run_stops_neither_others_nor_the_report(
     profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The head cannot be trained (its batch is too large): SSKD is not started and says why; KD is there."""
-    assert run(profile, tmp_path, "--set", "head_recipe.batch_size=500", "seeds=[0]") == 1
+    assert run(profile, tmp_path, "--set", "head_recipe.batch_size=500", "seeds=[0]") == 2
     output = capsys.readouterr()
     assert "head-resnet8-contrastive" in output.err
     assert "batch_size is 500" in output.err

@@ -1,0 +1,88 @@
+"""Where runs execute: the files of configs/clusters, validated."""
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from sskd.config import CONFIGS, Count, Frozen, Positive, from_dict, override, read_yaml
+from sskd.errors import UserError, unknown
+
+CLUSTERS = CONFIGS / "clusters"
+Times = Annotated[int, Field(ge=0)]
+
+
+class Retries(Frozen):
+    """How often a run is started again, by what ended it. Preemptions and requeues are not counted."""
+
+    exception: Times = 1
+    out_of_memory: Times = 1  # the first time with execution.offload_activations, which gives the same numbers
+    lost: Times = 3  # killed, or its node gone, without a word
+    timeout: Times = 100  # time limits; the run goes on where it was
+
+
+class ClusterSpec(Frozen):
+    """A file of configs/clusters. Keys that are not here are parameters of submitit, or of sbatch."""
+
+    name: str
+    about: str
+    kind: Literal["inline", "local", "slurm"]
+    runs_at_once: Count | None = None  # local; None: as many as there are GPUs or cores for
+    gpus_per_run: Annotated[int, Field(ge=0)] | None = None  # None: local: one if there are any; slurm: as parameters
+    runs_per_gpu: Count = 1  # local: small runs that share one
+    cpus_per_run: Count | None = None
+    array_width: Count = 64  # slurm: tasks of one array that may run at the same time
+    array_size: Count = 1000  # slurm: tasks of one array at most (the site's MaxArraySize - 1)
+    signal_seconds: Count = 120  # how long before the time limit a run is told to save and requeue itself
+    poll_seconds: Positive = 10.0  # between looks at the queue
+    retries: Retries = Retries()
+    parameters: dict[str, Any] = {}  # of submitit (partition, time, mem_gb, ...); any other becomes --name=value
+
+
+def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
+    """The cluster by name or YAML file, with ``settings`` (time=60, parameters.qos=high, ...) applied."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CLUSTERS / f"{name}.yaml"
+    if path.parent == CLUSTERS and not path.exists():
+        raise unknown("cluster", name, cluster_names())
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a mapping of keys to values")
+    data = override({"name": path.stem} | data, settings)
+    own = {key: value for key, value in data.items() if key in ClusterSpec.model_fields}
+    if data.get("kind") in ("local", "slurm"):
+        given = own.get("parameters") or {}
+        if isinstance(given, dict):
+            own["parameters"] = given | {key: value for key, value in data.items() if key not in own}
+    else:
+        own = data
+    where = f"{path} with {' '.join('cluster.' + setting for setting in settings)}" if settings else str(path)
+    cluster: ClusterSpec = from_dict(ClusterSpec, own, where)
+    if cluster.kind == "slurm" and cluster.runs_per_gpu > 1:
+        raise UserError(f"{path}: runs_per_gpu is for local clusters; on Slurm ask for gres=shard:1")
+    if cluster.kind == "local":
+        for key in cluster.parameters:
+            if key not in ("time", "setup"):
+                raise unknown("key of a local cluster", key, [*ClusterSpec.model_fields, "time", "setup"])
+    return cluster
+
+
+def cluster_names() -> list[str]:
+    return sorted(path.stem for path in CLUSTERS.glob("*.yaml"))
+
+
+def minutes(time: Any) -> int:
+    """Slurm's ways to write a time limit, in whole minutes: 90, 90:30, 1:30:00, 1-12, 1-12:30, 1-12:30:00."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", str(time))
+    if match is None:
+        raise UserError(f"'{time}' is no time limit: write minutes (90), 1:30:00, or 1-12:30:00 (days-hours:...)")
+    days, *rest = match.groups()
+    numbers = [int(part) for part in rest if part is not None]
+    if days is not None:
+        hours, mins, seconds = [*numbers, 0, 0][:3]
+    elif len(numbers) == 3:
+        hours, mins, seconds = numbers
+    else:
+        hours, (mins, seconds) = 0, [*numbers, 0][:2]
+    return max(1, math.ceil(int(days or 0) * 1440 + hours * 60 + mins + seconds / 60))

@@ -1,0 +1,160 @@
+"""Who works on a run: claims as files, taken atomically, that outlive neither their owner nor confuse two takers.
+
+A run's claims are numbered files in ``<folder>/<run id>/``; the highest number counts. A claim is taken by creating
+the next number, which the file system lets exactly one process do (a hard link, also over NFS), and nobody ever
+removes another's file: so two that find the same stale claim cannot both take it over.
+"""
+
+import dataclasses
+import getpass
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sskd.errors import UserError
+
+SILENT_AFTER = 3600.0  # seconds without a sign of life after which an owner on another host is given up
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who has claimed a run: a process, or a job of Slurm."""
+
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    born: str = field(default_factory=lambda: process_birth(os.getpid()))  # tells a reused pid from the same process
+    user: str = field(default_factory=getpass.getuser)
+    batch: str = ""  # of Slurm: the name under which the job is submitted, known before its number is
+    index: int = 0
+    job: str = ""  # of Slurm: 17, or 17_3
+    time: float = field(default_factory=time.time)
+
+    def __str__(self) -> str:
+        return f"job {self.job} of {self.user}" if self.job else f"process {self.pid} of {self.user} on {self.host}"
+
+
+class Claims:
+    """The claims of a results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def owner(self, run_id: str) -> Owner | None:
+        """Who holds the run now, alive or not; None if nobody does."""
+        numbers = self._numbers(run_id)
+        return self._read(run_id, numbers[-1]) if numbers else None
+
+    def take(self, run_id: str, owner: Owner, alive: Callable[[Owner], bool]) -> bool:
+        """Claims the run for ``owner`` unless someone alive holds it. False if so, or if another was faster."""
+        numbers = self._numbers(run_id)
+        if numbers:
+            holder = self._read(run_id, numbers[-1])
+            if holder is not None and alive(holder):
+                return False
+        return self._create(run_id, numbers[-1] + 1 if numbers else 1, owner)
+
+    def update(self, run_id: str, owner: Owner) -> bool:
+        """Rewrites the owner's own claim (the token is what makes it the same); False if it is not its own any more."""
+        return self._rewrite(run_id, owner.token, dataclasses.asdict(owner))
+
+    def release(self, run_id: str, token: str) -> None:
+        """Gives the run back, if the claim is still the token's."""
+        self._rewrite(run_id, token, {"released": True})
+
+    def forget(self, run_id: str) -> None:
+        """Removes all claims of a run that is finished, which nobody needs to claim again."""
+        shutil.rmtree(self.folder / run_id, ignore_errors=True)
+
+    def all(self) -> dict[str, Owner]:
+        """Every held run and its owner."""
+        present = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+        owners = {run_id: self.owner(run_id) for run_id in present}
+        return {run_id: owner for run_id, owner in owners.items() if owner is not None}
+
+    def _numbers(self, run_id: str) -> list[int]:
+        try:
+            return sorted(int(name[:-5]) for name in os.listdir(self.folder / run_id) if name.endswith(".json"))
+        except FileNotFoundError:
+            return []
+
+    def _path(self, run_id: str, number: int) -> Path:
+        return self.folder / run_id / f"{number}.json"
+
+    def _read(self, run_id: str, number: int) -> Owner | None:
+        try:
+            data = json.loads(self._path(run_id, number).read_text())
+            return None if data.get("released") else Owner(**data)
+        except (FileNotFoundError, ValueError, TypeError):  # forgotten meanwhile, or damaged: nobody's
+            return None
+
+    def _create(self, run_id: str, number: int, owner: Owner) -> bool:
+        path = self._path(run_id, number)
+        draft = path.with_name(f".{owner.token}.draft")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(draft, dataclasses.asdict(owner))
+            try:
+                os.link(draft, path)  # atomic, and with its content from the first moment
+            except FileExistsError:
+                return False
+            finally:
+                draft.unlink(missing_ok=True)
+        except FileNotFoundError:  # the folder was removed at this moment: the run has just been finished
+            return False
+        except OSError as error:
+            raise UserError(f"cannot claim a run in {path.parent}: {error.strerror or error}") from None
+        return self._numbers(run_id)[-1:] == [number]
+
+    def _rewrite(self, run_id: str, token: str, data: dict[str, Any]) -> bool:
+        numbers = self._numbers(run_id)
+        holder = self._read(run_id, numbers[-1]) if numbers else None
+        if holder is None or holder.token != token:
+            return False
+        path = self._path(run_id, numbers[-1])
+        draft = path.with_name(f".{token}.{os.getpid()}.draft")
+        try:
+            _write(draft, data)
+            os.replace(draft, path)
+        except OSError:  # the disk is full: the claim stays as it was, and its owner's death will end it
+            draft.unlink(missing_ok=True)
+        return True
+
+
+def process_is_alive(owner: Owner, last_sign: Callable[[], float]) -> bool:
+    """Whether the owner's process exists; on another host, whether it has given a sign within an hour.
+
+    ``last_sign`` gives the time of the run's newest sign of life (0 if there is none).
+    """
+    if owner.host != socket.gethostname():
+        return time.time() - max(owner.time, last_sign()) < SILENT_AFTER
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return process_birth(owner.pid) == owner.born
+
+
+def process_birth(pid: int) -> str:
+    """When the process started, in ticks since the machine did; "" for a zombie, and where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    with path.open("w") as file:
+        json.dump(data, file)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,182 @@
+"""Slurm: what is asked of its queue, and how runs are submitted to it, through submitit."""
+
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from submitit import SlurmExecutor
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+from submitit.slurm.slurm import _get_default_parameters
+
+from benchmarks.clusters import ClusterSpec, minutes
+from benchmarks.locks import Owner, process_is_alive
+from benchmarks.retries import Batch
+from sskd.errors import UserError, nearest
+
+SUBMISSION_SECONDS = 60.0  # how long another run_all may take between claiming a run and knowing its job's number
+
+
+class Queued(NamedTuple):
+    """A line of squeue."""
+
+    job: str  # 17, or 17_3
+    state: str  # PENDING, RUNNING, ...
+    reason: str
+    name: str
+
+
+class Liveness:
+    """Who of the owners of claims is alive, as of one moment. Slurm is asked at most once for each user.
+
+    Where Slurm does not answer, its jobs count as alive, and ``silent`` holds its words.
+    """
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
+        self._asked = time.time()
+        self._queues: dict[str, dict[str, Queued]] = {}
+        self.silent = ""
+
+    def __call__(self, run_id: str, owner: Owner) -> bool:
+        if not (owner.job or owner.batch):
+            return process_is_alive(owner, lambda: _modified(self._runs / run_id / "progress.json"))
+        if owner.time >= self._asked or self.queued(owner) is not None or self.silent:
+            return True
+        return not owner.job and process_is_alive(owner, lambda: 0.0)  # being submitted
+
+    def queued(self, owner: Owner) -> Queued | None:
+        """The owner's place in Slurm's queue; None if it is not there (any more)."""
+        if owner.user not in self._queues:
+            try:
+                self._queues[owner.user] = read_queue(owner.user)
+            except UserError as error:
+                self.silent, self._queues[owner.user] = str(error), {}
+        queue = self._queues[owner.user]
+        if owner.job:
+            return queue.get(owner.job)
+        known = [job for job in queue.values() if job.name == job_name(owner.batch)]
+        return next((job for job in known if job.job.partition("_")[2] in ("", str(owner.index))), None)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def job_name(batch: str) -> str:
+    return f"sskd-{batch}"
+
+
+def read_queue(user: str) -> dict[str, Queued]:
+    """A user's jobs that are not over, arrays task by task. UserError with Slurm's words if it does not answer."""
+    lines = slurm("squeue", "--noheader", "--array", "--user", user, "--format", "%i|%T|%r|%j").splitlines()
+    jobs = [Queued(*line.split("|", 3)) for line in lines if line.count("|") >= 3]
+    return {job.job: job for job in jobs}
+
+
+def slurm(*command: str) -> str:
+    """The output of one of Slurm's commands; UserError with its own words where it refuses or is not there."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no {command[0]} on the PATH: start this on a machine of the cluster, or use --cluster local"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{command[0]} has not answered for two minutes") from None
+    if done.returncode:
+        raise UserError(f"{command[0]} refuses: {_one_line(done.stderr or done.stdout)}")
+    return done.stdout
+
+
+def cancel_jobs(jobs: Sequence[str]) -> None:
+    for start in range(0, len(jobs), 500):
+        slurm("scancel", *jobs[start : start + 500])
+
+
+def make_executor(cluster: ClusterSpec, jobs: Path, batch: Path, dependency: str = "") -> SlurmExecutor:
+    """submitit's executor as the cluster's file has it. UserError for a parameter that submitit refuses."""
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise UserError(
+            f"cluster '{cluster.name}': there is no sbatch on the PATH: "
+            f"start this on a machine of the cluster, or use --cluster local"
+        )
+    given = dict(cluster.parameters)
+    if cluster.cpus_per_run:
+        given.setdefault("cpus_per_task", cluster.cpus_per_run)
+    if cluster.gpus_per_run:
+        given.setdefault("gpus_per_node", cluster.gpus_per_run)
+    if "mem_gb" in given:
+        given["mem"] = f"{round(1024 * given.pop('mem_gb'))}M"
+    known = _get_default_parameters()
+    sbatch = {name.replace("_", "-"): given.pop(name) for name in list(given) if name not in known}
+    after = f"{shlex.quote(sys.executable)} -m benchmarks.retries {shlex.quote(str(batch))}"
+    given["teardown"] = ["status=$?", *given.get("teardown", []), f"[ $status -eq 0 ] || {after} $status"]
+    if "cpus_per_task" in given:  # srun does not take it over from sbatch any more
+        given["srun_args"] = [*given.get("srun_args", []), f"--cpus-per-task={given['cpus_per_task']}"]
+    extra = {"requeue": True, "kill-on-invalid-dep": "yes"} | given.pop("additional_parameters", {}) | sbatch
+    executor = SlurmExecutor(jobs, max_num_timeout=cluster.retries.timeout)
+    executor.update_parameters(
+        **{"array_parallelism": cluster.array_width, "signal_delay_s": cluster.signal_seconds, "job_name": batch.stem}
+        | given
+        | ({"dependency": dependency} if dependency else {}),
+        additional_parameters=extra,
+    )
+    return executor
+
+
+def check_parameters(cluster: ClusterSpec) -> None:
+    """Has Slurm look at a job as it would be submitted. UserError with Slurm's own words if it would be refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        executor = make_executor(cluster, Path(folder), Path(folder) / "batch.json")
+        script = Path(folder) / "test.sh"
+        script.write_text(executor._make_submission_file_text("true", "test"))
+        try:
+            slurm("sbatch", "--test-only", str(script))
+        except UserError as error:
+            raise UserError(f"cluster '{cluster.name}': {error}{_hint(str(error), cluster)}") from None
+    minutes(cluster.parameters.get("time", 5))
+
+
+def _hint(words: str, cluster: ClusterSpec) -> str:
+    for name in cluster.parameters:
+        near = nearest(name, [*ClusterSpec.model_fields, *_get_default_parameters()])
+        if f"--{name.replace('_', '-')}" in words and near:
+            return f" (did you mean '{near}'?)"
+    return ""
+
+
+def submit_batch(
+    cluster: ClusterSpec,
+    jobs: Path,
+    name: str,
+    batch: Batch,
+    work: Iterable[Callable[[], Any]],
+    dependency: str,
+) -> list[str]:
+    """Submits the batch as one array (one run: as a plain job) and returns the jobs' numbers, in order."""
+    path = jobs / "batches" / f"{job_name(name)}.json"
+    batch.save(path)
+    time_limit = {"time": minutes(cluster.parameters["time"])} if "time" in cluster.parameters else {}
+    cluster = cluster.model_copy(update={"parameters": cluster.parameters | time_limit})
+    try:
+        return [job.job_id for job in make_executor(cluster, jobs, path, dependency).submit_array(list(work))]
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise UserError(f"cluster '{cluster.name}': sbatch refuses: {_one_line(str(error))}") from None
+
+
+def new_batch() -> str:
+    return secrets.token_hex(5)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

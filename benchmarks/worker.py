@@ -1,0 +1,233 @@
+"""One run in a process of its own: what local processes and Slurm jobs execute."""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from submitit import JobEnvironment
+from submitit.core.utils import UncompletedJobError
+from submitit.helpers import Checkpointable
+
+from benchmarks.locks import Claims, Owner
+from benchmarks.plugins import load_plugin
+from benchmarks.retries import TERMINATED, attempts, forget_attempts, last_lines
+from sskd.config import Execution, RunSpec, from_dict
+from sskd.errors import UserError
+from sskd.folder import RunFolder
+from sskd.training import Interrupted, Report, train
+
+PROGRESS_SECONDS = 2.0  # between two writes of progress.json
+
+
+class Failure(NamedTuple):
+    """Why a run has no result. ``input_is_bad``: it is the user's to mend, and not a fault of ours."""
+
+    message: str
+    input_is_bad: bool = False
+
+
+def attempt(spec: RunSpec, runs: Path, action: Callable[[], None]) -> Failure | None:
+    """Does ``action``; where it fails, notes why in the run's folder and returns it. Interrupted passes through."""
+    try:
+        action()
+    except Interrupted:
+        raise
+    except UserError as error:
+        failure, details, kind = Failure(str(error), input_is_bad=True), str(error), "input"
+    except Exception as error:  # a run's failure must not cost the others; the whole story is in its log
+        failure = Failure(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        details, kind = traceback.format_exc(), "out_of_memory" if is_out_of_memory(error) else "exception"
+    else:
+        return None
+    folder = RunFolder(runs, spec)
+    try:
+        log_line(folder.path, details)
+        folder.save_failure(failure.message, kind, last_lines(folder.path))
+    except (OSError, UserError):
+        pass  # the disk is full or read-only: then that is the message already
+    return failure
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """On the GPU, or on the CPU where the system said so instead of killing the process."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+
+
+class StopSignal:
+    """Becomes true when the process is told to end; calling it is train's ``should_stop``.
+
+    USR2 comes from submitit before the time limit and at a preemption: save and requeue. TERM comes from Slurm (which
+    requeues by itself where that is wanted), from --cancel, or from a machine that shuts down: save and end.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __call__(self) -> bool:
+        return self.received is not None
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C: at once, then
+        self.received = signal.Signals(number)
+
+
+@contextmanager
+def stop_signal(*numbers: signal.Signals) -> Iterator[StopSignal]:
+    """A StopSignal that catches the given signals, until the end of the block."""
+    stop = StopSignal()
+    main = threading.current_thread() is threading.main_thread()  # Python lets no other thread catch signals
+    before = {number: signal.signal(number, stop.receive) for number in numbers if main}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class ProgressFile:
+    """Keeps ``progress.json`` in the run's folder: how far it is, for --status in another process."""
+
+    def __init__(self, folder: Path, job: str = "") -> None:
+        self._path, self._job = folder / "progress.json", job
+        self._started = time.time()
+        self._first: float | None = None  # how much was done when we started: it may be resumed
+        self._written = 0.0
+        self._score: float | None = None
+
+    def __call__(self, report: Report) -> None:
+        done = report.epoch - 1 + report.step / report.steps
+        self._first = done - 1 / report.steps if self._first is None else min(self._first, done)
+        if report.row:
+            self._score = report.row.get("test_top1", report.row.get("test_head_top1"))
+        now = time.time()
+        if now - self._written < PROGRESS_SECONDS:
+            return
+        self._written = now
+        rate = (done - self._first) / max(now - self._started, 1e-9)
+        data = {
+            "stage": report.stage,
+            "epoch": report.epoch,
+            "epochs": report.epochs,
+            "top1": self._score,
+            "images_per_second": round(report.images_per_second, 1),
+            "seconds_left": round((report.epochs - done) / rate) if rate > 0 else None,
+            "host": socket.gethostname(),
+            "job": self._job,
+            "time": now,
+        }
+        partial = self._path.with_name(f"progress.{os.getpid()}.partial")
+        try:
+            partial.write_text(json.dumps(data))
+            os.replace(partial, self._path)
+        except OSError:  # a full disk: the run itself will say so
+            partial.unlink(missing_ok=True)
+
+
+@dataclass
+class RunJob(Checkpointable):
+    """Trains one run. Told to stop it saves at once, inside the epoch, and has submitit requeue it as it is."""
+
+    spec_yaml: str
+    runs: Path
+    execution: Execution
+    token: str  # of the claim under which it was started
+    plugins: tuple[str, ...] = ()
+    cores: tuple[int, ...] = ()  # the process is pinned to
+    gpus: tuple[str, ...] | None = None  # the process sees; None: what the cluster gives it
+
+    def __call__(self) -> str:
+        """Returns the run's id. Exits as benchmarks.retries expects it where there is no result."""
+        self._pin()
+        for plugin in self.plugins:
+            load_plugin(plugin)
+        spec: RunSpec = from_dict(RunSpec, yaml.safe_load(self.spec_yaml), "a submitted run")
+        claims = Claims(self.runs.parent / "jobs" / "claims")
+        folder = RunFolder(self.runs, spec)
+        if folder.result.exists():
+            return spec.id
+        environment = JobEnvironment()
+        job = environment.job_id if environment.name() == "slurm" else ""
+        owner = claims.owner(spec.id)
+        if owner is None or owner.token != self.token:
+            print(f"{spec.id} is not ours any more: {owner or 'nobody'} has it", flush=True)
+            raise SystemExit(TERMINATED)
+        mine = dataclasses.replace(Owner(), token=self.token, batch=owner.batch, index=owner.index, job=job)
+        claims.update(spec.id, mine)
+        usr2 = environment._usr_sig()
+        requeue: Any = signal.getsignal(usr2)
+        with stop_signal(usr2, signal.SIGTERM) as stop:
+            try:
+                failure = attempt(spec, self.runs, lambda: self._train(spec, folder, job or str(os.getpid()), stop))
+            except Interrupted as reason:
+                log_line(folder.path, f"{stop.received.name if stop.received else ''}: {reason}")
+                if stop.received == usr2:
+                    _requeue(folder, lambda: requeue(usr2, None))
+                raise SystemExit(TERMINATED) from None
+        if failure:
+            print(f"{spec.id} failed: {failure.message}", flush=True)
+            raise SystemExit(1)
+        forget_attempts(self.runs, spec.id)
+        claims.forget(spec.id)
+        return spec.id
+
+    def _pin(self) -> None:
+        if self.gpus is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)  # before CUDA is first asked for
+        if self.cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, self.cores)
+        cores = len(self.cores) or int(os.environ.get("SLURM_CPUS_PER_TASK", "0"))
+        if cores:
+            torch.set_num_threads(cores)
+
+    def _train(self, spec: RunSpec, folder: RunFolder, job: str, stop: StopSignal) -> None:
+        folder.create()
+        execution = self.execution
+        if attempts(self.runs, spec.id).get("out_of_memory"):
+            execution = execution.model_copy(update={"offload_activations": True})
+        log_line(folder.path, f"started: job {job} on {socket.gethostname()}, {' '.join(sys.version.split()[:1])}")
+        progress = ProgressFile(folder.path, job)
+
+        def report(step: Report) -> None:
+            progress(step)
+            if step.row:
+                shown = {k: v for k, v in step.row.items() if k.startswith("test_") or k == "loss"}
+                numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+                log_line(folder.path, f"{step.stage} epoch {step.epoch}/{step.epochs}: {numbers}")
+
+        result = train(spec, self.runs, execution, report, lambda line: log_line(folder.path, line), stop)
+        log_line(folder.path, f"finished after {result['seconds']} s of training")
+
+
+def _requeue(folder: RunFolder, requeue: Callable[[], None]) -> None:
+    """Has submitit write this job for its next start, requeue it, and exit: with 255, or 1 if that was too often."""
+    try:
+        requeue()
+    except UncompletedJobError as error:
+        folder.save_failure(f"stopped at its time limit too often: {error}", "timeout", last_lines(folder.path))
+        raise SystemExit(1) from None
+
+
+def log_line(folder: Path, text: str) -> None:
+    """Adds to a run's log, each line with the time, and prints it. What cannot be written is only printed."""
+    stamped = "".join(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in text.rstrip().splitlines())
+    print(stamped, end="", flush=True)
+    try:
+        with (folder / "log.txt").open("a") as log:
+            log.write(stamped)
+    except OSError:
+        pass

@@ -1,0 +1,29 @@
+"""A plugin for the tests: training without a teacher that can be slowed down, or made to fail, from outside.
+
+SLOW_UNTIL names a file: every step takes longer until it exists. CRASHES names a folder: a step raises an error as long
+as the folder holds a file, and removes one.
+"""
+
+import os
+import time
+from pathlib import Path
+
+from sskd.methods import METHODS, Method, MethodInfo
+
+
+@METHODS.register("slow")
+class Slow(Method):
+    """Cross-entropy, slowly."""
+
+    info = MethodInfo("Slow", "a test", 0, "nothing")
+    needs = frozenset({"labels"})
+    needs_teacher = False
+
+    def after_step(self) -> None:
+        crashes = os.environ.get("CRASHES")
+        for marker in sorted(Path(crashes).iterdir()) if crashes else []:
+            marker.unlink()
+            raise ZeroDivisionError("on purpose")
+        until = os.environ.get("SLOW_UNTIL")
+        if until and not Path(until).exists():
+            time.sleep(0.7)

@@ -1,0 +1,127 @@
+"""Cluster files, what is refused of them, and the policy of retries."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.clusters import cluster_names, minutes, read_cluster
+from benchmarks.local import make_slots
+from benchmarks.retries import attempts, forget_attempts, retry
+from benchmarks.slurm import make_executor
+from sskd.errors import UserError
+from tests.cluster.suite import Suite
+
+
+def test_the_shipped_clusters_are_valid() -> None:
+    assert cluster_names() == ["inline", "local", "slurm"]
+    for name in cluster_names():
+        assert read_cluster(name, []).kind == name
+
+
+def test_every_parameter_passes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """submitit's by their own names, any other as an option of sbatch."""
+    for program in ("sbatch", "srun"):
+        (tmp_path / program).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cluster = read_cluster("slurm", ["partition=gpu", "time=1-12", "reservation=paper", "parameters.qos=high"])
+    script = make_executor(cluster, tmp_path, tmp_path / "b.json", "afterok:1_2")._make_submission_file_text("run", "u")
+    for option in (
+        *("--partition=gpu", "--time=1-12", "--reservation=paper", "--qos=high", "--dependency=afterok:1_2"),
+        *("--signal=USR2@120", "--gpus-per-node=1", "--cpus-per-task=4", "--mem=16384M", "--requeue"),
+        "--kill-on-invalid-dep=yes",
+    ):
+        assert f"#SBATCH {option}\n" in script
+    assert "benchmarks.retries" in script
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("90", 90), (90, 90), ("90:30", 91), ("1:30:00", 90), ("1-12", 2160), ("1-12:30", 2190), ("0-0:0:20", 1)],
+)
+def test_time_limits(text: object, value: int) -> None:
+    assert minutes(text) == value
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cluster", "slrum"], "unknown cluster 'slrum'; did you mean 'slurm'?"),
+        (["--cluster", "mine.yaml"], "no such file: mine.yaml"),
+        (["--cluster", "local", "--set", "cluster.run_at_once=2"], "unknown key .* did you mean 'runs_at_once'?"),
+        (["--cluster", "local", "--set", "cluster.runs_at_once=0"], "runs_at_once.*greater than or equal to 1"),
+        (["--set", "cluster.partition=gpu"], "unknown key 'partition'"),
+        (["--cluster", "slurm", "--set", "cluster.runs_per_gpu=2"], "runs_per_gpu is for local clusters"),
+        (["--cluster", "slurm"], "there is no sbatch on the PATH"),
+        (["--cluster", "local", "--set", "cluster.time=soon"], "'soon' is no time limit"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    suite = Suite(tmp_path, *options)
+    assert suite.run() == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    with pytest.raises(UserError, match=message):
+        raise UserError(error)
+    assert not suite.runs.exists()
+
+
+def test_slots() -> None:
+    """Every run has cores, or GPUs, of its own; several share a GPU only where that is asked for."""
+    cores, gpus = list(range(8)), ["0", "1"]
+    local = read_cluster("local", ["cpus_per_run=2"])
+    assert [slot.cores for slot in make_slots(local, cores, [])] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert [slot.gpus for slot in make_slots(local, cores, gpus)] == [("0",), ("1",)]
+    shared = read_cluster("local", ["runs_per_gpu=2", "cpus_per_run=null"])
+    assert [slot.gpus for slot in make_slots(shared, cores, gpus)] == [("0",), ("1",), ("0",), ("1",)]
+    assert [slot.cores for slot in make_slots(shared, cores, gpus)] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert len(make_slots(read_cluster("local", ["runs_at_once=3"]), cores, gpus)) == 2  # there are two GPUs
+    assert len(make_slots(read_cluster("local", ["runs_at_once=3", "gpus_per_run=0"]), cores, gpus)) == 3
+    assert [slot.cores for slot in make_slots(local, [5], [])] == [(5,)]
+
+
+RETRIES = {"exception": 1, "out_of_memory": 1, "lost": 2, "timeout": 5}
+
+
+def fail(runs: Path, kind: str) -> None:
+    (runs / "run").mkdir(parents=True, exist_ok=True)
+    (runs / "run" / "failed.json").write_text(json.dumps({"message": "it broke", "kind": kind}))
+
+
+def test_retries_are_counted_by_kind(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for kind in ("exception", "out_of_memory"):
+        fail(runs, kind)
+        assert "it broke; started again" in retry(runs, "run", RETRIES, "")
+        assert not (runs / "run" / "failed.json").exists()
+    fail(runs, "exception")
+    assert retry(runs, "run", RETRIES, "") == ""
+    assert (runs / "run" / "failed.json").exists()
+    assert attempts(runs, "run") == {"exception": 1, "out_of_memory": 1}
+    forget_attempts(runs, "run")
+    assert attempts(runs, "run") == {}
+
+
+def test_bad_input_is_not_retried(tmp_path: Path) -> None:
+    for kind in ("input", "timeout"):
+        fail(tmp_path / "runs", kind)
+        assert retry(tmp_path / "runs", "run", RETRIES, "") == ""
+
+
+def test_a_lost_worker_is_marked_failed_with_its_last_lines(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    (runs / "run").mkdir(parents=True)
+    (runs / "run" / "log.txt").write_text("main epoch 1/2\nmain epoch 2/2\n")
+    for time in (1, 2):
+        assert f"(lost {time} of 2)" in retry(runs, "run", RETRIES, "exit status 137")
+    assert retry(runs, "run", RETRIES, "exit status 137") == ""
+    failed = json.loads((runs / "run" / "failed.json").read_text())
+    assert failed["message"] == "the worker was lost (exit status 137) 3 times"
+    assert "main epoch 2/2" in failed["last_lines"]

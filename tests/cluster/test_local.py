@@ -1,0 +1,132 @@
+"""Local processes: the numbers of one process, also after a kill; claims shared with other command lines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.locks import Claims, Owner
+from benchmarks.worker import StopSignal, is_out_of_memory
+from tests import small
+from tests.cluster.slurm_site import wait_for
+from tests.cluster.suite import SLOW, Suite
+
+LOCAL = ("--cluster", "local", "--set", "cluster.cpus_per_run=1", "execution.threads=1")
+PATIENCE = 120.0
+
+
+def test_offloaded_activations_change_no_number(tmp_path: Path) -> None:
+    """The answer to a full GPU: what is saved for the backward pass goes to the host, and the batch stays whole."""
+    spec = small.spec(small.teacher())
+    small.train_all(spec, tmp_path / "plain")
+    from sskd.training import train
+
+    train(spec, tmp_path / "offloaded", small.EXECUTION.model_copy(update={"offload_activations": True}))
+    assert small.metrics(tmp_path / "offloaded" / spec.id) == small.metrics(tmp_path / "plain" / spec.id)
+
+
+def test_what_is_out_of_memory() -> None:
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"))
+    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
+
+
+def test_a_second_interrupt_ends_at_once() -> None:
+    stop = StopSignal()
+    stop.receive(signal.SIGINT, None)
+    assert stop()
+    with pytest.raises(KeyboardInterrupt):
+        stop.receive(signal.SIGINT, None)
+
+
+def test_status_of_a_suite_that_another_process_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite = Suite(tmp_path, methods=["none"])
+    assert {row["state"] for row in suite.state(capsys).values()} == {"to do"}
+    assert suite.run("--only", "comparison") == 0
+    capsys.readouterr()
+    assert suite.run("--status") == 0
+    assert capsys.readouterr().out == "comparison: 1 finished\n"
+    student = suite.folder("student")
+    (student / "result.json").unlink()
+    claims = Claims(suite.jobs / "claims")
+    assert claims.take(student.name, Owner(), lambda _: True)
+    row = suite.state(capsys)[student.name]
+    assert row["state"] == "running"
+    assert row["epochs"] == 2
+    assert row["log"] == str(student / "log.txt")
+    claims.forget(student.name)
+    assert "interrupted" in suite.state(capsys)[student.name]["why"]
+
+
+def test_a_failed_need_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite = Suite(tmp_path, methods=["sskd"])
+    change = ("--set", "head_recipe.batch_size=500")
+    assert suite.run(*change) == 2
+    head = suite.folder("head").name
+    suite.run(*change, "--status")
+    assert f"not started: it needs {head}, which failed" in capsys.readouterr().out
+
+
+def test_waits_for_what_another_has_claimed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither trained twice nor forgotten: when the other gives a run back, it is trained."""
+    suite = Suite(tmp_path, "--set", "cluster.poll_seconds=0.1", methods=["none"])
+    suite.run("--dry-run", "--json")
+    ids = [row["id"] for row in json.loads(capsys.readouterr().out)["runs"]]
+    student = next(run for run in ids if "student" in run)
+    claims, other = Claims(suite.jobs / "claims"), Owner()
+    assert claims.take(student, other, lambda _: True)
+    timer = threading.Timer(2.0, claims.release, (student, other.token))
+    timer.start()
+    started = time.monotonic()
+    assert suite.run() == 0
+    assert time.monotonic() - started >= 2.0
+    assert "has it; waiting" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_local_processes_and_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two slow students, one killed: it is started again, and both have the metrics of one process."""
+    changes: dict[str, Any] = SLOW | {"seeds": [0, 1]}
+    whole = Suite(tmp_path / "whole", **changes)
+    assert whole.run() == 0
+    monkeypatch.setenv("SLOW_UNTIL", str(tmp_path / "go"))
+    suite = Suite(tmp_path / "local", *LOCAL, **changes)
+    command = [sys.executable, "run_all.py", *suite.command()]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(lambda: suite.epochs("slow-digits-s1") >= 1, PATIENCE, "the student's epochs")
+    student = suite.folder("slow-digits-s1").name
+    owner = Claims(suite.jobs / "claims").owner(student)
+    assert owner is not None
+    os.kill(owner.pid, signal.SIGKILL)
+    wait_for(lambda: "(lost 1 of 3)" in suite.log("slow-digits-s1"), PATIENCE, "the second start")
+    (tmp_path / "go").touch()
+    text, _ = process.communicate(timeout=2 * PATIENCE)
+    assert process.returncode == 0, text
+    assert suite.metrics() == whole.metrics()
+
+
+@pytest.mark.slow
+def test_detached_status_and_cancel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """In the background; cancelled, it saves inside the epoch; the same command then goes on from there."""
+    monkeypatch.setenv("SLOW_UNTIL", str(tmp_path / "go"))
+    suite = Suite(tmp_path, *LOCAL, **SLOW)
+    assert suite.run("--detach") == 0
+    wait_for(lambda: suite.epochs("student") >= 1, PATIENCE, "the student's epochs")
+    row = next(row for name, row in suite.state(capsys).items() if "student" in name)
+    assert row["state"] == "running"
+    assert row["images_per_second"] > 0
+    assert suite.run("--cancel") == 0
+    wait_for(lambda: "SIGTERM" in suite.log("student"), PATIENCE, "the student's end")
+    wait_for(lambda: "stopped" in (suite.jobs / "launcher.log").read_text(), PATIENCE, "the launcher's end")
+    done = suite.epochs("student")
+    (tmp_path / "go").touch()
+    assert suite.run() == 0
+    assert f"epoch {done + 1}/12" in suite.log("student").split("started: job")[-1]
