@@ -199,13 +199,16 @@ def _student_job(setup: Setup) -> Job:
     method = kind(spec.method, context).to(setup.device)
     teacher_features = FrozenFeatures(teacher, setup, method.needs) if teacher is not None else None
 
+    # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
+    asks_teacher = spec.method.kd_weight > 0 or bool(method.weights)
+
     def student_features(images: Tensor) -> Features:
         with autocast(setup.device, setup.precision):
             features = student.features(images)
         return _in_float32(features, method.needs)
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
-        theirs = teacher_features(batch.images) if teacher_features else None
+        theirs = teacher_features(batch.images) if teacher_features and asks_teacher else None
         return method(student_features(batch.images), theirs, batch)
 
     stages = []
