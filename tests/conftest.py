@@ -1,9 +1,10 @@
-"""What every test has: registries that are afterwards as they were."""
+"""What every test has: registries and threads that are afterwards as they were."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.base import BENCHMARKS
 from sskd.data.datasets import DATASETS
@@ -15,8 +16,10 @@ REGISTRIES: tuple[Any, ...] = (BENCHMARKS, DATASETS, METHODS, NETWORKS, PRETEXTS
 
 
 @pytest.fixture(autouse=True)
-def _no_test_leaves_names_behind() -> Iterator[None]:
+def _as_before() -> Iterator[None]:
     before = [{name: registry[name] for name in registry} for registry in REGISTRIES]
+    threads = torch.get_num_threads()
     yield
+    torch.set_num_threads(threads)
     for registry, entries in zip(REGISTRIES, before, strict=True):
         registry._entries = entries
