@@ -1,5 +1,6 @@
 """What every test has: registries and threads that are afterwards as they were."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,5 +22,7 @@ def _as_before() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+    for module in [name for name in sys.modules if name.startswith("plugin_")]:
+        del sys.modules[module]  # so that a plugin registers again where it is named again
     for registry, entries in zip(REGISTRIES, before, strict=True):
         registry._entries = entries
