@@ -29,7 +29,7 @@ def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
     for stage in work.plan.stages:
         groups: dict[str, list[RunSpec]] = defaultdict(list)
         for spec in stage:
-            if work.finished(spec):
+            if work.finished(spec) or spec.id in held:
                 continue
             failure = work.given_up(spec) or needs_failed(spec, left_out)
             try:
@@ -43,7 +43,7 @@ def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
             groups[f"afterok:{':'.join(jobs)}" if jobs else ""].append(spec)
         for dependency, specs in groups.items():
             for start in range(0, len(specs), work.cluster.array_size):
-                count = _submit_group(work, specs[start : start + work.cluster.array_size], dependency)
+                count = _submit_group(work, specs[start : start + work.cluster.array_size], dependency, liveness)
                 submitted, arrays = submitted + count, arrays + (count > 0)
     finished = sum(work.finished(spec) for spec in work.plan.runs)
     others = len(work.plan.runs) - finished - submitted - len(left_out)
@@ -77,11 +77,10 @@ def _find_job(work: Work, spec: RunSpec) -> str:
     return ""
 
 
-def _submit_group(work: Work, specs: list[RunSpec], dependency: str) -> int:
+def _submit_group(work: Work, specs: list[RunSpec], dependency: str, liveness: Liveness) -> int:
     """Claims the runs that are free and submits them as one array; how many these were."""
     name = new_batch()
     taken: list[tuple[RunSpec, Owner]] = []
-    liveness = Liveness(work.runs)
     for spec in specs:
         owner = Owner(batch=name, index=len(taken))
         if work.take(spec, owner, liveness):

@@ -40,6 +40,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmSite]:
         os.environ.update(environment)
 
 
+@pytest.fixture(autouse=True)
+def _quiet(site: SlurmSite) -> Iterator[None]:
+    """After each test, what it leaves is ended: the next finds an empty queue and an idle node."""
+    yield
+    output("scancel", "-u", "root")
+    wait_for(lambda: not queue() and output("sinfo", "-h", "-o", "%t").strip() == "idle", PATIENCE, "an idle node")
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     """The slow suite, undisturbed and in this process."""
@@ -49,12 +57,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 
 
 @pytest.fixture
-def slow(site: SlurmSite, whole: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Suite]:
+def slow(site: SlurmSite, whole: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
     """The slow suite, to be run on Slurm."""
     monkeypatch.setenv("SLOW_UNTIL", str(tmp_path / "go"))
-    suite = Suite(tmp_path, *SLURM, **SLOW)
-    yield suite
-    output("scancel", "-u", "root")
+    return Suite(tmp_path, *SLURM, **SLOW)
 
 
 def start(suite: Suite, epochs: int = 1, *options: str) -> str:

@@ -1,0 +1,74 @@
+"""What a worker leaves when it cannot finish: the kind of its failure decides about another start."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from submitit.core.utils import UncompletedJobError
+
+import benchmarks.worker
+from benchmarks.retries import attempts, retry
+from benchmarks.worker import RunJob, StopSignal, _requeue, attempt
+from sskd.config import spec_yaml
+from sskd.errors import UserError
+from sskd.folder import RunFolder
+from tests import small
+
+SPEC = small.spec(small.teacher())
+RETRIES = {"exception": 1, "out_of_memory": 1, "lost": 3, "timeout": 5}
+
+
+def failing(error: Exception) -> Any:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (UserError("no such file"), "input"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (ValueError("a fault of ours"), "exception"),
+    ],
+)
+def test_the_kind_of_a_failure(error: Exception, kind: str, tmp_path: Path) -> None:
+    RunFolder(tmp_path, SPEC).create()
+    failure = attempt(SPEC, tmp_path, failing(error))
+    assert failure is not None
+    assert failure.input_is_bad == (kind == "input")
+    failed = json.loads((tmp_path / SPEC.id / "failed.json").read_text())
+    assert failed["kind"] == kind
+    assert str(error) in failed["message"]
+    assert any(str(error) in line for line in failed["last_lines"])
+
+
+def test_after_out_of_memory_activations_are_offloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, seen = tmp_path / "runs", []
+
+    def train(spec: Any, runs: Path, execution: Any, *_: Any) -> dict[str, Any]:
+        seen.append(execution.offload_activations)
+        if not execution.offload_activations:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"seconds": 1.0}
+
+    monkeypatch.setattr(benchmarks.worker, "train", train)
+    job, folder = RunJob(spec_yaml(SPEC), runs, small.EXECUTION, "token"), RunFolder(runs, SPEC)
+    for _ in range(2):
+        if attempt(SPEC, runs, lambda: job._train(SPEC, folder, "1", StopSignal())):
+            assert retry(runs, SPEC.id, RETRIES, "")
+    assert seen == [False, True]
+    assert attempts(runs, SPEC.id) == {"out_of_memory": 1}
+
+
+def test_too_many_time_limits_are_the_end(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs", SPEC)
+    folder.create()
+    with pytest.raises(SystemExit) as end:
+        _requeue(folder, failing(UncompletedJobError("timed-out too many times")))
+    assert end.value.code == 1
+    assert retry(tmp_path / "runs", SPEC.id, RETRIES, "") == ""
+    assert "timed-out too many times" in json.loads(folder.failure.read_text())["message"]
