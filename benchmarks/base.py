@@ -134,15 +134,17 @@ class Specs:
         seed: int,
         split: SplitSpec | None = None,
         pretext: PretextSettings | None = None,
+        epochs: int | None = None,
     ) -> RunSpec:
         """A student of ``pair`` (teacher, student: networks that are run, not the published ones they stand for)."""
         teacher, student = pair
         kind, profile = METHODS[method.name], self.profile
+        recipe = self._recipe(profile.recipe, student)
         return RunSpec(
             role="student",
             network=student,
             dataset=profile.dataset,
-            recipe=self._recipe(profile.recipe, student),
+            recipe=recipe.model_copy(update={"epochs": epochs}) if epochs else recipe,
             split=split or profile.split,
             seed=seed,
             method=method,
@@ -180,7 +182,12 @@ def method_grid(specs: Specs, pairs: tuple[str, ...], methods: tuple[str, ...] =
 
 
 def method_label(method: MethodSettings) -> str:
-    """As in the paper's tables, with "+KD" where KD was added to a method that has none by itself."""
+    """As in the paper's tables, with "+KD" where KD was added to a method that has none by itself, and the
+    names of its own terms that were given no weight."""
     title = METHODS[method.name].info.title
     own_kd = method.name in ("kd", "sskd")
-    return f"{title}+KD" if method.kd_weight > 0 and not own_kd else title
+    label = f"{title}+KD" if method.kd_weight > 0 and not own_kd else title
+    usual = method_settings(method.name)
+    names = [name for name in type(method).model_fields if name.endswith("_weight") and name != "kd_weight"]
+    without = [name.removesuffix("_weight") for name in names if getattr(method, name) == 0 != getattr(usual, name)]
+    return f"{label} without {' and '.join(without)}" if without else label

@@ -20,9 +20,11 @@ from scipy import stats
 from benchmarks.published import linear_evaluation
 from benchmarks.statistics import LEVEL, Estimate, by_seed, paired, t_interval
 from benchmarks.summary import context
-from benchmarks.tables import fig4a, fig4b, table1, table2, table3, table4
+from benchmarks.tables import table1, table2, table3, table4
 
 TIE = 0.2  # points: closer than this counts as tied for best (C2)
+FEW_SHOT_RIVALS = ("KD", "AT", "CRD")  # of figure 4a (C8)
+NOISE_RIVALS = ("KD", "FitNet", "AT", "CRD")  # of figure 4b (C9)
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
@@ -52,6 +54,10 @@ class Results:
         """first - second."""
         values = paired(self.seeds(first, column, measure), self.seeds(second, column, measure))
         return Part(f"{first} - {second}, {column}", list(values.values()), bound)
+
+    def columns(self) -> list[str]:
+        """In the benchmark's order."""
+        return [str(column) for column in dict.fromkeys(self.frame["column"])]
 
     def rows(self) -> list[str]:
         return [str(row) for row in dict.fromkeys(self.frame["row"]) if row != "Teacher"]
@@ -213,27 +219,22 @@ def _c7(results: Results) -> list[Part]:
 
 
 def _c8(results: Results) -> list[Part]:
-    return [
-        results.gap("SSKD", row, f"{fraction:.0%}")
-        for fraction in fig4a.FRACTIONS
-        for row in results.rows()
-        if row != "SSKD"
-    ]
+    return [results.gap("SSKD", row, column) for column in results.columns() for row in FEW_SHOT_RIVALS]
 
 
 def _c8_headline(results: Results) -> Part:
     """To the best (by its mean) of the other methods at 25 %."""
-    at_25 = [results.gap("SSKD", row, "25%") for row in results.rows() if row != "SSKD"]
+    at_25 = [results.gap("SSKD", row, "25%") for row in FEW_SHOT_RIVALS]
     return _weakest(at_25) or Part("SSKD - best other, 25%", [])
 
 
 def _drop(results: Results, row: str) -> dict[int, float]:
-    clean, noisiest = f"{fig4b.NOISE[0]:.0%}", f"{fig4b.NOISE[-1]:.0%}"
+    clean, *_, noisiest = results.columns()
     return paired(results.seeds(row, clean), results.seeds(row, noisiest))
 
 
 def _c9(results: Results) -> list[Part]:
-    pairs = [(row, "SSKD") for row in results.rows() if row != "SSKD"]
+    pairs = [(row, "SSKD") for row in NOISE_RIVALS]
     pairs += [(most, other) for most in ("FitNet", "AT") for other in ("KD", "CRD")]
     return [
         Part(f"drop of {more} - drop of {less}", list(paired(_drop(results, more), _drop(results, less)).values()))

@@ -11,12 +11,15 @@ from sskd.config import (
     CONFIGS,
     DatasetSpec,
     Execution,
+    Fraction,
     Frozen,
     Listed,
     Method,
+    Positive,
     Pretext,
     PretextSettings,
     Pretrained,
+    Rate,
     Recipe,
     SplitSpec,
     from_dict,
@@ -45,6 +48,7 @@ class Override(Frozen):
     head_split: SplitSpec | None = None
     pairs: dict[str, str] | None = None
     method_settings: dict[str, dict[str, Any]] | None = None
+    methods: Annotated[tuple[Method, ...] | None, Listed] = None
 
 
 class Profile(Frozen):
@@ -71,6 +75,11 @@ class Profile(Frozen):
     methods: Annotated[tuple[Method, ...], Listed] = Field(
         default=("none", "kd", "sskd"), validate_default=True
     )  # of the comparison
+    also: Annotated[tuple[Method, ...], Listed] = ()  # methods beside the paper's in figures 4a and 4b
+    fractions: Annotated[tuple[Fraction, ...], Listed] = (0.25, 0.5, 0.75, 1.0)  # of the split, in figure 4a
+    equal_steps: bool = False  # in figure 4a: smaller fractions have more epochs, so that all make as many steps
+    noise_rates: Annotated[tuple[Rate, ...], Listed] = (0.0, 0.1, 0.3, 0.5)  # in figure 4b
+    step_costs: dict[str, Positive] = {}  # a step's time by method, to any unit: for the benchmark equal_time
     method_settings: dict[str, dict[str, Any]] = {}  # over the published ones: ab: {initial_epochs: 1}
     overrides: dict[str, Override] = {}  # by benchmark
     plugins: Annotated[tuple[str, ...], Listed] = ()  # Python files that register methods, networks, data sets, ...

@@ -3,26 +3,27 @@
     python run_all.py --profile paper --only fig4a
 
 KD, AT, CRD and SSKD with 25, 50, 75 and 100 % of every class (of the profile's training images, if it takes a part
-only); the same images for every method. Teacher and head are trained on all images. The pair is vgg13/vgg8. Cost in the
-paper's recipe: a teacher and a head, then 16 students a seed, the full ones being table 3's. Expect SSKD ahead
-everywhere and by about 7 points at 25 % (claim C8). The paper's figure was not at hand as numbers.
+only; a profile may name other ``fractions``, and methods beside these with ``also``); the same images for every
+method. Teacher and head are trained on all images. The pair is vgg13/vgg8. Cost in the paper's recipe: a teacher and a
+head, then 16 students a seed, the full ones being table 3's. Expect SSKD ahead everywhere and by about 7 points at
+25 % (claim C8). The paper's figure was not at hand as numbers.
 """
 
 from benchmarks.base import BENCHMARKS, Benchmark, Cell, Specs, method_label
 
 PAIR = "vgg13/vgg8"
 METHODS = ("kd", "at", "crd", "sskd")
-FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 
 
 def cells(specs: Specs) -> list[Cell]:
-    split = specs.profile.split
+    profile = specs.profile
+    split, most = profile.split, max(profile.fractions)
     result = []
-    for name in METHODS:
-        method = specs.method(name)
-        for fraction in FRACTIONS:
+    for method in [*map(specs.method, METHODS), *profile.also]:
+        for fraction in profile.fractions:
             part = split.model_copy(update={"fraction": split.fraction * fraction})
-            result += specs.students(PAIR, method_label(method), f"{fraction:.0%}", method, split=part)
+            epochs = round(profile.recipe.epochs * most / fraction) if profile.equal_steps else None
+            result += specs.students(PAIR, method_label(method), f"{fraction:.0%}", method, split=part, epochs=epochs)
     return result
 
 

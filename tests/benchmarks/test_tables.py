@@ -113,3 +113,24 @@ def test_published_numbers_have_sources() -> None:
     assert set(reproductions({"vgg13/vgg8"})["pair"]) == {"vgg13/vgg8"}
     titles = {METHODS[name].info.title for name in PAPER_METHODS}
     assert titles | {"Teacher"} == {row for row, _, _ in published("table3")}
+
+
+def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
+    profile = read_profile("short", [])
+    few = BENCHMARKS["fig4a"].cells(Specs(profile.for_benchmark("fig4a")))
+    seen = {(cell.column, cell.spec.split.fraction, cell.spec.recipe.epochs) for cell in few if cell.spec}
+    assert seen == {("10%", 0.1, 12), ("25%", 0.25, 5)}  # 120 % and 125 % of the training images: as many steps
+    assert {cell.row for cell in few} == {"Student", "KD", "AT", "CRD", "SSKD", "SSKD without ss"}
+    noisy = BENCHMARKS["fig4b"].cells(Specs(profile.for_benchmark("fig4b")))
+    assert {(cell.column, cell.spec.split.noise) for cell in noisy if cell.spec} == {("0%", 0.0), ("50%", 0.5)}
+
+
+def test_equal_time_stretches_the_cheap_methods() -> None:
+    settings = ["step_costs={none: 0.5, kd: 1.0, sskd: 3.0}", "methods=[none, kd, at, sskd]", "seeds=[0]"]
+    profile = read_profile("short", settings)
+    cells = BENCHMARKS["equal_time"].cells(Specs(profile))
+    epochs = {(cell.row, cell.column): cell.spec.recipe.epochs for cell in cells if cell.spec}
+    equal = {(row, "equal epochs"): 12 for row in ("Student", "KD", "AT", "SSKD")}
+    assert epochs == equal | {("Student", "equal time"): 72, ("KD", "equal time"): 36, ("SSKD", "equal time"): 12}
+    ids = {cell.column: cell.spec.id for cell in cells if cell.spec and cell.row == "SSKD"}
+    assert len(set(ids.values())) == 1  # one run for both columns
