@@ -36,7 +36,7 @@ class PlanCost(NamedTuple):
 def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:
     """Counted work of every run, and its time at the rate of the finished runs, or of a measurement made now."""
     data = load_dataset(profile.dataset, Path(profile.execution.dataset_root))
-    work = {spec.id: run_multiply_adds(spec, len(data.train_images), data.image_size) for spec in plan.runs}
+    work = {spec.id: run_multiply_adds(spec, len(data.train_labels), data.image_size) for spec in plan.runs}
     done_work = done_seconds = 0.0
     finished = set()
     for spec in plan.runs:

@@ -4,8 +4,9 @@
     python -m perf.training_speed --pairs resnet56/resnet20 --rounds 3
 
 Baseline (perf/baseline.py, float32) and ours, in float32 and in the machine's fast precision, take turns in processes
-of their own, on the same images, batch 64. Reported: the median of the turns with the lowest and highest, and peak
-memory. An image counts once, however many views are made of it.
+of their own, on the same images, batch 64. Reported: the median of the turns with the lowest and highest, peak memory,
+and the share of the rate that the step's convolutions alone would have here (perf/convolution_bound.py), which no
+training loop can exceed. An image counts once, however many views are made of it.
 """
 
 import argparse
@@ -23,10 +24,12 @@ import torch
 from torch import nn
 
 from perf import baseline
+from perf.convolution_bound import bound_of
 from perf.stages import CLASSES, dataset_at, endless, make_stage, stepper
 from sskd.config import DatasetSpec
 from sskd.data.datasets import load_dataset
 from sskd.jobs import FrozenFeatures, Setup, Stage
+from sskd.machine import resolve_precision
 from sskd.networks import build_network, feature_shapes
 
 PAIRS = ("resnet56/resnet20", "wrn_40_2/wrn_16_2", "vgg13/vgg8")
@@ -73,8 +76,14 @@ def compare(pair: str, stage: str, options: argparse.Namespace) -> dict[str, Any
             "peak_mb": max(result["peak_mb"] for result in results),
             "shares": results[-1].get("shares"),
         }
+    teacher, student = pair.split("/")
     for name in CONTESTANTS[1:]:
-        row[name]["ratio"] = row[name]["images_per_second"] / row["baseline"]["images_per_second"]
+        rate = row[name]["images_per_second"]
+        row[name]["ratio"] = rate / row["baseline"]["images_per_second"]
+        precision = resolve_precision(name.removeprefix("ours "), torch.device("cpu"))
+        row[name]["of_bound"] = (
+            rate / bound_of(teacher, student if stage == "student" else "", precision).images_per_second
+        )
     return row
 
 
@@ -157,7 +166,11 @@ def _text(row: dict[str, Any]) -> str:
     lines = [f"{row['pair']}, {row['stage']} stage, {row['dataset']}:"]
     for name in CONTESTANTS:
         result = row[name]
-        ratio = f", {result['ratio']:.2f} times the baseline" if "ratio" in result else ""
+        ratio = (
+            f", {result['ratio']:.2f} times the baseline, {100 * result['of_bound']:.0f} % of the convolutions' rate"
+            if "ratio" in result
+            else ""
+        )
         shares = (
             f"; {', '.join(f'{k} {100 * v:.0f} %' for k, v in result['shares'].items())}" if result["shares"] else ""
         )

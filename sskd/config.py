@@ -53,10 +53,14 @@ class Frozen(BaseModel):
 
 
 class DatasetSpec(Frozen):
-    """Which images. ``path`` is for the kinds that are a file or a folder of the user's (npz, folder, imagenet)."""
+    """Which images. ``path`` is for the kinds that are a file or a folder of the user's (npz, folder, imagenet); what
+    follows it is for images that are read while training (imagenet)."""
 
     name: str
     path: str | None = None
+    crop_size: Annotated[int, Field(ge=8)] = 224  # pixels of a side
+    cache_size: Annotated[int, Field(ge=8)] | None = None  # keep decoded images, shorter side this, middle square
+    corrupt: Literal["error", "skip"] = "error"  # skip: the next readable image takes its place, and it is counted
 
 
 class SplitSpec(Frozen):
@@ -269,6 +273,7 @@ class Execution(Frozen):
     channels_last: bool = True
     fold_teacher: bool = True  # the frozen teacher with its batch norms folded into its convolutions
     keep_memory: bool = True  # on the CPU: freed memory is kept for the next step
+    workers: Annotated[int, Field(ge=0)] | None = None  # that read images from files; None: as many as there are cores
     offload_activations: bool = False  # they wait for the backward pass in the host's memory: less on the GPU, slower
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.data.datasets import ImageData
-from sskd.data.loader import eval_batches
+from sskd.data.batch import Feed
+from sskd.data.datasets import Data, ImageData
+from sskd.errors import UserError
 from sskd.machine import autocast
 from sskd.networks import Features, Network
 
@@ -17,11 +18,12 @@ from sskd.networks import Features, Network
 class EvaluationSet(NamedTuple):
     """The test images, ready to be gone through in batches on a device and in a precision."""
 
-    data: ImageData
+    data: Data
     device: torch.device
     precision: str
     channels_last: bool = True
     batch_size: int = 500
+    workers: int | None = None
 
     @property
     def layout(self) -> torch.memory_format:
@@ -32,14 +34,8 @@ class EvaluationSet(NamedTuple):
         """Features (in the run's precision) and labels, batch by batch; the network in eval mode meanwhile."""
         was_training = network.training
         network.eval()
-        batches = eval_batches(
-            self.data.test_images.to(self.device),
-            self.data.test_labels.to(self.device),
-            self.data.mean,
-            self.data.std,
-            self.batch_size,
-            self.channels_last,
-        )
+        feed = Feed(self.device, self.channels_last, workers=self.workers)
+        batches = self.data.test_batches(self.batch_size, feed)
         for images, labels in batches:
             # not around the yield: a mode entered in a generator would reach whoever runs between two batches
             with torch.inference_mode(), autocast(self.device, self.precision):
@@ -93,9 +89,13 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
     return (cross**2 / (own_x * own_y)).item()
 
 
-def image_vectors(network: Network, data: ImageData, classes: int) -> tuple[Tensor, Tensor]:
+def image_vectors(network: Network, data: Data, classes: int) -> tuple[Tensor, Tensor]:
     """Pooled features (N, D) float32 and labels (N,) of the test images of the first ``classes`` classes, in their
     order, in full precision on the CPU: a figure that does not depend on the machine that draws it."""
+    if not isinstance(data, ImageData):
+        raise UserError(
+            f"features of single classes are only looked at in memory, and the images of '{data.name}' are not"
+        )
     few = data.test_labels < classes
     part = dataclasses.replace(data, test_images=data.test_images[few], test_labels=data.test_labels[few])
     batches = list(EvaluationSet(part, torch.device("cpu"), "fp32").features(network))

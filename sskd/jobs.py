@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 from sskd.config import Execution, Pretrained, RunSpec, Trained
 from sskd.data.augment import Augmentation
-from sskd.data.batch import Batch
-from sskd.data.datasets import ImageData, load_dataset
-from sskd.data.loader import TrainLoader
+from sskd.data.batch import Batch, Feed
+from sskd.data.datasets import Data, load_dataset
+from sskd.data.loader import Loader
 from sskd.data.splits import Split, make_split
 from sskd.data.views import Plain, Views
+from sskd.distributed import Share
 from sskd.errors import UserError
 from sskd.evaluation import EvaluationSet, accuracy, similarity
 from sskd.folder import RunFolder
@@ -69,26 +70,24 @@ class Setup(NamedTuple):
     execution: Execution
     device: torch.device
     precision: str
-    data: ImageData
+    data: Data
     split: Split
+    share: Share = Share()
+
+    @property
+    def feed(self) -> Feed:
+        return Feed(self.device, self.execution.channels_last, self.share, self.execution.workers)
 
     @property
     def test(self) -> EvaluationSet:
-        return EvaluationSet(self.data, self.device, self.precision, self.execution.channels_last)
+        execution = self.execution
+        return EvaluationSet(self.data, self.device, self.precision, execution.channels_last, workers=execution.workers)
 
-    def loader(self, views: Views, stage: str) -> TrainLoader:
+    def loader(self, views: Views, stage: str) -> Loader:
         recipe = self.spec.recipe
-        return TrainLoader(
-            self.data.train_images[self.split.indices].to(self.device),
-            self.split.labels.to(self.device),
-            self.data.mean,
-            self.data.std,
-            recipe.batch_size,
-            views,
-            Augmentation(recipe.crop_padding, recipe.flip),
-            self.spec.seed,
-            self.execution.channels_last,
-            stage,
+        augmentation = Augmentation(recipe.crop_padding, recipe.flip)
+        return self.data.train_loader(
+            self.split, views, augmentation, recipe.batch_size, self.spec.seed, stage, self.feed
         )
 
     def place(self, network: Placed) -> Placed:
@@ -144,18 +143,7 @@ def _head_job(setup: Setup) -> Job:
 
     def evaluate() -> dict[str, float]:
         """The head's accuracy on views of the test images: the same views in every epoch."""
-        loader = TrainLoader(
-            setup.data.test_images.to(setup.device),
-            setup.data.test_labels.to(setup.device),
-            setup.data.mean,
-            setup.data.std,
-            spec.recipe.batch_size,
-            views,
-            Augmentation(0, False),
-            0,
-            setup.execution.channels_last,
-            "head-evaluation",
-        )
+        loader = setup.data.test_loader(views, spec.recipe.batch_size, setup.feed._replace(share=Share()))
         head.eval()
         sums = torch.zeros(3, device=setup.device)
         with torch.no_grad():

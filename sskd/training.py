@@ -168,6 +168,8 @@ class _Run:
             "evaluation_seconds": round(time.perf_counter() - started, 3),
             "images_per_second": round(images / self.seconds, 1),
         }
+        if self.loader.skipped:
+            row["images_skipped"] = len(self.loader.skipped)  # corrupt files, so far
         self.rows.append(row)
         self.epoch, self.step, self.meter, self.seconds = self.epoch + 1, 0, Meter(), 0.0
         if main and self.best() is row:

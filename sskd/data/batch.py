@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sskd.distributed import Share
+
 
 class Batch(NamedTuple):
     """B images, each in V views.
@@ -26,3 +28,12 @@ class Batch(NamedTuple):
     def views(self) -> int:
         """V."""
         return self.images.shape[0] // self.labels.shape[0]
+
+
+class Feed(NamedTuple):
+    """Where batches are wanted, and how they come there."""
+
+    device: torch.device
+    channels_last: bool = True
+    share: Share = Share()  # this process's part of every batch
+    workers: int | None = None  # processes that read images from files; None: as many as there are cores

@@ -1,20 +1,64 @@
-"""Images by name: one registry, every data set as uint8 tensors with its statistics."""
+"""Images by name: one registry. A data set lies in memory as uint8 tensors, or its images are read while training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sskd.config import DatasetSpec
+from sskd.data.augment import Augmentation
+from sskd.data.batch import Feed
+from sskd.data.loader import Loader, TrainLoader, eval_batches
+from sskd.data.splits import Split
+from sskd.data.views import Views
 from sskd.errors import UserError
 from sskd.registry import Registry
 
 Triple = tuple[float, float, float]
+
+
+class Data(Protocol):
+    """What training and evaluation ask of a data set, wherever its images are. Labels: (N,) int64, as they come with
+    the images; mean and std: of pixels / 255."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def train_labels(self) -> Tensor: ...
+    @property
+    def test_labels(self) -> Tensor: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+
+    def configured(self, spec: DatasetSpec) -> "Data":
+        """As the spec wants it. UserError for a key that means nothing here."""
+
+    def train_loader(
+        self,
+        split: Split,
+        views: Views,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        stream: str,
+        feed: Feed,
+    ) -> Loader:
+        """Batches of the split's training images, from the streams of ``seed`` that begin with ``stream``."""
+
+    def test_loader(self, views: Views, batch_size: int, feed: Feed) -> Loader:
+        """Views of the test images, otherwise undisturbed: of use is epoch 0, which is always the same."""
+
+    def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        """All test images in order (B, 3, H, H), normalised, and their labels (B,)."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +82,44 @@ class ImageData:
     def image_size(self) -> int:
         return self.train_images.shape[-1]
 
+    def configured(self, spec: DatasetSpec) -> "ImageData":
+        strange = [key for key in READ_WHILE_TRAINING if getattr(spec, key) != DatasetSpec.model_fields[key].default]
+        if strange:
+            raise UserError(f"dataset.{strange[0]} has no meaning for '{spec.name}', whose images are all in memory")
+        return self
+
+    def train_loader(
+        self,
+        split: Split,
+        views: Views,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        stream: str,
+        feed: Feed,
+    ) -> TrainLoader:
+        images = self.train_images[split.indices]
+        return TrainLoader(
+            images, split.labels, self.mean, self.std, batch_size, views, augmentation, seed, feed, stream
+        )
+
+    def test_loader(self, views: Views, batch_size: int, feed: Feed) -> TrainLoader:
+        images, labels, still = self.test_images, self.test_labels, Augmentation(0, False)
+        return TrainLoader(images, labels, self.mean, self.std, batch_size, views, still, 0, feed, "head-evaluation")
+
+    def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, feed)
+
 
 # From (root, the spec's path or None) to the data.
-DATASETS: Registry[Callable[[Path, str | None], ImageData]] = Registry("dataset", "sskd.data")
+DATASETS: Registry[Callable[[Path, str | None], Data]] = Registry("dataset", "sskd.data")
+READ_WHILE_TRAINING = ("crop_size", "cache_size", "corrupt")  # keys of a DatasetSpec that mean nothing in memory
 
 
 @lru_cache(maxsize=1)  # the runs of a suite share their data, and a second copy is not wanted in memory
-def load_dataset(spec: DatasetSpec, root: Path) -> ImageData:
+def load_dataset(spec: DatasetSpec, root: Path) -> Data:
     """The data set of that name. UserError if it is unknown, absent or damaged."""
-    return DATASETS[spec.name](root, spec.path)
+    return DATASETS[spec.name](root, spec.path).configured(spec)
 
 
 class Arrays(NamedTuple):

@@ -1,12 +1,13 @@
 """Batches from a training set that lies on the device as one uint8 tensor: order, views and crops from the seed."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sskd.data.augment import Augmentation
-from sskd.data.batch import Batch
+from sskd.data.batch import Batch, Feed
 from sskd.data.views import Views
 from sskd.errors import UserError
 from sskd.seeding import generator, stream_seed
@@ -14,8 +15,41 @@ from sskd.seeding import generator, stream_seed
 Triple = tuple[float, float, float]
 
 
+class Loader(Protocol):
+    """Epochs of batches."""
+
+    batch_size: int
+
+    @property
+    def skipped(self) -> set[str]:
+        """A line for each corrupt image that was left out so far."""
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from step ``start`` on, the same whether or not those before were made."""
+
+
+def steps_of(images: int, batch_size: int) -> int:
+    """Steps in an epoch: the last, smaller batch counts, unless it is a single image (batch norm needs two). UserError
+    if there are too few images for one batch."""
+    if batch_size > images:
+        raise UserError(
+            f"recipe.batch_size is {batch_size}, but the training set has {images} images: "
+            "use a smaller batch or a larger split.fraction"
+        )
+    full, rest = divmod(images, batch_size)
+    return full + (rest > 1)
+
+
+def epoch_order(images: int, seed: int, stream: str, epoch: int) -> Tensor:
+    """The order of an epoch's images, (n,) int64: drawn on the CPU, so one order for every device."""
+    return torch.randperm(images, generator=generator("cpu", seed, stream, "order", epoch))
+
+
 class TrainLoader:
-    """Epochs of batches. Every step draws from its own named stream, so an epoch can be entered at any step."""
+    """Batches of images in memory. Every step draws from its own named stream, so an epoch can be entered anywhere."""
 
     def __init__(
         self,
@@ -27,37 +61,33 @@ class TrainLoader:
         views: Views,
         augmentation: Augmentation,
         seed: int,
-        channels_last: bool = True,
+        feed: Feed,
         stream: str = "main",
     ) -> None:
-        """images: (n, 3, H, W) uint8 on the device. labels: (n,) int64 there. mean, std: of pixels / 255."""
-        if batch_size > len(images):
-            raise UserError(
-                f"recipe.batch_size is {batch_size}, but the training set has {len(images)} images: "
-                "use a smaller batch or a larger split.fraction"
-            )
-        self.images, self.labels = images, labels
+        """images: (n, 3, H, W) uint8. labels: (n,) int64. mean, std: of pixels / 255."""
+        self.images, self.labels = images.to(feed.device), labels.to(feed.device)
         self.batch_size, self.views, self.augmentation = batch_size, views, augmentation
-        self.seed, self.stream = seed, stream
-        self.normalise = Normalise(mean, std, images.device, channels_last)
+        self.seed, self.stream, self.share = seed, stream, feed.share
+        self.normalise = Normalise(mean, std, feed.device, feed.channels_last)
+        self.skipped: set[str] = set()  # never any: they are in memory already
+        self._steps = steps_of(len(images), batch_size)
 
     def __len__(self) -> int:
-        """Steps in an epoch: the last, smaller batch counts, unless it is a single image (batch norm needs two)."""
-        full, rest = divmod(len(self.images), self.batch_size)
-        return full + (rest > 1)
+        return self._steps
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step ``start`` on, the same whether or not those before were made."""
+        """Of several processes each makes the whole batch, with the draws that one process has, and keeps its part."""
         device = self.images.device
-        # on the CPU: one order for every device
-        order = torch.randperm(len(self.images), generator=generator("cpu", self.seed, self.stream, "order", epoch))
-        order = order.to(device)
+        order = epoch_order(len(self.images), self.seed, self.stream, epoch).to(device)
         draws = torch.Generator(device=device)
         for step in range(start, len(self)):
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             draws.manual_seed(stream_seed(self.seed, self.stream, "step", epoch, step))
             images, view_labels = self.views(self.images[indices], self.augmentation, draws)
-            yield Batch(self.normalise(images), self.labels[indices], indices, view_labels, draws)
+            rows = self.share.rows(len(indices))
+            own = slice(rows.start * self.views.per_image, rows.stop * self.views.per_image)
+            labels, view_labels = self.labels[indices[rows]], None if view_labels is None else view_labels[own]
+            yield Batch(self.normalise(images[own]), labels, indices[rows], view_labels, draws)
 
 
 class Normalise:
@@ -76,10 +106,11 @@ class Normalise:
 
 
 def eval_batches(
-    images: Tensor, labels: Tensor, mean: Triple, std: Triple, batch_size: int, channels_last: bool
+    images: Tensor, labels: Tensor, mean: Triple, std: Triple, batch_size: int, feed: Feed
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, normalised and otherwise untouched, with their labels."""
-    normalise = Normalise(mean, std, images.device, channels_last)
+    images, labels = images.to(feed.device), labels.to(feed.device)
+    normalise = Normalise(mean, std, feed.device, feed.channels_last)
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         yield normalise(images[part]), labels[part]

@@ -5,8 +5,10 @@ import torch
 from torchvision.transforms.v2 import functional as tv
 
 from sskd.data.augment import Augmentation
+from sskd.data.batch import Feed
 from sskd.data.loader import TrainLoader, eval_batches
 from sskd.data.views import Plain, Rotations
+from sskd.distributed import Share
 from sskd.errors import UserError
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -16,7 +18,8 @@ def loader(count: int = 20, batch: int = 6, seed: int = 0, rotations: bool = Fal
     images = torch.randint(256, (count, 3, 8, 8), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
     views = Rotations() if rotations else Plain()
     augmentation = options.pop("augmentation", Augmentation(2, True))
-    return TrainLoader(images, torch.arange(count) % 3, MEAN, STD, batch, views, augmentation, seed, **options)  # type: ignore[arg-type]
+    feed = options.pop("feed", Feed(torch.device("cpu")))
+    return TrainLoader(images, torch.arange(count) % 3, MEAN, STD, batch, views, augmentation, seed, feed, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(20, [6, 6, 6, 2]), (19, [6, 6, 6]), (18, [6, 6, 6])])
@@ -55,16 +58,33 @@ def test_order_and_draws_change_with_epoch_seed_and_stream() -> None:
 
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_normalised_as_torchvision(channels_last: bool) -> None:
-    made = loader(channels_last=channels_last, augmentation=Augmentation(0, False))
+    feed = Feed(torch.device("cpu"), channels_last)
+    made = loader(feed=feed, augmentation=Augmentation(0, False))
     batch = next(iter(made.epoch(0)))
     expected = tv.normalize(made.images[batch.indices].float() / 255, list(MEAN), list(STD))
     torch.testing.assert_close(batch.images, expected)
     assert batch.images.is_contiguous(memory_format=torch.channels_last) is channels_last
-    parts = list(eval_batches(made.images, made.labels, MEAN, STD, 7, channels_last))
+    parts = list(eval_batches(made.images, made.labels, MEAN, STD, 7, feed))
     torch.testing.assert_close(
         torch.cat([images for images, _ in parts]), tv.normalize(made.images.float() / 255, list(MEAN), list(STD))
     )
     assert torch.equal(torch.cat([labels for _, labels in parts]), made.labels)
+
+
+@pytest.mark.parametrize("rotations", [False, True])
+def test_the_parts_of_several_processes_are_the_whole(rotations: bool) -> None:
+    whole = list(loader(rotations=rotations).epoch(1))
+    parts = [
+        list(loader(rotations=rotations, feed=Feed(torch.device("cpu"), share=Share(rank, 3))).epoch(1))
+        for rank in range(3)
+    ]
+    for step, batch in enumerate(whole):
+        own = [part[step] for part in parts]
+        assert torch.equal(batch.images, torch.cat([part.images for part in own]))
+        assert torch.equal(batch.labels, torch.cat([part.labels for part in own]))
+        assert torch.equal(batch.indices, torch.cat([part.indices for part in own]))
+        draws = [torch.rand(3, generator=made.generator) for made in (batch, *own)]
+        assert all(torch.equal(draws[0], other) for other in draws[1:])
 
 
 def test_batch_larger_than_the_subset() -> None:

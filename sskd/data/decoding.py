@@ -1,0 +1,167 @@
+"""Image files: decoding them, and a cache of decoded ones for machines where that is the limit."""
+
+import hashlib
+import os
+import struct
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as vision
+
+from sskd.errors import UserError
+
+WHAT_DAMAGED_FILES_RAISE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+class Unreadable(Exception):
+    """An image file that cannot be decoded; the message is one line with its path."""
+
+
+@dataclass
+class Images:
+    """Image files by number, decoded to RGB; from ``cache`` (N, S, S, 3) uint8 where there is one.
+
+    files: (N,) of bytes, relative to ``folder``.
+    """
+
+    folder: Path
+    files: np.ndarray
+    cache: Path | None = None
+    unreadable: frozenset[int] = frozenset()  # numbers of what the cache could not be made of
+    _memory: np.ndarray | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_memory": None}  # another process maps the file itself
+
+    def path(self, number: int) -> Path:
+        return self.folder / os.fsdecode(self.files[number])
+
+    def open(self, number: int) -> Image.Image:
+        """Raises Unreadable."""
+        if self.cache is None:
+            return decode(self.path(number))
+        if number in self.unreadable:
+            raise Unreadable(f"{self.path(number)} cannot be read as an image")
+        if self._memory is None:
+            self._memory = np.load(self.cache, mmap_mode="r")
+        return Image.fromarray(self._memory[number])
+
+
+def decode(path: Path) -> Image.Image:
+    """Any image as RGB: grey, palette and CMYK too. Raises Unreadable."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except WHAT_DAMAGED_FILES_RAISE as error:
+        raise Unreadable(f"{path} cannot be read as an image: {' '.join(str(error).split())}") from None
+
+
+def middle_square(image: Image.Image, resize: int, size: int) -> Image.Image:
+    """The shorter side to ``resize`` pixels, then the middle ``size`` x ``size``: how test images are seen."""
+    return vision.center_crop(vision.resize(image, [resize]), [size, size])
+
+
+class Middle(NamedTuple):
+    """``middle_square`` of certain sizes, as a value that goes to other processes."""
+
+    resize: int
+    size: int
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return middle_square(image, self.resize, self.size)
+
+
+def cached(images: Images, shape: Middle, folder: Path, part: str, skip_corrupt: bool) -> Images:
+    """The same images from a file of decoded squares, which is made now if it is not there. UserError for a corrupt
+    image (unless these are to be skipped), or where there is no room."""
+    listing = hashlib.sha256(b"\0".join([os.fsencode(images.folder.resolve()), *images.files.tolist()])).hexdigest()[
+        :12
+    ]
+    file = folder / f"{part}-{shape.resize}-{shape.size}-{listing}.npy"
+    bad = file.with_suffix(".unreadable.txt")
+    if not file.exists():
+        _build(images, shape, file, bad, skip_corrupt)
+    known = frozenset(int(line.split()[0]) for line in bad.read_text().splitlines()) if bad.exists() else frozenset()
+    if known and not skip_corrupt:
+        raise UserError(f"{images.path(min(known))} cannot be read as an image (dataset.corrupt=skip leaves it out)")
+    return replace(images, cache=file, unreadable=known)
+
+
+def _build(images: Images, shape: Middle, file: Path, bad: Path, skip_corrupt: bool) -> None:
+    """Writes the cache file front to back (so that a full disk is an error, and not a signal) under another name, then
+    renames it: two processes that build it at once both end with a whole file."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    loader = DataLoader(
+        _Squares(images, shape),
+        batch_size=32,
+        num_workers=worker_count(None, 1),
+        collate_fn=as_it_is,
+        worker_init_fn=one_thread,
+    )
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(images), shape.size, shape.size, 3)}
+    failed = []
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as out:
+            np.lib.format.write_array_header_1_0(out, header)
+            for pixels, errors in track(loader, f"decoding into {file}", console=Console(stderr=True)):
+                if errors and not skip_corrupt:
+                    raise UserError(f"{errors[0][1]} (dataset.corrupt=skip leaves it out)")
+                failed += errors
+                out.write(pixels.tobytes())
+        if failed:
+            bad.write_text("".join(f"{number} {message}\n" for number, message in failed))
+        os.replace(partial, file)
+    except OSError as error:
+        size = len(images) * shape.size**2 * 3 / 1e9
+        raise UserError(f"the cache {file} ({size:.1f} GB) cannot be written: {error.strerror or error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class _Squares(Dataset[tuple[np.ndarray, list[tuple[int, str]]]]):
+    """Batches of decoded squares, with the numbers of those that could not be."""
+
+    def __init__(self, images: Images, shape: Middle) -> None:
+        self.images, self.shape = images, shape
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, numbers: list[int]) -> tuple[np.ndarray, list[tuple[int, str]]]:
+        pixels = np.zeros((len(numbers), self.shape.size, self.shape.size, 3), np.uint8)
+        errors = []
+        for row, number in enumerate(numbers):
+            try:
+                pixels[row] = np.asarray(self.shape(self.images.open(number)))
+            except Unreadable as error:
+                errors.append((number, str(error)))
+        return pixels, errors
+
+
+def as_it_is(made: Any) -> Any:
+    """The collate function of data sets that make whole batches."""
+    return made
+
+
+def one_thread(_: int) -> None:
+    """Of a worker: many of them share the cores."""
+    torch.set_num_threads(1)
+
+
+def worker_count(asked: int | None, processes: int) -> int:
+    """How many processes read images, for each process that trains."""
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(16, cores // processes))

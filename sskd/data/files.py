@@ -1,0 +1,96 @@
+"""A data set of image files, which are read while training."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sskd.config import DatasetSpec
+from sskd.data.augment import Augmentation
+from sskd.data.batch import Feed
+from sskd.data.datasets import Triple
+from sskd.data.decoding import Images, Middle, cached
+from sskd.data.splits import Split
+from sskd.data.stream import Crop, RandomCrop, StillCrop, StreamLoader
+from sskd.data.views import Plain, Views
+
+EVALUATION_BATCH = 128  # images at most: these are larger than CIFAR's
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """A data set of image files. Labels: (N,) int64. Training images are seen as random resized crops of
+    ``image_size``, test images as the middle square after their shorter side was made 256 / 224 of that."""
+
+    name: str
+    train: Images
+    train_labels: Tensor
+    test: Images
+    test_labels: Tensor
+    mean: Triple
+    std: Triple
+    class_names: tuple[str, ...]
+    cache_folder: Path
+    image_size: int = 224
+    skip_corrupt: bool = False
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def configured(self, spec: DatasetSpec) -> "ImageFiles":
+        data = replace(self, image_size=spec.crop_size, skip_corrupt=spec.corrupt == "skip")
+        if spec.cache_size is None:
+            return data
+        squares, skip = Middle(spec.cache_size, spec.cache_size), data.skip_corrupt
+        return replace(
+            data,
+            train=cached(self.train, squares, self.cache_folder, "train", skip),
+            test=cached(self.test, data._middle, self.cache_folder, "val", skip),
+        )
+
+    def train_loader(
+        self,
+        split: Split,
+        views: Views,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        stream: str,
+        feed: Feed,
+    ) -> StreamLoader:
+        """Of ``augmentation`` only whether to flip: the crop is the random resized one of ImageNet."""
+        crop = RandomCrop(self.image_size, augmentation.flip)
+        return self._loader(self.train, split, crop, views, batch_size, seed, stream, feed)
+
+    def test_loader(self, views: Views, batch_size: int, feed: Feed) -> StreamLoader:
+        everything = Split(torch.arange(len(self.test_labels)), self.test_labels)
+        # a cache of test images holds what is seen of them
+        crop = StillCrop(Middle(self.image_size, self.image_size) if self.test.cache else self._middle)
+        return self._loader(self.test, everything, crop, views, batch_size, 0, "head-evaluation", feed)
+
+    def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        size = min(batch_size, EVALUATION_BATCH, len(self.test_labels))
+        for batch in self.test_loader(Plain(), size, feed).in_order():
+            yield batch.images, batch.labels
+
+    @property
+    def _middle(self) -> Middle:
+        return Middle(round(self.image_size * 256 / 224), self.image_size)
+
+    def _loader(
+        self,
+        images: Images,
+        split: Split,
+        crop: Crop,
+        views: Views,
+        batch_size: int,
+        seed: int,
+        stream: str,
+        feed: Feed,
+    ) -> StreamLoader:
+        return StreamLoader(
+            images, split, crop, views, batch_size, seed, stream, feed, self.mean, self.std, self.skip_corrupt
+        )

@@ -1,0 +1,276 @@
+"""ImageNet's folders: what is found in them, what is refused, and batches that follow from the seed alone."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sskd.data.decoding as decoding
+from sskd.config import DatasetSpec, SplitSpec, from_dict
+from sskd.data.augment import Augmentation
+from sskd.data.batch import Batch, Feed
+from sskd.data.datasets import load_dataset
+from sskd.data.files import ImageFiles
+from sskd.data.sort_val import main as sort_val
+from sskd.data.splits import make_split
+from sskd.data.views import Plain, Rotations
+from sskd.distributed import Share
+from sskd.errors import UserError
+from tests.imagenet_folder import make_imagenet, truncate
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_imagenet(tmp_path_factory.mktemp("imagenet"), classes=3, per_class=12, val_per_class=4)
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    load_dataset.cache_clear()
+
+
+def load(folder: Path, root: Path, **options: Any) -> ImageFiles:
+    data = load_dataset(DatasetSpec(name="imagenet", path=str(folder), **({"crop_size": 32} | options)), root)
+    assert isinstance(data, ImageFiles)
+    return data
+
+
+def batches(
+    data: ImageFiles,
+    workers: int = 0,
+    share: Share = Share(),  # noqa: B008
+    start: int = 0,
+    views: Any = Plain(),  # noqa: B008
+    split: SplitSpec = SplitSpec(),  # noqa: B008
+    epoch: int = 1,
+) -> list[Batch]:
+    made = make_split(data.train_labels, data.num_classes, split)
+    feed = Feed(CPU, share=share, workers=workers)
+    loader = data.train_loader(made, views, Augmentation(), 8, 0, "main", feed)
+    return list(loader.epoch(epoch, start))
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    return len(a) == len(b) and all(
+        torch.equal(x.images, y.images) and torch.equal(x.labels, y.labels) and torch.equal(x.indices, y.indices)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_folders_and_labels(folder: Path, tmp_path: Path) -> None:
+    data = load(folder, tmp_path)
+    assert data.class_names == ("n00000000", "n00000001", "n00000002")
+    assert len(data.train) == 36
+    assert len(data.test) == 12
+    for number in (0, 17, 35):
+        assert data.class_names[data.train_labels[number]] == data.train.path(number).parent.name
+    modes = {Image.open(data.train.path(n)).mode for n in range(36)}
+    assert modes == {"RGB", "L", "CMYK"}
+    assert {data.train.open(n).mode for n in range(36)} == {"RGB"}
+
+
+@pytest.mark.parametrize(("workers", "size"), [(1, 1), (2, 1), (0, 2), (1, 3)])
+def test_the_same_pixels_whoever_makes_them(folder: Path, tmp_path: Path, workers: int, size: int) -> None:
+    data = load(folder, tmp_path)
+    whole = batches(data)
+    assert [len(batch.labels) for batch in whole] == [8, 8, 8, 8, 4]
+    parts = [batches(data, workers, Share(rank, size)) for rank in range(size)]
+    joined = [
+        Batch(*(torch.cat(tensors) for tensors in zip(*(p[:3] for p in step), strict=True)), None, step[0].generator)  # type: ignore[call-arg]
+        for step in zip(*parts, strict=True)
+    ]
+    assert same(whole, joined)
+    assert not same(whole, batches(data, epoch=2))
+
+
+def test_an_epoch_is_entered_without_decoding_what_was_seen(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load(folder, tmp_path)
+    whole, opened = batches(data), []
+    open_image = decoding.Images.open
+    monkeypatch.setattr(decoding.Images, "open", lambda self, n: opened.append(n) or open_image(self, n))
+    late = batches(data, start=3)
+    assert same(whole[3:], late)
+    assert len(opened) == 8 + 4
+
+
+def test_the_global_random_state_is_left_alone(folder: Path, tmp_path: Path) -> None:
+    data = load(folder, tmp_path)
+    before = torch.get_rng_state()
+    batches(data)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_rotations_are_made_of_one_crop(folder: Path, tmp_path: Path) -> None:
+    data = load(folder, tmp_path)
+    for plain, batch in zip(batches(data), batches(data, views=Rotations()), strict=True):
+        views = batch.images.unflatten(0, (-1, 4))
+        for turn in range(4):
+            assert torch.equal(views[:, turn], plain.images.rot90(turn, (2, 3)))
+        assert batch.view_labels is not None
+        assert batch.view_labels.tolist() == [0, 1, 2, 3] * len(batch.labels)
+
+
+def test_normalised_and_in_channels_last(folder: Path, tmp_path: Path) -> None:
+    data = load(folder, tmp_path)
+    images, labels = next(data.test_batches(500, Feed(CPU, workers=0)))
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert labels.tolist() == data.test_labels.tolist()
+    middle = decoding.middle_square(data.test.open(0), 37, 32)  # round(32 * 256 / 224)
+    pixels = torch.from_numpy(np.array(middle)).permute(2, 0, 1) / 255
+    wanted = (pixels - torch.tensor(data.mean)[:, None, None]) / torch.tensor(data.std)[:, None, None]
+    torch.testing.assert_close(images[0], wanted)
+
+
+def test_few_shot_and_noise_are_the_splits_own(folder: Path, tmp_path: Path) -> None:
+    data = load(folder, tmp_path)
+    spec = SplitSpec(fraction=0.5, noise=0.4)
+    split = make_split(data.train_labels, 3, spec)
+    seen = batches(data, split=spec)
+    indices = torch.cat([batch.indices for batch in seen])
+    assert sorted(indices.tolist()) == list(range(18))
+    assert torch.equal(torch.cat([batch.labels for batch in seen]), split.labels[indices])
+    assert (split.labels != data.train_labels[split.indices]).sum() == 7
+
+
+# --- corrupt images ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> tuple[Path, Path]:
+    folder = make_imagenet(tmp_path / "damaged", classes=2, per_class=6, val_per_class=2)
+    return folder, truncate(folder / "train" / "n00000001" / "n00000001_3.JPEG")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_corrupt_image_gives_its_path(damaged: tuple[Path, Path], tmp_path: Path, workers: int) -> None:
+    data = load(damaged[0], tmp_path)
+    with pytest.raises(UserError, match=f"{damaged[1]} cannot be read.*dataset.corrupt=skip") as error:
+        batches(data, workers)
+    assert "\n" not in str(error.value)
+
+
+def test_a_corrupt_image_is_replaced_and_counted(damaged: tuple[Path, Path], tmp_path: Path) -> None:
+    data = load(damaged[0], tmp_path, corrupt="skip")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        alone, many = batches(data), batches(data, 2)
+    assert len([line for line in said if str(damaged[1]) in str(line.message)]) == 2  # once for each loader
+    assert same(alone, many)
+    indices = torch.cat([batch.indices for batch in alone]).tolist()
+    number = [data.train.path(n) for n in range(12)].index(damaged[1])
+    assert sorted(indices) == sorted([*(n for n in range(12) if n != number), number + 1])
+
+
+def test_a_split_without_a_readable_image_ends(damaged: tuple[Path, Path], tmp_path: Path) -> None:
+    for file in damaged[0].glob("train/*/*"):
+        file.write_bytes(b"no image")
+    data = load(damaged[0], tmp_path, corrupt="skip")
+    with pytest.raises(UserError, match="none of the images can be read"):
+        batches(data)
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+
+def test_the_cache_holds_what_decoding_gives(folder: Path, tmp_path: Path) -> None:
+    plain, data = load(folder, tmp_path), load(folder, tmp_path, cache_size=40)
+    for number in (0, 1, 20):  # grey, CMYK, RGB
+        wanted = decoding.middle_square(plain.train.open(number), 40, 40)
+        assert np.array_equal(np.asarray(data.train.open(number)), np.asarray(wanted))
+    ours, theirs = (torch.cat([x for x, _ in d.test_batches(5, Feed(CPU, workers=0))]) for d in (plain, data))
+    assert torch.equal(ours, theirs)
+    assert same(batches(data), batches(data, 2))
+    built = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("*.npy")}
+    load_dataset.cache_clear()
+    load(folder, tmp_path, cache_size=40)
+    assert built == {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("*.npy")}
+
+
+def test_the_cache_and_corrupt_images(damaged: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=str(damaged[1])):
+        load(damaged[0], tmp_path, cache_size=40)
+    assert not list((tmp_path / "cache").glob("*train*"))
+    with pytest.warns(UserWarning, match=str(damaged[1])):
+        cached = batches(load(damaged[0], tmp_path, cache_size=40, corrupt="skip"))
+    assert len(cached) == 2
+    with pytest.raises(UserError, match=str(damaged[1])):  # the cache of the lenient does not let the strict pass
+        load(damaged[0], tmp_path, cache_size=40)
+
+
+def test_the_listing_is_kept_and_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_imagenet(tmp_path / "images", classes=2, per_class=3, val_per_class=2)
+    load(folder, tmp_path)
+    load_dataset.cache_clear()
+    scanned: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: scanned.append(str(path)) or scandir(path))
+    assert len(load(folder, tmp_path).train) == 6
+    assert not [path for path in scanned if "n0000" in path]
+    (folder / "train" / "n00000000" / "n00000000_0.JPEG").unlink()
+    load_dataset.cache_clear()
+    assert len(load(folder, tmp_path).train) == 5
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_layouts_that_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no folder .*train"):
+        load(tmp_path, tmp_path)
+    folder = make_imagenet(tmp_path / "images", classes=2, per_class=2, val_per_class=1)
+    (folder / "val" / "n99999999").mkdir()
+    with pytest.raises(UserError, match="'n99999999' has no folder"):
+        load(folder, tmp_path)
+
+
+def test_the_flat_validation_set_is_sorted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_imagenet(tmp_path / "images", classes=2, per_class=2, val_per_class=2)
+    lines = []
+    for file in sorted((folder / "val").glob("*/*")):
+        lines.append(f"{file.name} {file.parent.name}\n")
+        os.replace(file, folder / "val" / file.name)
+    for wnid in ("n00000000", "n00000001"):
+        (folder / "val" / wnid).rmdir()
+    with pytest.raises(UserError, match="flat validation set.*python -m sskd.data.sort_val"):
+        load(folder, tmp_path)
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(lines) + "absent.JPEG n00000000\n")
+    assert sort_val([str(folder / "val"), "--labels", str(labels)]) == 2
+    assert "lacks absent.JPEG" in capsys.readouterr().err
+    assert len(list((folder / "val").glob("*.JPEG"))) == 4  # nothing has moved
+    labels.write_text("".join(lines))
+    assert sort_val([str(folder / "val"), "--labels", str(labels)]) == 0
+    assert load(folder, tmp_path).test_labels.tolist() == [0, 0, 1, 1]
+
+
+def test_the_development_kit(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    kit, val = tmp_path / "kit" / "data", tmp_path / "val"
+    kit.mkdir(parents=True)
+    val.mkdir()
+    kind = np.dtype([("ILSVRC2012_ID", "i4"), ("WNID", "O")])
+    savemat(str(kit / "meta.mat"), {"synsets": np.array([(1, "n1"), (2, "n2")], dtype=kind)})
+    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("2\n1\n")
+    for number in (1, 2):
+        (val / f"ILSVRC2012_val_{number:08d}.JPEG").touch()
+    assert sort_val([str(val), "--devkit", str(kit.parent)]) == 0
+    assert (val / "n2" / "ILSVRC2012_val_00000001.JPEG").exists()
+    assert (val / "n1" / "ILSVRC2012_val_00000002.JPEG").exists()
+    assert sort_val([str(val), "--devkit", str(tmp_path)]) == 2
+
+
+def test_keys_that_mean_nothing_in_memory(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dataset\.crop_size has no meaning for 'digits'"):
+        load_dataset(DatasetSpec(name="digits", crop_size=64), tmp_path)
+    with pytest.raises(UserError, match="corrupt"):
+        from_dict(DatasetSpec, {"name": "imagenet", "corrupt": "ignore"}, "here")
