@@ -13,6 +13,7 @@ from sskd.config import (
     SplitSpec,
     Teacher,
     Trained,
+    from_dict,
     method_settings,
 )
 from sskd.methods import METHODS
@@ -140,6 +141,9 @@ class Specs:
         teacher, student = pair
         kind, profile = METHODS[method.name], self.profile
         recipe = self._recipe(profile.recipe, student)
+        if method.name in profile.method_recipes:
+            changes = profile.method_recipes[method.name]
+            recipe = from_dict(Recipe, recipe.model_dump() | changes, f"method_recipes.{method.name}")
         return RunSpec(
             role="student",
             network=student,

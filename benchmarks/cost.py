@@ -9,13 +9,15 @@ from torch import nn
 
 from benchmarks.planner import Plan
 from benchmarks.profiles import Profile
-from sskd.config import RunSpec
+from sskd.config import DatasetSpec, RunSpec
 from sskd.data.datasets import load_dataset
+from sskd.errors import UserError
 from sskd.folder import RunFolder, read_json
 from sskd.methods import METHODS
 from sskd.networks import build_network
 from sskd.progress import duration
 
+IMAGENET_IMAGES = 1_281_167
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
 
 
@@ -35,8 +37,9 @@ class PlanCost(NamedTuple):
 
 def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:
     """Counted work of every run, and its time at the rate of the finished runs, or of a measurement made now."""
-    data = load_dataset(profile.dataset, Path(profile.execution.dataset_root))
-    work = {spec.id: run_multiply_adds(spec, len(data.train_labels), data.image_size) for spec in plan.runs}
+    root = Path(profile.execution.dataset_root)
+    known = {dataset: extent(dataset, root) for dataset in dict.fromkeys(spec.dataset for spec in plan.runs)}
+    work = {spec.id: run_multiply_adds(spec, *known[spec.dataset]) for spec in plan.runs}
     done_work = done_seconds = 0.0
     finished = set()
     for spec in plan.runs:
@@ -51,6 +54,17 @@ def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:
         rate, source = measured_rate(), "measured now with one convolution; real runs reach a part of it"
     seconds = {run_id: value / rate for run_id, value in work.items()}
     return PlanCost(work, seconds, sum(s for i, s in seconds.items() if i not in finished), rate, source)
+
+
+def extent(dataset: DatasetSpec, root: Path) -> tuple[int, int]:
+    """Training images, and pixels of their sides. ImageNet's are known where it is not: planning does not need it."""
+    try:
+        data = load_dataset(dataset, root)
+    except UserError:
+        if dataset.name != "imagenet":
+            raise
+        return IMAGENET_IMAGES, dataset.crop_size
+    return len(data.train_labels), data.image_size
 
 
 def describe_cost(cost: PlanCost, run_id: str) -> str:

@@ -40,14 +40,17 @@ PRESETS = CONFIGS / "presets.yaml"
 class Override(Frozen):
     """What one benchmark has otherwise than its profile. Of nested settings only the keys that are given change."""
 
+    dataset: DatasetSpec | None = None
     seeds: Annotated[tuple[int, ...] | None, Listed] = None
     split: SplitSpec | None = None
     recipe: Recipe | None = None
     teacher_recipe: Recipe | None = None
     head_recipe: Recipe | None = None
     head_split: SplitSpec | None = None
+    teachers: dict[str, Pretrained] | None = None
     pairs: dict[str, str] | None = None
     method_settings: dict[str, dict[str, Any]] | None = None
+    method_recipes: dict[str, dict[str, Any]] | None = None
     methods: Annotated[tuple[Method, ...] | None, Listed] = None
 
 
@@ -81,6 +84,7 @@ class Profile(Frozen):
     noise_rates: Annotated[tuple[Rate, ...], Listed] = (0.0, 0.1, 0.3, 0.5)  # in figure 4b
     step_costs: dict[str, Positive] = {}  # a step's time by method, to any unit: for the benchmark equal_time
     method_settings: dict[str, dict[str, Any]] = {}  # over the published ones: ab: {initial_epochs: 1}
+    method_recipes: dict[str, dict[str, Any]] = {}  # over the students' recipe: sskd: {weight_decay: 5.0e-4}
     overrides: dict[str, Override] = {}  # by benchmark
     plugins: Annotated[tuple[str, ...], Listed] = ()  # Python files that register methods, networks, data sets, ...
     execution: Execution = Execution()
@@ -212,15 +216,18 @@ def check_names(profile: Profile) -> None:
     for change in changes:
         for name, settings in (change.method_settings or {}).items():
             method_settings(name, **settings)
+        for name, recipe in (change.method_recipes or {}).items():
+            METHODS[name]
+            from_dict(Recipe, recipe, f"method_recipes.{name}")
+        for name, teacher in (change.teachers or {}).items():
+            if name != teacher.network:
+                raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
         for pair in (change.pairs or {}).values():
             for network in split_pair(pair):
                 NETWORKS[network]
     for pair in (profile.pair, *profile.pairs, *profile.pairs.values()):
         for network in split_pair(pair):
             NETWORKS[network]
-    for name, teacher in profile.teachers.items():
-        if name != teacher.network:
-            raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
 
 
 def split_pair(pair: str) -> tuple[str, str]:

@@ -9,23 +9,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sskd.errors import UserError
+from sskd.errors import UserError, unknown
 from sskd.networks import NETWORKS, Network, build_network
 
 RENAMED = {
     "classifier.0.weight": "classifier.weight",
     "classifier.0.bias": "classifier.bias",
 }  # CRD's MobileNetV2
+PUBLISHED = "torchvision:"  # before the name of weights that torchvision publishes
 PREFIXES = ("module.", "backbone.")  # DataParallel's; SSKD's wrapper around a student
 
 
 def load_network(path: str | Path, name: str, num_classes: int) -> Network:
-    """The network ``name`` with the weights of ``path``: SSKD's or CRD's format, an old pickle, safetensors.
+    """The network ``name`` with the weights of ``path``: SSKD's or CRD's format, an old pickle, safetensors; or with
+    torchvision's published weights, where ``path`` is "torchvision:" and their name.
 
     Executes no code from the file. UserError if it is missing, damaged, of another network or other classes.
     """
     network = build_network(name, num_classes)
-    state = load_state(path)
+    published = str(path).startswith(PUBLISHED)
+    state = published_state(name, str(path)) if published else load_state(path)
+    state = {network.own_name(key): value for key, value in state.items()}
     wanted = network.state_dict()
     problem = _mismatch(state, wanted)
     if problem:
@@ -34,6 +38,28 @@ def load_network(path: str | Path, name: str, num_classes: int) -> Network:
         )
     network.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
     return network
+
+
+def published_state(network: str, path: str) -> dict[str, Tensor]:
+    """torchvision's weights: "torchvision:IMAGENET1K_V1". Downloaded once, to torch's own cache, and checked against
+    the hash in their name. UserError if there are none of that name, or no network to get them by."""
+    import torchvision
+
+    name = path.removeprefix(PUBLISHED)
+    try:
+        known = torchvision.models.get_model_weights(network)
+    except ValueError:
+        raise UserError(f"torchvision has no weights of a network '{network}'") from None
+    if name not in known.__members__:
+        raise unknown(f"weights of {network}", name, known.__members__)
+    entry = known[name]
+    try:
+        return dict(entry.get_state_dict(check_hash=True))
+    except Exception as error:  # whatever the network, the disk or a wrong hash may raise
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(
+            f"{path} could not be downloaded ({reason}): get {entry.url} elsewhere and name the file instead"
+        ) from None
 
 
 def load_state(path: str | Path) -> dict[str, Tensor]:

@@ -105,6 +105,7 @@ class ImageData:
 
     def test_loader(self, views: Views, batch_size: int, feed: Feed) -> TrainLoader:
         images, labels, still = self.test_images, self.test_labels, Augmentation(0, False)
+        batch_size = min(batch_size, len(images))
         return TrainLoader(images, labels, self.mean, self.std, batch_size, views, still, 0, feed, "head-evaluation")
 
     def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:

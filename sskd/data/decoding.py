@@ -2,22 +2,20 @@
 
 import hashlib
 import os
-import struct
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import functional as vision
 
 from sskd.errors import UserError
-
-WHAT_DAMAGED_FILES_RAISE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 class Unreadable(Exception):
@@ -46,29 +44,36 @@ class Images:
     def path(self, number: int) -> Path:
         return self.folder / os.fsdecode(self.files[number])
 
-    def open(self, number: int) -> Image.Image:
-        """Raises Unreadable."""
+    def open(self, number: int) -> Tensor:
+        """(3, H, W) uint8. Raises Unreadable."""
         if self.cache is None:
             return decode(self.path(number))
         if number in self.unreadable:
             raise Unreadable(f"{self.path(number)} cannot be read as an image")
         if self._memory is None:
             self._memory = np.load(self.cache, mmap_mode="r")
-        return Image.fromarray(self._memory[number])
+        return torch.from_numpy(np.array(self._memory[number])).permute(2, 0, 1)
 
 
-def decode(path: Path) -> Image.Image:
-    """Any image as RGB: grey, palette and CMYK too. Raises Unreadable."""
+def decode(path: Path) -> Tensor:
+    """Any image as RGB, (3, H, W) uint8: grey, palette and CMYK too. Raises Unreadable.
+
+    By torchvision, whose resizing of tensors takes a third of the time of PIL's; the pixels are those of PIL.
+    """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except WHAT_DAMAGED_FILES_RAISE as error:
-        raise Unreadable(f"{path} cannot be read as an image: {' '.join(str(error).split())}") from None
+        image = decode_image(str(path), mode=ImageReadMode.RGB)
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0].rpartition("cpp:")[2]
+        raise Unreadable(f"{path} cannot be read as an image: {reason}") from None
+    if image.ndim != 3 or image.dtype != torch.uint8:
+        raise Unreadable(f"{path} cannot be read as an image: it has several frames, or more than 8 bits")
+    return image
 
 
-def middle_square(image: Image.Image, resize: int, size: int) -> Image.Image:
-    """The shorter side to ``resize`` pixels, then the middle ``size`` x ``size``: how test images are seen."""
-    return vision.center_crop(vision.resize(image, [resize]), [size, size])
+def middle_square(image: Tensor, resize: int, size: int) -> Tensor:
+    """The shorter side of (3, H, W) to ``resize`` pixels, then the middle ``size`` x ``size``: how test images are
+    seen."""
+    return vision.center_crop(vision.resize(image, [resize], antialias=True), [size, size])
 
 
 class Middle(NamedTuple):
@@ -77,7 +82,7 @@ class Middle(NamedTuple):
     resize: int
     size: int
 
-    def __call__(self, image: Image.Image) -> Image.Image:
+    def __call__(self, image: Tensor) -> Tensor:
         return middle_square(image, self.resize, self.size)
 
 
@@ -143,7 +148,7 @@ class _Squares(Dataset[tuple[np.ndarray, list[tuple[int, str]]]]):
         errors = []
         for row, number in enumerate(numbers):
             try:
-                pixels[row] = np.asarray(self.shape(self.images.open(number)))
+                pixels[row] = self.shape(self.images.open(number)).permute(1, 2, 0).numpy()
             except Unreadable as error:
                 errors.append((number, str(error)))
         return pixels, errors

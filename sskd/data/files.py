@@ -66,14 +66,14 @@ class ImageFiles:
         return self._loader(self.train, split, crop, views, batch_size, seed, stream, feed)
 
     def test_loader(self, views: Views, batch_size: int, feed: Feed) -> StreamLoader:
+        batch_size = min(batch_size, len(self.test_labels))
         everything = Split(torch.arange(len(self.test_labels)), self.test_labels)
         # a cache of test images holds what is seen of them
         crop = StillCrop(Middle(self.image_size, self.image_size) if self.test.cache else self._middle)
         return self._loader(self.test, everything, crop, views, batch_size, 0, "head-evaluation", feed)
 
     def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
-        size = min(batch_size, EVALUATION_BATCH, len(self.test_labels))
-        for batch in self.test_loader(Plain(), size, feed).in_order():
+        for batch in self.test_loader(Plain(), min(batch_size, EVALUATION_BATCH), feed).in_order():
             yield batch.images, batch.labels
 
     @property

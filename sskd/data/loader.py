@@ -101,8 +101,8 @@ class Normalise:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) of any real type to float32."""
-        floats = images.to(torch.float32, memory_format=self._layout)
-        return torch.addcmul(self._shift, floats, self._scale)
+        floats = images.to(torch.float32, memory_format=self._layout, copy=True)
+        return torch.addcmul(self._shift, floats, self._scale, out=floats)
 
 
 def eval_batches(

@@ -6,7 +6,6 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import RandomResizedCrop
@@ -31,9 +30,9 @@ class RandomCrop(NamedTuple):
     size: int
     flip: bool
 
-    def __call__(self, image: Image.Image) -> Image.Image:
+    def __call__(self, image: Tensor) -> Tensor:
         top, left, height, width = RandomResizedCrop.get_params(image, SCALE, RATIO)
-        image = vision.resized_crop(image, top, left, height, width, [self.size, self.size])
+        image = vision.resized_crop(image, top, left, height, width, [self.size, self.size], antialias=True)
         mirrored = torch.rand(()) < 0.5  # drawn in any case: the crops are the same with and without
         return vision.horizontal_flip(image) if self.flip and mirrored else image
 
@@ -47,7 +46,7 @@ class StillCrop(NamedTuple):
     def size(self) -> int:
         return self.middle.size
 
-    def __call__(self, image: Image.Image) -> Image.Image:
+    def __call__(self, image: Tensor) -> Tensor:
         return self.middle(image)
 
 
@@ -88,10 +87,10 @@ class Crops(Dataset[Made]):
                 unreadable += errors
                 if image is not None:
                     torch.manual_seed(stream_seed(self.seed, self.stream, "crop", task.epoch, position))
-                    pixels[row] = torch.from_numpy(np.asarray(self.crop(image)).copy())
+                    pixels[row] = self.crop(image).permute(1, 2, 0)
         return Made(pixels, torch.tensor(positions), unreadable)
 
-    def _open(self, position: int) -> tuple[int, Image.Image | None, list[str]]:
+    def _open(self, position: int) -> tuple[int, Tensor | None, list[str]]:
         """The image, or the next of the split that can be read if corrupt ones are skipped."""
         errors: list[str] = []
         for _ in range(len(self.numbers) if self.skip else 1):

@@ -45,6 +45,7 @@ class Rotations:
     ) -> tuple[Tensor, Tensor | None]:
         if augmentation.flip:
             images = random_flip(images, generator)
-        views = torch.stack([images.rot90(turn, (2, 3)) for turn in range(4)], dim=1).flatten(0, 1)
+        last = images.permute(0, 2, 3, 1)  # made in channels-last: the layout that networks want
+        views = torch.stack([last.rot90(turn, (1, 2)) for turn in range(4)], dim=1).flatten(0, 1).permute(0, 3, 1, 2)
         labels = torch.arange(4, device=images.device).repeat(len(images))
         return random_crop(views, augmentation.padding, generator), labels

@@ -46,6 +46,10 @@ class Network(nn.Module):
         """The children up to the last feature map: all but the tail."""
         return [child for name, child in self.named_children() if name not in self.tail]
 
+    def own_name(self, key: str) -> str:
+        """This network's name for a parameter that its published weights call ``key``."""
+        return key
+
     def features(self, images: Tensor) -> Features:
         """images: (B, 3, H, W), normalised. 32 x 32 as published; other sizes through adaptive pooling."""
         raise NotImplementedError

@@ -1,0 +1,117 @@
+"""Reading ImageNet: our loader against torchvision's plain way, with the same transforms and workers, in one run.
+
+    python -m perf.imagenet_loader          about five minutes on two cores
+
+Both read a generated folder of JPEGs of ImageNet's usual size. Plain: ImageFolder and a DataLoader, each image cropped,
+mirrored, made a tensor and normalised by its worker; for SSKD four PIL rotations of the crop, each made a tensor and
+normalised. Ours: one uint8 crop from the worker; views, float and normalisation on the device (here the CPU, which the
+workers share; nothing trains beside them). Reported: the median of interleaved turns, with the lowest and highest.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+from sskd.config import DatasetSpec
+from sskd.data.augment import Augmentation
+from sskd.data.batch import Feed
+from sskd.data.datasets import load_dataset
+from sskd.data.imagenet import STATISTICS
+from sskd.data.splits import Split
+from sskd.data.views import Plain, Rotations
+from sskd.machine import keep_freed_memory
+
+BATCH = 64
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    keep_freed_memory()  # for both
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_folder(folder / "imagenet", options.images)
+        for views in (1, 4):
+            contestants = {
+                "plain": plain(folder / "imagenet" / "train", views, options.workers),
+                "ours": ours(folder, views, options.workers, None),
+                "ours, cache of 256": ours(folder, views, options.workers, 256),
+            }
+            rates: dict[str, list[float]] = {name: [] for name in contestants}
+            for turn in range(options.rounds + 1):  # the first warms up
+                for name, epoch in contestants.items():
+                    started = time.perf_counter()
+                    images = epoch()
+                    if turn:
+                        rates[name].append(images / (time.perf_counter() - started))
+            base = statistics.median(rates["plain"])
+            for name, values in rates.items():
+                rate = statistics.median(values)
+                spread = f"{min(values):.0f} to {max(values):.0f}"
+                print(
+                    f"{views} views, {name}: {rate:.0f} images/s ({spread}), {rate / base:.2f} times plain", flush=True
+                )
+
+
+def make_folder(folder: Path, images: int) -> None:
+    """JPEGs of about 500 x 375, with texture at several scales: about 70 kB each, as photographs have."""
+    rng = np.random.default_rng(0)
+    for number in range(images):
+        size = (500, 375) if number % 4 else (375, 500)
+        layers = [rng.normal(0, 30, (size[1] // step + 1, size[0] // step + 1, 3)) for step in (4, 16, 64)]
+        texture = sum(
+            np.asarray(Image.fromarray((layer + 128).clip(0, 255).astype(np.uint8)).resize(size, 2), float) - 128
+            for layer in layers
+        )
+        pixels = np.clip(texture + rng.normal(128, 6, (size[1], size[0], 3)), 0, 255).astype(np.uint8)
+        for part in ("train", "val") if number < 2 else ("train",):
+            (folder / part / f"n{number % 2}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / part / f"n{number % 2}" / f"{number}.JPEG", quality=90)
+
+
+def plain(folder: Path, views: int, workers: int) -> Callable[[], int]:
+    """torchvision's own parts, put together as training scripts do."""
+    crop = [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip()]
+    finish = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*STATISTICS)])
+
+    def rotated(image: Image.Image) -> Tensor:
+        return torch.stack([finish(image.rotate(90 * turn)) for turn in range(4)])
+
+    data = ImageFolder(str(folder), transforms.Compose([*crop, rotated if views == 4 else finish]))
+    loader = DataLoader(data, BATCH, shuffle=True, num_workers=workers, persistent_workers=True, prefetch_factor=4)
+
+    def epoch() -> int:
+        total = 0
+        for images, labels in loader:
+            images = images.flatten(0, 1) if views == 4 else images
+            images.to(memory_format=torch.channels_last)
+            total += len(labels)
+        return total
+
+    return epoch
+
+
+def ours(root: Path, views: int, workers: int, cache: int | None) -> Callable[[], int]:
+    data = load_dataset(DatasetSpec(name="imagenet", cache_size=cache), root)
+    split = Split(torch.arange(len(data.train_labels)), data.train_labels)
+    feed = Feed(torch.device("cpu"), workers=workers)
+    loader = data.train_loader(split, Rotations() if views == 4 else Plain(), Augmentation(), BATCH, 0, "main", feed)
+    return lambda: sum(len(batch.labels) for batch in loader.epoch(0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""torchvision's networks for ImageNet, under torchvision's names and with its parameters' names."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.networks.base import NETWORKS, Features, Network, pool
+
+
+class _Torchvision(Network):
+    """Takes over the children of torchvision's network, so that its weights load as they are published."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        for name, child in network.named_children():
+            self.add_module(self.own_name(name), child)
+
+
+class ImageNetResNet(_Torchvision):
+    """Taps: the stem before its max-pooling, the four stages, the pooled vector."""
+
+    def features(self, images: Tensor) -> Features:
+        net: Any = self
+        stem = F.relu(net.bn1(net.conv1(images)), inplace=True)
+        maps, before, x = [stem], [stem], net.maxpool(stem)
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+            *blocks, last = stage.children()
+            for block in blocks:
+                x = block(x)
+            total = _before_relu(last, x)
+            x = F.relu(total)  # not in place: the sum is a tap too
+            maps.append(x)
+            before.append(total)
+        vector = pool(x)
+        return Features(net.fc(vector), (*maps, vector), (*before, vector))
+
+
+def _before_relu(block: Any, x: Tensor) -> Tensor:
+    """What torchvision's BasicBlock or Bottleneck computes, up to its last ReLU."""
+    shortcut = x if block.downsample is None else block.downsample(x)
+    x = F.relu(block.bn1(block.conv1(x)), inplace=True)
+    x = block.bn2(block.conv2(x))
+    if hasattr(block, "conv3"):
+        x = block.bn3(block.conv3(F.relu(x, inplace=True)))
+    return x + shortcut
+
+
+class ImageNetMobileNetV2(_Torchvision):
+    """Taps: the stem, the last block at each of a quarter, an eighth and a sixteenth of the image's size (blocks have
+    no ReLU at their end), the last convolution, the pooled vector."""
+
+    tail = ("classifier",)
+    ENDS = (3, 6, 13)
+
+    def own_name(self, key: str) -> str:
+        """torchvision's "features" is a method's name here."""
+        return "layers" + key.removeprefix("features") if key.startswith("features") else key
+
+    def features(self, images: Tensor) -> Features:
+        layers = list(self.get_submodule("layers").children())
+        maps, before, x = [], [], images
+        for number, layer in enumerate(layers):
+            if number in (0, len(layers) - 1):
+                convolution, norm, _ = layer.children()
+                total = norm(convolution(x))
+                x = F.relu6(total)
+                maps.append(x)
+                before.append(total)
+            else:
+                x = layer(x)
+                if number in self.ENDS:
+                    maps.append(x)
+                    before.append(x)
+        vector = pool(x)
+        return Features(self.get_submodule("classifier")(vector), (*maps, vector), (*before, vector))
+
+
+def _register(name: str, kind: type[_Torchvision]) -> None:
+    build: Callable[..., nn.Module] = torchvision.models.get_model_builder(name)
+    NETWORKS.register(name)(lambda num_classes: kind(build(num_classes=num_classes)))
+
+
+for _name in ("resnet18", "resnet34", "resnet50"):
+    _register(_name, ImageNetResNet)
+_register("mobilenet_v2", ImageNetMobileNetV2)

@@ -1,0 +1,82 @@
+"""torchvision's networks as ours: the same numbers from the same weights, and weights by their published names."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+
+from sskd.errors import UserError
+from sskd.networks import build_network, feature_shapes
+from sskd.weights import load_network
+
+NAMES = ("resnet18", "resnet34", "resnet50", "mobilenet_v2")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("training", [False, True])
+def test_torchvisions_numbers(name: str, training: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = torchvision.models.get_model(name, num_classes=7)
+    theirs(torch.randn(8, 3, 64, 64))  # running statistics that are not the initial ones
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    ours = load_network(tmp_path / "weights.pth", name, 7)
+    images = torch.randn(4, 3, 64, 80)
+    for network in (ours, theirs):
+        network.train(training)
+    torch.manual_seed(1)  # of mobilenet_v2's dropout
+    wanted = theirs(images)
+    torch.manual_seed(1)
+    torch.testing.assert_close(ours(images), wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_taps(name: str) -> None:
+    network = build_network(name, 7).eval()
+    features = network.features(torch.randn(2, 3, 64, 64))
+    assert len(features.taps) == len(features.preactivations) == 6
+    assert tuple(tuple(tap.shape[1:]) for tap in features.taps) == feature_shapes(name, 64).taps
+    if name.startswith("resnet"):
+        for tap, before in zip(features.maps, features.preactivations, strict=False):
+            assert torch.equal(tap, before.relu())
+    else:
+        for place in (0, -2):
+            assert torch.equal(features.taps[place], features.preactivations[place].clamp(0, 6))
+    assert feature_shapes("resnet34", 224).taps == (
+        (64, 112, 112),
+        (64, 56, 56),
+        (128, 28, 28),
+        (256, 14, 14),
+        (512, 7, 7),
+        (512,),
+    )
+
+
+def test_weights_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = torchvision.models.resnet18()
+    asked: list[Any] = []
+
+    def from_url(url: str, *_: Any, **options: Any) -> dict[str, torch.Tensor]:
+        asked.append((url, options["check_hash"]))
+        return theirs.state_dict()
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", from_url)
+    ours = load_network("torchvision:IMAGENET1K_V1", "resnet18", 1000)
+    assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", True)]
+    assert torch.equal(ours.state_dict()["fc.weight"], theirs.state_dict()["fc.weight"])
+    with pytest.raises(UserError, match="its classifier has 1000 classes"):
+        load_network("torchvision:IMAGENET1K_V1", "resnet18", 10)
+
+
+def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(UserError, match=r"no network.*resnet34-b627a593\.pth elsewhere and name the file"):
+        load_network("torchvision:IMAGENET1K_V1", "resnet34", 1000)
+    with pytest.raises(UserError, match="IMAGENET1K_V1"):
+        load_network("torchvision:IMAGENET1K_V3", "resnet34", 1000)
+    with pytest.raises(UserError, match="torchvision has no weights of a network 'resnet20'"):
+        load_network("torchvision:IMAGENET1K_V1", "resnet20", 100)

@@ -1,0 +1,97 @@
+"""Table 5 on a generated folder: from JPEGs and a weights file to a filled table and the claim's verdict."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+import yaml
+
+from benchmarks.cli import main
+from sskd.data.datasets import load_dataset
+from tests.imagenet_folder import make_imagenet, truncate
+
+SCHEDULE: dict[str, Any] = {"epochs": 1, "batch_size": 24, "milestones": [30, 60, 90], "full_epochs": 100}
+
+
+def profile(folder: Path, **changes: Any) -> str:
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet34(num_classes=6).state_dict(), folder / "resnet34.pth")
+    override = {
+        "dataset": {"name": "imagenet", "path": str(folder / "imagenet"), "crop_size": 32} | changes,
+        "teachers": {"resnet34": {"network": "resnet34", "weights": str(folder / "resnet34.pth")}},
+        "split": {"fraction": 0.5, "noise": 0.1},
+        "recipe": SCHEDULE,
+        "head_recipe": SCHEDULE,
+        "method_recipes": {"sskd": {"weight_decay": 0.001}},
+        "method_settings": {"sskd": {"ce_weight": 1.0}, "crd": {"negatives": 16}},
+    }
+    data = {"about": "a test", "dataset": {"name": "digits"}, "seeds": [0, 1], "overrides": {"table5": override}}
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(data))
+    return str(file)
+
+
+def run(folder: Path, *options: str, **changes: Any) -> int:
+    load_dataset.cache_clear()
+    common = ["--profile", profile(folder, **changes), "--only", "table5", "--results", str(folder / "results")]
+    settings = ["--set", "execution.workers=0", "execution.threads=1"]
+    return main([*common, "--dataset-root", str(folder), *settings, *options])
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    files = sorted((folder / "results" / "tiny" / "runs").glob("*/result.json"))
+    return [json.loads(file.read_text()) for file in files]
+
+
+def test_table5_is_filled(tmp_path: Path) -> None:
+    make_imagenet(tmp_path / "imagenet", classes=6, per_class=16, val_per_class=4)
+    assert run(tmp_path) == 0
+    out = tmp_path / "results" / "tiny"
+    table = (out / "table5.md").read_text()
+    for row in ("Teacher", "Student", "KD", "AT", "SP", "CC", "CRD", "SSKD"):
+        assert f"| {row} |" in table
+    assert "top-5" in table
+    assert "71.62" in table  # the paper's
+    assert "90.67" in table
+    assert len(results(tmp_path)) == 7 * 2 + 1
+    for result in results(tmp_path):
+        assert result["train_images"] in (48, 96)  # half of the images; the head has all
+    claims = (out / "claims.md").read_text()
+    c6 = next(line for line in claims.splitlines() if "C6" in line)
+    assert "nothing was run" not in c6
+    recipes = {
+        spec["method"]["name"]: spec["recipe"]["weight_decay"]
+        for file in (out / "runs").glob("student-*/spec.yaml")
+        if (spec := yaml.safe_load(file.read_text()))
+    }
+    assert recipes == dict.fromkeys(("none", "kd", "at", "sp", "cc", "crd"), 5e-4) | {"sskd": 1e-3}
+
+
+def test_a_corrupt_image_is_an_error_or_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_imagenet(tmp_path / "imagenet", classes=6, per_class=8, val_per_class=2)
+    whole = ["--seeds", "0", "--set", "split={}"]
+    for file in (folder / "train" / "n00000002").iterdir():
+        truncate(file)
+    assert run(tmp_path, *whole) == 2
+    assert "n00000002" in capsys.readouterr().out
+    assert not results(tmp_path)
+    with pytest.warns(UserWarning, match="left out: .*n00000002"):
+        assert run(tmp_path, *whole, corrupt="skip") == 0
+    rows = [
+        json.loads(line)
+        for file in (tmp_path / "results" / "tiny" / "runs").glob("*/metrics.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    assert {row["images_skipped"] for row in rows} == {8}
+
+
+def test_the_plan_needs_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--profile", "paper", "--only", "table5", "--seeds", "0", "--dataset-root", str(tmp_path), "--json"]
+    assert main([*options, "--dry-run"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    text = json.dumps(plan)
+    assert text.count('"student-resnet18-') >= 7
+    assert "head-resnet34-contrastive-imagenet" in text
