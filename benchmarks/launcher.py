@@ -12,14 +12,16 @@ from pathlib import Path
 from benchmarks.clusters import ClusterSpec
 from benchmarks.locks import Claims, Owner
 from benchmarks.planner import Plan
+from benchmarks.plugins import load_plugins
 from benchmarks.retries import forget_attempts
 from benchmarks.slurm import Liveness, cancel_jobs
 from benchmarks.worker import Failure, ProgressFile, attempt, stop_signal
 from sskd.config import Execution, RunSpec
 from sskd.errors import UserError
 from sskd.folder import RunFolder, read_json
+from sskd.processes import train_in_processes
 from sskd.progress import Progress
-from sskd.training import Interrupted, Report, train
+from sskd.training import Interrupted, Report
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def _train(spec: RunSpec, work: Work, progress: Progress, should_stop: Callable[
             show(step)
             file(step)
 
-        result = train(spec, work.runs, work.execution, report, progress.say, should_stop)
+        load = partial(load_plugins, work.plugins)
+        result = train_in_processes(spec, work.runs, work.execution, report, progress.say, should_stop, load)
     progress.finished(spec, result)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from sskd.data.datasets import DATASETS
@@ -35,3 +36,8 @@ def load_plugin(file: str | Path) -> Path:
         message = " ".join(str(error).split())
         raise UserError(f"plugin {file}: {type(error).__name__}: {message}") from None
     return path
+
+
+def load_plugins(files: Iterable[str]) -> None:
+    for file in files:
+        load_plugin(file)

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -23,12 +24,13 @@ from submitit.core.utils import UncompletedJobError
 from submitit.helpers import Checkpointable
 
 from benchmarks.locks import Claims, Owner
-from benchmarks.plugins import load_plugin
+from benchmarks.plugins import load_plugins
 from benchmarks.retries import TERMINATED, attempts, forget_attempts, last_lines
 from sskd.config import Execution, RunSpec, from_dict
 from sskd.errors import UserError
 from sskd.folder import RunFolder
-from sskd.training import Interrupted, Report, train
+from sskd.processes import train_in_processes
+from sskd.training import Interrupted, Report
 
 PROGRESS_SECONDS = 2.0  # between two writes of progress.json
 
@@ -153,8 +155,7 @@ class RunJob(Checkpointable):
     def __call__(self) -> str:
         """Returns the run's id. Exits as benchmarks.retries expects it where there is no result."""
         self._pin()
-        for plugin in self.plugins:
-            load_plugin(plugin)
+        load_plugins(self.plugins)
         spec: RunSpec = from_dict(RunSpec, yaml.safe_load(self.spec_yaml), "a submitted run")
         claims = Claims(self.runs.parent / "jobs" / "claims")
         folder = RunFolder(self.runs, spec)
@@ -209,7 +210,8 @@ class RunJob(Checkpointable):
                 numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
                 log_line(folder.path, f"{step.stage} epoch {step.epoch}/{step.epochs}: {numbers}")
 
-        result = train(spec, self.runs, execution, report, lambda line: log_line(folder.path, line), stop)
+        say, load = partial(log_line, folder.path), partial(load_plugins, self.plugins)
+        result = train_in_processes(spec, self.runs, execution, report, say, stop, load)
         log_line(folder.path, f"finished after {result['seconds']} s of training")
 
 

@@ -11,8 +11,8 @@ from sskd.data.datasets import load_dataset
 from sskd.errors import UserError
 from sskd.evaluation import EvaluationSet, accuracy
 from sskd.machine import device_of, resolve_precision
+from sskd.processes import train_in_processes
 from sskd.progress import Progress
-from sskd.training import train
 from sskd.weights import load_network
 
 
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("train", help="one run from its spec")
     run.add_argument("spec", type=Path, help="a RunSpec as YAML, like the spec.yaml in every run's folder")
+    run.add_argument("--processes", type=int, help="of this run; as recipe.processes it is part of the run's id")
     run.add_argument("--runs", type=Path, default=Path("results/runs"), help="where run folders are")
     run.set_defaults(action=_train)
 
@@ -79,9 +80,10 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    spec = read_spec(options.spec)
+    changes = [] if options.processes is None else [f"recipe.processes={options.processes}"]
+    spec = read_spec(options.spec, changes)
     with Progress(1) as progress, progress.run(spec) as report:
-        result = train(spec, options.runs, _execution(options), report, progress.say)
+        result = train_in_processes(spec, options.runs, _execution(options), report, progress.say)
         progress.finished(spec, result)
 
 

@@ -6,6 +6,7 @@ be trained from its file alone, and its id changes when anything that it was lea
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -89,6 +90,16 @@ class Recipe(Frozen):
     crop_padding: Annotated[int, Field(ge=0)] = 4
     flip: bool = True
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    processes: Count = 1  # that share every batch; each has batch norm over its own part
+    loss_over: Literal["batch", "process"] = "batch"  # of several processes: the whole batch, or each its own part
+
+    @model_validator(mode="after")
+    def _every_process_has_two_images(self) -> "Recipe":
+        if self.batch_size < 2 * self.processes:
+            raise ValueError(
+                f"batch_size {self.batch_size} is too small for {self.processes} processes: two images each"
+            )
+        return self
 
     def learning_rate_at(self, epoch: int) -> float:
         """The rate in ``epoch`` (from 0): the first ``milestone`` epochs have none of that milestone's decay."""
@@ -331,9 +342,10 @@ def override(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     return result
 
 
-def read_spec(path: Path) -> RunSpec:
-    """A RunSpec from its YAML file."""
-    return from_dict(RunSpec, read_yaml(path), str(path))
+def read_spec(path: Path, changes: Sequence[str] = ()) -> RunSpec:
+    """A RunSpec from its YAML file, with ``changes`` (a.b=c) applied."""
+    data = read_yaml(path)
+    return from_dict(RunSpec, override(data, list(changes)) if changes else data, str(path))
 
 
 def spec_yaml(spec: Frozen) -> str:

@@ -17,7 +17,7 @@ from sskd.data.datasets import Data, load_dataset
 from sskd.data.loader import Loader
 from sskd.data.splits import Split, make_split
 from sskd.data.views import Plain, Views
-from sskd.distributed import Share
+from sskd.distributed import Share, gather_rows, gather_rows_of_any_number, this_share
 from sskd.errors import UserError
 from sskd.evaluation import EvaluationSet, accuracy, similarity
 from sskd.folder import RunFolder
@@ -90,6 +90,28 @@ class Setup(NamedTuple):
             self.split, views, augmentation, recipe.batch_size, self.spec.seed, stage, self.feed
         )
 
+    def whole(self, features: Features, batch: Batch, needs: frozenset[str]) -> tuple[Features, Batch]:
+        """What a loss is computed of: of several processes, where the recipe wants the whole batch's loss, all their
+        rows of what is needed. A gathered batch has no pixels, only their number."""
+        if self.share.size == 1 or self.spec.recipe.loss_over == "process":
+            return features, batch
+        sizes = self.share.sizes(batch.whole)
+        of_views = [batch.views * size for size in sizes]
+
+        def gather(tensors: tuple[Tensor, ...], wanted: bool) -> tuple[Tensor, ...]:
+            return tuple(gather_rows(t, of_views) for t in tensors) if wanted else tensors
+
+        logits, vector = gather((features.logits, features.vector), True)
+        maps, before = (
+            gather(features.maps, "taps" in needs),
+            gather(features.preactivations, "preactivations" in needs),
+        )
+        view_labels = None if batch.view_labels is None else gather_rows(batch.view_labels, of_views)
+        labels, indices = gather_rows(batch.labels, sizes), gather_rows(batch.indices, sizes)
+        images = batch.images.new_empty(sum(of_views), 0)
+        everything = Batch(images, labels, indices, view_labels, batch.generator, batch.whole)
+        return Features(logits, (*maps, vector), before), everything
+
     def place(self, network: Placed) -> Placed:
         """On the device, in the memory layout that convolutions like."""
         layout = torch.channels_last if self.execution.channels_last else torch.contiguous_format
@@ -101,7 +123,8 @@ def prepare(spec: RunSpec, runs: Path, execution: Execution) -> Setup:
     device = device_of(execution)
     data = load_dataset(spec.dataset, Path(execution.dataset_root))
     split = make_split(data.train_labels, data.num_classes, spec.split)
-    return Setup(spec, runs, execution, device, resolve_precision(spec.recipe.precision, device), data, split)
+    precision = resolve_precision(spec.recipe.precision, device)
+    return Setup(spec, runs, execution, device, precision, data, split, this_share())
 
 
 def build_job(setup: Setup) -> Job:
@@ -114,8 +137,9 @@ def _teacher_job(setup: Setup) -> Job:
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
         with autocast(setup.device, setup.precision):
-            logits = network(batch.images)
-        ce = F.cross_entropy(logits.float(), batch.labels)
+            features = network.features(batch.images)
+        features, batch = setup.whole(_in_float32(features, frozenset()), batch, frozenset())
+        ce = F.cross_entropy(features.logits, batch.labels)
         return ce, Terms({"ce": ce})
 
     recipe = setup.spec.recipe
@@ -138,7 +162,8 @@ def _head_job(setup: Setup) -> Job:
     vector = FrozenFeatures(teacher, setup, frozenset())
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
-        value, share_right = head.loss(head(vector(batch.images).vector), batch)
+        features, batch = setup.whole(vector(batch.images), batch, frozenset())
+        value, share_right = head.loss(head(features.vector), batch)
         return value, Terms({spec.pretext.name: value}, {"head_accuracy": share_right})  # type: ignore[union-attr]
 
     def evaluate() -> dict[str, float]:
@@ -179,6 +204,7 @@ def _student_job(setup: Setup) -> Job:
         teacher=teacher,
         teacher_shapes=feature_shapes(spec.teacher.network, size) if spec.teacher else None,
         head=_trained_head(setup) if spec.head else None,
+        everywhere=gather_rows_of_any_number if spec.recipe.loss_over == "process" else _as_it_is,
     )
     kind = METHODS[spec.method.name]
     if context.teacher_shapes:
@@ -197,12 +223,15 @@ def _student_job(setup: Setup) -> Job:
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
         theirs = teacher_features(batch.images) if teacher_features and asks_teacher else None
-        return method(student_features(batch.images), theirs, batch)
+        ours, seen = setup.whole(student_features(batch.images), batch, method.needs)
+        if theirs is not None:
+            theirs, _ = setup.whole(theirs, batch, method.needs)
+        return method(ours, theirs, seen)
 
     stages = []
     if teacher_features is not None:
         for initial in method.initial_stages():
-            stages.append(_initial_stage(initial, setup, student_features, teacher_features))
+            stages.append(_initial_stage(initial, setup, student_features, teacher_features, method.needs))
     recipe = spec.recipe
     stages.append(
         Stage(
@@ -230,13 +259,15 @@ def _initial_stage(
     setup: Setup,
     student: Callable[[Tensor], Features],
     teacher: Callable[[Tensor], Features],
+    needs: frozenset[str],
 ) -> Stage:
     """A method's stage before the main one, at a constant rate."""
     rate = initial.learning_rate or setup.spec.recipe.learning_rate
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
-        ours = student(batch.images) if initial.uses_student else None
-        terms = initial.loss(ours, teacher(batch.images), batch)
+        ours = setup.whole(student(batch.images), batch, needs)[0] if initial.uses_student else None
+        theirs, batch = setup.whole(teacher(batch.images), batch, needs)
+        terms = initial.loss(ours, theirs, batch)
         return torch.stack(list(terms.values())).sum(), Terms(terms)
 
     return Stage(initial.name, initial.epochs, lambda epoch: rate, initial.trained, Plain(), loss)
@@ -262,6 +293,10 @@ class FrozenFeatures:
         with torch.inference_mode(), self._context:
             features = self._teacher.features(images)
         return _in_float32(features, self._needs, copy=True)
+
+
+def _as_it_is(rows: Tensor) -> Tensor:
+    return rows
 
 
 def _in_float32(features: Features, needs: frozenset[str], copy: bool = False) -> Features:

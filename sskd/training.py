@@ -14,6 +14,7 @@ from torch.autograd.graph import save_on_cpu
 from torch.utils.tensorboard import SummaryWriter
 
 from sskd.config import Execution, RunSpec
+from sskd.distributed import any_of_all, average_gradients, mean_over_processes, this_share, wait
 from sskd.errors import UserError
 from sskd.folder import RunFolder
 from sskd.jobs import Job, Setup, Stage, build_job, prepare
@@ -53,7 +54,9 @@ def train(
     True, the state is saved inside the epoch and Interrupted is raised. UserError for whatever the user can mend.
     """
     folder = RunFolder(runs, spec)
-    folder.create()
+    first = this_share().rank == 0  # of several processes one writes; all read
+    if first:
+        folder.create()
     if execution.threads:
         torch.set_num_threads(execution.threads)
     if execution.keep_memory:
@@ -63,6 +66,12 @@ def train(
     checkpoint = folder.load_checkpoint(say)
     if checkpoint is not None:
         run.restore(checkpoint)
+    wait()  # until all have read
+    if not first:
+        while run.enter_unfinished_stage():
+            run.train_epoch(report, should_stop)
+            run.finish_epoch()
+        return {}
     folder.rewrite_metrics(run.rows)
     folder.failure.unlink(missing_ok=True)
     with SummaryWriter(str(folder.path), purge_step=len(run.rows)) as board:
@@ -81,6 +90,7 @@ class _Run:
 
     def __init__(self, setup: Setup, job: Job, folder: RunFolder) -> None:
         self.setup, self.job, self.folder = setup, job, folder
+        self.first = setup.share.rank == 0  # evaluates and writes, for all processes
         self.stage_number = self.epoch = self.step = 0  # what comes next, all from 0
         self.rows: list[dict[str, Any]] = []
         self.meter = Meter()
@@ -131,6 +141,7 @@ class _Run:
             with self.activations():
                 total, terms = stage.loss(batch)
             self.scaler.scale(total).backward()
+            average_gradients(stage.parameters)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             stage.after_step()
@@ -138,8 +149,11 @@ class _Run:
             self.step += 1
             self.seconds = before + time.perf_counter() - started
             report(self.report(None))
-            if should_stop():
-                self.folder.save_checkpoint(self.state())
+            if any_of_all(should_stop()):
+                self.meter.average()
+                if self.first:
+                    self.folder.save_checkpoint(self.state())
+                wait()
                 raise Interrupted(f"{self.setup.spec.id} was asked to stop; it goes on from epoch {self.epoch + 1}")
         if self.setup.device.type == "cuda":
             torch.cuda.synchronize()
@@ -153,11 +167,14 @@ class _Run:
 
     def finish_epoch(self) -> dict[str, Any]:
         """Measures, notes and saves what the epoch gave."""
-        images, means = self.meter.images, self.meter.means()
+        images = self.meter.images * self.setup.share.size
+        self.meter.average()
+        means = self.meter.means()
         self._refuse_divergence(means)
         main = self.stage_number == len(self.job.stages) - 1
         started = time.perf_counter()
-        test = {f"test_{name}": value for name, value in self.job.evaluate().items()} if main else {}
+        measured = self.job.evaluate() if main and self.first else {}
+        test = {f"test_{name}": value for name, value in measured.items()}
         row = {
             "stage": self.stage.name,
             "epoch": self.epoch + 1,
@@ -172,13 +189,18 @@ class _Run:
             row["images_skipped"] = len(self.loader.skipped)  # corrupt files, so far
         self.rows.append(row)
         self.epoch, self.step, self.meter, self.seconds = self.epoch + 1, 0, Meter(), 0.0
+        if self.first:
+            self._save(main, row)
+        wait()  # a process that is ahead must not stop the others before this epoch is saved
+        return row
+
+    def _save(self, main: bool, row: dict[str, Any]) -> None:
         if main and self.best() is row:
             self.folder.save_weights("best", self.job.output.state_dict(), self.epoch)
         if main and self.epoch == self.stage.epochs:
             self.folder.save_weights("last", self.job.output.state_dict(), self.epoch)
         self.folder.save_checkpoint(self.state())
         self.folder.append_metrics(row)
-        return row
 
     def best(self) -> dict[str, Any]:
         """The first of the epochs with the highest score; the last epoch where there is no score."""
@@ -229,7 +251,8 @@ class _Run:
 
     def report(self, row: dict[str, Any] | None) -> Report:
         done = row["epoch"] if row else self.epoch + 1
-        rate = row["images_per_second"] if row else self.meter.images / max(self.seconds, 1e-9)
+        images = self.meter.images * self.setup.share.size
+        rate = row["images_per_second"] if row else images / max(self.seconds, 1e-9)
         steps = len(self.loader)
         return Report(self.setup.spec, self.stage.name, done, self.stage.epochs, self.step or steps, steps, rate, row)
 
@@ -273,6 +296,11 @@ class Meter:
         for name, value in values.items():
             value = value.detach().double() * images
             self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
+
+    def average(self) -> None:
+        """Takes the mean of all processes' sums: each may have seen another part of the batches."""
+        for name, value in self.sums.items():
+            self.sums[name] = mean_over_processes(value)
 
     def means(self) -> dict[str, float]:
         names, sums = list(self.sums), torch.stack(list(self.sums.values())).tolist()

@@ -99,6 +99,8 @@ def test_pinned_defaults() -> None:
         "crop_padding": 4,
         "flip": True,
         "precision": "auto",
+        "processes": 1,
+        "loss_over": "batch",
     }
     assert SplitSpec().model_dump() == {"fraction": 1.0, "noise": 0.0, "seed": 0}
     assert PretextSettings(name="x").model_dump() == {"name": "x", "transformation": "rotation"}

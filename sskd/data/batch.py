@@ -23,6 +23,7 @@ class Batch(NamedTuple):
     indices: Tensor
     view_labels: Tensor | None
     generator: torch.Generator
+    whole: int = 0  # images in the batch of all processes, where this is the part of one
 
     @property
     def views(self) -> int:

@@ -31,16 +31,16 @@ class Loader(Protocol):
         """The batches of an epoch from step ``start`` on, the same whether or not those before were made."""
 
 
-def steps_of(images: int, batch_size: int) -> int:
-    """Steps in an epoch: the last, smaller batch counts, unless it is a single image (batch norm needs two). UserError
-    if there are too few images for one batch."""
+def steps_of(images: int, batch_size: int, processes: int) -> int:
+    """Steps in an epoch: the last, smaller batch counts unless it leaves a process a single image (batch norm needs
+    two). UserError if there are too few images for one batch."""
     if batch_size > images:
         raise UserError(
             f"recipe.batch_size is {batch_size}, but the training set has {images} images: "
             "use a smaller batch or a larger split.fraction"
         )
     full, rest = divmod(images, batch_size)
-    return full + (rest > 1)
+    return full + (rest >= 2 * processes)
 
 
 def epoch_order(images: int, seed: int, stream: str, epoch: int) -> Tensor:
@@ -70,7 +70,7 @@ class TrainLoader:
         self.seed, self.stream, self.share = seed, stream, feed.share
         self.normalise = Normalise(mean, std, feed.device, feed.channels_last)
         self.skipped: set[str] = set()  # never any: they are in memory already
-        self._steps = steps_of(len(images), batch_size)
+        self._steps = steps_of(len(images), batch_size, feed.share.size)
 
     def __len__(self) -> int:
         return self._steps
@@ -87,7 +87,7 @@ class TrainLoader:
             rows = self.share.rows(len(indices))
             own = slice(rows.start * self.views.per_image, rows.stop * self.views.per_image)
             labels, view_labels = self.labels[indices[rows]], None if view_labels is None else view_labels[own]
-            yield Batch(self.normalise(images[own]), labels, indices[rows], view_labels, draws)
+            yield Batch(self.normalise(images[own]), labels, indices[rows], view_labels, draws, len(indices))
 
 
 class Normalise:

@@ -125,7 +125,7 @@ class StreamLoader:
         self.skipped: set[str] = set()  # a line for each image that was left out so far
         self._crops = Crops(images, split.indices.numpy(), crop, seed, stream, skip_corrupt)
         self._normalise = Normalise(mean, std, feed.device, feed.channels_last)
-        self._steps = steps_of(len(split.indices), batch_size)
+        self._steps = steps_of(len(split.indices), batch_size, feed.share.size)
         self._tasks: list[Task] = []  # the sampler: read anew by the workers' owner in every epoch
         workers = worker_count(feed.workers, feed.share.size)
         self._workers = DataLoader(
@@ -164,7 +164,9 @@ class StreamLoader:
             pixels = made.pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
             images, view_labels = self.views(pixels, Augmentation(0, False), draws)
             positions = made.positions.to(device, non_blocking=True)
-            yield Batch(self._normalise(images), self.labels[positions], positions, view_labels, draws)
+            yield Batch(
+                self._normalise(images), self.labels[positions], positions, view_labels, draws, len(parts[step - start])
+            )
 
     def _note(self, made: Made) -> None:
         """UserError for a corrupt image, or a warning the first time that it is left out."""

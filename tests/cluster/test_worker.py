@@ -55,7 +55,7 @@ def test_after_out_of_memory_activations_are_offloaded(tmp_path: Path, monkeypat
             raise torch.OutOfMemoryError("CUDA out of memory")
         return {"seconds": 1.0}
 
-    monkeypatch.setattr(benchmarks.worker, "train", train)
+    monkeypatch.setattr(benchmarks.worker, "train_in_processes", train)
     job, folder = RunJob(spec_yaml(SPEC), runs, small.EXECUTION, "token"), RunFolder(runs, SPEC)
     for _ in range(2):
         if attempt(SPEC, runs, lambda: job._train(SPEC, folder, "1", StopSignal())):

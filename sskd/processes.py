@@ -1,0 +1,162 @@
+"""Starts the processes of a run that has several, on this machine, and speaks for them."""
+
+import multiprocessing as mp
+import os
+import queue
+import signal
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from sskd.config import Execution, RunSpec, from_dict, spec_yaml
+from sskd.distributed import join
+from sskd.errors import UserError
+from sskd.machine import device_of
+from sskd.training import Interrupted, Report, train
+
+LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
+
+
+def nothing() -> None:
+    """What most runs prepare in their processes."""
+
+
+def train_in_processes(
+    spec: RunSpec,
+    runs: Path,
+    execution: Execution,
+    report: Callable[[Report], None] = lambda _: None,
+    say: Callable[[str], None] = print,
+    should_stop: Callable[[], bool] = lambda: False,
+    prepare: Callable[[], None] = nothing,
+) -> dict[str, Any]:
+    """``sskd.training.train`` in as many processes as the recipe says; in this one if that is one.
+
+    ``prepare`` is called first in each (it loads plugins; it must be picklable). The first process writes, evaluates
+    and reports; when one fails, all end. UserError where there are fewer GPUs than processes.
+    """
+    count = spec.recipe.processes
+    if count == 1:
+        return train(spec, runs, execution, report, say, should_stop)
+    on_gpu = device_of(execution).type == "cuda"
+    if on_gpu and torch.cuda.device_count() < count:
+        raise UserError(f"recipe.processes is {count}, but there are {torch.cuda.device_count()} GPUs here")
+    if execution.threads is None:
+        execution = execution.model_copy(update={"threads": max(1, torch.get_num_threads() // count)})
+    context = mp.get_context("spawn")
+    messages: Any = context.Queue()
+    stop = context.Event()
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/meeting"
+        common = (count, meeting, on_gpu, spec_yaml(spec), runs, execution, prepare, messages, stop)
+        workers = [context.Process(target=_work, args=(rank, *common)) for rank in range(count)]
+        for worker in workers:
+            worker.start()
+        try:
+            return _listen(spec, workers, messages, stop, report, say, should_stop)
+        finally:
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.join()
+
+
+def _listen(
+    spec: RunSpec,
+    workers: list[Any],
+    messages: Any,
+    stop: Any,
+    report: Callable[[Report], None],
+    say: Callable[[str], None],
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """Passes on what the processes say until the first has a result, or any of them fails."""
+    while True:
+        if should_stop():
+            stop.set()
+        dead = [(rank, worker.exitcode) for rank, worker in enumerate(workers) if worker.exitcode]
+        try:
+            kind, value = messages.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            if dead:
+                raise RuntimeError(
+                    f"process {dead[0][0]} of {len(workers)} of {spec.id} ended with status {dead[0][1]}"
+                ) from None
+            continue
+        if kind == "report":
+            report(value._replace(spec=spec))
+        elif kind == "say":
+            say(value)
+        elif kind == "result":
+            return dict(value)
+        elif kind == "input":
+            raise UserError(value)
+        elif kind == "interrupted":
+            raise Interrupted(value)
+        elif kind == "memory":
+            raise torch.OutOfMemoryError(value)
+        else:
+            raise RuntimeError(value)
+
+
+def _end_with_parent() -> None:
+    """A process whose starter was killed must not go on writing into the run's folder."""
+    parent = mp.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(
+    rank: int,
+    count: int,
+    meeting: str,
+    on_gpu: bool,
+    text: str,
+    runs: Path,
+    execution: Execution,
+    prepare: Callable[[], None],
+    messages: Any,
+    stop: Any,
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the one that started us decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        prepare()
+        spec: RunSpec = from_dict(RunSpec, yaml.safe_load(text), "a run of several processes")
+        if on_gpu:
+            torch.cuda.set_device(rank)
+            execution = execution.model_copy(update={"device": f"cuda:{rank}"})
+        join(rank, count, meeting, on_gpu)
+
+        def report(step: Report) -> None:
+            if rank == 0:
+                messages.put(("report", step._replace(spec=None)))  # type: ignore[arg-type]
+
+        def say(line: str) -> None:
+            if rank == 0:
+                messages.put(("say", line))
+
+        result = train(spec, runs, execution, report, say, stop.is_set)
+        if rank == 0:
+            messages.put(("result", result))
+    except Interrupted as reason:
+        if rank == 0:
+            messages.put(("interrupted", str(reason)))
+    except UserError as error:
+        messages.put(("input", str(error)))
+    except torch.OutOfMemoryError as error:
+        messages.put(("memory", str(error)))
+    except Exception as error:
+        if rank == 0 or "Connection closed by peer" not in str(error):
+            first = f"process {rank} of {count}: {type(error).__name__}: {' '.join(str(error).split())}"
+            messages.put(("error", f"{first}\n{traceback.format_exc()}"))
+    messages.close()
+    messages.join_thread()
+    os._exit(0)  # without the group's farewell: the others may be gone

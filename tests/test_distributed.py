@@ -1,0 +1,185 @@
+"""Several processes for one run: the same batches, losses and weights as one; and an end for all when one fails."""
+
+import json
+import multiprocessing as mp
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sskd.config import Recipe, from_dict
+from sskd.distributed import Share, join
+from sskd.errors import UserError
+from sskd.processes import train_in_processes
+from sskd.training import Interrupted, Report, train
+from tests import group_norm, small
+
+RECIPE = small.RECIPE | {"batch_size": 30, "epochs": 2}  # 68 images: a last, smaller batch of 8
+assert group_norm  # registers the network
+METHODS = ("none", "kd", "at", "sp", "rkd", "cc", "crd", "ab", "sskd")
+EXECUTION = small.EXECUTION.model_copy(update={"threads": 1})
+
+
+def registered() -> None:
+    """Done by importing this module, as a process must to find this function."""
+
+
+def teacher(network: str = "group_norm", **recipe: Any) -> dict[str, Any]:
+    return small.teacher(network=network, recipe=RECIPE | recipe)
+
+
+def specs(network: str = "group_norm", methods: tuple[str, ...] = METHODS, **recipe: Any) -> dict[str, Any]:
+    """Students, and with them their teacher's and head's own runs, all with this recipe; the ones that students
+    learn from are trained by one process."""
+    base = teacher(network)
+    head = base | {"role": "head", "teacher": {"run": base}, "pretext": "contrastive"}
+    wanted = {"teacher": teacher(network, **recipe), "head": head | {"recipe": RECIPE | recipe}}
+    for name in methods:
+        settings = {"crd": {"negatives": 8}, "ab": {"initial_epochs": 1}}.get(name, {})
+        wanted[name] = base | {
+            "role": "student",
+            "method": {"name": name, **settings},
+            "recipe": RECIPE | recipe,
+            **({} if name == "none" else {"teacher": {"run": base}}),
+            **({"head": head} if name == "sskd" else {}),
+        }
+    return {name: small.spec(data) for name, data in wanted.items()}
+
+
+def work(rank: int, size: int, meeting: str, runs: Path, wanted: list[dict[str, Any]]) -> None:
+    """One process: trains all, one after another."""
+    join(rank, size, meeting, on_gpu=False)
+    for data in wanted:
+        train(small.spec(data), runs, EXECUTION, say=lambda _: None)
+    os._exit(0)
+
+
+def train_by_two(runs: Path, wanted: dict[str, Any]) -> None:
+    """All in one pair of processes: starting Python is what takes the time."""
+    context = mp.get_context("spawn")
+    data = [json.loads(spec.model_dump_json(exclude_defaults=True)) for spec in wanted.values()]
+    arguments = (2, f"file://{runs}/meeting", runs, data)
+    workers = [context.Process(target=work, args=(rank, *arguments)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Every run by one process, by two with the whole batch's loss, and some by two with a loss of their own."""
+    runs = tmp_path_factory.mktemp("runs")
+    one, two = specs(), specs(processes=2)
+    own = specs(methods=("kd", "crd", "sskd"), processes=2, loss_over="process")
+    batch_norm = {"bn": specs("resnet8", ("kd",))["kd"], "bn by two": specs("resnet8", ("kd",), processes=2)["kd"]}
+    for spec in (*one.values(), batch_norm["bn"]):
+        small.train_all(spec, runs)
+    train_by_two(runs, two | {f"own {name}": spec for name, spec in own.items()} | {"bn": batch_norm["bn by two"]})
+    return runs, one | {"bn": batch_norm["bn"]}, two | {"bn": batch_norm["bn by two"]}, own
+
+
+def losses(runs: Path, spec: Any, term: str = "loss") -> list[float]:
+    return [row[term] for row in small.metrics(runs / spec.id)]
+
+
+@pytest.mark.parametrize("name", ["teacher", "head", *METHODS])
+def test_two_processes_are_as_one(both: Any, name: str) -> None:
+    runs, one, two, _ = both
+    torch.testing.assert_close(
+        torch.tensor(losses(runs, two[name])), torch.tensor(losses(runs, one[name])), rtol=2e-5, atol=2e-6
+    )
+    ours, theirs = (load_file(runs / made[name].id / "last.safetensors") for made in (two, one))
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key], value, rtol=2e-3, atol=2e-5)
+
+
+def test_batch_norm_is_of_each_process(both: Any) -> None:
+    """Statistics of 15 images instead of 30: another training, of the same kind."""
+    runs, one, two, _ = both
+    ours, theirs = losses(runs, two["bn"]), losses(runs, one["bn"])
+    assert ours != theirs
+    assert max(abs(a / b - 1) for a, b in zip(ours, theirs, strict=True)) < 0.1
+
+
+def test_a_loss_over_each_process(both: Any) -> None:
+    """The same where the loss is a mean over images; another where it compares the images of a batch."""
+    runs, one, _, own = both
+    same = [abs(a / b - 1) for a, b in zip(losses(runs, own["kd"]), losses(runs, one["kd"]), strict=True)]
+    assert max(same) < 1e-5
+    gap = {
+        name: max(abs(a / b - 1) for a, b in zip(terms(own[name]), terms(one[name]), strict=True))
+        for name, terms in (
+            ("crd", partial(losses, runs, term="loss_crd")),
+            ("sskd", partial(losses, runs, term="loss_ss")),
+        )
+    }
+    assert gap["sskd"] > 0.01  # each process knows its own images only
+    assert 0 < gap["crd"] < 0.01  # other draws of negatives, from banks that all keep alike
+
+
+def test_only_one_process_writes(both: Any) -> None:
+    runs, _, two, _ = both
+    for spec in two.values():
+        lines = (runs / spec.id / "metrics.jsonl").read_text().splitlines()
+        assert len(lines) == len({(json.loads(line)["stage"], json.loads(line)["epoch"]) for line in lines})
+        result = json.loads((runs / spec.id / "result.json").read_text())
+        assert result["id"] == spec.id
+        assert len(list((runs / spec.id).glob("events.*"))) == 1
+
+
+# --- started and ended by train_in_processes --------------------------------------------------------------------------
+
+
+def start(spec: Any, runs: Path, **more: Any) -> dict[str, Any]:
+    return train_in_processes(spec, runs, EXECUTION, say=lambda _: None, prepare=registered, **more)
+
+
+def test_interrupted_inside_an_epoch(both: Any, tmp_path: Path) -> None:
+    """Told to stop, all stop at the same step; started again, they end where they would have."""
+    runs, _, two, _ = both
+    spec, steps = two["none"], []
+
+    def report(step: Report) -> None:
+        steps.append((step.epoch, step.step))
+
+    with pytest.raises(Interrupted):
+        start(spec, tmp_path, report=report, should_stop=lambda: len(steps) >= 1)
+    assert not (tmp_path / spec.id / "result.json").exists()
+    result = start(spec, tmp_path)
+    assert result["id"] == spec.id
+    torch.testing.assert_close(
+        torch.tensor(losses(tmp_path, spec)), torch.tensor(losses(runs, spec)), rtol=1e-6, atol=0
+    )
+    ours, theirs = (load_file(folder / spec.id / "last.safetensors") for folder in (tmp_path, runs))
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key], value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_failure_of_one_ends_all(tmp_path: Path) -> None:
+    spec = specs(methods=("kd",), processes=2)["kd"]  # its teacher was never trained
+    with pytest.raises(UserError, match="train that run first"):
+        start(spec, tmp_path)
+
+
+def kill_the_second() -> None:
+    if int(mp.current_process().name.rpartition("-")[2]) % 2:
+        os._exit(9)
+
+
+def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
+    spec = specs(methods=(), processes=2)["teacher"]
+    with pytest.raises(RuntimeError, match=r"process \d of 2 of teacher-group_norm.*status 9"):
+        train_in_processes(spec, tmp_path, EXECUTION, say=lambda _: None, prepare=kill_the_second)
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(UserError, match="batch_size 6 is too small for 4 processes"):
+        from_dict(Recipe, {"batch_size": 6, "processes": 4}, "here")
+    assert Share(1, 3).rows(8) == slice(2, 5)
+    assert Share(0, 3).sizes(8) == [2, 3, 3]
