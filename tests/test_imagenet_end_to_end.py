@@ -70,6 +70,15 @@ def test_table5_is_filled(tmp_path: Path) -> None:
     assert recipes == dict.fromkeys(("none", "kd", "at", "sp", "cc", "crd"), 5e-4) | {"sskd": 1e-3}
 
 
+@pytest.mark.slow
+def test_table5_by_two_processes(tmp_path: Path) -> None:
+    make_imagenet(tmp_path / "imagenet", classes=6, per_class=16, val_per_class=4)
+    assert run(tmp_path, "--seeds", "0", "--set", "recipe.processes=2", "head_recipe.processes=2") == 0
+    assert len(results(tmp_path)) == 7 + 1
+    specs = [yaml.safe_load(file.read_text()) for file in (tmp_path / "results").glob("tiny/runs/*/spec.yaml")]
+    assert {spec["recipe"]["processes"] for spec in specs} == {2}
+
+
 def test_a_corrupt_image_is_an_error_or_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_imagenet(tmp_path / "imagenet", classes=6, per_class=8, val_per_class=2)
     whole = ["--seeds", "0", "--set", "split={}"]
