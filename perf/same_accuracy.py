@@ -92,7 +92,7 @@ def _plain(spec: RunSpec, runs: Path, execution: Execution) -> float:
     student, student_head = build_network(STUDENT, data.num_classes), _head(STUDENT)
     teacher_head = _head(TEACHER)
     trained = load_state(RunFolder(runs, spec.head).weights("last"))
-    teacher_head.load_state_dict(dict(zip(teacher_head.state_dict(), trained.values(), strict=True)))
+    teacher_head.load_state_dict({key.removeprefix("layers."): value for key, value in trained.items()})
     recipe = spec.recipe
     learned = [*student.parameters(), *student_head.parameters()]
     optimizer = torch.optim.SGD(learned, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay)

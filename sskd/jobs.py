@@ -134,10 +134,11 @@ def build_job(setup: Setup) -> Job:
 
 def _teacher_job(setup: Setup) -> Job:
     network = _new_network(setup)
+    forward = _compiled(network, setup)
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
         with autocast(setup.device, setup.precision):
-            features = network.features(batch.images)
+            features = forward(batch.images)
         features, batch = setup.whole(_in_float32(features, frozenset()), batch, frozenset())
         ce = F.cross_entropy(features.logits, batch.labels)
         return ce, Terms({"ce": ce})
@@ -216,9 +217,11 @@ def _student_job(setup: Setup) -> Job:
     # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
     asks_teacher = spec.method.kd_weight > 0 or bool(method.weights)
 
+    forward = _compiled(student, setup)
+
     def student_features(images: Tensor) -> Features:
         with autocast(setup.device, setup.precision):
-            features = student.features(images)
+            features = forward(images)
         return _in_float32(features, method.needs)
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
@@ -293,6 +296,12 @@ class FrozenFeatures:
         with torch.inference_mode(), self._context:
             features = self._teacher.features(images)
         return _in_float32(features, self._needs, copy=True)
+
+
+def _compiled(network: Network, setup: Setup) -> Callable[[Tensor], Features]:
+    """The network's forward pass, compiled if the execution's settings say so. Its parameters stay the network's."""
+    mode = setup.execution.compile
+    return network.features if mode == "off" else torch.compile(network.features, mode=mode, dynamic=False)
 
 
 def _as_it_is(rows: Tensor) -> Tensor:

@@ -329,3 +329,14 @@ def test_meter_weighs_by_images_and_survives_saving() -> None:
     meter = Meter(meter.state())
     meter.add(torch.tensor(4.0), Terms({"ce": torch.tensor(5.0)}), 10)
     assert meter.means() == {"loss": 1.75, "loss_ce": 2.75}
+
+
+@pytest.mark.slow  # compiling takes longer than training here
+def test_compiled_networks_learn_the_same(tmp_path: Path) -> None:
+    spec = small.spec(small.student("kd"))
+    small.train_all(spec, tmp_path)
+    plain = small.metrics(tmp_path / spec.id)
+    (tmp_path / spec.id).rename(tmp_path / "plain")
+    train(spec, tmp_path, small.EXECUTION.model_copy(update={"compile": "default"}), say=lambda _: None)
+    for ours, theirs in zip(small.metrics(tmp_path / spec.id), plain, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
