@@ -88,7 +88,8 @@ def test_the_same_pixels_whoever_makes_them(folder: Path, tmp_path: Path, worker
         Batch(*(torch.cat(tensors) for tensors in zip(*(p[:3] for p in step), strict=True)), None, step[0].generator)  # type: ignore[call-arg]
         for step in zip(*parts, strict=True)
     ]
-    assert same(whole, joined)
+    assert len(joined) == (5 if size < 3 else 4)  # a last batch of 4 is too small for three processes
+    assert same(whole[: len(joined)], joined)
     assert not same(whole, batches(data, epoch=2))
 
 

@@ -73,9 +73,9 @@ def test_normalised_as_torchvision(channels_last: bool) -> None:
 
 @pytest.mark.parametrize("rotations", [False, True])
 def test_the_parts_of_several_processes_are_the_whole(rotations: bool) -> None:
-    whole = list(loader(rotations=rotations).epoch(1))
+    whole = list(loader(count=18, rotations=rotations).epoch(1))
     parts = [
-        list(loader(rotations=rotations, feed=Feed(torch.device("cpu"), share=Share(rank, 3))).epoch(1))
+        list(loader(count=18, rotations=rotations, feed=Feed(torch.device("cpu"), share=Share(rank, 3))).epoch(1))
         for rank in range(3)
     ]
     for step, batch in enumerate(whole):
