@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from sskd.networks import Network
+from sskd.networks import Network, feature_shapes
 
 MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)
 
@@ -40,6 +40,12 @@ class FourViews(Dataset[tuple[Tensor, int]]):
 
 def loader(images: np.ndarray, labels: np.ndarray, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, int]]:
     return DataLoader(FourViews(images, labels), batch_size, shuffle=True, num_workers=workers, drop_last=True)
+
+
+def head(network: str) -> nn.Module:
+    """The pretext head of a network."""
+    width = feature_shapes(network).width
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
 def head_step(teacher: Network, head: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Tensor, Tensor], None]:

@@ -28,6 +28,7 @@ from sskd.data.augment import Augmentation
 from sskd.data.batch import Feed
 from sskd.data.datasets import load_dataset
 from sskd.data.imagenet import STATISTICS
+from sskd.data.loader import Drawing
 from sskd.data.splits import Split
 from sskd.data.views import Plain, Rotations
 from sskd.machine import keep_freed_memory
@@ -109,7 +110,8 @@ def ours(root: Path, views: int, workers: int, cache: int | None) -> Callable[[]
     data = load_dataset(DatasetSpec(name="imagenet", cache_size=cache), root)
     split = Split(torch.arange(len(data.train_labels)), data.train_labels)
     feed = Feed(torch.device("cpu"), workers=workers)
-    loader = data.train_loader(split, Rotations() if views == 4 else Plain(), Augmentation(), BATCH, 0, "main", feed)
+    drawing = Drawing(BATCH, Rotations() if views == 4 else Plain(), Augmentation())
+    loader = data.train_loader(split, drawing, feed)
     return lambda: sum(len(batch.labels) for batch in loader.epoch(0))
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from scipy import stats
-from torch import nn
 
 from perf import baseline
 from sskd.config import DatasetSpec, Execution, RunSpec, from_dict
@@ -26,7 +25,7 @@ from sskd.data.splits import make_split
 from sskd.evaluation import EvaluationSet, accuracy
 from sskd.folder import RunFolder
 from sskd.machine import keep_freed_memory
-from sskd.networks import build_network, feature_shapes
+from sskd.networks import build_network
 from sskd.training import train
 from sskd.weights import load_network, load_state
 
@@ -89,8 +88,8 @@ def _plain(spec: RunSpec, runs: Path, execution: Execution) -> float:
     images = data.train_images[split.indices].permute(0, 2, 3, 1).contiguous().numpy()
     teacher = load_network(str(getattr(spec.teacher, "weights", "")), TEACHER, data.num_classes).eval()
     torch.manual_seed(1000 + spec.seed)
-    student, student_head = build_network(STUDENT, data.num_classes), _head(STUDENT)
-    teacher_head = _head(TEACHER)
+    student, student_head = build_network(STUDENT, data.num_classes), baseline.head(STUDENT)
+    teacher_head = baseline.head(TEACHER)
     trained = load_state(RunFolder(runs, spec.head).weights("last"))
     teacher_head.load_state_dict({key.removeprefix("layers."): value for key, value in trained.items()})
     recipe = spec.recipe
@@ -104,11 +103,6 @@ def _plain(spec: RunSpec, runs: Path, execution: Execution) -> float:
         for views, labels in loader:
             step(views, labels)
     return accuracy(student, EvaluationSet(data, torch.device("cpu"), "fp32", channels_last=False))["top1"]
-
-
-def _head(network: str) -> nn.Module:
-    width = feature_shapes(network).width
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
 if __name__ == "__main__":

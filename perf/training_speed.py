@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from perf import baseline
 from perf.convolution_bound import bound_of
@@ -30,7 +29,7 @@ from sskd.config import DatasetSpec
 from sskd.data.datasets import load_dataset
 from sskd.jobs import FrozenFeatures, Setup, Stage
 from sskd.machine import resolve_precision
-from sskd.networks import build_network, feature_shapes
+from sskd.networks import build_network
 
 PAIRS = ("resnet56/resnet20", "wrn_40_2/wrn_16_2", "vgg13/vgg8")
 CONTESTANTS = ("baseline", "ours fp32", "ours auto")
@@ -114,7 +113,7 @@ def baseline_stepper(pair: str, stage: str, root: Path) -> Callable[[], None]:
     teacher_name, student_name = pair.split("/")
     teacher = build_network(teacher_name, CLASSES[dataset]).eval()
     student = build_network(student_name, CLASSES[dataset])
-    teacher_head, student_head = _head(teacher_name), _head(student_name)
+    teacher_head, student_head = baseline.head(teacher_name), baseline.head(student_name)
     if stage == "head":
         action = baseline.head_step(teacher, teacher_head, _sgd(teacher_head.parameters()))
     else:
@@ -151,11 +150,6 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
         "teacher": round(spent["teacher"] / total, 3),
         "student, loss": round(rest / total, 3),
     }
-
-
-def _head(network: str) -> nn.Module:
-    width = feature_shapes(network).width
-    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
 def _sgd(parameters: Any) -> torch.optim.Optimizer:

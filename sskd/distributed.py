@@ -15,9 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd import Function
 
-PATIENCE = timedelta(
-    minutes=30
-)  # how long a process waits for the others: an evaluation's length is no reason to give up
+# how long a process waits for the others: an evaluation's length is no reason to give up
+PATIENCE = timedelta(minutes=30)
 
 
 class Share(NamedTuple):

@@ -14,7 +14,7 @@ from sskd.config import Execution, Pretrained, RunSpec, Trained
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, Feed
 from sskd.data.datasets import Data, load_dataset
-from sskd.data.loader import Loader
+from sskd.data.loader import Drawing, Loader
 from sskd.data.splits import Split, make_split
 from sskd.data.views import Plain, Views
 from sskd.distributed import Share, gather_rows, gather_rows_of_any_number, this_share
@@ -86,31 +86,39 @@ class Setup(NamedTuple):
     def loader(self, views: Views, stage: str) -> Loader:
         recipe = self.spec.recipe
         augmentation = Augmentation(recipe.crop_padding, recipe.flip)
-        return self.data.train_loader(
-            self.split, views, augmentation, recipe.batch_size, self.spec.seed, stage, self.feed
-        )
+        drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.seed, stage)
+        return self.data.train_loader(self.split, drawing, self.feed)
 
-    def whole(self, features: Features, batch: Batch, needs: frozenset[str]) -> tuple[Features, Batch]:
-        """What a loss is computed of: of several processes, where the recipe wants the whole batch's loss, all their
-        rows of what is needed. A gathered batch has no pixels, only their number."""
-        if self.share.size == 1 or self.spec.recipe.loss_over == "process":
-            return features, batch
-        sizes = self.share.sizes(batch.whole)
-        of_views = [batch.views * size for size in sizes]
+    @property
+    def gathers(self) -> bool:
+        """Whether losses are of rows that lie in several processes."""
+        return self.share.size > 1 and self.spec.recipe.loss_over == "batch"
+
+    def whole(self, features: Features, batch: Batch, needs: frozenset[str]) -> Features:
+        """The features that a loss is computed of: where it is of several processes' rows, all of what is needed."""
+        if not self.gathers:
+            return features
+        sizes = [batch.views * size for size in self.share.sizes(batch.whole)]
 
         def gather(tensors: tuple[Tensor, ...], wanted: bool) -> tuple[Tensor, ...]:
-            return tuple(gather_rows(t, of_views) for t in tensors) if wanted else tensors
+            return tuple(gather_rows(t, sizes) for t in tensors) if wanted else tensors
 
         logits, vector = gather((features.logits, features.vector), True)
-        maps, before = (
-            gather(features.maps, "taps" in needs),
-            gather(features.preactivations, "preactivations" in needs),
+        maps = gather(features.maps, "taps" in needs)
+        return Features(logits, (*maps, vector), gather(features.preactivations, "preactivations" in needs))
+
+    def whole_batch(self, batch: Batch) -> Batch:
+        """The batch that goes with ``whole`` features. A gathered one has no pixels, only their number."""
+        if not self.gathers:
+            return batch
+        sizes = self.share.sizes(batch.whole)
+        of_views = [batch.views * size for size in sizes]
+        return batch._replace(
+            images=batch.images.new_empty(sum(of_views), 0),
+            labels=gather_rows(batch.labels, sizes),
+            indices=gather_rows(batch.indices, sizes),
+            view_labels=None if batch.view_labels is None else gather_rows(batch.view_labels, of_views),
         )
-        view_labels = None if batch.view_labels is None else gather_rows(batch.view_labels, of_views)
-        labels, indices = gather_rows(batch.labels, sizes), gather_rows(batch.indices, sizes)
-        images = batch.images.new_empty(sum(of_views), 0)
-        everything = Batch(images, labels, indices, view_labels, batch.generator, batch.whole)
-        return Features(logits, (*maps, vector), before), everything
 
     def place(self, network: Placed) -> Placed:
         """On the device, in the memory layout that convolutions like."""
@@ -139,8 +147,8 @@ def _teacher_job(setup: Setup) -> Job:
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
         with autocast(setup.device, setup.precision):
             features = forward(batch.images)
-        features, batch = setup.whole(_in_float32(features, frozenset()), batch, frozenset())
-        ce = F.cross_entropy(features.logits, batch.labels)
+        features = setup.whole(_in_float32(features, frozenset()), batch, frozenset())
+        ce = F.cross_entropy(features.logits, setup.whole_batch(batch).labels)
         return ce, Terms({"ce": ce})
 
     recipe = setup.spec.recipe
@@ -163,8 +171,8 @@ def _head_job(setup: Setup) -> Job:
     vector = FrozenFeatures(teacher, setup, frozenset())
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
-        features, batch = setup.whole(vector(batch.images), batch, frozenset())
-        value, share_right = head.loss(head(features.vector), batch)
+        features = setup.whole(vector(batch.images), batch, frozenset())
+        value, share_right = head.loss(head(features.vector), setup.whole_batch(batch))
         return value, Terms({spec.pretext.name: value}, {"head_accuracy": share_right})  # type: ignore[union-attr]
 
     def evaluate() -> dict[str, float]:
@@ -205,7 +213,7 @@ def _student_job(setup: Setup) -> Job:
         teacher=teacher,
         teacher_shapes=feature_shapes(spec.teacher.network, size) if spec.teacher else None,
         head=_trained_head(setup) if spec.head else None,
-        everywhere=gather_rows_of_any_number if spec.recipe.loss_over == "process" else _as_it_is,
+        everywhere=gather_rows_of_any_number if spec.recipe.loss_over == "process" else lambda rows: rows,
     )
     kind = METHODS[spec.method.name]
     if context.teacher_shapes:
@@ -226,10 +234,10 @@ def _student_job(setup: Setup) -> Job:
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
         theirs = teacher_features(batch.images) if teacher_features and asks_teacher else None
-        ours, seen = setup.whole(student_features(batch.images), batch, method.needs)
+        ours = setup.whole(student_features(batch.images), batch, method.needs)
         if theirs is not None:
-            theirs, _ = setup.whole(theirs, batch, method.needs)
-        return method(ours, theirs, seen)
+            theirs = setup.whole(theirs, batch, method.needs)
+        return method(ours, theirs, setup.whole_batch(batch))
 
     stages = []
     if teacher_features is not None:
@@ -268,9 +276,9 @@ def _initial_stage(
     rate = initial.learning_rate or setup.spec.recipe.learning_rate
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
-        ours = setup.whole(student(batch.images), batch, needs)[0] if initial.uses_student else None
-        theirs, batch = setup.whole(teacher(batch.images), batch, needs)
-        terms = initial.loss(ours, theirs, batch)
+        ours = setup.whole(student(batch.images), batch, needs) if initial.uses_student else None
+        theirs = setup.whole(teacher(batch.images), batch, needs)
+        terms = initial.loss(ours, theirs, setup.whole_batch(batch))
         return torch.stack(list(terms.values())).sum(), Terms(terms)
 
     return Stage(initial.name, initial.epochs, lambda epoch: rate, initial.trained, Plain(), loss)
@@ -302,10 +310,6 @@ def _compiled(network: Network, setup: Setup) -> Callable[[Tensor], Features]:
     """The network's forward pass, compiled if the execution's settings say so. Its parameters stay the network's."""
     mode = setup.execution.compile
     return network.features if mode == "off" else torch.compile(network.features, mode=mode, dynamic=False)
-
-
-def _as_it_is(rows: Tensor) -> Tensor:
-    return rows
 
 
 def _in_float32(features: Features, needs: frozenset[str], copy: bool = False) -> Features:

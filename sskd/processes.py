@@ -22,6 +22,13 @@ from sskd.training import Interrupted, Report, train
 
 LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
 
+# what a process says when it ends without a result, and what that is to the one that started it; else a RuntimeError
+ENDS: dict[str, type[Exception]] = {
+    "input": UserError,
+    "interrupted": Interrupted,
+    "memory": torch.OutOfMemoryError,
+}
+
 
 def nothing() -> None:
     """What most runs prepare in their processes."""
@@ -95,14 +102,8 @@ def _listen(
             say(value)
         elif kind == "result":
             return dict(value)
-        elif kind == "input":
-            raise UserError(value)
-        elif kind == "interrupted":
-            raise Interrupted(value)
-        elif kind == "memory":
-            raise torch.OutOfMemoryError(value)
         else:
-            raise RuntimeError(value)
+            raise ENDS.get(kind, RuntimeError)(value)
 
 
 def _end_with_parent() -> None:

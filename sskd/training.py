@@ -67,19 +67,18 @@ def train(
     if checkpoint is not None:
         run.restore(checkpoint)
     wait()  # until all have read
-    if not first:
-        while run.enter_unfinished_stage():
-            run.train_epoch(report, should_stop)
-            run.finish_epoch()
-        return {}
-    folder.rewrite_metrics(run.rows)
-    folder.failure.unlink(missing_ok=True)
-    with SummaryWriter(str(folder.path), purge_step=len(run.rows)) as board:
+    if first:
+        folder.rewrite_metrics(run.rows)
+        folder.failure.unlink(missing_ok=True)
+    with SummaryWriter(str(folder.path), purge_step=len(run.rows)) if first else nullcontext() as board:
         while run.enter_unfinished_stage():
             run.train_epoch(report, should_stop)
             row = run.finish_epoch()
-            _to_board(board, row, len(run.rows))
+            if board is not None:
+                _to_board(board, row, len(run.rows))
             report(run.report(row))
+    if not first:
+        return {}
     result = run.result()
     folder.save_result(result)
     return result

@@ -13,13 +13,16 @@ from torch import Tensor
 from sskd.config import DatasetSpec
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Feed
-from sskd.data.loader import Loader, TrainLoader, eval_batches
+from sskd.data.loader import Drawing, Loader, TrainLoader, Triple, eval_batches
 from sskd.data.splits import Split
 from sskd.data.views import Views
 from sskd.errors import UserError
 from sskd.registry import Registry
 
-Triple = tuple[float, float, float]
+
+def still_drawing(views: Views, batch_size: int, images: int) -> Drawing:
+    """How test images are drawn: undisturbed, in batches of at most as many as there are."""
+    return Drawing(min(batch_size, images), views, Augmentation(0, False), stream="head-evaluation")
 
 
 class Data(Protocol):
@@ -42,17 +45,8 @@ class Data(Protocol):
     def configured(self, spec: DatasetSpec) -> "Data":
         """As the spec wants it. UserError for a key that means nothing here."""
 
-    def train_loader(
-        self,
-        split: Split,
-        views: Views,
-        augmentation: Augmentation,
-        batch_size: int,
-        seed: int,
-        stream: str,
-        feed: Feed,
-    ) -> Loader:
-        """Batches of the split's training images, from the streams of ``seed`` that begin with ``stream``."""
+    def train_loader(self, split: Split, drawing: Drawing, feed: Feed) -> Loader:
+        """Batches of the split's training images."""
 
     def test_loader(self, views: Views, batch_size: int, feed: Feed) -> Loader:
         """Views of the test images, otherwise undisturbed: of use is epoch 0, which is always the same."""
@@ -88,25 +82,12 @@ class ImageData:
             raise UserError(f"dataset.{strange[0]} has no meaning for '{spec.name}', whose images are all in memory")
         return self
 
-    def train_loader(
-        self,
-        split: Split,
-        views: Views,
-        augmentation: Augmentation,
-        batch_size: int,
-        seed: int,
-        stream: str,
-        feed: Feed,
-    ) -> TrainLoader:
-        images = self.train_images[split.indices]
-        return TrainLoader(
-            images, split.labels, self.mean, self.std, batch_size, views, augmentation, seed, feed, stream
-        )
+    def train_loader(self, split: Split, drawing: Drawing, feed: Feed) -> TrainLoader:
+        return TrainLoader(self.train_images[split.indices], split.labels, self.mean, self.std, drawing, feed)
 
     def test_loader(self, views: Views, batch_size: int, feed: Feed) -> TrainLoader:
-        images, labels, still = self.test_images, self.test_labels, Augmentation(0, False)
-        batch_size = min(batch_size, len(images))
-        return TrainLoader(images, labels, self.mean, self.std, batch_size, views, still, 0, feed, "head-evaluation")
+        drawing = still_drawing(views, batch_size, len(self.test_labels))
+        return TrainLoader(self.test_images, self.test_labels, self.mean, self.std, drawing, feed)
 
     def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
         return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, feed)

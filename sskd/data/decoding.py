@@ -70,28 +70,22 @@ def decode(path: Path) -> Tensor:
     return image
 
 
-def middle_square(image: Tensor, resize: int, size: int) -> Tensor:
-    """The shorter side of (3, H, W) to ``resize`` pixels, then the middle ``size`` x ``size``: how test images are
-    seen."""
-    return vision.center_crop(vision.resize(image, [resize], antialias=True), [size, size])
-
-
 class Middle(NamedTuple):
-    """``middle_square`` of certain sizes, as a value that goes to other processes."""
+    """How test images are seen: the shorter side of (3, H, W) to ``resize`` pixels, then the middle ``size`` x
+    ``size``. A value, so that it goes to other processes."""
 
     resize: int
     size: int
 
     def __call__(self, image: Tensor) -> Tensor:
-        return middle_square(image, self.resize, self.size)
+        return vision.center_crop(vision.resize(image, [self.resize], antialias=True), [self.size, self.size])
 
 
 def cached(images: Images, shape: Middle, folder: Path, part: str, skip_corrupt: bool) -> Images:
     """The same images from a file of decoded squares, which is made now if it is not there. UserError for a corrupt
     image (unless these are to be skipped), or where there is no room."""
-    listing = hashlib.sha256(b"\0".join([os.fsencode(images.folder.resolve()), *images.files.tolist()])).hexdigest()[
-        :12
-    ]
+    listed = b"\0".join([os.fsencode(images.folder.resolve()), *images.files.tolist()])
+    listing = hashlib.sha256(listed).hexdigest()[:12]
     file = folder / f"{part}-{shape.resize}-{shape.size}-{listing}.npy"
     bad = file.with_suffix(".unreadable.txt")
     if not file.exists():

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from sskd.config import DatasetSpec
-from sskd.data.augment import Augmentation
 from sskd.data.batch import Feed
-from sskd.data.datasets import Triple
+from sskd.data.datasets import still_drawing
 from sskd.data.decoding import Images, Middle, cached
+from sskd.data.loader import Drawing, Triple
 from sskd.data.splits import Split
-from sskd.data.stream import Crop, RandomCrop, StillCrop, StreamLoader
+from sskd.data.stream import RandomCrop, StreamLoader
 from sskd.data.views import Plain, Views
 
 EVALUATION_BATCH = 128  # images at most: these are larger than CIFAR's
@@ -51,26 +51,17 @@ class ImageFiles:
             test=cached(self.test, data._middle, self.cache_folder, "val", skip),
         )
 
-    def train_loader(
-        self,
-        split: Split,
-        views: Views,
-        augmentation: Augmentation,
-        batch_size: int,
-        seed: int,
-        stream: str,
-        feed: Feed,
-    ) -> StreamLoader:
-        """Of ``augmentation`` only whether to flip: the crop is the random resized one of ImageNet."""
-        crop = RandomCrop(self.image_size, augmentation.flip)
-        return self._loader(self.train, split, crop, views, batch_size, seed, stream, feed)
+    def train_loader(self, split: Split, drawing: Drawing, feed: Feed) -> StreamLoader:
+        """Of the augmentation only whether to flip: the crop is the random resized one of ImageNet."""
+        crop = RandomCrop(self.image_size, drawing.augmentation.flip)
+        return StreamLoader(self.train, split, crop, drawing, feed, self.mean, self.std, self.skip_corrupt)
 
     def test_loader(self, views: Views, batch_size: int, feed: Feed) -> StreamLoader:
-        batch_size = min(batch_size, len(self.test_labels))
         everything = Split(torch.arange(len(self.test_labels)), self.test_labels)
         # a cache of test images holds what is seen of them
-        crop = StillCrop(Middle(self.image_size, self.image_size) if self.test.cache else self._middle)
-        return self._loader(self.test, everything, crop, views, batch_size, 0, "head-evaluation", feed)
+        crop = Middle(self.image_size, self.image_size) if self.test.cache else self._middle
+        drawing = still_drawing(views, batch_size, len(self.test_labels))
+        return StreamLoader(self.test, everything, crop, drawing, feed, self.mean, self.std, self.skip_corrupt)
 
     def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self.test_loader(Plain(), min(batch_size, EVALUATION_BATCH), feed).in_order():
@@ -79,18 +70,3 @@ class ImageFiles:
     @property
     def _middle(self) -> Middle:
         return Middle(round(self.image_size * 256 / 224), self.image_size)
-
-    def _loader(
-        self,
-        images: Images,
-        split: Split,
-        crop: Crop,
-        views: Views,
-        batch_size: int,
-        seed: int,
-        stream: str,
-        feed: Feed,
-    ) -> StreamLoader:
-        return StreamLoader(
-            images, split, crop, views, batch_size, seed, stream, feed, self.mean, self.std, self.skip_corrupt
-        )

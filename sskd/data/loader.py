@@ -1,7 +1,7 @@
 """Batches from a training set that lies on the device as one uint8 tensor: order, views and crops from the seed."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +13,17 @@ from sskd.errors import UserError
 from sskd.seeding import generator, stream_seed
 
 Triple = tuple[float, float, float]
+
+
+class Drawing(NamedTuple):
+    """How batches are drawn from images: all that is random comes from the streams of ``seed`` that begin with
+    ``stream``."""
+
+    batch_size: int
+    views: Views
+    augmentation: Augmentation
+    seed: int = 0
+    stream: str = "main"
 
 
 class Loader(Protocol):
@@ -51,26 +62,14 @@ def epoch_order(images: int, seed: int, stream: str, epoch: int) -> Tensor:
 class TrainLoader:
     """Batches of images in memory. Every step draws from its own named stream, so an epoch can be entered anywhere."""
 
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        mean: Triple,
-        std: Triple,
-        batch_size: int,
-        views: Views,
-        augmentation: Augmentation,
-        seed: int,
-        feed: Feed,
-        stream: str = "main",
-    ) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, mean: Triple, std: Triple, drawing: Drawing, feed: Feed) -> None:
         """images: (n, 3, H, W) uint8. labels: (n,) int64. mean, std: of pixels / 255."""
         self.images, self.labels = images.to(feed.device), labels.to(feed.device)
-        self.batch_size, self.views, self.augmentation = batch_size, views, augmentation
-        self.seed, self.stream, self.share = seed, stream, feed.share
+        self.batch_size, self.views, self.augmentation, self.seed, self.stream = drawing
+        self.share = feed.share
         self.normalise = Normalise(mean, std, feed.device, feed.channels_last)
         self.skipped: set[str] = set()  # never any: they are in memory already
-        self._steps = steps_of(len(images), batch_size, feed.share.size)
+        self._steps = steps_of(len(images), drawing.batch_size, feed.share.size)
 
     def __len__(self) -> int:
         return self._steps

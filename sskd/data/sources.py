@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from sskd.data.datasets import DATASETS, Arrays, ImageData, Triple, from_arrays
+from sskd.data.datasets import DATASETS, Arrays, ImageData, from_arrays
+from sskd.data.loader import Triple
 from sskd.errors import UserError
 
 CIFAR_STATISTICS: dict[str, tuple[Triple, Triple]] = {

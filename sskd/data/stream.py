@@ -14,9 +14,8 @@ from torchvision.transforms.v2 import functional as vision
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, Feed
 from sskd.data.decoding import Images, Middle, Unreadable, as_it_is, one_thread, worker_count
-from sskd.data.loader import Normalise, Triple, epoch_order, steps_of
+from sskd.data.loader import Drawing, Normalise, Triple, epoch_order, steps_of
 from sskd.data.splits import Split
-from sskd.data.views import Views
 from sskd.errors import UserError
 from sskd.seeding import stream_seed
 
@@ -37,20 +36,7 @@ class RandomCrop(NamedTuple):
         return vision.horizontal_flip(image) if self.flip and mirrored else image
 
 
-class StillCrop(NamedTuple):
-    """The middle of the image, as test images are seen."""
-
-    middle: Middle
-
-    @property
-    def size(self) -> int:
-        return self.middle.size
-
-    def __call__(self, image: Tensor) -> Tensor:
-        return self.middle(image)
-
-
-Crop: TypeAlias = RandomCrop | StillCrop
+Crop: TypeAlias = RandomCrop | Middle  # of training images, of test images
 
 
 class Task(NamedTuple):
@@ -111,21 +97,19 @@ class StreamLoader:
         images: Images,
         split: Split,
         crop: Crop,
-        views: Views,
-        batch_size: int,
-        seed: int,
-        stream: str,
+        drawing: Drawing,
         feed: Feed,
         mean: Triple,
         std: Triple,
         skip_corrupt: bool,
     ) -> None:
         self.labels = split.labels.to(feed.device)
-        self.batch_size, self.views, self.seed, self.stream, self.feed = batch_size, views, seed, stream, feed
+        self.batch_size, self.views, _, self.seed, self.stream = drawing
+        self.feed = feed
         self.skipped: set[str] = set()  # a line for each image that was left out so far
-        self._crops = Crops(images, split.indices.numpy(), crop, seed, stream, skip_corrupt)
+        self._crops = Crops(images, split.indices.numpy(), crop, drawing.seed, drawing.stream, skip_corrupt)
         self._normalise = Normalise(mean, std, feed.device, feed.channels_last)
-        self._steps = steps_of(len(split.indices), batch_size, feed.share.size)
+        self._steps = steps_of(len(split.indices), drawing.batch_size, feed.share.size)
         self._tasks: list[Task] = []  # the sampler: read anew by the workers' owner in every epoch
         workers = worker_count(feed.workers, feed.share.size)
         self._workers = DataLoader(

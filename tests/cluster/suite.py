@@ -1,14 +1,12 @@
 """A suite of seconds, on the command line, for the tests of clusters."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from benchmarks.cli import main
-from sskd.methods import METHODS
 from tests import small
 
 PLUGIN = str(Path(__file__).with_name("slow.py"))
@@ -47,9 +45,6 @@ class Suite:
         return ["--profile", str(self.profile), "--results", str(self.results), *self.extra, *options]
 
     def run(self, *options: str) -> int:
-        METHODS._entries.pop("slow", None)  # fixtures of a module outlive the reset of registries after each test
-        for name in [name for name in sys.modules if name.startswith("plugin_slow_")]:
-            del sys.modules[name]
         return main(self.command(*options))
 
     def state(self, capsys: Any) -> dict[str, dict[str, Any]]:

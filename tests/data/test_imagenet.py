@@ -16,6 +16,7 @@ from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, Feed
 from sskd.data.datasets import load_dataset
 from sskd.data.files import ImageFiles
+from sskd.data.loader import Drawing
 from sskd.data.sort_val import main as sort_val
 from sskd.data.splits import make_split
 from sskd.data.views import Plain, Rotations
@@ -53,7 +54,7 @@ def batches(
 ) -> list[Batch]:
     made = make_split(data.train_labels, data.num_classes, split)
     feed = Feed(CPU, share=share, workers=workers)
-    loader = data.train_loader(made, views, Augmentation(), 8, 0, "main", feed)
+    loader = data.train_loader(made, Drawing(8, views, Augmentation()), feed)
     return list(loader.epoch(epoch, start))
 
 
@@ -127,7 +128,7 @@ def test_normalised_and_in_channels_last(folder: Path, tmp_path: Path) -> None:
     images, labels = next(data.test_batches(500, Feed(CPU, workers=0)))
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert labels.tolist() == data.test_labels.tolist()
-    middle = decoding.middle_square(data.test.open(0), 37, 32)  # round(32 * 256 / 224)
+    middle = decoding.Middle(37, 32)(data.test.open(0))  # round(32 * 256 / 224)
     wanted = (middle / 255 - torch.tensor(data.mean)[:, None, None]) / torch.tensor(data.std)[:, None, None]
     torch.testing.assert_close(images[0], wanted)
 
@@ -186,7 +187,7 @@ def test_a_split_without_a_readable_image_ends(damaged: tuple[Path, Path], tmp_p
 def test_the_cache_holds_what_decoding_gives(folder: Path, tmp_path: Path) -> None:
     plain, data = load(folder, tmp_path), load(folder, tmp_path, cache_size=40)
     for number in (0, 1, 20):  # grey, CMYK, RGB
-        wanted = decoding.middle_square(plain.train.open(number), 40, 40)
+        wanted = decoding.Middle(40, 40)(plain.train.open(number))
         assert torch.equal(data.train.open(number), wanted)
     ours, theirs = (torch.cat([x for x, _ in d.test_batches(5, Feed(CPU, workers=0))]) for d in (plain, data))
     assert torch.equal(ours, theirs)

@@ -6,7 +6,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Feed
-from sskd.data.loader import TrainLoader, eval_batches
+from sskd.data.loader import Drawing, TrainLoader, eval_batches
 from sskd.data.views import Plain, Rotations
 from sskd.distributed import Share
 from sskd.errors import UserError
@@ -19,7 +19,8 @@ def loader(count: int = 20, batch: int = 6, seed: int = 0, rotations: bool = Fal
     views = Rotations() if rotations else Plain()
     augmentation = options.pop("augmentation", Augmentation(2, True))
     feed = options.pop("feed", Feed(torch.device("cpu")))
-    return TrainLoader(images, torch.arange(count) % 3, MEAN, STD, batch, views, augmentation, seed, feed, **options)  # type: ignore[arg-type]
+    drawing = Drawing(batch, views, augmentation, seed, **options)  # type: ignore[arg-type]
+    return TrainLoader(images, torch.arange(count) % 3, MEAN, STD, drawing, feed)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(20, [6, 6, 6, 2]), (19, [6, 6, 6]), (18, [6, 6, 6])])
