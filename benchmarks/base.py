@@ -26,7 +26,7 @@ class Cell:
 
     row: str
     column: str
-    spec: RunSpec | None  # None: a number that is known without a run (a published teacher)
+    spec: RunSpec
     pair: str = ""  # the published pair (teacher/student) that the run stands for
     run_pair: str = ""  # the pair that is run
 
@@ -98,9 +98,12 @@ class Specs:
             run=self._teacher_run(network), epoch=self.profile.teacher_epoch
         )
 
-    def teacher_run(self, network: str) -> RunSpec | None:
-        """The run that trains a teacher; None where its weights come from a file."""
-        return None if network in self.profile.teachers else self._teacher_run(network)
+    def teacher_run(self, network: str) -> RunSpec:
+        """The run that trains a teacher; where its weights come from a file, the one that measures it."""
+        given = self.profile.teachers.get(network)
+        if given is None:
+            return self._teacher_run(network)
+        return RunSpec(role="teacher", network=network, dataset=self.profile.dataset, teacher=given)
 
     def _teacher_run(self, network: str) -> RunSpec:
         profile = self.profile
@@ -166,7 +169,7 @@ class Specs:
         ]
 
     def teacher_cell(self, published: str, column: str) -> Cell:
-        """The teacher's place in a table; without a run where its weights are a file's."""
+        """The teacher's place in a table."""
         pair = self.pair(published)
         return Cell("Teacher", column, self.teacher_run(pair[0]), published, "/".join(pair))
 

@@ -5,10 +5,12 @@ rival's, with the same seed). Intervals are Student's t over seeds. The claim is
 - supported if every part's 95 % interval lies above its bound;
 - contradicted if some part's interval lies below it, at a level corrected for the number of parts (Bonferroni: among
   forty comparisons one or two would fall below by chance);
-- undecided otherwise: too few seeds (always with one), runs missing, or an interval that spans the bound.
+- undecided otherwise: too few seeds (always with one, and with two that are equal: they tell nothing of the spread),
+  runs missing, or an interval that spans the bound.
 Sizes that the paper gives ("by 2.3 points") are set beside the measured effect and do not decide.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -102,19 +104,27 @@ def decide(parts: list[Part]) -> tuple[str, str]:
         return UNDECIDED, "nothing was run"
     level = 1 - (1 - LEVEL) / len(parts)
     for part in parts:
-        if t_interval(part.values, level).upper < part.bound:
+        if not _two_equal(part) and t_interval(part.values, level).upper < part.bound:
             return CONTRADICTED, f"{part.name} is below {part.bound:g}"
     few = [part for part in parts if len(part.values) < 2]
     if few:
         one = [part for part in few if part.values]
         what = "one seed gives no interval" if one else "runs are missing"
         return UNDECIDED, f"{what} ({(one or few)[0].name})"
+    equal = [part for part in parts if _two_equal(part)]
+    if equal:
+        return UNDECIDED, f"two equal seeds give no interval ({equal[0].name})"
     spans = [part for part in parts if not t_interval(part.values).lower > part.bound]
     if spans:
         return UNDECIDED, f"the interval of {spans[0].name} spans {spans[0].bound:g}" + (
             f", and {len(spans) - 1} more" if len(spans) > 1 else ""
         )
     return SUPPORTED, "every part's interval lies above its bound" if len(parts) > 1 else "its interval lies above 0"
+
+
+def _two_equal(part: Part) -> bool:
+    """Their interval would have no width: chance, where accuracies are counted in whole images."""
+    return len(part.values) == 2 and math.isclose(*part.values, rel_tol=0, abs_tol=1e-9)
 
 
 def judge(claim: Claim, frame: pd.DataFrame, which: str = "best") -> Verdict:

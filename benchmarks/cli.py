@@ -13,7 +13,7 @@ from benchmarks.cost import describe_cost, plan_cost
 from benchmarks.detached import start_detached
 from benchmarks.launcher import Failure, Work, cancel, launch
 from benchmarks.listing import KINDS, listing
-from benchmarks.planner import Plan, make_plan, statuses
+from benchmarks.planner import Plan, make_plan, refuse_hopeless, statuses
 from benchmarks.plugins import load_plugin
 from benchmarks.profiles import Profile, parse_method, profile_names, read_profile
 from benchmarks.report import write_report
@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0
     profile = _profile(options)
     cells = _cells(profile, options.only)
-    plan = make_plan(cell.spec for group in cells.values() for cell in group if cell.spec)
+    plan = make_plan(cell.spec for group in cells.values() for cell in group)
     folder = options.results / profile.name
     if options.dry_run:
         _print_plan(plan, folder / "runs", profile, options.json)
@@ -112,6 +112,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     failures: dict[str, Failure] = {}
     if not options.report_only:
         todo = [spec for spec, status in _with_status(plan, folder) if status != "finished"]
+        if work.cluster.kind != "slurm":  # whose nodes may have what is not here
+            refuse_hopeless(todo, Path(work.execution.dataset_root))
         print(f"{len(plan.runs)} runs, {len(plan.runs) - len(todo)} of them finished already", flush=True)
         if options.detach:
             print(start_detached(work, arguments))
@@ -119,8 +121,12 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         with Progress(len(todo)) as progress:
             failures = launch(work, progress)
     _report(profile, cells, folder, options)
+    by_message: dict[str, list[str]] = {}
     for run_id, failure in failures.items():
-        print(f"run_all: {run_id}: {failure.message}", file=sys.stderr)
+        by_message.setdefault(failure.message, []).append(run_id)
+    for message, ids in by_message.items():
+        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        print(f"run_all: {ids[0]}{more}: {message}", file=sys.stderr)
     if any(failure.input_is_bad for failure in failures.values()):
         return 2
     return 1 if failures else 0
@@ -179,7 +185,8 @@ def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None
             for number, stage in enumerate(plan.stages)
             for spec in stage
         ]
-        print(json.dumps({"runs": rows, "seconds": cost.left, "rate": cost.rate, "rate_from": cost.source}, indent=1))
+        rate = {"rate": cost.rate, "rate_from": cost.source, "assumed": cost.assumed}
+        print(json.dumps({"runs": rows, "seconds": cost.left, **rate}, indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {len(stage)} runs")

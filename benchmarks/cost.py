@@ -11,7 +11,7 @@ from benchmarks.planner import Plan
 from benchmarks.profiles import Profile
 from sskd.config import DatasetSpec, RunSpec
 from sskd.data.datasets import load_dataset
-from sskd.errors import UserError
+from sskd.data.imagenet import imagenet_folder
 from sskd.folder import RunFolder, read_json
 from sskd.methods import METHODS
 from sskd.networks import build_network
@@ -27,11 +27,13 @@ class PlanCost(NamedTuple):
     left: float  # seconds of what is not finished
     rate: float  # multiply-adds per second
     source: str  # where the rate is from
+    assumed: str = ""  # what was taken as known because the images are not there
 
     @property
     def text(self) -> str:
         return (
             f"about {duration(self.left)} one after another, at {self.rate / 1e9:.0f} G multiply-adds/s ({self.source})"
+            f"{self.assumed and '; '}{self.assumed}"
         )
 
 
@@ -44,7 +46,7 @@ def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:
     finished = set()
     for spec in plan.runs:
         folder = RunFolder(runs, spec)
-        if folder.result.exists():
+        if folder.result.exists() and spec.trains:
             finished.add(spec.id)
             done_work += work[spec.id]
             done_seconds += read_json(folder.result)["seconds"]
@@ -53,26 +55,38 @@ def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:
     else:
         rate, source = measured_rate(), "measured now with one convolution; real runs reach a part of it"
     seconds = {run_id: value / rate for run_id, value in work.items()}
-    return PlanCost(work, seconds, sum(s for i, s in seconds.items() if i not in finished), rate, source)
+    left = sum(s for i, s in seconds.items() if i not in finished)
+    assumed = " and ".join(
+        f"{imagenet_folder(root, dataset.path)} is not there: counted as {IMAGENET_IMAGES:,} images"
+        for dataset in known
+        if _absent(dataset, root)
+    )
+    return PlanCost(work, seconds, left, rate, source, assumed)
 
 
 def extent(dataset: DatasetSpec, root: Path) -> tuple[int, int]:
     """Training images, and pixels of their sides. ImageNet's are known where it is not: planning does not need it."""
-    try:
-        data = load_dataset(dataset, root)
-    except UserError:
-        if dataset.name != "imagenet":
-            raise
+    if _absent(dataset, root):
         return IMAGENET_IMAGES, dataset.crop_size
+    data = load_dataset(dataset, root)
     return len(data.train_labels), data.image_size
 
 
+def _absent(dataset: DatasetSpec, root: Path) -> bool:
+    """ImageNet that is not there at all. One that is there and broken is an error, as in a run."""
+    return dataset.name == "imagenet" and not imagenet_folder(root, dataset.path).exists()
+
+
 def describe_cost(cost: PlanCost, run_id: str) -> str:
+    if not cost.multiply_adds[run_id]:
+        return "measured, not trained"
     return f"{cost.multiply_adds[run_id] / 1e12:.3g} T multiply-adds, about {duration(cost.seconds[run_id])}"
 
 
 def run_multiply_adds(spec: RunSpec, train_images: int, size: int) -> float:
     """Multiply-adds of convolutions and linear layers in a run's training steps, evaluation left out."""
+    if not spec.trains:
+        return 0.0
     images = spec.split.fraction * train_images * spec.recipe.epochs
     own = forward_multiply_adds(spec.network, size)
     if spec.role == "teacher":

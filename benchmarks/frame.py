@@ -15,14 +15,13 @@ from sskd.folder import RunFolder, read_json
 RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
 MACHINE_COLUMNS = ("host", "device", "driver", "threads", "python", "torch", "torchvision", "commit", "dirty")
-FROM_FILE = "not trained here: its weights are a file"
 
 
 def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFrame:
     """One row for each benchmark's cell, in the benchmarks' order, and one for each run that they need (benchmark "").
 
     Columns: benchmark, row, column, pair (published), run_pair, seed, id, what of the spec tables and claims ask for,
-    state ("finished", "failed", "incomplete", "absent", "not a run"), why (a cell has no number), and of finished
+    state ("finished", "failed", "incomplete", "absent"), why (a cell has no number), and of finished
     runs best_* and last_* of every measure, each with its epoch, and where and how the run was done.
     """
     present = {entry.name for entry in os.scandir(runs)} if runs.is_dir() else set()
@@ -43,11 +42,8 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
         for cell in group:
             place = {"benchmark": benchmark, "row": cell.row, "column": cell.column}
             place |= {"pair": cell.pair, "run_pair": cell.run_pair}
-            if cell.spec is None:
-                rows.append(place | {"seed": None, "id": None, "state": "not a run", "why": FROM_FILE})
-            else:
-                rows.append(place | of_run(cell.spec))
-                _add_needs(cell.spec, needed)
+            rows.append(place | of_run(cell.spec))
+            _add_needs(cell.spec, needed)
     in_cells = {row["id"] for row in rows}
     for spec in needed.values():
         if spec.id not in in_cells:
@@ -61,9 +57,8 @@ def specs_of(cells: Mapping[str, Iterable[Cell]]) -> dict[str, RunSpec]:
     specs: dict[str, RunSpec] = {}
     for group in cells.values():
         for cell in group:
-            if cell.spec is not None:
-                _add_needs(cell.spec, specs)
-                specs.setdefault(cell.spec.id, cell.spec)
+            _add_needs(cell.spec, specs)
+            specs.setdefault(cell.spec.id, cell.spec)
     return specs
 
 

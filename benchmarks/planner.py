@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sskd.config import RunSpec
+from sskd.config import DatasetSpec, Pretrained, RunSpec
+from sskd.data.datasets import load_dataset
 from sskd.errors import UserError
 from sskd.folder import RunFolder, Status
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS, feature_shapes
+from sskd.weights import PUBLISHED, check_weights
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def check_plan(plan: Plan) -> None:
     checked = set()
     for spec in plan.runs:
         NETWORKS[spec.network]
+        if isinstance(spec.teacher, Pretrained) and spec.teacher.weights.startswith(PUBLISHED):
+            check_weights(spec.teacher)  # a name; whether a file is there matters only to who runs the plan
         if spec.method is None or spec.teacher is None:
             continue
         combination = (spec.network, spec.teacher.network, spec.method)
@@ -60,6 +64,33 @@ def check_plan(plan: Plan) -> None:
             )
         except UserError as error:
             raise UserError(f"{spec.teacher.network}/{spec.network} with '{spec.method.name}': {error}") from None
+
+
+def refuse_hopeless(specs: Iterable[RunSpec], root: Path) -> None:
+    """UserError, the first found, if none of the runs can start: data or weights are missing for each. Where some can,
+    they are run, and the others fail one by one."""
+    problems: dict[object, UserError | None] = {}
+
+    def problem(of: DatasetSpec | Pretrained) -> UserError | None:
+        if of not in problems:
+            try:
+                load_dataset(of, root) if isinstance(of, DatasetSpec) else check_weights(of)
+                problems[of] = None
+            except UserError as error:
+                problems[of] = error
+        return problems[of]
+
+    hopeless = []
+    for spec in specs:
+        inputs: list[DatasetSpec | Pretrained] = [spec.dataset]
+        if isinstance(spec.teacher, Pretrained):
+            inputs.append(spec.teacher)
+        wrong = [error for error in map(problem, inputs) if error]
+        if not wrong:
+            return
+        hopeless += wrong
+    if hopeless:
+        raise hopeless[0]
 
 
 def statuses(plan: Plan, runs: Path) -> dict[str, Status]:

@@ -59,7 +59,7 @@ def read_state(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
             rows[spec.id] = RunRow(spec.id, "failed", str(error))
     counts = {}
     for name, group in cells.items():
-        ids = {run_id for cell in group if cell.spec for run_id in _with_needs(cell.spec)}
+        ids = {run_id for cell in group for run_id in _with_needs(cell.spec)}
         counts[name] = {state: sum(rows[run_id].state == state for run_id in ids) for state in STATES}
     return State(list(rows.values()), counts, liveness.silent)
 

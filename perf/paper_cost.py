@@ -33,7 +33,7 @@ evaluation left out. `--dry-run` takes the rate of your own finished runs instea
             specs.head(networks[0]),
             *(specs.student(networks, specs.method(name), seed=0) for name in ("none", "kd", "sskd")),
         ]
-        work = [(run_multiply_adds(run, IMAGES, SIZE), run.recipe.epochs) for run in runs if run]
+        work = [(run_multiply_adds(run, IMAGES, SIZE), run.recipe.epochs) for run in runs]
         cells = [f"{whole / epochs / 1e12:.1f} ({2 * whole / RATE / 3600:.1f} h)" for whole, epochs in work]
         print(f"| {pair} | {' | '.join(cells)} |")
 

@@ -164,11 +164,18 @@ class _OneMethod(Frozen):
 
 
 class Pretrained(Frozen):
-    """A network whose weights come from a file. With ``sha256`` the id follows the content, not the path."""
+    """A network whose weights come from a file, or are torchvision's ("torchvision:IMAGENET1K_V1"). With ``sha256`` of
+    a file the id follows the content, not the path."""
 
     network: str
     weights: str
     sha256: str | None = None
+
+    @model_validator(mode="after")
+    def _digest_is_of_a_file(self) -> "Pretrained":
+        if self.sha256 and self.weights.startswith("torchvision:"):
+            raise ValueError("'sha256' is of a file: torchvision's weights have a hash in their own name")
+        return self
 
 
 class Trained(Frozen):
@@ -195,7 +202,8 @@ Teacher = Annotated[
 
 
 class RunSpec(Frozen):
-    """One training: a teacher, a head on a frozen teacher, or a student."""
+    """One training: a teacher, a head on a frozen teacher, or a student. A teacher whose weights come from a file is
+    not trained but measured."""
 
     role: Literal["teacher", "head", "student"]
     network: str
@@ -215,10 +223,10 @@ class RunSpec(Frozen):
                 raise ValueError(message)
 
         if self.role == "teacher":
-            need(
-                not (self.teacher or self.pretext or self.method or self.head),
-                "a teacher run learns from labels alone",
-            )
+            need(not (self.pretext or self.method or self.head), "a teacher run learns from labels alone")
+            if self.teacher is not None:
+                need(isinstance(self.teacher, Pretrained), "a teacher is trained from labels, or its weights are given")
+                need(self.network == self.teacher.network, "a teacher's 'network' is that of its weights")
         elif self.role == "head":
             need(self.teacher is not None, "a head needs a 'teacher'")
             need(self.pretext is not None, "a head needs a 'pretext'")
@@ -257,6 +265,11 @@ class RunSpec(Frozen):
             self.role, f"{self.method.name}-" if self.method else ""
         )
         return f"{self.role}-{self.network}-{how}{self.dataset.name}-s{self.seed}-{digest}"
+
+    @property
+    def trains(self) -> bool:
+        """False for what is only measured: a teacher whose weights are given."""
+        return self.role != "teacher" or self.teacher is None
 
     @property
     def needs(self) -> "tuple[RunSpec, ...]":

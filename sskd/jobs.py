@@ -1,6 +1,5 @@
 """From a spec to what the training loop runs: modules to learn and stages to go through, one builder for each role."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from sskd.networks import Features, Network, build_network, feature_shapes
 from sskd.networks.frozen import FrozenNetwork
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.seeding import stream_seed
-from sskd.weights import load_network, load_state
+from sskd.weights import check_weights, load_network, load_state
 
 Placed = TypeVar("Placed", bound=nn.Module)
 
@@ -56,7 +55,7 @@ class Job:
 
     modules: nn.ModuleDict  # all that is learned: trained, saved and resumed
     output: nn.Module  # the one whose best and last weights are kept
-    stages: list[Stage]
+    stages: list[Stage]  # none where there is nothing to train
     evaluate: Callable[[], dict[str, float]]
     score: str  # the key of evaluate() that decides the best epoch
     final: Callable[[], dict[str, float]] = field(default=dict)  # measured once, on the last epoch's weights
@@ -141,6 +140,9 @@ def build_job(setup: Setup) -> Job:
 
 
 def _teacher_job(setup: Setup) -> Job:
+    if not setup.spec.trains:
+        given = load_teacher(setup)
+        return Job(nn.ModuleDict(), given, [], lambda: accuracy(given, setup.test), score="top1")
     network = _new_network(setup)
     forward = _compiled(network, setup)
 
@@ -352,11 +354,11 @@ def load_teacher(setup: Setup) -> Network:
     """The spec's teacher: eval mode, no gradient. UserError if its file is missing, damaged or of another kind."""
     teacher = setup.spec.teacher
     if isinstance(teacher, Trained):
-        path = _weights_of(setup, teacher.run, teacher.epoch)
+        path: Path | str = _weights_of(setup, teacher.run, teacher.epoch)
     else:
         assert isinstance(teacher, Pretrained)
-        path = Path(teacher.weights)
-        _check_digest(path, teacher.sha256)
+        check_weights(teacher)
+        path = teacher.weights
     network = load_network(path, teacher.network, setup.data.num_classes)
     return setup.place(network).eval().requires_grad_(False)
 
@@ -366,11 +368,3 @@ def _weights_of(setup: Setup, spec: RunSpec, epoch: str) -> Path:
     if not path.exists():
         raise UserError(f"{setup.spec.id} needs the weights of {spec.id}, and there is no {path}: train that run first")
     return path
-
-
-def _check_digest(path: Path, sha256: str | None) -> None:
-    if sha256 is None or not path.exists():  # a missing file is load_network's to report
-        return
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != sha256:
-        raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {sha256}")

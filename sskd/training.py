@@ -62,6 +62,8 @@ def train(
     if execution.keep_memory:
         keep_freed_memory()
     setup = prepare(spec, runs, execution)
+    if not spec.trains:
+        return _measure(setup, folder) if first else {}
     run = _Run(setup, build_job(setup), folder)
     checkpoint = folder.load_checkpoint(say)
     if checkpoint is not None:
@@ -82,6 +84,42 @@ def train(
     result = run.result()
     folder.save_result(result)
     return result
+
+
+def _measure(setup: Setup, folder: RunFolder) -> dict[str, Any]:
+    """The result of a network that is given: of its epoch 0, which is the best and the last."""
+    started, job = time.perf_counter(), build_job(setup)
+    measured = job.evaluate()
+    seconds = time.perf_counter() - started
+    row = {"epoch": 0, **{f"test_{name}": value for name, value in measured.items()}}
+    result = _result(setup, job, row, row, provenance(setup.device)) | {
+        "train_images": 0,
+        "seconds": round(seconds, 1),
+        "images_per_second": round(measured["images"] / seconds, 1),
+    }
+    folder.save_result(result)
+    return result
+
+
+def _result(
+    setup: Setup, job: Job, best: dict[str, Any], last: dict[str, Any], machine: dict[str, Any]
+) -> dict[str, Any]:
+    """A run's numbers and where they come from. best and last epoch are never mixed: two keys each."""
+
+    def tests(row: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in row.items() if name.startswith("test_") or name == "epoch"}
+
+    return {
+        "id": setup.spec.id,
+        "best": tests(best),
+        "last": tests(last),
+        **job.final(),
+        "parameters": sum(p.numel() for p in job.output.parameters()),
+        "train_images": len(setup.split.indices),
+        "precision": setup.precision,
+        "machine": machine,
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
 
 
 class _Run:
@@ -256,25 +294,10 @@ class _Run:
         return Report(self.setup.spec, self.stage.name, done, self.stage.epochs, self.step or steps, steps, rate, row)
 
     def result(self) -> dict[str, Any]:
-        """The run's numbers and where they come from. best and last epoch are never mixed: two keys each."""
-        best, last = self.best(), self.rows[-1]
-
-        def tests(row: dict[str, Any]) -> dict[str, Any]:
-            return {name: value for name, value in row.items() if name.startswith("test_") or name == "epoch"}
-
-        setup = self.setup
-        return {
-            "id": setup.spec.id,
-            "best": tests(best),
-            "last": tests(last),
-            **self.job.final(),
-            "parameters": sum(p.numel() for p in self.job.output.parameters()),
-            "train_images": len(setup.split.indices),
-            "precision": setup.precision,
+        last = self.rows[-1]
+        return _result(self.setup, self.job, self.best(), last, self.machine) | {
             "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in self.rows), 1),
             "images_per_second": last["images_per_second"],
-            "machine": self.machine,
-            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
 
 

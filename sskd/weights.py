@@ -1,5 +1,6 @@
 """Networks from files: the published checkpoints in their several formats, and this project's own weights."""
 
+import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torchvision.models import WeightsEnum, get_model_weights
 
+from sskd.config import Pretrained
 from sskd.errors import UserError, unknown
 from sskd.networks import NETWORKS, Network, build_network
 
@@ -40,19 +43,34 @@ def load_network(path: str | Path, name: str, num_classes: int) -> Network:
     return network
 
 
-def published_state(network: str, path: str) -> dict[str, Tensor]:
-    """torchvision's weights: "torchvision:IMAGENET1K_V1". Downloaded once, to torch's own cache, and checked against
-    the hash in their name. UserError if there are none of that name, or no network to get them by."""
-    import torchvision
+def check_weights(teacher: Pretrained) -> None:
+    """UserError if the weights are no file, or not the one that is meant, without loading them."""
+    if teacher.weights.startswith(PUBLISHED):
+        published_weights(teacher.network, teacher.weights)
+        return
+    path = Path(teacher.weights)
+    if not path.is_file():
+        raise UserError(f"no weights file {path}")
+    if teacher.sha256 is not None and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != teacher.sha256:
+        raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {teacher.sha256}")
 
+
+def published_weights(network: str, path: str) -> WeightsEnum:
+    """torchvision's entry for "torchvision:IMAGENET1K_V1". UserError if there is none of that name."""
     name = path.removeprefix(PUBLISHED)
     try:
-        known = torchvision.models.get_model_weights(network)
+        known = get_model_weights(network)
     except ValueError:
         raise UserError(f"torchvision has no weights of a network '{network}'") from None
     if name not in known.__members__:
         raise unknown(f"weights of {network}", name, known.__members__)
-    entry = known[name]
+    return known[name]
+
+
+def published_state(network: str, path: str) -> dict[str, Tensor]:
+    """torchvision's weights, downloaded once to torch's own cache, and checked against the hash in their name.
+    UserError if there are none of that name, or no network to get them by."""
+    entry = published_weights(network, path)
     try:
         return dict(entry.get_state_dict(check_hash=True))
     except Exception as error:  # whatever the network, the disk or a wrong hash may raise

@@ -56,12 +56,19 @@ def test_table5_is_filled(tmp_path: Path) -> None:
     assert "top-5" in table
     assert "71.62" in table  # the paper's
     assert "90.67" in table
-    assert len(results(tmp_path)) == 7 * 2 + 1
+    assert len(results(tmp_path)) == 7 * 2 + 2
     for result in results(tmp_path):
-        assert result["train_images"] in (48, 96)  # half of the images; the head has all
+        # half of the images; the head has all, and the teacher, which is only measured, none
+        assert result["train_images"] == (0 if "teacher" in result["id"] else 96 if "head" in result["id"] else 48)
     claims = (out / "claims.md").read_text()
     c6 = next(line for line in claims.splitlines() if "C6" in line)
     assert "nothing was run" not in c6
+    lines = [line.split(" | ") for line in table.splitlines() if line.startswith("| ")]
+    header = [cell.strip("| ") for cell in lines[0]]
+    ours = [header.index(f"{label} mean") for label in ("best", "last", "best, top-5", "last, top-5")]
+    for line in lines[2:]:
+        assert all(0 <= float(line[column]) <= 100 for column in ours), line
+    assert [line[0] for line in lines[2:]].count("| Teacher") == 1
     recipes = {
         spec["method"]["name"]: spec["recipe"]["weight_decay"]
         for file in (out / "runs").glob("student-*/spec.yaml")
@@ -74,8 +81,8 @@ def test_table5_is_filled(tmp_path: Path) -> None:
 def test_table5_by_two_processes(tmp_path: Path) -> None:
     make_imagenet(tmp_path / "imagenet", classes=6, per_class=16, val_per_class=4)
     assert run(tmp_path, "--seeds", "0", "--set", "recipe.processes=2", "head_recipe.processes=2") == 0
-    assert len(results(tmp_path)) == 7 + 1
-    specs = [yaml.safe_load(file.read_text()) for file in (tmp_path / "results").glob("tiny/runs/*/spec.yaml")]
+    assert len(results(tmp_path)) == 7 + 2
+    specs = [yaml.safe_load(file.read_text()) for file in (tmp_path / "results").glob("tiny/runs/[hs]*/spec.yaml")]
     assert {spec["recipe"]["processes"] for spec in specs} == {2}
 
 
@@ -86,7 +93,10 @@ def test_a_corrupt_image_is_an_error_or_counted(tmp_path: Path, capsys: pytest.C
         truncate(file)
     assert run(tmp_path, *whole) == 2
     assert "n00000002" in capsys.readouterr().out
-    assert not results(tmp_path)
+    assert [result["id"].split("-")[0] for result in results(tmp_path)] == ["teacher"]  # it saw the test images alone
+    failed = list((tmp_path / "results" / "tiny" / "runs").glob("*/failed.json"))
+    assert len(failed) == 7  # the head and six students; SSKD's is not started without its head
+    assert all("n00000002" in json.loads(file.read_text())["message"] for file in failed)
     with pytest.warns(UserWarning, match="left out: .*n00000002"):
         assert run(tmp_path, *whole, corrupt="skip") == 0
     rows = [
@@ -98,9 +108,33 @@ def test_a_corrupt_image_is_an_error_or_counted(tmp_path: Path, capsys: pytest.C
 
 
 def test_the_plan_needs_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--profile", "paper", "--only", "table5", "--seeds", "0", "--dataset-root", str(tmp_path), "--json"]
-    assert main([*options, "--dry-run"]) == 0
+    options = ["--profile", "paper", "--only", "table5", "--seeds", "0", "--dataset-root", str(tmp_path)]
+    assert main([*options, "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     text = json.dumps(plan)
     assert text.count('"student-resnet18-') >= 7
     assert "head-resnet34-contrastive-imagenet" in text
+    assert main([*options, "--dry-run"]) == 0
+    assert f"{tmp_path / 'imagenet'} is not there: counted as 1,281,167 images" in capsys.readouterr().out
+
+
+def test_the_plan_of_a_broken_folder_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_imagenet(tmp_path / "imagenet", classes=2, per_class=2, val_per_class=1)
+    for folder in list((tmp_path / "imagenet" / "val").iterdir()):
+        for file in folder.iterdir():
+            file.rename(folder.parent / file.name)
+        folder.rmdir()
+    assert run(tmp_path, "--dry-run") == 2
+    assert "is the flat validation set" in capsys.readouterr().err
+
+
+def test_what_no_run_can_do_without_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path) == 2  # no images
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert "there is no folder" in shown.err
+    assert not (tmp_path / "results" / "tiny" / "runs").exists()
+    make_imagenet(tmp_path / "imagenet", classes=6, per_class=4, val_per_class=1)
+    settings = ["--methods", "kd", "--set", "overrides.table5.teachers.resnet34.weights=torchvision:IMAGNET1K_V1"]
+    assert run(tmp_path, *settings, "--dry-run") == 2
+    assert "did you mean 'IMAGENET1K_V1'" in capsys.readouterr().err

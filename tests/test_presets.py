@@ -77,7 +77,6 @@ def test_what_the_profile_says_wins() -> None:
     assert made.pretext("exemplar").transformation == "paper"
     assert made.pretext("jigsaw").transformation == "rotation"  # not used: its views are the puzzles
     spec = sskd_cell(made).spec
-    assert spec is not None
     assert isinstance(spec.teacher, Trained)
     assert spec.teacher.epoch == "best"
 

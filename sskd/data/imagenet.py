@@ -21,7 +21,7 @@ ENDINGS = (".jpeg", ".jpg", ".png")
 def imagenet(root: Path, path: str | None) -> ImageFiles:
     """dataset.path, or <root>/imagenet. The list of files is kept in <root>/cache and made anew when a class's folder
     changes."""
-    folder = Path(path) if path else root / "imagenet"
+    folder = imagenet_folder(root, path)
     for part in ("train", "val"):
         if not (folder / part).is_dir():
             raise UserError(
@@ -37,6 +37,11 @@ def imagenet(root: Path, path: str | None) -> ImageFiles:
     test, test_labels = listed(folder / "val", classes, cache)
     labels = torch.from_numpy(train_labels), torch.from_numpy(test_labels)
     return ImageFiles("imagenet", train, labels[0], test, labels[1], *STATISTICS, classes, cache)
+
+
+def imagenet_folder(root: Path, path: str | None) -> Path:
+    """Where the images are looked for."""
+    return Path(path) if path else root / "imagenet"
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ def cells_of(profile: Profile, *names: str) -> dict[str, list[Cell]]:
 
 
 def top1(spec: RunSpec) -> float:
-    """SSKD best, and a point between seeds."""
-    return 70 + spec.seed + (4 if "sskd" in spec.id else 0)
+    """SSKD best by 4 and 4.1 points, and a point between the other methods' seeds."""
+    return 70 + spec.seed + (4 + spec.seed / 10 if "sskd" in spec.id else 0)
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def test_tables_hold_both_epochs_the_papers_value_and_the_difference(paper: Prof
     text = write_report(paper, cells, tmp_path)["table4"]
     table = pd.read_csv(tmp_path / "table4.csv").set_index(["row", "column"])
     entry = table.loc[("SSKD", "vgg13/MobileNetV2")]
-    assert entry["best mean"] == 74.5
-    assert entry["last mean"] == pytest.approx(0.9 * 74.5)
-    assert entry["best sd"] == pytest.approx(0.5**0.5)
+    assert entry["best mean"] == pytest.approx(74.55)
+    assert entry["last mean"] == pytest.approx(0.9 * 74.55)
+    assert entry["best sd"] == pytest.approx(1.1 * 0.5**0.5)
     assert entry["seeds"] == 2
     assert entry["best paper"] == 71.53
-    assert entry["best difference"] == pytest.approx(74.5 - 71.53)
-    assert "| SSKD | vgg13/MobileNetV2 | 2 | 74.50 | 0.71 | 71.53 | +2.97 |" in text
-    assert "average over 6 columns: SSKD - CRD: +4.00 [+4.00, +4.00], 2 seeds" in text
+    assert entry["best difference"] == pytest.approx(74.55 - 71.53)
+    assert "| SSKD | vgg13/MobileNetV2 | 2 | 74.55 | 0.78 | 71.53 | +3.02 |" in text
+    assert "average over 6 columns: SSKD - CRD: +4.05 [+3.41, +4.69], 2 seeds" in text
     claims = pd.read_csv(tmp_path / "claims.csv").set_index(["id", "epoch"])
     assert claims.loc[("C1", "best"), "verdict"] == "supported"
     assert claims.loc[("C2", "best"), "verdict"] == "undecided"
