@@ -7,6 +7,7 @@ import torch
 import torch.fx.experimental.optimization as fx_optimization
 from torch import Tensor, fx, nn
 
+from sskd.networks import fusion
 from sskd.networks.base import Features, Network
 
 
@@ -30,15 +31,18 @@ class FrozenNetwork(nn.Module):
 
     def __init__(self, network: Network, dtype: torch.dtype, preactivations: bool = True) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.layout = dtype, torch.preserve_format
         traced = fx.symbolic_trace(_Whole(copy.deepcopy(network)).eval())
         if not preactivations:
             _drop_preactivations(traced)
         self.graph = fx_optimization.fuse(traced).to(dtype).requires_grad_(False)
+        if fusion.available(next(network.parameters()).device, dtype):
+            fusion.fuse_pointwise(self.graph)
+            self.layout = torch.channels_last
 
     def features(self, images: Tensor) -> Features:
         """images: (B, 3, H, W), float32; features come in ``dtype``."""
-        return self.graph(images.to(self.dtype))
+        return self.graph(images.to(self.dtype, memory_format=self.layout))
 
 
 def _drop_preactivations(traced: fx.GraphModule) -> None:

@@ -1,0 +1,129 @@
+"""A traced network in inference on the CPU: what follows a convolution point by point is done by the convolution.
+
+oneDNN can add another map to a convolution's result, and take the ReLU, while the result is still in the core's
+registers. torch's compiler uses that; here it is done without compiling anything, through the same operators.
+"""
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+ADDITIONS = (operator.add, torch.add)
+RELUS = (F.relu, torch.relu)
+
+
+def available(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch has the operators, and the device can run them in this precision."""
+    operators: Any = torch.ops.mkldnn
+    if (
+        device.type != "cpu"
+        or not torch.backends.mkldnn.is_available()
+        or not hasattr(operators, "_convolution_pointwise")
+    ):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and operators._is_mkldnn_bf16_supported())
+
+
+def relu_(x: Tensor) -> Tensor:
+    """ReLU in place, without gradient. Of bfloat16 what is below zero is below zero as an integer too, and integers
+    take a sixth of the time. (-0.0 becomes 0.0, and so does a NaN with a minus sign.)"""
+    if x.dtype != torch.bfloat16:
+        return torch.relu_(x)
+    x.view(torch.int16).clamp_(min=0)
+    return x
+
+
+class FusedConvolution(nn.Module):
+    """conv(x), plus ``other`` if there is one, through a ReLU if ``relu``; channels_last. ``in_place``: the sum is
+    made in other's memory by the convolution, else after it."""
+
+    def __init__(self, conv: nn.Conv2d, relu: bool) -> None:
+        super().__init__()
+        self.weight, self.bias, self.relu, self.in_place = conv.weight, conv.bias, relu, False
+        self._how = (list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups)
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        operators: Any = torch.ops.mkldnn
+        conv = (x, self.weight, self.bias, *self._how)
+        if other is None:
+            return operators._convolution_pointwise(*conv, "relu" if self.relu else "none", [], "")
+        if self.in_place:
+            post = ("add", 1.0, "relu" if self.relu else None, [], "")
+            return operators._convolution_pointwise_.binary(other, *conv, *post)
+        total = operators._convolution_pointwise(*conv, "none", [], "").add_(other)
+        return relu_(total) if self.relu else total
+
+
+def fuse_pointwise(traced: fx.GraphModule) -> None:
+    """Replaces, in the graph, convolutions and what follows them by FusedConvolution, and lets a sum overwrite its
+    other operand where that is not used again. What is traced must be in eval mode and run without gradient, on
+    images in channels_last."""
+    for node in list(traced.graph.nodes):
+        relu = _is_relu(traced, node)
+        source = node.args[0] if relu else node
+        if relu and len(source.users) > 1:
+            continue  # the value before the ReLU is asked for too
+        if not relu and len(node.users) == 1 and _is_relu(traced, next(iter(node.users))):
+            continue  # the ReLU's turn comes
+        if relu and _is_conv(traced, source):
+            _replace(traced, node, source, True, source.args)
+        elif _is_call(source, ADDITIONS):
+            convs = [arg for arg in source.args if _is_conv(traced, arg) and len(arg.users) == 1]
+            if convs:
+                conv = convs[-1]
+                other = next(arg for arg in source.args if arg is not conv)
+                _replace(traced, node, conv, relu, (conv.args[0], other))
+        elif relu and isinstance(_module(traced, source), nn.BatchNorm2d):
+            with traced.graph.inserting_before(node):
+                node.replace_all_uses_with(traced.graph.call_function(relu_, (source,)))
+    traced.graph.eliminate_dead_code()
+    traced.delete_all_unused_submodules()
+    _overwrite_what_is_not_used_again(traced)
+    traced.recompile()
+
+
+COPYING = (nn.Conv2d, nn.BatchNorm2d, FusedConvolution)  # in inference their results share no memory with what they get
+
+
+def _replace(traced: fx.GraphModule, node: fx.Node, conv: fx.Node, relu: bool, args: tuple[fx.Node, ...]) -> None:
+    """``node``'s value from a FusedConvolution in its place."""
+    name = f"fused_{sum(isinstance(module, FusedConvolution) for module in traced.children())}"
+    traced.add_submodule(name, FusedConvolution(_module(traced, conv), relu))
+    with traced.graph.inserting_before(node):
+        node.replace_all_uses_with(traced.graph.call_module(name, args))
+
+
+def _overwrite_what_is_not_used_again(traced: fx.GraphModule) -> None:
+    for node in traced.graph.nodes:
+        module = _module(traced, node)
+        if isinstance(module, FusedConvolution) and len(node.args) == 2:
+            x, other = node.args
+            copied = all(isinstance(_module(traced, user), COPYING) for user in other.users)
+            module.in_place = copied and max(other.users) is node and other is not x and _is_fresh(traced, other)
+
+
+def _is_fresh(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the value lies in memory of its own, which no other node's value shares."""
+    module = _module(traced, node)
+    if isinstance(module, FusedConvolution):
+        return not module.in_place or _is_fresh(traced, node.args[1])
+    return isinstance(module, nn.Conv2d | nn.BatchNorm2d) or _is_call(node, ADDITIONS)
+
+
+def _module(traced: fx.GraphModule, node: Any) -> Any:
+    return traced.get_submodule(node.target) if isinstance(node, fx.Node) and node.op == "call_module" else None
+
+
+def _is_conv(traced: fx.GraphModule, node: Any) -> bool:
+    return isinstance(_module(traced, node), nn.Conv2d)
+
+
+def _is_relu(traced: fx.GraphModule, node: fx.Node) -> bool:
+    return _is_call(node, RELUS) or isinstance(_module(traced, node), nn.ReLU)
+
+
+def _is_call(node: Any, functions: tuple[Any, ...]) -> bool:
+    return isinstance(node, fx.Node) and node.op == "call_function" and node.target in functions
