@@ -17,17 +17,19 @@ from sskd.progress import Progress
 
 def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
     """Submits every run that is not finished, failed for good, or somebody's; stage by stage, so that each can name
-    the jobs it waits for. Runs of a stage that wait for the same runs are one array. Returns what is not submitted.
+    the jobs it waits for. Runs of a stage that wait for the same runs, with as many processes, are one array. Returns
+    what is not submitted.
     """
     liveness, owners = Liveness(work.runs), work.claims.all()
     held = {run_id for run_id, owner in owners.items() if liveness(run_id, owner)}
     if not all(spec.id in held or work.finished(spec) for spec in work.plan.runs):
-        check_parameters(work.cluster)
+        for processes in sorted({spec.recipe.processes for spec in work.plan.runs}):
+            check_parameters(work.cluster, processes)
     known: dict[str, str] = {}  # the job of every run that others need
     left_out: dict[str, Failure] = {}
     submitted = arrays = 0
     for stage in work.plan.stages:
-        groups: dict[str, list[RunSpec]] = defaultdict(list)
+        groups: dict[tuple[str, int], list[RunSpec]] = defaultdict(list)
         for spec in stage:
             if work.finished(spec) or spec.id in held:
                 continue
@@ -40,10 +42,11 @@ def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
                 left_out[spec.id] = failure
                 continue
             jobs = sorted(job for job in after if job)
-            groups[f"afterok:{':'.join(jobs)}" if jobs else ""].append(spec)
-        for dependency, specs in groups.items():
+            groups[f"afterok:{':'.join(jobs)}" if jobs else "", spec.recipe.processes].append(spec)
+        for (dependency, processes), specs in groups.items():
             for start in range(0, len(specs), work.cluster.array_size):
-                count = _submit_group(work, specs[start : start + work.cluster.array_size], dependency, liveness)
+                part = specs[start : start + work.cluster.array_size]
+                count = _submit_group(work, part, processes, dependency, liveness)
                 submitted, arrays = submitted + count, arrays + (count > 0)
     finished = sum(work.finished(spec) for spec in work.plan.runs)
     others = len(work.plan.runs) - finished - submitted - len(left_out)
@@ -77,8 +80,9 @@ def _find_job(work: Work, spec: RunSpec) -> str:
     return ""
 
 
-def _submit_group(work: Work, specs: list[RunSpec], dependency: str, liveness: Liveness) -> int:
-    """Claims the runs that are free and submits them as one array; how many these were."""
+def _submit_group(work: Work, specs: list[RunSpec], processes: int, dependency: str, liveness: Liveness) -> int:
+    """Claims the runs that are free and submits them as one array of jobs with so many processes each; how many these
+    were."""
     name = new_batch()
     taken: list[tuple[RunSpec, Owner]] = []
     for spec in specs:
@@ -91,7 +95,7 @@ def _submit_group(work: Work, specs: list[RunSpec], dependency: str, liveness: L
     tasks = [RunJob(spec_yaml(s), work.runs, work.execution, owner.token, work.plugins) for s, owner in taken]
     batch = Batch(work.runs, [spec.id for spec, _ in taken], work.cluster.retries.model_dump())
     try:
-        numbers = submit_batch(work.cluster, work.jobs, name, batch, tasks, dependency)
+        numbers = submit_batch(work.cluster, work.jobs, name, batch, tasks, processes, dependency)
     except UserError:
         for spec, owner in taken:
             work.claims.release(spec.id, owner.token)

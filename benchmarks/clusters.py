@@ -32,7 +32,7 @@ class ClusterSpec(Frozen):
     runs_at_once: Count | None = None  # local; None: as many as there are GPUs or cores for
     gpus_per_run: Annotated[int, Field(ge=0)] | None = None  # None: local: one if there are any; slurm: as parameters
     runs_per_gpu: Count = 1  # local: small runs that share one
-    cpus_per_run: Count | None = None
+    cpus_per_run: Count | None = None  # slurm: divided among the run's processes, each of which has a GPU
     array_width: Count = 64  # slurm: tasks of one array that may run at the same time
     array_size: Count = 1000  # slurm: tasks of one array at most (the site's MaxArraySize - 1)
     signal_seconds: Count = 120  # how long before the time limit a run is told to save and requeue itself

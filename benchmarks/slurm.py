@@ -103,18 +103,26 @@ def cancel_jobs(jobs: Sequence[str]) -> None:
         slurm("scancel", *jobs[start : start + 500])
 
 
-def make_executor(cluster: ClusterSpec, jobs: Path, batch: Path, dependency: str = "") -> SlurmExecutor:
-    """submitit's executor as the cluster's file has it. UserError for a parameter that submitit refuses."""
+def make_executor(
+    cluster: ClusterSpec, jobs: Path, batch: Path, processes: int = 1, dependency: str = ""
+) -> SlurmExecutor:
+    """submitit's executor as the cluster's file has it, for runs of so many processes: a task each, spread evenly over
+    the nodes (cluster.nodes, else one), with its part of the run's cores and a GPU of its own (if the run has any).
+    UserError for a parameter that submitit refuses, or processes that cannot be spread."""
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UserError(
             f"cluster '{cluster.name}': there is no sbatch on the PATH: "
             f"start this on a machine of the cluster, or use --cluster local"
         )
     given = dict(cluster.parameters)
+    nodes = given.get("nodes", 1) if processes > 1 else 1
+    if processes % nodes:
+        raise UserError(f"cluster '{cluster.name}': {processes} processes cannot be spread evenly over {nodes} nodes")
+    given |= {"nodes": nodes, "ntasks_per_node": processes // nodes}
     if cluster.cpus_per_run:
-        given.setdefault("cpus_per_task", cluster.cpus_per_run)
+        given.setdefault("cpus_per_task", max(1, cluster.cpus_per_run // processes))
     if cluster.gpus_per_run:
-        given.setdefault("gpus_per_node", cluster.gpus_per_run)
+        given.setdefault("gpus_per_node", -(-max(cluster.gpus_per_run, processes) // nodes))
     if "mem_gb" in given:
         given["mem"] = f"{round(1024 * given.pop('mem_gb'))}M"
     known = _get_default_parameters()
@@ -134,10 +142,10 @@ def make_executor(cluster: ClusterSpec, jobs: Path, batch: Path, dependency: str
     return executor
 
 
-def check_parameters(cluster: ClusterSpec) -> None:
+def check_parameters(cluster: ClusterSpec, processes: int = 1) -> None:
     """Has Slurm look at a job as it would be submitted. UserError with Slurm's own words if it would be refused."""
     with tempfile.TemporaryDirectory() as folder:
-        executor = make_executor(cluster, Path(folder), Path(folder) / "batch.json")
+        executor = make_executor(cluster, Path(folder), Path(folder) / "batch.json", processes)
         script = Path(folder) / "test.sh"
         script.write_text(executor._make_submission_file_text("true", "test"))
         try:
@@ -161,6 +169,7 @@ def submit_batch(
     name: str,
     batch: Batch,
     work: Iterable[Callable[[], Any]],
+    processes: int,
     dependency: str,
 ) -> list[str]:
     """Submits the batch as one array (one run: as a plain job) and returns the jobs' numbers, in order."""
@@ -169,7 +178,9 @@ def submit_batch(
     time_limit = {"time": minutes(cluster.parameters["time"])} if "time" in cluster.parameters else {}
     cluster = cluster.model_copy(update={"parameters": cluster.parameters | time_limit})
     try:
-        return [job.job_id for job in make_executor(cluster, jobs, path, dependency).submit_array(list(work))]
+        return [
+            job.job_id for job in make_executor(cluster, jobs, path, processes, dependency).submit_array(list(work))
+        ]
     except (FailedJobError, FailedSubmissionError) as error:
         raise UserError(f"cluster '{cluster.name}': sbatch refuses: {_one_line(str(error))}") from None
 

@@ -21,16 +21,18 @@ import torch
 import yaml
 from submitit import JobEnvironment
 from submitit.core.utils import UncompletedJobError
-from submitit.helpers import Checkpointable
+from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from benchmarks.locks import Claims, Owner
 from benchmarks.plugins import load_plugins
 from benchmarks.retries import TERMINATED, attempts, forget_attempts, last_lines
 from sskd.config import Execution, RunSpec, from_dict
+from sskd.distributed import join, lost_touch
 from sskd.errors import UserError
 from sskd.folder import RunFolder
+from sskd.machine import device_of
 from sskd.processes import train_in_processes
-from sskd.training import Interrupted, Report
+from sskd.training import Interrupted, Report, train
 
 PROGRESS_SECONDS = 2.0  # between two writes of progress.json
 
@@ -51,6 +53,8 @@ def attempt(spec: RunSpec, runs: Path, action: Callable[[], None]) -> Failure | 
     except UserError as error:
         failure, details, kind = Failure(str(error), input_is_bad=True), str(error), "input"
     except Exception as error:  # a run's failure must not cost the others; the whole story is in its log
+        if lost_touch(error):  # nothing is noted: the process that went has done it, or was lost
+            return Failure(f"another process of the run has ended ({' '.join(str(error).split())[:150]})")
         failure = Failure(f"{type(error).__name__}: {' '.join(str(error).split())}")
         details, kind = traceback.format_exc(), "out_of_memory" if is_out_of_memory(error) else "exception"
     else:
@@ -163,18 +167,22 @@ class RunJob(Checkpointable):
             return spec.id
         environment = JobEnvironment()
         job = environment.job_id if environment.name() == "slurm" else ""
+        first = environment.global_rank == 0  # of a run of several processes one speaks and decides for all
         owner = claims.owner(spec.id)
         if owner is None or owner.token != self.token:
             print(f"{spec.id} is not ours any more: {owner or 'nobody'} has it", flush=True)
             raise SystemExit(TERMINATED)
         mine = dataclasses.replace(Owner(), token=self.token, batch=owner.batch, index=owner.index, job=job)
-        claims.update(spec.id, mine)
+        if first:
+            claims.update(spec.id, mine)
         usr2 = environment._usr_sig()
         requeue: Any = signal.getsignal(usr2)
         with stop_signal(usr2, signal.SIGTERM) as stop:
             try:
                 failure = attempt(spec, self.runs, lambda: self._train(spec, folder, job or str(os.getpid()), stop))
             except Interrupted as reason:
+                if not first:
+                    return spec.id
                 log_line(folder.path, f"{stop.received.name if stop.received else ''}: {reason}")
                 if stop.received == usr2:
                     _requeue(folder, lambda: requeue(usr2, None))
@@ -182,8 +190,9 @@ class RunJob(Checkpointable):
         if failure:
             print(f"{spec.id} failed: {failure.message}", flush=True)
             raise SystemExit(1)
-        forget_attempts(self.runs, spec.id)
-        claims.forget(spec.id)
+        if first:
+            forget_attempts(self.runs, spec.id)
+            claims.forget(spec.id)
         return spec.id
 
     def _pin(self) -> None:
@@ -200,6 +209,12 @@ class RunJob(Checkpointable):
         execution = self.execution
         if attempts(self.runs, spec.id).get("out_of_memory"):
             execution = execution.model_copy(update={"offload_activations": True})
+        environment = JobEnvironment()
+        if environment.num_tasks > 1:
+            execution = _join(environment, execution)
+        if environment.global_rank > 0:
+            train(spec, self.runs, execution, should_stop=stop)
+            return
         log_line(folder.path, f"started: job {job} on {socket.gethostname()}, {' '.join(sys.version.split()[:1])}")
         progress = ProgressFile(folder.path, job)
 
@@ -210,9 +225,25 @@ class RunJob(Checkpointable):
                 numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
                 log_line(folder.path, f"{step.stage} epoch {step.epoch}/{step.epochs}: {numbers}")
 
-        say, load = partial(log_line, folder.path), partial(load_plugins, self.plugins)
-        result = train_in_processes(spec, self.runs, execution, report, say, stop, load)
+        say = partial(log_line, folder.path)
+        if environment.num_tasks > 1:
+            result = train(spec, self.runs, execution, report, say, stop)
+        else:
+            load = partial(load_plugins, self.plugins)
+            result = train_in_processes(spec, self.runs, execution, report, say, stop, load)
         log_line(folder.path, f"finished after {result['seconds']} s of training")
+
+
+def _join(environment: JobEnvironment, execution: Execution) -> Execution:
+    """Makes this task of a job one of the run's processes; the execution on the GPU that is its own."""
+    TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    on_gpu = device_of(execution).type == "cuda"
+    if on_gpu:
+        number = environment.local_rank % torch.cuda.device_count()  # a site may show each task its own alone
+        torch.cuda.set_device(number)
+        execution = execution.model_copy(update={"device": f"cuda:{number}"})
+    join(environment.global_rank, environment.num_tasks, "env://", on_gpu)
+    return execution
 
 
 def _requeue(folder: RunFolder, requeue: Callable[[], None]) -> None:

@@ -45,6 +45,11 @@ def join(rank: int, size: int, meeting: str, on_gpu: bool) -> None:
     _control[:] = [dist.new_group(backend="gloo", timeout=PATIENCE)]
 
 
+def lost_touch(error: Exception) -> bool:
+    """Whether the error says no more than that another process of the run is gone: that one knows why."""
+    return isinstance(error, dist.DistError) or (dist.is_initialized() and "gloo" in str(error))
+
+
 def this_share() -> Share:
     """The part of the present process; the whole where there is no other."""
     return Share(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Share()

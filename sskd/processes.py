@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from sskd.config import Execution, RunSpec, from_dict, spec_yaml
-from sskd.distributed import join
+from sskd.distributed import join, lost_touch
 from sskd.errors import UserError
 from sskd.machine import device_of
 from sskd.training import Interrupted, Report, train
@@ -155,7 +155,7 @@ def _work(
     except torch.OutOfMemoryError as error:
         messages.put(("memory", str(error)))
     except Exception as error:
-        if rank == 0 or "Connection closed by peer" not in str(error):
+        if rank == 0 or not lost_touch(error):
             first = f"process {rank} of {count}: {type(error).__name__}: {' '.join(str(error).split())}"
             messages.put(("error", f"{first}\n{traceback.format_exc()}"))
     messages.close()

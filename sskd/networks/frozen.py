@@ -2,6 +2,7 @@
 computed that nobody asked for."""
 
 import copy
+from typing import Any
 
 import torch
 import torch.fx.experimental.optimization as fx_optimization
@@ -35,7 +36,8 @@ class FrozenNetwork(nn.Module):
         traced = fx.symbolic_trace(_Whole(copy.deepcopy(network)).eval())
         if not preactivations:
             _drop_preactivations(traced)
-        self.graph = fx_optimization.fuse(traced).to(dtype).requires_grad_(False)
+        graph: Any = fx_optimization.fuse(traced)
+        self.graph = graph.to(dtype).requires_grad_(False)
         if fusion.available(next(network.parameters()).device, dtype):
             fusion.fuse_pointwise(self.graph)
             self.layout = torch.channels_last

@@ -51,8 +51,8 @@ class FusedConvolution(nn.Module):
         if other is None:
             return operators._convolution_pointwise(*conv, "relu" if self.relu else "none", [], "")
         if self.in_place:
-            post = ("add", 1.0, "relu" if self.relu else None, [], "")
-            return operators._convolution_pointwise_.binary(other, *conv, *post)
+            then: Any = "relu" if self.relu else None
+            return operators._convolution_pointwise_.binary(other, *conv, "add", 1.0, then, [], "")
         total = operators._convolution_pointwise(*conv, "none", [], "").add_(other)
         return relu_(total) if self.relu else total
 
@@ -105,7 +105,7 @@ def _overwrite_what_is_not_used_again(traced: fx.GraphModule) -> None:
             module.in_place = copied and max(other.users) is node and other is not x and _is_fresh(traced, other)
 
 
-def _is_fresh(traced: fx.GraphModule, node: fx.Node) -> bool:
+def _is_fresh(traced: fx.GraphModule, node: Any) -> bool:
     """Whether the value lies in memory of its own, which no other node's value shares."""
     module = _module(traced, node)
     if isinstance(module, FusedConvolution):
@@ -114,7 +114,7 @@ def _is_fresh(traced: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _module(traced: fx.GraphModule, node: Any) -> Any:
-    return traced.get_submodule(node.target) if isinstance(node, fx.Node) and node.op == "call_module" else None
+    return traced.get_submodule(str(node.target)) if isinstance(node, fx.Node) and node.op == "call_module" else None
 
 
 def _is_conv(traced: fx.GraphModule, node: Any) -> bool:

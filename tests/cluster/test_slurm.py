@@ -15,7 +15,7 @@ import pytest
 from benchmarks.locks import Claims
 from benchmarks.retries import read_batch
 from tests.cluster.slurm_site import SlurmSite, missing, output, wait_for
-from tests.cluster.suite import SLOW, Suite
+from tests.cluster.suite import RECIPE, SLOW, Suite
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -262,3 +262,41 @@ def test_what_slurm_refuses(
     assert re.search(words, error), error
     assert queue() <= before
     assert not Claims(suite.jobs / "claims").all()
+
+
+@pytest.mark.parametrize("ending", ["time limit", "kill", "exception"])
+def test_a_run_of_two_processes(
+    ending: str, site: SlurmSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two tasks of one job, through submitit: preempted together inside an epoch, one killed, or one of them failing;
+    they end as the same two processes do that this machine starts by itself."""
+    recipe = RECIPE | {"epochs": 12, "processes": 2}
+    changes: dict[str, Any] = SLOW | {"recipe": recipe}
+    inline = Suite(tmp_path / "inline", **changes)
+    assert inline.run() == 0
+    crashes = tmp_path / "crashes"
+    crashes.mkdir()
+    monkeypatch.setenv("CRASHES", str(crashes))
+    monkeypatch.setenv("SLOW_UNTIL", str(tmp_path / "go"))
+    suite = Suite(tmp_path / "slurm", *SLURM, **changes)
+    job = start(suite)
+    (script,) = [path.read_text() for path in suite.jobs.glob("*_submission.sh")]
+    assert "--ntasks-per-node=2" in script
+    workers = output("pgrep", "-f", "submitit.core._submit").split()
+    if ending == "kill":
+        tasks = [pid for pid in workers if b"SLURM_PROCID=1" in Path(f"/proc/{pid}/environ").read_bytes()]
+        assert tasks
+        for pid in tasks:
+            os.kill(int(pid), signal.SIGKILL)
+        wait_for(lambda: "(lost 1 of 3)" in suite.log("student"), PATIENCE, "the retry")
+    elif ending == "exception":
+        (crashes / "a").touch()  # for whichever of the two is first to see it
+        wait_for(lambda: "ZeroDivisionError: on purpose" in suite.log("student"), PATIENCE, "the exception")
+        wait_for(lambda: "(exception 1 of 1)" in suite.log("student"), PATIENCE, "the retry")
+    else:
+        output("scancel", "--signal=USR2", job)
+        wait_for(lambda: "SIGUSR2" in suite.log("student"), PATIENCE, "the signal")
+    wait_for(lambda: starts(suite) == 2, PATIENCE, "the second start")
+    (tmp_path / "go").touch()
+    assert suite.run() == 0
+    assert suite.metrics() == inline.metrics()
