@@ -39,7 +39,7 @@ class FrozenNetwork(nn.Module):
         graph: Any = fx_optimization.fuse(traced)
         self.graph = graph.to(dtype).requires_grad_(False)
         if fusion.available(next(network.parameters()).device, dtype):
-            fusion.fuse_pointwise(self.graph)
+            fusion.fuse_pointwise(self.graph, torch.zeros(1, 3, 32, 32, dtype=dtype))
             self.layout = torch.channels_last
 
     def features(self, images: Tensor) -> Features:

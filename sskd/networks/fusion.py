@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
 ADDITIONS = (operator.add, torch.add)
@@ -57,10 +58,15 @@ class FusedConvolution(nn.Module):
         return relu_(total) if self.relu else total
 
 
-def fuse_pointwise(traced: fx.GraphModule) -> None:
+COPYING = (nn.Conv2d, nn.BatchNorm2d, FusedConvolution)  # in inference their results share no memory with what they get
+
+
+def fuse_pointwise(traced: fx.GraphModule, images: Tensor) -> None:
     """Replaces, in the graph, convolutions and what follows them by FusedConvolution, and lets a sum overwrite its
     other operand where that is not used again. What is traced must be in eval mode and run without gradient, on
-    images in channels_last."""
+    images in channels_last; ``images``: any, for the shapes of what is added."""
+    with torch.no_grad():
+        ShapeProp(traced).propagate(images)
     for node in list(traced.graph.nodes):
         relu = _is_relu(traced, node)
         source = node.args[0] if relu else node
@@ -70,22 +76,19 @@ def fuse_pointwise(traced: fx.GraphModule) -> None:
             continue  # the ReLU's turn comes
         if relu and _is_conv(traced, source):
             _replace(traced, node, source, True, source.args)
-        elif _is_call(source, ADDITIONS):
-            convs = [arg for arg in source.args if _is_conv(traced, arg) and len(arg.users) == 1]
-            if convs:
-                conv = convs[-1]
-                other = next(arg for arg in source.args if arg is not conv)
+        elif _is_call(source, ADDITIONS) and not source.kwargs:
+            first, second = source.args
+            conv, other = (second, first) if _is_conv(traced, second) else (first, second)
+            alike = first is not second and _shape(first) == _shape(second)
+            if alike and _is_conv(traced, conv) and len(conv.users) == 1:
                 _replace(traced, node, conv, relu, (conv.args[0], other))
         elif relu and isinstance(_module(traced, source), nn.BatchNorm2d):
             with traced.graph.inserting_before(node):
-                node.replace_all_uses_with(traced.graph.call_function(relu_, (source,)))
+                node.replace_all_uses_with(traced.graph.call_function(relu_, (source,)), propagate_meta=True)
     traced.graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()
     _overwrite_what_is_not_used_again(traced)
     traced.recompile()
-
-
-COPYING = (nn.Conv2d, nn.BatchNorm2d, FusedConvolution)  # in inference their results share no memory with what they get
 
 
 def _replace(traced: fx.GraphModule, node: fx.Node, conv: fx.Node, relu: bool, args: tuple[fx.Node, ...]) -> None:
@@ -93,7 +96,7 @@ def _replace(traced: fx.GraphModule, node: fx.Node, conv: fx.Node, relu: bool, a
     name = f"fused_{sum(isinstance(module, FusedConvolution) for module in traced.children())}"
     traced.add_submodule(name, FusedConvolution(_module(traced, conv), relu))
     with traced.graph.inserting_before(node):
-        node.replace_all_uses_with(traced.graph.call_module(name, args))
+        node.replace_all_uses_with(traced.graph.call_module(name, args), propagate_meta=True)
 
 
 def _overwrite_what_is_not_used_again(traced: fx.GraphModule) -> None:
@@ -118,7 +121,12 @@ def _module(traced: fx.GraphModule, node: Any) -> Any:
 
 
 def _is_conv(traced: fx.GraphModule, node: Any) -> bool:
-    return isinstance(_module(traced, node), nn.Conv2d)
+    module = _module(traced, node)
+    return isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+
+
+def _shape(node: Any) -> Any:
+    return tuple(node.meta["tensor_meta"].shape) if isinstance(node, fx.Node) else None
 
 
 def _is_relu(traced: fx.GraphModule, node: fx.Node) -> bool:

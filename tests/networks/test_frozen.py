@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
 
-from sskd.networks import NETWORKS, build_network, fusion
+from sskd.networks import NETWORKS, Features, Network, build_network, fusion
 from sskd.networks.frozen import FrozenNetwork
 from sskd.networks.fusion import FusedConvolution, relu_
 from tests import golden
@@ -82,6 +84,32 @@ def test_sums_overwrite_what_is_not_used_again(name: str) -> None:
         kept = [tap.clone() for tap in taps]
         frozen.features(images.flip(0))
     assert all(torch.equal(tap, copy) for tap, copy in zip(taps, kept, strict=True))
+
+
+class Odd(Network):
+    """What a user's network may do: a bias added to a map, a number, a map to itself, a small map to a large one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding="same")
+        self.squeeze, self.third = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular")
+        self.fc = nn.Linear(8, 10)
+
+    def features(self, images: torch.Tensor) -> Features:
+        x = F.relu(self.first(images) + 0.5)
+        x = F.relu(self.second(x) + x)
+        x = self.squeeze(x.mean((2, 3), keepdim=True)) + x
+        y = self.first(images)
+        x = F.relu(self.third(x) + (y + y))
+        vector = x.mean((2, 3))
+        return Features(self.fc(vector), (x, vector), (x, vector))
+
+
+def test_what_cannot_be_fused_is_left_alone() -> None:
+    network, images = Odd().eval(), golden.images()
+    with torch.inference_mode():
+        found, wanted = FrozenNetwork(network, torch.float32).features(images), network.features(images)
+    torch.testing.assert_close(found.taps, wanted.taps, rtol=1e-4, atol=1e-5)
 
 
 @given(st.lists(st.floats(width=16), min_size=1, max_size=40))
