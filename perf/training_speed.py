@@ -28,8 +28,8 @@ from perf.stages import CLASSES, dataset_at, endless, make_stage, stepper
 from sskd.config import DatasetSpec
 from sskd.data.datasets import load_dataset
 from sskd.jobs import FrozenFeatures, Setup, Stage
-from sskd.machine import resolve_precision
-from sskd.networks import build_network
+from sskd.machine import autocast, resolve_precision
+from sskd.networks import Features, build_network
 
 PAIRS = ("resnet56/resnet20", "wrn_40_2/wrn_16_2", "vgg13/vgg8")
 CONTESTANTS = ("baseline", "ours fp32", "ours auto")
@@ -124,11 +124,13 @@ def baseline_stepper(pair: str, stage: str, root: Path) -> Callable[[], None]:
 
 
 def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]:
-    """Shares of a step's time: making the batch, the teacher's pass, and the rest (student, losses, gradients)."""
+    """Shares of a step's time: making the batch, the teacher's pass, the losses (forward and backward to the features),
+    and the rest, which is the student's; in the head stage losses and head are one."""
     assert setup.spec.teacher is not None
     network = build_network(setup.spec.teacher.network, setup.data.num_classes).eval()
     teacher = FrozenFeatures(setup.place(network), setup, frozenset({"logits", "vector"}))
-    spent = dict.fromkeys(("data", "teacher", "whole"), 0.0)
+    spent = dict.fromkeys(("data", "teacher", "loss", "whole"), 0.0)
+    student, method = stage.trained if setup.spec.role == "student" else (None, None)
     batches = endless(setup, stage)
 
     def timed(part: str, action: Callable[[], Any]) -> Any:
@@ -141,15 +143,18 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
         if number == 1:  # the first round warms up
             spent = dict.fromkeys(spent, 0.0)
         batch = timed("data", lambda: next(batches))
-        timed("teacher", lambda batch=batch: teacher(batch.images))
+        theirs = timed("teacher", lambda batch=batch: teacher(batch.images))
+        if method is not None:
+            with torch.no_grad(), autocast(setup.device, setup.precision):
+                found = student.features(batch.images)
+            ours = Features(found.logits.float().requires_grad_(), (found.vector.float().requires_grad_(),), ())
+            timed("loss", lambda ours=ours, theirs=theirs, batch=batch: method(ours, theirs, batch)[0].backward())
         timed("whole", lambda batch=batch: stage.loss(batch)[0].backward())
     total = spent["data"] + spent["whole"]
-    rest = max(total - spent["data"] - spent["teacher"], 0.0)
-    return {
-        "data": round(spent["data"] / total, 3),
-        "teacher": round(spent["teacher"] / total, 3),
-        "student, loss": round(rest / total, 3),
-    }
+    rest = max(spent["whole"] - spent["teacher"] - spent["loss"], 0.0)
+    parts = {"data": spent["data"], "teacher": spent["teacher"]}
+    parts |= {"student": rest, "loss": spent["loss"]} if method is not None else {"head, loss": rest}
+    return {name: round(seconds / total, 3) for name, seconds in parts.items()}
 
 
 def _sgd(parameters: Any) -> torch.optim.Optimizer:
