@@ -136,11 +136,14 @@ def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profil
     """What to execute and where; paths absolute, for processes that start elsewhere."""
     settings = [setting[len(CLUSTER) :] for setting in options.set if setting.startswith(CLUSTER)]
     root = str(Path(profile.execution.dataset_root).resolve())
+    cluster = read_cluster(options.cluster, settings)
+    if profile.execution.together > 1 and cluster.kind != "inline":
+        raise UserError(f"execution.together is for --cluster inline: '{cluster.name}' has a process for each run")
     return Work(
         plan,
         (folder / "runs").resolve(),
         profile.execution.model_copy(update={"dataset_root": root}),
-        read_cluster(options.cluster, settings),
+        cluster,
         profile.plugins,
         options.retry_failed,
     )

@@ -300,6 +300,7 @@ class Execution(Frozen):
     # of the network that learns, by torch.compile; reduce-overhead: with CUDA graphs. On the CPU it made steps slower
     compile: Literal["off", "default", "reduce-overhead"] = "off"
     workers: Annotated[int, Field(ge=0)] | None = None  # that read images from files; None: as many as there are cores
+    together: Count = 1  # students of one teacher that one process trains in turns, with one teacher's pass (inline)
     offload_activations: bool = False  # they wait for the backward pass in the host's memory: less on the GPU, slower
 
 

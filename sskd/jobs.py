@@ -26,6 +26,7 @@ from sskd.networks import Features, Network, build_network, feature_shapes
 from sskd.networks.frozen import FrozenNetwork
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.seeding import stream_seed
+from sskd.sharing import Shared
 from sskd.weights import check_weights, load_network, load_state
 
 Placed = TypeVar("Placed", bound=nn.Module)
@@ -72,6 +73,7 @@ class Setup(NamedTuple):
     data: Data
     split: Split
     share: Share = Share()
+    shared: "Shared | None" = None  # with students that are trained at the same time
 
     @property
     def feed(self) -> Feed:
@@ -86,7 +88,8 @@ class Setup(NamedTuple):
         recipe = self.spec.recipe
         augmentation = Augmentation(recipe.crop_padding, recipe.flip)
         drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.seed, stage)
-        return self.data.train_loader(self.split, drawing, self.feed)
+        loader = self.data.train_loader(self.split, drawing, self.feed)
+        return self.shared.loader(drawing, loader) if self.shared else loader
 
     @property
     def gathers(self) -> bool:
@@ -296,16 +299,23 @@ class FrozenFeatures:
     def __init__(self, teacher: Network, setup: Setup, needs: frozenset[str]) -> None:
         self._teacher: Network | FrozenNetwork = teacher
         self._context = autocast(setup.device, setup.precision)
-        self._needs = needs
+        self._shared = setup.shared
+        self._needs = needs = needs | setup.shared.needs if setup.shared else needs
         if setup.execution.fold_teacher:
             dtype = DTYPES.get(setup.precision, torch.float32)
             self._teacher = setup.place(FrozenNetwork(teacher, dtype, "preactivations" in needs))
             self._context = autocast(setup.device, "fp32")  # the weights have the precision already
 
     def __call__(self, images: Tensor) -> Features:
+        if self._shared is not None and self._shared.images is images:
+            assert self._shared.features is not None
+            return self._shared.features
         with torch.inference_mode(), self._context:
-            features = self._teacher.features(images)
-        return _in_float32(features, self._needs, copy=True)
+            found = self._teacher.features(images)
+        features = _in_float32(found, self._needs, copy=True)
+        if self._shared is not None:
+            self._shared.images, self._shared.features = images, features
+        return features
 
 
 def _compiled(network: Network, setup: Setup) -> Callable[[Tensor], Features]:

@@ -2,24 +2,23 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.autograd.graph import save_on_cpu
 from torch.utils.tensorboard import SummaryWriter
 
 from sskd.config import Execution, RunSpec
-from sskd.distributed import any_of_all, average_gradients, mean_over_processes, this_share, wait
+from sskd.distributed import any_of_all, average_gradients, this_share, wait
 from sskd.errors import UserError
 from sskd.folder import RunFolder
-from sskd.jobs import Job, Setup, Stage, build_job, prepare
+from sskd.jobs import Job, Setup, Shared, Stage, build_job, prepare
 from sskd.machine import keep_freed_memory, provenance
-from sskd.methods import Terms
+from sskd.meter import Meter
 from sskd.seeding import stream_seed
 
 
@@ -53,6 +52,25 @@ def train(
     ``report`` is told of every step and epoch, ``say`` of what a person should read. When ``should_stop`` answers
     True, the state is saved inside the epoch and Interrupted is raised. UserError for whatever the user can mend.
     """
+    steps = training(spec, runs, execution, report, say, should_stop)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: dict[str, Any] = end.value
+            return result
+
+
+def training(
+    spec: RunSpec,
+    runs: Path,
+    execution: Execution,
+    report: Callable[[Report], None],
+    say: Callable[[str], None],
+    should_stop: Callable[[], bool],
+    shared: Shared | None = None,
+) -> Generator[None, None, dict[str, Any]]:
+    """``train`` step by step: hands over after each. ``shared``: with the runs that go on meanwhile."""
     folder = RunFolder(runs, spec)
     first = this_share().rank == 0  # of several processes one writes; all read
     if first:
@@ -61,7 +79,7 @@ def train(
         torch.set_num_threads(execution.threads)
     if execution.keep_memory:
         keep_freed_memory()
-    setup = prepare(spec, runs, execution)
+    setup = prepare(spec, runs, execution)._replace(shared=shared)
     if not spec.trains:
         return _measure(setup, folder) if first else {}
     run = _Run(setup, build_job(setup), folder)
@@ -74,7 +92,7 @@ def train(
         folder.failure.unlink(missing_ok=True)
     with SummaryWriter(str(folder.path), purge_step=len(run.rows)) if first else nullcontext() as board:
         while run.enter_unfinished_stage():
-            run.train_epoch(report, should_stop)
+            yield from run.train_epoch(report, should_stop)
             row = run.finish_epoch()
             if board is not None:
                 _to_board(board, row, len(run.rows))
@@ -162,9 +180,9 @@ class _Run:
 
     # --- one epoch ----------------------------------------------------------------------------------------------
 
-    def train_epoch(self, report: Callable[[Report], None], should_stop: Callable[[], bool]) -> None:
+    def train_epoch(self, report: Callable[[Report], None], should_stop: Callable[[], bool]) -> Iterator[None]:
         """The steps of the epoch that are still to be done. No step waits for the device."""
-        stage, before = self.stage, self.seconds
+        stage = self.stage
         for group in self.optimizer.param_groups:
             group["lr"] = stage.learning_rate_at(self.epoch)
         if self.step == 0:
@@ -184,7 +202,7 @@ class _Run:
             stage.after_step()
             self.meter.add(total, terms, len(batch.labels))
             self.step += 1
-            self.seconds = before + time.perf_counter() - started
+            started = self.passed(started)
             report(self.report(None))
             if any_of_all(should_stop()):
                 self.meter.average()
@@ -192,9 +210,18 @@ class _Run:
                     self.folder.save_checkpoint(self.state())
                 wait()
                 raise Interrupted(f"{self.setup.spec.id} was asked to stop; it goes on from epoch {self.epoch + 1}")
+            yield
+            if self.setup.shared is not None:
+                started = time.perf_counter()  # what the others did meanwhile does not count
         if self.setup.device.type == "cuda":
             torch.cuda.synchronize()
-        self.seconds = before + time.perf_counter() - started
+        self.passed(started)
+
+    def passed(self, since: float) -> float:
+        """Counts the time since ``since``; returns now."""
+        now = time.perf_counter()
+        self.seconds += now - since
+        return now
 
     def activations(self) -> AbstractContextManager[Any]:
         """Where the forward pass keeps what the backward pass needs. The numbers are the same wherever that is, which
@@ -299,37 +326,6 @@ class _Run:
             "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in self.rows), 1),
             "images_per_second": last["images_per_second"],
         }
-
-
-class Meter:
-    """Means over an epoch, weighted by images, summed on the device: it is asked once, at the end."""
-
-    def __init__(self, state: dict[str, Any] | None = None) -> None:
-        self.images: int = state["images"] if state else 0
-        self.sums: dict[str, Tensor] = dict(state["sums"]) if state else {}
-
-    def add(self, total: Tensor, terms: Terms, images: int) -> None:
-        self.images += images
-        values = {
-            "loss": total,
-            **{f"loss_{name}": loss for name, loss in terms.losses.items()},
-            **terms.logged,
-        }
-        for name, value in values.items():
-            value = value.detach().double() * images
-            self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
-
-    def average(self) -> None:
-        """Takes the mean of all processes' sums: each may have seen another part of the batches."""
-        for name, value in self.sums.items():
-            self.sums[name] = mean_over_processes(value)
-
-    def means(self) -> dict[str, float]:
-        names, sums = list(self.sums), torch.stack(list(self.sums.values())).tolist()
-        return {name: value / self.images for name, value in zip(names, sums, strict=True)}
-
-    def state(self) -> dict[str, Any]:
-        return {"images": self.images, "sums": self.sums}
 
 
 def _to_board(board: SummaryWriter, row: dict[str, Any], step: int) -> None:

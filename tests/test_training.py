@@ -17,7 +17,8 @@ from sskd.config import RunSpec, spec_yaml
 from sskd.errors import UserError
 from sskd.folder import RunFolder
 from sskd.jobs import build_job, prepare
-from sskd.training import Interrupted, Meter, train
+from sskd.meter import Meter
+from sskd.training import Interrupted, train
 from tests import small
 
 

@@ -1,5 +1,6 @@
 """From a batch of raw images to its views: the transformations of the pretext tasks, and plain training."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -21,6 +22,7 @@ class Views(Protocol):
         """images: (B, 3, H, W) uint8. Gives (V * B, 3, H, W) in the same pixel range and ``Batch.view_labels``."""
 
 
+@dataclass(frozen=True)
 class Plain:
     """One view, as in ordinary training: crop, then flip (the published order)."""
 
@@ -35,6 +37,7 @@ class Plain:
         return images, None
 
 
+@dataclass(frozen=True)
 class Rotations:
     """Four views: 0, 90, 180, 270 degrees counter-clockwise. Flip, rotate, then each view its own crop (as SSKD)."""
 
