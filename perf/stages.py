@@ -15,6 +15,7 @@ from sskd.machine import keep_freed_memory
 from sskd.methods import METHODS
 from sskd.networks import build_network, feature_shapes
 from sskd.pretext import PRETEXTS, PretextContext
+from sskd.sharing import Shared
 
 CLASSES = {"cifar100": 100, "digits": 10}
 
@@ -25,7 +26,13 @@ def dataset_at(root: Path) -> str:
 
 
 def make_stage(
-    pair: str, method: Any, precision: str, root: Path, role: str = "student", execution: Execution | None = None
+    pair: str,
+    method: Any,
+    precision: str,
+    root: Path,
+    role: str = "student",
+    execution: Execution | None = None,
+    shared: Shared | None = None,
 ) -> tuple[Setup, Stage]:
     """The main stage of a student (or of the head beside it) as run_all would train it, batch 64."""
     keep_freed_memory()
@@ -48,6 +55,7 @@ def make_stage(
         if spec.head is not None:
             _save_untrained(spec.head, Path(folder))
         setup = prepare(spec, Path(folder), execution or Execution(dataset_root=str(root)))
+        setup = setup._replace(shared=shared)
         stage = build_job(setup).stages[-1]
     for module in stage.trained:
         module.train()
