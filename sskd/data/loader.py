@@ -93,15 +93,20 @@ class Normalise:
     """Pixels 0 to 255 to (pixel / 255 - mean) / std in float32, as one multiplication and one addition."""
 
     def __init__(self, mean: Triple, std: Triple, device: torch.device, channels_last: bool) -> None:
-        scale, shift = 1 / torch.tensor(std), -torch.tensor(mean) / torch.tensor(std)
-        self._scale = (scale / 255).view(1, 3, 1, 1).to(device)
-        self._shift = shift.view(1, 3, 1, 1).to(device)
+        self._scale = (1 / torch.tensor(std) / 255).to(device)
+        self._shift = (-torch.tensor(mean) / torch.tensor(std)).to(device)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) of any real type to float32."""
         floats = images.to(torch.float32, memory_format=self._layout, copy=True)
-        return torch.addcmul(self._shift, floats, self._scale, out=floats)
+        if self._layout == torch.contiguous_format:
+            return torch.addcmul(self._shift.view(3, 1, 1), floats, self._scale.view(3, 1, 1), out=floats)
+        # by rows of pixels: three numbers at a time are too few for the CPU's vectors
+        width = floats.shape[3]
+        rows = floats.permute(0, 2, 3, 1).flatten(0, 1).flatten(1)
+        torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width), out=rows)
+        return floats
 
 
 def eval_batches(

@@ -6,7 +6,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Feed
-from sskd.data.loader import Drawing, TrainLoader, eval_batches
+from sskd.data.loader import Drawing, Normalise, TrainLoader, eval_batches
 from sskd.data.views import Plain, Rotations
 from sskd.distributed import Share
 from sskd.errors import UserError
@@ -91,3 +91,12 @@ def test_the_parts_of_several_processes_are_the_whole(rotations: bool) -> None:
 def test_batch_larger_than_the_subset() -> None:
     with pytest.raises(UserError, match="batch_size is 64, but the training set has 20 images"):
         loader(20, 64)
+
+
+@pytest.mark.parametrize("size", [1, 7, 32])
+def test_both_layouts_have_the_same_numbers(size: int) -> None:
+    images = torch.randint(256, (5, 3, size, size + 1), dtype=torch.uint8)
+    last, first = (Normalise(MEAN, STD, torch.device("cpu"), layout)(images) for layout in (True, False))
+    assert torch.equal(last, first)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert first.is_contiguous()
