@@ -179,7 +179,9 @@ class RunJob(Checkpointable):
         requeue: Any = signal.getsignal(usr2)
         with stop_signal(usr2, signal.SIGTERM) as stop:
             try:
-                failure = attempt(spec, self.runs, lambda: self._train(spec, folder, job or str(os.getpid()), stop))
+                tasks = environment if environment.num_tasks > 1 else None
+                name = job or str(os.getpid())
+                failure = attempt(spec, self.runs, lambda: self._train(spec, folder, name, stop, tasks))
             except Interrupted as reason:
                 if not first:
                     return spec.id
@@ -204,17 +206,19 @@ class RunJob(Checkpointable):
         if cores:
             torch.set_num_threads(cores)
 
-    def _train(self, spec: RunSpec, folder: RunFolder, job: str, stop: StopSignal) -> None:
+    def _train(
+        self, spec: RunSpec, folder: RunFolder, job: str, stop: StopSignal, tasks: JobEnvironment | None = None
+    ) -> None:
+        """``tasks``: the job's, where each is one of the run's processes."""
         folder.create()
         execution = self.execution
         if attempts(self.runs, spec.id).get("out_of_memory"):
             execution = execution.model_copy(update={"offload_activations": True})
-        environment = JobEnvironment()
-        if environment.num_tasks > 1:
-            execution = _join(environment, execution)
-        if environment.global_rank > 0:
-            train(spec, self.runs, execution, should_stop=stop)
-            return
+        if tasks is not None:
+            execution = _join(tasks, execution)
+            if tasks.global_rank > 0:
+                train(spec, self.runs, execution, should_stop=stop)
+                return
         log_line(folder.path, f"started: job {job} on {socket.gethostname()}, {' '.join(sys.version.split()[:1])}")
         progress = ProgressFile(folder.path, job)
 
@@ -226,7 +230,7 @@ class RunJob(Checkpointable):
                 log_line(folder.path, f"{step.stage} epoch {step.epoch}/{step.epochs}: {numbers}")
 
         say = partial(log_line, folder.path)
-        if environment.num_tasks > 1:
+        if tasks is not None:
             result = train(spec, self.runs, execution, report, say, stop)
         else:
             load = partial(load_plugins, self.plugins)

@@ -1,6 +1,6 @@
 """Ours against the plain published loop, in one run on this machine: images/s, ratio, and where the time goes.
 
-    make perf                                                     every pair and stage, about ten minutes on two cores
+    make perf                                                     every pair and stage, about twenty minutes
     python -m perf.training_speed --pairs resnet56/resnet20 --rounds 3
 
 Baseline (perf/baseline.py, float32) and ours, in float32 and in the machine's fast precision, take turns in processes

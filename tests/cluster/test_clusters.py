@@ -25,7 +25,8 @@ def test_every_parameter_passes_through(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / program).touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     cluster = read_cluster("slurm", ["partition=gpu", "time=1-12", "reservation=paper", "parameters.qos=high"])
-    script = make_executor(cluster, tmp_path, tmp_path / "b.json", "afterok:1_2")._make_submission_file_text("run", "u")
+    executor = make_executor(cluster, tmp_path, tmp_path / "b.json", 1, "afterok:1_2")
+    script = executor._make_submission_file_text("run", "u")
     for option in (
         *("--partition=gpu", "--time=1-12", "--reservation=paper", "--qos=high", "--dependency=afterok:1_2"),
         *("--signal=USR2@120", "--gpus-per-node=1", "--cpus-per-task=4", "--mem=16384M", "--requeue"),
@@ -33,6 +34,19 @@ def test_every_parameter_passes_through(tmp_path: Path, monkeypatch: pytest.Monk
     ):
         assert f"#SBATCH {option}\n" in script
     assert "benchmarks.retries" in script
+
+
+def test_the_processes_of_a_run_are_tasks_of_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for program in ("sbatch", "srun"):
+        (tmp_path / program).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for nodes, options in ((1, ("--ntasks-per-node=4", "--gpus-per-node=4")), (2, ("--nodes=2", "--gpus-per-node=2"))):
+        cluster = read_cluster("slurm", [f"nodes={nodes}", "cpus_per_run=8"])
+        script = make_executor(cluster, tmp_path, tmp_path / "b.json", 4)._make_submission_file_text("run", "u")
+        for option in (*options, f"--ntasks-per-node={4 // nodes}", "--cpus-per-task=2"):
+            assert f"#SBATCH {option}\n" in script
+    with pytest.raises(UserError, match="3 processes cannot be spread evenly over 2 nodes"):
+        make_executor(cluster, tmp_path, tmp_path / "b.json", 3)
 
 
 @pytest.mark.parametrize(
