@@ -202,9 +202,7 @@ def _train_together(
 @contextmanager
 def _listening(spec: RunSpec, work: Work, progress: Progress) -> Iterator[Callable[[Report], None]]:
     """The display of a run and its progress file; yields what the training loop reports to."""
-    folder = work.folder(spec)
-    folder.create()
-    file = ProgressFile(folder.path, str(os.getpid()))
+    file = ProgressFile(work.folder(spec).path, str(os.getpid()))
     with progress.run(spec) as show:
 
         def report(step: Report) -> None:
