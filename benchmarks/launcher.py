@@ -191,12 +191,9 @@ def _train_together(
             raise ended
         progress.finished(spec, ended)
 
-    stopped = [ended for ended in ends if isinstance(ended, Interrupted)]
-    both = [(s, e) for s, e in zip(specs, ends, strict=True) if e not in stopped]
-    failures = {spec: attempt(spec, work.runs, partial(end, spec, ended)) for spec, ended in both}
-    for reason in stopped:
-        raise reason
-    return failures
+    # what was interrupted last: that passes through attempt, when all others are noted
+    pairs = sorted(zip(specs, ends, strict=True), key=lambda pair: isinstance(pair[1], Interrupted))
+    return {spec: attempt(spec, work.runs, partial(end, spec, ended)) for spec, ended in pairs}
 
 
 @contextmanager

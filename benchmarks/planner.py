@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from sskd.config import DatasetSpec, Pretrained, RunSpec
@@ -10,7 +11,7 @@ from sskd.errors import UserError
 from sskd.folder import RunFolder, Status
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS, feature_shapes
-from sskd.weights import PUBLISHED, check_weights
+from sskd.weights import check_weights
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def check_plan(plan: Plan) -> None:
     checked = set()
     for spec in plan.runs:
         NETWORKS[spec.network]
-        if isinstance(spec.teacher, Pretrained) and spec.teacher.weights.startswith(PUBLISHED):
+        if isinstance(spec.teacher, Pretrained) and spec.teacher.published:
             check_weights(spec.teacher)  # a name; whether a file is there matters only to who runs the plan
         if spec.method is None or spec.teacher is None:
             continue
@@ -69,16 +70,14 @@ def check_plan(plan: Plan) -> None:
 def refuse_hopeless(specs: Iterable[RunSpec], root: Path) -> None:
     """UserError, the first found, if none of the runs can start: data or weights are missing for each. Where some can,
     they are run, and the others fail one by one."""
-    problems: dict[object, UserError | None] = {}
 
+    @cache
     def problem(of: DatasetSpec | Pretrained) -> UserError | None:
-        if of not in problems:
-            try:
-                load_dataset(of, root) if isinstance(of, DatasetSpec) else check_weights(of)
-                problems[of] = None
-            except UserError as error:
-                problems[of] = error
-        return problems[of]
+        try:
+            load_dataset(of, root) if isinstance(of, DatasetSpec) else check_weights(of)
+        except UserError as error:
+            return error
+        return None
 
     hopeless = []
     for spec in specs:

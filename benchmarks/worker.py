@@ -27,11 +27,10 @@ from benchmarks.locks import Claims, Owner
 from benchmarks.plugins import load_plugins
 from benchmarks.retries import TERMINATED, attempts, forget_attempts, last_lines
 from sskd.config import Execution, RunSpec, from_dict
-from sskd.distributed import join, lost_touch
+from sskd.distributed import lost_touch
 from sskd.errors import UserError
 from sskd.folder import RunFolder
-from sskd.machine import device_of
-from sskd.processes import train_in_processes
+from sskd.processes import take_part, train_in_processes
 from sskd.training import Interrupted, Report, train
 
 PROGRESS_SECONDS = 2.0  # between two writes of progress.json
@@ -239,15 +238,9 @@ class RunJob(Checkpointable):
 
 
 def _join(environment: JobEnvironment, execution: Execution) -> Execution:
-    """Makes this task of a job one of the run's processes; the execution on the GPU that is its own."""
+    """Makes this task of a job one of the run's processes."""
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-    on_gpu = device_of(execution).type == "cuda"
-    if on_gpu:
-        number = environment.local_rank % torch.cuda.device_count()  # a site may show each task its own alone
-        torch.cuda.set_device(number)
-        execution = execution.model_copy(update={"device": f"cuda:{number}"})
-    join(environment.global_rank, environment.num_tasks, "env://", on_gpu)
-    return execution
+    return take_part(environment.global_rank, environment.local_rank, environment.num_tasks, "env://", execution)
 
 
 def _requeue(folder: RunFolder, requeue: Callable[[], None]) -> None:

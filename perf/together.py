@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from perf.stages import dataset_at, make_stage, stepper
-from sskd.methods import METHODS
 from sskd.sharing import Shared
 
 
@@ -25,7 +24,7 @@ def main() -> None:
     parser.add_argument("--dataset-root", type=Path, default=Path("data"))
     options = parser.parse_args()
     names = options.methods.split(",")
-    shared = Shared(frozenset().union(*(METHODS[name].needs for name in names)))
+    shared = Shared(names)
     ways = {
         way: [stepper(*make_stage(options.pair, name, "auto", options.dataset_root, shared=common)) for name in names]
         for way, common in (("apart", None), ("together", shared))

@@ -163,6 +163,9 @@ class _OneMethod(Frozen):
     method: Method
 
 
+PUBLISHED = "torchvision:"  # before the name of weights that torchvision publishes
+
+
 class Pretrained(Frozen):
     """A network whose weights come from a file, or are torchvision's ("torchvision:IMAGENET1K_V1"). With ``sha256`` of
     a file the id follows the content, not the path."""
@@ -173,9 +176,14 @@ class Pretrained(Frozen):
 
     @model_validator(mode="after")
     def _digest_is_of_a_file(self) -> "Pretrained":
-        if self.sha256 and self.weights.startswith("torchvision:"):
+        if self.sha256 and self.published:
             raise ValueError("'sha256' is of a file: torchvision's weights have a hash in their own name")
         return self
+
+    @property
+    def published(self) -> bool:
+        """Whether the weights are torchvision's, and no file."""
+        return self.weights.startswith(PUBLISHED)
 
 
 class Trained(Frozen):

@@ -73,7 +73,7 @@ class Setup(NamedTuple):
     data: Data
     split: Split
     share: Share = Share()
-    shared: "Shared | None" = None  # with students that are trained at the same time
+    shared: Shared | None = None  # with students that are trained at the same time
 
     @property
     def feed(self) -> Feed:
@@ -307,15 +307,12 @@ class FrozenFeatures:
             self._context = autocast(setup.device, "fp32")  # the weights have the precision already
 
     def __call__(self, images: Tensor) -> Features:
-        if self._shared is not None and self._shared.images is images:
-            assert self._shared.features is not None
-            return self._shared.features
+        return self._shared.features(images, self._pass) if self._shared else self._pass(images)
+
+    def _pass(self, images: Tensor) -> Features:
         with torch.inference_mode(), self._context:
-            found = self._teacher.features(images)
-        features = _in_float32(found, self._needs, copy=True)
-        if self._shared is not None:
-            self._shared.images, self._shared.features = images, features
-        return features
+            features = self._teacher.features(images)
+        return _in_float32(features, self._needs, copy=True)
 
 
 def _compiled(network: Network, setup: Setup) -> Callable[[Tensor], Features]:

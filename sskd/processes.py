@@ -51,8 +51,7 @@ def train_in_processes(
     count = spec.recipe.processes
     if count == 1:
         return train(spec, runs, execution, report, say, should_stop)
-    on_gpu = device_of(execution).type == "cuda"
-    if on_gpu and torch.cuda.device_count() < count:
+    if device_of(execution).type == "cuda" and torch.cuda.device_count() < count:
         raise UserError(f"recipe.processes is {count}, but there are {torch.cuda.device_count()} GPUs here")
     if execution.threads is None:
         execution = execution.model_copy(update={"threads": max(1, torch.get_num_threads() // count)})
@@ -61,7 +60,7 @@ def train_in_processes(
     stop = context.Event()
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/meeting"
-        common = (count, meeting, on_gpu, spec_yaml(spec), runs, execution, prepare, messages, stop)
+        common = (count, meeting, spec_yaml(spec), runs, execution, prepare, messages, stop)
         workers = [context.Process(target=_work, args=(rank, *common)) for rank in range(count)]
         for worker in workers:
             worker.start()
@@ -106,6 +105,18 @@ def _listen(
             raise ENDS.get(kind, RuntimeError)(value)
 
 
+def take_part(rank: int, local_rank: int, count: int, meeting: str, execution: Execution) -> Execution:
+    """Makes this process the ``rank``-th of a run's, the ``local_rank``-th on this machine (see
+    sskd.distributed.join). Returns the execution on the GPU that is its own."""
+    on_gpu = device_of(execution).type == "cuda"
+    if on_gpu:
+        number = local_rank % torch.cuda.device_count()  # a site may show each process its own alone
+        torch.cuda.set_device(number)
+        execution = execution.model_copy(update={"device": f"cuda:{number}"})
+    join(rank, count, meeting, on_gpu)
+    return execution
+
+
 def _end_with_parent() -> None:
     """A process whose starter was killed must not go on writing into the run's folder."""
     parent = mp.parent_process()
@@ -118,7 +129,6 @@ def _work(
     rank: int,
     count: int,
     meeting: str,
-    on_gpu: bool,
     text: str,
     runs: Path,
     execution: Execution,
@@ -131,10 +141,7 @@ def _work(
     try:
         prepare()
         spec: RunSpec = from_dict(RunSpec, yaml.safe_load(text), "a run of several processes")
-        if on_gpu:
-            torch.cuda.set_device(rank)
-            execution = execution.model_copy(update={"device": f"cuda:{rank}"})
-        join(rank, count, meeting, on_gpu)
+        execution = take_part(rank, rank, count, meeting, execution)
 
         def report(step: Report) -> None:
             if rank == 0:

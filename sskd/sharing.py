@@ -4,23 +4,29 @@ Each batch goes to every run that asks for the same step of the same drawing, an
 kept. A run that is out of step with the others makes its own: nothing but time depends on it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor
 
 from sskd.data.batch import Batch
 from sskd.data.loader import Drawing, Loader
+from sskd.methods import METHODS
 from sskd.networks import Features
 
 
 class Shared:
-    """``needs``: what any of the runs needs of the teacher's features (see sskd.methods.base)."""
+    """Of runs of these ``methods``. ``needs``: what any of them needs of the teacher's features."""
 
-    def __init__(self, needs: frozenset[str] = frozenset()) -> None:
-        self.needs = needs
-        self.images: Tensor | None = None  # that the teacher saw last
-        self.features: Features | None = None
-        self._epochs: dict[tuple[Drawing, int], _Epoch] = {}
+    def __init__(self, methods: Iterable[str]) -> None:
+        self.needs = frozenset[str]().union(*(METHODS[name].needs for name in methods))
+        self._seen: tuple[Tensor, Features] | None = None  # by the teacher, last
+        self._epochs: dict[Drawing, _Epoch] = {}
+
+    def features(self, images: Tensor, make: Callable[[Tensor], Features]) -> Features:
+        """The teacher's features of a batch's images: made, unless this very batch was the last that it saw."""
+        if self._seen is None or self._seen[0] is not images:
+            self._seen = images, make(images)
+        return self._seen[1]
 
     def loader(self, drawing: Drawing, loader: Loader) -> Loader:
         """``loader``, whose batches come from another run's where that has just made them."""
@@ -28,13 +34,10 @@ class Shared:
 
     def batches(self, drawing: Drawing, loader: Loader, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of an epoch from step ``start`` on. Each run has its own copy of a batch's random generator."""
-        key = (drawing, epoch)
+        if drawing not in self._epochs or self._epochs[drawing].number != epoch:
+            self._epochs[drawing] = _Epoch(epoch, loader.epoch(epoch, start), start)
         for step in range(start, len(loader)):
-            current = self._epochs.get(key)
-            if current is None and step == start:
-                self._epochs = {k: v for k, v in self._epochs.items() if k[0] != drawing}  # its last epoch is over
-                current = self._epochs[key] = _Epoch(loader.epoch(epoch, step), step)
-            batch = current.at(step) if current is not None else None
+            batch = self._epochs[drawing].at(epoch, step)
             if batch is None:  # out of step
                 yield from loader.epoch(epoch, step)
                 return
@@ -44,12 +47,14 @@ class Shared:
 class _Epoch:
     """The batches of an epoch as its runs go through it together."""
 
-    def __init__(self, batches: Iterator[Batch], start: int) -> None:
-        self._batches, self._step = batches, start - 1
+    def __init__(self, number: int, batches: Iterator[Batch], start: int) -> None:
+        self.number, self._batches, self._step = number, batches, start - 1
         self._batch: Batch | None = None
 
-    def at(self, step: int) -> Batch | None:
+    def at(self, epoch: int, step: int) -> Batch | None:
         """The batch of the step that was asked for last, or of the next; None for any other."""
+        if epoch != self.number:
+            return None
         if step == self._step + 1:
             made = next(self._batches)
             # as it is now: TrainLoader's next batch seeds the same generator anew

@@ -41,8 +41,7 @@ def train_together(
     Returns each run's result, or what ended it: Interrupted (all of them, saved, when ``should_stop`` answers True), a
     UserError, or any other exception.
     """
-    needs = frozenset[str]().union(*(METHODS[spec.method.name].needs for spec in specs if spec.method))
-    shared, device = Shared(needs), device_of(execution)
+    shared, device = Shared(spec.method.name for spec in specs if spec.method), device_of(execution)
     steps = {
         number: training(spec, runs, execution, report, say, should_stop, shared)
         for number, (spec, report) in enumerate(zip(specs, reports, strict=True))

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models import WeightsEnum, get_model_weights
 
-from sskd.config import Pretrained
+from sskd.config import PUBLISHED, Pretrained
 from sskd.errors import UserError, unknown
 from sskd.networks import NETWORKS, Network, build_network
 
@@ -19,7 +19,6 @@ RENAMED = {
     "classifier.0.weight": "classifier.weight",
     "classifier.0.bias": "classifier.bias",
 }  # CRD's MobileNetV2
-PUBLISHED = "torchvision:"  # before the name of weights that torchvision publishes
 PREFIXES = ("module.", "backbone.")  # DataParallel's; SSKD's wrapper around a student
 
 
@@ -45,12 +44,10 @@ def load_network(path: str | Path, name: str, num_classes: int) -> Network:
 
 def check_weights(teacher: Pretrained) -> None:
     """UserError if the weights are no file, or not the one that is meant, without loading them."""
-    if teacher.weights.startswith(PUBLISHED):
+    if teacher.published:
         published_weights(teacher.network, teacher.weights)
         return
-    path = Path(teacher.weights)
-    if not path.is_file():
-        raise UserError(f"no weights file {path}")
+    path = _existing(teacher.weights)
     if teacher.sha256 is not None and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != teacher.sha256:
         raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {teacher.sha256}")
 
@@ -82,9 +79,7 @@ def published_state(network: str, path: str) -> dict[str, Tensor]:
 
 def load_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a weights file under their published names. UserError names what is wrong with the file."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no weights file {path}")
+    path = _existing(path)
     try:
         data: Any = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
     except SafetensorError as error:
@@ -101,6 +96,12 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(data, dict) or not data or not all(isinstance(value, Tensor) for value in data.values()):
         raise UserError(f"{path} holds no state dict: expected tensors by name, or a dict with 'state_dict' or 'model'")
     return _published_names(data)
+
+
+def _existing(path: str | Path) -> Path:
+    if not Path(path).is_file():
+        raise UserError(f"no weights file {path}")
+    return Path(path)
 
 
 def _load_pickle(path: Path) -> Any:
