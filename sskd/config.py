@@ -305,6 +305,7 @@ class Execution(Frozen):
     channels_last: bool = True
     fold_teacher: bool = True  # the frozen teacher with its batch norms folded into its convolutions
     keep_memory: bool = True  # on the CPU: freed memory is kept for the next step
+    native: bool = True  # on the CPU: our C for batch norms, compiled when first wanted if there is a compiler
     # of the network that learns, by torch.compile; reduce-overhead: with CUDA graphs. On the CPU it made steps slower
     compile: Literal["off", "default", "reduce-overhead"] = "off"
     workers: Annotated[int, Field(ge=0)] | None = None  # that read images from files; None: as many as there are cores

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sskd import native
 from sskd.config import Execution, Pretrained, RunSpec, Trained
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, Feed
@@ -23,7 +24,7 @@ from sskd.folder import RunFolder
 from sskd.machine import DTYPES, autocast, device_of, resolve_precision
 from sskd.methods import METHODS, InitialStage, MethodContext, Terms
 from sskd.networks import Features, Network, build_network, feature_shapes
-from sskd.networks.frozen import FrozenNetwork
+from sskd.networks.frozen import FrozenNetwork, training_form
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.seeding import stream_seed
 from sskd.sharing import Shared
@@ -147,7 +148,7 @@ def _teacher_job(setup: Setup) -> Job:
         given = load_teacher(setup)
         return Job(nn.ModuleDict(), given, [], lambda: accuracy(given, setup.test), score="top1")
     network = _new_network(setup)
-    forward = _compiled(network, setup)
+    forward = _training_pass(network, setup, frozenset())
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
         with autocast(setup.device, setup.precision):
@@ -230,7 +231,7 @@ def _student_job(setup: Setup) -> Job:
     # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
     asks_teacher = spec.method.kd_weight > 0 or bool(method.weights)
 
-    forward = _compiled(student, setup)
+    forward = _training_pass(student, setup, method.needs)
 
     def student_features(images: Tensor) -> Features:
         with autocast(setup.device, setup.precision):
@@ -315,10 +316,14 @@ class FrozenFeatures:
         return _in_float32(features, self._needs, copy=True)
 
 
-def _compiled(network: Network, setup: Setup) -> Callable[[Tensor], Features]:
-    """The network's forward pass, compiled if the execution's settings say so. Its parameters stay the network's."""
+def _training_pass(network: Network, setup: Setup, needs: frozenset[str]) -> Callable[[Tensor], Features]:
+    """The forward pass of a network that learns, as the execution's settings have it. Its parameters stay its own."""
     mode = setup.execution.compile
-    return network.features if mode == "off" else torch.compile(network.features, mode=mode, dynamic=False)
+    if mode != "off":
+        return torch.compile(network.features, mode=mode, dynamic=False)
+    if setup.device.type == "cpu" and native.library() is not None:
+        return training_form(network, "preactivations" in needs)
+    return network.features
 
 
 def _in_float32(features: Features, needs: frozenset[str], copy: bool = False) -> Features:

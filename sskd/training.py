@@ -12,6 +12,7 @@ import torch
 from torch.autograd.graph import save_on_cpu
 from torch.utils.tensorboard import SummaryWriter
 
+from sskd import native
 from sskd.config import Execution, RunSpec
 from sskd.distributed import any_of_all, average_gradients, this_share, wait
 from sskd.errors import UserError
@@ -80,6 +81,7 @@ def training(
         torch.set_num_threads(execution.threads)
     if execution.keep_memory:
         keep_freed_memory()
+    native.allow(execution.native)
     setup = prepare(spec, runs, execution)._replace(shared=shared)
     if not spec.trains:
         return _measure(setup, folder) if first else {}

@@ -2,6 +2,7 @@
 computed that nobody asked for."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,11 +34,11 @@ class FrozenNetwork(nn.Module):
     def __init__(self, network: Network, dtype: torch.dtype, preactivations: bool = True) -> None:
         super().__init__()
         self.dtype, self.layout = dtype, torch.preserve_format
-        traced = fx.symbolic_trace(_Whole(copy.deepcopy(network)).eval())
-        if not preactivations:
-            _drop_preactivations(traced)
-        graph: Any = fx_optimization.fuse(traced)
-        self.graph = graph.to(dtype).requires_grad_(False)
+        graph: Any = fx_optimization.fuse(_traced(copy.deepcopy(network).eval(), preactivations))
+        self.graph = graph.requires_grad_(False)
+        for module in self.graph.modules():
+            if not isinstance(module, nn.BatchNorm2d):  # those that could not be folded: their statistics stay float32
+                _cast(module, dtype)
         if fusion.available(next(network.parameters()).device, dtype):
             fusion.fuse_pointwise(self.graph, torch.zeros(1, 3, 32, 32, dtype=dtype))
             self.layout = torch.channels_last
@@ -45,6 +46,35 @@ class FrozenNetwork(nn.Module):
     def features(self, images: Tensor) -> Features:
         """images: (B, 3, H, W), float32; features come in ``dtype``."""
         return self.graph(images.to(self.dtype, memory_format=self.layout))
+
+
+def training_form(network: Network, preactivations: bool = True) -> Callable[[Tensor], Features]:
+    """``network.features`` with batch norms, sums and ReLUs as one operation (sskd.networks.norm): for training on the
+    CPU. Parameters and buffers are the network's own. A network that torch.fx cannot trace is taken as it is."""
+    was_training = network.training
+    try:
+        traced = _traced(network.train(), preactivations)
+    except Exception:  # whatever a user's network does while it is traced: it runs all the same, only slower
+        return network.features
+    finally:
+        network.train(was_training)
+    fusion.fuse_norms(traced)
+    return traced
+
+
+def _traced(network: Network, preactivations: bool) -> fx.GraphModule:
+    traced = fx.symbolic_trace(_Whole(network))
+    if not preactivations:
+        _drop_preactivations(traced)
+    return traced
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """The module's own parameters, not its children's."""
+    for parameter in module.parameters(recurse=False):
+        parameter.data = parameter.data.to(dtype)
+    for name, buffer in module.named_buffers(recurse=False):
+        module.register_buffer(name, buffer.to(dtype) if buffer.is_floating_point() else buffer)
 
 
 def _drop_preactivations(traced: fx.GraphModule) -> None:

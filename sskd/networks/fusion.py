@@ -12,6 +12,8 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
+from sskd.networks.norm import Scaled, normed, relu_
+
 ADDITIONS = (operator.add, torch.add)
 RELUS = (F.relu, torch.relu)
 
@@ -26,15 +28,6 @@ def available(device: torch.device, dtype: torch.dtype) -> bool:
     ):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and operators._is_mkldnn_bf16_supported())
-
-
-def relu_(x: Tensor) -> Tensor:
-    """ReLU in place, without gradient. Of bfloat16 what is below zero is below zero as an integer too, and integers
-    take a sixth of the time. (-0.0 becomes 0.0, and so does a NaN with a minus sign.)"""
-    if x.dtype != torch.bfloat16:
-        return torch.relu_(x)
-    x.view(torch.int16).clamp_(min=0)
-    return x
 
 
 class FusedConvolution(nn.Module):
@@ -58,7 +51,12 @@ class FusedConvolution(nn.Module):
         return relu_(total) if self.relu else total
 
 
-COPYING = (nn.Conv2d, nn.BatchNorm2d, FusedConvolution)  # in inference their results share no memory with what they get
+COPYING = (
+    nn.Conv2d,
+    nn.BatchNorm2d,
+    FusedConvolution,
+    Scaled,
+)  # in inference their results share no memory with what they get
 
 
 def fuse_pointwise(traced: fx.GraphModule, images: Tensor) -> None:
@@ -83,8 +81,7 @@ def fuse_pointwise(traced: fx.GraphModule, images: Tensor) -> None:
             if alike and _is_conv(traced, conv) and len(conv.users) == 1:
                 _replace(traced, node, conv, relu, (conv.args[0], other))
         elif relu and isinstance(_module(traced, source), nn.BatchNorm2d):
-            with traced.graph.inserting_before(node):
-                node.replace_all_uses_with(traced.graph.call_function(relu_, (source,)), propagate_meta=True)
+            _put(traced, node, Scaled(_module(traced, source)), source.args)
     traced.graph.eliminate_dead_code()
     traced.delete_all_unused_submodules()
     _overwrite_what_is_not_used_again(traced)
@@ -93,10 +90,48 @@ def fuse_pointwise(traced: fx.GraphModule, images: Tensor) -> None:
 
 def _replace(traced: fx.GraphModule, node: fx.Node, conv: fx.Node, relu: bool, args: tuple[fx.Node, ...]) -> None:
     """``node``'s value from a FusedConvolution in its place."""
-    name = f"fused_{sum(isinstance(module, FusedConvolution) for module in traced.children())}"
-    traced.add_submodule(name, FusedConvolution(_module(traced, conv), relu))
+    _put(traced, node, FusedConvolution(_module(traced, conv), relu), args)
+
+
+def _put(traced: fx.GraphModule, node: fx.Node, module: nn.Module, args: tuple[Any, ...]) -> None:
+    """``node``'s value from ``module`` in its place."""
+    name = f"fused_{sum(child_name.startswith('fused_') for child_name, _ in traced.named_children())}"
+    traced.add_submodule(name, module)
     with traced.graph.inserting_before(node):
         node.replace_all_uses_with(traced.graph.call_module(name, args), propagate_meta=True)
+
+
+class FusedNorm(nn.Module):
+    """relu(norm(x) + other), or without the ReLU; see sskd.networks.norm."""
+
+    def __init__(self, norm: nn.BatchNorm2d, relu: bool) -> None:
+        super().__init__()
+        self.norm, self.relu = norm, relu
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        return normed(self.norm, x, other, self.relu)
+
+
+def fuse_norms(traced: fx.GraphModule) -> None:
+    """Replaces, in the graph of a network in training, batch norms and what follows them by FusedNorm."""
+    for node in list(traced.graph.nodes):
+        norm, end, other = _module(traced, node), node, None
+        if not isinstance(norm, nn.BatchNorm2d):
+            continue
+        following = _only_user(end)
+        if _is_call(following, ADDITIONS) and not following.kwargs:
+            first, second = following.args
+            other = second if first is node else first
+            end = following if isinstance(other, fx.Node) else end
+        relu = _is_relu(traced, _only_user(end))
+        end = _only_user(end) if relu else end
+        _put(traced, end, FusedNorm(norm, relu), (node.args[0],) if end is node else (node.args[0], other))
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+
+
+def _only_user(node: fx.Node) -> Any:
+    return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def _overwrite_what_is_not_used_again(traced: fx.GraphModule) -> None:
@@ -113,7 +148,7 @@ def _is_fresh(traced: fx.GraphModule, node: Any) -> bool:
     module = _module(traced, node)
     if isinstance(module, FusedConvolution):
         return not module.in_place or _is_fresh(traced, node.args[1])
-    return isinstance(module, nn.Conv2d | nn.BatchNorm2d) or _is_call(node, ADDITIONS)
+    return isinstance(module, nn.Conv2d | nn.BatchNorm2d | Scaled) or _is_call(node, ADDITIONS)
 
 
 def _module(traced: fx.GraphModule, node: Any) -> Any:
@@ -129,7 +164,7 @@ def _shape(node: Any) -> Any:
     return tuple(node.meta["tensor_meta"].shape) if isinstance(node, fx.Node) else None
 
 
-def _is_relu(traced: fx.GraphModule, node: fx.Node) -> bool:
+def _is_relu(traced: fx.GraphModule, node: Any) -> bool:
     return _is_call(node, RELUS) or isinstance(_module(traced, node), nn.ReLU)
 
 

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from sskd.networks import NETWORKS, Features, Network, build_network, fusion
 from sskd.networks.frozen import FrozenNetwork
-from sskd.networks.fusion import FusedConvolution, relu_
+from sskd.networks.fusion import FusedConvolution
+from sskd.networks.norm import relu_
 from tests import golden
 
 SMALL_ENOUGH = [name for name in NETWORKS if name not in ("vgg16", "vgg19", "resnet110")]
