@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("norm.c")
+SOURCES = [Path(__file__).with_name(name) for name in ("norm.c", "views.c")]
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC")
 
 _allowed = True
@@ -25,7 +25,7 @@ def allow(yes: bool) -> None:
 
 
 def library() -> ctypes.CDLL | None:
-    """The compiled functions of norm.c; None where they are not wanted or cannot be had."""
+    """The compiled functions; None where they are not wanted or cannot be had."""
     return _compiled() if _allowed else None
 
 
@@ -35,7 +35,7 @@ def _compiled() -> ctypes.CDLL | None:
     if compiler is None:
         return None
     try:
-        file = _folder() / f"norm-{_digest(compiler)}.so"
+        file = _folder() / f"native-{_digest(compiler)}.so"
         if not file.exists():
             _compile(compiler, file)
         return ctypes.CDLL(str(file))
@@ -46,11 +46,11 @@ def _compiled() -> ctypes.CDLL | None:
 def _compile(compiler: str, file: Path) -> None:
     """Under another name first: two processes that compile at once both end with a whole file."""
     with tempfile.TemporaryDirectory(dir=file.parent) as name:
-        made = Path(name) / "norm.o", Path(name) / "norm.so"
+        run = functools.partial(subprocess.run, cwd=name, capture_output=True, check=True, timeout=120)
+        run([compiler, "-c", *FLAGS, *map(str, SOURCES)])
         # linked without -fopenmp: torch's own OpenMP is there already, and a second one's threads would be in its way
-        for command in (["-c", *FLAGS, "-o", str(made[0]), str(SOURCE)], ["-shared", "-o", str(made[1]), str(made[0])]):
-            subprocess.run([compiler, *command], capture_output=True, check=True, timeout=120)
-        os.replace(made[1], file)
+        run([compiler, "-shared", "-o", "native.so", *(source.with_suffix(".o").name for source in SOURCES)])
+        os.replace(Path(name) / "native.so", file)
 
 
 def _folder() -> Path:
@@ -62,7 +62,7 @@ def _folder() -> Path:
 def _digest(compiler: str) -> str:
     """Of all that the result depends on: homes are shared by machines with different processors."""
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
-    about = [SOURCE.read_bytes(), version, repr(FLAGS).encode(), _processor()]
+    about = [*(source.read_bytes() for source in SOURCES), version, repr(FLAGS).encode(), _processor()]
     return hashlib.sha256(b"\0".join(about)).hexdigest()[:16]
 
 

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from sskd import native
 from sskd.data.augment import Augmentation, crop_at, random_crop, random_flip
-from sskd.data.views import Plain, Rotations
+from sskd.data.views import Plain, Rotations, rotations
 
 
 def pixels(count: int, size: int = 8) -> torch.Tensor:
@@ -82,3 +84,24 @@ def test_same_generator_same_views(views: Plain | Rotations) -> None:
     first, second, other = (views(images, Augmentation(), generator(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.skipif(native.library() is None, reason="there is no C compiler here")
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["planes", "channels last"])
+@pytest.mark.parametrize("size", [1, 7, 32, 64, 65, 130])
+def test_rotations_in_c_are_torchs(size: int, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = pixels(3, size).to(memory_format=layout)
+    ours = rotations(images)
+    monkeypatch.setattr(native, "library", lambda: None)
+    assert torch.equal(ours, rotations(images))
+    assert torch.equal(ours, torch.stack([tv_turned(images, turn) for turn in range(4)], dim=1).flatten(0, 1))
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("images", [torch.rand(2, 3, 5, 5), torch.zeros(2, 1, 4, 4, dtype=torch.uint8)], ids=str)
+def test_rotations_of_what_the_c_cannot(images: Tensor) -> None:
+    assert torch.equal(rotations(images)[1], images[0].rot90(1, (1, 2)))
+
+
+def tv_turned(images: Tensor, turn: int) -> Tensor:
+    return tv.rotate(images, 90.0 * turn)
