@@ -1,5 +1,6 @@
 """Starts the processes of a run that has several, on this machine, and speaks for them."""
 
+import gc
 import multiprocessing as mp
 import os
 import queue
@@ -21,6 +22,7 @@ from sskd.machine import device_of
 from sskd.training import Interrupted, Report, train
 
 LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
+LEAVE_SECONDS = 10.0  # after a result, before a process is ended by force
 
 # what a process says when it ends without a result, and what that is to the one that started it; else a RuntimeError
 ENDS: dict[str, type[Exception]] = {
@@ -65,7 +67,10 @@ def train_in_processes(
         for worker in workers:
             worker.start()
         try:
-            return _listen(spec, workers, messages, stop, report, say, should_stop)
+            result = _listen(spec, workers, messages, stop, report, say, should_stop)
+            for worker in workers:
+                worker.join(LEAVE_SECONDS)  # to end their own helpers
+            return result
         finally:
             for worker in workers:
                 worker.terminate()
@@ -165,6 +170,7 @@ def _work(
         if rank == 0 or not lost_touch(error):
             first = f"process {rank} of {count}: {type(error).__name__}: {' '.join(str(error).split())}"
             messages.put(("error", f"{first}\n{traceback.format_exc()}"))
+    gc.collect()  # loaders end their workers, and give back what those were told by
     messages.close()
     messages.join_thread()
     os._exit(0)  # without the group's farewell: the others may be gone

@@ -1,6 +1,8 @@
 """Table 5 on a generated folder: from JPEGs and a weights file to a filled table and the claim's verdict."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,33 @@ def test_table5_by_two_processes(tmp_path: Path) -> None:
     assert len(results(tmp_path)) == 7 + 2
     specs = [yaml.safe_load(file.read_text()) for file in (tmp_path / "results").glob("tiny/runs/[hs]*/spec.yaml")]
     assert {spec["recipe"]["processes"] for spec in specs} == {2}
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+from sskd.config import Execution, RunSpec, from_dict
+from sskd.processes import train_in_processes
+
+if __name__ == "__main__":
+    recipe = {"epochs": 1, "batch_size": 12, "processes": 2, "milestones": [], "full_epochs": 1}
+    data = {"name": "imagenet", "crop_size": 32}
+    spec = from_dict(RunSpec, {"role": "teacher", "network": "resnet18", "dataset": data, "recipe": recipe}, "a test")
+    root = Path(sys.argv[1])
+    train_in_processes(spec, root / "runs", Execution(dataset_root=str(root), workers=1, threads=1))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_leave_nothing_behind(tmp_path: Path) -> None:
+    """Their workers that read images included: Python would say so at the end, in the middle of a person's output."""
+    make_imagenet(tmp_path / "imagenet", classes=3, per_class=12, val_per_class=4)
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    command = [sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    assert list((tmp_path / "runs").glob("*/result.json"))
+    assert "leaked" not in done.stderr
 
 
 def test_a_corrupt_image_is_an_error_or_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
