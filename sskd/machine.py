@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from sskd import native
 from sskd.config import Execution
 from sskd.errors import UserError
 
@@ -78,6 +79,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
         "driver": _first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
         "threads": torch.get_num_threads(),
+        "native": not on_gpu and native.library() is not None,  # our C, or torch's operators
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,

@@ -39,7 +39,7 @@ def _compiled() -> ctypes.CDLL | None:
         if not file.exists():
             _compile(compiler, file)
         return ctypes.CDLL(str(file))
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # no compiler that works, no folder, no home
         return None
 
 

@@ -51,12 +51,8 @@ class FusedConvolution(nn.Module):
         return relu_(total) if self.relu else total
 
 
-COPYING = (
-    nn.Conv2d,
-    nn.BatchNorm2d,
-    FusedConvolution,
-    Scaled,
-)  # in inference their results share no memory with what they get
+# in inference their results share no memory with what they get
+COPYING = (nn.Conv2d, nn.BatchNorm2d, FusedConvolution, Scaled)
 
 
 def fuse_pointwise(traced: fx.GraphModule, images: Tensor) -> None:
@@ -115,17 +111,16 @@ class FusedNorm(nn.Module):
 def fuse_norms(traced: fx.GraphModule) -> None:
     """Replaces, in the graph of a network in training, batch norms and what follows them by FusedNorm."""
     for node in list(traced.graph.nodes):
-        norm, end, other = _module(traced, node), node, None
+        norm, end, args = _module(traced, node), node, node.args
         if not isinstance(norm, nn.BatchNorm2d):
             continue
-        following = _only_user(end)
+        following = _only_user(node)
         if _is_call(following, ADDITIONS) and not following.kwargs:
-            first, second = following.args
-            other = second if first is node else first
-            end = following if isinstance(other, fx.Node) else end
+            others = [operand for operand in following.args if operand is not node]
+            if len(others) == 1 and isinstance(others[0], fx.Node):  # not the norm's result twice, not a number
+                end, args = following, (*args, *others)
         relu = _is_relu(traced, _only_user(end))
-        end = _only_user(end) if relu else end
-        _put(traced, end, FusedNorm(norm, relu), (node.args[0],) if end is node else (node.args[0], other))
+        _put(traced, _only_user(end) if relu else end, FusedNorm(norm, relu), args)
     traced.graph.eliminate_dead_code()
     traced.recompile()
 

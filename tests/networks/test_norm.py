@@ -142,6 +142,34 @@ def test_a_network_in_training_learns_the_same(name: str) -> None:
                 assert (left - right).norm() <= step * right.norm() + 1e-6
 
 
+class Twice(Network):
+    """A norm's result to itself, to a number, and to a map of another size; a ReLU that is not its only user."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(16) for _ in range(4))
+        self.conv, self.fc = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(16, 10)
+
+    def features(self, images: Tensor) -> Features:
+        x = self.conv(images)
+        first = self.norms[0](x)
+        x = F.relu(first + first)
+        x = F.relu(self.norms[1](x) + 0.5)
+        x = F.relu(self.norms[2](x) + x.mean((2, 3), keepdim=True))
+        last = self.norms[3](x)
+        vector = (F.relu(last) + last).mean((2, 3))
+        return Features(self.fc(vector), (x, vector), (x, vector))
+
+
+def test_what_cannot_be_fused_is_left_alone() -> None:
+    plain, images = Twice().to(memory_format=torch.channels_last), golden.images(4)
+    ours = copy.deepcopy(plain)
+    found, wanted = training_form(ours, preactivations=False)(images), plain.features(images)
+    torch.testing.assert_close(found.taps, wanted.taps, rtol=1e-4, atol=1e-5)
+    for name, buffer in plain.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(name), buffer)
+
+
 class Undecided(Network):
     """torch.fx cannot trace it."""
 
