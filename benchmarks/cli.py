@@ -19,6 +19,7 @@ from benchmarks.profiles import Profile, parse_method, profile_names, read_profi
 from benchmarks.report import write_report
 from benchmarks.status import show_status
 from sskd.errors import UserError
+from sskd.folder import RunFolder
 from sskd.methods import METHODS
 from sskd.progress import Progress
 
@@ -114,6 +115,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         todo = [spec for spec, status in _with_status(plan, folder) if status != "finished"]
         if work.cluster.kind != "slurm":  # whose nodes may have what is not here
             refuse_hopeless(todo, Path(work.execution.dataset_root))
+        _set_aside_what_lost_its_weights(plan, folder)
         print(f"{len(plan.runs)} runs, {len(plan.runs) - len(todo)} of them finished already", flush=True)
         if options.detach:
             print(start_detached(work, arguments))
@@ -171,6 +173,13 @@ def _cells(profile: Profile, only: str) -> dict[str, list[Cell]]:
 def _with_status(plan: Plan, folder: Path) -> list[tuple[Any, str]]:
     known = statuses(plan, folder / "runs")
     return [(spec, known[spec.id].state) for spec in plan.runs]
+
+
+def _set_aside_what_lost_its_weights(plan: Plan, folder: Path) -> None:
+    for spec, status in _with_status(plan, folder):
+        if status == "weights lost":
+            print(f"{spec.id} is finished, but its weights are not here, and other runs need them: it is trained again")
+            RunFolder(folder / "runs", spec).set_aside()
 
 
 def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None:

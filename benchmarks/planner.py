@@ -93,5 +93,11 @@ def refuse_hopeless(specs: Iterable[RunSpec], root: Path) -> None:
 
 
 def statuses(plan: Plan, runs: Path) -> dict[str, Status]:
-    """Where each planned run stands, by id."""
-    return {spec.id: RunFolder(runs, spec).status() for spec in plan.runs}
+    """Where each planned run stands, by id. "weights lost": finished, but to be trained again, for what needs it."""
+    known = {spec.id: RunFolder(runs, spec).status() for spec in plan.runs}
+    for spec in reversed(plan.runs):  # what a run needs comes before it
+        if known[spec.id].state != "finished":
+            for needed in spec.needs:
+                if needed.trains and RunFolder(runs, needed).lost_weights():
+                    known[needed.id] = Status("weights lost")
+    return known

@@ -54,6 +54,16 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "spec.yaml", lambda file: file.write(spec_yaml(self.spec).encode()))
 
+    def lost_weights(self) -> bool:
+        """Whether the run is finished, and its weights are gone: as in results that were committed without them."""
+        return self.result.exists() and not all(self.weights(epoch).exists() for epoch in ("best", "last"))
+
+    def set_aside(self) -> None:
+        """Makes a finished run one that is to be trained again. Its old result is kept beside the new."""
+        for checkpoint in (self.resume, self.previous):
+            checkpoint.unlink(missing_ok=True)
+        os.replace(self.result, self.path / "result.previous.json")
+
     def status(self) -> Status:
         if self.result.exists():
             return Status("finished", self.spec.recipe.epochs)

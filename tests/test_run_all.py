@@ -39,6 +39,31 @@ def run(profile: Path, tmp_path: Path, *options: str) -> int:
     return main(["--profile", str(profile), "--results", str(tmp_path / "results"), *options])
 
 
+def test_lost_weights_are_trained_again_where_they_are_needed(
+    profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Results are committed without weights; a clone of them can be gone on with."""
+    options = ["--seeds", "0", "--methods", "sskd"]
+    assert run(profile, tmp_path, *options) == 0
+    runs = tmp_path / "results" / "tiny" / "runs"
+    (head,) = runs.glob("head-*")
+    before = json.loads((head / "result.json").read_text())
+    for weights in runs.glob("*/*.safetensors"):
+        weights.unlink()
+    assert run(profile, tmp_path, *options) == 0  # nothing needs them
+    assert "again" not in capsys.readouterr().out
+    assert run(profile, tmp_path, "--seeds", "0,1", "--methods", "sskd", "--dry-run") == 0
+    assert "head-resnet8-contrastive-digits-s0" in (shown := capsys.readouterr().out)
+    assert shown.count("weights lost") == 2  # the teacher's and the head's: the second student needs both
+    assert (head / "result.json").exists()
+
+    assert run(profile, tmp_path, "--seeds", "0,1", "--methods", "sskd") == 0
+    assert capsys.readouterr().out.count("it is trained again") == 2
+    assert json.loads((head / "result.json").read_text())["last"] == pytest.approx(before["last"])
+    assert json.loads((head / "result.previous.json").read_text()) == before
+    assert (head / "last.safetensors").exists()
+
+
 def test_plan_run_skip_and_report(profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(profile, tmp_path, "--dry-run", "--json") == 0
     plan = json.loads(capsys.readouterr().out)["runs"]
