@@ -10,11 +10,12 @@ from safetensors.torch import save_file
 
 from sskd.config import Execution, Recipe, RunSpec, from_dict
 from sskd.data.batch import Batch
-from sskd.jobs import Setup, Stage, build_job, prepare
+from sskd.jobs import Stage, build_job
 from sskd.machine import keep_freed_memory
 from sskd.methods import METHODS
 from sskd.networks import build_network, feature_shapes
 from sskd.pretext import PRETEXTS, PretextContext
+from sskd.setup import Setup, prepare
 from sskd.sharing import Shared
 
 CLASSES = {"cifar100": 100, "digits": 10}

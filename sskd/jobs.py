@@ -3,34 +3,27 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd import native
-from sskd.config import Execution, Pretrained, RunSpec, Trained
-from sskd.data.augment import Augmentation
-from sskd.data.batch import Batch, Feed
-from sskd.data.datasets import Data, load_dataset
-from sskd.data.loader import Drawing, Loader
-from sskd.data.splits import Split, make_split
+from sskd.config import Pretrained, RunSpec, Trained
+from sskd.data.batch import Batch
+from sskd.data.splits import make_split
 from sskd.data.views import Plain, Views
-from sskd.distributed import Share, gather_rows, gather_rows_of_any_number, this_share
+from sskd.distributed import Share, gather_rows_of_any_number
 from sskd.errors import UserError
-from sskd.evaluation import EvaluationSet, accuracy, similarity
+from sskd.evaluation import accuracy, similarity
 from sskd.folder import RunFolder
-from sskd.machine import DTYPES, autocast, device_of, resolve_precision
+from sskd.machine import autocast
 from sskd.methods import METHODS, InitialStage, MethodContext, Terms
 from sskd.networks import Features, Network, build_network, feature_shapes
-from sskd.networks.frozen import FrozenNetwork, training_form
+from sskd.passes import FrozenFeatures, in_float32, training_pass
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.seeding import stream_seed
-from sskd.sharing import Shared
+from sskd.setup import Setup
 from sskd.weights import check_weights, load_network, load_state
-
-Placed = TypeVar("Placed", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -63,81 +56,6 @@ class Job:
     final: Callable[[], dict[str, float]] = field(default=dict)  # measured once, on the last epoch's weights
 
 
-class Setup(NamedTuple):
-    """What all roles share: the spec, its data, and the device and precision it runs in."""
-
-    spec: RunSpec
-    runs: Path
-    execution: Execution
-    device: torch.device
-    precision: str
-    data: Data
-    split: Split
-    share: Share = Share()
-    shared: Shared | None = None  # with students that are trained at the same time
-
-    @property
-    def feed(self) -> Feed:
-        return Feed(self.device, self.execution.channels_last, self.share, self.execution.workers)
-
-    @property
-    def test(self) -> EvaluationSet:
-        execution = self.execution
-        return EvaluationSet(self.data, self.device, self.precision, execution.channels_last, workers=execution.workers)
-
-    def loader(self, views: Views, stage: str) -> Loader:
-        recipe = self.spec.recipe
-        augmentation = Augmentation(recipe.crop_padding, recipe.flip)
-        drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.seed, stage)
-        loader = self.data.train_loader(self.split, drawing, self.feed)
-        return self.shared.loader(drawing, loader) if self.shared else loader
-
-    @property
-    def gathers(self) -> bool:
-        """Whether losses are of rows that lie in several processes."""
-        return self.share.size > 1 and self.spec.recipe.loss_over == "batch"
-
-    def whole(self, features: Features, batch: Batch, needs: frozenset[str]) -> Features:
-        """The features that a loss is computed of: where it is of several processes' rows, all of what is needed."""
-        if not self.gathers:
-            return features
-        sizes = [batch.views * size for size in self.share.sizes(batch.whole)]
-
-        def gather(tensors: tuple[Tensor, ...], wanted: bool) -> tuple[Tensor, ...]:
-            return tuple(gather_rows(t, sizes) for t in tensors) if wanted else tensors
-
-        logits, vector = gather((features.logits, features.vector), True)
-        maps = gather(features.maps, "taps" in needs)
-        return Features(logits, (*maps, vector), gather(features.preactivations, "preactivations" in needs))
-
-    def whole_batch(self, batch: Batch) -> Batch:
-        """The batch that goes with ``whole`` features. A gathered one has no pixels, only their number."""
-        if not self.gathers:
-            return batch
-        sizes = self.share.sizes(batch.whole)
-        of_views = [batch.views * size for size in sizes]
-        return batch._replace(
-            images=batch.images.new_empty(sum(of_views), 0),
-            labels=gather_rows(batch.labels, sizes),
-            indices=gather_rows(batch.indices, sizes),
-            view_labels=None if batch.view_labels is None else gather_rows(batch.view_labels, of_views),
-        )
-
-    def place(self, network: Placed) -> Placed:
-        """On the device, in the memory layout that convolutions like."""
-        layout = torch.channels_last if self.execution.channels_last else torch.contiguous_format
-        return network.to(self.device).to(memory_format=layout)
-
-
-def prepare(spec: RunSpec, runs: Path, execution: Execution) -> Setup:
-    """Loads the data and settles device and precision."""
-    device = device_of(execution)
-    data = load_dataset(spec.dataset, Path(execution.dataset_root))
-    split = make_split(data.train_labels, data.num_classes, spec.split)
-    precision = resolve_precision(spec.recipe.precision, device)
-    return Setup(spec, runs, execution, device, precision, data, split, this_share())
-
-
 def build_job(setup: Setup) -> Job:
     """The job of the spec's role."""
     return {"teacher": _teacher_job, "head": _head_job, "student": _student_job}[setup.spec.role](setup)
@@ -148,12 +66,12 @@ def _teacher_job(setup: Setup) -> Job:
         given = load_teacher(setup)
         return Job(nn.ModuleDict(), given, [], lambda: accuracy(given, setup.test), score="top1")
     network = _new_network(setup)
-    forward = _training_pass(network, setup, frozenset())
+    forward = training_pass(network, setup, frozenset())
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
         with autocast(setup.device, setup.precision):
             features = forward(batch.images)
-        features = setup.whole(_in_float32(features, frozenset()), batch, frozenset())
+        features = setup.whole(in_float32(features, frozenset()), batch, frozenset())
         ce = F.cross_entropy(features.logits, setup.whole_batch(batch).labels)
         return ce, Terms({"ce": ce})
 
@@ -231,12 +149,12 @@ def _student_job(setup: Setup) -> Job:
     # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
     asks_teacher = spec.method.kd_weight > 0 or bool(method.weights)
 
-    forward = _training_pass(student, setup, method.needs)
+    forward = training_pass(student, setup, method.needs)
 
     def student_features(images: Tensor) -> Features:
         with autocast(setup.device, setup.precision):
             features = forward(images)
-        return _in_float32(features, method.needs)
+        return in_float32(features, method.needs)
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
         theirs = teacher_features(batch.images) if teacher_features and asks_teacher else None
@@ -288,56 +206,6 @@ def _initial_stage(
         return torch.stack(list(terms.values())).sum(), Terms(terms)
 
     return Stage(initial.name, initial.epochs, lambda epoch: rate, initial.trained, Plain(), loss)
-
-
-class FrozenFeatures:
-    """The teacher's forward pass: inference mode, the run's precision, and float32 copies of what is asked for.
-
-    Copies, because tensors made in inference mode may not be kept for a backward pass. Only what ``needs`` names is
-    copied beside logits and the pooled vector.
-    """
-
-    def __init__(self, teacher: Network, setup: Setup, needs: frozenset[str]) -> None:
-        self._teacher: Network | FrozenNetwork = teacher
-        self._context = autocast(setup.device, setup.precision)
-        self._shared = setup.shared
-        self._needs = needs = needs | setup.shared.needs if setup.shared else needs
-        if setup.execution.fold_teacher:
-            dtype = DTYPES.get(setup.precision, torch.float32)
-            self._teacher = setup.place(FrozenNetwork(teacher, dtype, "preactivations" in needs))
-            self._context = autocast(setup.device, "fp32")  # the weights have the precision already
-
-    def __call__(self, images: Tensor) -> Features:
-        return self._shared.features(images, self._pass) if self._shared else self._pass(images)
-
-    def _pass(self, images: Tensor) -> Features:
-        with torch.inference_mode(), self._context:
-            features = self._teacher.features(images)
-        return _in_float32(features, self._needs, copy=True)
-
-
-def _training_pass(network: Network, setup: Setup, needs: frozenset[str]) -> Callable[[Tensor], Features]:
-    """The forward pass of a network that learns, as the execution's settings have it. Its parameters stay its own."""
-    mode = setup.execution.compile
-    if mode != "off":
-        return torch.compile(network.features, mode=mode, dynamic=False)
-    if setup.device.type == "cpu" and native.library() is not None:
-        return training_form(network, "preactivations" in needs)
-    return network.features
-
-
-def _in_float32(features: Features, needs: frozenset[str], copy: bool = False) -> Features:
-    """Logits and pooled vector always; maps and pre-activations only if the method needs them."""
-
-    def cast(tensors: tuple[Tensor, ...], wanted: bool) -> tuple[Tensor, ...]:
-        return tuple(t.to(torch.float32, copy=copy) if wanted else t for t in tensors)
-
-    logits, vector = cast((features.logits, features.vector), True)
-    return Features(
-        logits,
-        (*cast(features.maps, "taps" in needs), vector),
-        cast(features.preactivations, "preactivations" in needs),
-    )
 
 
 def _new_network(setup: Setup) -> Network:

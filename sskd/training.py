@@ -17,10 +17,11 @@ from sskd.config import Execution, RunSpec
 from sskd.distributed import any_of_all, average_gradients, this_share, wait
 from sskd.errors import UserError
 from sskd.folder import RunFolder
-from sskd.jobs import Job, Setup, Stage, build_job, prepare
+from sskd.jobs import Job, Stage, build_job
 from sskd.machine import keep_freed_memory, provenance
 from sskd.meter import Meter
 from sskd.seeding import stream_seed
+from sskd.setup import Setup, prepare
 from sskd.sharing import Shared
 
 

@@ -9,8 +9,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sskd.config import RunSpec
-from sskd.jobs import build_job, prepare
+from sskd.jobs import build_job
 from sskd.methods import METHODS
+from sskd.setup import prepare
 from sskd.training import Interrupted, train
 from tests import small
 

@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from sskd.config import RunSpec, spec_yaml
 from sskd.errors import UserError
 from sskd.folder import RunFolder
-from sskd.jobs import build_job, prepare
+from sskd.jobs import build_job
 from sskd.meter import Meter
+from sskd.setup import prepare
 from sskd.training import Interrupted, train
 from tests import small
 

@@ -1,0 +1,97 @@
+"""What the jobs of all roles share: the spec, its data, device and precision, and whose rows a loss is of."""
+
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from sskd.config import Execution, RunSpec
+from sskd.data.augment import Augmentation
+from sskd.data.batch import Batch, Feed
+from sskd.data.datasets import Data, load_dataset
+from sskd.data.loader import Drawing, Loader
+from sskd.data.splits import Split, make_split
+from sskd.data.views import Views
+from sskd.distributed import Share, gather_rows, this_share
+from sskd.evaluation import EvaluationSet
+from sskd.machine import device_of, resolve_precision
+from sskd.networks import Features
+from sskd.sharing import Shared
+
+Placed = TypeVar("Placed", bound=nn.Module)
+
+
+class Setup(NamedTuple):
+    """What all roles share: the spec, its data, and the device and precision it runs in."""
+
+    spec: RunSpec
+    runs: Path
+    execution: Execution
+    device: torch.device
+    precision: str
+    data: Data
+    split: Split
+    share: Share = Share()
+    shared: Shared | None = None  # with students that are trained at the same time
+
+    @property
+    def feed(self) -> Feed:
+        return Feed(self.device, self.execution.channels_last, self.share, self.execution.workers)
+
+    @property
+    def test(self) -> EvaluationSet:
+        execution = self.execution
+        return EvaluationSet(self.data, self.device, self.precision, execution.channels_last, workers=execution.workers)
+
+    def loader(self, views: Views, stage: str) -> Loader:
+        recipe = self.spec.recipe
+        augmentation = Augmentation(recipe.crop_padding, recipe.flip)
+        drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.seed, stage)
+        loader = self.data.train_loader(self.split, drawing, self.feed)
+        return self.shared.loader(drawing, loader) if self.shared else loader
+
+    @property
+    def gathers(self) -> bool:
+        """Whether losses are of rows that lie in several processes."""
+        return self.share.size > 1 and self.spec.recipe.loss_over == "batch"
+
+    def whole(self, features: Features, batch: Batch, needs: frozenset[str]) -> Features:
+        """The features that a loss is computed of: where it is of several processes' rows, all of what is needed."""
+        if not self.gathers:
+            return features
+        sizes = [batch.views * size for size in self.share.sizes(batch.whole)]
+
+        def gather(tensors: tuple[Tensor, ...], wanted: bool) -> tuple[Tensor, ...]:
+            return tuple(gather_rows(t, sizes) for t in tensors) if wanted else tensors
+
+        logits, vector = gather((features.logits, features.vector), True)
+        maps = gather(features.maps, "taps" in needs)
+        return Features(logits, (*maps, vector), gather(features.preactivations, "preactivations" in needs))
+
+    def whole_batch(self, batch: Batch) -> Batch:
+        """The batch that goes with ``whole`` features. A gathered one has no pixels, only their number."""
+        if not self.gathers:
+            return batch
+        sizes = self.share.sizes(batch.whole)
+        of_views = [batch.views * size for size in sizes]
+        return batch._replace(
+            images=batch.images.new_empty(sum(of_views), 0),
+            labels=gather_rows(batch.labels, sizes),
+            indices=gather_rows(batch.indices, sizes),
+            view_labels=None if batch.view_labels is None else gather_rows(batch.view_labels, of_views),
+        )
+
+    def place(self, network: Placed) -> Placed:
+        """On the device, in the memory layout that convolutions like."""
+        layout = torch.channels_last if self.execution.channels_last else torch.contiguous_format
+        return network.to(self.device).to(memory_format=layout)
+
+
+def prepare(spec: RunSpec, runs: Path, execution: Execution) -> Setup:
+    """Loads the data and settles device and precision."""
+    device = device_of(execution)
+    data = load_dataset(spec.dataset, Path(execution.dataset_root))
+    split = make_split(data.train_labels, data.num_classes, spec.split)
+    precision = resolve_precision(spec.recipe.precision, device)
+    return Setup(spec, runs, execution, device, precision, data, split, this_share())
