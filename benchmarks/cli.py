@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.base import BENCHMARKS, Cell, Specs
 from benchmarks.clusters import cluster_names, read_cluster
@@ -18,6 +17,7 @@ from benchmarks.plugins import load_plugin
 from benchmarks.profiles import Profile, parse_method, profile_names, read_profile
 from benchmarks.report import write_report
 from benchmarks.status import show_status
+from sskd.config import RunSpec
 from sskd.errors import UserError
 from sskd.folder import RunFolder
 from sskd.methods import METHODS
@@ -112,10 +112,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0
     failures: dict[str, Failure] = {}
     if not options.report_only:
-        todo = [spec for spec, status in _with_status(plan, folder) if status != "finished"]
+        states = _with_status(plan, folder)
+        todo = [spec for spec, state in states if state != "finished"]
         if work.cluster.kind != "slurm":  # whose nodes may have what is not here
             refuse_hopeless(todo, Path(work.execution.dataset_root))
-        _set_aside_what_lost_its_weights(plan, folder)
+        _set_aside([spec for spec, state in states if state == "weights lost"], folder)
         print(f"{len(plan.runs)} runs, {len(plan.runs) - len(todo)} of them finished already", flush=True)
         if options.detach:
             print(start_detached(work, arguments))
@@ -170,16 +171,15 @@ def _cells(profile: Profile, only: str) -> dict[str, list[Cell]]:
     return {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in names}
 
 
-def _with_status(plan: Plan, folder: Path) -> list[tuple[Any, str]]:
+def _with_status(plan: Plan, folder: Path) -> list[tuple[RunSpec, str]]:
     known = statuses(plan, folder / "runs")
     return [(spec, known[spec.id].state) for spec in plan.runs]
 
 
-def _set_aside_what_lost_its_weights(plan: Plan, folder: Path) -> None:
-    for spec, status in _with_status(plan, folder):
-        if status == "weights lost":
-            print(f"{spec.id} is finished, but its weights are not here, and other runs need them: it is trained again")
-            RunFolder(folder / "runs", spec).set_aside()
+def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
+    for spec in lost:
+        print(f"{spec.id} is finished, but its weights are not here, and other runs need them: it is trained again")
+        RunFolder(folder / "runs", spec).set_aside()
 
 
 def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None:

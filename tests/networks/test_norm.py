@@ -53,9 +53,7 @@ def _all(norm: nn.BatchNorm2d, x: Tensor, other: Tensor | None, relu: bool, g: T
 @pytest.mark.parametrize(("dtype", "step"), [(torch.float32, 1e-5), (torch.bfloat16, 2**-7)], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("added", [True, False])
-@pytest.mark.parametrize(
-    "shape", [(6, 16, 8, 8), (5, 32, 2, 6), (7, 64, 3, 5), (4, 192, 2, 2), (300, 16, 4, 4)], ids=str
-)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_is_batch_norm(shape: tuple[int, ...], added: bool, relu: bool, dtype: torch.dtype, step: float) -> None:
     torch.manual_seed(0)
     norm, x, g = _norm(shape[1]), _maps(*shape, dtype=dtype), _maps(*shape, dtype=dtype)
