@@ -92,7 +92,11 @@ def _section(
         frame,
         table,
         {measure.label: differences(frame, benchmark, measure) for measure in benchmark.measures},
-        {m.label: pairwise(frame, benchmark, m) for m in benchmark.measures if len(set(frame["row"]) - {"Teacher"}) > 2},
+        {
+            m.label: pairwise(frame, benchmark, m)
+            for m in benchmark.measures
+            if len(set(frame["row"]) - {"Teacher"}) > 2
+        },
         notes(frame, benchmark, table),
         reproductions(pairs) if benchmark.id in WITH_REPRODUCTIONS else reproductions(set()),
         draw(frame, benchmark, folder, layouts, shown),

@@ -32,7 +32,9 @@ def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
             if measure.published:
                 known = paper.get((str(row), str(column), measure.published))
                 entry[f"{measure.label} paper"] = known.value if known else math.nan
-                entry[f"{measure.label} difference"] = mean - known.value if known and column in comparable else math.nan
+                entry[f"{measure.label} difference"] = (
+                    mean - known.value if known and column in comparable else math.nan
+                )
         entry["missing"] = missing(group)
         rows.append(entry)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_columns(benchmark))

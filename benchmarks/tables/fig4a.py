@@ -23,7 +23,9 @@ def cells(specs: Specs) -> list[Cell]:
         for fraction in profile.fractions:
             part = split.model_copy(update={"fraction": split.fraction * fraction})
             epochs = round(profile.recipe.epochs * most / fraction) if profile.equal_steps else None
-            result += specs.students(PAIR, method_label(method), f"{100 * fraction:g}%", method, split=part, epochs=epochs)
+            result += specs.students(
+                PAIR, method_label(method), f"{100 * fraction:g}%", method, split=part, epochs=epochs
+            )
     return result
 
 
