@@ -218,7 +218,7 @@ def _lines(
     across = 3 if narrow else min(len(rows), 7)
     legend_lines = -(-len(rows) // across)
     figure, axes = _panels(len(benchmark.measures), 2, (3.6, 2.9), narrow, legend_lines)
-    handles = []
+    handles: list[Line2D] = []
     for axis, measure in zip(axes, benchmark.measures, strict=True):
         handles = []
         for place, row in enumerate(rows):

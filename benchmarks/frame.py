@@ -13,7 +13,7 @@ from pydantic import AllowInfNan, BaseModel, ConfigDict, ValidationError
 from benchmarks.base import Cell
 from sskd.config import RunSpec
 from sskd.errors import UserError
-from sskd.folder import RunFolder, read_json
+from sskd.folder import RunFolder
 
 RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
