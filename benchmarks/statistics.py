@@ -107,8 +107,9 @@ def pairwise(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure) -> pd.
 
 
 def leaves_out_zero(lower: float, upper: float) -> bool:
-    """Whether an interval says which of two is larger: not where it spans zero, nor where there is none (nan)."""
-    return lower > 0 or upper < 0
+    """Whether an interval says which of two is larger: not where it spans zero, where there is none (nan), or where it
+    has no width, as that of two seeds that are equal by chance."""
+    return upper - lower > 1e-9 and (lower > 0 or upper < 0)
 
 
 def _between_columns(
