@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 import sskd
 from benchmarks.slurm import SUBMITIT
@@ -76,3 +77,11 @@ def test_the_constraints_name_every_dependency() -> None:
     assert len(needed) > 20
     assert {name.lower() for name in needed} <= pinned.keys()
     assert pinned["submitit"] == SUBMITIT
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == sskd.__version__
+    assert citation["license"] == (ROOT / "LICENSE").read_text().split()[0]
+    authors = [author["family-names"] for author in citation["preferred-citation"]["authors"]]
+    assert authors == ["Xu", "Liu", "Li", "Loy"]
