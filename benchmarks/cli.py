@@ -1,4 +1,5 @@
-"""run_all.py's options and what they do. Exit status: 0 all finished, 1 something failed, 2 bad input.
+"""run_all.py's options and what they do. Exit status: 0 all finished, 1 something failed, 2 bad input, 130 or
+143 ended by Ctrl-C or SIGTERM.
 
 What takes seconds to import (torch, pandas, matplotlib) is imported in the function that needs it: help, lists and
 answers to bad options come at once.
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from benchmarks.listing import KINDS, listing
 from sskd.errors import UserError
 from sskd.places import config_names
+from sskd.signals import Stopped
 from sskd.version import ShowVersion
 
 if TYPE_CHECKING:
@@ -35,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         print("\nrun_all: stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
+        return end.status if isinstance(end, Stopped) else 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,8 +155,6 @@ def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profil
     settings = [setting[len(CLUSTER) :] for setting in options.set if setting.startswith(CLUSTER)]
     root = str(Path(profile.execution.dataset_root).resolve())
     cluster = read_cluster(options.cluster, settings)
-    if profile.execution.together > 1 and cluster.kind != "inline":
-        raise UserError(f"execution.together is for --cluster inline: '{cluster.name}' has a process for each run")
     return Work(
         plan,
         (folder / "runs").resolve(),
