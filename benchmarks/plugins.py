@@ -1,4 +1,4 @@
-"""A user's own Python files: importing one registers the methods, networks, data sets or benchmarks it defines."""
+"""A user's own Python files: importing one registers the methods, networks, data sets, optimisers, ... it defines."""
 
 import hashlib
 import importlib.util
@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from sskd.data.augmentations import AUGMENTATIONS
 from sskd.data.datasets import DATASETS
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
+from sskd.optim import OPTIMIZERS, SCHEDULES
 from sskd.pretext import PRETEXTS
 
 
@@ -22,7 +24,7 @@ def load_plugin(file: str | Path) -> Path:
     module_name = f"plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if module_name in sys.modules:
         return path
-    for registry in (METHODS, NETWORKS, DATASETS, PRETEXTS):
+    for registry in (METHODS, NETWORKS, DATASETS, PRETEXTS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS):
         list(registry)  # the suite's own names first, so that a name taken twice is the plugin's error
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
