@@ -1,6 +1,7 @@
 """YAML from files and from the command line: read without executing anything, and refused with one line where it is
 more than plain data."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,18 @@ from sskd.errors import UserError
 
 DEEPEST = 60  # levels of nesting: a student's spec with its head and teacher has eight
 MOST = 100_000  # values in a file, aliases counted wherever they stand
+INT, FLOAT, DATE = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
 LARGEST = 2**63 - 1  # of whole numbers, as torch and numpy have them
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and a key that stands twice in a mapping is an error: the first would be lost without a word."""
+    """Safe, and a key that stands twice in a mapping is an error: the first would be lost without a word. Numbers are
+    YAML 1.2's: 4:00:00 is text (1.1 reads it as 14,400), and so is a date; 1e-4 is a number."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if tag not in (INT, FLOAT, DATE)]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -27,6 +35,21 @@ class _Loader(yaml.SafeLoader):
                 raise UserError(f"the key '{key.value}' stands twice, in lines {lines[name]} and {line}")
             lines[name] = line
         return node
+
+
+_Loader.add_implicit_resolver(
+    INT,
+    re.compile(r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$"),
+    list("-+0123456789"),
+)
+_Loader.add_implicit_resolver(
+    FLOAT,
+    re.compile(
+        r"([-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+    list("-+.0123456789"),
+)
 
 
 def parse_yaml(text: str, where: str) -> Any:

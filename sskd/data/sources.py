@@ -1,5 +1,7 @@
 """Where the data sets come from: scikit-learn, torchvision, .npz files and image folders."""
 
+import math
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -94,25 +96,48 @@ def tiny_imagenet(root: Path, path: str | None) -> ImageData:
 
 
 def from_npz(file: Path, name: str, statistics: tuple[Triple, Triple] | None = None) -> ImageData:
-    """Reads a MedMNIST-style .npz without executing anything from it."""
-    if not file.is_file():
+    """Reads a MedMNIST-style .npz without executing anything from it, and without believing what it says of itself."""
+    if not os.path.isfile(file):
         raise UserError(f"no file {file}")
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in NPZ_KEYS if key not in archive]
+        with zipfile.ZipFile(file) as archive:
+            known = [entry.removesuffix(".npy") for entry in archive.namelist()]
+            missing = [key for key in NPZ_KEYS if key not in known]
             if missing:
-                raise UserError(f"{file}: lacks {', '.join(missing)}; it has {', '.join(archive.files)}")
-            arrays = [archive[key] for key in NPZ_KEYS]
-            names = tuple(map(str, archive["class_names"])) if "class_names" in archive else None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"{file} is damaged, or no .npz of plain arrays: {error}") from None
+                raise UserError(f"{file}: lacks {', '.join(missing)}; it has {', '.join(known) or 'nothing'}")
+            arrays = [_array(archive, key) for key in NPZ_KEYS]
+            names = tuple(map(str, _array(archive, "class_names").reshape(-1))) if "class_names" in known else None
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything, MemoryError too
+        raise UserError(f"{file} is damaged, or no .npz of plain arrays: {error or type(error).__name__}") from None
     return from_arrays(name if name != "npz" else file.stem, Arrays(*arrays), class_names=names, statistics=statistics)
+
+
+MOST_COMPRESSED = 1100  # deflate makes data at most about 1,030 times smaller
+
+
+def _array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    """The archive's array of that name. ValueError if its header claims more than the file can hold: numpy would take
+    the memory before it reads."""
+    entry = archive.getinfo(f"{key}.npy")
+    with archive.open(entry) as header:
+        version = np.lib.format.read_magic(header)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(header)
+    claimed = math.prod(shape) * kind.itemsize
+    if kind.hasobject:
+        raise ValueError(f"{key} holds Python objects")
+    if claimed > min(entry.file_size, MOST_COMPRESSED * entry.compress_size):
+        raise ValueError(f"{key} claims {claimed:,} bytes, which the file does not hold")
+    with archive.open(entry) as content:
+        return np.lib.format.read_array(content, allow_pickle=False)
 
 
 def _needed(kind: str, path: str | None) -> Path:
     if path is None:
         raise UserError(f"the dataset '{kind}' needs dataset.path, the place of the data")
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise UserError(f"dataset.path: there is no {path}")
     return Path(path)
 
