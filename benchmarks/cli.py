@@ -2,34 +2,43 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.base import BENCHMARKS, Cell, Specs
+from benchmarks.base import BENCHMARKS, Cell, Specs, method_label, placed_once
 from benchmarks.clusters import cluster_names, read_cluster
 from benchmarks.cost import describe_cost, plan_cost
 from benchmarks.detached import start_detached
 from benchmarks.launcher import Failure, Work, cancel, launch
 from benchmarks.listing import KINDS, listing
-from benchmarks.planner import Plan, make_plan, refuse_hopeless, statuses
+from benchmarks.planner import Plan, check_runs, check_teachers, make_plan, refuse_hopeless, statuses
 from benchmarks.plugins import load_plugin
 from benchmarks.profiles import Profile, parse_method, profile_names, read_profile
 from benchmarks.report import write_report
 from benchmarks.status import show_status
 from sskd.config import RunSpec
-from sskd.errors import UserError
+from sskd.errors import UserError, refuse_null_bytes
 from sskd.folder import RunFolder
+from sskd.machine import device_of
 from sskd.methods import METHODS
-from sskd.progress import Progress
+from sskd.progress import Progress, plural
 
 CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:
-        return _run(options, sys.argv[1:] if arguments is None else arguments)
+        refuse_null_bytes(arguments)
+        status = _run(options, arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough: "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails again when it ends
+        return 141
     except UserError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
@@ -100,24 +109,32 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     cells = _cells(profile, options.only)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
     folder = options.results / profile.name
-    if options.dry_run:
-        _print_plan(plan, folder / "runs", profile, options.json)
-        return 0
     work = _work(options, plan, folder, profile)
+    root = Path(work.execution.dataset_root)
+    if options.dry_run:
+        todo = [spec for spec, state in _with_status(plan, folder) if state != "finished"]
+        check_runs(todo, root)
+        _print_plan(plan, folder / "runs", profile, options.json)
+        check_teachers(todo, root)  # last: a plan may be made where the weights are not
+        return 0
     if options.status:
         show_status(work, cells, options.json)
         return 0
     if options.cancel:
-        print(f"told {cancel(work, print)} runs to end")
+        print(f"told {plural(cancel(work, print), 'run')} to end")
         return 0
     failures: dict[str, Failure] = {}
     if not options.report_only:
         states = _with_status(plan, folder)
         todo = [spec for spec, state in states if state != "finished"]
+        check_runs(todo, root)
+        check_teachers(todo, root)
         if work.cluster.kind != "slurm":  # whose nodes may have what is not here
-            refuse_hopeless(todo, Path(work.execution.dataset_root))
+            refuse_hopeless(todo, root)
+            if work.execution.device != "auto":
+                device_of(work.execution)
         _set_aside([spec for spec, state in states if state == "weights lost"], folder)
-        print(f"{len(plan.runs)} runs, {len(plan.runs) - len(todo)} of them finished already", flush=True)
+        print(f"{plural(len(plan.runs), 'run')}, {len(plan.runs) - len(todo)} of them finished already", flush=True)
         if options.detach:
             print(start_detached(work, arguments))
             return 0
@@ -168,7 +185,7 @@ def _profile(options: argparse.Namespace) -> Profile:
 
 def _cells(profile: Profile, only: str) -> dict[str, list[Cell]]:
     names = only.split(",") if only else profile.benchmarks
-    return {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in names}
+    return {name: placed_once(name, BENCHMARKS[name].cells(Specs(profile.for_benchmark(name)))) for name in names}
 
 
 def _with_status(plan: Plan, folder: Path) -> list[tuple[RunSpec, str]]:
@@ -182,12 +199,18 @@ def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
         RunFolder(folder / "runs", spec).set_aside()
 
 
+def _label(spec: RunSpec) -> str:
+    """The method as tables name it: an id has its name alone, the same for crd and crd+kd."""
+    return f" ({method_label(spec.method)})" if spec.method else ""
+
+
 def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None:
     known, cost = statuses(plan, runs), plan_cost(plan, runs, profile)
     if as_json:
         rows = [
             {
                 "id": spec.id,
+                "label": method_label(spec.method) if spec.method else "",
                 "stage": number,
                 "state": known[spec.id].state,
                 "needs": [needed.id for needed in spec.needs],
@@ -201,10 +224,10 @@ def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None
         print(json.dumps({"runs": rows, "seconds": cost.left, **rate}, indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
-        print(f"stage {number}: {len(stage)} runs")
+        print(f"stage {number}: {plural(len(stage), 'run')}")
         for spec in stage:
             waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
-            print(f"  {spec.id}: {known[spec.id].state}{waits}, {describe_cost(cost, spec.id)}")
+            print(f"  {spec.id}{_label(spec)}: {known[spec.id].state}{waits}, {describe_cost(cost, spec.id)}")
     print(cost.text)
 
 

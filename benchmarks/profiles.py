@@ -64,7 +64,9 @@ class Profile(Frozen):
     about: str  # what it is for, what it costs, what to expect
     dataset: DatasetSpec
     seeds: Annotated[tuple[int, ...], Field(min_length=1), Listed, Distinct] = (0, 1, 2)
-    benchmarks: Annotated[tuple[str, ...], Field(min_length=1), Listed, Distinct] = ("comparison",)  # run where --only does not choose
+    benchmarks: Annotated[tuple[str, ...], Field(min_length=1), Listed, Distinct] = (
+        "comparison",
+    )  # run where --only does not choose
     split: SplitSpec = SplitSpec()
     recipe: Recipe = Recipe()  # of students
     teacher_recipe: Recipe = Recipe()
@@ -82,9 +84,19 @@ class Profile(Frozen):
         default=("none", "kd", "sskd"), validate_default=True
     )  # of the comparison
     also: Annotated[tuple[Method, ...], Listed, Distinct] = ()  # methods beside the paper's in figures 4a and 4b
-    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1), Listed, Distinct] = (0.25, 0.5, 0.75, 1.0)  # of the split, in figure 4a
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1), Listed, Distinct] = (
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+    )  # of the split, in figure 4a
     equal_steps: bool = False  # in figure 4a: smaller fractions have more epochs, so that all make as many steps
-    noise_rates: Annotated[tuple[Rate, ...], Field(min_length=1), Listed, Distinct] = (0.0, 0.1, 0.3, 0.5)  # in figure 4b
+    noise_rates: Annotated[tuple[Rate, ...], Field(min_length=1), Listed, Distinct] = (
+        0.0,
+        0.1,
+        0.3,
+        0.5,
+    )  # in figure 4b
     step_costs: dict[str, Positive] = {}  # a step's time by method, to any unit: for the benchmark equal_time
     method_settings: dict[str, dict[str, Any]] = {}  # over the published ones: ab: {initial_epochs: 1}
     method_recipes: dict[str, dict[str, Any]] = {}  # over the students' recipe: sskd: {weight_decay: 5.0e-4}

@@ -47,7 +47,9 @@ def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
 
 def _plain_name(name: str) -> str:
     if not name or len(name) > 100 or name[0] in ".-" or not name.isprintable() or set(name) & set("/\\:"):
-        raise ValueError("a name becomes part of a path: letters, digits, '_', '-', '.', '+', no slash, no dot in front")
+        raise ValueError(
+            "a name becomes a part of paths: no slash, colon or control character, no dot or dash in front"
+        )
     return name
 
 

@@ -55,6 +55,16 @@ def check_weights(teacher: Pretrained) -> None:
         raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {teacher.sha256}")
 
 
+def check_classes(teacher: Pretrained, num_classes: int) -> None:
+    """UserError if the weights are not of that network with so many classes. torchvision's are not downloaded."""
+    if not teacher.published:
+        load_network(teacher.weights, teacher.network, num_classes)
+        return
+    categories = published_weights(teacher.network, teacher.weights).meta["categories"]
+    if len(categories) != num_classes:
+        raise UserError(f"{teacher.weights} has {len(categories)} classes, and the data {num_classes}")
+
+
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     try:
@@ -162,7 +172,9 @@ def _unusable(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
             continue
         value = state[key]
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            kind = "quantised" if value.is_quantized else "sparse" if value.layout != torch.strided else "without values"
+            kind = (
+                "quantised" if value.is_quantized else "sparse" if value.layout != torch.strided else "without values"
+            )
             return f"{key} is {kind}, not a plain tensor"
         whole = not target.is_floating_point()
         if value.dtype not in FLOATS and not (whole and value.dtype in (torch.int64, torch.int32)):

@@ -10,10 +10,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from sskd.weights import load_network
 from sskd.errors import UserError
 from sskd.folder import RunFolder
 from sskd.networks import Network, build_network
+from sskd.weights import load_network
 from tests import small
 
 RELEASED = Path(__file__).resolve().parents[2] / "shared" / "weights"
@@ -139,15 +139,23 @@ def broken_states(state: dict[str, torch.Tensor]) -> dict[str, Any]:
     return broken | {"a negative variance": changed(variance, -ones)}
 
 
+def refusal(path: Path) -> str:
+    """What is said of weights that are not taken; "" if they are."""
+    try:
+        load_network(path, "resnet8", 10)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 def test_no_broken_weights_are_taken(network: Network, tmp_path: Path) -> None:
     """Nor do any of them end in anything but one line."""
     for what, data in broken_states(network.state_dict()).items():
         torch.save(data, tmp_path / "w.pth")
-        with pytest.raises(UserError, match=r"w\.pth") as caught:
-            load_network(tmp_path / "w.pth", "resnet8", 10)
-            pytest.fail(f"weights with {what} were taken")
-        assert "\n" not in str(caught.value)
+        said = refusal(tmp_path / "w.pth")
+        assert "w.pth" in said, f"{what}: {said or 'taken'}"
+        assert "\n" not in said
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -164,10 +172,7 @@ def test_damaged_files_of_weights_are_one_line(network: Network, tmp_path: Path,
         for place in (*random.randint(0, 1000, 3), *random.randint(len(whole) - 1000, len(whole), 3)):
             damaged[place] = random.randint(256)
         path.write_bytes(damaged)
-        try:
-            load_network(path, "resnet8", 10)  # a byte of a name of no importance, or of a number
-        except UserError as error:
-            assert "\n" not in str(error)
+        assert "\n" not in refusal(path)  # "": a byte of a number was changed, or of nothing of importance
 
 
 def test_a_header_that_claims_more_than_memory_holds(tmp_path: Path) -> None:

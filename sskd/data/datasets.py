@@ -1,5 +1,6 @@
 """Images by name: one registry. A data set lies in memory as uint8 tensors, or its images are read while training."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -110,6 +111,42 @@ def load_dataset(spec: DatasetSpec, root: Path) -> Data:
         raise UserError(f"the dataset '{spec.name}' cannot be read: {described(error)}") from None
 
 
+class Extent(NamedTuple):
+    """What planning needs of a data set. labels: the training images', (N,), or None where only numbers are known."""
+
+    train_images: int
+    num_classes: int
+    image_size: int
+    labels: Tensor | None = None
+
+
+class Known(NamedTuple):
+    """A published data set, whose extent is known without having it (image_size 0: as dataset.crop_size). ``own``: a
+    file or folder under the root that is looked at where it exists, since it may hold something else; ``place``: where
+    its published files are."""
+
+    extent: Extent
+    own: str
+    place: str
+
+
+KNOWN: dict[str, Known] = {}
+
+
+def extent(spec: DatasetSpec, root: Path) -> tuple[Extent, bool]:
+    """Of the data set, and whether that is assumed because the images are not there. Never downloads. UserError for a
+    data set that is neither there nor published."""
+    known = KNOWN.get(spec.name)
+    own = Path(spec.path) if spec.path else root / known.own if known else root
+    if known is None or os.path.exists(own):
+        data = load_dataset(spec, root)
+        return Extent(len(data.train_labels), data.num_classes, data.image_size, data.train_labels), False
+    size = (
+        spec.crop_size if spec.crop_size != DatasetSpec.model_fields["crop_size"].default else known.extent.image_size
+    )
+    return known.extent._replace(image_size=size), not os.path.exists(root / known.place)
+
+
 class Arrays(NamedTuple):
     """Raw images and labels, train and test, as ``from_arrays`` takes them."""
 
@@ -139,7 +176,7 @@ def from_arrays(
     classes = len(class_names) if class_names else int(max(train_labels.max(), test_labels.max())) + 1
     if not class_names and classes > len(train) + len(test):
         raise UserError(
-            f"{name}: a label is {classes - 1}, but there are {len(train) + len(test)} images: number the classes from 0 on"
+            f"{name}: a label is {classes - 1}, but there are {len(train) + len(test)} images: classes count from 0"
         )
     _refuse_out_of_range(f"{name}: train_labels", train_labels, classes)
     _refuse_out_of_range(f"{name}: test_labels", test_labels, classes)

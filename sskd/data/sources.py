@@ -11,13 +11,21 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from sskd.data.datasets import DATASETS, Arrays, ImageData, from_arrays
+from sskd.data.datasets import DATASETS, KNOWN, Arrays, Extent, ImageData, Known, from_arrays
 from sskd.data.loader import Triple
 from sskd.errors import UserError
 
 CIFAR_STATISTICS: dict[str, tuple[Triple, Triple]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)),  # as in the released networks' training
+}
+KNOWN |= {
+    "cifar10": Known(Extent(50_000, 10, 32), "cifar10.npz", "cifar-10-batches-py"),
+    "cifar100": Known(Extent(50_000, 100, 32), "cifar100.npz", "cifar-100-python"),
+    "fashion-mnist": Known(Extent(60_000, 10, 32), "fashion-mnist.npz", "FashionMNIST"),
+    "svhn": Known(Extent(73_257, 10, 32), "svhn.npz", "train_32x32.mat"),
+    "stl10": Known(Extent(5_000, 10, 96), "stl10.npz", "stl10_binary"),
+    "tiny-imagenet": Known(Extent(100_000, 200, 64), "tiny-imagenet-200", "tiny-imagenet-200"),
 }
 NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}

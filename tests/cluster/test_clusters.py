@@ -112,7 +112,11 @@ def test_nothing_that_a_job_script_would_execute(character: str, tmp_path: Path)
     evil = f"gpu{character}touch evil"
     for data in (
         *({"partition": evil}, {evil: "x"}, {"setup": [evil]}, {"teardown": [evil]}, {"srun_args": [evil]}),
-        *({"additional_parameters": {"a": evil}}, {"additional_parameters": {evil: "a"}}, {"parameters": {"qos": evil}}),
+        *(
+            {"additional_parameters": {"a": evil}},
+            {"additional_parameters": {evil: "a"}},
+            {"parameters": {"qos": evil}},
+        ),
     ):
         (tmp_path / "c.yaml").write_text(json.dumps({"about": "x", "kind": "slurm"} | data))  # JSON is YAML
         with pytest.raises(UserError, match="control character|letters, digits|must start|not valid YAML"):
