@@ -88,7 +88,7 @@ def _check_networks(spec: RunSpec, size: int) -> None:
         METHODS[spec.method.name].check(spec.method, shapes, _shapes(spec.teacher.network, size))
     except UserError as error:
         raise UserError(f"{pair}: {error}") from None
-    except Exception as error:  # of a method of the user's own
+    except (Exception, SystemExit) as error:  # of a method of the user's own
         raise UserError(f"{pair}: {described(error)}") from None
 
 
@@ -111,7 +111,7 @@ def _shapes(network: str, size: int) -> FeatureShapes:
         return feature_shapes(network, size)
     except UserError:
         raise
-    except Exception as error:  # of a network of the user's own, or images too small for its strides
+    except (Exception, SystemExit) as error:  # of a network of the user's own, or images too small for its strides
         raise UserError(f"network '{network}' fails on images of {size} x {size}: {described(error)}") from None
 
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sskd.config import DatasetSpec, Execution, read_spec
+from sskd.config import DatasetSpec, Execution, from_dict, read_spec
 from sskd.data.datasets import load_dataset
-from sskd.errors import UserError
+from sskd.errors import UserError, refuse_null_bytes
 from sskd.evaluation import EvaluationSet, accuracy
 from sskd.machine import device_of, resolve_precision
 from sskd.processes import train_in_processes
@@ -18,8 +18,10 @@ from sskd.weights import load_network
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0, or 2 with one line for bad input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:
+        refuse_null_bytes(arguments)
         options.action(options)
     except UserError as error:
         print(f"sskd: {error}", file=sys.stderr)
@@ -57,14 +59,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _execution(options: argparse.Namespace) -> Execution:
-    if options.threads is not None and options.threads < 1:
-        raise UserError(f"--threads {options.threads}: must be at least 1")
-    return Execution(dataset_root=options.dataset_root, device=options.device, threads=options.threads)
+    given = {"dataset_root": options.dataset_root, "device": options.device, "threads": options.threads}
+    execution: Execution = from_dict(Execution, given, "options")
+    return execution
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     device = device_of(_execution(options))
-    spec = DatasetSpec(name=options.dataset, path=options.dataset_path)
+    spec: DatasetSpec = from_dict(DatasetSpec, {"name": options.dataset, "path": options.dataset_path}, "options")
     data = load_dataset(spec, Path(options.dataset_root))
     network = load_network(options.weights, options.network, data.num_classes).to(device)
     test = EvaluationSet(data, device, resolve_precision(options.precision, device))

@@ -107,7 +107,7 @@ def load_dataset(spec: DatasetSpec, root: Path) -> Data:
         return source(root, spec.path).configured(spec)
     except UserError:
         raise
-    except Exception as error:  # a source may be a user's own, and its files may be anything
+    except (Exception, SystemExit) as error:  # a source may be a user's own, and its files may be anything
         raise UserError(f"the dataset '{spec.name}' cannot be read: {described(error)}") from None
 
 
