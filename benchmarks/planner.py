@@ -62,14 +62,14 @@ def check_runs(specs: Iterable[RunSpec], root: Path) -> None:
 
     @cache
     def images(dataset: DatasetSpec, split: SplitSpec) -> int | None:
-        data = known(dataset)
+        data, _ = known(dataset)
         if data is None or data.labels is None:
             return round(split.fraction * data.train_images) if data else None
         return len(make_split(data.labels, data.num_classes, split).indices)
 
     checked = set()
     for spec in specs:
-        count, data = images(spec.dataset, spec.split), known(spec.dataset)
+        count, (data, _) = images(spec.dataset, spec.split), known(spec.dataset)
         if count is not None and spec.trains:
             _check_batch(spec, count)
         size = data.image_size if data else 32
@@ -99,7 +99,8 @@ def check_teachers(specs: Iterable[RunSpec], root: Path) -> None:
     for teacher, dataset in sorted(given, key=str):
         try:
             check_weights(teacher)
-            if data := _extent(root, dataset):
+            data, assumed = _extent(root, dataset)
+            if data and not assumed:  # a folder of ImageNet that is still to come may hold a part of it
                 check_classes(teacher, data.num_classes)
         except UserError as error:
             hint = "" if teacher.published else f"; --set teachers.{teacher.network}.weights=FILE names another"
@@ -126,12 +127,12 @@ def _check_batch(spec: RunSpec, images: int) -> None:
         )
 
 
-def _extent(root: Path, dataset: DatasetSpec) -> Extent | None:
-    """None where the data is not here."""
+def _extent(root: Path, dataset: DatasetSpec) -> tuple[Extent | None, bool]:
+    """As ``extent``; None where the data is not here, and not known."""
     try:
-        return extent(dataset, root)[0]
+        return extent(dataset, root)
     except UserError:
-        return None
+        return None, True
 
 
 def refuse_hopeless(specs: Iterable[RunSpec], root: Path) -> None:

@@ -141,9 +141,7 @@ def extent(spec: DatasetSpec, root: Path) -> tuple[Extent, bool]:
     if known is None or os.path.exists(own):
         data = load_dataset(spec, root)
         return Extent(len(data.train_labels), data.num_classes, data.image_size, data.train_labels), False
-    size = (
-        spec.crop_size if spec.crop_size != DatasetSpec.model_fields["crop_size"].default else known.extent.image_size
-    )
+    size = known.extent.image_size or spec.crop_size
     return known.extent._replace(image_size=size), not os.path.exists(root / known.place)
 
 
