@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from sskd.config import CONFIGS, Count, Frozen, Listed, PlainName, Positive, from_dict, override, read_yaml
+from sskd.config import Count, Frozen, Listed, PlainName, Positive, from_dict, override, read_yaml
 from sskd.errors import UserError, unknown
+from sskd.places import CONFIGS, config_names
 
 CLUSTERS = CONFIGS / "clusters"
 Times = Annotated[int, Field(ge=0)]
@@ -59,7 +60,7 @@ class Retries(Frozen):
     """How often a run is started again, by what ended it. Preemptions and requeues are not counted."""
 
     exception: Times = 1
-    out_of_memory: Times = 1  # the first time with execution.offload_activations, which gives the same numbers
+    out_of_memory: Times = 1  # another process may have had the memory
     lost: Times = 3  # killed, or its node gone, without a word
     timeout: Times = 100  # time limits; the run goes on where it was
 
@@ -123,7 +124,7 @@ def _checked(parameters: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def cluster_names() -> list[str]:
-    return sorted(path.stem for path in CLUSTERS.glob("*.yaml"))
+    return config_names("clusters")
 
 
 def minutes(time: Any) -> int:

@@ -9,7 +9,6 @@ from pydantic import Field
 
 from benchmarks.plugins import load_plugin
 from sskd.config import (
-    CONFIGS,
     DatasetSpec,
     Distinct,
     Execution,
@@ -34,6 +33,7 @@ from sskd.data.datasets import DATASETS
 from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
+from sskd.places import CONFIGS, config_names
 from sskd.pretext import PRETEXTS
 
 PROFILES = CONFIGS / "profiles"
@@ -149,7 +149,7 @@ def profile_path(name: str) -> Path:
 
 
 def profile_names() -> list[str]:
-    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    return config_names("profiles")
 
 
 def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) -> Profile:
@@ -224,7 +224,7 @@ class _OneTask(Frozen):
     pretext: Pretext
 
 
-def pretext_settings(name: str, /, **settings: Any) -> PretextSettings:
+def pretext_settings(name: str, **settings: Any) -> PretextSettings:
     """A task's settings: what is given, over the task's own. UserError names what is wrong."""
     task = from_dict(_OneTask, {"pretext": {**settings, "name": name}}, f"settings of the task '{name}'").pretext
     PRETEXTS[name].views(task)  # it may name a transformation
@@ -245,11 +245,11 @@ def check_names(profile: Profile) -> None:
 def _check_names(profile: Profile) -> None:
     DATASETS[profile.dataset.name]
     for name, settings in profile.pretext_settings.items():
-        _refuse_another_name("pretext_settings", name, settings)
+        _refuse_a_name("pretext_settings", name, settings)
         pretext_settings(name, **settings)
     PRETEXTS[profile.pretext.name].views(profile.pretext)  # it may name a transformation
     for name, settings in profile.method_settings.items():
-        _refuse_another_name("method_settings", name, settings)
+        _refuse_a_name("method_settings", name, settings)
         method_settings(name, **settings)
     for name, recipe in profile.method_recipes.items():
         METHODS[name]
@@ -264,8 +264,8 @@ def _check_names(profile: Profile) -> None:
             NETWORKS[network]
 
 
-def _refuse_another_name(key: str, name: str, settings: dict[str, Any]) -> None:
-    if settings.get("name", name) != name:
+def _refuse_a_name(key: str, name: str, settings: dict[str, Any]) -> None:
+    if "name" in settings:
         raise UserError(f"{key}.{name}.name is {settings['name']!r}: leave it out, the key is the name")
 
 

@@ -1,19 +1,17 @@
 """The machine that a run uses: device, precision, threads, and what is noted of it in every result."""
 
-import ctypes
 import functools
 import os
 import platform
 import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sskd import native
 from sskd.config import Execution
 from sskd.errors import UserError
+from sskd.version import code, first_line, packages
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -57,43 +55,23 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
-@functools.cache
-def keep_freed_memory() -> bool:
-    """Lets the C library keep what is freed for the next step, instead of returning it to the system and taking it
-    again, page by page. For training on the CPU; True where it could be set (glibc)."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return False
-    from_system_at_once, keep_at_top = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in <malloc.h>
-    return bool(mallopt(from_system_at_once, 2**30) and mallopt(keep_at_top, 2**31 - 1))
-
-
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Host, processor or GPU, versions, and the commit of this code: enough to say where a number came from."""
+    """Host, processor or GPU, this code and what it needs, by version: enough to say where a number came from."""
     import torchvision
 
     on_gpu = device.type == "cuda"
     return {
         "host": socket.gethostname(),
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
-        "driver": _first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
+        "driver": first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
         "threads": torch.get_num_threads(),
-        "native": not on_gpu and native.library() is not None,  # our C, or torch's operators
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        **_code(),
+        "packages": packages(),
+        **code(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
-
-
-@functools.cache
-def _code() -> dict[str, Any]:
-    here = str(Path(__file__).parent)
-    commit = _first_line("git", "-C", here, "rev-parse", "HEAD")
-    changed = _first_line("git", "-C", here, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": bool(changed) if commit else None}
 
 
 def _processor() -> str:
@@ -104,11 +82,3 @@ def _processor() -> str:
     except OSError:
         pass
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-
-
-def _first_line(*command: str) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None
