@@ -104,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cancel", action="store_true", help="end what runs or waits; what it has saved stays")
     add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")
     add("--list", choices=KINDS, help="what there is, and stop")
+    add("--explain", metavar="KEY", help="what a key of --set means (recipe.full_epochs), and stop")
     add("--json", action="store_true", help="with --list, --dry-run, --status or --report-only: print JSON")
     add("--version", action=ShowVersion)
     return parser
@@ -113,6 +114,12 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.list:
         _load_plugins(options)
         print(listing(options.list, options.json))
+        return 0
+    if options.explain:
+        from benchmarks.explain import explain
+
+        _load_plugins(options)
+        print(explain(options.explain))
         return 0
     from benchmarks.launcher import cancel, launch
     from benchmarks.planner import check_runs, check_teachers, make_plan

@@ -38,18 +38,31 @@ class Parameters(Frozen):
     """Those of submitit's parameters that are more than a word or a number."""
 
     mem_gb: Positive | None = None
+    """Memory of a run, in GB."""
     nodes: Count | None = None
+    """Nodes of a run."""
     cpus_per_task: Count | None = None
+    """Cores of each process."""
     gpus_per_node: Plain | None = None
+    """A number, or Slurm's name:number."""
     array_parallelism: Count | None = None
+    """Tasks of an array at the same time; array_width sets it."""
     signal_delay_s: Count | None = None
+    """Seconds before the time limit; signal_seconds sets it."""
     use_srun: bool | None = None
+    """Whether the job's script starts its command by srun."""
     stderr_to_stdout: bool | None = None
+    """Whether both outputs go to one file."""
     time: str | int | None = None
-    setup: Lines | None = None  # shell commands before the run, a line each
-    teardown: Lines | None = None  # after it
+    """The time limit: minutes, or Slurm's hours:minutes:seconds and days-hours. A run goes on in the next job."""
+    setup: Lines | None = None
+    """Shell commands before the run, a line each."""
+    teardown: Lines | None = None
+    """Shell commands after the run, a line each."""
     srun_args: Lines | None = None
-    additional_parameters: dict[OptionName, Plain] | None = None  # of sbatch
+    """Of srun."""
+    additional_parameters: dict[OptionName, Plain] | None = None
+    """Of sbatch: NAME: VALUE becomes --NAME=VALUE."""
 
 
 class _Words(Frozen):
@@ -60,27 +73,45 @@ class Retries(Frozen):
     """How often a run is started again, by what ended it. Preemptions and requeues are not counted."""
 
     exception: Times = 1
-    out_of_memory: Times = 1  # another process may have had the memory
-    lost: Times = 3  # killed, or its node gone, without a word
-    timeout: Times = 100  # time limits; the run goes on where it was
+    """After an error in the run."""
+    out_of_memory: Times = 1
+    """After there was too little memory: another process may have had it."""
+    lost: Times = 3
+    """After a run was killed, or its node was gone, without a word."""
+    timeout: Times = 100
+    """After a time limit; the run goes on where it was."""
 
 
 class ClusterSpec(Frozen):
     """A file of configs/clusters. Keys that are not here are parameters of submitit, or of sbatch."""
 
     name: PlainName
+    """The file's name unless it says another."""
     about: str
+    """What it is for."""
     kind: Literal["inline", "local", "slurm"]
-    runs_at_once: Count | None = None  # local; None: as many as there are GPUs or cores for
-    gpus_per_run: Annotated[int, Field(ge=0)] | None = None  # None: local: one if there are any; slurm: as parameters
-    runs_per_gpu: Count = 1  # local: small runs that share one
-    cpus_per_run: Count | None = None  # slurm: divided among the run's processes, each of which has a GPU
-    array_width: Count = 64  # slurm: tasks of one array that may run at the same time
-    array_size: Count = 1000  # slurm: tasks of one array at most (the site's MaxArraySize - 1)
-    signal_seconds: Count = 120  # how long before the time limit a run is told to save and requeue itself
-    poll_seconds: Positive = 10.0  # between looks at the queue
+    """inline: one after the other in this process. local: several processes of this machine. slurm: jobs of a
+    queue."""
+    runs_at_once: Count | None = None
+    """Of local. null: as many as there are GPUs or cores for."""
+    gpus_per_run: Annotated[int, Field(ge=0)] | None = None
+    """null: of local one if there are any, of slurm what the parameters say."""
+    runs_per_gpu: Count = 1
+    """Of local: small runs that share one."""
+    cpus_per_run: Count | None = None
+    """Of slurm: divided among the run's processes, each of which has a GPU."""
+    array_width: Count = 64
+    """Of slurm: tasks of one array that may run at the same time."""
+    array_size: Count = 1000
+    """Of slurm: tasks of one array at most (the site's MaxArraySize - 1)."""
+    signal_seconds: Count = 120
+    """How long before the time limit a run is told to save and requeue itself."""
+    poll_seconds: Positive = 10.0
+    """Between looks at the queue."""
     retries: Retries = Retries()
-    parameters: dict[str, Any] = {}  # of submitit (partition, time, mem_gb, ...); any other becomes --name=value
+    """How often a run is started again, by what ended it. Preemptions and requeues are not counted."""
+    parameters: dict[str, Any] = {}
+    """Of submitit (partition, time, mem_gb, ...); any other becomes --name=value of sbatch."""
 
 
 def read_cluster(name: str, settings: list[str]) -> ClusterSpec:

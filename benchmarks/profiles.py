@@ -44,65 +44,105 @@ class Override(Frozen):
     """What one benchmark has otherwise than its profile. Of nested settings only the keys that are given change."""
 
     dataset: DatasetSpec | None = None
+    """Which images."""
     seeds: Annotated[tuple[int, ...] | None, Field(min_length=1), Listed, Distinct] = None
+    """Of the students, in place of the profile's."""
     split: SplitSpec | None = None
+    """Of students, over the profile's."""
     recipe: Recipe | None = None
+    """Of students, over the profile's."""
     teacher_recipe: Recipe | None = None
+    """Of teachers, over the profile's."""
     head_recipe: Recipe | None = None
+    """Of heads, over the profile's."""
     head_split: SplitSpec | None = None
+    """Of heads, over the profile's."""
     teachers: dict[str, Pretrained] | None = None
+    """Networks whose weights are given, beside the profile's."""
     pairs: dict[str, str] | None = None
+    """What stands for the paper's pairs, beside the profile's."""
     method_settings: dict[str, dict[str, Any]] | None = None
+    """By method, over the profile's."""
     method_recipes: dict[str, dict[str, Any]] | None = None
+    """By method, over the profile's."""
     methods: Annotated[tuple[Method, ...] | None, Field(min_length=1), Listed, Distinct] = None
+    """Of the comparison, in place of the profile's."""
 
 
 class Profile(Frozen):
     """A file of configs/profiles. Everything has the published recipe as its default."""
 
-    name: PlainName  # of the folder of its results
-    about: str  # what it is for, what it costs, what to expect
+    name: PlainName
+    """Of the folder of its results; the file's name unless it says another."""
+    about: str
+    """What it is for, what it costs, what to expect."""
     dataset: DatasetSpec
+    """Which images."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1), Listed, Distinct] = (0, 1, 2)
-    benchmarks: Annotated[tuple[str, ...], Field(min_length=1), Listed, Distinct] = (
-        "comparison",
-    )  # run where --only does not choose
+    """Of the students: a run for each."""
+    benchmarks: Annotated[tuple[str, ...], Field(min_length=1), Listed, Distinct] = ("comparison",)
+    """The tables and figures that are run where --only does not choose."""
     split: SplitSpec = SplitSpec()
-    recipe: Recipe = Recipe()  # of students
+    """Which of the training images students have, with which labels. Teachers have all, with the right ones."""
+    recipe: Recipe = Recipe()
+    """How students are trained."""
     teacher_recipe: Recipe = Recipe()
+    """How teachers are trained, where their weights are not given."""
     head_recipe: Recipe = Recipe(epochs=60, milestones=(30, 45), full_epochs=60)
-    head_split: SplitSpec = SplitSpec()  # heads learn without labels, so few-shot and noise need not touch them
+    """How a pretext task's head is trained on its frozen teacher."""
+    head_split: SplitSpec = SplitSpec()
+    """Of heads, which learn without labels: few-shot and noise need not touch them."""
     learning_rates: dict[str, Positive] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
-    preset: str = "published_code"  # read_profile puts its settings under this profile's own
+    """By network, in place of the recipe's: the published recipe has these. Another optimizer may want {}."""
+    preset: str = "published_code"
+    """Settings of configs/presets.yaml, under this profile's own: what the published code or the paper's text
+    has."""
     pretext: Pretext = Field(default="contrastive", validate_default=True)
-    pretext_settings: dict[str, dict[str, Any]] = {}  # of any task that is named: exemplar: {transformation: paper}
-    teacher_epoch: Literal["best", "last"] = "best"  # whose weights teach, where a run trains the teacher
-    teachers: dict[str, Pretrained] = {}  # networks whose weights come from a file instead of a run
-    pair: str = "resnet56/resnet20"  # teacher/student of the comparison
-    pairs: dict[str, str] = {}  # the paper's pair: the pair that stands for it in this profile
+    """The self-supervised task of SSKD's head."""
+    pretext_settings: dict[str, dict[str, Any]] = {}
+    """Of any task that is named, by its name: exemplar: {transformation: paper}."""
+    teacher_epoch: Literal["best", "last"] = "best"
+    """Whose weights teach, where a run trains the teacher."""
+    teachers: dict[str, Pretrained] = {}
+    """Networks whose weights are given instead of trained, by network."""
+    pair: str = "resnet56/resnet20"
+    """teacher/student of the comparison."""
+    pairs: dict[str, str] = {}
+    """What stands in this profile for a pair of the paper: vgg13/vgg8: resnet14/resnet8."""
     methods: Annotated[tuple[Method, ...], Field(min_length=1), Listed, Distinct] = Field(
         default=("none", "kd", "sskd"), validate_default=True
-    )  # of the comparison
-    also: Annotated[tuple[Method, ...], Listed, Distinct] = ()  # methods beside the paper's in figures 4a and 4b
+    )
+    """Of the comparison: names, or a name with settings."""
+    also: Annotated[tuple[Method, ...], Listed, Distinct] = ()
+    """Methods beside the paper's in figures 4a and 4b."""
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1), Listed, Distinct] = (
         0.25,
         0.5,
         0.75,
         1.0,
-    )  # of the split, in figure 4a
-    equal_steps: bool = False  # in figure 4a: smaller fractions have more epochs, so that all make as many steps
+    )
+    """Of every class's training images, in figure 4a."""
+    equal_steps: bool = False
+    """In figure 4a: smaller fractions have more epochs, so that all make as many steps."""
     noise_rates: Annotated[tuple[Rate, ...], Field(min_length=1), Listed, Distinct] = (
         0.0,
         0.1,
         0.3,
         0.5,
-    )  # in figure 4b
-    step_costs: dict[str, Positive] = {}  # a step's time by method, to any unit: for the benchmark equal_time
-    method_settings: dict[str, dict[str, Any]] = {}  # over the published ones: ab: {initial_epochs: 1}
-    method_recipes: dict[str, dict[str, Any]] = {}  # over the students' recipe: sskd: {weight_decay: 5.0e-4}
-    overrides: dict[str, Override] = {}  # by benchmark
-    plugins: Annotated[tuple[str, ...], Listed] = ()  # Python files that register methods, networks, data sets, ...
+    )
+    """Shares of wrong labels, in figure 4b."""
+    step_costs: dict[str, Positive] = {}
+    """A step's time by method, in any unit: for the benchmark equal_time."""
+    method_settings: dict[str, dict[str, Any]] = {}
+    """By method, over the published ones: ab: {initial_epochs: 1}."""
+    method_recipes: dict[str, dict[str, Any]] = {}
+    """By method, over the students' recipe: sskd: {weight_decay: 5.0e-4}."""
+    overrides: dict[str, Override] = {}
+    """What a benchmark has otherwise, by its name."""
+    plugins: Annotated[tuple[str, ...], Listed] = ()
+    """Python files that register methods, networks, data sets, optimizers, ..."""
     execution: Execution = Execution()
+    """Where and how runs execute. Nothing of it enters their ids."""
 
     def for_benchmark(self, name: str) -> "Profile":
         """The profile as this benchmark has it. UserError where its changes do not fit the rest."""

@@ -65,7 +65,12 @@ class Frozen(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ignored_types=(cached_property,)
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        ignored_types=(cached_property,),
+        use_attribute_docstrings=True,  # run_all.py --explain prints them
     )
     removed: ClassVar[Mapping[str, Any]] = {}
 
@@ -86,22 +91,31 @@ class Frozen(BaseModel):
 
 
 class DatasetSpec(Frozen):
-    """Which images. ``path`` is for the kinds that are a file or a folder of the user's (npz, folder, imagenet); what
-    follows it is for images that are read while training (imagenet)."""
+    """Which images."""
 
     name: PlainName
+    """Which data set: run_all.py --list datasets names them."""
     path: str | None = None
-    crop_size: Annotated[int, Field(ge=8)] = 224  # pixels of a side
-    cache_size: Annotated[int, Field(ge=8)] | None = None  # keep decoded images, shorter side this, middle square
-    corrupt: Literal["error", "skip"] = "error"  # skip: the next readable image takes its place, and it is counted
+    """The file or folder of the kinds that are the user's own: npz, folder, imagenet."""
+    crop_size: Annotated[int, Field(ge=8)] = 224
+    """Of images that are read while training (imagenet): pixels of a side that networks see."""
+    cache_size: Annotated[int, Field(ge=8)] | None = None
+    """Of images that are read while training: keep the decoded middle square, its side this many pixels. null: keep
+    none."""
+    corrupt: Literal["error", "skip"] = "error"
+    """Of images that are read while training. skip: the next readable image takes the place of one that cannot be
+    decoded, and it is counted. error: the run fails."""
 
 
 class SplitSpec(Frozen):
     """Which training images, with which labels. The same for every method that names the same split seed."""
 
-    fraction: Fraction = 1.0  # of every class
-    noise: Rate = 0.0  # share of training labels changed, symmetrically
+    fraction: Fraction = 1.0
+    """The share of every class's training images that is used: the few-shot settings of the paper."""
+    noise: Rate = 0.0
+    """The share of training labels that is changed, each to one of the other classes with equal probability."""
     seed: int = 0
+    """Of the choice of images and of wrong labels. Runs that are compared have the same."""
 
 
 # What one optimiser or augmentation of ours has and its siblings do not. A user's own may read any key.
@@ -117,28 +131,52 @@ class Recipe(Frozen):
     removed = {"loss_over": "batch"}  # of several processes: the loss is of the whole batch
 
     epochs: Count = 240
+    """How often every training image is seen."""
     batch_size: Annotated[int, Field(ge=2)] = 64
+    """Images of a step, over all processes. Methods see this many, however many views each image has."""
     learning_rate: Positive = 0.05
+    """The rate that the schedule's factors multiply. A method's initial stage has it throughout."""
     milestones: Annotated[tuple[Count, ...], Listed] = (
         150,
         180,
         210,
-    )  # epochs of the full schedule after which the rate falls
-    full_epochs: Count = 240  # the schedule that the milestones belong to; they scale with epochs / full_epochs
+    )
+    """Of the schedule step, and left aside by others: epochs of the full schedule after which the rate falls."""
+    full_epochs: Count = 240
+    """The number of epochs that the milestones are meant for. They scale with epochs / full_epochs, rounded to
+    whole epochs, so that a shorter run falls at the same shares of its length. Other schedules leave it aside."""
     decay: Positive = 0.1
+    """Of the schedule step, and left aside by others: what the rate is multiplied by at each milestone."""
     momentum: Rate = 0.9
+    """Of the optimizer sgd: what stays of the last update in the next."""
     weight_decay: NonNegative = 5e-4
+    """Of all trained parameters. In sgd it is a part of the gradient, in adamw it is decoupled."""
     crop_padding: Annotated[int, Field(ge=0)] = 4
+    """Black pixels on each side of an image, out of which a random crop of its size is cut; 0: no crops. Image
+    files (imagenet) have random resized crops instead, and the augmentation none has neither."""
     flip: bool = True
-    optimizer: str = "sgd"  # or adamw, or one of your own
-    nesterov: bool = False  # of sgd
-    betas: Annotated[tuple[Decay, Decay], Listed] = (0.9, 0.999)  # of adamw: decay of its two averages
-    schedule: str = "step"  # or cosine, one-cycle, or one of your own
-    warmup_epochs: NonNegative = 0.0  # in which the rate rises linearly from 0
-    augmentation: str = "standard"  # or none, cutout, strong, or one of your own
-    cutout_size: Count = 8  # of cutout: pixels of a side
+    """Whether half of the images are mirrored left to right. The augmentation none leaves it aside."""
+    optimizer: str = "sgd"
+    """sgd, adamw, or the name of one of your own (docs/training.md)."""
+    nesterov: bool = False
+    """Of the optimizer sgd: Nesterov's momentum."""
+    betas: Annotated[tuple[Decay, Decay], Listed] = (0.9, 0.999)
+    """Of the optimizer adamw: by what its averages of gradients and of their squares decay in every step."""
+    schedule: str = "step"
+    """step, cosine, one-cycle, or the name of one of your own: how the learning rate changes (docs/training.md)."""
+    warmup_epochs: NonNegative = 0.0
+    """The rate first rises linearly from 0, for this many epochs (0.5: half of one) of those that there are."""
+    augmentation: str = "standard"
+    """standard (crop and flip), none, cutout, strong, or the name of one of your own: how training images are
+    disturbed."""
+    cutout_size: Count = 8
+    """Of the augmentation cutout: pixels of the square's side. DeVries and Taylor have 8 for CIFAR-100, 16 for
+    CIFAR-10."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    processes: Count = 1  # that share every batch; each has batch norm over its own part
+    """Of forward and backward passes; weights and losses are float32. auto: bf16 where the hardware has it, else
+    fp32."""
+    processes: Count = 1
+    """How many processes share every batch. Losses are of the whole batch; batch norm is of each process's own part."""
 
     @model_validator(mode="after")
     def _every_process_has_two_images(self) -> "Recipe":
@@ -180,17 +218,25 @@ class MethodSettings(Frozen):
     """What every method has: the weights of cross-entropy and of Hinton's KD beside the method's own terms."""
 
     name: PlainName
+    """Which method: run_all.py --list methods names them."""
     ce_weight: NonNegative = 1.0
+    """Of the cross-entropy with the labels, over the images' normal views."""
     kd_weight: NonNegative = 0.0
+    """Of Hinton's distillation, which can be added to every method."""
     kd_temperature: Positive = 4.0
-    divergence: Literal["kl", "cross_entropy"] = "kl"  # same gradient; the published code reports the first
+    """The temperature that softens both sides in Hinton's distillation; its loss is multiplied by its square."""
+    divergence: Literal["kl", "cross_entropy"] = "kl"
+    """Of softened predictions. Both have the same gradient; the published code reports kl."""
 
 
 class PretextSettings(Frozen):
     """A self-supervised task and the transformations that make its views."""
 
     name: PlainName
+    """Which self-supervised task: run_all.py --list pretexts names them."""
     transformation: str = "rotation"
+    """What makes the transformed views: rotation (the published code's) or paper (the four that the paper names).
+    Tasks that make their own views leave it aside."""
 
 
 @cache  # every method that is named asks for it
@@ -241,8 +287,11 @@ class Pretrained(Frozen):
     a file the id follows the content, not the path."""
 
     network: PlainName
+    """What the weights are of: run_all.py --list networks names them."""
     weights: str
+    """A file (.pth, .safetensors), or torchvision's by name: torchvision:IMAGENET1K_V1."""
     sha256: str | None = None
+    """The hash of the file, which is checked. With it a run's id follows the content and not the path."""
 
     @model_validator(mode="after")
     def _digest_is_of_a_file(self) -> "Pretrained":
@@ -260,7 +309,9 @@ class Trained(Frozen):
     """A network that a run of this suite trains."""
 
     run: "RunSpec"
+    """The run that trains it."""
     epoch: Literal["best", "last"] = "best"
+    """Whose weights: of the epoch that was best on the test images, or of the last."""
 
     @property
     def network(self) -> str:
@@ -284,15 +335,26 @@ class RunSpec(Frozen):
     not trained but measured."""
 
     role: Literal["teacher", "head", "student"]
+    """What is trained: a teacher, a head on a frozen teacher, or a student."""
     network: PlainName
+    """Of a teacher or student the one that learns, of a head its teacher's: run_all.py --list networks names
+    them."""
     dataset: DatasetSpec
+    """Which images."""
     recipe: Recipe = Recipe()
+    """How it is trained."""
     split: SplitSpec = SplitSpec()
+    """Which of the training images, with which labels."""
     seed: int = 0
+    """Of everything random: weights, order, augmentation, a method's draws."""
     teacher: Teacher | None = None
-    pretext: Pretext | None = None  # of a head
-    method: Method | None = None  # of a student
-    head: "RunSpec | None" = None  # of a student whose method transfers a pretext task
+    """Whom a head or a student learns from, trained by a run or given; of a teacher: its given weights."""
+    pretext: Pretext | None = None
+    """The task of a head."""
+    method: Method | None = None
+    """How a student learns."""
+    head: "RunSpec | None" = None
+    """The run of the teacher's head, of a student whose method transfers a pretext task."""
 
     @model_validator(mode="after")
     def _roles_fit(self) -> "RunSpec":
@@ -373,13 +435,20 @@ class Execution(Frozen):
     removed = dict.fromkeys(("keep_memory", "native", "together", "offload_activations"))
 
     dataset_root: str = "data"
-    device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
-    threads: Annotated[int, Field(ge=1, le=4096)] | None = None  # CPU threads; None leaves torch's choice
+    """The folder that data sets are in."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """CPU threads. null: as many as torch chooses."""
     channels_last: bool = True
-    fold_teacher: bool = True  # the frozen teacher with its batch norms folded into its convolutions
-    # of the network that learns, by torch.compile; reduce-overhead: with CUDA graphs. On the CPU it made steps slower
+    """The memory layout of images and networks: channels last, which convolutions on GPUs and CPUs like."""
+    fold_teacher: bool = True
+    """The frozen teacher with its batch norms folded into its convolutions."""
     compile: Literal["off", "default", "reduce-overhead"] = "off"
-    workers: Annotated[int, Field(ge=0)] | None = None  # that read images from files; None: as many as there are cores
+    """The network that learns by torch.compile; reduce-overhead: with CUDA graphs. On the CPU it made steps
+    slower."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that read image files. null: as many as there are cores, 16 at most."""
 
 
 def from_dict(model: type[Frozen], data: Any, where: str) -> Any:

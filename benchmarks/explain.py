@@ -1,0 +1,161 @@
+"""What a key of --set means: its type, its default and the docstring of its field."""
+
+import inspect
+import textwrap
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import yaml
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, SerializeAsAny
+from pydantic.fields import FieldInfo
+
+from benchmarks.clusters import ClusterSpec, Parameters
+from benchmarks.profiles import Profile, pretext_settings
+from sskd.config import Recipe, RunSpec, method_settings
+from sskd.errors import UserError, unknown
+from sskd.methods import METHODS
+from sskd.pretext import PRETEXTS
+
+UNSET = object()  # the default of what has none
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", types.NoneType: "null"}
+WORDS[Any] = "any value"
+BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
+
+
+class Key(NamedTuple):
+    """A key as it is reached from a profile or a cluster's file."""
+
+    path: str
+    type: Any
+    default: Any = UNSET
+    about: str = ""
+
+
+# what a mapping by name has under a name, where its type does not say it
+BY_NAME: dict[str, Callable[[str], Any]] = {
+    "method_settings": method_settings,
+    "method_recipes": lambda name: METHODS[name] and Recipe(),
+    "pretext_settings": pretext_settings,
+}
+
+
+def explain(path: str) -> str:
+    """The key's type, default and meaning; of one that has keys itself also these. UserError with the nearest name if
+    there is none of that name."""
+    first, *rest = path.split(".")
+    if first == "cluster":
+        key = Key(first, ClusterSpec, UNSET, "Where runs execute: the file that --cluster names.")
+    else:
+        roots = [model for model in (Profile, RunSpec) if first in model.model_fields]
+        if not roots:
+            raise unknown("key", first, [*Profile.model_fields, "cluster"])
+        key = _field(roots[0], first, UNSET, first)
+    for name in rest:
+        key = _inside(key, name)
+    return _text(key)
+
+
+def _inside(key: Key, name: str) -> Key:
+    path = f"{key.path}.{name}"
+    kind = key.path.rpartition(".")[2]
+    if kind in BY_NAME:
+        settings = BY_NAME[kind](name)
+        return Key(path, type(settings), settings, inspect.cleandoc(type(settings).__doc__ or ""))
+    if kind == "overrides":
+        from benchmarks.base import BENCHMARKS
+
+        BENCHMARKS[name]
+    models = _models(key.type)
+    if key.path == "cluster" and name not in ClusterSpec.model_fields or key.path == "cluster.parameters":
+        models = [Parameters]
+    for model in models:
+        if name in model.model_fields:
+            return _field(model, name, key.default, path)
+    if models:
+        known = {field for model in models for field in model.model_fields}
+        known |= set(ClusterSpec.model_fields) if key.path == "cluster" else set()
+        raise unknown(f"key of {key.path}", name, known)
+    if get_origin(_bare(key.type)) is dict:
+        return Key(path, get_args(_bare(key.type))[1], UNSET, key.about)
+    raise UserError(f"'{key.path}' is a single value and has no keys")
+
+
+def _field(model: type[BaseModel], name: str, parent: Any, path: str) -> Key:
+    """``parent``: the default of what has the field, which may have its own value for it."""
+    field: FieldInfo = model.model_fields[name]
+    default = UNSET if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
+    if isinstance(parent, model):
+        default = getattr(parent, name)
+    annotation = field.annotation
+    for mark in field.metadata:
+        annotation = Annotated[annotation, mark]
+    return Key(path, annotation, default, " ".join((field.description or "").split()))
+
+
+def _bare(annotation: Any) -> Any:
+    """Without what is annotated, and without "or null"."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        parts = [part for part in get_args(annotation) if part is not types.NoneType]
+        return _bare(parts[0]) if len(parts) == 1 else annotation
+    return annotation
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a value of this type may be."""
+    bare = _bare(annotation)
+    if inspect.isclass(bare) and issubclass(bare, BaseModel):
+        return [bare]
+    if get_origin(bare) in (Union, types.UnionType):
+        return [model for part in get_args(bare) for model in _models(part)]
+    return []
+
+
+def describe_type(annotation: Any) -> str:
+    """A type in words: "a whole number, at least 1"."""
+    if get_origin(annotation) is Annotated:
+        inner, *marks = get_args(annotation)
+        nested = [mark for mark in marks if isinstance(mark, FieldInfo)]
+        marks += [bound for mark in nested for bound in mark.metadata]
+        bounds = [f"{BOUNDS[type(m)][0]} {getattr(m, BOUNDS[type(m)][1]):g}" for m in marks if type(m) in BOUNDS]
+        return ", ".join([describe_type(inner), *bounds])
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(map(str, parts))
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(describe_type(part) for part in parts))
+    if origin is tuple:
+        return f"a list of {len(parts)}, each " + describe_type(parts[0]) if parts[-1] is not ... else (
+            f"a list, each {describe_type(parts[0])}"
+        )
+    if origin is dict:
+        return f"a mapping from names, each to {describe_type(parts[1])}"
+    return WORDS.get(annotation, "a mapping of keys to values")
+
+
+def _value(value: Any) -> str:
+    """As it is written in YAML, on one line."""
+    if value is UNSET:
+        return "none, it has to be given"
+    if isinstance(value, tuple):
+        value = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+
+
+def _text(key: Key) -> str:
+    models = _models(key.type)
+    lines = [f"{key.path}: {describe_type(key.type)}"]
+    if not models:
+        lines.append(f"default: {_value(key.default)}")
+    lines += textwrap.wrap(key.about, 100)
+    for model in models:
+        for name in model.model_fields:
+            if name == "name" and key.default is not UNSET:
+                continue  # it is the key's own
+            field = _field(model, name, key.default, name)
+            default = "" if field.default is UNSET or _models(field.type) else f" (default: {_value(field.default)})"
+            lines.append(f"  {name}{default}: {field.about}")
+    return "\n".join(lines)
