@@ -8,17 +8,18 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, SerializeAsAny
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from benchmarks.base import BENCHMARKS
 from benchmarks.clusters import ClusterSpec, Parameters
-from benchmarks.profiles import Profile, pretext_settings
+from benchmarks.profiles import Override, Profile, pretext_settings
 from sskd.config import Recipe, RunSpec, method_settings
 from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
-from sskd.pretext import PRETEXTS
 
 UNSET = object()  # the default of what has none
+OUTER = object()  # the default of what changes a part of something else: what that has
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", types.NoneType: "null"}
 WORDS[Any] = "any value"
 BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
@@ -34,9 +35,8 @@ class Key(NamedTuple):
 
 
 # what a mapping by name has under a name, where its type does not say it
-BY_NAME: dict[str, Callable[[str], Any]] = {
+BY_NAME: dict[str, Callable[[str], BaseModel]] = {
     "method_settings": method_settings,
-    "method_recipes": lambda name: METHODS[name] and Recipe(),
     "pretext_settings": pretext_settings,
 }
 
@@ -63,22 +63,25 @@ def _inside(key: Key, name: str) -> Key:
     if kind in BY_NAME:
         settings = BY_NAME[kind](name)
         return Key(path, type(settings), settings, inspect.cleandoc(type(settings).__doc__ or ""))
+    if kind == "method_recipes":
+        METHODS[name]
+        return Key(path, Recipe, OUTER, key.about)
     if kind == "overrides":
-        from benchmarks.base import BENCHMARKS
-
         BENCHMARKS[name]
+        return Key(path, Override, OUTER, key.about)
     models = _models(key.type)
-    if key.path == "cluster" and name not in ClusterSpec.model_fields or key.path == "cluster.parameters":
-        models = [Parameters]
+    if key.path in ("cluster", "cluster.parameters"):
+        models = [*models, Parameters]
     for model in models:
         if name in model.model_fields:
             return _field(model, name, key.default, path)
+    if key.path in ("cluster", "cluster.parameters"):  # any name can be one of sbatch's
+        return Key(path, Any, UNSET, str(ClusterSpec.model_fields["parameters"].description))
     if models:
-        known = {field for model in models for field in model.model_fields}
-        known |= set(ClusterSpec.model_fields) if key.path == "cluster" else set()
-        raise unknown(f"key of {key.path}", name, known)
+        raise unknown(f"key of {key.path}", name, {field for model in models for field in model.model_fields})
     if get_origin(_bare(key.type)) is dict:
-        return Key(path, get_args(_bare(key.type))[1], UNSET, key.about)
+        own = key.default.get(name, UNSET) if isinstance(key.default, dict) else UNSET
+        return Key(path, get_args(_bare(key.type))[1], own, key.about)
     raise UserError(f"'{key.path}' is a single value and has no keys")
 
 
@@ -86,9 +89,11 @@ def _field(model: type[BaseModel], name: str, parent: Any, path: str) -> Key:
     """``parent``: the default of what has the field, which may have its own value for it."""
     field: FieldInfo = model.model_fields[name]
     default = UNSET if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
-    if isinstance(parent, model):
+    if parent is OUTER:
+        default = OUTER
+    elif isinstance(parent, model):
         default = getattr(parent, name)
-    annotation = field.annotation
+    annotation: Any = field.annotation
     for mark in field.metadata:
         annotation = Annotated[annotation, mark]
     return Key(path, annotation, default, " ".join((field.description or "").split()))
@@ -126,11 +131,11 @@ def describe_type(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(map(str, parts))
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(describe_type(part) for part in parts))
+        texts = list(dict.fromkeys(describe_type(part) for part in parts))
+        return ("; or " if any("," in text for text in texts) else " or ").join(texts)
     if origin is tuple:
-        return f"a list of {len(parts)}, each " + describe_type(parts[0]) if parts[-1] is not ... else (
-            f"a list, each {describe_type(parts[0])}"
-        )
+        size = "" if parts[-1] is ... else f" of {len(parts)}"
+        return f"a list{size}, each {describe_type(parts[0])}"
     if origin is dict:
         return f"a mapping from names, each to {describe_type(parts[1])}"
     return WORDS.get(annotation, "a mapping of keys to values")
@@ -139,7 +144,9 @@ def describe_type(annotation: Any) -> str:
 def _value(value: Any) -> str:
     """As it is written in YAML, on one line."""
     if value is UNSET:
-        return "none, it has to be given"
+        return "none"
+    if value is OUTER:
+        return "what is there without it"
     if isinstance(value, tuple):
         value = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
@@ -156,6 +163,10 @@ def _text(key: Key) -> str:
             if name == "name" and key.default is not UNSET:
                 continue  # it is the key's own
             field = _field(model, name, key.default, name)
-            default = "" if field.default is UNSET or _models(field.type) else f" (default: {_value(field.default)})"
+            default = (
+                ""
+                if field.default is UNSET or field.default is OUTER or _models(field.type)
+                else f" (default: {_value(field.default)})"
+            )
             lines.append(f"  {name}{default}: {field.about}")
     return "\n".join(lines)
