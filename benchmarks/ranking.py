@@ -1,0 +1,146 @@
+"""Many methods on many pairs: who wins how often, mean ranks, and tests that know how many comparisons there are.
+
+Pairs of one table share teachers and seeds share a teacher and a head, so they are not independent draws: the p values
+and intervals here are the usual ones (Demsar, JMLR 2006) and are too sure by as much as that sharing matters.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from benchmarks.statistics import LEVEL, by_seed
+
+CAUTION = (
+    "Pairs share teachers, and seeds a teacher and its head: they are not independent, and these tests are surer than "
+    "they should be."
+)
+
+
+class Ranking(NamedTuple):
+    """``ranks``: by method, 1 is best; ``blocks``: what was ranked within ("column" or "seed") and how many there were;
+    ``friedman``: p of all methods being equal (nan for fewer than three methods or two blocks); ``pairwise``: first,
+    second, p (Wilcoxon's signed ranks, exact where it can be), p_holm."""
+
+    ranks: dict[str, float]
+    blocks: tuple[str, int]
+    friedman: float
+    pairwise: pd.DataFrame
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (1979): in order of size the i-th of m smallest is multiplied by m - i + 1, never
+    below one before it, at most 1. nan stays nan and is not counted."""
+    known = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
+    corrected, largest = [math.nan] * len(p_values), 0.0
+    for step, (p, place) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - step) * p))
+        corrected[place] = largest
+    return corrected
+
+
+def win_rates(frame: pd.DataFrame, measure: str, larger_is_better: bool = True) -> pd.DataFrame:
+    """first, second, rate, lower, upper, n: in what share of the (column, seed) that both have the first is better
+    than the second, a tie counting as half; with the exact binomial interval (Clopper and Pearson), ties split evenly
+    and rounded against the first."""
+    values, rows = by_seed(frame, measure), _methods(frame)
+    columns = list(dict.fromkeys(frame["column"]))
+    result = []
+    for first in rows:
+        for second in rows:
+            if first == second:
+                continue
+            gaps = [
+                one - other
+                for column in columns
+                for one, other in _both(values.get((first, column), {}), values.get((second, column), {}))
+            ]
+            gaps = gaps if larger_is_better else [-gap for gap in gaps]
+            if gaps:
+                won, tied = sum(gap > 0 for gap in gaps), sum(gap == 0 for gap in gaps)
+                interval = _binomial(won, tied, len(gaps))
+                result.append((first, second, (won + tied / 2) / len(gaps), *interval, len(gaps)))
+    return pd.DataFrame(result, columns=["first", "second", "rate", "lower", "upper", "n"])
+
+
+def _both(first: dict[int, float], second: dict[int, float]) -> list[tuple[float, float]]:
+    return [(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
+
+
+def _binomial(won: int, tied: int, n: int) -> tuple[float, float]:
+    low = stats.binomtest(won + tied // 2, n).proportion_ci(LEVEL, "exact").low
+    high = stats.binomtest(won + tied - tied // 2, n).proportion_ci(LEVEL, "exact").high
+    return float(low), float(high)
+
+
+def ranking(frame: pd.DataFrame, measure: str, larger_is_better: bool = True) -> Ranking | None:
+    """Of the methods that every block has. Blocks are the columns, each with its mean over seeds; where there are fewer
+    than three columns, every seed of every column. None if there is nothing to rank."""
+    scores, kind = _blocks(frame, measure)
+    methods = list(scores)
+    if len(methods) < 2:
+        return None
+    table = np.array([scores[method] for method in methods])  # (methods, blocks)
+    ordered = -table if larger_is_better else table
+    ranks = stats.rankdata(ordered, axis=0).mean(1)
+    enough = len(methods) > 2 and table.shape[1] > 1
+    friedman = float(stats.friedmanchisquare(*table).pvalue) if enough else math.nan
+    pairs = list(combinations(range(len(methods)), 2))
+    p_values = [_wilcoxon(table[i] - table[j]) for i, j in pairs]
+    rows = [(methods[i], methods[j], p, q) for (i, j), p, q in zip(pairs, p_values, holm(p_values), strict=True)]
+    pairwise = pd.DataFrame(rows, columns=["first", "second", "p", "p_holm"])
+    named = dict(sorted(zip(methods, ranks.tolist(), strict=True), key=lambda entry: entry[1]))
+    return Ranking(named, (kind, table.shape[1]), friedman, pairwise)
+
+
+def _blocks(frame: pd.DataFrame, measure: str) -> tuple[dict[str, list[float]], str]:
+    """By method its value in every block, for the methods that have all, and what a block is."""
+    values, rows = by_seed(frame, measure), _methods(frame)
+    columns = [column for column in dict.fromkeys(frame["column"]) if any((row, column) in values for row in rows)]
+    if len(columns) >= 3:
+        full = [row for row in rows if all((row, column) in values for column in columns)]
+        return {r: [float(np.mean(list(values[r, c].values()))) for c in columns] for r in full}, "column"
+    seeds = [(c, seed) for c in columns for seed in sorted(set().union(*(values.get((r, c), {}) for r in rows)))]
+    full = [row for row in rows if all(seed in values.get((row, c), {}) for c, seed in seeds)]
+    return {r: [values[r, c][seed] for c, seed in seeds] for r in full if seeds}, "seed"
+
+
+def _wilcoxon(gaps: np.ndarray) -> float:
+    """Two-sided; 1 where all are equal, as nothing speaks for a difference."""
+    return float(stats.wilcoxon(gaps).pvalue) if np.any(gaps != 0) else 1.0
+
+
+class Improvement(NamedTuple):
+    """``value``: mean over columns of (method - KD) / (KD - student), in percent; ``columns``: how many; ``left_out``:
+    columns in which KD does not exceed the student, where the quotient means nothing."""
+
+    value: float
+    columns: int
+    left_out: int
+
+
+def relative_improvement(
+    frame: pd.DataFrame, measure: str, method: str, over: str = "KD", student: str = "Student"
+) -> Improvement:
+    """The paper's own summary, average relative improvement: 100 means that the method adds to KD as much as KD adds to
+    the student."""
+    values, quotients, left_out = by_seed(frame, measure), [], 0
+    for column in dict.fromkeys(frame["column"]):
+        cells = [values.get((row, column), {}) for row in (method, over, student)]
+        seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
+        if not seeds:
+            continue
+        ours, kd, alone = (float(np.mean([cell[seed] for seed in seeds])) for cell in cells)
+        if kd > alone:
+            quotients.append(100 * (ours - kd) / (kd - alone))
+        else:
+            left_out += 1
+    return Improvement(float(np.mean(quotients)) if quotients else math.nan, len(quotients), left_out)
+
+
+def _methods(frame: pd.DataFrame) -> list[str]:
+    return [str(row) for row in dict.fromkeys(frame["row"]) if row != "Teacher"]
