@@ -32,11 +32,14 @@ SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
 
 class Part(NamedTuple):
-    """A number per seed that must exceed ``bound``."""
+    """A number per seed that must exceed ``bound``. cells: the (row, column) that it is made of. floor: the least
+    standard deviation that it can have (see sequential.count_floor)."""
 
     name: str
     values: list[float]
     bound: float = 0.0
+    cells: tuple[tuple[str, str], ...] = ()
+    floor: float = 0.0
 
 
 class Results:
