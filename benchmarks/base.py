@@ -192,9 +192,8 @@ def method_label(method: MethodSettings) -> str:
     """As in the paper's tables, with "+KD" where KD was added to a method that has none by itself, and the
     names of its own terms that were given no weight."""
     title = METHODS[method.name].info.title
-    own_kd = method.name in ("kd", "sskd")
-    label = f"{title}+KD" if method.kd_weight > 0 and not own_kd else title
     usual = method_settings(method.name)
+    label = f"{title}+KD" if method.kd_weight > 0 and not usual.kd_weight else title
     names = [name for name in type(method).model_fields if name.endswith("_weight") and name != "kd_weight"]
     without = [name.removesuffix("_weight") for name in names if getattr(method, name) == 0 != getattr(usual, name)]
     return f"{label} without {' and '.join(without)}" if without else label

@@ -275,6 +275,14 @@ class RunSpec(Frozen):
         return f"{self.role}-{self.network}-{how}{self.dataset.name}-s{self.seed}-{digest}"
 
     @property
+    def random_seed(self) -> int:
+        """What everything random in the run follows from: its seed, moved where its method is a control that differs
+        from another in nothing else."""
+        from sskd.methods import METHODS
+
+        return self.seed + (METHODS[self.method.name].seed_shift if self.method else 0)
+
+    @property
     def trains(self) -> bool:
         """False for what is only measured: a teacher whose weights are given."""
         return self.role != "teacher" or self.teacher is None

@@ -142,7 +142,7 @@ def _student_job(setup: Setup) -> Job:
     kind = METHODS[spec.method.name]
     if context.teacher_shapes:
         kind.check(spec.method, context.student_shapes, context.teacher_shapes)
-    torch.manual_seed(stream_seed(spec.seed, "method"))
+    torch.manual_seed(stream_seed(spec.random_seed, "method"))
     method = kind(spec.method, context).to(setup.device)
     teacher_features = FrozenFeatures(teacher, setup, method.needs) if teacher is not None else None
 
@@ -209,7 +209,7 @@ def _initial_stage(
 
 
 def _new_network(setup: Setup) -> Network:
-    torch.manual_seed(stream_seed(setup.spec.seed, "network"))
+    torch.manual_seed(stream_seed(setup.spec.random_seed, "network"))
     return setup.place(build_network(setup.spec.network, setup.data.num_classes))
 
 

@@ -47,7 +47,7 @@ class Setup(NamedTuple):
     def loader(self, views: Views, stage: str) -> Loader:
         recipe = self.spec.recipe
         augmentation = Augmentation(recipe.crop_padding, recipe.flip)
-        drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.seed, stage)
+        drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.random_seed, stage)
         loader = self.data.train_loader(self.split, drawing, self.feed)
         return self.shared.loader(drawing, loader) if self.shared else loader
 

@@ -190,7 +190,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = stage.learning_rate_at(self.epoch)
         if self.step == 0:
-            torch.manual_seed(stream_seed(self.setup.spec.seed, "torch", stage.name, self.epoch))
+            torch.manual_seed(stream_seed(self.setup.spec.random_seed, "torch", stage.name, self.epoch))
         self.job.modules.eval()
         for module in stage.trained:
             module.train()
