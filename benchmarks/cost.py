@@ -87,7 +87,7 @@ def run_multiply_adds(spec: RunSpec, train_images: int, size: int) -> float:
     """Multiply-adds of convolutions and linear layers in a run's training steps, evaluation left out."""
     if not spec.trains:
         return 0.0
-    images = spec.split.fraction * train_images * spec.recipe.epochs
+    images = spec.split.fraction * (1 - spec.split.holdout) * train_images * spec.recipe.epochs
     own = forward_multiply_adds(spec.network, size)
     if spec.role == "teacher":
         return images * TRAINING * own

@@ -79,6 +79,7 @@ class SplitSpec(Frozen):
     fraction: Fraction = 1.0  # of every class
     noise: Rate = 0.0  # share of training labels changed, symmetrically
     seed: int = 0
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of every class's part: not trained on, chooses the epoch
 
 
 class Recipe(Frozen):

@@ -54,6 +54,7 @@ class Job:
     evaluate: Callable[[], dict[str, float]]
     score: str  # the key of evaluate() that decides the best epoch
     final: Callable[[], dict[str, float]] = field(default=dict)  # measured once, on the last epoch's weights
+    held_out: Callable[[], dict[str, float]] = field(default=dict)  # as evaluate, of held-out training images
 
 
 def build_job(setup: Setup) -> Job:
@@ -83,6 +84,7 @@ def _teacher_job(setup: Setup) -> Job:
         [stage],
         lambda: accuracy(network, setup.test),
         score="top1",
+        held_out=lambda: held_out_accuracy(network, setup),
     )
 
 
@@ -185,7 +187,13 @@ def _student_job(setup: Setup) -> Job:
         lambda: accuracy(student, setup.test),
         score="top1",
         final=lambda: similarity(student, teacher, setup.test) if teacher is not None else {},
+        held_out=lambda: held_out_accuracy(student, setup),
     )
+
+
+def held_out_accuracy(network: Network, setup: Setup) -> dict[str, float]:
+    """As ``accuracy``, of the images that the split holds out; nothing where it holds out none."""
+    return accuracy(network, setup.held_out) if setup.held_out else {}
 
 
 def _initial_stage(
