@@ -15,6 +15,7 @@ from benchmarks.listing import KINDS, listing
 from benchmarks.planner import Plan, make_plan, refuse_hopeless, statuses
 from benchmarks.plugins import load_plugin
 from benchmarks.profiles import Profile, parse_method, profile_names, read_profile
+from benchmarks.reference import choose_reference
 from benchmarks.report import write_report
 from benchmarks.status import show_status
 from sskd.config import RunSpec
@@ -72,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.py",
         help="a Python file of your own methods, networks, ...",
     )
+    add(
+        "--reference",
+        default="",
+        metavar="NAME",
+        help="the method that all others are compared with (default: the newest of your own, else SSKD)",
+    )
     add("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
     add("--results", type=Path, default=Path("results"), help="where results go (default: results)")
     add("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")
@@ -98,6 +105,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0
     profile = _profile(options)
     cells = _cells(profile, options.only)
+    if options.reference:  # a wrong name is told before anything is trained
+        choose_reference(_cells(profile, "") | cells, options.reference)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
     folder = options.results / profile.name
     if options.dry_run:
@@ -208,7 +217,7 @@ def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None
 
 def _report(profile: Profile, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:
     """Prints the chosen benchmarks; the files and the page hold all of the profile's, whatever --only chose."""
-    texts = write_report(profile, _cells(profile, "") | cells, folder)
+    texts = write_report(profile, _cells(profile, "") | cells, folder, options.reference)
     for name in cells:
         print(json.dumps({"benchmark": name, "report": texts[name]}) if options.json else "\n" + texts[name])
     if not options.json:

@@ -61,7 +61,7 @@ def spent(p: ArrayLike) -> np.ndarray:
     return np.where(each < small, _LOOKS * each, np.where(each > large, np.minimum(1.0, ratio * each), inside))
 
 
-def count_floor(images: float, accuracies: int = 2) -> float:
+def count_floor(images: float, accuracies: float = 2) -> float:
     """The least standard deviation, in points, of a sum or difference of so many accuracies over ``images`` images.
 
     Rounding to steps of h = 100 / images has the variance h^2 / 12 for each of them. 0 if ``images`` is not known.
