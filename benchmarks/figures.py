@@ -145,11 +145,23 @@ def _dots(
     handles = _dot_handles(benchmark if same_unit else None, bool(paper))
     figure, axes = _panels(len(panels), 3, (2.6, 0.9 + 0.24 * len(rows)), narrow, bool(handles))
     for axis, (column, measures) in zip(axes, panels, strict=True):
+        far = _far_teacher(data[(data["column"] == column) & data["measure"].isin([m.label for m in measures])])
+        if far:
+            axis.annotate(
+                far,
+                (1, rows.index("Teacher")),
+                xycoords=axis.get_yaxis_transform(),
+                ha="right",
+                va="center",
+                fontsize=8,
+            )
         for number, measure in enumerate(measures):
             part = data[(data["column"] == column) & (data["measure"] == measure.label)]
             offset = 0.34 * (number / (len(measures) - 1) - 0.5) if len(measures) > 1 else 0.0
             for entry in part.to_dict("records"):
                 look = shown[entry["row"]]
+                if entry["row"] == "Teacher" and far:
+                    continue
                 axis.errorbar(
                     entry["mean"], rows.index(entry["row"]) + offset, xerr=entry["sd"] or None, marker=look.marker,
                     color=look.hex, markerfacecolor="white" if number else look.hex, markersize=5.5, elinewidth=1.1,
@@ -167,6 +179,18 @@ def _dots(
         axis.grid(axis="y", color="0.9", linewidth=0.7)
         axis.margins(x=0.08)
     return _finish(figure, handles, bool(handles), 3)
+
+
+def _far_teacher(part: pd.DataFrame) -> str:
+    """ "73.4 →" where the teacher is so far from all students that one scale for both would leave theirs no room."""
+    of_teacher = part["row"] == "Teacher"
+    students, teachers = part["mean"][~of_teacher], part["mean"][of_teacher]
+    if students.empty or teachers.empty:
+        return ""
+    span = max(students.max() - students.min(), 1.0)
+    if teachers.max() > students.max() + 2 * span:
+        return f"{teachers.max():.1f} →"
+    return f"← {teachers.min():.1f}" if teachers.min() < students.min() - 2 * span else ""
 
 
 def _dot_handles(benchmark: Benchmark | None, paper: bool) -> list[Line2D]:
@@ -194,7 +218,7 @@ def _lines(
     across = 3 if narrow else min(len(rows), 7)
     legend_lines = -(-len(rows) // across)
     figure, axes = _panels(len(benchmark.measures), 2, (3.6, 2.9), narrow, legend_lines)
-    handles = []
+    handles: list[Line2D] = []
     for axis, measure in zip(axes, benchmark.measures, strict=True):
         handles = []
         for place, row in enumerate(rows):
@@ -211,6 +235,8 @@ def _lines(
                 axis.plot(float(column.rstrip(" %")), known.value, **PAPER_TICK)
         axis.set(xlabel=f"{benchmark.columns} (%)", ylabel="top-1 (%)", title=f"{measure.label} epoch")
         axis.set_xticks(ticks)
+        if not narrow:
+            axis.label_outer()
     return _finish(figure, handles, legend_lines, across)
 
 

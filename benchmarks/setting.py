@@ -51,32 +51,41 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _training(students: pd.DataFrame, full: int) -> list[str]:
-    """Epochs and share of the training images: one remark where all runs have the same, else one for each setting."""
-    standing = ["column", "row", "epochs", "fraction"]
+    """Epochs and share of the training images: once where all runs have the same, else what each column had."""
+    standing = ("column", "row", "epochs", "fraction")
     runs = [(str(c), str(r), int(e), float(f)) for c, r, e, f in zip(*(students[k] for k in standing), strict=True)]
-    # a column that varies the share of images says so itself, as the paper's figure 4a does
-    shares = {fraction for _, _, _, fraction in runs}
-    varied = max(shares) == 1 and all(column == f"{100 * fraction:g}%" for column, _, _, fraction in runs)
-
-    def words(epochs: int, fraction: float) -> str:
-        parts = []
-        if epochs != full:
-            parts.append(f"{epochs} of {full} epochs" if epochs < full else f"{epochs} epochs for {full}")
-        if fraction < 1 and not varied:
-            parts.append(f"{100 * fraction:g}% of the training images")
-        return ", ".join(parts) or f"all {full} epochs"
-
-    said = {(column, row): words(epochs, fraction) for column, row, epochs, fraction in runs}
-    if set(said.values()) == {f"all {full} epochs"}:
-        return []
-    if len(set(said.values())) == 1:
-        return next(iter(said.values())).split(", ")
-    remarks: dict[str, list[str]] = {}  # a column's text to the columns that have it
-    for column in dict.fromkeys(column for column, _ in said):
+    epochs = {(column, row): _epochs(number, full) for column, row, number, _ in runs}
+    shares = {(column, row): _share(fraction) for column, row, _, fraction in runs}
+    # a column that varies the share of all images says so itself, as the paper's figure 4a does
+    if "" in shares.values() and all(column == f"{100 * fraction:g}%" for column, _, _, fraction in runs):
+        shares = dict.fromkeys(shares, "")
+    remarks, varying = [], []
+    for said, usual in ((epochs, f"all {full} epochs"), (shares, "all training images")):
+        if len(set(said.values())) > 1:
+            varying.append({place: text or usual for place, text in said.items()})
+        else:
+            remarks += [text for text in set(said.values()) if text]
+    texts = {place: ", ".join(said[place] for said in varying) for place in epochs} if varying else {}
+    columns: dict[str, list[str]] = {}  # what is said of a column, and the columns it is true of
+    for column in dict.fromkeys(column for column, _ in texts):
         rows: dict[str, list[str]] = {}
-        for (place, row), text in said.items():
+        for (place, row), text in texts.items():
             if place == column:
                 rows.setdefault(text, []).append(row)
-        texts = [f"{text} ({', '.join(names)})" if len(rows) > 1 else text for text, names in rows.items()]
-        remarks.setdefault(", ".join(texts), []).append(column)
-    return [f"{', '.join(columns)}: {text}" for text, columns in remarks.items()]
+        parts = [f"{text} ({', '.join(names)})" if len(rows) > 1 else text for text, names in rows.items()]
+        unit = f" of {full} epochs ("  # said of the first
+        parts = parts[:1] + [part.replace(unit, " (") for part in parts[1:]]
+        columns.setdefault(", ".join(parts), []).append(column)
+    return remarks + [f"{', '.join(names)}: {text}" for text, names in columns.items()]
+
+
+def _epochs(number: int, full: int) -> str:
+    """ "" for the paper's number."""
+    if number == full:
+        return ""
+    return f"{number} of {full} epochs" if number < full else f"{number} epochs for {full}"
+
+
+def _share(fraction: float) -> str:
+    """ "" for all."""
+    return f"{100 * fraction:g}% of the training images" if fraction < 1 else ""
