@@ -16,13 +16,14 @@ from scipy import stats
 
 from benchmarks.deciding import UNDECIDED, Cells, Need, Part, decide, need_of, weakest
 from benchmarks.published import linear_evaluation
-from benchmarks.sequential import LAST, count_floor
+from benchmarks.sequential import LAST, Estimate, count_floor
 from benchmarks.setting import describe_setting
-from benchmarks.statistics import Estimate, by_seed, paired
+from benchmarks.statistics import by_seed, paired
 from benchmarks.tables import table1, table2, table3, table4
 
 RANK_STEP = 0.2  # of Spearman's correlation of four
 TIE = 0.2  # points: closer than this counts as tied for best (C2)
+EPOCHS = {"chosen": "epoch chosen on held-out images", "last": "last epoch", "best": "best epoch on the test images"}
 FEW_SHOT_RIVALS = ("KD", "AT", "CRD")  # of figure 4a (C8)
 NOISE_RIVALS = ("KD", "FitNet", "AT", "CRD")  # of figure 4b (C9)
 

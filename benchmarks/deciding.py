@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.sequential import ERROR, FIRST, LAST, half_width, seeds_that_decide, sequential_interval
-from benchmarks.statistics import Estimate
+from benchmarks.sequential import ERROR, FIRST, LAST, Estimate, half_width, seeds_that_decide, sequential_interval
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 Cells = tuple[tuple[str, str], ...]  # (row, column) of one benchmark

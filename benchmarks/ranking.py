@@ -1,11 +1,11 @@
-"""Many methods on many pairs: who wins how often, mean ranks, and tests that know how many comparisons there are.
+"""Many methods on many pairs: mean ranks, and tests that know how many comparisons there are. (Who wins how often is
+statistics.pairwise's.)
 
 Pairs of one table share teachers and seeds share a teacher and a head, so they are not independent draws: the p values
 and intervals here are the usual ones (Demsar, JMLR 2006) and are too sure by as much as that sharing matters.
 """
 
 import math
-from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.statistics import LEVEL, by_seed
+from benchmarks.statistics import by_seed, holm
 
 CAUTION = (
     "Pairs share teachers, and seeds a teacher and its head: they are not independent, and these tests are surer than "
@@ -30,51 +30,6 @@ class Ranking(NamedTuple):
     blocks: tuple[str, int]
     friedman: float
     pairwise: pd.DataFrame
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (1979): in order of size the i-th of m smallest is multiplied by m - i + 1, never
-    below one before it, at most 1. nan stays nan and is not counted."""
-    known = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
-    corrected, largest = [math.nan] * len(p_values), 0.0
-    for step, (p, place) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - step) * p))
-        corrected[place] = largest
-    return corrected
-
-
-def win_rates(frame: pd.DataFrame, measure: str, larger_is_better: bool = True) -> pd.DataFrame:
-    """first, second, rate, lower, upper, n: in what share of the (column, seed) that both have the first is better
-    than the second, a tie counting as half; with the exact binomial interval (Clopper and Pearson), ties split evenly
-    and rounded against the first."""
-    values, rows = by_seed(frame, measure), _methods(frame)
-    columns = list(dict.fromkeys(frame["column"]))
-    result = []
-    for first in rows:
-        for second in rows:
-            if first == second:
-                continue
-            gaps = [
-                one - other
-                for column in columns
-                for one, other in _both(values.get((first, column), {}), values.get((second, column), {}))
-            ]
-            gaps = gaps if larger_is_better else [-gap for gap in gaps]
-            if gaps:
-                won, tied = sum(gap > 0 for gap in gaps), sum(gap == 0 for gap in gaps)
-                interval = _binomial(won, tied, len(gaps))
-                result.append((first, second, (won + tied / 2) / len(gaps), *interval, len(gaps)))
-    return pd.DataFrame(result, columns=["first", "second", "rate", "lower", "upper", "n"])
-
-
-def _both(first: dict[int, float], second: dict[int, float]) -> list[tuple[float, float]]:
-    return [(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
-
-
-def _binomial(won: int, tied: int, n: int) -> tuple[float, float]:
-    low = stats.binomtest(won + tied // 2, n).proportion_ci(LEVEL, "exact").low
-    high = stats.binomtest(won + tied - tied // 2, n).proportion_ci(LEVEL, "exact").high
-    return float(low), float(high)
 
 
 def ranking(frame: pd.DataFrame, measure: str, larger_is_better: bool = True) -> Ranking | None:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from benchmarks.base import BENCHMARKS, Benchmark, Cell
-from benchmarks.claims import Verdict, verdicts
+from benchmarks.base import BENCHMARKS, Benchmark, Cell, with_chosen
+from benchmarks.claims import EPOCHS, Verdict, verdicts
 from benchmarks.embedding import add_silhouettes, features_of
 from benchmarks.figures import Drawn, Layouts, draw
 from benchmarks.frame import results_frame
@@ -16,7 +16,7 @@ from benchmarks.page import write_page
 from benchmarks.profiles import Profile
 from benchmarks.published import reproductions
 from benchmarks.reference import choose_reference, with_reference
-from benchmarks.statistics import AVERAGE, differences, leaves_out_zero, pairwise
+from benchmarks.statistics import AVERAGE, differences, is_sure, pairwise
 from benchmarks.summary import latex, markdown, notes, number, summary
 from sskd.config import Execution
 from sskd.errors import UserError
@@ -45,8 +45,8 @@ class Report(NamedTuple):
     frame: pd.DataFrame
     shown: dict[str, Look]  # by row
     sections: list[Section]
-    verdicts: list[Verdict]  # by the best epoch, as the paper
-    verdicts_last: list[Verdict]
+    verdicts: list[Verdict]  # by the epoch that decides: chosen on held-out images, else the last
+    verdicts_best: list[Verdict]  # by the best on test images, as the paper
 
 
 def write_report(
@@ -63,7 +63,7 @@ def write_report(
     shown = looks(map(str, frame["row"][frame["benchmark"] != ""]))
     sections, texts = [], {}
     for name, group in cells.items():
-        benchmark = with_reference(BENCHMARKS[name], group, row)
+        benchmark = with_chosen(with_reference(BENCHMARKS[name], group, row), frame)
         layouts: Layouts = {}
         if benchmark.figure == "embedding":
             frame = add_silhouettes(frame, cells, name, runs, profile.execution)
@@ -74,9 +74,9 @@ def write_report(
         _write(folder / f"{name}.md", texts[name])
         _write(folder / f"{name}.csv", section.table.to_csv(index=False))
         _write(folder / f"{name}.tex", latex(section.table, benchmark))
-    report = Report(profile, frame, shown, sections, verdicts(frame, "best"), verdicts(frame, "last"))
-    _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_last))
-    _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_last]))
+    report = Report(profile, frame, shown, sections, verdicts(frame), verdicts(frame, "best"))
+    _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_best))
+    _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_best]))
     _write(folder / "runs.csv", frame.to_csv(index=False))
     write_page(report, cells, folder)
     return texts
@@ -133,7 +133,7 @@ def section_markdown(section: Section) -> str:
         pairs = section.pairs.get(measure.label)
         if pairs is not None and not pairs.empty:
             over = "" if section.table["column"].nunique() < 2 else ", mean over columns"
-            parts.append(f"Row minus column, {measure.title}{over}; bold: the 95 % t interval leaves out zero:\n")
+            parts.append(f"Row minus column, {measure.title}{over}; bold: different from zero (5 %, Holm):\n")
             parts.append(matrix_markdown(pairs, measure.digits))
     if not section.reproductions.empty:
         parts.append("Independent reproductions:\n")
@@ -174,23 +174,24 @@ def matrix_markdown(pairs: pd.DataFrame, digits: int) -> str:
         for other in rows:
             pair = known.get((row, other))
             text = number(pair["difference"], digits, True) if pair else "-"
-            line.append(f"**{text}**" if pair and leaves_out_zero(pair["lower"], pair["upper"]) else text)
+            line.append(f"**{text}**" if pair and is_sure(pair["p_holm"]) else text)
         wins, of = sum(pair["wins"] for pair in own), sum(pair["comparisons"] for pair in own)
         lines.append([*line, f"{100 * wins / of:.0f} % of {of}"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def claims_markdown(best: list[Verdict], last: list[Verdict]) -> str:
+def claims_markdown(deciding: list[Verdict], best: list[Verdict]) -> str:
     """A row for each claim that has runs, and one line for all that have none."""
+    epoch = EPOCHS[deciding[0].epoch] if deciding else ""
     lines = [
         "## The paper's claims\n",
-        "Judged on the best epoch on the test images, as the paper's numbers are, and on the last epoch.",
-        "Intervals: 95 %, Student's t, paired by seed.\n",
+        f"Judged on the {epoch}; the best epoch on the test images, which the paper reports, stands beside it.",
+        "Intervals: 95 %, paired by seed, valid however often one looks (docs/statistics.md).\n",
     ]
-    judged = [both for both in zip(best, last, strict=True) if both[0].runs]
+    judged = [both for both in zip(deciding, best, strict=True) if both[0].runs]
     if judged:
         lines.append(
-            "| id | claim | best epoch | last epoch | effect | 95 % interval | paper | seeds | runs | in words |"
+            f"| id | claim | {epoch} | best on test | effect | 95 % interval | paper | seeds | runs | in words |"
         )
         lines.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for verdict, other in judged:
@@ -200,14 +201,17 @@ def claims_markdown(best: list[Verdict], last: list[Verdict]) -> str:
         cells = [verdict.id, verdict.statement, verdict.verdict, other.verdict, effect, interval]
         cells += [f"{verdict.size:g}" if verdict.size is not None else "-", verdict.seeds_text, str(len(verdict.runs))]
         lines.append("| " + " | ".join([*cells, verdict.text]) + " |")
-    absent = [f"{verdict.id} ({verdict.where})" for verdict in best if not verdict.runs]
+    absent = [f"{verdict.id} ({verdict.where})" for verdict in deciding if not verdict.runs]
     if absent:
         lines.append(("\n" if judged else "") + f"Undecided, as none of their runs is finished: {', '.join(absent)}.")
     return "\n".join(lines) + "\n"
 
 
 def _claims_csv(all_verdicts: list[Verdict]) -> str:
-    rows = [verdict._asdict() | {"runs": " ".join(verdict.runs)} for verdict in all_verdicts]
+    rows = [
+        verdict._asdict() | {"runs": " ".join(verdict.runs), "need": verdict.need.seeds if verdict.need else None}
+        for verdict in all_verdicts
+    ]
     return pd.DataFrame(rows).to_csv(index=False)
 
 

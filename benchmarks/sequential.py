@@ -13,13 +13,13 @@ deviation is never taken to be less than what rounding to whole images makes of 
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from benchmarks.statistics import LEVEL, Estimate
-
+LEVEL = 0.95
 FIRST, LAST = 3, 10  # seeds at the first and at the last look
 ERROR = 1 - LEVEL
 
@@ -40,6 +40,15 @@ NOMINAL = (
 _LOOKS = LAST - FIRST + 1
 _SMALLEST = 1e-6
 _CURVE = np.log([(_SMALLEST, _SMALLEST / _LOOKS), *NOMINAL])
+
+
+class Estimate(NamedTuple):
+    """A mean over n seeds and its interval; nan where there is none."""
+
+    mean: float
+    lower: float
+    upper: float
+    n: int
 
 
 def nominal(error: float) -> float:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from benchmarks.ranking import holm
 from benchmarks.sequential import ERROR, FIRST, LAST, NOMINAL, count_floor, half_width, nominal, spent
+from benchmarks.statistics import holm
 
 SUITES = 2000
 DIGITS = 364  # test images of the digits

@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.ranking import holm, ranking, relative_improvement, win_rates
+from benchmarks.base import BENCHMARKS, TOP1
+from benchmarks.ranking import ranking, relative_improvement
+from benchmarks.sequential import count_floor, sequential_p
+from benchmarks.statistics import holm, pairwise, win_interval
 from tests.benchmarks.made import made_frame
 
 COLUMNS = ("a/b", "c/d", "e/f", "g/h")
@@ -31,21 +34,29 @@ def test_holm_by_hand() -> None:
 
 def test_win_rates_by_hand() -> None:
     """KD beats the student on three of four pairs, two seeds each: 6 of 8. SSKD wins all 8: 0.025^(1/8) at least."""
-    rates = win_rates(made(), "best_top1").set_index(["first", "second"])
-    assert "Teacher" not in rates.index.get_level_values(0)
-    assert rates.loc[("KD", "Student"), ["rate", "n"]].tolist() == [0.75, 8]
-    assert rates.loc[("Student", "KD"), "rate"] == 0.25
-    assert rates.loc[("SSKD", "KD"), ["rate", "lower", "upper"]].tolist() == pytest.approx([1.0, 0.025 ** (1 / 8), 1.0])
-    turned = win_rates(made(), "best_top1", larger_is_better=False).set_index(["first", "second"])
-    assert turned.loc[("KD", "Student"), "rate"] == 0.25
+    pairs = pairwise(made(), BENCHMARKS["table3"], TOP1[0]).set_index(["row", "other"])
+    assert pairs.loc[("KD", "Student"), ["wins", "comparisons"]].tolist() == [6, 8]
+    assert pairs.loc[("SSKD", "KD"), ["wins_lower", "wins_upper"]].tolist() == pytest.approx([0.025 ** (1 / 8), 1.0])
+    assert pairs.loc[("KD", "SSKD"), ["wins_lower", "wins_upper"]].tolist() == pytest.approx([0, 1 - 0.025 ** (1 / 8)])
 
 
-def test_a_tie_is_half_a_win() -> None:
-    frame = made_frame("table3", {("A", "x"): [1.0, 2.0, 3.0], ("B", "x"): [1.0, 1.0, 5.0]})
-    rates = win_rates(frame, "best_top1").set_index(["first", "second"])
-    assert rates.loc[("A", "B"), "rate"] == rates.loc[("B", "A"), "rate"] == 0.5
-    assert rates.loc[("A", "B"), "lower"] == pytest.approx(stats.binomtest(1, 3).proportion_ci(method="exact").low)
-    assert rates.loc[("A", "B"), "upper"] == pytest.approx(stats.binomtest(2, 3).proportion_ci(method="exact").high)
+def test_half_a_win_counts_against_either_end() -> None:
+    one, two = (stats.binomtest(wins, 3).proportion_ci(method="exact") for wins in (1, 2))
+    assert win_interval(1.5, 3) == pytest.approx((one.low, two.high))
+
+
+def test_pairs_are_corrected_once_each() -> None:
+    """Three pairs of three rows: the smallest p is tripled, not taken six times."""
+    levels = {"A": [0.0, 0.1, 0.2], "B": [1.0, 1.2, 1.4], "C": [9.0, 9.3, 9.6]}
+    frame = made_frame("comparison", {(row, "x"): values for row, values in levels.items()})
+    pairs = pairwise(frame, BENCHMARKS["comparison"], TOP1[0]).set_index(["row", "other"])
+    own = {}
+    for a, b in (("A", "B"), ("A", "C"), ("B", "C")):
+        gaps = [x - y for x, y in zip(levels[a], levels[b], strict=True)]
+        own[a, b] = sequential_p(gaps, floor=count_floor(10_000))
+    expected = dict(zip(own, holm(list(own.values())), strict=True))
+    for (a, b), p in expected.items():
+        assert pairs.loc[(a, b), "p_holm"] == pairs.loc[(b, a), "p_holm"] == pytest.approx(p)
 
 
 def test_mean_ranks_and_friedman_by_hand() -> None:
