@@ -105,44 +105,48 @@ class Specs:
         """The teacher and student that stand for a published pair in this profile."""
         return split_pair(self.profile.pairs.get(published, published))
 
-    def teacher(self, network: str) -> Teacher:
-        """A weights file if the profile names one for the network, else a run: one teacher for all seeds."""
+    def teacher(self, network: str, seed: int = 0) -> Teacher:
+        """A weights file if the profile names one for the network, else a run: one teacher for all seeds, unless the
+        profile has teacher_seeds."""
         return self.profile.teachers.get(network) or Trained(
-            run=self._teacher_run(network), epoch=self.profile.teacher_epoch
+            run=self._teacher_run(network, seed), epoch=self.profile.teacher_epoch
         )
 
-    def teacher_run(self, network: str) -> RunSpec:
-        """The run that trains a teacher; where its weights come from a file, the one that measures it."""
+    def teacher_runs(self, network: str) -> list[RunSpec]:
+        """The runs that train a network's teachers; where its weights come from a file, the one that measures it."""
         given = self.profile.teachers.get(network)
         if given is None:
-            return self._teacher_run(network)
-        return RunSpec(role="teacher", network=network, dataset=self.profile.dataset, teacher=given)
+            return list(dict.fromkeys(self._teacher_run(network, seed) for seed in self.profile.seeds))
+        return [RunSpec(role="teacher", network=network, dataset=self.profile.dataset, teacher=given)]
 
-    def _teacher_run(self, network: str) -> RunSpec:
+    def _teacher_run(self, network: str, seed: int) -> RunSpec:
         profile = self.profile
-        if network not in self._shared:
-            self._shared[network] = RunSpec(
+        own = seed if profile.teacher_seeds else 0
+        if (network, own) not in self._shared:
+            self._shared[network, own] = RunSpec(
                 role="teacher",
                 network=network,
                 dataset=profile.dataset,
                 recipe=self._recipe(profile.teacher_recipe, network),
+                seed=own,
             )
-        return self._shared[network]
+        return self._shared[network, own]
 
-    def head(self, network: str, pretext: PretextSettings | None = None) -> RunSpec:
+    def head(self, network: str, pretext: PretextSettings | None = None, seed: int = 0) -> RunSpec:
         profile = self.profile
-        task = pretext or profile.pretext
-        if (network, task) not in self._shared:
-            self._shared[network, task] = RunSpec(
+        task, own = pretext or profile.pretext, seed if profile.teacher_seeds else 0
+        if (network, task, own) not in self._shared:
+            self._shared[network, task, own] = RunSpec(
                 role="head",
                 network=network,
                 dataset=profile.dataset,
                 recipe=profile.head_recipe,
                 split=profile.head_split,
-                teacher=self.teacher(network),
+                teacher=self.teacher(network, seed),
                 pretext=task,
+                seed=own,
             )
-        return self._shared[network, task]
+        return self._shared[network, task, own]
 
     def student(
         self,
@@ -168,8 +172,8 @@ class Specs:
             split=split or profile.split,
             seed=seed,
             method=method,
-            teacher=self.teacher(teacher) if kind.needs_teacher or method.kd_weight > 0 else None,
-            head=self.head(teacher, pretext) if kind.needs_head else None,
+            teacher=self.teacher(teacher, seed) if kind.needs_teacher or method.kd_weight > 0 else None,
+            head=self.head(teacher, pretext, seed) if kind.needs_head else None,
         )
 
     def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:
@@ -181,10 +185,10 @@ class Specs:
             for seed in self.profile.seeds
         ]
 
-    def teacher_cell(self, published: str, column: str) -> Cell:
+    def teacher_cells(self, published: str, column: str) -> list[Cell]:
         """The teacher's place in a table."""
         pair = self.pair(published)
-        return Cell("Teacher", column, self.teacher_run(pair[0]), published, "/".join(pair))
+        return [Cell("Teacher", column, run, published, "/".join(pair)) for run in self.teacher_runs(pair[0])]
 
     def _recipe(self, recipe: Recipe, network: str) -> Recipe:
         rate = self.profile.learning_rates.get(network)
@@ -193,7 +197,7 @@ class Specs:
 
 def method_grid(specs: Specs, pairs: tuple[str, ...], methods: tuple[str, ...] = PAPER_METHODS) -> list[Cell]:
     """The teacher and every method (rows) on every published pair (columns)."""
-    cells = [specs.teacher_cell(pair, pair) for pair in pairs]
+    cells = [cell for pair in pairs for cell in specs.teacher_cells(pair, pair)]
     for name in methods:
         method = specs.method(name)
         for pair in pairs:

@@ -17,7 +17,6 @@ from sskd.folder import RunFolder
 
 RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1", "images")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
-MACHINE_COLUMNS = ("host", "device", "driver", "threads", "python", "torch", "torchvision", "commit", "dirty")
 PLACE_COLUMNS = ("benchmark", "row", "column", "pair", "run_pair")
 SPEC_COLUMNS = (
     "seed",
@@ -59,6 +58,7 @@ class _Machine(_Strict):
     python: str | None = None
     torch: str | None = None
     torchvision: str | None = None
+    version: str | None = None
     commit: str | None = None
     dirty: bool | None = None
 
@@ -78,6 +78,9 @@ class _Result(_Strict):
     precision: str
     finished: str
     machine: _Machine = _Machine()
+
+
+MACHINE_COLUMNS = tuple(_Machine.model_fields)
 
 
 def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFrame:

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from benchmarks.plugins import load_plugin
 from sskd.config import (
-    CONFIGS,
     DatasetSpec,
     Execution,
     Fraction,
@@ -31,6 +30,7 @@ from sskd.data.datasets import DATASETS
 from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
+from sskd.places import CONFIGS, config_names
 from sskd.pretext import PRETEXTS
 
 PROFILES = CONFIGS / "profiles"
@@ -72,6 +72,7 @@ class Profile(Frozen):
     pretext: Pretext = Field(default="contrastive", validate_default=True)
     pretext_settings: dict[str, dict[str, Any]] = {}  # of any task that is named: exemplar: {transformation: paper}
     teacher_epoch: Literal["best", "last"] = "best"  # whose weights teach, where a run trains the teacher
+    teacher_seeds: bool = False  # each student seed has a teacher (where a run trains it) and a head of its own
     teachers: dict[str, Pretrained] = {}  # networks whose weights come from a file instead of a run
     pair: str = "resnet56/resnet20"  # teacher/student of the comparison
     pairs: dict[str, str] = {}  # the paper's pair: the pair that stands for it in this profile
@@ -128,7 +129,7 @@ def profile_path(name: str) -> Path:
 
 
 def profile_names() -> list[str]:
-    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    return config_names("profiles")
 
 
 def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) -> Profile:

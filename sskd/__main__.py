@@ -8,16 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sskd.config import DatasetSpec, Execution, read_spec
-from sskd.data.datasets import load_dataset
 from sskd.errors import UserError
-from sskd.evaluation import EvaluationSet, accuracy
-from sskd.folder import RunFolder
-from sskd.machine import device_of, resolve_precision
-from sskd.processes import train_in_processes
-from sskd.progress import Progress
 from sskd.signals import Stopped, stop_signal
-from sskd.training import Interrupted
-from sskd.weights import load_network
+from sskd.version import ShowVersion
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sskd", description=__doc__)
+    name = "sskd" if Path(sys.argv[0]).stem == "sskd" else "python -m sskd"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a weights file on a test set")
@@ -70,6 +65,11 @@ def _execution(options: argparse.Namespace) -> Execution:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from sskd.data.datasets import load_dataset  # here and below: torch takes seconds to import, help comes at once
+    from sskd.evaluation import EvaluationSet, accuracy
+    from sskd.machine import device_of, resolve_precision
+    from sskd.weights import load_network
+
     device = device_of(_execution(options))
     spec = DatasetSpec(name=options.dataset, path=options.dataset_path)
     data = load_dataset(spec, Path(options.dataset_root))
@@ -87,6 +87,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from sskd.folder import RunFolder
+    from sskd.processes import train_in_processes
+    from sskd.progress import Progress
+    from sskd.training import Interrupted
+
     changes = [] if options.processes is None else [f"recipe.processes={options.processes}"]
     spec = read_spec(options.spec, changes)
     finished = RunFolder(options.runs, spec).result

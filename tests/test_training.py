@@ -502,3 +502,21 @@ def test_compiled_networks_learn_the_same(tmp_path: Path) -> None:
     train(spec, tmp_path, small.EXECUTION.model_copy(update={"compile": "default"}), say=lambda _: None)
     for ours, theirs in zip(small.metrics(tmp_path / spec.id), plain, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+@pytest.mark.slow  # Python is started four times
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_several_processes_of_a_run_end_together(number: signal.Signals, status: int, tmp_path: Path) -> None:
+    """A real command, whose whole process group gets the signal, as from a terminal or from ``timeout``."""
+    spec = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 5000, "processes": 2}))
+    arguments = [sys.executable, "-m", "sskd", *command(spec, tmp_path), "--threads", "1"]
+    folder = RunFolder(tmp_path, spec)
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while process.poll() is None and not folder.read_metrics():
+            time.sleep(0.1)
+        os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == status, errors
+    assert "is saved inside epoch" in errors
+    assert torch.load(folder.resume, weights_only=True)["step"] > 0
+    assert not folder.lock.exists()

@@ -42,6 +42,15 @@ AFTER = """<script>addEventListener("load", () => {
   const search = document.querySelector("input[type=search]");
   search.value = "sskd"; search.dispatchEvent(new Event("input"));
   seen.found = [...document.querySelectorAll("#run-list details")].filter((run) => !run.hidden).map((run) => run.id);
+  const cell = document.querySelector("#table3 a.to[data-runs*=' ']");
+  cell.click();
+  seen.cell = cell.dataset.runs.split(" ");
+  const runs = [...document.querySelectorAll("#run-list details")];
+  seen.shown = runs.filter((run) => !run.hidden && run.open).map((run) => run.id);
+  const curve = document.querySelector(`#run-${CSS.escape(seen.cell[0])} a[data-run]`);
+  curve.click();
+  seen.curve = document.querySelector(curve.getAttribute("href")).closest("details");
+  seen.curve = [seen.curve.open, seen.curve.querySelector("select").value, curve.dataset.run];
   seen.width = document.documentElement.scrollWidth;
   const out = document.createElement("script"); out.type = "application/json"; out.id = "seen";
   out.textContent = JSON.stringify(seen); document.body.append(out);
@@ -203,6 +212,9 @@ def test_in_chromium(page: Path, tmp_path: Path) -> None:
     assert seen["down"] != seen["before"]
     assert seen["aria"] == "ascending"
     assert seen["chosen"] == 2  # the first run, a teacher, is in two of the columns
+    assert len(seen["cell"]) == 2
+    assert seen["shown"] == [f"run-{run}" for run in seen["cell"]]
+    assert seen["curve"] == [True, seen["cell"][0], seen["cell"][0]]
     assert seen["found"]
     assert all("sskd" in run for run in seen["found"])
 

@@ -114,6 +114,13 @@ def test_without_weights_the_figure_of_features_says_so(paper: Profile, tmp_path
     assert not (tmp_path / "fig3a.png").exists()
 
 
+def test_a_damaged_cache_of_features_is_one_runs_trouble(paper: Profile, tmp_path: Path) -> None:
+    cells = cells_of(paper, "fig3a")
+    finish(cells, tmp_path / "runs", top1)
+    (tmp_path / "runs" / cells["fig3a"][0].spec.id / "features.npz").write_bytes(b"PK\x03\x04 cut off")
+    assert "last.safetensors is not here" in write_report(paper, cells, tmp_path)["fig3a"]
+
+
 def test_latex_is_booktabs_with_the_best_in_bold() -> None:
     frame = made_frame("table3", {("KD", "vgg13/vgg8"): [70.0, 71.0], ("SSKD", "vgg13/vgg8"): [75.0, 76.0]})
     frame["row"] = frame["row"].replace("KD", "K_D&%")
