@@ -1,29 +1,24 @@
-"""The paper's claims as code: supported, contradicted, or undecided by the results that are there (see deciding).
+"""The paper's claims as code: each is a set of parts, numbers per seed that must lie above a bound (see deciding).
 
-They are judged on the epoch that was chosen on held-out images where the runs have one, else on the last. The best
-epoch on the test images, which the paper reports, favours the noisier curve: it stands beside the verdict. Sizes that
-the paper gives ("by 2.3 points") are set beside the measured effect and do not decide.
+Sizes that the paper gives ("by 2.3 points") are set beside the measured effect and do not decide.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.deciding import UNDECIDED, Cells, Need, Part, decide, need_of, weakest
+from benchmarks.deciding import Cells, Part, weakest
 from benchmarks.published import linear_evaluation
-from benchmarks.sequential import LAST, Estimate, count_floor
-from benchmarks.setting import describe_setting
+from benchmarks.sequential import count_floor
 from benchmarks.statistics import by_seed, paired
 from benchmarks.tables import table1, table2, table3, table4
 
 RANK_STEP = 0.2  # of Spearman's correlation of four
 TIE = 0.2  # points: closer than this counts as tied for best (C2)
-EPOCHS = {"chosen": "epoch chosen on held-out images", "last": "last epoch", "best": "best epoch on the test images"}
 FEW_SHOT_RIVALS = ("KD", "AT", "CRD")  # of figure 4a (C8)
 NOISE_RIVALS = ("KD", "FitNet", "AT", "CRD")  # of figure 4b (C9)
 
@@ -76,123 +71,6 @@ class Claim:
     size: float | None = None  # the headline's size according to the paper
     dataset: str = "cifar100"
     lacks: Callable[[Results], str] = lambda results: ""
-
-
-class Verdict(NamedTuple):
-    """What the results say of a claim. effect, lower, upper: nan where unknown. ``text`` says it in words, beginning
-    with how the setting differs from the claim's. seeds: of the part that has the fewest; effect_seeds: of the effect
-    and its interval."""
-
-    id: str
-    statement: str
-    where: str
-    epoch: str  # "chosen", "last" or "best"
-    verdict: str
-    text: str
-    measured: str  # what the effect is of
-    effect: float
-    lower: float
-    upper: float
-    size: float | None
-    seeds: int
-    effect_seeds: int
-    runs: list[str]
-    need: Need | None = None  # of an undecided one that has runs, and that seeds could decide
-
-    @property
-    def seeds_text(self) -> str:
-        """ "2 seeds", or "2 seeds (some comparisons 1)" where the effect has more than another part."""
-        shown = max(self.effect_seeds, self.seeds)
-        text = f"{shown} seed" if shown == 1 else f"{shown} seeds"
-        return text if shown == self.seeds else f"{text} (some comparisons {self.seeds})"
-
-
-def judge(claim: Claim, frame: pd.DataFrame, which: str = "last") -> Verdict:
-    """The verdict on one claim from the report's frame, by what ``which`` epoch reached."""
-    own = frame if frame.empty else frame[frame["benchmark"] == claim.benchmark]
-    results = Results(own, which)
-    parts = claim.parts(results) if len(own) else []
-    lacks = claim.lacks(results) if len(own) else ""
-    verdict, why = (UNDECIDED, lacks) if lacks else decide(parts)
-    shown = claim.headline(results) if claim.headline and len(own) and not lacks else weakest(parts)
-    estimate = shown.interval() if shown else Estimate(np.nan, np.nan, np.nan, 0)
-    finished = own[own["state"] == "finished"] if len(own) else own
-    need = need_of(claim.id, claim.benchmark, parts) if verdict == UNDECIDED and len(finished) and not lacks else None
-    where = describe_setting(finished, claim.dataset) if len(finished) else ""
-    text = f"{where}: {verdict}, as {why}." if where else f"{verdict.capitalize()}, as {why}."
-    sentences = [text, _size_text(claim, shown, estimate), need_text(need), teachers_luck(finished)]
-    return Verdict(
-        claim.id,
-        claim.statement,
-        claim.where,
-        which,
-        verdict,
-        " ".join(sentence for sentence in sentences if sentence),
-        shown.name if shown else "",
-        estimate.mean,
-        estimate.lower,
-        estimate.upper,
-        claim.size,
-        min((len(part.values) for part in parts), default=0),
-        estimate.n,
-        list(dict.fromkeys(finished["id"].dropna())) if len(finished) else [],
-        need,
-    )
-
-
-def _size_text(claim: Claim, shown: Part | None, estimate: Estimate) -> str:
-    if claim.size is None or shown is None:
-        return ""
-    if not shown.sized:
-        return f"The paper's {claim.size:g} is of other settings: {claim.where}."
-    if math.isnan(estimate.lower):
-        return ""
-    inside = estimate.lower <= claim.size <= estimate.upper
-    return f"The paper's {claim.size:g} lies {'inside' if inside else 'outside'} the interval."
-
-
-def need_text(need: Need | None) -> str:
-    """How many seeds would decide, in a sentence."""
-    if need is None or (need.seeds is not None and need.seeds <= need.have):
-        return ""
-    if need.seeds is None:
-        return f"At the means and spread seen so far, {LAST} seeds would not decide it."
-    if not need.towards:
-        return f"It takes {need.seeds} seeds to know the spread."
-    return f"At the means and spread seen so far, {need.seeds} seeds would decide it ({need.towards})."
-
-
-def teachers_luck(finished: pd.DataFrame) -> str:
-    """What no interval over seeds holds, where one teacher or head serves several of them."""
-    if "teacher" not in finished or finished.empty:
-        return ""
-    students = finished[(finished["role"] == "student") & (finished["teacher"] != "")]
-    shared = [
-        name
-        for name in ("teacher", "head")
-        if any(
-            group["seed"].nunique() > group[name].nunique()
-            for _, group in students[students[name] != ""].groupby(["row", "column"])
-        )
-    ]
-    if not shared:
-        return ""
-    return (
-        f"One {' and one '.join(shared)} serve{'s' * (len(shared) == 1)} several seeds: their luck is in no interval."
-    )
-
-
-def epoch_that_decides(frame: pd.DataFrame) -> str:
-    """ "chosen" if every finished student has an epoch that was chosen on held-out images, else "last"."""
-    if "chosen_top1" not in frame:
-        return "last"
-    finished = frame[(frame["role"] == "student") & (frame["state"] == "finished")]
-    return "chosen" if len(finished) and finished["chosen_top1"].notna().all() else "last"
-
-
-def verdicts(frame: pd.DataFrame, which: str = "") -> list[Verdict]:
-    """All claims, in order, by the epoch that decides, or by another."""
-    return [judge(claim, frame, which or epoch_that_decides(frame)) for claim in CLAIMS]
 
 
 # --- the parts of each claim ----------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ import jinja2
 import pandas as pd
 
 from benchmarks.base import Benchmark, Cell
-from benchmarks.claims import EPOCHS
 from benchmarks.curves import Plot, curve_groups
 from benchmarks.figures import Drawn
 from benchmarks.frame import read_curve, specs_of
+from benchmarks.judging import EPOCHS
 from benchmarks.look import COLOURS, DASHES
 from benchmarks.statistics import AVERAGE, is_sure
 from benchmarks.summary import best_rows, number, shown_measures
@@ -21,7 +21,7 @@ from sskd.folder import write_atomically
 from sskd.progress import duration
 
 if TYPE_CHECKING:
-    from benchmarks.claims import Verdict
+    from benchmarks.judging import Verdict
     from benchmarks.report import Report, Section
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"

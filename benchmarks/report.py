@@ -7,10 +7,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from benchmarks.base import BENCHMARKS, Benchmark, Cell, with_chosen
-from benchmarks.claims import EPOCHS, Verdict, verdicts
 from benchmarks.embedding import add_silhouettes, features_of
 from benchmarks.figures import Drawn, Layouts, draw
 from benchmarks.frame import results_frame
+from benchmarks.judging import EPOCHS, Verdict, verdicts
 from benchmarks.look import Look, looks
 from benchmarks.page import write_page
 from benchmarks.profiles import Profile

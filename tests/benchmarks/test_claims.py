@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.base import PAPER_METHODS, method_label
-from benchmarks.claims import CLAIMS, epoch_that_decides, judge, teachers_luck, verdicts
+from benchmarks.claims import CLAIMS
 from benchmarks.deciding import CONTRADICTED, SUPPORTED, UNDECIDED, Part, decide
+from benchmarks.judging import epoch_that_decides, judge, teachers_luck, verdicts
 from benchmarks.page import _claim
 from benchmarks.tables import table1, table2, table3, table4
 from sskd.config import method_settings
