@@ -53,6 +53,7 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path) 
         overview=_overview(unique),
         colours=COLOURS,
         dashes=DASHES,
+        controls=report.controls,
         deciding=EPOCHS[report.verdicts[0].epoch],
         claims=[_claim(*both) for both in zip(report.verdicts, report.verdicts_best, strict=True) if both[0].runs],
         unjudged=[verdict for verdict in report.verdicts if not verdict.runs],
@@ -137,6 +138,7 @@ def _section(section: "Section", plots: list[Plot]) -> dict[str, Any]:
     return {
         "benchmark": benchmark,
         "notes": section.notes,
+        "ranking": section.ranking,
         "table": _wide_table(table, benchmark, usual, runs),
         "usual_seeds": usual,
         "figure": _figure(section.figure) if section.figure else None,

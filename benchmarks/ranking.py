@@ -13,12 +13,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmarks.sequential import LEVEL
 from benchmarks.statistics import by_seed, holm
 
-CAUTION = (
-    "Pairs share teachers, and seeds a teacher and its head: they are not independent, and these tests are surer than "
-    "they should be."
-)
+CAUTION = "Pairs and seeds share teachers: they are not independent, and these tests are surer than they should be."
 
 
 class Ranking(NamedTuple):
@@ -95,6 +93,34 @@ def relative_improvement(
         else:
             left_out += 1
     return Improvement(float(np.mean(quotients)) if quotients else math.nan, len(quotients), left_out)
+
+
+def ranking_lines(frame: pd.DataFrame, measure: str, larger_is_better: bool = True) -> list[str]:
+    """The ranking of three methods or more over two blocks or more, in words; [] where there is none."""
+    found = ranking(frame, measure, larger_is_better)
+    if found is None or len(found.ranks) < 3 or found.blocks[1] < 2:
+        return []
+    kind, number = found.blocks
+    ranks = ", ".join(f"{method} {rank:.1f}" for method, rank in found.ranks.items())
+    apart = found.pairwise[found.pairwise["p_holm"] < 1 - LEVEL]
+    pairs = ", ".join(f"{first} and {second}" for first, second in zip(apart["first"], apart["second"], strict=True))
+    lines = [
+        f"Mean ranks over {number} {kind}s: {ranks}. All equal: p = {found.friedman:.2g} (Friedman). "
+        f"Apart by signed ranks (Wilcoxon, Holm): {pairs or 'none'}. {CAUTION}"
+    ]
+    improvements = {}
+    for method in (row for row in found.ranks if row not in ("KD", "Student") and larger_is_better):
+        improvement = relative_improvement(frame, measure, method)
+        if improvement.columns:
+            improvements[method] = improvement
+    if improvements:
+        shown = ", ".join(f"{method} {value.value:+.0f} %" for method, value in improvements.items())
+        out = next(iter(improvements.values())).left_out
+        without = f"; {out} left out, where KD does not exceed the student" if out else ""
+        lines.append(
+            f"Relative improvement over KD, (method - KD) / (KD - student), mean over columns{without}: {shown}."
+        )
+    return lines
 
 
 def _methods(frame: pd.DataFrame) -> list[str]:

@@ -1,27 +1,31 @@
 """What came out: tables, figures, verdicts and the page, from the run folders as they are, at any time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from benchmarks.base import BENCHMARKS, Benchmark, Cell, with_chosen
+from benchmarks.controls import control_lines
 from benchmarks.embedding import add_silhouettes, features_of
 from benchmarks.figures import Drawn, Layouts, draw
 from benchmarks.frame import results_frame
-from benchmarks.judging import EPOCHS, Verdict, verdicts
+from benchmarks.judging import EPOCHS, Verdict, epoch_that_decides, verdicts
 from benchmarks.look import Look, looks
 from benchmarks.page import write_page
 from benchmarks.profiles import Profile
 from benchmarks.published import reproductions
+from benchmarks.ranking import ranking_lines
 from benchmarks.reference import choose_reference, with_reference
+from benchmarks.spent import spent_curves
 from benchmarks.statistics import AVERAGE, differences, is_sure, pairwise
 from benchmarks.summary import latex, markdown, notes, number, summary
 from sskd.config import Execution
 from sskd.errors import UserError
 from sskd.folder import write_atomically
 
+TIMED = ("comparison", "equal_time")  # accuracy against all seconds spent
 WITH_REPRODUCTIONS = ("table2", "table3", "table4", "table5")
 
 
@@ -33,6 +37,7 @@ class Section(NamedTuple):
     table: pd.DataFrame  # see summary.summary
     differences: dict[str, pd.DataFrame]  # by measure's label, see statistics.differences
     pairs: dict[str, pd.DataFrame]  # by measure's label, see statistics.pairwise; of three rows or more
+    ranking: list[str]  # of its first measure, see ranking.ranking_lines
     notes: list[str]
     reproductions: pd.DataFrame
     figure: Drawn | None
@@ -47,13 +52,14 @@ class Report(NamedTuple):
     sections: list[Section]
     verdicts: list[Verdict]  # by the epoch that decides: chosen on held-out images, else the last
     verdicts_best: list[Verdict]  # by the best on test images, as the paper
+    controls: list[str]  # see controls.control_lines
 
 
 def write_report(
     profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = ""
 ) -> dict[str, str]:
-    """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and claims.md, claims.csv, runs.csv (the frame)
-    and index.html into ``folder``. Returns each benchmark's Markdown.
+    """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and claims.md, claims.csv, runs.csv (the frame),
+    spent.csv (see spent.spent_curves) and index.html into ``folder``. Returns each benchmark's Markdown.
 
     reference: the row that all others are compared with, as reference.choose_reference takes it."""
     runs = folder / "runs"
@@ -74,8 +80,11 @@ def write_report(
         _write(folder / f"{name}.md", texts[name])
         _write(folder / f"{name}.csv", section.table.to_csv(index=False))
         _write(folder / f"{name}.tex", latex(section.table, benchmark))
-    report = Report(profile, frame, shown, sections, verdicts(frame), verdicts(frame, "best"))
-    _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_best))
+    controls = control_lines(frame, epoch_that_decides(frame))
+    report = Report(profile, frame, shown, sections, verdicts(frame), verdicts(frame, "best"), controls)
+    _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_best, controls))
+    timed = frame[frame["benchmark"].isin(TIMED) | (frame["benchmark"] == "")]
+    _write(folder / "spent.csv", spent_curves(timed, runs).to_csv(index=False))
     _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_best]))
     _write(folder / "runs.csv", frame.to_csv(index=False))
     write_page(report, cells, folder)
@@ -97,6 +106,7 @@ def _section(
             for m in benchmark.measures
             if len(set(frame["row"]) - {"Teacher"}) > 2
         },
+        ranking_lines(frame, benchmark.measures[0].name, benchmark.measures[0].larger_is_better),
         notes(frame, benchmark, table),
         reproductions(pairs) if benchmark.id in WITH_REPRODUCTIONS else reproductions(set()),
         draw(frame, benchmark, folder, layouts, shown),
@@ -135,6 +145,9 @@ def section_markdown(section: Section) -> str:
             over = "" if section.table["column"].nunique() < 2 else ", mean over columns"
             parts.append(f"Row minus column, {measure.title}{over}; bold: different from zero (5 %, Holm):\n")
             parts.append(matrix_markdown(pairs, measure.digits))
+    if section.ranking:
+        parts.append(f"Ranking by {benchmark.measures[0].title}:\n")
+        parts += [f"{line}\n" for line in section.ranking]
     if not section.reproductions.empty:
         parts.append("Independent reproductions:\n")
         parts.append(
@@ -180,8 +193,8 @@ def matrix_markdown(pairs: pd.DataFrame, digits: int) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def claims_markdown(deciding: list[Verdict], best: list[Verdict]) -> str:
-    """A row for each claim that has runs, and one line for all that have none."""
+def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequence[str] = ()) -> str:
+    """A row for each claim that has runs, one line for all that have none, and what the controls gave."""
     epoch = EPOCHS[deciding[0].epoch] if deciding else ""
     lines = [
         "## The paper's claims\n",
@@ -204,6 +217,8 @@ def claims_markdown(deciding: list[Verdict], best: list[Verdict]) -> str:
     absent = [f"{verdict.id} ({verdict.where})" for verdict in deciding if not verdict.runs]
     if absent:
         lines.append(("\n" if judged else "") + f"Undecided, as none of their runs is finished: {', '.join(absent)}.")
+    if controls:
+        lines += ["\n### Controls, where there is nothing to find\n", *(f"- {line}" for line in controls)]
     return "\n".join(lines) + "\n"
 
 

@@ -52,14 +52,14 @@ def cells_of(profile: Profile, names: Iterable[str], folder: Path) -> dict[str, 
     for entry in read_bought(folder):
         if entry.benchmark in cells:
             known = {(cell.row, cell.column, cell.spec.id) for cell in cells[entry.benchmark]}
-            more = seed_cells(profile, entry.benchmark, entry.seed, entry.cells)
+            more = seed_cells(profile, entry.benchmark, (entry.seed,), entry.cells)
             cells[entry.benchmark] += [cell for cell in more if (cell.row, cell.column, cell.spec.id) not in known]
     return cells
 
 
-def seed_cells(profile: Profile, benchmark: str, seed: int, places: Cells | None = None) -> list[Cell]:
-    """One seed's students of a benchmark, in the ``places`` that are named."""
-    own = profile.for_benchmark(benchmark).model_copy(update={"seeds": (seed,)})
+def seed_cells(profile: Profile, benchmark: str, seeds: Sequence[int], places: Cells | None = None) -> list[Cell]:
+    """These seeds' students of a benchmark, in the ``places`` that are named."""
+    own = profile.for_benchmark(benchmark).model_copy(update={"seeds": tuple(seeds)})
     cells = [cell for cell in BENCHMARKS[benchmark].cells(Specs(own)) if cell.row != "Teacher"]
     return [cell for cell in cells if places is None or (cell.row, cell.column) in places]
 
@@ -85,15 +85,16 @@ def look(claims: Sequence[Claim], profile: Profile, folder: Path) -> Market:
     which = epoch_that_decides(frame)
     verdicts = [judge(claim, frame, which) for claim in claims]
     planned = {name: tuple(profile.for_benchmark(name).seeds) for name in names}
-    possible = {
-        (name, seed): seed_cells(profile, name, seed) for name in names for seed in first_seeds(planned[name], LAST)
-    }
+    possible = {name: seed_cells(profile, name, first_seeds(planned[name], LAST)) for name in names}
     plan = make_plan(cell.spec for group in possible.values() for cell in group)
     states, seconds = statuses(plan, runs), plan_cost(plan, runs, profile).seconds
 
     @cache
     def price(benchmark: str, places: Cells, seed: int) -> Mapping[str, float]:
-        wanted = [cell.spec for cell in possible.get((benchmark, seed), []) if (cell.row, cell.column) in places]
+        cells = [cell for cell in possible[benchmark] if cell.spec.seed == seed]
+        here = [cell.spec for cell in cells if (cell.row, cell.column) in places]
+        # what a finished student was taught by does not count, even if its weights are gone
+        wanted = [spec for spec in here if states[spec.id].state != "finished"]
         needed = {spec.id for root in wanted for spec in _with_ancestors(root)}
         return {run: seconds[run] for run in sorted(needed) if states[run].state != "finished"}
 
@@ -192,7 +193,7 @@ def decide_claims(
 ) -> dict[str, Failed]:
     """Buys a seed after the other with ``execute`` until all claims are decided or the ``seconds`` do not suffice;
     returns the failures of the purchase that ended it, by run id."""
-    started = clock()
+    started, tried = clock(), set[Bought]()
     while True:
         market = look(claims, profile, folder)
         left = seconds - (clock() - started)
@@ -202,10 +203,14 @@ def decide_claims(
                 say(line)
             return {}
         offer, seed = offers[0], offers[0].seeds[0]
+        if Bought(offer.benchmark, seed, offer.cells) in tried:  # cancelled by someone: it has neither ended nor failed
+            say(f"{offer.claim}: seed {seed} was not finished")
+            return {}
+        tried.add(Bought(offer.benchmark, seed, offer.cells))
         say(f"{offer.claim}: seed {seed} of {len(offer.cells)} cells of {offer.benchmark}; {duration(left)} left")
         if seed not in market.planned[offer.benchmark]:
             _note(folder, Bought(offer.benchmark, seed, offer.cells))
-        failures = execute({offer.benchmark: seed_cells(profile, offer.benchmark, seed, offer.cells)})
+        failures = execute({offer.benchmark: seed_cells(profile, offer.benchmark, (seed,), offer.cells)})
         if failures:
             return failures
 

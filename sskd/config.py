@@ -7,7 +7,7 @@ be trained from its file alone, and its id changes when anything that it was lea
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -134,6 +134,7 @@ class PretextSettings(Frozen):
     transformation: str = "rotation"
 
 
+@lru_cache  # methods are named thousands of times, and what is read is never changed
 def _load_table(name: str) -> dict[str, dict[str, Any]]:
     return yaml.safe_load((CONFIGS / name).read_text()) or {}
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.base import BENCHMARKS, TOP1
-from benchmarks.ranking import ranking, relative_improvement
+from benchmarks.ranking import ranking, ranking_lines, relative_improvement
 from benchmarks.sequential import count_floor, sequential_p
 from benchmarks.statistics import holm, pairwise, win_interval
 from tests.benchmarks.made import made_frame
@@ -93,3 +93,13 @@ def test_average_relative_improvement_by_hand() -> None:
     found = relative_improvement(made(), "best_top1", "SSKD")
     assert found == pytest.approx((100.0, 3, 1))
     assert np.isnan(relative_improvement(made(), "best_top1", "CRD").value)
+
+
+def test_in_words() -> None:
+    first, second = ranking_lines(made(), "best_top1")
+    assert first.startswith(
+        "Mean ranks over 4 columns: SSKD 1.0, KD 2.2, Student 2.8. All equal: p = 0.039 (Friedman)."
+    )
+    assert "Holm): none." in first  # four pairs cannot tell two methods apart: 2 / 2^4
+    assert second.endswith("mean over columns; 1 left out, where KD does not exceed the student: SSKD +100 %.")
+    assert ranking_lines(made_frame("comparison", {("A", "x"): [1.0, 2.0], ("B", "x"): [2.0, 1.0]}), "best_top1") == []

@@ -286,3 +286,29 @@ def test_what_held_out_images_chose_stands_first_and_decides(tmp_path: Path) -> 
     assert claims.loc[("C8", "best"), "verdict"] != "contradicted"
     assert "Judged on the epoch chosen on held-out images" in (tmp_path / "claims.md").read_text()
     assert "best on test: " in (tmp_path / "index.html").read_text()
+
+
+def test_rankings_controls_and_seconds_spent_are_in_the_report(tmp_path: Path) -> None:
+    profile = read_profile(
+        "paper", ["seeds=[0,1,2]", "methods=[none,kd,kd_again,placebo,sskd]", "benchmarks=[comparison]"]
+    )
+    cells = cells_of(profile, "comparison")
+    level = {"none": 60, "kd": 65, "kd_again": 65, "placebo": 61, "sskd": 70}
+    jitter = {"kd_again": (0.1, -0.1, 0.05), "placebo": (0.3, 0.1, 0.2)}
+
+    def reached(spec: RunSpec) -> float:
+        name = spec.method.name if spec.method else ""
+        return level.get(name, 75) + spec.seed / 10 + jitter.get(name, (0, 0, 0))[spec.seed]
+
+    finish(cells, tmp_path / "runs", reached)
+    text = write_report(profile, cells, tmp_path)["comparison"]
+    assert "Mean ranks over 3 seeds: SSKD 1.0" in text
+    assert "SSKD +100 %" in text
+    page = (tmp_path / "index.html").read_text()
+    claims = (tmp_path / "claims.md").read_text()
+    for shown in (page, claims):
+        assert "KD against itself: 0 of 1 comparisons called a difference." in shown
+        assert "Placebo - Student, resnet56/resnet20: +" in shown
+    spent = pd.read_csv(tmp_path / "spent.csv").set_index(["row", "epoch"])
+    assert spent.loc[("SSKD", 3), "seconds"] > spent.loc[("Student", 3), "seconds"] == 0  # made runs have no seconds
+    assert spent.loc[("SSKD", 3), "seconds"] == 24  # teacher and head: 12 each

@@ -84,6 +84,12 @@ def test_a_failure_ends_it(profile: Profile, tmp_path: Path) -> None:
     }
 
 
+def test_runs_that_do_not_end_are_not_tried_for_ever(profile: Profile, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert decide_claims(claims_named(["C8"]), 1e9, profile, tmp_path, lambda cells: {}, said.append) == {}
+    assert said[-1] == "C8: seed 0 was not finished"
+
+
 def test_what_the_profile_lacks_is_said(tmp_path: Path) -> None:
     """C5 has one head a task; C9 needs two rates of noise."""
     profile = read_profile("smoke", ["seeds=[0,1,2]", "noise_rates=[0.5]"])
