@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.listing import KINDS, listing
-from sskd.errors import UserError
+from sskd.errors import UserError, refuse_null_bytes
 from sskd.places import config_names
 from sskd.signals import Stopped
 from sskd.version import ShowVersion
@@ -32,9 +33,16 @@ CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the pr
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:
-        return _run(options, sys.argv[1:] if arguments is None else arguments)
+        refuse_null_bytes(arguments)
+        status = _run(options, arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough: "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails again when it ends
+        return 141
     except UserError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
@@ -115,7 +123,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(listing(options.list, options.json))
         return 0
     from benchmarks.launcher import cancel
-    from benchmarks.planner import make_plan
+    from benchmarks.planner import check_runs, check_teachers, make_plan
+    from sskd.progress import plural
 
     profile = _profile(options)
     folder = options.results / profile.name
@@ -126,17 +135,21 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
         choose_reference(_cells(profile, "", folder) | cells, options.reference)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
-    if options.dry_run:
-        _print_plan(plan, folder, profile, cells, options)
-        return 0
     work = _work(options, plan, folder, profile)
+    root = Path(work.execution.dataset_root)
+    if options.dry_run:
+        todo = [spec for spec, state in _with_status(plan, folder) if state != "finished"]
+        check_runs(todo, root)
+        _print_plan(plan, folder, profile, cells, options)
+        check_teachers(todo, root)  # last: a plan may be made where the weights are not
+        return 0
     if options.status:
         from benchmarks.status import show_status
 
         show_status(work, cells, options.json)
         return 0
     if options.cancel:
-        print(f"told {cancel(work, print)} runs to end")
+        print(f"told {plural(cancel(work, print), 'run')} to end")
         return 0
     failures: dict[str, Failure] = {}
     if claims:
@@ -186,14 +199,18 @@ def _claims(options: argparse.Namespace) -> list[Claim]:
 def _ready(work: Work, folder: Path) -> int:
     """Before runs are started: refuses what cannot run, and sets aside what must be trained again. Returns how many
     are to be run."""
-    from benchmarks.planner import refuse_hopeless
+    from benchmarks.planner import check_runs, check_teachers
+    from sskd.progress import plural
 
+    root = Path(work.execution.dataset_root)
     states = _with_status(work.plan, folder)
     todo = [spec for spec, state in states if state != "finished"]
-    if work.cluster.kind != "slurm":  # whose nodes may have what is not here
-        refuse_hopeless(todo, Path(work.execution.dataset_root))
+    check_runs(todo, root)
+    check_teachers(todo, root)
+    _check_this_machine(work, todo)
     _set_aside([spec for spec, state in states if state == "weights lost"], folder)
-    print(f"{len(work.plan.runs)} runs, {len(work.plan.runs) - len(todo)} of them finished already", flush=True)
+    runs = plural(len(work.plan.runs), "run")
+    print(f"{runs}, {len(work.plan.runs) - len(todo)} of them finished already", flush=True)
     return len(todo)
 
 
@@ -268,14 +285,35 @@ def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
         RunFolder(folder / "runs", spec).set_aside()
 
 
+def _check_this_machine(work: Work, todo: Sequence[RunSpec]) -> None:
+    """UserError where what runs here has no data, or not the device that is asked for. Slurm's nodes may have both."""
+    from benchmarks.planner import refuse_hopeless
+    from sskd.machine import device_of
+
+    if work.cluster.kind == "slurm":
+        return
+    refuse_hopeless(todo, Path(work.execution.dataset_root))
+    if work.execution.device != "auto":
+        device_of(work.execution)
+
+
+def _label(spec: RunSpec) -> str:
+    """The method as tables name it: an id has its name alone, the same for crd and crd+kd."""
+    from benchmarks.base import method_label
+
+    return f" ({method_label(spec.method)})" if spec.method else ""
+
+
 def _print_plan(
     plan: Plan, folder: Path, profile: Profile, cells: Mapping[str, list[Cell]], options: argparse.Namespace
 ) -> None:
     """The runs, what they cost, and what the paper's claims lack; with --decide what would be bought."""
+    from benchmarks.base import method_label
     from benchmarks.claims import CLAIMS
     from benchmarks.cost import describe_cost, plan_cost
     from benchmarks.planner import statuses
     from benchmarks.seeds import look, need_lines, need_rows, offer_lines
+    from sskd.progress import plural
 
     claims = _claims(options) or [claim for claim in CLAIMS if claim.benchmark in cells]
     market, runs = look(claims, profile, folder), folder / "runs"
@@ -284,6 +322,7 @@ def _print_plan(
         rows = [
             {
                 "id": spec.id,
+                "label": method_label(spec.method) if spec.method else "",
                 "stage": number,
                 "state": known[spec.id].state,
                 "needs": [needed.id for needed in spec.needs],
@@ -297,10 +336,10 @@ def _print_plan(
         print(json.dumps({"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market)}, indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
-        print(f"stage {number}: {len(stage)} runs")
+        print(f"stage {number}: {plural(len(stage), 'run')}")
         for spec in stage:
             waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
-            print(f"  {spec.id}: {known[spec.id].state}{waits}, {describe_cost(cost, spec.id)}")
+            print(f"  {spec.id}{_label(spec)}: {known[spec.id].state}{waits}, {describe_cost(cost, spec.id)}")
     print(cost.text)
     if claims:
         print("the paper's claims:")

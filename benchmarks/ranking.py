@@ -41,7 +41,8 @@ def ranking(frame: pd.DataFrame, measure: str, larger_is_better: bool = True) ->
     ordered = -table if larger_is_better else table
     ranks = stats.rankdata(ordered, axis=0).mean(1)
     enough = len(methods) > 2 and table.shape[1] > 1
-    friedman = float(stats.friedmanchisquare(*table).pvalue) if enough else math.nan
+    told_apart = bool((table != table[:1]).any())
+    friedman = (float(stats.friedmanchisquare(*table).pvalue) if told_apart else 1.0) if enough else math.nan
     pairs = list(combinations(range(len(methods)), 2))
     p_values = [_wilcoxon(table[i] - table[j]) for i, j in pairs]
     rows = [(methods[i], methods[j], p, q) for (i, j), p, q in zip(pairs, p_values, holm(p_values), strict=True)]
@@ -117,9 +118,7 @@ def ranking_lines(frame: pd.DataFrame, measure: str, larger_is_better: bool = Tr
         shown = ", ".join(f"{method} {value.value:+.0f} %" for method, value in improvements.items())
         out = next(iter(improvements.values())).left_out
         without = f"; {out} left out, where KD does not exceed the student" if out else ""
-        lines.append(
-            f"Relative improvement over KD, (method - KD) / (KD - student), mean over columns{without}: {shown}."
-        )
+        lines.append(f"Improvement over KD, (method - KD) / (KD - student), mean over columns{without}: {shown}.")
     return lines
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from benchmarks.base import BENCHMARKS, Cell, Specs
+from benchmarks.base import BENCHMARKS, Cell, Specs, placed_once
 from benchmarks.buying import Price, Purchase, first_seeds, plan_purchases
 from benchmarks.claims import CLAIMS, Claim
 from benchmarks.cost import plan_cost
@@ -48,7 +48,7 @@ def read_bought(folder: Path) -> list[Bought]:
 
 def cells_of(profile: Profile, names: Iterable[str], folder: Path) -> dict[str, list[Cell]]:
     """The benchmarks' cells as the profile plans them, and what was bought."""
-    cells = {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in names}
+    cells = {name: placed_once(name, BENCHMARKS[name].cells(Specs(profile.for_benchmark(name)))) for name in names}
     for entry in read_bought(folder):
         if entry.benchmark in cells:
             known = {(cell.row, cell.column, cell.spec.id) for cell in cells[entry.benchmark]}

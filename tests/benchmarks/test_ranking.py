@@ -86,6 +86,9 @@ def test_nothing_to_rank() -> None:
     equal = ranking(made_frame("comparison", {("A", "x"): [1.0, 2.0], ("B", "x"): [1.0, 2.0]}), "best_top1")
     assert equal is not None
     assert equal.pairwise["p"].tolist() == [1.0]
+    three = ranking(made_frame("comparison", {(row, "x"): [1.0, 2.0] for row in "ABC"}), "best_top1")
+    assert three is not None
+    assert (three.friedman, set(three.ranks.values())) == (1.0, {2.0})
 
 
 def test_average_relative_improvement_by_hand() -> None:
