@@ -93,6 +93,15 @@ def need_of(claim: str, benchmark: str, parts: Sequence[Part]) -> Need:
         return Need(claim, benchmark, have, FIRST, "", every)
     if any(max(spread, part.floor) < 1e-9 for part, spread in zip(parts, spreads, strict=True)):
         return Need(claim, benchmark, have, max(FIRST, have + 1), "", every)
+    known_need = _need_of_known(claim, benchmark, parts, spreads)
+    if known_need.seeds is None and have < FIRST:  # too early to give up
+        return Need(claim, benchmark, have, FIRST, "", every)
+    return known_need
+
+
+def _need_of_known(claim: str, benchmark: str, parts: Sequence[Part], spreads: Sequence[float]) -> Need:
+    """Where every part has a mean and a deviation."""
+    have = min(len(part.values) for part in parts)
     gaps = [float(np.mean(part.values[:LAST])) - part.bound for part in parts]
     below = [i for i, gap in enumerate(gaps) if gap < 0]
     if below:

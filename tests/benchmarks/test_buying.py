@@ -36,6 +36,8 @@ def test_what_seeds_do_not_tell() -> None:
     assert need_of("C8", "fig4a", borrowed)[2:5] == (1, 5, SUPPORTED)  # one seed, and the spread of the other part
     hopeless = need_of("C8", "fig4a", [Part("a", [0.1, 1.0, -1.0], cells=KD)])
     assert (hopeless.seeds, hopeless.towards) == (None, SUPPORTED)
+    early = need_of("C8", "fig4a", [Part("a", [0.1, -1.0], cells=KD)])
+    assert (early.seeds, early.towards) == (3, "")  # two seeds are too few to give up
     assert need_of("C8", "fig4a", [Part("a", [-0.3, -0.3, -0.3], cells=KD, floor=1.0)]).seeds is None
 
 
