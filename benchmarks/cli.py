@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from sskd.version import ShowVersion
 
 if TYPE_CHECKING:
     from benchmarks.base import Cell
+    from benchmarks.claims import Claim
     from benchmarks.launcher import Failure, Work
     from benchmarks.planner import Plan
     from benchmarks.profiles import Profile
@@ -93,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
     add("--results", type=Path, default=Path("results"), help="where results go (default: results)")
     add("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")
+    add(
+        "--decide",
+        default="",
+        metavar="CLAIMS",
+        help="run seed after seed until these claims of the paper are decided, by comma: C8,C9; needs --hours",
+    )
+    add("--hours", type=float, metavar="H", help="with --decide: the time that it may take")
     add("--report-only", action="store_true", help="make the report from what is there, and run nothing")
     add(
         "--cluster",
@@ -114,24 +122,25 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         _load_plugins(options)
         print(listing(options.list, options.json))
         return 0
-    from benchmarks.launcher import cancel, launch
+    from benchmarks.launcher import cancel
     from benchmarks.planner import check_runs, check_teachers, make_plan
-    from sskd.progress import Progress, plural
+    from sskd.progress import plural
 
     profile = _profile(options)
-    cells = _cells(profile, options.only)
+    folder = options.results / profile.name
+    cells = _cells(profile, options.only, folder)
+    claims = _claims(options)
     if options.reference:  # a wrong name is told before anything is trained
         from benchmarks.reference import choose_reference
 
-        choose_reference(_cells(profile, "") | cells, options.reference)
+        choose_reference(_cells(profile, "", folder) | cells, options.reference)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
-    folder = options.results / profile.name
     work = _work(options, plan, folder, profile)
     root = Path(work.execution.dataset_root)
     if options.dry_run:
         todo = [spec for spec, state in _with_status(plan, folder) if state != "finished"]
         check_runs(todo, root)
-        _print_plan(plan, folder / "runs", profile, options.json)
+        _print_plan(plan, folder, profile, cells, options)
         check_teachers(todo, root)  # last: a plan may be made where the weights are not
         return 0
     if options.status:
@@ -143,21 +152,23 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(f"told {plural(cancel(work, print), 'run')} to end")
         return 0
     failures: dict[str, Failure] = {}
-    if not options.report_only:
-        states = _with_status(plan, folder)
-        todo = [spec for spec, state in states if state != "finished"]
-        check_runs(todo, root)
-        check_teachers(todo, root)
-        _check_this_machine(work, todo)
-        _set_aside([spec for spec, state in states if state == "weights lost"], folder)
-        print(f"{plural(len(plan.runs), 'run')}, {len(plan.runs) - len(todo)} of them finished already", flush=True)
-        if options.detach:
-            from benchmarks.detached import start_detached
+    if claims:
+        from benchmarks.seeds import decide_claims
 
-            print(start_detached(work, arguments))
-            return 0
-        with Progress(len(todo)) as progress:
-            failures = launch(work, progress)
+        def execute(wanted: Mapping[str, list[Cell]]) -> dict[str, Failure]:
+            bought = make_plan(cell.spec for group in wanted.values() for cell in group)
+            return _execute(_work(options, bought, folder, profile), folder)
+
+        failures = decide_claims(claims, 3600 * options.hours, profile, folder, execute, print)
+        cells = _cells(profile, options.only, folder)
+    elif options.detach and not options.report_only:
+        from benchmarks.detached import start_detached
+
+        _ready(work, folder)
+        print(start_detached(work, arguments))
+        return 0
+    elif not options.report_only:
+        failures = _execute(work, folder)
     _report(profile, cells, folder, options)
     by_message: dict[str, list[str]] = {}
     for run_id, failure in failures.items():
@@ -168,6 +179,48 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if any(failure.input_is_bad for failure in failures.values()):
         return 2
     return 1 if failures else 0
+
+
+def _claims(options: argparse.Namespace) -> list[Claim]:
+    """What --decide names. UserError where it is not given as it must be."""
+    if not options.decide:
+        if options.hours is not None:
+            raise UserError("--hours is the time that --decide may take: name claims with --decide C8,C9")
+        return []
+    from benchmarks.seeds import claims_named
+
+    if options.hours is None or not options.hours > 0:
+        raise UserError("--decide needs --hours, the time that it may take: --decide C8 --hours 10")
+    if options.detach or options.report_only:
+        raise UserError("--decide runs seed after seed and waits for each: not with --detach or --report-only")
+    return claims_named(options.decide.split(","))
+
+
+def _ready(work: Work, folder: Path) -> int:
+    """Before runs are started: refuses what cannot run, and sets aside what must be trained again. Returns how many
+    are to be run."""
+    from benchmarks.planner import check_runs, check_teachers
+    from sskd.progress import plural
+
+    root = Path(work.execution.dataset_root)
+    states = _with_status(work.plan, folder)
+    todo = [spec for spec, state in states if state != "finished"]
+    check_runs(todo, root)
+    check_teachers(todo, root)
+    _check_this_machine(work, todo)
+    _set_aside([spec for spec, state in states if state == "weights lost"], folder)
+    runs = plural(len(work.plan.runs), "run")
+    print(f"{runs}, {len(work.plan.runs) - len(todo)} of them finished already", flush=True)
+    return len(todo)
+
+
+def _execute(work: Work, folder: Path) -> dict[str, Failure]:
+    """Runs what is not finished; returns the failures by run id."""
+    from benchmarks.launcher import launch
+    from sskd.progress import Progress
+
+    with Progress(_ready(work, folder)) as progress:
+        return launch(work, progress)
 
 
 def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profile) -> Work:
@@ -211,11 +264,10 @@ def _profile(options: argparse.Namespace) -> Profile:
     return read_profile(options.profile, settings, options.plugin)
 
 
-def _cells(profile: Profile, only: str) -> dict[str, list[Cell]]:
-    from benchmarks.base import BENCHMARKS, Specs, placed_once
+def _cells(profile: Profile, only: str, folder: Path) -> dict[str, list[Cell]]:
+    from benchmarks.seeds import cells_of
 
-    names = only.split(",") if only else profile.benchmarks
-    return {name: placed_once(name, BENCHMARKS[name].cells(Specs(profile.for_benchmark(name)))) for name in names}
+    return cells_of(profile, only.split(",") if only else profile.benchmarks, folder)
 
 
 def _with_status(plan: Plan, folder: Path) -> list[tuple[RunSpec, str]]:
@@ -252,14 +304,21 @@ def _label(spec: RunSpec) -> str:
     return f" ({method_label(spec.method)})" if spec.method else ""
 
 
-def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None:
+def _print_plan(
+    plan: Plan, folder: Path, profile: Profile, cells: Mapping[str, list[Cell]], options: argparse.Namespace
+) -> None:
+    """The runs, what they cost, and what the paper's claims lack; with --decide what would be bought."""
     from benchmarks.base import method_label
+    from benchmarks.claims import CLAIMS
     from benchmarks.cost import describe_cost, plan_cost
     from benchmarks.planner import statuses
+    from benchmarks.seeds import look, need_lines, need_rows, offer_lines
     from sskd.progress import plural
 
+    claims = _claims(options) or [claim for claim in CLAIMS if claim.benchmark in cells]
+    market, runs = look(claims, profile, folder), folder / "runs"
     known, cost = statuses(plan, runs), plan_cost(plan, runs, profile)
-    if as_json:
+    if options.json:
         rows = [
             {
                 "id": spec.id,
@@ -274,7 +333,7 @@ def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None
             for spec in stage
         ]
         rate = {"rate": cost.rate, "rate_from": cost.source, "assumed": cost.assumed}
-        print(json.dumps({"runs": rows, "seconds": cost.left, **rate}, indent=1))
+        print(json.dumps({"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market)}, indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {plural(len(stage), 'run')}")
@@ -282,13 +341,17 @@ def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None
             waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
             print(f"  {spec.id}{_label(spec)}: {known[spec.id].state}{waits}, {describe_cost(cost, spec.id)}")
     print(cost.text)
+    if claims:
+        print("the paper's claims:")
+    for line in offer_lines(market, 3600 * options.hours) if options.decide else need_lines(market):
+        print(f"  {line}")
 
 
 def _report(profile: Profile, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:
     """Prints the chosen benchmarks; the files and the page hold all of the profile's, whatever --only chose."""
     from benchmarks.report import write_report
 
-    texts = write_report(profile, _cells(profile, "") | cells, folder, options.reference)
+    texts = write_report(profile, _cells(profile, "", folder) | cells, folder, options.reference)
     for name in cells:
         print(json.dumps({"benchmark": name, "report": texts[name]}) if options.json else "\n" + texts[name])
     if not options.json:

@@ -72,7 +72,7 @@ def run_multiply_adds(spec: RunSpec, data: Extent) -> float:
     """Multiply-adds of convolutions and linear layers in a run's training steps, evaluation left out."""
     if not spec.trains:
         return 0.0
-    images = spec.split.fraction * data.train_images * spec.recipe.epochs
+    images = spec.split.fraction * (1 - spec.split.holdout) * data.train_images * spec.recipe.epochs
     own = forward_multiply_adds(spec.network, data.image_size)
     if spec.role == "teacher":
         return images * TRAINING * own

@@ -12,15 +12,16 @@ from benchmarks.base import Benchmark, Cell
 from benchmarks.curves import Plot, curve_groups
 from benchmarks.figures import Drawn
 from benchmarks.frame import read_curve, specs_of
+from benchmarks.judging import EPOCHS
 from benchmarks.look import COLOURS, DASHES
-from benchmarks.statistics import AVERAGE, leaves_out_zero
+from benchmarks.statistics import AVERAGE, is_sure
 from benchmarks.summary import best_rows, number, shown_measures
 from sskd.config import RunSpec
 from sskd.folder import write_atomically
 from sskd.progress import duration
 
 if TYPE_CHECKING:
-    from benchmarks.claims import Verdict
+    from benchmarks.judging import Verdict
     from benchmarks.report import Report, Section
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -52,7 +53,9 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path) 
         overview=_overview(unique),
         colours=COLOURS,
         dashes=DASHES,
-        claims=[_claim(*both) for both in zip(report.verdicts, report.verdicts_last, strict=True) if both[0].runs],
+        controls=report.controls,
+        deciding=EPOCHS[report.verdicts[0].epoch],
+        claims=[_claim(*both) for both in zip(report.verdicts, report.verdicts_best, strict=True) if both[0].runs],
         unjudged=[verdict for verdict in report.verdicts if not verdict.runs],
         sections=[_section(section, plots[section.benchmark.id]) for section in report.sections],
         runs=(
@@ -93,16 +96,16 @@ def _overview(unique: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _claim(best: "Verdict", last: "Verdict") -> dict[str, Any]:
-    shown = [abs(x) for x in (best.effect, best.lower, best.upper) if not pd.isna(x)]
+def _claim(verdict: "Verdict", best: "Verdict") -> dict[str, Any]:
+    shown = [abs(x) for x in (verdict.effect, verdict.lower, verdict.upper) if not pd.isna(x)]
     digits = 3 if max(shown, default=0.0) < 1 else 2
-    entry = best._asdict() | {"last": last.verdict, "plot": None, "shown": "", "interval": ""}
-    entry["seeds"] = best.seeds_text
-    if not pd.isna(best.effect):
-        entry["shown"] = number(best.effect, digits, signed=True)
-        if not pd.isna(best.lower):
-            entry["interval"] = f"{number(best.lower, digits)} to {number(best.upper, digits)}"
-        entry["plot"] = _forest(best)
+    entry = verdict._asdict() | {"best": best.verdict, "plot": None, "shown": "", "interval": ""}
+    entry["seeds"] = verdict.seeds_text
+    if not pd.isna(verdict.effect):
+        entry["shown"] = number(verdict.effect, digits, signed=True)
+        if not pd.isna(verdict.lower):
+            entry["interval"] = f"{number(verdict.lower, digits)} to {number(verdict.upper, digits)}"
+        entry["plot"] = _forest(verdict)
     return entry
 
 
@@ -135,6 +138,7 @@ def _section(section: "Section", plots: list[Plot]) -> dict[str, Any]:
     return {
         "benchmark": benchmark,
         "notes": section.notes,
+        "ranking": section.ranking,
         "table": _wide_table(table, benchmark, usual, runs),
         "usual_seeds": usual,
         "figure": _figure(section.figure) if section.figure else None,
@@ -196,7 +200,7 @@ def _difference_table(section: "Section", label: str, title: str, digits: int) -
             "interval": f"{number(gap['lower'], digits, True)} to {number(gap['upper'], digits, True)}"
             if gap["seeds"] > 1
             else "one seed",
-            "decided": leaves_out_zero(gap["lower"], gap["upper"]),
+            "decided": is_sure(gap["p_holm"]),
             "seeds": gap["seeds"],
         }
         for gap in section.differences[label].to_dict("records")
@@ -223,9 +227,9 @@ def _matrix_cell(pair: Mapping[Any, Any] | None, digits: int) -> dict[str, Any]:
     lower, upper = number(pair["lower"], digits, True), number(pair["upper"], digits, True)
     return {
         "text": number(pair["difference"], digits, signed=True),
-        "decided": leaves_out_zero(pair["lower"], pair["upper"]),
+        "decided": is_sure(pair["p_holm"]),
         "interval": f"{lower} to {upper}" if pair["seeds"] > 1 else "one seed",
-        "wins": f"{pair['wins']:g}/{pair['comparisons']}",
+        "wins": f"{pair['wins']:g}/{pair['comparisons']} ({pair['wins_lower']:.0%} to {pair['wins_upper']:.0%})",
     }
 
 

@@ -77,6 +77,7 @@ class Profile(Frozen):
     pretext: Pretext = Field(default="contrastive", validate_default=True)
     pretext_settings: dict[str, dict[str, Any]] = {}  # of any task that is named: exemplar: {transformation: paper}
     teacher_epoch: Literal["best", "last"] = "best"  # whose weights teach, where a run trains the teacher
+    teacher_seeds: bool = False  # each student seed has a teacher (where a run trains it) and a head of its own
     teachers: dict[str, Pretrained] = {}  # networks whose weights come from a file instead of a run
     pair: str = "resnet56/resnet20"  # teacher/student of the comparison
     pairs: dict[str, str] = {}  # the paper's pair: the pair that stands for it in this profile

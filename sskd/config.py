@@ -101,6 +101,7 @@ class SplitSpec(Frozen):
     fraction: Fraction = 1.0  # of every class
     noise: Rate = 0.0  # share of training labels changed, symmetrically
     seed: int = 0
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of every class's part: not trained on, chooses the epoch
 
 
 class Recipe(Frozen):
@@ -306,6 +307,14 @@ class RunSpec(Frozen):
             self.role, f"{self.method.name}-" if self.method else ""
         )
         return f"{self.role}-{self.network}-{how}{self.dataset.name}-s{self.seed}-{digest}"
+
+    @property
+    def random_seed(self) -> int:
+        """What everything random in the run follows from: its seed, moved where its method is a control that differs
+        from another in nothing else."""
+        from sskd.methods import METHODS
+
+        return self.seed + (METHODS[self.method.name].seed_shift if self.method else 0)
 
     @property
     def trains(self) -> bool:

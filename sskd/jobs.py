@@ -55,6 +55,7 @@ class Job:
     # the key of evaluate() that decides the best epoch; "": the last epoch counts, and it alone is measured
     score: str = ""
     final: Callable[[], dict[str, float]] = field(default=dict)  # measured once, on the last epoch's weights
+    held_out: Callable[[], dict[str, float]] = field(default=dict)  # as evaluate, of held-out training images
 
 
 def build_job(setup: Setup) -> Job:
@@ -84,6 +85,7 @@ def _teacher_job(setup: Setup) -> Job:
         [stage],
         lambda: accuracy(network, setup.test),
         score="top1",
+        held_out=lambda: held_out_accuracy(network, setup),
     )
 
 
@@ -136,7 +138,7 @@ def _student_job(setup: Setup) -> Job:
     kind = METHODS[spec.method.name]
     if context.teacher_shapes:
         kind.check(spec.method, context.student_shapes, context.teacher_shapes)
-    torch.manual_seed(stream_seed(spec.seed, "method"))
+    torch.manual_seed(stream_seed(spec.random_seed, "method"))
     method = kind(spec.method, context).to(setup.device)
     teacher_features = FrozenFeatures(teacher, setup, method.needs) if teacher is not None else None
 
@@ -180,7 +182,13 @@ def _student_job(setup: Setup) -> Job:
         lambda: accuracy(student, setup.test),
         score="top1",
         final=lambda: similarity(student, teacher, setup.test) if teacher is not None else {},
+        held_out=lambda: held_out_accuracy(student, setup),
     )
+
+
+def held_out_accuracy(network: Network, setup: Setup) -> dict[str, float]:
+    """As ``accuracy``, of the images that the split holds out; nothing where it holds out none."""
+    return accuracy(network, setup.held_out) if setup.held_out else {}
 
 
 def _initial_stage(
@@ -203,7 +211,7 @@ def _initial_stage(
 
 
 def _new_network(setup: Setup) -> Network:
-    torch.manual_seed(stream_seed(setup.spec.seed, "network"))
+    torch.manual_seed(stream_seed(setup.spec.random_seed, "network"))
     return setup.place(build_network(setup.spec.network, setup.data.num_classes))
 
 

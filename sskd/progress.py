@@ -50,7 +50,11 @@ class Progress:
         self._done += 1
         left = self._left(self._done, self._total, time.monotonic() - self._started)
         self._bars.update(self._suite, completed=self._done, note=f"about {left} left")
-        score = ", ".join(f"{name[5:]} {value:.2f}" for name, value in result["last"].items() if name.endswith("top1"))
+        score = ", ".join(
+            f"{name.removeprefix('test_')} {value:.2f}"
+            for name, value in result["last"].items()
+            if name.endswith("top1")
+        )
         self.say(
             f"[{self._done}/{self._total}] {spec.id} finished in {duration(result['seconds'])}: "
             f"{score or 'no accuracy'} in the last epoch; about {left} left"
@@ -71,7 +75,7 @@ class Progress:
             left = self._left(done - first, report.epochs - first, now - started)
             note = f"{report.images_per_second:.0f} images/s, {left} left"
             if report.row:
-                score = [f"{k[5:]} {v:.2f}" for k, v in report.row.items() if k.endswith("top1")]
+                score = [f"{k.removeprefix('test_')} {v:.2f}" for k, v in report.row.items() if k.endswith("top1")]
                 note = ", ".join([*score, note])
             self._bars.update(task, total=report.epochs, completed=int(done), note=note)
             if not self._live and report.row and now - last_line >= self._every:

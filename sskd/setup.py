@@ -42,10 +42,15 @@ class Setup(NamedTuple):
         execution = self.execution
         return EvaluationSet(self.data, self.device, self.precision, execution.channels_last, workers=execution.workers)
 
+    @property
+    def held_out(self) -> EvaluationSet | None:
+        """The images that choose an epoch, where the split holds any out."""
+        return self.test._replace(held_out=self.split.held_out) if self.split.held_out else None
+
     def loader(self, views: Views, stage: str) -> Loader:
         recipe = self.spec.recipe
         augmentation = Augmentation(recipe.crop_padding, recipe.flip)
-        drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.seed, stage)
+        drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.random_seed, stage)
         return self.data.train_loader(self.split, drawing, self.feed)
 
     @property

@@ -15,7 +15,7 @@ from sskd.config import DatasetSpec
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Feed
 from sskd.data.loader import Drawing, Loader, TrainLoader, Triple, eval_batches
-from sskd.data.splits import Split
+from sskd.data.splits import Part, Split
 from sskd.data.views import Views
 from sskd.errors import UserError, described
 from sskd.registry import Registry
@@ -55,6 +55,9 @@ class Data(Protocol):
     def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
         """All test images in order (B, 3, H, H), normalised, and their labels (B,)."""
 
+    def held_out_batches(self, part: Part, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same of training images that were held out, seen as test images are."""
+
 
 @dataclass(frozen=True)
 class ImageData:
@@ -92,6 +95,9 @@ class ImageData:
 
     def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
         return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, feed)
+
+    def held_out_batches(self, part: Part, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        return eval_batches(self.train_images[part.indices], part.labels, self.mean, self.std, batch_size, feed)
 
 
 # From (root, the spec's path or None) to the data.

@@ -83,6 +83,7 @@ class Method(nn.Module):
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False
     stage_names: ClassVar[tuple[str, ...]] = ("main",)  # for the table; initial stages come first
+    seed_shift: ClassVar[int] = 0  # added to the run's seed: a control that is another method with other seeds
 
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__()
