@@ -23,6 +23,7 @@ from sskd.version import ShowVersion
 if TYPE_CHECKING:
     from benchmarks.base import Cell
     from benchmarks.launcher import Failure, Work
+    from benchmarks.placement import Placed
     from benchmarks.planner import Plan
     from benchmarks.profiles import Profile
     from sskd.config import RunSpec
@@ -82,6 +83,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="the method that all others are compared with (default: the newest of your own, else SSKD)",
     )
+    add(
+        "--name",
+        default="",
+        metavar="NAME",
+        help="the report goes to reports/NAME (default: made from the request, where that is not the profile's own)",
+    )
+    add(
+        "--rerun",
+        default="",
+        metavar="NAMES",
+        help="train anew what is finished, and keep the old beside it: methods, run ids, all, or changed (other code)",
+    )
     add("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
     add("--results", type=Path, default=Path("results"), help="where results go (default: results)")
     add("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")
@@ -107,19 +120,21 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(listing(options.list, options.json))
         return 0
     from benchmarks.launcher import cancel, launch
+    from benchmarks.placement import place
     from benchmarks.planner import make_plan, refuse_hopeless
     from sskd.progress import Progress
 
     profile = _profile(options)
     cells = _cells(profile, options.only)
+    placed = place(profile, cells, options, _cells)
     if options.reference:  # a wrong name is told before anything is trained
         from benchmarks.reference import choose_reference
 
-        choose_reference(_cells(profile, "") | cells, options.reference)
+        choose_reference(placed.cells, options.reference)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
     folder = options.results / profile.name
     if options.dry_run:
-        _print_plan(plan, folder / "runs", profile, options.json)
+        _print_plan(plan, folder / "runs", profile, options)
         return 0
     work = _work(options, plan, folder, profile)
     if options.status:
@@ -131,13 +146,17 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(f"told {cancel(work, print)} runs to end")
         return 0
     failures: dict[str, Failure] = {}
-    if not options.report_only:
+    if options.report_only:
+        _tell_finished(placed, folder / "runs", options)
+    else:
+        _keep_beside(plan, folder / "runs", options.rerun)
         states = _with_status(plan, folder)
         todo = [spec for spec, state in states if state != "finished"]
         if work.cluster.kind != "slurm":  # whose nodes may have what is not here
             refuse_hopeless(todo, Path(work.execution.dataset_root))
         _set_aside([spec for spec, state in states if state == "weights lost"], folder)
         print(f"{len(plan.runs)} runs, {len(plan.runs) - len(todo)} of them finished already", flush=True)
+        _tell_changes(plan, folder / "runs")
         if options.detach:
             from benchmarks.detached import start_detached
 
@@ -145,7 +164,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             return 0
         with Progress(len(todo)) as progress:
             failures = launch(work, progress)
-    _report(profile, cells, folder, options)
+    _report(placed, cells, folder, options)
     by_message: dict[str, list[str]] = {}
     for run_id, failure in failures.items():
         by_message.setdefault(failure.message, []).append(run_id)
@@ -177,7 +196,7 @@ def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profil
 
 def _load_plugins(options: argparse.Namespace) -> None:
     if options.plugin:
-        from benchmarks.plugins import load_plugins
+        from sskd.plugins import load_plugins
 
         load_plugins(options.plugin)
 
@@ -220,17 +239,59 @@ def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
         RunFolder(folder / "runs", spec).set_aside()
 
 
-def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None:
+def _keep_beside(plan: Plan, runs: Path, asked: str) -> None:
+    """Makes room for what --rerun trains anew."""
+    if not asked:
+        return
+    from benchmarks.changes import to_train_anew
+    from sskd.folder import RunFolder
+
+    for spec in to_train_anew(plan, runs, asked):
+        print(f"{spec.id} is trained anew; what it was is kept in {RunFolder(runs, spec).keep_beside().name}")
+    if asked != "changed":
+        print("if this is interrupted, go on without --rerun")
+
+
+def _tell_changes(plan: Plan, runs: Path) -> None:
+    from benchmarks.changes import describe_changes
+
+    for line in describe_changes(plan, runs):
+        print(line, flush=True)
+
+
+def _tell_finished(placed: Placed, runs: Path, options: argparse.Namespace) -> None:
+    """How much there is to report of. UserError, before anything is written, if that is nothing."""
+    from benchmarks.frame import specs_of
+    from sskd.folder import RunFolder
+
+    if options.rerun:
+        raise UserError("--rerun trains: leave it out, or --report-only")
+    specs = specs_of(placed.cells).values()
+    finished = sum(RunFolder(runs, spec).result.exists() for spec in specs)
+    if not finished:
+        raise UserError(
+            f"none of the {len(specs)} runs is finished in {runs.resolve()}: nothing to report. "
+            "--results DIR says where results are"
+        )
+    if not options.json:
+        print(f"{finished} of {len(specs)} runs are finished in {runs.resolve()}")
+
+
+def _print_plan(plan: Plan, runs: Path, profile: Profile, options: argparse.Namespace) -> None:
+    from benchmarks.changes import changed_runs, to_train_anew
     from benchmarks.cost import describe_cost, plan_cost
     from benchmarks.planner import statuses
 
-    known, cost = statuses(plan, runs), plan_cost(plan, runs, profile)
-    if as_json:
+    anew = {spec.id for spec in to_train_anew(plan, runs, options.rerun)} if options.rerun else set()
+    known, cost = statuses(plan, runs, anew), plan_cost(plan, runs, profile)
+    changed = changed_runs(plan.runs, runs)
+    if options.json:
         rows = [
             {
                 "id": spec.id,
                 "stage": number,
                 "state": known[spec.id].state,
+                "changed": changed.get(spec.id, ""),
                 "needs": [needed.id for needed in spec.needs],
                 "multiply_adds": cost.multiply_adds[spec.id],
                 "seconds": cost.seconds[spec.id],
@@ -245,16 +306,19 @@ def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None
         print(f"stage {number}: {len(stage)} runs")
         for spec in stage:
             waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
-            print(f"  {spec.id}: {known[spec.id].state}{waits}, {describe_cost(cost, spec.id)}")
+            other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
+            print(f"  {spec.id}: {known[spec.id].state}{other}{waits}, {describe_cost(cost, spec.id)}")
     print(cost.text)
+    _tell_changes(plan, runs)
 
 
-def _report(profile: Profile, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:
-    """Prints the chosen benchmarks; the files and the page hold all of the profile's, whatever --only chose."""
+def _report(placed: Placed, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:
+    """Prints the chosen benchmarks; the files and the page hold all that benchmarks.placement says."""
     from benchmarks.report import write_report
 
-    texts = write_report(profile, _cells(profile, "") | cells, folder, options.reference)
+    placed.note()
+    texts = write_report(placed.profile, placed.cells, placed.folder, options.reference, folder / "runs")
     for name in cells:
         print(json.dumps({"benchmark": name, "report": texts[name]}) if options.json else "\n" + texts[name])
     if not options.json:
-        print(f"written to {folder.resolve()}: index.html")
+        print(f"written to {placed.folder.resolve()}: index.html")

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from benchmarks.plugins import load_plugin
 from sskd.config import (
     DatasetSpec,
     Execution,
@@ -31,6 +30,7 @@ from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
 from sskd.places import CONFIGS, config_names
+from sskd.plugins import load_plugin
 from sskd.pretext import PRETEXTS
 
 PROFILES = CONFIGS / "profiles"
