@@ -1,6 +1,6 @@
 """Finished runs whose code was another than today's: told in plans, tables and the page, and trained anew if asked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,10 @@ def _named(ids: list[str]) -> str:
 
 def to_train_anew(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
     """The finished runs that --rerun means: "all", "changed", or names by comma: of methods, of roles (teacher, head),
-    or run ids. What was trained from one of them is trained anew with it. UserError for a name that nothing has."""
+    or run ids. What was trained from one of them is trained anew with it. "" means none. UserError for a name that
+    nothing has."""
+    if not asked:
+        return []
     finished = [spec for spec in plan.runs if RunFolder(runs, spec).result.exists()]
     if asked == "all":
         return finished
@@ -100,6 +103,14 @@ def to_train_anew(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
         if any(needed.id in chosen for needed in spec.needs):
             chosen.add(spec.id)
     return [spec for spec in finished if spec.id in chosen]
+
+
+def keep_beside(specs: Sequence[RunSpec], runs: Path, say: Callable[[str], None]) -> None:
+    """Renames the folders of runs that are to be trained anew, and says so."""
+    for spec in specs:
+        say(f"{spec.id} is trained anew; what it was is kept in {RunFolder(runs, spec).keep_beside().name}")
+    if specs:
+        say("if this is interrupted: without --rerun the same command goes on")
 
 
 def _called(spec: RunSpec) -> tuple[str, str]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.listing import KINDS, listing
-from sskd.errors import UserError
+from sskd.errors import UserError, refuse_null_bytes
 from sskd.places import config_names
 from sskd.signals import Stopped
 from sskd.version import ShowVersion
@@ -32,9 +33,16 @@ CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the pr
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:
-        return _run(options, sys.argv[1:] if arguments is None else arguments)
+        refuse_null_bytes(arguments)
+        status = _run(options, arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough: "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails again when it ends
+        return 141
     except UserError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
@@ -119,10 +127,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         _load_plugins(options)
         print(listing(options.list, options.json))
         return 0
+    from benchmarks.changes import describe_changes, keep_beside, to_train_anew
     from benchmarks.launcher import cancel, launch
-    from benchmarks.placement import place
-    from benchmarks.planner import make_plan, refuse_hopeless
-    from sskd.progress import Progress
+    from benchmarks.placement import place, tell_finished
+    from benchmarks.planner import check_runs, check_teachers, make_plan
+    from sskd.progress import Progress, plural
 
     profile = _profile(options)
     cells = _cells(profile, options.only)
@@ -133,30 +142,40 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         choose_reference(placed.cells, options.reference)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
     folder = options.results / profile.name
-    if options.dry_run:
-        _print_plan(plan, folder / "runs", profile, options)
-        return 0
     work = _work(options, plan, folder, profile)
+    root = Path(work.execution.dataset_root)
+    anew = to_train_anew(plan, folder / "runs", options.rerun)
+    if options.dry_run:
+        todo = [spec for spec, state in _with_status(plan, folder, anew) if state != "finished"]
+        check_runs(todo, root)
+        _print_plan(plan, folder / "runs", profile, anew, options.json)
+        check_teachers(todo, root)  # last: a plan may be made where the weights are not
+        return 0
     if options.status:
         from benchmarks.status import show_status
 
         show_status(work, cells, options.json)
         return 0
     if options.cancel:
-        print(f"told {cancel(work, print)} runs to end")
+        print(f"told {plural(cancel(work, print), 'run')} to end")
         return 0
     failures: dict[str, Failure] = {}
     if options.report_only:
-        _tell_finished(placed, folder / "runs", options)
+        if options.rerun:
+            raise UserError("--rerun trains: leave it out, or --report-only")
+        told = tell_finished(placed, folder / "runs")
+        if not options.json:
+            print(told)
     else:
-        _keep_beside(plan, folder / "runs", options.rerun)
-        states = _with_status(plan, folder)
+        states = _with_status(plan, folder, anew)
         todo = [spec for spec, state in states if state != "finished"]
-        if work.cluster.kind != "slurm":  # whose nodes may have what is not here
-            refuse_hopeless(todo, Path(work.execution.dataset_root))
+        check_runs(todo, root)
+        check_teachers(todo, root)
+        _check_this_machine(work, todo)
+        keep_beside(anew, folder / "runs", print)
         _set_aside([spec for spec, state in states if state == "weights lost"], folder)
-        print(f"{len(plan.runs)} runs, {len(plan.runs) - len(todo)} of them finished already", flush=True)
-        _tell_changes(plan, folder / "runs")
+        print(f"{plural(len(plan.runs), 'run')}, {len(plan.runs) - len(todo)} of them finished already", flush=True)
+        print("".join(f"{line}\n" for line in describe_changes(plan, folder / "runs")), end="", flush=True)
         if options.detach:
             from benchmarks.detached import start_detached
 
@@ -218,16 +237,16 @@ def _profile(options: argparse.Namespace) -> Profile:
 
 
 def _cells(profile: Profile, only: str) -> dict[str, list[Cell]]:
-    from benchmarks.base import BENCHMARKS, Specs
+    from benchmarks.base import BENCHMARKS, Specs, placed_once
 
     names = only.split(",") if only else profile.benchmarks
-    return {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in names}
+    return {name: placed_once(name, BENCHMARKS[name].cells(Specs(profile.for_benchmark(name)))) for name in names}
 
 
-def _with_status(plan: Plan, folder: Path) -> list[tuple[RunSpec, str]]:
+def _with_status(plan: Plan, folder: Path, anew: Sequence[RunSpec]) -> list[tuple[RunSpec, str]]:
     from benchmarks.planner import statuses
 
-    known = statuses(plan, folder / "runs")
+    known = statuses(plan, folder / "runs", {spec.id for spec in anew})
     return [(spec, known[spec.id].state) for spec in plan.runs]
 
 
@@ -239,56 +258,40 @@ def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
         RunFolder(folder / "runs", spec).set_aside()
 
 
-def _keep_beside(plan: Plan, runs: Path, asked: str) -> None:
-    """Makes room for what --rerun trains anew."""
-    if not asked:
+def _check_this_machine(work: Work, todo: Sequence[RunSpec]) -> None:
+    """UserError where what runs here has no data, or not the device that is asked for. Slurm's nodes may have both."""
+    from benchmarks.planner import refuse_hopeless
+    from sskd.machine import device_of
+
+    if work.cluster.kind == "slurm":
         return
-    from benchmarks.changes import to_train_anew
-    from sskd.folder import RunFolder
-
-    for spec in to_train_anew(plan, runs, asked):
-        print(f"{spec.id} is trained anew; what it was is kept in {RunFolder(runs, spec).keep_beside().name}")
-    if asked != "changed":
-        print("if this is interrupted, go on without --rerun")
+    refuse_hopeless(todo, Path(work.execution.dataset_root))
+    if work.execution.device != "auto":
+        device_of(work.execution)
 
 
-def _tell_changes(plan: Plan, runs: Path) -> None:
-    from benchmarks.changes import describe_changes
+def _label(spec: RunSpec) -> str:
+    """The method as tables name it: an id has its name alone, the same for crd and crd+kd."""
+    from benchmarks.base import method_label
 
-    for line in describe_changes(plan, runs):
-        print(line, flush=True)
-
-
-def _tell_finished(placed: Placed, runs: Path, options: argparse.Namespace) -> None:
-    """How much there is to report of. UserError, before anything is written, if that is nothing."""
-    from benchmarks.frame import specs_of
-    from sskd.folder import RunFolder
-
-    if options.rerun:
-        raise UserError("--rerun trains: leave it out, or --report-only")
-    specs = specs_of(placed.cells).values()
-    finished = sum(RunFolder(runs, spec).result.exists() for spec in specs)
-    if not finished:
-        raise UserError(
-            f"none of the {len(specs)} runs is finished in {runs.resolve()}: nothing to report. "
-            "--results DIR says where results are"
-        )
-    if not options.json:
-        print(f"{finished} of {len(specs)} runs are finished in {runs.resolve()}")
+    return f" ({method_label(spec.method)})" if spec.method else ""
 
 
-def _print_plan(plan: Plan, runs: Path, profile: Profile, options: argparse.Namespace) -> None:
-    from benchmarks.changes import changed_runs, to_train_anew
+def _print_plan(plan: Plan, runs: Path, profile: Profile, anew: Sequence[RunSpec], as_json: bool) -> None:
+    from benchmarks.base import method_label
+    from benchmarks.changes import changed_runs, describe_changes
     from benchmarks.cost import describe_cost, plan_cost
     from benchmarks.planner import statuses
+    from sskd.progress import plural
 
-    anew = {spec.id for spec in to_train_anew(plan, runs, options.rerun)} if options.rerun else set()
-    known, cost = statuses(plan, runs, anew), plan_cost(plan, runs, profile)
+    known, cost = statuses(plan, runs, {spec.id for spec in anew}), plan_cost(plan, runs, profile)
+    cost = cost._replace(left=cost.left + sum(cost.seconds[spec.id] for spec in anew if spec.trains))
     changed = changed_runs(plan.runs, runs)
-    if options.json:
+    if as_json:
         rows = [
             {
                 "id": spec.id,
+                "label": method_label(spec.method) if spec.method else "",
                 "stage": number,
                 "state": known[spec.id].state,
                 "changed": changed.get(spec.id, ""),
@@ -303,13 +306,13 @@ def _print_plan(plan: Plan, runs: Path, profile: Profile, options: argparse.Name
         print(json.dumps({"runs": rows, "seconds": cost.left, **rate}, indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
-        print(f"stage {number}: {len(stage)} runs")
+        print(f"stage {number}: {plural(len(stage), 'run')}")
         for spec in stage:
             waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
             other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
-            print(f"  {spec.id}: {known[spec.id].state}{other}{waits}, {describe_cost(cost, spec.id)}")
-    print(cost.text)
-    _tell_changes(plan, runs)
+            state = f"{known[spec.id].state}{other}"
+            print(f"  {spec.id}{_label(spec)}: {state}{waits}, {describe_cost(cost, spec.id)}")
+    print("\n".join([cost.text, *describe_changes(plan, runs)]))
 
 
 def _report(placed: Placed, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.base import Cell
+from benchmarks.frame import specs_of
 from benchmarks.profiles import Profile, read_profile
 from sskd.errors import UserError
-from sskd.folder import write_json
+from sskd.folder import RunFolder, write_json
+from sskd.progress import plural
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,=+-]*")
 LONGEST = 80  # characters of a folder's name that is made from a request
@@ -56,6 +58,18 @@ def place(
     folder = folder / "reports" / (options.name or request_name(request))
     _refuse_taken(folder, request)
     return Placed(folder, profile, cells, request)
+
+
+def tell_finished(placed: Placed, runs: Path) -> str:
+    """How much there is to report of, and where. UserError if that is nothing."""
+    specs = specs_of(placed.cells).values()
+    finished = sum(RunFolder(runs, spec).result.exists() for spec in specs)
+    if not finished:
+        raise UserError(
+            f"none of the report's {plural(len(specs), 'run')} is finished in {runs.resolve()}: nothing to report. "
+            "--results DIR says where results are"
+        )
+    return f"{finished} of {plural(len(specs), 'run')} finished in {runs.resolve()}"
 
 
 def _own(profile: Profile, options: argparse.Namespace) -> Profile | None:

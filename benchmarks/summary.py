@@ -199,8 +199,12 @@ def _latex_number(record: Mapping[Any, Any] | None, measure: Measure, bold: bool
     return text if sd == "-" else rf"{text} {{\scriptsize$\pm${sd}}}"
 
 
+ESCAPED = str.maketrans(
+    {character: "\\" + character for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
 def escape(text: str) -> str:
     """Text as LaTeX: what has a meaning there, made to stand for itself."""
-    for character in "&%$#_{}":
-        text = text.replace(character, "\\" + character)
-    return text
+    return text.translate(ESCAPED)

@@ -80,7 +80,7 @@ def test_an_edit_is_told_in_plan_table_and_page(suite: Suite, capsys: pytest.Cap
     edited = suite.ids["Edited"]
     assert suite.run("--dry-run") == 0
     plan = capsys.readouterr().out
-    assert f"{edited}: finished with other code (edited.py has changed)" in plan
+    assert f"{edited} (Edited): finished with other code (edited.py has changed)" in plan
     assert f"trained with other code (edited.py has changed): {edited}; --rerun changed" in plan
     assert plan.count("finished with other code") == 1  # the teacher and the student alone do not use the file
     assert suite.run("--dry-run", "--json") == 0
@@ -133,6 +133,7 @@ def test_rerun_says_what_it_would_do(suite: Suite, capsys: pytest.CaptureFixture
     assert suite.run("--dry-run", "--rerun", "own_edite") == 2
     assert "unknown --rerun 'own_edite'; did you mean 'own_edited'?" in capsys.readouterr().err
     assert suite.run("--report-only", "--rerun", "all") == 2
+    assert suite.run("--rerun", "all", "--set", "execution.device=cuda:99") == 2  # found before anything is moved
     assert sorted(path.name for path in suite.runs.iterdir()) == sorted(suite.ids.values())
 
 

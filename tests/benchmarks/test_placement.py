@@ -126,7 +126,7 @@ def test_nothing_finished_writes_nothing(
 
 def test_how_many_are_finished_and_where(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report(results) == 0
-    assert f"8 of 8 runs are finished in {results / 'runs'}\n" in capsys.readouterr().out
+    assert f"8 of 8 runs finished in {results / 'runs'}\n" in capsys.readouterr().out
     assert report(results, "--json") == 0
     assert json.loads(capsys.readouterr().out)["benchmark"] == "comparison"
 
