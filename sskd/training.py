@@ -14,13 +14,14 @@ from torch.utils.tensorboard import SummaryWriter
 from sskd.config import Execution, RunSpec
 from sskd.distributed import any_of_all, average_gradients, this_share, wait
 from sskd.errors import UserError
-from sskd.folder import RunFolder, read_json
+from sskd.folder import RunFolder, read_json, write_json
 from sskd.jobs import Job, Stage, build_job
 from sskd.machine import provenance
 from sskd.meter import Meter
 from sskd.plugins import noted
 from sskd.seeding import stream_seed
 from sskd.setup import Setup, prepare
+from sskd.trained import describe_network
 
 
 class Interrupted(Exception):
@@ -76,6 +77,8 @@ def train(
         if first:
             folder.rewrite_metrics(run.rows)
             folder.failure.unlink(missing_ok=True)
+            if spec.role != "head":
+                write_json(folder.network, describe_network(spec.network, setup.data))
 
         # 4. epoch after epoch, stage after stage
         with SummaryWriter(str(folder.path), purge_step=len(run.rows)) if first else nullcontext() as board:
