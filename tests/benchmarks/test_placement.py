@@ -61,6 +61,8 @@ def test_another_request_has_a_folder_of_its_own(
     assert {name: data for name, data in files(results).items() if not name.startswith("reports")} == before
     page = (variant / "index.html").read_text()
     assert 'href="../../runs/student-' in page
+    assert f"Of this report: {variant.name}." in page
+    assert "Of this report" not in (results / "index.html").read_text()
     assert "<polyline" in page  # curves come from the runs, which are shared
     again = files(results)
     assert report(results, *options) == 0
