@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.base import Cell
     from benchmarks.claims import Claim
     from benchmarks.launcher import Failure, Work
+    from benchmarks.placement import Placed
     from benchmarks.planner import Plan
     from benchmarks.profiles import Profile
     from sskd.config import RunSpec
@@ -91,6 +92,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="the method that all others are compared with (default: the newest of your own, else SSKD)",
     )
+    add(
+        "--name",
+        default="",
+        metavar="NAME",
+        help="the report goes to reports/NAME (default: made from the request, where that is not the profile's own)",
+    )
+    add(
+        "--rerun",
+        default="",
+        metavar="NAMES",
+        help="train anew what is finished, and keep the old beside it: methods, run ids, all, or changed (other code)",
+    )
     add("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
     add("--results", type=Path, default=Path("results"), help="where results go (default: results)")
     add("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")
@@ -122,7 +135,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         _load_plugins(options)
         print(listing(options.list, options.json))
         return 0
+    from benchmarks.changes import to_train_anew
     from benchmarks.launcher import cancel
+    from benchmarks.placement import place, tell_finished
     from benchmarks.planner import check_runs, check_teachers, make_plan
     from sskd.progress import plural
 
@@ -130,17 +145,23 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     folder = options.results / profile.name
     cells = _cells(profile, options.only, folder)
     claims = _claims(options)
+
+    def placement() -> Placed:
+        return place(profile, cells, options, lambda of, only: _cells(of, only, folder))
+
+    placed = placement()
     if options.reference:  # a wrong name is told before anything is trained
         from benchmarks.reference import choose_reference
 
-        choose_reference(_cells(profile, "", folder) | cells, options.reference)
+        choose_reference(placed.cells, options.reference)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
     work = _work(options, plan, folder, profile)
     root = Path(work.execution.dataset_root)
+    anew = to_train_anew(plan, folder / "runs", options.rerun)
     if options.dry_run:
-        todo = [spec for spec, state in _with_status(plan, folder) if state != "finished"]
+        todo = [spec for spec, state in _with_status(plan, folder, anew) if state != "finished"]
         check_runs(todo, root)
-        _print_plan(plan, folder, profile, cells, options)
+        _print_plan(plan, folder, profile, cells, anew, options)
         check_teachers(todo, root)  # last: a plan may be made where the weights are not
         return 0
     if options.status:
@@ -152,7 +173,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(f"told {plural(cancel(work, print), 'run')} to end")
         return 0
     failures: dict[str, Failure] = {}
-    if claims:
+    if options.report_only:
+        if options.rerun:
+            raise UserError("--rerun trains: leave it out, or --report-only")
+        told = tell_finished(placed, folder / "runs")
+        if not options.json:
+            print(told)
+    elif claims:
         from benchmarks.seeds import decide_claims
 
         def execute(wanted: Mapping[str, list[Cell]]) -> dict[str, Failure]:
@@ -161,15 +188,16 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
         failures = decide_claims(claims, 3600 * options.hours, profile, folder, execute, print)
         cells = _cells(profile, options.only, folder)
-    elif options.detach and not options.report_only:
+        placed = placement()
+    elif options.detach:
         from benchmarks.detached import start_detached
 
-        _ready(work, folder)
+        _ready(work, folder, anew)
         print(start_detached(work, arguments))
         return 0
-    elif not options.report_only:
-        failures = _execute(work, folder)
-    _report(profile, cells, folder, options)
+    else:
+        failures = _execute(work, folder, anew)
+    _report(placed, cells, folder, options)
     by_message: dict[str, list[str]] = {}
     for run_id, failure in failures.items():
         by_message.setdefault(failure.message, []).append(run_id)
@@ -196,30 +224,33 @@ def _claims(options: argparse.Namespace) -> list[Claim]:
     return claims_named(options.decide.split(","))
 
 
-def _ready(work: Work, folder: Path) -> int:
-    """Before runs are started: refuses what cannot run, and sets aside what must be trained again. Returns how many
-    are to be run."""
+def _ready(work: Work, folder: Path, anew: Sequence[RunSpec]) -> int:
+    """Before runs are started: refuses what cannot run, and sets aside what must be trained again, or is to be
+    (``anew``). Returns how many are to be run."""
+    from benchmarks.changes import describe_changes, keep_beside
     from benchmarks.planner import check_runs, check_teachers
     from sskd.progress import plural
 
     root = Path(work.execution.dataset_root)
-    states = _with_status(work.plan, folder)
+    states = _with_status(work.plan, folder, anew)
     todo = [spec for spec, state in states if state != "finished"]
     check_runs(todo, root)
     check_teachers(todo, root)
     _check_this_machine(work, todo)
+    keep_beside(anew, folder / "runs", print)
     _set_aside([spec for spec, state in states if state == "weights lost"], folder)
     runs = plural(len(work.plan.runs), "run")
     print(f"{runs}, {len(work.plan.runs) - len(todo)} of them finished already", flush=True)
+    print("".join(f"{line}\n" for line in describe_changes(work.plan, folder / "runs")), end="", flush=True)
     return len(todo)
 
 
-def _execute(work: Work, folder: Path) -> dict[str, Failure]:
+def _execute(work: Work, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str, Failure]:
     """Runs what is not finished; returns the failures by run id."""
     from benchmarks.launcher import launch
     from sskd.progress import Progress
 
-    with Progress(_ready(work, folder)) as progress:
+    with Progress(_ready(work, folder, anew)) as progress:
         return launch(work, progress)
 
 
@@ -243,7 +274,7 @@ def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profil
 
 def _load_plugins(options: argparse.Namespace) -> None:
     if options.plugin:
-        from benchmarks.plugins import load_plugins
+        from sskd.plugins import load_plugins
 
         load_plugins(options.plugin)
 
@@ -270,10 +301,10 @@ def _cells(profile: Profile, only: str, folder: Path) -> dict[str, list[Cell]]:
     return cells_of(profile, only.split(",") if only else profile.benchmarks, folder)
 
 
-def _with_status(plan: Plan, folder: Path) -> list[tuple[RunSpec, str]]:
+def _with_status(plan: Plan, folder: Path, anew: Sequence[RunSpec]) -> list[tuple[RunSpec, str]]:
     from benchmarks.planner import statuses
 
-    known = statuses(plan, folder / "runs")
+    known = statuses(plan, folder / "runs", {spec.id for spec in anew})
     return [(spec, known[spec.id].state) for spec in plan.runs]
 
 
@@ -305,10 +336,16 @@ def _label(spec: RunSpec) -> str:
 
 
 def _print_plan(
-    plan: Plan, folder: Path, profile: Profile, cells: Mapping[str, list[Cell]], options: argparse.Namespace
+    plan: Plan,
+    folder: Path,
+    profile: Profile,
+    cells: Mapping[str, list[Cell]],
+    anew: Sequence[RunSpec],
+    options: argparse.Namespace,
 ) -> None:
     """The runs, what they cost, and what the paper's claims lack; with --decide what would be bought."""
     from benchmarks.base import method_label
+    from benchmarks.changes import changed_runs, describe_changes
     from benchmarks.claims import CLAIMS
     from benchmarks.cost import describe_cost, plan_cost
     from benchmarks.planner import statuses
@@ -317,7 +354,9 @@ def _print_plan(
 
     claims = _claims(options) or [claim for claim in CLAIMS if claim.benchmark in cells]
     market, runs = look(claims, profile, folder), folder / "runs"
-    known, cost = statuses(plan, runs), plan_cost(plan, runs, profile)
+    known, cost = statuses(plan, runs, {spec.id for spec in anew}), plan_cost(plan, runs, profile)
+    cost = cost._replace(left=cost.left + sum(cost.seconds[spec.id] for spec in anew if spec.trains))
+    changed = changed_runs(plan.runs, runs)
     if options.json:
         rows = [
             {
@@ -325,6 +364,7 @@ def _print_plan(
                 "label": method_label(spec.method) if spec.method else "",
                 "stage": number,
                 "state": known[spec.id].state,
+                "changed": changed.get(spec.id, ""),
                 "needs": [needed.id for needed in spec.needs],
                 "multiply_adds": cost.multiply_adds[spec.id],
                 "seconds": cost.seconds[spec.id],
@@ -339,20 +379,23 @@ def _print_plan(
         print(f"stage {number}: {plural(len(stage), 'run')}")
         for spec in stage:
             waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
-            print(f"  {spec.id}{_label(spec)}: {known[spec.id].state}{waits}, {describe_cost(cost, spec.id)}")
-    print(cost.text)
+            other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
+            state = f"{known[spec.id].state}{other}"
+            print(f"  {spec.id}{_label(spec)}: {state}{waits}, {describe_cost(cost, spec.id)}")
+    print("\n".join([cost.text, *describe_changes(plan, runs)]))
     if claims:
         print("the paper's claims:")
     for line in offer_lines(market, 3600 * options.hours) if options.decide else need_lines(market):
         print(f"  {line}")
 
 
-def _report(profile: Profile, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:
-    """Prints the chosen benchmarks; the files and the page hold all of the profile's, whatever --only chose."""
+def _report(placed: Placed, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:
+    """Prints the chosen benchmarks; the files and the page hold all that benchmarks.placement says."""
     from benchmarks.report import write_report
 
-    texts = write_report(profile, _cells(profile, "", folder) | cells, folder, options.reference)
+    placed.note()
+    texts = write_report(placed.profile, placed.cells, placed.folder, options.reference, folder / "runs")
     for name in cells:
         print(json.dumps({"benchmark": name, "report": texts[name]}) if options.json else "\n" + texts[name])
     if not options.json:
-        print(f"written to {folder.resolve()}: index.html")
+        print(f"written to {placed.folder.resolve()}: index.html")

@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import AllowInfNan, BaseModel, ConfigDict, ValidationError
 
 from benchmarks.base import Cell
+from benchmarks.changes import changed_since
 from sskd.config import RunSpec, Trained
 from sskd.errors import UserError
 from sskd.folder import RunFolder
@@ -87,8 +88,9 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
     """One row for each benchmark's cell, in the benchmarks' order, and one for each run that they need (benchmark "").
 
     Columns: benchmark, row, column, pair (published), run_pair, seed, id, what of the spec tables and claims ask for,
-    state ("finished", "failed", "incomplete", "absent"), why (a cell has no number), and of finished runs best_*,
-    last_* and, where images were held out, chosen_* of every measure, each with its epoch, and where and how the run
+    state ("finished", "failed", "incomplete", "absent"), why (a cell has no number), and of finished runs changed (why
+    its code was not today's, or ""), best_*, last_* and, where images were held out, chosen_* of every measure, each
+    with its epoch, and where and how the run
     was done.
     """
     present = {entry.name for entry in os.scandir(runs)} if runs.is_dir() else set()
@@ -166,7 +168,8 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
     folder = RunFolder(runs, spec)
     try:
         if folder.result.exists():
-            return {"state": "finished", "why": ""} | _result_columns(read_result(folder.result, spec.role))
+            result = read_result(folder.result, spec.role)
+            return {"state": "finished", "why": "", "changed": changed_since(spec, result)} | _result_columns(result)
         status = folder.status()
     except UserError as error:  # a damaged file is one cell's trouble, not the report's
         return {"state": "failed", "why": f"failed: {error}"}

@@ -13,13 +13,13 @@ from pathlib import Path
 from benchmarks.clusters import ClusterSpec
 from benchmarks.locks import Claims, Owner
 from benchmarks.planner import Plan
-from benchmarks.plugins import load_plugins
 from benchmarks.retries import forget_attempts
 from benchmarks.slurm import Liveness, cancel_jobs
 from benchmarks.worker import Failure, ProgressFile, attempt
 from sskd.config import Execution, RunSpec
 from sskd.errors import UserError
 from sskd.folder import RunFolder, read_json
+from sskd.plugins import load_plugins
 from sskd.processes import train_in_processes
 from sskd.progress import Progress
 from sskd.signals import Stopped, stop_signal

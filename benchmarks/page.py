@@ -1,6 +1,7 @@
 """results/<profile>/index.html: one static page of all that is known, with nothing to fetch and nothing to install."""
 
 import base64
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path) -> Path:
+def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, runs: Path) -> Path:
     """Writes <folder>/index.html and returns its path. The same results give the same bytes."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -39,17 +40,19 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path) 
     environment.filters["duration"] = duration
     specs = specs_of(cells)
     unique = report.frame[report.frame["id"].notna()].drop_duplicates("id")
-    curves = {run_id: read_curve(folder / "runs" / run_id / "metrics.jsonl") for run_id in unique["id"]}
+    curves = {run_id: read_curve(runs / run_id / "metrics.jsonl") for run_id in unique["id"]}
     plots = {
         section.benchmark.id: curve_groups(section.frame, section.benchmark, curves, report.shown)
         for section in report.sections
     }
     links = _links(report, plots)
-    here = {entry.name for entry in (folder / "runs").iterdir()} if (folder / "runs").is_dir() else set()
+    here = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
     parts = environment.get_template("page.html").generate(
         style=(TEMPLATES / "style.css").read_text(),
         script=(TEMPLATES / "page.js").read_text(),
         profile=report.profile,
+        variant=folder.name if folder.resolve() != runs.resolve().parent else "",
+        run_folders=Path(os.path.relpath(runs, folder)).as_posix(),
         overview=_overview(unique),
         colours=COLOURS,
         dashes=DASHES,
@@ -260,6 +263,7 @@ def _run(record: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
             ("version", known.get("version", "")),
             ("commit", f"{known.get('commit', 'none')}{', with uncommitted changes' if known.get('dirty') else ''}"),
             ("finished", known.get("finished", "")),
+            ("code", known["changed"]),
         ]
     return {
         "id": known["id"],

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from benchmarks.plugins import load_plugin
 from sskd.config import (
     DatasetSpec,
     Distinct,
@@ -34,6 +33,7 @@ from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
 from sskd.places import CONFIGS, config_names
+from sskd.plugins import load_plugin
 from sskd.pretext import PRETEXTS
 
 PROFILES = CONFIGS / "profiles"

@@ -56,13 +56,14 @@ class Report(NamedTuple):
 
 
 def write_report(
-    profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = ""
+    profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = "", runs: Path | None = None
 ) -> dict[str, str]:
     """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and claims.md, claims.csv, runs.csv (the frame),
     spent.csv (see spent.spent_curves) and index.html into ``folder``. Returns each benchmark's Markdown.
 
-    reference: the row that all others are compared with, as reference.choose_reference takes it."""
-    runs = folder / "runs"
+    reference: the row that all others are compared with, as reference.choose_reference takes it. runs: where the run
+    folders are, if not in ``folder``."""
+    runs = runs or folder / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     frame = results_frame(cells, runs)
     row = choose_reference(cells, reference)
@@ -87,7 +88,7 @@ def write_report(
     _write(folder / "spent.csv", spent_curves(timed, runs).to_csv(index=False))
     _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_best]))
     _write(folder / "runs.csv", frame.to_csv(index=False))
-    write_page(report, cells, folder)
+    write_page(report, cells, folder, runs)
     return texts
 
 

@@ -10,6 +10,7 @@ from benchmarks.base import Benchmark, Measure
 from benchmarks.published import published
 from benchmarks.setting import describe_setting, of_paper, paper_dataset
 
+OTHER_CODE = "†"
 TABLE_COLUMNS = ("row", "column", "seeds", "missing")
 
 
@@ -67,14 +68,25 @@ def shown_measures(table: pd.DataFrame, benchmark: Benchmark) -> list[tuple[Meas
 
 
 def missing(group: pd.DataFrame) -> str:
-    """Why a cell's runs have no result, each reason once with the number of runs it is true of; "" if all have."""
+    """Why a cell's runs have no result, each reason once with the number of runs it is true of; "" if all have. The
+    mark first, if some of the results are of other code than today's: the notes say which."""
+    mark = [OTHER_CODE] if len(other_code(group)) else []
     reasons = [str(why) for why in group["why"] if why]
+    return "; ".join(mark + _counted(reasons, len(group)))
+
+
+def other_code(frame: pd.DataFrame) -> pd.DataFrame:
+    """The finished runs whose code was not today's."""
+    return frame[(frame["state"] == "finished") & (frame["changed"] != "")] if "changed" in frame else frame[:0]
+
+
+def _counted(reasons: list[str], runs: int) -> list[str]:
     if not reasons:
-        return ""
+        return []
     counts = {why: reasons.count(why) for why in dict.fromkeys(reasons)}
-    if counts[reasons[0]] == len(group):
-        return reasons[0]
-    return "; ".join(f"{count} of {len(group)}: {why}" for why, count in counts.items())
+    if counts[reasons[0]] == runs:
+        return reasons[:1]
+    return [f"{count} of {runs}: {why}" for why, count in counts.items()]
 
 
 def best_rows(table: pd.DataFrame, measure: Measure) -> set[tuple[str, str]]:
@@ -117,6 +129,10 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
         lines.append(f"paper: the best epoch on the test images of one run{minus}.")
     if benchmark.note:
         lines.append(benchmark.note)
+    by_reason: dict[str, dict[str, None]] = {}
+    for run in other_code(frame).to_dict("records"):
+        by_reason.setdefault(run["changed"], {})[run["id"]] = None
+    lines += [f"{OTHER_CODE} trained with other code ({why}): {', '.join(ids)}." for why, ids in by_reason.items()]
     return lines
 
 
@@ -179,6 +195,7 @@ def _latex_number(record: Mapping[Any, Any] | None, measure: Measure, bold: bool
     mean = number(record[f"{measure.label} mean"], measure.digits)
     sd = number(record[f"{measure.label} sd"], measure.digits)
     text = rf"\textbf{{{mean}}}" if bold else mean
+    text += r"$^\dagger$" if OTHER_CODE in str(record["missing"]) else ""
     return text if sd == "-" else rf"{text} {{\scriptsize$\pm${sd}}}"
 
 

@@ -21,12 +21,12 @@ from submitit.core.utils import UncompletedJobError
 from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from benchmarks.locks import Claims, Owner
-from benchmarks.plugins import load_plugins
 from benchmarks.retries import TERMINATED, forget_attempts, last_lines
 from sskd.config import Execution, RunSpec, from_dict
 from sskd.distributed import lost_touch
 from sskd.errors import UserError
 from sskd.folder import RunFolder, RunHeld
+from sskd.plugins import load_plugins
 from sskd.processes import take_part, train_in_processes
 from sskd.signals import StopSignal, stop_signal
 from sskd.training import Interrupted, Report, train

@@ -4,6 +4,7 @@ spec.yaml            the RunSpec, defaults written out
 metrics.jsonl        one line per epoch
 resume.pt            all that is needed to go on, and resume.previous.pt, the one before it
 best.safetensors     weights of the best epoch;  last.safetensors: of the last
+network.json         what the weights are of: network, classes, image size, mean and std (not of heads)
 result.json          written last: a run is finished if it is there
 train.lock           while a process trains the run: who it is
 failed.json          why a run ended without a result; gone once it is started again
@@ -48,6 +49,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.resume = self.path / "resume.pt"
         self.previous = self.path / "resume.previous.pt"
+        self.network = self.path / "network.json"
         self.result = self.path / "result.json"
         self.failure = self.path / "failed.json"
         self.lock = self.path / "train.lock"
@@ -101,6 +103,17 @@ class RunFolder:
         for checkpoint in (self.resume, self.previous):
             checkpoint.unlink(missing_ok=True)
         os.replace(self.result, self.path / "result.previous.json")
+
+    def keep_beside(self) -> Path:
+        """Renames the folder of a finished run that is to be trained anew, to <id>.previous, or .previous-2, ...
+        Returns its new path."""
+        number, beside = 1, self.path.with_name(f"{self.path.name}.previous")
+        while beside.exists():
+            number += 1
+            beside = self.path.with_name(f"{self.path.name}.previous-{number}")
+        with plain_os_errors("rename", self.path):
+            os.rename(self.path, beside)
+        return beside
 
     def status(self) -> Status:
         if self.result.exists():

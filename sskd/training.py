@@ -14,12 +14,14 @@ from torch.utils.tensorboard import SummaryWriter
 from sskd.config import Execution, RunSpec
 from sskd.distributed import any_of_all, average_gradients, this_share, wait
 from sskd.errors import UserError
-from sskd.folder import RunFolder, read_json
+from sskd.folder import RunFolder, read_json, write_json
 from sskd.jobs import Job, Stage, build_job
 from sskd.machine import provenance
 from sskd.meter import Meter
+from sskd.plugins import noted
 from sskd.seeding import stream_seed
 from sskd.setup import Setup, prepare
+from sskd.trained import describe_network
 
 
 class Interrupted(Exception):
@@ -75,6 +77,8 @@ def train(
         if first:
             folder.rewrite_metrics(run.rows)
             folder.failure.unlink(missing_ok=True)
+            if spec.role != "head":
+                write_json(folder.network, describe_network(spec.network, setup.data))
 
         # 4. epoch after epoch, stage after stage
         with SummaryWriter(str(folder.path), purge_step=len(run.rows)) if first else nullcontext() as board:
@@ -108,13 +112,19 @@ def _start_or_resume(setup: Setup, folder: RunFolder, say: Callable[[str], None]
     return _Run(setup, build_job(setup), folder)
 
 
+def _provenance(setup: Setup) -> dict[str, Any]:
+    """Machine, versions and code, the user's own files among it."""
+    known = provenance(setup.device)
+    return known | noted(setup.spec, known["dirty"])
+
+
 def _measure(setup: Setup, folder: RunFolder) -> dict[str, Any]:
     """The result of a network that is given: of its epoch 0, which is the best and the last."""
     started, job = time.perf_counter(), build_job(setup)
     measured = job.evaluate()
     seconds = time.perf_counter() - started
     row = {"epoch": 0, **{f"test_{name}": value for name, value in measured.items()}}
-    result = _result(setup, job, {"best": row, "last": row}, provenance(setup.device)) | {
+    result = _result(setup, job, {"best": row, "last": row}, _provenance(setup)) | {
         "train_images": 0,
         "seconds": round(seconds, 1),
         "images_per_second": round(measured["images"] / seconds, 1),
@@ -151,7 +161,7 @@ class _Run:
         self.stage_number = self.epoch = self.step = 0  # what comes next, all from 0
         self.rows: list[dict[str, Any]] = []
         self.meter = Meter()
-        self.machine = provenance(setup.device)  # now: the code on disk may be another when the run ends
+        self.machine = _provenance(setup)  # now: the code on disk may be another when the run ends
         self.seconds = 0.0  # of training in the epoch under way, over all its interruptions
         self.enter_stage()
 

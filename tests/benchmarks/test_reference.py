@@ -7,13 +7,13 @@ import pytest
 
 from benchmarks.base import BENCHMARKS
 from benchmarks.cli import main
-from benchmarks.plugins import load_plugin
 from benchmarks.profiles import read_profile
 from benchmarks.reference import choose_reference, with_reference
 from benchmarks.report import matrix_markdown, write_report
 from benchmarks.statistics import pairwise
 from sskd.errors import UserError
 from sskd.methods import METHODS
+from sskd.plugins import load_plugin
 from tests.benchmarks.made import finish, made_frame
 from tests.benchmarks.test_profiles import OWN_METHOD
 from tests.benchmarks.test_report import cells_of, top1
