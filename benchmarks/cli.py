@@ -10,13 +10,15 @@ from benchmarks.base import BENCHMARKS, Cell, Specs
 from benchmarks.clusters import cluster_names, read_cluster
 from benchmarks.cost import describe_cost, plan_cost
 from benchmarks.detached import start_detached
-from benchmarks.launcher import Failure, Work, cancel, launch
+from benchmarks.launcher import cancel, launch
 from benchmarks.listing import KINDS, listing
 from benchmarks.planner import Plan, make_plan, refuse_hopeless, statuses
 from benchmarks.plugins import load_plugin
 from benchmarks.profiles import Profile, parse_method, profile_names, read_profile
 from benchmarks.report import write_report
 from benchmarks.status import show_status
+from benchmarks.work import Work
+from benchmarks.worker import Failure
 from sskd.config import RunSpec
 from sskd.errors import UserError
 from sskd.folder import RunFolder
@@ -78,8 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--report-only", action="store_true", help="make the report from what is there, and run nothing")
     add(
         "--cluster",
-        default="inline",
-        help=f"where runs execute: {', '.join(cluster_names())}, or a YAML file (default: inline)",
+        help=f"where runs execute: {', '.join(cluster_names())}, or a YAML file (default: the profile's)",
     )
     add("--detach", action="store_true", help="start or submit everything, and do not wait for it")
     add("--status", action="store_true", help="how far everything is, whoever started it")
@@ -139,9 +140,7 @@ def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profil
     """What to execute and where; paths absolute, for processes that start elsewhere."""
     settings = [setting[len(CLUSTER) :] for setting in options.set if setting.startswith(CLUSTER)]
     root = str(Path(profile.execution.dataset_root).resolve())
-    cluster = read_cluster(options.cluster, settings)
-    if profile.execution.together > 1 and cluster.kind != "inline":
-        raise UserError(f"execution.together is for --cluster inline: '{cluster.name}' has a process for each run")
+    cluster = read_cluster(options.cluster or profile.cluster, settings)
     return Work(
         plan,
         (folder / "runs").resolve(),

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from benchmarks.base import Cell
-from benchmarks.launcher import Work
+from benchmarks.work import Work
 from benchmarks.slurm import Liveness
 from sskd.config import RunSpec
 from sskd.errors import UserError

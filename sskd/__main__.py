@@ -6,11 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from sskd.config import DatasetSpec, Execution, read_spec
 from sskd.data.datasets import load_dataset
 from sskd.errors import UserError
 from sskd.evaluation import EvaluationSet, accuracy
-from sskd.machine import device_of, resolve_precision
+from sskd.machine import device_of, resolve_precision, threads_of, with_threads
 from sskd.processes import train_in_processes
 from sskd.progress import Progress
 from sskd.weights import load_network
@@ -63,7 +65,9 @@ def _execution(options: argparse.Namespace) -> Execution:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    device = device_of(_execution(options))
+    execution = _execution(options)
+    torch.set_num_threads(threads_of(execution))
+    device = device_of(execution)
     spec = DatasetSpec(name=options.dataset, path=options.dataset_path)
     data = load_dataset(spec, Path(options.dataset_root))
     network = load_network(options.weights, options.network, data.num_classes).to(device)
@@ -83,7 +87,9 @@ def _train(options: argparse.Namespace) -> None:
     changes = [] if options.processes is None else [f"recipe.processes={options.processes}"]
     spec = read_spec(options.spec, changes)
     with Progress(1) as progress, progress.run(spec) as report:
-        result = train_in_processes(spec, options.runs, _execution(options), report, progress.say)
+        execution = _execution(options)
+        execution = with_threads(execution, threads_of(execution))
+        result = train_in_processes(spec, options.runs, execution, report, progress.say)
         progress.finished(spec, result)
 
 

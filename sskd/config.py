@@ -301,7 +301,7 @@ class Execution(Frozen):
 
     dataset_root: str = "data"
     device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
-    threads: Count | None = None  # CPU threads; None leaves torch's choice
+    threads: Count | None = None  # of the CPU, shared by a run's processes; None: as many as may be used (sskd/cores.py)
     channels_last: bool = True
     fold_teacher: bool = True  # the frozen teacher with its batch norms folded into its convolutions
     keep_memory: bool = True  # on the CPU: freed memory is kept for the next step
