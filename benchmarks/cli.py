@@ -1,4 +1,5 @@
-"""run_all.py's options and what they do. Exit status: 0 all finished, 1 something failed, 2 bad input."""
+"""run_all.py's options and what they do. Exit status: 0 all finished, 1 something failed, 2 bad input, 130 or
+143 ended by Ctrl-C or SIGTERM."""
 
 import argparse
 import json
@@ -24,6 +25,7 @@ from sskd.errors import UserError
 from sskd.folder import RunFolder
 from sskd.methods import METHODS
 from sskd.progress import Progress
+from sskd.signals import Stopped
 
 CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
 
@@ -35,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         print("\nrun_all: stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
+        return end.status if isinstance(end, Stopped) else 130
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,9 +4,10 @@ from functools import partial
 
 from benchmarks.locks import Owner
 from benchmarks.work import Work
-from benchmarks.worker import Failure, StopSignal, attempt, execute
+from benchmarks.worker import Failure, attempt, execute
 from sskd.config import RunSpec
 from sskd.progress import Progress
+from sskd.signals import StopSignal
 from sskd.training import Interrupted
 
 
@@ -21,7 +22,9 @@ class InlineSlot:
         """Trains the run. Interrupted, it says so, and leaves neither result nor failure."""
         work, self.failure = self._work, None
         with self._progress.run(spec) as show:
-            train = partial(execute, spec, work.runs, work.execution, stop, work.plugins, show=show, say=self._progress.say)
+            train = partial(
+                execute, spec, work.runs, work.execution, stop, work.plugins, show=show, say=self._progress.say
+            )
             try:
                 self.failure = attempt(spec, work.runs, train)
             except Interrupted as reason:

@@ -23,12 +23,13 @@ from benchmarks.plugins import load_plugins
 from benchmarks.retries import TERMINATED, forget_attempts
 from benchmarks.scheduler import Slot
 from benchmarks.work import Work
-from benchmarks.worker import Failure, StopSignal, attempt, execute, still_ours, stop_signal
+from benchmarks.worker import Failure, attempt, execute, still_ours
 from sskd.config import Execution, RunSpec, from_dict, spec_yaml
 from sskd.cores import allowed_cores, usable_cores, usable_memory
 from sskd.errors import UserError
 from sskd.machine import with_threads
 from sskd.progress import Progress
+from sskd.signals import StopSignal, stop_signal
 from sskd.training import Interrupted
 
 GB = 10**9
@@ -102,14 +103,14 @@ def make_slots(work: Work, progress: Progress) -> list[Slot]:
 class ProcessSlot:
     """See benchmarks.scheduler.Slot."""
 
-    failure: Failure | None = None  # the run's folder has it
-
     def __init__(self, work: Work, place: Place, context: Any, log: Path) -> None:
         self._work, self._place, self._context, self._log = work, place, context, log
         self._process: Any = None
+        self.failure: Failure | None = None
+        self._answer: Any = None  # the end of a pipe: the process says why its run failed
 
     def start(self, spec: RunSpec, owner: Owner, stop: StopSignal) -> None:
-        work, place = self._work, self._place
+        work, place, self.failure = self._work, self._place, None
         execution = work.execution
         if execution.threads is None:
             execution = with_threads(execution, place.threads)
@@ -117,11 +118,19 @@ class ProcessSlot:
             execution = execution.model_copy(update={"workers": min(16, place.threads)})
         task = Task(spec_yaml(spec), work.runs, execution, owner.token, work.plugins, place, self._log)
         surroundings = dict(os.environ), Path.cwd()  # as they are now: the forkserver's are older
-        self._process = self._context.Process(target=run_task, args=(task, *surroundings), name=spec.id)
+        self._answer, says = self._context.Pipe(duplex=False)
+        self._process = self._context.Process(target=run_task, args=(task, *surroundings, says), name=spec.id)
         self._process.start()
+        says.close()  # here: so that the process's end is the pipe's
 
     def ended(self) -> bool:
-        return self._process is None or self._process.exitcode is not None
+        if self._process is None or self._process.exitcode is None:
+            return self._process is None
+        if self._answer is not None:
+            with suppress(EOFError), self._answer as answer:  # EOF: it ended without a word
+                self.failure = Failure(*answer.recv())
+            self._answer = None
+        return True
 
     def terminate(self) -> None:
         with suppress(ProcessLookupError):
@@ -144,7 +153,7 @@ class Task(NamedTuple):
     log: Path  # what it prints goes here
 
 
-def run_task(task: Task, environment: dict[str, str], folder: Path) -> None:
+def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -> None:
     """The main function of a run's process. Exits with 1 if the run failed, with TERMINATED if it was told to end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the one that started us decides
     with stop_signal(signal.SIGTERM) as stop:
@@ -163,12 +172,11 @@ def run_task(task: Task, environment: dict[str, str], folder: Path) -> None:
         if not still_ours(claims, spec.id, task.token):
             raise SystemExit(TERMINATED)
         try:
-            failure = attempt(
-                spec, task.runs, partial(execute, spec, task.runs, task.execution, stop, task.plugins)
-            )
+            failure = attempt(spec, task.runs, partial(execute, spec, task.runs, task.execution, stop, task.plugins))
         except Interrupted:
             raise SystemExit(TERMINATED) from None
     if failure:
+        says.send(tuple(failure))
         raise SystemExit(1)
     forget_attempts(task.runs, spec.id)
     claims.forget(spec.id)

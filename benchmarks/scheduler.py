@@ -12,10 +12,11 @@ from benchmarks.locks import Owner
 from benchmarks.retries import retry
 from benchmarks.slurm import Liveness
 from benchmarks.work import Work, cancelled_since, needs_failed, tell_who
-from benchmarks.worker import Failure, StopSignal, read_standing, stop_signal
+from benchmarks.worker import Failure, read_standing
 from sskd.config import RunSpec
 from sskd.folder import read_json
 from sskd.progress import Progress
+from sskd.signals import Stopped, StopSignal, stop_signal
 
 ENDING_SECONDS = 0.05  # between looks at whether runs that were told to end have done so
 
@@ -25,7 +26,7 @@ class Slot(Protocol):
 
     @property
     def failure(self) -> Failure | None:
-        """Why the last run failed, where the slot knows; else it is in the run's folder."""
+        """Why the last run failed, as it said itself; None if it did not, or ended without a word."""
 
     def start(self, spec: RunSpec, owner: Owner, stop: StopSignal) -> None:
         """Starts a claimed run. A slot in this process returns when it has ended, which ``stop`` makes it do early."""
@@ -53,14 +54,14 @@ def schedule(work: Work, progress: Progress, slots: Sequence[Slot]) -> dict[str,
     """Executes what is not finished, as many runs at once as there are slots; returns the failures by run id.
 
     Another run_all.py may work on the same: each takes what is free, and waits for the rest. At SIGTERM, the first
-    Ctrl-C, or --cancel, all runs save and end, and this raises KeyboardInterrupt; at a second Ctrl-C they end at once.
+    Ctrl-C, or --cancel, all runs save and end, and this raises Stopped; at a second Ctrl-C they end at once.
     """
     loop = _Loop(work, progress, slots)
     with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
         try:
             while loop.todo:
                 if loop.is_stopped(stop):
-                    raise KeyboardInterrupt
+                    raise Stopped(stop.received)
                 changed = loop.collect(stop)
                 changed = loop.fill(stop) or changed
                 if loop.todo and not changed:
@@ -150,21 +151,26 @@ class _Loop:
         owner = work.claims.owner(spec.id)
         if owner is None or owner.token != run.owner.token:
             return  # another has taken it over
-        try:
-            line = retry(work.runs, spec.id, work.cluster.retries.model_dump(), "its process was killed")
-            failure = run.slot.failure
-            if not line and failure is None:
-                data = read_json(work.folder(spec).failure)
-                failure = Failure(data["message"], data.get("kind") == "input")
-        except OSError as error:  # a full disk: not the place to count attempts
-            line, failure = "", run.slot.failure or Failure(
-                f"ended without a result, and its attempts cannot be noted: {error.strerror}"
-            )
+        line, failure = self._retry(run)
         if line:
             self.progress.say(line)
         elif failure:
             self._fail(spec, failure)
         work.claims.release(spec.id, owner.token)
+
+    def _retry(self, run: Active) -> tuple[str, Failure | None]:
+        """What is to be said of a run that is started again, or the failure of one that is not."""
+        work, noted = self.work, self.work.folder(run.spec).failure
+        if run.slot.failure and not noted.exists():  # the disk is full, or the folder is another's: not to be counted
+            return "", run.slot.failure
+        try:
+            line = retry(work.runs, run.spec.id, work.cluster.retries.model_dump(), "its process was killed")
+            if line or run.slot.failure:
+                return line, run.slot.failure
+            data = read_json(noted)
+        except OSError as error:
+            return "", Failure(f"ended without a result, and its attempts cannot be noted: {error.strerror}")
+        return "", Failure(data["message"], data.get("kind") == "input")
 
     def _fail(self, spec: RunSpec, failure: Failure) -> None:
         del self.todo[spec.id]

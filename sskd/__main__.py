@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,22 +13,28 @@ from sskd.config import DatasetSpec, Execution, read_spec
 from sskd.data.datasets import load_dataset
 from sskd.errors import UserError
 from sskd.evaluation import EvaluationSet, accuracy
+from sskd.folder import RunFolder
 from sskd.machine import device_of, resolve_precision, threads_of, with_threads
 from sskd.processes import train_in_processes
 from sskd.progress import Progress
+from sskd.signals import Stopped, stop_signal
+from sskd.training import Interrupted
 from sskd.weights import load_network
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 2 with one line for bad input."""
+    """Exit status 0; 2 with one line for bad input; 130 or 143 when ended by Ctrl-C or SIGTERM."""
     options = _parser().parse_args(arguments)
     try:
         options.action(options)
     except UserError as error:
         print(f"sskd: {error}", file=sys.stderr)
         return 2
+    except Stopped as end:
+        print(f"\nsskd: {end}; the same command goes on from there", file=sys.stderr)
+        return end.status
     except KeyboardInterrupt:
-        print("\nsskd: stopped; the same command goes on where it was", file=sys.stderr)
+        print("\nsskd: ended at once", file=sys.stderr)
         return 130
     return 0
 
@@ -86,10 +93,17 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     changes = [] if options.processes is None else [f"recipe.processes={options.processes}"]
     spec = read_spec(options.spec, changes)
-    with Progress(1) as progress, progress.run(spec) as report:
-        execution = _execution(options)
-        execution = with_threads(execution, threads_of(execution))
-        result = train_in_processes(spec, options.runs, execution, report, progress.say)
+    finished = RunFolder(options.runs, spec).result
+    if finished.exists():
+        print(f"{spec.id} is finished already; its result is in {finished}")
+        return
+    execution = _execution(options)
+    execution = with_threads(execution, threads_of(execution))
+    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop, Progress(1) as progress, progress.run(spec) as report:
+        try:
+            result = train_in_processes(spec, options.runs, execution, report, progress.say, stop)
+        except Interrupted as reason:
+            raise Stopped(stop.received, str(reason)) from None
         progress.finished(spec, result)
 
 

@@ -54,7 +54,8 @@ def _groups(controller: str, proc: Path, cgroups: Path) -> Iterator[Path]:
     are not there are left out, and the mount's own root is always looked at.
     """
     for line in _text(proc / "self" / "cgroup").splitlines():
-        number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
             roots = [cgroups]  # version 2: one tree for all controllers
         elif controller in controllers.split(","):

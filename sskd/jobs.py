@@ -12,7 +12,7 @@ from sskd.config import Pretrained, RunSpec, Trained
 from sskd.data.batch import Batch
 from sskd.data.splits import make_split
 from sskd.data.views import Plain, Views
-from sskd.distributed import Share, gather_rows_of_any_number
+from sskd.distributed import Share
 from sskd.errors import UserError
 from sskd.evaluation import accuracy, similarity
 from sskd.folder import RunFolder
@@ -52,7 +52,8 @@ class Job:
     output: nn.Module  # the one whose best and last weights are kept
     stages: list[Stage]  # none where there is nothing to train
     evaluate: Callable[[], dict[str, float]]
-    score: str  # the key of evaluate() that decides the best epoch
+    # the key of evaluate() that decides the best epoch; "": the last epoch counts, and it alone is measured
+    score: str = ""
     final: Callable[[], dict[str, float]] = field(default=dict)  # measured once, on the last epoch's weights
 
 
@@ -66,7 +67,7 @@ def _teacher_job(setup: Setup) -> Job:
         given = load_teacher(setup)
         return Job(nn.ModuleDict(), given, [], lambda: accuracy(given, setup.test), score="top1")
     network = _new_network(setup)
-    forward = training_pass(network, setup, frozenset())
+    forward = training_pass(network, setup)
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
         with autocast(setup.device, setup.precision):
@@ -100,7 +101,7 @@ def _head_job(setup: Setup) -> Job:
         return value, Terms({spec.pretext.name: value}, {"head_accuracy": share_right})  # type: ignore[union-attr]
 
     def evaluate() -> dict[str, float]:
-        """The head's accuracy on views of the test images: the same views in every epoch."""
+        """The head's accuracy on views of the test images: the same views for every head."""
         loader = setup.data.test_loader(views, spec.recipe.batch_size, setup.feed._replace(share=Share()))
         head.eval()
         sums = torch.zeros(3, device=setup.device)
@@ -112,14 +113,8 @@ def _head_job(setup: Setup) -> Job:
         return {"head_top1": 100 * right / images, "loss": total / images}
 
     stage = Stage("main", spec.recipe.epochs, spec.recipe.learning_rate_at, [head], views, loss)
-    measures_test = head.generalises
-    return Job(
-        nn.ModuleDict({"head": head}),
-        head,
-        [stage],
-        evaluate if measures_test else dict,
-        score="head_top1" if measures_test else "",
-    )
+    # students use the last epoch's head: no earlier one is measured
+    return Job(nn.ModuleDict({"head": head}), head, [stage], evaluate if head.generalises else dict)
 
 
 def _student_job(setup: Setup) -> Job:
@@ -137,7 +132,6 @@ def _student_job(setup: Setup) -> Job:
         teacher=teacher,
         teacher_shapes=feature_shapes(spec.teacher.network, size) if spec.teacher else None,
         head=_trained_head(setup) if spec.head else None,
-        everywhere=gather_rows_of_any_number if spec.recipe.loss_over == "process" else lambda rows: rows,
     )
     kind = METHODS[spec.method.name]
     if context.teacher_shapes:
@@ -149,7 +143,7 @@ def _student_job(setup: Setup) -> Job:
     # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
     asks_teacher = spec.method.kd_weight > 0 or bool(method.weights)
 
-    forward = training_pass(student, setup, method.needs)
+    forward = training_pass(student, setup)
 
     def student_features(images: Tensor) -> Features:
         with autocast(setup.device, setup.precision):

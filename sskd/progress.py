@@ -48,7 +48,7 @@ class Pace:
 
 
 class Progress:
-    """Shows a suite of ``total`` runs: the suite's bar, and of each present run epoch, accuracy, images/s, time left."""
+    """Shows a suite of ``total`` runs: the suite's bar, and each present run's epoch, accuracy, images/s, time left."""
 
     def __init__(self, total: int, every: float = 10.0) -> None:
         self._console = Console(stderr=False, soft_wrap=True)

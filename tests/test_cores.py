@@ -10,6 +10,7 @@ import pytest
 from sskd.cores import allowed_cores, usable_cores, usable_memory
 
 GIB = 2**30
+UNLIMITED = str(2**63 - 4096)  # as version 1 writes it
 MEMINFO = f"MemTotal: {64 * 2**20} kB\nMemFree: 1000 kB\nMemAvailable: {48 * 2**20} kB\n"
 
 
@@ -74,10 +75,10 @@ def test_the_smallest_limit_counts(tmp_path: Path) -> None:
             2 * GIB,
         ),
         ("0::/a\n", {"memory.max": str(2 * GIB), "memory.current": str(3 * GIB), "a/memory.max": "max"}, 0),
-        ("5:memory:/\n", {"memory/memory.limit_in_bytes": str(2**63 - 4096), "memory/memory.usage_in_bytes": "7"}, 48 * GIB),
+        ("5:memory:/\n", {"memory/memory.limit_in_bytes": UNLIMITED, "memory/memory.usage_in_bytes": "7"}, 48 * GIB),
         ("5:memory:/x\n", {"memory/x/memory.limit_in_bytes": str(GIB), "memory/x/memory.usage_in_bytes": "0"}, GIB),
     ],
-)  # fmt: skip
+)
 def test_memory(groups: str, files: dict[str, str], memory: int, tmp_path: Path) -> None:
     assert Machine(tmp_path, groups, files).memory() == memory
 
@@ -90,7 +91,9 @@ def test_a_system_that_tells_nothing(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 def test_this_machine_under_taskset() -> None:
     core = allowed_cores()[-1]
-    code = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); from sskd.cores import *; print(usable_cores())"
+    code = (
+        "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); from sskd.cores import *; print(usable_cores())"
+    )
     done = subprocess.run([sys.executable, "-c", code, str(core)], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
     assert 1 <= usable_cores() <= len(allowed_cores())
