@@ -30,18 +30,19 @@ class Pace:
 
     def __init__(self) -> None:
         self._stage = ""
-        self._started = time.monotonic()
+        self._started = self._last = time.monotonic()  # of the stage, and the report before this one
         self._first: float | None = None  # epochs that were done when this began: the run may be resumed
         self._top1: float | None = None
 
     def __call__(self, report: Report) -> Standing:
         if report.stage != self._stage:
-            self._stage, self._started, self._first = report.stage, time.monotonic(), None
+            self._stage, self._started, self._first = report.stage, self._last, None
+        self._last = time.monotonic()
         done = report.epoch - 1 + report.step / report.steps
         self._first = done - 1 / report.steps if self._first is None else min(self._first, done)
         if report.row:
             self._top1 = report.row.get("test_top1", report.row.get("test_head_top1"))
-        rate = (done - self._first) / max(time.monotonic() - self._started, 1e-9)
+        rate = (done - self._first) / max(self._last - self._started, 1e-9)
         left = round((report.epochs - done) / rate) if rate > 0 else None
         images_per_second = round(report.images_per_second, 1)
         return Standing(report.stage, report.epoch, report.epochs, self._top1, images_per_second, left)
