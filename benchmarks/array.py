@@ -4,10 +4,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-from benchmarks.launcher import Work, cancelled_since, needs_failed, with_job
 from benchmarks.locks import Owner
 from benchmarks.retries import Batch
 from benchmarks.slurm import SUBMISSION_SECONDS, Liveness, check_parameters, new_batch, submit_batch
+from benchmarks.work import Work, cancelled_since, needs_failed, with_job
 from benchmarks.worker import Failure, RunJob
 from sskd.config import RunSpec, spec_yaml
 from sskd.errors import UserError

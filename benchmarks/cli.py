@@ -24,10 +24,11 @@ from sskd.version import ShowVersion
 if TYPE_CHECKING:
     from benchmarks.base import Cell
     from benchmarks.claims import Claim
-    from benchmarks.launcher import Failure, Work
     from benchmarks.placement import Placed
     from benchmarks.planner import Plan
     from benchmarks.profiles import Profile
+    from benchmarks.work import Work
+    from benchmarks.worker import Failure
     from sskd.config import RunSpec
 
 CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
@@ -117,8 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--report-only", action="store_true", help="make the report from what is there, and run nothing")
     add(
         "--cluster",
-        default="inline",
-        help=f"where runs execute: {', '.join(config_names('clusters'))}, or a YAML file (default: inline)",
+        help=f"where runs execute: {', '.join(config_names('clusters'))}, or a YAML file (default: the profile's)",
     )
     add("--detach", action="store_true", help="start or submit everything, and do not wait for it")
     add("--status", action="store_true", help="how far everything is, whoever started it")
@@ -257,11 +257,11 @@ def _execute(work: Work, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str
 def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profile) -> Work:
     """What to execute and where; paths absolute, for processes that start elsewhere."""
     from benchmarks.clusters import read_cluster
-    from benchmarks.launcher import Work
+    from benchmarks.work import Work
 
     settings = [setting[len(CLUSTER) :] for setting in options.set if setting.startswith(CLUSTER)]
     root = str(Path(profile.execution.dataset_root).resolve())
-    cluster = read_cluster(options.cluster, settings)
+    cluster = read_cluster(options.cluster or profile.cluster, settings)
     return Work(
         plan,
         (folder / "runs").resolve(),

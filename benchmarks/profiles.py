@@ -104,6 +104,7 @@ class Profile(Frozen):
     overrides: dict[str, Override] = {}  # by benchmark
     plugins: Annotated[tuple[str, ...], Listed] = ()  # Python files that register methods, networks, data sets, ...
     execution: Execution = Execution()
+    cluster: str = "inline"  # where runs execute unless --cluster says otherwise: a file of configs/clusters
 
     def for_benchmark(self, name: str) -> "Profile":
         """The profile as this benchmark has it. UserError where its changes do not fit the rest."""

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 
 from benchmarks.base import Cell, method_label
-from benchmarks.launcher import Work
 from benchmarks.slurm import Liveness
+from benchmarks.work import Work
 from sskd.config import RunSpec
 from sskd.errors import UserError
 from sskd.folder import read_json

@@ -71,14 +71,18 @@ def _execution(options: argparse.Namespace) -> Execution:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from sskd.data.datasets import load_dataset  # here and below: torch takes seconds to import, help comes at once
+    import torch  # here and below: torch takes seconds to import, help comes at once
+
+    from sskd.data.datasets import load_dataset
     from sskd.evaluation import EvaluationSet, accuracy
-    from sskd.machine import device_of, resolve_precision
+    from sskd.machine import device_of, resolve_precision, threads_of
     from sskd.plugins import load_plugins
     from sskd.weights import load_network
 
     load_plugins(options.plugin)
-    device = device_of(_execution(options))
+    execution = _execution(options)
+    torch.set_num_threads(threads_of(execution))
+    device = device_of(execution)
     spec: DatasetSpec = from_dict(DatasetSpec, {"name": options.dataset, "path": options.dataset_path}, "options")
     data = load_dataset(spec, Path(options.dataset_root))
     network = load_network(options.weights, options.network, data.num_classes).to(device)
@@ -96,6 +100,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from sskd.folder import RunFolder
+    from sskd.machine import threads_of, with_threads
     from sskd.plugins import load_plugins
     from sskd.processes import train_in_processes
     from sskd.progress import Progress
@@ -110,6 +115,7 @@ def _train(options: argparse.Namespace) -> None:
         return
     execution = _execution(options)
     load = partial(load_plugins, options.plugin)
+    execution = with_threads(execution, threads_of(execution))
     with stop_signal(signal.SIGTERM, signal.SIGINT) as stop, Progress(1) as progress, progress.run(spec) as report:
         try:
             result = train_in_processes(spec, options.runs, execution, report, progress.say, stop, load)

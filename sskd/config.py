@@ -346,7 +346,8 @@ class Execution(Frozen):
 
     dataset_root: str = "data"
     device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
-    threads: Annotated[int, Field(ge=1, le=4096)] | None = None  # CPU threads; None leaves torch's choice
+    # of the CPU, shared by a run's processes; None: as many as may be used (sskd/cores.py)
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     channels_last: bool = True
     fold_teacher: bool = True  # the frozen teacher with its batch norms folded into its convolutions
     # of the network that learns, by torch.compile; reduce-overhead: with CUDA graphs. On the CPU it made steps slower
