@@ -7,7 +7,7 @@ be trained from its file alone, and its id changes when anything that it was lea
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,8 @@ from pydantic import (
     SerializeAsAny,
     Tag,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -115,6 +117,7 @@ class MethodSettings(Frozen):
     kd_weight: NonNegative = 0.0
     kd_temperature: Positive = 4.0
     divergence: Literal["kl", "cross_entropy"] = "kl"  # same gradient; the published code reports the first
+    warmup_epochs: NonNegative = 0.0  # in which the weights of the method's own terms rise linearly from 0; they scale
 
 
 class PretextSettings(Frozen):
@@ -124,20 +127,40 @@ class PretextSettings(Frozen):
     transformation: str = "rotation"
 
 
+@cache
 def _load_table(name: str) -> dict[str, dict[str, Any]]:
-    return yaml.safe_load((CONFIGS / name).read_text()) or {}
+    path = CONFIGS / name
+    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
-def _method(data: Any) -> Any:
-    """{"name": "crd", ...} to that method's own settings, over its published values in configs/methods.yaml."""
+def published_settings(given: dict[str, Any], pair: str = "") -> dict[str, Any]:
+    """A method's published values: configs/methods.yaml, then what configs/pairs/METHOD.yaml has for the pair
+    ("teacher/student"), then what either has under "when", for settings that ``given`` chooses ({"standardise": True}).
+    """
+    name = given["name"]
+    layers = [_load_table("methods.yaml").get(name, {}), _load_table(f"pairs/{name}.yaml").get(pair, {})]
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values |= {key: value for key, value in layer.items() if key != "when"}
+    for layer in layers:
+        for setting, choices in layer.get("when", {}).items():
+            values |= next((more for choice, more in choices.items() if choice == given.get(setting)), {})
+    return values
+
+
+def _method(data: Any, pair: str = "") -> Any:
+    """{"name": "crd", ...} to that method's own settings, over its published values. What was given, and not published,
+    is noted as the settings' ``model_fields_set``: of settings that were made for no pair, a pair changes the rest."""
     if isinstance(data, str):
         data = {"name": data}
+    elif isinstance(data, MethodSettings) and pair:
+        data = {"name": data.name} | {key: getattr(data, key) for key in data.model_fields_set}
     if not isinstance(data, dict) or "name" not in data:
         return data
     from sskd.methods import METHODS  # here: methods import this module for their settings
 
-    published = _load_table("methods.yaml").get(data["name"], {})
-    return METHODS[data["name"]].Settings.model_validate(published | data)
+    settings = METHODS[data["name"]].Settings.model_validate(published_settings(data, pair) | data)
+    return type(settings).model_construct(_fields_set=set(data), **dict(settings))
 
 
 def _pretext(data: Any) -> Any:
@@ -151,7 +174,8 @@ def _pretext(data: Any) -> Any:
 
 
 def method_settings(name: str, **settings: Any) -> MethodSettings:
-    """A method's settings: what is given, over the published values. UserError names what is wrong."""
+    """A method's settings: what is given, over the published values for no pair in particular. UserError names what is
+    wrong."""
     return from_dict(_OneMethod, {"method": {"name": name, **settings}}, "settings of a method").method
 
 
@@ -223,6 +247,13 @@ class RunSpec(Frozen):
     pretext: Pretext | None = None  # of a head
     method: Method | None = None  # of a student
     head: "RunSpec | None" = None  # of a student whose method transfers a pretext task
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _published_for_the_pair(cls, method: Any, info: ValidationInfo) -> Any:
+        """What a spec does not say of its method is as published for its teacher and student."""
+        teacher, student = info.data.get("teacher"), info.data.get("network")
+        return _method(method, f"{teacher.network}/{student}") if teacher is not None else method
 
     @model_validator(mode="after")
     def _roles_fit(self) -> "RunSpec":

@@ -37,6 +37,7 @@ class Stage:
     views: Views
     loss: Callable[[Batch], tuple[Tensor, Terms]]
     after_step: Callable[[], None] = lambda: None
+    begin_epoch: Callable[[int], None] = lambda epoch: None  # with the epoch, from 0; also when one is resumed
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -137,6 +138,7 @@ def _student_job(setup: Setup) -> Job:
         teacher=teacher,
         teacher_shapes=feature_shapes(spec.teacher.network, size) if spec.teacher else None,
         head=_trained_head(setup) if spec.head else None,
+        recipe=spec.recipe,
         everywhere=gather_rows_of_any_number if spec.recipe.loss_over == "process" else lambda rows: rows,
     )
     kind = METHODS[spec.method.name]
@@ -177,6 +179,7 @@ def _student_job(setup: Setup) -> Job:
             method.views(),
             loss,
             method.after_step,
+            method.begin_epoch,
         )
     )
     return Job(

@@ -194,6 +194,7 @@ class _Run:
         self.job.modules.eval()
         for module in stage.trained:
             module.train()
+        stage.begin_epoch(self.epoch)
         started = time.perf_counter()
         for batch in self.loader.epoch(self.epoch, start=self.step):
             self.optimizer.zero_grad(set_to_none=True)

@@ -1,14 +1,14 @@
 """What a method is: settings, extra modules, perhaps an initial stage, and named loss terms."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config import MethodSettings
+from sskd.config import MethodSettings, Recipe
 from sskd.data.batch import Batch
 from sskd.data.views import Plain, Views
 from sskd.losses import softened_divergence
@@ -39,6 +39,7 @@ class MethodContext:
     teacher: Network | None = None
     teacher_shapes: FeatureShapes | None = None
     head: "Pretext | None" = None  # the teacher's trained head, frozen
+    recipe: Recipe = field(default_factory=Recipe)  # of the main training
     # the rows of all processes, where each has the loss of its own part: for what must stay equal in all of them
     everywhere: Callable[[Tensor], Tensor] = lambda rows: rows
 
@@ -74,7 +75,8 @@ class Method(nn.Module):
     """Base of every method. Its parameters are trained with the student, its state is saved and resumed with it.
 
     Student objective: ce_weight * CE + kd_weight * KL(kd_temperature) + sum of weights[name] * terms[name]; CE and KL
-    over the images' normal views. A subclass sets ``info`` and ``needs``, and overrides ``terms`` and ``weights``.
+    over the images' normal views; in the first ``warmup_epochs`` the own terms' weights rise. A
+    subclass sets ``info`` and ``needs``, and overrides ``terms`` and ``weights``.
     """
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
@@ -86,9 +88,15 @@ class Method(nn.Module):
     needs_head: ClassVar[bool] = False
     stage_names: ClassVar[tuple[str, ...]] = ("main",)  # for the table; initial stages come first
 
+    first_epoch: ClassVar[int] = 1  # what the first epoch counts as where weights rise with the epoch
+    ramp: Tensor
+
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__()
         self.settings = settings
+        self._stretch = context.recipe.full_epochs / context.recipe.epochs
+        # on the device, so that a step that was captured once sees the epoch's value
+        self.register_buffer("ramp", torch.ones(()), persistent=False)
 
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
@@ -110,6 +118,20 @@ class Method(nn.Module):
         """The method's own terms, unweighted. Feature tensors are float32; the teacher's carry no gradient."""
         return Terms({})
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before each epoch (from 0) of the main stage, and when one is resumed: for what changes over time.
+        Epochs are counted as of the recipe's full schedule, as its milestones are: all scale together."""
+        if self.settings.warmup_epochs > 0:
+            self.ramp.fill_(min(self.epochs_at(epoch) / self.settings.warmup_epochs, 1.0))
+
+    def epochs_at(self, epoch: int) -> float:
+        """What ``epoch`` (from 0) counts as in the full schedule: the published code's epoch number."""
+        return (epoch + self.first_epoch) * self._stretch
+
+    def softened(self, logits: Tensor) -> Tensor:
+        """What of the logits (B, C), of either side, enters Hinton's KD."""
+        return logits
+
     def after_step(self) -> None:
         """Called after each optimiser step of the main stage, without gradient (CRD's banks)."""
 
@@ -117,17 +139,18 @@ class Method(nn.Module):
         """The weighted total (0-d), and all terms by name: "ce", "kd" and the method's own."""
         logits = student.logits[:: batch.views]
         losses = {"ce": F.cross_entropy(logits, batch.labels)}
-        weights = {"ce": self.settings.ce_weight}
+        weights: dict[str, float | Tensor] = {"ce": self.settings.ce_weight}
         logged: dict[str, Tensor] = {}
         if teacher is not None:
             if self.settings.kd_weight > 0:
-                theirs = teacher.logits[:: batch.views]
+                ours, theirs = self.softened(logits), self.softened(teacher.logits[:: batch.views])
                 temperature, kind = self.settings.kd_temperature, self.settings.divergence
-                losses["kd"] = softened_divergence(logits, theirs, temperature, kind=kind)
+                losses["kd"] = softened_divergence(ours, theirs, temperature, kind=kind)
                 weights["kd"] = self.settings.kd_weight
             own = self.terms(student, teacher, batch)
             losses |= own.losses
-            weights |= {name: self.weights[name] for name in own.losses}
+            rise = self.ramp if self.settings.warmup_epochs > 0 else 1.0
+            weights |= {name: self.weights[name] * rise for name in own.losses}
             logged |= own.logged
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         return total, Terms(losses, logged)

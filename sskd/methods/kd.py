@@ -1,12 +1,21 @@
 """Knowledge distillation (Hinton et al. 2015): the teacher's softened predictions."""
 
+from torch import Tensor
+
+from sskd.config import MethodSettings
+from sskd.losses import standardised
 from sskd.methods.base import METHODS, Method, MethodInfo
+
+
+class KDSettings(MethodSettings):
+    standardise: bool = False  # logits, on both sides (LSKD: Sun et al. 2024)
 
 
 @METHODS.register("kd")
 class KD(Method):
     """0.1 CE + 0.9 KL(4) as published: both terms are every method's; this one only turns the second on."""
 
+    Settings = KDSettings
     info = MethodInfo(
         "KD",
         "Hinton et al., arXiv 2015, Distilling the Knowledge in a Neural Network",
@@ -14,3 +23,6 @@ class KD(Method):
         "softened predictions",
     )
     needs = frozenset({"logits", "labels"})
+
+    def softened(self, logits: Tensor) -> Tensor:
+        return standardised(logits) if self.settings.standardise else logits
