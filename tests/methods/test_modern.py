@@ -151,3 +151,22 @@ def test_warm_up_follows_the_schedule(epochs: int, epoch: int, share: float) -> 
     found = total(method, student, teacher, target()) - terms.losses["ce"]
     torch.testing.assert_close(found, share * all_of_it)
     assert "ramp" not in method.state_dict()  # an epoch's, not learned
+
+
+def two_views(weak: Tensor, strong: Tensor) -> Features:
+    """Image j's weak view in row 2j, its strong one in row 2j + 1."""
+    return features(torch.stack([weak, strong], dim=1).flatten(0, 1))
+
+
+@pytest.mark.parametrize("golden", ["mlkd_ce", "mlkd_kd", "mlkd_cc", "mlkd_bc", "mlkd_total", "lskd_mlkd_total"])
+def test_mlkd(golden: str) -> None:
+    weak, strong = logits(200, gradient=True), logits(203, gradient=True)
+    method = build("mlkd", standardise=golden.startswith("lskd"))
+    wanted = batch_of(target(), views=2)
+    whole, terms = method(two_views(weak, strong), two_views(logits(201), logits(204)), wanted)
+    names = {"ce": ("ce", "ce_strong"), "kd": ("instance",), "cc": ("class",), "bc": ("batch",)}
+    weights = {"ce": 0.1} | method.weights
+    part = golden.removeprefix("mlkd_")
+    if part in names:
+        whole = torch.stack([weights[name] * terms.losses[name] for name in names[part]]).sum()
+    assert_modern(golden, whole, [weak, strong])
