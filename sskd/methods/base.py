@@ -81,7 +81,7 @@ class Method(nn.Module):
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     info: ClassVar[MethodInfo]
-    # of teacher and student: "logits", "vector" (pooled features), "taps" (maps), "preactivations";
+    # of teacher and student: "logits", "vector" (pooled features), "taps" (maps), "preactivations", "final" (map);
     # of the data: "labels", "indices"
     needs: ClassVar[frozenset[str]] = frozenset()
     needs_teacher: ClassVar[bool] = True

@@ -88,7 +88,7 @@ class ResNet(Network):
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages([self.layer1, self.layer2, self.layer3], stem)
         vector = pool(maps[-1])
-        return Features(self.fc(vector), (stem, *maps, vector), (stem, *before, vector))
+        return Features(self.fc(vector), (stem, *maps, vector), (stem, *before, vector), maps[-1])
 
 
 class ResNet50(Network):
@@ -110,7 +110,7 @@ class ResNet50(Network):
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages([self.layer1, self.layer2, self.layer3, self.layer4], stem)
         vector = pool(maps[-1])
-        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector))
+        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector), maps[-1])
 
 
 def _register(name: str, depth: int, widths: tuple[int, int, int, int]) -> None:

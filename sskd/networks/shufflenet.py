@@ -57,7 +57,7 @@ class ShuffleV1(Network):
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages([self.layer1, self.layer2, self.layer3], stem)
         vector = pool(maps[-1])
-        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector))
+        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector), maps[-1])
 
 
 class V2Block(nn.Module):
@@ -132,8 +132,9 @@ class ShuffleV2(Network):
                 x, total = block(x)
             maps.append(x)
             before.append(total)
-        vector = pool(F.relu(self.bn2(self.conv2(x)), inplace=True))
-        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector))
+        final = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        vector = pool(final)
+        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector), final)
 
 
 NETWORKS.register("ShuffleV1")(ShuffleV1)

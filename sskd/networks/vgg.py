@@ -48,7 +48,7 @@ class VGG(Network):
             maps.append(x)
             before.append(total)
         vector = pool(x)
-        return Features(self.classifier(vector), (*maps, vector), (maps[0], *before[1:], vector))
+        return Features(self.classifier(vector), (*maps, vector), (maps[0], *before[1:], vector), x)
 
 
 def _register(name: str) -> None:
