@@ -140,8 +140,6 @@ def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profil
     settings = [setting[len(CLUSTER) :] for setting in options.set if setting.startswith(CLUSTER)]
     root = str(Path(profile.execution.dataset_root).resolve())
     cluster = read_cluster(options.cluster, settings)
-    if profile.execution.together > 1 and cluster.kind != "inline":
-        raise UserError(f"execution.together is for --cluster inline: '{cluster.name}' has a process for each run")
     return Work(
         plan,
         (folder / "runs").resolve(),

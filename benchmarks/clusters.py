@@ -18,7 +18,7 @@ class Retries(Frozen):
     """How often a run is started again, by what ended it. Preemptions and requeues are not counted."""
 
     exception: Times = 1
-    out_of_memory: Times = 1  # the first time with execution.offload_activations, which gives the same numbers
+    out_of_memory: Times = 1  # another process may have had the memory
     lost: Times = 3  # killed, or its node gone, without a word
     timeout: Times = 100  # time limits; the run goes on where it was
 

@@ -5,11 +5,10 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from benchmarks.clusters import ClusterSpec
 from benchmarks.locks import Claims, Owner
@@ -23,7 +22,6 @@ from sskd.errors import UserError
 from sskd.folder import RunFolder, read_json
 from sskd.processes import train_in_processes
 from sskd.progress import Progress
-from sskd.together import sharing_key, train_together
 from sskd.training import Interrupted, Report
 
 
@@ -98,70 +96,44 @@ def launch(work: Work, progress: Progress) -> dict[str, Failure]:
 
 
 def run_inline(work: Work, progress: Progress) -> dict[str, Failure]:
-    """Run after run in this process, or as many at once as execution.together says where they may be trained together.
-    Another run_all.py may work on the same: each takes what is free."""
+    """Run after run in this process. Another run_all.py may work on the same: each takes what is free."""
     failures: dict[str, Failure] = {}
     todo = {spec.id: spec for spec in work.plan.runs if not work.finished(spec)}
     told: set[str] = set()
     while todo:
-        before, taken = len(todo), list[tuple[RunSpec, Owner]]()
+        before = len(todo)
         for spec in list(todo.values()):
             failure = needs_failed(spec, failures)
+            if failure is None:
+                if any(needed.id in todo for needed in spec.needs):
+                    continue
+                owner = Owner()
+                if work.take(spec, owner, Liveness(work.runs)):
+                    failure = _execute(spec, owner, work, progress)
+                elif not work.finished(spec):
+                    tell_who(work, spec, progress, told)
+                    continue
+            del todo[spec.id]
             if failure:
-                _settle(work, spec, failure, todo, failures, progress)
-                continue
-            if any(needed.id in todo for needed in spec.needs):
-                continue
-            if taken and sharing_key(spec) != sharing_key(taken[0][0]):
-                continue
-            owner = Owner()
-            if work.take(spec, owner, Liveness(work.runs)):
-                taken.append((spec, owner))
-            elif work.finished(spec):
-                _settle(work, spec, None, todo, failures, progress)
+                failures[spec.id] = failure
+                progress.say(f"{spec.id} failed: {failure.message}")
             else:
-                tell_who(work, spec, progress, told)
-            if len(taken) == work.execution.together:
-                break
-        if taken:
-            for spec, failure in _execute(taken, work, progress).items():
-                _settle(work, spec, failure, todo, failures, progress)
-        elif len(todo) == before:
+                work.claims.forget(spec.id)
+        if len(todo) == before:
             time.sleep(work.cluster.poll_seconds)
     return failures
 
 
-def _settle(
-    work: Work,
-    spec: RunSpec,
-    failure: Failure | None,
-    todo: dict[str, RunSpec],
-    failures: dict[str, Failure],
-    progress: Progress,
-) -> None:
-    """After a run has ended, or will never be started."""
-    del todo[spec.id]
-    if failure:
-        failures[spec.id] = failure
-        progress.say(f"{spec.id} failed: {failure.message}")
-    else:
-        work.claims.forget(spec.id)
-
-
-def _execute(taken: list[tuple[RunSpec, Owner]], work: Work, progress: Progress) -> dict[RunSpec, Failure | None]:
-    """Trains claimed runs, together if there are several. KeyboardInterrupt when they were asked to stop."""
+def _execute(spec: RunSpec, owner: Owner, work: Work, progress: Progress) -> Failure | None:
+    """Trains a claimed run. KeyboardInterrupt when it was asked to stop."""
     try:
         with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
-            if len(taken) == 1:
-                ((spec, _),) = taken
-                return {spec: attempt(spec, work.runs, partial(_train, spec, work, progress, stop))}
-            return _train_together([spec for spec, _ in taken], work, progress, stop)
+            return attempt(spec, work.runs, partial(_train, spec, work, progress, stop))
     except Interrupted as reason:
         progress.say(str(reason))
         raise KeyboardInterrupt from None
     finally:
-        for spec, owner in taken:
-            work.claims.release(spec.id, owner.token)
+        work.claims.release(spec.id, owner.token)
 
 
 def tell_who(work: Work, spec: RunSpec, progress: Progress, told: set[str]) -> None:
@@ -177,23 +149,6 @@ def _train(spec: RunSpec, work: Work, progress: Progress, should_stop: Callable[
         load = partial(load_plugins, work.plugins)
         result = train_in_processes(spec, work.runs, work.execution, report, progress.say, should_stop, load)
     progress.finished(spec, result)
-
-
-def _train_together(
-    specs: list[RunSpec], work: Work, progress: Progress, should_stop: Callable[[], bool]
-) -> dict[RunSpec, Failure | None]:
-    with ExitStack() as stack:
-        reports = [stack.enter_context(_listening(spec, work, progress)) for spec in specs]
-        ends = train_together(specs, work.runs, work.execution, reports, progress.say, should_stop)
-
-    def end(spec: RunSpec, ended: dict[str, Any] | Exception) -> None:
-        if isinstance(ended, Exception):
-            raise ended
-        progress.finished(spec, ended)
-
-    # what was interrupted last: that passes through attempt, when all others are noted
-    pairs = sorted(zip(specs, ends, strict=True), key=lambda pair: isinstance(pair[1], Interrupted))
-    return {spec: attempt(spec, work.runs, partial(end, spec, ended)) for spec, ended in pairs}
 
 
 @contextmanager

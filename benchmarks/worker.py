@@ -25,7 +25,7 @@ from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from benchmarks.locks import Claims, Owner
 from benchmarks.plugins import load_plugins
-from benchmarks.retries import TERMINATED, attempts, forget_attempts, last_lines
+from benchmarks.retries import TERMINATED, forget_attempts, last_lines
 from sskd.config import Execution, RunSpec, from_dict
 from sskd.distributed import lost_touch
 from sskd.errors import UserError
@@ -211,8 +211,6 @@ class RunJob(Checkpointable):
         """``tasks``: the job's, where each is one of the run's processes."""
         folder.create()
         execution = self.execution
-        if attempts(self.runs, spec.id).get("out_of_memory"):
-            execution = execution.model_copy(update={"offload_activations": True})
         if tasks is not None:
             execution = _join(tasks, execution)
             if tasks.global_rank > 0:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from sskd.config import Execution
-from sskd.machine import DTYPES, device_of, keep_freed_memory, resolve_precision
+from sskd.machine import DTYPES, device_of, resolve_precision
 from sskd.networks import build_network
 
 BATCH, VIEWS = 64, 4
@@ -81,7 +81,6 @@ def main() -> None:
 
 def bound_of(teacher: str, student: str, precision: str) -> Bound:
     """The convolutions of one step: ``teacher`` forward, and ``student`` (if there is one) forward and backward."""
-    keep_freed_memory()
     parts = [(shape, count, False, True) for shape, count in convolutions(teacher).items()]
     if student:
         first = next(iter(convolutions(student)))  # no gradient with respect to the images

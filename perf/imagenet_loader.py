@@ -31,7 +31,6 @@ from sskd.data.imagenet import STATISTICS
 from sskd.data.loader import Drawing
 from sskd.data.splits import Split
 from sskd.data.views import Plain, Rotations
-from sskd.machine import keep_freed_memory
 
 BATCH = 64
 
@@ -42,7 +41,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    keep_freed_memory()  # for both
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_folder(folder / "imagenet", options.images)

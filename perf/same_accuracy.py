@@ -24,7 +24,6 @@ from sskd.data.datasets import load_dataset
 from sskd.data.splits import make_split
 from sskd.evaluation import EvaluationSet, accuracy
 from sskd.folder import RunFolder
-from sskd.machine import keep_freed_memory
 from sskd.networks import build_network
 from sskd.training import train
 from sskd.weights import load_network, load_state
@@ -40,7 +39,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--fraction", type=float, default=0.1)
     options = parser.parse_args()
-    keep_freed_memory()
     execution = Execution(dataset_root=options.dataset_root)
     results: dict[str, list[float]] = {"plain loop": [], "ours fp32": [], "ours auto": []}
     with tempfile.TemporaryDirectory() as folder:

@@ -11,12 +11,10 @@ from safetensors.torch import save_file
 from sskd.config import Execution, Recipe, RunSpec, from_dict
 from sskd.data.batch import Batch
 from sskd.jobs import Stage, build_job
-from sskd.machine import keep_freed_memory
 from sskd.methods import METHODS
 from sskd.networks import build_network, feature_shapes
 from sskd.pretext import PRETEXTS, PretextContext
 from sskd.setup import Setup, prepare
-from sskd.sharing import Shared
 
 CLASSES = {"cifar100": 100, "digits": 10}
 
@@ -33,10 +31,8 @@ def make_stage(
     root: Path,
     role: str = "student",
     execution: Execution | None = None,
-    shared: Shared | None = None,
 ) -> tuple[Setup, Stage]:
     """The main stage of a student (or of the head beside it) as run_all would train it, batch 64."""
-    keep_freed_memory()
     teacher_name, student_name = pair.split("/")
     dataset = dataset_at(root)
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +52,6 @@ def make_stage(
         if spec.head is not None:
             _save_untrained(spec.head, Path(folder))
         setup = prepare(spec, Path(folder), execution or Execution(dataset_root=str(root)))
-        setup = setup._replace(shared=shared)
         stage = build_job(setup).stages[-1]
     for module in stage.trained:
         module.train()

@@ -1,9 +1,9 @@
 """Several processes for one run, through torch.distributed: each has its part of every batch.
 
-Gradients are averaged over the processes, in one all-reduce after the backward pass. Where losses are of the whole
-batch (recipe.loss_over: batch), every process gathers all features and computes the same loss; the backward pass of the
-gathering gives each its own rows' gradient times the number of processes, so that the average is the gradient of the
-whole batch for the networks, and for what is applied to gathered features (heads, embeddings) it is so already.
+Gradients are averaged over the processes, in one all-reduce after the backward pass. A loss is of the whole batch:
+every process gathers all features and computes the same loss; the backward pass of the gathering gives each its own
+rows' gradient times the number of processes, so that the average is the gradient of the whole batch for the networks,
+and for what is applied to gathered features (heads, embeddings) it is so already.
 """
 
 from collections.abc import Iterable
@@ -90,15 +90,6 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
     """The rows of all processes, in their order: (n, ...) to (sum of ``sizes``, ...). With gradient: see above."""
     return _Gather.apply(rows, sizes)
-
-
-def gather_rows_of_any_number(rows: Tensor) -> Tensor:
-    """As ``gather_rows``, of parts whose sizes are asked for first, which makes the host wait."""
-    if not dist.is_initialized():
-        return rows
-    counts = [torch.zeros(1, dtype=torch.int64) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, torch.tensor([len(rows)]), group=_control[0])
-    return gather_rows(rows, [int(count) for count in counts])
 
 
 class _Gather(Function):

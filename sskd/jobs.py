@@ -12,7 +12,7 @@ from sskd.config import Pretrained, RunSpec, Trained
 from sskd.data.batch import Batch
 from sskd.data.splits import make_split
 from sskd.data.views import Plain, Views
-from sskd.distributed import Share, gather_rows_of_any_number
+from sskd.distributed import Share
 from sskd.errors import UserError
 from sskd.evaluation import accuracy, similarity
 from sskd.folder import RunFolder
@@ -67,7 +67,7 @@ def _teacher_job(setup: Setup) -> Job:
         given = load_teacher(setup)
         return Job(nn.ModuleDict(), given, [], lambda: accuracy(given, setup.test), score="top1")
     network = _new_network(setup)
-    forward = training_pass(network, setup, frozenset())
+    forward = training_pass(network, setup)
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
         with autocast(setup.device, setup.precision):
@@ -139,7 +139,6 @@ def _student_job(setup: Setup) -> Job:
         teacher_shapes=feature_shapes(spec.teacher.network, size) if spec.teacher else None,
         head=_trained_head(setup) if spec.head else None,
         recipe=spec.recipe,
-        everywhere=gather_rows_of_any_number if spec.recipe.loss_over == "process" else lambda rows: rows,
     )
     kind = METHODS[spec.method.name]
     if context.teacher_shapes:
@@ -151,7 +150,7 @@ def _student_job(setup: Setup) -> Job:
     # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
     asks_teacher = spec.method.kd_weight > 0 or bool(method.weights)
 
-    forward = training_pass(student, setup, method.needs)
+    forward = training_pass(student, setup)
 
     def student_features(images: Tensor) -> Features:
         with autocast(setup.device, setup.precision):

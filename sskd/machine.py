@@ -1,6 +1,5 @@
 """The machine that a run uses: device, precision, threads, and what is noted of it in every result."""
 
-import ctypes
 import functools
 import os
 import platform
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 
-from sskd import native
 from sskd.config import Execution
 from sskd.errors import UserError
 
@@ -57,18 +55,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
-@functools.cache
-def keep_freed_memory() -> bool:
-    """Lets the C library keep what is freed for the next step, instead of returning it to the system and taking it
-    again, page by page. For training on the CPU; True where it could be set (glibc)."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return False
-    from_system_at_once, keep_at_top = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD in <malloc.h>
-    return bool(mallopt(from_system_at_once, 2**30) and mallopt(keep_at_top, 2**31 - 1))
-
-
 def provenance(device: torch.device) -> dict[str, Any]:
     """Host, processor or GPU, versions, and the commit of this code: enough to say where a number came from."""
     import torchvision
@@ -79,7 +65,6 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
         "driver": _first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
         "threads": torch.get_num_threads(),
-        "native": not on_gpu and native.library() is not None,  # our C, or torch's operators
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,

@@ -5,10 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sskd import native
 from sskd.machine import DTYPES, autocast
 from sskd.networks import Features, Network
-from sskd.networks.frozen import FrozenNetwork, training_form
+from sskd.networks.frozen import FrozenNetwork
 from sskd.setup import Setup
 
 
@@ -22,30 +21,22 @@ class FrozenFeatures:
     def __init__(self, teacher: Network, setup: Setup, needs: frozenset[str]) -> None:
         self._teacher: Network | FrozenNetwork = teacher
         self._context = autocast(setup.device, setup.precision)
-        self._shared = setup.shared
-        self._needs = needs = needs | setup.shared.needs if setup.shared else needs
+        self._needs = needs
         if setup.execution.fold_teacher:
             dtype = DTYPES.get(setup.precision, torch.float32)
             self._teacher = setup.place(FrozenNetwork(teacher, dtype, "preactivations" in needs))
             self._context = autocast(setup.device, "fp32")  # the weights have the precision already
 
     def __call__(self, images: Tensor) -> Features:
-        return self._shared.features(images, self._pass) if self._shared else self._pass(images)
-
-    def _pass(self, images: Tensor) -> Features:
         with torch.inference_mode(), self._context:
             features = self._teacher.features(images)
         return in_float32(features, self._needs, copy=True)
 
 
-def training_pass(network: Network, setup: Setup, needs: frozenset[str]) -> Callable[[Tensor], Features]:
-    """The forward pass of a network that learns, as the execution's settings have it. Its parameters stay its own."""
+def training_pass(network: Network, setup: Setup) -> Callable[[Tensor], Features]:
+    """The forward pass of a network that learns, compiled where the execution's settings say so."""
     mode = setup.execution.compile
-    if mode != "off":
-        return torch.compile(network.features, mode=mode, dynamic=False)
-    if setup.device.type == "cpu" and native.library() is not None:
-        return training_form(network, "preactivations" in needs)
-    return network.features
+    return network.features if mode == "off" else torch.compile(network.features, mode=mode, dynamic=False)
 
 
 def in_float32(features: Features, needs: frozenset[str], copy: bool = False) -> Features:

@@ -17,7 +17,6 @@ from sskd.distributed import Share, gather_rows, this_share
 from sskd.evaluation import EvaluationSet
 from sskd.machine import device_of, resolve_precision
 from sskd.networks import Features
-from sskd.sharing import Shared
 
 Placed = TypeVar("Placed", bound=nn.Module)
 
@@ -33,7 +32,6 @@ class Setup(NamedTuple):
     data: Data
     split: Split
     share: Share = Share()
-    shared: Shared | None = None  # with students that are trained at the same time
 
     @property
     def feed(self) -> Feed:
@@ -48,16 +46,15 @@ class Setup(NamedTuple):
         recipe = self.spec.recipe
         augmentation = Augmentation(recipe.crop_padding, recipe.flip)
         drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.seed, stage)
-        loader = self.data.train_loader(self.split, drawing, self.feed)
-        return self.shared.loader(drawing, loader) if self.shared else loader
+        return self.data.train_loader(self.split, drawing, self.feed)
 
     @property
     def gathers(self) -> bool:
         """Whether losses are of rows that lie in several processes."""
-        return self.share.size > 1 and self.spec.recipe.loss_over == "batch"
+        return self.share.size > 1
 
     def whole(self, features: Features, batch: Batch, needs: frozenset[str]) -> Features:
-        """The features that a loss is computed of: where it is of several processes' rows, all of what is needed."""
+        """The features that a loss is computed of: the whole batch's, also where its rows lie in several processes."""
         if not self.gathers:
             return features
         sizes = [batch.views * size for size in self.share.sizes(batch.whole)]

@@ -2,27 +2,24 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.autograd.graph import save_on_cpu
 from torch.utils.tensorboard import SummaryWriter
 
-from sskd import native
 from sskd.config import Execution, RunSpec
 from sskd.distributed import any_of_all, average_gradients, this_share, wait
 from sskd.errors import UserError
 from sskd.folder import RunFolder
 from sskd.jobs import Job, Stage, build_job
-from sskd.machine import keep_freed_memory, provenance
+from sskd.machine import provenance
 from sskd.meter import Meter
 from sskd.seeding import stream_seed
 from sskd.setup import Setup, prepare
-from sskd.sharing import Shared
 
 
 class Interrupted(Exception):
@@ -55,35 +52,13 @@ def train(
     ``report`` is told of every step and epoch, ``say`` of what a person should read. When ``should_stop`` answers
     True, the state is saved inside the epoch and Interrupted is raised. UserError for whatever the user can mend.
     """
-    steps = training(spec, runs, execution, report, say, should_stop)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: dict[str, Any] = end.value
-            return result
-
-
-def training(
-    spec: RunSpec,
-    runs: Path,
-    execution: Execution,
-    report: Callable[[Report], None],
-    say: Callable[[str], None],
-    should_stop: Callable[[], bool],
-    shared: Shared | None = None,
-) -> Generator[None, None, dict[str, Any]]:
-    """``train`` step by step: hands over after each. ``shared``: with the runs that go on meanwhile."""
     folder = RunFolder(runs, spec)
     first = this_share().rank == 0  # of several processes one writes; all read
     if first:
         folder.create()
     if execution.threads:
         torch.set_num_threads(execution.threads)
-    if execution.keep_memory:
-        keep_freed_memory()
-    native.allow(execution.native)
-    setup = prepare(spec, runs, execution)._replace(shared=shared)
+    setup = prepare(spec, runs, execution)
     if not spec.trains:
         return _measure(setup, folder) if first else {}
     run = _Run(setup, build_job(setup), folder)
@@ -96,7 +71,7 @@ def training(
         folder.failure.unlink(missing_ok=True)
     with SummaryWriter(str(folder.path), purge_step=len(run.rows)) if first else nullcontext() as board:
         while run.enter_unfinished_stage():
-            yield from run.train_epoch(report, should_stop)
+            run.train_epoch(report, should_stop)
             row = run.finish_epoch()
             if board is not None:
                 _to_board(board, row, len(run.rows))
@@ -184,7 +159,7 @@ class _Run:
 
     # --- one epoch ----------------------------------------------------------------------------------------------
 
-    def train_epoch(self, report: Callable[[Report], None], should_stop: Callable[[], bool]) -> Iterator[None]:
+    def train_epoch(self, report: Callable[[Report], None], should_stop: Callable[[], bool]) -> None:
         """The steps of the epoch that are still to be done. No step waits for the device."""
         stage = self.stage
         for group in self.optimizer.param_groups:
@@ -198,8 +173,7 @@ class _Run:
         started = time.perf_counter()
         for batch in self.loader.epoch(self.epoch, start=self.step):
             self.optimizer.zero_grad(set_to_none=True)
-            with self.activations():
-                total, terms = stage.loss(batch)
+            total, terms = stage.loss(batch)
             self.scaler.scale(total).backward()
             average_gradients(stage.parameters)
             self.scaler.step(self.optimizer)
@@ -215,9 +189,6 @@ class _Run:
                     self.folder.save_checkpoint(self.state())
                 wait()
                 raise Interrupted(f"{self.setup.spec.id} was asked to stop; it goes on from epoch {self.epoch + 1}")
-            yield
-            if self.setup.shared is not None:
-                started = time.perf_counter()  # what the others did meanwhile does not count
         if self.setup.device.type == "cuda":
             torch.cuda.synchronize()
         self.passed(started)
@@ -227,12 +198,6 @@ class _Run:
         now = time.perf_counter()
         self.seconds += now - since
         return now
-
-    def activations(self) -> AbstractContextManager[Any]:
-        """Where the forward pass keeps what the backward pass needs. The numbers are the same wherever that is, which
-        those of gradient accumulation would not be: batch norm and most methods' losses are over the whole batch."""
-        on_gpu = self.setup.device.type == "cuda"
-        return save_on_cpu(pin_memory=on_gpu) if self.setup.execution.offload_activations else nullcontext()
 
     def finish_epoch(self) -> dict[str, Any]:
         """Measures, notes and saves what the epoch gave."""

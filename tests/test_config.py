@@ -28,6 +28,8 @@ from sskd.config import (
 from sskd.errors import UserError
 from sskd.methods import METHODS
 
+RESULTS = Path(__file__).parent.parent / "results"
+
 HEAD: dict[str, Any] = {
     "role": "head",
     "network": "resnet14",
@@ -85,6 +87,29 @@ def test_pinned_ids() -> None:
     assert spec(STUDENT).id == "student-resnet8-sskd-digits-s0-5ee760a94891"
 
 
+COMMITTED = sorted(path for path in RESULTS.glob("*/runs/*/spec.yaml"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=[path.parent.name for path in COMMITTED])
+def test_ids_of_committed_results(path: Path) -> None:
+    """Their specs name settings that are no more, and are read; their ids are the names of their folders."""
+    assert read_spec(path).id == path.parent.name
+
+
+def test_there_are_committed_results() -> None:
+    assert len(COMMITTED) >= 5
+    assert any("loss_over" in path.read_text() for path in COMMITTED)
+
+
+def test_removed_settings() -> None:
+    """Read where they meant what is always done, or changed no number; refused where they meant another run."""
+    assert spec(changed("recipe.loss_over", "batch")).id == spec(STUDENT).id
+    with pytest.raises(UserError, match="^here: recipe: 'loss_over' can only be 'batch' now, and may be left out"):
+        spec(changed("recipe.loss_over", "process"))
+    old = {"keep_memory": False, "native": True, "together": 3, "offload_activations": True, "threads": 2}
+    assert from_dict(Execution, old, "x") == Execution(threads=2)
+
+
 def test_pinned_defaults() -> None:
     """Ids leave defaults out, so a changed default would change what old ids mean."""
     assert Recipe().model_dump(mode="json") == {
@@ -100,7 +125,6 @@ def test_pinned_defaults() -> None:
         "flip": True,
         "precision": "auto",
         "processes": 1,
-        "loss_over": "batch",
     }
     assert SplitSpec().model_dump() == {"fraction": 1.0, "noise": 0.0, "seed": 0}
     assert PretextSettings(name="x").model_dump() == {"name": "x", "transformation": "rotation"}

@@ -3,7 +3,6 @@
 import json
 import multiprocessing as mp
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,25 +71,24 @@ def train_by_two(runs: Path, wanted: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Every run by one process, by two with the whole batch's loss, and some by two with a loss of their own."""
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Every run by one process, and by two."""
     runs = tmp_path_factory.mktemp("runs")
     one, two = specs(), specs(processes=2)
-    own = specs(methods=("kd", "crd", "sskd"), processes=2, loss_over="process")
     batch_norm = {"bn": specs("resnet8", ("kd",))["kd"], "bn by two": specs("resnet8", ("kd",), processes=2)["kd"]}
     for spec in (*one.values(), batch_norm["bn"]):
         small.train_all(spec, runs)
-    train_by_two(runs, two | {f"own {name}": spec for name, spec in own.items()} | {"bn": batch_norm["bn by two"]})
-    return runs, one | {"bn": batch_norm["bn"]}, two | {"bn": batch_norm["bn by two"]}, own
+    train_by_two(runs, two | {"bn": batch_norm["bn by two"]})
+    return runs, one | {"bn": batch_norm["bn"]}, two | {"bn": batch_norm["bn by two"]}
 
 
-def losses(runs: Path, spec: Any, term: str = "loss") -> list[float]:
-    return [row[term] for row in small.metrics(runs / spec.id)]
+def losses(runs: Path, spec: Any) -> list[float]:
+    return [row["loss"] for row in small.metrics(runs / spec.id)]
 
 
 @pytest.mark.parametrize("name", ["teacher", "head", *METHODS])
 def test_two_processes_are_as_one(both: Any, name: str) -> None:
-    runs, one, two, _ = both
+    runs, one, two = both
     torch.testing.assert_close(
         torch.tensor(losses(runs, two[name])), torch.tensor(losses(runs, one[name])), rtol=2e-5, atol=2e-6
     )
@@ -101,30 +99,14 @@ def test_two_processes_are_as_one(both: Any, name: str) -> None:
 
 def test_batch_norm_is_of_each_process(both: Any) -> None:
     """Statistics of 15 images instead of 30: another training, of the same kind."""
-    runs, one, two, _ = both
+    runs, one, two = both
     ours, theirs = losses(runs, two["bn"]), losses(runs, one["bn"])
     assert ours != theirs
     assert max(abs(a / b - 1) for a, b in zip(ours, theirs, strict=True)) < 0.1
 
 
-def test_a_loss_over_each_process(both: Any) -> None:
-    """The same where the loss is a mean over images; another where it compares the images of a batch."""
-    runs, one, _, own = both
-    same = [abs(a / b - 1) for a, b in zip(losses(runs, own["kd"]), losses(runs, one["kd"]), strict=True)]
-    assert max(same) < 1e-5
-    gap = {
-        name: max(abs(a / b - 1) for a, b in zip(terms(own[name]), terms(one[name]), strict=True))
-        for name, terms in (
-            ("crd", partial(losses, runs, term="loss_crd")),
-            ("sskd", partial(losses, runs, term="loss_ss")),
-        )
-    }
-    assert gap["sskd"] > 0.01  # each process knows its own images only
-    assert 0 < gap["crd"] < 0.01  # other draws of negatives, from banks that all keep alike
-
-
 def test_only_one_process_writes(both: Any) -> None:
-    runs, _, two, _ = both
+    runs, _, two = both
     for spec in two.values():
         lines = (runs / spec.id / "metrics.jsonl").read_text().splitlines()
         assert len(lines) == len({(json.loads(line)["stage"], json.loads(line)["epoch"]) for line in lines})
@@ -142,7 +124,7 @@ def start(spec: Any, runs: Path, **more: Any) -> dict[str, Any]:
 
 def test_interrupted_inside_an_epoch(both: Any, tmp_path: Path) -> None:
     """Told to stop, all stop at the same step; started again, they end where they would have."""
-    runs, _, two, _ = both
+    runs, _, two = both
     spec, steps = two["none"], []
 
     def report(step: Report) -> None:

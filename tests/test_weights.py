@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sskd.checkpoints import load_network
 from sskd.errors import UserError
 from sskd.networks import Network, build_network
+from sskd.weights import load_network
 
 RELEASED = Path(__file__).resolve().parents[2] / "shared" / "weights"
 

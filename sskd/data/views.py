@@ -1,13 +1,11 @@
 """From a batch of raw images to its views: the transformations of the pretext tasks, and plain training."""
 
-import ctypes
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from sskd import native
 from sskd.data.augment import Augmentation, random_crop, random_flip
 
 
@@ -59,12 +57,4 @@ def rotations(images: Tensor) -> Tensor:
     """(B, 3, S, S), turned by 0, 90, 180 and 270 degrees counter-clockwise: (4 * B, 3, S, S) in channels-last, the
     layout that networks want."""
     last = images.permute(0, 2, 3, 1)
-    count, height, width, channels = last.shape
-    suits = images.device.type == "cpu" and images.dtype == torch.uint8 and channels == 3 and height == width
-    library = native.library() if suits else None
-    if library is None:
-        return torch.stack([last.rot90(turn, (1, 2)) for turn in range(4)], dim=1).flatten(0, 1).permute(0, 3, 1, 2)
-    source, views = last.contiguous(), last.new_empty(4 * count, height, width, channels)
-    pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (source, views))
-    library.rotate(*pointers, ctypes.c_long(count), ctypes.c_long(height), torch.get_num_threads())
-    return views.permute(0, 3, 1, 2)
+    return torch.stack([last.rot90(turn, (1, 2)) for turn in range(4)], dim=1).flatten(0, 1).permute(0, 3, 1, 2)

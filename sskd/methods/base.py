@@ -40,8 +40,6 @@ class MethodContext:
     teacher_shapes: FeatureShapes | None = None
     head: "Pretext | None" = None  # the teacher's trained head, frozen
     recipe: Recipe = field(default_factory=Recipe)  # of the main training
-    # the rows of all processes, where each has the loss of its own part: for what must stay equal in all of them
-    everywhere: Callable[[Tensor], Tensor] = lambda rows: rows
 
     def teacher_side(self) -> tuple[Network, FeatureShapes]:
         """The teacher and its shapes, for methods that have one for certain."""

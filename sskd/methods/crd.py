@@ -70,7 +70,6 @@ class CRD(Method):
         self.register_buffer("z", torch.full((2,), -1.0))
         # this step's indices and embeddings (student's, teacher's), until the banks have them
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
-        self._everywhere = context.everywhere
 
     @property
     def weights(self) -> dict[str, float]:
@@ -99,6 +98,6 @@ class CRD(Method):
     def after_step(self) -> None:
         """The banks take in the step's embeddings: not before, as the backward pass reads the banks."""
         if self._seen is not None:
-            indices, student, teacher = map(self._everywhere, self._seen)
+            indices, student, teacher = self._seen
             self.banks.update(indices, student, teacher, self.settings.momentum)
             self._seen = None

@@ -2,14 +2,12 @@
 computed that nobody asked for."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.fx.experimental.optimization as fx_optimization
 from torch import Tensor, fx, nn
 
-from sskd.networks import fusion
 from sskd.networks.base import Features, Network
 
 
@@ -33,33 +31,16 @@ class FrozenNetwork(nn.Module):
 
     def __init__(self, network: Network, dtype: torch.dtype, preactivations: bool = True) -> None:
         super().__init__()
-        self.dtype, self.layout = dtype, torch.preserve_format
+        self.dtype = dtype
         graph: Any = fx_optimization.fuse(_traced(copy.deepcopy(network).eval(), preactivations))
         self.graph = graph.requires_grad_(False)
         for module in self.graph.modules():
             if not isinstance(module, nn.BatchNorm2d):  # those that could not be folded: their statistics stay float32
                 _cast(module, dtype)
-        if fusion.available(next(network.parameters()).device, dtype):
-            fusion.fuse_pointwise(self.graph, torch.zeros(1, 3, 32, 32, dtype=dtype))
-            self.layout = torch.channels_last
 
     def features(self, images: Tensor) -> Features:
         """images: (B, 3, H, W), float32; features come in ``dtype``."""
-        return self.graph(images.to(self.dtype, memory_format=self.layout))
-
-
-def training_form(network: Network, preactivations: bool = True) -> Callable[[Tensor], Features]:
-    """``network.features`` with batch norms, sums and ReLUs as one operation (sskd.networks.norm): for training on the
-    CPU. Parameters and buffers are the network's own. A network that torch.fx cannot trace is taken as it is."""
-    was_training = network.training
-    try:
-        traced = _traced(network.train(), preactivations)
-    except Exception:  # whatever a user's network does while it is traced: it runs all the same, only slower
-        return network.features
-    finally:
-        network.train(was_training)
-    fusion.fuse_norms(traced)
-    return traced
+        return self.graph(images.to(self.dtype))
 
 
 def _traced(network: Network, preactivations: bool) -> fx.GraphModule:

@@ -15,22 +15,11 @@ import torch
 
 from benchmarks.locks import Claims, Owner
 from benchmarks.worker import StopSignal, is_out_of_memory
-from tests import small
 from tests.cluster.slurm_site import wait_for
 from tests.cluster.suite import SLOW, Suite
 
 LOCAL = ("--cluster", "local", "--set", "cluster.cpus_per_run=1", "execution.threads=1")
 PATIENCE = 120.0
-
-
-def test_offloaded_activations_change_no_number(tmp_path: Path) -> None:
-    """The answer to a full GPU: what is saved for the backward pass goes to the host, and the batch stays whole."""
-    spec = small.spec(small.teacher())
-    small.train_all(spec, tmp_path / "plain")
-    from sskd.training import train
-
-    train(spec, tmp_path / "offloaded", small.EXECUTION.model_copy(update={"offload_activations": True}))
-    assert small.metrics(tmp_path / "offloaded" / spec.id) == small.metrics(tmp_path / "plain" / spec.id)
 
 
 def test_what_is_out_of_memory() -> None:

@@ -8,10 +8,8 @@ import pytest
 import torch
 from submitit.core.utils import UncompletedJobError
 
-import benchmarks.worker
-from benchmarks.retries import attempts, retry
-from benchmarks.worker import RunJob, StopSignal, _requeue, attempt
-from sskd.config import spec_yaml
+from benchmarks.retries import retry
+from benchmarks.worker import _requeue, attempt
 from sskd.errors import UserError
 from sskd.folder import RunFolder
 from tests import small
@@ -44,24 +42,6 @@ def test_the_kind_of_a_failure(error: Exception, kind: str, tmp_path: Path) -> N
     assert failed["kind"] == kind
     assert str(error) in failed["message"]
     assert any(str(error) in line for line in failed["last_lines"])
-
-
-def test_after_out_of_memory_activations_are_offloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs, seen = tmp_path / "runs", []
-
-    def train(spec: Any, runs: Path, execution: Any, *_: Any) -> dict[str, Any]:
-        seen.append(execution.offload_activations)
-        if not execution.offload_activations:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return {"seconds": 1.0}
-
-    monkeypatch.setattr(benchmarks.worker, "train_in_processes", train)
-    job, folder = RunJob(spec_yaml(SPEC), runs, small.EXECUTION, "token"), RunFolder(runs, SPEC)
-    for _ in range(2):
-        if attempt(SPEC, runs, lambda: job._train(SPEC, folder, "1", StopSignal())):
-            assert retry(runs, SPEC.id, RETRIES, "")
-    assert seen == [False, True]
-    assert attempts(runs, SPEC.id) == {"out_of_memory": 1}
 
 
 def test_too_many_time_limits_are_the_end(tmp_path: Path) -> None:
