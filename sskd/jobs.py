@@ -145,6 +145,7 @@ def _student_job(setup: Setup) -> Job:
         kind.check(spec.method, context.student_shapes, context.teacher_shapes)
     torch.manual_seed(stream_seed(spec.seed, "method"))
     method = kind(spec.method, context).to(setup.device)
+    student = setup.place(method.predictor(student))
     teacher_features = FrozenFeatures(teacher, setup, method.needs) if teacher is not None else None
 
     # what has learned from the teacher in an initial stage alone needs no pass of it afterwards

@@ -104,6 +104,11 @@ class Method(nn.Module):
         """The views of each image that the student is trained on."""
         return Plain()
 
+    def predictor(self, student: Network) -> Network:
+        """The network that is trained, measured and saved: the student, or what this method builds around it. Called
+        once, before anything is trained; the features that ``terms`` gets are this network's."""
+        return student
+
     def initial_stages(self) -> list[InitialStage]:
         return []
 

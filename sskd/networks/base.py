@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sskd.errors import UserError
 from sskd.registry import Registry
 
 
@@ -15,8 +16,8 @@ class Features(NamedTuple):
 
     logits: (B, C). taps: the feature maps (B, channels, height, width) after their ReLU in forward order, and last
     the pooled vector (B, D) that enters the classifier. preactivations: the same taps before the ReLU (the tap
-    itself where there is no such point). final: the map (B, D, height, width) whose mean is the pooled vector; it differs
-    from the last tap where a convolution, or a norm and ReLU, come between. None if the network does not say.
+    itself where there is no such point). final: the map (B, D, height, width) whose mean is the pooled vector; it
+    differs from the last tap where a convolution, or a norm and ReLU, come between. None if the network does not say.
     """
 
     logits: Tensor
@@ -49,9 +50,13 @@ class Network(nn.Module):
         return [child for name, child in self.named_children() if name not in self.tail]
 
     @property
-    def classifier_layer(self) -> nn.Module:
-        """The layer from the pooled vector to the logits."""
-        return self.get_submodule(self.tail[-1])
+    def classifier_layer(self) -> nn.Linear:
+        """The layer from the pooled vector to the logits: the last of the tail, or the linear layer in it. UserError if
+        that is no linear layer."""
+        layers = [layer for layer in self.get_submodule(self.tail[-1]).modules() if isinstance(layer, nn.Linear)]
+        if not layers:
+            raise UserError(f"the last of {type(self).__name__}.tail, '{self.tail[-1]}', is no linear classifier")
+        return layers[-1]
 
     def own_name(self, key: str) -> str:
         """This network's name for a parameter that its published weights call ``key``."""
