@@ -124,7 +124,7 @@ class Specs:
                 role="head",
                 network=network,
                 dataset=profile.dataset,
-                recipe=profile.head_recipe,
+                recipe=self._head_recipe(task.name),
                 split=profile.head_split,
                 teacher=self.teacher(network),
                 pretext=task,
@@ -156,7 +156,9 @@ class Specs:
             seed=seed,
             method=method,
             teacher=self.teacher(teacher) if kind.needs_teacher or method.kd_weight > 0 else None,
-            head=self.head(teacher, pretext) if kind.needs_head else None,
+            head=self.head(teacher, self.pretext(kind.head_task) if kind.head_task else pretext)
+            if kind.needs_head
+            else None,
         )
 
     def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:
@@ -172,6 +174,10 @@ class Specs:
         """The teacher's place in a table."""
         pair = self.pair(published)
         return Cell("Teacher", column, self.teacher_run(pair[0]), published, "/".join(pair))
+
+    def _head_recipe(self, task: str) -> Recipe:
+        recipe, changes = self.profile.head_recipe, self.profile.head_recipes.get(task)
+        return from_dict(Recipe, recipe.model_dump() | changes, f"head_recipes.{task}") if changes else recipe
 
     def _recipe(self, recipe: Recipe, network: str) -> Recipe:
         rate = self.profile.learning_rates.get(network)
@@ -193,8 +199,15 @@ def method_label(method: MethodSettings) -> str:
     names of its own terms that were given no weight."""
     title = METHODS[method.name].info.title
     own_kd = method.name in ("kd", "sskd")
+    chosen: dict[str, Any] = {}
+    if getattr(method, "host", "kd") != "kd":
+        chosen["host"] = method.host  # type: ignore[attr-defined]
+        title += f" on {METHODS[chosen['host']].info.title}"
+    if getattr(method, "standardise", False):
+        chosen["standardise"] = True
+        title += "+LSKD"
     label = f"{title}+KD" if method.kd_weight > 0 and not own_kd else title
-    usual = method_settings(method.name)
+    usual = method_settings(method.name, **chosen)
     names = [name for name in type(method).model_fields if name.endswith("_weight") and name != "kd_weight"]
     without = [name.removesuffix("_weight") for name in names if getattr(method, name) == 0 != getattr(usual, name)]
     return f"{label} without {' and '.join(without)}" if without else label

@@ -94,7 +94,7 @@ def run_multiply_adds(spec: RunSpec, train_images: int, size: int) -> float:
     if spec.role == "head":
         return images * 4 * own
     assert spec.method is not None
-    views = 4 if METHODS[spec.method.name].needs_head else 1
+    views = METHODS[spec.method.name].views_per_image
     teacher = forward_multiply_adds(spec.teacher.network, size) if spec.teacher else 0
     return images * views * (TRAINING * own + teacher)
 

@@ -300,6 +300,13 @@ class RunSpec(Frozen):
             raise ValueError(f"the method '{self.method.name}' needs a 'teacher'")
         if method.needs_head and self.head is None:
             raise ValueError(f"the method '{self.method.name}' needs a 'head'")
+        if self.head is not None and self.head.pretext is not None:
+            from sskd.pretext import PRETEXTS
+
+            task = self.head.pretext.name
+            if method.head_task not in (None, task) or PRETEXTS[task].method not in (None, self.method.name):
+                wanted = f"of the task '{method.head_task}'" if method.head_task else "of another task"
+                raise ValueError(f"the method '{self.method.name}' needs a head {wanted}, not of '{task}'")
 
     @cached_property
     def id(self) -> str:

@@ -93,11 +93,11 @@ def _head_job(setup: Setup) -> Job:
     teacher = load_teacher(setup)
     head = _new_head(setup, spec)
     views = head.views(spec.pretext)
-    vector = FrozenFeatures(teacher, setup, frozenset())
+    features_of = FrozenFeatures(teacher, setup, head.needs)
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
-        features = setup.whole(vector(batch.images), batch, frozenset())
-        value, share_right = head.loss(head(features.vector), setup.whole_batch(batch))
+        features = setup.whole(features_of(batch.images), batch, head.needs)
+        value, share_right = head.loss(head.read(features), setup.whole_batch(batch))
         return value, Terms({spec.pretext.name: value}, {"head_accuracy": share_right})  # type: ignore[union-attr]
 
     def evaluate() -> dict[str, float]:
@@ -107,7 +107,7 @@ def _head_job(setup: Setup) -> Job:
         sums = torch.zeros(3, device=setup.device)
         with torch.no_grad():
             for batch in loader.epoch(0):
-                value, share_right = head.loss(head(vector(batch.images).vector), batch)
+                value, share_right = head.loss(head.read(features_of(batch.images)), batch)
                 sums += torch.stack([value, share_right, torch.ones_like(value)]) * len(batch.labels)
         total, right, images = sums.tolist()
         return {"head_top1": 100 * right / images, "loss": total / images}
@@ -222,7 +222,8 @@ def _new_head(setup: Setup, spec: RunSpec) -> Pretext:
     torch.manual_seed(stream_seed(spec.seed, "head"))
     width = feature_shapes(spec.network, setup.data.image_size).width
     images = len(make_split(setup.data.train_labels, setup.data.num_classes, spec.split).indices)
-    return PRETEXTS[spec.pretext.name](spec.pretext, PretextContext(width, images)).to(setup.device)
+    context = PretextContext(width, images, spec.network, setup.data.num_classes)
+    return PRETEXTS[spec.pretext.name](spec.pretext, context).to(setup.device)
 
 
 def _trained_head(setup: Setup) -> Pretext:

@@ -23,14 +23,17 @@ def spec_of(method: str, **settings: Any) -> RunSpec:
     kind = METHODS[method]
     chosen = {"name": method, **SHORTER.get(method, {}), **settings}
     recipe = small.RECIPE | {"learning_rate": RATES.get(method, 0.02)}
-    data = small.student(chosen, with_head=kind.needs_head, recipe=recipe)
+    data = small.student(chosen, recipe=recipe)
+    if kind.needs_head:
+        data |= {"head": small.head(kind.head_task or "contrastive")}
     return small.spec(data if kind.needs_teacher else data | {"teacher": None})
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("shared")
-    small.train_all(small.spec(small.head()), path)
+    for task in ("contrastive", "hsakd"):
+        small.train_all(small.spec(small.head(task)), path)
     return path
 
 
@@ -80,7 +83,9 @@ class Waits(TorchDispatchMode):
 def test_no_step_waits_for_the_device(method: str, shared: Path) -> None:
     """No .item(), no boolean indexing: in any stage, forward or backward, augmentation included."""
     setup = prepare(spec_of(method), shared, small.EXECUTION)
-    for stage in build_job(setup).stages:
+    stages = build_job(setup).stages
+    assert stages[-1].views.per_image == METHODS[method].views_per_image
+    for stage in stages:
         for module in stage.trained:
             module.train()
         batches = setup.loader(stage.views, stage.name).epoch(0)

@@ -84,6 +84,8 @@ class Method(nn.Module):
     needs: ClassVar[frozenset[str]] = frozenset()
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False
+    head_task: ClassVar[str | None] = None  # the only pretext task whose head will do; None: any
+    views_per_image: ClassVar[int] = 1  # that views() makes, for the cost of a plan
     stage_names: ClassVar[tuple[str, ...]] = ("main",)  # for the table; initial stages come first
 
     first_epoch: ClassVar[int] = 1  # what the first epoch counts as where weights rise with the epoch

@@ -54,6 +54,7 @@ class MLKD(Method):
         "predictions on two views, and their correlations over images and over classes",
     )
     needs = frozenset({"logits", "labels"})
+    views_per_image = 2
 
     def views(self) -> Views:
         return WeakAndStrong()

@@ -38,6 +38,7 @@ class SSKD(Method):
     )
     needs = frozenset({"logits", "vector", "labels"})
     needs_head = True
+    views_per_image = 4
 
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__(settings, context)
