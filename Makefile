@@ -1,14 +1,19 @@
 # make demo   sets up, then trains and compares on embedded data
 # make test   sets up if needed, then runs the tests
+# LOCKED=1    with any target: sets up with the versions that were tested (constraints.txt)
 PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test test-all lint types perf clean
 
-.venv/ready: pyproject.toml
+# newer than what was set up without it, so that LOCKED=1 also mends an environment that is there
+.venv/locked: constraints.txt
+	@mkdir -p .venv && touch $@
+
+.venv/ready: pyproject.toml $(if $(LOCKED),.venv/locked)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; name one: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(LOCKED),--constraint constraints.txt) --editable '.[dev]'
 	@touch $@
 
 demo: .venv/ready

@@ -1,27 +1,31 @@
-"""run_all.py's options and what they do. Exit status: 0 all finished, 1 something failed, 2 bad input."""
+"""run_all.py's options and what they do. Exit status: 0 all finished, 1 something failed, 2 bad input, 130 or
+143 ended by Ctrl-C or SIGTERM.
+
+What takes seconds to import (torch, pandas, matplotlib) is imported in the function that needs it: help, lists and
+answers to bad options come at once.
+"""
+
+from __future__ import annotations
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.base import BENCHMARKS, Cell, Specs
-from benchmarks.clusters import cluster_names, read_cluster
-from benchmarks.cost import describe_cost, plan_cost
-from benchmarks.detached import start_detached
-from benchmarks.launcher import Failure, Work, cancel, launch
 from benchmarks.listing import KINDS, listing
-from benchmarks.planner import Plan, make_plan, refuse_hopeless, statuses
-from benchmarks.plugins import load_plugin
-from benchmarks.profiles import Profile, parse_method, profile_names, read_profile
-from benchmarks.report import write_report
-from benchmarks.status import show_status
-from sskd.config import RunSpec
 from sskd.errors import UserError
-from sskd.folder import RunFolder
-from sskd.methods import METHODS
-from sskd.progress import Progress
+from sskd.places import config_names
+from sskd.signals import Stopped
+from sskd.version import ShowVersion
+
+if TYPE_CHECKING:
+    from benchmarks.base import Cell
+    from benchmarks.launcher import Failure, Work
+    from benchmarks.planner import Plan
+    from benchmarks.profiles import Profile
+    from sskd.config import RunSpec
 
 CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
 
@@ -33,21 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         print("\nrun_all: stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
+        return end.status if isinstance(end, Stopped) else 130
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="run_all.py",
+        prog="sskd-suite" if Path(sys.argv[0]).stem == "sskd-suite" else "run_all.py",
         description="Regenerates the tables and figures of SSKD (ECCV 2020), as far as asked.",
     )
     add = parser.add_argument
     add(
         "--profile",
         default="smoke",
-        help=f"how much of everything: {', '.join(profile_names())}, or a YAML file",
+        help=f"how much of everything: {', '.join(config_names('profiles'))}, or a YAML file",
     )
     add("--only", default="", metavar="IDS", help="benchmarks, by comma (default: the profile's)")
     add(
@@ -79,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--cluster",
         default="inline",
-        help=f"where runs execute: {', '.join(cluster_names())}, or a YAML file (default: inline)",
+        help=f"where runs execute: {', '.join(config_names('clusters'))}, or a YAML file (default: inline)",
     )
     add("--detach", action="store_true", help="start or submit everything, and do not wait for it")
     add("--status", action="store_true", help="how far everything is, whoever started it")
@@ -87,15 +91,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")
     add("--list", choices=KINDS, help="what there is, and stop")
     add("--json", action="store_true", help="with --list, --dry-run, --status or --report-only: print JSON")
+    add("--version", action=ShowVersion)
     return parser
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.list:
-        for file in options.plugin:
-            load_plugin(file)
+        _load_plugins(options)
         print(listing(options.list, options.json))
         return 0
+    from benchmarks.launcher import cancel, launch
+    from benchmarks.planner import make_plan, refuse_hopeless
+    from sskd.progress import Progress
+
     profile = _profile(options)
     cells = _cells(profile, options.only)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
@@ -105,6 +113,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0
     work = _work(options, plan, folder, profile)
     if options.status:
+        from benchmarks.status import show_status
+
         show_status(work, cells, options.json)
         return 0
     if options.cancel:
@@ -119,6 +129,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         _set_aside([spec for spec, state in states if state == "weights lost"], folder)
         print(f"{len(plan.runs)} runs, {len(plan.runs) - len(todo)} of them finished already", flush=True)
         if options.detach:
+            from benchmarks.detached import start_detached
+
             print(start_detached(work, arguments))
             return 0
         with Progress(len(todo)) as progress:
@@ -137,6 +149,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profile) -> Work:
     """What to execute and where; paths absolute, for processes that start elsewhere."""
+    from benchmarks.clusters import read_cluster
+    from benchmarks.launcher import Work
+
     settings = [setting[len(CLUSTER) :] for setting in options.set if setting.startswith(CLUSTER)]
     root = str(Path(profile.execution.dataset_root).resolve())
     cluster = read_cluster(options.cluster, settings)
@@ -150,9 +165,18 @@ def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profil
     )
 
 
+def _load_plugins(options: argparse.Namespace) -> None:
+    if options.plugin:
+        from benchmarks.plugins import load_plugins
+
+        load_plugins(options.plugin)
+
+
 def _profile(options: argparse.Namespace) -> Profile:
-    for file in options.plugin:  # before --methods is looked at: it may name what they register
-        load_plugin(file)
+    from benchmarks.profiles import parse_method, read_profile
+    from sskd.methods import METHODS
+
+    _load_plugins(options)  # before --methods is looked at: it may name what they register
     settings = [setting for setting in options.set if not setting.startswith(CLUSTER)]
     if options.dataset_root:
         settings.append(f"execution.dataset_root={json.dumps(options.dataset_root)}")
@@ -165,22 +189,31 @@ def _profile(options: argparse.Namespace) -> Profile:
 
 
 def _cells(profile: Profile, only: str) -> dict[str, list[Cell]]:
+    from benchmarks.base import BENCHMARKS, Specs
+
     names = only.split(",") if only else profile.benchmarks
     return {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in names}
 
 
 def _with_status(plan: Plan, folder: Path) -> list[tuple[RunSpec, str]]:
+    from benchmarks.planner import statuses
+
     known = statuses(plan, folder / "runs")
     return [(spec, known[spec.id].state) for spec in plan.runs]
 
 
 def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
+    from sskd.folder import RunFolder
+
     for spec in lost:
         print(f"{spec.id} is finished, but its weights are not here, and other runs need them: it is trained again")
         RunFolder(folder / "runs", spec).set_aside()
 
 
 def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None:
+    from benchmarks.cost import describe_cost, plan_cost
+    from benchmarks.planner import statuses
+
     known, cost = statuses(plan, runs), plan_cost(plan, runs, profile)
     if as_json:
         rows = [
@@ -208,6 +241,8 @@ def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None
 
 def _report(profile: Profile, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:
     """Prints the chosen benchmarks; the files and the page hold all of the profile's, whatever --only chose."""
+    from benchmarks.report import write_report
+
     texts = write_report(profile, _cells(profile, "") | cells, folder)
     for name in cells:
         print(json.dumps({"benchmark": name, "report": texts[name]}) if options.json else "\n" + texts[name])

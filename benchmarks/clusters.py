@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sskd.config import CONFIGS, Count, Frozen, Positive, from_dict, override, read_yaml
+from sskd.config import Count, Frozen, Positive, from_dict, override, read_yaml
 from sskd.errors import UserError, unknown
+from sskd.places import CONFIGS, config_names
 
 CLUSTERS = CONFIGS / "clusters"
 Times = Annotated[int, Field(ge=0)]
@@ -69,7 +70,7 @@ def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
 
 
 def cluster_names() -> list[str]:
-    return sorted(path.stem for path in CLUSTERS.glob("*.yaml"))
+    return config_names("clusters")
 
 
 def minutes(time: Any) -> int:

@@ -14,7 +14,18 @@ from sskd.folder import RunFolder, read_json
 
 RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
-MACHINE_COLUMNS = ("host", "device", "driver", "threads", "python", "torch", "torchvision", "commit", "dirty")
+MACHINE_COLUMNS = (
+    "host",
+    "device",
+    "driver",
+    "threads",
+    "python",
+    "torch",
+    "torchvision",
+    "version",
+    "commit",
+    "dirty",
+)
 
 
 def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFrame:

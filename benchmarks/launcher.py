@@ -16,12 +16,13 @@ from benchmarks.planner import Plan
 from benchmarks.plugins import load_plugins
 from benchmarks.retries import forget_attempts
 from benchmarks.slurm import Liveness, cancel_jobs
-from benchmarks.worker import Failure, ProgressFile, attempt, stop_signal
+from benchmarks.worker import Failure, ProgressFile, attempt
 from sskd.config import Execution, RunSpec
 from sskd.errors import UserError
 from sskd.folder import RunFolder, read_json
 from sskd.processes import train_in_processes
 from sskd.progress import Progress
+from sskd.signals import Stopped, stop_signal
 from sskd.training import Interrupted, Report
 
 
@@ -125,13 +126,13 @@ def run_inline(work: Work, progress: Progress) -> dict[str, Failure]:
 
 
 def _execute(spec: RunSpec, owner: Owner, work: Work, progress: Progress) -> Failure | None:
-    """Trains a claimed run. KeyboardInterrupt when it was asked to stop."""
+    """Trains a claimed run. Stopped when it was asked to stop."""
     try:
         with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
             return attempt(spec, work.runs, partial(_train, spec, work, progress, stop))
     except Interrupted as reason:
         progress.say(str(reason))
-        raise KeyboardInterrupt from None
+        raise Stopped(stop.received) from None
     finally:
         work.claims.release(spec.id, owner.token)
 

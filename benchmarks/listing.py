@@ -1,21 +1,21 @@
-"""What there is to choose from: methods, networks, data sets, benchmarks, profiles, pretext tasks."""
+"""What there is to choose from: methods, networks, data sets, benchmarks, profiles, pretext tasks.
 
+Each list imports what it names, and nothing else: all but the profiles need torch.
+"""
+
+import importlib
 import json
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.base import BENCHMARKS
-from benchmarks.profiles import PROFILES, profile_names
-from sskd.config import method_settings, read_yaml
-from sskd.data.datasets import DATASETS
-from sskd.data.transforms import TRANSFORMATIONS
-from sskd.methods import METHODS
-from sskd.networks import NETWORKS, feature_shapes
-from sskd.pretext import PRETEXTS
+from sskd.places import CONFIGS, config_names
 
 
 def methods() -> list[dict[str, Any]]:
     """A row a method: where it is from, what it transfers, its published settings, needs and stages."""
+    from sskd.config import method_settings
+    from sskd.methods import METHODS
+
     rows = []
     for name in METHODS:
         kind = METHODS[name]
@@ -48,23 +48,36 @@ def methods_table() -> str:
 
 
 def _networks() -> list[dict[str, Any]]:
+    from sskd.networks import NETWORKS, feature_shapes
+
     return [{"name": name, "features": feature_shapes(name).width} for name in NETWORKS]
 
 
-def _named(registry: Any) -> Callable[[], list[dict[str, Any]]]:
-    return lambda: [{"name": name} for name in registry]
+def _benchmarks() -> list[dict[str, Any]]:
+    from benchmarks.base import BENCHMARKS
+
+    return [{"name": name, "title": BENCHMARKS[name].title} for name in BENCHMARKS]
+
+
+def _profiles() -> list[dict[str, Any]]:
+    from sskd.config import read_yaml
+
+    names = config_names("profiles")
+    return [{"name": name, "about": read_yaml(CONFIGS / "profiles" / f"{name}.yaml")["about"]} for name in names]
+
+
+def _named(module: str, registry: str) -> Callable[[], list[dict[str, Any]]]:
+    return lambda: [{"name": name} for name in getattr(importlib.import_module(module), registry)]
 
 
 LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "methods": methods,
     "networks": _networks,
-    "datasets": _named(DATASETS),
-    "pretexts": _named(PRETEXTS),
-    "transformations": _named(TRANSFORMATIONS),
-    "benchmarks": lambda: [{"name": name, "title": BENCHMARKS[name].title} for name in BENCHMARKS],
-    "profiles": lambda: [
-        {"name": name, "about": read_yaml(PROFILES / f"{name}.yaml")["about"]} for name in profile_names()
-    ],
+    "datasets": _named("sskd.data.datasets", "DATASETS"),
+    "pretexts": _named("sskd.pretext", "PRETEXTS"),
+    "transformations": _named("sskd.data.transforms", "TRANSFORMATIONS"),
+    "benchmarks": _benchmarks,
+    "profiles": _profiles,
 }
 KINDS = tuple(LISTS)
 

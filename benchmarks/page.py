@@ -198,7 +198,8 @@ def _run(record: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
             ("machine", f"{known.get('device', '?')} ({known.get('host', '?')}), {known.get('precision', '?')}"),
             ("driver", known.get("driver", "")),
             ("versions", _versions(known)),
-            ("commit", f"{known.get('commit', '?')}{', with uncommitted changes' if known.get('dirty') else ''}"),
+            ("version", known.get("version", "")),
+            ("commit", f"{known.get('commit', 'none')}{', with uncommitted changes' if known.get('dirty') else ''}"),
             ("finished", known.get("finished", "")),
         ]
     return {

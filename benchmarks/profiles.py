@@ -8,7 +8,6 @@ from pydantic import Field
 
 from benchmarks.plugins import load_plugin
 from sskd.config import (
-    CONFIGS,
     DatasetSpec,
     Execution,
     Fraction,
@@ -31,6 +30,7 @@ from sskd.data.datasets import DATASETS
 from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
+from sskd.places import CONFIGS, config_names
 from sskd.pretext import PRETEXTS
 
 PROFILES = CONFIGS / "profiles"
@@ -132,7 +132,7 @@ def profile_path(name: str) -> Path:
 
 
 def profile_names() -> list[str]:
-    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    return config_names("profiles")
 
 
 def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) -> Profile:

@@ -1,12 +1,11 @@
 """The paper's own numbers and independent reproductions, from results/paper, each with its source."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-PAPER = Path(__file__).resolve().parent.parent / "results" / "paper"
+from sskd.places import PAPER
 
 
 class Value(NamedTuple):

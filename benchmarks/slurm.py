@@ -1,5 +1,6 @@
 """Slurm: what is asked of its queue, and how runs are submitted to it, through submitit."""
 
+import importlib.metadata
 import secrets
 import shlex
 import shutil
@@ -7,19 +8,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
-from submitit.slurm.slurm import _get_default_parameters
 
 from benchmarks.clusters import ClusterSpec, minutes
 from benchmarks.locks import Owner, process_is_alive
 from benchmarks.retries import Batch
 from sskd.errors import UserError, nearest
 
+SUBMITIT = "1.5.4"  # which has what we use beyond its documented interface; as in constraints.txt
 SUBMISSION_SECONDS = 60.0  # how long another run_all may take between claiming a run and knowing its job's number
 
 
@@ -103,6 +105,26 @@ def cancel_jobs(jobs: Sequence[str]) -> None:
         slurm("scancel", *jobs[start : start + 500])
 
 
+@contextmanager
+def _private_to_submitit() -> Iterator[None]:
+    """For what submitit does not promise to keep: UserError, with what to do, where this version has it no more."""
+    try:
+        yield
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"this submitit ({importlib.metadata.version('submitit')}) is not like the one that the suite was tested "
+            f"with ({error}): pip install 'submitit=={SUBMITIT}', or use --cluster local"
+        ) from None
+
+
+def submitit_parameters() -> dict[str, Any]:
+    """Names and defaults of what submitit itself takes for Slurm; anything else is an option of sbatch."""
+    with _private_to_submitit():
+        from submitit.slurm.slurm import _get_default_parameters
+
+        return dict(_get_default_parameters())
+
+
 def make_executor(
     cluster: ClusterSpec, jobs: Path, batch: Path, processes: int = 1, dependency: str = ""
 ) -> SlurmExecutor:
@@ -125,7 +147,7 @@ def make_executor(
         given.setdefault("gpus_per_node", -(-max(cluster.gpus_per_run, processes) // nodes))
     if "mem_gb" in given:
         given["mem"] = f"{round(1024 * given.pop('mem_gb'))}M"
-    known = _get_default_parameters()
+    known = submitit_parameters()
     sbatch = {name.replace("_", "-"): given.pop(name) for name in list(given) if name not in known}
     after = f"{shlex.quote(sys.executable)} -m benchmarks.retries {shlex.quote(str(batch))}"
     given["teardown"] = ["status=$?", *given.get("teardown", []), f"[ $status -eq 0 ] || {after} $status"]
@@ -147,7 +169,9 @@ def check_parameters(cluster: ClusterSpec, processes: int = 1) -> None:
     with tempfile.TemporaryDirectory() as folder:
         executor = make_executor(cluster, Path(folder), Path(folder) / "batch.json", processes)
         script = Path(folder) / "test.sh"
-        script.write_text(executor._make_submission_file_text("true", "test"))
+        with _private_to_submitit():
+            text = executor._make_submission_file_text("true", "test")
+        script.write_text(text)
         try:
             slurm("sbatch", "--test-only", str(script))
         except UserError as error:
@@ -157,7 +181,7 @@ def check_parameters(cluster: ClusterSpec, processes: int = 1) -> None:
 
 def _hint(words: str, cluster: ClusterSpec) -> str:
     for name in cluster.parameters:
-        near = nearest(name, [*ClusterSpec.model_fields, *_get_default_parameters()])
+        near = nearest(name, [*ClusterSpec.model_fields, *submitit_parameters()])
         if f"--{name.replace('_', '-')}" in words and near:
             return f" (did you mean '{near}'?)"
     return ""

@@ -6,15 +6,12 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -29,8 +26,9 @@ from benchmarks.retries import TERMINATED, forget_attempts, last_lines
 from sskd.config import Execution, RunSpec, from_dict
 from sskd.distributed import lost_touch
 from sskd.errors import UserError
-from sskd.folder import RunFolder
+from sskd.folder import RunFolder, RunHeld
 from sskd.processes import take_part, train_in_processes
+from sskd.signals import StopSignal, stop_signal
 from sskd.training import Interrupted, Report, train
 
 PROGRESS_SECONDS = 2.0  # between two writes of progress.json
@@ -49,6 +47,8 @@ def attempt(spec: RunSpec, runs: Path, action: Callable[[], None]) -> Failure | 
         action()
     except Interrupted:
         raise
+    except RunHeld as error:  # nothing is noted: the folder is another's
+        return Failure(str(error), input_is_bad=True)
     except UserError as error:
         failure, details, kind = Failure(str(error), input_is_bad=True), str(error), "input"
     except Exception as error:  # a run's failure must not cost the others; the whole story is in its log
@@ -70,38 +70,6 @@ def attempt(spec: RunSpec, runs: Path, action: Callable[[], None]) -> Failure | 
 def is_out_of_memory(error: Exception) -> bool:
     """On the GPU, or on the CPU where the system said so instead of killing the process."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
-
-
-class StopSignal:
-    """Becomes true when the process is told to end; calling it is train's ``should_stop``.
-
-    USR2 comes from submitit before the time limit and at a preemption: save and requeue. TERM comes from Slurm (which
-    requeues by itself where that is wanted), from --cancel, or from a machine that shuts down: save and end.
-    """
-
-    def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-
-    def __call__(self) -> bool:
-        return self.received is not None
-
-    def receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received == signal.SIGINT:
-            raise KeyboardInterrupt  # a second Ctrl-C: at once, then
-        self.received = signal.Signals(number)
-
-
-@contextmanager
-def stop_signal(*numbers: signal.Signals) -> Iterator[StopSignal]:
-    """A StopSignal that catches the given signals, until the end of the block."""
-    stop = StopSignal()
-    main = threading.current_thread() is threading.main_thread()  # Python lets no other thread catch signals
-    before = {number: signal.signal(number, stop.receive) for number in numbers if main}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class ProgressFile:

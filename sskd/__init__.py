@@ -6,6 +6,8 @@ in ``benchmarks``.
 
 import os
 
+__version__ = "0.1.0"
+
 # Read by torch at its first large allocation: huge pages for tensors on the CPU, where the kernel offers them on
 # request. Convolutional training there spends a fifth of its time on page faults otherwise (make perf).
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

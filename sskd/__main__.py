@@ -2,36 +2,38 @@
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sskd.config import DatasetSpec, Execution, read_spec
-from sskd.data.datasets import load_dataset
 from sskd.errors import UserError
-from sskd.evaluation import EvaluationSet, accuracy
-from sskd.machine import device_of, resolve_precision
-from sskd.processes import train_in_processes
-from sskd.progress import Progress
-from sskd.weights import load_network
+from sskd.signals import Stopped, stop_signal
+from sskd.version import ShowVersion
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 2 with one line for bad input."""
+    """Exit status 0; 2 with one line for bad input; 130 or 143 when ended by Ctrl-C or SIGTERM."""
     options = _parser().parse_args(arguments)
     try:
         options.action(options)
     except UserError as error:
         print(f"sskd: {error}", file=sys.stderr)
         return 2
+    except Stopped as end:
+        print(f"\nsskd: {end}; the same command goes on from there", file=sys.stderr)
+        return end.status
     except KeyboardInterrupt:
-        print("\nsskd: stopped; the same command goes on where it was", file=sys.stderr)
+        print("\nsskd: ended at once", file=sys.stderr)
         return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sskd", description=__doc__)
+    name = "sskd" if Path(sys.argv[0]).stem == "sskd" else "python -m sskd"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a weights file on a test set")
@@ -63,6 +65,11 @@ def _execution(options: argparse.Namespace) -> Execution:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from sskd.data.datasets import load_dataset  # here and below: torch takes seconds to import, help comes at once
+    from sskd.evaluation import EvaluationSet, accuracy
+    from sskd.machine import device_of, resolve_precision
+    from sskd.weights import load_network
+
     device = device_of(_execution(options))
     spec = DatasetSpec(name=options.dataset, path=options.dataset_path)
     data = load_dataset(spec, Path(options.dataset_root))
@@ -80,10 +87,23 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from sskd.folder import RunFolder
+    from sskd.processes import train_in_processes
+    from sskd.progress import Progress
+    from sskd.training import Interrupted
+
     changes = [] if options.processes is None else [f"recipe.processes={options.processes}"]
     spec = read_spec(options.spec, changes)
-    with Progress(1) as progress, progress.run(spec) as report:
-        result = train_in_processes(spec, options.runs, _execution(options), report, progress.say)
+    finished = RunFolder(options.runs, spec).result
+    if finished.exists():
+        print(f"{spec.id} is finished already; its result is in {finished}")
+        return
+    execution = _execution(options)
+    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop, Progress(1) as progress, progress.run(spec) as report:
+        try:
+            result = train_in_processes(spec, options.runs, execution, report, progress.say, stop)
+        except Interrupted as reason:
+            raise Stopped(stop.received, str(reason)) from None
         progress.finished(spec, result)
 
 

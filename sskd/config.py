@@ -27,8 +27,7 @@ from pydantic import (
 )
 
 from sskd.errors import UserError, nearest
-
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+from sskd.places import CONFIGS
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(ge=0, le=1)]

@@ -5,14 +5,17 @@ metrics.jsonl        one line per epoch
 resume.pt            all that is needed to go on, and resume.previous.pt, the one before it
 best.safetensors     weights of the best epoch;  last.safetensors: of the last
 result.json          written last: a run is finished if it is there
+train.lock           while a process trains the run: who it is
 failed.json          why a run ended without a result; gone once it is started again
 progress.json        how far it is, every few seconds; log.txt, events.*: what was printed; TensorBoard
 """
 
+import fcntl
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -32,6 +35,10 @@ class Status(NamedTuple):
     message: str = ""
 
 
+class RunHeld(UserError):
+    """Another process trains this run at the moment."""
+
+
 class RunFolder:
     """Reads and writes one run's files. Every write is atomic: a reader or a crash never sees half a file."""
 
@@ -43,6 +50,7 @@ class RunFolder:
         self.previous = self.path / "resume.previous.pt"
         self.result = self.path / "result.json"
         self.failure = self.path / "failed.json"
+        self.lock = self.path / "train.lock"
 
     def weights(self, epoch: str) -> Path:
         """Where the "best" or "last" epoch's weights are."""
@@ -53,6 +61,36 @@ class RunFolder:
         with plain_os_errors("create", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "spec.yaml", lambda file: file.write(spec_yaml(self.spec).encode()))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The run is this process's alone until the end of the block. RunHeld if another has it.
+
+        The system itself holds the lock, and frees it when the process ends in whatever way. On a file system without
+        locks the run is trained all the same.
+        """
+        with ExitStack() as stack:
+            while True:
+                with plain_os_errors("write", self.lock):
+                    file = stack.enter_context(self.lock.open("a+"))
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except (BlockingIOError, PermissionError):
+                    file.seek(0)
+                    who = file.read().strip() or "another process"
+                    raise RunHeld(f"{self.spec.id} is being trained by {who}: wait for it, or end it first") from None
+                except OSError:  # no locks here
+                    break
+                if self.lock.exists() and os.path.samestat(self.lock.stat(), os.fstat(file.fileno())):
+                    break  # and not a file that the one before us has just removed
+            with suppress(OSError):  # a full disk: the run itself will say so
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.flush()
+            try:
+                yield
+            finally:
+                self.lock.unlink(missing_ok=True)
 
     def lost_weights(self) -> bool:
         """Whether the run is finished, and its weights are gone: as in results that were committed without them."""
@@ -104,23 +142,17 @@ class RunFolder:
                 os.replace(self.resume, self.previous)
         write_atomically(self.resume, lambda file: torch.save(state, file))
 
-    def load_checkpoint(self, say: Callable[[str], None]) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read, or None. A damaged one is named and set aside."""
-        for path in (self.resume, self.previous):
-            if not path.exists():
-                continue
-            try:
-                return torch.load(path, map_location="cpu", weights_only=True)
-            except Exception as error:
-                aside = path.with_suffix(".damaged")
-                os.replace(path, aside)
-                then = (
-                    "going on from the one before"
-                    if self.previous.exists() and path == self.resume
-                    else "starting again"
-                )
-                say(f"the checkpoint {path} cannot be read ({_one_line(error)}); set aside as {aside.name}, {then}")
-        return None
+    def checkpoints(self) -> list[Path]:
+        """The newest first."""
+        return [path for path in (self.resume, self.previous) if path.exists()]
+
+    def set_checkpoint_aside(self, path: Path, error: Exception, say: Callable[[str], None]) -> None:
+        """Renames a checkpoint that cannot be used, and says so. It is kept for whoever wants to look into it."""
+        aside = path.with_suffix(".damaged")
+        with suppress(FileNotFoundError):  # another process of the run has done it
+            os.replace(path, aside)
+        then = "going on from the one before" if path == self.resume and self.previous.exists() else "starting again"
+        say(f"the checkpoint {path} cannot be used ({_one_line(error)}); set aside as {aside.name}, {then}")
 
     def save_weights(self, epoch: str, weights: dict[str, Tensor], number: int) -> None:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}

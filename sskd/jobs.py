@@ -53,7 +53,8 @@ class Job:
     output: nn.Module  # the one whose best and last weights are kept
     stages: list[Stage]  # none where there is nothing to train
     evaluate: Callable[[], dict[str, float]]
-    score: str  # the key of evaluate() that decides the best epoch
+    # the key of evaluate() that decides the best epoch; "": the last epoch counts, and it alone is measured
+    score: str = ""
     final: Callable[[], dict[str, float]] = field(default=dict)  # measured once, on the last epoch's weights
 
 
@@ -101,7 +102,7 @@ def _head_job(setup: Setup) -> Job:
         return value, Terms({spec.pretext.name: value}, {"head_accuracy": share_right})  # type: ignore[union-attr]
 
     def evaluate() -> dict[str, float]:
-        """The head's accuracy on views of the test images: the same views in every epoch."""
+        """The head's accuracy on views of the test images: the same views for every head."""
         loader = setup.data.test_loader(views, spec.recipe.batch_size, setup.feed._replace(share=Share()))
         head.eval()
         sums = torch.zeros(3, device=setup.device)
@@ -113,14 +114,8 @@ def _head_job(setup: Setup) -> Job:
         return {"head_top1": 100 * right / images, "loss": total / images}
 
     stage = Stage("main", spec.recipe.epochs, spec.recipe.learning_rate_at, [head], views, loss)
-    measures_test = head.generalises
-    return Job(
-        nn.ModuleDict({"head": head}),
-        head,
-        [stage],
-        evaluate if measures_test else dict,
-        score="head_top1" if measures_test else "",
-    )
+    # students use the last epoch's head: no earlier one is measured
+    return Job(nn.ModuleDict({"head": head}), head, [stage], evaluate if head.generalises else dict)
 
 
 def _student_job(setup: Setup) -> Job:

@@ -4,7 +4,6 @@ import functools
 import os
 import platform
 import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 
 from sskd.config import Execution
 from sskd.errors import UserError
+from sskd.version import code, first_line, packages
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -56,29 +56,22 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Host, processor or GPU, versions, and the commit of this code: enough to say where a number came from."""
+    """Host, processor or GPU, this code and what it needs, by version: enough to say where a number came from."""
     import torchvision
 
     on_gpu = device.type == "cuda"
     return {
         "host": socket.gethostname(),
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
-        "driver": _first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
+        "driver": first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        **_code(),
+        "packages": packages(),
+        **code(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
-
-
-@functools.cache
-def _code() -> dict[str, Any]:
-    here = str(Path(__file__).parent)
-    commit = _first_line("git", "-C", here, "rev-parse", "HEAD")
-    changed = _first_line("git", "-C", here, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit, "dirty": bool(changed) if commit else None}
 
 
 def _processor() -> str:
@@ -89,11 +82,3 @@ def _processor() -> str:
     except OSError:
         pass
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-
-
-def _first_line(*command: str) -> str | None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None

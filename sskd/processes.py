@@ -73,7 +73,7 @@ def train_in_processes(
             return result
         finally:
             for worker in workers:
-                worker.terminate()
+                worker.kill()
             for worker in workers:
                 worker.join()
 
@@ -141,7 +141,8 @@ def _work(
     messages: Any,
     stop: Any,
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the one that started us decides
+    for number in (signal.SIGINT, signal.SIGTERM):  # they may reach all: the one that started us decides
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         prepare()

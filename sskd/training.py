@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from sskd.config import Execution, RunSpec
 from sskd.distributed import any_of_all, average_gradients, this_share, wait
 from sskd.errors import UserError
-from sskd.folder import RunFolder
+from sskd.folder import RunFolder, read_json
 from sskd.jobs import Job, Stage, build_job
 from sskd.machine import provenance
 from sskd.meter import Meter
@@ -50,37 +50,62 @@ def train(
     """Trains the run in ``runs/<id>`` from where it stands and returns its result (what result.json holds).
 
     ``report`` is told of every step and epoch, ``say`` of what a person should read. When ``should_stop`` answers
-    True, the state is saved inside the epoch and Interrupted is raised. UserError for whatever the user can mend.
+    True, the state is saved inside the epoch and Interrupted is raised. A finished run is not trained again. UserError
+    for whatever the user can mend; RunHeld if another process trains the run.
     """
+    # 1. the folder is this process's; of several processes of one run the first writes, and all read
     folder = RunFolder(runs, spec)
-    first = this_share().rank == 0  # of several processes one writes; all read
-    if first:
+    first = this_share().rank == 0
+    if first and not folder.result.exists():
         folder.create()
-    if execution.threads:
-        torch.set_num_threads(execution.threads)
-    setup = prepare(spec, runs, execution)
-    if not spec.trains:
-        return _measure(setup, folder) if first else {}
-    run = _Run(setup, build_job(setup), folder)
-    checkpoint = folder.load_checkpoint(say)
-    if checkpoint is not None:
-        run.restore(checkpoint)
-    wait()  # until all have read
-    if first:
-        folder.rewrite_metrics(run.rows)
-        folder.failure.unlink(missing_ok=True)
-    with SummaryWriter(str(folder.path), purge_step=len(run.rows)) if first else nullcontext() as board:
-        while run.enter_unfinished_stage():
-            run.train_epoch(report, should_stop)
-            row = run.finish_epoch()
-            if board is not None:
-                _to_board(board, row, len(run.rows))
-            report(run.report(row))
-    if not first:
-        return {}
-    result = run.result()
-    folder.save_result(result)
-    return result
+    with folder.held() if first else nullcontext():
+        if any_of_all(folder.result.exists()):
+            return dict(read_json(folder.result))
+
+        # 2. data, device, modules and stages
+        if execution.threads:
+            torch.set_num_threads(execution.threads)
+        setup = prepare(spec, runs, execution)
+        if not spec.trains:
+            return _measure(setup, folder) if first else {}
+
+        # 3. on from the newest checkpoint that fits
+        run = _start_or_resume(setup, folder, say)
+        wait()  # until all have read
+        if first:
+            folder.rewrite_metrics(run.rows)
+            folder.failure.unlink(missing_ok=True)
+
+        # 4. epoch after epoch, stage after stage
+        with SummaryWriter(str(folder.path), purge_step=len(run.rows)) if first else nullcontext() as board:
+            while run.enter_unfinished_stage():
+                run.train_epoch(report, should_stop)
+                row = run.finish_epoch()
+                if board is not None:
+                    _to_board(board, row, len(run.rows))
+                report(run.report(row))
+
+        # 5. the result, which marks the run as finished
+        if not first:
+            return {}
+        result = run.result()
+        folder.save_result(result)
+        return result
+
+
+def _start_or_resume(setup: Setup, folder: RunFolder, say: Callable[[str], None]) -> "_Run":
+    """The run as its newest checkpoint left it, or at its beginning. One that does not fit is named and set aside."""
+    for path in folder.checkpoints():
+        run = _Run(setup, build_job(setup), folder)
+        try:
+            run.restore(torch.load(path, map_location="cpu", weights_only=True))
+        except (torch.OutOfMemoryError, MemoryError):
+            raise  # says nothing of the file
+        except Exception as error:  # whatever comes of damaged or foreign content
+            folder.set_checkpoint_aside(path, error, say)
+        else:
+            return run
+    return _Run(setup, build_job(setup), folder)
 
 
 def _measure(setup: Setup, folder: RunFolder) -> dict[str, Any]:
@@ -161,6 +186,7 @@ class _Run:
 
     def train_epoch(self, report: Callable[[Report], None], should_stop: Callable[[], bool]) -> None:
         """The steps of the epoch that are still to be done. No step waits for the device."""
+        # 1. the epoch's learning rate and random numbers; only what the stage trains is in train mode
         stage = self.stage
         for group in self.optimizer.param_groups:
             group["lr"] = stage.learning_rate_at(self.epoch)
@@ -172,26 +198,35 @@ class _Run:
         stage.begin_epoch(self.epoch)
         started = time.perf_counter()
         for batch in self.loader.epoch(self.epoch, start=self.step):
+            # 2. the loss of the whole batch, forward and backward
             self.optimizer.zero_grad(set_to_none=True)
             total, terms = stage.loss(batch)
             self.scaler.scale(total).backward()
             average_gradients(stage.parameters)
+            # 3. the update
             self.scaler.step(self.optimizer)
             self.scaler.update()
             stage.after_step()
+            # 4. what is noted of the step
             self.meter.add(total, terms, len(batch.labels))
             self.step += 1
             started = self.passed(started)
             report(self.report(None))
+            # 5. if any process was asked to stop, all save here and end
             if any_of_all(should_stop()):
-                self.meter.average()
-                if self.first:
-                    self.folder.save_checkpoint(self.state())
-                wait()
-                raise Interrupted(f"{self.setup.spec.id} was asked to stop; it goes on from epoch {self.epoch + 1}")
+                self.save_and_end()
         if self.setup.device.type == "cuda":
             torch.cuda.synchronize()
         self.passed(started)
+
+    def save_and_end(self) -> NoReturn:
+        """Saves inside the epoch and raises Interrupted."""
+        self.meter.average()
+        if self.first:
+            self.folder.save_checkpoint(self.state())
+        wait()
+        where = f"epoch {self.epoch + 1} of {self.stage.epochs}"
+        raise Interrupted(f"{self.setup.spec.id} was asked to stop, and is saved inside {where}")
 
     def passed(self, since: float) -> float:
         """Counts the time since ``since``; returns now."""
@@ -206,8 +241,9 @@ class _Run:
         means = self.meter.means()
         self._refuse_divergence(means)
         main = self.stage_number == len(self.job.stages) - 1
+        last = main and self.epoch + 1 == self.stage.epochs
         started = time.perf_counter()
-        measured = self.job.evaluate() if main and self.first else {}
+        measured = self.job.evaluate() if self.first and (last or (main and self.job.score)) else {}
         test = {f"test_{name}": value for name, value in measured.items()}
         row = {
             "stage": self.stage.name,
@@ -224,14 +260,14 @@ class _Run:
         self.rows.append(row)
         self.epoch, self.step, self.meter, self.seconds = self.epoch + 1, 0, Meter(), 0.0
         if self.first:
-            self._save(main, row)
+            self._save(main, last, row)
         wait()  # a process that is ahead must not stop the others before this epoch is saved
         return row
 
-    def _save(self, main: bool, row: dict[str, Any]) -> None:
-        if main and self.best() is row:
+    def _save(self, main: bool, last: bool, row: dict[str, Any]) -> None:
+        if (last or (main and self.job.score)) and self.best() is row:
             self.folder.save_weights("best", self.job.output.state_dict(), self.epoch)
-        if main and self.epoch == self.stage.epochs:
+        if last:
             self.folder.save_weights("last", self.job.output.state_dict(), self.epoch)
         self.folder.save_checkpoint(self.state())
         self.folder.append_metrics(row)
@@ -255,6 +291,7 @@ class _Run:
         """All that decides how the run goes on, in types that load without executing code."""
         on_gpu = self.setup.device.type == "cuda"
         return {
+            "run": self.setup.spec.id,
             "stage": self.stage_number,
             "epoch": self.epoch,
             "step": self.step,
@@ -269,13 +306,32 @@ class _Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Raises whatever there is to raise where the state is not one of this run's; then this _Run is of no use."""
+        if not isinstance(state, dict):
+            raise ValueError("it is no checkpoint")
+        found = state.get("run", self.setup.spec.id)  # earlier versions did not note it
+        if found != self.setup.spec.id:
+            raise ValueError(f"it is of the run {found}")
+        missing = self.state().keys() - {"run"} - state.keys()
+        if missing:
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
         self.stage_number = state["stage"]
         self.enter_stage()
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.rows = state["rows"]
+        done = sum(stage.epochs for stage in self.job.stages[: self.stage_number]) + self.epoch
+        in_range = 0 <= self.epoch <= self.stage.epochs and 0 <= self.step <= len(self.loader)
+        if not in_range or len(self.rows) != done:
+            raise ValueError(f"{len(self.rows)} epochs are noted in it, and it goes on after {done}")
+        if self.epoch and self.stage_number + 1 == len(self.job.stages):
+            self.best()
         self.meter = Meter(state["meter"])
         self.job.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, kept in self.optimizer.state.items():
+            tensors = [value for value in kept.values() if torch.is_tensor(value) and value.dim() > 0]
+            if any(value.shape != parameter.shape for value in tensors):
+                raise ValueError("its optimizer is of other modules")
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"] is not None:

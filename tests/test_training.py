@@ -13,13 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import sskd.training
+from benchmarks.worker import attempt
+from sskd.__main__ import main
 from sskd.config import RunSpec, spec_yaml
 from sskd.errors import UserError
 from sskd.folder import RunFolder
 from sskd.jobs import build_job
 from sskd.meter import Meter
 from sskd.setup import prepare
-from sskd.training import Interrupted, train
+from sskd.training import Interrupted, Report, train
 from tests import small
 
 
@@ -238,19 +241,176 @@ def test_damaged_checkpoints(runs: Path, tmp_path: Path) -> None:
     assert folder.previous.exists()
     whole = folder.resume.read_bytes()
     folder.resume.write_bytes(whole[: len(whole) // 2])
-    said: list[str] = []
-    state = folder.load_checkpoint(said.append)
-    assert state is not None
-    assert (state["epoch"], state["step"]) == (1, 0)
-    assert "resume.pt cannot be read" in said[0]
-    assert "going on from the one before" in said[0]
+    assert goes_on(KD, tmp_path) == ((2, 1), ["going on from the one before"])
+    folder.resume.write_bytes(whole[: len(whole) // 2])
     folder.previous.write_bytes(b"garbage")
-    said.clear()
-    assert folder.load_checkpoint(said.append) is None
-    assert "starting again" in said[0]
+    assert goes_on(KD, tmp_path) == ((1, 1), ["going on from the one before", "starting again"])
     train(KD, tmp_path, small.EXECUTION)
     small.train_all(KD, runs)
     assert small.metrics(tmp_path / KD.id) == small.metrics(runs / KD.id)
+
+
+def goes_on(spec: RunSpec, runs: Path) -> tuple[tuple[int, int], list[str]]:
+    """The first (epoch, step) of a run that is stopped at once, and how what it said of its checkpoints ends."""
+    steps: list[Report] = []
+    said: list[str] = []
+    with pytest.raises(Interrupted):
+        train(spec, runs, small.EXECUTION, steps.append, said.append, lambda: True)
+    assert all("resume" in line and "cannot be used (" in line for line in said)
+    return (steps[0].epoch, steps[0].step), [line.rpartition(", ")[2] for line in said]
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("empty", lambda state: {}),
+        ("a list", lambda state: [1, 2]),
+        ("a key less", lambda state: {key: value for key, value in state.items() if key != "rows"}),
+        ("no modules", lambda state: state | {"modules": {}}),
+        ("other modules", lambda state: state | {"modules": {"fc.weight": torch.zeros(3)}}),
+        ("other shapes", lambda state: state | {"modules": {k: v[:1] for k, v in state["modules"].items() if v.dim()}}),
+        ("no optimiser", lambda state: state | {"optimizer": {}}),
+        ("another stage", lambda state: state | {"stage": 7}),
+        ("a word for a number", lambda state: state | {"epoch": "two"}),
+        ("epochs that nobody noted", lambda state: state | {"rows": []}),
+        ("epochs without numbers", lambda state: state | {"rows": [{} for _ in state["rows"]]}),
+        ("another run's", lambda state: state | {"run": "teacher-resnet8-digits-s0-000000000000"}),
+        ("no random state", lambda state: state | {"random": torch.zeros(3, dtype=torch.uint8)}),
+    ],
+)
+def test_checkpoints_that_load_and_do_not_fit(name: str, spoil: Any, two_checkpoints: Path) -> None:
+    """Set aside, and the one before is tried: never a traceback, and the numbers of an undisturbed run."""
+    folder = RunFolder(two_checkpoints, KD)
+    torch.save(spoil(torch.load(folder.resume, weights_only=True)), folder.resume)
+    assert goes_on(KD, two_checkpoints) == ((2, 1), ["going on from the one before"])
+    assert (folder.path / "resume.damaged").exists()
+
+
+@pytest.fixture
+def two_checkpoints(runs: Path, tmp_path: Path) -> Path:
+    """KD, stopped in its second epoch."""
+    copy_needs(runs, tmp_path, KD)
+    asked = iter([False] * 4 + [True])  # of three steps in an epoch
+    with pytest.raises(Interrupted):
+        train(KD, tmp_path, small.EXECUTION, should_stop=lambda: next(asked))
+    return tmp_path
+
+
+# --- the head ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_head_is_measured_once(runs: Path, tmp_path: Path) -> None:
+    """After its last epoch, which alone is used; also when it was stopped before."""
+    head = SSKD.head
+    assert head is not None
+    rows = small.metrics(runs / head.id)
+    assert ["test_head_top1" in row for row in rows] == [False, True]
+    result = json.loads((runs / head.id / "result.json").read_text())
+    assert result["best"] == result["last"]
+    assert result["last"]["epoch"] == 2
+    assert result["last"]["test_head_top1"] == rows[-1]["test_head_top1"]
+    best, last = (load_file(runs / head.id / f"{epoch}.safetensors") for epoch in ("best", "last"))
+    assert all(torch.equal(best[key], last[key]) for key in last)
+    copy_needs(runs, tmp_path, head)
+    for asked in (iter([False, True]), iter([False, False, False, True])):
+        with pytest.raises(Interrupted):
+            train(head, tmp_path, small.EXECUTION, should_stop=asked.__next__)
+    train(head, tmp_path, small.EXECUTION)
+    assert small.metrics(tmp_path / head.id) == rows
+
+
+# --- python -m sskd train ---------------------------------------------------------------------------------------------
+
+
+def command(spec: RunSpec, runs: Path) -> list[str]:
+    (runs / "spec.yaml").write_text(spec_yaml(spec))
+    return ["train", str(runs / "spec.yaml"), "--runs", str(runs)]
+
+
+def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: signal.Signals) -> None:
+    """This process gets the signals in the given step of the first epoch that is trained."""
+    original = sskd.training._Run.report
+
+    def report(self: Any, row: Any) -> Report:
+        made = original(self, row)
+        if row is None and made.step == step:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        return made
+
+    monkeypatch.setattr(sskd.training._Run, "report", report)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_told_to_end_it_saves_inside_the_epoch(
+    number: signal.Signals, status: int, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy_needs(runs, tmp_path, KD)
+    before = signal.getsignal(number)
+    with pytest.MonkeyPatch.context() as patch:
+        signal_at(patch, 2, number)
+        assert main(command(KD, tmp_path)) == status
+    assert signal.getsignal(number) == before
+    shown = capsys.readouterr().err.strip()
+    where = "saved inside epoch 1 of 2; the same command goes on from there"
+    assert shown == f"sskd: {KD.id} was asked to stop, and is {where}"
+    state = torch.load(RunFolder(tmp_path, KD).resume, weights_only=True)
+    assert (state["epoch"], state["step"]) == (0, 2)
+    assert main(command(KD, tmp_path)) == 0
+    small.train_all(KD, runs)
+    assert small.metrics(tmp_path / KD.id) == small.metrics(runs / KD.id)
+    assert not (tmp_path / KD.id / "train.lock").exists()
+
+
+def test_a_second_ctrl_c_ends_at_once(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy_needs(runs, tmp_path, KD)
+    signal_at(monkeypatch, 2, signal.SIGINT, signal.SIGINT)
+    assert main(command(KD, tmp_path)) == 130
+    assert "ended at once" in capsys.readouterr().err
+    assert not RunFolder(tmp_path, KD).resume.exists()
+
+
+def test_a_finished_run_is_not_trained_again(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head = SSKD.head
+    assert head is not None
+    before = {path: path.stat().st_mtime_ns for path in (runs / head.id).iterdir()}
+    assert main(command(head, runs)) == 0
+    result = runs / head.id / "result.json"
+    assert f"{head.id} is finished already; its result is in {result}" in capsys.readouterr().out
+    assert train(head, runs, small.EXECUTION) == json.loads(result.read_text())
+    assert {path: path.stat().st_mtime_ns for path in (runs / head.id).iterdir()} == before
+
+
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("process 7 on another-host", file=file, flush=True)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_process_at_a_time(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second says who has the run, leaves its folder alone, and may have it when the first was killed."""
+    copy_needs(runs, tmp_path, KD)
+    folder = RunFolder(tmp_path, KD)
+    folder.create()
+    arguments = [sys.executable, "-c", HOLD, str(folder.lock)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert main(command(KD, tmp_path)) == 2
+        assert f"sskd: {KD.id} is being trained by process 7 on another-host" in capsys.readouterr().err
+        failure = attempt(KD, tmp_path, lambda: train(KD, tmp_path, small.EXECUTION) and None)
+        assert failure is not None
+        assert "process 7 on another-host" in failure.message
+        assert not folder.failure.exists()
+        assert not folder.metrics.exists()
+        other.kill()
+    assert main(command(KD, tmp_path)) == 0
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -342,3 +502,21 @@ def test_compiled_networks_learn_the_same(tmp_path: Path) -> None:
     train(spec, tmp_path, small.EXECUTION.model_copy(update={"compile": "default"}), say=lambda _: None)
     for ours, theirs in zip(small.metrics(tmp_path / spec.id), plain, strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+@pytest.mark.slow  # Python is started four times
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_several_processes_of_a_run_end_together(number: signal.Signals, status: int, tmp_path: Path) -> None:
+    """A real command, whose whole process group gets the signal, as from a terminal or from ``timeout``."""
+    spec = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 5000, "processes": 2}))
+    arguments = [sys.executable, "-m", "sskd", *command(spec, tmp_path), "--threads", "1"]
+    folder = RunFolder(tmp_path, spec)
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while process.poll() is None and not folder.read_metrics():
+            time.sleep(0.1)
+        os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == status, errors
+    assert "is saved inside epoch" in errors
+    assert torch.load(folder.resume, weights_only=True)["step"] > 0
+    assert not folder.lock.exists()

@@ -1,25 +1,35 @@
 """Image files: decoding them, and a cache of decoded ones for machines where that is the limit."""
 
+import functools
 import hashlib
+import io
 import os
+import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import functional as vision
 
 from sskd.errors import UserError
 
-# its successor (torchcodec) is one more dependency, with a binary for each torch: not before torchvision drops this
+# torchvision has announced the end of its decoders. Their successor (torchcodec) is one more dependency, with a binary
+# for each torch; Pillow is there anyway, and decodes where torchvision does not any more.
 warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
+
+
+# what decoders raise for a damaged file: torchvision's, and Pillow's for one format or another
+DAMAGED = (RuntimeError, OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+UNUSUAL = "it has several frames, or more than 8 bits"
 
 
 class Unreadable(Exception):
@@ -60,18 +70,37 @@ class Images:
 
 
 def decode(path: Path) -> Tensor:
-    """Any image as RGB, (3, H, W) uint8: grey, palette and CMYK too. Raises Unreadable.
-
-    By torchvision, whose resizing of tensors takes a third of the time of PIL's; the pixels are those of PIL.
-    """
+    """Any image as RGB, (3, H, W) uint8: grey, palette and CMYK too. Raises Unreadable."""
     try:
-        image = decode_image(str(path), mode=ImageReadMode.RGB)
-    except (RuntimeError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0].rpartition("cpp:")[2]
+        image = decoder()(path)
+    except DAMAGED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rpartition("cpp:")[2]
         raise Unreadable(f"{path} cannot be read as an image: {reason}") from None
     if image.ndim != 3 or image.dtype != torch.uint8:
-        raise Unreadable(f"{path} cannot be read as an image: it has several frames, or more than 8 bits")
+        raise Unreadable(f"{path} cannot be read as an image: {UNUSUAL}")
     return image
+
+
+@functools.cache
+def decoder() -> Callable[[Path], Tensor]:
+    """torchvision's where it still decodes a JPEG, else Pillow's: the pixels of a whole file are the same."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG")
+    try:
+        from torchvision.io import ImageReadMode, decode_image
+
+        decode_image(torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    except Exception:  # not there (ImportError, AttributeError), or built without the library (RuntimeError)
+        return by_pillow
+    return lambda path: decode_image(str(path), mode=ImageReadMode.RGB)
+
+
+def by_pillow(path: Path) -> Tensor:
+    """(3, H, W) uint8. ValueError for several frames, or 16 or 32 bits a pixel, which conversion to RGB would clip."""
+    with Image.open(path) as image:
+        if image.mode[0] in "IF" or getattr(image, "n_frames", 1) > 1:
+            raise ValueError(UNUSUAL)
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 class Middle(NamedTuple):

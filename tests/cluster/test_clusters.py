@@ -139,3 +139,12 @@ def test_a_lost_worker_is_marked_failed_with_its_last_lines(tmp_path: Path) -> N
     failed = json.loads((runs / "run" / "failed.json").read_text())
     assert failed["message"] == "the worker was lost (exit status 137) 3 times"
     assert "main epoch 2/2" in failed["last_lines"]
+
+
+def test_a_submitit_without_its_private_parts_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for program in ("sbatch", "srun"):
+        (tmp_path / program).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delattr("submitit.slurm.slurm._get_default_parameters")
+    with pytest.raises(UserError, match=r"this submitit \(\d.*pip install 'submitit==1\.5\.4', or use --cluster local"):
+        make_executor(read_cluster("slurm", []), tmp_path, tmp_path / "b.json")

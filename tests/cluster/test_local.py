@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from benchmarks.locks import Claims, Owner
-from benchmarks.worker import StopSignal, is_out_of_memory
+from benchmarks.worker import is_out_of_memory
+from sskd.signals import StopSignal
 from tests.cluster.slurm_site import wait_for
 from tests.cluster.suite import SLOW, Suite
 

@@ -1,0 +1,47 @@
+"""Being told to end: the first signal has a run save and end, a second Ctrl-C ends it at once (docs/reliability.md)."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopSignal:
+    """Becomes true when the process is told to end; calling it is train's ``should_stop``.
+
+    USR2 comes from submitit before the time limit and at a preemption: save and requeue. TERM comes from Slurm (which
+    requeues by itself where that is wanted), from --cancel, or from a machine that shuts down: save and end.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    def __call__(self) -> bool:
+        return self.received is not None
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        if number == self.received == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C: at once, then
+        self.received = signal.Signals(number)
+
+
+@contextmanager
+def stop_signal(*numbers: signal.Signals) -> Iterator[StopSignal]:
+    """A StopSignal that catches the given signals, until the end of the block."""
+    stop = StopSignal()
+    main = threading.current_thread() is threading.main_thread()  # Python lets no other thread catch signals
+    before = {number: signal.signal(number, stop.receive) for number in numbers if main}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Stopped(KeyboardInterrupt):
+    """The work was told to end, and has saved how far it is. ``status``: the shell's exit status for that signal."""
+
+    def __init__(self, received: signal.Signals | None, message: str = "") -> None:
+        super().__init__(message)
+        self.status = 128 + (received or signal.SIGINT)

@@ -1,0 +1,69 @@
+"""Which code this is: the package's version, and the commit where it runs from a clone."""
+
+import argparse
+import functools
+import importlib.metadata
+import re
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sskd import __version__
+from sskd.places import CLONE
+
+
+@functools.cache
+def code() -> dict[str, Any]:
+    """version; commit, and whether tracked files differ from it (dirty): None where there is no clone, or no git."""
+    unknown = {"version": __version__, "commit": None, "dirty": None}
+    if CLONE is None:
+        return unknown
+    git = ("git", "-C", str(CLONE))
+    top = first_line(*git, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != CLONE:  # a folder inside another project's repository has not its commit
+        return unknown
+    commit = first_line(*git, "rev-parse", "HEAD")
+    changed = first_line(*git, "status", "--porcelain", "--untracked-files=no")
+    return unknown | {"commit": commit, "dirty": bool(changed) if commit else None}
+
+
+def describe() -> str:
+    """sskd 0.1.0 (commit 0123456789ab, with changes)"""
+    known = code()
+    commit = f" (commit {known['commit'][:12]}{', with changes' if known['dirty'] else ''})" if known["commit"] else ""
+    return f"sskd {known['version']}{commit}"
+
+
+@functools.cache
+def packages() -> dict[str, str]:
+    """Versions of what the package needs directly, by name. Empty where it is used without having been installed."""
+    try:
+        needed = importlib.metadata.requires("sskd") or []
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    found = {}
+    for name in sorted(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in needed if "extra ==" not in line):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+class ShowVersion(argparse.Action):
+    """``--version``; git is asked only where it is given."""
+
+    def __init__(self, option_strings: list[str], dest: str, **_: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version and the commit, and stop")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(describe())
+        parser.exit()
+
+
+def first_line(*command: str) -> str | None:
+    """The first line that a command prints; None if it fails, prints nothing, or is not there."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None
