@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.base import Benchmark, Measure
+from benchmarks.gains import gains_by_year
 from benchmarks.published import published
 from sskd.folder import write_atomically
 
@@ -39,6 +40,8 @@ def draw(frame: pd.DataFrame, benchmark: Benchmark, folder: Path, layouts: Layou
             figure = _embedding(layouts) if layouts else None
         elif benchmark.figure == "lines":
             figure = _lines(frame, benchmark)
+        elif benchmark.figure == "years":
+            figure = gains_by_year(frame)
         else:
             figure = _dots(frame, benchmark)
         if figure is None:

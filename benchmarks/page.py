@@ -124,6 +124,8 @@ def _wide_table(table: pd.DataFrame, benchmark: Benchmark, usual: int) -> dict[s
         kinds.append((measure, "mean", measure.label))
         if measure.published and table[f"{measure.label} paper"].notna().any():
             kinds += [(measure, "paper", "paper"), (measure, "difference", "diff.")]
+        if f"{measure.label} other protocol" in table:
+            kinds.append((measure, "other protocol", "other protocol"))
     leaders = {measure.label: best_rows(table, measure) for measure in benchmark.measures}
     records = {(r["row"], r["column"]): r for r in table.to_dict("records")}
     rows = []

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.base import Benchmark, Measure
-from benchmarks.published import published
+from benchmarks.published import published, published_elsewhere
 
 PAPER_DATASET = "cifar100"
 DATASET_TITLES = {"cifar100": "CIFAR-100", "imagenet": "ImageNet"}
@@ -15,9 +15,10 @@ DATASET_TITLES = {"cifar100": "CIFAR-100", "imagenet": "ImageNet"}
 
 def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
     """One row for each cell: row, column, seeds, "<label> mean" and "<label> sd" (n - 1) of every measure, for those
-    that the paper has "<label> paper" and "<label> difference" (ours minus the paper's), and "missing": why there is
-    no number, or fewer seeds than planned. Cells keep the order in which the benchmark names them."""
-    paper = published(benchmark.id)
+    that the paper has "<label> paper" and "<label> difference" (ours minus the paper's), where a number of another
+    protocol is known "<label> other protocol", and "missing": why there is no number, or fewer seeds than planned.
+    Cells keep the order in which the benchmark names them."""
+    paper, elsewhere = published(benchmark.id), published_elsewhere(benchmark.id)
     rows = []
     for (row, column), group in frame.groupby(["row", "column"], sort=False):
         entry: dict[str, object] = {"row": row, "column": column}
@@ -31,6 +32,9 @@ def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
                 known = paper.get((str(row), str(column), measure.published))
                 entry[f"{measure.label} paper"] = known.value if known else math.nan
                 entry[f"{measure.label} difference"] = mean - known.value if known else math.nan
+                if elsewhere:
+                    other = elsewhere.get((str(row), str(column)))
+                    entry[f"{measure.label} other protocol"] = other.value if other else math.nan
         entry["missing"] = missing(group)
         rows.append(entry)
     return pd.DataFrame(rows)
@@ -113,9 +117,23 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
         lines.append(f"Columns whose pair is the same here ({', '.join(shared)}) show the same runs.")
     if paper:
         lines.append("paper: the best epoch on the test images of one run; difference: our best epoch minus that.")
+    lines += _other_protocols(benchmark, table)
     if benchmark.note:
         lines.append(benchmark.note)
     return lines
+
+
+def _other_protocols(benchmark: Benchmark, table: pd.DataFrame) -> list[str]:
+    """A line for each protocol that published numbers of the table's cells were found by, if not by this suite's."""
+    shown = set(zip(table["row"], table["column"], strict=True))
+    pairs: dict[tuple[str, str, str], list[str]] = {}
+    for (row, column), found in published_elsewhere(benchmark.id).items():
+        if (row, column) in shown:
+            pairs.setdefault((row, found.protocol, found.source), []).append(f"{column} {found.value:.2f}")
+    return [
+        f"Other protocol, not subtracted: {row}, {', '.join(values)} ({protocol}; {source})."
+        for (row, protocol, source), values in pairs.items()
+    ]
 
 
 def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
@@ -127,6 +145,8 @@ def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
         if measure.published and table[f"{measure.label} paper"].notna().any():
             digits[f"{measure.label} paper"] = (measure.digits, False)
             digits[f"{measure.label} difference"] = (measure.digits, True)
+        if f"{measure.label} other protocol" in table:
+            digits[f"{measure.label} other protocol"] = (measure.digits, False)
     lines = [[*headers, *digits, "missing"], ["---"] * (len(headers) + len(digits) + 1)]
     for record in table.to_dict("records"):
         values = [number(record[name], *how) for name, how in digits.items()]
