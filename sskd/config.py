@@ -142,12 +142,22 @@ def _load_table(name: str) -> dict[str, dict[str, Any]]:
     return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
+def published_table(name: str) -> dict[str, Any]:
+    """A method's entry in configs/methods.yaml: settings, and under "when" what some of their values bring along."""
+    return _load_table("methods.yaml").get(name, {})
+
+
+def pair_tables(name: str) -> dict[str, dict[str, Any]]:
+    """configs/pairs/METHOD.yaml: "teacher/student" to an entry of the same kind; empty if there is no such file."""
+    return _load_table(f"pairs/{name}.yaml")
+
+
 def published_settings(given: dict[str, Any], pair: str = "") -> dict[str, Any]:
     """A method's published values: configs/methods.yaml, then what configs/pairs/METHOD.yaml has for the pair
     ("teacher/student"), then what either has under "when", for settings that ``given`` chooses ({"standardise": True}).
     """
     name = given["name"]
-    layers = [_load_table("methods.yaml").get(name, {}), _load_table(f"pairs/{name}.yaml").get(pair, {})]
+    layers = [published_table(name), pair_tables(name).get(pair, {})]
     values: dict[str, Any] = {}
     for layer in layers:
         values |= {key: value for key, value in layer.items() if key != "when"}

@@ -68,6 +68,21 @@ def test_stopped_at_every_second_step_it_ends_the_same(method: str, shared: Path
     assert small.metrics(parts / spec.id) == small.metrics(whole / spec.id)
 
 
+VARIANTS: list[dict[str, Any]] = [
+    *({"method": name, "standardise": True} for name in ("kd", "dkd", "mlkd", "ctkd")),
+    {"method": "ctkd", "host": "dkd"},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())))
+def test_other_hosts_and_standardised_logits_train(variant: dict[str, Any], shared: Path, tmp_path: Path) -> None:
+    spec = spec_of(**variant)
+    runs = linked(shared, tmp_path / "runs")
+    train(spec, runs, small.EXECUTION)
+    first, last = small.metrics(runs / spec.id)
+    assert last["loss"] != first["loss"]
+
+
 class Waits(TorchDispatchMode):
     """Counts the operations for which the host must wait for a device."""
 

@@ -26,6 +26,8 @@ class MethodInfo(NamedTuple):
     paper: str  # "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets"
     year: int
     transfers: str  # what goes from teacher to student, in a few words
+    formula: str = ""  # the method's own terms, for docs/methods.md
+    differs: str = ""  # where the paper and its published code part ways, and where this suite does otherwise than both
 
 
 @dataclass(frozen=True)

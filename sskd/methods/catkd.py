@@ -43,6 +43,11 @@ class CATKD(Method):
         "Guo et al., CVPR 2023, Class Attention Transfer Based Knowledge Distillation",
         2023,
         "class activation maps",
+        formula="mean squared error of the class maps (the classifier as a 1x1 convolution without bias), "
+        "both pooled to size x size, unit-length where `normalise` is set",
+        differs="Paper (by notes): always normalised, and a sum over pixels: size^2 times the code's mean; "
+        "here as the code. The rebuilt networks' classifiers have no bias: here the student's bias is"
+        " zero and is not trained.",
     )
     needs = frozenset({"final", "labels"})
 

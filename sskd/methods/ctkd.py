@@ -73,6 +73,11 @@ class CTKD(Method):
         "Li et al., AAAI 2023, Curriculum Temperature for Knowledge Distillation",
         2023,
         "softened predictions, at a temperature learned against the student",
+        formula="KL(tau), or DKD at tau (`host`), tau = 1 + 20 sigmoid(theta); theta's gradient comes back "
+        "times (cos(pi min(e, 10) / 10) + 1) / 2 - 1: it climbs",
+        differs="The README's per-image temperature lacks its module in the published code, and is left out. "
+        "LSKD's copy of CTKD has its switch the wrong way round (its authors agree); here "
+        "`standardise` does what it says.",
     )
     needs = frozenset({"logits", "labels"})
 

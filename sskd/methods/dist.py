@@ -43,6 +43,9 @@ class DIST(Method):
         "Huang et al., NeurIPS 2022, Knowledge Distillation from A Stronger Teacher",
         2022,
         "correlations of predictions, over classes and over images",
+        formula="T^2 (inter_weight (1 - mean correlation of the images' predictions) + intra_weight (1 - mean"
+        " correlation of the classes' predictions))",
+        differs="Paper's appendix: no T^2, which at T 4 is a weight 16 times smaller; here as the code.",
     )
     needs = frozenset({"logits", "labels"})
 

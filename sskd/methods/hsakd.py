@@ -37,6 +37,11 @@ class HSAKD(Method):
         "Yang et al., IJCAI 2021, Hierarchical Self-supervised Augmented Knowledge Distillation",
         2021,
         "class and rotation together, predicted from every map",
+        formula="branch_weight sum over maps of KL(3) of the branches' scores of class and rotation + "
+        "logit_weight KL(3) of the logits, on four turned views each",
+        differs="The teacher's branches are a run of their own (task `hsakd`), on the frozen teacher; "
+        "training teacher and branches together (HSAKD*) is not done here. Nesterov's momentum is the"
+        " authors', not used here. The authors' MobileNetV2 has a stem without stride.",
     )
     needs = frozenset({"taps", "logits", "labels"})
     needs_head = True

@@ -21,6 +21,9 @@ class KD(Method):
         "Hinton et al., arXiv 2015, Distilling the Knowledge in a Neural Network",
         2015,
         "softened predictions",
+        formula="KL(T), of standardised logits where `standardise` is set (LSKD)",
+        differs="LSKD: the paper's deviation has C in the denominator, the code C - 1 and 1e-7 beside it; "
+        "here as the code.",
     )
     needs = frozenset({"logits", "labels"})
 

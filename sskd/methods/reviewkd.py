@@ -78,6 +78,14 @@ class ReviewKD(Method):
         "Chen et al., CVPR 2021, Distilling Knowledge via Knowledge Review",
         2021,
         "maps of all levels, each learned from the student's deeper ones too",
+        formula="sum over levels, from the deepest, of the pyramid loss of o_i and the teacher's map before "
+        "its ReLU: u_i = BN(1x1 conv(s_i)), r_i = a_0 u_i + a_1 r_(i+1) with a = sigmoid(1x1 "
+        "conv([u_i, r_(i+1)])), o_i = BN(3x3 conv(r_i)); the pyramid loss is the mean squared error "
+        "at the map's size and pooled to 4, 2, 1, with weights 1, 1/2, 1/4, 1/8",
+        differs="Paper (by a reproduction's notes): one output of a fusion module serves for the loss and the"
+        " next level; the code has two. The authors' recipe is batch 128, rate 0.1, Nesterov, with "
+        "teachers of their own; here every method has one recipe. In the first epoch the weight is 0,"
+        " as in the authors' code; mdistiller starts with 1/20.",
     )
     needs = frozenset({"taps", "preactivations", "vector", "labels"})
     first_epoch = 0

@@ -66,6 +66,10 @@ class SimKD(Method):
         "Chen et al., CVPR 2022, Knowledge Distillation with the Reused Teacher Classifier",
         2022,
         "the last map, and the teacher's classifier itself",
+        formula="mean squared error between the projected last map of the student and the teacher's; "
+        "prediction by the teacher's classifier on the pooled projection",
+        differs="CE and KD have weight 0. What the authors call WRN-40-2, 40-1 and 16-2 are ResNets: their "
+        "figures for these are not of the networks here.",
     )
     needs = frozenset({"final", "labels"})
 

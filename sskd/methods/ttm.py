@@ -33,6 +33,9 @@ class TTM(Method):
         "Zheng and Yang, ICLR 2024, Knowledge Distillation Based on Transformed Teacher Matching",
         2024,
         "predictions, the teacher's alone softened",
+        formula="mean KL(softmax(gamma z_t) || softmax(z_s))",
+        differs="The row labels of the paper's same-type table sit one row off; the settings are read as the "
+        "README's two commands agree with.",
     )
     needs = frozenset({"logits", "labels"})
 

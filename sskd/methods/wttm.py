@@ -34,6 +34,8 @@ class WTTM(Method):
         "Zheng and Yang, ICLR 2024, Knowledge Distillation Based on Transformed Teacher Matching",
         2024,
         "predictions, the teacher's alone softened, weighted image by image",
+        formula="mean of the sum over classes of p_t^gamma, times KL(softmax(gamma z_t) || softmax(z_s))",
+        differs="As TTM's.",
     )
     needs = frozenset({"logits", "labels"})
 
