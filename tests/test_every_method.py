@@ -44,7 +44,11 @@ def linked(shared: Path, target: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+LONG = {"hsakd"}  # four views through branches of both networks
+EVERY = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in METHODS]
+
+
+@pytest.mark.parametrize("method", EVERY)
 def test_stopped_at_every_second_step_it_ends_the_same(method: str, shared: Path, tmp_path: Path) -> None:
     """Stops fall into initial stages too; after each, everything is built anew from what was saved."""
     spec = spec_of(method)
