@@ -12,7 +12,7 @@ from benchmarks.worker import Failure, RunJob
 from sskd.config import RunSpec, spec_yaml
 from sskd.errors import UserError
 from sskd.folder import read_json
-from sskd.progress import Progress
+from sskd.progress import Progress, plural
 
 
 def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
@@ -50,7 +50,10 @@ def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
                 submitted, arrays = submitted + count, arrays + (count > 0)
     finished = sum(work.finished(spec) for spec in work.plan.runs)
     others = len(work.plan.runs) - finished - submitted - len(left_out)
-    say(f"submitted {submitted} runs in {arrays} arrays" + (f"; {others} are in the queue already" if others else ""))
+    say(
+        f"submitted {plural(submitted, 'run')} in {plural(arrays, 'array')}"
+        + (f"; {others} are in the queue already" if others else "")
+    )
     return left_out
 
 

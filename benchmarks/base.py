@@ -16,6 +16,7 @@ from sskd.config import (
     from_dict,
     method_settings,
 )
+from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.registry import Registry
 
@@ -195,9 +196,26 @@ def method_grid(specs: Specs, pairs: tuple[str, ...], methods: tuple[str, ...] =
     return cells
 
 
+TERMS = {"ce": "CE", "t": "L_T", "ss": "L_ss"}  # a loss term's key in settings to its name in the paper
+
+
+def placed_once(benchmark: str, cells: list[Cell]) -> list[Cell]:
+    """The cells, those that are named twice once. UserError where two runs of one seed have the same place: they would
+    count as two seeds."""
+    found: dict[tuple[str, str, int], Cell] = {}
+    for cell in cells:
+        known = found.setdefault((cell.row, cell.column, cell.spec.seed), cell)
+        if known.spec.id != cell.spec.id:
+            raise UserError(
+                f"{benchmark}: two runs of seed {cell.spec.seed} stand at '{cell.row}', '{cell.column}': "
+                f"{known.spec.id} and {cell.spec.id}; leave one of them out, or give it a profile of its own"
+            )
+    return list(found.values())
+
+
 def method_label(method: MethodSettings) -> str:
     """As in the paper's tables, with "+KD" where KD was added to a method that has none by itself, and the
-    names of its own terms that were given no weight."""
+    terms that were given no weight: "SSKD, no L_ss"."""
     title = METHODS[method.name].info.title
     own_kd = method.name in ("kd", "sskd")
     chosen: dict[str, Any] = {}
@@ -211,4 +229,4 @@ def method_label(method: MethodSettings) -> str:
     usual = method_settings(method.name, **chosen)
     names = [name for name in type(method).model_fields if name.endswith("_weight") and name != "kd_weight"]
     without = [name.removesuffix("_weight") for name in names if getattr(method, name) == 0 != getattr(usual, name)]
-    return f"{label} without {' and '.join(without)}" if without else label
+    return f"{label}, no {' and '.join(TERMS.get(term, term) for term in without)}" if without else label

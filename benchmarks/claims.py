@@ -20,8 +20,8 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.published import linear_evaluation
+from benchmarks.setting import describe_setting
 from benchmarks.statistics import LEVEL, Estimate, by_seed, paired, t_interval
-from benchmarks.summary import context
 from benchmarks.tables import table1, table2, table3, table4
 
 TIE = 0.2  # points: closer than this counts as tied for best (C2)
@@ -32,11 +32,12 @@ SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 
 
 class Part(NamedTuple):
-    """A number per seed that must exceed ``bound``."""
+    """A number per seed that must exceed ``bound``. sized: whether it is what the paper gives the claim's size of."""
 
     name: str
     values: list[float]
     bound: float = 0.0
+    sized: bool = True
 
 
 class Results:
@@ -67,7 +68,8 @@ class Results:
 
 @dataclass(frozen=True)
 class Claim:
-    """``parts`` decide; ``headline`` is the effect that is shown, the weakest part where there is none."""
+    """``parts`` decide; ``headline`` is the effect that is shown, the weakest part where there is none; ``lacks`` says
+    what the runs as they were planned cannot tell."""
 
     id: str
     statement: str
@@ -77,11 +79,13 @@ class Claim:
     headline: Callable[[Results], Part] | None = None
     size: float | None = None  # the headline's size according to the paper
     dataset: str = "cifar100"
+    lacks: Callable[[Results], str] = lambda results: ""
 
 
 class Verdict(NamedTuple):
     """What the results say of a claim. effect, lower, upper: nan where unknown. ``text`` says it in words, beginning
-    with how the setting differs from the claim's."""
+    with how the setting differs from the claim's. seeds: of the part that has the fewest; effect_seeds: of the effect
+    and its interval."""
 
     id: str
     statement: str
@@ -95,7 +99,15 @@ class Verdict(NamedTuple):
     upper: float
     size: float | None
     seeds: int
+    effect_seeds: int
     runs: list[str]
+
+    @property
+    def seeds_text(self) -> str:
+        """ "2 seeds", or "2 seeds (some comparisons 1)" where the effect has more than another part."""
+        shown = max(self.effect_seeds, self.seeds)
+        text = f"{shown} seed" if shown == 1 else f"{shown} seeds"
+        return text if shown == self.seeds else f"{text} (some comparisons {self.seeds})"
 
 
 def decide(parts: list[Part]) -> tuple[str, str]:
@@ -106,20 +118,24 @@ def decide(parts: list[Part]) -> tuple[str, str]:
     for part in parts:
         if not _two_equal(part) and t_interval(part.values, level).upper < part.bound:
             return CONTRADICTED, f"{part.name} is below {part.bound:g}"
-    few = [part for part in parts if len(part.values) < 2]
-    if few:
-        one = [part for part in few if part.values]
-        what = "one seed gives no interval" if one else "runs are missing"
-        return UNDECIDED, f"{what} ({(one or few)[0].name})"
+    absent = [part for part in parts if not part.values]
+    if absent:
+        return UNDECIDED, f"runs are missing ({_first(absent)})"
+    one = [part for part in parts if len(part.values) == 1]
+    if one:
+        return UNDECIDED, f"one seed gives no interval ({_first(one)})"
     equal = [part for part in parts if _two_equal(part)]
     if equal:
-        return UNDECIDED, f"two equal seeds give no interval ({equal[0].name})"
+        return UNDECIDED, f"two equal seeds give no interval ({_first(equal)})"
     spans = [part for part in parts if not t_interval(part.values).lower > part.bound]
     if spans:
-        return UNDECIDED, f"the interval of {spans[0].name} spans {spans[0].bound:g}" + (
-            f", and {len(spans) - 1} more" if len(spans) > 1 else ""
-        )
+        more = f", and {len(spans) - 1} more" if len(spans) > 1 else ""
+        return UNDECIDED, f"the interval of {spans[0].name} spans {spans[0].bound:g}{more}"
     return SUPPORTED, "every part's interval lies above its bound" if len(parts) > 1 else "its interval lies above 0"
+
+
+def _first(parts: list[Part]) -> str:
+    return parts[0].name + (f", and {len(parts) - 1} more" if len(parts) > 1 else "")
 
 
 def _two_equal(part: Part) -> bool:
@@ -132,14 +148,17 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "best") -> Verdict:
     own = frame if frame.empty else frame[frame["benchmark"] == claim.benchmark]
     results = Results(own, which)
     parts = claim.parts(results) if len(own) else []
-    verdict, why = decide(parts)
-    shown = claim.headline(results) if claim.headline and len(own) else _weakest(parts)
+    lacks = claim.lacks(results) if len(own) else ""
+    verdict, why = (UNDECIDED, lacks) if lacks else decide(parts)
+    shown = claim.headline(results) if claim.headline and len(own) and not lacks else _weakest(parts)
     estimate = t_interval(shown.values) if shown else Estimate(np.nan, np.nan, np.nan, 0)
     seeds = min((len(part.values) for part in parts), default=0)
     finished = own[own["state"] == "finished"] if len(own) else own
-    where = context(finished, claim.dataset) if len(finished) else ""
+    where = describe_setting(finished, claim.dataset) if len(finished) else ""
     text = f"{where}: {verdict}, as {why}." if where else f"{verdict.capitalize()}, as {why}."
-    if claim.size is not None and estimate.n > 1:
+    if claim.size is not None and shown and not shown.sized:
+        text += f" The paper's {claim.size:g} is of other settings: {claim.where}."
+    elif claim.size is not None and estimate.n > 1:
         inside = estimate.lower <= claim.size <= estimate.upper
         text += f" The paper's {claim.size:g} lies {'inside' if inside else 'outside'} the interval."
     return Verdict(
@@ -155,6 +174,7 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "best") -> Verdict:
         estimate.upper,
         claim.size,
         seeds,
+        estimate.n,
         list(dict.fromkeys(finished["id"].dropna())) if len(finished) else [],
     )
 
@@ -238,9 +258,15 @@ def _c8_headline(results: Results) -> Part:
     return _weakest(at_25) or Part("SSKD - best other, 25%", [])
 
 
+def _rates(results: Results) -> tuple[str, str] | None:
+    """The columns of the lowest and the highest share of changed labels; None for fewer than two shares."""
+    rates = sorted(results.columns(), key=lambda column: float(column.rstrip("%")))
+    return (rates[0], rates[-1]) if len(rates) > 1 else None
+
+
 def _drop(results: Results, row: str) -> dict[int, float]:
-    clean, *_, noisiest = results.columns()
-    return paired(results.seeds(row, clean), results.seeds(row, noisiest))
+    low, high = _rates(results) or ("", "")
+    return paired(results.seeds(row, low), results.seeds(row, high))
 
 
 def _c9(results: Results) -> list[Part]:
@@ -250,6 +276,17 @@ def _c9(results: Results) -> list[Part]:
         Part(f"drop of {more} - drop of {less}", list(paired(_drop(results, more), _drop(results, less)).values()))
         for more, less in pairs
     ]
+
+
+def _c9_headline(results: Results) -> Part:
+    low, high = _rates(results) or ("", "")
+    name = f"drop of SSKD from {low} to {high} noise"
+    return Part(name, list(_drop(results, "SSKD").values()), sized=(low, high) == ("0%", "50%"))
+
+
+def _c9_lacks(results: Results) -> str:
+    columns = results.columns()
+    return "" if _rates(results) else f"a drop needs two shares of changed labels, and only {columns[0]} was planned"
 
 
 def _c10(results: Results) -> list[Part]:
@@ -271,7 +308,7 @@ CLAIMS = (
     Claim("C8", "With few images SSKD leads everywhere, by about 7 points at 25 %", "Figure 4a", "fig4a", _c8,
           _c8_headline, 7.0),
     Claim("C9", "With noisy labels SSKD falls by only 0.45 points from 0 to 50 %, FitNet and AT fall most", "Figure 4b",
-          "fig4b", _c9, lambda r: Part("drop of SSKD from 0 to 50 % noise", list(_drop(r, "SSKD").values())), 0.45),
+          "fig4b", _c9, _c9_headline, 0.45, lacks=_c9_lacks),
     Claim("C10", "Self-supervised targets make the classes cleaner in the student's features", "Figure 3a", "fig3a",
           _c10),
 )  # fmt: skip

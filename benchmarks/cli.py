@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.listing import KINDS, listing
-from sskd.errors import UserError
+from sskd.errors import UserError, refuse_null_bytes
 from sskd.places import config_names
 from sskd.signals import Stopped
 from sskd.version import ShowVersion
@@ -31,9 +32,16 @@ CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the pr
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:
-        return _run(options, sys.argv[1:] if arguments is None else arguments)
+        refuse_null_bytes(arguments)
+        status = _run(options, arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough: "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails again when it ends
+        return 141
     except UserError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
@@ -76,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE.py",
         help="a Python file of your own methods, networks, ...",
     )
+    add(
+        "--reference",
+        default="",
+        metavar="NAME",
+        help="the method that all others are compared with (default: the newest of your own, else SSKD)",
+    )
     add("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
     add("--results", type=Path, default=Path("results"), help="where results go (default: results)")
     add("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")
@@ -101,33 +115,42 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(listing(options.list, options.json))
         return 0
     from benchmarks.launcher import cancel, launch
-    from benchmarks.planner import make_plan, refuse_hopeless
-    from sskd.progress import Progress
+    from benchmarks.planner import check_runs, check_teachers, make_plan
+    from sskd.progress import Progress, plural
 
     profile = _profile(options)
     cells = _cells(profile, options.only)
+    if options.reference:  # a wrong name is told before anything is trained
+        from benchmarks.reference import choose_reference
+
+        choose_reference(_cells(profile, "") | cells, options.reference)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
     folder = options.results / profile.name
-    if options.dry_run:
-        _print_plan(plan, folder / "runs", profile, options.json)
-        return 0
     work = _work(options, plan, folder, profile)
+    root = Path(work.execution.dataset_root)
+    if options.dry_run:
+        todo = [spec for spec, state in _with_status(plan, folder) if state != "finished"]
+        check_runs(todo, root)
+        _print_plan(plan, folder / "runs", profile, options.json)
+        check_teachers(todo, root)  # last: a plan may be made where the weights are not
+        return 0
     if options.status:
         from benchmarks.status import show_status
 
         show_status(work, cells, options.json)
         return 0
     if options.cancel:
-        print(f"told {cancel(work, print)} runs to end")
+        print(f"told {plural(cancel(work, print), 'run')} to end")
         return 0
     failures: dict[str, Failure] = {}
     if not options.report_only:
         states = _with_status(plan, folder)
         todo = [spec for spec, state in states if state != "finished"]
-        if work.cluster.kind != "slurm":  # whose nodes may have what is not here
-            refuse_hopeless(todo, Path(work.execution.dataset_root))
+        check_runs(todo, root)
+        check_teachers(todo, root)
+        _check_this_machine(work, todo)
         _set_aside([spec for spec, state in states if state == "weights lost"], folder)
-        print(f"{len(plan.runs)} runs, {len(plan.runs) - len(todo)} of them finished already", flush=True)
+        print(f"{plural(len(plan.runs), 'run')}, {len(plan.runs) - len(todo)} of them finished already", flush=True)
         if options.detach:
             from benchmarks.detached import start_detached
 
@@ -189,10 +212,10 @@ def _profile(options: argparse.Namespace) -> Profile:
 
 
 def _cells(profile: Profile, only: str) -> dict[str, list[Cell]]:
-    from benchmarks.base import BENCHMARKS, Specs
+    from benchmarks.base import BENCHMARKS, Specs, placed_once
 
     names = only.split(",") if only else profile.benchmarks
-    return {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in names}
+    return {name: placed_once(name, BENCHMARKS[name].cells(Specs(profile.for_benchmark(name)))) for name in names}
 
 
 def _with_status(plan: Plan, folder: Path) -> list[tuple[RunSpec, str]]:
@@ -210,15 +233,37 @@ def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
         RunFolder(folder / "runs", spec).set_aside()
 
 
+def _check_this_machine(work: Work, todo: Sequence[RunSpec]) -> None:
+    """UserError where what runs here has no data, or not the device that is asked for. Slurm's nodes may have both."""
+    from benchmarks.planner import refuse_hopeless
+    from sskd.machine import device_of
+
+    if work.cluster.kind == "slurm":
+        return
+    refuse_hopeless(todo, Path(work.execution.dataset_root))
+    if work.execution.device != "auto":
+        device_of(work.execution)
+
+
+def _label(spec: RunSpec) -> str:
+    """The method as tables name it: an id has its name alone, the same for crd and crd+kd."""
+    from benchmarks.base import method_label
+
+    return f" ({method_label(spec.method)})" if spec.method else ""
+
+
 def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None:
+    from benchmarks.base import method_label
     from benchmarks.cost import describe_cost, plan_cost
     from benchmarks.planner import statuses
+    from sskd.progress import plural
 
     known, cost = statuses(plan, runs), plan_cost(plan, runs, profile)
     if as_json:
         rows = [
             {
                 "id": spec.id,
+                "label": method_label(spec.method) if spec.method else "",
                 "stage": number,
                 "state": known[spec.id].state,
                 "needs": [needed.id for needed in spec.needs],
@@ -232,10 +277,10 @@ def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None
         print(json.dumps({"runs": rows, "seconds": cost.left, **rate}, indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
-        print(f"stage {number}: {len(stage)} runs")
+        print(f"stage {number}: {plural(len(stage), 'run')}")
         for spec in stage:
             waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
-            print(f"  {spec.id}: {known[spec.id].state}{waits}, {describe_cost(cost, spec.id)}")
+            print(f"  {spec.id}{_label(spec)}: {known[spec.id].state}{waits}, {describe_cost(cost, spec.id)}")
     print(cost.text)
 
 
@@ -243,7 +288,7 @@ def _report(profile: Profile, cells: dict[str, list[Cell]], folder: Path, option
     """Prints the chosen benchmarks; the files and the page hold all of the profile's, whatever --only chose."""
     from benchmarks.report import write_report
 
-    texts = write_report(profile, _cells(profile, "") | cells, folder)
+    texts = write_report(profile, _cells(profile, "") | cells, folder, options.reference)
     for name in cells:
         print(json.dumps({"benchmark": name, "report": texts[name]}) if options.json else "\n" + texts[name])
     if not options.json:

@@ -1,18 +1,59 @@
 """Where runs execute: the files of configs/clusters, validated."""
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from sskd.config import Count, Frozen, Positive, from_dict, override, read_yaml
+from sskd.config import Count, Frozen, Listed, PlainName, Positive, from_dict, override, read_yaml
 from sskd.errors import UserError, unknown
 from sskd.places import CONFIGS, config_names
 
 CLUSTERS = CONFIGS / "clusters"
 Times = Annotated[int, Field(ge=0)]
+
+
+def _one_line(text: str) -> str:
+    if not all(character.isprintable() for character in text):
+        raise ValueError("line ends and control characters are refused: a job's script would execute what follows")
+    return text
+
+
+def _option(name: str) -> str:
+    if re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name) is None:
+        raise ValueError("the name of an option has letters, digits, '_' and '-' only")
+    return name
+
+
+Line = Annotated[str, AfterValidator(_one_line)]
+Lines = Annotated[tuple[Line, ...], Listed]
+Plain = Line | bool | int | float
+OptionName = Annotated[str, AfterValidator(_option)]
+
+
+class Parameters(Frozen):
+    """Those of submitit's parameters that are more than a word or a number."""
+
+    mem_gb: Positive | None = None
+    nodes: Count | None = None
+    cpus_per_task: Count | None = None
+    gpus_per_node: Plain | None = None
+    array_parallelism: Count | None = None
+    signal_delay_s: Count | None = None
+    use_srun: bool | None = None
+    stderr_to_stdout: bool | None = None
+    time: str | int | None = None
+    setup: Lines | None = None  # shell commands before the run, a line each
+    teardown: Lines | None = None  # after it
+    srun_args: Lines | None = None
+    additional_parameters: dict[OptionName, Plain] | None = None  # of sbatch
+
+
+class _Words(Frozen):
+    parameters: dict[OptionName, Plain | None]
 
 
 class Retries(Frozen):
@@ -27,7 +68,7 @@ class Retries(Frozen):
 class ClusterSpec(Frozen):
     """A file of configs/clusters. Keys that are not here are parameters of submitit, or of sbatch."""
 
-    name: str
+    name: PlainName
     about: str
     kind: Literal["inline", "local", "slurm"]
     runs_at_once: Count | None = None  # local; None: as many as there are GPUs or cores for
@@ -45,7 +86,7 @@ class ClusterSpec(Frozen):
 def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
     """The cluster by name or YAML file, with ``settings`` (time=60, parameters.qos=high, ...) applied."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else CLUSTERS / f"{name}.yaml"
-    if path.parent == CLUSTERS and not path.exists():
+    if path.parent == CLUSTERS and not os.path.isfile(path):
         raise unknown("cluster", name, cluster_names())
     data = read_yaml(path)
     if not isinstance(data, dict):
@@ -60,6 +101,7 @@ def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
         own = data
     where = f"{path} with {' '.join('cluster.' + setting for setting in settings)}" if settings else str(path)
     cluster: ClusterSpec = from_dict(ClusterSpec, own, where)
+    cluster = cluster.model_copy(update={"parameters": _checked(cluster.parameters, where)})
     if cluster.kind == "slurm" and cluster.runs_per_gpu > 1:
         raise UserError(f"{path}: runs_per_gpu is for local clusters; on Slurm ask for gres=shard:1")
     if cluster.kind == "local":
@@ -67,6 +109,18 @@ def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
             if key not in ("time", "setup"):
                 raise unknown("key of a local cluster", key, [*ClusterSpec.model_fields, "time", "setup"])
     return cluster
+
+
+def _checked(parameters: dict[str, Any], where: str) -> dict[str, Any]:
+    """The parameters, each of its type; what is null is left to submitit. UserError for what no job can have."""
+    known = {key: value for key, value in parameters.items() if key in Parameters.model_fields}
+    other = {key: value for key, value in parameters.items() if key not in known}
+    typed = from_dict(Parameters, known, where).model_dump(exclude_none=True)
+    words = from_dict(_Words, {"parameters": other}, where).parameters
+    if "time" in typed:
+        minutes(typed["time"])
+    lists = {key: list(value) for key, value in typed.items() if isinstance(value, tuple)}
+    return typed | lists | {key: value for key, value in words.items() if value is not None}
 
 
 def cluster_names() -> list[str]:

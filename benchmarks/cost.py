@@ -9,15 +9,14 @@ from torch import nn
 
 from benchmarks.planner import Plan
 from benchmarks.profiles import Profile
-from sskd.config import DatasetSpec, RunSpec
-from sskd.data.datasets import load_dataset
-from sskd.data.imagenet import imagenet_folder
+from sskd.config import RunSpec
+from sskd.data.datasets import Extent, extent
 from sskd.folder import RunFolder, read_json
 from sskd.methods import METHODS
 from sskd.networks import build_network
-from sskd.progress import duration
+from sskd.pretext import PRETEXTS
+from sskd.progress import duration, plural
 
-IMAGENET_IMAGES = 1_281_167
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
 
 
@@ -41,7 +40,7 @@ def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:
     """Counted work of every run, and its time at the rate of the finished runs, or of a measurement made now."""
     root = Path(profile.execution.dataset_root)
     known = {dataset: extent(dataset, root) for dataset in dict.fromkeys(spec.dataset for spec in plan.runs)}
-    work = {spec.id: run_multiply_adds(spec, *known[spec.dataset]) for spec in plan.runs}
+    work = {spec.id: run_multiply_adds(spec, known[spec.dataset][0]) for spec in plan.runs}
     done_work = done_seconds = 0.0
     finished = set()
     for spec in plan.runs:
@@ -51,30 +50,17 @@ def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:
             done_work += work[spec.id]
             done_seconds += read_json(folder.result)["seconds"]
     if done_seconds:
-        rate, source = done_work / done_seconds, f"as {len(finished)} finished runs had"
+        rate, source = done_work / done_seconds, f"as {plural(len(finished), 'finished run')} had"
     else:
         rate, source = measured_rate(), "measured now with one convolution; real runs reach a part of it"
     seconds = {run_id: value / rate for run_id, value in work.items()}
     left = sum(s for i, s in seconds.items() if i not in finished)
     assumed = " and ".join(
-        f"{imagenet_folder(root, dataset.path)} is not there: counted as {IMAGENET_IMAGES:,} images"
-        for dataset in known
-        if _absent(dataset, root)
+        f"{dataset.name} is not in {dataset.path or root.resolve()}: counted as {count.train_images:,} images"
+        for dataset, (count, absent) in known.items()
+        if absent
     )
     return PlanCost(work, seconds, left, rate, source, assumed)
-
-
-def extent(dataset: DatasetSpec, root: Path) -> tuple[int, int]:
-    """Training images, and pixels of their sides. ImageNet's are known where it is not: planning does not need it."""
-    if _absent(dataset, root):
-        return IMAGENET_IMAGES, dataset.crop_size
-    data = load_dataset(dataset, root)
-    return len(data.train_labels), data.image_size
-
-
-def _absent(dataset: DatasetSpec, root: Path) -> bool:
-    """ImageNet that is not there at all. One that is there and broken is an error, as in a run."""
-    return dataset.name == "imagenet" and not imagenet_folder(root, dataset.path).exists()
 
 
 def describe_cost(cost: PlanCost, run_id: str) -> str:
@@ -83,20 +69,26 @@ def describe_cost(cost: PlanCost, run_id: str) -> str:
     return f"{cost.multiply_adds[run_id] / 1e12:.3g} T multiply-adds, about {duration(cost.seconds[run_id])}"
 
 
-def run_multiply_adds(spec: RunSpec, train_images: int, size: int) -> float:
+def run_multiply_adds(spec: RunSpec, data: Extent) -> float:
     """Multiply-adds of convolutions and linear layers in a run's training steps, evaluation left out."""
     if not spec.trains:
         return 0.0
-    images = spec.split.fraction * train_images * spec.recipe.epochs
-    own = forward_multiply_adds(spec.network, size)
+    images = spec.split.fraction * data.train_images * spec.recipe.epochs
+    own = forward_multiply_adds(spec.network, data.image_size)
     if spec.role == "teacher":
         return images * TRAINING * own
     if spec.role == "head":
-        return images * 4 * own
+        return images * _views(spec) * own
     assert spec.method is not None
-    views = METHODS[spec.method.name].views_per_image
-    teacher = forward_multiply_adds(spec.teacher.network, size) if spec.teacher else 0
+    views = _views(spec.head) if spec.head else METHODS[spec.method.name].views_per_image
+    teacher = forward_multiply_adds(spec.teacher.network, data.image_size) if spec.teacher else 0
     return images * views * (TRAINING * own + teacher)
+
+
+def _views(head: RunSpec) -> int:
+    """Of each image, as the head's pretext task makes them."""
+    assert head.pretext is not None
+    return PRETEXTS[head.pretext.name].views(head.pretext).per_image
 
 
 @lru_cache(maxsize=256)

@@ -1,11 +1,13 @@
 """Training curves as numbers for inline SVG: a plot for each column of a benchmark, a line for each of its runs."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pandas as pd
 
 from benchmarks.base import Benchmark
+from benchmarks.look import Look
 
 WIDTH, HEIGHT = 640, 280
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 30
@@ -18,7 +20,7 @@ class Line(NamedTuple):
 
     run: str
     row: str
-    series: int  # the row's number: its colour and dashes
+    look: str  # the row's colour and dashes, as classes of the page's style
     seed: int
     points: str
     end: str  # the last value, as text
@@ -33,14 +35,16 @@ class Plot(NamedTuple):
     id: str
     title: str
     lines: list[Line]
-    rows: list[tuple[int, str]]
+    rows: list[tuple[str, str]]  # the legend: look and name
     x_ticks: list[Tick]
     y_ticks: list[Tick]
 
 
-def curve_groups(frame: pd.DataFrame, benchmark: Benchmark, curves: dict[str, Curve]) -> list[Plot]:
-    """A plot for each column of the benchmark that has curves. ``curves``: (epoch, accuracy) by run."""
-    rows = list(dict.fromkeys(frame["row"]))
+def curve_groups(
+    frame: pd.DataFrame, benchmark: Benchmark, curves: dict[str, Curve], shown: Mapping[str, Look]
+) -> list[Plot]:
+    """A plot for each column of the benchmark that has curves. ``curves``: (epoch, accuracy) by run; ``shown``: each
+    row's look."""
     plots: list[Plot] = []
     for column, group in frame.groupby("column", sort=False):
         entries = [
@@ -50,12 +54,12 @@ def curve_groups(frame: pd.DataFrame, benchmark: Benchmark, curves: dict[str, Cu
         ]
         if entries:
             name = f"{benchmark.id}-{len(plots) + 1}"
-            plots.append(_plot(name, str(column), entries, rows, curves))
+            plots.append(_plot(name, str(column), entries, shown, curves))
     return plots
 
 
 def _plot(
-    name: str, title: str, entries: list[tuple[str, str, int]], rows: list[str], curves: dict[str, Curve]
+    name: str, title: str, entries: list[tuple[str, str, int]], shown: Mapping[str, Look], curves: dict[str, Curve]
 ) -> Plot:
     epochs = [epoch for run, _, _ in entries for epoch, _ in curves[run]]
     values = [value for run, _, _ in entries for _, value in curves[run]]
@@ -69,17 +73,16 @@ def _plot(
     def y(value: float) -> float:
         return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - y_low) / ((y_high - y_low) or 1.0)), 1)
 
-    numbers = {row: number for number, row in enumerate(rows)}
+    classes = {row: f"k-{shown[row].colour} d{shown[row].dash}" for _, row, _ in entries}
     lines = []
     for run, row, seed in entries:
         points = " ".join(f"{x(epoch):g},{y(value):g}" for epoch, value in curves[run])
-        lines.append(Line(run, row, numbers[row], seed, points, f"{curves[run][-1][1]:.2f}"))
-    shown = {row for _, row, _ in entries}
+        lines.append(Line(run, row, classes[row], seed, points, f"{curves[run][-1][1]:.2f}"))
     return Plot(
         name,
         title,
         lines,
-        [(numbers[row], row) for row in rows if row in shown],
+        [(look, row) for row, look in classes.items()],
         [Tick(x(mark), f"{mark:g}") for mark in x_marks if x_low <= mark <= x_high],
         [Tick(y(mark), f"{mark:g}") for mark in y_marks],
     )

@@ -6,6 +6,8 @@ runs that are drawn, the t-SNE layout (N, 2).
 
 import contextlib
 import io
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,14 +56,17 @@ def features_of(spec: RunSpec, runs: Path, execution: Execution, layout: bool = 
 def _silhouette(arrays: Arrays) -> float:
     from sklearn.metrics import silhouette_score
 
-    return float(silhouette_score(arrays["vectors"], arrays["labels"]))
+    try:
+        return float(silhouette_score(arrays["vectors"], arrays["labels"]))
+    except ValueError as error:  # one class only, or features that are not finite
+        raise UserError(f"no silhouette: {' '.join(str(error).split())}") from None
 
 
 def _read(cache: Path) -> Arrays:
     try:
         with np.load(cache, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError):  # absent, or damaged: then it is made again
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):  # absent, or damaged: then it is made again
         return {}
     return arrays if {"vectors", "labels", "silhouette"} <= arrays.keys() else {}
 

@@ -1,31 +1,71 @@
 """From run folders to one pandas frame. Tables, figures, claims and the page are made from that frame alone."""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import AllowInfNan, BaseModel, ConfigDict, ValidationError
 
 from benchmarks.base import Cell
 from sskd.config import RunSpec
 from sskd.errors import UserError
-from sskd.folder import RunFolder, read_json
+from sskd.folder import RunFolder
 
 RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
-MACHINE_COLUMNS = (
-    "host",
-    "device",
-    "driver",
-    "threads",
-    "python",
-    "torch",
-    "torchvision",
-    "version",
-    "commit",
-    "dirty",
-)
+PLACE_COLUMNS = ("benchmark", "row", "column", "pair", "run_pair")
+SPEC_COLUMNS = ("seed", "id", "role", "network", "dataset", "epochs", "fraction", "noise", "state", "why")
+MayBeNan = Annotated[float, AllowInfNan(True)]  # the likeness of a student whose features are all equal
+
+
+class _Strict(BaseModel):
+    """Keys that the report does not read may be anything."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Epoch(_Strict):
+    epoch: int
+    test_top1: float | None = None
+    test_top5: float | None = None
+    test_loss: float | None = None
+    test_head_top1: float | None = None
+
+
+class _Machine(_Strict):
+    host: str | None = None
+    device: str | None = None
+    driver: str | None = None
+    threads: int | None = None
+    python: str | None = None
+    torch: str | None = None
+    torchvision: str | None = None
+    version: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+class _Result(_Strict):
+    """What the report needs of result.json, with its types."""
+
+    best: _Epoch
+    last: _Epoch
+    kl: MayBeNan | None = None
+    cka: MayBeNan | None = None
+    seconds: float
+    images_per_second: float
+    parameters: int
+    train_images: int
+    precision: str
+    finished: str
+    machine: _Machine = _Machine()
+
+
+MACHINE_COLUMNS = tuple(_Machine.model_fields)
 
 
 def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFrame:
@@ -50,7 +90,9 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
     rows: list[dict[str, object]] = []
     needed: dict[str, RunSpec] = {}
     for benchmark, group in cells.items():
-        for cell in group:
+        # a rate that a profile names twice gives the same run twice, and one run is one seed
+        once = {(cell.row, cell.column, cell.spec.id): cell for cell in group}
+        for cell in once.values():
             place = {"benchmark": benchmark, "row": cell.row, "column": cell.column}
             place |= {"pair": cell.pair, "run_pair": cell.run_pair}
             rows.append(place | of_run(cell.spec))
@@ -60,7 +102,7 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
         if spec.id not in in_cells:
             place = {"benchmark": "", "row": spec.role.capitalize(), "column": "", "pair": "", "run_pair": ""}
             rows.append(place | of_run(spec))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*PLACE_COLUMNS, *SPEC_COLUMNS])
 
 
 def specs_of(cells: Mapping[str, Iterable[Cell]]) -> dict[str, RunSpec]:
@@ -98,18 +140,38 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
         return {"state": "absent"}
     folder = RunFolder(runs, spec)
     try:
+        if folder.result.exists():
+            return {"state": "finished", "why": ""} | _result_columns(read_result(folder.result, spec.role))
         status = folder.status()
-        if status.state == "finished":
-            return {"state": "finished", "why": ""} | _result_columns(read_json(folder.result))
     except UserError as error:  # a damaged file is one cell's trouble, not the report's
         return {"state": "failed", "why": f"failed: {error}"}
+    except (OSError, ValueError, AttributeError) as error:  # of the files that an unfinished run leaves
+        return {"state": "failed", "why": f"failed: cannot read {folder.path}: {type(error).__name__}"}
     if status.state == "failed":
         return {"state": "failed", "why": f"failed: {status.message}"}
     epochs = spec.recipe.epochs
     return {"state": "incomplete", "why": f"running or interrupted: {100 * min(status.epoch, epochs) // epochs} %"}
 
 
-def _result_columns(result: dict[str, dict[str, object]]) -> dict[str, object]:
+def read_result(path: Path, role: str) -> dict[str, Any]:
+    """A result.json whose numbers are numbers. UserError says which file is damaged, where, and what to do."""
+    try:
+        result: dict[str, Any] = json.loads(path.read_bytes())
+        checked = _Result.model_validate(result)
+        if role != "head" and None in (checked.best.test_top1, checked.last.test_top1):
+            raise ValueError("it has no test_top1")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        problem = f"{where}: {first['msg']}" if where else first["msg"]
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
+        problem = " ".join(str(error).split())
+    else:
+        return result
+    raise UserError(f"cannot read {path}: {problem}; delete it to have the run done again")
+
+
+def _result_columns(result: dict[str, Any]) -> dict[str, object]:
     columns: dict[str, object] = {}
     for which in ("best", "last"):
         columns[f"{which}_epoch"] = result[which]["epoch"]
@@ -134,9 +196,10 @@ def read_curve(metrics: Path, points: int = 60) -> list[tuple[int, float]]:
     for index in range((len(lines) - 1) % step, len(lines), step):
         try:
             row = json.loads(lines[index])
-        except ValueError:  # a line cut off by a crash
+            value = row.get("test_top1", row.get("test_head_top1"))
+            point = None if value is None else (int(row["epoch"]), float(value))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # cut off by a crash, or damaged
             continue
-        value = row.get("test_top1", row.get("test_head_top1"))
-        if value is not None:
-            curve.append((int(row["epoch"]), float(value)))
+        if point and math.isfinite(point[1]):
+            curve.append(point)
     return curve

@@ -10,9 +10,11 @@ import pandas as pd
 
 from benchmarks.base import Benchmark, Cell
 from benchmarks.curves import Plot, curve_groups
+from benchmarks.figures import Drawn
 from benchmarks.frame import read_curve, specs_of
-from benchmarks.statistics import AVERAGE
-from benchmarks.summary import best_rows, number
+from benchmarks.look import COLOURS, DASHES
+from benchmarks.statistics import AVERAGE, leaves_out_zero
+from benchmarks.summary import best_rows, number, shown_measures
 from sskd.config import RunSpec
 from sskd.folder import write_atomically
 from sskd.progress import duration
@@ -38,21 +40,41 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path) 
     unique = report.frame[report.frame["id"].notna()].drop_duplicates("id")
     curves = {run_id: read_curve(folder / "runs" / run_id / "metrics.jsonl") for run_id in unique["id"]}
     plots = {
-        section.benchmark.id: curve_groups(section.frame, section.benchmark, curves) for section in report.sections
+        section.benchmark.id: curve_groups(section.frame, section.benchmark, curves, report.shown)
+        for section in report.sections
     }
+    links = _links(report, plots)
+    here = {entry.name for entry in (folder / "runs").iterdir()} if (folder / "runs").is_dir() else set()
     parts = environment.get_template("page.html").generate(
         style=(TEMPLATES / "style.css").read_text(),
         script=(TEMPLATES / "page.js").read_text(),
         profile=report.profile,
         overview=_overview(unique),
-        claims=[_claim(*both) for both in zip(report.verdicts, report.verdicts_last, strict=True)],
+        colours=COLOURS,
+        dashes=DASHES,
+        claims=[_claim(*both) for both in zip(report.verdicts, report.verdicts_last, strict=True) if both[0].runs],
+        unjudged=[verdict for verdict in report.verdicts if not verdict.runs],
         sections=[_section(section, plots[section.benchmark.id]) for section in report.sections],
-        runs=(_run(record, specs[record["id"]]) for record in unique.to_dict("records")),
+        runs=(
+            _run(record, specs[record["id"]]) | {"curves": links.get(record["id"], []), "folder": record["id"] in here}
+            for record in unique.to_dict("records")
+        ),
     )
     path = folder / "index.html"
     # part by part: the page of thousands of runs is never in memory as a whole
     write_atomically(path, lambda file: file.writelines(part.encode() for part in parts))
     return path
+
+
+def _links(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[str, list[tuple[str, str]]]:
+    """By run: where its curves are, as (identity, title) of each plot that has it."""
+    links: dict[str, list[tuple[str, str]]] = {}
+    for section in report.sections:
+        for plot in plots[section.benchmark.id]:
+            title = f"{section.benchmark.title.split(':')[0]}, {plot.title}"
+            for run in dict.fromkeys(line.run for line in plot.lines):
+                links.setdefault(run, []).append((f"curve-{plot.id}", title))
+    return links
 
 
 def _overview(unique: pd.DataFrame) -> dict[str, Any]:
@@ -75,9 +97,11 @@ def _claim(best: "Verdict", last: "Verdict") -> dict[str, Any]:
     shown = [abs(x) for x in (best.effect, best.lower, best.upper) if not pd.isna(x)]
     digits = 3 if max(shown, default=0.0) < 1 else 2
     entry = best._asdict() | {"last": last.verdict, "plot": None, "shown": "", "interval": ""}
+    entry["seeds"] = best.seeds_text
     if not pd.isna(best.effect):
         entry["shown"] = number(best.effect, digits, signed=True)
-        entry["interval"] = f"{number(best.lower, digits)} to {number(best.upper, digits)}" if best.seeds > 1 else ""
+        if not pd.isna(best.lower):
+            entry["interval"] = f"{number(best.lower, digits)} to {number(best.upper, digits)}"
         entry["plot"] = _forest(best)
     return entry
 
@@ -104,28 +128,30 @@ def _forest(verdict: "Verdict") -> dict[str, float | None]:
 def _section(section: "Section", plots: list[Plot]) -> dict[str, Any]:
     benchmark, table = section.benchmark, section.table
     usual = int(table["seeds"].mode().max()) if len(table) else 0
+    runs = {
+        (str(row), str(column)): list(dict.fromkeys(group["id"]))
+        for (row, column), group in section.frame.groupby(["row", "column"], sort=False)
+    }
     return {
         "benchmark": benchmark,
         "notes": section.notes,
-        "table": _wide_table(table, benchmark, usual),
+        "table": _wide_table(table, benchmark, usual, runs),
         "usual_seeds": usual,
-        "figure": _figure(section.figures),
+        "figure": _figure(section.figure) if section.figure else None,
         "differences": [_difference_table(section, m.label, m.title, m.digits) for m in benchmark.measures],
+        "matrices": [_matrix(section.pairs[m.label], m.title, m.digits) for m in benchmark.measures if section.pairs],
         "reproductions": section.reproductions.to_dict("records"),
         "plots": plots,
     }
 
 
-def _wide_table(table: pd.DataFrame, benchmark: Benchmark, usual: int) -> dict[str, Any]:
+def _wide_table(
+    table: pd.DataFrame, benchmark: Benchmark, usual: int, runs: Mapping[tuple[str, str], list[str]]
+) -> dict[str, Any]:
     """Rows down, columns across, and in each of them the measures, the paper's value and the difference to it."""
     columns = list(dict.fromkeys(table["column"]))
-    kinds: list[tuple[Any, str, str]] = []  # measure, key, header
-    for measure in benchmark.measures:
-        kinds.append((measure, "mean", measure.label))
-        if measure.published and table[f"{measure.label} paper"].notna().any():
-            kinds += [(measure, "paper", "paper"), (measure, "difference", "diff.")]
-        if f"{measure.label} other protocol" in table:
-            kinds.append((measure, "other protocol", "other protocol"))
+    headers = {"paper": "paper", "difference": "diff.", "other protocol": "other protocol"}
+    kinds = [(measure, kind, headers.get(kind, measure.label)) for measure, kind in shown_measures(table, benchmark)]
     leaders = {measure.label: best_rows(table, measure) for measure in benchmark.measures}
     records = {(r["row"], r["column"]): r for r in table.to_dict("records")}
     rows = []
@@ -134,7 +160,8 @@ def _wide_table(table: pd.DataFrame, benchmark: Benchmark, usual: int) -> dict[s
         for column in columns:
             record = records.get((row, column))
             for place, (measure, key, _) in enumerate(kinds):
-                cells.append(_wide_cell(record, measure, key, place == 0, usual, leaders[measure.label]))
+                cell = _wide_cell(record, measure, key, place == 0, usual, leaders[measure.label])
+                cells.append(cell | {"runs": runs.get((row, column), []) if key == "mean" else []})
         rows.append({"name": row, "cells": cells})
     return {"columns": columns, "headers": [header for _, _, header in kinds], "rows": rows}
 
@@ -169,7 +196,7 @@ def _difference_table(section: "Section", label: str, title: str, digits: int) -
             "interval": f"{number(gap['lower'], digits, True)} to {number(gap['upper'], digits, True)}"
             if gap["seeds"] > 1
             else "one seed",
-            "clear": gap["lower"] > 0 or gap["upper"] < 0,
+            "decided": leaves_out_zero(gap["lower"], gap["upper"]),
             "seeds": gap["seeds"],
         }
         for gap in section.differences[label].to_dict("records")
@@ -177,14 +204,40 @@ def _difference_table(section: "Section", label: str, title: str, digits: int) -
     return {"label": label, "title": title, "rows": rows}
 
 
-def _figure(paths: list[Path]) -> dict[str, Any] | None:
-    """The PNG as a data URI with its size in pixels (from the file's header)."""
-    for path in paths:
-        if path.suffix == ".png":
-            data = path.read_bytes()
-            width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
-            return {"uri": f"data:image/png;base64,{base64.b64encode(data).decode()}", "width": width, "height": height}
-    return None
+def _matrix(pairs: pd.DataFrame, title: str, digits: int) -> dict[str, Any]:
+    """All pairs of rows, for statistics.pairwise's frame: a line for each row, a cell for each other."""
+    rows = list(dict.fromkeys([*pairs["row"], *pairs["other"]]))
+    known = {(pair["row"], pair["other"]): pair for pair in pairs.to_dict("records")}
+    lines = []
+    for row in rows:
+        own = [known[row, other] for other in rows if (row, other) in known]
+        wins, of = sum(pair["wins"] for pair in own), sum(pair["comparisons"] for pair in own)
+        cells = [_matrix_cell(known.get((row, other)), digits) for other in rows]
+        lines.append({"row": row, "cells": cells, "rate": round(100 * wins / of), "wins": f"{wins:g} of {of}"})
+    return {"title": title, "rows": rows, "lines": lines}
+
+
+def _matrix_cell(pair: Mapping[Any, Any] | None, digits: int) -> dict[str, Any]:
+    if pair is None:
+        return {"text": "", "decided": False, "interval": "", "wins": ""}
+    lower, upper = number(pair["lower"], digits, True), number(pair["upper"], digits, True)
+    return {
+        "text": number(pair["difference"], digits, signed=True),
+        "decided": leaves_out_zero(pair["lower"], pair["upper"]),
+        "interval": f"{lower} to {upper}" if pair["seeds"] > 1 else "one seed",
+        "wins": f"{pair['wins']:g}/{pair['comparisons']}",
+    }
+
+
+def _figure(drawn: Drawn) -> dict[str, Any]:
+    """The PNG as a data URI, wide and narrow, each with its size in pixels (from the PNG's header)."""
+    wide = next(path for path in drawn.paths if path.suffix == ".png").read_bytes()
+    return {"wide": _image(wide), "narrow": _image(drawn.narrow)}
+
+
+def _image(data: bytes) -> dict[str, Any]:
+    width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+    return {"uri": f"data:image/png;base64,{base64.b64encode(data).decode()}", "width": width, "height": height}
 
 
 def _run(record: dict[str, Any], spec: RunSpec) -> dict[str, Any]:

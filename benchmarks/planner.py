@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
-from sskd.config import DatasetSpec, Pretrained, RunSpec
-from sskd.data.datasets import load_dataset
-from sskd.errors import UserError
+from sskd.config import DatasetSpec, Pretrained, RunSpec, SplitSpec
+from sskd.data.datasets import Extent, extent, load_dataset
+from sskd.data.splits import make_split
+from sskd.errors import UserError, described
 from sskd.folder import RunFolder, Status
 from sskd.methods import METHODS
-from sskd.networks import NETWORKS, feature_shapes
-from sskd.weights import check_weights
+from sskd.networks import NETWORKS, FeatureShapes, feature_shapes
+from sskd.weights import check_classes, check_weights
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Plan:
 
 
 def make_plan(wanted: Iterable[RunSpec]) -> Plan:
-    """All wanted runs and what they need, each once. Refuses impossible combinations before anything is trained."""
+    """All wanted runs and what they need, each once. UserError for a network that does not exist."""
     stage_of: dict[str, int] = {}
     by_id: dict[str, RunSpec] = {}
 
@@ -42,54 +43,113 @@ def make_plan(wanted: Iterable[RunSpec]) -> Plan:
     for run_id, number in stage_of.items():
         stages[number].append(by_id[run_id])
     plan = Plan(stages)
-    check_plan(plan)
+    check_names(plan)
     return plan
 
 
-def check_plan(plan: Plan) -> None:
-    """UserError for a network that does not exist, or a pair that a method cannot be used with."""
-    checked = set()
+def check_names(plan: Plan) -> None:
+    """UserError for a network, or weights of torchvision's, that do not exist."""
     for spec in plan.runs:
         NETWORKS[spec.network]
         if isinstance(spec.teacher, Pretrained) and spec.teacher.published:
-            check_weights(spec.teacher)  # a name; whether a file is there matters only to who runs the plan
-        if spec.method is None or spec.teacher is None:
-            continue
-        combination = (spec.network, spec.teacher.network, spec.method)
-        if combination in checked:
-            continue
-        checked.add(combination)
+            check_weights(spec.teacher)
+
+
+def check_runs(specs: Iterable[RunSpec], root: Path) -> None:
+    """UserError for networks, methods and batches that do not go with each other or with the images, before anything
+    is trained. Data that is not here is refuse_hopeless's to tell."""
+    known = cache(partial(_extent, root))
+
+    @cache
+    def images(dataset: DatasetSpec, split: SplitSpec) -> int | None:
+        data, _ = known(dataset)
+        if data is None or data.labels is None:
+            return round(split.fraction * data.train_images) if data else None
+        return len(make_split(data.labels, data.num_classes, split).indices)
+
+    checked = set()
+    for spec in specs:
+        count, (data, _) = images(spec.dataset, spec.split), known(spec.dataset)
+        if count is not None and spec.trains:
+            _check_batch(spec, count)
+        size = data.image_size if data else 32
+        combination = (spec.network, spec.teacher and spec.teacher.network, spec.method, size)
+        if combination not in checked:
+            checked.add(combination)
+            _check_networks(spec, size)
+
+
+def _check_networks(spec: RunSpec, size: int) -> None:
+    shapes = _shapes(spec.network, size)
+    if spec.method is None or spec.teacher is None:
+        return
+    pair = f"{spec.teacher.network}/{spec.network} with '{spec.method.name}'"
+    try:
+        METHODS[spec.method.name].check(spec.method, shapes, _shapes(spec.teacher.network, size))
+    except UserError as error:
+        raise UserError(f"{pair}: {error}") from None
+    except (Exception, SystemExit) as error:  # of a method of the user's own
+        raise UserError(f"{pair}: {described(error)}") from None
+
+
+def check_teachers(specs: Iterable[RunSpec], root: Path) -> None:
+    """UserError if a teacher's weights file is missing, not the one that is meant, of another network, or of another
+    number of classes than the data."""
+    given = {(spec.teacher, spec.dataset) for spec in specs if isinstance(spec.teacher, Pretrained)}
+    for teacher, dataset in sorted(given, key=str):
         try:
-            METHODS[spec.method.name].check(
-                spec.method, feature_shapes(spec.network), feature_shapes(spec.teacher.network)
-            )
+            check_weights(teacher)
+            data, assumed = _extent(root, dataset)
+            if data and not assumed:  # a folder of ImageNet that is still to come may hold a part of it
+                check_classes(teacher, data.num_classes)
         except UserError as error:
-            raise UserError(f"{spec.teacher.network}/{spec.network} with '{spec.method.name}': {error}") from None
+            hint = "" if teacher.published else f"; --set teachers.{teacher.network}.weights=FILE names another"
+            raise UserError(f"teacher {teacher.network}: {error}{hint}") from None
+
+
+def _shapes(network: str, size: int) -> FeatureShapes:
+    try:
+        return feature_shapes(network, size)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # of a network of the user's own, or images too small for its strides
+        raise UserError(f"network '{network}' fails on images of {size} x {size}: {described(error)}") from None
+
+
+RECIPES = {"teacher": "teacher_recipe", "head": "head_recipe", "student": "recipe"}  # in a profile
+
+
+def _check_batch(spec: RunSpec, images: int) -> None:
+    if spec.recipe.batch_size > images:
+        raise UserError(
+            f"{RECIPES[spec.role]}.batch_size is {spec.recipe.batch_size}, but {spec.id} has {images} training images: "
+            "use a smaller batch, or more of the images"
+        )
+
+
+def _extent(root: Path, dataset: DatasetSpec) -> tuple[Extent | None, bool]:
+    """As ``extent``; None where the data is not here, and not known."""
+    try:
+        return extent(dataset, root)
+    except UserError:
+        return None, True
 
 
 def refuse_hopeless(specs: Iterable[RunSpec], root: Path) -> None:
-    """UserError, the first found, if none of the runs can start: data or weights are missing for each. Where some can,
-    they are run, and the others fail one by one."""
+    """UserError, the first found, if none of the runs can start: data is missing for each. Where some can, they are
+    run, and the others fail one by one. Downloads what can be."""
 
     @cache
-    def problem(of: DatasetSpec | Pretrained) -> UserError | None:
+    def problem(of: DatasetSpec) -> UserError | None:
         try:
-            load_dataset(of, root) if isinstance(of, DatasetSpec) else check_weights(of)
+            load_dataset(of, root)
         except UserError as error:
             return error
         return None
 
-    hopeless = []
-    for spec in specs:
-        inputs: list[DatasetSpec | Pretrained] = [spec.dataset]
-        if isinstance(spec.teacher, Pretrained):
-            inputs.append(spec.teacher)
-        wrong = [error for error in map(problem, inputs) if error]
-        if not wrong:
-            return
-        hopeless += wrong
-    if hopeless:
-        raise hopeless[0]
+    problems = [problem(spec.dataset) for spec in specs]
+    if problems and problems[0] is not None and all(problems):
+        raise problems[0]
 
 
 def statuses(plan: Plan, runs: Path) -> dict[str, Status]:

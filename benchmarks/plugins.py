@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ from sskd.pretext import PRETEXTS
 def load_plugin(file: str | Path) -> Path:
     """Imports the file, once a process, and returns its absolute path. UserError if it is missing or raises."""
     path = Path(file).resolve()
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
         raise UserError(f"plugin {file}: there is no such file")
     # two files of the same name are two modules
     module_name = f"plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
@@ -31,7 +32,7 @@ def load_plugin(file: str | Path) -> Path:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's file may raise
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
         del sys.modules[module_name]
         message = " ".join(str(error).split())
         raise UserError(f"plugin {file}: {type(error).__name__}: {message}") from None

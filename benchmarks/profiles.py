@@ -1,19 +1,22 @@
 """Profiles: how much of everything. A profile chooses data, networks, schedule, seeds; a benchmark the comparison."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
 from benchmarks.plugins import load_plugin
 from sskd.config import (
     DatasetSpec,
+    Distinct,
     Execution,
     Fraction,
     Frozen,
     Listed,
     Method,
+    PlainName,
     Positive,
     Pretext,
     PretextSettings,
@@ -41,7 +44,7 @@ class Override(Frozen):
     """What one benchmark has otherwise than its profile. Of nested settings only the keys that are given change."""
 
     dataset: DatasetSpec | None = None
-    seeds: Annotated[tuple[int, ...] | None, Listed] = None
+    seeds: Annotated[tuple[int, ...] | None, Field(min_length=1), Listed, Distinct] = None
     split: SplitSpec | None = None
     recipe: Recipe | None = None
     teacher_recipe: Recipe | None = None
@@ -52,17 +55,19 @@ class Override(Frozen):
     pairs: dict[str, str] | None = None
     method_settings: dict[str, dict[str, Any]] | None = None
     method_recipes: dict[str, dict[str, Any]] | None = None
-    methods: Annotated[tuple[Method, ...] | None, Listed] = None
+    methods: Annotated[tuple[Method, ...] | None, Field(min_length=1), Listed, Distinct] = None
 
 
 class Profile(Frozen):
     """A file of configs/profiles. Everything has the published recipe as its default."""
 
-    name: str
+    name: PlainName  # of the folder of its results
     about: str  # what it is for, what it costs, what to expect
     dataset: DatasetSpec
-    seeds: Annotated[tuple[int, ...], Listed] = (0, 1, 2)
-    benchmarks: Annotated[tuple[str, ...], Listed] = ("comparison",)  # run where --only does not choose
+    seeds: Annotated[tuple[int, ...], Field(min_length=1), Listed, Distinct] = (0, 1, 2)
+    benchmarks: Annotated[tuple[str, ...], Field(min_length=1), Listed, Distinct] = (
+        "comparison",
+    )  # run where --only does not choose
     split: SplitSpec = SplitSpec()
     recipe: Recipe = Recipe()  # of students
     teacher_recipe: Recipe = Recipe()
@@ -71,7 +76,7 @@ class Profile(Frozen):
         "hsakd": {"epochs": 100, "milestones": [30, 60, 90], "full_epochs": 100}
     }
     head_split: SplitSpec = SplitSpec()  # heads learn without labels, so few-shot and noise need not touch them
-    learning_rates: dict[str, float] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
+    learning_rates: dict[str, Positive] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
     preset: str = "published_code"  # read_profile puts its settings under this profile's own
     pretext: Pretext = Field(default="contrastive", validate_default=True)
     pretext_settings: dict[str, dict[str, Any]] = {}  # of any task that is named: exemplar: {transformation: paper}
@@ -79,13 +84,23 @@ class Profile(Frozen):
     teachers: dict[str, Pretrained] = {}  # networks whose weights come from a file instead of a run
     pair: str = "resnet56/resnet20"  # teacher/student of the comparison
     pairs: dict[str, str] = {}  # the paper's pair: the pair that stands for it in this profile
-    methods: Annotated[tuple[Method, ...], Listed] = Field(
+    methods: Annotated[tuple[Method, ...], Field(min_length=1), Listed, Distinct] = Field(
         default=("none", "kd", "sskd"), validate_default=True
     )  # of the comparison
-    also: Annotated[tuple[Method, ...], Listed] = ()  # methods beside the paper's in figures 4a and 4b
-    fractions: Annotated[tuple[Fraction, ...], Listed] = (0.25, 0.5, 0.75, 1.0)  # of the split, in figure 4a
+    also: Annotated[tuple[Method, ...], Listed, Distinct] = ()  # methods beside the paper's in figures 4a and 4b
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1), Listed, Distinct] = (
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+    )  # of the split, in figure 4a
     equal_steps: bool = False  # in figure 4a: smaller fractions have more epochs, so that all make as many steps
-    noise_rates: Annotated[tuple[Rate, ...], Listed] = (0.0, 0.1, 0.3, 0.5)  # in figure 4b
+    noise_rates: Annotated[tuple[Rate, ...], Field(min_length=1), Listed, Distinct] = (
+        0.0,
+        0.1,
+        0.3,
+        0.5,
+    )  # in figure 4b
     step_costs: dict[str, Positive] = {}  # a step's time by method, to any unit: for the benchmark equal_time
     method_settings: dict[str, dict[str, Any]] = {}  # over the published ones: ab: {initial_epochs: 1}
     method_recipes: dict[str, dict[str, Any]] = {}  # over the students' recipe: sskd: {weight_decay: 5.0e-4}
@@ -94,22 +109,28 @@ class Profile(Frozen):
     execution: Execution = Execution()
 
     def for_benchmark(self, name: str) -> "Profile":
-        """The profile as this benchmark has it."""
+        """The profile as this benchmark has it. UserError where its changes do not fit the rest."""
         change = self.overrides.get(name)
-        return self.model_copy(update=_changes(self, change)) if change else self
+        return _changed(self, change, f"overrides.{name}") if change else self
 
 
-def _changes(old: Frozen, change: Frozen) -> dict[str, Any]:
-    """What ``change`` sets, nested settings and mappings merged into those of ``old``."""
+T = TypeVar("T", bound=Frozen)
+
+
+def _changed(old: T, change: Frozen, where: str) -> T:
+    """``old`` with what ``change`` sets, nested settings and mappings merged; validated as a whole, since two halves
+    that are each allowed may not be so together."""
     changes: dict[str, Any] = {}
     for key in change.model_fields_set:
         before, value = getattr(old, key), getattr(change, key)
-        if isinstance(value, Frozen):
-            value = before.model_copy(update=_changes(before, value))
+        if isinstance(value, Frozen) and isinstance(before, Frozen):
+            value = _changed(before, value, f"{where}.{key}")
         elif isinstance(value, dict):
             value = merged(before, value)
         changes[key] = value
-    return changes
+    kept = {key: getattr(old, key) for key in old.model_fields_set}
+    result: T = from_dict(type(old), kept | changes, where)
+    return result
 
 
 def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +147,7 @@ def profile_path(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     path = PROFILES / f"{name}.yaml"
-    if not path.exists():
+    if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
         raise unknown("profile", name, profile_names())
     return path
 
@@ -148,7 +169,7 @@ def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) ->
     data = _settings_win(override({"name": path.stem} | data, settings), settings)
     own = data.get("plugins") or []
     if isinstance(own, list):  # else it is the validation's to refuse
-        data["plugins"] = [str(load_plugin(str(file))) for file in [*own, *plugins]]
+        data["plugins"] = list(dict.fromkeys(str(load_plugin(str(file))) for file in [*own, *plugins]))
     data = _with_pretext_settings(_with_method_settings(_with_preset(data)))
     profile: Profile = from_dict(Profile, data, where)
     check_names(profile)
@@ -183,7 +204,7 @@ def _with_pretext_settings(data: dict[str, Any]) -> dict[str, Any]:
     task = {"name": task} if isinstance(task, str) else task
     if not isinstance(named, dict) or not isinstance(task, dict):
         return data
-    return data | {"pretext": (named.get(task.get("name")) or {}) | task}
+    return data | {"pretext": _over_named(named, task)}
 
 
 def _with_method_settings(data: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +213,15 @@ def _with_method_settings(data: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(named, dict) or not isinstance(methods, list):
         return data
     full = [{"name": entry} if isinstance(entry, str) else entry for entry in methods]
-    return data | {"methods": [(named.get(e.get("name")) or {}) | e if isinstance(e, dict) else e for e in full]}
+    return data | {"methods": [_over_named(named, entry) if isinstance(entry, dict) else entry for entry in full]}
+
+
+def _over_named(named: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry over the settings that are given to its name; where either is not what it should be, the entry as it
+    is: the validation says what is wrong."""
+    name = entry.get("name")
+    settings = named.get(name) if isinstance(name, str) else None
+    return settings | entry if isinstance(settings, dict) else entry
 
 
 class _OneTask(Frozen):
@@ -201,40 +230,50 @@ class _OneTask(Frozen):
 
 def pretext_settings(name: str, **settings: Any) -> PretextSettings:
     """A task's settings: what is given, over the task's own. UserError names what is wrong."""
-    task = from_dict(_OneTask, {"pretext": {"name": name, **settings}}, "settings of a pretext task").pretext
+    task = from_dict(_OneTask, {"pretext": {**settings, "name": name}}, f"settings of the task '{name}'").pretext
     PRETEXTS[name].views(task)  # it may name a transformation
     return task
 
 
 def check_names(profile: Profile) -> None:
-    """UserError for a dataset, network, weights entry, benchmark or method's setting that does not exist."""
+    """UserError for a dataset, network, weights entry, benchmark or method's setting that does not exist, in the
+    profile as it is and as each benchmark has it."""
     from benchmarks.base import BENCHMARKS  # here: base builds on this module
 
-    DATASETS[profile.dataset.name]
     for name in (*profile.benchmarks, *profile.overrides):
         BENCHMARKS[name]
+    for each in (profile, *map(profile.for_benchmark, profile.overrides)):
+        _check_names(each)
+
+
+def _check_names(profile: Profile) -> None:
+    DATASETS[profile.dataset.name]
     for name, settings in profile.pretext_settings.items():
+        _refuse_a_name("pretext_settings", name, settings)
         pretext_settings(name, **settings)
     PRETEXTS[profile.pretext.name].views(profile.pretext)  # it may name a transformation
-    changes: list[Profile | Override] = [profile, *profile.overrides.values()]
-    for change in changes:
-        for name, settings in (change.method_settings or {}).items():
-            method_settings(name, **settings)
-        for name, recipe in (change.method_recipes or {}).items():
-            METHODS[name]
-            from_dict(Recipe, recipe, f"method_recipes.{name}")
-        for name, recipe in (change.head_recipes or {}).items():
-            PRETEXTS[name]
-            from_dict(Recipe, recipe, f"head_recipes.{name}")
-        for name, teacher in (change.teachers or {}).items():
-            if name != teacher.network:
-                raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
-        for pair in (change.pairs or {}).values():
-            for network in split_pair(pair):
-                NETWORKS[network]
+    for name, settings in profile.method_settings.items():
+        _refuse_a_name("method_settings", name, settings)
+        method_settings(name, **settings)
+    for name, recipe in profile.method_recipes.items():
+        METHODS[name]
+        from_dict(Recipe, profile.recipe.model_dump() | recipe, f"method_recipes.{name}")
+    for name, recipe in profile.head_recipes.items():
+        PRETEXTS[name]
+        from_dict(Recipe, profile.head_recipe.model_dump() | recipe, f"head_recipes.{name}")
+    for name, teacher in profile.teachers.items():
+        if name != teacher.network:
+            raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
+    for network in profile.learning_rates:
+        NETWORKS[network]
     for pair in (profile.pair, *profile.pairs, *profile.pairs.values()):
         for network in split_pair(pair):
             NETWORKS[network]
+
+
+def _refuse_a_name(key: str, name: str, settings: dict[str, Any]) -> None:
+    if "name" in settings:
+        raise UserError(f"{key}.{name}.name is {settings['name']!r}: leave it out, the key is the name")
 
 
 def split_pair(pair: str) -> tuple[str, str]:

@@ -9,12 +9,14 @@ import pandas as pd
 from benchmarks.base import BENCHMARKS, Benchmark, Cell
 from benchmarks.claims import Verdict, verdicts
 from benchmarks.embedding import add_silhouettes, features_of
-from benchmarks.figures import Layouts, draw
+from benchmarks.figures import Drawn, Layouts, draw
 from benchmarks.frame import results_frame
+from benchmarks.look import Look, looks
 from benchmarks.page import write_page
 from benchmarks.profiles import Profile
 from benchmarks.published import reproductions
-from benchmarks.statistics import AVERAGE, differences
+from benchmarks.reference import choose_reference, with_reference
+from benchmarks.statistics import AVERAGE, differences, leaves_out_zero, pairwise
 from benchmarks.summary import latex, markdown, notes, number, summary
 from sskd.config import Execution
 from sskd.errors import UserError
@@ -30,9 +32,10 @@ class Section(NamedTuple):
     frame: pd.DataFrame  # its rows of the report's frame
     table: pd.DataFrame  # see summary.summary
     differences: dict[str, pd.DataFrame]  # by measure's label, see statistics.differences
+    pairs: dict[str, pd.DataFrame]  # by measure's label, see statistics.pairwise; of three rows or more
     notes: list[str]
     reproductions: pd.DataFrame
-    figures: list[Path]
+    figure: Drawn | None
 
 
 class Report(NamedTuple):
@@ -40,31 +43,38 @@ class Report(NamedTuple):
 
     profile: Profile
     frame: pd.DataFrame
+    shown: dict[str, Look]  # by row
     sections: list[Section]
     verdicts: list[Verdict]  # by the best epoch, as the paper
     verdicts_last: list[Verdict]
 
 
-def write_report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path) -> dict[str, str]:
+def write_report(
+    profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = ""
+) -> dict[str, str]:
     """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and claims.md, claims.csv, runs.csv (the frame)
-    and index.html into ``folder``. Returns each benchmark's Markdown."""
+    and index.html into ``folder``. Returns each benchmark's Markdown.
+
+    reference: the row that all others are compared with, as reference.choose_reference takes it."""
     runs = folder / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     frame = results_frame(cells, runs)
+    row = choose_reference(cells, reference)
+    shown = looks(map(str, frame["row"][frame["benchmark"] != ""]))
     sections, texts = [], {}
     for name, group in cells.items():
-        benchmark = BENCHMARKS[name]
+        benchmark = with_reference(BENCHMARKS[name], group, row)
         layouts: Layouts = {}
         if benchmark.figure == "embedding":
             frame = add_silhouettes(frame, cells, name, runs, profile.execution)
             layouts = _layouts(group, frame[frame["benchmark"] == name], runs, profile.execution)
-        section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts)
+        section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts, shown)
         sections.append(section)
         texts[name] = section_markdown(section)
         _write(folder / f"{name}.md", texts[name])
         _write(folder / f"{name}.csv", section.table.to_csv(index=False))
         _write(folder / f"{name}.tex", latex(section.table, benchmark))
-    report = Report(profile, frame, sections, verdicts(frame, "best"), verdicts(frame, "last"))
+    report = Report(profile, frame, shown, sections, verdicts(frame, "best"), verdicts(frame, "last"))
     _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_last))
     _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_last]))
     _write(folder / "runs.csv", frame.to_csv(index=False))
@@ -72,7 +82,9 @@ def write_report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path
     return texts
 
 
-def _section(benchmark: Benchmark, frame: pd.DataFrame, folder: Path, layouts: Layouts) -> Section:
+def _section(
+    benchmark: Benchmark, frame: pd.DataFrame, folder: Path, layouts: Layouts, shown: Mapping[str, Look]
+) -> Section:
     pairs = set(frame["pair"])
     table = summary(frame, benchmark)
     return Section(
@@ -80,9 +92,14 @@ def _section(benchmark: Benchmark, frame: pd.DataFrame, folder: Path, layouts: L
         frame,
         table,
         {measure.label: differences(frame, benchmark, measure) for measure in benchmark.measures},
+        {
+            m.label: pairwise(frame, benchmark, m)
+            for m in benchmark.measures
+            if len(set(frame["row"]) - {"Teacher"}) > 2
+        },
         notes(frame, benchmark, table),
         reproductions(pairs) if benchmark.id in WITH_REPRODUCTIONS else reproductions(set()),
-        draw(frame, benchmark, folder, layouts),
+        draw(frame, benchmark, folder, layouts, shown),
     )
 
 
@@ -113,6 +130,11 @@ def section_markdown(section: Section) -> str:
                 f"Paired by seed, {benchmark.reference} minus each other, {measure.title}, mean and 95 % t interval:\n"
             )
             parts.append("\n".join(f"- {line}" for line in difference_lines(gaps, benchmark, measure.digits)) + "\n")
+        pairs = section.pairs.get(measure.label)
+        if pairs is not None and not pairs.empty:
+            over = "" if section.table["column"].nunique() < 2 else ", mean over columns"
+            parts.append(f"Row minus column, {measure.title}{over}; bold: the 95 % t interval leaves out zero:\n")
+            parts.append(matrix_markdown(pairs, measure.digits))
     if not section.reproductions.empty:
         parts.append("Independent reproductions:\n")
         parts.append(
@@ -142,20 +164,45 @@ def difference_lines(gaps: pd.DataFrame, benchmark: Benchmark, digits: int) -> l
     return lines
 
 
+def matrix_markdown(pairs: pd.DataFrame, digits: int) -> str:
+    """All pairs as a matrix in Markdown. ``pairs``: see statistics.pairwise."""
+    rows = list(dict.fromkeys([*pairs["row"], *pairs["other"]]))
+    known = {(pair["row"], pair["other"]): pair for pair in pairs.to_dict("records")}
+    lines = [["", *rows, "wins"], ["---"] * (len(rows) + 2)]
+    for row in rows:
+        line, own = [row], [pair for (first, _), pair in known.items() if first == row]
+        for other in rows:
+            pair = known.get((row, other))
+            text = number(pair["difference"], digits, True) if pair else "-"
+            line.append(f"**{text}**" if pair and leaves_out_zero(pair["lower"], pair["upper"]) else text)
+        wins, of = sum(pair["wins"] for pair in own), sum(pair["comparisons"] for pair in own)
+        lines.append([*line, f"{100 * wins / of:.0f} % of {of}"])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
 def claims_markdown(best: list[Verdict], last: list[Verdict]) -> str:
+    """A row for each claim that has runs, and one line for all that have none."""
     lines = [
         "## The paper's claims\n",
         "Judged on the best epoch on the test images, as the paper's numbers are, and on the last epoch.",
         "Intervals: 95 %, Student's t, paired by seed.\n",
-        "| id | claim | best epoch | last epoch | effect | 95 % interval | paper | seeds | runs | in words |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for verdict, other in zip(best, last, strict=True):
-        interval = f"[{number(verdict.lower, 3)}, {number(verdict.upper, 3)}]"
+    judged = [both for both in zip(best, last, strict=True) if both[0].runs]
+    if judged:
+        lines.append(
+            "| id | claim | best epoch | last epoch | effect | 95 % interval | paper | seeds | runs | in words |"
+        )
+        lines.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for verdict, other in judged:
+        shown = not pd.isna(verdict.lower)
+        interval = f"[{number(verdict.lower, 3)}, {number(verdict.upper, 3)}]" if shown else "-"
         effect = f"{verdict.measured}: {number(verdict.effect, 3, True)}" if verdict.measured else "-"
         cells = [verdict.id, verdict.statement, verdict.verdict, other.verdict, effect, interval]
-        cells += [f"{verdict.size:g}" if verdict.size is not None else "-", str(verdict.seeds), str(len(verdict.runs))]
+        cells += [f"{verdict.size:g}" if verdict.size is not None else "-", verdict.seeds_text, str(len(verdict.runs))]
         lines.append("| " + " | ".join([*cells, verdict.text]) + " |")
+    absent = [f"{verdict.id} ({verdict.where})" for verdict in best if not verdict.runs]
+    if absent:
+        lines.append(("\n" if judged else "") + f"Undecided, as none of their runs is finished: {', '.join(absent)}.")
     return "\n".join(lines) + "\n"
 
 

@@ -78,6 +78,40 @@ def differences(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure) -> 
     return _table(result)
 
 
+def pairwise(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure) -> pd.DataFrame:
+    """Every row against every other: row, other, difference, lower, upper, seeds, wins, comparisons.
+
+    difference: row minus other, each seed's mean over the columns, for the seeds that both have in every column that
+    both have been run in; lower, upper: its 95 % t interval. wins: in how many of the ``comparisons`` (a column and a
+    seed) the row is better than the other, a tie counting half. The teacher is left out, and so are pairs that share
+    no seed.
+    """
+    values = by_seed(frame, measure.name)
+    rows = [row for row in dict.fromkeys(frame["row"]) if row != "Teacher"]
+    columns = list(dict.fromkeys(frame["column"]))
+    better = 1 if measure.larger_is_better else -1
+    result = []
+    for row in rows:
+        for other in rows:
+            shared = [paired(values.get((row, c), {}), values.get((other, c), {})) for c in columns]
+            shared = [gaps for gaps in shared if gaps]
+            if row == other or not shared:
+                continue
+            complete = sorted(set.intersection(*(set(gaps) for gaps in shared)))
+            estimate = t_interval([float(np.mean([gaps[seed] for gaps in shared])) for seed in complete])
+            every = [better * gap for gaps in shared for gap in gaps.values()]
+            wins = sum(1.0 if gap > 0 else 0.5 if gap == 0 else 0.0 for gap in every)
+            result.append((row, other, *estimate, wins, len(every)))
+    names = ["row", "other", "difference", "lower", "upper", "seeds", "wins", "comparisons"]
+    return pd.DataFrame(result, columns=names)
+
+
+def leaves_out_zero(lower: float, upper: float) -> bool:
+    """Whether an interval says which of two is larger: not where it spans zero, where there is none (nan), or where it
+    has no width, as that of two seeds that are equal by chance."""
+    return upper - lower > 1e-9 and (lower > 0 or upper < 0)
+
+
 def _between_columns(
     values: dict[tuple[str, str], dict[int, float]], frame: pd.DataFrame, reference: str
 ) -> pd.DataFrame:

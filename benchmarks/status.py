@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from benchmarks.base import Cell
+from benchmarks.base import Cell, method_label
 from benchmarks.launcher import Work
 from benchmarks.slurm import Liveness
 from sskd.config import RunSpec
@@ -38,6 +38,7 @@ class RunRow:
     seconds_left: float | None = None
     job: str = ""
     log: str = ""
+    label: str = ""  # the method as tables name it: ids of crd and crd+kd have the same readable part
 
 
 @dataclass
@@ -70,7 +71,8 @@ def _with_needs(spec: RunSpec) -> set[str]:
 
 def _row(work: Work, spec: RunSpec, liveness: Liveness, known: Mapping[str, RunRow]) -> RunRow:
     folder = work.folder(spec)
-    row = RunRow(spec.id, "to do", epochs=spec.recipe.epochs)
+    label = method_label(spec.method) if spec.method else ""
+    row = RunRow(spec.id, "to do", epochs=spec.recipe.epochs, label=label)
     if folder.path.exists():
         row.log = str(folder.path / "log.txt")
     if folder.result.exists():
@@ -135,7 +137,7 @@ def as_lines(state: State) -> list[str]:
     lines = [f"Slurm does not answer: {state.slurm}"] if state.slurm else []
     for name, counts in state.benchmarks.items():
         lines.append(f"{name}: " + ", ".join(f"{count} {label}" for label, count in counts.items() if count))
-    return lines + [f"{row.id}: {row.state}{_details(row)}" for row in state.runs if _is_news(row)]
+    return lines + [f"{_named(row)}: {row.state}{_details(row)}" for row in state.runs if _is_news(row)]
 
 
 def as_tables(state: State) -> Group:
@@ -145,10 +147,14 @@ def as_tables(state: State) -> Group:
     runs = Table("run", "state", "")
     news = [row for row in state.runs if _is_news(row)]
     for row in news[:SHOWN_RUNS]:
-        runs.add_row(row.id, row.state, _details(row).removeprefix(", "))
+        runs.add_row(_named(row), row.state, _details(row).removeprefix(", "))
     if len(news) > SHOWN_RUNS:
         runs.add_row(f"and {len(news) - SHOWN_RUNS} more", "", "--json shows all")
     return Group(benchmarks, runs)
+
+
+def _named(row: RunRow) -> str:
+    return f"{row.id} ({row.label})" if row.label else row.id
 
 
 def _is_news(row: RunRow) -> bool:

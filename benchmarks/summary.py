@@ -1,24 +1,25 @@
 """One benchmark's rows of the frame as a table: mean, deviation, seeds; best and last epoch apart; the paper's."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from benchmarks.base import Benchmark, Measure
 from benchmarks.published import published, published_elsewhere
+from benchmarks.setting import describe_setting, of_paper, paper_dataset
 
-PAPER_DATASET = "cifar100"
-DATASET_TITLES = {"cifar100": "CIFAR-100", "imagenet": "ImageNet"}
+TABLE_COLUMNS = ("row", "column", "seeds", "missing")
 
 
 def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
     """One row for each cell: row, column, seeds, "<label> mean" and "<label> sd" (n - 1) of every measure, for those
-    that the paper has "<label> paper" and "<label> difference" (ours minus the paper's), where a number of another
-    protocol is known "<label> other protocol", and "missing": why there is no number, or fewer seeds than planned.
-    Cells keep the order in which the benchmark names them."""
+    that the paper has "<label> paper" and "<label> difference" (ours minus the paper's, in columns whose runs have the
+    paper's setting), where numbers of another protocol are known "<label> other protocol", and "missing": why there is
+    no number, or fewer seeds than planned. Cells keep the order in which the benchmark names them."""
     paper, elsewhere = published(benchmark.id), published_elsewhere(benchmark.id)
+    comparable = comparable_columns(frame, benchmark)
     rows = []
     for (row, column), group in frame.groupby(["row", "column"], sort=False):
         entry: dict[str, object] = {"row": row, "column": column}
@@ -31,13 +32,42 @@ def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
             if measure.published:
                 known = paper.get((str(row), str(column), measure.published))
                 entry[f"{measure.label} paper"] = known.value if known else math.nan
-                entry[f"{measure.label} difference"] = mean - known.value if known else math.nan
+                entry[f"{measure.label} difference"] = (
+                    mean - known.value if known and column in comparable else math.nan
+                )
                 if elsewhere:
                     other = elsewhere.get((str(row), str(column)))
                     entry[f"{measure.label} other protocol"] = other.value if other else math.nan
         entry["missing"] = missing(group)
         rows.append(entry)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_columns(benchmark))
+
+
+def _columns(benchmark: Benchmark) -> list[str]:
+    names = list(TABLE_COLUMNS)
+    for measure in benchmark.measures:
+        kinds = ("mean", "sd", "paper", "difference") if measure.published else ("mean", "sd")
+        names += [f"{measure.label} {kind}" for kind in kinds]
+    return names
+
+
+def comparable_columns(frame: pd.DataFrame, benchmark: Benchmark) -> set[str]:
+    """The columns whose runs have the paper's setting, so that its values can be held against them."""
+    dataset = paper_dataset(benchmark)
+    return {str(column) for column, group in frame.groupby("column", sort=False) if of_paper(group, dataset)}
+
+
+def shown_measures(table: pd.DataFrame, benchmark: Benchmark) -> list[tuple[Measure, str]]:
+    """What a table shows of each cell, in order: (measure, "mean"), and of what the paper has "paper" and "difference",
+    and "other protocol", where there is any."""
+    shown: list[tuple[Measure, str]] = []
+    for measure in benchmark.measures:
+        shown.append((measure, "mean"))
+        if measure.published:
+            kinds = ("paper", "difference", "other protocol")
+            names = {kind: f"{measure.label} {kind}" for kind in kinds}
+            shown += [(measure, kind) for kind, name in names.items() if name in table and table[name].notna().any()]
+    return shown
 
 
 def missing(group: pd.DataFrame) -> str:
@@ -70,43 +100,14 @@ def number(value: object, digits: int, signed: bool = False) -> str:
     return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
 
 
-def context(frame: pd.DataFrame, dataset: str = PAPER_DATASET) -> str:
-    """How the runs differ from the paper's setting, to be read first: "On digits (resnet14/resnet8 for vgg13/vgg8), not
-    CIFAR-100", or "On CIFAR-100 with 12 of 240 epochs"; "" if they do not."""
-    students = frame[frame["role"] == "student"] if "role" in frame else frame
-    if students.empty:
-        return ""
-    used = " and ".join(DATASET_TITLES.get(name, name) for name in dict.fromkeys(students["dataset"]))
-    other = set(students["dataset"]) != {dataset}
-    stands: dict[str, list[str]] = {}
-    for pair, run_pair in dict.fromkeys(zip(students["pair"], students["run_pair"], strict=True)):
-        stands.setdefault(run_pair, []).append(pair)
-    replaced = {run: pairs for run, pairs in stands.items() if any(pair != run for pair in pairs)}
-    remarks = [f"{run} for {_listed(pairs)}" for run, pairs in replaced.items()]
-    full_epochs = {"cifar100": 240, "imagenet": 100}[dataset]
-    if not other and students["epochs"].max() < full_epochs:
-        remarks.append(f"{students['epochs'].max():.0f} of {full_epochs} epochs")
-    if not other and students["fraction"].max() < 1:
-        remarks.append(f"{students['fraction'].max():.0%} of the training images")
-    if not other and not remarks:
-        return ""
-    own = [run for run in stands if run not in replaced and run]
-    remarks = own + remarks if other else remarks
-    where = f"On {used} ({'; '.join(remarks)})" if remarks else f"On {used}"
-    return f"{where}, not {DATASET_TITLES[dataset]}" if other else where
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(names) if len(names) < 3 else f"{len(names)} of the paper's pairs"
-
-
 def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> list[str]:
     """What stands under the table: the setting, shared runs, what the numbers are."""
     lines = []
-    where = context(frame, "imagenet" if benchmark.id == "table5" else PAPER_DATASET)
-    paper = any(table[f"{m.label} paper"].notna().any() for m in benchmark.measures if m.published)
+    where = describe_setting(frame, paper_dataset(benchmark))
+    kinds = {kind for _, kind in shown_measures(table, benchmark)}
+    paper = "paper" in kinds
     if where and paper:
-        lines.append(f"{where}: the paper's values are of another setting, and differences to them say nothing.")
+        lines.append(f"{where}: the paper's values are of another setting.")
     elif where:
         lines.append(f"{where}.")
     pairs: dict[str, set[str]] = {}
@@ -116,7 +117,8 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
     if shared:
         lines.append(f"Columns whose pair is the same here ({', '.join(shared)}) show the same runs.")
     if paper:
-        lines.append("paper: the best epoch on the test images of one run; difference: our best epoch minus that.")
+        minus = "; difference: our best epoch minus that" if "difference" in kinds else ""
+        lines.append(f"paper: the best epoch on the test images of one run{minus}.")
     lines += _other_protocols(benchmark, table)
     if benchmark.note:
         lines.append(benchmark.note)
@@ -140,13 +142,10 @@ def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
     """The summary as a Markdown table: a row for each cell, a dash for what is not there."""
     headers = [benchmark.rows, benchmark.columns, "seeds"]
     digits: dict[str, tuple[int, bool]] = {}
-    for measure in benchmark.measures:
-        digits[f"{measure.label} mean"] = digits[f"{measure.label} sd"] = (measure.digits, False)
-        if measure.published and table[f"{measure.label} paper"].notna().any():
-            digits[f"{measure.label} paper"] = (measure.digits, False)
-            digits[f"{measure.label} difference"] = (measure.digits, True)
-        if f"{measure.label} other protocol" in table:
-            digits[f"{measure.label} other protocol"] = (measure.digits, False)
+    for measure, kind in shown_measures(table, benchmark):
+        digits[f"{measure.label} {kind}"] = (measure.digits, kind == "difference")
+        if kind == "mean":
+            digits[f"{measure.label} sd"] = (measure.digits, False)
     lines = [[*headers, *digits, "missing"], ["---"] * (len(headers) + len(digits) + 1)]
     for record in table.to_dict("records"):
         values = [number(record[name], *how) for name, how in digits.items()]
@@ -166,9 +165,7 @@ def latex(table: pd.DataFrame, benchmark: Benchmark) -> str:
     r"""A booktabs tabular, methods down and columns across, mean and deviation of each measure and the paper's value;
     the best of each column in bold. Needs \usepackage{booktabs}."""
     columns = list(dict.fromkeys(table["column"]))
-    has_paper = {
-        m.label: bool(m.published) and bool(table[f"{m.label} paper"].notna().any()) for m in benchmark.measures
-    }
+    has_paper = {m.label: (m, "paper") in shown_measures(table, benchmark) for m in benchmark.measures}
     names = [n for m in benchmark.measures for n in ([m.label, "paper"] if has_paper[m.label] else [m.label])]
     leaders = {m.label: best_rows(table, m) for m in benchmark.measures}
     cells = {(r["row"], r["column"]): r for r in table.to_dict("records")}
@@ -203,8 +200,12 @@ def _latex_number(record: Mapping[Any, Any] | None, measure: Measure, bold: bool
     return text if sd == "-" else rf"{text} {{\scriptsize$\pm${sd}}}"
 
 
+ESCAPED = str.maketrans(
+    {character: "\\" + character for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
 def escape(text: str) -> str:
     """Text as LaTeX: what has a meaning there, made to stand for itself."""
-    for character in "&%$#_{}":
-        text = text.replace(character, "\\" + character)
-    return text
+    return text.translate(ESCAPED)

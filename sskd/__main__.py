@@ -7,16 +7,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sskd.config import DatasetSpec, Execution, read_spec
-from sskd.errors import UserError
+from sskd.config import DatasetSpec, Execution, from_dict, read_spec
+from sskd.errors import UserError, refuse_null_bytes
 from sskd.signals import Stopped, stop_signal
 from sskd.version import ShowVersion
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0; 2 with one line for bad input; 130 or 143 when ended by Ctrl-C or SIGTERM."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:
+        refuse_null_bytes(arguments)
         options.action(options)
     except UserError as error:
         print(f"sskd: {error}", file=sys.stderr)
@@ -59,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _execution(options: argparse.Namespace) -> Execution:
-    if options.threads is not None and options.threads < 1:
-        raise UserError(f"--threads {options.threads}: must be at least 1")
-    return Execution(dataset_root=options.dataset_root, device=options.device, threads=options.threads)
+    given = {"dataset_root": options.dataset_root, "device": options.device, "threads": options.threads}
+    execution: Execution = from_dict(Execution, given, "options")
+    return execution
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -71,7 +73,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from sskd.weights import load_network
 
     device = device_of(_execution(options))
-    spec = DatasetSpec(name=options.dataset, path=options.dataset_path)
+    spec: DatasetSpec = from_dict(DatasetSpec, {"name": options.dataset, "path": options.dataset_path}, "options")
     data = load_dataset(spec, Path(options.dataset_root))
     network = load_network(options.weights, options.network, data.num_classes).to(device)
     test = EvaluationSet(data, device, resolve_precision(options.precision, device))

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +29,7 @@ from pydantic import (
 
 from sskd.errors import UserError, nearest
 from sskd.places import CONFIGS
+from sskd.reading import override, read_yaml
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(ge=0, le=1)]
@@ -37,6 +39,25 @@ Count = Annotated[int, Field(ge=1)]
 Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # YAML has no tuples
 
 
+def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    for place, value in enumerate(values or ()):
+        if value in (values or ())[:place]:
+            raise ValueError(f"{_shown(getattr(value, 'name', value))} is named twice")
+    return values
+
+
+def _plain_name(name: str) -> str:
+    if not name or len(name) > 100 or name[0] in ".-" or not name.isprintable() or set(name) & set("/\\:"):
+        raise ValueError(
+            "a name becomes a part of paths: no slash, colon or control character, no dot or dash in front"
+        )
+    return name
+
+
+Distinct = AfterValidator(_distinct)  # a value that is named twice would count as two measurements
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+
+
 class Frozen(BaseModel):
     """Base of every spec: immutable, strictly typed, and an unknown key is an error that names the nearest one.
 
@@ -44,7 +65,9 @@ class Frozen(BaseModel):
     value gave the same numbers. Old files name them: such a value is read and dropped, another one is refused.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ignored_types=(cached_property,))
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ignored_types=(cached_property,)
+    )
     removed: ClassVar[Mapping[str, Any]] = {}
 
     @model_validator(mode="before")
@@ -67,7 +90,7 @@ class DatasetSpec(Frozen):
     """Which images. ``path`` is for the kinds that are a file or a folder of the user's (npz, folder, imagenet); what
     follows it is for images that are read while training (imagenet)."""
 
-    name: str
+    name: PlainName
     path: str | None = None
     crop_size: Annotated[int, Field(ge=8)] = 224  # pixels of a side
     cache_size: Annotated[int, Field(ge=8)] | None = None  # keep decoded images, shorter side this, middle square
@@ -121,7 +144,7 @@ class Recipe(Frozen):
 class MethodSettings(Frozen):
     """What every method has: the weights of cross-entropy and of Hinton's KD beside the method's own terms."""
 
-    name: str
+    name: PlainName
     ce_weight: NonNegative = 1.0
     kd_weight: NonNegative = 0.0
     kd_temperature: Positive = 4.0
@@ -132,14 +155,14 @@ class MethodSettings(Frozen):
 class PretextSettings(Frozen):
     """A self-supervised task and the transformations that make its views."""
 
-    name: str
+    name: PlainName
     transformation: str = "rotation"
 
 
-@cache
+@cache  # every method that is named asks for it
 def _load_table(name: str) -> dict[str, dict[str, Any]]:
     path = CONFIGS / name
-    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    return (read_yaml(path) or {}) if path.exists() else {}
 
 
 def published_table(name: str) -> dict[str, Any]:
@@ -163,7 +186,7 @@ def published_settings(given: dict[str, Any], pair: str = "") -> dict[str, Any]:
         values |= {key: value for key, value in layer.items() if key != "when"}
     for layer in layers:
         for setting, choices in layer.get("when", {}).items():
-            values |= next((more for choice, more in choices.items() if choice == given.get(setting)), {})
+            values |= choices.get(str(given.get(setting)).lower(), {})  # YAML's names of values: "true", "dkd"
     return values
 
 
@@ -195,7 +218,7 @@ def _pretext(data: Any) -> Any:
 def method_settings(name: str, **settings: Any) -> MethodSettings:
     """A method's settings: what is given, over the published values for no pair in particular. UserError names what is
     wrong."""
-    return from_dict(_OneMethod, {"method": {"name": name, **settings}}, "settings of a method").method
+    return from_dict(_OneMethod, {"method": {**settings, "name": name}}, f"settings of the method '{name}'").method
 
 
 Method = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_method)]
@@ -213,7 +236,7 @@ class Pretrained(Frozen):
     """A network whose weights come from a file, or are torchvision's ("torchvision:IMAGENET1K_V1"). With ``sha256`` of
     a file the id follows the content, not the path."""
 
-    network: str
+    network: PlainName
     weights: str
     sha256: str | None = None
 
@@ -257,7 +280,7 @@ class RunSpec(Frozen):
     not trained but measured."""
 
     role: Literal["teacher", "head", "student"]
-    network: str
+    network: PlainName
     dataset: DatasetSpec
     recipe: Recipe = Recipe()
     split: SplitSpec = SplitSpec()
@@ -361,7 +384,7 @@ class Execution(Frozen):
 
     dataset_root: str = "data"
     device: str = "auto"  # auto, cpu, cuda, cuda:1, ...
-    threads: Count | None = None  # CPU threads; None leaves torch's choice
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None  # CPU threads; None leaves torch's choice
     channels_last: bool = True
     fold_teacher: bool = True  # the frozen teacher with its batch norms folded into its convolutions
     # of the network that learns, by torch.compile; reduce-overhead: with CUDA graphs. On the CPU it made steps slower
@@ -386,47 +409,21 @@ def _first_line(error: ValidationError) -> str:
     path = ".".join(str(part) for part in first["loc"] if part not in ("trained", "pretrained"))
     message = first["msg"].removeprefix("Value error, ")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    shown = f", found {first['input']!r}" if not isinstance(first["input"], dict) else ""
+    shown = f", found {_shown(first['input'])}" if not isinstance(first["input"], dict) else ""
     return f"{path + ': ' if path else ''}{message}{shown}{more}"
 
 
-def read_yaml(path: Path) -> Any:
-    """A YAML file's data. UserError if it is missing, unreadable, or no YAML."""
-    try:
-        return yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"no such file: {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def override(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """Applies ``a.b=c`` settings to nested data and returns a new dict; values are YAML (0.1, [1, 2], true)."""
-    result = json.loads(json.dumps(data))
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals or not path:
-            raise UserError(f"--set {setting}: expected key.path=value")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {setting}: the value is not valid YAML: {' '.join(str(error).split())}") from None
-        *parents, last = path.split(".")
-        target = result
-        for parent in parents:
-            if not isinstance(target.setdefault(parent, {}), dict):
-                raise UserError(f"--set {setting}: '{parent}' is a single value and has no keys")
-            target = target[parent]
-        target[last] = value
-    return result
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def read_spec(path: Path, changes: Sequence[str] = ()) -> RunSpec:
     """A RunSpec from its YAML file, with ``changes`` (a.b=c) applied."""
     data = read_yaml(path)
-    return from_dict(RunSpec, override(data, list(changes)) if changes else data, str(path))
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a mapping of keys to values, found {type(data).__name__}")
+    return from_dict(RunSpec, override(data, changes), str(path))
 
 
 def spec_yaml(spec: Frozen) -> str:

@@ -1,11 +1,18 @@
 """Errors that a person reads: what is wrong, where, and what to do."""
 
 import difflib
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 class UserError(Exception):
-    """Bad input. The command line prints its text as one line and exits with status 2, without a traceback."""
+    """Bad input. The command line prints its text as one line and exits with status 2, without a traceback.
+
+    What is quoted of the input may have line ends or control characters in it: they are shown, not printed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
@@ -21,3 +28,17 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
     near = nearest(name, choices)
     hint = f"; did you mean '{near}'?" if near else "."
     return UserError(f"unknown {kind} '{name}'{hint} Known: {', '.join(choices) or 'none'}")
+
+
+def refuse_null_bytes(arguments: Sequence[str]) -> None:
+    """UserError for an option that no file system takes as a path."""
+    for argument in arguments:
+        if "\0" in argument:
+            raise UserError(f"the option {argument!r} has a null byte in it")
+
+
+def described(error: BaseException) -> str:
+    """Kind, words and place of what a user's own code raised, in one line."""
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{place}"

@@ -156,7 +156,7 @@ class RunFolder:
 
     def save_weights(self, epoch: str, weights: dict[str, Tensor], number: int) -> None:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        data = safetensors_bytes(contiguous, metadata={"epoch": str(number), "run": self.spec.id})
+        data = _in_order(safetensors_bytes(contiguous, metadata={"epoch": str(number), "run": self.spec.id}))
         write_atomically(self.weights(epoch), lambda file: file.write(data))
 
     # --- the end ------------------------------------------------------------------------------------------------
@@ -170,6 +170,15 @@ class RunFolder:
     def save_failure(self, message: str, kind: str = "exception", last_lines: Sequence[str] = ()) -> None:
         """Why the run ended: in one line, of which kind (benchmarks.retries knows them), and the end of its log."""
         write_json(self.failure, {"message": message, "kind": kind, "last_lines": list(last_lines)})
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its header's keys sorted. The library writes metadata in an order that changes from
+    process to process, so equal weights would have unequal checksums. Offsets in the header count from its end."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:

@@ -23,8 +23,8 @@ def device_of(execution: Execution) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # "meta" has tensors, but no values in them
+    except (RuntimeError, AssertionError, ModuleNotFoundError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"execution.device '{execution.device}' cannot be used here: {reason}") from None
     return device

@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from sskd.errors import unknown
+from sskd.errors import UserError, unknown
 
 T = TypeVar("T")
 
@@ -36,6 +36,8 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         """The entry of that name; UserError with the nearest match and the list if there is none."""
         self._load()
+        if not isinstance(name, str):
+            raise UserError(f"a {self.kind} is named by text, found {name!r}")
         if name not in self._entries:
             raise unknown(self.kind, name, self._entries)
         return self._entries[name]

@@ -1,7 +1,10 @@
 """Networks from files: the published checkpoints in their several formats, and this project's own weights."""
 
 import hashlib
+import os
 import pickle
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +36,10 @@ def load_network(path: str | Path, name: str, num_classes: int) -> Network:
     state = published_state(name, str(path)) if published else load_state(path)
     state = {network.own_name(key): value for key, value in state.items()}
     wanted = network.state_dict()
-    problem = _mismatch(state, wanted)
+    problem = _mismatch(state, wanted) or _unusable(state, wanted)
     if problem:
         raise UserError(
-            f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{_fits(state)}"
+            f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{_fits(name, state)}"
         )
     network.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
     return network
@@ -48,8 +51,29 @@ def check_weights(teacher: Pretrained) -> None:
         published_weights(teacher.network, teacher.weights)
         return
     path = _existing(teacher.weights)
-    if teacher.sha256 is not None and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != teacher.sha256:
+    if teacher.sha256 is not None and (found := _sha256(path)) != teacher.sha256:
         raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {teacher.sha256}")
+
+
+def check_classes(teacher: Pretrained, num_classes: int) -> None:
+    """UserError if the weights are not of that network with so many classes. torchvision's are not downloaded."""
+    if not teacher.published:
+        load_network(teacher.weights, teacher.network, num_classes)
+        return
+    categories = published_weights(teacher.network, teacher.weights).meta["categories"]
+    if len(categories) != num_classes:
+        raise UserError(f"{teacher.weights} has {len(categories)} classes, and the data {num_classes}")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(2**20):
+                digest.update(part)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    return digest.hexdigest()
 
 
 def published_weights(network: str, path: str) -> WeightsEnum:
@@ -85,21 +109,27 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise UserError(f"{path} is damaged or no safetensors file: {error}") from None
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} holds more than tensors, or is damaged; it was not loaded: {reason}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AssertionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged or cut off: {reason}") from None
+        raise UserError(f"{path} holds more than tensors, or is damaged; it was not loaded: {_reason(error)}") from None
+    except Exception as error:  # a damaged pickle may raise anything
+        raise UserError(f"{path} is damaged or cut off: {_reason(error)}") from None
     for key in ("state_dict", "model"):
         if isinstance(data, dict) and isinstance(data.get(key), dict):
             data = data[key]
-    if not isinstance(data, dict) or not data or not all(isinstance(value, Tensor) for value in data.values()):
+    if (
+        not isinstance(data, dict)
+        or not data
+        or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in data.items())
+    ):
         raise UserError(f"{path} holds no state dict: expected tensors by name, or a dict with 'state_dict' or 'model'")
     return _published_names(data)
 
 
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
 def _existing(path: str | Path) -> Path:
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # unlike Path's, False for what cannot be looked at
         raise UserError(f"no weights file {path}")
     return Path(path)
 
@@ -124,9 +154,36 @@ def _mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
         return "; ".join(f"it {verb} {', '.join(keys[:3])}{_more(keys)}" for verb, keys in parts if keys)
     for key, value in wanted.items():
         if key in state and state[key].shape != value.shape:
-            if key.startswith(("fc.", "linear.", "classifier.")) and state[key].shape[1:] == value.shape[1:]:
+            of_classifier = key.startswith(("fc.", "linear.", "classifier."))
+            if of_classifier and state[key].dim() and state[key].shape[1:] == value.shape[1:]:
                 return f"its classifier has {len(state[key])} classes"
             return f"{key} has shape {tuple(state[key].shape)}, not {tuple(value.shape)}"
+    return ""
+
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _unusable(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+    """What makes tensors of the right names and shapes no weights, in a few words; "" if nothing does. Only now are
+    their values looked at: a shape that a file claims may be larger than any memory."""
+    for key, target in wanted.items():
+        if key not in state:
+            continue
+        value = state[key]
+        if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+            kind = (
+                "quantised" if value.is_quantized else "sparse" if value.layout != torch.strided else "without values"
+            )
+            return f"{key} is {kind}, not a plain tensor"
+        whole = not target.is_floating_point()
+        if value.dtype not in FLOATS and not (whole and value.dtype in (torch.int64, torch.int32)):
+            return f"{key} holds {str(value.dtype).removeprefix('torch.')}, not floating-point numbers"
+        kept = value.to(target.dtype)
+        if not torch.isfinite(kept).all():
+            return f"{key} has values that are not finite"
+        if key.endswith("running_var") and kept.numel() and kept.min() < 0:
+            return f"{key} has negative variances"
     return ""
 
 
@@ -134,14 +191,24 @@ def _more(keys: list[str]) -> str:
     return f" and {len(keys) - 3} more" if len(keys) > 3 else ""
 
 
-def _fits(state: dict[str, Tensor]) -> str:
-    """A hint: the registered network that these weights do belong to."""
-    classes = [len(value) for key, value in state.items() if key in ("fc.bias", "linear.bias", "classifier.bias")]
+MOST_CLASSES = 1_000_000  # that weights are taken to be of: a damaged file may claim any number
+
+
+def _fits(asked: str, state: dict[str, Tensor]) -> str:
+    """A hint: another registered network that these weights do belong to."""
+    biases = [value for key, value in state.items() if key in ("fc.bias", "linear.bias", "classifier.bias")]
+    classes = [len(value) for value in biases if value.dim() == 1 and 0 < len(value) < MOST_CLASSES]
     if not classes:
         return ""
     for name in NETWORKS:
-        with torch.device("meta"):
-            wanted = build_network(name, classes[0]).state_dict()
-        if not _mismatch(state, wanted):
+        wanted = _empty_state(NETWORKS[name], classes[0])
+        if name != asked and not _mismatch(state, wanted):
             return f". It fits {name} with {classes[0]} classes"
     return ""
+
+
+@lru_cache(maxsize=256)
+def _empty_state(network: Callable[[int], Network], classes: int) -> dict[str, Tensor]:
+    """Names and shapes of a network's tensors, on torch's meta device."""
+    with torch.device("meta"):
+        return dict(network(classes).state_dict())

@@ -4,13 +4,17 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from sskd.errors import UserError
+from sskd.folder import RunFolder
 from sskd.networks import Network, build_network
 from sskd.weights import load_network
+from tests import small
 
 RELEASED = Path(__file__).resolve().parents[2] / "shared" / "weights"
 
@@ -90,3 +94,104 @@ def test_released_weights_load(name: str) -> None:
     network = load_network(RELEASED / f"{name}.pth", name, 100).eval()
     with torch.no_grad():
         assert torch.isfinite(network(torch.randn(2, 3, 32, 32))).all()
+
+
+def broken_states(state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """What a weights file may hold that is no network's weights, by what is wrong with it."""
+    first, variance = "conv1.weight", "bn1.running_var"
+
+    def changed(key: str, value: Any) -> dict[Any, Any]:
+        return {**state, key: value}
+
+    weight, ones = state[first], torch.ones_like(state[variance])
+    broken = {
+        "nothing": {},
+        "a list": [state],
+        "a tensor": weight,
+        "text": "weights",
+        "none": None,
+        "keys that are numbers": dict(enumerate(state.values())),
+        "one key that is a number": {**state, 3: weight},
+        "values that are numbers": dict.fromkeys(state, 1.0),
+        "a value that is a list": changed(first, [1.0]),
+        "state_dict of nothing": {"state_dict": {}},
+        "state_dict of a list": {"state_dict": [weight]},
+        "state_dict of numbered tensors": {"state_dict": {1: weight}},
+        "sparse": changed(first, weight.to_sparse()),
+        "meta": changed(first, weight.to("meta")),
+        "quantised": changed(first, torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)),
+        "a scalar": changed(first, torch.tensor(1.0)),
+        "empty": changed(first, torch.empty(0)),
+        "a huge view of one value": changed("fc.bias", torch.zeros(1).expand(10**12)),
+        "a huge weight of one value": changed(first, torch.zeros(1).expand(10**12)),
+        "a scalar bias": changed("fc.bias", torch.tensor(0.0)),
+        "an infinite double": changed(first, weight.double() * 1e300),
+        "a missing key": {key: value for key, value in state.items() if key != first},
+        "a key too many": changed("another", weight),
+    }
+    for dtype in (torch.int8, torch.uint8, torch.int32, torch.int64, torch.bool, torch.complex64):
+        broken[f"{dtype} weights"] = changed(first, weight.to(dtype))
+        broken[f"{dtype} everywhere"] = {key: value.to(dtype) for key, value in state.items()}
+    for number in (float("nan"), float("inf"), -float("inf")):
+        broken[f"{number} in a weight"] = changed(first, weight.index_fill(0, torch.tensor([0]), number))
+        broken[f"{number} in a variance"] = changed(variance, ones * number)
+        broken[f"{number} in half"] = changed(first, (weight * number).half())
+    return broken | {"a negative variance": changed(variance, -ones)}
+
+
+def refusal(path: Path) -> str:
+    """What is said of weights that are not taken; "" if they are."""
+    try:
+        load_network(path, "resnet8", 10)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_no_broken_weights_are_taken(network: Network, tmp_path: Path) -> None:
+    """Nor do any of them end in anything but one line."""
+    for what, data in broken_states(network.state_dict()).items():
+        torch.save(data, tmp_path / "w.pth")
+        said = refusal(tmp_path / "w.pth")
+        assert "w.pth" in said, f"{what}: {said or 'taken'}"
+        assert "\n" not in said
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("ending", ["pth", "safetensors", "old"])
+def test_damaged_files_of_weights_are_one_line(network: Network, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"w.{'pth' if ending == 'old' else ending}"
+    if ending == "safetensors":
+        save_file(network.state_dict(), path)
+    else:
+        torch.save(network.state_dict(), path, _use_new_zipfile_serialization=ending == "pth")
+    whole, random = path.read_bytes(), np.random.RandomState(0)
+    for _ in range(40):  # bytes of the first kilobyte, where the structure is, and of the end, where a zip's index is
+        damaged = bytearray(whole)
+        for place in (*random.randint(0, 1000, 3), *random.randint(len(whole) - 1000, len(whole), 3)):
+            damaged[place] = random.randint(256)
+        path.write_bytes(damaged)
+        assert "\n" not in refusal(path)  # "": a byte of a number was changed, or of nothing of importance
+
+
+def test_a_header_that_claims_more_than_memory_holds(tmp_path: Path) -> None:
+    header = b'{"conv1.weight":{"dtype":"F32","shape":[75000000000000],"data_offsets":[0,300000000000000]}}'
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(UserError, match="damaged"):
+        load_network(tmp_path / "w.safetensors", "resnet8", 10)
+
+
+def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
+    """The library's own order of metadata differs from call to call, so some of eight files would differ."""
+    folder = RunFolder(tmp_path, small.spec(small.teacher()))
+    folder.create()
+    tensors = {"b.bias": torch.arange(3.0), "a.weight": torch.ones(2, 2)}
+    made = set()
+    for _ in range(8):
+        folder.save_weights("best", tensors, 3)
+        made.add(folder.weights("best").read_bytes())
+    assert len(made) == 1
+    assert all(torch.equal(value, tensors[key]) for key, value in load_file(folder.weights("best")).items())
+    with safe_open(folder.weights("best"), "pt") as file:
+        assert file.metadata() == {"epoch": "3", "run": folder.spec.id}

@@ -17,13 +17,15 @@ METHODS = ("kd", "at", "crd", "sskd")
 
 def cells(specs: Specs) -> list[Cell]:
     profile = specs.profile
-    split, most = profile.split, max(profile.fractions)
+    split, most = profile.split, max(profile.fractions, default=1.0)
     result = []
     for method in [*map(specs.method, METHODS), *profile.also]:
         for fraction in profile.fractions:
             part = split.model_copy(update={"fraction": split.fraction * fraction})
             epochs = round(profile.recipe.epochs * most / fraction) if profile.equal_steps else None
-            result += specs.students(PAIR, method_label(method), f"{fraction:.0%}", method, split=part, epochs=epochs)
+            result += specs.students(
+                PAIR, method_label(method), f"{100 * fraction:g}%", method, split=part, epochs=epochs
+            )
     return result
 
 

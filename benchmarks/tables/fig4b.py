@@ -25,7 +25,7 @@ def cells(specs: Specs) -> list[Cell]:
     for method in [*(specs.method(name, ce_weight=CE_WEIGHT) for name in METHODS), *profile.also]:
         for noise in profile.noise_rates:
             noisy = split.model_copy(update={"noise": noise})
-            result += specs.students(PAIR, method_label(method), f"{noise:.0%}", method, split=noisy)
+            result += specs.students(PAIR, method_label(method), f"{100 * noise:g}%", method, split=noisy)
     return result
 
 

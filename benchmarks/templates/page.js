@@ -37,6 +37,10 @@ for (const group of document.querySelectorAll("details.curves")) {
   for (const run of new Set(lines.map((line) => line.dataset.run))) select.append(new Option(run, run));
   label.append(select);
   group.querySelector(".caption").after(label);
+  group.choose = (run) => {
+    select.value = run;
+    select.dispatchEvent(new Event("change"));
+  };
   select.addEventListener("change", () => {
     for (const figure of group.querySelectorAll(".curve")) {
       const on = [...figure.querySelectorAll("polyline")].filter((line) => line.dataset.run === select.value);
@@ -51,20 +55,50 @@ for (const group of document.querySelectorAll("details.curves")) {
   });
 }
 
-// --- runs: find by words of the id; a link to a run opens it
+// --- runs: find by words of the id; a link to a run opens it, and a table's cell shows the runs that it is the mean of
 const list = document.getElementById("run-list");
 const search = document.createElement("input");
 search.type = "search";
 search.placeholder = "Find runs: crd vgg8 s0";
 search.setAttribute("aria-label", "Find runs by words of their id");
 list.before(search);
+const show = (wanted) => {
+  for (const run of list.querySelectorAll("details")) run.hidden = !wanted(run.id);
+};
 search.addEventListener("input", () => {
   const words = search.value.toLowerCase().split(/\s+/);
-  for (const run of list.querySelectorAll("details")) run.hidden = !words.every((word) => run.id.toLowerCase().includes(word));
+  show((id) => words.every((word) => id.toLowerCase().includes(word)));
 });
+const every = document.createElement("button");
+every.type = "button";
+every.textContent = "Show all runs";
+every.hidden = true;
+search.after(every);
+every.addEventListener("click", () => {
+  every.hidden = true;
+  search.value = "";
+  show(() => true);
+});
+for (const link of document.querySelectorAll("a[data-runs]"))
+  link.addEventListener("click", () => {
+    const ids = link.dataset.runs.split(" ").map((run) => `run-${run}`);
+    show((id) => ids.includes(id));
+    for (const id of ids) document.getElementById(id).open = true;
+    every.hidden = false;
+  });
+for (const link of document.querySelectorAll("a[data-run]"))
+  link.addEventListener("click", () => {
+    const group = document.querySelector(link.getAttribute("href")).closest("details");
+    group.open = true;
+    group.choose(link.dataset.run);
+  });
 const open = () => {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (target?.matches("details")) target.open = true;
+  if (target?.matches("details")) {
+    if (target.hidden) every.click();
+    target.open = true;
+    target.scrollIntoView();
+  }
 };
 addEventListener("hashchange", open);
 open();

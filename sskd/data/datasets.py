@@ -1,5 +1,6 @@
 """Images by name: one registry. A data set lies in memory as uint8 tensors, or its images are read while training."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,7 @@ from sskd.data.batch import Feed
 from sskd.data.loader import Drawing, Loader, TrainLoader, Triple, eval_batches
 from sskd.data.splits import Split
 from sskd.data.views import Views
-from sskd.errors import UserError
+from sskd.errors import UserError, described
 from sskd.registry import Registry
 
 
@@ -101,7 +102,47 @@ READ_WHILE_TRAINING = ("crop_size", "cache_size", "corrupt")  # keys of a Datase
 @lru_cache(maxsize=1)  # the runs of a suite share their data, and a second copy is not wanted in memory
 def load_dataset(spec: DatasetSpec, root: Path) -> Data:
     """The data set of that name. UserError if it is unknown, absent or damaged."""
-    return DATASETS[spec.name](root, spec.path).configured(spec)
+    source = DATASETS[spec.name]
+    try:
+        return source(root, spec.path).configured(spec)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # a source may be a user's own, and its files may be anything
+        raise UserError(f"the dataset '{spec.name}' cannot be read: {described(error)}") from None
+
+
+class Extent(NamedTuple):
+    """What planning needs of a data set. labels: the training images', (N,), or None where only numbers are known."""
+
+    train_images: int
+    num_classes: int
+    image_size: int
+    labels: Tensor | None = None
+
+
+class Known(NamedTuple):
+    """A published data set, whose extent is known without having it (image_size 0: as dataset.crop_size). ``own``: a
+    file or folder under the root that is looked at where it exists, since it may hold something else; ``place``: where
+    its published files are."""
+
+    extent: Extent
+    own: str
+    place: str
+
+
+KNOWN: dict[str, Known] = {}
+
+
+def extent(spec: DatasetSpec, root: Path) -> tuple[Extent, bool]:
+    """Of the data set, and whether that is assumed because the images are not there. Never downloads. UserError for a
+    data set that is neither there nor published."""
+    known = KNOWN.get(spec.name)
+    own = Path(spec.path) if spec.path else root / known.own if known else root
+    if known is None or os.path.exists(own):
+        data = load_dataset(spec, root)
+        return Extent(len(data.train_labels), data.num_classes, data.image_size, data.train_labels), False
+    size = known.extent.image_size or spec.crop_size
+    return known.extent._replace(image_size=size), not os.path.exists(root / known.place)
 
 
 class Arrays(NamedTuple):
@@ -128,9 +169,15 @@ def from_arrays(
     test = _images(f"{name}: test_images", arrays.test_images)
     if train.shape[1:] != test.shape[1:]:
         raise UserError(f"{name}: training images are {tuple(train.shape[1:])}, test images {tuple(test.shape[1:])}")
-    classes = len(class_names) if class_names else int(max(arrays.train_labels.max(), arrays.test_labels.max())) + 1
-    train_labels = _labels(f"{name}: train_labels", arrays.train_labels, len(train), classes)
-    test_labels = _labels(f"{name}: test_labels", arrays.test_labels, len(test), classes)
+    train_labels = _labels(f"{name}: train_labels", arrays.train_labels, len(train))
+    test_labels = _labels(f"{name}: test_labels", arrays.test_labels, len(test))
+    classes = len(class_names) if class_names else int(max(train_labels.max(), test_labels.max())) + 1
+    if not class_names and classes > len(train) + len(test):
+        raise UserError(
+            f"{name}: a label is {classes - 1}, but there are {len(train) + len(test)} images: classes count from 0"
+        )
+    _refuse_out_of_range(f"{name}: train_labels", train_labels, classes)
+    _refuse_out_of_range(f"{name}: test_labels", test_labels, classes)
     mean, std = statistics or channel_statistics(train)
     names = class_names or tuple(str(number) for number in range(classes))
     return ImageData(name, train, train_labels, test, test_labels, mean, std, names)
@@ -154,19 +201,24 @@ def _images(what: str, array: np.ndarray) -> Tensor:
         raise UserError(f"{what}: expected uint8 pixels (0 to 255), found {array.dtype}")
     if array.ndim == 3:
         array = array[..., None]
-    if array.ndim != 4 or array.shape[3] not in (1, 3) or array.shape[1] != array.shape[2] or not len(array):
+    if array.ndim != 4 or array.shape[3] not in (1, 3) or array.shape[1] != array.shape[2] or not array.size:
         raise UserError(f"{what}: expected square images (N, H, H), (N, H, H, 1) or (N, H, H, 3), found {array.shape}")
     tensor = torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
     return tensor.expand(-1, 3, -1, -1).contiguous()
 
 
-def _labels(what: str, array: np.ndarray, count: int, classes: int) -> Tensor:
+def _labels(what: str, array: np.ndarray, count: int) -> Tensor:
     if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((count,), (count, 1)):
         raise UserError(
             f"{what}: expected {count} whole numbers, one for each image, found {array.dtype} {array.shape}"
         )
-    array = array.reshape(-1).astype(np.int64)
-    if array.min() < 0 or array.max() >= classes:
-        wrong = int(np.flatnonzero((array < 0) | (array >= classes))[0])
-        raise UserError(f"{what}: label {array[wrong]} of image {wrong} is out of range; there are {classes} classes")
-    return torch.from_numpy(array)
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise UserError(f"{what}: label {array.max()} is out of range")
+    return torch.from_numpy(array.reshape(-1).astype(np.int64))
+
+
+def _refuse_out_of_range(what: str, labels: Tensor, classes: int) -> None:
+    wrong = ((labels < 0) | (labels >= classes)).nonzero()
+    if len(wrong):
+        first = int(wrong[0])
+        raise UserError(f"{what}: label {labels[first]} of image {first} is out of range; there are {classes} classes")

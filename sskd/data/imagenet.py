@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sskd.data.datasets import DATASETS
+from sskd.data.datasets import DATASETS, KNOWN, Extent, Known
 from sskd.data.decoding import Images
 from sskd.data.files import ImageFiles
 from sskd.errors import UserError
 
 STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision's
 ENDINGS = (".jpeg", ".jpg", ".png")
+KNOWN["imagenet"] = Known(Extent(1_281_167, 1000, 0), "imagenet", "imagenet")
 
 
 @DATASETS.register("imagenet")

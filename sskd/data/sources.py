@@ -1,5 +1,7 @@
 """Where the data sets come from: scikit-learn, torchvision, .npz files and image folders."""
 
+import math
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,13 +11,21 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from sskd.data.datasets import DATASETS, Arrays, ImageData, from_arrays
+from sskd.data.datasets import DATASETS, KNOWN, Arrays, Extent, ImageData, Known, from_arrays
 from sskd.data.loader import Triple
 from sskd.errors import UserError
 
 CIFAR_STATISTICS: dict[str, tuple[Triple, Triple]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)),  # as in the released networks' training
+}
+KNOWN |= {
+    "cifar10": Known(Extent(50_000, 10, 32), "cifar10.npz", "cifar-10-batches-py"),
+    "cifar100": Known(Extent(50_000, 100, 32), "cifar100.npz", "cifar-100-python"),
+    "fashion-mnist": Known(Extent(60_000, 10, 32), "fashion-mnist.npz", "FashionMNIST"),
+    "svhn": Known(Extent(73_257, 10, 32), "svhn.npz", "train_32x32.mat"),
+    "stl10": Known(Extent(5_000, 10, 96), "stl10.npz", "stl10_binary"),
+    "tiny-imagenet": Known(Extent(100_000, 200, 64), "tiny-imagenet-200", "tiny-imagenet-200"),
 }
 NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -94,25 +104,48 @@ def tiny_imagenet(root: Path, path: str | None) -> ImageData:
 
 
 def from_npz(file: Path, name: str, statistics: tuple[Triple, Triple] | None = None) -> ImageData:
-    """Reads a MedMNIST-style .npz without executing anything from it."""
-    if not file.is_file():
+    """Reads a MedMNIST-style .npz without executing anything from it, and without believing what it says of itself."""
+    if not os.path.isfile(file):
         raise UserError(f"no file {file}")
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in NPZ_KEYS if key not in archive]
+        with zipfile.ZipFile(file) as archive:
+            known = [entry.removesuffix(".npy") for entry in archive.namelist()]
+            missing = [key for key in NPZ_KEYS if key not in known]
             if missing:
-                raise UserError(f"{file}: lacks {', '.join(missing)}; it has {', '.join(archive.files)}")
-            arrays = [archive[key] for key in NPZ_KEYS]
-            names = tuple(map(str, archive["class_names"])) if "class_names" in archive else None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"{file} is damaged, or no .npz of plain arrays: {error}") from None
+                raise UserError(f"{file}: lacks {', '.join(missing)}; it has {', '.join(known) or 'nothing'}")
+            arrays = [_array(archive, key) for key in NPZ_KEYS]
+            names = tuple(map(str, _array(archive, "class_names").reshape(-1))) if "class_names" in known else None
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything, MemoryError too
+        raise UserError(f"{file} is damaged, or no .npz of plain arrays: {error or type(error).__name__}") from None
     return from_arrays(name if name != "npz" else file.stem, Arrays(*arrays), class_names=names, statistics=statistics)
+
+
+MOST_COMPRESSED = 1100  # deflate makes data at most about 1,030 times smaller
+
+
+def _array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    """The archive's array of that name. ValueError if its header claims more than the file can hold: numpy would take
+    the memory before it reads."""
+    entry = archive.getinfo(f"{key}.npy")
+    with archive.open(entry) as header:
+        version = np.lib.format.read_magic(header)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(header)
+    claimed = math.prod(shape) * kind.itemsize
+    if kind.hasobject:
+        raise ValueError(f"{key} holds Python objects")
+    if claimed > min(entry.file_size, MOST_COMPRESSED * entry.compress_size):
+        raise ValueError(f"{key} claims {claimed:,} bytes, which the file does not hold")
+    with archive.open(entry) as content:
+        return np.lib.format.read_array(content, allow_pickle=False)
 
 
 def _needed(kind: str, path: str | None) -> Path:
     if path is None:
         raise UserError(f"the dataset '{kind}' needs dataset.path, the place of the data")
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise UserError(f"dataset.path: there is no {path}")
     return Path(path)
 

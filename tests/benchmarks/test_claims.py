@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.base import PAPER_METHODS, method_label
 from benchmarks.claims import CLAIMS, CONTRADICTED, SUPPORTED, UNDECIDED, Part, decide, judge, verdicts
+from benchmarks.page import _claim
 from benchmarks.tables import table1, table2, table3, table4
 from sskd.config import method_settings
 from tests.benchmarks.made import made_frame
@@ -112,6 +113,29 @@ def test_the_effect_is_what_was_put_in() -> None:
     assert verdict.effect == pytest.approx(2.0)
     assert "outside" in verdict.text  # all seeds agree on 2.0, the paper says 2.3
     assert judge(BY_ID["C9"], c9(1.0)).effect == pytest.approx(2.5)  # SSKD's own fall: half of 5
+
+
+def test_an_interval_is_shown_with_its_own_seeds() -> None:
+    """SSKD's drop has three seeds, FitNet's one."""
+    frame = c9(1.0, 3)
+    verdict = judge(BY_ID["C9"], frame[(frame["row"] != "FitNet") | (frame["seed"] == 0)])
+    assert (verdict.seeds, verdict.effect_seeds) == (1, 3)
+    assert verdict.seeds_text == "3 seeds (some comparisons 1)"
+    assert verdict.measured == "drop of SSKD from 0% to 50% noise"
+    shown = _claim(verdict, verdict)
+    assert shown["interval"] == f"{verdict.lower:.2f} to {verdict.upper:.2f}"
+    assert shown["seeds"] == verdict.seeds_text
+
+
+def test_the_papers_size_is_held_against_its_own_rates_only() -> None:
+    frame = c9(1.0)
+    fewer = judge(BY_ID["C9"], frame[frame["column"] != "50%"])
+    assert fewer.measured == "drop of SSKD from 0% to 30% noise"
+    assert "The paper's 0.45 is of other settings: Figure 4b." in fewer.text
+    assert "side the interval" in judge(BY_ID["C9"], frame).text
+    one = judge(BY_ID["C9"], frame[frame["column"] == "30%"])
+    assert one.text == "Undecided, as a drop needs two shares of changed labels, and only 30% was planned."
+    assert math.isnan(one.effect)
 
 
 def test_an_interval_that_spans_the_bound_decides_nothing() -> None:

@@ -42,6 +42,15 @@ AFTER = """<script>addEventListener("load", () => {
   const search = document.querySelector("input[type=search]");
   search.value = "sskd"; search.dispatchEvent(new Event("input"));
   seen.found = [...document.querySelectorAll("#run-list details")].filter((run) => !run.hidden).map((run) => run.id);
+  const cell = document.querySelector("#table3 a.to[data-runs*=' ']");
+  cell.click();
+  seen.cell = cell.dataset.runs.split(" ");
+  const runs = [...document.querySelectorAll("#run-list details")];
+  seen.shown = runs.filter((run) => !run.hidden && run.open).map((run) => run.id);
+  const curve = document.querySelector(`#run-${CSS.escape(seen.cell[0])} a[data-run]`);
+  curve.click();
+  seen.curve = document.querySelector(curve.getAttribute("href")).closest("details");
+  seen.curve = [seen.curve.open, seen.curve.querySelector("select").value, curve.dataset.run];
   seen.width = document.documentElement.scrollWidth;
   const out = document.createElement("script"); out.type = "application/json"; out.id = "seen";
   out.textContent = JSON.stringify(seen); document.body.append(out);
@@ -83,16 +92,69 @@ def test_without_javascript_everything_is_there(page: Path) -> None:
         assert words in text
     runs = {path.name for path in (page.parent / "runs").iterdir()}
     assert runs <= set(re.findall(r'id="run-([^"]*)"', text))
-    lines = set(re.findall(r'<polyline class="s\d+" data-run="([^"]*)"', text))
+    lines = set(re.findall(r'<polyline class="k-\w+ d\d" data-run="([^"]*)"', text))
     assert {run for run in runs if not run.startswith("head-") and "-crd-" not in run} == lines
-    assert text.count("data:image/png;base64,") == len(NAMES)
+    assert text.count("data:image/png;base64,") == 2 * len(NAMES)  # wide and narrow
     assert "learning" not in re.findall(r"<pre>(.*?)</pre>", text, flags=re.DOTALL)[0]
+
+
+def test_bold_is_where_the_interval_leaves_out_zero(tmp_path: Path) -> None:
+    """A row of each kind: SSKD is clearly above the student and below AT, unclear beside KD, and CRD has one seed."""
+    lead = {"none": (-4.0, -4.1), "at": (4.0, 4.1), "kd": (-9.0, 9.0), "crd": (-4.0, -4.1), "sskd": (0.0, 0.0)}
+    profile = read_profile("paper", ["seeds=[0,1]", "methods=[none,kd,at,crd,sskd]"])
+    cells = cells_of(profile, "comparison")
+    finish(cells, tmp_path / "runs", lambda spec: 70 + (lead[spec.method.name][spec.seed] if spec.method else 0))
+    lost = next(cell.spec for cell in cells["comparison"] if cell.row == "CRD" and cell.spec.seed == 1)
+    (tmp_path / "runs" / lost.id / "result.json").unlink()
+    write_report(profile, cells, tmp_path)
+    text = (tmp_path / "index.html").read_text()
+    table = text[text.index("SSKD minus") :].split("</table>")[0]
+    rows = re.findall(r"<tr( class=\"decided\")?><td>[^<]*</td><td>(\w+)</td>", table)
+    assert {row: bool(bold) for bold, row in rows} == {"Student": True, "KD": False, "AT": True, "CRD": False}
+    matrix = text[text.index('<table class="wide matrix">') :].split("</table>")[0]
+    lines = {
+        line.split("</th>")[0]: re.findall(r"<td( class=\"decided\")?>", line)
+        for line in matrix.split('<th scope="row">')[1:]
+    }
+    # against Student, KD, AT, CRD, SSKD
+    assert [bool(bold) for bold in lines["SSKD"]] == [True, False, True, False, False]
+
+
+def test_links_lead_from_cells_to_runs_and_from_runs_to_curves_and_folder(page: Path) -> None:
+    text = page.read_text()
+    cells = re.findall(r'<a class="to" href="#run-([^"]*)" data-runs="([^"]*)">', text)
+    assert cells
+    assert all(first == runs.split()[0] for first, runs in cells)
+    assert max(len(runs.split()) for _, runs in cells) == 2  # two seeds
+    runs = dict(re.findall(r'<details class="run" id="run-([^"]*)">(.*?)</details>', text, flags=re.DOTALL))
+    for run, inside in runs.items():
+        assert (f'href="runs/{run}/"' in inside) == (page.parent / "runs" / run).exists()
+    linked = {(run, plot) for run, inside in runs.items() for plot in re.findall(r'href="#(curve-[^"]*)"', inside)}
+    drawn = re.findall(r'<figure class="curve" id="([^"]*)">(.*?)</figure>', text, flags=re.DOTALL)
+    assert linked == {(run, plot) for plot, svg in drawn for run in re.findall(r'data-run="([^"]*)"', svg)}
+
+
+def test_claims_without_a_run_are_one_line(page: Path) -> None:
+    text = page.read_text()
+    listed = text[text.index('<ol class="claims">') :].split("</ol>")[0]
+    assert re.findall(r'<span class="id">(C\d+)</span>', listed) == ["C2", "C7", "C8"]
+    assert "No finished run yet, so undecided: C1, C3, C4, C5, C6, C9, C10" in text
+    claims = (page.parent / "claims.md").read_text()
+    assert re.findall(r"^\| (C\d+) ", claims, flags=re.MULTILINE) == ["C2", "C7", "C8"]
+    assert "none of their runs is finished: C1 (abstract, Table 4), C3 " in claims
+
+
+def test_a_method_has_one_colour_in_all_curves(page: Path) -> None:
+    pairs = re.findall(r'<li class="(k-\w+ d\d)"><svg[^>]*><line[^>]*/></svg>([^<]*)</li>', page.read_text())
+    known = {row: {look for look, name in pairs if name == row} for _, row in pairs}
+    assert {len(looks) for looks in known.values()} == {1}
+    assert len({next(iter(looks)) for looks in known.values()}) == len(known)
 
 
 class Balanced(HTMLParser):
     """Counts what is opened and not closed."""
 
-    VOID = frozenset({"meta", "link", "img", "input", "br"})
+    VOID = frozenset({"meta", "link", "img", "input", "br", "source"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -144,6 +206,9 @@ def test_in_chromium(page: Path, tmp_path: Path) -> None:
     assert seen["down"] != seen["before"]
     assert seen["aria"] == "ascending"
     assert seen["chosen"] == 2  # the first run, a teacher, is in two of the columns
+    assert len(seen["cell"]) == 2
+    assert seen["shown"] == [f"run-{run}" for run in seen["cell"]]
+    assert seen["curve"] == [True, seen["cell"][0], seen["cell"][0]]
     assert seen["found"]
     assert all("sskd" in run for run in seen["found"])
 
@@ -154,12 +219,16 @@ def test_on_a_phones_width_only_boxes_scroll(page: Path, tmp_path: Path) -> None
     """Headless windows are 500 px wide at least, so the phone is a frame in one."""
     framed = tmp_path / "framed.html"
     script = "<script>addEventListener('load',()=>{const d=document.querySelector('iframe').contentDocument;"
-    script += "document.title='width '+d.documentElement.scrollWidth})</script>"
+    script += "const i=[...d.images];const narrow=i.filter(x=>x.currentSrc===x.previousElementSibling.srcset);"
+    script += "document.title='width '+d.documentElement.scrollWidth+' of '+i.length+': '+narrow.length+' '+"
+    script += "Math.min(...i.map(x=>x.clientWidth/x.naturalWidth))})</script>"
     content = html.escape(page.read_text(), quote=True)
     framed.write_text(f'<title></title><iframe width="390" height="800" srcdoc="{content}"></iframe>{script}')
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *QUIET.split(), "--virtual-time-budget=4000"]
     command += [f"--user-data-dir={tmp_path / 'chromium'}", "--dump-dom", framed.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    found = re.search(r"<title>width (\d+)</title>", done.stdout)
+    found = re.search(r"<title>width (\d+) of (\d+): (\d+) ([\d.]+)</title>", done.stdout)
     assert found, done.stderr[-2000:]
     assert int(found[1]) <= 390
+    assert int(found[2]) == int(found[3]) == len(NAMES)  # all are the narrow ones
+    assert float(found[4]) > 0.55  # figures' 9 points are 20 pixels in their file: 11 on the phone

@@ -64,7 +64,7 @@ def test_missing_cells_say_why(paper: Profile, tmp_path: Path) -> None:
     damaged = runs / by_name["vid", 0].id
     damaged.mkdir()
     (damaged / "result.json").write_text("{")
-    text = write_report(paper, cells, tmp_path)["table6"]
+    text = write_report(paper, cells, tmp_path)["table6"].split("Paired by seed")[0]
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
     assert lines["CRD"].endswith("| failed: the disk / is full |")
     assert lines["AB"].endswith("| 1 of 2: running or interrupted: 40 %; 1 of 2: not run |")
@@ -113,6 +113,13 @@ def test_without_weights_the_figure_of_features_says_so(paper: Profile, tmp_path
     assert not (tmp_path / "fig3a.png").exists()
 
 
+def test_a_damaged_cache_of_features_is_one_runs_trouble(paper: Profile, tmp_path: Path) -> None:
+    cells = cells_of(paper, "fig3a")
+    finish(cells, tmp_path / "runs", top1)
+    (tmp_path / "runs" / cells["fig3a"][0].spec.id / "features.npz").write_bytes(b"PK\x03\x04 cut off")
+    assert "last.safetensors is not here" in write_report(paper, cells, tmp_path)["fig3a"]
+
+
 def test_latex_is_booktabs_with_the_best_in_bold() -> None:
     frame = made_frame("table3", {("KD", "vgg13/vgg8"): [70.0, 71.0], ("SSKD", "vgg13/vgg8"): [75.0, 76.0]})
     frame["row"] = frame["row"].replace("KD", "K_D&%")
@@ -124,6 +131,124 @@ def test_latex_is_booktabs_with_the_best_in_bold() -> None:
     assert r"K\_D\&\% & 70.50" in text
     widths = {line.count(" & ") - line.count(r"\&") * 0 for line in text.splitlines() if line.startswith(("K", "S"))}
     assert widths == {3}
+
+
+DAMAGED: dict[str, bytes] = {
+    "a list": b"[]",
+    "empty": b"{}",
+    "best is null": b'{"best": null}',
+    "not UTF-8": b'{"best": "\xff"}',
+    "cut off": b'{"best": {"epoch": 2, "test_',
+    "no bytes": b"",
+    "deep": b"[" * 100_000,
+}
+
+
+def whole(path: Path, change: tuple[str, str, str]) -> bytes:
+    """The result with a number replaced: (key, key, what stands there instead)."""
+    result = json.loads(path.read_bytes())
+    outer, inner, value = change
+    (result[outer] if inner else result)[inner or outer] = "HERE"
+    return json.dumps(result).replace('"HERE"', value).encode()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *DAMAGED,
+        ("best", "test_top1", '"72"'),
+        ("last", "test_top1", "NaN"),
+        ("last", "test_top1", "null"),
+        ("best", "epoch", "1e999"),
+        ("seconds", "", "true"),
+        ("machine", "", "[]"),
+    ],
+    ids=str,
+)
+def test_a_damaged_result_is_named_and_the_rest_reported(
+    paper: Profile, tmp_path: Path, damage: str | tuple[str, str, str]
+) -> None:
+    cells = cells_of(paper, "comparison")
+    finish(cells, tmp_path / "runs", top1)
+    lost = next(cell.spec for cell in cells["comparison"] if cell.row == "KD")
+    result = tmp_path / "runs" / lost.id / "result.json"
+    result.write_bytes(DAMAGED[damage] if isinstance(damage, str) else whole(result, damage))
+    (result.parent / "metrics.jsonl").write_bytes(b'[]\n{"epoch": "x", "test_top1": 1}\n{"test_top1": 1}\n\xff\n')
+    text = write_report(paper, cells, tmp_path)["comparison"]
+    lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if " resnet56/resnet20 |" in line}
+    assert f"1 of 2: failed: cannot read {result}" in lines["KD"]
+    assert lines["KD"].startswith("| KD | resnet56/resnet20 | 1 |")
+    assert lines["SSKD"].startswith("| SSKD | resnet56/resnet20 | 2 | 74.55 |")
+    assert "cannot read" in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("ended", [b"[]", b"\xff", b'{"message": "disk full"}'])
+def test_a_damaged_failure_is_one_runs_trouble(paper: Profile, tmp_path: Path, ended: bytes) -> None:
+    cells = cells_of(paper, "comparison")
+    spec = cells["comparison"][-1].spec
+    folder = tmp_path / "runs" / spec.id
+    folder.mkdir(parents=True)
+    (folder / "failed.json").write_bytes(ended)
+    (folder / "metrics.jsonl").write_bytes(b"\xff")
+    frame = results_frame(cells, tmp_path / "runs")
+    assert frame["state"][frame["id"] == spec.id].tolist() == ["failed"]
+
+
+@pytest.mark.parametrize("trained", [True, False], ids=["trained", "not trained"])
+@pytest.mark.parametrize(
+    ("setting", "names"),
+    [
+        ("noise_rates=[0.3]", "fig4b"),
+        ("noise_rates=[0.3, 0.3]", "fig4b"),
+        ("noise_rates=[]", "fig4b"),
+        ("noise_rates=[0.5, 0.0]", "fig4b"),
+        ("fractions=[]", "fig4a"),
+        ("fractions=[1.0]", "fig4a"),
+        ("fractions=[0.001, 0.002]", "fig4a"),
+        ("methods=[]", "comparison,equal_time"),
+        ("methods=[kd]", "comparison,equal_time"),
+        ("seeds=[]", "comparison,table1,table3,fig4a,fig4b"),
+        ("benchmarks=[]", ""),
+    ],
+)
+def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: str, names: str, trained: bool) -> None:
+    profile = read_profile("short", ["seeds=[0,1]", f"benchmarks=[{names}]", setting])
+    cells = cells_of(profile, *profile.benchmarks)
+    if trained:
+        finish(cells, tmp_path / "runs", top1)
+    texts = write_report(profile, cells, tmp_path)
+    assert set(texts) == set(profile.benchmarks)
+    assert (tmp_path / "index.html").exists()
+    claims = pd.read_csv(tmp_path / "claims.csv").set_index(["id", "epoch"])
+    c9 = claims.loc[("C9", "best")]
+    if trained and setting.startswith("noise_rates=[0.3"):
+        assert "a drop needs two shares of changed labels, and only 30% was planned" in c9["text"]
+        table = pd.read_csv(tmp_path / "fig4b.csv")
+        assert set(table["seeds"]) == {2}  # a rate that is named twice is still two runs
+    if trained and setting == "noise_rates=[0.5, 0.0]":
+        assert c9["measured"] == "drop of SSKD from 0% to 50% noise"
+    if trained and setting == "fractions=[0.001, 0.002]":
+        assert set(pd.read_csv(tmp_path / "fig4a.csv")["column"]) == {"0.1%", "0.2%"}
+
+
+def test_captions_say_what_each_setting_really_had(tmp_path: Path) -> None:
+    profile = read_profile("short", ["seeds=[0,1]"])
+    texts = write_report(profile, cells_of(profile, *profile.benchmarks), tmp_path)
+    few = "10%: 12 of 240 epochs, 10% of the training images; 25%: 5 of 240 epochs, 25% of the training images"
+    assert f"On CIFAR-100 (resnet56/resnet20 for vgg13/vgg8; {few})." in texts["fig4a"]
+    longer = "71 of 240 epochs (Student), 41 (KD), 40 (AT), 28 (CRD), 12 (SSKD"
+    assert f"10% of the training images; equal epochs: 12 of 240 epochs; equal time: {longer}" in texts["equal_time"]
+    assert "On CIFAR-100 (12 of 240 epochs; 10% of the training images):" in texts["comparison"]
+
+
+def test_captions_are_of_the_runs_that_finished(tmp_path: Path) -> None:
+    """25 % has 5 epochs, and is not there yet."""
+    profile = read_profile("short", ["seeds=[0]"])
+    cells = cells_of(profile, "fig4a")
+    made = {"fig4a": [cell for cell in cells["fig4a"] if cell.column == "10%"]}
+    finish(made, tmp_path / "runs", top1)
+    text = write_report(profile, cells, tmp_path)["fig4a"]
+    assert "On CIFAR-100 (resnet56/resnet20 for vgg13/vgg8; 12 of 240 epochs; 10% of the training images)." in text
 
 
 def test_curves_are_thinned_and_keep_the_last_epoch(tmp_path: Path) -> None:

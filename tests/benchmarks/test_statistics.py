@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.base import BENCHMARKS
-from benchmarks.statistics import AVERAGE, differences, t_interval
+from benchmarks.statistics import AVERAGE, differences, leaves_out_zero, t_interval
 from tests.benchmarks.made import made_frame
 
 numbers = st.floats(-100, 100, allow_nan=False)
@@ -51,6 +51,13 @@ def test_differences_are_paired_by_seed_and_averaged_over_pairs() -> None:
     assert set(gaps.index) == {("a/b", "KD"), ("c/d", "KD"), (AVERAGE, "KD")}
     assert gaps.loc[("a/b", "KD"), ["difference", "lower", "upper", "seeds"]].tolist() == [1.0, 1.0, 1.0, 3]
     assert gaps.loc[(AVERAGE, "KD"), "difference"] == 2.0
+
+
+def test_only_an_interval_with_a_width_on_one_side_of_zero_tells_them_apart() -> None:
+    assert leaves_out_zero(0.1, 0.2)
+    assert leaves_out_zero(-0.2, -0.1)
+    for lower, upper in ((-0.1, 0.2), (0.0, 0.2), (math.nan, math.nan), (1.0, 1.0)):
+        assert not leaves_out_zero(lower, upper)
 
 
 def test_a_reference_column_is_compared_across_columns() -> None:

@@ -120,7 +120,7 @@ def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
     few = BENCHMARKS["fig4a"].cells(Specs(profile.for_benchmark("fig4a")))
     seen = {(cell.column, cell.spec.split.fraction, cell.spec.recipe.epochs) for cell in few if cell.spec}
     assert seen == {("10%", 0.1, 12), ("25%", 0.25, 5)}  # 120 % and 125 % of the training images: as many steps
-    assert {cell.row for cell in few} == {"Student", "KD", "AT", "CRD", "SSKD", "SSKD without ss"}
+    assert {cell.row for cell in few} == {"Student", "KD", "AT", "CRD", "SSKD", "SSKD, no L_ss"}
     noisy = BENCHMARKS["fig4b"].cells(Specs(profile.for_benchmark("fig4b")))
     assert {(cell.column, cell.spec.split.noise) for cell in noisy if cell.spec} == {("0%", 0.0), ("50%", 0.5)}
 

@@ -87,6 +87,51 @@ def test_bad_input_is_one_line_and_status_2(
     assert not suite.runs.exists()
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("mem_gb=lots", "mem_gb=-1", "mem_gb=.nan", "mem_gb=[16]", "mem_gb={a: 1}", "mem_gb=true", "mem_gb=0"),
+        *("setup=module load cuda", "setup=5", "setup=[5]", "setup={a: b}", "setup=[[a]]", "setup=[null]"),
+        *("teardown=echo", "teardown=[1, 2]", "teardown=true", "srun_args=--label", "srun_args=[1]", "srun_args={}"),
+        *("additional_parameters=5", "additional_parameters=[a]", "additional_parameters={a: [1]}"),
+        *("additional_parameters={a b: 1}", "nodes=two", "nodes=0", "nodes=1.5", "cpus_per_task=x", "time=[1]"),
+        *("array_parallelism=x", "signal_delay_s=soon", "use_srun=maybe", "partition=[gpu]", "partition={a: b}"),
+        *("qos=.nan", "parameters=5", "parameters=[1]", "parameters.x.y=1", "array_width=many", "retries=5"),
+        *("name=../../evil", "name=/tmp/evil", "name=5", "account=[null]", "time=tomorrow", "constraint=[a, b]"),
+    ],
+)
+def test_wrong_slurm_settings_are_refused_when_they_are_read(setting: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_cluster("slurm", [setting])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\x0b", "\x1b", "\u2028", "\x00"])
+def test_nothing_that_a_job_script_would_execute(character: str, tmp_path: Path) -> None:
+    """What follows a line end in a value, or in a key, would be a command of the generated script."""
+    evil = f"gpu{character}touch evil"
+    for data in (
+        *({"partition": evil}, {evil: "x"}, {"setup": [evil]}, {"teardown": [evil]}, {"srun_args": [evil]}),
+        *(
+            {"additional_parameters": {"a": evil}},
+            {"additional_parameters": {evil: "a"}},
+            {"parameters": {"qos": evil}},
+        ),
+    ):
+        (tmp_path / "c.yaml").write_text(json.dumps({"about": "x", "kind": "slurm"} | data))  # JSON is YAML
+        with pytest.raises(UserError, match="control character|letters, digits|must start|not valid YAML"):
+            read_cluster(str(tmp_path / "c.yaml"), [])
+
+
+def test_what_a_job_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ["setup=[module load cuda, 'export A=1']", "srun_args=[--label]", "additional_parameters={nice: 5}"]
+    cluster = read_cluster("slurm", [*settings, "exclusive=true", "partition=null", "time=1:30:00"])
+    assert cluster.parameters["setup"] == ["module load cuda", "export A=1"]
+    assert cluster.parameters["exclusive"] is True
+    assert "partition" not in cluster.parameters
+    assert minutes(cluster.parameters["time"]) == 90  # and not 5,400, as YAML 1.1 reads it
+
+
 def test_slots() -> None:
     """Every run has cores, or GPUs, of its own; several share a GPU only where that is asked for."""
     cores, gpus = list(range(8)), ["0", "1"]

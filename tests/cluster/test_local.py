@@ -58,7 +58,7 @@ def test_status_of_a_suite_that_another_process_runs(tmp_path: Path, capsys: pyt
 
 def test_a_failed_need_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = Suite(tmp_path, methods=["sskd"])
-    change = ("--set", "head_recipe.batch_size=500")
+    change = ("--set", "head_recipe.learning_rate=1e30")
     assert suite.run(*change) == 2
     head = suite.folder("head").name
     suite.run(*change, "--status")

@@ -1,5 +1,6 @@
 """Data sets: the embedded one, files and folders of the user's, and what is said when they are wrong or absent."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 from PIL import Image
 
 from sskd.config import DatasetSpec
-from sskd.data.datasets import DATASETS, channel_statistics, load_dataset
+from sskd.data.datasets import DATASETS, ImageData, channel_statistics, load_dataset
+from sskd.data.sources import NPZ_KEYS
 from sskd.errors import UserError
 
 RNG = np.random.RandomState(0)
@@ -91,6 +93,99 @@ def test_damaged_and_missing_npz(tmp_path: Path) -> None:
         load_dataset(DatasetSpec(name="npz", path=str(tmp_path / "no.npz")), tmp_path)
     with pytest.raises(UserError, match=r"needs dataset\.path"):
         load_dataset(DatasetSpec(name="npz"), tmp_path)
+
+
+def npz_of(path: Path, header: bytes, content: bytes = b"") -> None:
+    """An .npz whose arrays all have this header."""
+    npy = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + content
+    with zipfile.ZipFile(path, "w") as archive:
+        for key in NPZ_KEYS:
+            archive.writestr(f"{key}.npy", npy)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"train_labels": np.array([0, 1, 2, 0, 1, 10**9])}, "a label is 1000000000, but there are 9 images"),
+        ({"train_labels": np.array([0, 1, 2, 0, 1, 2**64 - 1], np.uint64)}, "label 18446744073709551615"),
+        ({"train_labels": np.array([0.0, 1, 2, 0, 1, np.nan])}, "expected 6 whole numbers"),
+        ({"train_labels": np.array(["a"] * 6)}, "expected 6 whole numbers"),
+        ({"train_labels": np.zeros(0, np.int64)}, "expected 6 whole numbers"),
+        ({"train_labels": np.array(3)}, "expected 6 whole numbers"),
+        ({"train_labels": np.array([True] * 6)}, "expected 6 whole numbers"),
+        ({"train_labels": np.zeros((6, 2), np.int64)}, "expected 6 whole numbers"),
+        ({"train_labels": np.zeros(6, "datetime64[s]")}, "expected 6 whole numbers"),
+        ({"test_labels": np.zeros(0, np.int64), "test_images": np.zeros((0, 8, 8, 3), np.uint8)}, "expected square"),
+        ({"train_images": np.zeros((6, 0, 0, 3), np.uint8)}, "expected square images"),
+        ({"train_images": np.zeros((6, 8, 8, 4), np.uint8)}, "expected square images"),
+        ({"train_images": np.zeros((6, 8), np.uint8)}, "expected square images"),
+        ({"train_images": np.array(1, np.uint8)}, "expected square images"),
+        ({"train_images": np.zeros((6, 8, 8, 3), np.int8)}, "expected uint8"),
+        ({"train_images": np.array(["x"] * 6)}, "expected uint8"),
+        ({"train_images": np.zeros(6, [("a", np.uint8)])}, "expected uint8"),
+        ({"class_names": np.array(3)}, "there are 1 classes"),
+        ({"class_names": np.array([[["a"]], [["b"]]])}, "there are 2 classes"),
+    ],
+)
+def test_strange_npz(tmp_path: Path, changed: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        load_dataset(npz(tmp_path, **changed), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (300000000, 1000, 1000)}\n",  # 300 TB
+        b"{'descr': '<i8', 'fortran_order': False, 'shape': (-1,)}\n",
+        b"{'descr': '|O', 'fortran_order': False, 'shape': (2,)}\n",
+        b"{'descr': '|u1', 'fortran_order': False}\n",
+        b"{'descr': 'what', 'fortran_order': False, 'shape': (2,)}\n",
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': ('a',)}\n",
+        b"__import__('os').abort()\n",
+        b"\x00\xff" * 30,
+        b"",
+    ],
+)
+def test_headers_are_not_believed(tmp_path: Path, header: bytes) -> None:
+    npz_of(tmp_path / "data.npz", header, b"12")
+    load_dataset.cache_clear()
+    with pytest.raises(UserError, match=r"data\.npz is damaged"):
+        load_dataset(DatasetSpec(name="npz", path=str(tmp_path / "data.npz")), tmp_path)
+
+
+def test_files_that_are_no_npz(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, **arrays(count=60))
+    whole, random = path.read_bytes(), np.random.RandomState(0)
+    (tmp_path / "a.npy").touch()
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    files = [b"", b"PK", b"\x00" * 100, (tmp_path / "a.npy").read_bytes(), whole[:-30], whole[30:], whole * 2]
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for place in random.randint(0, len(whole), 20):
+            damaged[place] = random.randint(256)
+        files.append(bytes(damaged))
+    refused = []
+    for content in files:
+        path.write_bytes(content)
+        load_dataset.cache_clear()
+        try:
+            load_dataset(DatasetSpec(name="npz", path=str(path)), tmp_path)
+        except UserError as error:
+            refused.append(str(error))
+    assert len(refused) > 30
+    assert not any("\n" in line for line in refused)
+
+
+def test_a_source_that_raises_is_one_line(tmp_path: Path) -> None:
+    @DATASETS.register("own")
+    def own(root: Path, path: str | None) -> ImageData:
+        return {}["nothing"]
+
+    load_dataset.cache_clear()
+    with pytest.raises(UserError, match=r"the dataset 'own' cannot be read: KeyError: 'nothing' \(test_datasets.py"):
+        load_dataset(DatasetSpec(name="own"), tmp_path)
 
 
 def test_cifar100_from_npz_with_published_statistics(tmp_path: Path) -> None:

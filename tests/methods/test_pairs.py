@@ -64,6 +64,6 @@ def test_tables_name_what_exists(table: Path) -> None:
         for network in pair.split("/"):
             NETWORKS[network]
         choices = values.get("when", {}).items()
-        for given in [{}, *({setting: choice} for setting, wanted in choices for choice in wanted)]:
+        for given in [{}, *({setting: yaml.safe_load(choice)} for setting, wanted in choices for choice in wanted)]:
             found = published_settings({"name": table.stem, **given}, pair)
             kind.Settings.model_validate({"name": table.stem, **found, **given})

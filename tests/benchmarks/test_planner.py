@@ -1,0 +1,202 @@
+"""What a plan knows before anything trains: weights, classes, batches, pairs at the images' size, and what it costs."""
+
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+import yaml
+
+from benchmarks.base import Specs, method_label
+from benchmarks.cli import main
+from benchmarks.cost import run_multiply_adds
+from benchmarks.planner import check_runs, make_plan
+from benchmarks.profiles import read_profile
+from benchmarks.summary import escape
+from sskd import config
+from sskd.config import DatasetSpec, Pretrained, method_settings
+from sskd.data.datasets import KNOWN, Extent, extent, load_dataset
+from sskd.errors import UserError
+from sskd.methods import METHODS, Method, MethodInfo
+from sskd.networks import build_network
+from sskd.pretext import PRETEXTS
+from sskd.progress import plural
+from tests import small
+from tests.test_run_all import TINY
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY | {"seeds": [0]}))
+    return path
+
+
+def started(profile: Path, *options: str) -> int:
+    return main(["--profile", str(profile), "--results", str(profile.parent / "results"), *options])
+
+
+def no_download(*_: object, **__: object) -> None:
+    raise AssertionError("a plan downloads nothing")
+
+
+def test_the_papers_profile_is_planned_without_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torchvision.datasets.CIFAR100, "download", no_download)
+    options = ["--profile", "paper", "--dataset-root", str(tmp_path), "--results", str(tmp_path / "r")]
+    assert main([*options, "--only", "comparison", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert f"cifar100 is not in {tmp_path}: counted as 50,000 images" in shown
+    assert "student-resnet20-sskd-cifar100-s0" in shown
+
+
+def test_published_data_sets_are_as_large_as_is_assumed(tmp_path: Path) -> None:
+    """Of those whose numbers torchvision states; a file of the user's under the same name is counted itself."""
+    assert extent(DatasetSpec(name="cifar100"), tmp_path) == (Extent(50_000, 100, 32), True)
+    assert extent(DatasetSpec(name="imagenet", crop_size=96), tmp_path) == (Extent(1_281_167, 1000, 96), True)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    assert extent(DatasetSpec(name="cifar10"), tmp_path) == (Extent(50_000, 10, 32), False)
+    images, labels = np.zeros((4, 16, 16, 3), np.uint8), np.arange(4)
+    np.savez(tmp_path / "stl10.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    load_dataset.cache_clear()
+    found, assumed = extent(DatasetSpec(name="stl10"), tmp_path)
+    assert (found.train_images, found.num_classes, found.image_size, assumed) == (4, 4, 16, False)
+    assert set(KNOWN) >= {"cifar10", "cifar100", "fashion-mnist", "svhn", "stl10", "tiny-imagenet", "imagenet"}
+
+
+def test_weights_are_missed_before_anything_trains(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = profile.parent / "resnet8.pth"
+    given = {"resnet8": {"network": "resnet8", "weights": str(weights)}}
+    settings = ("--set", f"teachers={json.dumps(given)}")
+    for options in (["--dry-run"], []):
+        assert started(profile, *settings, *options) == 2
+        error = capsys.readouterr().err
+        assert f"no weights file {weights}; --set teachers.resnet8.weights=FILE names another" in error
+        assert error.count("\n") == 1
+    torch.save(build_network("resnet8", 7).state_dict(), weights)
+    for options in (["--dry-run"], []):
+        assert started(profile, *settings, *options) == 2
+        assert "its classifier has 7 classes" in capsys.readouterr().err
+    torch.save(build_network("resnet8", 10).state_dict(), weights)
+    assert started(profile, *settings, "--dry-run") == 0
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    given["resnet8"]["sha256"] = digest[::-1]
+    assert started(profile, "--set", f"teachers={json.dumps(given)}", "--dry-run") == 2
+    assert f"its sha256 is {digest}" in capsys.readouterr().err
+    assert not (profile.parent / "results" / "tiny" / "runs").exists()
+    assert started(profile, *settings, "--report-only") == 0  # reads results, and needs no teacher
+    assert started(profile, *settings, "--status") == 0
+
+
+def test_torchvisions_weights_have_the_classes_of_imagenet(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher = {"resnet34": {"network": "resnet34", "weights": "torchvision:IMAGENET1K_V1"}}
+    options = ["--set", f"teachers={json.dumps(teacher)}", "pair=resnet34/resnet8", "methods=[kd]", "--dry-run"]
+    assert started(profile, *options) == 2
+    assert "torchvision:IMAGENET1K_V1 has 1000 classes, and the data 10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["recipe", "teacher_recipe", "head_recipe"])
+def test_a_batch_that_is_too_large_is_named_by_its_key(
+    key: str, profile: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options in (["--dry-run"], []):
+        assert started(profile, "--methods", "sskd", "--set", f"{key}.batch_size=1434", *options) == 2
+        assert f"run_all: {key}.batch_size is 1434" in capsys.readouterr().err
+    assert not (profile.parent / "results" / "tiny" / "runs").exists()
+
+
+def test_pairs_are_checked_at_the_images_size(tmp_path: Path) -> None:
+    sizes: list[tuple[int, ...]] = []
+
+    @METHODS.register("looks")
+    class Looks(Method):
+        info = MethodInfo("Looks", "a test", 0, "nothing")
+        needs = frozenset({"labels", "taps"})
+
+        @classmethod
+        def check(cls, settings: Any, student: Any, teacher: Any) -> None:
+            sizes.append(student.maps[0][1:])
+
+    images, labels = np.zeros((6, 48, 48, 3), np.uint8), np.arange(6) % 2
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    load_dataset.cache_clear()
+    data = {"name": "npz", "path": str(tmp_path / "a.npz")}
+    whole, recipe = {"fraction": 1.0}, small.RECIPE | {"batch_size": 4}
+    spec = small.spec(small.student("looks", dataset=data, split=whole, recipe=recipe))
+    check_runs([spec], tmp_path)
+    assert sizes == [(48, 48)]
+
+
+def test_only_what_is_not_finished_is_checked(profile: Path) -> None:
+    """Results are read on machines that have neither the weights nor the images."""
+    check_runs([], profile.parent / "nowhere")
+    spec = small.spec(small.student("kd", dataset={"name": "npz", "path": "nowhere.npz"}))
+    assert make_plan([spec]).runs
+    check_runs([spec], profile.parent)  # data that is not here is another check's
+
+
+def test_a_heads_views_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, head = Extent(100, 10, 32), small.spec(small.head("rotation"))
+    student = small.spec(small.student("sskd", with_head=True))
+    before = run_multiply_adds(head, data), run_multiply_adds(student, data)
+    for task in ("rotation", "contrastive"):
+        monkeypatch.setattr(PRETEXTS[task], "views", lambda settings: SimpleNamespace(per_image=2))
+    assert (run_multiply_adds(head, data), run_multiply_adds(student, data)) == (before[0] / 2, before[1] / 2)
+
+
+def test_two_runs_at_one_place_are_refused_and_one_run_named_twice_counts_once(
+    profile: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert started(profile, "--dry-run", "--set", "methods=[sskd, {name: sskd, ss_weight: 5.0}]") == 2
+    assert "two runs of seed 0 stand at 'SSKD', 'resnet8/resnet8'" in capsys.readouterr().err
+    small_pairs = ("--set", "pairs={vgg13/vgg8: resnet8/resnet8}", "also=[at]", "fractions=[1.0]")
+    assert started(profile, "--only", "fig4a", "--dry-run", "--json", *small_pairs) == 0
+    assert started(profile, "--dry-run", "--set", "seeds=[0, 1, 0]") == 2
+    assert "seeds: 0 is named twice" in capsys.readouterr().err
+    assert started(profile, "--dry-run", "--methods", "kd,at,kd") == 2
+    assert "methods: 'kd' is named twice" in capsys.readouterr().err
+
+
+def test_names_of_what_is_left_out_and_of_what_is_added(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert method_label(method_settings("sskd", ss_weight=0.0)) == "SSKD, no L_ss"
+    assert method_label(method_settings("sskd", ss_weight=0.0, t_weight=0.0)) == "SSKD, no L_T and L_ss"
+    assert started(profile, "--dry-run", "--methods", "at,at+kd") == 0
+    shown = capsys.readouterr().out
+    assert "(AT): absent" in shown
+    assert "(AT+KD): absent" in shown
+    assert "stage 1: 1 run\n" in shown
+    assert "stage 2: 2 runs\n" in shown
+    assert [plural(number, "run") for number in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+
+
+def test_overrides_are_validated_as_a_whole(tmp_path: Path) -> None:
+    """Each half is allowed: a batch of four, and three processes."""
+    path = tmp_path / "p.yaml"
+    changes = {"recipe": {"epochs": 1, "processes": 3}, "overrides": {"table3": {"recipe": {"batch_size": 4}}}}
+    path.write_text(yaml.safe_dump(TINY | changes))
+    with pytest.raises(UserError, match="overrides.table3.recipe: batch_size 4 is too small for 3 processes"):
+        read_profile(str(path), [])
+
+
+def test_given_teachers_of_overrides_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    teacher = {"resnet8": {"network": "resnet8", "weights": "a.pth"}}
+    path.write_text(yaml.safe_dump(TINY | {"overrides": {"table3": {"teachers": teacher}}}))
+    changed = read_profile(str(path), []).for_benchmark("table3")
+    assert isinstance(Specs(changed).teacher("resnet8"), Pretrained)
+
+
+def test_published_settings_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    method_settings("kd")
+    monkeypatch.setattr(config, "read_yaml", no_download)
+    assert method_settings("at").name == "at"
+
+
+def test_text_in_latex() -> None:
+    assert escape(r"a\b~c^d_e{f}&%$#") == (r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d\_e\{f\}\&\%\$\#")

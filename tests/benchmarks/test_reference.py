@@ -1,0 +1,103 @@
+"""Which row the others are compared with, and all pairs of rows."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.base import BENCHMARKS
+from benchmarks.cli import main
+from benchmarks.plugins import load_plugin
+from benchmarks.profiles import read_profile
+from benchmarks.reference import choose_reference, with_reference
+from benchmarks.report import matrix_markdown, write_report
+from benchmarks.statistics import pairwise
+from sskd.errors import UserError
+from tests.benchmarks.made import finish, made_frame
+from tests.benchmarks.test_profiles import OWN_METHOD
+from tests.benchmarks.test_report import cells_of, top1
+
+TOP1 = BENCHMARKS["comparison"].measures[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_methods(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Two of a user's: the one of 2025 is registered after the one of 2026."""
+    folder = tmp_path_factory.mktemp("own")
+    for name, title, year in (("reference_new", "RefNew", "2026"), ("reference_old", "RefOld", "2025")):
+        (folder / f"{name}.py").write_text(OWN_METHOD.format(name=name, title=title).replace("2026", year))
+        load_plugin(folder / f"{name}.py")
+
+
+@pytest.mark.parametrize(
+    ("methods", "asked", "reference"),
+    [
+        ("none,kd,sskd", "", "SSKD"),
+        ("none,kd,reference_new,reference_old", "", "RefNew"),
+        ("kd,reference_old", "", "RefOld"),
+        ("kd,reference_new,sskd", "sskd", "SSKD"),
+        ("kd,sskd", "KD", "KD"),
+        ("sskd,{name: crd, kd_weight: 1.0}", "crd+kd", "CRD+KD"),
+    ],
+)
+def test_the_reference_is_what_was_asked_or_the_users_newest(methods: str, asked: str, reference: str) -> None:
+    cells = cells_of(read_profile("paper", [f"methods=[{methods}]", "seeds=[0]"]), "comparison")
+    assert choose_reference(cells, asked) == reference
+
+
+def test_an_unknown_reference_names_the_nearest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    cells = cells_of(read_profile("paper", ["seeds=[0]"]), "table3")
+    with pytest.raises(UserError, match="did you mean 'FitNet'"):
+        choose_reference(cells, "FitNett")
+    options = ["--profile", "smoke", "--only", "comparison", "--results", str(tmp_path), "--reference", "nothing"]
+    assert main([*options, "--dry-run"]) == 2
+    assert "unknown reference 'nothing'" in capsys.readouterr().err
+
+
+def test_only_comparisons_of_methods_take_it() -> None:
+    profile = read_profile("paper", ["seeds=[0]"])
+    names = ("table1", "table2", "table3", "fig3b", "fig4a")
+    taken = {n: with_reference(BENCHMARKS[n], c, "KD").reference for n, c in cells_of(profile, *names).items()}
+    assert taken == {"table1": "75%", "table2": "Contrastive", "table3": "KD", "fig3b": "all", "fig4a": "KD"}
+    cells = cells_of(profile, "fig4a")["fig4a"]
+    assert with_reference(BENCHMARKS["fig4a"], cells, "FitNet").reference == "SSKD"  # which it does not have
+
+
+def test_an_own_method_is_compared_with_all_others(tmp_path: Path) -> None:
+    profile = read_profile("paper", ["methods=[none,kd,reference_new]", "seeds=[0,1]"])
+    cells = cells_of(profile, "comparison")
+    finish(cells, tmp_path / "runs", top1)
+    text = write_report(profile, cells, tmp_path)["comparison"]
+    assert "resnet56/resnet20: RefNew - KD: +0.00" in text
+    page = (tmp_path / "index.html").read_text()
+    assert "RefNew against each other method" in page
+    assert "SSKD minus" not in page
+    assert "KD - RefNew: +0.00" in write_report(profile, cells, tmp_path, "kd")["comparison"]
+
+
+def test_all_pairs_have_differences_intervals_and_wins() -> None:
+    values = {
+        ("Teacher", "a"): [90.0, 90.0],
+        ("KD", "a"): [10.0, 20.0, 30.0],
+        ("KD", "b"): [5.0, 5.0, 5.0],
+        ("AT", "a"): [11.0, 21.5, 32.0],
+        ("AT", "b"): [5.0, 4.0, 5.0],
+        ("SSKD", "a"): [0.0],
+    }
+    pairs = pairwise(made_frame("table3", values), BENCHMARKS["table3"], TOP1).set_index(["row", "other"])
+    assert set(pairs.index) == {(r, o) for r in ("KD", "AT", "SSKD") for o in ("KD", "AT", "SSKD") if r != o}
+    at_kd = pairs.loc[("AT", "KD")]
+    assert at_kd["difference"] == pytest.approx((0.5 + 0.25 + 1.0) / 3)
+    assert (at_kd["seeds"], at_kd["wins"], at_kd["comparisons"]) == (3, 4.0, 6)  # three of a, two ties of b, one lost
+    kd_at = pairs.loc[("KD", "AT")]
+    assert (kd_at["lower"], kd_at["upper"]) == pytest.approx((-at_kd["upper"], -at_kd["lower"]))
+    assert at_kd["wins"] + kd_at["wins"] == 6
+    text = matrix_markdown(pairs.reset_index(), 2)
+    assert "| KD | - | -0.58 | +10.00 | 43 % of 7 |" in text
+
+
+def test_smaller_is_better_where_the_measure_says_so() -> None:
+    frame = made_frame("table6", {("KD", "a"): [0.1, 0.2], ("AT", "a"): [0.3, 0.4]}, "kl")
+    benchmark = BENCHMARKS["table6"]
+    pairs = pairwise(frame, benchmark, benchmark.measures[0]).set_index(["row", "other"])
+    assert pairs.loc[("KD", "AT"), "wins"] == 2
+    assert pairs.loc[("KD", "AT"), "difference"] == pytest.approx(-0.2)
