@@ -66,7 +66,8 @@ class Benchmark:
     rows: str = "method"  # what rows and columns are
     columns: str = "pair"
     measures: tuple[Measure, ...] = TOP1
-    figure: Literal["dots", "lines", "embedding"] = "dots"  # lines: the columns are numbers on the x axis
+    # lines: the columns are numbers on the x axis; years: the gain over KD by the methods' years
+    figure: Literal["dots", "lines", "embedding", "years"] = "dots"
     reference: str = "SSKD"  # the row that all others are compared with, paired by seed
     note: str = ""  # what a reader of the table must know
 
@@ -141,7 +142,7 @@ class Specs:
                 role="head",
                 network=network,
                 dataset=profile.dataset,
-                recipe=profile.head_recipe,
+                recipe=self._head_recipe(task.name),
                 split=profile.head_split,
                 teacher=self.teacher(network, seed),
                 pretext=task,
@@ -174,7 +175,9 @@ class Specs:
             seed=seed,
             method=method,
             teacher=self.teacher(teacher, seed) if kind.needs_teacher or method.kd_weight > 0 else None,
-            head=self.head(teacher, pretext, seed) if kind.needs_head else None,
+            head=self.head(teacher, self.pretext(kind.head_task) if kind.head_task else pretext, seed)
+            if kind.needs_head
+            else None,
         )
 
     def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:
@@ -190,6 +193,10 @@ class Specs:
         """The teacher's place in a table."""
         pair = self.pair(published)
         return [Cell("Teacher", column, run, published, "/".join(pair)) for run in self.teacher_runs(pair[0])]
+
+    def _head_recipe(self, task: str) -> Recipe:
+        recipe, changes = self.profile.head_recipe, self.profile.head_recipes.get(task)
+        return from_dict(Recipe, recipe.model_dump() | changes, f"head_recipes.{task}") if changes else recipe
 
     def _recipe(self, recipe: Recipe, network: str) -> Recipe:
         rate = self.profile.learning_rates.get(network)
@@ -227,7 +234,14 @@ def method_label(method: MethodSettings) -> str:
     """As in the paper's tables, with "+KD" where KD was added to a method that has none by itself, and the
     terms that were given no weight: "SSKD, no L_ss"."""
     title = METHODS[method.name].info.title
-    usual = method_settings(method.name)
+    chosen: dict[str, Any] = {}
+    if getattr(method, "host", "kd") != "kd":
+        chosen["host"] = method.host  # type: ignore[attr-defined]
+        title += f" on {METHODS[chosen['host']].info.title}"
+    if getattr(method, "standardise", False):
+        chosen["standardise"] = True
+        title += "+LSKD"
+    usual = method_settings(method.name, **chosen)
     label = f"{title}+KD" if method.kd_weight > 0 and not usual.kd_weight else title
     names = [name for name in type(method).model_fields if name.endswith("_weight") and name != "kd_weight"]
     without = [name.removesuffix("_weight") for name in names if getattr(method, name) == 0 != getattr(usual, name)]

@@ -12,6 +12,7 @@ from benchmarks.profiles import Profile
 from sskd.config import RunSpec
 from sskd.data.datasets import Extent, extent
 from sskd.folder import RunFolder, read_json
+from sskd.methods import METHODS
 from sskd.networks import build_network
 from sskd.pretext import PRETEXTS
 from sskd.progress import duration, plural
@@ -78,7 +79,8 @@ def run_multiply_adds(spec: RunSpec, data: Extent) -> float:
         return images * TRAINING * own
     if spec.role == "head":
         return images * _views(spec) * own
-    views = _views(spec.head) if spec.head else 1
+    assert spec.method is not None
+    views = _views(spec.head) if spec.head else METHODS[spec.method.name].views_per_image
     teacher = forward_multiply_adds(spec.teacher.network, data.image_size) if spec.teacher else 0
     return images * views * (TRAINING * own + teacher)
 

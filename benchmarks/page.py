@@ -157,7 +157,7 @@ def _wide_table(
 ) -> dict[str, Any]:
     """Rows down, columns across, and in each of them the measures, the paper's value and the difference to it."""
     columns = list(dict.fromkeys(table["column"]))
-    headers = {"paper": "paper", "difference": "diff."}
+    headers = {"paper": "paper", "difference": "diff.", "other protocol": "other protocol"}
     kinds = [(measure, kind, headers.get(kind, measure.label)) for measure, kind in shown_measures(table, benchmark)]
     leaders = {measure.label: best_rows(table, measure) for measure in benchmark.measures}
     records = {(r["row"], r["column"]): r for r in table.to_dict("records")}

@@ -37,6 +37,7 @@ class Stage:
     views: Views
     loss: Callable[[Batch], tuple[Tensor, Terms]]
     after_step: Callable[[], None] = lambda: None
+    begin_epoch: Callable[[int], None] = lambda epoch: None  # with the epoch, from 0; also when one is resumed
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -95,11 +96,11 @@ def _head_job(setup: Setup) -> Job:
     teacher = load_teacher(setup)
     head = _new_head(setup, spec)
     views = head.views(spec.pretext)
-    vector = FrozenFeatures(teacher, setup, frozenset())
+    features_of = FrozenFeatures(teacher, setup, head.needs)
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
-        features = setup.whole(vector(batch.images), batch, frozenset())
-        value, share_right = head.loss(head(features.vector), setup.whole_batch(batch))
+        features = setup.whole(features_of(batch.images), batch, head.needs)
+        value, share_right = head.loss(head.read(features), setup.whole_batch(batch))
         return value, Terms({spec.pretext.name: value}, {"head_accuracy": share_right})  # type: ignore[union-attr]
 
     def evaluate() -> dict[str, float]:
@@ -109,7 +110,7 @@ def _head_job(setup: Setup) -> Job:
         sums = torch.zeros(3, device=setup.device)
         with torch.no_grad():
             for batch in loader.epoch(0):
-                value, share_right = head.loss(head(vector(batch.images).vector), batch)
+                value, share_right = head.loss(head.read(features_of(batch.images)), batch)
                 sums += torch.stack([value, share_right, torch.ones_like(value)]) * len(batch.labels)
         total, right, images = sums.tolist()
         return {"head_top1": 100 * right / images, "loss": total / images}
@@ -134,12 +135,14 @@ def _student_job(setup: Setup) -> Job:
         teacher=teacher,
         teacher_shapes=feature_shapes(spec.teacher.network, size) if spec.teacher else None,
         head=_trained_head(setup) if spec.head else None,
+        recipe=spec.recipe,
     )
     kind = METHODS[spec.method.name]
     if context.teacher_shapes:
         kind.check(spec.method, context.student_shapes, context.teacher_shapes)
     torch.manual_seed(stream_seed(spec.random_seed, "method"))
     method = kind(spec.method, context).to(setup.device)
+    student = setup.place(method.predictor(student))
     teacher_features = FrozenFeatures(teacher, setup, method.needs) if teacher is not None else None
 
     # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
@@ -173,6 +176,7 @@ def _student_job(setup: Setup) -> Job:
             method.views(),
             loss,
             method.after_step,
+            method.begin_epoch,
         )
     )
     return Job(
@@ -221,7 +225,8 @@ def _new_head(setup: Setup, spec: RunSpec) -> Pretext:
     torch.manual_seed(stream_seed(spec.seed, "head"))
     width = feature_shapes(spec.network, setup.data.image_size).width
     images = len(make_split(setup.data.train_labels, setup.data.num_classes, spec.split).indices)
-    return PRETEXTS[spec.pretext.name](spec.pretext, PretextContext(width, images)).to(setup.device)
+    context = PretextContext(width, images, spec.network, setup.data.num_classes)
+    return PRETEXTS[spec.pretext.name](spec.pretext, context).to(setup.device)
 
 
 def _trained_head(setup: Setup) -> Pretext:

@@ -69,7 +69,8 @@ class Setup(NamedTuple):
 
         logits, vector = gather((features.logits, features.vector), True)
         maps = gather(features.maps, "taps" in needs)
-        return Features(logits, (*maps, vector), gather(features.preactivations, "preactivations" in needs))
+        final = None if features.final is None else gather((features.final,), "final" in needs)[0]
+        return Features(logits, (*maps, vector), gather(features.preactivations, "preactivations" in needs), final)
 
     def whole_batch(self, batch: Batch) -> Batch:
         """The batch that goes with ``whole`` features. A gathered one has no pixels, only their number."""

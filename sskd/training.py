@@ -203,6 +203,7 @@ class _Run:
         self.job.modules.eval()
         for module in stage.trained:
             module.train()
+        stage.begin_epoch(self.epoch)
         started = time.perf_counter()
         for batch in self.loader.epoch(self.epoch, start=self.step):
             # 2. the loss of the whole batch, forward and backward

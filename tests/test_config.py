@@ -134,6 +134,7 @@ def test_pinned_defaults() -> None:
         "kd_weight": 0.0,
         "kd_temperature": 4.0,
         "divergence": "kl",
+        "warmup_epochs": 0.0,
     }
 
 
