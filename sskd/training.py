@@ -311,6 +311,7 @@ class _Run:
             "step": self.step,
             "seconds": self.seconds,
             "rows": self.rows,
+            "plugins": self.machine["plugins"],
             "meter": self.meter.state(),
             "modules": self.job.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -333,6 +334,10 @@ class _Run:
         self.enter_stage()
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.rows = state["rows"]
+        # of a file that was edited while the run was interrupted, the result names both: it is of neither alone
+        earlier = state.get("plugins", [])
+        now = [entry for entry in self.machine["plugins"] if entry not in earlier]
+        self.machine = self.machine | {"plugins": [*earlier, *now]}
         done = sum(stage.epochs for stage in self.job.stages[: self.stage_number]) + self.epoch
         in_range = 0 <= self.epoch <= self.stage.epochs and 0 <= self.step <= len(self.loader)
         if not in_range or len(self.rows) != done:

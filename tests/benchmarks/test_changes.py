@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from benchmarks.base import BENCHMARKS, Specs
 from benchmarks.cli import main
 from benchmarks.profiles import read_profile
 from sskd import version
+from sskd.config import RunSpec
 from sskd.plugins import load_plugin, noted
+from sskd.training import Interrupted, train
 from tests import small
 from tests.benchmarks.made import finish
 from tests.benchmarks.test_profiles import OWN_METHOD
@@ -190,3 +193,26 @@ def test_a_new_file_in_the_packages_makes_the_code_dirty(tmp_path: Path, monkeyp
     version.code.cache_clear()
     assert version.code()["dirty"] is True
     version.code.cache_clear()
+
+
+def test_an_edit_while_a_run_was_interrupted_is_told(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    def student() -> RunSpec:
+        profile = read_profile(suite.options[1], [], [str(suite.plugin)])
+        cells = BENCHMARKS["comparison"].cells(Specs(profile))
+        return next(cell.spec for cell in cells if cell.row == "Edited")
+
+    runs, spec = suite.runs, student()
+    for run in (*spec.needs, spec):
+        shutil.rmtree(runs / run.id)  # it only looked finished
+    for needed in spec.needs:
+        train(needed, runs, small.EXECUTION)
+    with pytest.raises(Interrupted):
+        train(spec, runs, small.EXECUTION, should_stop=lambda: True)
+    first = hashlib.sha256(suite.plugin.read_bytes()).hexdigest()
+    suite.edit()
+    result = train(student(), runs, small.EXECUTION)
+    second = hashlib.sha256(suite.plugin.read_bytes()).hexdigest()
+    assert [entry["sha256"] for entry in result["machine"]["plugins"]] == [first, second]
+    capsys.readouterr()
+    assert suite.run("--dry-run") == 0
+    assert "trained with other code (edited.py has changed)" in capsys.readouterr().out

@@ -38,6 +38,7 @@ PLANNED = {
 NOT_RUN = {
     r"^make |^python3 -m venv|pip ": "sets up an environment: .ci/run does, and tests/test_wheel.py",
     r"^python -m perf\.": "measures for minutes to hours",
+    r"^python -m benchmarks\.(methods_page|simulate) --write": "would write into this repository's docs",
     r"^python -m sskd evaluate .*--dataset cifar100": "CIFAR-100",
     r"^python -m sskd\.data\.sort_val": "ImageNet: tests/data sorts a made one",
     r"-m pytest": "tests",
@@ -121,7 +122,7 @@ def plan(command: str, options: list[str], capsys: pytest.CaptureFixture[str]) -
 
 def check_options(command: str, words: list[str]) -> None:
     """Of a measurement that is not run: its module is there, and has the options that are named."""
-    if words[1:2] == ["-m"] and words[2].startswith("perf."):
+    if words[1:2] == ["-m"] and words[2].startswith(("perf.", "benchmarks.")):
         spec = importlib.util.find_spec(words[2])
         assert spec, command
         assert spec.origin
