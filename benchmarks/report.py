@@ -20,7 +20,7 @@ from benchmarks.statistics import AVERAGE, differences, leaves_out_zero, pairwis
 from benchmarks.summary import latex, markdown, notes, number, summary
 from sskd.config import Execution
 from sskd.errors import UserError
-from sskd.folder import write_atomically
+from sskd.folder import plain_os_errors, write_atomically
 
 WITH_REPRODUCTIONS = ("table2", "table3", "table4", "table5")
 
@@ -57,7 +57,8 @@ def write_report(
 
     reference: the row that all others are compared with, as reference.choose_reference takes it."""
     runs = folder / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
+    with plain_os_errors("write", folder):
+        folder.mkdir(parents=True, exist_ok=True)
     frame = results_frame(cells, runs)
     row = choose_reference(cells, reference)
     shown = looks(map(str, frame["row"][frame["benchmark"] != ""]))

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -114,8 +115,8 @@ class RunFolder:
     # --- metrics ------------------------------------------------------------------------------------------------
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        with plain_os_errors("write", self.metrics), self.metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with plain_os_errors("write", self.metrics):
+            append_line(self.metrics, json.dumps(row))
 
     def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
         """The rows that a checkpoint vouches for; what came after it is done again."""
@@ -193,6 +194,26 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a file. Where the disk is full, OSError, and nothing is left of the line's beginning."""
+    with path.open("ab", buffering=0) as file:
+        before, data = file.seek(0, os.SEEK_END), f"{line}\n".encode()
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder and tries to write in it. UserError, before any work is done, where that is not possible."""
+    with plain_os_errors("write results in", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"a sector of a disk" * 32)
 
 
 def write_json(path: Path, data: Any) -> None:
