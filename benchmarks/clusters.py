@@ -71,10 +71,11 @@ class ClusterSpec(Frozen):
     name: PlainName
     about: str
     kind: Literal["inline", "local", "slurm"]
-    runs_at_once: Count | None = None  # local; None: as many as there are GPUs or cores for
+    runs_at_once: Count | None = None  # local; None: as many as there are GPUs, or cores and memory, for
     gpus_per_run: Annotated[int, Field(ge=0)] | None = None  # None: local: one if there are any; slurm: as parameters
     runs_per_gpu: Count = 1  # local: small runs that share one
     cpus_per_run: Count | None = None  # slurm: divided among the run's processes, each of which has a GPU
+    memory_gb_per_run: Positive = 0.7  # local, on CPUs: no more runs at once than the free memory has room for
     array_width: Count = 64  # slurm: tasks of one array that may run at the same time
     array_size: Count = 1000  # slurm: tasks of one array at most (the site's MaxArraySize - 1)
     signal_seconds: Count = 120  # how long before the time limit a run is told to save and requeue itself
@@ -93,7 +94,7 @@ def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
         raise UserError(f"{path}: expected a mapping of keys to values")
     data = override({"name": path.stem} | data, settings)
     own = {key: value for key, value in data.items() if key in ClusterSpec.model_fields}
-    if data.get("kind") in ("local", "slurm"):
+    if data.get("kind") == "slurm":
         given = own.get("parameters") or {}
         if isinstance(given, dict):
             own["parameters"] = given | {key: value for key, value in data.items() if key not in own}
@@ -104,10 +105,6 @@ def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
     cluster = cluster.model_copy(update={"parameters": _checked(cluster.parameters, where)})
     if cluster.kind == "slurm" and cluster.runs_per_gpu > 1:
         raise UserError(f"{path}: runs_per_gpu is for local clusters; on Slurm ask for gres=shard:1")
-    if cluster.kind == "local":
-        for key in cluster.parameters:
-            if key not in ("time", "setup"):
-                raise unknown("key of a local cluster", key, [*ClusterSpec.model_fields, "time", "setup"])
     return cluster
 
 

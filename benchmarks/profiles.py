@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from benchmarks.plugins import load_plugin
 from sskd.config import (
     DatasetSpec,
     Distinct,
@@ -34,6 +33,7 @@ from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
 from sskd.places import CONFIGS, config_names
+from sskd.plugins import load_plugin
 from sskd.pretext import PRETEXTS
 
 PROFILES = CONFIGS / "profiles"
@@ -49,6 +49,7 @@ class Override(Frozen):
     recipe: Recipe | None = None
     teacher_recipe: Recipe | None = None
     head_recipe: Recipe | None = None
+    head_recipes: dict[str, dict[str, Any]] | None = None
     head_split: SplitSpec | None = None
     teachers: dict[str, Pretrained] | None = None
     pairs: dict[str, str] | None = None
@@ -71,12 +72,16 @@ class Profile(Frozen):
     recipe: Recipe = Recipe()  # of students
     teacher_recipe: Recipe = Recipe()
     head_recipe: Recipe = Recipe(epochs=60, milestones=(30, 45), full_epochs=60)
+    head_recipes: dict[str, dict[str, Any]] = {  # over it, by pretext task
+        "hsakd": {"epochs": 100, "milestones": [30, 60, 90], "full_epochs": 100}
+    }
     head_split: SplitSpec = SplitSpec()  # heads learn without labels, so few-shot and noise need not touch them
     learning_rates: dict[str, Positive] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
     preset: str = "published_code"  # read_profile puts its settings under this profile's own
     pretext: Pretext = Field(default="contrastive", validate_default=True)
     pretext_settings: dict[str, dict[str, Any]] = {}  # of any task that is named: exemplar: {transformation: paper}
     teacher_epoch: Literal["best", "last"] = "best"  # whose weights teach, where a run trains the teacher
+    teacher_seeds: bool = False  # each student seed has a teacher (where a run trains it) and a head of its own
     teachers: dict[str, Pretrained] = {}  # networks whose weights come from a file instead of a run
     pair: str = "resnet56/resnet20"  # teacher/student of the comparison
     pairs: dict[str, str] = {}  # the paper's pair: the pair that stands for it in this profile
@@ -103,6 +108,7 @@ class Profile(Frozen):
     overrides: dict[str, Override] = {}  # by benchmark
     plugins: Annotated[tuple[str, ...], Listed] = ()  # Python files that register methods, networks, data sets, ...
     execution: Execution = Execution()
+    cluster: str = "inline"  # where runs execute unless --cluster says otherwise: a file of configs/clusters
 
     def for_benchmark(self, name: str) -> "Profile":
         """The profile as this benchmark has it. UserError where its changes do not fit the rest."""
@@ -254,6 +260,9 @@ def _check_names(profile: Profile) -> None:
     for name, recipe in profile.method_recipes.items():
         METHODS[name]
         from_dict(Recipe, profile.recipe.model_dump() | recipe, f"method_recipes.{name}")
+    for name, recipe in profile.head_recipes.items():
+        PRETEXTS[name]
+        from_dict(Recipe, profile.head_recipe.model_dump() | recipe, f"head_recipes.{name}")
     for name, teacher in profile.teachers.items():
         if name != teacher.network:
             raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
@@ -278,9 +287,18 @@ def split_pair(pair: str) -> tuple[str, str]:
 
 
 def parse_method(text: str) -> Any:
-    """A method as the command line names it: "crd", or "crd+kd" for CRD with KD at weight 1."""
-    name, plus, extra = text.partition("+")
-    METHODS[name]
-    if plus and extra != "kd":
-        raise UserError(f"method '{text}': only '+kd' can follow a method's name")
-    return {"name": name, "kd_weight": 1.0} if plus else {"name": name}
+    """A method as the command line names it: "crd", "crd+kd" for CRD with KD at weight 1, "dkd+lskd" for DKD on
+    standardised logits."""
+    name, *extras = text.split("+")
+    standardises = "standardise" in METHODS[name].Settings.model_fields
+    additions: dict[str, dict[str, Any]] = {"kd": {"kd_weight": 1.0}}
+    if standardises:
+        additions["lskd"] = {"standardise": True}
+    for extra in extras:
+        if extra not in additions:
+            known = " or ".join(f"'+{addition}'" for addition in additions)
+            raise UserError(f"method '{text}': only {known} can follow this method's name")
+    settings: dict[str, Any] = {"name": name}
+    for extra in extras:
+        settings |= additions[extra]
+    return settings

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,12 +14,14 @@ from torch.utils.tensorboard import SummaryWriter
 from sskd.config import Execution, RunSpec
 from sskd.distributed import any_of_all, average_gradients, this_share, wait
 from sskd.errors import UserError
-from sskd.folder import RunFolder, read_json
+from sskd.folder import RunFolder, read_json, write_json
 from sskd.jobs import Job, Stage, build_job
 from sskd.machine import provenance
 from sskd.meter import Meter
+from sskd.plugins import noted
 from sskd.seeding import stream_seed
 from sskd.setup import Setup, prepare
+from sskd.trained import describe_network
 
 
 class Interrupted(Exception):
@@ -75,6 +77,8 @@ def train(
         if first:
             folder.rewrite_metrics(run.rows)
             folder.failure.unlink(missing_ok=True)
+            if spec.role != "head":
+                write_json(folder.network, describe_network(spec.network, setup.data))
 
         # 4. epoch after epoch, stage after stage
         with SummaryWriter(str(folder.path), purge_step=len(run.rows)) if first else nullcontext() as board:
@@ -108,13 +112,19 @@ def _start_or_resume(setup: Setup, folder: RunFolder, say: Callable[[str], None]
     return _Run(setup, build_job(setup), folder)
 
 
+def _provenance(setup: Setup) -> dict[str, Any]:
+    """Machine, versions and code, the user's own files among it."""
+    known = provenance(setup.device)
+    return known | noted(setup.spec, known["dirty"])
+
+
 def _measure(setup: Setup, folder: RunFolder) -> dict[str, Any]:
     """The result of a network that is given: of its epoch 0, which is the best and the last."""
     started, job = time.perf_counter(), build_job(setup)
     measured = job.evaluate()
     seconds = time.perf_counter() - started
     row = {"epoch": 0, **{f"test_{name}": value for name, value in measured.items()}}
-    result = _result(setup, job, row, row, provenance(setup.device)) | {
+    result = _result(setup, job, {"best": row, "last": row}, _provenance(setup)) | {
         "train_images": 0,
         "seconds": round(seconds, 1),
         "images_per_second": round(measured["images"] / seconds, 1),
@@ -123,18 +133,16 @@ def _measure(setup: Setup, folder: RunFolder) -> dict[str, Any]:
     return result
 
 
-def _result(
-    setup: Setup, job: Job, best: dict[str, Any], last: dict[str, Any], machine: dict[str, Any]
-) -> dict[str, Any]:
-    """A run's numbers and where they come from. best and last epoch are never mixed: two keys each."""
+def _result(setup: Setup, job: Job, rows: Mapping[str, dict[str, Any]], machine: dict[str, Any]) -> dict[str, Any]:
+    """A run's numbers and where they come from. ``rows``: its epochs by what they are ("best", "last"), never mixed:
+    a key each."""
 
-    def tests(row: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in row.items() if name.startswith("test_") or name == "epoch"}
+    def measured(row: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in row.items() if name.startswith(("test_", "held_out_", "epoch"))}
 
     return {
         "id": setup.spec.id,
-        "best": tests(best),
-        "last": tests(last),
+        **{which: measured(row) for which, row in rows.items()},
         **job.final(),
         "parameters": sum(p.numel() for p in job.output.parameters()),
         "train_images": len(setup.split.indices),
@@ -153,7 +161,7 @@ class _Run:
         self.stage_number = self.epoch = self.step = 0  # what comes next, all from 0
         self.rows: list[dict[str, Any]] = []
         self.meter = Meter()
-        self.machine = provenance(setup.device)  # now: the code on disk may be another when the run ends
+        self.machine = _provenance(setup)  # now: the code on disk may be another when the run ends
         self.seconds = 0.0  # of training in the epoch under way, over all its interruptions
         self.enter_stage()
 
@@ -191,10 +199,11 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = stage.learning_rate_at(self.epoch)
         if self.step == 0:
-            torch.manual_seed(stream_seed(self.setup.spec.seed, "torch", stage.name, self.epoch))
+            torch.manual_seed(stream_seed(self.setup.spec.random_seed, "torch", stage.name, self.epoch))
         self.job.modules.eval()
         for module in stage.trained:
             module.train()
+        stage.begin_epoch(self.epoch)
         started = time.perf_counter()
         for batch in self.loader.epoch(self.epoch, start=self.step):
             # 2. the loss of the whole batch, forward and backward
@@ -244,6 +253,8 @@ class _Run:
         started = time.perf_counter()
         measured = self.job.evaluate() if self.first and (last or (main and self.job.score)) else {}
         test = {f"test_{name}": value for name, value in measured.items()}
+        if main and self.first:
+            test |= {f"held_out_{name}": value for name, value in self.job.held_out().items()}
         row = {
             "stage": self.stage.name,
             "epoch": self.epoch + 1,
@@ -273,8 +284,14 @@ class _Run:
 
     def best(self) -> dict[str, Any]:
         """The first of the epochs with the highest score; the last epoch where there is no score."""
-        main = [row for row in self.rows if row["stage"] == self.job.stages[-1].name]
-        return max(main, key=lambda row: row[f"test_{self.job.score}"]) if self.job.score else main[-1]
+        return self.highest(f"test_{self.job.score}") if self.job.score else self.main_rows()[-1]
+
+    def main_rows(self) -> list[dict[str, Any]]:
+        return [row for row in self.rows if row["stage"] == self.job.stages[-1].name]
+
+    def highest(self, score: str) -> dict[str, Any]:
+        """The first of the epochs whose ``score`` none exceeds."""
+        return max(self.main_rows(), key=lambda row: row[score])
 
     def _refuse_divergence(self, means: dict[str, float]) -> None:
         bad = [name for name, value in means.items() if not math.isfinite(value)]
@@ -347,7 +364,10 @@ class _Run:
 
     def result(self) -> dict[str, Any]:
         last = self.rows[-1]
-        return _result(self.setup, self.job, self.best(), last, self.machine) | {
+        rows = {"best": self.best(), "last": last}
+        if "held_out_top1" in last:
+            rows["chosen"] = self.highest("held_out_top1")
+        return _result(self.setup, self.job, rows, self.machine) | {
             "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in self.rows), 1),
             "images_per_second": last["images_per_second"],
         }

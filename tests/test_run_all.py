@@ -94,7 +94,8 @@ def test_a_failed_run_stops_neither_others_nor_the_report(
     output = capsys.readouterr()
     assert "head-resnet8-contrastive" in output.err
     assert "diverged" in output.err
-    table = (tmp_path / "results" / "tiny" / "comparison.md").read_text()
+    (report,) = (tmp_path / "results" / "tiny" / "reports").iterdir()
+    table = (report / "comparison.md").read_text()
     assert "failed" in table or "not run" in table
     assert run(profile, tmp_path, "--only", "comparison", "--methods", "none,kd", "--seeds", "0") == 0
     assert "0 of them" not in capsys.readouterr().out.splitlines()[0]

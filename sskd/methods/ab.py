@@ -45,6 +45,8 @@ class AB(Method):
         "Heo et al., AAAI 2019, Knowledge Transfer via Distillation of Activation Boundaries",
         2019,
         "signs of middle pre-activations",
+        formula="in the initial stage: sum over middle taps of squared distances of pre-activations to the "
+        "teacher's side of a margin of 1",
     )
     needs = frozenset({"preactivations", "labels"})
     stage_names = ("initial", "main")

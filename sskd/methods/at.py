@@ -38,6 +38,7 @@ class AT(Method):
         "Convolutional Neural Networks via Attention Transfer",
         2017,
         "attention maps of the middle layers",
+        formula="sum over middle taps of mean (a_s - a_t)^2, a the unit-length channel mean of squares",
     )
     needs = frozenset({"taps", "labels"})
 

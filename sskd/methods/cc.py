@@ -33,6 +33,7 @@ class CC(Method):
         "Peng et al., ICCV 2019, Correlation Congruence for Knowledge Distillation",
         2019,
         "correlation of neighbouring images' embeddings",
+        formula="mean over neighbours i, i + 1 of the batch of sum d_i d_(i+1), d = |e_s - e_t| of linear embeddings",
     )
     needs = frozenset({"vector", "labels"})
 

@@ -57,6 +57,8 @@ class CRD(Method):
         "Tian et al., ICLR 2020, Contrastive Representation Distillation",
         2020,
         "agreement of pooled features, contrasted with other classes",
+        formula="noise-contrastive loss of each side's embedding against the other side's bank: the image "
+        "itself against K images of other classes",
     )
     needs = frozenset({"vector", "labels", "indices"})
     z: Tensor

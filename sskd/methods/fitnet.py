@@ -29,7 +29,14 @@ class FitNet(Method):
     """One hint, trained together with cross-entropy as in CRD's benchmark; the paper trains it first."""
 
     Settings = FitNetSettings
-    info = MethodInfo("FitNet", "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets", 2015, "a middle map")
+    info = MethodInfo(
+        "FitNet",
+        "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets",
+        2015,
+        "a middle map",
+        formula="mean squared error between tap 2 (from 0) of the teacher and a regressor (convolution, batch"
+        " norm, ReLU) of the student's",
+    )
     needs = frozenset({"taps", "labels"})
 
     def __init__(self, settings: FitNetSettings, context: MethodContext) -> None:

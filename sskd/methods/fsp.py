@@ -52,6 +52,7 @@ class FSP(Method):
         "Yim et al., CVPR 2017, A Gift from Knowledge Distillation",
         2017,
         "Gram matrices of neighbouring maps",
+        formula="in the initial stage: mean squared difference of the Gram matrices of neighbouring taps",
     )
     needs = frozenset({"taps", "labels"})
     stage_names = ("initial", "main")

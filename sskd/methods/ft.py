@@ -83,6 +83,8 @@ class FT(Method):
         "Kim et al., NeurIPS 2018, Paraphrasing Complex Network: Network Compression via Factor Transfer",
         2018,
         "factors of the last map",
+        formula="mean |a(translator(s)) - a(encoder(t))|, a as AT's; the paraphraser's encoder is trained "
+        "first, on the teacher's last map",
     )
     needs = frozenset({"taps", "labels"})
     stage_names = ("paraphraser", "main")

@@ -58,6 +58,7 @@ class NST(Method):
         "Huang & Wang, arXiv 2017, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer",
         2017,
         "distribution of the middle maps' channels",
+        formula="sum over middle taps of the squared MMD of unit-length channel maps, kernel (x . y)^2",
     )
     needs = frozenset({"taps", "labels"})
 

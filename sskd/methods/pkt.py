@@ -41,6 +41,7 @@ class PKT(Method):
         "Passalis & Tefas, ECCV 2018, Learning Deep Representations with Probabilistic Knowledge Transfer",
         2018,
         "neighbourhoods of the batch's images",
+        formula="mean p_t log(p_t / p_s) of the batch's cosine similarities, as (c + 1) / 2 over their row's sum",
     )
     needs = frozenset({"vector", "labels"})
 

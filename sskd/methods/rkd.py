@@ -52,6 +52,8 @@ class RKD(Method):
         "Park et al., CVPR 2019, Relational Knowledge Distillation",
         2019,
         "distances and angles between the batch's images",
+        formula="25 smooth-L1 of pairwise distances (each side over its mean) + 50 smooth-L1 of the cosines "
+        "of all triplets' angles",
     )
     needs = frozenset({"vector", "labels"})
 

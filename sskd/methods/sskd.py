@@ -35,9 +35,13 @@ class SSKD(Method):
         "Xu et al., ECCV 2020, Knowledge Distillation Meets Self-Supervision",
         2020,
         "predictions on transformed views and of a self-supervised task, selectively",
+        formula="t_weight KL(4) of transformed views + ss_weight KL(0.5) of their similarities to the batch's"
+        " normal views; the least wrong of the teacher's wrong answers, and all right ones, are kept",
+        differs="docs/differences.md, a section of its own.",
     )
     needs = frozenset({"logits", "vector", "labels"})
     needs_head = True
+    views_per_image = 4
 
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__(settings, context)

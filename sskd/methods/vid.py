@@ -59,6 +59,8 @@ class VID(Method):
         "Ahn et al., CVPR 2019, Variational Information Distillation for Knowledge Transfer",
         2019,
         "mutual information of the middle maps",
+        formula="sum over middle taps of mean 0.5 ((r(s) - t)^2 / v + log v), r a regressor, v a learned "
+        "variance for each channel",
     )
     needs = frozenset({"taps", "labels"})
 
