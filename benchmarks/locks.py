@@ -92,6 +92,8 @@ class Claims:
             names = os.listdir(self.folder / run_id)
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise UserError(f"cannot read {self.folder / run_id}: {error.strerror or error}") from None
         return sorted(int(name[:-5]) for name in names if CLAIM.fullmatch(name))
 
     def _path(self, run_id: str, number: int) -> Path:
