@@ -167,13 +167,11 @@ def test_the_checkpoint_before_is_there(disk: Disk) -> None:
     assert torch.load(newest)["epoch"] == 1
 
 
-@pytest.mark.parametrize(
-    "but", [30 * PAGE, *(pytest.param(but, marks=pytest.mark.slow) for but in (0, 10 * PAGE, 80 * PAGE))]
-)
+@pytest.mark.parametrize("but", [0, 2 * PAGE, 6 * PAGE, 12 * PAGE])
 def test_report(disk: Disk, but: int) -> None:
     """Every file of the report is the old one or the new one, whole; with space again all are new."""
-    profile = read_profile("paper", ["seeds=[0,1]"])
-    cells = {"table4": BENCHMARKS["table4"].cells(Specs(profile.for_benchmark("table4")))}
+    profile = read_profile("paper", ["seeds=[0,1]", "methods=[none,kd]"])
+    cells = {"comparison": BENCHMARKS["comparison"].cells(Specs(profile.for_benchmark("comparison")))}
     report = disk.path / "report"
 
     def train(points: float) -> None:
@@ -187,7 +185,9 @@ def test_report(disk: Disk, but: int) -> None:
 
     new = reported(72.0)
     old = reported(71.0)
-    assert all(old[name] != new[name] for name in ("report/index.html", "report/table4.csv", "report/table4.png"))
+    assert all(
+        old[name] != new[name] for name in ("report/index.html", "report/comparison.csv", "report/comparison.png")
+    )
     train(72.0)
     disk.fill(but)
     with pytest.raises(UserError, match="cannot write .*: No space left on device"):
@@ -199,15 +199,23 @@ def test_report(disk: Disk, but: int) -> None:
     assert reported(72.0) == new
 
 
-SOME = [0, 4 * PAGE]
-MORE = [16 * PAGE, 64 * PAGE, 150 * PAGE, 250 * PAGE]
+INLINE = ("--cluster", "inline")
+LOCAL = ("--cluster", "local", "--set", "cluster.runs_at_once=2", "cluster.cpus_per_run=1")
+FREE = [0, 4 * PAGE, 16 * PAGE, 64 * PAGE, 150 * PAGE, 250 * PAGE]
 
 
-@pytest.mark.parametrize("but", [*SOME, *(pytest.param(but, marks=pytest.mark.slow) for but in MORE)])
-def test_a_suite(disk: Disk, tmp_path: Path, but: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("cluster", "but"),
+    [(INLINE, but) for but in FREE[:2]]
+    + [pytest.param(INLINE, but, marks=pytest.mark.slow) for but in FREE[2:]]
+    + [pytest.param(LOCAL, but, marks=pytest.mark.slow) for but in FREE],
+)
+def test_a_suite(
+    disk: Disk, tmp_path: Path, cluster: tuple[str, ...], but: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Wherever the space ends: status 2 and one line; the same command then ends with the metrics of one left alone."""
-    only = ("--cluster", "inline", "--only", "comparison")
-    whole, suite = Suite(tmp_path / "whole", *only, methods=["none"]), Suite(disk.path, *only, methods=["none"])
+    whole = Suite(tmp_path / "whole", *INLINE, "--only", "comparison", methods=["none"])
+    suite = Suite(disk.path, *cluster, "--only", "comparison", methods=["none"])
     assert whole.run() == 0
     capsys.readouterr()
     disk.fill(but)
@@ -217,5 +225,8 @@ def test_a_suite(disk: Disk, tmp_path: Path, but: int, capsys: pytest.CaptureFix
     disk.empty()
     assert suite.run() == 0
     assert suite.metrics() == whole.metrics()
-    names = {re.sub(r"events.*", "events", path.name) for path in suite.results.rglob("*") if path.is_file()}
-    assert names <= {re.sub(r"events.*", "events", path.name) for path in whole.results.rglob("*") if path.is_file()}
+    assert names_of(suite) - {"local.log"} <= names_of(whole)
+
+
+def names_of(suite: Suite) -> set[str]:
+    return {re.sub(r"events.*", "events", path.name) for path in suite.results.rglob("*") if path.is_file()}
