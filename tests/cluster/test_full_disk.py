@@ -6,10 +6,12 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks.base import BENCHMARKS, Specs
 from benchmarks.locks import Claims, Owner
@@ -19,7 +21,7 @@ from benchmarks.retries import Batch, read_batch, retry
 from benchmarks.worker import ProgressFile, log_line
 from sskd.errors import UserError
 from sskd.folder import RunFolder, check_writable
-from sskd.training import Report
+from sskd.training import Report, train
 from tests import small
 from tests.benchmarks.made import finish
 from tests.cluster.suite import Suite
@@ -174,12 +176,12 @@ def test_report(disk: Disk, but: int) -> None:
     cells = {"comparison": BENCHMARKS["comparison"].cells(Specs(profile.for_benchmark("comparison")))}
     report = disk.path / "report"
 
-    def train(points: float) -> None:
+    def finished(points: float) -> None:
         shutil.rmtree(report / "runs", ignore_errors=True)
         finish(cells, report / "runs", lambda spec: points + spec.seed + 0.1 * len(spec.id))
 
     def reported(points: float) -> dict[str, bytes]:
-        train(points)
+        finished(points)
         write_report(profile, cells, report)
         return {name: text for name, text in disk.files().items() if "/runs/" not in name}
 
@@ -188,7 +190,7 @@ def test_report(disk: Disk, but: int) -> None:
     assert all(
         old[name] != new[name] for name in ("report/index.html", "report/comparison.csv", "report/comparison.png")
     )
-    train(72.0)
+    finished(72.0)
     disk.fill(but)
     with pytest.raises(UserError, match="cannot write .*: No space left on device"):
         write_report(profile, cells, report)
@@ -197,6 +199,20 @@ def test_report(disk: Disk, but: int) -> None:
     assert [name for name in found if found[name] not in (old[name], new[name])] == []
     disk.empty()
     assert reported(72.0) == new
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the thread that writes
+def test_curves_for_tensorboard_do_not_end_a_run(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = partial(SummaryWriter, str(disk.path / "board"), max_queue=1)
+    monkeypatch.setattr("sskd.training.SummaryWriter", lambda _, purge_step: board(purge_step=purge_step))
+
+    def report(step: Report) -> None:
+        if step.epoch == step.step == 1:
+            disk.fill()
+
+    spec = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 20}))  # more than what the last page takes
+    train(spec, tmp_path, small.EXECUTION, report, say=lambda _: None)
+    assert (tmp_path / spec.id / "result.json").exists()
 
 
 INLINE = ("--cluster", "inline")
