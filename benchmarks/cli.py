@@ -61,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--profile",
-        default="smoke",
-        help=f"how much of everything: {', '.join(config_names('profiles'))}, or a YAML file",
+        default="demo",
+        help=f"how much of everything: {', '.join(config_names('profiles'))}, or a YAML file (default: demo)",
     )
     add("--only", default="", metavar="IDS", help="benchmarks, by comma (default: the profile's)")
     add(
@@ -403,4 +403,4 @@ def _report(placed: Placed, cells: dict[str, list[Cell]], folder: Path, options:
     for name in cells:
         print(json.dumps({"benchmark": name, "report": texts[name]}) if options.json else "\n" + texts[name])
     if not options.json:
-        print(f"written to {placed.folder.resolve()}: index.html")
+        print(f"written to {placed.folder.resolve() / 'index.html'}")

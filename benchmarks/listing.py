@@ -74,6 +74,9 @@ LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "datasets": _named("sskd.data.datasets", "DATASETS"),
     "pretexts": _named("sskd.pretext", "PRETEXTS"),
     "transformations": _named("sskd.data.transforms", "TRANSFORMATIONS"),
+    "optimizers": _named("sskd.optim", "OPTIMIZERS"),
+    "schedules": _named("sskd.optim", "SCHEDULES"),
+    "augmentations": _named("sskd.data.augmentations", "AUGMENTATIONS"),
     "benchmarks": _benchmarks,
     "profiles": _profiles,
 }

@@ -25,6 +25,7 @@ from sskd.data.splits import make_split
 from sskd.evaluation import EvaluationSet, accuracy
 from sskd.folder import RunFolder
 from sskd.networks import build_network
+from sskd.optim import learning_rate_at
 from sskd.training import train
 from sskd.weights import load_network, load_state
 
@@ -97,7 +98,7 @@ def _plain(spec: RunSpec, runs: Path, execution: Execution) -> float:
     loader = baseline.loader(images, split.labels.numpy(), recipe.batch_size, torch.get_num_threads())
     for epoch in range(recipe.epochs):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(epoch)
+            group["lr"] = learning_rate_at(recipe, epoch)
         for views, labels in loader:
             step(views, labels)
     return accuracy(student, EvaluationSet(data, torch.device("cpu"), "fp32", channels_last=False))["top1"]

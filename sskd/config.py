@@ -35,6 +35,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # YAML has no tuples
 
@@ -106,6 +107,13 @@ class SplitSpec(Frozen):
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of every class's part: not trained on, chooses the epoch
 
 
+# What one optimiser or augmentation of ours has and its siblings do not. A user's own may read any key.
+OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "optimizer": {"sgd": ("momentum", "nesterov"), "adamw": ("betas",)},
+    "augmentation": {"cutout": ("cutout_size",), "standard": (), "none": (), "strong": ()},
+}
+
+
 class Recipe(Frozen):
     """Optimiser, schedule, augmentation, batch and precision. Defaults: CRD's CIFAR-100 benchmark."""
 
@@ -125,6 +133,13 @@ class Recipe(Frozen):
     weight_decay: NonNegative = 5e-4
     crop_padding: Annotated[int, Field(ge=0)] = 4
     flip: bool = True
+    optimizer: str = "sgd"  # or adamw, or one of your own
+    nesterov: bool = False  # of sgd
+    betas: Annotated[tuple[Decay, Decay], Listed] = (0.9, 0.999)  # of adamw: decay of its two averages
+    schedule: str = "step"  # or cosine, one-cycle, or one of your own
+    warmup_epochs: NonNegative = 0.0  # in which the rate rises linearly from 0
+    augmentation: str = "standard"  # or none, cutout, strong, or one of your own
+    cutout_size: Count = 8  # of cutout: pixels of a side
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     processes: Count = 1  # that share every batch; each has batch norm over its own part
 
@@ -136,10 +151,32 @@ class Recipe(Frozen):
             )
         return self
 
-    def learning_rate_at(self, epoch: int) -> float:
-        """The rate in ``epoch`` (from 0): the first ``milestone`` epochs have none of that milestone's decay."""
-        passed = sum(epoch >= round(m * self.epochs / self.full_epochs) for m in self.milestones)
-        return self.learning_rate * self.decay**passed
+    @model_validator(mode="after")
+    def _choices_fit(self) -> "Recipe":
+        if self.warmup_epochs and self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves none of {self.epochs} epochs for the rest")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum")
+        for choice, owners in OPTIONS.items():
+            chosen = getattr(self, choice)
+            for owner, keys in owners.items():
+                for key in keys if chosen in owners and chosen != owner else ():
+                    if getattr(self, key) != type(self).model_fields[key].default:
+                        raise ValueError(f"{key} is of the {choice} '{owner}', not of '{chosen}': leave it out")
+        self._choices_exist()
+        return self
+
+    def _choices_exist(self) -> None:
+        """UserError for an unknown name. The defaults are known, so that this module can be imported alone."""
+        if (self.optimizer, self.schedule) != ("sgd", "step"):
+            from sskd.optim import OPTIMIZERS, SCHEDULES
+
+            OPTIMIZERS[self.optimizer]
+            SCHEDULES[self.schedule]
+        if self.augmentation != "standard":
+            from sskd.data.augmentations import AUGMENTATIONS
+
+            AUGMENTATIONS[self.augmentation]
 
 
 class MethodSettings(Frozen):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from sskd.folder import RunFolder
 from sskd.machine import autocast
 from sskd.methods import METHODS, InitialStage, MethodContext, Terms
 from sskd.networks import Features, Network, build_network, feature_shapes
+from sskd.optim import learning_rate_at
 from sskd.passes import FrozenFeatures, in_float32, training_pass
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.seeding import stream_seed
@@ -32,7 +34,7 @@ class Stage:
 
     name: str
     epochs: int
-    learning_rate_at: Callable[[int], float]
+    learning_rate_at: Callable[[float], float]  # of the epochs that are done, 0.5 in the middle of the first
     trained: Sequence[nn.Module]
     views: Views
     loss: Callable[[Batch], tuple[Tensor, Terms]]
@@ -79,7 +81,7 @@ def _teacher_job(setup: Setup) -> Job:
         return ce, Terms({"ce": ce})
 
     recipe = setup.spec.recipe
-    stage = Stage("main", recipe.epochs, recipe.learning_rate_at, [network], Plain(), loss)
+    stage = Stage("main", recipe.epochs, partial(learning_rate_at, recipe), [network], Plain(), loss)
     return Job(
         nn.ModuleDict({"network": network}),
         network,
@@ -115,7 +117,7 @@ def _head_job(setup: Setup) -> Job:
         total, right, images = sums.tolist()
         return {"head_top1": 100 * right / images, "loss": total / images}
 
-    stage = Stage("main", spec.recipe.epochs, spec.recipe.learning_rate_at, [head], views, loss)
+    stage = Stage("main", spec.recipe.epochs, partial(learning_rate_at, spec.recipe), [head], views, loss)
     # students use the last epoch's head: no earlier one is measured
     return Job(nn.ModuleDict({"head": head}), head, [stage], evaluate if head.generalises else dict)
 
@@ -171,7 +173,7 @@ def _student_job(setup: Setup) -> Job:
         Stage(
             "main",
             recipe.epochs,
-            recipe.learning_rate_at,
+            partial(learning_rate_at, recipe),
             [student, method],
             method.views(),
             loss,
@@ -211,7 +213,7 @@ def _initial_stage(
         terms = initial.loss(ours, theirs, setup.whole_batch(batch))
         return torch.stack(list(terms.values())).sum(), Terms(terms)
 
-    return Stage(initial.name, initial.epochs, lambda epoch: rate, initial.trained, Plain(), loss)
+    return Stage(initial.name, initial.epochs, lambda progress: rate, initial.trained, Plain(), loss)
 
 
 def _new_network(setup: Setup) -> Network:

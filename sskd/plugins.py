@@ -1,4 +1,4 @@
-"""A user's own Python files: importing one registers the methods, networks, data sets or benchmarks it defines.
+"""A user's own Python files: importing one registers the methods, networks, data sets, optimisers, ... it defines.
 
 A run notes the path and sha256 of each such file that it uses, so that an edit after the run can be told.
 """
@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sskd.config import RunSpec
+from sskd.data.augmentations import AUGMENTATIONS
 from sskd.data.datasets import DATASETS
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
+from sskd.optim import OPTIMIZERS, SCHEDULES
 from sskd.pretext import PRETEXTS
 from sskd.version import in_commit
 
-REGISTRIES: tuple[Any, ...] = (METHODS, NETWORKS, DATASETS, PRETEXTS)
+REGISTRIES: tuple[Any, ...] = (METHODS, NETWORKS, DATASETS, PRETEXTS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS)
 Name = tuple[str, str]  # a registry's kind, and a name in it
 
 
@@ -82,6 +84,9 @@ def plugins_of(spec: RunSpec) -> list[Plugin]:
 def _used(spec: RunSpec) -> Iterator[Name]:
     yield NETWORKS.kind, spec.network
     yield DATASETS.kind, spec.dataset.name
+    yield OPTIMIZERS.kind, spec.recipe.optimizer
+    yield SCHEDULES.kind, spec.recipe.schedule
+    yield AUGMENTATIONS.kind, spec.recipe.augmentation
     if spec.method is not None:
         yield METHODS.kind, spec.method.name
     if spec.pretext is not None:

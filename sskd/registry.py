@@ -55,5 +55,5 @@ class Registry(Generic[T]):
             return
         self._loaded = True  # before importing: the modules may look names up themselves
         package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__):
+        for module in pkgutil.iter_modules(getattr(package, "__path__", ())):  # none: a single file
             importlib.import_module(f"{self._package}.{module.name}")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sskd.config import Execution, RunSpec
-from sskd.data.augment import Augmentation
+from sskd.data.augmentations import AUGMENTATIONS
 from sskd.data.batch import Batch, Feed
 from sskd.data.datasets import Data, load_dataset
 from sskd.data.loader import Drawing, Loader
@@ -49,7 +49,7 @@ class Setup(NamedTuple):
 
     def loader(self, views: Views, stage: str) -> Loader:
         recipe = self.spec.recipe
-        augmentation = Augmentation(recipe.crop_padding, recipe.flip)
+        augmentation = AUGMENTATIONS[recipe.augmentation](recipe)
         drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.random_seed, stage)
         return self.data.train_loader(self.split, drawing, self.feed)
 

@@ -18,10 +18,14 @@ from sskd.folder import RunFolder, plain_os_errors, read_json, write_json
 from sskd.jobs import Job, Stage, build_job
 from sskd.machine import provenance
 from sskd.meter import Meter
+from sskd.optim import make_optimizer
 from sskd.plugins import noted
 from sskd.seeding import stream_seed
 from sskd.setup import Setup, prepare
 from sskd.trained import describe_network
+
+# what torch's SGD and AdamW keep of a parameter; a user's own optimiser may keep other shapes under other names
+AVERAGES = ("momentum_buffer", "exp_avg", "exp_avg_sq")
 
 
 class Interrupted(Exception):
@@ -170,14 +174,7 @@ class _Run:
         return self.job.stages[self.stage_number]
 
     def enter_stage(self) -> None:
-        recipe = self.setup.spec.recipe
-        self.optimizer = torch.optim.SGD(
-            self.stage.parameters,
-            lr=self.stage.learning_rate_at(0),
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            fused=True,  # one pass over each parameter
-        )
+        self.optimizer = make_optimizer(self.stage.parameters, self.setup.spec.recipe)
         self.scaler = torch.amp.GradScaler(self.setup.device.type, enabled=self.setup.precision == "fp16")
         self.loader = self.setup.loader(self.stage.views, self.stage.name)
 
@@ -194,10 +191,8 @@ class _Run:
 
     def train_epoch(self, report: Callable[[Report], None], should_stop: Callable[[], bool]) -> None:
         """The steps of the epoch that are still to be done. No step waits for the device."""
-        # 1. the epoch's learning rate and random numbers; only what the stage trains is in train mode
+        # 1. the epoch's random numbers; only what the stage trains is in train mode
         stage = self.stage
-        for group in self.optimizer.param_groups:
-            group["lr"] = stage.learning_rate_at(self.epoch)
         if self.step == 0:
             torch.manual_seed(stream_seed(self.setup.spec.random_seed, "torch", stage.name, self.epoch))
         self.job.modules.eval()
@@ -211,7 +206,10 @@ class _Run:
             total, terms = stage.loss(batch)
             self.scaler.scale(total).backward()
             average_gradients(stage.parameters)
-            # 3. the update
+            # 3. the update, at the step's learning rate
+            rate = stage.learning_rate_at(self.epoch + self.step / len(self.loader))
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
             self.scaler.step(self.optimizer)
             self.scaler.update()
             stage.after_step()
@@ -345,8 +343,8 @@ class _Run:
         self.job.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         for parameter, kept in self.optimizer.state.items():
-            tensors = [value for value in kept.values() if torch.is_tensor(value) and value.dim() > 0]
-            if any(value.shape != parameter.shape for value in tensors):
+            averages = [kept[name] for name in AVERAGES if torch.is_tensor(kept.get(name))]
+            if any(value.shape != parameter.shape for value in averages):
                 raise ValueError("its optimizer is of other modules")
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])

@@ -1,17 +1,29 @@
 """Augmentation of whole batches on the device, in pixel space (uint8), every sample with its own draws."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# (R, 3, H, W) uint8 and where to draw from, to the same shape and type
+Change: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def unchanged(images: Tensor, generator: torch.Generator) -> Tensor:
+    """The images; nothing is drawn."""
+    return images
+
 
 class Augmentation(NamedTuple):
-    """How training images are disturbed: crops from an image padded with black on each side, and flips."""
+    """How training images are disturbed: crops from an image padded with black on each side, flips, and what is done
+    to every view after them. Views (sskd/data/views.py) say in which order, and to what."""
 
     padding: int = 4  # pixels on each side; 0 turns crops off
     flip: bool = True  # horizontally, with probability 0.5
+    change: Change = unchanged  # of cropped views, each with its own draws
+    resized_crop: bool = True  # of image files, which are cropped when they are read; False: the middle square
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:

@@ -52,8 +52,9 @@ class ImageFiles:
         )
 
     def train_loader(self, split: Split, drawing: Drawing, feed: Feed) -> StreamLoader:
-        """Of the augmentation only whether to flip: the crop is the random resized one of ImageNet."""
-        crop = RandomCrop(self.image_size, drawing.augmentation.flip)
+        """The crop is the random resized one of ImageNet, whatever padding the augmentation has."""
+        augmentation = drawing.augmentation
+        crop = RandomCrop(self.image_size, augmentation.flip) if augmentation.resized_crop else self._middle
         return StreamLoader(self.train, split, crop, drawing, feed, self.mean, self.std, self.skip_corrupt)
 
     def test_loader(self, views: Views, batch_size: int, feed: Feed) -> StreamLoader:

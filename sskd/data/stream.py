@@ -107,7 +107,8 @@ class StreamLoader:
         skip_corrupt: bool,
     ) -> None:
         self.labels = split.labels.to(feed.device)
-        self.batch_size, self.views, _, self.seed, self.stream = drawing
+        self.batch_size, self.views, augmentation, self.seed, self.stream = drawing
+        self.augmentation = Augmentation(0, False, augmentation.change)  # crops and flips are made when files are read
         self.feed = feed
         self.skipped: set[str] = set()  # a line for each image that was left out so far
         self._crops = Crops(images, split.indices.numpy(), crop, drawing.seed, drawing.stream, skip_corrupt)
@@ -143,13 +144,16 @@ class StreamLoader:
         parts = order.split(self.batch_size)[start:]
         self._tasks[:] = [Task(epoch, part[self.feed.share.rows(len(part))].numpy()) for part in parts]
         device = self.feed.device
-        draws = torch.Generator(device=device)
+        draws, own = (torch.Generator(device=device) for _ in range(2))
+        rank, size = self.feed.share.rank, self.feed.share.size
         for step, made in enumerate(self._workers, start):
             self._note(made)
             draws.manual_seed(stream_seed(self.seed, self.stream, "step", epoch, step))
+            # several processes: no two rows may share their draws, and a method's draws are the same in all
+            own.manual_seed(stream_seed(self.seed, self.stream, "step", epoch, step, "rank", rank))
             # (B, S, S, 3) as it lies is (B, 3, S, S) in channels-last
             pixels = made.pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
-            images, view_labels = self.views(pixels, Augmentation(0, False), draws)
+            images, view_labels = self.views(pixels, self.augmentation, draws if size == 1 else own)
             positions = made.positions.to(device, non_blocking=True)
             yield Batch(
                 self._normalise(images), self.labels[positions], positions, view_labels, draws, len(parts[step - start])

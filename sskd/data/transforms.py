@@ -68,7 +68,8 @@ class PaperTransformations:
         changed, kinds = transform(views[:, 1:].flatten(0, 1), generator)
         views[:, 1:] = changed.unflatten(0, (-1, 3))
         labels = F.pad(kinds.view(-1, 3), (1, 0)).flatten()
-        return random_crop(views.flatten(0, 1), augmentation.padding, generator), labels
+        cropped = random_crop(views.flatten(0, 1), augmentation.padding, generator)
+        return augmentation.change(cropped, generator), labels
 
 
 TRANSFORMATIONS.register("paper")(PaperTransformations())

@@ -34,7 +34,7 @@ class Plain:
         images = random_crop(images, augmentation.padding, generator)
         if augmentation.flip:
             images = random_flip(images, generator)
-        return images, None
+        return augmentation.change(images, generator), None
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Rotations:
             images = random_flip(images, generator)
         views = rotations(images)
         labels = torch.arange(4, device=images.device).repeat(len(images))
-        return random_crop(views, augmentation.padding, generator), labels
+        views = random_crop(views, augmentation.padding, generator)
+        return augmentation.change(views, generator), labels
 
 
 @dataclass(frozen=True)

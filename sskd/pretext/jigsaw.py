@@ -21,7 +21,7 @@ ORDERS = tuple(permutations(range(4)))  # the first is the identity
 class Puzzles:
     """Four views, as many as the rotations have: the normal one and three puzzles, each of its own uniform order.
 
-    Flip, then each view its own crop, then the quarters are laid out anew.
+    Flip, then each view its own crop and change, then the quarters are laid out anew.
     """
 
     per_image = 4
@@ -32,6 +32,7 @@ class Puzzles:
         if augmentation.flip:
             images = random_flip(images, generator)
         views = random_crop(images.repeat_interleave(self.per_image, 0), augmentation.padding, generator)
+        views = augmentation.change(views, generator)
         labels = torch.randint(len(ORDERS), (len(views),), generator=generator, device=images.device)
         labels[:: self.per_image] = 0  # the normal view
         return lay_out(views, labels), labels

@@ -1,0 +1,216 @@
+"""Optimisers and schedules: what they are against torch's own, what a recipe refuses, and runs that train with each."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from sskd.config import Recipe, from_dict
+from sskd.errors import UserError
+from sskd.optim import OPTIMIZERS, SCHEDULES, after_warmup, learning_rate_at, make_optimizer
+from sskd.training import Interrupted, train
+from tests import small
+
+
+def recipe(**changes: Any) -> Recipe:
+    made: Recipe = from_dict(Recipe, changes, "here")
+    return made
+
+
+def test_milestones_scale_with_the_epochs() -> None:
+    full, short = recipe(), recipe(epochs=24)
+    assert [learning_rate_at(full, epoch) for epoch in (0, 149, 149.99, 150, 180, 239)] == pytest.approx(
+        [0.05, 0.05, 0.05, 0.005, 0.0005, 0.00005]
+    )
+    assert [learning_rate_at(short, epoch) for epoch in (14, 15, 18, 21)] == pytest.approx(
+        [0.05, 0.005, 0.0005, 0.00005]
+    )
+
+
+def of_torch(scheduler: Any, steps: int) -> list[float]:
+    """The rates that a torch scheduler gives in ``steps`` steps."""
+    rates = []
+    for _ in range(steps):
+        rates.append(scheduler.optimizer.param_groups[0]["lr"])
+        scheduler.optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def one_parameter() -> torch.optim.Optimizer:
+    return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.05)
+
+
+def ours(made: Recipe, steps_in_epoch: int) -> list[float]:
+    return [learning_rate_at(made, step / steps_in_epoch) for step in range(made.epochs * steps_in_epoch)]
+
+
+def test_cosine_is_torchs() -> None:
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(one_parameter(), T_max=30)
+    assert ours(recipe(schedule="cosine", epochs=10), 3) == pytest.approx(of_torch(theirs, 30))
+
+
+def test_one_cycle_is_torchs() -> None:
+    """torch reaches its last rate in the last step, we would in the step after it: 31 of theirs are 30 of ours."""
+    theirs = torch.optim.lr_scheduler.OneCycleLR(one_parameter(), 0.05, total_steps=31, pct_start=10 / 31)
+    made = recipe(schedule="one-cycle", epochs=10)
+    assert ours(made, 3) == pytest.approx(of_torch(theirs, 30))
+    assert learning_rate_at(made, 10) == pytest.approx(0.05 / 25 / 1e4)
+
+
+@pytest.mark.parametrize("schedule", ["step", "cosine", "one-cycle"])
+def test_warm_up_rises_linearly_to_where_the_schedule_begins(schedule: str) -> None:
+    made = recipe(schedule=schedule, epochs=20, warmup_epochs=4.0)
+    first = SCHEDULES[schedule](made, 4.0) * 0.05
+    assert [learning_rate_at(made, done) for done in (0, 1, 2.5, 4)] == pytest.approx(
+        [0, first / 4, first * 2.5 / 4, first]
+    )
+    if schedule != "step":  # whose milestones stay where they are
+        assert learning_rate_at(made, 12) == pytest.approx(learning_rate_at(recipe(schedule=schedule, epochs=16), 8))
+    else:
+        assert learning_rate_at(made, 13) == learning_rate_at(recipe(epochs=20), 13)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "expected"),
+    [
+        ({}, torch.optim.SGD, {"momentum": 0.9, "nesterov": False, "weight_decay": 5e-4, "lr": 0.05}),
+        ({"nesterov": True, "momentum": 0.8}, torch.optim.SGD, {"momentum": 0.8, "nesterov": True}),
+        (
+            {"optimizer": "adamw", "learning_rate": 1e-3, "betas": [0.8, 0.95], "weight_decay": 0.05},
+            torch.optim.AdamW,
+            {"betas": (0.8, 0.95), "weight_decay": 0.05, "lr": 1e-3},
+        ),
+    ],
+)
+def test_optimizers_have_the_recipes_values(changes: dict[str, Any], kind: type, expected: dict[str, Any]) -> None:
+    made = make_optimizer([nn.Parameter(torch.zeros(2))], recipe(**changes))
+    assert type(made) is kind
+    assert {key: made.param_groups[0][key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "adam"}, "unknown optimizer 'adam'; did you mean 'adamw'"),
+        ({"schedule": "cosin"}, "unknown schedule 'cosin'; did you mean 'cosine'"),
+        ({"augmentation": "cutot"}, "unknown augmentation 'cutot'; did you mean 'cutout'"),
+        ({"optimizer": "adamw", "nesterov": True}, "nesterov is of the optimizer 'sgd', not of 'adamw': leave it out"),
+        ({"optimizer": "adamw", "momentum": 0.8}, "momentum is of the optimizer 'sgd', not of 'adamw'"),
+        ({"betas": [0.5, 0.5]}, "betas is of the optimizer 'adamw', not of 'sgd'"),
+        ({"optimizer": "adamw", "betas": [0.5, 1.0]}, "betas.1: Input should be less than 1"),
+        ({"cutout_size": 4}, "cutout_size is of the augmentation 'cutout', not of 'standard'"),
+        ({"nesterov": True, "momentum": 0.0}, "nesterov needs a momentum"),
+        ({"epochs": 5, "warmup_epochs": 5.0}, "warmup_epochs 5 leaves none of 5 epochs"),
+    ],
+)
+def test_refused_when_planned(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^here: {message}"):
+        recipe(**changes)
+
+
+def test_new_keys_leave_ids_alone() -> None:
+    """Written out or not, today's defaults mean what was always done; each other value is another run."""
+    plain = small.spec(small.teacher())
+    written = {"optimizer": "sgd", "schedule": "step", "warmup_epochs": 0, "augmentation": "standard"}
+    assert small.spec(small.teacher(recipe=small.RECIPE | written)).id == plain.id
+    assert plain.id == "teacher-resnet8-digits-s0-bb43a70d5e9f"  # as before there were such keys
+    others = [{"optimizer": "adamw"}, {"nesterov": True}, {"schedule": "cosine"}, {"warmup_epochs": 1}]
+    others += [{"augmentation": "cutout"}, {"augmentation": "none"}]
+    ids = {small.spec(small.teacher(recipe=small.RECIPE | other)).id for other in others}
+    assert len(ids - {plain.id}) == len(others)
+
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "nesterov": {"nesterov": True},
+    "adamw, cosine": {"optimizer": "adamw", "learning_rate": 0.002, "schedule": "cosine"},
+    "one-cycle": {"schedule": "one-cycle"},
+    "warm-up": {"warmup_epochs": 0.5},
+    "no augmentation": {"augmentation": "none"},
+    "cutout": {"augmentation": "cutout", "cutout_size": 3},
+    "strong": {"augmentation": "strong", "epochs": 6},
+}
+
+
+@pytest.fixture(scope="module")
+def plain_loss(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """Of the first epoch, with the defaults."""
+    runs, spec = tmp_path_factory.mktemp("plain"), small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 3}))
+    small.train_all(spec, runs)
+    return float(small.metrics(runs / spec.id)[0]["loss"])
+
+
+@pytest.mark.parametrize("changes", CHOICES.values(), ids=list(CHOICES))
+def test_each_trains_and_resumes_inside_an_epoch(changes: dict[str, Any], plain_loss: float, tmp_path: Path) -> None:
+    """Interrupted and resumed gives the numbers of a run that was left alone, and the choice changes them."""
+    spec = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 3} | changes))
+    small.train_all(spec, tmp_path / "whole")
+    rows = small.metrics(tmp_path / "whole" / spec.id)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    asked = iter([False] * 3 + [True])  # of three steps in an epoch
+    with pytest.raises(Interrupted):
+        train(spec, tmp_path / "parts", small.EXECUTION, should_stop=lambda: next(asked))
+    train(spec, tmp_path / "parts", small.EXECUTION, say=lambda line: pytest.fail(line))
+    assert small.metrics(tmp_path / "parts" / spec.id) == rows
+    assert rows[0]["loss"] != plain_loss
+
+
+def test_a_pretext_task_and_its_student_train_with_them(tmp_path: Path) -> None:
+    changes = {"optimizer": "adamw", "schedule": "cosine", "augmentation": "cutout", "learning_rate": 0.002}
+    head = small.head() | {"recipe": small.RECIPE | changes}
+    spec = small.spec(small.student("sskd", recipe=small.RECIPE | changes, head=head))
+    assert small.train_all(spec, tmp_path)["last"]["epoch"] == 2
+
+
+@pytest.fixture
+def own() -> Iterator[None]:
+    """An optimiser and a schedule of a user's, forgotten afterwards."""
+
+    @OPTIMIZERS.register("factored")
+    def factored(parameters: Any, recipe: Recipe) -> torch.optim.Optimizer:
+        return torch.optim.Adafactor(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+    @SCHEDULES.register("linear")
+    def linear(recipe: Recipe, progress: float) -> float:
+        return 1 - after_warmup(recipe, progress)
+
+    @SCHEDULES.register("wrong")
+    def wrong(recipe: Recipe, progress: float) -> float:
+        return float("nan")
+
+    @OPTIMIZERS.register("nothing")
+    def nothing(parameters: Any, recipe: Recipe) -> Any:
+        return None
+
+    yield
+    for name in ("factored", "nothing"):
+        del OPTIMIZERS._entries[name]
+    for name in ("linear", "wrong"):
+        del SCHEDULES._entries[name]
+
+
+def test_ones_own(own: None, tmp_path: Path) -> None:
+    """Its state has shapes that are no parameter's, and it is resumed all the same."""
+    changes = {"optimizer": "factored", "schedule": "linear", "betas": [0.5, 0.5]}
+    spec = small.spec(small.teacher(recipe=small.RECIPE | changes))
+    small.train_all(spec, tmp_path / "whole")
+    rows = small.metrics(tmp_path / "whole" / spec.id)
+    assert [row["rate"] for row in rows] == [0.02, 0.01]
+    asked = iter([False] * 3 + [True])
+    with pytest.raises(Interrupted):
+        train(spec, tmp_path / "parts", small.EXECUTION, should_stop=lambda: next(asked))
+    train(spec, tmp_path / "parts", small.EXECUTION, say=lambda line: pytest.fail(line))
+    assert small.metrics(tmp_path / "parts" / spec.id) == rows
+
+
+def test_ones_own_that_gives_nonsense(own: None, tmp_path: Path) -> None:
+    for changes, message in (
+        ({"schedule": "wrong"}, "the schedule 'wrong' gives the factor nan after 0 epochs"),
+        ({"optimizer": "nothing"}, "the optimizer 'nothing' gives a NoneType, not a torch optimizer"),
+    ):
+        spec = small.spec(small.teacher(recipe=small.RECIPE | changes))
+        with pytest.raises(UserError, match=message):
+            train(spec, tmp_path, small.EXECUTION)
