@@ -139,10 +139,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from benchmarks.launcher import cancel
     from benchmarks.placement import place, tell_finished
     from benchmarks.planner import check_runs, check_teachers, make_plan
+    from sskd.folder import plain_os_errors
     from sskd.progress import plural
 
     profile = _profile(options)
     folder = options.results / profile.name
+    with plain_os_errors("read", folder):
+        folder.exists()  # a name that is too long, or a folder that may not be looked into
     cells = _cells(profile, options.only, folder)
     claims = _claims(options)
 
@@ -229,9 +232,11 @@ def _ready(work: Work, folder: Path, anew: Sequence[RunSpec]) -> int:
     (``anew``). Returns how many are to be run."""
     from benchmarks.changes import describe_changes, keep_beside
     from benchmarks.planner import check_runs, check_teachers
+    from sskd.folder import check_writable
     from sskd.progress import plural
 
     root = Path(work.execution.dataset_root)
+    check_writable(folder)
     states = _with_status(work.plan, folder, anew)
     todo = [spec for spec, state in states if state != "finished"]
     check_runs(todo, root)

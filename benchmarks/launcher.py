@@ -9,6 +9,7 @@ from benchmarks.slurm import Liveness, cancel_jobs
 from benchmarks.work import Work
 from benchmarks.worker import Failure
 from sskd.errors import UserError
+from sskd.folder import plain_os_errors
 from sskd.progress import Progress
 
 
@@ -26,8 +27,9 @@ def launch(work: Work, progress: Progress) -> dict[str, Failure]:
 
 def cancel(work: Work, say: Callable[[str], None]) -> int:
     """Ends what works on the plan's runs; what each has saved stays. Returns how many were told to end."""
-    work.jobs.mkdir(parents=True, exist_ok=True)
-    (work.jobs / "cancelled").touch()  # for launchers that would start the next run
+    with plain_os_errors("write", work.jobs):
+        work.jobs.mkdir(parents=True, exist_ok=True)
+        (work.jobs / "cancelled").touch()  # for launchers that would start the next run
     here, liveness = Owner().host, Liveness(work.runs)
     wanted = {spec.id for spec in work.plan.runs}
     owners = {run_id: owner for run_id, owner in work.claims.all().items() if run_id in wanted}

@@ -12,7 +12,7 @@ from benchmarks.base import Cell
 from benchmarks.frame import specs_of
 from benchmarks.profiles import Profile, read_profile
 from sskd.errors import UserError
-from sskd.folder import RunFolder, write_json
+from sskd.folder import RunFolder, plain_os_errors, write_json
 from sskd.progress import plural
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,=+-]*")
@@ -35,7 +35,8 @@ class Placed(NamedTuple):
     def note(self) -> None:
         """Writes into a variant's folder what was asked for."""
         if self.request is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with plain_os_errors("create", self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / REQUEST, self.request)
 
 

@@ -23,7 +23,7 @@ from benchmarks.statistics import AVERAGE, differences, is_sure, pairwise
 from benchmarks.summary import latex, markdown, notes, number, summary
 from sskd.config import Execution
 from sskd.errors import UserError
-from sskd.folder import write_atomically
+from sskd.folder import plain_os_errors, write_atomically
 
 TIMED = ("comparison", "equal_time")  # accuracy against all seconds spent
 WITH_REPRODUCTIONS = ("table2", "table3", "table4", "table5")
@@ -64,7 +64,8 @@ def write_report(
     reference: the row that all others are compared with, as reference.choose_reference takes it. runs: where the run
     folders are, if not in ``folder``."""
     runs = runs or folder / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
+    with plain_os_errors("write", folder):
+        folder.mkdir(parents=True, exist_ok=True)
     frame = results_frame(cells, runs)
     row = choose_reference(cells, reference)
     shown = looks(map(str, frame["row"][frame["benchmark"] != ""]))

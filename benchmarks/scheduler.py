@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from benchmarks.locks import Owner
+from benchmarks.locks import Owner, file_time
 from benchmarks.retries import retry
 from benchmarks.slurm import Liveness
 from benchmarks.work import Work, cancelled_since, needs_failed, tell_who
@@ -76,7 +76,7 @@ class _Loop:
 
     def __init__(self, work: Work, progress: Progress, slots: Sequence[Slot]) -> None:
         self.work, self.progress = work, progress
-        self.started = time.time()
+        self.started = file_time(work.jobs) or time.time()
         self.free = list(slots)
         self.active: dict[str, Active] = {}
         self.failures: dict[str, Failure] = {}

@@ -97,6 +97,10 @@ def _row(work: Work, spec: RunSpec, liveness: Liveness, known: Mapping[str, RunR
             row.images_per_second = progress.get("images_per_second")
             row.seconds_left = progress.get("seconds_left")
         return row
+    holder = folder.holder()
+    if holder:  # python -m sskd train
+        row.state, row.job = "running", holder
+        return row
     lost = [needed.id for needed in spec.needs if known[needed.id].state == "failed"]
     if folder.failure.exists():
         data = read_json(folder.failure)

@@ -1,7 +1,6 @@
 """What is to be executed, and who works on it: what every way of executing a plan builds on."""
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +45,8 @@ class Work:
 
     def take(self, spec: RunSpec, owner: Owner, liveness: Liveness) -> bool:
         """Claims the run; False if someone alive has it, or if it has been finished meanwhile."""
+        if self.folder(spec).holder():  # without a claim: python -m sskd train
+            return False
         if not self.claims.take(spec.id, owner, partial(liveness, spec.id)):
             return False
         if self.finished(spec):
@@ -77,13 +78,14 @@ def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | No
 
 def tell_who(work: Work, spec: RunSpec, progress: Progress, told: set[str]) -> None:
     """Says, once for each run, who else works on it."""
-    owner = work.claims.owner(spec.id)
-    if owner and spec.id not in told:
+    who = work.folder(spec).holder() or work.claims.owner(spec.id)
+    if who and spec.id not in told:
         told.add(spec.id)
-        progress.say(f"{spec.id}: {owner} has it; waiting")
+        progress.say(f"{spec.id}: {who} has it; waiting")
 
 
 def cancelled_since(work: Work, started: float) -> bool:
+    """``started``: by the clock of the file system, as locks.file_time gives it."""
     try:
         return (work.jobs / "cancelled").stat().st_mtime >= started
     except OSError:
@@ -91,4 +93,4 @@ def cancelled_since(work: Work, started: float) -> bool:
 
 
 def with_job(owner: Owner, job: str) -> Owner:
-    return dataclasses.replace(owner, job=job, time=time.time())
+    return dataclasses.replace(owner, job=job)

@@ -9,6 +9,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from benchmarks.retries import TERMINATED, forget_attempts, last_lines
 from sskd.config import Execution, RunSpec, from_dict
 from sskd.distributed import lost_touch
 from sskd.errors import UserError
-from sskd.folder import RunFolder, RunHeld
+from sskd.folder import RunFolder, RunHeld, append_line
 from sskd.machine import threads_of, with_threads
 from sskd.plugins import load_plugins
 from sskd.processes import take_part, train_in_processes
@@ -237,9 +238,10 @@ def _requeue(folder: RunFolder, requeue: Callable[[], None]) -> None:
 
 def log_line(folder: Path, text: str) -> None:
     """Adds to a run's log, each line with the time. What cannot be written is printed."""
-    stamped = "".join(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in text.rstrip().splitlines())
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    stamped = "\n".join(f"{now} {line}" for line in text.rstrip().splitlines())
     try:
-        with (folder / "log.txt").open("a") as log:
-            log.write(stamped)
+        append_line(folder / "log.txt", stamped)
     except OSError:
-        print(stamped, end="", flush=True)
+        with suppress(OSError):  # what is printed may go to the same full disk
+            print(stamped, flush=True)

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from sskd.config import Execution, RunSpec
 from sskd.distributed import any_of_all, average_gradients, this_share, wait
 from sskd.errors import UserError
-from sskd.folder import RunFolder, read_json, write_json
+from sskd.folder import RunFolder, plain_os_errors, read_json, write_json
 from sskd.jobs import Job, Stage, build_job
 from sskd.machine import provenance
 from sskd.meter import Meter
@@ -85,7 +85,7 @@ def train(
                 write_json(folder.network, describe_network(spec.network, setup.data))
 
         # 4. epoch after epoch, stage after stage
-        with SummaryWriter(str(folder.path), purge_step=len(run.rows)) if first else nullcontext() as board:
+        with _tensorboard(folder, len(run.rows)) if first else nullcontext() as board:
             while run.enter_unfinished_stage():
                 run.train_epoch(report, should_stop)
                 row = run.finish_epoch()
@@ -376,7 +376,20 @@ class _Run:
         }
 
 
+@contextmanager
+def _tensorboard(folder: RunFolder, done: int) -> Iterator[SummaryWriter]:
+    """Curves beside metrics.jsonl, which has the same numbers: a full disk may cut them short, and not end the run."""
+    with plain_os_errors("write", folder.path):
+        board = SummaryWriter(str(folder.path), purge_step=done)
+    try:
+        yield board
+    finally:
+        with suppress(OSError):
+            board.close()
+
+
 def _to_board(board: SummaryWriter, row: dict[str, Any], step: int) -> None:
-    for name, value in row.items():
-        if isinstance(value, int | float) and name != "epoch":
-            board.add_scalar(name, value, step)
+    with suppress(OSError):
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "epoch":
+                board.add_scalar(name, value, step)
