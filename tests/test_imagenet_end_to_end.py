@@ -30,7 +30,8 @@ def profile(folder: Path, **changes: Any) -> str:
         "method_recipes": {"sskd": {"weight_decay": 0.001}},
         "method_settings": {"sskd": {"ce_weight": 1.0}, "crd": {"negatives": 16}},
     }
-    data = {"about": "a test", "dataset": {"name": "digits"}, "seeds": [0, 1], "overrides": {"table5": override}}
+    data = {"about": "a test", "dataset": {"name": "digits"}, "seeds": [0, 1], "benchmarks": ["table5"]}
+    data["overrides"] = {"table5": override}
     file = folder / "tiny.yaml"
     file.write_text(yaml.safe_dump(data))
     return str(file)

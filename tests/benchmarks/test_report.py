@@ -200,16 +200,10 @@ def test_a_damaged_failure_is_one_runs_trouble(paper: Profile, tmp_path: Path, e
     ("setting", "names"),
     [
         ("noise_rates=[0.3]", "fig4b"),
-        ("noise_rates=[0.3, 0.3]", "fig4b"),
-        ("noise_rates=[]", "fig4b"),
         ("noise_rates=[0.5, 0.0]", "fig4b"),
-        ("fractions=[]", "fig4a"),
         ("fractions=[1.0]", "fig4a"),
         ("fractions=[0.001, 0.002]", "fig4a"),
-        ("methods=[]", "comparison,equal_time"),
         ("methods=[kd]", "comparison,equal_time"),
-        ("seeds=[]", "comparison,table1,table3,fig4a,fig4b"),
-        ("benchmarks=[]", ""),
     ],
 )
 def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: str, names: str, trained: bool) -> None:
@@ -224,8 +218,6 @@ def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: s
     c9 = claims.loc[("C9", "best")]
     if trained and setting.startswith("noise_rates=[0.3"):
         assert "a drop needs two shares of changed labels, and only 30% was planned" in c9["text"]
-        table = pd.read_csv(tmp_path / "fig4b.csv")
-        assert set(table["seeds"]) == {2}  # a rate that is named twice is still two runs
     if trained and setting == "noise_rates=[0.5, 0.0]":
         assert c9["measured"] == "drop of SSKD from 0% to 50% noise"
     if trained and setting == "fractions=[0.001, 0.002]":
