@@ -25,8 +25,9 @@ demo: .venv/ready
 smoke: .venv/ready
 	$(BIN)/python run_all.py --profile smoke --results "$(RESULTS)"
 
+# one test process for each core, one thread each: two threads in one process wait for each other where cores are few
 test: .venv/ready
-	$(BIN)/python -m pytest -m "not slow and not slurm and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not slurm and not browser"
 
 test-all: .venv/ready
 	$(BIN)/python -m pytest
