@@ -207,7 +207,7 @@ def test_a_damaged_failure_is_one_runs_trouble(paper: Profile, tmp_path: Path, e
     ],
 )
 def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: str, names: str, trained: bool) -> None:
-    profile = read_profile("short", ["seeds=[0,1]", f"benchmarks=[{names}]", setting])
+    profile = read_profile("brief", ["seeds=[0,1]", f"benchmarks=[{names}]", setting])
     cells = cells_of(profile, *profile.benchmarks)
     if trained:
         finish(cells, tmp_path / "runs", top1)
@@ -225,7 +225,7 @@ def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: s
 
 
 def test_captions_say_what_each_setting_really_had(tmp_path: Path) -> None:
-    profile = read_profile("short", ["seeds=[0,1]"])
+    profile = read_profile("brief", ["seeds=[0,1]"])
     texts = write_report(profile, cells_of(profile, *profile.benchmarks), tmp_path)
     few = "10%: 12 of 240 epochs, 10% of the training images; 25%: 5 of 240 epochs, 25% of the training images"
     assert f"On CIFAR-100 (resnet56/resnet20 for vgg13/vgg8; {few})." in texts["fig4a"]
@@ -236,7 +236,7 @@ def test_captions_say_what_each_setting_really_had(tmp_path: Path) -> None:
 
 def test_captions_are_of_the_runs_that_finished(tmp_path: Path) -> None:
     """25 % has 5 epochs, and is not there yet."""
-    profile = read_profile("short", ["seeds=[0]"])
+    profile = read_profile("brief", ["seeds=[0]"])
     cells = cells_of(profile, "fig4a")
     made = {"fig4a": [cell for cell in cells["fig4a"] if cell.column == "10%"]}
     finish(made, tmp_path / "runs", top1)

@@ -116,7 +116,7 @@ def test_published_numbers_have_sources() -> None:
 
 
 def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
-    profile = read_profile("short", [])
+    profile = read_profile("brief", [])
     few = BENCHMARKS["fig4a"].cells(Specs(profile.for_benchmark("fig4a")))
     seen = {(cell.column, cell.spec.split.fraction, cell.spec.recipe.epochs) for cell in few if cell.spec}
     assert seen == {("10%", 0.1, 12), ("25%", 0.25, 5)}  # 120 % and 125 % of the training images: as many steps
@@ -127,7 +127,7 @@ def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
 
 def test_equal_time_stretches_the_cheap_methods() -> None:
     settings = ["step_costs={none: 0.5, kd: 1.0, sskd: 3.0}", "methods=[none, kd, at, sskd]", "seeds=[0]"]
-    profile = read_profile("short", settings)
+    profile = read_profile("brief", settings)
     cells = BENCHMARKS["equal_time"].cells(Specs(profile))
     epochs = {(cell.row, cell.column): cell.spec.recipe.epochs for cell in cells if cell.spec}
     equal = {(row, "equal epochs"): 12 for row in ("Student", "KD", "AT", "SSKD")}
@@ -152,7 +152,7 @@ def test_teacher_seeds_give_every_seed_a_teacher_and_a_head_of_its_own() -> None
 
 
 def test_a_teacher_from_a_file_is_one_and_its_heads_are_several() -> None:
-    profile = read_profile("short", ["teacher_seeds=true", "seeds=[0,1]"])
+    profile = read_profile("brief", ["teacher_seeds=true", "seeds=[0,1]"])
     sskd = [cell.spec for cell in BENCHMARKS["comparison"].cells(Specs(profile)) if cell.spec.head]
     assert len({spec.teacher for spec in sskd}) == 1
     assert len({spec.head.id for spec in sskd if spec.head}) == 2
