@@ -1,10 +1,13 @@
-# make demo   sets up, then trains and compares on embedded data
+# make demo   sets up, then trains and compares six methods on embedded data
+# make smoke  sets up if needed, then makes every table and figure but ImageNet's on embedded data; RESULTS=FOLDER
 # make test   sets up if needed, then runs the tests
 # LOCKED=1    with any target: sets up with the versions that were tested (constraints.txt)
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint types perf clean
+RESULTS ?= results
+
+.PHONY: demo smoke test test-all lint types perf clean
 
 # newer than what was set up without it, so that LOCKED=1 also mends an environment that is there
 .venv/locked: constraints.txt
@@ -17,10 +20,14 @@ BIN := .venv/bin
 	@touch $@
 
 demo: .venv/ready
-	$(BIN)/python run_all.py --profile smoke
+	$(BIN)/python run_all.py --profile demo
 
+smoke: .venv/ready
+	$(BIN)/python run_all.py --profile smoke --results "$(RESULTS)"
+
+# one test process for each core, one thread each: two threads in one process wait for each other where cores are few
 test: .venv/ready
-	$(BIN)/python -m pytest -m "not slow and not slurm and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow and not slurm and not browser"
 
 test-all: .venv/ready
 	$(BIN)/python -m pytest

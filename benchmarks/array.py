@@ -4,10 +4,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-from benchmarks.launcher import Work, cancelled_since, needs_failed, with_job
-from benchmarks.locks import Owner
+from benchmarks.locks import Owner, file_time
 from benchmarks.retries import Batch
 from benchmarks.slurm import SUBMISSION_SECONDS, Liveness, check_parameters, new_batch, submit_batch
+from benchmarks.work import Work, cancelled_since, needs_failed, with_job
 from benchmarks.worker import Failure, RunJob
 from sskd.config import RunSpec, spec_yaml
 from sskd.errors import UserError
@@ -69,8 +69,11 @@ def _find_job(work: Work, spec: RunSpec) -> str:
     while not work.finished(spec):
         owner, liveness = work.claims.owner(spec.id), Liveness(work.runs)
         if owner is None or not liveness(spec.id, owner):
+            holder = work.folder(spec).holder()
             if work.finished(spec):
                 break
+            if holder:
+                raise UserError(f"it needs {spec.id}, which {holder} trains; start again when that is done")
             raise UserError(f"it needs {spec.id}, which has no job")
         if not owner.batch:
             raise UserError(f"it needs {spec.id}, which {owner} trains; start again when that is done")
@@ -112,12 +115,13 @@ def follow(work: Work, progress: Progress, left_out: dict[str, Failure]) -> dict
     """Waits until every run is finished, has failed, or has no job any more; failures by run id."""
     failures = dict(left_out)
     todo = {spec.id: spec for spec in work.plan.runs if not work.finished(spec) and spec.id not in failures}
-    started, silent = time.time(), ""
+    started, silent = file_time(work.jobs) or time.time(), ""
     for run_id, failure in failures.items():
         progress.say(f"{run_id}: {failure.message}")
     while todo:
         liveness = Liveness(work.runs)
         alive = {run_id for run_id in todo if (owner := work.claims.owner(run_id)) and liveness(run_id, owner)}
+        alive |= {run_id for run_id, spec in todo.items() if work.folder(spec).holder()}
         for spec in list(todo.values()):  # after the look at the queue: a job that was gone has written its last
             if work.finished(spec):
                 del todo[spec.id]

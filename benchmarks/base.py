@@ -1,8 +1,11 @@
 """What a benchmark is, and the specs that it asks for."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
+
+import pandas as pd
 
 from benchmarks.profiles import Profile, pretext_settings, split_pair
 from sskd.config import (
@@ -49,6 +52,9 @@ TOP1 = (
 )
 
 
+CHOSEN = Measure("chosen_top1", "chosen", "top-1 accuracy of the epoch chosen on held-out images (%)")
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """A table or figure. ``cells`` gives the runs it compares, from what the profile makes of it; the rest is how its
@@ -60,9 +66,17 @@ class Benchmark:
     rows: str = "method"  # what rows and columns are
     columns: str = "pair"
     measures: tuple[Measure, ...] = TOP1
-    figure: Literal["dots", "lines", "embedding"] = "dots"  # lines: the columns are numbers on the x axis
+    # lines: the columns are numbers on the x axis; years: the gain over KD by the methods' years
+    figure: Literal["dots", "lines", "embedding", "years"] = "dots"
     reference: str = "SSKD"  # the row that all others are compared with, paired by seed
     note: str = ""  # what a reader of the table must know
+
+
+def with_chosen(benchmark: Benchmark, frame: pd.DataFrame) -> Benchmark:
+    """The benchmark as its report shows it: where runs held images out, what those chose stands first."""
+    if "chosen_top1" not in frame or not frame["chosen_top1"].notna().any() or TOP1[1] not in benchmark.measures:
+        return benchmark
+    return dataclasses.replace(benchmark, measures=(CHOSEN, *benchmark.measures))
 
 
 # the rows of the paper's tables 3, 4 and 6, in its order
@@ -93,44 +107,48 @@ class Specs:
         """The teacher and student that stand for a published pair in this profile."""
         return split_pair(self.profile.pairs.get(published, published))
 
-    def teacher(self, network: str) -> Teacher:
-        """A weights file if the profile names one for the network, else a run: one teacher for all seeds."""
+    def teacher(self, network: str, seed: int = 0) -> Teacher:
+        """A weights file if the profile names one for the network, else a run: one teacher for all seeds, unless the
+        profile has teacher_seeds."""
         return self.profile.teachers.get(network) or Trained(
-            run=self._teacher_run(network), epoch=self.profile.teacher_epoch
+            run=self._teacher_run(network, seed), epoch=self.profile.teacher_epoch
         )
 
-    def teacher_run(self, network: str) -> RunSpec:
-        """The run that trains a teacher; where its weights come from a file, the one that measures it."""
+    def teacher_runs(self, network: str) -> list[RunSpec]:
+        """The runs that train a network's teachers; where its weights come from a file, the one that measures it."""
         given = self.profile.teachers.get(network)
         if given is None:
-            return self._teacher_run(network)
-        return RunSpec(role="teacher", network=network, dataset=self.profile.dataset, teacher=given)
+            return list(dict.fromkeys(self._teacher_run(network, seed) for seed in self.profile.seeds))
+        return [RunSpec(role="teacher", network=network, dataset=self.profile.dataset, teacher=given)]
 
-    def _teacher_run(self, network: str) -> RunSpec:
+    def _teacher_run(self, network: str, seed: int) -> RunSpec:
         profile = self.profile
-        if network not in self._shared:
-            self._shared[network] = RunSpec(
+        own = seed if profile.teacher_seeds else 0
+        if (network, own) not in self._shared:
+            self._shared[network, own] = RunSpec(
                 role="teacher",
                 network=network,
                 dataset=profile.dataset,
                 recipe=self._recipe(profile.teacher_recipe, network),
+                seed=own,
             )
-        return self._shared[network]
+        return self._shared[network, own]
 
-    def head(self, network: str, pretext: PretextSettings | None = None) -> RunSpec:
+    def head(self, network: str, pretext: PretextSettings | None = None, seed: int = 0) -> RunSpec:
         profile = self.profile
-        task = pretext or profile.pretext
-        if (network, task) not in self._shared:
-            self._shared[network, task] = RunSpec(
+        task, own = pretext or profile.pretext, seed if profile.teacher_seeds else 0
+        if (network, task, own) not in self._shared:
+            self._shared[network, task, own] = RunSpec(
                 role="head",
                 network=network,
                 dataset=profile.dataset,
-                recipe=profile.head_recipe,
+                recipe=self._head_recipe(task.name),
                 split=profile.head_split,
-                teacher=self.teacher(network),
+                teacher=self.teacher(network, seed),
                 pretext=task,
+                seed=own,
             )
-        return self._shared[network, task]
+        return self._shared[network, task, own]
 
     def student(
         self,
@@ -156,8 +174,10 @@ class Specs:
             split=split or profile.split,
             seed=seed,
             method=method,
-            teacher=self.teacher(teacher) if kind.needs_teacher or method.kd_weight > 0 else None,
-            head=self.head(teacher, pretext) if kind.needs_head else None,
+            teacher=self.teacher(teacher, seed) if kind.needs_teacher or method.kd_weight > 0 else None,
+            head=self.head(teacher, self.pretext(kind.head_task) if kind.head_task else pretext, seed)
+            if kind.needs_head
+            else None,
         )
 
     def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:
@@ -169,10 +189,14 @@ class Specs:
             for seed in self.profile.seeds
         ]
 
-    def teacher_cell(self, published: str, column: str) -> Cell:
+    def teacher_cells(self, published: str, column: str) -> list[Cell]:
         """The teacher's place in a table."""
         pair = self.pair(published)
-        return Cell("Teacher", column, self.teacher_run(pair[0]), published, "/".join(pair))
+        return [Cell("Teacher", column, run, published, "/".join(pair)) for run in self.teacher_runs(pair[0])]
+
+    def _head_recipe(self, task: str) -> Recipe:
+        recipe, changes = self.profile.head_recipe, self.profile.head_recipes.get(task)
+        return from_dict(Recipe, recipe.model_dump() | changes, f"head_recipes.{task}") if changes else recipe
 
     def _recipe(self, recipe: Recipe, network: str) -> Recipe:
         rate = self.profile.learning_rates.get(network)
@@ -181,7 +205,7 @@ class Specs:
 
 def method_grid(specs: Specs, pairs: tuple[str, ...], methods: tuple[str, ...] = PAPER_METHODS) -> list[Cell]:
     """The teacher and every method (rows) on every published pair (columns)."""
-    cells = [specs.teacher_cell(pair, pair) for pair in pairs]
+    cells = [cell for pair in pairs for cell in specs.teacher_cells(pair, pair)]
     for name in methods:
         method = specs.method(name)
         for pair in pairs:
@@ -210,9 +234,15 @@ def method_label(method: MethodSettings) -> str:
     """As in the paper's tables, with "+KD" where KD was added to a method that has none by itself, and the
     terms that were given no weight: "SSKD, no L_ss"."""
     title = METHODS[method.name].info.title
-    own_kd = method.name in ("kd", "sskd")
-    label = f"{title}+KD" if method.kd_weight > 0 and not own_kd else title
-    usual = method_settings(method.name)
+    chosen: dict[str, Any] = {}
+    if getattr(method, "host", "kd") != "kd":
+        chosen["host"] = method.host  # type: ignore[attr-defined]
+        title += f" on {METHODS[chosen['host']].info.title}"
+    if getattr(method, "standardise", False):
+        chosen["standardise"] = True
+        title += "+LSKD"
+    usual = method_settings(method.name, **chosen)
+    label = f"{title}+KD" if method.kd_weight > 0 and not usual.kd_weight else title
     names = [name for name in type(method).model_fields if name.endswith("_weight") and name != "kd_weight"]
     without = [name.removesuffix("_weight") for name in names if getattr(method, name) == 0 != getattr(usual, name)]
     return f"{label}, no {' and '.join(TERMS.get(term, term) for term in without)}" if without else label

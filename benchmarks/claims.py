@@ -1,47 +1,31 @@
-"""The paper's claims as code: supported, contradicted, or undecided by the results that are there.
+"""The paper's claims as code: each is a set of parts, numbers per seed that must lie above a bound (see deciding).
 
-A claim is a set of parts, each a number per seed that must be positive for the claim to hold (SSKD's accuracy minus a
-rival's, with the same seed). Intervals are Student's t over seeds. The claim is
-- supported if every part's 95 % interval lies above its bound;
-- contradicted if some part's interval lies below it, at a level corrected for the number of parts (Bonferroni: among
-  forty comparisons one or two would fall below by chance);
-- undecided otherwise: too few seeds (always with one, and with two that are equal: they tell nothing of the spread),
-  runs missing, or an interval that spans the bound.
 Sizes that the paper gives ("by 2.3 points") are set beside the measured effect and do not decide.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmarks.deciding import Cells, Part, weakest
 from benchmarks.published import linear_evaluation
-from benchmarks.setting import describe_setting
-from benchmarks.statistics import LEVEL, Estimate, by_seed, paired, t_interval
+from benchmarks.sequential import count_floor
+from benchmarks.statistics import by_seed, paired
 from benchmarks.tables import table1, table2, table3, table4
 
+RANK_STEP = 0.2  # of Spearman's correlation of four
 TIE = 0.2  # points: closer than this counts as tied for best (C2)
 FEW_SHOT_RIVALS = ("KD", "AT", "CRD")  # of figure 4a (C8)
 NOISE_RIVALS = ("KD", "FitNet", "AT", "CRD")  # of figure 4b (C9)
 
-SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
-
-
-class Part(NamedTuple):
-    """A number per seed that must exceed ``bound``. sized: whether it is what the paper gives the claim's size of."""
-
-    name: str
-    values: list[float]
-    bound: float = 0.0
-    sized: bool = True
-
 
 class Results:
-    """One benchmark's finished runs: a measure by row, column and seed. ``which``: the "best" or "last" epoch."""
+    """One benchmark's finished runs: a measure by row, column and seed. ``which``: the "chosen" (on held-out images),
+    "last" or "best" (on test images) epoch."""
 
     def __init__(self, frame: pd.DataFrame, which: str) -> None:
         self.frame, self.which = frame, which
@@ -56,7 +40,14 @@ class Results:
     def gap(self, first: str, second: str, column: str, measure: str = "top1", bound: float = 0.0) -> Part:
         """first - second."""
         values = paired(self.seeds(first, column, measure), self.seeds(second, column, measure))
-        return Part(f"{first} - {second}, {column}", list(values.values()), bound)
+        cells = ((first, column), (second, column))
+        floor = self.floor() if measure in ("top1", "top5") else 0.0
+        return Part(f"{first} - {second}, {column}", list(values.values()), bound, cells=cells, floor=floor)
+
+    def floor(self, accuracies: float = 2) -> float:
+        """The least standard deviation of a sum or difference of so many accuracies, as they are counts."""
+        name = f"{self.which}_images"
+        return count_floor(float(self.frame[name].min()), accuracies) if name in self.frame else 0.0
 
     def columns(self) -> list[str]:
         """In the benchmark's order."""
@@ -82,113 +73,6 @@ class Claim:
     lacks: Callable[[Results], str] = lambda results: ""
 
 
-class Verdict(NamedTuple):
-    """What the results say of a claim. effect, lower, upper: nan where unknown. ``text`` says it in words, beginning
-    with how the setting differs from the claim's. seeds: of the part that has the fewest; effect_seeds: of the effect
-    and its interval."""
-
-    id: str
-    statement: str
-    where: str
-    epoch: str  # "best" or "last"
-    verdict: str
-    text: str
-    measured: str  # what the effect is of
-    effect: float
-    lower: float
-    upper: float
-    size: float | None
-    seeds: int
-    effect_seeds: int
-    runs: list[str]
-
-    @property
-    def seeds_text(self) -> str:
-        """ "2 seeds", or "2 seeds (some comparisons 1)" where the effect has more than another part."""
-        shown = max(self.effect_seeds, self.seeds)
-        text = f"{shown} seed" if shown == 1 else f"{shown} seeds"
-        return text if shown == self.seeds else f"{text} (some comparisons {self.seeds})"
-
-
-def decide(parts: list[Part]) -> tuple[str, str]:
-    """The verdict on a claim of these parts, and why."""
-    if not parts:
-        return UNDECIDED, "nothing was run"
-    level = 1 - (1 - LEVEL) / len(parts)
-    for part in parts:
-        if not _two_equal(part) and t_interval(part.values, level).upper < part.bound:
-            return CONTRADICTED, f"{part.name} is below {part.bound:g}"
-    absent = [part for part in parts if not part.values]
-    if absent:
-        return UNDECIDED, f"runs are missing ({_first(absent)})"
-    one = [part for part in parts if len(part.values) == 1]
-    if one:
-        return UNDECIDED, f"one seed gives no interval ({_first(one)})"
-    equal = [part for part in parts if _two_equal(part)]
-    if equal:
-        return UNDECIDED, f"two equal seeds give no interval ({_first(equal)})"
-    spans = [part for part in parts if not t_interval(part.values).lower > part.bound]
-    if spans:
-        more = f", and {len(spans) - 1} more" if len(spans) > 1 else ""
-        return UNDECIDED, f"the interval of {spans[0].name} spans {spans[0].bound:g}{more}"
-    return SUPPORTED, "every part's interval lies above its bound" if len(parts) > 1 else "its interval lies above 0"
-
-
-def _first(parts: list[Part]) -> str:
-    return parts[0].name + (f", and {len(parts) - 1} more" if len(parts) > 1 else "")
-
-
-def _two_equal(part: Part) -> bool:
-    """Their interval would have no width: chance, where accuracies are counted in whole images."""
-    return len(part.values) == 2 and math.isclose(*part.values, rel_tol=0, abs_tol=1e-9)
-
-
-def judge(claim: Claim, frame: pd.DataFrame, which: str = "best") -> Verdict:
-    """The verdict on one claim from the report's frame. best: the paper's protocol (best epoch on the test images)."""
-    own = frame if frame.empty else frame[frame["benchmark"] == claim.benchmark]
-    results = Results(own, which)
-    parts = claim.parts(results) if len(own) else []
-    lacks = claim.lacks(results) if len(own) else ""
-    verdict, why = (UNDECIDED, lacks) if lacks else decide(parts)
-    shown = claim.headline(results) if claim.headline and len(own) and not lacks else _weakest(parts)
-    estimate = t_interval(shown.values) if shown else Estimate(np.nan, np.nan, np.nan, 0)
-    seeds = min((len(part.values) for part in parts), default=0)
-    finished = own[own["state"] == "finished"] if len(own) else own
-    where = describe_setting(finished, claim.dataset) if len(finished) else ""
-    text = f"{where}: {verdict}, as {why}." if where else f"{verdict.capitalize()}, as {why}."
-    if claim.size is not None and shown and not shown.sized:
-        text += f" The paper's {claim.size:g} is of other settings: {claim.where}."
-    elif claim.size is not None and estimate.n > 1:
-        inside = estimate.lower <= claim.size <= estimate.upper
-        text += f" The paper's {claim.size:g} lies {'inside' if inside else 'outside'} the interval."
-    return Verdict(
-        claim.id,
-        claim.statement,
-        claim.where,
-        which,
-        verdict,
-        text,
-        shown.name if shown else "",
-        estimate.mean,
-        estimate.lower,
-        estimate.upper,
-        claim.size,
-        seeds,
-        estimate.n,
-        list(dict.fromkeys(finished["id"].dropna())) if len(finished) else [],
-    )
-
-
-def verdicts(frame: pd.DataFrame, which: str = "best") -> list[Verdict]:
-    """All claims, in order."""
-    return [judge(claim, frame, which) for claim in CLAIMS]
-
-
-def _weakest(parts: list[Part]) -> Part | None:
-    known = [part for part in parts if part.values]
-    return min(known, key=lambda part: float(np.mean(part.values)) - part.bound, default=None)
-
-
 # --- the parts of each claim ----------------------------------------------------------------------------------------
 
 
@@ -196,7 +80,8 @@ def _c1(results: Results) -> Part:
     gaps = [paired(results.seeds("SSKD", pair), results.seeds("CRD", pair)) for pair in table4.PAIRS]
     complete = sorted(set.intersection(*(set(gap) for gap in gaps)))
     means = [float(np.mean([gap[seed] for gap in gaps])) for seed in complete]
-    return Part("SSKD - CRD, mean over six pairs", means)
+    cells = tuple((row, pair) for pair in table4.PAIRS for row in ("SSKD", "CRD"))
+    return Part("SSKD - CRD, mean over six pairs", means, cells=cells, floor=results.floor(2 / len(gaps)))
 
 
 def _c2(results: Results) -> list[Part]:
@@ -213,7 +98,16 @@ def _c3(results: Results) -> list[Part]:
 def _c4(results: Results) -> list[Part]:
     best = results.seeds("SSKD", "75%")
     others = [f"{ratio:.0%}" for ratio in table1.RATIOS if ratio != 0.75]
-    return [Part(f"75% - {other} kept", list(paired(best, results.seeds("SSKD", other)).values())) for other in others]
+    floor = results.floor()
+    return [
+        Part(
+            f"75% - {other} kept",
+            list(paired(best, results.seeds("SSKD", other)).values()),
+            cells=(("SSKD", "75%"), ("SSKD", other)),
+            floor=floor,
+        )
+        for other in others
+    ]
 
 
 def _c5(results: Results) -> list[Part]:
@@ -226,7 +120,19 @@ def _c5(results: Results) -> list[Part]:
         students = [values[seed] for values in per_task]
         # students that are all equal have no order
         correlations.append(float(stats.spearmanr(tasks, students).statistic) if len(set(students)) > 1 else 0.0)
-    return [Part("rank correlation of task and student", correlations)]
+    cells = tuple((title, "vgg13/vgg8") for title in table2.PRETEXTS.values())
+    return [Part("rank correlation of task and student", correlations, cells=cells, floor=RANK_STEP / math.sqrt(12))]
+
+
+def _c5_lacks(results: Results) -> str:
+    """What makes a task good for its student cannot be told from its head's luck, if all seeds have one head."""
+    finished = results.frame[results.frame["state"] == "finished"]
+    for _, group in finished.groupby("row"):
+        if "head" not in group or group["head"].nunique() < group["seed"].nunique():
+            break
+    else:
+        return ""
+    return "each task has one head for all seeds, whose luck looks like the task's (teacher_seeds trains one a seed)"
 
 
 def _c6(results: Results) -> list[Part]:
@@ -255,7 +161,7 @@ def _c8(results: Results) -> list[Part]:
 def _c8_headline(results: Results) -> Part:
     """To the best (by its mean) of the other methods at 25 %."""
     at_25 = [results.gap("SSKD", row, "25%") for row in FEW_SHOT_RIVALS]
-    return _weakest(at_25) or Part("SSKD - best other, 25%", [])
+    return weakest(at_25) or Part("SSKD - best other, 25%", [])
 
 
 def _rates(results: Results) -> tuple[str, str] | None:
@@ -269,11 +175,20 @@ def _drop(results: Results, row: str) -> dict[int, float]:
     return paired(results.seeds(row, low), results.seeds(row, high))
 
 
+def _drop_cells(results: Results, *rows: str) -> Cells:
+    return tuple((row, column) for row in rows for column in _rates(results) or ())
+
+
 def _c9(results: Results) -> list[Part]:
     pairs = [(row, "SSKD") for row in NOISE_RIVALS]
     pairs += [(most, other) for most in ("FitNet", "AT") for other in ("KD", "CRD")]
     return [
-        Part(f"drop of {more} - drop of {less}", list(paired(_drop(results, more), _drop(results, less)).values()))
+        Part(
+            f"drop of {more} - drop of {less}",
+            list(paired(_drop(results, more), _drop(results, less)).values()),
+            cells=_drop_cells(results, more, less),
+            floor=results.floor(4),
+        )
         for more, less in pairs
     ]
 
@@ -281,7 +196,8 @@ def _c9(results: Results) -> list[Part]:
 def _c9_headline(results: Results) -> Part:
     low, high = _rates(results) or ("", "")
     name = f"drop of SSKD from {low} to {high} noise"
-    return Part(name, list(_drop(results, "SSKD").values()), sized=(low, high) == ("0%", "50%"))
+    values, sized = list(_drop(results, "SSKD").values()), (low, high) == ("0%", "50%")
+    return Part(name, values, sized=sized, cells=_drop_cells(results, "SSKD"), floor=results.floor())
 
 
 def _c9_lacks(results: Results) -> str:
@@ -301,7 +217,7 @@ CLAIMS = (
     Claim("C3", "Every part of the loss helps, and all together do best", "Figure 3b", "fig3b", _c3),
     Claim("C4", "Keeping all right and the top 75 % of wrong predictions beats keeping all or fewer", "Table 1",
           "table1", _c4),
-    Claim("C5", "The better the pretext task, the better the student", "Table 2", "table2", _c5),
+    Claim("C5", "The better the pretext task, the better the student", "Table 2", "table2", _c5, lacks=_c5_lacks),
     Claim("C6", "On ImageNet, ResNet34 to ResNet18, SSKD is above KD, AT, SP, CC and CRD", "Table 5", "table5", _c6,
           dataset="imagenet"),
     Claim("C7", "The SSKD student is the most like its teacher", "Table 6", "table6", _c7),

@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,12 @@ from sskd.version import ShowVersion
 
 if TYPE_CHECKING:
     from benchmarks.base import Cell
-    from benchmarks.launcher import Failure, Work
+    from benchmarks.claims import Claim
+    from benchmarks.placement import Placed
     from benchmarks.planner import Plan
     from benchmarks.profiles import Profile
+    from benchmarks.work import Work
+    from benchmarks.worker import Failure
     from sskd.config import RunSpec
 
 CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
@@ -58,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--profile",
-        default="smoke",
-        help=f"how much of everything: {', '.join(config_names('profiles'))}, or a YAML file",
+        default="demo",
+        help=f"how much of everything: {', '.join(config_names('profiles'))}, or a YAML file (default: demo)",
     )
     add("--only", default="", metavar="IDS", help="benchmarks, by comma (default: the profile's)")
     add(
@@ -90,14 +93,32 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="the method that all others are compared with (default: the newest of your own, else SSKD)",
     )
+    add(
+        "--name",
+        default="",
+        metavar="NAME",
+        help="the report goes to reports/NAME (default: made from the request, where that is not the profile's own)",
+    )
+    add(
+        "--rerun",
+        default="",
+        metavar="NAMES",
+        help="train anew what is finished, and keep the old beside it: methods, run ids, all, or changed (other code)",
+    )
     add("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
     add("--results", type=Path, default=Path("results"), help="where results go (default: results)")
     add("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")
+    add(
+        "--decide",
+        default="",
+        metavar="CLAIMS",
+        help="run seed after seed until these claims of the paper are decided, by comma: C8,C9; needs --hours",
+    )
+    add("--hours", type=float, metavar="H", help="with --decide: the time that it may take")
     add("--report-only", action="store_true", help="make the report from what is there, and run nothing")
     add(
         "--cluster",
-        default="inline",
-        help=f"where runs execute: {', '.join(config_names('clusters'))}, or a YAML file (default: inline)",
+        help=f"where runs execute: {', '.join(config_names('clusters'))}, or a YAML file (default: the profile's)",
     )
     add("--detach", action="store_true", help="start or submit everything, and do not wait for it")
     add("--status", action="store_true", help="how far everything is, whoever started it")
@@ -121,24 +142,36 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         _load_plugins(options)
         print(explain(options.explain))
         return 0
-    from benchmarks.launcher import cancel, launch
+    from benchmarks.changes import to_train_anew
+    from benchmarks.launcher import cancel
+    from benchmarks.placement import place, tell_finished
     from benchmarks.planner import check_runs, check_teachers, make_plan
-    from sskd.progress import Progress, plural
+    from sskd.folder import plain_os_errors
+    from sskd.progress import plural
 
     profile = _profile(options)
-    cells = _cells(profile, options.only)
+    folder = options.results / profile.name
+    with plain_os_errors("read", folder):
+        folder.exists()  # a name that is too long, or a folder that may not be looked into
+    cells = _cells(profile, options.only, folder)
+    claims = _claims(options)
+
+    def placement() -> Placed:
+        return place(profile, cells, options, lambda of, only: _cells(of, only, folder))
+
+    placed = placement()
     if options.reference:  # a wrong name is told before anything is trained
         from benchmarks.reference import choose_reference
 
-        choose_reference(_cells(profile, "") | cells, options.reference)
+        choose_reference(placed.cells, options.reference)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
-    folder = options.results / profile.name
     work = _work(options, plan, folder, profile)
     root = Path(work.execution.dataset_root)
+    anew = to_train_anew(plan, folder / "runs", options.rerun)
     if options.dry_run:
-        todo = [spec for spec, state in _with_status(plan, folder) if state != "finished"]
+        todo = [spec for spec, state in _with_status(plan, folder, anew) if state != "finished"]
         check_runs(todo, root)
-        _print_plan(plan, folder / "runs", profile, options.json)
+        _print_plan(plan, folder, profile, cells, anew, options)
         check_teachers(todo, root)  # last: a plan may be made where the weights are not
         return 0
     if options.status:
@@ -150,22 +183,31 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(f"told {plural(cancel(work, print), 'run')} to end")
         return 0
     failures: dict[str, Failure] = {}
-    if not options.report_only:
-        states = _with_status(plan, folder)
-        todo = [spec for spec, state in states if state != "finished"]
-        check_runs(todo, root)
-        check_teachers(todo, root)
-        _check_this_machine(work, todo)
-        _set_aside([spec for spec, state in states if state == "weights lost"], folder)
-        print(f"{plural(len(plan.runs), 'run')}, {len(plan.runs) - len(todo)} of them finished already", flush=True)
-        if options.detach:
-            from benchmarks.detached import start_detached
+    if options.report_only:
+        if options.rerun:
+            raise UserError("--rerun trains: leave it out, or --report-only")
+        told = tell_finished(placed, folder / "runs")
+        if not options.json:
+            print(told)
+    elif claims:
+        from benchmarks.seeds import decide_claims
 
-            print(start_detached(work, arguments))
-            return 0
-        with Progress(len(todo)) as progress:
-            failures = launch(work, progress)
-    _report(profile, cells, folder, options)
+        def execute(wanted: Mapping[str, list[Cell]]) -> dict[str, Failure]:
+            bought = make_plan(cell.spec for group in wanted.values() for cell in group)
+            return _execute(_work(options, bought, folder, profile), folder)
+
+        failures = decide_claims(claims, 3600 * options.hours, profile, folder, execute, print)
+        cells = _cells(profile, options.only, folder)
+        placed = placement()
+    elif options.detach:
+        from benchmarks.detached import start_detached
+
+        _ready(work, folder, anew)
+        print(start_detached(work, arguments))
+        return 0
+    else:
+        failures = _execute(work, folder, anew)
+    _report(placed, cells, folder, options)
     by_message: dict[str, list[str]] = {}
     for run_id, failure in failures.items():
         by_message.setdefault(failure.message, []).append(run_id)
@@ -177,14 +219,61 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
+def _claims(options: argparse.Namespace) -> list[Claim]:
+    """What --decide names. UserError where it is not given as it must be."""
+    if not options.decide:
+        if options.hours is not None:
+            raise UserError("--hours is the time that --decide may take: name claims with --decide C8,C9")
+        return []
+    from benchmarks.seeds import claims_named
+
+    if options.hours is None or not options.hours > 0:
+        raise UserError("--decide needs --hours, the time that it may take: --decide C8 --hours 10")
+    if options.detach or options.report_only:
+        raise UserError("--decide runs seed after seed and waits for each: not with --detach or --report-only")
+    return claims_named(options.decide.split(","))
+
+
+def _ready(work: Work, folder: Path, anew: Sequence[RunSpec]) -> int:
+    """Before runs are started: refuses what cannot run, and sets aside what must be trained again, or is to be
+    (``anew``). Returns how many are to be run."""
+    from benchmarks.changes import describe_changes, keep_beside
+    from benchmarks.planner import check_runs, check_teachers
+    from sskd.folder import check_writable
+    from sskd.progress import plural
+
+    root = Path(work.execution.dataset_root)
+    check_writable(folder)
+    states = _with_status(work.plan, folder, anew)
+    todo = [spec for spec, state in states if state != "finished"]
+    check_runs(todo, root)
+    check_teachers(todo, root)
+    _check_this_machine(work, todo)
+    keep_beside(anew, folder / "runs", print)
+    _set_aside([spec for spec, state in states if state == "weights lost"], folder)
+    runs = plural(len(work.plan.runs), "run")
+    print(f"{runs}, {len(work.plan.runs) - len(todo)} of them finished already", flush=True)
+    print("".join(f"{line}\n" for line in describe_changes(work.plan, folder / "runs")), end="", flush=True)
+    return len(todo)
+
+
+def _execute(work: Work, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str, Failure]:
+    """Runs what is not finished; returns the failures by run id."""
+    from benchmarks.launcher import launch
+    from sskd.progress import Progress
+
+    with Progress(_ready(work, folder, anew)) as progress:
+        return launch(work, progress)
+
+
 def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profile) -> Work:
     """What to execute and where; paths absolute, for processes that start elsewhere."""
     from benchmarks.clusters import read_cluster
-    from benchmarks.launcher import Work
+    from benchmarks.work import Work
 
     settings = [setting[len(CLUSTER) :] for setting in options.set if setting.startswith(CLUSTER)]
     root = str(Path(profile.execution.dataset_root).resolve())
-    cluster = read_cluster(options.cluster, settings)
+    cluster = read_cluster(options.cluster or profile.cluster, settings)
     return Work(
         plan,
         (folder / "runs").resolve(),
@@ -197,7 +286,7 @@ def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profil
 
 def _load_plugins(options: argparse.Namespace) -> None:
     if options.plugin:
-        from benchmarks.plugins import load_plugins
+        from sskd.plugins import load_plugins
 
         load_plugins(options.plugin)
 
@@ -218,17 +307,16 @@ def _profile(options: argparse.Namespace) -> Profile:
     return read_profile(options.profile, settings, options.plugin)
 
 
-def _cells(profile: Profile, only: str) -> dict[str, list[Cell]]:
-    from benchmarks.base import BENCHMARKS, Specs, placed_once
+def _cells(profile: Profile, only: str, folder: Path) -> dict[str, list[Cell]]:
+    from benchmarks.seeds import cells_of
 
-    names = only.split(",") if only else profile.benchmarks
-    return {name: placed_once(name, BENCHMARKS[name].cells(Specs(profile.for_benchmark(name)))) for name in names}
+    return cells_of(profile, only.split(",") if only else profile.benchmarks, folder)
 
 
-def _with_status(plan: Plan, folder: Path) -> list[tuple[RunSpec, str]]:
+def _with_status(plan: Plan, folder: Path, anew: Sequence[RunSpec]) -> list[tuple[RunSpec, str]]:
     from benchmarks.planner import statuses
 
-    known = statuses(plan, folder / "runs")
+    known = statuses(plan, folder / "runs", {spec.id for spec in anew})
     return [(spec, known[spec.id].state) for spec in plan.runs]
 
 
@@ -259,20 +347,36 @@ def _label(spec: RunSpec) -> str:
     return f" ({method_label(spec.method)})" if spec.method else ""
 
 
-def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None:
+def _print_plan(
+    plan: Plan,
+    folder: Path,
+    profile: Profile,
+    cells: Mapping[str, list[Cell]],
+    anew: Sequence[RunSpec],
+    options: argparse.Namespace,
+) -> None:
+    """The runs, what they cost, and what the paper's claims lack; with --decide what would be bought."""
     from benchmarks.base import method_label
+    from benchmarks.changes import changed_runs, describe_changes
+    from benchmarks.claims import CLAIMS
     from benchmarks.cost import describe_cost, plan_cost
     from benchmarks.planner import statuses
+    from benchmarks.seeds import look, need_lines, need_rows, offer_lines
     from sskd.progress import plural
 
-    known, cost = statuses(plan, runs), plan_cost(plan, runs, profile)
-    if as_json:
+    claims = _claims(options) or [claim for claim in CLAIMS if claim.benchmark in cells]
+    market, runs = look(claims, profile, folder), folder / "runs"
+    known, cost = statuses(plan, runs, {spec.id for spec in anew}), plan_cost(plan, runs, profile)
+    cost = cost._replace(left=cost.left + sum(cost.seconds[spec.id] for spec in anew if spec.trains))
+    changed = changed_runs(plan.runs, runs)
+    if options.json:
         rows = [
             {
                 "id": spec.id,
                 "label": method_label(spec.method) if spec.method else "",
                 "stage": number,
                 "state": known[spec.id].state,
+                "changed": changed.get(spec.id, ""),
                 "needs": [needed.id for needed in spec.needs],
                 "multiply_adds": cost.multiply_adds[spec.id],
                 "seconds": cost.seconds[spec.id],
@@ -281,22 +385,29 @@ def _print_plan(plan: Plan, runs: Path, profile: Profile, as_json: bool) -> None
             for spec in stage
         ]
         rate = {"rate": cost.rate, "rate_from": cost.source, "assumed": cost.assumed}
-        print(json.dumps({"runs": rows, "seconds": cost.left, **rate}, indent=1))
+        print(json.dumps({"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market)}, indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {plural(len(stage), 'run')}")
         for spec in stage:
             waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
-            print(f"  {spec.id}{_label(spec)}: {known[spec.id].state}{waits}, {describe_cost(cost, spec.id)}")
-    print(cost.text)
+            other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
+            state = f"{known[spec.id].state}{other}"
+            print(f"  {spec.id}{_label(spec)}: {state}{waits}, {describe_cost(cost, spec.id)}")
+    print("\n".join([cost.text, *describe_changes(plan, runs)]))
+    if claims:
+        print("the paper's claims:")
+    for line in offer_lines(market, 3600 * options.hours) if options.decide else need_lines(market):
+        print(f"  {line}")
 
 
-def _report(profile: Profile, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:
-    """Prints the chosen benchmarks; the files and the page hold all of the profile's, whatever --only chose."""
+def _report(placed: Placed, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:
+    """Prints the chosen benchmarks; the files and the page hold all that benchmarks.placement says."""
     from benchmarks.report import write_report
 
-    texts = write_report(profile, _cells(profile, "") | cells, folder, options.reference)
+    placed.note()
+    texts = write_report(placed.profile, placed.cells, placed.folder, options.reference, folder / "runs")
     for name in cells:
         print(json.dumps({"benchmark": name, "report": texts[name]}) if options.json else "\n" + texts[name])
     if not options.json:
-        print(f"written to {folder.resolve()}: index.html")
+        print(f"written to {placed.folder.resolve() / 'index.html'}")

@@ -93,13 +93,15 @@ class ClusterSpec(Frozen):
     """inline: one after the other in this process. local: several processes of this machine. slurm: jobs of a
     queue."""
     runs_at_once: Count | None = None
-    """Of local. null: as many as there are GPUs or cores for."""
+    """Of local. null: as many as there are GPUs, or cores and memory, for."""
     gpus_per_run: Annotated[int, Field(ge=0)] | None = None
     """null: of local one if there are any, of slurm what the parameters say."""
     runs_per_gpu: Count = 1
     """Of local: small runs that share one."""
     cpus_per_run: Count | None = None
     """Of slurm: divided among the run's processes, each of which has a GPU."""
+    memory_gb_per_run: Positive = 0.7
+    """Of local, on CPUs: no more runs at once than the free memory has room for."""
     array_width: Count = 64
     """Of slurm: tasks of one array that may run at the same time."""
     array_size: Count = 1000
@@ -124,7 +126,7 @@ def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
         raise UserError(f"{path}: expected a mapping of keys to values")
     data = override({"name": path.stem} | data, settings)
     own = {key: value for key, value in data.items() if key in ClusterSpec.model_fields}
-    if data.get("kind") in ("local", "slurm"):
+    if data.get("kind") == "slurm":
         given = own.get("parameters") or {}
         if isinstance(given, dict):
             own["parameters"] = given | {key: value for key, value in data.items() if key not in own}
@@ -135,10 +137,6 @@ def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
     cluster = cluster.model_copy(update={"parameters": _checked(cluster.parameters, where)})
     if cluster.kind == "slurm" and cluster.runs_per_gpu > 1:
         raise UserError(f"{path}: runs_per_gpu is for local clusters; on Slurm ask for gres=shard:1")
-    if cluster.kind == "local":
-        for key in cluster.parameters:
-            if key not in ("time", "setup"):
-                raise unknown("key of a local cluster", key, [*ClusterSpec.model_fields, "time", "setup"])
     return cluster
 
 

@@ -12,6 +12,7 @@ from benchmarks.profiles import Profile
 from sskd.config import RunSpec
 from sskd.data.datasets import Extent, extent
 from sskd.folder import RunFolder, read_json
+from sskd.methods import METHODS
 from sskd.networks import build_network
 from sskd.pretext import PRETEXTS
 from sskd.progress import duration, plural
@@ -72,13 +73,14 @@ def run_multiply_adds(spec: RunSpec, data: Extent) -> float:
     """Multiply-adds of convolutions and linear layers in a run's training steps, evaluation left out."""
     if not spec.trains:
         return 0.0
-    images = spec.split.fraction * data.train_images * spec.recipe.epochs
+    images = spec.split.fraction * (1 - spec.split.holdout) * data.train_images * spec.recipe.epochs
     own = forward_multiply_adds(spec.network, data.image_size)
     if spec.role == "teacher":
         return images * TRAINING * own
     if spec.role == "head":
         return images * _views(spec) * own
-    views = _views(spec.head) if spec.head else 1
+    assert spec.method is not None
+    views = _views(spec.head) if spec.head else METHODS[spec.method.name].views_per_image
     teacher = forward_multiply_adds(spec.teacher.network, data.image_size) if spec.teacher else 0
     return images * views * (TRAINING * own + teacher)
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.array import submit
-from benchmarks.launcher import Work
+from benchmarks.work import Work
 from sskd.folder import plain_os_errors
 
 

@@ -17,6 +17,7 @@ from benchmarks.profiles import Override, Profile, pretext_settings
 from sskd.config import Recipe, RunSpec, method_settings
 from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
+from sskd.pretext import PRETEXTS
 
 UNSET = object()  # the default of what has none
 OUTER = object()  # the default of what changes a part of something else: what that has
@@ -45,7 +46,7 @@ def explain(path: str) -> str:
     """The key's type, default and meaning; of one that has keys itself also these. UserError with the nearest name if
     there is none of that name."""
     first, *rest = path.split(".")
-    if first == "cluster":
+    if first == "cluster" and rest:
         key = Key(first, ClusterSpec, UNSET, "Where runs execute: the file that --cluster names.")
     else:
         roots = [model for model in (Profile, RunSpec) if first in model.model_fields]
@@ -63,8 +64,8 @@ def _inside(key: Key, name: str) -> Key:
     if kind in BY_NAME:
         settings = BY_NAME[kind](name)
         return Key(path, type(settings), settings, inspect.cleandoc(type(settings).__doc__ or ""))
-    if kind == "method_recipes":
-        METHODS[name]
+    if kind in ("method_recipes", "head_recipes"):
+        METHODS[name] if kind == "method_recipes" else PRETEXTS[name]
         return Key(path, Recipe, OUTER, key.about)
     if kind == "overrides":
         BENCHMARKS[name]

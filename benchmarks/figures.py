@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.base import Benchmark, Measure
+from benchmarks.gains import gains_by_year
 from benchmarks.look import DASHES, Look, looks
 from benchmarks.published import Value, published
 from benchmarks.summary import comparable_columns
@@ -82,6 +83,8 @@ def _figure(
 ) -> Figure | None:
     if benchmark.figure == "embedding":
         return _embedding(layouts, narrow) if layouts else None
+    if benchmark.figure == "years":
+        return gains_by_year(frame, narrow)
     data = _means(frame, benchmark)
     if data.empty:
         return None

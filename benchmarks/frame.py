@@ -11,14 +11,28 @@ import pandas as pd
 from pydantic import AllowInfNan, BaseModel, ConfigDict, ValidationError
 
 from benchmarks.base import Cell
-from sskd.config import RunSpec
+from benchmarks.changes import changed_since
+from sskd.config import RunSpec, Trained
 from sskd.errors import UserError
 from sskd.folder import RunFolder
 
-RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1")
+RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1", "images")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
 PLACE_COLUMNS = ("benchmark", "row", "column", "pair", "run_pair")
-SPEC_COLUMNS = ("seed", "id", "role", "network", "dataset", "epochs", "fraction", "noise", "state", "why")
+SPEC_COLUMNS = (
+    "seed",
+    "id",
+    "role",
+    "network",
+    "dataset",
+    "epochs",
+    "fraction",
+    "noise",
+    "teacher",
+    "head",
+    "state",
+    "why",
+)
 MayBeNan = Annotated[float, AllowInfNan(True)]  # the likeness of a student whose features are all equal
 
 
@@ -34,6 +48,7 @@ class _Epoch(_Strict):
     test_top5: float | None = None
     test_loss: float | None = None
     test_head_top1: float | None = None
+    test_images: int | None = None
 
 
 class _Machine(_Strict):
@@ -54,6 +69,7 @@ class _Result(_Strict):
 
     best: _Epoch
     last: _Epoch
+    chosen: _Epoch | None = None  # on held-out training images
     kl: MayBeNan | None = None
     cka: MayBeNan | None = None
     seconds: float
@@ -72,8 +88,10 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
     """One row for each benchmark's cell, in the benchmarks' order, and one for each run that they need (benchmark "").
 
     Columns: benchmark, row, column, pair (published), run_pair, seed, id, what of the spec tables and claims ask for,
-    state ("finished", "failed", "incomplete", "absent"), why (a cell has no number), and of finished
-    runs best_* and last_* of every measure, each with its epoch, and where and how the run was done.
+    state ("finished", "failed", "incomplete", "absent"), why (a cell has no number), and of finished runs changed (why
+    its code was not today's, or ""), best_*, last_* and, where images were held out, chosen_* of every measure, each
+    with its epoch, and where and how the run
+    was done.
     """
     present = {entry.name for entry in os.scandir(runs)} if runs.is_dir() else set()
     known: dict[str, dict[str, object]] = {}
@@ -132,7 +150,16 @@ def _spec_columns(spec: RunSpec) -> dict[str, object]:
         "epochs": spec.recipe.epochs,
         "fraction": spec.split.fraction,
         "noise": spec.split.noise,
+        "teacher": _teacher_name(spec),
+        "head": spec.head.id if spec.head else "",
     }
+
+
+def _teacher_name(spec: RunSpec) -> str:
+    """The teacher's run, or what its weights are; "" for none."""
+    if isinstance(spec.teacher, Trained):
+        return spec.teacher.run.id
+    return (spec.teacher.sha256 or spec.teacher.weights) if spec.teacher else ""
 
 
 def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
@@ -141,7 +168,8 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
     folder = RunFolder(runs, spec)
     try:
         if folder.result.exists():
-            return {"state": "finished", "why": ""} | _result_columns(read_result(folder.result, spec.role))
+            result = read_result(folder.result, spec.role)
+            return {"state": "finished", "why": "", "changed": changed_since(spec, result)} | _result_columns(result)
         status = folder.status()
     except UserError as error:  # a damaged file is one cell's trouble, not the report's
         return {"state": "failed", "why": f"failed: {error}"}
@@ -173,7 +201,9 @@ def read_result(path: Path, role: str) -> dict[str, Any]:
 
 def _result_columns(result: dict[str, Any]) -> dict[str, object]:
     columns: dict[str, object] = {}
-    for which in ("best", "last"):
+    for which in ("best", "last", "chosen"):
+        if which not in result:
+            continue
         columns[f"{which}_epoch"] = result[which]["epoch"]
         for name in RESULT_COLUMNS:
             if f"test_{name}" in result[which]:

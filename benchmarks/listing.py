@@ -36,13 +36,11 @@ def methods() -> list[dict[str, Any]]:
 
 
 def methods_table() -> str:
-    """The methods as README shows them, in Markdown. (A test holds README to it.)"""
-    lines = ["| name | from | transfers | defaults | needs | stages |", "| --- | --- | --- | --- | --- | --- |"]
+    """The methods as README shows them, in Markdown. (A test holds README to it; docs/methods.md says more.)"""
+    lines = ["| name | from | transfers | stages |", "| --- | --- | --- | --- |"]
     for row in methods():
-        plain = {"divergence": "kl", "kd_temperature": 4.0, "ce_weight": 1.0, "kd_weight": 0.0}
-        defaults = {k: v for k, v in row["defaults"].items() if plain.get(k) != v}
         paper = row["paper"] if row["year"] is None else f"{row['paper'].split(',')[0]} {row['year']}"
-        cells = [row["name"], paper, row["transfers"], _short(defaults), _short(row["needs"]), _short(row["stages"])]
+        cells = [row["name"], paper, row["transfers"], short(row["stages"])]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -90,10 +88,11 @@ def listing(kind: str, as_json: bool) -> str:
     rows = LISTS[kind]()
     if as_json:
         return json.dumps(rows, indent=1)
-    return "\n".join("  ".join(_short(value) for value in row.values()) for row in rows)
+    return "\n".join("  ".join(short(value) for value in row.values()) for row in rows)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value in words: "key value, key value", or its parts by comma."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

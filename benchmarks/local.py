@@ -1,169 +1,193 @@
-"""The local cluster: processes on this machine through submitit, each pinned to its GPUs or CPU cores; a queue."""
+"""Slots on this machine: a process for each run, with its own GPUs, or so many threads where there is no GPU.
 
-import dataclasses
+The processes are forked from one that has imported what they need (multiprocessing's "forkserver"): a run of seconds
+starts at once, and none shares anything with another, so one that dies takes nothing with it.
+"""
+
+import multiprocessing as mp
 import os
 import signal
-import time
+import sys
 from contextlib import suppress
-from typing import NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from submitit import Job, LocalExecutor
+import yaml
 
-from benchmarks.clusters import ClusterSpec, minutes
-from benchmarks.launcher import Work, cancelled_since, needs_failed, tell_who
-from benchmarks.locks import Owner, process_birth, process_is_alive
-from benchmarks.retries import retry
-from benchmarks.slurm import Liveness
-from benchmarks.worker import Failure, RunJob
-from sskd.config import RunSpec, spec_yaml
-from sskd.folder import read_json
+from benchmarks.clusters import ClusterSpec
+from benchmarks.inline import InlineSlot
+from benchmarks.locks import Claims, Owner
+from benchmarks.retries import TERMINATED, forget_attempts
+from benchmarks.scheduler import Slot
+from benchmarks.work import Work
+from benchmarks.worker import Failure, attempt, execute, still_ours
+from sskd.config import Execution, RunSpec, from_dict, spec_yaml
+from sskd.cores import allowed_cores, usable_cores, usable_memory
+from sskd.errors import UserError
+from sskd.machine import with_threads
+from sskd.plugins import load_plugins
 from sskd.progress import Progress
+from sskd.signals import StopSignal, stop_signal
+from sskd.training import Interrupted
 
-NO_LIMIT = 60 * 24 * 365  # minutes; submitit's own default is two
-
-
-class Slot(NamedTuple):
-    """A place for one run: the cores and GPUs it has for itself."""
-
-    cores: tuple[int, ...]
-    gpus: tuple[str, ...]
+GB = 10**9
+FORKSERVER = "forkserver" in mp.get_all_start_methods()
 
 
-class Active(NamedTuple):
-    """A run under way."""
+class Place(NamedTuple):
+    """What one run has for itself."""
 
-    spec: RunSpec
-    owner: Owner
-    job: Job[str]
-    slot: Slot
+    threads: int
+    gpus: tuple[str, ...] = ()
+    cores: tuple[int, ...] = ()  # that the process is pinned to; none: the system chooses, also where others are busy
 
 
-def make_slots(cluster: ClusterSpec, cores: list[int], gpus: list[str]) -> list[Slot]:
-    """Places for as many runs at once as the cluster's file says, or as there are GPUs (else cores) for."""
+class Machine(NamedTuple):
+    """What this process may use."""
+
+    cores: list[int]  # by affinity
+    usable: int  # of them at the same time: a quota may allow less
+    memory: int | None = None  # bytes; None: not known
+    gpus: tuple[str, ...] = ()
+
+
+def this_machine() -> Machine:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    return Machine(allowed_cores(), usable_cores(), usable_memory(), tuple(gpus))
+
+
+def make_places(cluster: ClusterSpec, machine: Machine) -> list[Place]:
+    """Places for as many runs at once as the cluster's file says, or as there are GPUs (else cores and memory) for."""
+    cores, gpus = machine.cores, machine.gpus
     each = cluster.gpus_per_run if cluster.gpus_per_run is not None else min(1, len(gpus))
-    width = min(cluster.cpus_per_run or 1, len(cores))
+    width = min(cluster.cpus_per_run or 1, machine.usable)
     if each:
         sets = [tuple(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
-        places = [gpu_set for _ in range(cluster.runs_per_gpu) for gpu_set in sets]
+        gpu_sets = [gpu_set for _ in range(cluster.runs_per_gpu) for gpu_set in sets][: cluster.runs_at_once]
+        if cluster.cpus_per_run is None:
+            width = max(1, machine.usable // max(1, len(gpu_sets)))
     else:
-        places = [()] * (cluster.runs_at_once or max(1, len(cores) // width))
-    places = places[: cluster.runs_at_once]
-    if each and cluster.cpus_per_run is None:
-        width = max(1, len(cores) // max(1, len(places)))
+        gpu_sets = [()] * (cluster.runs_at_once or _runs_that_fit(cluster, machine, width))
+    pins = width > 1 and machine.usable == len(cores) and len(gpu_sets) * width <= len(cores)
     return [
-        Slot(tuple(sorted({cores[(i * width + k) % len(cores)] for k in range(width)})), gpu_set)
-        for i, gpu_set in enumerate(places)
+        Place(width, gpu_set, tuple(cores[i * width : (i + 1) * width]) if pins else ())
+        for i, gpu_set in enumerate(gpu_sets)
     ]
 
 
-def this_machine() -> tuple[list[int], list[str]]:
-    """The CPU cores and GPUs that this process may use."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    return cores, gpus
+def _runs_that_fit(cluster: ClusterSpec, machine: Machine, width: int) -> int:
+    by_cores = machine.usable // width
+    by_memory = by_cores if machine.memory is None else int(machine.memory / (cluster.memory_gb_per_run * GB))
+    return max(1, min(by_cores, by_memory))
 
 
-def run_local(work: Work, progress: Progress) -> dict[str, Failure]:
-    """At most as many runs at once as there are slots; the rest waits. Failures by run id."""
-    limit = minutes(work.cluster.parameters["time"]) if "time" in work.cluster.parameters else NO_LIMIT
-    free = make_slots(work.cluster, *this_machine())
-    started = time.time()
-    failures = {spec.id: failure for spec in work.plan.runs if (failure := work.given_up(spec))}
-    todo = {spec.id: spec for spec in work.plan.runs if not work.finished(spec)}
-    active: dict[str, Active] = {}
-    told: set[str] = set()
-    begun: set[str] = set()
-    try:
-        while todo:
-            before = len(todo), len(active)
-            for run in [run for run in active.values() if _has_ended(work, run)]:
-                if cancelled_since(work, started):
-                    raise KeyboardInterrupt
-                free.append(active.pop(run.spec.id).slot)
-                _settle(work, run, todo, failures, progress)
-            for spec in list(todo.values()):
-                if spec.id in active or any(n.id in todo and n.id not in failures for n in spec.needs):
-                    continue
-                failure = failures.get(spec.id) or needs_failed(spec, failures)
-                if failure:
-                    failures[spec.id] = failure
-                    progress.say(f"{spec.id} failed: {failure.message}")
-                elif free:
-                    owner = Owner()
-                    if work.take(spec, owner, Liveness(work.runs)):
-                        if spec.id not in begun:
-                            begun.add(spec.id)
-                            work.start_afresh(spec)
-                        active[spec.id] = _start(work, spec, owner, free.pop(0), limit)
-                        continue
-                    if not work.finished(spec):
-                        tell_who(work, spec, progress, told)
-                        continue
-                else:
-                    continue
-                del todo[spec.id]
-            if cancelled_since(work, started):
-                raise KeyboardInterrupt
-            if (len(todo), len(active)) == before:
-                time.sleep(work.cluster.poll_seconds)
-    finally:
-        for run in active.values():
-            _terminate(int(run.job.job_id))
-    return failures
+def make_slots(work: Work, progress: Progress) -> list[Slot]:
+    """The cluster's slots: one in this process where it is inline, or where there is a place for one run only."""
+    if work.cluster.kind == "inline":
+        return [InlineSlot(work, progress)]
+    places = make_places(work.cluster, this_machine())
+    if not places:
+        raise UserError(f"cluster '{work.cluster.name}': gpus_per_run is more than the GPUs that are here")
+    if len(places) == 1 and not places[0].gpus and work.cluster.runs_at_once is None:
+        return [InlineSlot(work, progress)]
+    context = mp.get_context("forkserver" if FORKSERVER else "spawn")
+    if FORKSERVER:
+        context.set_forkserver_preload(["benchmarks.cli", "benchmarks.local", "torchvision"])
+    log = work.jobs / "local.log"
+    return [ProcessSlot(work, place, context, log) for place in places]
 
 
-def _start(work: Work, spec: RunSpec, owner: Owner, slot: Slot, limit: int) -> Active:
-    cluster = work.cluster
-    executor = LocalExecutor(work.jobs, max_num_timeout=cluster.retries.timeout)
-    executor.update_parameters(
-        timeout_min=limit,
-        signal_delay_s=cluster.signal_seconds,
-        setup=list(cluster.parameters.get("setup", [])),
-    )
-    job = executor.submit(
-        RunJob(spec_yaml(spec), work.runs, work.execution, owner.token, work.plugins, slot.cores, slot.gpus)
-    )
-    known = work.claims.owner(spec.id)
-    if known and known.pid == os.getpid():  # else the worker was faster, and has put its own name there
-        controller = int(job.job_id)
-        work.claims.update(spec.id, dataclasses.replace(owner, pid=controller, born=process_birth(controller)))
-    return Active(spec, owner, job, slot)
+class ProcessSlot:
+    """See benchmarks.scheduler.Slot."""
+
+    def __init__(self, work: Work, place: Place, context: Any, log: Path) -> None:
+        self._work, self._place, self._context, self._log = work, place, context, log
+        self._process: Any = None
+        self.failure: Failure | None = None
+        self._answer: Any = None  # the end of a pipe: the process says why its run failed
+
+    def start(self, spec: RunSpec, owner: Owner, stop: StopSignal) -> None:
+        work, place, self.failure = self._work, self._place, None
+        execution = work.execution
+        if execution.threads is None:
+            execution = with_threads(execution, place.threads)
+        if execution.workers is None:
+            execution = execution.model_copy(update={"workers": min(16, place.threads)})
+        task = Task(spec_yaml(spec), work.runs, execution, owner.token, work.plugins, place, self._log)
+        surroundings = dict(os.environ), Path.cwd()  # as they are now: the forkserver's are older
+        self._answer, says = self._context.Pipe(duplex=False)
+        self._process = self._context.Process(target=run_task, args=(task, *surroundings, says), name=spec.id)
+        self._process.start()
+        says.close()  # here: so that the process's end is the pipe's
+
+    def ended(self) -> bool:
+        if self._process is None or self._process.exitcode is None:
+            return self._process is None
+        if self._answer is not None:
+            with suppress(EOFError), self._answer as answer:  # EOF: it ended without a word
+                self.failure = Failure(*answer.recv())
+            self._answer = None
+        return True
+
+    def terminate(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
 
-def _has_ended(work: Work, run: Active) -> bool:
-    """Whether no process of the run is left: submitit's controller may be gone while the worker lives."""
-    if not run.job.done():
-        return False
-    owner = work.claims.owner(run.spec.id)
-    return owner is None or owner.token != run.owner.token or not process_is_alive(owner, time.time)
+class Task(NamedTuple):
+    """What a process is told of its run."""
+
+    spec_yaml: str
+    runs: Path
+    execution: Execution
+    token: str  # of the claim under which it was started
+    plugins: tuple[str, ...]
+    place: Place
+    log: Path  # what it prints goes here
 
 
-def _settle(
-    work: Work, run: Active, todo: dict[str, RunSpec], failures: dict[str, Failure], progress: Progress
-) -> None:
-    """After a run's processes have ended: finished, to be started again, or failed."""
-    spec = run.spec
-    if work.finished(spec):
-        del todo[spec.id]
-        progress.finished(spec, read_json(work.folder(spec).result))
-        return
-    owner = work.claims.owner(spec.id)
-    if owner is None or owner.token != run.owner.token:
-        return  # another has taken it over
-    try:
-        line = retry(work.runs, spec.id, work.cluster.retries.model_dump(), "its process was killed")
-        if line:
-            progress.say(line)
-        else:
-            data = read_json(work.folder(spec).failure)
-            failures[spec.id] = Failure(data["message"], data.get("kind") == "input")
-    except OSError as error:  # a full disk: not the place to count attempts
-        failures[spec.id] = Failure(f"ended without a result, and its attempts cannot be noted: {error.strerror}")
-    work.claims.release(spec.id, owner.token)
+def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -> None:
+    """The main function of a run's process. Exits with 1 if the run failed, with TERMINATED if it was told to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the one that started us decides
+    with stop_signal(signal.SIGTERM) as stop:
+        _print_to(task.log)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        place = task.place
+        if place.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)  # before CUDA is first asked for
+        if place.cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, place.cores)
+        load_plugins(task.plugins)
+        spec: RunSpec = from_dict(RunSpec, yaml.safe_load(task.spec_yaml), "a run of this suite")
+        claims = Claims(task.runs.parent / "jobs" / "claims")
+        if not still_ours(claims, spec.id, task.token):
+            raise SystemExit(TERMINATED)
+        try:
+            failure = attempt(spec, task.runs, partial(execute, spec, task.runs, task.execution, stop, task.plugins))
+        except Interrupted:
+            raise SystemExit(TERMINATED) from None
+    if failure:
+        says.send(tuple(failure))
+        raise SystemExit(1)
+    forget_attempts(task.runs, spec.id)
+    claims.forget(spec.id)
 
 
-def _terminate(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
+def _print_to(log: Path) -> None:
+    """What this process prints, and the libraries in it, goes to a file: the terminal belongs to the display."""
+    with suppress(OSError):  # a full disk
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file, stream.fileno())
+        os.close(file)

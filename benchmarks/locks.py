@@ -3,23 +3,30 @@
 A run's claims are numbered files in ``<folder>/<run id>/``; the highest number counts. A claim is taken by creating
 the next number, which the file system lets exactly one process do (a hard link, also over NFS), and nobody ever
 removes another's file: so two that find the same stale claim cannot both take it over.
+
+Hosts' clocks differ. Every time that is compared here is therefore one that the file system gave: when a claim or a
+run's progress file was written, and "now" as a file has it that is made at this moment.
 """
 
 import dataclasses
 import getpass
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sskd.errors import UserError
+from sskd.folder import plain_os_errors
 
+CLAIM = re.compile(r"[1-9][0-9]*\.json", re.ASCII)  # the name of a claim's file
 SILENT_AFTER = 3600.0  # seconds without a sign of life after which an owner on another host is given up
 
 
@@ -35,7 +42,7 @@ class Owner:
     batch: str = ""  # of Slurm: the name under which the job is submitted, known before its number is
     index: int = 0
     job: str = ""  # of Slurm: 17, or 17_3
-    time: float = field(default_factory=time.time)
+    time: float = field(default=0.0, compare=False)  # when the claim was written, by the file system's clock
 
     def __str__(self) -> str:
         return f"job {self.job} of {self.user}" if self.job else f"process {self.pid} of {self.user} on {self.host}"
@@ -63,7 +70,7 @@ class Claims:
 
     def update(self, run_id: str, owner: Owner) -> bool:
         """Rewrites the owner's own claim (the token is what makes it the same); False if it is not its own any more."""
-        return self._rewrite(run_id, owner.token, dataclasses.asdict(owner))
+        return self._rewrite(run_id, owner.token, _as_data(owner))
 
     def release(self, run_id: str, token: str) -> None:
         """Gives the run back, if the claim is still the token's."""
@@ -75,42 +82,50 @@ class Claims:
 
     def all(self) -> dict[str, Owner]:
         """Every held run and its owner."""
-        present = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+        present = sorted(path.name for path in self.folder.iterdir() if path.is_dir()) if self.folder.is_dir() else []
         owners = {run_id: self.owner(run_id) for run_id in present}
         return {run_id: owner for run_id, owner in owners.items() if owner is not None}
 
     def _numbers(self, run_id: str) -> list[int]:
+        """The numbers of the run's claims, in order. Files that are none are passed over."""
         try:
-            return sorted(int(name[:-5]) for name in os.listdir(self.folder / run_id) if name.endswith(".json"))
-        except FileNotFoundError:
+            names = os.listdir(self.folder / run_id)
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise UserError(f"cannot read {self.folder / run_id}: {error.strerror or error}") from None
+        return sorted(int(name[:-5]) for name in names if CLAIM.fullmatch(name))
 
     def _path(self, run_id: str, number: int) -> Path:
         return self.folder / run_id / f"{number}.json"
 
     def _read(self, run_id: str, number: int) -> Owner | None:
         try:
-            data = json.loads(self._path(run_id, number).read_text())
-            return None if data.get("released") else Owner(**data)
-        except (FileNotFoundError, ValueError, TypeError):  # forgotten meanwhile, or damaged: nobody's
+            with self._path(run_id, number).open("rb") as file:
+                return _as_owner(json.load(file), os.fstat(file.fileno()).st_mtime)
+        except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):  # forgotten meanwhile, or damaged
             return None
+        except OSError as error:
+            raise UserError(f"cannot read {self._path(run_id, number)}: {error.strerror or error}") from None
 
     def _create(self, run_id: str, number: int, owner: Owner) -> bool:
         path = self._path(run_id, number)
         draft = path.with_name(f".{owner.token}.draft")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(draft, dataclasses.asdict(owner))
+        with plain_os_errors("claim a run in", path.parent):
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write(draft, _as_data(owner))
                 os.link(draft, path)  # atomic, and with its content from the first moment
             except FileExistsError:
+                if path.parent.is_file():
+                    raise
                 return False
+            except FileNotFoundError:
+                if not self.folder.is_dir():  # it cannot be made, as below /proc: waiting would not help
+                    raise
+                return False  # the run's folder was removed at this moment: the run has just been finished
             finally:
                 draft.unlink(missing_ok=True)
-        except FileNotFoundError:  # the folder was removed at this moment: the run has just been finished
-            return False
-        except OSError as error:
-            raise UserError(f"cannot claim a run in {path.parent}: {error.strerror or error}") from None
         return self._numbers(run_id)[-1:] == [number]
 
     def _rewrite(self, run_id: str, token: str, data: dict[str, Any]) -> bool:
@@ -124,17 +139,58 @@ class Claims:
             _write(draft, data)
             os.replace(draft, path)
         except OSError:  # the disk is full: the claim stays as it was, and its owner's death will end it
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+                if data.get("released"):  # an empty claim is nobody's, and emptying it needs no space
+                    os.truncate(path, 0)
         return True
 
 
-def process_is_alive(owner: Owner, last_sign: Callable[[], float]) -> bool:
+def _as_data(owner: Owner) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(owner).items() if name != "time"}
+
+
+def _as_owner(data: Any, written: float) -> Owner | None:
+    """Whom a claim's content names; None if it is released, or is not what a claim holds."""
+    expected = {field.name: field.type for field in dataclasses.fields(Owner) if field.name != "time"}
+    if not isinstance(data, dict) or any(type(data.get(name)) is not kind for name, kind in expected.items()):
+        return None
+    owner = Owner(**{name: data[name] for name in expected}, time=written)
+    return owner if 0 < owner.pid < 2**31 else None  # other numbers mean groups of processes, or nothing
+
+
+def file_time(folder: Path) -> float | None:
+    """Now, by the clock of the file system that holds the folder; None where nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(prefix=".now", dir=folder) as file:
+            os.utime(file.fileno())  # without a time: over NFS the server takes its own
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return None
+
+
+def written_at(path: Path) -> float | None:
+    """When the file was written, by its file system's clock; None if there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def process_is_alive(
+    owner: Owner, now: Callable[[], float | None] = lambda: None, signs: Iterable[float | None] = ()
+) -> bool:
     """Whether the owner's process exists; on another host, whether it has given a sign within an hour.
 
-    ``last_sign`` gives the time of the run's newest sign of life (0 if there is none).
+    All times are the file system's: ``now`` gives the present one (None if it cannot be told: then the owner counts as
+    alive), ``signs`` are the run's signs of life beside the claim itself. One from the future is no sign: whoever lives
+    gives another.
     """
     if owner.host != socket.gethostname():
-        return time.time() - max(owner.time, last_sign()) < SILENT_AFTER
+        present = now()
+        seen = [sign for sign in (owner.time, *signs) if sign is not None]
+        return present is None or any(abs(present - sign) < SILENT_AFTER for sign in seen)
     try:
         os.kill(owner.pid, 0)
     except ProcessLookupError:

@@ -1,6 +1,7 @@
 """results/<profile>/index.html: one static page of all that is known, with nothing to fetch and nothing to install."""
 
 import base64
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +13,22 @@ from benchmarks.base import Benchmark, Cell
 from benchmarks.curves import Plot, curve_groups
 from benchmarks.figures import Drawn
 from benchmarks.frame import read_curve, specs_of
+from benchmarks.judging import EPOCHS
 from benchmarks.look import COLOURS, DASHES
-from benchmarks.statistics import AVERAGE, leaves_out_zero
+from benchmarks.statistics import AVERAGE, is_sure
 from benchmarks.summary import best_rows, number, shown_measures
 from sskd.config import RunSpec
 from sskd.folder import write_atomically
 from sskd.progress import duration
 
 if TYPE_CHECKING:
-    from benchmarks.claims import Verdict
+    from benchmarks.judging import Verdict
     from benchmarks.report import Report, Section
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path) -> Path:
+def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, runs: Path) -> Path:
     """Writes <folder>/index.html and returns its path. The same results give the same bytes."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -38,21 +40,25 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path) 
     environment.filters["duration"] = duration
     specs = specs_of(cells)
     unique = report.frame[report.frame["id"].notna()].drop_duplicates("id")
-    curves = {run_id: read_curve(folder / "runs" / run_id / "metrics.jsonl") for run_id in unique["id"]}
+    curves = {run_id: read_curve(runs / run_id / "metrics.jsonl") for run_id in unique["id"]}
     plots = {
         section.benchmark.id: curve_groups(section.frame, section.benchmark, curves, report.shown)
         for section in report.sections
     }
     links = _links(report, plots)
-    here = {entry.name for entry in (folder / "runs").iterdir()} if (folder / "runs").is_dir() else set()
+    here = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
     parts = environment.get_template("page.html").generate(
         style=(TEMPLATES / "style.css").read_text(),
         script=(TEMPLATES / "page.js").read_text(),
         profile=report.profile,
+        variant=folder.name if folder.resolve() != runs.resolve().parent else "",
+        run_folders=Path(os.path.relpath(runs, folder)).as_posix(),
         overview=_overview(unique),
         colours=COLOURS,
         dashes=DASHES,
-        claims=[_claim(*both) for both in zip(report.verdicts, report.verdicts_last, strict=True) if both[0].runs],
+        controls=report.controls,
+        deciding=EPOCHS[report.verdicts[0].epoch],
+        claims=[_claim(*both) for both in zip(report.verdicts, report.verdicts_best, strict=True) if both[0].runs],
         unjudged=[verdict for verdict in report.verdicts if not verdict.runs],
         sections=[_section(section, plots[section.benchmark.id]) for section in report.sections],
         runs=(
@@ -93,16 +99,16 @@ def _overview(unique: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _claim(best: "Verdict", last: "Verdict") -> dict[str, Any]:
-    shown = [abs(x) for x in (best.effect, best.lower, best.upper) if not pd.isna(x)]
+def _claim(verdict: "Verdict", best: "Verdict") -> dict[str, Any]:
+    shown = [abs(x) for x in (verdict.effect, verdict.lower, verdict.upper) if not pd.isna(x)]
     digits = 3 if max(shown, default=0.0) < 1 else 2
-    entry = best._asdict() | {"last": last.verdict, "plot": None, "shown": "", "interval": ""}
-    entry["seeds"] = best.seeds_text
-    if not pd.isna(best.effect):
-        entry["shown"] = number(best.effect, digits, signed=True)
-        if not pd.isna(best.lower):
-            entry["interval"] = f"{number(best.lower, digits)} to {number(best.upper, digits)}"
-        entry["plot"] = _forest(best)
+    entry = verdict._asdict() | {"best": best.verdict, "plot": None, "shown": "", "interval": ""}
+    entry["seeds"] = verdict.seeds_text
+    if not pd.isna(verdict.effect):
+        entry["shown"] = number(verdict.effect, digits, signed=True)
+        if not pd.isna(verdict.lower):
+            entry["interval"] = f"{number(verdict.lower, digits)} to {number(verdict.upper, digits)}"
+        entry["plot"] = _forest(verdict)
     return entry
 
 
@@ -135,6 +141,7 @@ def _section(section: "Section", plots: list[Plot]) -> dict[str, Any]:
     return {
         "benchmark": benchmark,
         "notes": section.notes,
+        "ranking": section.ranking,
         "table": _wide_table(table, benchmark, usual, runs),
         "usual_seeds": usual,
         "figure": _figure(section.figure) if section.figure else None,
@@ -150,7 +157,7 @@ def _wide_table(
 ) -> dict[str, Any]:
     """Rows down, columns across, and in each of them the measures, the paper's value and the difference to it."""
     columns = list(dict.fromkeys(table["column"]))
-    headers = {"paper": "paper", "difference": "diff."}
+    headers = {"paper": "paper", "difference": "diff.", "other protocol": "other protocol"}
     kinds = [(measure, kind, headers.get(kind, measure.label)) for measure, kind in shown_measures(table, benchmark)]
     leaders = {measure.label: best_rows(table, measure) for measure in benchmark.measures}
     records = {(r["row"], r["column"]): r for r in table.to_dict("records")}
@@ -196,7 +203,7 @@ def _difference_table(section: "Section", label: str, title: str, digits: int) -
             "interval": f"{number(gap['lower'], digits, True)} to {number(gap['upper'], digits, True)}"
             if gap["seeds"] > 1
             else "one seed",
-            "decided": leaves_out_zero(gap["lower"], gap["upper"]),
+            "decided": is_sure(gap["p_holm"]),
             "seeds": gap["seeds"],
         }
         for gap in section.differences[label].to_dict("records")
@@ -223,9 +230,9 @@ def _matrix_cell(pair: Mapping[Any, Any] | None, digits: int) -> dict[str, Any]:
     lower, upper = number(pair["lower"], digits, True), number(pair["upper"], digits, True)
     return {
         "text": number(pair["difference"], digits, signed=True),
-        "decided": leaves_out_zero(pair["lower"], pair["upper"]),
+        "decided": is_sure(pair["p_holm"]),
         "interval": f"{lower} to {upper}" if pair["seeds"] > 1 else "one seed",
-        "wins": f"{pair['wins']:g}/{pair['comparisons']}",
+        "wins": f"{pair['wins']:g}/{pair['comparisons']} ({pair['wins_lower']:.0%} to {pair['wins_upper']:.0%})",
     }
 
 
@@ -256,6 +263,7 @@ def _run(record: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
             ("version", known.get("version", "")),
             ("commit", f"{known.get('commit', 'none')}{', with uncommitted changes' if known.get('dirty') else ''}"),
             ("finished", known.get("finished", "")),
+            ("code", known["changed"]),
         ]
     return {
         "id": known["id"],

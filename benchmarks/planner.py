@@ -1,6 +1,6 @@
 """From what benchmarks ask for to what is to be run: ancestors added, duplicates dropped, in an order that works."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -152,12 +152,13 @@ def refuse_hopeless(specs: Iterable[RunSpec], root: Path) -> None:
         raise problems[0]
 
 
-def statuses(plan: Plan, runs: Path) -> dict[str, Status]:
-    """Where each planned run stands, by id. "weights lost": finished, but to be trained again, for what needs it."""
-    known = {spec.id: RunFolder(runs, spec).status() for spec in plan.runs}
+def statuses(plan: Plan, runs: Path, anew: Collection[str] = ()) -> dict[str, Status]:
+    """Where each planned run stands, by id. "weights lost": finished, but to be trained again, for what needs it;
+    "anew": finished, and one of those that are to be trained anew."""
+    known = {s.id: Status("anew") if s.id in anew else RunFolder(runs, s).status() for s in plan.runs}
     for spec in reversed(plan.runs):  # what a run needs comes before it
         if known[spec.id].state != "finished":
             for needed in spec.needs:
-                if needed.trains and RunFolder(runs, needed).lost_weights():
+                if needed.id not in anew and needed.trains and RunFolder(runs, needed).lost_weights():
                     known[needed.id] = Status("weights lost")
     return known

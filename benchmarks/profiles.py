@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from benchmarks.plugins import load_plugin
 from sskd.config import (
     DatasetSpec,
     Distinct,
@@ -34,6 +33,7 @@ from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
 from sskd.places import CONFIGS, config_names
+from sskd.plugins import load_plugin
 from sskd.pretext import PRETEXTS
 
 PROFILES = CONFIGS / "profiles"
@@ -55,6 +55,8 @@ class Override(Frozen):
     """Of teachers, over the profile's."""
     head_recipe: Recipe | None = None
     """Of heads, over the profile's."""
+    head_recipes: dict[str, dict[str, Any]] | None = None
+    """Of heads, by pretext task, over the profile's."""
     head_split: SplitSpec | None = None
     """Of heads, over the profile's."""
     teachers: dict[str, Pretrained] | None = None
@@ -90,6 +92,8 @@ class Profile(Frozen):
     """How teachers are trained, where their weights are not given."""
     head_recipe: Recipe = Recipe(epochs=60, milestones=(30, 45), full_epochs=60)
     """How a pretext task's head is trained on its frozen teacher."""
+    head_recipes: dict[str, dict[str, Any]] = {"hsakd": {"epochs": 100, "milestones": [30, 60, 90], "full_epochs": 100}}
+    """By pretext task, over head_recipe: jigsaw: {epochs: 100}."""
     head_split: SplitSpec = SplitSpec()
     """Of heads, which learn without labels: few-shot and noise need not touch them."""
     learning_rates: dict[str, Positive] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
@@ -103,6 +107,8 @@ class Profile(Frozen):
     """Of any task that is named, by its name: exemplar: {transformation: paper}."""
     teacher_epoch: Literal["best", "last"] = "best"
     """Whose weights teach, where a run trains the teacher."""
+    teacher_seeds: bool = False
+    """Whether each student seed has a teacher (where a run trains it) and a head of its own."""
     teachers: dict[str, Pretrained] = {}
     """Networks whose weights are given instead of trained, by network."""
     pair: str = "resnet56/resnet20"
@@ -143,6 +149,8 @@ class Profile(Frozen):
     """Python files that register methods, networks, data sets, optimizers, ..."""
     execution: Execution = Execution()
     """Where and how runs execute. Nothing of it enters their ids."""
+    cluster: str = "inline"
+    """Where runs execute unless --cluster says otherwise: a name of configs/clusters, or a file."""
 
     def for_benchmark(self, name: str) -> "Profile":
         """The profile as this benchmark has it. UserError where its changes do not fit the rest."""
@@ -294,6 +302,9 @@ def _check_names(profile: Profile) -> None:
     for name, recipe in profile.method_recipes.items():
         METHODS[name]
         from_dict(Recipe, profile.recipe.model_dump() | recipe, f"method_recipes.{name}")
+    for name, recipe in profile.head_recipes.items():
+        PRETEXTS[name]
+        from_dict(Recipe, profile.head_recipe.model_dump() | recipe, f"head_recipes.{name}")
     for name, teacher in profile.teachers.items():
         if name != teacher.network:
             raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
@@ -318,9 +329,18 @@ def split_pair(pair: str) -> tuple[str, str]:
 
 
 def parse_method(text: str) -> Any:
-    """A method as the command line names it: "crd", or "crd+kd" for CRD with KD at weight 1."""
-    name, plus, extra = text.partition("+")
-    METHODS[name]
-    if plus and extra != "kd":
-        raise UserError(f"method '{text}': only '+kd' can follow a method's name")
-    return {"name": name, "kd_weight": 1.0} if plus else {"name": name}
+    """A method as the command line names it: "crd", "crd+kd" for CRD with KD at weight 1, "dkd+lskd" for DKD on
+    standardised logits."""
+    name, *extras = text.split("+")
+    standardises = "standardise" in METHODS[name].Settings.model_fields
+    additions: dict[str, dict[str, Any]] = {"kd": {"kd_weight": 1.0}}
+    if standardises:
+        additions["lskd"] = {"standardise": True}
+    for extra in extras:
+        if extra not in additions:
+            known = " or ".join(f"'+{addition}'" for addition in additions)
+            raise UserError(f"method '{text}': only {known} can follow this method's name")
+    settings: dict[str, Any] = {"name": name}
+    for extra in extras:
+        settings |= additions[extra]
+    return settings

@@ -35,6 +35,10 @@ OF_PAIRS = ("table3", "table4")  # what a comparison on any of their pairs is he
 @lru_cache(maxsize=16)
 def published(benchmark: str) -> dict[tuple[str, str, str], Value]:
     """(row, column, "top1" or "top5") to the paper's number; empty where the paper's numbers are not at hand."""
+    if benchmark == "modern":
+        return published("comparison") | {
+            (found.row, found.pair, "top1"): Value(found.value, found.source) for found in _modern() if found.comparable
+        }
     if benchmark == "comparison":
         return {key: value for table in OF_PAIRS for key, value in published(table).items()}
     if benchmark not in FILES:
@@ -48,6 +52,51 @@ def published(benchmark: str) -> dict[tuple[str, str, str], Value]:
         for number, name in file.numbers.items():
             values[row, column, number] = Value(float(record[name]), str(record["source"]))
     return values
+
+
+class Elsewhere(NamedTuple):
+    """A number of the table of newer methods, and how it was found."""
+
+    row: str
+    pair: str
+    value: float
+    comparable: bool  # whether by this suite's recipe: CRD's, with its teachers, best epoch of 240
+    protocol: str
+    source: str
+
+
+@lru_cache(maxsize=1)
+def _modern() -> list[Elsewhere]:
+    table = pd.read_csv(PAPER / "modern_methods.csv", keep_default_na=False)
+    return [
+        Elsewhere(
+            str(record["method"]),
+            str(record["pair"]),
+            float(record["top1"]),
+            record["same_protocol"] == "yes",
+            "; ".join(part for part in (_epochs(record["epochs"]), str(record["protocol"])) if part),
+            str(record["source"]),
+        )
+        for record in table.to_dict("records")
+    ]
+
+
+def _epochs(epochs: object) -> str:
+    return f"{epochs} epochs" if str(epochs) else ""
+
+
+def published_elsewhere(benchmark: str) -> dict[tuple[str, str], Elsewhere]:
+    """(row, column) to a number that was found by another protocol: shown beside ours, and not subtracted. The first
+    that is known, and none where there is a comparable one."""
+    if benchmark != "modern":
+        return {}
+    comparable = {(row, pair) for row, pair, _ in published(benchmark)}
+    found: dict[tuple[str, str], Elsewhere] = {}
+    for entry in _modern():
+        key = (entry.row, entry.pair)
+        if not entry.comparable and key not in comparable:
+            found.setdefault(key, entry)
+    return found
 
 
 @lru_cache(maxsize=1)

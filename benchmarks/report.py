@@ -1,27 +1,31 @@
 """What came out: tables, figures, verdicts and the page, from the run folders as they are, at any time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from benchmarks.base import BENCHMARKS, Benchmark, Cell
-from benchmarks.claims import Verdict, verdicts
+from benchmarks.base import BENCHMARKS, Benchmark, Cell, with_chosen
+from benchmarks.controls import control_lines
 from benchmarks.embedding import add_silhouettes, features_of
 from benchmarks.figures import Drawn, Layouts, draw
 from benchmarks.frame import results_frame
+from benchmarks.judging import EPOCHS, Verdict, epoch_that_decides, verdicts
 from benchmarks.look import Look, looks
 from benchmarks.page import write_page
 from benchmarks.profiles import Profile
 from benchmarks.published import reproductions
+from benchmarks.ranking import ranking_lines
 from benchmarks.reference import choose_reference, with_reference
-from benchmarks.statistics import AVERAGE, differences, leaves_out_zero, pairwise
+from benchmarks.spent import spent_curves
+from benchmarks.statistics import AVERAGE, differences, is_sure, pairwise
 from benchmarks.summary import latex, markdown, notes, number, summary
 from sskd.config import Execution
 from sskd.errors import UserError
-from sskd.folder import write_atomically
+from sskd.folder import plain_os_errors, write_atomically
 
+TIMED = ("comparison", "equal_time")  # accuracy against all seconds spent
 WITH_REPRODUCTIONS = ("table2", "table3", "table4", "table5")
 
 
@@ -33,6 +37,7 @@ class Section(NamedTuple):
     table: pd.DataFrame  # see summary.summary
     differences: dict[str, pd.DataFrame]  # by measure's label, see statistics.differences
     pairs: dict[str, pd.DataFrame]  # by measure's label, see statistics.pairwise; of three rows or more
+    ranking: list[str]  # of its first measure, see ranking.ranking_lines
     notes: list[str]
     reproductions: pd.DataFrame
     figure: Drawn | None
@@ -45,25 +50,28 @@ class Report(NamedTuple):
     frame: pd.DataFrame
     shown: dict[str, Look]  # by row
     sections: list[Section]
-    verdicts: list[Verdict]  # by the best epoch, as the paper
-    verdicts_last: list[Verdict]
+    verdicts: list[Verdict]  # by the epoch that decides: chosen on held-out images, else the last
+    verdicts_best: list[Verdict]  # by the best on test images, as the paper
+    controls: list[str]  # see controls.control_lines
 
 
 def write_report(
-    profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = ""
+    profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = "", runs: Path | None = None
 ) -> dict[str, str]:
-    """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and claims.md, claims.csv, runs.csv (the frame)
-    and index.html into ``folder``. Returns each benchmark's Markdown.
+    """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and claims.md, claims.csv, runs.csv (the frame),
+    spent.csv (see spent.spent_curves) and index.html into ``folder``. Returns each benchmark's Markdown.
 
-    reference: the row that all others are compared with, as reference.choose_reference takes it."""
-    runs = folder / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
+    reference: the row that all others are compared with, as reference.choose_reference takes it. runs: where the run
+    folders are, if not in ``folder``."""
+    runs = runs or folder / "runs"
+    with plain_os_errors("write", folder):
+        folder.mkdir(parents=True, exist_ok=True)
     frame = results_frame(cells, runs)
     row = choose_reference(cells, reference)
     shown = looks(map(str, frame["row"][frame["benchmark"] != ""]))
     sections, texts = [], {}
     for name, group in cells.items():
-        benchmark = with_reference(BENCHMARKS[name], group, row)
+        benchmark = with_chosen(with_reference(BENCHMARKS[name], group, row), frame)
         layouts: Layouts = {}
         if benchmark.figure == "embedding":
             frame = add_silhouettes(frame, cells, name, runs, profile.execution)
@@ -74,11 +82,14 @@ def write_report(
         _write(folder / f"{name}.md", texts[name])
         _write(folder / f"{name}.csv", section.table.to_csv(index=False))
         _write(folder / f"{name}.tex", latex(section.table, benchmark))
-    report = Report(profile, frame, shown, sections, verdicts(frame, "best"), verdicts(frame, "last"))
-    _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_last))
-    _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_last]))
+    controls = control_lines(frame, epoch_that_decides(frame))
+    report = Report(profile, frame, shown, sections, verdicts(frame), verdicts(frame, "best"), controls)
+    _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_best, controls))
+    timed = frame[frame["benchmark"].isin(TIMED) | (frame["benchmark"] == "")]
+    _write(folder / "spent.csv", spent_curves(timed, runs).to_csv(index=False))
+    _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_best]))
     _write(folder / "runs.csv", frame.to_csv(index=False))
-    write_page(report, cells, folder)
+    write_page(report, cells, folder, runs)
     return texts
 
 
@@ -97,6 +108,7 @@ def _section(
             for m in benchmark.measures
             if len(set(frame["row"]) - {"Teacher"}) > 2
         },
+        ranking_lines(frame, benchmark.measures[0].name, benchmark.measures[0].larger_is_better),
         notes(frame, benchmark, table),
         reproductions(pairs) if benchmark.id in WITH_REPRODUCTIONS else reproductions(set()),
         draw(frame, benchmark, folder, layouts, shown),
@@ -133,8 +145,11 @@ def section_markdown(section: Section) -> str:
         pairs = section.pairs.get(measure.label)
         if pairs is not None and not pairs.empty:
             over = "" if section.table["column"].nunique() < 2 else ", mean over columns"
-            parts.append(f"Row minus column, {measure.title}{over}; bold: the 95 % t interval leaves out zero:\n")
+            parts.append(f"Row minus column, {measure.title}{over}; bold: different from zero (5 %, Holm):\n")
             parts.append(matrix_markdown(pairs, measure.digits))
+    if section.ranking:
+        parts.append(f"Ranking by {benchmark.measures[0].title}:\n")
+        parts += [f"{line}\n" for line in section.ranking]
     if not section.reproductions.empty:
         parts.append("Independent reproductions:\n")
         parts.append(
@@ -174,23 +189,24 @@ def matrix_markdown(pairs: pd.DataFrame, digits: int) -> str:
         for other in rows:
             pair = known.get((row, other))
             text = number(pair["difference"], digits, True) if pair else "-"
-            line.append(f"**{text}**" if pair and leaves_out_zero(pair["lower"], pair["upper"]) else text)
+            line.append(f"**{text}**" if pair and is_sure(pair["p_holm"]) else text)
         wins, of = sum(pair["wins"] for pair in own), sum(pair["comparisons"] for pair in own)
         lines.append([*line, f"{100 * wins / of:.0f} % of {of}"])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def claims_markdown(best: list[Verdict], last: list[Verdict]) -> str:
-    """A row for each claim that has runs, and one line for all that have none."""
+def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequence[str] = ()) -> str:
+    """A row for each claim that has runs, one line for all that have none, and what the controls gave."""
+    epoch = EPOCHS[deciding[0].epoch] if deciding else ""
     lines = [
         "## The paper's claims\n",
-        "Judged on the best epoch on the test images, as the paper's numbers are, and on the last epoch.",
-        "Intervals: 95 %, Student's t, paired by seed.\n",
+        f"Judged on the {epoch}; the best epoch on the test images, which the paper reports, stands beside it.",
+        "Intervals: 95 %, paired by seed, valid however often one looks (docs/statistics.md).\n",
     ]
-    judged = [both for both in zip(best, last, strict=True) if both[0].runs]
+    judged = [both for both in zip(deciding, best, strict=True) if both[0].runs]
     if judged:
         lines.append(
-            "| id | claim | best epoch | last epoch | effect | 95 % interval | paper | seeds | runs | in words |"
+            f"| id | claim | {epoch} | best on test | effect | 95 % interval | paper | seeds | runs | in words |"
         )
         lines.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for verdict, other in judged:
@@ -200,14 +216,19 @@ def claims_markdown(best: list[Verdict], last: list[Verdict]) -> str:
         cells = [verdict.id, verdict.statement, verdict.verdict, other.verdict, effect, interval]
         cells += [f"{verdict.size:g}" if verdict.size is not None else "-", verdict.seeds_text, str(len(verdict.runs))]
         lines.append("| " + " | ".join([*cells, verdict.text]) + " |")
-    absent = [f"{verdict.id} ({verdict.where})" for verdict in best if not verdict.runs]
+    absent = [f"{verdict.id} ({verdict.where})" for verdict in deciding if not verdict.runs]
     if absent:
         lines.append(("\n" if judged else "") + f"Undecided, as none of their runs is finished: {', '.join(absent)}.")
+    if controls:
+        lines += ["\n### Controls, where there is nothing to find\n", *(f"- {line}" for line in controls)]
     return "\n".join(lines) + "\n"
 
 
 def _claims_csv(all_verdicts: list[Verdict]) -> str:
-    rows = [verdict._asdict() | {"runs": " ".join(verdict.runs)} for verdict in all_verdicts]
+    rows = [
+        verdict._asdict() | {"runs": " ".join(verdict.runs), "need": verdict.need.seeds if verdict.need else None}
+        for verdict in all_verdicts
+    ]
     return pd.DataFrame(rows).to_csv(index=False)
 
 

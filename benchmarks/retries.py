@@ -23,8 +23,7 @@ class Batch(NamedTuple):
     retries: dict[str, int]
 
     def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"runs": str(self.runs), "ids": self.ids, "retries": self.retries}))
+        _write(path, {"runs": str(self.runs), "ids": self.ids, "retries": self.retries})
 
 
 def read_batch(path: Path) -> Batch:

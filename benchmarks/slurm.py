@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +16,10 @@ from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from benchmarks.clusters import ClusterSpec, minutes
-from benchmarks.locks import Owner, process_is_alive
+from benchmarks.locks import SILENT_AFTER, Owner, file_time, process_is_alive, written_at
 from benchmarks.retries import Batch
 from sskd.errors import UserError, nearest
+from sskd.folder import plain_os_errors
 
 SUBMITIT = "1.5.4"  # which has what we use beyond its documented interface; as in constraints.txt
 SUBMISSION_SECONDS = 60.0  # how long another run_all may take between claiming a run and knowing its job's number
@@ -42,20 +42,28 @@ class Liveness:
 
     def __init__(self, runs: Path) -> None:
         self._runs = runs
-        self._asked = time.time()
+        self._asked: float | None = None  # before the first look at a queue, by the file system's clock
         self._queues: dict[str, dict[str, Queued]] = {}
         self.silent = ""
 
     def __call__(self, run_id: str, owner: Owner) -> bool:
         if not (owner.job or owner.batch):
-            return process_is_alive(owner, lambda: _modified(self._runs / run_id / "progress.json"))
-        if owner.time >= self._asked or self.queued(owner) is not None or self.silent:
+            return process_is_alive(owner, self._now, [written_at(self._runs / run_id / "progress.json")])
+        if self.queued(owner) is not None or self.silent or self._is_newer_than_the_look(owner):
             return True
-        return not owner.job and process_is_alive(owner, lambda: 0.0)  # being submitted
+        return not owner.job and process_is_alive(owner, self._now)  # being submitted
+
+    def _now(self) -> float | None:
+        return file_time(self._runs.parent / "jobs" / "claims")
+
+    def _is_newer_than_the_look(self, owner: Owner) -> bool:
+        """Whether the claim was written after the queue was read, which then does not tell of it."""
+        return self._asked is None or 0 <= owner.time - self._asked < SILENT_AFTER
 
     def queued(self, owner: Owner) -> Queued | None:
         """The owner's place in Slurm's queue; None if it is not there (any more)."""
         if owner.user not in self._queues:
+            self._asked = self._now() if self._asked is None else self._asked
             try:
                 self._queues[owner.user] = read_queue(owner.user)
             except UserError as error:
@@ -65,13 +73,6 @@ class Liveness:
             return queue.get(owner.job)
         known = [job for job in queue.values() if job.name == job_name(owner.batch)]
         return next((job for job in known if job.job.partition("_")[2] in ("", str(owner.index))), None)
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def job_name(batch: str) -> str:
@@ -198,13 +199,13 @@ def submit_batch(
 ) -> list[str]:
     """Submits the batch as one array (one run: as a plain job) and returns the jobs' numbers, in order."""
     path = jobs / "batches" / f"{job_name(name)}.json"
-    batch.save(path)
     time_limit = {"time": minutes(cluster.parameters["time"])} if "time" in cluster.parameters else {}
     cluster = cluster.model_copy(update={"parameters": cluster.parameters | time_limit})
     try:
-        return [
-            job.job_id for job in make_executor(cluster, jobs, path, processes, dependency).submit_array(list(work))
-        ]
+        with plain_os_errors("write", jobs):
+            batch.save(path)
+            executor = make_executor(cluster, jobs, path, processes, dependency)
+            return [job.job_id for job in executor.submit_array(list(work))]
     except (FailedJobError, FailedSubmissionError) as error:
         raise UserError(f"cluster '{cluster.name}': sbatch refuses: {_one_line(str(error))}") from None
 

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 
 from benchmarks.base import Cell, method_label
-from benchmarks.launcher import Work
 from benchmarks.slurm import Liveness
+from benchmarks.work import Work
 from sskd.config import RunSpec
 from sskd.errors import UserError
 from sskd.folder import read_json
@@ -96,6 +96,10 @@ def _row(work: Work, spec: RunSpec, liveness: Liveness, known: Mapping[str, RunR
             row.state = "running"
             row.images_per_second = progress.get("images_per_second")
             row.seconds_left = progress.get("seconds_left")
+        return row
+    holder = folder.holder()
+    if holder:  # python -m sskd train
+        row.state, row.job = "running", holder
         return row
     lost = [needed.id for needed in spec.needs if known[needed.id].state == "failed"]
     if folder.failure.exists():

@@ -7,18 +7,19 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.base import Benchmark, Measure
-from benchmarks.published import published
+from benchmarks.published import published, published_elsewhere
 from benchmarks.setting import describe_setting, of_paper, paper_dataset
 
+OTHER_CODE = "†"
 TABLE_COLUMNS = ("row", "column", "seeds", "missing")
 
 
 def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
     """One row for each cell: row, column, seeds, "<label> mean" and "<label> sd" (n - 1) of every measure, for those
     that the paper has "<label> paper" and "<label> difference" (ours minus the paper's, in columns whose runs have the
-    paper's setting), and "missing": why there is no number, or fewer seeds than planned. Cells keep the order in which
-    the benchmark names them."""
-    paper = published(benchmark.id)
+    paper's setting), where numbers of another protocol are known "<label> other protocol", and "missing": why there is
+    no number, or fewer seeds than planned. Cells keep the order in which the benchmark names them."""
+    paper, elsewhere = published(benchmark.id), published_elsewhere(benchmark.id)
     comparable = comparable_columns(frame, benchmark)
     rows = []
     for (row, column), group in frame.groupby(["row", "column"], sort=False):
@@ -35,6 +36,9 @@ def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
                 entry[f"{measure.label} difference"] = (
                     mean - known.value if known and column in comparable else math.nan
                 )
+                if elsewhere:
+                    other = elsewhere.get((str(row), str(column)))
+                    entry[f"{measure.label} other protocol"] = other.value if other else math.nan
         entry["missing"] = missing(group)
         rows.append(entry)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_columns(benchmark))
@@ -56,25 +60,37 @@ def comparable_columns(frame: pd.DataFrame, benchmark: Benchmark) -> set[str]:
 
 def shown_measures(table: pd.DataFrame, benchmark: Benchmark) -> list[tuple[Measure, str]]:
     """What a table shows of each cell, in order: (measure, "mean"), and of what the paper has "paper" and "difference",
-    where there is any."""
+    and "other protocol", where there is any."""
     shown: list[tuple[Measure, str]] = []
     for measure in benchmark.measures:
         shown.append((measure, "mean"))
         if measure.published:
-            kinds = ("paper", "difference")
-            shown += [(measure, kind) for kind in kinds if table[f"{measure.label} {kind}"].notna().any()]
+            kinds = ("paper", "difference", "other protocol")
+            names = {kind: f"{measure.label} {kind}" for kind in kinds}
+            shown += [(measure, kind) for kind, name in names.items() if name in table and table[name].notna().any()]
     return shown
 
 
 def missing(group: pd.DataFrame) -> str:
-    """Why a cell's runs have no result, each reason once with the number of runs it is true of; "" if all have."""
+    """Why a cell's runs have no result, each reason once with the number of runs it is true of; "" if all have. The
+    mark first, if some of the results are of other code than today's: the notes say which."""
+    mark = [OTHER_CODE] if len(other_code(group)) else []
     reasons = [str(why) for why in group["why"] if why]
+    return "; ".join(mark + _counted(reasons, len(group)))
+
+
+def other_code(frame: pd.DataFrame) -> pd.DataFrame:
+    """The finished runs whose code was not today's."""
+    return frame[(frame["state"] == "finished") & (frame["changed"] != "")] if "changed" in frame else frame[:0]
+
+
+def _counted(reasons: list[str], runs: int) -> list[str]:
     if not reasons:
-        return ""
+        return []
     counts = {why: reasons.count(why) for why in dict.fromkeys(reasons)}
-    if counts[reasons[0]] == len(group):
-        return reasons[0]
-    return "; ".join(f"{count} of {len(group)}: {why}" for why, count in counts.items())
+    if counts[reasons[0]] == runs:
+        return reasons[:1]
+    return [f"{count} of {runs}: {why}" for why, count in counts.items()]
 
 
 def best_rows(table: pd.DataFrame, measure: Measure) -> set[tuple[str, str]]:
@@ -115,9 +131,27 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
     if paper:
         minus = "; difference: our best epoch minus that" if "difference" in kinds else ""
         lines.append(f"paper: the best epoch on the test images of one run{minus}.")
+    lines += _other_protocols(benchmark, table)
     if benchmark.note:
         lines.append(benchmark.note)
+    by_reason: dict[str, dict[str, None]] = {}
+    for run in other_code(frame).to_dict("records"):
+        by_reason.setdefault(run["changed"], {})[run["id"]] = None
+    lines += [f"{OTHER_CODE} trained with other code ({why}): {', '.join(ids)}." for why, ids in by_reason.items()]
     return lines
+
+
+def _other_protocols(benchmark: Benchmark, table: pd.DataFrame) -> list[str]:
+    """A line for each protocol that published numbers of the table's cells were found by, if not by this suite's."""
+    shown = set(zip(table["row"], table["column"], strict=True))
+    pairs: dict[tuple[str, str, str], list[str]] = {}
+    for (row, column), found in published_elsewhere(benchmark.id).items():
+        if (row, column) in shown:
+            pairs.setdefault((row, found.protocol, found.source), []).append(f"{column} {found.value:.2f}")
+    return [
+        f"Other protocol, not subtracted: {row}, {', '.join(values)} ({protocol}; {source})."
+        for (row, protocol, source), values in pairs.items()
+    ]
 
 
 def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
@@ -179,6 +213,7 @@ def _latex_number(record: Mapping[Any, Any] | None, measure: Measure, bold: bool
     mean = number(record[f"{measure.label} mean"], measure.digits)
     sd = number(record[f"{measure.label} sd"], measure.digits)
     text = rf"\textbf{{{mean}}}" if bold else mean
+    text += r"$^\dagger$" if OTHER_CODE in str(record["missing"]) else ""
     return text if sd == "-" else rf"{text} {{\scriptsize$\pm${sd}}}"
 
 

@@ -1,14 +1,15 @@
-"""One run in a process of its own: what local processes and Slurm jobs execute."""
+"""Trains one run with its log, progress file and failure: what slots execute, and jobs of Slurm."""
 
 import dataclasses
 import json
 import os
+import platform
 import signal
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,13 +22,15 @@ from submitit.core.utils import UncompletedJobError
 from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from benchmarks.locks import Claims, Owner
-from benchmarks.plugins import load_plugins
 from benchmarks.retries import TERMINATED, forget_attempts, last_lines
 from sskd.config import Execution, RunSpec, from_dict
 from sskd.distributed import lost_touch
 from sskd.errors import UserError
-from sskd.folder import RunFolder, RunHeld
+from sskd.folder import RunFolder, RunHeld, append_line
+from sskd.machine import threads_of, with_threads
+from sskd.plugins import load_plugins
 from sskd.processes import take_part, train_in_processes
+from sskd.progress import Pace, Standing
 from sskd.signals import StopSignal, stop_signal
 from sskd.training import Interrupted, Report, train
 
@@ -41,7 +44,7 @@ class Failure(NamedTuple):
     input_is_bad: bool = False
 
 
-def attempt(spec: RunSpec, runs: Path, action: Callable[[], None]) -> Failure | None:
+def attempt(spec: RunSpec, runs: Path, action: Callable[[], object]) -> Failure | None:
     """Does ``action``; where it fails, notes why in the run's folder and returns it. Interrupted passes through."""
     try:
         action()
@@ -73,36 +76,19 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 class ProgressFile:
-    """Keeps ``progress.json`` in the run's folder: how far it is, for --status in another process."""
+    """Keeps ``progress.json`` in the run's folder: how far it is, for displays and --status in another process."""
 
     def __init__(self, folder: Path, job: str = "") -> None:
         self._path, self._job = folder / "progress.json", job
-        self._started = time.time()
-        self._first: float | None = None  # how much was done when we started: it may be resumed
+        self._pace = Pace()
         self._written = 0.0
-        self._score: float | None = None
 
     def __call__(self, report: Report) -> None:
-        done = report.epoch - 1 + report.step / report.steps
-        self._first = done - 1 / report.steps if self._first is None else min(self._first, done)
-        if report.row:
-            self._score = report.row.get("test_top1", report.row.get("test_head_top1"))
-        now = time.time()
+        standing, now = self._pace(report), time.time()
         if now - self._written < PROGRESS_SECONDS:
             return
         self._written = now
-        rate = (done - self._first) / max(now - self._started, 1e-9)
-        data = {
-            "stage": report.stage,
-            "epoch": report.epoch,
-            "epochs": report.epochs,
-            "top1": self._score,
-            "images_per_second": round(report.images_per_second, 1),
-            "seconds_left": round((report.epochs - done) / rate) if rate > 0 else None,
-            "host": socket.gethostname(),
-            "job": self._job,
-            "time": now,
-        }
+        data = standing._asdict() | {"host": socket.gethostname(), "job": self._job, "time": now}
         partial = self._path.with_name(f"progress.{os.getpid()}.partial")
         try:
             partial.write_text(json.dumps(data))
@@ -111,21 +97,91 @@ class ProgressFile:
             partial.unlink(missing_ok=True)
 
 
+def read_standing(folder: Path, since: float) -> Standing | None:
+    """How far a run says it is in its ``progress.json``; None if it has not said so since then (a time)."""
+    try:
+        data = json.loads((folder / "progress.json").read_text())
+        return Standing(**{name: data[name] for name in Standing._fields}) if data["time"] >= since else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def execute(
+    spec: RunSpec,
+    runs: Path,
+    execution: Execution,
+    stop: StopSignal,
+    plugins: tuple[str, ...] = (),
+    *,
+    job: str = "",
+    tasks: JobEnvironment | None = None,
+    show: Callable[[Report], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Trains the run and keeps its log.txt and progress.json; ``show`` and ``say`` are told what a person may see.
+
+    ``job``: of Slurm. ``tasks``: the job's, where each is one of the run's processes. Raises what training raises;
+    Interrupted when ``stop`` asks for it.
+    """
+    folder, job = RunFolder(runs, spec), job or str(os.getpid())
+    folder.create()
+    execution = with_threads(execution, threads_of(execution))
+    if tasks is not None:
+        execution = _join(tasks, execution)
+        if tasks.global_rank > 0:
+            return train(spec, runs, execution, should_stop=stop)
+    log_line(folder.path, f"started: job {job} on {socket.gethostname()}, Python {platform.python_version()}")
+    progress = ProgressFile(folder.path, job)
+
+    def report(step: Report) -> None:
+        progress(step)
+        show(step)
+        if step.row:
+            shown = {k: v for k, v in step.row.items() if k.startswith("test_") or k == "loss"}
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            log_line(folder.path, f"{step.stage} epoch {step.epoch}/{step.epochs}: {numbers}")
+
+    def note(line: str) -> None:
+        log_line(folder.path, line)
+        say(line)
+
+    try:
+        if tasks is not None:
+            result = train(spec, runs, execution, report, note, stop)
+        else:
+            result = train_in_processes(spec, runs, execution, report, note, stop, partial(load_plugins, plugins))
+    except Interrupted as reason:
+        log_line(folder.path, f"{stop.received.name if stop.received else ''}: {reason}")
+        raise
+    log_line(folder.path, f"finished after {result['seconds']} s of training")
+    return result
+
+
+def still_ours(claims: Claims, run_id: str, token: str, job: str = "", speaks: bool = True) -> bool:
+    """Puts this process's name on the claim under which its run was started; False if that claim is another's now.
+    ``speaks``: False for a process that leaves that to the first of its run's."""
+    owner = claims.owner(run_id)
+    if owner is None or owner.token != token:
+        print(f"{run_id} is not ours any more: {owner or 'nobody'} has it", flush=True)
+        return False
+    if speaks:
+        claims.update(run_id, dataclasses.replace(Owner(), token=token, batch=owner.batch, index=owner.index, job=job))
+    return True
+
+
 @dataclass
 class RunJob(Checkpointable):
-    """Trains one run. Told to stop it saves at once, inside the epoch, and has submitit requeue it as it is."""
+    """Trains one run as a job of Slurm. Told to stop it saves at once, inside the epoch, and has submitit requeue it
+    as it is."""
 
     spec_yaml: str
     runs: Path
     execution: Execution
     token: str  # of the claim under which it was started
     plugins: tuple[str, ...] = ()
-    cores: tuple[int, ...] = ()  # the process is pinned to
-    gpus: tuple[str, ...] | None = None  # the process sees; None: what the cluster gives it
 
     def __call__(self) -> str:
         """Returns the run's id. Exits as benchmarks.retries expects it where there is no result."""
-        self._pin()
         load_plugins(self.plugins)
         spec: RunSpec = from_dict(RunSpec, yaml.safe_load(self.spec_yaml), "a submitted run")
         claims = Claims(self.runs.parent / "jobs" / "claims")
@@ -135,24 +191,20 @@ class RunJob(Checkpointable):
         environment = JobEnvironment()
         job = environment.job_id if environment.name() == "slurm" else ""
         first = environment.global_rank == 0  # of a run of several processes one speaks and decides for all
-        owner = claims.owner(spec.id)
-        if owner is None or owner.token != self.token:
-            print(f"{spec.id} is not ours any more: {owner or 'nobody'} has it", flush=True)
+        if not still_ours(claims, spec.id, self.token, job, speaks=first):
             raise SystemExit(TERMINATED)
-        mine = dataclasses.replace(Owner(), token=self.token, batch=owner.batch, index=owner.index, job=job)
-        if first:
-            claims.update(spec.id, mine)
         usr2 = environment._usr_sig()
         requeue: Any = signal.getsignal(usr2)
+        tasks = environment if environment.num_tasks > 1 else None
         with stop_signal(usr2, signal.SIGTERM) as stop:
+            run = partial(
+                execute, spec, self.runs, self.execution, stop, self.plugins, job=job, tasks=tasks, say=_print
+            )
             try:
-                tasks = environment if environment.num_tasks > 1 else None
-                name = job or str(os.getpid())
-                failure = attempt(spec, self.runs, lambda: self._train(spec, folder, name, stop, tasks))
-            except Interrupted as reason:
+                failure = attempt(spec, self.runs, run)
+            except Interrupted:
                 if not first:
                     return spec.id
-                log_line(folder.path, f"{stop.received.name if stop.received else ''}: {reason}")
                 if stop.received == usr2:
                     _requeue(folder, lambda: requeue(usr2, None))
                 raise SystemExit(TERMINATED) from None
@@ -164,43 +216,9 @@ class RunJob(Checkpointable):
             claims.forget(spec.id)
         return spec.id
 
-    def _pin(self) -> None:
-        if self.gpus is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)  # before CUDA is first asked for
-        if self.cores and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, self.cores)
-        cores = len(self.cores) or int(os.environ.get("SLURM_CPUS_PER_TASK", "0"))
-        if cores:
-            torch.set_num_threads(cores)
 
-    def _train(
-        self, spec: RunSpec, folder: RunFolder, job: str, stop: StopSignal, tasks: JobEnvironment | None = None
-    ) -> None:
-        """``tasks``: the job's, where each is one of the run's processes."""
-        folder.create()
-        execution = self.execution
-        if tasks is not None:
-            execution = _join(tasks, execution)
-            if tasks.global_rank > 0:
-                train(spec, self.runs, execution, should_stop=stop)
-                return
-        log_line(folder.path, f"started: job {job} on {socket.gethostname()}, {' '.join(sys.version.split()[:1])}")
-        progress = ProgressFile(folder.path, job)
-
-        def report(step: Report) -> None:
-            progress(step)
-            if step.row:
-                shown = {k: v for k, v in step.row.items() if k.startswith("test_") or k == "loss"}
-                numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
-                log_line(folder.path, f"{step.stage} epoch {step.epoch}/{step.epochs}: {numbers}")
-
-        say = partial(log_line, folder.path)
-        if tasks is not None:
-            result = train(spec, self.runs, execution, report, say, stop)
-        else:
-            load = partial(load_plugins, self.plugins)
-            result = train_in_processes(spec, self.runs, execution, report, say, stop, load)
-        log_line(folder.path, f"finished after {result['seconds']} s of training")
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 def _join(environment: JobEnvironment, execution: Execution) -> Execution:
@@ -219,11 +237,11 @@ def _requeue(folder: RunFolder, requeue: Callable[[], None]) -> None:
 
 
 def log_line(folder: Path, text: str) -> None:
-    """Adds to a run's log, each line with the time, and prints it. What cannot be written is only printed."""
-    stamped = "".join(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n" for line in text.rstrip().splitlines())
-    print(stamped, end="", flush=True)
+    """Adds to a run's log, each line with the time. What cannot be written is printed."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    stamped = "\n".join(f"{now} {line}" for line in text.rstrip().splitlines())
     try:
-        with (folder / "log.txt").open("a") as log:
-            log.write(stamped)
+        append_line(folder / "log.txt", stamped)
     except OSError:
-        pass
+        with suppress(OSError):  # what is printed may go to the same full disk
+            print(stamped, flush=True)

@@ -47,7 +47,7 @@ def make_stage(
         student = {"role": "student", "network": student_name, "method": method, **common}
         name = method if isinstance(method, str) else method["name"]
         if METHODS[name].needs_head:
-            student["head"] = head
+            student["head"] = head | {"pretext": METHODS[name].head_task or "contrastive"}
         spec: RunSpec = from_dict(RunSpec, head if role == "head" else student, "perf")
         if spec.head is not None:
             _save_untrained(spec.head, Path(folder))
@@ -60,7 +60,7 @@ def make_stage(
 
 def _save_untrained(head: RunSpec, runs: Path) -> None:
     assert head.pretext is not None
-    context = PretextContext(feature_shapes(head.network).width, 2)
+    context = PretextContext(feature_shapes(head.network).width, 2, head.network, CLASSES[head.dataset.name])
     made = PRETEXTS[head.pretext.name](head.pretext, context)
     (runs / head.id).mkdir()
     save_file(made.state_dict(), runs / head.id / "last.safetensors")

@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from sskd.config import DatasetSpec, Execution, from_dict, read_spec
@@ -54,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(action=_train)
 
     for command in (evaluate, run):
+        command.add_argument(
+            "--plugin", action="append", default=[], metavar="FILE.py", help="a file of your own methods, networks, ..."
+        )
         command.add_argument("--dataset-root", default="data", help="where data sets are (default: data)")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
         command.add_argument("--threads", type=int, help="CPU threads")
@@ -67,12 +71,18 @@ def _execution(options: argparse.Namespace) -> Execution:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from sskd.data.datasets import load_dataset  # here and below: torch takes seconds to import, help comes at once
+    import torch  # here and below: torch takes seconds to import, help comes at once
+
+    from sskd.data.datasets import load_dataset
     from sskd.evaluation import EvaluationSet, accuracy
-    from sskd.machine import device_of, resolve_precision
+    from sskd.machine import device_of, resolve_precision, threads_of
+    from sskd.plugins import load_plugins
     from sskd.weights import load_network
 
-    device = device_of(_execution(options))
+    load_plugins(options.plugin)
+    execution = _execution(options)
+    torch.set_num_threads(threads_of(execution))
+    device = device_of(execution)
     spec: DatasetSpec = from_dict(DatasetSpec, {"name": options.dataset, "path": options.dataset_path}, "options")
     data = load_dataset(spec, Path(options.dataset_root))
     network = load_network(options.weights, options.network, data.num_classes).to(device)
@@ -90,10 +100,13 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from sskd.folder import RunFolder
+    from sskd.machine import threads_of, with_threads
+    from sskd.plugins import load_plugins
     from sskd.processes import train_in_processes
     from sskd.progress import Progress
     from sskd.training import Interrupted
 
+    load_plugins(options.plugin)  # before the spec is read: it may name what they register
     changes = [] if options.processes is None else [f"recipe.processes={options.processes}"]
     spec = read_spec(options.spec, changes)
     finished = RunFolder(options.runs, spec).result
@@ -101,9 +114,11 @@ def _train(options: argparse.Namespace) -> None:
         print(f"{spec.id} is finished already; its result is in {finished}")
         return
     execution = _execution(options)
+    load = partial(load_plugins, options.plugin)
+    execution = with_threads(execution, threads_of(execution))
     with stop_signal(signal.SIGTERM, signal.SIGINT) as stop, Progress(1) as progress, progress.run(spec) as report:
         try:
-            result = train_in_processes(spec, options.runs, execution, report, progress.say, stop)
+            result = train_in_processes(spec, options.runs, execution, report, progress.say, stop, load)
         except Interrupted as reason:
             raise Stopped(stop.received, str(reason)) from None
         progress.finished(spec, result)

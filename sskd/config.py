@@ -22,6 +22,8 @@ from pydantic import (
     SerializeAsAny,
     Tag,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -116,6 +118,8 @@ class SplitSpec(Frozen):
     """The share of training labels that is changed, each to one of the other classes with equal probability."""
     seed: int = 0
     """Of the choice of images and of wrong labels. Runs that are compared have the same."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of every class's part that is held out: not trained on, it chooses the epoch."""
 
 
 # What one optimiser or augmentation of ours has and its siblings do not. A user's own may read any key.
@@ -176,7 +180,8 @@ class Recipe(Frozen):
     """Of forward and backward passes; weights and losses are float32. auto: bf16 where the hardware has it, else
     fp32."""
     processes: Count = 1
-    """How many processes share every batch. Losses are of the whole batch; batch norm is of each process's own part."""
+    """How many processes share every batch. Losses are of the whole batch; batch norm is of each process's own
+    part."""
 
     @model_validator(mode="after")
     def _every_process_has_two_images(self) -> "Recipe":
@@ -227,6 +232,9 @@ class MethodSettings(Frozen):
     """The temperature that softens both sides in Hinton's distillation; its loss is multiplied by its square."""
     divergence: Literal["kl", "cross_entropy"] = "kl"
     """Of softened predictions. Both have the same gradient; the published code reports kl."""
+    warmup_epochs: NonNegative = 0.0
+    """The weights of the method's own terms rise linearly from 0, for this many epochs of recipe.full_epochs; they
+    scale like milestones."""
 
 
 class PretextSettings(Frozen):
@@ -241,19 +249,48 @@ class PretextSettings(Frozen):
 
 @cache  # every method that is named asks for it
 def _load_table(name: str) -> dict[str, dict[str, Any]]:
-    return read_yaml(CONFIGS / name) or {}
+    path = CONFIGS / name
+    return (read_yaml(path) or {}) if path.exists() else {}
 
 
-def _method(data: Any) -> Any:
-    """{"name": "crd", ...} to that method's own settings, over its published values in configs/methods.yaml."""
+def published_table(name: str) -> dict[str, Any]:
+    """A method's entry in configs/methods.yaml: settings, and under "when" what some of their values bring along."""
+    return _load_table("methods.yaml").get(name, {})
+
+
+def pair_tables(name: str) -> dict[str, dict[str, Any]]:
+    """configs/pairs/METHOD.yaml: "teacher/student" to an entry of the same kind; empty if there is no such file."""
+    return _load_table(f"pairs/{name}.yaml")
+
+
+def published_settings(given: dict[str, Any], pair: str = "") -> dict[str, Any]:
+    """A method's published values: configs/methods.yaml, then what configs/pairs/METHOD.yaml has for the pair
+    ("teacher/student"), then what either has under "when", for settings that ``given`` chooses ({"standardise": True}).
+    """
+    name = given["name"]
+    layers = [published_table(name), pair_tables(name).get(pair, {})]
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values |= {key: value for key, value in layer.items() if key != "when"}
+    for layer in layers:
+        for setting, choices in layer.get("when", {}).items():
+            values |= choices.get(str(given.get(setting)).lower(), {})  # YAML's names of values: "true", "dkd"
+    return values
+
+
+def _method(data: Any, pair: str = "") -> Any:
+    """{"name": "crd", ...} to that method's own settings, over its published values. What was given, and not published,
+    is noted as the settings' ``model_fields_set``: of settings that were made for no pair, a pair changes the rest."""
     if isinstance(data, str):
         data = {"name": data}
+    elif isinstance(data, MethodSettings) and pair:
+        data = {"name": data.name} | {key: getattr(data, key) for key in data.model_fields_set}
     if not isinstance(data, dict) or "name" not in data:
         return data
     from sskd.methods import METHODS  # here: methods import this module for their settings
 
-    kind = METHODS[data["name"]]
-    return kind.Settings.model_validate(_load_table("methods.yaml").get(data["name"], {}) | data)
+    settings = METHODS[data["name"]].Settings.model_validate(published_settings(data, pair) | data)
+    return type(settings).model_construct(_fields_set=set(data), **dict(settings))
 
 
 def _pretext(data: Any) -> Any:
@@ -267,7 +304,8 @@ def _pretext(data: Any) -> Any:
 
 
 def method_settings(name: str, **settings: Any) -> MethodSettings:
-    """A method's settings: what is given, over the published values. UserError names what is wrong."""
+    """A method's settings: what is given, over the published values for no pair in particular. UserError names what is
+    wrong."""
     return from_dict(_OneMethod, {"method": {**settings, "name": name}}, f"settings of the method '{name}'").method
 
 
@@ -356,6 +394,13 @@ class RunSpec(Frozen):
     head: "RunSpec | None" = None
     """The run of the teacher's head, of a student whose method transfers a pretext task."""
 
+    @field_validator("method", mode="before")
+    @classmethod
+    def _published_for_the_pair(cls, method: Any, info: ValidationInfo) -> Any:
+        """What a spec does not say of its method is as published for its teacher and student."""
+        teacher, student = info.data.get("teacher"), info.data.get("network")
+        return _method(method, f"{teacher.network}/{student}") if teacher is not None else method
+
     @model_validator(mode="after")
     def _roles_fit(self) -> "RunSpec":
         def need(condition: bool, message: str) -> None:
@@ -391,6 +436,13 @@ class RunSpec(Frozen):
             raise ValueError(f"the method '{self.method.name}' needs a 'teacher'")
         if method.needs_head and self.head is None:
             raise ValueError(f"the method '{self.method.name}' needs a 'head'")
+        if self.head is not None and self.head.pretext is not None:
+            from sskd.pretext import PRETEXTS
+
+            task = self.head.pretext.name
+            if method.head_task not in (None, task) or PRETEXTS[task].method not in (None, self.method.name):
+                wanted = f"of the task '{method.head_task}'" if method.head_task else "of another task"
+                raise ValueError(f"the method '{self.method.name}' needs a head {wanted}, not of '{task}'")
 
     @cached_property
     def id(self) -> str:
@@ -405,6 +457,14 @@ class RunSpec(Frozen):
             self.role, f"{self.method.name}-" if self.method else ""
         )
         return f"{self.role}-{self.network}-{how}{self.dataset.name}-s{self.seed}-{digest}"
+
+    @property
+    def random_seed(self) -> int:
+        """What everything random in the run follows from: its seed, moved where its method is a control that differs
+        from another in nothing else."""
+        from sskd.methods import METHODS
+
+        return self.seed + (METHODS[self.method.name].seed_shift if self.method else 0)
 
     @property
     def trains(self) -> bool:
@@ -439,7 +499,7 @@ class Execution(Frozen):
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """CPU threads. null: as many as torch chooses."""
+    """CPU threads, shared by a run's processes. null: as many as may be used (sskd/cores.py)."""
     channels_last: bool = True
     """The memory layout of images and networks: channels last, which convolutions on GPUs and CPUs like."""
     fold_teacher: bool = True

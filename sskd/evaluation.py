@@ -10,13 +10,15 @@ from torch.nn import functional as F
 
 from sskd.data.batch import Feed
 from sskd.data.datasets import Data, ImageData
+from sskd.data.splits import Part
 from sskd.errors import UserError
 from sskd.machine import autocast
 from sskd.networks import Features, Network
 
 
 class EvaluationSet(NamedTuple):
-    """The test images, ready to be gone through in batches on a device and in a precision."""
+    """The test images, or training images that were held out, ready to be gone through in batches on a device and in a
+    precision."""
 
     data: Data
     device: torch.device
@@ -24,6 +26,7 @@ class EvaluationSet(NamedTuple):
     channels_last: bool = True
     batch_size: int = 500
     workers: int | None = None
+    held_out: Part | None = None  # instead of the test images
 
     @property
     def layout(self) -> torch.memory_format:
@@ -35,7 +38,10 @@ class EvaluationSet(NamedTuple):
         was_training = network.training
         network.eval()
         feed = Feed(self.device, self.channels_last, workers=self.workers)
-        batches = self.data.test_batches(self.batch_size, feed)
+        if self.held_out is None:
+            batches = self.data.test_batches(self.batch_size, feed)
+        else:
+            batches = self.data.held_out_batches(self.held_out, self.batch_size, feed)
         for images, labels in batches:
             # not around the yield: a mode entered in a generator would reach whoever runs between two batches
             with torch.inference_mode(), autocast(self.device, self.precision):

@@ -4,6 +4,7 @@ spec.yaml            the RunSpec, defaults written out
 metrics.jsonl        one line per epoch
 resume.pt            all that is needed to go on, and resume.previous.pt, the one before it
 best.safetensors     weights of the best epoch;  last.safetensors: of the last
+network.json         what the weights are of: network, classes, image size, mean and std (not of heads)
 result.json          written last: a run is finished if it is there
 train.lock           while a process trains the run: who it is
 failed.json          why a run ended without a result; gone once it is started again
@@ -14,6 +15,8 @@ import fcntl
 import json
 import os
 import socket
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -48,6 +51,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.resume = self.path / "resume.pt"
         self.previous = self.path / "resume.previous.pt"
+        self.network = self.path / "network.json"
         self.result = self.path / "result.json"
         self.failure = self.path / "failed.json"
         self.lock = self.path / "train.lock"
@@ -69,6 +73,7 @@ class RunFolder:
         The system itself holds the lock, and frees it when the process ends in whatever way. On a file system without
         locks the run is trained all the same.
         """
+        patience = time.monotonic() + 0.3
         with ExitStack() as stack:
             while True:
                 with plain_os_errors("write", self.lock):
@@ -76,6 +81,9 @@ class RunFolder:
                 try:
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except (BlockingIOError, PermissionError):
+                    if time.monotonic() < patience:  # it may be somebody who only asks, see holder
+                        time.sleep(0.05)
+                        continue
                     file.seek(0)
                     who = file.read().strip() or "another process"
                     raise RunHeld(f"{self.spec.id} is being trained by {who}: wait for it, or end it first") from None
@@ -92,6 +100,24 @@ class RunFolder:
             finally:
                 self.lock.unlink(missing_ok=True)
 
+    def holder(self) -> str:
+        """Which other process trains the run at this moment; "" if none does, or if it cannot be told.
+
+        Not for the process that trains it, which would lose its lock by asking.
+        """
+        try:
+            file = self.lock.open("r+")
+        except OSError:
+            return ""
+        with file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                return file.read().strip() or "another process"
+            except OSError:  # no locks here
+                pass
+        return ""
+
     def lost_weights(self) -> bool:
         """Whether the run is finished, and its weights are gone: as in results that were committed without them."""
         return self.result.exists() and not all(self.weights(epoch).exists() for epoch in ("best", "last"))
@@ -101,6 +127,17 @@ class RunFolder:
         for checkpoint in (self.resume, self.previous):
             checkpoint.unlink(missing_ok=True)
         os.replace(self.result, self.path / "result.previous.json")
+
+    def keep_beside(self) -> Path:
+        """Renames the folder of a finished run that is to be trained anew, to <id>.previous, or .previous-2, ...
+        Returns its new path."""
+        number, beside = 1, self.path.with_name(f"{self.path.name}.previous")
+        while beside.exists():
+            number += 1
+            beside = self.path.with_name(f"{self.path.name}.previous-{number}")
+        with plain_os_errors("rename", self.path):
+            os.rename(self.path, beside)
+        return beside
 
     def status(self) -> Status:
         if self.result.exists():
@@ -114,8 +151,8 @@ class RunFolder:
     # --- metrics ------------------------------------------------------------------------------------------------
 
     def append_metrics(self, row: dict[str, Any]) -> None:
-        with plain_os_errors("write", self.metrics), self.metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with plain_os_errors("write", self.metrics):
+            append_line(self.metrics, json.dumps(row))
 
     def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
         """The rows that a checkpoint vouches for; what came after it is done again."""
@@ -193,6 +230,26 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a file. Where the disk is full, OSError, and nothing is left of the line's beginning."""
+    with path.open("ab", buffering=0) as file:
+        before, data = file.seek(0, os.SEEK_END), f"{line}\n".encode()
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder and tries to write in it. UserError, before any work is done, where that is not possible."""
+    with plain_os_errors("write results in", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"a sector of a disk" * 32)
 
 
 def write_json(path: Path, data: Any) -> None:

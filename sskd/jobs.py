@@ -39,6 +39,7 @@ class Stage:
     views: Views
     loss: Callable[[Batch], tuple[Tensor, Terms]]
     after_step: Callable[[], None] = lambda: None
+    begin_epoch: Callable[[int], None] = lambda epoch: None  # with the epoch, from 0; also when one is resumed
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -57,6 +58,7 @@ class Job:
     # the key of evaluate() that decides the best epoch; "": the last epoch counts, and it alone is measured
     score: str = ""
     final: Callable[[], dict[str, float]] = field(default=dict)  # measured once, on the last epoch's weights
+    held_out: Callable[[], dict[str, float]] = field(default=dict)  # as evaluate, of held-out training images
 
 
 def build_job(setup: Setup) -> Job:
@@ -86,6 +88,7 @@ def _teacher_job(setup: Setup) -> Job:
         [stage],
         lambda: accuracy(network, setup.test),
         score="top1",
+        held_out=lambda: held_out_accuracy(network, setup),
     )
 
 
@@ -95,11 +98,11 @@ def _head_job(setup: Setup) -> Job:
     teacher = load_teacher(setup)
     head = _new_head(setup, spec)
     views = head.views(spec.pretext)
-    vector = FrozenFeatures(teacher, setup, frozenset())
+    features_of = FrozenFeatures(teacher, setup, head.needs)
 
     def loss(batch: Batch) -> tuple[Tensor, Terms]:
-        features = setup.whole(vector(batch.images), batch, frozenset())
-        value, share_right = head.loss(head(features.vector), setup.whole_batch(batch))
+        features = setup.whole(features_of(batch.images), batch, head.needs)
+        value, share_right = head.loss(head.read(features), setup.whole_batch(batch))
         return value, Terms({spec.pretext.name: value}, {"head_accuracy": share_right})  # type: ignore[union-attr]
 
     def evaluate() -> dict[str, float]:
@@ -109,7 +112,7 @@ def _head_job(setup: Setup) -> Job:
         sums = torch.zeros(3, device=setup.device)
         with torch.no_grad():
             for batch in loader.epoch(0):
-                value, share_right = head.loss(head(vector(batch.images).vector), batch)
+                value, share_right = head.loss(head.read(features_of(batch.images)), batch)
                 sums += torch.stack([value, share_right, torch.ones_like(value)]) * len(batch.labels)
         total, right, images = sums.tolist()
         return {"head_top1": 100 * right / images, "loss": total / images}
@@ -134,12 +137,14 @@ def _student_job(setup: Setup) -> Job:
         teacher=teacher,
         teacher_shapes=feature_shapes(spec.teacher.network, size) if spec.teacher else None,
         head=_trained_head(setup) if spec.head else None,
+        recipe=spec.recipe,
     )
     kind = METHODS[spec.method.name]
     if context.teacher_shapes:
         kind.check(spec.method, context.student_shapes, context.teacher_shapes)
-    torch.manual_seed(stream_seed(spec.seed, "method"))
+    torch.manual_seed(stream_seed(spec.random_seed, "method"))
     method = kind(spec.method, context).to(setup.device)
+    student = setup.place(method.predictor(student))
     teacher_features = FrozenFeatures(teacher, setup, method.needs) if teacher is not None else None
 
     # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
@@ -173,6 +178,7 @@ def _student_job(setup: Setup) -> Job:
             method.views(),
             loss,
             method.after_step,
+            method.begin_epoch,
         )
     )
     return Job(
@@ -182,7 +188,13 @@ def _student_job(setup: Setup) -> Job:
         lambda: accuracy(student, setup.test),
         score="top1",
         final=lambda: similarity(student, teacher, setup.test) if teacher is not None else {},
+        held_out=lambda: held_out_accuracy(student, setup),
     )
+
+
+def held_out_accuracy(network: Network, setup: Setup) -> dict[str, float]:
+    """As ``accuracy``, of the images that the split holds out; nothing where it holds out none."""
+    return accuracy(network, setup.held_out) if setup.held_out else {}
 
 
 def _initial_stage(
@@ -205,7 +217,7 @@ def _initial_stage(
 
 
 def _new_network(setup: Setup) -> Network:
-    torch.manual_seed(stream_seed(setup.spec.seed, "network"))
+    torch.manual_seed(stream_seed(setup.spec.random_seed, "network"))
     return setup.place(build_network(setup.spec.network, setup.data.num_classes))
 
 
@@ -215,7 +227,8 @@ def _new_head(setup: Setup, spec: RunSpec) -> Pretext:
     torch.manual_seed(stream_seed(spec.seed, "head"))
     width = feature_shapes(spec.network, setup.data.image_size).width
     images = len(make_split(setup.data.train_labels, setup.data.num_classes, spec.split).indices)
-    return PRETEXTS[spec.pretext.name](spec.pretext, PretextContext(width, images)).to(setup.device)
+    context = PretextContext(width, images, spec.network, setup.data.num_classes)
+    return PRETEXTS[spec.pretext.name](spec.pretext, context).to(setup.device)
 
 
 def _trained_head(setup: Setup) -> Pretext:

@@ -9,10 +9,16 @@ from torch.nn import functional as F
 Divergence = Literal["kl", "cross_entropy"]
 
 
+def standardised(logits: Tensor) -> Tensor:
+    """(z - mean) / (standard deviation + 1e-7) of each row of (B, C), the deviation with C - 1 (Sun et al., CVPR 2024,
+    Logit Standardization in Knowledge Distillation; the paper's has C, and no 1e-7)."""
+    return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
+
+
 def softened_divergence(
     student: Tensor,
     teacher: Tensor,
-    temperature: float,
+    temperature: float | Tensor,
     kept: Tensor | None = None,
     kind: Divergence = "kl",
 ) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sskd.config import Execution
+from sskd.cores import usable_cores
 from sskd.errors import UserError
 from sskd.version import code, first_line, packages
 
@@ -53,6 +54,21 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The context in which networks run: lower precision for "bf16" and "fp16", nothing for "fp32"."""
     dtype = DTYPES.get(precision)
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def default_threads() -> int:
+    """CPU threads where nobody asked for a number: as many as the process may use at once, or OMP_NUM_THREADS."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(wanted), usable_cores()) if wanted.isdigit() and int(wanted) else usable_cores()
+
+
+def threads_of(execution: Execution) -> int:
+    """CPU threads of a run, all its processes together."""
+    return execution.threads or default_threads()
+
+
+def with_threads(execution: Execution, threads: int) -> Execution:
+    return execution.model_copy(update={"threads": threads})
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

@@ -50,4 +50,5 @@ def in_float32(features: Features, needs: frozenset[str], copy: bool = False) ->
         logits,
         (*cast(features.maps, "taps" in needs), vector),
         cast(features.preactivations, "preactivations" in needs),
+        None if features.final is None else cast((features.final,), "final" in needs)[0],
     )

@@ -18,7 +18,7 @@ import yaml
 from sskd.config import Execution, RunSpec, from_dict, spec_yaml
 from sskd.distributed import join, lost_touch
 from sskd.errors import UserError
-from sskd.machine import device_of
+from sskd.machine import device_of, threads_of, with_threads
 from sskd.training import Interrupted, Report, train
 
 LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
@@ -55,8 +55,8 @@ def train_in_processes(
         return train(spec, runs, execution, report, say, should_stop)
     if device_of(execution).type == "cuda" and torch.cuda.device_count() < count:
         raise UserError(f"recipe.processes is {count}, but there are {torch.cuda.device_count()} GPUs here")
-    if execution.threads is None:
-        execution = execution.model_copy(update={"threads": max(1, torch.get_num_threads() // count)})
+    # what one process would have is shared among them
+    execution = with_threads(execution, max(1, threads_of(execution) // count))
     context = mp.get_context("spawn")
     messages: Any = context.Queue()
     stop = context.Event()

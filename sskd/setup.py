@@ -42,10 +42,15 @@ class Setup(NamedTuple):
         execution = self.execution
         return EvaluationSet(self.data, self.device, self.precision, execution.channels_last, workers=execution.workers)
 
+    @property
+    def held_out(self) -> EvaluationSet | None:
+        """The images that choose an epoch, where the split holds any out."""
+        return self.test._replace(held_out=self.split.held_out) if self.split.held_out else None
+
     def loader(self, views: Views, stage: str) -> Loader:
         recipe = self.spec.recipe
         augmentation = AUGMENTATIONS[recipe.augmentation](recipe)
-        drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.seed, stage)
+        drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.random_seed, stage)
         return self.data.train_loader(self.split, drawing, self.feed)
 
     @property
@@ -64,7 +69,8 @@ class Setup(NamedTuple):
 
         logits, vector = gather((features.logits, features.vector), True)
         maps = gather(features.maps, "taps" in needs)
-        return Features(logits, (*maps, vector), gather(features.preactivations, "preactivations" in needs))
+        final = None if features.final is None else gather((features.final,), "final" in needs)[0]
+        return Features(logits, (*maps, vector), gather(features.preactivations, "preactivations" in needs), final)
 
     def whole_batch(self, batch: Batch) -> Batch:
         """The batch that goes with ``whole`` features. A gathered one has no pixels, only their number."""

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -14,13 +14,15 @@ from torch.utils.tensorboard import SummaryWriter
 from sskd.config import Execution, RunSpec
 from sskd.distributed import any_of_all, average_gradients, this_share, wait
 from sskd.errors import UserError
-from sskd.folder import RunFolder, read_json
+from sskd.folder import RunFolder, plain_os_errors, read_json, write_json
 from sskd.jobs import Job, Stage, build_job
 from sskd.machine import provenance
 from sskd.meter import Meter
 from sskd.optim import make_optimizer
+from sskd.plugins import noted
 from sskd.seeding import stream_seed
 from sskd.setup import Setup, prepare
+from sskd.trained import describe_network
 
 # what torch's SGD and AdamW keep of a parameter; a user's own optimiser may keep other shapes under other names
 AVERAGES = ("momentum_buffer", "exp_avg", "exp_avg_sq")
@@ -79,9 +81,11 @@ def train(
         if first:
             folder.rewrite_metrics(run.rows)
             folder.failure.unlink(missing_ok=True)
+            if spec.role != "head":
+                write_json(folder.network, describe_network(spec.network, setup.data))
 
         # 4. epoch after epoch, stage after stage
-        with SummaryWriter(str(folder.path), purge_step=len(run.rows)) if first else nullcontext() as board:
+        with _tensorboard(folder, len(run.rows)) if first else nullcontext() as board:
             while run.enter_unfinished_stage():
                 run.train_epoch(report, should_stop)
                 row = run.finish_epoch()
@@ -112,13 +116,19 @@ def _start_or_resume(setup: Setup, folder: RunFolder, say: Callable[[str], None]
     return _Run(setup, build_job(setup), folder)
 
 
+def _provenance(setup: Setup) -> dict[str, Any]:
+    """Machine, versions and code, the user's own files among it."""
+    known = provenance(setup.device)
+    return known | noted(setup.spec, known["dirty"])
+
+
 def _measure(setup: Setup, folder: RunFolder) -> dict[str, Any]:
     """The result of a network that is given: of its epoch 0, which is the best and the last."""
     started, job = time.perf_counter(), build_job(setup)
     measured = job.evaluate()
     seconds = time.perf_counter() - started
     row = {"epoch": 0, **{f"test_{name}": value for name, value in measured.items()}}
-    result = _result(setup, job, row, row, provenance(setup.device)) | {
+    result = _result(setup, job, {"best": row, "last": row}, _provenance(setup)) | {
         "train_images": 0,
         "seconds": round(seconds, 1),
         "images_per_second": round(measured["images"] / seconds, 1),
@@ -127,18 +137,16 @@ def _measure(setup: Setup, folder: RunFolder) -> dict[str, Any]:
     return result
 
 
-def _result(
-    setup: Setup, job: Job, best: dict[str, Any], last: dict[str, Any], machine: dict[str, Any]
-) -> dict[str, Any]:
-    """A run's numbers and where they come from. best and last epoch are never mixed: two keys each."""
+def _result(setup: Setup, job: Job, rows: Mapping[str, dict[str, Any]], machine: dict[str, Any]) -> dict[str, Any]:
+    """A run's numbers and where they come from. ``rows``: its epochs by what they are ("best", "last"), never mixed:
+    a key each."""
 
-    def tests(row: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in row.items() if name.startswith("test_") or name == "epoch"}
+    def measured(row: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in row.items() if name.startswith(("test_", "held_out_", "epoch"))}
 
     return {
         "id": setup.spec.id,
-        "best": tests(best),
-        "last": tests(last),
+        **{which: measured(row) for which, row in rows.items()},
         **job.final(),
         "parameters": sum(p.numel() for p in job.output.parameters()),
         "train_images": len(setup.split.indices),
@@ -157,7 +165,7 @@ class _Run:
         self.stage_number = self.epoch = self.step = 0  # what comes next, all from 0
         self.rows: list[dict[str, Any]] = []
         self.meter = Meter()
-        self.machine = provenance(setup.device)  # now: the code on disk may be another when the run ends
+        self.machine = _provenance(setup)  # now: the code on disk may be another when the run ends
         self.seconds = 0.0  # of training in the epoch under way, over all its interruptions
         self.enter_stage()
 
@@ -186,10 +194,11 @@ class _Run:
         # 1. the epoch's random numbers; only what the stage trains is in train mode
         stage = self.stage
         if self.step == 0:
-            torch.manual_seed(stream_seed(self.setup.spec.seed, "torch", stage.name, self.epoch))
+            torch.manual_seed(stream_seed(self.setup.spec.random_seed, "torch", stage.name, self.epoch))
         self.job.modules.eval()
         for module in stage.trained:
             module.train()
+        stage.begin_epoch(self.epoch)
         started = time.perf_counter()
         for batch in self.loader.epoch(self.epoch, start=self.step):
             # 2. the loss of the whole batch, forward and backward
@@ -242,6 +251,8 @@ class _Run:
         started = time.perf_counter()
         measured = self.job.evaluate() if self.first and (last or (main and self.job.score)) else {}
         test = {f"test_{name}": value for name, value in measured.items()}
+        if main and self.first:
+            test |= {f"held_out_{name}": value for name, value in self.job.held_out().items()}
         row = {
             "stage": self.stage.name,
             "epoch": self.epoch + 1,
@@ -271,8 +282,14 @@ class _Run:
 
     def best(self) -> dict[str, Any]:
         """The first of the epochs with the highest score; the last epoch where there is no score."""
-        main = [row for row in self.rows if row["stage"] == self.job.stages[-1].name]
-        return max(main, key=lambda row: row[f"test_{self.job.score}"]) if self.job.score else main[-1]
+        return self.highest(f"test_{self.job.score}") if self.job.score else self.main_rows()[-1]
+
+    def main_rows(self) -> list[dict[str, Any]]:
+        return [row for row in self.rows if row["stage"] == self.job.stages[-1].name]
+
+    def highest(self, score: str) -> dict[str, Any]:
+        """The first of the epochs whose ``score`` none exceeds."""
+        return max(self.main_rows(), key=lambda row: row[score])
 
     def _refuse_divergence(self, means: dict[str, float]) -> None:
         bad = [name for name, value in means.items() if not math.isfinite(value)]
@@ -294,6 +311,7 @@ class _Run:
             "step": self.step,
             "seconds": self.seconds,
             "rows": self.rows,
+            "plugins": self.machine["plugins"],
             "meter": self.meter.state(),
             "modules": self.job.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -316,6 +334,10 @@ class _Run:
         self.enter_stage()
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.rows = state["rows"]
+        # of a file that was edited while the run was interrupted, the result names both: it is of neither alone
+        earlier = state.get("plugins", [])
+        now = [entry for entry in self.machine["plugins"] if entry not in earlier]
+        self.machine = self.machine | {"plugins": [*earlier, *now]}
         done = sum(stage.epochs for stage in self.job.stages[: self.stage_number]) + self.epoch
         in_range = 0 <= self.epoch <= self.stage.epochs and 0 <= self.step <= len(self.loader)
         if not in_range or len(self.rows) != done:
@@ -345,13 +367,29 @@ class _Run:
 
     def result(self) -> dict[str, Any]:
         last = self.rows[-1]
-        return _result(self.setup, self.job, self.best(), last, self.machine) | {
+        rows = {"best": self.best(), "last": last}
+        if "held_out_top1" in last:
+            rows["chosen"] = self.highest("held_out_top1")
+        return _result(self.setup, self.job, rows, self.machine) | {
             "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in self.rows), 1),
             "images_per_second": last["images_per_second"],
         }
 
 
+@contextmanager
+def _tensorboard(folder: RunFolder, done: int) -> Iterator[SummaryWriter]:
+    """Curves beside metrics.jsonl, which has the same numbers: a full disk may cut them short, and not end the run."""
+    with plain_os_errors("write", folder.path):
+        board = SummaryWriter(str(folder.path), purge_step=done)
+    try:
+        yield board
+    finally:
+        with suppress(OSError):
+            board.close()
+
+
 def _to_board(board: SummaryWriter, row: dict[str, Any], step: int) -> None:
-    for name, value in row.items():
-        if isinstance(value, int | float) and name != "epoch":
-            board.add_scalar(name, value, step)
+    with suppress(OSError):
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "epoch":
+                board.add_scalar(name, value, step)

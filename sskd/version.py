@@ -12,10 +12,13 @@ from typing import Any
 from sskd import __version__
 from sskd.places import CLONE
 
+CODE = ("sskd", "benchmarks", "configs")
+
 
 @functools.cache
 def code() -> dict[str, Any]:
-    """version; commit, and whether tracked files differ from it (dirty): None where there is no clone, or no git."""
+    """version; commit, and whether the code differs from it (dirty): tracked files that were changed, or new files in
+    the packages and configs, which registries and profiles find by themselves. None where there is no clone or git."""
     unknown = {"version": __version__, "commit": None, "dirty": None}
     if CLONE is None:
         return unknown
@@ -24,8 +27,19 @@ def code() -> dict[str, Any]:
     if top is None or Path(top).resolve() != CLONE:  # a folder inside another project's repository has not its commit
         return unknown
     commit = first_line(*git, "rev-parse", "HEAD")
-    changed = first_line(*git, "status", "--porcelain", "--untracked-files=no")
+    changed = first_line(*git, "status", "--porcelain", "--untracked-files=no") or first_line(
+        *git, "ls-files", "--others", "--exclude-standard", "--", *CODE
+    )
     return unknown | {"commit": commit, "dirty": bool(changed) if commit else None}
+
+
+def in_commit(file: Path) -> bool:
+    """Whether the file is in the clone's commit as it is now."""
+    if CLONE is None or CLONE not in file.parents:
+        return False
+    git = ("git", "-C", str(CLONE))
+    now = first_line(*git, "hash-object", "--", str(file))
+    return now is not None and now == first_line(*git, "rev-parse", f"HEAD:{file.relative_to(CLONE).as_posix()}")
 
 
 def describe() -> str:

@@ -19,7 +19,8 @@ def test_the_page_as_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"seeds": [0]}))
     command = ["--profile", str(tmp_path / "tiny.yaml"), "--results", str(tmp_path / "results")]
     assert main([*command, "--plugin", str(tmp_path / "cosine.py"), "--methods", "none,cosine,cosine+kd"]) == 0
-    table = (tmp_path / "results" / "tiny" / "comparison.md").read_text()
+    (report,) = (tmp_path / "results" / "tiny" / "reports").iterdir()
+    table = (report / "comparison.md").read_text()
     assert re.search(r"\| Cosine \|.*\d", table)
     assert re.search(r"\| Cosine\+KD \|.*\d", table)
     run, *_ = (tmp_path / "results" / "tiny" / "runs").glob("*-cosine-*")

@@ -133,7 +133,7 @@ def test_pinned_defaults() -> None:
         "precision": "auto",
         "processes": 1,
     }
-    assert SplitSpec().model_dump() == {"fraction": 1.0, "noise": 0.0, "seed": 0}
+    assert SplitSpec().model_dump() == {"fraction": 1.0, "noise": 0.0, "seed": 0, "holdout": 0.0}
     assert PretextSettings(name="x").model_dump() == {"name": "x", "transformation": "rotation"}
     assert MethodSettings(name="x").model_dump() == {
         "name": "x",
@@ -141,6 +141,7 @@ def test_pinned_defaults() -> None:
         "kd_weight": 0.0,
         "kd_temperature": 4.0,
         "divergence": "kl",
+        "warmup_epochs": 0.0,
     }
 
 

@@ -23,14 +23,17 @@ def spec_of(method: str, **settings: Any) -> RunSpec:
     kind = METHODS[method]
     chosen = {"name": method, **SHORTER.get(method, {}), **settings}
     recipe = small.RECIPE | {"learning_rate": RATES.get(method, 0.02)}
-    data = small.student(chosen, with_head=kind.needs_head, recipe=recipe)
+    data = small.student(chosen, recipe=recipe)
+    if kind.needs_head:
+        data |= {"head": small.head(kind.head_task or "contrastive")}
     return small.spec(data if kind.needs_teacher else data | {"teacher": None})
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("shared")
-    small.train_all(small.spec(small.head()), path)
+    for task in ("contrastive", "hsakd"):
+        small.train_all(small.spec(small.head(task)), path)
     return path
 
 
@@ -41,7 +44,11 @@ def linked(shared: Path, target: Path) -> Path:
     return target
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+LONG = {"hsakd"}  # four views through branches of both networks
+EVERY = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in METHODS]
+
+
+@pytest.mark.parametrize("method", EVERY)
 def test_stopped_at_every_second_step_it_ends_the_same(method: str, shared: Path, tmp_path: Path) -> None:
     """Stops fall into initial stages too; after each, everything is built anew from what was saved."""
     spec = spec_of(method)
@@ -65,6 +72,21 @@ def test_stopped_at_every_second_step_it_ends_the_same(method: str, shared: Path
     assert small.metrics(parts / spec.id) == small.metrics(whole / spec.id)
 
 
+VARIANTS: list[dict[str, Any]] = [
+    *({"method": name, "standardise": True} for name in ("kd", "dkd", "mlkd", "ctkd")),
+    {"method": "ctkd", "host": "dkd"},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())))
+def test_other_hosts_and_standardised_logits_train(variant: dict[str, Any], shared: Path, tmp_path: Path) -> None:
+    spec = spec_of(**variant)
+    runs = linked(shared, tmp_path / "runs")
+    train(spec, runs, small.EXECUTION)
+    first, last = small.metrics(runs / spec.id)
+    assert last["loss"] != first["loss"]
+
+
 class Waits(TorchDispatchMode):
     """Counts the operations for which the host must wait for a device."""
 
@@ -80,7 +102,9 @@ class Waits(TorchDispatchMode):
 def test_no_step_waits_for_the_device(method: str, shared: Path) -> None:
     """No .item(), no boolean indexing: in any stage, forward or backward, augmentation included."""
     setup = prepare(spec_of(method), shared, small.EXECUTION)
-    for stage in build_job(setup).stages:
+    stages = build_job(setup).stages
+    assert stages[-1].views.per_image == METHODS[method].views_per_image
+    for stage in stages:
         for module in stage.trained:
             module.train()
         batches = setup.loader(stage.views, stage.name).epoch(0)

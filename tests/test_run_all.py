@@ -94,7 +94,8 @@ def test_a_failed_run_stops_neither_others_nor_the_report(
     output = capsys.readouterr()
     assert "head-resnet8-contrastive" in output.err
     assert "diverged" in output.err
-    table = (tmp_path / "results" / "tiny" / "comparison.md").read_text()
+    (report,) = (tmp_path / "results" / "tiny" / "reports").iterdir()
+    table = (report / "comparison.md").read_text()
     assert "failed" in table or "not run" in table
     assert run(profile, tmp_path, "--only", "comparison", "--methods", "none,kd", "--seeds", "0") == 0
     assert "0 of them" not in capsys.readouterr().out.splitlines()[0]
@@ -150,7 +151,7 @@ def test_shared_runs_are_planned_once(profile: Path) -> None:
 
 
 def test_the_shipped_profiles_are_valid() -> None:
-    for name in ("smoke", "short", "paper"):
+    for name in ("demo", "smoke", "short", "brief", "paper"):
         profile = read_profile(name, [])
         assert profile.name == name
         assert make_plan([specs_of_pair(profile)]).runs

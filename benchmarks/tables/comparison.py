@@ -22,7 +22,8 @@ def cells(specs: Specs) -> list[Cell]:
             needs_teacher = needs_teacher or spec.teacher is not None
             result.append(Cell(method_label(method), profile.pair, spec, profile.pair, profile.pair))
     if needs_teacher:
-        result.insert(0, Cell("Teacher", profile.pair, specs.teacher_run(pair[0]), profile.pair, profile.pair))
+        teachers = specs.teacher_runs(pair[0])
+        result[:0] = [Cell("Teacher", profile.pair, run, profile.pair, profile.pair) for run in teachers]
     return result
 
 

@@ -15,7 +15,7 @@ from sskd.config import DatasetSpec
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Feed
 from sskd.data.loader import Drawing, Loader, TrainLoader, Triple, eval_batches
-from sskd.data.splits import Split
+from sskd.data.splits import Part, Split
 from sskd.data.views import Views
 from sskd.errors import UserError, described
 from sskd.registry import Registry
@@ -42,6 +42,10 @@ class Data(Protocol):
     def num_classes(self) -> int: ...
     @property
     def image_size(self) -> int: ...
+    @property
+    def mean(self) -> Triple: ...
+    @property
+    def std(self) -> Triple: ...
 
     def configured(self, spec: DatasetSpec) -> "Data":
         """As the spec wants it. UserError for a key that means nothing here."""
@@ -54,6 +58,9 @@ class Data(Protocol):
 
     def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
         """All test images in order (B, 3, H, H), normalised, and their labels (B,)."""
+
+    def held_out_batches(self, part: Part, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same of training images that were held out, seen as test images are."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,9 @@ class ImageData:
 
     def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
         return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, feed)
+
+    def held_out_batches(self, part: Part, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        return eval_batches(self.train_images[part.indices], part.labels, self.mean, self.std, batch_size, feed)
 
 
 # From (root, the spec's path or None) to the data.

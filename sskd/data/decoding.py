@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as vision
 
+from sskd.cores import usable_cores
 from sskd.errors import UserError
 
 # torchvision has announced the end of its decoders. Their successor (torchcodec) is one more dependency, with a binary
@@ -195,5 +196,4 @@ def worker_count(asked: int | None, processes: int) -> int:
     """How many processes read images, for each process that trains."""
     if asked is not None:
         return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(16, cores // processes))
+    return max(1, min(16, usable_cores() // processes))

@@ -12,7 +12,7 @@ from sskd.data.batch import Feed
 from sskd.data.datasets import still_drawing
 from sskd.data.decoding import Images, Middle, cached
 from sskd.data.loader import Drawing, Triple
-from sskd.data.splits import Split
+from sskd.data.splits import Part, Split
 from sskd.data.stream import RandomCrop, StreamLoader
 from sskd.data.views import Plain, Views
 
@@ -66,6 +66,13 @@ class ImageFiles:
 
     def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self.test_loader(Plain(), min(batch_size, EVALUATION_BATCH), feed).in_order():
+            yield batch.images, batch.labels
+
+    def held_out_batches(self, part: Part, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        drawing = still_drawing(Plain(), min(batch_size, EVALUATION_BATCH), len(part.labels))
+        images = Split(*part)
+        middle = StreamLoader(self.train, images, self._middle, drawing, feed, self.mean, self.std, self.skip_corrupt)
+        for batch in middle.in_order():
             yield batch.images, batch.labels
 
     @property

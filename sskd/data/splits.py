@@ -16,11 +16,19 @@ from sskd.errors import UserError
 from sskd.seeding import stream_seed
 
 
-class Split(NamedTuple):
+class Part(NamedTuple):
     """indices: (n,) int64, ascending, into the whole training set. labels: (n,) int64, noise included."""
 
     indices: Tensor
     labels: Tensor
+
+
+class Split(NamedTuple):
+    """What is trained on, as in Part, and what is held out of it to choose an epoch (None: nothing is)."""
+
+    indices: Tensor
+    labels: Tensor
+    held_out: Part | None = None
 
 
 def make_split(labels: Tensor, num_classes: int, spec: SplitSpec) -> Split:
@@ -29,6 +37,8 @@ def make_split(labels: Tensor, num_classes: int, spec: SplitSpec) -> Split:
     Few-shot: of a class with c images, max(1, round(fraction * c)), halves rounded up; smaller fractions are subsets
     of larger ones. Noise: exactly round(noise * n) of the n labels change, each to a class drawn uniformly from the
     others; for one fraction, labels changed at a lower rate are changed at a higher one, to the same class.
+    Held out: of a class with c images left, round(holdout * c), but never all; with their noise, as whoever has wrong
+    labels to train on has no right ones to choose by. The images that stay have the labels they would have had.
     """
     clean = labels.numpy()
     if clean.size == 0 or clean.min() < 0 or clean.max() >= num_classes:
@@ -42,7 +52,13 @@ def make_split(labels: Tensor, num_classes: int, spec: SplitSpec) -> Split:
     order, shift = rng.permutation(len(chosen)), rng.randint(1, max(num_classes, 2), len(chosen))
     flipped = order[:changed]  # the same order for every rate: a lower rate's are among a higher one's
     chosen[flipped] = (chosen[flipped] + shift[flipped]) % num_classes
-    return Split(torch.from_numpy(indices), torch.from_numpy(chosen))
+    if spec.holdout == 0:
+        return Split(torch.from_numpy(indices), torch.from_numpy(chosen))
+    held = _held_out(clean[indices], spec)
+    if not held.any():
+        raise UserError(f"split.holdout {spec.holdout:g} holds nothing out: no class has that many images")
+    parts = [Part(torch.from_numpy(indices[rows]), torch.from_numpy(chosen[rows])) for rows in (~held, held)]
+    return Split(*parts[0], held_out=parts[1])
 
 
 def _subset(labels: np.ndarray, spec: SplitSpec) -> np.ndarray:
@@ -54,6 +70,16 @@ def _subset(labels: np.ndarray, spec: SplitSpec) -> np.ndarray:
         order = _rng(spec.seed, "subset", int(label)).permutation(len(members))
         kept.append(members[order[: max(1, _round(spec.fraction * len(members)))]])
     return np.sort(np.concatenate(kept))
+
+
+def _held_out(labels: np.ndarray, spec: SplitSpec) -> np.ndarray:
+    """Which of the images, by their clean labels, are held out: (n,) bool."""
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = _rng(spec.seed, "holdout", int(label)).permutation(len(members))
+        held[members[order[: min(len(members) - 1, _round(spec.holdout * len(members)))]]] = True
+    return held
 
 
 def _round(value: float) -> int:

@@ -54,6 +54,19 @@ class Rotations:
         return augmentation.change(views, generator), labels
 
 
+@dataclass(frozen=True)
+class Turned:
+    """Four views: one crop and flip as in ordinary training, turned by 0, 90, 180 and 270 degrees (as HSAKD)."""
+
+    per_image = 4
+
+    def __call__(
+        self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        images, _ = Plain()(images, augmentation, generator)
+        return rotations(images), torch.arange(4, device=images.device).repeat(len(images))
+
+
 def rotations(images: Tensor) -> Tensor:
     """(B, 3, S, S), turned by 0, 90, 180 and 270 degrees counter-clockwise: (4 * B, 3, S, S) in channels-last, the
     layout that networks want."""

@@ -31,8 +31,10 @@ def activation_boundary_loss(student: Sequence[Tensor], teacher: Sequence[Tensor
 
 
 class ABSettings(MethodSettings):
-    weight: NonNegative = 1.0  # inside the initial stage
+    weight: NonNegative = 1.0
+    """The weight of the term, inside the initial stage."""
     initial_epochs: Count = 30
+    """Epochs of the stage before the main training, which moves the student's activation boundaries."""
 
 
 @METHODS.register("ab")
@@ -45,6 +47,8 @@ class AB(Method):
         "Heo et al., AAAI 2019, Knowledge Transfer via Distillation of Activation Boundaries",
         2019,
         "signs of middle pre-activations",
+        formula="in the initial stage: sum over middle taps of squared distances of pre-activations to the "
+        "teacher's side of a margin of 1",
     )
     needs = frozenset({"preactivations", "labels"})
     stage_names = ("initial", "main")

@@ -25,6 +25,7 @@ def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tens
 
 class ATSettings(MethodSettings):
     weight: NonNegative = 1.0
+    """The weight of the method's term."""
 
 
 @METHODS.register("at")
@@ -38,6 +39,7 @@ class AT(Method):
         "Convolutional Neural Networks via Attention Transfer",
         2017,
         "attention maps of the middle layers",
+        formula="sum over middle taps of mean (a_s - a_t)^2, a the unit-length channel mean of squares",
     )
     needs = frozenset({"taps", "labels"})
 

@@ -1,14 +1,14 @@
 """What a method is: settings, extra modules, perhaps an initial stage, and named loss terms."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config import MethodSettings
+from sskd.config import MethodSettings, Recipe
 from sskd.data.batch import Batch
 from sskd.data.views import Plain, Views
 from sskd.losses import softened_divergence
@@ -26,6 +26,8 @@ class MethodInfo(NamedTuple):
     paper: str  # "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets"
     year: int
     transfers: str  # what goes from teacher to student, in a few words
+    formula: str = ""  # the method's own terms, for docs/methods.md
+    differs: str = ""  # where the paper and its published code part ways, and where this suite does otherwise than both
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class MethodContext:
     teacher: Network | None = None
     teacher_shapes: FeatureShapes | None = None
     head: "Pretext | None" = None  # the teacher's trained head, frozen
+    recipe: Recipe = field(default_factory=Recipe)  # of the main training
 
     def teacher_side(self) -> tuple[Network, FeatureShapes]:
         """The teacher and its shapes, for methods that have one for certain."""
@@ -72,21 +75,31 @@ class Method(nn.Module):
     """Base of every method. Its parameters are trained with the student, its state is saved and resumed with it.
 
     Student objective: ce_weight * CE + kd_weight * KL(kd_temperature) + sum of weights[name] * terms[name]; CE and KL
-    over the images' normal views. A subclass sets ``info`` and ``needs``, and overrides ``terms`` and ``weights``.
+    over the images' normal views; in the first ``warmup_epochs`` the own terms' weights rise. A
+    subclass sets ``info`` and ``needs``, and overrides ``terms`` and ``weights``.
     """
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     info: ClassVar[MethodInfo]
-    # of teacher and student: "logits", "vector" (pooled features), "taps" (maps), "preactivations";
+    # of teacher and student: "logits", "vector" (pooled features), "taps" (maps), "preactivations", "final" (map);
     # of the data: "labels", "indices"
     needs: ClassVar[frozenset[str]] = frozenset()
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False
+    head_task: ClassVar[str | None] = None  # the only pretext task whose head will do; None: any
+    views_per_image: ClassVar[int] = 1  # that views() makes, for the cost of a plan
     stage_names: ClassVar[tuple[str, ...]] = ("main",)  # for the table; initial stages come first
+    seed_shift: ClassVar[int] = 0  # added to the run's seed: a control that is another method with other seeds
+
+    first_epoch: ClassVar[int] = 1  # what the first epoch counts as where weights rise with the epoch
+    ramp: Tensor
 
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__()
         self.settings = settings
+        self._stretch = context.recipe.full_epochs / context.recipe.epochs
+        # on the device, so that a step that was captured once sees the epoch's value
+        self.register_buffer("ramp", torch.ones(()), persistent=False)
 
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
@@ -95,6 +108,11 @@ class Method(nn.Module):
     def views(self) -> Views:
         """The views of each image that the student is trained on."""
         return Plain()
+
+    def predictor(self, student: Network) -> Network:
+        """The network that is trained, measured and saved: the student, or what this method builds around it. Called
+        once, before anything is trained; the features that ``terms`` gets are this network's."""
+        return student
 
     def initial_stages(self) -> list[InitialStage]:
         return []
@@ -108,6 +126,20 @@ class Method(nn.Module):
         """The method's own terms, unweighted. Feature tensors are float32; the teacher's carry no gradient."""
         return Terms({})
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before each epoch (from 0) of the main stage, and when one is resumed: for what changes over time.
+        Epochs are counted as of the recipe's full schedule, as its milestones are: all scale together."""
+        if self.settings.warmup_epochs > 0:
+            self.ramp.fill_(min(self.epochs_at(epoch) / self.settings.warmup_epochs, 1.0))
+
+    def epochs_at(self, epoch: int) -> float:
+        """What ``epoch`` (from 0) counts as in the full schedule: the published code's epoch number."""
+        return (epoch + self.first_epoch) * self._stretch
+
+    def softened(self, logits: Tensor) -> Tensor:
+        """What of the logits (B, C), of either side, enters Hinton's KD."""
+        return logits
+
     def after_step(self) -> None:
         """Called after each optimiser step of the main stage, without gradient (CRD's banks)."""
 
@@ -115,17 +147,18 @@ class Method(nn.Module):
         """The weighted total (0-d), and all terms by name: "ce", "kd" and the method's own."""
         logits = student.logits[:: batch.views]
         losses = {"ce": F.cross_entropy(logits, batch.labels)}
-        weights = {"ce": self.settings.ce_weight}
+        weights: dict[str, float | Tensor] = {"ce": self.settings.ce_weight}
         logged: dict[str, Tensor] = {}
         if teacher is not None:
             if self.settings.kd_weight > 0:
-                theirs = teacher.logits[:: batch.views]
+                ours, theirs = self.softened(logits), self.softened(teacher.logits[:: batch.views])
                 temperature, kind = self.settings.kd_temperature, self.settings.divergence
-                losses["kd"] = softened_divergence(logits, theirs, temperature, kind=kind)
+                losses["kd"] = softened_divergence(ours, theirs, temperature, kind=kind)
                 weights["kd"] = self.settings.kd_weight
             own = self.terms(student, teacher, batch)
             losses |= own.losses
-            weights |= {name: self.weights[name] for name in own.losses}
+            rise = self.ramp if self.settings.warmup_epochs > 0 else 1.0
+            weights |= {name: self.weights[name] * rise for name in own.losses}
             logged |= own.logged
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         return total, Terms(losses, logged)

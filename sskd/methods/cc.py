@@ -20,7 +20,9 @@ def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 class CCSettings(MethodSettings):
     weight: NonNegative = 1.0
-    width: Count = 128  # of the embeddings
+    """The weight of the method's term."""
+    width: Count = 128
+    """The length of the embeddings."""
 
 
 @METHODS.register("cc")
@@ -33,6 +35,7 @@ class CC(Method):
         "Peng et al., ICCV 2019, Correlation Congruence for Knowledge Distillation",
         2019,
         "correlation of neighbouring images' embeddings",
+        formula="mean over neighbours i, i + 1 of the batch of sum d_i d_(i+1), d = |e_s - e_t| of linear embeddings",
     )
     needs = frozenset({"vector", "labels"})
 

@@ -40,11 +40,17 @@ def contrastive_loss(scores: Tensor, num_images: int) -> Tensor:
 
 class CRDSettings(MethodSettings):
     weight: NonNegative = 0.8
-    negatives: Count = 16384  # K
-    positive: Literal["exact", "relaxed"] = "exact"  # the image itself, or any image of its class
-    width: Count = 128  # of the embeddings
+    """The weight of the method's term."""
+    negatives: Count = 16384
+    """How many other images each is told from: K in the paper."""
+    positive: Literal["exact", "relaxed"] = "exact"
+    """What counts as the same: the image itself (exact), or any image of its class (relaxed)."""
+    width: Count = 128
+    """The length of the embeddings."""
     temperature: Positive = 0.07
-    momentum: Rate = 0.5  # of the banks' entries
+    """What similarities are divided by."""
+    momentum: Rate = 0.5
+    """What stays of a bank's entry when it is updated."""
 
 
 @METHODS.register("crd")
@@ -57,6 +63,8 @@ class CRD(Method):
         "Tian et al., ICLR 2020, Contrastive Representation Distillation",
         2020,
         "agreement of pooled features, contrasted with other classes",
+        formula="noise-contrastive loss of each side's embedding against the other side's bank: the image "
+        "itself against K images of other classes",
     )
     needs = frozenset({"vector", "labels", "indices"})
     z: Tensor

@@ -21,7 +21,9 @@ def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 class FitNetSettings(MethodSettings):
     weight: NonNegative = 1.0
-    tap: Annotated[int, Field(ge=0)] = 2  # the hint and guided layer, from 0
+    """The weight of the method's term."""
+    tap: Annotated[int, Field(ge=0)] = 2
+    """The number of the hint and guided layer among the networks' taps, from 0."""
 
 
 @METHODS.register("fitnet")
@@ -29,7 +31,14 @@ class FitNet(Method):
     """One hint, trained together with cross-entropy as in CRD's benchmark; the paper trains it first."""
 
     Settings = FitNetSettings
-    info = MethodInfo("FitNet", "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets", 2015, "a middle map")
+    info = MethodInfo(
+        "FitNet",
+        "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets",
+        2015,
+        "a middle map",
+        formula="mean squared error between tap 2 (from 0) of the teacher and a regressor (convolution, batch"
+        " norm, ReLU) of the student's",
+    )
     needs = frozenset({"taps", "labels"})
 
     def __init__(self, settings: FitNetSettings, context: MethodContext) -> None:

@@ -38,8 +38,10 @@ def flow_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
 
 
 class FSPSettings(MethodSettings):
-    weight: NonNegative = 50.0  # inside the initial stage
+    weight: NonNegative = 50.0
+    """The weight of the term, inside the initial stage."""
     initial_epochs: Count = 30
+    """Epochs of the stage before the main training, which matches the flow matrices."""
 
 
 @METHODS.register("fsp")
@@ -52,6 +54,7 @@ class FSP(Method):
         "Yim et al., CVPR 2017, A Gift from Knowledge Distillation",
         2017,
         "Gram matrices of neighbouring maps",
+        formula="in the initial stage: mean squared difference of the Gram matrices of neighbouring taps",
     )
     needs = frozenset({"taps", "labels"})
     stage_names = ("initial", "main")

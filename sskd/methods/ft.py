@@ -70,7 +70,9 @@ def translator(width: int, factors: int) -> nn.Sequential:
 
 class FTSettings(MethodSettings):
     weight: NonNegative = 200.0
-    initial_epochs: Count = 30  # of the paraphraser
+    """The weight of the method's term."""
+    initial_epochs: Count = 30
+    """Epochs of the stage before the main training, which trains the paraphraser."""
 
 
 @METHODS.register("ft")
@@ -83,6 +85,8 @@ class FT(Method):
         "Kim et al., NeurIPS 2018, Paraphrasing Complex Network: Network Compression via Factor Transfer",
         2018,
         "factors of the last map",
+        formula="mean |a(translator(s)) - a(encoder(t))|, a as AT's; the paraphraser's encoder is trained "
+        "first, on the teacher's last map",
     )
     needs = frozenset({"taps", "labels"})
     stage_names = ("paraphraser", "main")

@@ -1,16 +1,32 @@
 """Knowledge distillation (Hinton et al. 2015): the teacher's softened predictions."""
 
+from torch import Tensor
+
+from sskd.config import MethodSettings
+from sskd.losses import standardised
 from sskd.methods.base import METHODS, Method, MethodInfo
+
+
+class KDSettings(MethodSettings):
+    standardise: bool = False
+    """Whether logits are standardised on both sides (LSKD: Sun et al. 2024)."""
 
 
 @METHODS.register("kd")
 class KD(Method):
     """0.1 CE + 0.9 KL(4) as published: both terms are every method's; this one only turns the second on."""
 
+    Settings = KDSettings
     info = MethodInfo(
         "KD",
         "Hinton et al., arXiv 2015, Distilling the Knowledge in a Neural Network",
         2015,
         "softened predictions",
+        formula="KL(T), of standardised logits where `standardise` is set (LSKD)",
+        differs="LSKD: the paper's deviation has C in the denominator, the code C - 1 and 1e-7 beside it; "
+        "here as the code.",
     )
     needs = frozenset({"logits", "labels"})
+
+    def softened(self, logits: Tensor) -> Tensor:
+        return standardised(logits) if self.settings.standardise else logits

@@ -28,6 +28,16 @@ def check_middle(method: str, student: FeatureShapes, teacher: FeatureShapes) ->
         )
 
 
+def check_final(method: str, student: FeatureShapes, teacher: FeatureShapes) -> None:
+    """UserError unless both networks give the map that they pool."""
+    for shapes in (student, teacher):
+        if shapes.final is None:
+            raise UserError(
+                f"method '{method}' needs the map that is pooled before the classifier, and {shapes.network} gives "
+                "none: its features() must return it as Features.final"
+            )
+
+
 def match_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Maps (B, C, H, W) of one size: the larger is average-pooled adaptively to the smaller; widths stay."""
     size = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])

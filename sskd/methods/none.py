@@ -7,6 +7,12 @@ from sskd.methods.base import METHODS, Method, MethodInfo
 class NoDistillation(Method):
     """Cross-entropy with the labels; no teacher is loaded."""
 
-    info = MethodInfo("Student", "no distillation", 0, "nothing")
+    info = MethodInfo(
+        "Student",
+        "no distillation",
+        0,
+        "nothing",
+        formula="CE",
+    )
     needs = frozenset({"labels"})
     needs_teacher = False

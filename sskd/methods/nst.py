@@ -46,6 +46,7 @@ def all_taps_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tenso
 
 class NSTSettings(MethodSettings):
     weight: NonNegative = 1.0
+    """The weight of the method's term."""
 
 
 @METHODS.register("nst")
@@ -58,6 +59,7 @@ class NST(Method):
         "Huang & Wang, arXiv 2017, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer",
         2017,
         "distribution of the middle maps' channels",
+        formula="sum over middle taps of the squared MMD of unit-length channel maps, kernel (x . y)^2",
     )
     needs = frozenset({"taps", "labels"})
 

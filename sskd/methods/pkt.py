@@ -29,6 +29,7 @@ def probability_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 class PKTSettings(MethodSettings):
     weight: NonNegative = 1.0
+    """The weight of the method's term."""
 
 
 @METHODS.register("pkt")
@@ -41,6 +42,7 @@ class PKT(Method):
         "Passalis & Tefas, ECCV 2018, Learning Deep Representations with Probabilistic Knowledge Transfer",
         2018,
         "neighbourhoods of the batch's images",
+        formula="mean p_t log(p_t / p_s) of the batch's cosine similarities, as (c + 1) / 2 over their row's sum",
     )
     needs = frozenset({"vector", "labels"})
 

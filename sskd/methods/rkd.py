@@ -38,8 +38,11 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: fl
 
 class RKDSettings(MethodSettings):
     weight: NonNegative = 1.0
+    """The weight of both parts together."""
     distance_weight: NonNegative = 25.0
+    """The weight of pairwise distances."""
     angle_weight: NonNegative = 50.0
+    """The weight of the angles of triplets."""
 
 
 @METHODS.register("rkd")
@@ -52,6 +55,8 @@ class RKD(Method):
         "Park et al., CVPR 2019, Relational Knowledge Distillation",
         2019,
         "distances and angles between the batch's images",
+        formula="25 smooth-L1 of pairwise distances (each side over its mean) + 50 smooth-L1 of the cosines "
+        "of all triplets' angles",
     )
     needs = frozenset({"vector", "labels"})
 

@@ -25,6 +25,7 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 class SPSettings(MethodSettings):
     weight: NonNegative = 1.0
+    """The weight of the method's term."""
 
 
 @METHODS.register("sp")
@@ -37,6 +38,7 @@ class SP(Method):
         "Tung & Mori, ICCV 2019, Similarity-Preserving Knowledge Distillation",
         2019,
         "similarities of the batch's images in the last map",
+        formula="sum (G_t - G_s)^2 / B^2, G the row-normalised Gram matrix of the batch's last maps",
     )
     needs = frozenset({"taps", "labels"})
 

@@ -18,11 +18,19 @@ class Settings(MethodSettings):
     """Published: 0.1 CE + 0.9 L_kd + 2.7 L_T + 10 L_ss. A term of weight zero is not computed."""
 
     t_weight: NonNegative = 2.7
+    """The weight of L_T: predictions on transformed views."""
     t_temperature: Positive = 4.0
+    """The temperature of L_T."""
     t_keep: Rate = 1.0
+    """The share of the teacher's wrong predictions on transformed views that L_T keeps, least wrong first; right
+    ones always are."""
     ss_weight: NonNegative = 10.0
+    """The weight of L_ss: the self-supervised task's predictions."""
     ss_temperature: Positive = 0.5
+    """The temperature of L_ss."""
     ss_keep: Rate = 0.75
+    """The share of the teacher head's wrong predictions that L_ss keeps, least wrong first; right ones always
+    are."""
 
 
 @METHODS.register("sskd")
@@ -35,9 +43,13 @@ class SSKD(Method):
         "Xu et al., ECCV 2020, Knowledge Distillation Meets Self-Supervision",
         2020,
         "predictions on transformed views and of a self-supervised task, selectively",
+        formula="t_weight KL(4) of transformed views + ss_weight KL(0.5) of their similarities to the batch's"
+        " normal views; the least wrong of the teacher's wrong answers, and all right ones, are kept",
+        differs="docs/differences.md, a section of its own.",
     )
     needs = frozenset({"logits", "vector", "labels"})
     needs_head = True
+    views_per_image = 4
 
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__(settings, context)

@@ -47,6 +47,7 @@ class TapRegressor(nn.Module):
 
 class VIDSettings(MethodSettings):
     weight: NonNegative = 1.0
+    """The weight of the method's term."""
 
 
 @METHODS.register("vid")
@@ -59,6 +60,8 @@ class VID(Method):
         "Ahn et al., CVPR 2019, Variational Information Distillation for Knowledge Transfer",
         2019,
         "mutual information of the middle maps",
+        formula="sum over middle taps of mean 0.5 ((r(s) - t)^2 / v + log v), r a regressor, v a learned "
+        "variance for each channel",
     )
     needs = frozenset({"taps", "labels"})
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sskd.errors import UserError
 from sskd.registry import Registry
 
 
@@ -15,12 +16,14 @@ class Features(NamedTuple):
 
     logits: (B, C). taps: the feature maps (B, channels, height, width) after their ReLU in forward order, and last
     the pooled vector (B, D) that enters the classifier. preactivations: the same taps before the ReLU (the tap
-    itself where there is no such point).
+    itself where there is no such point). final: the map (B, D, height, width) whose mean is the pooled vector; it
+    differs from the last tap where a convolution, or a norm and ReLU, come between. None if the network does not say.
     """
 
     logits: Tensor
     taps: tuple[Tensor, ...]
     preactivations: tuple[Tensor, ...]
+    final: Tensor | None = None
 
     @property
     def vector(self) -> Tensor:
@@ -36,8 +39,8 @@ class Features(NamedTuple):
 class Network(nn.Module):
     """A backbone with a classifier. ``net(x)`` gives logits, ``net.features(x)`` everything a method may ask for.
 
-    ``tail`` names the child modules that come after the last feature map (classifier, and a last convolution where
-    there is one): a method that first trains "the feature layers" leaves these alone.
+    ``tail`` names the child modules that come after the last feature map (a last convolution where there is one, and
+    last the classifier): a method that first trains "the feature layers" leaves these alone.
     """
 
     tail: tuple[str, ...] = ("fc",)
@@ -45,6 +48,15 @@ class Network(nn.Module):
     def feature_layers(self) -> list[nn.Module]:
         """The children up to the last feature map: all but the tail."""
         return [child for name, child in self.named_children() if name not in self.tail]
+
+    @property
+    def classifier_layer(self) -> nn.Linear:
+        """The layer from the pooled vector to the logits: the last of the tail, or the linear layer in it. UserError if
+        that is no linear layer."""
+        layers = [layer for layer in self.get_submodule(self.tail[-1]).modules() if isinstance(layer, nn.Linear)]
+        if not layers:
+            raise UserError(f"the last of {type(self).__name__}.tail, '{self.tail[-1]}', is no linear classifier")
+        return layers[-1]
 
     def own_name(self, key: str) -> str:
         """This network's name for a parameter that its published weights call ``key``."""
@@ -85,6 +97,7 @@ class FeatureShapes(NamedTuple):
 
     network: str
     taps: tuple[tuple[int, ...], ...]
+    final: tuple[int, ...] | None = None  # of the map that is pooled to the vector, where the network gives it
 
     @property
     def width(self) -> int:
@@ -101,5 +114,6 @@ def feature_shapes(name: str, image_size: int = 32) -> FeatureShapes:
     """The shapes of a network's taps, found without computing anything (on torch's meta device)."""
     with torch.device("meta"):
         network = build_network(name, num_classes=2).eval()
-        taps = network.features(torch.empty(1, 3, image_size, image_size)).taps
-    return FeatureShapes(name, tuple(tuple(tap.shape[1:]) for tap in taps))
+        features = network.features(torch.empty(1, 3, image_size, image_size))
+    final = None if features.final is None else tuple(features.final.shape[1:])
+    return FeatureShapes(name, tuple(tuple(tap.shape[1:]) for tap in features.taps), final)

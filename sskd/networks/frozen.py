@@ -61,7 +61,7 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
 def _drop_preactivations(traced: fx.GraphModule) -> None:
     """Makes the graph return none, and removes what was computed for them alone."""
     (features,) = (node for node in traced.graph.nodes if node.target is Features)
-    logits, taps, _ = features.args
-    features.args = (logits, taps, ())
+    logits, taps, _, *final = features.args
+    features.args = (logits, taps, (), *final)
     traced.graph.eliminate_dead_code()
     traced.recompile()

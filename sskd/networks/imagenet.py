@@ -35,7 +35,7 @@ class ImageNetResNet(_Torchvision):
             maps.append(x)
             before.append(total)
         vector = pool(x)
-        return Features(net.fc(vector), (*maps, vector), (*before, vector))
+        return Features(net.fc(vector), (*maps, vector), (*before, vector), x)
 
 
 def _before_relu(block: Any, x: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class ImageNetMobileNetV2(_Torchvision):
                     maps.append(x)
                     before.append(x)
         vector = pool(x)
-        return Features(self.get_submodule("classifier")(vector), (*maps, vector), (*before, vector))
+        return Features(self.get_submodule("classifier")(vector), (*maps, vector), (*before, vector), x)
 
 
 def _register(name: str, kind: type[_Torchvision]) -> None:

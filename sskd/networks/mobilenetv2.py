@@ -72,9 +72,10 @@ class MobileNetV2(Network):
             for number in range(start, stop):
                 x = self.blocks[number](x)
             maps.append(x)
-        vector = pool(self.conv2(x))
+        final = self.conv2(x)
+        vector = pool(final)
         taps = (*maps, vector)
-        return Features(self.classifier(vector), taps, taps)
+        return Features(self.classifier(vector), taps, taps, final)
 
 
 NETWORKS.register("MobileNetV2")(MobileNetV2)

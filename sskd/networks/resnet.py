@@ -50,7 +50,7 @@ def _projection(width_in: int, width: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
 
 
-def _stage(
+def make_stage(
     block: type[nn.Module], width_in: int, width: int, blocks: int, stride: int, expansion: int
 ) -> nn.Sequential:
     first = block(width_in, width, stride)
@@ -78,9 +78,9 @@ class ResNet(Network):
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = _stage(BasicBlock, widths[0], widths[1], blocks, 1, 1)
-        self.layer2 = _stage(BasicBlock, widths[1], widths[2], blocks, 2, 1)
-        self.layer3 = _stage(BasicBlock, widths[2], widths[3], blocks, 2, 1)
+        self.layer1 = make_stage(BasicBlock, widths[0], widths[1], blocks, 1, 1)
+        self.layer2 = make_stage(BasicBlock, widths[1], widths[2], blocks, 2, 1)
+        self.layer3 = make_stage(BasicBlock, widths[2], widths[3], blocks, 2, 1)
         self.fc = nn.Linear(widths[3], num_classes)
         fan_out_init(self)
 
@@ -88,7 +88,7 @@ class ResNet(Network):
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages([self.layer1, self.layer2, self.layer3], stem)
         vector = pool(maps[-1])
-        return Features(self.fc(vector), (stem, *maps, vector), (stem, *before, vector))
+        return Features(self.fc(vector), (stem, *maps, vector), (stem, *before, vector), maps[-1])
 
 
 class ResNet50(Network):
@@ -100,17 +100,17 @@ class ResNet50(Network):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = _stage(Bottleneck, 64, 64, 3, 1, 4)
-        self.layer2 = _stage(Bottleneck, 256, 128, 4, 2, 4)
-        self.layer3 = _stage(Bottleneck, 512, 256, 6, 2, 4)
-        self.layer4 = _stage(Bottleneck, 1024, 512, 3, 2, 4)
+        self.layer1 = make_stage(Bottleneck, 64, 64, 3, 1, 4)
+        self.layer2 = make_stage(Bottleneck, 256, 128, 4, 2, 4)
+        self.layer3 = make_stage(Bottleneck, 512, 256, 6, 2, 4)
+        self.layer4 = make_stage(Bottleneck, 1024, 512, 3, 2, 4)
         self.linear = nn.Linear(2048, num_classes)
 
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages([self.layer1, self.layer2, self.layer3, self.layer4], stem)
         vector = pool(maps[-1])
-        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector))
+        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector), maps[-1])
 
 
 def _register(name: str, depth: int, widths: tuple[int, int, int, int]) -> None:

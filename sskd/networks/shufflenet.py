@@ -57,7 +57,7 @@ class ShuffleV1(Network):
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages([self.layer1, self.layer2, self.layer3], stem)
         vector = pool(maps[-1])
-        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector))
+        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector), maps[-1])
 
 
 class V2Block(nn.Module):
@@ -81,18 +81,18 @@ class V2Block(nn.Module):
 
 
 class V2Down(nn.Module):
-    """Halves the size: both branches see all channels and stride. Gives (after, before) its ReLUs."""
+    """Halves the size (``stride`` 2): both branches see all channels and stride. Gives (after, before) its ReLUs."""
 
-    def __init__(self, width_in: int, width: int) -> None:
+    def __init__(self, width_in: int, width: int, stride: int = 2) -> None:
         super().__init__()
         half = width // 2
-        self.conv1 = nn.Conv2d(width_in, width_in, 3, 2, 1, groups=width_in, bias=False)
+        self.conv1 = nn.Conv2d(width_in, width_in, 3, stride, 1, groups=width_in, bias=False)
         self.bn1 = nn.BatchNorm2d(width_in)
         self.conv2 = nn.Conv2d(width_in, half, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(half)
         self.conv3 = nn.Conv2d(width_in, half, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(half)
-        self.conv4 = nn.Conv2d(half, half, 3, 2, 1, groups=half, bias=False)
+        self.conv4 = nn.Conv2d(half, half, 3, stride, 1, groups=half, bias=False)
         self.bn4 = nn.BatchNorm2d(half)
         self.conv5 = nn.Conv2d(half, half, 1, bias=False)
         self.bn5 = nn.BatchNorm2d(half)
@@ -132,8 +132,9 @@ class ShuffleV2(Network):
                 x, total = block(x)
             maps.append(x)
             before.append(total)
-        vector = pool(F.relu(self.bn2(self.conv2(x)), inplace=True))
-        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector))
+        final = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        vector = pool(final)
+        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector), final)
 
 
 NETWORKS.register("ShuffleV1")(ShuffleV1)

@@ -15,7 +15,7 @@ LAYERS = {  # convolutions in each of the five blocks, whose widths are always t
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-def _block(width_in: int, width: int, convolutions: int) -> nn.Sequential:
+def make_block(width_in: int, width: int, convolutions: int) -> nn.Sequential:
     """3x3 convolutions with norm, ReLUs between them but not after the last: the tap before it is wanted."""
     layers: list[nn.Module] = []
     for number in range(convolutions):
@@ -32,7 +32,7 @@ class VGG(Network):
     def __init__(self, convolutions: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
         for number, (width_in, width) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
-            setattr(self, f"block{number}", _block(width_in, width, convolutions[number]))
+            setattr(self, f"block{number}", make_block(width_in, width, convolutions[number]))
         self.classifier = nn.Linear(WIDTHS[-1], num_classes)
         fan_out_init(self)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
@@ -48,7 +48,7 @@ class VGG(Network):
             maps.append(x)
             before.append(total)
         vector = pool(x)
-        return Features(self.classifier(vector), (*maps, vector), (maps[0], *before[1:], vector))
+        return Features(self.classifier(vector), (*maps, vector), (maps[0], *before[1:], vector), x)
 
 
 def _register(name: str) -> None:

@@ -59,9 +59,10 @@ class WideResNet(Network):
         second = self.block2(first)
         third = self.block3(second)
         last = self.bn1(third)
-        vector = pool(F.relu(last))
+        final = F.relu(last)
+        vector = pool(final)
         before = (stem, *self._normalised(first, second), last, vector)
-        return Features(self.fc(vector), (stem, first, second, third, vector), before)
+        return Features(self.fc(vector), (stem, first, second, third, vector), before, final)
 
     def _normalised(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """The first two taps through the next group's first norm. Its running statistics are that group's to update,

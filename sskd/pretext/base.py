@@ -9,6 +9,7 @@ from sskd.config import PretextSettings
 from sskd.data.batch import Batch
 from sskd.data.views import Views
 from sskd.losses import Divergence
+from sskd.networks import Features
 from sskd.registry import Registry
 
 
@@ -17,6 +18,8 @@ class PretextContext(NamedTuple):
 
     width: int  # D, the length of the pooled features
     num_images: int  # N, training images of the split (exemplar: one class each)
+    network: str = ""  # whose head it is
+    num_classes: int = 0
 
 
 class Softening(NamedTuple):
@@ -39,6 +42,8 @@ class Pretext(nn.Module):
 
     Settings: ClassVar[type[PretextSettings]] = PretextSettings
     title: ClassVar[str]
+    method: ClassVar[str | None] = None  # the one method that it is for; None: any that transfers a task
+    needs: ClassVar[frozenset[str]] = frozenset()  # of the network beside the pooled features: "taps"
     generalises: ClassVar[bool] = True  # False: its classes are the training images, so test images say nothing
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
@@ -50,6 +55,10 @@ class Pretext(nn.Module):
     def views(cls, settings: Any) -> Views:
         """How a batch of raw images becomes views."""
         raise NotImplementedError
+
+    def read(self, features: Features) -> Tensor:
+        """The head's output for one forward pass of the network: of the pooled features, unless a task wants more."""
+        return self(features.vector)
 
     def forward(self, vector: Tensor) -> Tensor:
         """Pooled features of all views (V * B, D) to the head's output (V * B, width of the head)."""

@@ -16,9 +16,8 @@ from sskd.pretext.selection import keep_mask, ranks, transformed
 
 
 class Settings(PretextSettings):
-    """temperature: of the teacher head's loss. The paper's equation has one, the published code uses 1."""
-
     temperature: Positive = 1.0
+    """Of the teacher head's loss. The paper's equation has one, the published code uses 1."""
 
 
 def similarity(output: Tensor, views: int) -> Tensor:

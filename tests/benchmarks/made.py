@@ -10,7 +10,7 @@ from benchmarks.base import Cell
 from benchmarks.frame import specs_of
 from sskd.config import RunSpec
 
-PUBLISHED = {"dataset": "cifar100", "epochs": 240, "fraction": 1.0}
+PUBLISHED = {"dataset": "cifar100", "epochs": 240, "fraction": 1.0, "best_images": 10_000, "last_images": 10_000}
 
 
 def made_frame(
@@ -41,7 +41,9 @@ def finish(
         if any(word in spec.id for word in skip):
             continue
         folder = runs / spec.id
-        folder.mkdir(parents=True)
+        if (folder / "result.json").exists():
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
         score = "test_head_top1" if spec.role == "head" else "test_top1"
         reached = [top1(spec) * share for share in (0.5, 1.0, 0.9)]
         rows = [{"stage": "main", "epoch": i, score: value} for i, value in enumerate(reached, start=1)]

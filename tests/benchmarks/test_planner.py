@@ -90,7 +90,8 @@ def test_weights_are_missed_before_anything_trains(profile: Path, capsys: pytest
     assert started(profile, "--set", f"teachers={json.dumps(given)}", "--dry-run") == 2
     assert f"its sha256 is {digest}" in capsys.readouterr().err
     assert not (profile.parent / "results" / "tiny" / "runs").exists()
-    assert started(profile, *settings, "--report-only") == 0  # reads results, and needs no teacher
+    assert started(profile, *settings, "--report-only") == 2  # there are no results; it needs no teacher
+    assert "nothing to report" in capsys.readouterr().err
     assert started(profile, *settings, "--status") == 0
 
 

@@ -8,9 +8,9 @@ import yaml
 
 from benchmarks.base import Specs
 from benchmarks.cli import main
-from benchmarks.plugins import load_plugin
 from benchmarks.profiles import read_profile
 from sskd.errors import UserError
+from sskd.plugins import load_plugin
 from tests.test_run_all import TINY
 
 OWN_METHOD = """
@@ -80,9 +80,9 @@ def test_a_method_of_ones_own_becomes_a_row(tmp_path: Path, capsys: pytest.Captu
     options += ["--plugin", str(plugin), "--methods", "kd,own_near,own_near+kd", "--seeds", "0"]
     assert main(options) == 0
     assert "| Near |" in capsys.readouterr().out
-    table = (tmp_path / "results" / "tiny" / "comparison.md").read_text()
-    assert "| Near+KD |" in table
-    assert "Near" in (tmp_path / "results" / "tiny" / "index.html").read_text()
+    (report,) = (tmp_path / "results" / "tiny" / "reports").iterdir()
+    assert "| Near+KD |" in (report / "comparison.md").read_text()
+    assert "Near" in (report / "index.html").read_text()
     assert main(["--list", "methods", "--json", "--plugin", str(plugin)]) == 0
     assert "own_near" in {row["name"] for row in json.loads(capsys.readouterr().out)}
 

@@ -1,17 +1,19 @@
 """Which row the others are compared with, and all pairs of rows."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.base import BENCHMARKS
 from benchmarks.cli import main
-from benchmarks.plugins import load_plugin
 from benchmarks.profiles import read_profile
 from benchmarks.reference import choose_reference, with_reference
 from benchmarks.report import matrix_markdown, write_report
 from benchmarks.statistics import pairwise
 from sskd.errors import UserError
+from sskd.methods import METHODS
+from sskd.plugins import load_plugin
 from tests.benchmarks.made import finish, made_frame
 from tests.benchmarks.test_profiles import OWN_METHOD
 from tests.benchmarks.test_report import cells_of, top1
@@ -20,12 +22,15 @@ TOP1 = BENCHMARKS["comparison"].measures[0]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_methods(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Two of a user's: the one of 2025 is registered after the one of 2026."""
+def own_methods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Two of a user's: the one of 2025 is registered after the one of 2026. Gone when this file's tests are done."""
+    before = {name: METHODS[name] for name in METHODS}
     folder = tmp_path_factory.mktemp("own")
     for name, title, year in (("reference_new", "RefNew", "2026"), ("reference_old", "RefOld", "2025")):
         (folder / f"{name}.py").write_text(OWN_METHOD.format(name=name, title=title).replace("2026", year))
         load_plugin(folder / f"{name}.py")
+    yield
+    METHODS._entries = before
 
 
 @pytest.mark.parametrize(

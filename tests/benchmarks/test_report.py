@@ -46,7 +46,8 @@ def test_tables_hold_both_epochs_the_papers_value_and_the_difference(paper: Prof
     assert "| SSKD | vgg13/MobileNetV2 | 2 | 74.55 | 0.78 | 71.53 | +3.02 |" in text
     assert "average over 6 columns: SSKD - CRD: +4.05 [+3.41, +4.69], 2 seeds" in text
     claims = pd.read_csv(tmp_path / "claims.csv").set_index(["id", "epoch"])
-    assert claims.loc[("C1", "best"), "verdict"] == "supported"
+    assert claims.loc[("C1", "best"), "verdict"] == "undecided"
+    assert "two seeds give no interval" in claims.loc[("C1", "last"), "text"]
     assert claims.loc[("C2", "best"), "verdict"] == "undecided"
 
 
@@ -199,20 +200,14 @@ def test_a_damaged_failure_is_one_runs_trouble(paper: Profile, tmp_path: Path, e
     ("setting", "names"),
     [
         ("noise_rates=[0.3]", "fig4b"),
-        ("noise_rates=[0.3, 0.3]", "fig4b"),
-        ("noise_rates=[]", "fig4b"),
         ("noise_rates=[0.5, 0.0]", "fig4b"),
-        ("fractions=[]", "fig4a"),
         ("fractions=[1.0]", "fig4a"),
         ("fractions=[0.001, 0.002]", "fig4a"),
-        ("methods=[]", "comparison,equal_time"),
         ("methods=[kd]", "comparison,equal_time"),
-        ("seeds=[]", "comparison,table1,table3,fig4a,fig4b"),
-        ("benchmarks=[]", ""),
     ],
 )
 def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: str, names: str, trained: bool) -> None:
-    profile = read_profile("short", ["seeds=[0,1]", f"benchmarks=[{names}]", setting])
+    profile = read_profile("brief", ["seeds=[0,1]", f"benchmarks=[{names}]", setting])
     cells = cells_of(profile, *profile.benchmarks)
     if trained:
         finish(cells, tmp_path / "runs", top1)
@@ -223,8 +218,6 @@ def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: s
     c9 = claims.loc[("C9", "best")]
     if trained and setting.startswith("noise_rates=[0.3"):
         assert "a drop needs two shares of changed labels, and only 30% was planned" in c9["text"]
-        table = pd.read_csv(tmp_path / "fig4b.csv")
-        assert set(table["seeds"]) == {2}  # a rate that is named twice is still two runs
     if trained and setting == "noise_rates=[0.5, 0.0]":
         assert c9["measured"] == "drop of SSKD from 0% to 50% noise"
     if trained and setting == "fractions=[0.001, 0.002]":
@@ -232,7 +225,7 @@ def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: s
 
 
 def test_captions_say_what_each_setting_really_had(tmp_path: Path) -> None:
-    profile = read_profile("short", ["seeds=[0,1]"])
+    profile = read_profile("brief", ["seeds=[0,1]"])
     texts = write_report(profile, cells_of(profile, *profile.benchmarks), tmp_path)
     few = "10%: 12 of 240 epochs, 10% of the training images; 25%: 5 of 240 epochs, 25% of the training images"
     assert f"On CIFAR-100 (resnet56/resnet20 for vgg13/vgg8; {few})." in texts["fig4a"]
@@ -243,7 +236,7 @@ def test_captions_say_what_each_setting_really_had(tmp_path: Path) -> None:
 
 def test_captions_are_of_the_runs_that_finished(tmp_path: Path) -> None:
     """25 % has 5 epochs, and is not there yet."""
-    profile = read_profile("short", ["seeds=[0]"])
+    profile = read_profile("brief", ["seeds=[0]"])
     cells = cells_of(profile, "fig4a")
     made = {"fig4a": [cell for cell in cells["fig4a"] if cell.column == "10%"]}
     finish(made, tmp_path / "runs", top1)
@@ -263,3 +256,51 @@ def test_curves_are_thinned_and_keep_the_last_epoch(tmp_path: Path) -> None:
     path.write_text("\n".join(lines) + '\n{"stage": "ma')
     assert read_curve(path)[-1][0] > 230
     assert read_curve(tmp_path / "none.jsonl") == []
+
+
+def test_what_held_out_images_chose_stands_first_and_decides(tmp_path: Path) -> None:
+    profile = read_profile("paper", ["seeds=[0,1,2]", "split.holdout=0.1", "benchmarks=[fig4a]", "fractions=[0.25]"])
+    cells = cells_of(profile, "fig4a")
+    finish(
+        cells,
+        tmp_path / "runs",
+        lambda spec: 60 + 10 * ("sskd" in spec.id) + spec.seed * (1 + 0.1 * ("-kd-" in spec.id)),
+    )
+    for path in (tmp_path / "runs").glob("student-*/result.json"):
+        result = json.loads(path.read_text())
+        chosen = {"epoch": 1, "test_top1": 30 - result["best"]["test_top1"] / 100, "held_out_top1": 20.0}
+        path.write_text(json.dumps(result | {"chosen": chosen | {"test_images": 10000}}))
+    text = write_report(profile, cells, tmp_path)["fig4a"]
+    assert "| method | share of training images | seeds | chosen mean | chosen sd | best mean |" in text
+    assert "chosen: top-1 accuracy of the epoch chosen on held-out images (%)" in text
+    claims = pd.read_csv(tmp_path / "claims.csv").set_index(["id", "epoch"])
+    assert claims.loc[("C8", "chosen"), "verdict"] == "contradicted"
+    assert claims.loc[("C8", "best"), "verdict"] != "contradicted"
+    assert "Judged on the epoch chosen on held-out images" in (tmp_path / "claims.md").read_text()
+    assert "best on test: " in (tmp_path / "index.html").read_text()
+
+
+def test_rankings_controls_and_seconds_spent_are_in_the_report(tmp_path: Path) -> None:
+    profile = read_profile(
+        "paper", ["seeds=[0,1,2]", "methods=[none,kd,kd_again,placebo,sskd]", "benchmarks=[comparison]"]
+    )
+    cells = cells_of(profile, "comparison")
+    level = {"none": 60, "kd": 65, "kd_again": 65, "placebo": 61, "sskd": 70}
+    jitter = {"kd_again": (0.1, -0.1, 0.05), "placebo": (0.3, 0.1, 0.2)}
+
+    def reached(spec: RunSpec) -> float:
+        name = spec.method.name if spec.method else ""
+        return level.get(name, 75) + spec.seed / 10 + jitter.get(name, (0, 0, 0))[spec.seed]
+
+    finish(cells, tmp_path / "runs", reached)
+    text = write_report(profile, cells, tmp_path)["comparison"]
+    assert "Mean ranks over 3 seeds: SSKD 1.0" in text
+    assert "SSKD +100 %" in text
+    page = (tmp_path / "index.html").read_text()
+    claims = (tmp_path / "claims.md").read_text()
+    for shown in (page, claims):
+        assert "KD against itself: 0 of 1 comparisons called a difference." in shown
+        assert "Placebo - Student, resnet56/resnet20: +" in shown
+    spent = pd.read_csv(tmp_path / "spent.csv").set_index(["row", "epoch"])
+    assert spent.loc[("SSKD", 3), "seconds"] > spent.loc[("Student", 3), "seconds"] == 0  # made runs have no seconds
+    assert spent.loc[("SSKD", 3), "seconds"] == 24  # teacher and head: 12 each

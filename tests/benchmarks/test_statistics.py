@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.base import BENCHMARKS
-from benchmarks.statistics import AVERAGE, differences, leaves_out_zero, t_interval
+from benchmarks.sequential import sequential_p
+from benchmarks.statistics import AVERAGE, differences, is_sure, t_interval
 from tests.benchmarks.made import made_frame
 
 numbers = st.floats(-100, 100, allow_nan=False)
@@ -53,13 +54,6 @@ def test_differences_are_paired_by_seed_and_averaged_over_pairs() -> None:
     assert gaps.loc[(AVERAGE, "KD"), "difference"] == 2.0
 
 
-def test_only_an_interval_with_a_width_on_one_side_of_zero_tells_them_apart() -> None:
-    assert leaves_out_zero(0.1, 0.2)
-    assert leaves_out_zero(-0.2, -0.1)
-    for lower, upper in ((-0.1, 0.2), (0.0, 0.2), (math.nan, math.nan), (1.0, 1.0)):
-        assert not leaves_out_zero(lower, upper)
-
-
 def test_a_reference_column_is_compared_across_columns() -> None:
     frame = made_frame("table1", {("SSKD", "50%"): [1.0, 2.0], ("SSKD", "75%"): [3.0, 5.0]})
     benchmark = BENCHMARKS["table1"]
@@ -71,3 +65,17 @@ def test_nothing_finished_gives_no_differences() -> None:
     frame = pd.DataFrame({"row": ["KD", "SSKD"], "column": ["a", "a"], "seed": [0, 0], "best_top1": [None, None]})
     benchmark = BENCHMARKS["table3"]
     assert differences(frame, benchmark, benchmark.measures[0]).empty
+
+
+def test_differences_are_marked_after_holms_correction() -> None:
+    """Two rivals on one pair: gaps 2, 3, 4 and 20, 30, 40 have one p value; each is doubled, the larger not below."""
+    rivals = {"KD": [70.0, 69.0, 68.0], "AT": [52.0, 42.0, 32.0]}
+    frame = made_frame("table3", {(r, "a/b"): v for r, v in (rivals | {"SSKD": [72.0, 72.0, 72.0]}).items()})
+    benchmark = BENCHMARKS["table3"]
+    gaps = differences(frame, benchmark, benchmark.measures[0]).set_index("row")
+    alone = sequential_p([2.0, 3.0, 4.0])
+    assert sequential_p([20.0, 30.0, 40.0]) == pytest.approx(alone)
+    assert gaps["p_holm"].tolist() == pytest.approx([2 * alone] * 2)
+    few = differences(frame[frame["seed"] < 2], benchmark, benchmark.measures[0])
+    assert few["p_holm"].isna().all()
+    assert not any(map(is_sure, few["p_holm"]))

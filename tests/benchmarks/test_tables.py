@@ -116,7 +116,7 @@ def test_published_numbers_have_sources() -> None:
 
 
 def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
-    profile = read_profile("short", [])
+    profile = read_profile("brief", [])
     few = BENCHMARKS["fig4a"].cells(Specs(profile.for_benchmark("fig4a")))
     seen = {(cell.column, cell.spec.split.fraction, cell.spec.recipe.epochs) for cell in few if cell.spec}
     assert seen == {("10%", 0.1, 12), ("25%", 0.25, 5)}  # 120 % and 125 % of the training images: as many steps
@@ -127,10 +127,32 @@ def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
 
 def test_equal_time_stretches_the_cheap_methods() -> None:
     settings = ["step_costs={none: 0.5, kd: 1.0, sskd: 3.0}", "methods=[none, kd, at, sskd]", "seeds=[0]"]
-    profile = read_profile("short", settings)
+    profile = read_profile("brief", settings)
     cells = BENCHMARKS["equal_time"].cells(Specs(profile))
     epochs = {(cell.row, cell.column): cell.spec.recipe.epochs for cell in cells if cell.spec}
     equal = {(row, "equal epochs"): 12 for row in ("Student", "KD", "AT", "SSKD")}
     assert epochs == equal | {("Student", "equal time"): 72, ("KD", "equal time"): 36, ("SSKD", "equal time"): 12}
     ids = {cell.column: cell.spec.id for cell in cells if cell.spec and cell.row == "SSKD"}
     assert len(set(ids.values())) == 1  # one run for both columns
+
+
+def test_teacher_seeds_give_every_seed_a_teacher_and_a_head_of_its_own() -> None:
+    one, own = (cells_of("paper", f"teacher_seeds={on}", "seeds=[0,1,2]") for on in ("false", "true"))
+    for cells, number in ((one, 1), (own, 3)):
+        students = [cell.spec for cell in cells["comparison"] if cell.spec.role == "student"]
+        sskd = [spec for spec in students if spec.head]
+        assert len({spec.head.id for spec in sskd if spec.head}) == number
+        assert len({spec.needs[0].id for spec in students if spec.teacher}) == number
+        assert sum(cell.row == "Teacher" for cell in cells["comparison"]) == number
+        make_plan(spec for group in cells.values() for spec in specs(group))
+    for spec in specs(own["comparison"]):
+        assert {needed.seed for needed in spec.needs} <= {spec.seed}
+    seed_0 = {cell.spec.id for cell in own["comparison"] if cell.spec.seed == 0}
+    assert seed_0 <= {cell.spec.id for cell in one["comparison"]}  # what has been run is not run again
+
+
+def test_a_teacher_from_a_file_is_one_and_its_heads_are_several() -> None:
+    profile = read_profile("brief", ["teacher_seeds=true", "seeds=[0,1]"])
+    sskd = [cell.spec for cell in BENCHMARKS["comparison"].cells(Specs(profile)) if cell.spec.head]
+    assert len({spec.teacher for spec in sskd}) == 1
+    assert len({spec.head.id for spec in sskd if spec.head}) == 2

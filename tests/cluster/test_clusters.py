@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.clusters import cluster_names, minutes, read_cluster
-from benchmarks.local import make_slots
+from benchmarks.local import GB, Machine, Place, make_places
 from benchmarks.retries import attempts, forget_attempts, retry
 from benchmarks.slurm import make_executor
 from sskd.errors import UserError
@@ -14,9 +14,9 @@ from tests.cluster.suite import Suite
 
 
 def test_the_shipped_clusters_are_valid() -> None:
-    assert cluster_names() == ["inline", "local", "slurm"]
-    for name in cluster_names():
-        assert read_cluster(name, []).kind == name
+    assert cluster_names() == ["inline", "local", "side_by_side", "slurm"]
+    kinds = {name: read_cluster(name, []).kind for name in cluster_names()}
+    assert kinds == {"inline": "inline", "local": "local", "side_by_side": "local", "slurm": "slurm"}
 
 
 def test_every_parameter_passes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,10 +64,11 @@ def test_time_limits(text: object, value: int) -> None:
         (["--cluster", "mine.yaml"], "no such file: mine.yaml"),
         (["--cluster", "local", "--set", "cluster.run_at_once=2"], "unknown key .* did you mean 'runs_at_once'?"),
         (["--cluster", "local", "--set", "cluster.runs_at_once=0"], "runs_at_once.*greater than or equal to 1"),
-        (["--set", "cluster.partition=gpu"], "unknown key 'partition'"),
+        (["--cluster", "inline", "--set", "cluster.partition=gpu"], "unknown key 'partition'"),
         (["--cluster", "slurm", "--set", "cluster.runs_per_gpu=2"], "runs_per_gpu is for local clusters"),
         (["--cluster", "slurm"], "there is no sbatch on the PATH"),
-        (["--cluster", "local", "--set", "cluster.time=soon"], "'soon' is no time limit"),
+        (["--cluster", "local", "--set", "cluster.time=60"], "unknown key 'time'"),
+        (["--cluster", "local", "--set", "cluster.gpus_per_run=64"], "more than the GPUs that are here"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
@@ -132,18 +133,31 @@ def test_what_a_job_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert minutes(cluster.parameters["time"]) == 90  # and not 5,400, as YAML 1.1 reads it
 
 
-def test_slots() -> None:
-    """Every run has cores, or GPUs, of its own; several share a GPU only where that is asked for."""
-    cores, gpus = list(range(8)), ["0", "1"]
+def test_places() -> None:
+    """Every run has threads, or GPUs, of its own; several share a GPU only where that is asked for."""
+    machine = Machine(list(range(8)), 8)
+    two_gpus = machine._replace(gpus=("0", "1"))
     local = read_cluster("local", ["cpus_per_run=2"])
-    assert [slot.cores for slot in make_slots(local, cores, [])] == [(0, 1), (2, 3), (4, 5), (6, 7)]
-    assert [slot.gpus for slot in make_slots(local, cores, gpus)] == [("0",), ("1",)]
+    assert [place.cores for place in make_places(local, machine)] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert [place.gpus for place in make_places(local, two_gpus)] == [("0",), ("1",)]
     shared = read_cluster("local", ["runs_per_gpu=2", "cpus_per_run=null"])
-    assert [slot.gpus for slot in make_slots(shared, cores, gpus)] == [("0",), ("1",), ("0",), ("1",)]
-    assert [slot.cores for slot in make_slots(shared, cores, gpus)] == [(0, 1), (2, 3), (4, 5), (6, 7)]
-    assert len(make_slots(read_cluster("local", ["runs_at_once=3"]), cores, gpus)) == 2  # there are two GPUs
-    assert len(make_slots(read_cluster("local", ["runs_at_once=3", "gpus_per_run=0"]), cores, gpus)) == 3
-    assert [slot.cores for slot in make_slots(local, [5], [])] == [(5,)]
+    assert [place.gpus for place in make_places(shared, two_gpus)] == [("0",), ("1",), ("0",), ("1",)]
+    assert [place.cores for place in make_places(shared, two_gpus)] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert len(make_places(read_cluster("local", ["runs_at_once=3"]), two_gpus)) == 2  # there are two GPUs
+    assert len(make_places(read_cluster("local", ["runs_at_once=3", "gpus_per_run=0"]), two_gpus)) == 3
+    assert make_places(read_cluster("local", ["gpus_per_run=1"]), machine) == []
+
+
+def test_as_many_small_runs_as_may_be_used() -> None:
+    """A quota of two cores on a host of 64 has two places, of one thread each, on whichever cores are free."""
+    small = read_cluster("side_by_side", [])
+    cores = list(range(64))
+    assert make_places(small, Machine(cores, 2)) == [Place(1)] * 2
+    assert make_places(small, Machine(cores, 64)) == [Place(1)] * 64
+    assert make_places(small, Machine([5], 1)) == [Place(1)]
+    assert make_places(small, Machine(cores, 64, memory=4 * GB)) == [Place(1)] * 5
+    assert make_places(small, Machine(cores, 64, memory=GB // 10)) == [Place(1)]
+    assert make_places(read_cluster("local", []), Machine(cores, 2)) == [Place(2)]  # four threads were wished for
 
 
 RETRIES = {"exception": 1, "out_of_memory": 1, "lost": 2, "timeout": 5}

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -79,6 +80,40 @@ def test_waits_for_what_another_has_claimed(tmp_path: Path, capsys: pytest.Captu
     assert suite.run() == 0
     assert time.monotonic() - started >= 2.0
     assert "has it; waiting" in capsys.readouterr().out
+
+
+HOLD = """
+import sys, yaml
+from pathlib import Path
+from sskd.config import RunSpec, from_dict
+from sskd.folder import RunFolder
+spec = from_dict(RunSpec, yaml.safe_load(Path(sys.argv[1]).read_text()), "a test")
+with RunFolder(Path(sys.argv[2]), spec).held():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_waits_for_what_a_process_without_a_claim_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As python -m sskd train does: it is waited for, and seen by --status; killed, the run is trained here."""
+    suite = Suite(tmp_path, "--only", "comparison", "--set", "cluster.poll_seconds=0.1", methods=["none"])
+    assert suite.run() == 0
+    student = suite.folder("student")
+    (student / "result.json").unlink()
+    command = [sys.executable, "-c", HOLD, str(student / "spec.yaml"), str(suite.runs)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        row = suite.state(capsys)[student.name]
+        assert (row["state"], row["job"]) == ("running", f"process {other.pid} on {socket.gethostname()}")
+        timer = threading.Timer(2.0, other.kill)
+        timer.start()
+        started = time.monotonic()
+        assert suite.run() == 0
+        assert time.monotonic() - started >= 2.0
+    assert f"process {other.pid} on {socket.gethostname()} has it; waiting" in capsys.readouterr().out
+    assert not list((suite.jobs / "claims").iterdir())
+    assert suite.state(capsys)[student.name]["state"] == "finished"
 
 
 @pytest.mark.slow

@@ -1,15 +1,22 @@
 """Claims: one taker, whatever happens at the same time."""
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.locks import Claims, Owner, process_birth, process_is_alive
+from benchmarks.locks import Claims, Owner, file_time, process_birth, process_is_alive
+from benchmarks.slurm import Liveness
+from sskd.errors import UserError
+
+YEAR = 365 * 86400.0
 
 
 def test_taken_once_updated_released_and_taken_again(tmp_path: Path) -> None:
@@ -55,29 +62,158 @@ def test_a_race_has_one_winner(tmp_path: Path, stale: bool) -> None:
 
 def test_dead_processes_and_reused_numbers() -> None:
     alive = Owner()
-    assert process_is_alive(alive, time.time)
-    assert not process_is_alive(dataclasses.replace(alive, born="1"), time.time)  # the number is another process's now
+    assert process_is_alive(alive)
+    assert not process_is_alive(dataclasses.replace(alive, born="1"))  # the number is another process's now
     child = subprocess.Popen(["sleep", "60"])
     owner = Owner(pid=child.pid, born=process_birth(child.pid))
-    assert process_is_alive(owner, time.time)
+    assert process_is_alive(owner)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie now: dead, though its number is taken
-    assert not process_is_alive(owner, time.time)
+    assert not process_is_alive(owner)
     child.wait()
-    assert not process_is_alive(owner, time.time)
+    assert not process_is_alive(owner)
 
 
-def test_another_host_is_given_up_after_an_hour_of_silence() -> None:
-    now = time.time()
-    elsewhere = Owner(host="elsewhere", pid=1, time=now - 7200)
-    assert process_is_alive(elsewhere, lambda: now - 60)
-    assert not process_is_alive(elsewhere, lambda: now - 4000)
-    assert process_is_alive(dataclasses.replace(elsewhere, time=now), lambda: 0.0)
+def write_elsewhere(suite: Path, age: float, **more: Any) -> None:
+    """A claim of a process on another host, written so many seconds ago by the file system's clock."""
+    claim = suite / "jobs" / "claims" / "run" / "1.json"
+    claim.parent.mkdir(parents=True, exist_ok=True)
+    data = dataclasses.asdict(Owner(host="elsewhere", pid=1)) | {"time": time.time()} | more
+    claim.write_text(json.dumps(data))
+    set_age(claim, age)
 
 
-def test_a_damaged_claim_is_nobodys(tmp_path: Path) -> None:
+def set_age(path: Path, seconds: float) -> None:
+    now = file_time(path.parent)
+    assert now is not None
+    os.utime(path, (now - seconds, now - seconds))
+
+
+def is_free(suite: Path) -> bool:
+    """Whether another process may take the run."""
+    return Claims(suite / "jobs" / "claims").take("run", Owner(), partial(Liveness(suite / "runs"), "run"))
+
+
+@pytest.mark.parametrize("skew", [-62 * 60.0, 0.0, 62 * 60.0, 10 * YEAR])
+@pytest.mark.parametrize("stamped", [-10 * YEAR, 0.0, 10 * YEAR])
+@pytest.mark.parametrize("more", [{}, {"batch": "b", "job": ""}])
+def test_clocks_of_hosts_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float, stamped: float, more: dict[str, str]
+) -> None:
+    """Neither ours, which is wrong by ``skew``, nor the owner's, which is wrong by ``stamped``."""
+    monkeypatch.setattr("benchmarks.slurm.read_queue", lambda _: {})
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + skew)
+    stamp = right() + stamped
+    write_elsewhere(tmp_path, age=60, time=stamp, **more)
+    assert not is_free(tmp_path)
+    write_elsewhere(tmp_path, age=3700, time=stamp, **more)
+    if not more:  # of Slurm the queue tells more
+        (tmp_path / "runs" / "run").mkdir(parents=True)
+        progress = tmp_path / "runs" / "run" / "progress.json"
+        progress.touch()
+        assert not is_free(tmp_path)
+        set_age(progress, 3700)
+    assert is_free(tmp_path)
+
+
+@pytest.mark.parametrize("more", [{}, {"batch": "b", "job": "17"}])
+def test_a_claim_from_the_future_does_not_live_until_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str]
+) -> None:
+    """Of the file system's clock, which was set back meanwhile. Whoever lives goes on giving signs."""
+    monkeypatch.setattr("benchmarks.slurm.read_queue", lambda _: {})
+    write_elsewhere(tmp_path, age=-YEAR, **more)
+    assert is_free(tmp_path)
+    if not more:
+        write_elsewhere(tmp_path / "live", age=-YEAR)
+        (tmp_path / "live" / "runs" / "run").mkdir(parents=True)
+        (tmp_path / "live" / "runs" / "run" / "progress.json").touch()
+        assert not is_free(tmp_path / "live")
+
+
+def test_a_job_claimed_after_the_look_at_the_queue_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.slurm.read_queue", lambda _: {})
+    liveness, claims = Liveness(tmp_path / "runs"), Claims(tmp_path / "jobs" / "claims")
+    write_elsewhere(tmp_path, age=5, batch="b", job="17")
+    owner = claims.owner("run")
+    assert owner is not None
+    assert not liveness("run", owner)
+    write_elsewhere(tmp_path, age=0, batch="b", job="18")
+    owner = claims.owner("run")
+    assert owner is not None
+    assert liveness("run", owner)
+
+
+def test_where_nothing_can_be_written_nobody_is_taken_for_dead(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert file_time(tmp_path / "file" / "below") is None
+    assert process_is_alive(Owner(host="elsewhere"), lambda: file_time(tmp_path / "file" / "below"))
+
+
+WRONG = [
+    "",
+    '{"token": ',
+    "[]",
+    "{}",
+    "null",
+    "7",
+    '"text"',
+    "[" * 100_000,
+    "\x00\xff",
+    '{"released": 1}',
+    json.dumps(dataclasses.asdict(Owner()) | {"pid": "7"}),
+    json.dumps(dataclasses.asdict(Owner()) | {"pid": -1}),
+    json.dumps(dataclasses.asdict(Owner()) | {"pid": 10**30}),
+    json.dumps(dataclasses.asdict(Owner()) | {"host": None}),
+]
+
+
+@pytest.mark.parametrize("content", WRONG)
+def test_a_damaged_claim_is_nobodys(tmp_path: Path, content: str) -> None:
     claims = Claims(tmp_path)
     assert claims.take("run", Owner(), lambda _: True)
-    (tmp_path / "run" / "1.json").write_text('{"token": ')
+    (tmp_path / "run" / "1.json").write_bytes(content.encode("latin-1"))
     assert claims.owner("run") is None
+    assert not claims.all()
     assert claims.take("run", Owner(), lambda _: True)
+    assert list(claims.all()) == ["run"]
+
+
+@pytest.mark.parametrize("name", ["x.json", "-1.json", "1_0.json", "0.json", "\u0663.json", ".json", "2.json.txt"])
+def test_stray_files_among_the_claims(tmp_path: Path, name: str) -> None:
+    claims, owner = Claims(tmp_path), Owner()
+    assert claims.take("run", owner, lambda _: True)
+    (tmp_path / name).write_text("[]")
+    (tmp_path / "run" / name).write_text("[]")
+    assert claims.all() == {"run": owner}
+    assert not claims.take("run", Owner(), lambda _: True)
+    claims.release("run", owner.token)
+    assert claims.take("run", Owner(), lambda _: True)
+
+
+def test_a_folder_among_the_claims(tmp_path: Path) -> None:
+    (tmp_path / "run" / "1.json").mkdir(parents=True)
+    assert Claims(tmp_path).owner("run") is None
+    assert Claims(tmp_path).take("run", Owner(), lambda _: True)
+
+
+@pytest.mark.parametrize("place", ["/proc/nowhere", "file/below", "file", "a" * 300])
+def test_a_claim_that_cannot_be_made_is_an_error(tmp_path: Path, place: str) -> None:
+    """Else the launcher would wait for whoever has the run, for ever."""
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot (claim a run in|read)"):
+        Claims(tmp_path / place).take("run", Owner(), lambda _: True)
+
+
+def test_a_run_that_is_finished_while_it_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder of claims is removed before the claim is linked: not an error, and not taken."""
+    claims = Claims(tmp_path)
+    link = os.link
+
+    def forgotten(*paths: Any) -> None:
+        claims.forget("run")
+        link(*paths)
+
+    monkeypatch.setattr(os, "link", forgotten)
+    assert not claims.take("run", Owner(), lambda _: True)

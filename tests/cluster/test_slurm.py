@@ -246,7 +246,7 @@ def test_full_disk(
     ("setting", "words"),
     [
         ("cluster.partition=nowhere", "invalid partition specified: nowhere"),
-        ("cluster.time=soon", "Invalid --time specification"),
+        ("cluster.time=soon", "no time limit"),
         ("cluster.partitoin=test", "unrecognized option '--partitoin=test'.*did you mean 'partition'"),
         ("cluster.gpus_per_run=4", "Invalid generic resource"),
     ],

@@ -64,7 +64,9 @@ def test_none_and_standard() -> None:
     assert AUGMENTATIONS["strong"](Recipe(augmentation="strong")).change is strong_augment
 
 
-@pytest.mark.parametrize("views", [Plain(), Rotations(), Puzzles(), TRANSFORMATIONS["paper"]], ids=str)
+@pytest.mark.parametrize(
+    "views", [Plain(), Rotations(), Puzzles(), TRANSFORMATIONS["paper"]], ids=lambda views: type(views).__name__
+)
 def test_every_view_is_changed_once(views: Views) -> None:
     """By one call for all of them, so each has its own draws; and not the views of test images."""
     seen: list[Tensor] = []

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from sskd.config import DatasetSpec
+from sskd.data import sources
 from sskd.data.datasets import DATASETS, ImageData, channel_statistics, load_dataset
 from sskd.data.sources import NPZ_KEYS
 from sskd.errors import UserError
@@ -263,3 +264,18 @@ def test_tiny_imagenet_layout(tmp_path: Path) -> None:
 def test_statistics_of_a_constant_channel_do_not_divide_by_zero() -> None:
     _, std = channel_statistics(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
     assert min(std) > 0
+
+
+def test_digits_are_scikit_learns_in_two_sizes() -> None:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    assert np.array_equal(sources._digits_table(), np.column_stack([bunch.data, bunch.target]))
+    large, small = (load_dataset(DatasetSpec(name=name), Path("data")) for name in ("digits", "digits16"))
+    assert isinstance(large, ImageData)
+    assert isinstance(small, ImageData)
+    assert large.train_images.shape == (1433, 3, 32, 32)
+    assert small.train_images.shape == (1433, 3, 16, 16)
+    assert torch.equal(large.test_labels, small.test_labels)
+    halved = torch.nn.functional.avg_pool2d(large.test_images.float(), 2)
+    assert (halved - small.test_images.float()).abs().mean() < 3  # the same pictures

@@ -93,3 +93,29 @@ def test_labels_out_of_range() -> None:
 
 
 PINNED = ([3, 4, 8, 9, 11, 14, 17, 18], [0, 3, 1, 1, 3, 1, 1, 2])
+
+
+@given(label_sets(), SEEDS, PERCENT, st.integers(1, 90), st.integers(0, 100))
+def test_held_out_images_are_counted_by_class_and_not_trained_on(
+    data: tuple[torch.Tensor, int], seed: int, fraction: int, share: int, noise: int
+) -> None:
+    labels, classes = data
+    spec = SplitSpec(fraction=fraction / 100, noise=noise / 100, seed=seed)
+    whole = make_split(labels, classes, spec)
+    counts = [int((labels[whole.indices] == label).sum()) for label in range(classes)]
+    expected = [min(count - 1, (share * count + 50) // 100) for count in counts]
+    holding = spec.model_copy(update={"holdout": share / 100})
+    if not any(expected):
+        with pytest.raises(UserError, match="holds nothing out"):
+            make_split(labels, classes, holding)
+        return
+    held = make_split(labels, classes, holding)
+    assert held.held_out is not None
+    assert whole.held_out is None
+    assert [int((labels[held.held_out.indices] == label).sum()) for label in range(classes)] == expected
+    together = dict(zip(held.indices.tolist(), held.labels.tolist(), strict=True))
+    together |= dict(zip(held.held_out.indices.tolist(), held.held_out.labels.tolist(), strict=True))
+    assert together == dict(zip(whole.indices.tolist(), whole.labels.tolist(), strict=True))  # noise where it was
+    assert len(together) == len(held.indices) + len(held.held_out.indices)
+    assert (held.indices.diff() > 0).all()
+    assert (held.held_out.indices.diff() > 0).all()

@@ -1,0 +1,117 @@
+"""Finished runs whose code was another than today's: told in plans, tables and the page, and trained anew if asked."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.planner import Plan
+from sskd import __version__
+from sskd.config import RunSpec
+from sskd.errors import UserError, unknown
+from sskd.folder import RunFolder, read_json
+from sskd.plugins import plugins_of
+from sskd.version import code
+
+SHOWN = 3  # names of runs in a line
+
+
+def changed_since(spec: RunSpec, result: Mapping[str, Any]) -> str:
+    """Why the numbers of a finished run may not be today's code's: "cosine.py has changed"; "" if nothing speaks for
+    it. Plugins count by their content, wherever they lie, and the suite by its version."""
+    machine = result.get("machine")
+    machine = machine if isinstance(machine, dict) else {}
+    then = {str(entry["sha256"]): Path(str(entry["path"])).name for entry in machine.get("plugins") or ()}
+    today = {plugin.sha256: plugin.path.name for plugin in plugins_of(spec)}
+    names = dict.fromkeys([today[sha] for sha in today.keys() - then.keys()])
+    if names and not then:
+        reasons = [f"{name} was not noted" for name in sorted(names)]
+    else:
+        gone = [then[sha] for sha in then.keys() - today.keys()]
+        reasons = [f"{name} has changed" for name in sorted({*names, *gone})]
+    version = machine.get("version")
+    if version not in (None, __version__):
+        reasons.append(f"the suite was version {version}")
+    return ", ".join(reasons)
+
+
+def changed_runs(specs: Iterable[RunSpec], runs: Path) -> dict[str, str]:
+    """Why, by id, of the finished runs that were trained with other code."""
+    found = {}
+    for spec, result in _finished(specs, runs):
+        if why := changed_since(spec, result):
+            found[spec.id] = why
+    return found
+
+
+def _finished(specs: Iterable[RunSpec], runs: Path) -> Iterable[tuple[RunSpec, dict[str, Any]]]:
+    for spec in specs:
+        file = RunFolder(runs, spec).result
+        if file.exists():
+            try:
+                result = read_json(file)
+            except (UserError, ValueError):  # the report names it
+                continue
+            if isinstance(result, dict):
+                yield spec, result
+
+
+def describe_changes(plan: Plan, runs: Path) -> list[str]:
+    """Lines for who plans or starts: finished runs of other code, and of other commits of the suite."""
+    by_reason: dict[str, list[str]] = {}
+    for run_id, why in changed_runs(plan.runs, runs).items():
+        by_reason.setdefault(why, []).append(run_id)
+    lines = [
+        f"trained with other code ({why}): {_named(ids)}; --rerun changed trains anew" for why, ids in by_reason.items()
+    ]
+    today = code()["commit"]
+    others: dict[str, int] = {}
+    for _, result in _finished(plan.runs, runs):
+        machine = result.get("machine")
+        commit = machine.get("commit") if isinstance(machine, dict) else None
+        if today and isinstance(commit, str) and commit != today:
+            others[commit[:12]] = others.get(commit[:12], 0) + 1
+    if others:
+        counts = ", ".join(f"{commit} ({count})" for commit, count in others.items())
+        lines.append(f"finished runs of other commits of the suite than {today[:12]}: {counts}")
+    return lines
+
+
+def _named(ids: list[str]) -> str:
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    return ", ".join(ids[:SHOWN]) + more
+
+
+def to_train_anew(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
+    """The finished runs that --rerun means: "all", "changed", or names by comma: of methods, of roles (teacher, head),
+    or run ids. What was trained from one of them is trained anew with it. "" means none. UserError for a name that
+    nothing has."""
+    if not asked:
+        return []
+    finished = [spec for spec in plan.runs if RunFolder(runs, spec).result.exists()]
+    if asked == "all":
+        return finished
+    if asked == "changed":
+        chosen = set(changed_runs(plan.runs, runs))
+    else:
+        chosen = set()
+        for name in asked.split(","):
+            ids = {spec.id for spec in plan.runs if name in _called(spec)}
+            if not ids:
+                raise unknown("--rerun", name, ["all", "changed", *sorted({_called(s)[0] for s in plan.runs})])
+            chosen |= ids
+    for spec in plan.runs:  # what a run needs comes before it
+        if any(needed.id in chosen for needed in spec.needs):
+            chosen.add(spec.id)
+    return [spec for spec in finished if spec.id in chosen]
+
+
+def keep_beside(specs: Sequence[RunSpec], runs: Path, say: Callable[[str], None]) -> None:
+    """Renames the folders of runs that are to be trained anew, and says so."""
+    for spec in specs:
+        say(f"{spec.id} is trained anew; what it was is kept in {RunFolder(runs, spec).keep_beside().name}")
+    if specs:
+        say("if this is interrupted: without --rerun the same command goes on")
+
+
+def _called(spec: RunSpec) -> tuple[str, str]:
+    return (spec.method.name if spec.method else spec.role), spec.id

@@ -1,0 +1,82 @@
+"""CAT-KD (Guo et al. 2023): where in the image each class is seen."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config import Count, MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.maps import check_final
+from sskd.networks import Features, FeatureShapes
+
+
+def class_maps(final: Tensor, classifier: nn.Linear) -> Tensor:
+    """The classifier as a 1x1 convolution without bias, on the map before pooling: (B, D, H, W) to (B, C, H, W), whose
+    mean over positions are the logits without bias."""
+    return F.conv2d(final, classifier.weight[:, :, None, None])
+
+
+def class_attention_loss(student: Tensor, teacher: Tensor, size: int, normalise: bool) -> Tensor:
+    """Mean squared error of class maps (B, C, H, W), both pooled to size x size, then perhaps each brought to unit
+    length; 0-d. Guo et al. 2023, eq. 5, as the published code has it."""
+    ours, theirs = (F.adaptive_avg_pool2d(maps, (size, size)).flatten(2) for maps in (student, teacher))
+    if normalise:
+        ours, theirs = F.normalize(ours, dim=2), F.normalize(theirs, dim=2)
+    return F.mse_loss(ours, theirs)
+
+
+class CATKDSettings(MethodSettings):
+    weight: NonNegative = 15.0
+    """The weight of the method's term: beta in the paper, whose values differ widely from pair to pair."""
+    size: Count = 2
+    """Pixels of a side to which class maps are pooled."""
+    normalise: bool = False
+    """Whether the pooled class maps are given unit length."""
+
+
+@METHODS.register("catkd")
+class CATKD(Method):
+    """The published code rebuilds both networks, the classifier before the pooling and without bias. The same comes of
+    the networks as they are: class maps by the classifier's weights, and a student's bias that is zero and stays."""
+
+    Settings = CATKDSettings
+    info = MethodInfo(
+        "CAT-KD",
+        "Guo et al., CVPR 2023, Class Attention Transfer Based Knowledge Distillation",
+        2023,
+        "class activation maps",
+        formula="mean squared error of the class maps (the classifier as a 1x1 convolution without bias), "
+        "both pooled to size x size, unit-length where `normalise` is set",
+        differs="Paper (by notes): always normalised, and a sum over pixels: size^2 times the code's mean; "
+        "here as the code. The rebuilt networks' classifiers have no bias: here the student's bias is"
+        " zero and is not trained.",
+    )
+    needs = frozenset({"final", "labels"})
+
+    def __init__(self, settings: CATKDSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        teacher, _ = context.teacher_side()
+        # in a tuple, so that they are not part of this module's own parameters and state
+        self._classifiers = (context.student.classifier_layer, teacher.classifier_layer)
+        bias = self._classifiers[0].bias
+        if bias is not None:
+            with torch.no_grad():
+                bias.zero_()
+            bias.requires_grad_(False)
+
+    @classmethod
+    def check(cls, settings: CATKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        check_final("catkd", student, teacher)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"catkd": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        assert student.final is not None
+        assert teacher.final is not None
+        pairs = zip((student.final, teacher.final), self._classifiers, strict=True)
+        ours, theirs = (class_maps(final, classifier) for final, classifier in pairs)
+        loss = class_attention_loss(ours, theirs.detach(), self.settings.size, self.settings.normalise)
+        return Terms({"catkd": loss})

@@ -1,0 +1,35 @@
+"""Controls: what a comparison says where there is nothing to find."""
+
+from torch import Tensor
+
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, MethodInfo, Terms
+from sskd.methods.kd import KD
+from sskd.networks import Features
+
+
+@METHODS.register("kd_again")
+class KDAgain(KD):
+    """KD with other random numbers (A/A): seed s has other first weights and other batches than seed s of KD, so any
+    difference between the two is chance."""
+
+    info = MethodInfo("KD again", "control: KD with other seeds", 0, "softened predictions", formula="KL(T), as KD")
+    seed_shift = 1_000_000
+
+
+@METHODS.register("placebo")
+class Placebo(KD):
+    """KD from a teacher that knows nothing of the image: each gets the teacher's logits of its neighbour in the batch,
+    which is a random other image. What it gains over no distillation is what soft targets do by themselves."""
+
+    info = MethodInfo(
+        "Placebo",
+        "control: KD, logits of other images",
+        0,
+        "softened predictions, shuffled",
+        formula="KL(T) to the teacher's logits of the batch's previous image",
+    )
+
+    def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, Terms]:
+        assert teacher is not None
+        return super().forward(student, teacher._replace(logits=teacher.logits.roll(1, 0)), batch)

@@ -1,0 +1,115 @@
+"""CTKD (Li et al. 2023): KD, or DKD, at a temperature that is learned against the student."""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sskd.config import MethodSettings, NonNegative, Positive
+from sskd.data.batch import Batch
+from sskd.losses import softened_divergence, standardised
+from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.dkd import decoupled_divergences
+from sskd.networks import Features
+
+LOWEST, RANGE = 1.0, 20.0  # temperatures lie between 1 and 21
+
+
+def gradient_factor(epoch: float, rising_epochs: float) -> float:
+    """What theta's gradient is multiplied by in ``epoch`` (from 1): from nearly 0 to -1, along a cosine.
+
+    The published code's: (cos(pi min(e, E) / E) + 1) / 2 - 1. Negative: theta climbs, and harder from epoch to epoch.
+    """
+    return (math.cos(math.pi * min(epoch, rising_epochs) / rising_epochs) + 1) / 2 - 1
+
+
+class _ScaledGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied by a 0-d tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.saved_tensors[0], None
+
+
+class Temperature(nn.Module):
+    """tau = 1 + 20 sigmoid(theta), 0-d. theta starts at 1 and climbs: its gradient comes back times ``factor``."""
+
+    factor: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.ones(1))
+        self.register_buffer("factor", torch.zeros(()), persistent=False)  # a tensor: see Method.ramp
+
+    def forward(self) -> Tensor:
+        theta: Tensor = _ScaledGradient.apply(self.theta, self.factor)
+        return (LOWEST + RANGE * theta.sigmoid())[0]
+
+
+class CTKDSettings(MethodSettings):
+    """The published weights of KD's term are in methods.yaml, for either host."""
+
+    host: Literal["kd", "dkd"] = "kd"
+    """Whose term has the learned temperature."""
+    weight: NonNegative = 0.9
+    """With the host kd: the weight of KL(tau)."""
+    tckd_weight: NonNegative = 1.0
+    """With the host dkd: the weight of the right class's part."""
+    nckd_weight: NonNegative = 8.0
+    """With the host dkd: the weight of the other classes' part."""
+    rising_epochs: Positive = 10.0
+    """Epochs of the full schedule until the temperature's gradient is reversed in full."""
+    standardise: bool = False
+    """Whether logits are standardised on both sides (LSKD: Sun et al. 2024)."""
+
+
+@METHODS.register("ctkd")
+class CTKD(Method):
+    """One scalar, trained upwards in the student's optimiser, by its rate and weight decay."""
+
+    Settings = CTKDSettings
+    info = MethodInfo(
+        "CTKD",
+        "Li et al., AAAI 2023, Curriculum Temperature for Knowledge Distillation",
+        2023,
+        "softened predictions, at a temperature learned against the student",
+        formula="KL(tau), or DKD at tau (`host`), tau = 1 + 20 sigmoid(theta); theta's gradient comes back "
+        "times (cos(pi min(e, 10) / 10) + 1) / 2 - 1: it climbs",
+        differs="The README's per-image temperature lacks its module in the published code, and is left out. "
+        "LSKD's copy of CTKD has its switch the wrong way round (its authors agree); here "
+        "`standardise` does what it says.",
+    )
+    needs = frozenset({"logits", "labels"})
+
+    def __init__(self, settings: CTKDSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        self.temperature = Temperature()
+        self.begin_epoch(0)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        settings = self.settings
+        if settings.host == "kd":
+            return {"ctkd": settings.weight}
+        return {"tckd": settings.tckd_weight, "nckd": settings.nckd_weight}
+
+    def begin_epoch(self, epoch: int) -> None:
+        super().begin_epoch(epoch)
+        self.temperature.factor.fill_(gradient_factor(self.epochs_at(epoch), self.settings.rising_epochs))
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        ours, theirs = student.logits, teacher.logits
+        if self.settings.standardise:
+            ours, theirs = standardised(ours), standardised(theirs)
+        tau = self.temperature()
+        logged = {"temperature": tau.detach()}
+        if self.settings.host == "kd":
+            return Terms({"ctkd": softened_divergence(ours, theirs, tau)}, logged)
+        tckd, nckd = decoupled_divergences(ours, theirs, batch.labels, tau)
+        return Terms({"tckd": tckd, "nckd": nckd}, logged)

@@ -1,0 +1,61 @@
+"""DIST (Huang et al. 2022): predictions agree in their relations, between classes and between images."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings, NonNegative, Positive
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.networks import Features
+
+EPSILON = 1e-8
+
+
+def mean_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Pearson's correlation of each row of ``a`` with that of ``b``, both (R, N), a mean over rows; 0-d."""
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + EPSILON)).mean()
+
+
+def relation_losses(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Inter and intra: T^2 (1 - correlation) of the softened predictions' rows (images) and columns (classes); 0-d.
+
+    Logits (B, C). Huang et al. 2022, sec. 4; T^2 is the published code's, the paper has none.
+    """
+    p_s, p_t = F.softmax(student / temperature, dim=1), F.softmax(teacher / temperature, dim=1)
+    inter, intra = 1 - mean_correlation(p_s, p_t), 1 - mean_correlation(p_s.T, p_t.T)
+    return temperature**2 * inter, temperature**2 * intra
+
+
+class DISTSettings(MethodSettings):
+    inter_weight: NonNegative = 2.0
+    """The weight of correlations between the classes of each image."""
+    intra_weight: NonNegative = 2.0
+    """The weight of correlations between the images of each class."""
+    temperature: Positive = 4.0
+    """The temperature that softens both sides' predictions."""
+
+
+@METHODS.register("dist")
+class DIST(Method):
+    """Both relations beside cross-entropy."""
+
+    Settings = DISTSettings
+    info = MethodInfo(
+        "DIST",
+        "Huang et al., NeurIPS 2022, Knowledge Distillation from A Stronger Teacher",
+        2022,
+        "correlations of predictions, over classes and over images",
+        formula="T^2 (inter_weight (1 - mean correlation of the images' predictions) + intra_weight (1 - mean"
+        " correlation of the classes' predictions))",
+        differs="Paper's appendix: no T^2, which at T 4 is a weight 16 times smaller; here as the code.",
+    )
+    needs = frozenset({"logits", "labels"})
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"inter": self.settings.inter_weight, "intra": self.settings.intra_weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        inter, intra = relation_losses(student.logits, teacher.logits, self.settings.temperature)
+        return Terms({"inter": inter, "intra": intra})

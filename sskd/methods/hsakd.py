@@ -1,0 +1,86 @@
+"""HSAKD (Yang et al. 2021): at every depth, what the teacher says of the class and the turn of four rotated views."""
+
+import torch
+from torch import Tensor
+
+from sskd.config import MethodSettings, NonNegative, Positive
+from sskd.data.batch import Batch
+from sskd.data.views import Turned, Views
+from sskd.errors import UserError
+from sskd.losses import softened_divergence
+from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.networks import Features, FeatureShapes
+from sskd.networks.branches import Branches, check_branches
+from sskd.pretext.hsakd import VIEWS
+
+
+def branch_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """The sum over branches of T^2 KL of their scores, (levels, R, 4 C) each; 0-d."""
+    pairs = zip(student, teacher, strict=True)
+    return torch.stack([softened_divergence(ours, theirs, temperature) for ours, theirs in pairs]).sum()
+
+
+class HSAKDSettings(MethodSettings):
+    branch_weight: NonNegative = 1.0
+    """The weight of the branches' predictions of class and rotation."""
+    logit_weight: NonNegative = 1.0
+    """The weight of the networks' own predictions on turned views."""
+    temperature: Positive = 3.0
+    """The temperature that softens both sides' predictions."""
+
+
+@METHODS.register("hsakd")
+class HSAKD(Method):
+    """Two terms, both on all four views of each image: the branches' scores and the networks' own logits. The student's
+    branches are trained beside it, on the teacher's alone; they are not part of the student that is measured."""
+
+    Settings = HSAKDSettings
+    info = MethodInfo(
+        "HSAKD",
+        "Yang et al., IJCAI 2021, Hierarchical Self-supervised Augmented Knowledge Distillation",
+        2021,
+        "class and rotation together, predicted from every map",
+        formula="branch_weight sum over maps of KL(3) of the branches' scores of class and rotation + "
+        "logit_weight KL(3) of the logits, on four turned views each",
+        differs="The teacher's branches are a run of their own (task `hsakd`), on the frozen teacher; "
+        "training teacher and branches together (HSAKD*) is not done here. Nesterov's momentum is the"
+        " authors', not used here. The authors' MobileNetV2 has a stem without stride.",
+    )
+    needs = frozenset({"taps", "logits", "labels"})
+    needs_head = True
+    views_per_image = 4
+    head_task = "hsakd"
+    stage_names = ("teacher's branches", "main")
+
+    def __init__(self, settings: HSAKDSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        assert context.head is not None
+        self._teacher_head = (context.head,)  # in a tuple: it is not the student's to train or save
+        self.branches = Branches(context.student_shapes.network, VIEWS * context.num_classes)
+
+    @classmethod
+    def check(cls, settings: HSAKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        ours, theirs = check_branches(student.network), check_branches(teacher.network)
+        if ours != theirs:
+            raise UserError(
+                f"method 'hsakd' pairs the branches of all maps in order, but {student.network} has {ours} and "
+                f"{teacher.network} has {theirs}; choose networks with as many stages"
+            )
+
+    def views(self) -> Views:
+        return Turned()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"branches": self.settings.branch_weight, "turned_logits": self.settings.logit_weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        temperature = self.settings.temperature
+        with torch.no_grad():
+            theirs = self._teacher_head[0].read(teacher)
+        ours = torch.stack(self.branches.read(student))
+        losses = {
+            "branches": branch_divergence(ours, theirs, temperature),
+            "turned_logits": softened_divergence(student.logits, teacher.logits, temperature),
+        }
+        return Terms(losses)

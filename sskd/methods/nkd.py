@@ -1,0 +1,62 @@
+"""NKD (Yang et al. 2023): the teacher's confidence in the right class, and the others' softened shares apart."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings, NonNegative, Positive
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.dkd import split_classes
+from sskd.networks import Features
+
+
+def target_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+    """Mean of -p_t log p_s of the right class, at temperature 1; 0-d. Logits (B, C), labels (B,)."""
+    log_s = F.log_softmax(student, dim=1).gather(1, labels[:, None])
+    return -(F.softmax(teacher, dim=1).gather(1, labels[:, None]) * log_s).mean()
+
+
+def others_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """T^2 times the mean cross-entropy between the softmaxes of the C - 1 wrong classes at T; 0-d.
+
+    Logits (B, C), labels (B,). Yang et al. 2023, eq. 10.
+    """
+    (_, ours), (_, theirs) = split_classes(student, labels), split_classes(teacher, labels)
+    soft = F.softmax(theirs / temperature, dim=1)
+    return -(temperature**2) * (soft * F.log_softmax(ours / temperature, dim=1)).sum(1).mean()
+
+
+class NKDSettings(MethodSettings):
+    target_weight: NonNegative = 1.0
+    """The weight of the right class's part."""
+    others_weight: NonNegative = 3.5
+    """The weight of the other classes' part: gamma in the paper."""
+    temperature: Positive = 3.0
+    """The temperature of the other classes' part."""
+
+
+@METHODS.register("nkd")
+class NKD(Method):
+    """Both parts beside cross-entropy."""
+
+    Settings = NKDSettings
+    info = MethodInfo(
+        "NKD",
+        "Yang et al., ICCV 2023, From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with "
+        "Normalized Loss and Customized Soft Labels",
+        2023,
+        "confidence in the right class, and predictions of the others",
+        formula="target_weight mean of -p_t log p_s of the right class + others_weight T^2 mean cross-entropy"
+        " of the wrong classes' softmaxes at T",
+        differs="CIFAR-100's settings (T 3, 3.5) are for the authors' own ResNet-34 and 18; ImageNet: T 1, 1.5.",
+    )
+    needs = frozenset({"logits", "labels"})
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"target": self.settings.target_weight, "others": self.settings.others_weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        ours, theirs, labels = student.logits, teacher.logits, batch.labels
+        others = others_loss(ours, theirs, labels, self.settings.temperature)
+        return Terms({"target": target_loss(ours, theirs, labels), "others": others})

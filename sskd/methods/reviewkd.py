@@ -1,0 +1,127 @@
+"""ReviewKD (Chen et al. 2021): each of the teacher's levels is learned from all deeper levels of the student."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.errors import UserError
+from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.networks import Features, FeatureShapes
+
+WIDEST = 512  # of the maps that are fused
+POOLED = (4, 2, 1)  # sizes at which maps are compared beside their own
+
+
+def pyramid_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared error of maps (B, C, H, W) at their own size and pooled to 4, 2 and 1, where these are smaller,
+    each weighted by half of what came before; divided by the weights' sum; 0-d. Chen et al. 2021, sec. 3.4."""
+    height = student.shape[2]
+    losses, weight, total = F.mse_loss(student, teacher), 1.0, 1.0
+    for size in POOLED:
+        if size < height:
+            weight /= 2
+            total += weight
+            ours, theirs = (F.adaptive_avg_pool2d(maps, (size, size)) for maps in (student, teacher))
+            losses = losses + weight * F.mse_loss(ours, theirs)
+    return losses / total
+
+
+class Fusion(nn.Module):
+    """One level: the student's map, fused with what is passed on from the next deeper level, if there is one."""
+
+    def __init__(self, width: int, fused: int, target: int, deepest: bool) -> None:
+        super().__init__()
+        self.enter = _convolution(width, fused, kernel=1)
+        self.leave = _convolution(fused, target, kernel=3)
+        self.attention = None if deepest else nn.Conv2d(2 * fused, 2, 1)
+
+    def forward(self, student: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(B, width, H, W) and the deeper level's (B, fused, h, w) to what is compared with the teacher's map of
+        ``size``, and what is passed on."""
+        fused = self.enter(student)
+        if self.attention is not None:
+            assert deeper is not None
+            deeper = _resized(deeper, fused.shape[2:])
+            share = self.attention(torch.cat([fused, deeper], dim=1)).sigmoid()
+            fused = share[:, :1] * fused + share[:, 1:] * deeper
+        fused = _resized(fused, size)
+        return self.leave(fused), fused
+
+
+def _convolution(width: int, wanted: int, kernel: int) -> nn.Sequential:
+    convolution = nn.Conv2d(width, wanted, kernel, padding=kernel // 2, bias=False)
+    nn.init.kaiming_uniform_(convolution.weight, a=1)
+    return nn.Sequential(convolution, nn.BatchNorm2d(wanted))
+
+
+def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return maps if tuple(maps.shape[2:]) == tuple(size) else F.interpolate(maps, size=tuple(size), mode="nearest")
+
+
+class ReviewSettings(MethodSettings):
+    weight: NonNegative = 5.0
+    """The weight of the method's term: beta in the published code."""
+
+
+@METHODS.register("reviewkd")
+class ReviewKD(Method):
+    """Levels are all taps but the first, the pooled vector as a map of one pixel among them. The student's as they are,
+    the teacher's before their ReLU. In the first epoch of the warm-up the term's weight is 0, as in the authors' code.
+    """
+
+    Settings = ReviewSettings
+    info = MethodInfo(
+        "ReviewKD",
+        "Chen et al., CVPR 2021, Distilling Knowledge via Knowledge Review",
+        2021,
+        "maps of all levels, each learned from the student's deeper ones too",
+        formula="sum over levels, from the deepest, of the pyramid loss of o_i and the teacher's map before "
+        "its ReLU: u_i = BN(1x1 conv(s_i)), r_i = a_0 u_i + a_1 r_(i+1) with a = sigmoid(1x1 "
+        "conv([u_i, r_(i+1)])), o_i = BN(3x3 conv(r_i)); the pyramid loss is the mean squared error "
+        "at the map's size and pooled to 4, 2, 1, with weights 1, 1/2, 1/4, 1/8",
+        differs="Paper (by a reproduction's notes): one output of a fusion module serves for the loss and the"
+        " next level; the code has two. The authors' recipe is batch 128, rate 0.1, Nesterov, with "
+        "teachers of their own; here every method has one recipe. In the first epoch the weight is 0,"
+        " as in the authors' code; mdistiller starts with 1/20.",
+    )
+    needs = frozenset({"taps", "preactivations", "vector", "labels"})
+    first_epoch = 0
+
+    def __init__(self, settings: ReviewSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        _, teacher = context.teacher_side()
+        ours, theirs = ([shape[0] for shape in shapes.taps[1:]] for shapes in (context.student_shapes, teacher))
+        fused = min(WIDEST, ours[-1])
+        levels = zip(reversed(ours), reversed(theirs), strict=True)
+        self.levels = nn.ModuleList(
+            Fusion(width, fused, target, deepest=number == 0) for number, (width, target) in enumerate(levels)
+        )
+
+    @classmethod
+    def check(cls, settings: ReviewSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        ours, theirs = len(student.taps) - 1, len(teacher.taps) - 1
+        if ours != theirs or ours < 2:
+            raise UserError(
+                f"method 'reviewkd' pairs all taps but the first in order, but {student.network} has {ours} and "
+                f"{teacher.network} has {theirs}; choose networks with as many taps"
+            )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"review": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        return Terms({"review": self.loss(student.taps[1:], teacher.preactivations[1:])})
+
+    def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+        """The sum of all levels' losses. Maps in forward order, the pooled vectors (B, D) last."""
+        total, passed_on = student[0].new_zeros(()), None
+        for level, ours, theirs in zip(self.levels, reversed(student), reversed(teacher), strict=True):
+            ours, theirs = (maps[:, :, None, None] if maps.ndim == 2 else maps for maps in (ours, theirs))
+            reviewed, passed_on = level(ours, passed_on, theirs.shape[2:])
+            total = total + pyramid_loss(reviewed, theirs)
+        return total

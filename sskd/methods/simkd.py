@@ -1,0 +1,105 @@
+"""SimKD (Chen et al. 2022): the student's last map, projected, becomes the teacher's, whose classifier it then uses."""
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config import Count, MethodSettings, NonNegative
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.maps import check_final, match_sizes
+from sskd.networks import Features, FeatureShapes, Network
+from sskd.networks.base import pool
+
+
+def projector(width: int, wanted: int, factor: int) -> nn.Sequential:
+    """1x1, 3x3, 1x1 convolutions without biases, each with norm and ReLU, from (B, width, H, W) to (B, wanted, H, W);
+    wanted / factor channels between them. Chen et al. 2022, sec. 3.2."""
+    middle = wanted // factor
+    layers: list[nn.Module] = []
+    for before, after, kernel in ((width, middle, 1), (middle, middle, 3), (middle, wanted, 1)):
+        convolution = nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False)
+        layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class Projected(Network):
+    """A student that predicts through a projector and its teacher's frozen classifier.
+
+    Its own classifier, and a last convolution where it has one, are gone: they take no part. A map larger than
+    ``size``, the teacher's, is pooled to it before it is projected.
+    """
+
+    tail = ("projector", "classifier")
+
+    def __init__(self, student: Network, project: nn.Module, classifier: nn.Linear, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.student, self.projector, self.size = student, project, size
+        self.classifier = copy.deepcopy(classifier).requires_grad_(False)
+
+    def features(self, images: Tensor) -> Features:
+        features = self.student.features(images)
+        maps = features.final
+        assert maps is not None
+        if maps.shape[2] > self.size[0]:
+            maps = F.adaptive_avg_pool2d(maps, self.size)
+        final = self.projector(maps)
+        vector = pool(final)
+        taps, before = ((*taps[:-1], vector) for taps in (features.taps, features.preactivations))
+        return Features(self.classifier(vector), taps, before, final)
+
+
+class SimKDSettings(MethodSettings):
+    weight: NonNegative = 1.0
+    """The weight of the method's term."""
+    factor: Count = 2
+    """By which the projector's middle is narrower than the teacher's last map."""
+
+
+@METHODS.register("simkd")
+class SimKD(Method):
+    """The mean squared error of the last maps is the whole objective, as published: ``ce_weight`` is 0."""
+
+    Settings = SimKDSettings
+    info = MethodInfo(
+        "SimKD",
+        "Chen et al., CVPR 2022, Knowledge Distillation with the Reused Teacher Classifier",
+        2022,
+        "the last map, and the teacher's classifier itself",
+        formula="mean squared error between the projected last map of the student and the teacher's; "
+        "prediction by the teacher's classifier on the pooled projection",
+        differs="CE and KD have weight 0. What the authors call WRN-40-2, 40-1 and 16-2 are ResNets: their "
+        "figures for these are not of the networks here.",
+    )
+    needs = frozenset({"final", "labels"})
+
+    def __init__(self, settings: SimKDSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        self._context = context
+
+    @classmethod
+    def check(cls, settings: SimKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        check_final("simkd", student, teacher)
+
+    def predictor(self, student: Network) -> Network:
+        teacher, theirs = self._context.teacher_side()
+        ours = self._context.student_shapes
+        assert theirs.final is not None
+        width = ours.maps[-1][0]
+        # what widens the last map before the classifier is left out, as the classifier is
+        unused = student.tail[-1:] if width == ours.width else student.tail
+        for name in unused:
+            setattr(student, name, nn.Identity())
+        project = projector(width, theirs.width, self.settings.factor)
+        return Projected(student, project, teacher.classifier_layer, (theirs.final[1], theirs.final[2]))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"simkd": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        ours: Any = student.final
+        theirs: Any = teacher.final
+        return Terms({"simkd": F.mse_loss(*match_sizes(ours, theirs))})

@@ -1,0 +1,49 @@
+"""WTTM (Zheng and Yang 2024): TTM, where images count more whose teacher's prediction is smoother."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config import MethodSettings, NonNegative, Positive
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.ttm import transformed_matching
+from sskd.networks import Features
+
+
+def weighted_matching(student: Tensor, teacher: Tensor, gamma: float) -> Tensor:
+    """The mean over images of TTM's divergence times sum over classes of p_t^gamma (p_t at temperature 1); 0-d.
+
+    Logits (B, C). Zheng and Yang 2024, eq. 17.
+    """
+    weights = (gamma * F.log_softmax(teacher, dim=1)).exp().sum(1)
+    return (weights * transformed_matching(student, teacher, gamma)).mean()
+
+
+class WTTMSettings(MethodSettings):
+    weight: NonNegative = 2.25
+    """The weight of the method's term: beta in the paper."""
+    gamma: Positive = 0.1
+    """The power of the teacher's probabilities: 1 / gamma is their temperature."""
+
+
+@METHODS.register("wttm")
+class WTTM(Method):
+    """The weighted divergence beside cross-entropy."""
+
+    Settings = WTTMSettings
+    info = MethodInfo(
+        "WTTM",
+        "Zheng and Yang, ICLR 2024, Knowledge Distillation Based on Transformed Teacher Matching",
+        2024,
+        "predictions, the teacher's alone softened, weighted image by image",
+        formula="mean of the sum over classes of p_t^gamma, times KL(softmax(gamma z_t) || softmax(z_s))",
+        differs="As TTM's.",
+    )
+    needs = frozenset({"logits", "labels"})
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {"wttm": self.settings.weight}
+
+    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+        return Terms({"wttm": weighted_matching(student.logits, teacher.logits, self.settings.gamma)})

@@ -1,0 +1,46 @@
+"""HSAKD's teacher side (Yang et al. 2021): from each of the frozen teacher's maps, class and rotation together."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.data.batch import Batch
+from sskd.data.views import Turned, Views
+from sskd.networks import Features
+from sskd.networks.branches import Branches
+from sskd.pretext.base import PRETEXTS, Pretext, PretextContext
+
+VIEWS = 4  # of every image, turned by 0, 90, 180 and 270 degrees
+
+
+def joint_labels(labels: Tensor) -> Tensor:
+    """(B,) classes to (4 B,): class c turned k times is 4 c + k, rows 4 j to 4 j + 3 being image j's."""
+    return (VIEWS * labels[:, None] + torch.arange(VIEWS, device=labels.device)).flatten()
+
+
+@PRETEXTS.register("hsakd")
+class HSAKDBranches(Pretext):
+    """Head: a branch on every map, each ending in 4 scores a class. Loss: the sum of their cross-entropies."""
+
+    title = "Class and rotation"
+    method: ClassVar[str | None] = "hsakd"
+    needs = frozenset({"taps"})
+
+    def __init__(self, settings: Any, context: PretextContext) -> None:
+        super().__init__(settings, context)
+        self.branches = Branches(context.network, VIEWS * context.num_classes)
+
+    @classmethod
+    def views(cls, settings: Any) -> Views:
+        return Turned()
+
+    def read(self, features: Features) -> Tensor:
+        """All branches' scores, (levels, 4 B, 4 C)."""
+        return torch.stack(self.branches.read(features))
+
+    def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        wanted = joint_labels(batch.labels)
+        loss = torch.stack([F.cross_entropy(scores, wanted) for scores in output]).sum()
+        return loss, (output.argmax(2) == wanted).float().mean()

@@ -1,0 +1,114 @@
+"""run_all.py --explain: every key has a description, and what is printed is the key's type, default and meaning."""
+
+from collections.abc import Iterator
+
+import pytest
+from pydantic import BaseModel
+
+from benchmarks.cli import main
+from benchmarks.clusters import ClusterSpec, Parameters, Retries
+from benchmarks.explain import explain
+from benchmarks.profiles import Override, Profile
+from sskd.config import DatasetSpec, Execution, Pretrained, Recipe, RunSpec, SplitSpec, Trained
+from sskd.methods import METHODS
+from sskd.pretext import PRETEXTS
+
+MODELS: list[type[BaseModel]] = [Profile, Override, Recipe, SplitSpec, DatasetSpec, Execution, Pretrained, Trained]
+MODELS += [RunSpec, ClusterSpec, Parameters, Retries]
+
+
+def test_every_field_has_a_docstring() -> None:
+    settings = [METHODS[name].Settings for name in METHODS] + [PRETEXTS[name].Settings for name in PRETEXTS]
+    for model in [*MODELS, *settings]:
+        for name, field in model.model_fields.items():
+            assert field.description, f"{model.__module__}.{model.__name__}.{name}"
+            assert field.description.endswith("."), field.description
+
+
+@pytest.mark.parametrize(
+    ("key", "lines"),
+    [
+        (
+            "recipe.full_epochs",
+            ["recipe.full_epochs: a whole number, at least 1", "default: 240", "The number of epochs"],
+        ),
+        ("head_recipe.epochs", ["head_recipe.epochs: a whole number, at least 1", "default: 60", "How often"]),
+        (
+            "split.noise",
+            ["split.noise: a number, at least 0, at most 1", "default: 0.0", "The share of training labels"],
+        ),
+        ("recipe.betas", ["recipe.betas: a list of 2, each a number, at least 0, below 1", "default: [0.9, 0.999]"]),
+        ("recipe.precision", ["recipe.precision: auto or fp32 or bf16 or fp16", "default: auto"]),
+        (
+            "execution.threads",
+            ["execution.threads: a whole number, at least 1, at most 4096; or null", "default: null"],
+        ),
+        ("method_settings.at.weight", ["method_settings.at.weight: a number, at least 0", "default: 1000.0"]),
+        (
+            "method_settings.sskd.ss_keep",
+            ["method_settings.sskd.ss_keep: a number", "default: 0.75", "The share of the"],
+        ),
+        ("pretext_settings.contrastive.temperature", ["pretext_settings.contrastive.temperature: ", "default: 1.0"]),
+        (
+            "method_recipes.sskd.epochs",
+            ["method_recipes.sskd.epochs: a whole number", "default: what is there without"],
+        ),
+        (
+            "overrides.fig4a.recipe.flip",
+            ["overrides.fig4a.recipe.flip: true or false", "default: what is there without"],
+        ),
+        ("teachers.resnet56.weights", ["teachers.resnet56.weights: text", "default: none", "A file (.pth"]),
+        ("learning_rates.MobileNetV2", ["learning_rates.MobileNetV2: a number, above 0", "default: 0.01"]),
+        ("cluster", ["cluster: text", "default: inline", "Where runs execute"]),
+        ("cluster.time", ["cluster.time: text or a whole number or null", "default: null", "The time limit"]),
+        ("cluster.retries.lost", ["cluster.retries.lost: a whole number, at least 0", "default: 3", "After a run"]),
+        ("cluster.qos", ["cluster.qos: any value", "default: none", "Of submitit"]),
+        ("seed", ["seed: a whole number", "default: 0", "Of everything random"]),
+        ("methods", ["methods: a list, each a mapping of keys to values", "default: [none, kd, sskd]"]),
+    ],
+)
+def test_type_default_and_docstring(key: str, lines: list[str]) -> None:
+    printed = explain(key).splitlines()
+    for line, expected in zip(printed, lines, strict=False):
+        assert line.startswith(expected)
+    assert len(printed) >= 3
+
+
+def test_what_has_keys_lists_them() -> None:
+    text = explain("recipe")
+    for name, field in Recipe.model_fields.items():
+        assert f"\n  {name} (default: " in text
+        assert " ".join((field.description or "").split()) in text
+    assert "\n  epochs (default: 60): " in explain("head_recipe")
+    assert "\n  epochs: How often" in explain("overrides.fig4a.recipe")
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("recip", "unknown key 'recip'; did you mean 'recipe'?"),
+        ("recipe.full_epoch", "unknown key of recipe 'full_epoch'; did you mean 'full_epochs'?"),
+        ("recipe.epochs.x", "'recipe.epochs' is a single value and has no keys"),
+        ("method_settings.sskdd.x", "unknown method 'sskdd'; did you mean 'sskd'?"),
+        ("method_recipes.sskdd.epochs", "unknown method 'sskdd'; did you mean 'sskd'?"),
+        ("head_recipes.jigsw.epochs", "unknown pretext 'jigsw'; did you mean 'jigsaw'?"),
+        ("overrides.fig4.recipe", "unknown benchmark 'fig4'; did you mean 'fig4"),
+    ],
+)
+def test_unknown_keys(key: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--explain", key]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.count("\n") == 1
+
+
+def all_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name in model.model_fields:
+        yield f"{prefix}{name}"
+
+
+def test_every_key_of_a_profile_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    keys = [*all_keys(Profile, ""), *all_keys(ClusterSpec, "cluster."), *all_keys(Override, "overrides.table1.")]
+    for key in keys:
+        assert main(["--explain", key]) == 0
+        assert capsys.readouterr().out.startswith(f"{key}: ")

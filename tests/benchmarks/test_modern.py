@@ -1,0 +1,96 @@
+"""The table of newer methods: its cells, whose numbers stand beside them, and its figure."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from benchmarks.base import BENCHMARKS, Specs
+from benchmarks.gains import gains, gains_by_year, year_of
+from benchmarks.planner import make_plan
+from benchmarks.profiles import parse_method, read_profile
+from benchmarks.published import published, published_elsewhere
+from benchmarks.summary import markdown, notes, summary
+from benchmarks.tables.modern import PAIRS
+from sskd.errors import UserError
+from sskd.methods import METHODS
+
+ONE = ["seeds=[0]"]
+
+
+def test_every_method_on_every_pair_that_it_can_be_used_with() -> None:
+    cells = BENCHMARKS["modern"].cells(Specs(read_profile("paper", ONE)))
+    rows = {cell.row for cell in cells}
+    titles = {METHODS[name].info.title for name in METHODS if METHODS[name].info.year}
+    assert titles | {"KD+LSKD", "DKD+LSKD", "MLKD+LSKD", "CTKD+LSKD", "Teacher", "Student"} == rows
+    there = {(cell.row, cell.column) for cell in cells}
+    absent = {(row, pair) for row in rows for pair in PAIRS} - there
+    assert {row for row, _ in absent} == {"FSP"}
+    make_plan(cell.spec for cell in cells)  # refuses nothing
+
+
+def test_published_settings_of_the_pair_are_in_the_specs() -> None:
+    cells = BENCHMARKS["modern"].cells(Specs(read_profile("paper", ONE)))
+    found = {(cell.row, cell.column): cell.spec.method for cell in cells if cell.spec}
+    settings = {key: method.model_dump() for key, method in found.items() if method}
+    assert settings["ReviewKD", "resnet56/resnet20"]["weight"] == 0.6
+    assert settings["DKD", "vgg13/vgg8"]["nckd_weight"] == 6.0
+    assert settings["DKD+LSKD", "resnet56/resnet20"]["nckd_weight"] == 36.0
+    assert settings["CAT-KD", "resnet32x4/ShuffleV1"]["size"] == 4
+    assert settings["TTM", "resnet32x4/ShuffleV2"]["gamma"] == 0.4
+
+
+def test_smoke_stands_small_pairs_in_and_short_heads() -> None:
+    cells = BENCHMARKS["modern"].cells(Specs(read_profile("smoke", ONE)))
+    heads = {cell.spec.head for cell in cells if cell.spec and cell.spec.head}
+    assert {head.pretext.name for head in heads if head.pretext} == {"contrastive", "hsakd"}
+    assert all(head.recipe.epochs <= 3 for head in heads)
+
+
+def test_numbers_of_another_protocol_are_never_subtracted() -> None:
+    comparable, elsewhere = published("modern"), published_elsewhere("modern")
+    assert comparable["DKD", "resnet56/resnet20", "top1"].value == 71.97
+    assert comparable["KD+LSKD", "resnet56/resnet20", "top1"].source
+    assert not {(row, pair) for row, pair, _ in comparable} & elsewhere.keys()
+    assert elsewhere["ReviewKD", "resnet56/resnet20"].value == 71.89
+    assert "Nesterov" in elsewhere["ReviewKD", "resnet56/resnet20"].protocol
+    assert {row for row, _ in elsewhere} >= {"MLKD", "SimKD", "CAT-KD", "CTKD", "ReviewKD"}
+    assert all(entry.source and entry.protocol for entry in elsewhere.values() if entry.pair in PAIRS)
+
+    rows = [frame_row(row, "resnet56/resnet20", 0, 72.0) for row in ("KD", "DKD", "ReviewKD")]
+    frame = pd.DataFrame(rows)
+    benchmark = BENCHMARKS["modern"]
+    table = summary(frame, benchmark).set_index("row")
+    assert table.loc["DKD", "best difference"] == pytest.approx(0.03)
+    assert table.loc["ReviewKD", "best other protocol"] == 71.89
+    assert math.isnan(table.loc["ReviewKD", "best difference"])
+    text = markdown(table.reset_index(), benchmark)
+    assert "best other protocol" in text
+    assert any("ReviewKD, resnet56/resnet20 71.89" in note for note in notes(frame, benchmark, table.reset_index()))
+
+
+def frame_row(row: str, pair: str, seed: int, top1: float) -> dict[str, object]:
+    place = {"row": row, "column": pair, "pair": pair, "run_pair": pair, "seed": seed, "why": "", "state": "finished"}
+    spec = {"role": "student", "dataset": "cifar100", "epochs": 240, "fraction": 1.0, "noise": 0.0}
+    return place | spec | {"best_top1": top1, "last_top1": top1}
+
+
+def test_gains_are_paired_by_seed_and_pair() -> None:
+    values = {("KD", "a", 0): 70, ("KD", "a", 1): 72, ("KD", "b", 0): 60, ("DKD", "a", 0): 71, ("DKD", "b", 0): 64}
+    values |= {("Teacher", "a", 0): 80, ("Student", "a", 0): 69, ("DKD+LSKD", "a", 1): 73}
+    frame = pd.DataFrame([frame_row(*key, value) for key, value in values.items()])
+    table = gains(frame).set_index("row")
+    assert table.loc["DKD"].to_dict() == {"year": 2022, "gain": 2.5, "low": 1, "high": 4, "pairs": 2}
+    assert table.loc["DKD+LSKD"].to_dict() == {"year": 2024, "gain": 1, "low": 1, "high": 1, "pairs": 1}
+    assert "Teacher" not in table.index
+    assert "Student" not in table.index
+    assert gains_by_year(frame) is not None
+    assert gains_by_year(frame[frame["row"] != "KD"]) is None
+    assert year_of("CTKD on DKD") == 2023
+
+
+def test_the_command_line_names_logit_standardisation() -> None:
+    assert parse_method("dkd+lskd") == {"name": "dkd", "standardise": True}
+    assert parse_method("crd+kd") == {"name": "crd", "kd_weight": 1.0}
+    with pytest.raises(UserError, match="method 'crd.lskd': only '.kd' can follow"):
+        parse_method("crd+lskd")

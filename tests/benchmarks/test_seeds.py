@@ -1,0 +1,119 @@
+"""Seeds are bought until claims are decided; training is stood in for by made results."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cli import main
+from benchmarks.profiles import Profile, read_profile
+from benchmarks.seeds import CellsOf, cells_of, claims_named, decide_claims, look, need_lines, read_bought
+from sskd.config import RunSpec
+from sskd.errors import UserError
+from tests.benchmarks.made import finish
+
+LEAD = (4.0, 5.0, 6.0, 5.2, 4.8, 5.5, 4.5, 5.1, 4.9, 5.0)  # 4 seeds decide: 5.05 points, 0.82 deviation, 12 parts
+
+
+class Trainer:
+    """Finishes what it is given at once, and notes it."""
+
+    def __init__(self, folder: Path, lead: float = 1.0) -> None:
+        self.runs, self.lead, self.calls = folder / "runs", lead, list[CellsOf]()
+
+    def top1(self, spec: RunSpec) -> float:
+        return 60 + (self.lead * LEAD[spec.seed] if "sskd" in spec.id else 0)
+
+    def __call__(self, cells: CellsOf) -> dict[str, str]:
+        self.calls.append(cells)
+        finish(cells, self.runs, self.top1)
+        return {}
+
+    @property
+    def seeds(self) -> list[int]:
+        return [cell.spec.seed for cells in self.calls for group in cells.values() for cell in group[:1]]
+
+
+@pytest.fixture
+def profile() -> Profile:
+    return read_profile("smoke", ["seeds=[0,1]", "benchmarks=[fig4a]", "fractions=[0.5,1.0]"])
+
+
+def test_it_buys_seed_after_seed_until_the_claim_is_decided(profile: Profile, tmp_path: Path) -> None:
+    trainer, said = Trainer(tmp_path), list[str]()
+    assert decide_claims(claims_named(["C8"]), 1e9, profile, tmp_path, trainer, said.append) == {}
+    assert trainer.seeds == [0, 1, 2, 3]  # the planned ones first
+    assert said[-1] == "C8: supported already"
+    bought = read_bought(tmp_path)
+    assert [(entry.benchmark, entry.seed) for entry in bought] == [("fig4a", 2), ("fig4a", 3)]
+    cells = cells_of(profile, ["fig4a"], tmp_path)["fig4a"]
+    assert {cell.spec.seed for cell in cells} == {0, 1, 2, 3}  # every later plan and report has them
+    assert len({(cell.row, cell.column, cell.spec.seed) for cell in cells}) == len(cells) == 4 * 4 * 2
+    again = Trainer(tmp_path)
+    decide_claims(claims_named(["C8"]), 1e9, profile, tmp_path, again, said.append)
+    assert again.calls == []
+
+
+def test_a_planned_seed_does_not_come_twice(profile: Profile, tmp_path: Path) -> None:
+    decide_claims(claims_named(["C8"]), 1e9, profile, tmp_path, Trainer(tmp_path), print)
+    more = read_profile("smoke", ["seeds=[0,1,2,3]", "benchmarks=[fig4a]", "fractions=[0.5,1.0]"])
+    cells = cells_of(more, ["fig4a"], tmp_path)["fig4a"]
+    assert len(cells) == len({(cell.row, cell.column, cell.spec.id) for cell in cells}) == 4 * 4 * 2
+
+
+def test_it_ends_when_the_time_does_not_suffice(profile: Profile, tmp_path: Path) -> None:
+    said: list[str] = []
+    passed = iter(range(0, 10**9, 10**6))  # a million seconds between two looks at the clock
+    trainer = Trainer(tmp_path)
+    decide_claims(claims_named(["C8"]), 2.5e6, profile, tmp_path, trainer, said.append, lambda: next(passed))
+    assert trainer.seeds == [0, 1]
+    assert "seeds would decide it, and the time does not suffice" in said[-1]
+
+
+def test_it_ends_when_seeds_would_not_help(profile: Profile, tmp_path: Path) -> None:
+    trainer, said = Trainer(tmp_path, lead=0.0), list[str]()
+    trainer.top1 = lambda spec: 60 + (-1) ** spec.seed * ("sskd" in spec.id) * 5.0  # type: ignore[method-assign]
+    decide_claims(claims_named(["C8"]), 1e9, profile, tmp_path, trainer, said.append)
+    assert "10 seeds would not decide it" in said[-1]
+    assert len(trainer.calls) < 10
+
+
+def test_a_failure_ends_it(profile: Profile, tmp_path: Path) -> None:
+    assert decide_claims(claims_named(["C8"]), 1e9, profile, tmp_path, lambda cells: {"run": "why"}, print) == {
+        "run": "why"
+    }
+
+
+def test_runs_that_do_not_end_are_not_tried_for_ever(profile: Profile, tmp_path: Path) -> None:
+    said: list[str] = []
+    assert decide_claims(claims_named(["C8"]), 1e9, profile, tmp_path, lambda cells: {}, said.append) == {}
+    assert said[-1] == "C8: seed 0 was not finished"
+
+
+def test_what_the_profile_lacks_is_said(tmp_path: Path) -> None:
+    """C5 has one head a task; C9 needs two rates of noise."""
+    profile = read_profile("smoke", ["seeds=[0,1,2]", "noise_rates=[0.5]"])
+    finish(cells_of(profile, ["table2"], tmp_path), tmp_path / "runs", lambda spec: 60.0)
+    lines = need_lines(look(claims_named(["C5", "C9"]), profile, tmp_path))
+    assert "C5 cannot be decided by more seeds" in lines[0]
+    assert "one head for all seeds" in lines[0]
+    assert "C9 cannot be decided by more seeds" in lines[1]
+    with pytest.raises(UserError, match="C11"):
+        claims_named(["C8", "C11"])
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--profile", "smoke", "--only", "fig4a", "--results", str(tmp_path)]
+    assert main([*common, "--dry-run"]) == 0
+    assert "C8: 3 seeds are needed to know the spread, about " in capsys.readouterr().out
+    assert main([*common, "--dry-run", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["claims"]
+    assert (row["claim"], row["verdict"], row["seeds"]) == ("C8", "undecided", 3)
+    assert row["seconds"] > 0
+    assert main([*common, "--dry-run", "--decide", "C8", "--hours", "100"]) == 0
+    assert "C8: seeds 0, 1, 2 of 16 cells of fig4a, about " in capsys.readouterr().out
+    for wrong in (["--decide", "C8"], ["--hours", "1"], ["--decide", "C99", "--hours", "1"]):
+        assert main([*common, *wrong]) == 2
+    for hours in ("0", "-1", "nan"):
+        assert main([*common, "--decide", "C8", "--hours", hours]) == 2
+    assert main([*common, "--decide", "C8", "--hours", "1", "--detach"]) == 2

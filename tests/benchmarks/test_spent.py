@@ -1,0 +1,42 @@
+"""Accuracy against all seconds, by hand."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.spent import spent_curves
+
+
+def metrics(runs: Path, run: str, rows: list[dict[str, float]]) -> None:
+    (runs / run).mkdir()
+    (runs / run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{")
+
+
+def test_a_methods_curve_begins_after_its_teacher_and_head(tmp_path: Path) -> None:
+    """Seeds of 10 + 1 and 12 + 1 seconds an epoch; an initial stage of 5 without a test; teacher 100, head 50."""
+    for seed, seconds in enumerate((10.0, 12.0)):
+        step = {"seconds": seconds, "evaluation_seconds": 1.0}
+        rows = [{"seconds": 5.0}, step | {"test_top1": 40.0 + seed}, step | {"test_top1": 60.0 + seed}]
+        metrics(tmp_path, f"s{seed}", rows)
+    common = {"state": "finished", "benchmark": "comparison", "row": "SSKD", "column": "a/b", "role": "student"}
+    students = [common | {"id": f"s{s}", "teacher": "t", "head": "h", "seconds": 0.0} for s in (0, 1)]
+    other = {"state": "finished", "benchmark": "", "row": "", "column": "", "teacher": "", "head": ""}
+    taught = [
+        other | {"id": name, "role": role, "seconds": seconds}
+        for name, role, seconds in (("t", "teacher", 100.0), ("h", "head", 50.0))
+    ]
+    frame = pd.DataFrame([*students, *taught, common | {"id": "s2", "state": "failed", "teacher": "t", "head": "h"}])
+    curve = spent_curves(frame, tmp_path)
+    assert curve["epoch"].tolist() == [2, 3]
+    assert curve["seconds"].tolist() == [150 + 5 + 12, 150 + 5 + 24]
+    assert curve["top1"].tolist() == [40.5, 60.5]
+    assert curve["seeds"].tolist() == [2, 2]
+    tuned = spent_curves(frame, tmp_path, {"SSKD": 1000.0})
+    assert tuned["seconds"].tolist() == [1167, 1179]
+    given = spent_curves(frame.assign(teacher="sha256 of a file", head=""), tmp_path)
+    assert given["seconds"].tolist() == [17, 29]
+
+
+def test_nothing_finished_has_no_curve(tmp_path: Path) -> None:
+    assert spent_curves(pd.DataFrame(), tmp_path).empty

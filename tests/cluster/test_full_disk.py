@@ -1,0 +1,248 @@
+"""A real disk that is full: one line says so, nothing is left half-written, and with space again all goes on."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from benchmarks.base import BENCHMARKS, Specs
+from benchmarks.locks import Claims, Owner
+from benchmarks.profiles import read_profile
+from benchmarks.report import write_report
+from benchmarks.retries import Batch, read_batch, retry
+from benchmarks.worker import ProgressFile, log_line
+from sskd.errors import UserError
+from sskd.folder import RunFolder, check_writable
+from sskd.training import Report, train
+from tests import small
+from tests.benchmarks.made import finish
+from tests.cluster.suite import Suite
+
+PAGE = 4096  # tmpfs gives space by pages: up to the end of one, a file grows on a full disk too
+LONG = "x" * (2 * PAGE)
+
+
+class Disk:
+    """A disk of a few MB."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ballast = path / "ballast"
+
+    def fill(self, but: int = 0) -> None:
+        """Leaves so many bytes."""
+        there = os.statvfs(self.path)
+        self.ballast.write_bytes(bytes(there.f_bavail * there.f_frsize - but))
+
+    def empty(self) -> None:
+        self.ballast.unlink()
+
+    def files(self) -> dict[str, bytes]:
+        return {
+            str(path.relative_to(self.path)): path.read_bytes()
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and path != self.ballast
+        }
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(path)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk needs the right to mount one: {mounted.stderr.strip()}")
+    try:
+        yield Disk(path)
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def owner(word: str) -> Owner:
+    return Owner(token="mine", user=word * (PAGE + 1))
+
+
+def a_retry(runs: Path, run_id: str, kind: str) -> None:
+    with suppress(OSError):  # as both of its callers do
+        retry(runs, run_id, {kind: 2}, LONG)
+
+
+SPEC = small.spec(small.teacher())
+WEIGHTS = {"weight": torch.ones(5000)}
+ROW = {"epoch": 1, "note": LONG}
+STEP = Report(SPEC, "main", 1, 2, 3, 4, 5.0, ROW)
+
+
+def write(kind: str, folder: RunFolder) -> None:
+    """Writes one kind of the files that a suite consists of."""
+    jobs = folder.path.parent.parent / "jobs"
+    claims = Claims(jobs / "claims")
+    acts: dict[str, Callable[[], object]] = {
+        "place": lambda: check_writable(jobs),
+        "spec": folder.create,
+        "metrics": lambda: folder.append_metrics(ROW),
+        "all metrics": lambda: folder.rewrite_metrics([ROW, ROW]),
+        "checkpoint": lambda: folder.save_checkpoint(WEIGHTS),
+        "weights": lambda: folder.save_weights("best", WEIGHTS, 1),
+        "result": lambda: folder.save_result(ROW),
+        "failure": lambda: folder.save_failure(LONG),
+        "log": lambda: log_line(folder.path, LONG),
+        "progress": lambda: ProgressFile(folder.path)(STEP),
+        "claim": lambda: claims.take("free", owner("a"), lambda _: True),
+        "claim's update": lambda: claims.update("held", owner("b")),
+        "batch": lambda: Batch(folder.path.parent, [LONG], {}).save(jobs / "batch.json"),
+        "attempts": lambda: a_retry(folder.path.parent, folder.path.name, "lost"),
+        "lost": lambda: a_retry(folder.path.parent, folder.path.name, "none"),
+    }
+    with suppress(OSError):  # of a batch; the launcher says it in one line
+        acts[kind]()
+
+
+KINDS = [
+    "place", "spec", "metrics", "all metrics", "checkpoint", "weights", "result", "failure", "log", "progress",
+    "claim", "claim's update", "batch", "attempts", "lost",
+]  # fmt: skip
+FITS = ["place", "spec", "progress", "attempts"]  # into a page
+SAYS = ["place", "spec", "metrics", "all metrics", "checkpoint", "weights", "result", "failure", "claim"]
+
+
+@pytest.mark.parametrize("but", [0, PAGE])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_file(disk: Disk, kind: str, but: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """With no space, and with space for a first part. The file is as before, or not there, and then written whole."""
+    folder = RunFolder(disk.path / "runs", SPEC)
+    folder.path.mkdir(parents=True)
+    Claims(disk.path / "jobs" / "claims").take("held", owner("a"), lambda _: True)
+    folder.append_metrics({"epoch": 0})
+    log_line(folder.path, "before")
+    before = disk.files()
+    disk.fill(but)
+    if kind in SAYS and not (but and kind in FITS):
+        with pytest.raises(UserError, match="cannot .*: (No space left on device|the disk is full)"):
+            write(kind, folder)
+    else:
+        write(kind, folder)
+    if not (but and kind in FITS):
+        assert disk.files() == before
+    disk.empty()
+    write(kind, folder)
+    now = disk.files()
+    assert (now == before) == (kind == "place")
+    assert not [name for name in now if re.search(r"partial|draft|/\.now", name)]
+    if kind == "metrics":
+        assert [row["epoch"] for row in folder.read_metrics()] == [0, 1]
+    if kind == "log":
+        assert [len(line) for line in now[f"runs/{SPEC.id}/log.txt"].splitlines()] == [26, 20 + len(LONG)]
+    if kind == "batch":
+        assert read_batch(disk.path / "jobs" / "batch.json").ids == [LONG]
+
+
+def test_a_run_is_given_back(disk: Disk) -> None:
+    """A launcher that lives on gives up a run whose disk is full: another may take it when there is space again."""
+    claims, mine = Claims(disk.path / "claims"), Owner()
+    assert claims.take("run", mine, lambda _: True)
+    disk.fill()
+    claims.release("run", mine.token)
+    assert claims.owner("run") is None
+    disk.empty()
+    assert claims.take("run", Owner(), lambda _: True)
+
+
+def test_the_checkpoint_before_is_there(disk: Disk) -> None:
+    folder = RunFolder(disk.path, SPEC)
+    folder.create()
+    folder.save_checkpoint({"epoch": 1} | WEIGHTS)
+    disk.fill(but=PAGE)
+    with pytest.raises(UserError, match="cannot write"):
+        folder.save_checkpoint({"epoch": 2} | WEIGHTS)
+    (newest,) = folder.checkpoints()
+    assert torch.load(newest)["epoch"] == 1
+
+
+@pytest.mark.parametrize("but", [0, 2 * PAGE, 6 * PAGE, 12 * PAGE])
+def test_report(disk: Disk, but: int) -> None:
+    """Every file of the report is the old one or the new one, whole; with space again all are new."""
+    profile = read_profile("paper", ["seeds=[0,1]", "methods=[none,kd]"])
+    cells = {"comparison": BENCHMARKS["comparison"].cells(Specs(profile.for_benchmark("comparison")))}
+    report = disk.path / "report"
+
+    def finished(points: float) -> None:
+        shutil.rmtree(report / "runs", ignore_errors=True)
+        finish(cells, report / "runs", lambda spec: points + spec.seed + 0.1 * len(spec.id))
+
+    def reported(points: float) -> dict[str, bytes]:
+        finished(points)
+        write_report(profile, cells, report)
+        return {name: text for name, text in disk.files().items() if "/runs/" not in name}
+
+    new = reported(72.0)
+    old = reported(71.0)
+    assert all(
+        old[name] != new[name] for name in ("report/index.html", "report/comparison.csv", "report/comparison.png")
+    )
+    finished(72.0)
+    disk.fill(but)
+    with pytest.raises(UserError, match="cannot write .*: No space left on device"):
+        write_report(profile, cells, report)
+    found = {name: text for name, text in disk.files().items() if "/runs/" not in name}
+    assert found.keys() == old.keys()
+    assert [name for name in found if found[name] not in (old[name], new[name])] == []
+    disk.empty()
+    assert reported(72.0) == new
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the thread that writes
+def test_curves_for_tensorboard_do_not_end_a_run(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = partial(SummaryWriter, str(disk.path / "board"), max_queue=1)
+    monkeypatch.setattr("sskd.training.SummaryWriter", lambda _, purge_step: board(purge_step=purge_step))
+
+    def report(step: Report) -> None:
+        if step.epoch == step.step == 1:
+            disk.fill()
+
+    spec = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 20}))  # more than what the last page takes
+    train(spec, tmp_path, small.EXECUTION, report, say=lambda _: None)
+    assert (tmp_path / spec.id / "result.json").exists()
+
+
+INLINE = ("--cluster", "inline")
+LOCAL = ("--cluster", "local", "--set", "cluster.runs_at_once=2", "cluster.cpus_per_run=1")
+FREE = [0, 4 * PAGE, 16 * PAGE, 64 * PAGE, 150 * PAGE, 250 * PAGE]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "but"),
+    [(INLINE, but) for but in FREE[:2]]
+    + [pytest.param(INLINE, but, marks=pytest.mark.slow) for but in FREE[2:]]
+    + [pytest.param(LOCAL, but, marks=pytest.mark.slow) for but in FREE],
+)
+def test_a_suite(
+    disk: Disk, tmp_path: Path, cluster: tuple[str, ...], but: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever the space ends: status 2 and one line; the same command then ends with the metrics of one left alone."""
+    whole = Suite(tmp_path / "whole", *INLINE, "--only", "comparison", methods=["none"])
+    suite = Suite(disk.path, *cluster, "--only", "comparison", methods=["none"])
+    assert whole.run() == 0
+    capsys.readouterr()
+    disk.fill(but)
+    assert suite.run() == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(r"^run_all: .*(No space left on device|the disk is full)", line)
+    disk.empty()
+    assert suite.run() == 0
+    assert suite.metrics() == whole.metrics()
+    assert names_of(suite) - {"local.log"} <= names_of(whole)
+
+
+def names_of(suite: Suite) -> set[str]:
+    return {re.sub(r"events.*", "events", path.name) for path in suite.results.rglob("*") if path.is_file()}

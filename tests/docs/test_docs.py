@@ -1,0 +1,157 @@
+"""README and docs are true: their files are written into a fresh folder, and their commands given there as they stand.
+
+What cannot be had here (CIFAR-100, GPUs, Slurm, a download) is planned with --dry-run or replaced, as declared below.
+The fast tests plan everything; the slow ones run it.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import sskd.__main__
+from benchmarks.cli import main
+from sskd.config import spec_yaml
+from tests import small
+from tests.docs.reading import DOCUMENTS, ROOT, read
+
+# parts of files and commands that are replaced
+REPLACED = {
+    'weights="IMAGENET1K_V1"': "weights=None",  # a download
+}
+# commands that are only planned: by what they have in them
+PLANNED = {
+    r"--profile paper": "days, and CIFAR-100 or ImageNet",
+    r"--profile short": "hours, CIFAR-100, and the authors' weights",
+    r"--cluster (slurm|local)": "Slurm, GPUs: tests/cluster runs both",
+}
+# commands that are not run: their options are looked at where they are ours
+NOT_RUN = {
+    r"^make |^python3 -m venv|pip ": "sets up an environment: .ci/run does, and tests/test_wheel.py",
+    r"^python -m perf\.": "measures for minutes to hours",
+    r"^python -m benchmarks\.(methods_page|simulate) --write": "would write into this repository's docs",
+    r"^python -m sskd evaluate .*--dataset cifar100": "CIFAR-100",
+    r"^python -m sskd\.data\.sort_val": "ImageNet: tests/data sorts a made one",
+    r"-m pytest": "tests",
+    r"python -c": "tests/test_readme.py runs it",
+}
+BY_NAME = {path.name: path for path in DOCUMENTS}
+
+
+def in_fresh_folder(document: str, folder: Path) -> list[str]:
+    """Writes the document's files, and what the reader has, into ``folder``; returns the commands."""
+    read_document = read(BY_NAME[document])
+    for name, content in read_document.files.items():
+        (folder / name).write_text(replaced(content))
+    (folder / "run_all.py").symlink_to(ROOT / "run_all.py")
+    if document == "README.md":
+        shutil.copytree(ROOT / "results" / "short", folder / "results" / "short")
+    if document == "distributed.md":
+        recipe = small.RECIPE | {"batch_size": 16}
+        (folder / "spec.yaml").write_text(spec_yaml(small.spec(small.teacher(recipe=recipe))))
+    if document == "your_own.md":
+        random = np.random.default_rng(0)
+        for part, number in (("train", 40), ("test", 10)):
+            for place, name in enumerate(("cat", "dog", "owl")):
+                (folder / "images" / part / name).mkdir(parents=True)
+                for i in range(number):
+                    pixels = random.integers(0, 80, (32, 32, 3), dtype=np.uint8)
+                    pixels[..., place] += 100
+                    Image.fromarray(pixels).save(folder / "images" / part / name / f"{i}.png")
+    return read_document.commands
+
+
+def replaced(text: str) -> str:
+    for old, new in REPLACED.items():
+        text = text.replace(old, new)
+    return text
+
+
+def matches(command: str, table: dict[str, str]) -> bool:
+    return any(re.search(pattern, command) for pattern in table)
+
+
+@pytest.mark.parametrize("document", BY_NAME)
+def test_every_block_says_what_file_it_is(document: str) -> None:
+    found = read(BY_NAME[document])
+    assert found.nameless == []
+    for name, content in found.files.items():
+        if name.endswith(".py"):
+            compile(content, name, "exec")
+        else:
+            assert isinstance(yaml.safe_load(content), dict)
+
+
+@pytest.mark.parametrize("document", BY_NAME)
+def test_every_command_can_be_given(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in in_fresh_folder(document, tmp_path):
+        words = shlex.split(command)
+        if words[:2] == ["python", "run_all.py"]:
+            plan(command, words[2:], capsys)
+        elif matches(command, NOT_RUN):
+            check_options(command, words)
+        elif words[:3] == ["python", "-m", "sskd"]:
+            sskd.__main__._parser().parse_args(words[3:])
+        else:
+            assert words[0] == "python", command
+            assert (tmp_path / words[1]).is_file(), command
+
+
+def plan(command: str, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Plans what the command would do. It may lack weights that the reader has to get, or to make."""
+    if not {"--dry-run", "--list", "--report-only"} & set(options) or "paper" in options:
+        options = [*options, "--dry-run"]
+    status = main(options)
+    shown = capsys.readouterr()
+    to_come = "short" in options or "teacher.pth" in command  # which the command before it makes
+    lacks = "no weights file" in shown.err and "stage 1: " in shown.out and to_come
+    assert status == 0 or (status == 2 and lacks), (command, shown.err)
+
+
+def check_options(command: str, words: list[str]) -> None:
+    """Of a measurement that is not run: its module is there, and has the options that are named."""
+    if words[1:2] == ["-m"] and words[2].startswith(("perf.", "benchmarks.")):
+        spec = importlib.util.find_spec(words[2])
+        assert spec, command
+        assert spec.origin
+        source = Path(spec.origin).read_text()
+        for word in words[3:]:
+            assert not word.startswith("--") or f'"{word}"' in source, command
+    if words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(words[1:]) & set(targets), command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", BY_NAME)
+def test_every_command_runs_as_it_stands(document: str, tmp_path: Path) -> None:
+    commands = in_fresh_folder(document, tmp_path)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+    for command in commands:
+        if matches(command, NOT_RUN) or matches(command, PLANNED):
+            continue
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    written = {path.name for path in tmp_path.glob("results/*/reports/*")}
+    expected = {
+        "add_a_method.md": {"comparison_methods=kd,sskd,cosine"},
+        "add_a_benchmark.md": {"kd_temperature"},
+    }
+    assert expected.get(document, set()) <= written

@@ -1,0 +1,82 @@
+"""An epoch chosen on held-out images: nothing of it is seen in training, and test images have no say in it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sskd.data.batch import Feed
+from sskd.data.sources import digits
+from sskd.evaluation import accuracy
+from sskd.jobs import build_job
+from sskd.setup import Setup, prepare
+from sskd.training import train
+from tests import small
+from tests.imagenet_folder import make_imagenet
+
+SPLIT = {"fraction": 0.2, "holdout": 0.25}
+RECIPE = small.RECIPE | {"epochs": 3}
+
+
+def setup_of(data: dict[str, object], runs: Path) -> Setup:
+    return prepare(small.spec(data), runs, small.EXECUTION)
+
+
+def test_the_result_holds_the_epoch_that_is_best_on_them(tmp_path: Path) -> None:
+    spec = small.spec(small.student("kd", split=SPLIT, recipe=RECIPE))
+    result = small.train_all(spec, tmp_path)
+    rows = small.metrics(tmp_path / spec.id)
+    best = max(rows, key=lambda row: row["held_out_top1"])
+    assert result["chosen"]["epoch"] == best["epoch"]
+    assert result["chosen"]["test_top1"] == best["test_top1"]
+    assert result["chosen"]["held_out_top1"] == best["held_out_top1"]
+    assert result["best"]["test_top1"] == max(row["test_top1"] for row in rows)
+    classes = [29, 29, 28, 29, 29, 29, 29, 29, 28, 29]  # a fifth of each digit's training images, about
+    assert rows[0]["held_out_images"] == pytest.approx(sum(classes) / 4, abs=5)
+    assert result["train_images"] + rows[0]["held_out_images"] == len(
+        setup_of(small.student("kd", split={"fraction": 0.2}), tmp_path).split.indices
+    )
+
+
+def test_without_a_holdout_ids_and_results_are_as_they_were(tmp_path: Path) -> None:
+    plain = small.spec(small.student("kd", split={"fraction": 0.2}))
+    assert small.spec(small.student("kd", split={"fraction": 0.2, "holdout": 0.0})).id == plain.id
+    assert small.spec(small.student("kd", split=SPLIT)).id != plain.id
+    alone = small.spec(small.teacher())
+    assert "chosen" not in train(alone, tmp_path, small.EXECUTION, say=lambda _: None)
+
+
+def test_training_never_sees_them(tmp_path: Path) -> None:
+    """Batches hold positions among the training images alone, and the pixels of those."""
+    setup = setup_of(small.teacher(split=SPLIT), tmp_path)
+    assert setup.split.held_out is not None
+    (stage,) = build_job(setup).stages
+    seen = {int(i) for batch in setup.loader(stage.views, "main").epoch(0) for i in batch.indices}
+    assert seen <= set(range(len(setup.split.indices)))
+    assert not set(setup.split.indices.tolist()) & set(setup.split.held_out.indices.tolist())
+
+
+def test_their_accuracy_is_of_them(tmp_path: Path) -> None:
+    """Counted by hand, without augmentation."""
+    setup = setup_of(small.teacher(split=SPLIT), tmp_path)
+    assert setup.held_out is not None
+    job, part, data = build_job(setup), setup.split.held_out, digits(Path(), None)
+    assert part is not None
+    pixels = data.train_images[part.indices].float() / 255
+    images = (pixels - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(data.std).view(3, 1, 1)
+    with torch.inference_mode():
+        right = job.output.eval()(images).argmax(1) == part.labels
+    assert accuracy(job.output, setup.held_out)["top1"] == pytest.approx(100 * right.float().mean().item())  # type: ignore[arg-type]
+    assert job.held_out()["images"] == len(part.indices)
+
+
+def test_files_are_seen_as_test_images_are(tmp_path: Path) -> None:
+    """Held-out images of a data set that is read while training: their own pixels, in order."""
+    root = make_imagenet(tmp_path / "images")
+    spec = small.spec(small.teacher(dataset={"name": "imagenet", "path": str(root)}, split={"holdout": 0.25}))
+    setup = prepare(spec, tmp_path, small.EXECUTION)
+    part = setup.split.held_out
+    assert part is not None
+    batches = list(setup.data.held_out_batches(part, 4, Feed(setup.device, workers=0)))
+    assert torch.equal(torch.cat([labels for _, labels in batches]), part.labels)
+    assert {images.shape[2:] for images, _ in batches} == {(224, 224)}

@@ -1,0 +1,154 @@
+"""A trained network in another script, and the trainer by itself with a user's own files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from sskd.__main__ import main
+from sskd.config import spec_yaml
+from sskd.data.datasets import load_dataset
+from sskd.errors import UserError
+from sskd.plugins import load_plugin
+from tests import small
+
+OWN = """
+from torch import nn
+from torch.nn import functional as F
+from sskd.methods import METHODS, Method, MethodInfo, Terms
+from sskd.networks import NETWORKS, Features, Network
+
+
+@NETWORKS.register("own_flat")
+class Flat(Network):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, 2)
+        self.fc = nn.Linear(8, num_classes)
+
+    def features(self, images):
+        before = self.conv(images)
+        vector = F.relu(before).mean((2, 3))
+        return Features(self.fc(vector), (F.relu(before), vector), (before, vector))
+
+
+@METHODS.register("own_alone")
+class Alone(Method):
+    info = MethodInfo("Alone", "a test", 2026, "nothing")
+    needs_teacher = False
+
+    def terms(self, student, teacher, batch):
+        return Terms({})
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    return path
+
+
+def forget() -> None:
+    """The plugin, as in a new process."""
+    from sskd.methods import METHODS
+    from sskd.networks import NETWORKS
+
+    for name in [name for name in sys.modules if name.startswith("plugin_own")]:
+        del sys.modules[name]
+    METHODS._entries.pop("own_alone", None)
+    NETWORKS._entries.pop("own_flat", None)
+
+
+SCRIPT = """
+import sys
+from sskd import load_student
+
+net, info = load_student(sys.argv[1])
+print(net(info.normalise(__import__("torch").zeros(2, 3, 32, 32).byte())).argmax(1).shape, info.class_names[:2])
+"""
+
+
+def test_a_trained_student_in_another_script(tmp_path: Path) -> None:
+    spec = small.spec(small.student("kd"))
+    result = small.train_all(spec, tmp_path)
+    from sskd import load_student
+
+    data = load_dataset(spec.dataset, Path("data"))
+    for epoch in ("best", "last"):
+        net, info = load_student(tmp_path / spec.id, epoch)
+        assert not net.training
+        with torch.inference_mode():
+            right = net(info.normalise(data.test_images)).argmax(1) == data.test_labels
+        assert 100 * right.float().mean().item() == pytest.approx(result[epoch]["test_top1"], abs=0.01)
+    assert (info.network, info.image_size, info.class_names) == ("resnet8", 32, data.class_names)
+    assert (info.mean, info.std) == (data.mean, data.std)
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, script, tmp_path / spec.id], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "torch.Size([2]) ('0', '1')\n", done.stderr
+    teacher = next(tmp_path.glob("teacher-*"))
+    assert load_student(teacher)[1] == info
+
+
+def test_what_is_no_student(tmp_path: Path) -> None:
+    from sskd import load_student
+
+    with pytest.raises(UserError, match="there is no run folder"):
+        load_student(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"has no network.json: it is a head's"):
+        load_student(tmp_path)
+    for damaged in ("[]", "{}", '{"network": 3}'):
+        (tmp_path / "network.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"network.json: "):
+            load_student(tmp_path)
+
+
+def test_heads_have_none(tmp_path: Path) -> None:
+    spec = small.spec(small.head())
+    small.train_all(spec, tmp_path)
+    assert not (tmp_path / spec.id / "network.json").exists()
+
+
+def test_train_evaluate_and_load_what_is_ones_own(
+    plugin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sskd import load_student
+
+    load_plugin(plugin)
+    spec = small.spec(small.student("own_alone", network="own_flat", teacher=None))
+    (tmp_path / "spec.yaml").write_text(spec_yaml(spec))
+    forget()
+    command = ["train", str(tmp_path / "spec.yaml"), "--runs", str(tmp_path / "runs")]
+    assert main(command) == 2
+    assert "own_" in capsys.readouterr().err
+    assert main([*command, "--plugin", str(plugin)]) == 0
+    run = tmp_path / "runs" / spec.id
+    result = json.loads((run / "result.json").read_text())
+    assert [entry["path"] for entry in result["machine"]["plugins"]] == [str(plugin)]
+    forget()
+    capsys.readouterr()
+    evaluate = ["evaluate", "--network", "own_flat", "--weights", str(run / "best.safetensors"), "--dataset", "digits"]
+    evaluate += ["--precision", "fp32", "--json"]
+    assert main(evaluate) == 2
+    assert "unknown network 'own_flat'" in capsys.readouterr().err
+    assert main([*evaluate, "--plugin", str(plugin)]) == 0
+    assert json.loads(capsys.readouterr().out)["top1"] == pytest.approx(result["best"]["test_top1"])
+    forget()
+    with pytest.raises(UserError, match="unknown network 'own_flat'"):
+        load_student(run)
+    assert load_student(run, plugins=[plugin])[1].network == "own_flat"
+
+
+@pytest.mark.slow
+def test_several_processes_load_what_is_ones_own(plugin: Path, tmp_path: Path) -> None:
+    load_plugin(plugin)
+    spec = small.student("own_alone", network="own_flat", teacher=None, recipe=small.RECIPE | {"processes": 2})
+    (tmp_path / "spec.yaml").write_text(spec_yaml(small.spec(spec)))
+    command = ["train", str(tmp_path / "spec.yaml"), "--runs", str(tmp_path / "runs"), "--threads", "1"]
+    assert main([*command, "--plugin", str(plugin)]) == 0
+    assert yaml.safe_load(next((tmp_path / "runs").glob("*/spec.yaml")).read_text())["network"] == "own_flat"
