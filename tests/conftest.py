@@ -8,12 +8,9 @@ import pytest
 import torch
 
 from benchmarks.base import BENCHMARKS
-from sskd.data.datasets import DATASETS
-from sskd.methods import METHODS
-from sskd.networks import NETWORKS
-from sskd.pretext import PRETEXTS
+from sskd.plugins import REGISTRIES as OF_PLUGINS
 
-REGISTRIES: tuple[Any, ...] = (BENCHMARKS, DATASETS, METHODS, NETWORKS, PRETEXTS)
+REGISTRIES: tuple[Any, ...] = (BENCHMARKS, *OF_PLUGINS)
 
 
 def _plugins() -> set[str]:
