@@ -22,7 +22,7 @@ from sskd.machine import device_of, threads_of, with_threads
 from sskd.training import Interrupted, Report, train
 
 LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
-LEAVE_SECONDS = 10.0  # after a result, before a process is ended by force
+LEAVE_SECONDS = 60.0  # that processes may take to end their own helpers; a busy machine needs many of them
 
 # what a process says when it ends without a result, and what that is to the one that started it; else a RuntimeError
 ENDS: dict[str, type[Exception]] = {

@@ -14,7 +14,7 @@ from sskd import __version__
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
-RUN = ["--only", "comparison", "--methods", "none,kd", "--seeds", "0"]
+RUN = ["--profile", "demo", "--methods", "none,kd", "--seeds", "0", "--name", "two"]
 RUN += ["--set", "recipe.epochs=1", "teacher_recipe.epochs=1"]
 
 
@@ -78,7 +78,7 @@ def test_lists_plans_and_reports_without_a_run(installed: Installed) -> None:
     for kind in ("methods", "networks", "profiles"):  # each as one process, torch and all
         assert installed.run("sskd-suite", "--list", kind)
     assert "stage 1" in installed.run("sskd-suite", "--profile", "smoke", "--dry-run")
-    assert "index.html" in installed.run("sskd-suite", "--profile", "smoke", *RUN, "--report-only")
+    assert "nothing to report" in installed.run("sskd-suite", "--profile", "smoke", "--report-only", status=2)
     assert "unknown profile 'smoek'" in installed.run("sskd-suite", "--profile", "smoek", status=2)
     assert "unknown network 'resnet9'" in installed.run(
         *("sskd", "evaluate", "--network", "resnet9", "--weights", "x.pth", "--dataset", "digits"), status=2
@@ -86,15 +86,17 @@ def test_lists_plans_and_reports_without_a_run(installed: Installed) -> None:
 
 
 def test_training_and_evaluation(installed: Installed) -> None:
-    assert "index.html" in installed.run("sskd-suite", "--profile", "smoke", *RUN)
-    results = installed.folder / "results" / "smoke"
+    assert "index.html" in installed.run("sskd-suite", *RUN)
+    assert "index.html" in installed.run("sskd-suite", *RUN, "--report-only")
+    results = installed.folder / "results" / "demo"
     (run,) = (results / "runs").glob("student-*-kd-*")
     machine = json.loads((run / "result.json").read_text())["machine"]
     assert (machine["version"], machine["commit"], machine["dirty"]) == (__version__, None, None)
     assert {"torch", "pydantic", "jinja2", "pillow"} <= machine["packages"].keys()
-    assert "| KD |" in (results / "comparison.md").read_text()
+    assert "| KD |" in (results / "reports" / "two" / "comparison.md").read_text()
     (last,) = run.glob("last.safetensors")
     measured = installed.run(
-        "sskd", "evaluate", "--network", run.name.split("-")[1], "--weights", str(last), "--dataset", "digits", "--json"
+        *("sskd", "evaluate", "--network", run.name.split("-")[1]),
+        *("--weights", str(last), "--dataset", "digits16", "--json"),
     )
     assert json.loads(measured)["images"] > 100
