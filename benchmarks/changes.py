@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.planner import Plan
+from benchmarks.plan import Plan
 from sskd import __version__
-from sskd.config import RunSpec
 from sskd.errors import UserError, unknown
-from sskd.folder import RunFolder, read_json
-from sskd.plugins import plugins_of
+from sskd.runs.plugins import plugins_of
+from sskd.runs.run_folder import RunFolder, read_json
+from sskd.runs.spec import RunSpec
 from sskd.version import code
 
 SHOWN = 3  # names of runs in a line

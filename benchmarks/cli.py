@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING
 from benchmarks.listing import KINDS, listing
 from sskd.errors import UserError, refuse_null_bytes
 from sskd.places import config_names
-from sskd.signals import Stopped
+from sskd.training.signals import Stopped
 from sskd.version import ShowVersion
 
 if TYPE_CHECKING:
-    from benchmarks.base import Cell
-    from benchmarks.claims import Claim
-    from benchmarks.placement import Placed
-    from benchmarks.planner import Plan
-    from benchmarks.profiles import Profile
-    from benchmarks.work import Work
-    from benchmarks.worker import Failure
-    from sskd.config import RunSpec
+    from benchmarks.analysis.claims import Claim
+    from benchmarks.dispatch.work import Work
+    from benchmarks.dispatch.worker import Failure
+    from benchmarks.plan import Plan
+    from benchmarks.profiles.profile import Profile
+    from benchmarks.report.placement import Placed
+    from benchmarks.tables.benchmark import Cell
+    from sskd.runs.spec import RunSpec
 
 CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
 
@@ -143,11 +143,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(explain(options.explain))
         return 0
     from benchmarks.changes import to_train_anew
-    from benchmarks.launcher import cancel
-    from benchmarks.placement import place, tell_finished
-    from benchmarks.planner import check_runs, check_teachers, make_plan
-    from sskd.folder import plain_os_errors
-    from sskd.progress import plural
+    from benchmarks.dispatch.launch import cancel
+    from benchmarks.plan import check_runs, check_teachers, make_plan
+    from benchmarks.report.placement import place, tell_finished
+    from sskd.runs.run_folder import plain_os_errors
+    from sskd.training.progress import plural
 
     profile = _profile(options)
     folder = options.results / profile.name
@@ -161,7 +161,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     placed = placement()
     if options.reference:  # a wrong name is told before anything is trained
-        from benchmarks.reference import choose_reference
+        from benchmarks.analysis.reference import choose_reference
 
         choose_reference(placed.cells, options.reference)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
@@ -175,7 +175,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         check_teachers(todo, root)  # last: a plan may be made where the weights are not
         return 0
     if options.status:
-        from benchmarks.status import show_status
+        from benchmarks.dispatch.status import show_status
 
         show_status(work, cells, options.json)
         return 0
@@ -190,7 +190,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         if not options.json:
             print(told)
     elif claims:
-        from benchmarks.seeds import decide_claims
+        from benchmarks.analysis.seeds import decide_claims
 
         def execute(wanted: Mapping[str, list[Cell]]) -> dict[str, Failure]:
             bought = make_plan(cell.spec for group in wanted.values() for cell in group)
@@ -200,7 +200,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         cells = _cells(profile, options.only, folder)
         placed = placement()
     elif options.detach:
-        from benchmarks.detached import start_detached
+        from benchmarks.dispatch.detach import start_detached
 
         _ready(work, folder, anew)
         print(start_detached(work, arguments))
@@ -225,7 +225,7 @@ def _claims(options: argparse.Namespace) -> list[Claim]:
         if options.hours is not None:
             raise UserError("--hours is the time that --decide may take: name claims with --decide C8,C9")
         return []
-    from benchmarks.seeds import claims_named
+    from benchmarks.analysis.seeds import claims_named
 
     if options.hours is None or not options.hours > 0:
         raise UserError("--decide needs --hours, the time that it may take: --decide C8 --hours 10")
@@ -238,9 +238,9 @@ def _ready(work: Work, folder: Path, anew: Sequence[RunSpec]) -> int:
     """Before runs are started: refuses what cannot run, and sets aside what must be trained again, or is to be
     (``anew``). Returns how many are to be run."""
     from benchmarks.changes import describe_changes, keep_beside
-    from benchmarks.planner import check_runs, check_teachers
-    from sskd.folder import check_writable
-    from sskd.progress import plural
+    from benchmarks.plan import check_runs, check_teachers
+    from sskd.runs.run_folder import check_writable
+    from sskd.training.progress import plural
 
     root = Path(work.execution.dataset_root)
     check_writable(folder)
@@ -259,8 +259,8 @@ def _ready(work: Work, folder: Path, anew: Sequence[RunSpec]) -> int:
 
 def _execute(work: Work, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str, Failure]:
     """Runs what is not finished; returns the failures by run id."""
-    from benchmarks.launcher import launch
-    from sskd.progress import Progress
+    from benchmarks.dispatch.launch import launch
+    from sskd.training.progress import Progress
 
     with Progress(_ready(work, folder, anew)) as progress:
         return launch(work, progress)
@@ -268,8 +268,8 @@ def _execute(work: Work, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str
 
 def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profile) -> Work:
     """What to execute and where; paths absolute, for processes that start elsewhere."""
-    from benchmarks.clusters import read_cluster
-    from benchmarks.work import Work
+    from benchmarks.dispatch.cluster import read_cluster
+    from benchmarks.dispatch.work import Work
 
     settings = [setting[len(CLUSTER) :] for setting in options.set if setting.startswith(CLUSTER)]
     root = str(Path(profile.execution.dataset_root).resolve())
@@ -286,13 +286,14 @@ def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profil
 
 def _load_plugins(options: argparse.Namespace) -> None:
     if options.plugin:
-        from sskd.plugins import load_plugins
+        from sskd.runs.plugins import load_plugins
 
         load_plugins(options.plugin)
 
 
 def _profile(options: argparse.Namespace) -> Profile:
-    from benchmarks.profiles import parse_method, read_profile
+    from benchmarks.profiles.read import parse_method, read_profile
+    from benchmarks.tables.benchmark import check_benchmarks
     from sskd.methods import METHODS
 
     _load_plugins(options)  # before --methods is looked at: it may name what they register
@@ -304,24 +305,26 @@ def _profile(options: argparse.Namespace) -> Profile:
     if options.methods:
         names = list(METHODS) if options.methods == "all" else options.methods.split(",")
         settings.append(f"methods={json.dumps([parse_method(name) for name in names])}")
-    return read_profile(options.profile, settings, options.plugin)
+    profile = read_profile(options.profile, settings, options.plugin)
+    check_benchmarks(profile)
+    return profile
 
 
 def _cells(profile: Profile, only: str, folder: Path) -> dict[str, list[Cell]]:
-    from benchmarks.seeds import cells_of
+    from benchmarks.analysis.seeds import cells_of
 
     return cells_of(profile, only.split(",") if only else profile.benchmarks, folder)
 
 
 def _with_status(plan: Plan, folder: Path, anew: Sequence[RunSpec]) -> list[tuple[RunSpec, str]]:
-    from benchmarks.planner import statuses
+    from benchmarks.plan import statuses
 
     known = statuses(plan, folder / "runs", {spec.id for spec in anew})
     return [(spec, known[spec.id].state) for spec in plan.runs]
 
 
 def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
-    from sskd.folder import RunFolder
+    from sskd.runs.run_folder import RunFolder
 
     for spec in lost:
         print(f"{spec.id} is finished, but its weights are not here, and other runs need them: it is trained again")
@@ -330,8 +333,8 @@ def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
 
 def _check_this_machine(work: Work, todo: Sequence[RunSpec]) -> None:
     """UserError where what runs here has no data, or not the device that is asked for. Slurm's nodes may have both."""
-    from benchmarks.planner import refuse_hopeless
-    from sskd.machine import device_of
+    from benchmarks.plan import refuse_hopeless
+    from sskd.device import device_of
 
     if work.cluster.kind == "slurm":
         return
@@ -342,7 +345,7 @@ def _check_this_machine(work: Work, todo: Sequence[RunSpec]) -> None:
 
 def _label(spec: RunSpec) -> str:
     """The method as tables name it: an id has its name alone, the same for crd and crd+kd."""
-    from benchmarks.base import method_label
+    from benchmarks.tables.spec_builder import method_label
 
     return f" ({method_label(spec.method)})" if spec.method else ""
 
@@ -356,13 +359,13 @@ def _print_plan(
     options: argparse.Namespace,
 ) -> None:
     """The runs, what they cost, and what the paper's claims lack; with --decide what would be bought."""
-    from benchmarks.base import method_label
+    from benchmarks.analysis.claims import CLAIMS
+    from benchmarks.analysis.seeds import look, need_lines, need_rows, offer_lines
     from benchmarks.changes import changed_runs, describe_changes
-    from benchmarks.claims import CLAIMS
     from benchmarks.cost import describe_cost, plan_cost
-    from benchmarks.planner import statuses
-    from benchmarks.seeds import look, need_lines, need_rows, offer_lines
-    from sskd.progress import plural
+    from benchmarks.plan import statuses
+    from benchmarks.tables.spec_builder import method_label
+    from sskd.training.progress import plural
 
     claims = _claims(options) or [claim for claim in CLAIMS if claim.benchmark in cells]
     market, runs = look(claims, profile, folder), folder / "runs"
@@ -402,8 +405,8 @@ def _print_plan(
 
 
 def _report(placed: Placed, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:
-    """Prints the chosen benchmarks; the files and the page hold all that benchmarks.placement says."""
-    from benchmarks.report import write_report
+    """Prints the chosen benchmarks; the files and the page hold all that benchmarks.report.placement says."""
+    from benchmarks.report.write import write_report
 
     placed.note()
     texts = write_report(placed.profile, placed.cells, placed.folder, options.reference, folder / "runs")

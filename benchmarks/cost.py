@@ -7,15 +7,15 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from benchmarks.planner import Plan
-from benchmarks.profiles import Profile
-from sskd.config import RunSpec
-from sskd.data.datasets import Extent, extent
-from sskd.folder import RunFolder, read_json
+from benchmarks.plan import Plan
+from benchmarks.profiles.profile import Profile
+from sskd.data.datasets.registry import Extent, extent
 from sskd.methods import METHODS
 from sskd.networks import build_network
 from sskd.pretext import PRETEXTS
-from sskd.progress import duration, plural
+from sskd.runs.run_folder import RunFolder, read_json
+from sskd.runs.spec import RunSpec
+from sskd.training.progress import duration, plural
 
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
 
@@ -116,8 +116,8 @@ def measured_rate(seconds: float = 0.5) -> float:
     """Multiply-adds per second of a 3x3 convolution, 64 channels at 16 x 16, batch 64, in this machine's precision."""
     import time
 
-    from sskd.config import Execution
-    from sskd.machine import autocast, device_of, resolve_precision
+    from sskd.config.execution import Execution
+    from sskd.device import autocast, device_of, resolve_precision
 
     device = device_of(Execution())
     layer = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(device)

@@ -11,13 +11,16 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from benchmarks.base import BENCHMARKS
-from benchmarks.clusters import ClusterSpec, Parameters
-from benchmarks.profiles import Override, Profile, pretext_settings
-from sskd.config import Recipe, RunSpec, method_settings
+from benchmarks.dispatch.cluster import ClusterSpec, Parameters
+from benchmarks.profiles.profile import Override, Profile
+from benchmarks.profiles.read import pretext_settings
+from benchmarks.tables.benchmark import BENCHMARKS
+from sskd.config.recipe import Recipe
 from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.pretext import PRETEXTS
+from sskd.runs.settings import method_settings
+from sskd.runs.spec import RunSpec
 
 UNSET = object()  # the default of what has none
 OUTER = object()  # the default of what changes a part of something else: what that has

@@ -13,8 +13,8 @@ from sskd.places import CONFIGS, config_names
 
 def methods() -> list[dict[str, Any]]:
     """A row a method: where it is from, what it transfers, its published settings, needs and stages."""
-    from sskd.config import method_settings
     from sskd.methods import METHODS
+    from sskd.runs.settings import method_settings
 
     rows = []
     for name in METHODS:
@@ -52,13 +52,13 @@ def _networks() -> list[dict[str, Any]]:
 
 
 def _benchmarks() -> list[dict[str, Any]]:
-    from benchmarks.base import BENCHMARKS
+    from benchmarks.tables.benchmark import BENCHMARKS
 
     return [{"name": name, "title": BENCHMARKS[name].title} for name in BENCHMARKS]
 
 
 def _profiles() -> list[dict[str, Any]]:
-    from sskd.config import read_yaml
+    from sskd.config.yaml import read_yaml
 
     names = config_names("profiles")
     return [{"name": name, "about": read_yaml(CONFIGS / "profiles" / f"{name}.yaml")["about"]} for name in names]
@@ -71,9 +71,9 @@ def _named(module: str, registry: str) -> Callable[[], list[dict[str, Any]]]:
 LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "methods": methods,
     "networks": _networks,
-    "datasets": _named("sskd.data.datasets", "DATASETS"),
+    "datasets": _named("sskd.data.datasets.registry", "DATASETS"),
     "pretexts": _named("sskd.pretext", "PRETEXTS"),
-    "transformations": _named("sskd.data.transforms", "TRANSFORMATIONS"),
+    "transformations": _named("sskd.data.transformations", "TRANSFORMATIONS"),
     "optimizers": _named("sskd.optim", "OPTIMIZERS"),
     "schedules": _named("sskd.optim", "SCHEDULES"),
     "augmentations": _named("sskd.data.augmentations", "AUGMENTATIONS"),

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from sskd.config import Execution
-from sskd.machine import DTYPES, device_of, resolve_precision
+from sskd.config.execution import Execution
+from sskd.device import DTYPES, device_of, resolve_precision
 from sskd.networks import build_network
 
 BATCH, VIEWS = 64, 4

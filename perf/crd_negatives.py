@@ -3,7 +3,7 @@
     python perf/crd_negatives.py [--threads 2] [--json]
 
 naive: per sample numpy.random.choice among the other classes, then the bank rows gathered (B x K x 128 floats
-a side). ours: sskd.methods.banks and crd. Each runs in a process of its own; memory is the peak resident size
+a side). ours: sskd.methods.memory_bank and crd. Each runs in a process of its own; memory is the peak resident size
 above that process's size when all is set up, before the first step.
 """
 
@@ -86,7 +86,7 @@ def measure(variant: str, batch: int, negatives: int, images: int, steps: int, t
     import torch
     from torch.nn import functional as F
 
-    from sskd.methods.banks import Banks
+    from sskd.methods.memory_bank import Banks
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)

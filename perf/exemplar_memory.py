@@ -14,7 +14,7 @@ import sys
 
 import torch
 
-from sskd.config import PretextSettings
+from sskd.config.settings import PretextSettings
 from sskd.data.batch import Batch
 from sskd.pretext import PRETEXTS, PretextContext
 from sskd.pretext.base import Softening

@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from sskd.config import DatasetSpec
+from sskd.config.recipe import DatasetSpec
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Feed
-from sskd.data.datasets import load_dataset
-from sskd.data.imagenet import STATISTICS
-from sskd.data.loader import Drawing
+from sskd.data.datasets.imagenet import STATISTICS
+from sskd.data.datasets.registry import load_dataset
+from sskd.data.memory_loader import Drawing
 from sskd.data.splits import Split
 from sskd.data.views import Plain, Rotations
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from perf.stages import dataset_at, make_stage, stepper
-from sskd.machine import provenance, resolve_precision
+from sskd.device import resolve_precision
 from sskd.methods import METHODS
+from sskd.runs.provenance import provenance
 
 
 def main() -> None:

@@ -3,10 +3,11 @@
 python -m perf.paper_cost > docs/paper_cost.md
 """
 
-from benchmarks.base import Specs
 from benchmarks.cost import TRAINING, run_multiply_adds
-from benchmarks.profiles import read_profile, split_pair
+from benchmarks.profiles.profile import split_pair
+from benchmarks.profiles.read import read_profile
 from benchmarks.tables import table3, table4
+from benchmarks.tables.spec_builder import Specs
 
 IMAGES, SIZE = 50_000, 32
 RATE = 10e12  # FLOP/s that training is assumed to sustain

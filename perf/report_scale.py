@@ -16,11 +16,13 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.base import BENCHMARKS, Cell, Specs
-from benchmarks.planner import make_plan, statuses
-from benchmarks.profiles import Profile, read_profile
-from benchmarks.report import write_report
-from sskd.config import RunSpec
+from benchmarks.plan import make_plan, statuses
+from benchmarks.profiles.profile import Profile
+from benchmarks.profiles.read import read_profile
+from benchmarks.report.write import write_report
+from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.spec_builder import Specs
+from sskd.runs.spec import RunSpec
 
 
 def planned_cells(seeds: int) -> tuple[Profile, dict[str, list[Cell]]]:

@@ -19,15 +19,18 @@ import torch
 from scipy import stats
 
 from perf import baseline
-from sskd.config import DatasetSpec, Execution, RunSpec, from_dict
-from sskd.data.datasets import load_dataset
+from sskd.config.execution import Execution
+from sskd.config.recipe import DatasetSpec
+from sskd.config.validation import from_dict
+from sskd.data.datasets.registry import load_dataset
 from sskd.data.splits import make_split
-from sskd.evaluation import EvaluationSet, accuracy
-from sskd.folder import RunFolder
 from sskd.networks import build_network
+from sskd.networks.weights import load_network, load_state
 from sskd.optim import learning_rate_at
-from sskd.training import train
-from sskd.weights import load_network, load_state
+from sskd.runs.run_folder import RunFolder
+from sskd.runs.spec import RunSpec
+from sskd.training.evaluation import EvaluationSet, accuracy
+from sskd.training.loop import train
 
 TEACHER, STUDENT = "resnet20", "resnet8"
 

@@ -8,13 +8,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from sskd.config import Execution, Recipe, RunSpec, from_dict
+from sskd.config.execution import Execution
+from sskd.config.recipe import Recipe
+from sskd.config.validation import from_dict
 from sskd.data.batch import Batch
-from sskd.jobs import Stage, build_job
 from sskd.methods import METHODS
 from sskd.networks import build_network, feature_shapes
 from sskd.pretext import PRETEXTS, PretextContext
-from sskd.setup import Setup, prepare
+from sskd.runs.spec import RunSpec
+from sskd.training.jobs import Stage, build_job
+from sskd.training.setup import Setup, prepare
 
 CLASSES = {"cifar100": 100, "digits": 10}
 

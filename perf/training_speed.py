@@ -25,13 +25,13 @@ import torch
 from perf import baseline
 from perf.convolution_bound import bound_of
 from perf.stages import CLASSES, dataset_at, endless, make_stage, stepper
-from sskd.config import DatasetSpec
-from sskd.data.datasets import load_dataset
-from sskd.jobs import Stage
-from sskd.machine import autocast, resolve_precision
+from sskd.config.recipe import DatasetSpec
+from sskd.data.datasets.registry import load_dataset
+from sskd.device import autocast, resolve_precision
 from sskd.networks import Features, build_network
-from sskd.passes import FrozenFeatures
-from sskd.setup import Setup
+from sskd.training.forward import FrozenFeatures
+from sskd.training.jobs import Stage
+from sskd.training.setup import Setup
 
 PAIRS = ("resnet56/resnet20", "wrn_40_2/wrn_16_2", "vgg13/vgg8")
 CONTESTANTS = ("baseline", "ours fp32", "ours auto")

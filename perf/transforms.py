@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sskd.data.augment import Augmentation
-from sskd.data.transforms import CROP_AREA, CROP_ASPECT, TRANSFORMATIONS, transform
+from sskd.data.transformations import CROP_AREA, CROP_ASPECT, TRANSFORMATIONS, transform
 
 Variant = Callable[[Tensor], Tensor]
 

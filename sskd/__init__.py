@@ -7,10 +7,10 @@ in ``benchmarks``.
 import os
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from sskd.trained import load_student as load_student
+from sskd.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from sskd.runs.trained import load_student as load_student
 
 # Read by torch at its first large allocation: huge pages for tensors on the CPU, where the kernel offers them on
 # request. Convolutional training there spends a fifth of its time on page faults otherwise (make perf).
@@ -19,7 +19,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 def __getattr__(name: str) -> Any:
     if name == "load_student":  # brings torch, which takes seconds to import: help and lists must come at once
-        from sskd.trained import load_student
+        from sskd.runs.trained import load_student
 
         return load_student
     raise AttributeError(f"module 'sskd' has no attribute '{name}'")

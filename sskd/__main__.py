@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sskd.config import DatasetSpec, Execution, from_dict, read_spec
+from sskd.config.execution import Execution
+from sskd.config.recipe import DatasetSpec
+from sskd.config.validation import from_dict
 from sskd.errors import UserError, refuse_null_bytes
-from sskd.signals import Stopped, stop_signal
+from sskd.runs.spec import read_spec
+from sskd.training.signals import Stopped, stop_signal
 from sskd.version import ShowVersion
 
 
@@ -73,11 +76,11 @@ def _execution(options: argparse.Namespace) -> Execution:
 def _evaluate(options: argparse.Namespace) -> None:
     import torch  # here and below: torch takes seconds to import, help comes at once
 
-    from sskd.data.datasets import load_dataset
-    from sskd.evaluation import EvaluationSet, accuracy
-    from sskd.machine import device_of, resolve_precision, threads_of
-    from sskd.plugins import load_plugins
-    from sskd.weights import load_network
+    from sskd.data.datasets.registry import load_dataset
+    from sskd.device import device_of, resolve_precision, threads_of
+    from sskd.networks.weights import load_network
+    from sskd.runs.plugins import load_plugins
+    from sskd.training.evaluation import EvaluationSet, accuracy
 
     load_plugins(options.plugin)
     execution = _execution(options)
@@ -99,12 +102,12 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from sskd.folder import RunFolder
-    from sskd.machine import threads_of, with_threads
-    from sskd.plugins import load_plugins
-    from sskd.processes import train_in_processes
-    from sskd.progress import Progress
-    from sskd.training import Interrupted
+    from sskd.device import threads_of, with_threads
+    from sskd.runs.plugins import load_plugins
+    from sskd.runs.run_folder import RunFolder
+    from sskd.training.loop import Interrupted
+    from sskd.training.processes import train_in_processes
+    from sskd.training.progress import Progress
 
     load_plugins(options.plugin)  # before the spec is read: it may name what they register
     changes = [] if options.processes is None else [f"recipe.processes={options.processes}"]

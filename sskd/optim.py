@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from sskd.config import Recipe
+from sskd.config.recipe import Recipe
 from sskd.errors import UserError
 from sskd.registry import Registry
 

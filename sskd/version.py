@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sskd import __version__
 from sskd.places import CLONE
+
+__version__ = "0.1.0"
 
 CODE = ("sskd", "benchmarks", "configs")
 

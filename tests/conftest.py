@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.base import BENCHMARKS
-from sskd.plugins import REGISTRIES as OF_PLUGINS
+from benchmarks.tables.benchmark import BENCHMARKS
+from sskd.runs.plugins import REGISTRIES as OF_PLUGINS
 
 REGISTRIES: tuple[Any, ...] = (BENCHMARKS, *OF_PLUGINS)
 

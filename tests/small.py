@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sskd.config import Execution, RunSpec, from_dict
-from sskd.training import train
+from sskd.config.execution import Execution
+from sskd.config.validation import from_dict
+from sskd.runs.spec import RunSpec
+from sskd.training.loop import train
 
 RECIPE = {"epochs": 2, "batch_size": 32, "learning_rate": 0.02, "flip": False, "precision": "fp32"}
 SPLIT = {"fraction": 0.05}

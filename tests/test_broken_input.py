@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from benchmarks.cli import main
-from benchmarks.clusters import read_cluster
-from benchmarks.profiles import read_profile
+from benchmarks.dispatch.cluster import read_cluster
+from benchmarks.profiles.read import read_profile
 from sskd.__main__ import main as sskd_main
-from sskd.config import read_spec, spec_yaml
 from sskd.errors import UserError
+from sskd.runs.spec import read_spec, spec_yaml
 from tests import small
 from tests.test_run_all import TINY
 

@@ -11,22 +11,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sskd.config import (
-    Execution,
-    MethodSettings,
-    PretextSettings,
-    Pretrained,
-    Recipe,
-    RunSpec,
-    SplitSpec,
-    from_dict,
-    method_settings,
-    override,
-    read_spec,
-    spec_yaml,
-)
+from sskd.config.execution import Execution
+from sskd.config.pretrained import Pretrained
+from sskd.config.recipe import Recipe, SplitSpec
+from sskd.config.settings import MethodSettings, PretextSettings
+from sskd.config.validation import from_dict
+from sskd.config.yaml import override
 from sskd.errors import UserError
 from sskd.methods import METHODS
+from sskd.runs.settings import method_settings
+from sskd.runs.spec import RunSpec, read_spec, spec_yaml
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -146,7 +140,8 @@ def test_pinned_defaults() -> None:
 
 
 def test_id_is_the_same_in_another_process() -> None:
-    code = "import json,sys; from sskd.config import *; print(from_dict(RunSpec, json.load(sys.stdin), '-').id)"
+    code = "import json,sys; from sskd.config.validation import from_dict; from sskd.runs.spec import RunSpec; "
+    code += "print(from_dict(RunSpec, json.load(sys.stdin), '-').id)"
     done = subprocess.run(
         [sys.executable, "-c", code], input=json.dumps(STUDENT), capture_output=True, text=True, check=True
     )

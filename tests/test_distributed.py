@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sskd.config import Recipe, from_dict
+from sskd.config.recipe import Recipe
+from sskd.config.validation import from_dict
 from sskd.distributed import Share, join
 from sskd.errors import UserError
-from sskd.processes import train_in_processes
-from sskd.training import Interrupted, Report, train
+from sskd.training.loop import Interrupted, Report, train
+from sskd.training.processes import train_in_processes
 from tests import group_norm, small
 
 RECIPE = small.RECIPE | {"batch_size": 30, "epochs": 2}  # 68 images: a last, smaller batch of 8

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sskd.config import RunSpec
-from sskd.jobs import build_job
 from sskd.methods import METHODS
-from sskd.setup import prepare
-from sskd.training import Interrupted, train
+from sskd.runs.spec import RunSpec
+from sskd.training.jobs import build_job
+from sskd.training.loop import Interrupted, train
+from sskd.training.setup import prepare
 from tests import small
 
 SHORTER = {"crd": {"negatives": 64}, **{name: {"initial_epochs": 1} for name in ("ab", "ft", "fsp")}}

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from sskd.data.batch import Feed
-from sskd.data.sources import digits
-from sskd.evaluation import accuracy
-from sskd.jobs import build_job
-from sskd.setup import Setup, prepare
-from sskd.training import train
+from sskd.data.datasets.small import digits
+from sskd.training.evaluation import accuracy
+from sskd.training.jobs import build_job
+from sskd.training.loop import train
+from sskd.training.setup import Setup, prepare
 from tests import small
 from tests.imagenet_folder import make_imagenet
 

@@ -12,7 +12,7 @@ import torchvision
 import yaml
 
 from benchmarks.cli import main
-from sskd.data.datasets import load_dataset
+from sskd.data.datasets.registry import load_dataset
 from tests.imagenet_folder import make_imagenet, truncate
 
 SCHEDULE: dict[str, Any] = {"epochs": 1, "batch_size": 24, "milestones": [30, 60, 90], "full_epochs": 100}
@@ -93,8 +93,10 @@ def test_table5_by_two_processes(tmp_path: Path) -> None:
 TWO_PROCESSES = """
 import sys
 from pathlib import Path
-from sskd.config import Execution, RunSpec, from_dict
-from sskd.processes import train_in_processes
+from sskd.config.execution import Execution
+from sskd.runs.spec import RunSpec
+from sskd.config.validation import from_dict
+from sskd.training.processes import train_in_processes
 
 if __name__ == "__main__":
     recipe = {"epochs": 1, "batch_size": 12, "processes": 2, "milestones": [], "full_epochs": 1}

@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.base import BENCHMARKS, Cell, Specs
-from benchmarks.profiles import read_profile
-from sskd.config import Trained
+from benchmarks.profiles.read import read_profile
+from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.spec_builder import Specs
 from sskd.data.batch import Batch
-from sskd.data.transforms import PaperTransformations
+from sskd.data.transformations import PaperTransformations
 from sskd.data.views import Rotations
 from sskd.errors import UserError
 from sskd.methods import METHODS, MethodContext
 from sskd.networks import Features, FeatureShapes, build_network
 from sskd.pretext import PRETEXTS, PretextContext
+from sskd.runs.spec import Trained
 from tests import golden, small
 
 IMAGES = 8

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.base import Specs
 from benchmarks.cli import main
-from benchmarks.planner import make_plan
-from benchmarks.profiles import read_profile
-from sskd.config import method_settings
+from benchmarks.plan import make_plan
+from benchmarks.profiles.read import read_profile
+from benchmarks.tables.spec_builder import Specs
 from sskd.errors import UserError
+from sskd.runs.settings import method_settings
 
 TINY: dict[str, Any] = {
     "about": "a test",
@@ -158,6 +158,6 @@ def test_the_shipped_profiles_are_valid() -> None:
 
 
 def specs_of_pair(profile: Any) -> Any:
-    from benchmarks.profiles import split_pair
+    from benchmarks.profiles.profile import split_pair
 
     return Specs(profile).student(split_pair(profile.pair), method_settings("kd"), 0)

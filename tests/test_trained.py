@@ -10,10 +10,10 @@ import torch
 import yaml
 
 from sskd.__main__ import main
-from sskd.config import spec_yaml
-from sskd.data.datasets import load_dataset
+from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
-from sskd.plugins import load_plugin
+from sskd.runs.plugins import load_plugin
+from sskd.runs.spec import spec_yaml
 from tests import small
 
 OWN = """

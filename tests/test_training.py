@@ -13,16 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import sskd.training
-from benchmarks.worker import attempt
+import sskd.training.loop
+from benchmarks.dispatch.worker import attempt
 from sskd.__main__ import main
-from sskd.config import RunSpec, spec_yaml
 from sskd.errors import UserError
-from sskd.folder import RunFolder
-from sskd.jobs import build_job
-from sskd.meter import Meter
-from sskd.setup import prepare
-from sskd.training import Interrupted, Report, train
+from sskd.runs.run_folder import RunFolder
+from sskd.runs.spec import RunSpec, spec_yaml
+from sskd.training.jobs import build_job
+from sskd.training.loop import Interrupted, Report, train
+from sskd.training.meter import Meter
+from sskd.training.setup import prepare
 from tests import small
 
 
@@ -103,17 +103,17 @@ def test_only_the_student_and_its_method_are_trained(runs: Path, tmp_path: Path)
 
 def test_no_run_changes_its_teacher(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weights and running statistics, after a whole training with it."""
-    import sskd.jobs
+    import sskd.training.jobs
 
     kept = []
-    original = sskd.jobs.load_teacher
+    original = sskd.training.jobs.load_teacher
 
     def remember(setup: Any) -> Any:
         network = original(setup)
         kept.append((network, {key: value.clone() for key, value in network.state_dict().items()}))
         return network
 
-    monkeypatch.setattr(sskd.jobs, "load_teacher", remember)
+    monkeypatch.setattr(sskd.training.jobs, "load_teacher", remember)
     copy_needs(runs, tmp_path, SSKD)
     train(SSKD, tmp_path, small.EXECUTION)
     network, before = kept[0]
@@ -329,7 +329,7 @@ def command(spec: RunSpec, runs: Path) -> list[str]:
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: signal.Signals) -> None:
     """This process gets the signals in the given step of the first epoch that is trained."""
-    original = sskd.training._Run.report
+    original = sskd.training.loop._Run.report
 
     def report(self: Any, row: Any) -> Report:
         made = original(self, row)
@@ -338,7 +338,7 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: signal.Signa
                 os.kill(os.getpid(), number)
         return made
 
-    monkeypatch.setattr(sskd.training._Run, "report", report)
+    monkeypatch.setattr(sskd.training.loop._Run, "report", report)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from benchmarks.cli import main
-from sskd.config import Recipe, from_dict
+from sskd.config.recipe import Recipe
+from sskd.config.validation import from_dict
 from sskd.data.augmentations import AUGMENTATIONS
 from sskd.optim import OPTIMIZERS, SCHEDULES
 from tests.test_run_all import TINY

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import sskd
-from benchmarks.slurm import SUBMITIT
+from benchmarks.dispatch.slurm_queue import SUBMITIT
 from sskd import version
 
 ROOT = Path(__file__).parent.parent

@@ -11,9 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sskd.errors import UserError
-from sskd.folder import RunFolder
 from sskd.networks import Network, build_network
-from sskd.weights import load_network
+from sskd.networks.weights import load_network
+from sskd.runs.run_folder import RunFolder
 from tests import small
 
 RELEASED = Path(__file__).resolve().parents[2] / "shared" / "weights"

@@ -65,7 +65,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 
 def test_the_code_is_the_installed_one(installed: Installed) -> None:
-    what = "import benchmarks.published as b, sskd; print(b.__file__, sskd.__file__, len(b.published('table3')))"
+    what = (
+        "import benchmarks.analysis.published as b, sskd; print(b.__file__, sskd.__file__, len(b.published('table3')))"
+    )
     *files, numbers = installed.run("python", "-c", what).rsplit(" ", 1)
     assert files[0].count("environment") == 2
     assert int(numbers) > 50  # the paper's

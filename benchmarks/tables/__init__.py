@@ -1,1 +1,1 @@
-"""One file for each table or figure; each registers itself in benchmarks.base.BENCHMARKS."""
+"""One file for each table or figure; each registers itself in benchmarks.tables.benchmark.BENCHMARKS."""

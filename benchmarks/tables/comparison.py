@@ -7,8 +7,9 @@ teacher, one head and a student for every method and seed, 240 epochs each. Expe
 after the full schedule; after a few epochs the order is anybody's guess, and the table shows the spread.
 """
 
-from benchmarks.base import BENCHMARKS, Benchmark, Cell, Specs, method_label
-from benchmarks.profiles import split_pair
+from benchmarks.profiles.profile import split_pair
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.spec_builder import Specs, method_label
 
 
 def cells(specs: Specs) -> list[Cell]:

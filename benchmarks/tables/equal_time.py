@@ -9,8 +9,9 @@ methods without an entry have the first column only). The schedule is stretched 
 is one that a user would choose. Pair and methods are the comparison's. Not in the paper.
 """
 
-from benchmarks.base import BENCHMARKS, Benchmark, Cell, Specs, method_label
-from benchmarks.profiles import split_pair
+from benchmarks.profiles.profile import split_pair
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.spec_builder import Specs, method_label
 
 REFERENCE = "sskd"
 

@@ -9,7 +9,8 @@ beside the run. The pair is vgg13/vgg8. Cost: none of its own, as all runs are t
 larger silhouette, with SSKD (claim C10).
 """
 
-from benchmarks.base import BENCHMARKS, Benchmark, Cell, Measure, Specs, method_label
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, Measure
+from benchmarks.tables.spec_builder import Specs, method_label
 
 PAIR = "vgg13/vgg8"
 METHODS = ("none", "kd", "sskd")

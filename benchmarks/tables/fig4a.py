@@ -9,7 +9,8 @@ head, then 16 students a seed, the full ones being table 3's. Expect SSKD ahead 
 25 % (claim C8). The paper's figure was not at hand as numbers.
 """
 
-from benchmarks.base import BENCHMARKS, Benchmark, Cell, Specs, method_label
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.spec_builder import Specs, method_label
 
 PAIR = "vgg13/vgg8"
 METHODS = ("kd", "at", "crd", "sskd")

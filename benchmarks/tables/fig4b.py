@@ -11,7 +11,8 @@ The pair is vgg13/vgg8. Cost in the paper's recipe: a teacher and a head, then 2
 as numbers.
 """
 
-from benchmarks.base import BENCHMARKS, Benchmark, Cell, Specs, method_label
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.spec_builder import Specs, method_label
 
 PAIR = "vgg13/vgg8"
 METHODS = ("kd", "fitnet", "at", "crd", "sskd")

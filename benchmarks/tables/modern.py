@@ -11,10 +11,11 @@ those that were found by another protocol (other epochs, teachers or recipe, or 
 their own.
 """
 
-from benchmarks.base import BENCHMARKS, Benchmark, Cell, Specs, method_label
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.spec_builder import Specs, method_label
 from benchmarks.tables.table3 import PAIRS as SIMILAR
 from benchmarks.tables.table4 import PAIRS as OTHER
-from sskd.config import MethodSettings
+from sskd.config.settings import MethodSettings
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.networks import feature_shapes

@@ -9,7 +9,8 @@ resnet56/resnet20, where AT leads (claim C2).
 The paper's figures are the best epoch on the test images of one run; both epochs are shown here.
 """
 
-from benchmarks.base import BENCHMARKS, Benchmark, Cell, Specs, method_grid
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.spec_builder import Specs, method_grid
 
 PAIRS = (
     "wrn_40_2/wrn_16_2",

@@ -9,7 +9,8 @@ pair, by 2.3 points over CRD on average (claim C1).
 The paper's figures are the best epoch on the test images of one run; both epochs are shown here.
 """
 
-from benchmarks.base import BENCHMARKS, Benchmark, Cell, Specs, method_grid
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.spec_builder import Specs, method_grid
 
 PAIRS = (
     "vgg13/MobileNetV2",

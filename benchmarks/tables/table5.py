@@ -11,7 +11,8 @@ counts it. Expect SSKD at 71.62 / 90.67, above all others (claim C6); torchdisti
 Top-1 and top-5 of best and last epoch.
 """
 
-from benchmarks.base import BENCHMARKS, TOP1, Benchmark, Measure, method_grid
+from benchmarks.tables.benchmark import BENCHMARKS, TOP1, Benchmark, Measure
+from benchmarks.tables.spec_builder import method_grid
 
 PAIR = "resnet34/resnet18"
 METHODS = ("none", "kd", "at", "sp", "cc", "crd", "sskd")

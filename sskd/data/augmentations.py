@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sskd.config import Recipe
+from sskd.config.recipe import Recipe
 from sskd.data.augment import Augmentation
 from sskd.data.strong import GREY, strong_augment
 from sskd.registry import Registry

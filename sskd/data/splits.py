@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sskd.config import SplitSpec
+from sskd.config.recipe import SplitSpec
 from sskd.errors import UserError
 from sskd.seeding import stream_seed
 

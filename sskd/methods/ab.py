@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sskd.config import Count, MethodSettings, NonNegative
+from sskd.config.fields import Count, NonNegative
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo
-from sskd.methods.maps import check_middle, check_regressor, middle, regressor
+from sskd.methods.feature_maps import check_middle, check_regressor, middle, regressor
 from sskd.networks import Features, FeatureShapes
 
 MARGIN = 1.0

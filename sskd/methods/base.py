@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config import MethodSettings, Recipe
+from sskd.config.recipe import Recipe
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import Plain, Views
 from sskd.losses import softened_divergence

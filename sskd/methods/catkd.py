@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config import Count, MethodSettings, NonNegative
+from sskd.config.fields import Count, NonNegative
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
-from sskd.methods.maps import check_final
+from sskd.methods.feature_maps import check_final
 from sskd.networks import Features, FeatureShapes
 
 

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from sskd.config import Count, MethodSettings, NonNegative
+from sskd.config.fields import Count, NonNegative
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
 from sskd.networks import Features

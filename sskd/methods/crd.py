@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config import Count, MethodSettings, NonNegative, Positive, Rate
+from sskd.config.fields import Count, NonNegative, Positive, Rate
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.banks import Banks
 from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.memory_bank import Banks
 from sskd.networks import Features
 
 EPSILON = 1e-7

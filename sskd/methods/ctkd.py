@@ -6,7 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sskd.config import MethodSettings, NonNegative, Positive
+from sskd.config.fields import NonNegative, Positive
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.losses import softened_divergence, standardised
 from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms

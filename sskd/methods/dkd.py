@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from sskd.config import MethodSettings, NonNegative, Positive
+from sskd.config.fields import NonNegative, Positive
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.losses import softened_divergence, standardised
 from sskd.methods.base import METHODS, Method, MethodInfo, Terms

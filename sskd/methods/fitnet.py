@@ -6,11 +6,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config import MethodSettings, NonNegative
+from sskd.config.fields import NonNegative
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
-from sskd.methods.maps import check_regressor, regressor
+from sskd.methods.feature_maps import check_regressor, regressor
 from sskd.networks import Features, FeatureShapes
 
 

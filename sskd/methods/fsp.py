@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config import Count, MethodSettings, NonNegative
+from sskd.config.fields import Count, NonNegative
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo
-from sskd.methods.maps import match_sizes
+from sskd.methods.feature_maps import match_sizes
 from sskd.networks import Features, FeatureShapes
 
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from sskd.config import MethodSettings, NonNegative, Positive
+from sskd.config.fields import NonNegative, Positive
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import Turned, Views
 from sskd.errors import UserError

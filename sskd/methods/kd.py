@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from sskd.config import MethodSettings
+from sskd.config.settings import MethodSettings
 from sskd.losses import standardised
 from sskd.methods.base import METHODS, Method, MethodInfo
 

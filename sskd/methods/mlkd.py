@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config import Listed, MethodSettings, NonNegative, Positive
+from sskd.config.fields import Listed, NonNegative, Positive
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.strong import WeakAndStrong
 from sskd.data.views import Views

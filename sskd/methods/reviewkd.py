@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config import MethodSettings, NonNegative
+from sskd.config.fields import NonNegative
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms

@@ -4,7 +4,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from sskd.config import MethodSettings, NonNegative, Positive, Rate
+from sskd.config.fields import NonNegative, Positive, Rate
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import Plain, Views
 from sskd.losses import softened_divergence

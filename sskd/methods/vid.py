@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config import MethodSettings, NonNegative
+from sskd.config.fields import NonNegative
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
-from sskd.methods.maps import check_middle, match_sizes, middle
+from sskd.methods.feature_maps import check_middle, match_sizes, middle
 from sskd.networks import Features, FeatureShapes
 
 INITIAL_VARIANCE = 5.0

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config import MethodSettings, NonNegative, Positive
+from sskd.config.fields import NonNegative, Positive
+from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, Method, MethodInfo, Terms
 from sskd.networks import Features

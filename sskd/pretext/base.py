@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from sskd.config import PretextSettings
+from sskd.config.settings import PretextSettings
 from sskd.data.batch import Batch
 from sskd.data.views import Views
 from sskd.losses import Divergence

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config import Positive, PretextSettings
+from sskd.config.fields import Positive
+from sskd.config.settings import PretextSettings
 from sskd.data.batch import Batch
-from sskd.data.transforms import TRANSFORMATIONS
+from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import Views
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Softening, Transfer

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sskd.data.batch import Batch
-from sskd.data.transforms import TRANSFORMATIONS
+from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import Views
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Softening, Transfer

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.base import Cell
-from benchmarks.frame import specs_of
-from sskd.config import RunSpec
+from benchmarks.analysis.results_frame import specs_of
+from benchmarks.tables.benchmark import Cell
+from sskd.runs.spec import RunSpec
 
 PUBLISHED = {"dataset": "cifar100", "epochs": 240, "fraction": 1.0, "best_images": 10_000, "last_images": 10_000}
 

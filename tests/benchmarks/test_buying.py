@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from benchmarks.buying import Price, Purchase, first_seeds, plan_purchases
-from benchmarks.deciding import CONTRADICTED, SUPPORTED, Cells, Need, Part, need_of
+from benchmarks.analysis.buying import Price, Purchase, first_seeds, plan_purchases
+from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, Cells, Need, Part, need_of
 
 KD, AT = (("SSKD", "25%"), ("KD", "25%")), (("SSKD", "25%"), ("AT", "25%"))
 

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.base import BENCHMARKS, Specs
 from benchmarks.cli import main
-from benchmarks.profiles import read_profile
+from benchmarks.profiles.read import read_profile
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.spec_builder import Specs
 from sskd import version
-from sskd.config import RunSpec
-from sskd.plugins import load_plugin, noted
-from sskd.training import Interrupted, train
+from sskd.runs.plugins import load_plugin, noted
+from sskd.runs.spec import RunSpec
+from sskd.training.loop import Interrupted, train
 from tests import small
 from tests.benchmarks.made import finish
 from tests.benchmarks.test_profiles import OWN_METHOD

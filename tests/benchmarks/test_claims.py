@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.base import PAPER_METHODS, method_label
-from benchmarks.claims import CLAIMS
-from benchmarks.deciding import CONTRADICTED, SUPPORTED, UNDECIDED, Part, decide
-from benchmarks.judging import epoch_that_decides, judge, teachers_luck, verdicts
-from benchmarks.page import _claim
+from benchmarks.analysis.claims import CLAIMS
+from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, UNDECIDED, Part, decide
+from benchmarks.analysis.judging import epoch_that_decides, judge, teachers_luck, verdicts
+from benchmarks.report.page import _claim
 from benchmarks.tables import table1, table2, table3, table4
-from sskd.config import method_settings
+from benchmarks.tables.spec_builder import PAPER_METHODS, method_label
+from sskd.runs.settings import method_settings
 from tests.benchmarks.made import made_frame
 
 BY_ID = {claim.id: claim for claim in CLAIMS}

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from benchmarks.controls import control_lines, dealt_rate
+from benchmarks.analysis.controls import control_lines, dealt_rate
 from tests.benchmarks.made import made_frame
 
 COLUMN = "resnet56/resnet20"

@@ -6,12 +6,15 @@ import pytest
 from pydantic import BaseModel
 
 from benchmarks.cli import main
-from benchmarks.clusters import ClusterSpec, Parameters, Retries
+from benchmarks.dispatch.cluster import ClusterSpec, Parameters, Retries
 from benchmarks.explain import explain
-from benchmarks.profiles import Override, Profile
-from sskd.config import DatasetSpec, Execution, Pretrained, Recipe, RunSpec, SplitSpec, Trained
+from benchmarks.profiles.profile import Override, Profile
+from sskd.config.execution import Execution
+from sskd.config.pretrained import Pretrained
+from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.methods import METHODS
 from sskd.pretext import PRETEXTS
+from sskd.runs.spec import RunSpec, Trained
 
 MODELS: list[type[BaseModel]] = [Profile, Override, Recipe, SplitSpec, DatasetSpec, Execution, Pretrained, Trained]
 MODELS += [RunSpec, ClusterSpec, Parameters, Retries]

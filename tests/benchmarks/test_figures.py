@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from benchmarks.base import BENCHMARKS
-from benchmarks.figures import _figure, draw
-from benchmarks.look import METHOD_LOOKS, looks
-from benchmarks.summary import latex, markdown, summary
+from benchmarks.report.figures import _figure, draw
+from benchmarks.report.look import METHOD_LOOKS, looks
+from benchmarks.report.tables import latex, markdown, summary
+from benchmarks.tables.benchmark import BENCHMARKS
 from tests.benchmarks.made import made_frame
 
 NAMES = ("KD", "AT", "CRD", "SSKD", "SSKD without ss", "Mine")

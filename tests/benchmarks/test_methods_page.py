@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from benchmarks.methods_page import page
+from benchmarks.report.methods_page import page
 from sskd.methods import METHODS
 
 FILE = Path(__file__).parents[2] / "docs" / "methods.md"
 
 
 def test_it_is_up_to_date() -> None:
-    """If this fails: python -m benchmarks.methods_page --write docs/methods.md"""
+    """If this fails: python -m benchmarks.report.methods_page --write docs/methods.md"""
     assert FILE.read_text() == page()
 
 

@@ -5,13 +5,14 @@ import math
 import pandas as pd
 import pytest
 
-from benchmarks.base import BENCHMARKS, Specs
-from benchmarks.gains import gains, gains_by_year, year_of
-from benchmarks.planner import make_plan
-from benchmarks.profiles import parse_method, read_profile
-from benchmarks.published import published, published_elsewhere
-from benchmarks.summary import markdown, notes, summary
+from benchmarks.analysis.gains import gains, gains_by_year, year_of
+from benchmarks.analysis.published import published, published_elsewhere
+from benchmarks.plan import make_plan
+from benchmarks.profiles.read import parse_method, read_profile
+from benchmarks.report.tables import markdown, notes, summary
+from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.modern import PAIRS
+from benchmarks.tables.spec_builder import Specs
 from sskd.errors import UserError
 from sskd.methods import METHODS
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report import write_report
+from benchmarks.report.write import write_report
 from tests.benchmarks.made import finish
 from tests.benchmarks.test_report import cells_of, read_profile, top1
 

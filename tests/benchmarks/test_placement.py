@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.base import BENCHMARKS, Specs
 from benchmarks.cli import main
-from benchmarks.placement import LONGEST, request_name
-from benchmarks.profiles import read_profile
+from benchmarks.profiles.read import read_profile
+from benchmarks.report.placement import LONGEST, request_name
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.spec_builder import Specs
 from tests.benchmarks.made import finish
 from tests.test_run_all import TINY
 

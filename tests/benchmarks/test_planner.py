@@ -12,20 +12,22 @@ import torch
 import torchvision
 import yaml
 
-from benchmarks.base import Specs, method_label
 from benchmarks.cli import main
 from benchmarks.cost import run_multiply_adds
-from benchmarks.planner import check_runs, make_plan
-from benchmarks.profiles import read_profile
-from benchmarks.summary import escape
-from sskd import config
-from sskd.config import DatasetSpec, Pretrained, method_settings
-from sskd.data.datasets import KNOWN, Extent, extent, load_dataset
+from benchmarks.plan import check_runs, make_plan
+from benchmarks.profiles.read import read_profile
+from benchmarks.report.tables import escape
+from benchmarks.tables.spec_builder import Specs, method_label
+from sskd.config.pretrained import Pretrained
+from sskd.config.recipe import DatasetSpec
+from sskd.data.datasets.registry import KNOWN, Extent, extent, load_dataset
 from sskd.errors import UserError
 from sskd.methods import METHODS, Method, MethodInfo
 from sskd.networks import build_network
 from sskd.pretext import PRETEXTS
-from sskd.progress import plural
+from sskd.runs import settings as published
+from sskd.runs.settings import method_settings
+from sskd.training.progress import plural
 from tests import small
 from tests.test_run_all import TINY
 
@@ -195,7 +197,7 @@ def test_given_teachers_of_overrides_are_kept(tmp_path: Path) -> None:
 
 def test_published_settings_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     method_settings("kd")
-    monkeypatch.setattr(config, "read_yaml", no_download)
+    monkeypatch.setattr(published, "read_yaml", no_download)
     assert method_settings("at").name == "at"
 
 

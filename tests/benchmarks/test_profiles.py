@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.base import Specs
 from benchmarks.cli import main
-from benchmarks.profiles import read_profile
+from benchmarks.profiles.read import read_profile
+from benchmarks.tables.benchmark import check_benchmarks
+from benchmarks.tables.spec_builder import Specs
 from sskd.errors import UserError
-from sskd.plugins import load_plugin
+from sskd.runs.plugins import load_plugin
 from tests.test_run_all import TINY
 
 OWN_METHOD = """
@@ -68,7 +69,7 @@ def test_the_command_line_wins_over_overrides(tmp_path: Path) -> None:
 )
 def test_bad_profiles_are_one_line(changes: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        read_profile(write(tmp_path / "p.yaml", **changes), [])
+        check_benchmarks(read_profile(write(tmp_path / "p.yaml", **changes), []))
     assert "\n" not in str(caught.value)
 
 

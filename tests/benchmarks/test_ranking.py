@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.base import BENCHMARKS, TOP1
-from benchmarks.ranking import ranking, ranking_lines, relative_improvement
-from benchmarks.sequential import count_floor, sequential_p
-from benchmarks.statistics import holm, pairwise, win_interval
+from benchmarks.analysis.paired import holm, pairwise, win_interval
+from benchmarks.analysis.ranking import ranking, ranking_lines, relative_improvement
+from benchmarks.analysis.sequential import count_floor, sequential_p
+from benchmarks.tables.benchmark import BENCHMARKS, TOP1
 from tests.benchmarks.made import made_frame
 
 COLUMNS = ("a/b", "c/d", "e/f", "g/h")

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.base import BENCHMARKS
+from benchmarks.analysis.paired import pairwise
+from benchmarks.analysis.reference import choose_reference, with_reference
 from benchmarks.cli import main
-from benchmarks.profiles import read_profile
-from benchmarks.reference import choose_reference, with_reference
-from benchmarks.report import matrix_markdown, write_report
-from benchmarks.statistics import pairwise
+from benchmarks.profiles.read import read_profile
+from benchmarks.report.markdown import matrix_markdown
+from benchmarks.report.write import write_report
+from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.errors import UserError
 from sskd.methods import METHODS
-from sskd.plugins import load_plugin
+from sskd.runs.plugins import load_plugin
 from tests.benchmarks.made import finish, made_frame
 from tests.benchmarks.test_profiles import OWN_METHOD
 from tests.benchmarks.test_report import cells_of, top1

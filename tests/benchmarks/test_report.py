@@ -6,12 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.base import BENCHMARKS, Cell, Specs
-from benchmarks.frame import read_curve, results_frame
-from benchmarks.profiles import Profile, read_profile
-from benchmarks.report import write_report
-from benchmarks.summary import latex, summary
-from sskd.config import RunSpec
+from benchmarks.analysis.results_frame import read_curve, results_frame
+from benchmarks.profiles.profile import Profile
+from benchmarks.profiles.read import read_profile
+from benchmarks.report.tables import latex, summary
+from benchmarks.report.write import write_report
+from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.spec_builder import Specs
+from sskd.runs.spec import RunSpec
 from tests.benchmarks.made import finish, made_frame
 
 SETTINGS = ["seeds=[0,1]"]

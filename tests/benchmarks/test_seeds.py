@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.analysis.seeds import CellsOf, cells_of, claims_named, decide_claims, look, need_lines, read_bought
 from benchmarks.cli import main
-from benchmarks.profiles import Profile, read_profile
-from benchmarks.seeds import CellsOf, cells_of, claims_named, decide_claims, look, need_lines, read_bought
-from sskd.config import RunSpec
+from benchmarks.profiles.profile import Profile
+from benchmarks.profiles.read import read_profile
 from sskd.errors import UserError
+from sskd.runs.spec import RunSpec
 from tests.benchmarks.made import finish
 
 LEAD = (4.0, 5.0, 6.0, 5.2, 4.8, 5.5, 4.5, 5.1, 4.9, 5.0)  # 4 seeds decide: 5.05 points, 0.82 deviation, 12 parts

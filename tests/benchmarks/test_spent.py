@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.spent import spent_curves
+from benchmarks.analysis.spent import spent_curves
 
 
 def metrics(runs: Path, run: str, rows: list[dict[str, float]]) -> None:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.base import BENCHMARKS
-from benchmarks.sequential import sequential_p
-from benchmarks.statistics import AVERAGE, differences, is_sure, t_interval
+from benchmarks.analysis.paired import AVERAGE, differences, is_sure, t_interval
+from benchmarks.analysis.sequential import sequential_p
+from benchmarks.tables.benchmark import BENCHMARKS
 from tests.benchmarks.made import made_frame
 
 numbers = st.floats(-100, 100, allow_nan=False)

@@ -2,12 +2,13 @@
 
 import pytest
 
-from benchmarks.base import BENCHMARKS, PAPER_METHODS, Cell, Specs
-from benchmarks.planner import make_plan
-from benchmarks.profiles import read_profile
-from benchmarks.published import linear_evaluation, published, reproductions
-from sskd.config import RunSpec
+from benchmarks.analysis.published import linear_evaluation, published, reproductions
+from benchmarks.plan import make_plan
+from benchmarks.profiles.read import read_profile
+from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.spec_builder import PAPER_METHODS, Specs
 from sskd.methods import METHODS
+from sskd.runs.spec import RunSpec
 
 NAMES = ("comparison", "table1", "table2", "table3", "table4", "table6", "fig3a", "fig3b", "fig4a", "fig4b")
 

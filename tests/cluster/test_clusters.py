@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.clusters import cluster_names, minutes, read_cluster
-from benchmarks.local import GB, Machine, Place, make_places
-from benchmarks.retries import attempts, forget_attempts, retry
-from benchmarks.slurm import make_executor
+from benchmarks.dispatch.cluster import cluster_names, minutes, read_cluster
+from benchmarks.dispatch.local import GB, Machine, Place, make_places
+from benchmarks.dispatch.retries import attempts, forget_attempts, retry
+from benchmarks.dispatch.slurm_queue import make_executor
 from sskd.errors import UserError
 from tests.cluster.suite import Suite
 
@@ -33,7 +33,7 @@ def test_every_parameter_passes_through(tmp_path: Path, monkeypatch: pytest.Monk
         "--kill-on-invalid-dep=yes",
     ):
         assert f"#SBATCH {option}\n" in script
-    assert "benchmarks.retries" in script
+    assert "benchmarks.dispatch.retries" in script
 
 
 def test_the_processes_of_a_run_are_tasks_of_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,15 +13,16 @@ import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks.base import BENCHMARKS, Specs
-from benchmarks.locks import Claims, Owner
-from benchmarks.profiles import read_profile
-from benchmarks.report import write_report
-from benchmarks.retries import Batch, read_batch, retry
-from benchmarks.worker import ProgressFile, log_line
+from benchmarks.dispatch.retries import Batch, read_batch, retry
+from benchmarks.dispatch.run_lock import Claims, Owner
+from benchmarks.dispatch.worker import ProgressFile, log_line
+from benchmarks.profiles.read import read_profile
+from benchmarks.report.write import write_report
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.spec_builder import Specs
 from sskd.errors import UserError
-from sskd.folder import RunFolder, check_writable
-from sskd.training import Report, train
+from sskd.runs.run_folder import RunFolder, check_writable
+from sskd.training.loop import Report, train
 from tests import small
 from tests.benchmarks.made import finish
 from tests.cluster.suite import Suite
@@ -204,7 +205,7 @@ def test_report(disk: Disk, but: int) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the thread that writes
 def test_curves_for_tensorboard_do_not_end_a_run(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = partial(SummaryWriter, str(disk.path / "board"), max_queue=1)
-    monkeypatch.setattr("sskd.training.SummaryWriter", lambda _, purge_step: board(purge_step=purge_step))
+    monkeypatch.setattr("sskd.training.loop.SummaryWriter", lambda _, purge_step: board(purge_step=purge_step))
 
     def report(step: Report) -> None:
         if step.epoch == step.step == 1:

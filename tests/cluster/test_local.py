@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.locks import Claims, Owner
-from benchmarks.worker import is_out_of_memory
-from sskd.signals import StopSignal
+from benchmarks.dispatch.run_lock import Claims, Owner
+from benchmarks.dispatch.worker import is_out_of_memory
+from sskd.training.signals import StopSignal
 from tests.cluster.slurm_site import wait_for
 from tests.cluster.suite import SLOW, Suite
 
@@ -85,8 +85,9 @@ def test_waits_for_what_another_has_claimed(tmp_path: Path, capsys: pytest.Captu
 HOLD = """
 import sys, yaml
 from pathlib import Path
-from sskd.config import RunSpec, from_dict
-from sskd.folder import RunFolder
+from sskd.runs.spec import RunSpec
+from sskd.config.validation import from_dict
+from sskd.runs.run_folder import RunFolder
 spec = from_dict(RunSpec, yaml.safe_load(Path(sys.argv[1]).read_text()), "a test")
 with RunFolder(Path(sys.argv[2]), spec).held():
     print("held", flush=True)

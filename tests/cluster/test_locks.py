@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.locks import Claims, Owner, file_time, process_birth, process_is_alive
-from benchmarks.slurm import Liveness
+from benchmarks.dispatch.run_lock import Claims, Owner, file_time, process_birth, process_is_alive
+from benchmarks.dispatch.slurm_queue import Liveness
 from sskd.errors import UserError
 
 YEAR = 365 * 86400.0
@@ -101,7 +101,7 @@ def test_clocks_of_hosts_do_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float, stamped: float, more: dict[str, str]
 ) -> None:
     """Neither ours, which is wrong by ``skew``, nor the owner's, which is wrong by ``stamped``."""
-    monkeypatch.setattr("benchmarks.slurm.read_queue", lambda _: {})
+    monkeypatch.setattr("benchmarks.dispatch.slurm_queue.read_queue", lambda _: {})
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + skew)
     stamp = right() + stamped
@@ -122,7 +122,7 @@ def test_a_claim_from_the_future_does_not_live_until_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str]
 ) -> None:
     """Of the file system's clock, which was set back meanwhile. Whoever lives goes on giving signs."""
-    monkeypatch.setattr("benchmarks.slurm.read_queue", lambda _: {})
+    monkeypatch.setattr("benchmarks.dispatch.slurm_queue.read_queue", lambda _: {})
     write_elsewhere(tmp_path, age=-YEAR, **more)
     assert is_free(tmp_path)
     if not more:
@@ -133,7 +133,7 @@ def test_a_claim_from_the_future_does_not_live_until_then(
 
 
 def test_a_job_claimed_after_the_look_at_the_queue_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.slurm.read_queue", lambda _: {})
+    monkeypatch.setattr("benchmarks.dispatch.slurm_queue.read_queue", lambda _: {})
     liveness, claims = Liveness(tmp_path / "runs"), Claims(tmp_path / "jobs" / "claims")
     write_elsewhere(tmp_path, age=5, batch="b", job="17")
     owner = claims.owner("run")

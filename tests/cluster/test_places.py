@@ -15,7 +15,7 @@ PLACES = ["/proc/x", "file/x", "file", "a" * 300]
 def test_one_line(
     tmp_path: Path, place: str, option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.launcher.launch", lambda *_: pytest.fail("runs were started"))
+    monkeypatch.setattr("benchmarks.dispatch.launch.launch", lambda *_: pytest.fail("runs were started"))
     suite = Suite(tmp_path, methods=["none"])
     (tmp_path / "file").touch()
     status = suite.run("--results", str(tmp_path / place), *([option] if option else []))

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks.clusters import read_cluster
-from benchmarks.locks import Owner
-from benchmarks.planner import make_plan
-from benchmarks.scheduler import Slot, schedule
-from benchmarks.work import Work
-from benchmarks.worker import Failure, read_standing
-from sskd.config import RunSpec
+from benchmarks.dispatch.cluster import read_cluster
+from benchmarks.dispatch.run_lock import Owner
+from benchmarks.dispatch.scheduler import Slot, schedule
+from benchmarks.dispatch.work import Work
+from benchmarks.dispatch.worker import Failure, read_standing
+from benchmarks.plan import make_plan
 from sskd.cores import allowed_cores
-from sskd.folder import RunFolder
-from sskd.progress import Pace, Progress, Standing
-from sskd.signals import StopSignal
-from sskd.training import Report
+from sskd.runs.run_folder import RunFolder
+from sskd.runs.spec import RunSpec
+from sskd.training.loop import Report
+from sskd.training.progress import Pace, Progress, Standing
+from sskd.training.signals import StopSignal
 from tests import small
 from tests.cluster.slurm_site import wait_for
 from tests.cluster.suite import SLOW, Suite

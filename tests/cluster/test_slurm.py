@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.locks import Claims
-from benchmarks.retries import read_batch
+from benchmarks.dispatch.retries import read_batch
+from benchmarks.dispatch.run_lock import Claims
 from tests.cluster.slurm_site import SlurmSite, missing, output, wait_for
 from tests.cluster.suite import RECIPE, SLOW, Suite
 

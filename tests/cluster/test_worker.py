@@ -8,10 +8,10 @@ import pytest
 import torch
 from submitit.core.utils import UncompletedJobError
 
-from benchmarks.retries import retry
-from benchmarks.worker import _requeue, attempt
+from benchmarks.dispatch.retries import retry
+from benchmarks.dispatch.worker import _requeue, attempt
 from sskd.errors import UserError
-from sskd.folder import RunFolder
+from sskd.runs.run_folder import RunFolder
 from tests import small
 
 SPEC = small.spec(small.teacher())

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from sskd.config import DatasetSpec, Recipe, SplitSpec
+from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.data.augment import Augmentation, random_crop, random_flip
 from sskd.data.augmentations import AUGMENTATIONS, cut_out
 from sskd.data.batch import Batch, Feed
-from sskd.data.datasets import load_dataset
-from sskd.data.files import ImageFiles
-from sskd.data.loader import Drawing
+from sskd.data.datasets.registry import load_dataset
+from sskd.data.file_dataset import ImageFiles
+from sskd.data.memory_loader import Drawing
 from sskd.data.splits import make_split
 from sskd.data.strong import GREY, strong_augment
-from sskd.data.transforms import TRANSFORMATIONS
+from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import Plain, Rotations, Views
 from sskd.distributed import Share
 from sskd.pretext.jigsaw import Puzzles

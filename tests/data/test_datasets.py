@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from sskd.config import DatasetSpec
-from sskd.data import sources
-from sskd.data.datasets import DATASETS, ImageData, channel_statistics, load_dataset
-from sskd.data.sources import NPZ_KEYS
+from sskd.config.recipe import DatasetSpec
+from sskd.data.datasets import small as sources
+from sskd.data.datasets.registry import DATASETS, ImageData, channel_statistics, load_dataset
+from sskd.data.datasets.small import NPZ_KEYS
 from sskd.errors import UserError
 
 RNG = np.random.RandomState(0)

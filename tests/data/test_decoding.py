@@ -10,8 +10,8 @@ import torch
 import torchvision.io
 from PIL import Image
 
-from sskd.data import decoding
-from sskd.data.decoding import Unreadable, by_pillow, decode, decoder
+from sskd.data import image_files as decoding
+from sskd.data.image_files import Unreadable, by_pillow, decode, decoder
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-import sskd.data.decoding as decoding
-from sskd.config import DatasetSpec, SplitSpec, from_dict
+import sskd.data.image_files as decoding
+from sskd.config.recipe import DatasetSpec, SplitSpec
+from sskd.config.validation import from_dict
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, Feed
-from sskd.data.datasets import load_dataset
-from sskd.data.files import ImageFiles
-from sskd.data.loader import Drawing
+from sskd.data.datasets.registry import load_dataset
+from sskd.data.file_dataset import ImageFiles
+from sskd.data.memory_loader import Drawing
 from sskd.data.sort_val import main as sort_val
 from sskd.data.splits import make_split
 from sskd.data.views import Plain, Rotations

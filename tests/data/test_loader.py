@@ -6,7 +6,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Feed
-from sskd.data.loader import Drawing, Normalise, TrainLoader, eval_batches
+from sskd.data.memory_loader import Drawing, Normalise, TrainLoader, eval_batches
 from sskd.data.views import Plain, Rotations
 from sskd.distributed import Share
 from sskd.errors import UserError

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sskd.config import SplitSpec
+from sskd.config.recipe import SplitSpec
 from sskd.data.splits import Split, make_split
 from sskd.errors import UserError
 

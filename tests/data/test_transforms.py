@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from sskd.data.augment import Augmentation
-from sskd.data.transforms import (
+from sskd.data.transformations import (
     TRANSFORMATIONS,
     Boxes,
     Colours,

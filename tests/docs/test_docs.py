@@ -20,7 +20,7 @@ from PIL import Image
 
 import sskd.__main__
 from benchmarks.cli import main
-from sskd.config import spec_yaml
+from sskd.runs.spec import spec_yaml
 from tests import small
 from tests.docs.reading import DOCUMENTS, ROOT, read
 
@@ -38,7 +38,7 @@ PLANNED = {
 NOT_RUN = {
     r"^make |^python3 -m venv|pip ": "sets up an environment: .ci/run does, and tests/test_wheel.py",
     r"^python -m perf\.": "measures for minutes to hours",
-    r"^python -m benchmarks\.(methods_page|simulate) --write": "would write into this repository's docs",
+    r"^python -m benchmarks\.(report\.methods_page|analysis\.simulate) --write": "would write into docs/",
     r"^python -m sskd evaluate .*--dataset cifar100": "CIFAR-100",
     r"^python -m sskd\.data\.sort_val": "ImageNet: tests/data sorts a made one",
     r"-m pytest": "tests",

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sskd.config import method_settings
 from sskd.data.batch import Batch
 from sskd.methods import METHODS, Method, MethodContext
 from sskd.networks import Features, FeatureShapes, Network
+from sskd.runs.settings import method_settings
 from tests.methods.pairs import published_shapes
 
 CLASSES = 100

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from sskd.config import method_settings
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.methods.ab import activation_boundary_loss
 from sskd.networks import FeatureShapes, build_network
+from sskd.runs.settings import method_settings
 from tests import golden
 from tests.methods.pairs import PAIRS, a_batch, context, features_like, published_shapes
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.base import method_label
-from sskd.config import method_settings
+from benchmarks.tables.spec_builder import method_label
 from sskd.losses import softened_divergence
+from sskd.runs.settings import method_settings
 from tests import small
 from tests.methods.pairs import published_shapes
 from tests.methods.stand_ins import batch_of, build, features_of

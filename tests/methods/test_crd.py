@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config import method_settings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods import METHODS, MethodContext
-from sskd.methods.banks import Banks
 from sskd.methods.crd import CRD, contrast_scores, contrastive_loss
+from sskd.methods.memory_bank import Banks
 from sskd.networks import Features, FeatureShapes, build_network
+from sskd.runs.settings import method_settings
 from tests import golden
 
 IMAGES, CLASSES = 40, 4
@@ -147,7 +147,7 @@ def test_relaxed_positives_are_uniform_in_the_class() -> None:
 
 def test_chunked_draw_is_the_same_kind_of_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the keys of all rows would take too much memory, rows are drawn in parts."""
-    monkeypatch.setattr("sskd.methods.banks.KEYS_AT_ONCE", 100)
+    monkeypatch.setattr("sskd.methods.memory_bank.KEYS_AT_ONCE", 100)
     labels = torch.arange(40) % 4
     drawn = Banks(labels, 4, 4).draw(torch.arange(9), 20, "exact", generator())
     assert drawn.shape == (9, 21)

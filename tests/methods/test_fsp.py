@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from sskd.config import method_settings
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.methods.fsp import flow, flow_loss
+from sskd.runs.settings import method_settings
 from tests import golden
 from tests.methods.pairs import PAIRS, a_batch, context, features_like, published_shapes
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sskd.config import method_settings
 from sskd.methods import METHODS
 from sskd.methods.ft import FT, Paraphraser, factor_loss, translator
+from sskd.runs.settings import method_settings
 from tests import golden
 from tests.methods.pairs import PAIRS, a_batch, context, features_like, published_shapes
 

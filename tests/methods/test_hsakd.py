@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config import RunSpec, from_dict, method_settings
+from sskd.config.validation import from_dict
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch
 from sskd.data.views import Turned
@@ -18,6 +18,8 @@ from sskd.networks import Features, feature_shapes
 from sskd.networks.branches import Branches
 from sskd.pretext import PRETEXTS, PretextContext
 from sskd.pretext.hsakd import joint_labels
+from sskd.runs.settings import method_settings
+from sskd.runs.spec import RunSpec
 from tests import small
 from tests.golden import labels, tensor
 from tests.golden.modern import MODERN, assert_modern, assert_outputs, parameter_value

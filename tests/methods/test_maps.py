@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sskd.errors import UserError
-from sskd.methods.maps import attention, check_middle, check_regressor, match_sizes, middle, regressor
+from sskd.methods.feature_maps import attention, check_middle, check_regressor, match_sizes, middle, regressor
 from sskd.networks import FeatureShapes
 from tests.golden import tensor
 

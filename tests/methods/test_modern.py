@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sskd.config import Recipe, method_settings
+from sskd.config.recipe import Recipe
 from sskd.data.batch import Batch
 from sskd.methods import METHODS, Method, MethodContext
 from sskd.networks import Features, FeatureShapes, Network
+from sskd.runs.settings import method_settings
 from tests.golden import labels
 from tests.golden.modern import BATCH, CLASSES, MODERN, assert_modern, logits, target
 

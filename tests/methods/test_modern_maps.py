@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sskd.config import method_settings
 from sskd.methods import METHODS, MethodContext
 from sskd.methods.catkd import class_attention_loss
 from sskd.methods.reviewkd import ReviewKD, pyramid_loss
 from sskd.methods.simkd import Projected, projector
 from sskd.networks import Features, FeatureShapes, Network, build_network, feature_shapes
+from sskd.runs.settings import method_settings
 from tests.golden import tensor
 from tests.golden.modern import assert_modern, assert_shapes, fill_parameters
 from tests.methods.pairs import PAIRS, a_batch

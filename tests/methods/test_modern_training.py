@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sskd.jobs import build_job
-from sskd.setup import prepare
-from sskd.weights import load_state
+from sskd.networks.weights import load_state
+from sskd.training.jobs import build_job
+from sskd.training.setup import prepare
 from tests import small
 
 

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from sskd.config import CONFIGS, RunSpec, from_dict, method_settings, published_settings, spec_yaml
+from sskd.config.validation import from_dict
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
+from sskd.places import CONFIGS
+from sskd.runs.settings import method_settings, published_settings
+from sskd.runs.spec import RunSpec, spec_yaml
 
 TABLES = sorted((CONFIGS / "pairs").glob("*.yaml"))
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from sskd.config import method_settings
 from sskd.data.batch import Batch
 from sskd.data.views import Plain, Rotations
 from sskd.losses import softened_divergence
@@ -15,6 +14,7 @@ from sskd.pretext.base import Softening
 from sskd.pretext.contrastive import Settings as ContrastiveSettings
 from sskd.pretext.contrastive import own_image, similarity
 from sskd.pretext.selection import keep_mask, ranks, transformed
+from sskd.runs.settings import method_settings
 from tests import golden
 
 IMAGES, VIEWS = 8, 4

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sskd.networks import NETWORKS, Features, Network, build_network
-from sskd.networks.frozen import FrozenNetwork
+from sskd.networks.folded import FrozenNetwork
 from tests import golden
 
 SMALL_ENOUGH = [name for name in NETWORKS if name not in ("vgg16", "vgg19", "resnet110")]

@@ -9,7 +9,7 @@ import torchvision
 
 from sskd.errors import UserError
 from sskd.networks import build_network, feature_shapes
-from sskd.weights import load_network
+from sskd.networks.weights import load_network
 
 NAMES = ("resnet18", "resnet34", "resnet50", "mobilenet_v2")
 

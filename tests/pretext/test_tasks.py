@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sskd.config import PretextSettings
+from sskd.config.settings import PretextSettings
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch
 from sskd.losses import softened_divergence

@@ -1,0 +1,94 @@
+"""A student's features of test images: computed once from its last weights, kept beside the run, measured and laid out.
+
+Figure 3a's numbers. The cache, features.npz, holds vectors (N, D) float32, labels (N,) int64, the silhouette and, of
+runs that are drawn, the t-SNE layout (N, 2).
+"""
+
+import contextlib
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.tables.benchmark import Cell
+from sskd.config.execution import Execution
+from sskd.data.datasets.registry import load_dataset
+from sskd.errors import UserError
+from sskd.networks.weights import load_network
+from sskd.runs.run_folder import RunFolder, write_atomically
+from sskd.runs.spec import RunSpec
+from sskd.training.evaluation import image_vectors
+
+CLASSES = 10  # the first ten: more colours cannot be told apart, and 1,000 of CIFAR-100's test images are enough
+Arrays = dict[str, np.ndarray]
+
+
+def features_of(spec: RunSpec, runs: Path, execution: Execution, layout: bool = False) -> Arrays:
+    """The run's cached features, made if need be; with ``layout`` t-SNE's too. UserError if there are no weights."""
+    folder = RunFolder(runs, spec)
+    cache = folder.path / "features.npz"
+    arrays = _read(cache)
+    before = len(arrays)
+    if not arrays:
+        weights = folder.weights("last")
+        if not weights.exists():
+            raise UserError("no features: the run's last.safetensors is not here, and there is no features.npz")
+        data = load_dataset(spec.dataset, Path(execution.dataset_root))
+        network = load_network(weights, spec.network, data.num_classes)
+        vectors, labels = image_vectors(network, data, CLASSES)
+        arrays = {"vectors": vectors.numpy(), "labels": labels.numpy()}
+        arrays["silhouette"] = np.array(_silhouette(arrays))
+    if layout and "layout" not in arrays:
+        from sklearn.manifold import TSNE  # here: most reports draw no features, and need not wait for it
+
+        # two neighbours' distance per point at least: tiny test sets need a smaller perplexity than the usual 30
+        perplexity = min(30.0, (len(arrays["vectors"]) - 1) / 3)
+        tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
+        arrays["layout"] = tsne.fit_transform(arrays["vectors"]).astype(np.float32)
+    if len(arrays) != before:
+        _write(cache, arrays)
+    return arrays
+
+
+def _silhouette(arrays: Arrays) -> float:
+    from sklearn.metrics import silhouette_score
+
+    try:
+        return float(silhouette_score(arrays["vectors"], arrays["labels"]))
+    except ValueError as error:  # one class only, or features that are not finite
+        raise UserError(f"no silhouette: {' '.join(str(error).split())}") from None
+
+
+def _read(cache: Path) -> Arrays:
+    try:
+        with np.load(cache, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):  # absent, or damaged: then it is made again
+        return {}
+    return arrays if {"vectors", "labels", "silhouette"} <= arrays.keys() else {}
+
+
+def _write(cache: Path, arrays: Arrays) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    with contextlib.suppress(UserError):  # only a cache: a results folder that is read-only still has its report
+        write_atomically(cache, lambda file: file.write(buffer.getvalue()))
+
+
+def add_silhouettes(
+    frame: pd.DataFrame, cells: Mapping[str, list[Cell]], benchmark: str, runs: Path, execution: Execution
+) -> pd.DataFrame:
+    """The frame with the column "silhouette" for one benchmark's finished runs, or why there is none."""
+    frame = frame.copy()
+    own = frame[(frame["benchmark"] == benchmark) & (frame["state"] == "finished")]
+    specs = {cell.spec.id: cell.spec for cell in cells.get(benchmark, []) if cell.spec}
+    for index, run_id in zip(own.index, own["id"], strict=True):
+        try:
+            frame.loc[index, "silhouette"] = float(features_of(specs[run_id], runs, execution)["silhouette"])
+        except UserError as error:
+            frame.loc[index, "why"] = str(error)
+    return frame

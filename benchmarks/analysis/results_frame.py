@@ -1,0 +1,235 @@
+"""From run folders to one pandas frame. Tables, figures, claims and the page are made from that frame alone."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import AllowInfNan, BaseModel, ConfigDict, ValidationError
+
+from benchmarks.changes import changed_since
+from benchmarks.tables.benchmark import Cell
+from sskd.errors import UserError
+from sskd.runs.run_folder import RunFolder
+from sskd.runs.spec import RunSpec, Trained
+
+RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1", "images")
+RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
+PLACE_COLUMNS = ("benchmark", "row", "column", "pair", "run_pair")
+SPEC_COLUMNS = (
+    "seed",
+    "id",
+    "role",
+    "network",
+    "dataset",
+    "epochs",
+    "fraction",
+    "noise",
+    "teacher",
+    "head",
+    "state",
+    "why",
+)
+MayBeNan = Annotated[float, AllowInfNan(True)]  # the likeness of a student whose features are all equal
+
+
+class _Strict(BaseModel):
+    """Keys that the report does not read may be anything."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Epoch(_Strict):
+    epoch: int
+    test_top1: float | None = None
+    test_top5: float | None = None
+    test_loss: float | None = None
+    test_head_top1: float | None = None
+    test_images: int | None = None
+
+
+class _Machine(_Strict):
+    host: str | None = None
+    device: str | None = None
+    driver: str | None = None
+    threads: int | None = None
+    python: str | None = None
+    torch: str | None = None
+    torchvision: str | None = None
+    version: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+class _Result(_Strict):
+    """What the report needs of result.json, with its types."""
+
+    best: _Epoch
+    last: _Epoch
+    chosen: _Epoch | None = None  # on held-out training images
+    kl: MayBeNan | None = None
+    cka: MayBeNan | None = None
+    seconds: float
+    images_per_second: float
+    parameters: int
+    train_images: int
+    precision: str
+    finished: str
+    machine: _Machine = _Machine()
+
+
+MACHINE_COLUMNS = tuple(_Machine.model_fields)
+
+
+def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFrame:
+    """One row for each benchmark's cell, in the benchmarks' order, and one for each run that they need (benchmark "").
+
+    Columns: benchmark, row, column, pair (published), run_pair, seed, id, what of the spec tables and claims ask for,
+    state ("finished", "failed", "incomplete", "absent"), why (a cell has no number), and of finished runs changed (why
+    its code was not today's, or ""), best_*, last_* and, where images were held out, chosen_* of every measure, each
+    with its epoch, and where and how the run
+    was done.
+    """
+    present = {entry.name for entry in os.scandir(runs)} if runs.is_dir() else set()
+    known: dict[str, dict[str, object]] = {}
+
+    def of_run(spec: RunSpec) -> dict[str, object]:
+        if spec.id not in known:
+            columns = _run_columns(spec, runs, spec.id in present)
+            if columns["state"] == "absent":
+                lost = [needed.id for needed in spec.needs if of_run(needed)["state"] == "failed"]
+                columns["why"] = f"not run: it needs {lost[0]}, which failed" if lost else "not run"
+            known[spec.id] = _spec_columns(spec) | columns
+        return known[spec.id]
+
+    rows: list[dict[str, object]] = []
+    needed: dict[str, RunSpec] = {}
+    for benchmark, group in cells.items():
+        # a rate that a profile names twice gives the same run twice, and one run is one seed
+        once = {(cell.row, cell.column, cell.spec.id): cell for cell in group}
+        for cell in once.values():
+            place = {"benchmark": benchmark, "row": cell.row, "column": cell.column}
+            place |= {"pair": cell.pair, "run_pair": cell.run_pair}
+            rows.append(place | of_run(cell.spec))
+            _add_needs(cell.spec, needed)
+    in_cells = {row["id"] for row in rows}
+    for spec in needed.values():
+        if spec.id not in in_cells:
+            place = {"benchmark": "", "row": spec.role.capitalize(), "column": "", "pair": "", "run_pair": ""}
+            rows.append(place | of_run(spec))
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*PLACE_COLUMNS, *SPEC_COLUMNS])
+
+
+def specs_of(cells: Mapping[str, Iterable[Cell]]) -> dict[str, RunSpec]:
+    """Every run of the cells and what they need, by id, each once."""
+    specs: dict[str, RunSpec] = {}
+    for group in cells.values():
+        for cell in group:
+            _add_needs(cell.spec, specs)
+            specs.setdefault(cell.spec.id, cell.spec)
+    return specs
+
+
+def _add_needs(spec: RunSpec, needed: dict[str, RunSpec]) -> None:
+    for other in spec.needs:
+        if other.id not in needed:
+            _add_needs(other, needed)
+            needed[other.id] = other
+
+
+def _spec_columns(spec: RunSpec) -> dict[str, object]:
+    return {
+        "seed": spec.seed,
+        "id": spec.id,
+        "role": spec.role,
+        "network": spec.network,
+        "dataset": spec.dataset.name,
+        "epochs": spec.recipe.epochs,
+        "fraction": spec.split.fraction,
+        "noise": spec.split.noise,
+        "teacher": _teacher_name(spec),
+        "head": spec.head.id if spec.head else "",
+    }
+
+
+def _teacher_name(spec: RunSpec) -> str:
+    """The teacher's run, or what its weights are; "" for none."""
+    if isinstance(spec.teacher, Trained):
+        return spec.teacher.run.id
+    return (spec.teacher.sha256 or spec.teacher.weights) if spec.teacher else ""
+
+
+def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
+    if not present:
+        return {"state": "absent"}
+    folder = RunFolder(runs, spec)
+    try:
+        if folder.result.exists():
+            result = read_result(folder.result, spec.role)
+            return {"state": "finished", "why": "", "changed": changed_since(spec, result)} | _result_columns(result)
+        status = folder.status()
+    except UserError as error:  # a damaged file is one cell's trouble, not the report's
+        return {"state": "failed", "why": f"failed: {error}"}
+    except (OSError, ValueError, AttributeError) as error:  # of the files that an unfinished run leaves
+        return {"state": "failed", "why": f"failed: cannot read {folder.path}: {type(error).__name__}"}
+    if status.state == "failed":
+        return {"state": "failed", "why": f"failed: {status.message}"}
+    epochs = spec.recipe.epochs
+    return {"state": "incomplete", "why": f"running or interrupted: {100 * min(status.epoch, epochs) // epochs} %"}
+
+
+def read_result(path: Path, role: str) -> dict[str, Any]:
+    """A result.json whose numbers are numbers. UserError says which file is damaged, where, and what to do."""
+    try:
+        result: dict[str, Any] = json.loads(path.read_bytes())
+        checked = _Result.model_validate(result)
+        if role != "head" and None in (checked.best.test_top1, checked.last.test_top1):
+            raise ValueError("it has no test_top1")
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        problem = f"{where}: {first['msg']}" if where else first["msg"]
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
+        problem = " ".join(str(error).split())
+    else:
+        return result
+    raise UserError(f"cannot read {path}: {problem}; delete it to have the run done again")
+
+
+def _result_columns(result: dict[str, Any]) -> dict[str, object]:
+    columns: dict[str, object] = {}
+    for which in ("best", "last", "chosen"):
+        if which not in result:
+            continue
+        columns[f"{which}_epoch"] = result[which]["epoch"]
+        for name in RESULT_COLUMNS:
+            if f"test_{name}" in result[which]:
+                columns[f"{which}_{name}"] = result[which][f"test_{name}"]
+    columns |= {name: result[name] for name in RUN_COLUMNS if name in result}
+    return columns | {name: result.get("machine", {}).get(name) for name in MACHINE_COLUMNS}
+
+
+def read_curve(metrics: Path, points: int = 60) -> list[tuple[int, float]]:
+    """(epoch, test accuracy) of a run, in percent: at most about ``points`` epochs, the last always among them.
+
+    Only the lines that are shown are parsed: a report reads thousands of these files.
+    """
+    try:
+        lines = metrics.read_bytes().splitlines()
+    except OSError:
+        return []
+    step = max(1, -(-len(lines) // points))
+    curve = []
+    for index in range((len(lines) - 1) % step, len(lines), step):
+        try:
+            row = json.loads(lines[index])
+            value = row.get("test_top1", row.get("test_head_top1"))
+            point = None if value is None else (int(row["epoch"]), float(value))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # cut off by a crash, or damaged
+            continue
+        if point and math.isfinite(point[1]):
+            curve.append(point)
+    return curve

@@ -1,0 +1,221 @@
+"""Buying seeds where they decide claims: ``run_all.py --decide C8,C9 --hours 10``.
+
+After every seed that was run, its claims are judged again, by intervals that hold while one looks. It ends when all are
+decided, when the time does not suffice for the next decision, or when more seeds would not help. What was bought is
+kept in the results' folder (bought.json), so every later report and plan knows of it.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from benchmarks.analysis.buying import Price, Purchase, first_seeds, plan_purchases
+from benchmarks.analysis.claims import CLAIMS, Claim
+from benchmarks.analysis.deciding import UNDECIDED, Cells, Need
+from benchmarks.analysis.judging import Verdict, epoch_that_decides, judge
+from benchmarks.analysis.results_frame import results_frame
+from benchmarks.analysis.sequential import LAST
+from benchmarks.cost import plan_cost
+from benchmarks.plan import make_plan, statuses
+from benchmarks.profiles.profile import Profile
+from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.spec_builder import Specs, placed_once
+from sskd.errors import unknown
+from sskd.runs.run_folder import read_json, write_json
+from sskd.runs.spec import RunSpec
+from sskd.training.progress import duration
+
+BOUGHT = "bought.json"
+Failed = TypeVar("Failed")
+CellsOf = Mapping[str, list[Cell]]  # by benchmark
+
+
+class Bought(NamedTuple):
+    """A seed of some of a benchmark's cells, beyond those that the profile plans."""
+
+    benchmark: str
+    seed: int
+    cells: Cells
+
+
+def read_bought(folder: Path) -> list[Bought]:
+    """Nothing where nothing was bought. UserError for a damaged file."""
+    path = folder / BOUGHT
+    rows: list[dict[str, Any]] = read_json(path) if path.exists() else []
+    return [Bought(row["benchmark"], row["seed"], tuple((r, c) for r, c in row["cells"])) for row in rows]
+
+
+def cells_of(profile: Profile, names: Iterable[str], folder: Path) -> dict[str, list[Cell]]:
+    """The benchmarks' cells as the profile plans them, and what was bought."""
+    cells = {name: placed_once(name, BENCHMARKS[name].cells(Specs(profile.for_benchmark(name)))) for name in names}
+    for entry in read_bought(folder):
+        if entry.benchmark in cells:
+            known = {(cell.row, cell.column, cell.spec.id) for cell in cells[entry.benchmark]}
+            more = seed_cells(profile, entry.benchmark, (entry.seed,), entry.cells)
+            cells[entry.benchmark] += [cell for cell in more if (cell.row, cell.column, cell.spec.id) not in known]
+    return cells
+
+
+def seed_cells(profile: Profile, benchmark: str, seeds: Sequence[int], places: Cells | None = None) -> list[Cell]:
+    """These seeds' students of a benchmark, in the ``places`` that are named."""
+    own = profile.for_benchmark(benchmark).model_copy(update={"seeds": tuple(seeds)})
+    cells = [cell for cell in BENCHMARKS[benchmark].cells(Specs(own)) if cell.row != "Teacher"]
+    return [cell for cell in cells if places is None or (cell.row, cell.column) in places]
+
+
+class Market(NamedTuple):
+    """The claims as they stand, and what seeds cost now."""
+
+    verdicts: list[Verdict]
+    needs: list[Need]  # of those that seeds can decide
+    remarks: list[str]  # why others cannot be
+    price: Price
+    planned: dict[str, tuple[int, ...]]
+
+    def offers(self, seconds: float) -> list[Purchase]:
+        return plan_purchases(self.needs, seconds, self.price, self.planned)
+
+
+def look(claims: Sequence[Claim], profile: Profile, folder: Path) -> Market:
+    """Judges the claims from what is finished, and prices the seeds that would decide them."""
+    names = list(dict.fromkeys(claim.benchmark for claim in claims))
+    cells, runs = cells_of(profile, names, folder), folder / "runs"
+    frame = results_frame(cells, runs)
+    which = epoch_that_decides(frame)
+    verdicts = [judge(claim, frame, which) for claim in claims]
+    planned = {name: tuple(profile.for_benchmark(name).seeds) for name in names}
+    possible = {name: seed_cells(profile, name, first_seeds(planned[name], LAST)) for name in names}
+    plan = make_plan(cell.spec for group in possible.values() for cell in group)
+    states, seconds = statuses(plan, runs), plan_cost(plan, runs, profile).seconds
+
+    @cache
+    def price(benchmark: str, places: Cells, seed: int) -> Mapping[str, float]:
+        cells = [cell for cell in possible[benchmark] if cell.spec.seed == seed]
+        here = [cell.spec for cell in cells if (cell.row, cell.column) in places]
+        # what a finished student was taught by does not count, even if its weights are gone
+        wanted = [spec for spec in here if states[spec.id].state != "finished"]
+        needed = {spec.id for root in wanted for spec in _with_ancestors(root)}
+        return {run: seconds[run] for run in sorted(needed) if states[run].state != "finished"}
+
+    needs, remarks = [], []
+    for verdict in verdicts:
+        need, problem = verdict.need, ""
+        if verdict.verdict != UNDECIDED:
+            continue
+        if need is None:
+            problem = verdict.text
+        else:
+            there = {(cell.row, cell.column) for cell in cells[need.benchmark]}
+            absent = [place for place in need.cells if place not in there]
+            if absent:
+                problem = f"the profile '{profile.name}' has no {absent[0][0]} in {absent[0][1]} of {need.benchmark}"
+            elif need.seeds is None:
+                problem = f"at the means and spread seen so far, {LAST} seeds would not decide it"
+        if problem:
+            remarks.append(f"{verdict.id} cannot be decided by more seeds: {problem}")
+        elif need:
+            needs.append(need)
+    return Market(verdicts, needs, remarks, price, planned)
+
+
+def _with_ancestors(spec: RunSpec) -> list[RunSpec]:
+    return [spec, *(other for needed in spec.needs for other in _with_ancestors(needed))]
+
+
+def claims_named(names: Iterable[str]) -> list[Claim]:
+    """UserError for a claim that does not exist."""
+    by_id = {claim.id: claim for claim in CLAIMS}
+    for name in names:
+        if name not in by_id:
+            raise unknown("claim", name, by_id)
+    return [by_id[name] for name in dict.fromkeys(names)]
+
+
+def need_rows(market: Market) -> list[dict[str, Any]]:
+    """By claim what it lacks: claim, verdict, seeds that would decide it (None: no number would), towards which
+    verdict, and the seconds that they cost."""
+    needs = {need.claim: need for need in market.needs}
+    rows: list[dict[str, Any]] = []
+    for verdict in market.verdicts:
+        need = needs.get(verdict.id)
+        runs: dict[str, float] = {}
+        for seed in first_seeds(market.planned[need.benchmark], need.seeds or 0) if need else ():
+            runs |= market.price(need.benchmark, need.cells, seed)  # type: ignore[union-attr]
+        rows.append(
+            {
+                "claim": verdict.id,
+                "verdict": verdict.verdict,
+                "seeds": need.seeds if need else None,
+                "towards": need.towards if need else "",
+                "seconds": sum(runs.values()),
+            }
+        )
+    return rows
+
+
+def need_lines(market: Market) -> list[str]:
+    """The same in words."""
+    lines = []
+    for row in need_rows(market):
+        if row["verdict"] != UNDECIDED:
+            lines.append(f"{row['claim']}: {row['verdict']}")
+        elif row["seeds"]:
+            what = f"would decide it ({row['towards']})" if row["towards"] else "are needed to know the spread"
+            lines.append(f"{row['claim']}: {row['seeds']} seeds {what}, about {duration(row['seconds'])} more")
+    return lines + market.remarks
+
+
+def offer_lines(market: Market, seconds: float) -> list[str]:
+    """What would be bought, in words."""
+    offers = market.offers(seconds)
+    lines = [
+        f"{offer.claim}: seeds {', '.join(map(str, offer.seeds))} of {len(offer.cells)} cells of {offer.benchmark}, "
+        f"about {duration(offer.seconds)}"
+        for offer in offers
+    ]
+    lines += [f"{v.id}: {v.verdict} already" for v in market.verdicts if v.verdict != UNDECIDED]
+    bought = {offer.claim for offer in offers}
+    for need in market.needs:
+        if need.claim not in bought:
+            lines.append(f"{need.claim}: {need.seeds} seeds would decide it, and the time does not suffice")
+    return lines + market.remarks
+
+
+def decide_claims(
+    claims: Sequence[Claim],
+    seconds: float,
+    profile: Profile,
+    folder: Path,
+    execute: Callable[[CellsOf], dict[str, Failed]],
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> dict[str, Failed]:
+    """Buys a seed after the other with ``execute`` until all claims are decided or the ``seconds`` do not suffice;
+    returns the failures of the purchase that ended it, by run id."""
+    started, tried = clock(), set[Bought]()
+    while True:
+        market = look(claims, profile, folder)
+        left = seconds - (clock() - started)
+        offers = market.offers(left)
+        if not offers:
+            for line in offer_lines(market, left):
+                say(line)
+            return {}
+        offer, seed = offers[0], offers[0].seeds[0]
+        if Bought(offer.benchmark, seed, offer.cells) in tried:  # cancelled by someone: it has neither ended nor failed
+            say(f"{offer.claim}: seed {seed} was not finished")
+            return {}
+        tried.add(Bought(offer.benchmark, seed, offer.cells))
+        say(f"{offer.claim}: seed {seed} of {len(offer.cells)} cells of {offer.benchmark}; {duration(left)} left")
+        if seed not in market.planned[offer.benchmark]:
+            _note(folder, Bought(offer.benchmark, seed, offer.cells))
+        failures = execute({offer.benchmark: seed_cells(profile, offer.benchmark, (seed,), offer.cells)})
+        if failures:
+            return failures
+
+
+def _note(folder: Path, bought: Bought) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / BOUGHT, [entry._asdict() for entry in dict.fromkeys([*read_bought(folder), bought])])

@@ -1,0 +1,91 @@
+"""What runs really had, where it is not what the paper's had: data, networks, epochs, share of the training images."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from benchmarks.tables.benchmark import Benchmark
+
+PAPER_DATASET = "cifar100"
+DATASET_TITLES = {"cifar100": "CIFAR-100", "imagenet": "ImageNet"}
+FULL_EPOCHS = {"cifar100": 240, "imagenet": 100}
+
+
+def paper_dataset(benchmark: Benchmark) -> str:
+    """The data set that the paper has for this benchmark."""
+    return "imagenet" if benchmark.id == "table5" else PAPER_DATASET
+
+
+def of_paper(frame: pd.DataFrame, dataset: str = PAPER_DATASET) -> bool:
+    """Whether the students among these runs have the paper's data, networks, epochs and training images."""
+    return not describe_setting(frame, dataset)
+
+
+def describe_setting(frame: pd.DataFrame, dataset: str = PAPER_DATASET) -> str:
+    """How the finished students (all of them while none is finished) differ from the paper's setting, to be read first:
+    "On digits (resnet14/resnet8 for vgg13/vgg8; 2 of 240 epochs), not CIFAR-100", or "On CIFAR-100 (10%: 12 of 240
+    epochs, 10% of the training images; 25%: ...)" where columns differ; "" if they do not."""
+    students = frame[frame["role"] == "student"] if "role" in frame else frame
+    finished = students[students["state"] == "finished"]
+    students = students if finished.empty else finished
+    if students.empty:
+        return ""
+    used = " and ".join(DATASET_TITLES.get(name, name) for name in dict.fromkeys(students["dataset"]))
+    other = set(students["dataset"]) != {dataset}
+    stands: dict[str, list[str]] = {}
+    for pair, run_pair in dict.fromkeys(zip(students["pair"], students["run_pair"], strict=True)):
+        stands.setdefault(run_pair, []).append(pair)
+    replaced = {run: pairs for run, pairs in stands.items() if any(pair != run for pair in pairs)}
+    remarks = [f"{run} for {_listed(pairs)}" for run, pairs in replaced.items()]
+    remarks += _training(students, FULL_EPOCHS[dataset])
+    if not other and not remarks:
+        return ""
+    own = [run for run in stands if run not in replaced and run]
+    remarks = own + remarks if other else remarks
+    where = f"On {used} ({'; '.join(remarks)})" if remarks else f"On {used}"
+    return f"{where}, not {DATASET_TITLES[dataset]}" if other else where
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(names) if len(names) < 3 else f"{len(names)} of the paper's pairs"
+
+
+def _training(students: pd.DataFrame, full: int) -> list[str]:
+    """Epochs and share of the training images: once where all runs have the same, else what each column had."""
+    standing = ("column", "row", "epochs", "fraction")
+    runs = [(str(c), str(r), int(e), float(f)) for c, r, e, f in zip(*(students[k] for k in standing), strict=True)]
+    epochs = {(column, row): _epochs(number, full) for column, row, number, _ in runs}
+    shares = {(column, row): _share(fraction) for column, row, _, fraction in runs}
+    # a column that varies the share of all images says so itself, as the paper's figure 4a does
+    if "" in shares.values() and all(column == f"{100 * fraction:g}%" for column, _, _, fraction in runs):
+        shares = dict.fromkeys(shares, "")
+    remarks, varying = [], []
+    for said, usual in ((epochs, f"all {full} epochs"), (shares, "all training images")):
+        if len(set(said.values())) > 1:
+            varying.append({place: text or usual for place, text in said.items()})
+        else:
+            remarks += [text for text in set(said.values()) if text]
+    texts = {place: ", ".join(said[place] for said in varying) for place in epochs} if varying else {}
+    columns: dict[str, list[str]] = {}  # what is said of a column, and the columns it is true of
+    for column in dict.fromkeys(column for column, _ in texts):
+        rows: dict[str, list[str]] = {}
+        for (place, row), text in texts.items():
+            if place == column:
+                rows.setdefault(text, []).append(row)
+        parts = [f"{text} ({', '.join(names)})" if len(rows) > 1 else text for text, names in rows.items()]
+        unit = f" of {full} epochs ("  # said of the first
+        parts = parts[:1] + [part.replace(unit, " (") for part in parts[1:]]
+        columns.setdefault(", ".join(parts), []).append(column)
+    return remarks + [f"{', '.join(names)}: {text}" for text, names in columns.items()]
+
+
+def _epochs(number: int, full: int) -> str:
+    """ "" for the paper's number."""
+    if number == full:
+        return ""
+    return f"{number} of {full} epochs" if number < full else f"{number} epochs for {full}"
+
+
+def _share(fraction: float) -> str:
+    """ "" for all."""
+    return f"{100 * fraction:g}% of the training images" if fraction < 1 else ""

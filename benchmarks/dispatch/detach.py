@@ -1,0 +1,33 @@
+"""--detach: everything is submitted, or goes on in the background, and the command line returns."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from benchmarks.dispatch.slurm_array import submit
+from benchmarks.dispatch.work import Work
+from sskd.runs.run_folder import plain_os_errors
+
+
+def start_detached(work: Work, arguments: Sequence[str]) -> str:
+    """Submits to Slurm; for other clusters starts the same command in the background. Returns what to say."""
+    if work.cluster.kind == "slurm":
+        left_out = submit(work, print)
+        return "\n".join([*(f"{run_id}: {failure.message}" for run_id, failure in left_out.items()), "see --status"])
+    log = work.jobs / "launcher.log"
+    with plain_os_errors("write", log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    "from benchmarks.cli import main; raise SystemExit(main())",
+                    *(argument for argument in arguments if argument != "--detach"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # it outlives this terminal
+            )
+    return f"goes on in the background as process {process.pid}, which prints to {log}; see --status"

@@ -1,0 +1,40 @@
+"""A slot in this process: a run is over when it has been started."""
+
+from functools import partial
+
+from benchmarks.dispatch.run_lock import Owner
+from benchmarks.dispatch.work import Work
+from benchmarks.dispatch.worker import Failure, attempt, execute
+from sskd.runs.spec import RunSpec
+from sskd.training.loop import Interrupted
+from sskd.training.progress import Progress
+from sskd.training.signals import StopSignal
+
+
+class InlineSlot:
+    """See benchmarks.dispatch.scheduler.Slot."""
+
+    def __init__(self, work: Work, progress: Progress) -> None:
+        self._work, self._progress = work, progress
+        self.failure: Failure | None = None
+
+    def start(self, spec: RunSpec, owner: Owner, stop: StopSignal) -> None:
+        """Trains the run. Interrupted, it says so, and leaves neither result nor failure."""
+        work, self.failure = self._work, None
+        with self._progress.run(spec) as show:
+            train = partial(
+                execute, spec, work.runs, work.execution, stop, work.plugins, show=show, say=self._progress.say
+            )
+            try:
+                self.failure = attempt(spec, work.runs, train)
+            except Interrupted as reason:
+                self._progress.say(str(reason))
+
+    def ended(self) -> bool:
+        return True
+
+    def terminate(self) -> None:
+        """Nothing runs between two calls of ``start``."""
+
+    def kill(self) -> None:
+        """Nothing runs between two calls of ``start``."""

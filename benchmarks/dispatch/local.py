@@ -1,0 +1,195 @@
+"""Slots on this machine: a process for each run, with its own GPUs, or so many threads where there is no GPU.
+
+The processes are forked from one that has imported what they need (multiprocessing's "forkserver"): a run of seconds
+starts at once, and none shares anything with another, so one that dies takes nothing with it.
+"""
+
+import multiprocessing as mp
+import os
+import signal
+import sys
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+
+from benchmarks.dispatch.cluster import ClusterSpec
+from benchmarks.dispatch.inline import InlineSlot
+from benchmarks.dispatch.retries import TERMINATED, forget_attempts
+from benchmarks.dispatch.run_lock import Claims, Owner
+from benchmarks.dispatch.scheduler import Slot
+from benchmarks.dispatch.work import Work
+from benchmarks.dispatch.worker import Failure, attempt, execute, still_ours
+from sskd.config.execution import Execution
+from sskd.config.validation import from_dict
+from sskd.cores import allowed_cores, usable_cores, usable_memory
+from sskd.device import with_threads
+from sskd.errors import UserError
+from sskd.runs.plugins import load_plugins
+from sskd.runs.spec import RunSpec, spec_yaml
+from sskd.training.loop import Interrupted
+from sskd.training.progress import Progress
+from sskd.training.signals import StopSignal, stop_signal
+
+GB = 10**9
+FORKSERVER = "forkserver" in mp.get_all_start_methods()
+
+
+class Place(NamedTuple):
+    """What one run has for itself."""
+
+    threads: int
+    gpus: tuple[str, ...] = ()
+    cores: tuple[int, ...] = ()  # that the process is pinned to; none: the system chooses, also where others are busy
+
+
+class Machine(NamedTuple):
+    """What this process may use."""
+
+    cores: list[int]  # by affinity
+    usable: int  # of them at the same time: a quota may allow less
+    memory: int | None = None  # bytes; None: not known
+    gpus: tuple[str, ...] = ()
+
+
+def this_machine() -> Machine:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    return Machine(allowed_cores(), usable_cores(), usable_memory(), tuple(gpus))
+
+
+def make_places(cluster: ClusterSpec, machine: Machine) -> list[Place]:
+    """Places for as many runs at once as the cluster's file says, or as there are GPUs (else cores and memory) for."""
+    cores, gpus = machine.cores, machine.gpus
+    each = cluster.gpus_per_run if cluster.gpus_per_run is not None else min(1, len(gpus))
+    width = min(cluster.cpus_per_run or 1, machine.usable)
+    if each:
+        sets = [tuple(gpus[i : i + each]) for i in range(0, len(gpus) - each + 1, each)]
+        gpu_sets = [gpu_set for _ in range(cluster.runs_per_gpu) for gpu_set in sets][: cluster.runs_at_once]
+        if cluster.cpus_per_run is None:
+            width = max(1, machine.usable // max(1, len(gpu_sets)))
+    else:
+        gpu_sets = [()] * (cluster.runs_at_once or _runs_that_fit(cluster, machine, width))
+    pins = width > 1 and machine.usable == len(cores) and len(gpu_sets) * width <= len(cores)
+    return [
+        Place(width, gpu_set, tuple(cores[i * width : (i + 1) * width]) if pins else ())
+        for i, gpu_set in enumerate(gpu_sets)
+    ]
+
+
+def _runs_that_fit(cluster: ClusterSpec, machine: Machine, width: int) -> int:
+    by_cores = machine.usable // width
+    by_memory = by_cores if machine.memory is None else int(machine.memory / (cluster.memory_gb_per_run * GB))
+    return max(1, min(by_cores, by_memory))
+
+
+def make_slots(work: Work, progress: Progress) -> list[Slot]:
+    """The cluster's slots: one in this process where it is inline, or where there is a place for one run only."""
+    if work.cluster.kind == "inline":
+        return [InlineSlot(work, progress)]
+    places = make_places(work.cluster, this_machine())
+    if not places:
+        raise UserError(f"cluster '{work.cluster.name}': gpus_per_run is more than the GPUs that are here")
+    if len(places) == 1 and not places[0].gpus and work.cluster.runs_at_once is None:
+        return [InlineSlot(work, progress)]
+    context = mp.get_context("forkserver" if FORKSERVER else "spawn")
+    if FORKSERVER:
+        context.set_forkserver_preload(["benchmarks.cli", "benchmarks.dispatch.local", "torchvision"])
+    log = work.jobs / "local.log"
+    return [ProcessSlot(work, place, context, log) for place in places]
+
+
+class ProcessSlot:
+    """See benchmarks.dispatch.scheduler.Slot."""
+
+    def __init__(self, work: Work, place: Place, context: Any, log: Path) -> None:
+        self._work, self._place, self._context, self._log = work, place, context, log
+        self._process: Any = None
+        self.failure: Failure | None = None
+        self._answer: Any = None  # the end of a pipe: the process says why its run failed
+
+    def start(self, spec: RunSpec, owner: Owner, stop: StopSignal) -> None:
+        work, place, self.failure = self._work, self._place, None
+        execution = work.execution
+        if execution.threads is None:
+            execution = with_threads(execution, place.threads)
+        if execution.workers is None:
+            execution = execution.model_copy(update={"workers": min(16, place.threads)})
+        task = Task(spec_yaml(spec), work.runs, execution, owner.token, work.plugins, place, self._log)
+        surroundings = dict(os.environ), Path.cwd()  # as they are now: the forkserver's are older
+        self._answer, says = self._context.Pipe(duplex=False)
+        self._process = self._context.Process(target=run_task, args=(task, *surroundings, says), name=spec.id)
+        self._process.start()
+        says.close()  # here: so that the process's end is the pipe's
+
+    def ended(self) -> bool:
+        if self._process is None or self._process.exitcode is None:
+            return self._process is None
+        if self._answer is not None:
+            with suppress(EOFError), self._answer as answer:  # EOF: it ended without a word
+                self.failure = Failure(*answer.recv())
+            self._answer = None
+        return True
+
+    def terminate(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+
+class Task(NamedTuple):
+    """What a process is told of its run."""
+
+    spec_yaml: str
+    runs: Path
+    execution: Execution
+    token: str  # of the claim under which it was started
+    plugins: tuple[str, ...]
+    place: Place
+    log: Path  # what it prints goes here
+
+
+def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -> None:
+    """The main function of a run's process. Exits with 1 if the run failed, with TERMINATED if it was told to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the one that started us decides
+    with stop_signal(signal.SIGTERM) as stop:
+        _print_to(task.log)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        place = task.place
+        if place.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)  # before CUDA is first asked for
+        if place.cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, place.cores)
+        load_plugins(task.plugins)
+        spec: RunSpec = from_dict(RunSpec, yaml.safe_load(task.spec_yaml), "a run of this suite")
+        claims = Claims(task.runs.parent / "jobs" / "claims")
+        if not still_ours(claims, spec.id, task.token):
+            raise SystemExit(TERMINATED)
+        try:
+            failure = attempt(spec, task.runs, partial(execute, spec, task.runs, task.execution, stop, task.plugins))
+        except Interrupted:
+            raise SystemExit(TERMINATED) from None
+    if failure:
+        says.send(tuple(failure))
+        raise SystemExit(1)
+    forget_attempts(task.runs, spec.id)
+    claims.forget(spec.id)
+
+
+def _print_to(log: Path) -> None:
+    """What this process prints, and the libraries in it, goes to a file: the terminal belongs to the display."""
+    with suppress(OSError):  # a full disk
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file, stream.fileno())
+        os.close(file)

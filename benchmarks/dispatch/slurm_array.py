@@ -1,0 +1,154 @@
+"""A plan on Slurm: job arrays whose tasks wait for exactly the runs they need, and a look at how they get on."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+from benchmarks.dispatch.retries import Batch
+from benchmarks.dispatch.run_lock import Owner, file_time
+from benchmarks.dispatch.slurm_queue import SUBMISSION_SECONDS, Liveness, check_parameters, new_batch, submit_batch
+from benchmarks.dispatch.work import Work, cancelled_since, needs_failed, with_job
+from benchmarks.dispatch.worker import Failure, RunJob
+from sskd.errors import UserError
+from sskd.runs.run_folder import read_json
+from sskd.runs.spec import RunSpec, spec_yaml
+from sskd.training.progress import Progress, plural
+
+
+def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
+    """Submits every run that is not finished, failed for good, or somebody's; stage by stage, so that each can name
+    the jobs it waits for. Runs of a stage that wait for the same runs, with as many processes, are one array. Returns
+    what is not submitted.
+    """
+    liveness, owners = Liveness(work.runs), work.claims.all()
+    held = {run_id for run_id, owner in owners.items() if liveness(run_id, owner)}
+    if not all(spec.id in held or work.finished(spec) for spec in work.plan.runs):
+        for processes in sorted({spec.recipe.processes for spec in work.plan.runs}):
+            check_parameters(work.cluster, processes)
+    known: dict[str, str] = {}  # the job of every run that others need
+    left_out: dict[str, Failure] = {}
+    submitted = arrays = 0
+    for stage in work.plan.stages:
+        groups: dict[tuple[str, int], list[RunSpec]] = defaultdict(list)
+        for spec in stage:
+            if work.finished(spec) or spec.id in held:
+                continue
+            failure = work.given_up(spec) or needs_failed(spec, left_out)
+            try:
+                after = [] if failure else [_job_of(work, needed, known) for needed in spec.needs]
+            except UserError as error:
+                failure = Failure(f"not submitted: {error}")
+            if failure:
+                left_out[spec.id] = failure
+                continue
+            jobs = sorted(job for job in after if job)
+            groups[f"afterok:{':'.join(jobs)}" if jobs else "", spec.recipe.processes].append(spec)
+        for (dependency, processes), specs in groups.items():
+            for start in range(0, len(specs), work.cluster.array_size):
+                part = specs[start : start + work.cluster.array_size]
+                count = _submit_group(work, part, processes, dependency, liveness)
+                submitted, arrays = submitted + count, arrays + (count > 0)
+    finished = sum(work.finished(spec) for spec in work.plan.runs)
+    others = len(work.plan.runs) - finished - submitted - len(left_out)
+    say(
+        f"submitted {plural(submitted, 'run')} in {plural(arrays, 'array')}"
+        + (f"; {others} are in the queue already" if others else "")
+    )
+    return left_out
+
+
+def _job_of(work: Work, spec: RunSpec, known: dict[str, str]) -> str:
+    """The job that a run waits for: "" if the run is finished. UserError if there is no such job."""
+    if spec.id not in known:
+        known[spec.id] = _find_job(work, spec)
+    return known[spec.id]
+
+
+def _find_job(work: Work, spec: RunSpec) -> str:
+    end = time.monotonic() + SUBMISSION_SECONDS
+    while not work.finished(spec):
+        owner, liveness = work.claims.owner(spec.id), Liveness(work.runs)
+        if owner is None or not liveness(spec.id, owner):
+            holder = work.folder(spec).holder()
+            if work.finished(spec):
+                break
+            if holder:
+                raise UserError(f"it needs {spec.id}, which {holder} trains; start again when that is done")
+            raise UserError(f"it needs {spec.id}, which has no job")
+        if not owner.batch:
+            raise UserError(f"it needs {spec.id}, which {owner} trains; start again when that is done")
+        queued = liveness.queued(owner)
+        if owner.job or queued:
+            return owner.job or (queued.job if queued else "")
+        if time.monotonic() > end:
+            raise UserError(f"it needs {spec.id}, which {owner} has not submitted for {SUBMISSION_SECONDS:.0f} s")
+        time.sleep(0.2)  # another run_all.py is just submitting it
+    return ""
+
+
+def _submit_group(work: Work, specs: list[RunSpec], processes: int, dependency: str, liveness: Liveness) -> int:
+    """Claims the runs that are free and submits them as one array of jobs with so many processes each; how many these
+    were."""
+    name = new_batch()
+    taken: list[tuple[RunSpec, Owner]] = []
+    for spec in specs:
+        owner = Owner(batch=name, index=len(taken))
+        if work.take(spec, owner, liveness):
+            work.start_afresh(spec)
+            taken.append((spec, owner))
+    if not taken:
+        return 0
+    tasks = [RunJob(spec_yaml(s), work.runs, work.execution, owner.token, work.plugins) for s, owner in taken]
+    batch = Batch(work.runs, [spec.id for spec, _ in taken], work.cluster.retries.model_dump())
+    try:
+        numbers = submit_batch(work.cluster, work.jobs, name, batch, tasks, processes, dependency)
+    except UserError:
+        for spec, owner in taken:
+            work.claims.release(spec.id, owner.token)
+        raise
+    for (spec, owner), number in zip(taken, numbers, strict=True):
+        work.claims.update(spec.id, with_job(owner, number))
+    return len(taken)
+
+
+def follow(work: Work, progress: Progress, left_out: dict[str, Failure]) -> dict[str, Failure]:
+    """Waits until every run is finished, has failed, or has no job any more; failures by run id."""
+    failures = dict(left_out)
+    todo = {spec.id: spec for spec in work.plan.runs if not work.finished(spec) and spec.id not in failures}
+    started, silent = file_time(work.jobs) or time.time(), ""
+    for run_id, failure in failures.items():
+        progress.say(f"{run_id}: {failure.message}")
+    while todo:
+        liveness = Liveness(work.runs)
+        alive = {run_id for run_id in todo if (owner := work.claims.owner(run_id)) and liveness(run_id, owner)}
+        alive |= {run_id for run_id, spec in todo.items() if work.folder(spec).holder()}
+        for spec in list(todo.values()):  # after the look at the queue: a job that was gone has written its last
+            if work.finished(spec):
+                del todo[spec.id]
+                progress.finished(spec, read_json(work.folder(spec).result))
+            elif spec.id not in alive:
+                del todo[spec.id]
+                failures[spec.id] = _why(work, spec, failures)
+                progress.say(f"{spec.id} failed: {failures[spec.id].message}")
+        if liveness.silent and not silent:
+            progress.say(f"Slurm does not answer, which does not stop its jobs: {liveness.silent}")
+        silent = liveness.silent
+        if cancelled_since(work, started):
+            raise KeyboardInterrupt
+        if todo:
+            time.sleep(work.cluster.poll_seconds)
+    return failures
+
+
+def _why(work: Work, spec: RunSpec, failures: dict[str, Failure]) -> Failure:
+    """Why a run has neither result nor job."""
+    blocked = needs_failed(spec, failures)
+    if blocked:
+        return blocked
+    folder = work.folder(spec)
+    if folder.failure.exists():
+        data = read_json(folder.failure)
+        return Failure(data["message"], data.get("kind") == "input")
+    owner = work.claims.owner(spec.id)
+    job = f"job {owner.job}" if owner and owner.job else "its job"
+    return Failure(f"{job} has left the queue without a result: cancelled, or see {work.jobs} for what it printed")

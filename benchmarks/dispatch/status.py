@@ -1,0 +1,180 @@
+"""How a suite gets on, from run folders, claims and Slurm's queue alone: asked from any process, at any time."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from benchmarks.dispatch.slurm_queue import Liveness
+from benchmarks.dispatch.work import Work
+from benchmarks.tables.benchmark import Cell
+from benchmarks.tables.spec_builder import method_label
+from sskd.errors import UserError
+from sskd.runs.run_folder import read_json
+from sskd.runs.spec import RunSpec
+from sskd.training.progress import duration
+
+STATES = ("finished", "running", "waiting", "failed", "to do")
+REFRESH_SECONDS = 2.0
+SHOWN_RUNS = 30  # in a terminal; --json has all
+
+
+@dataclass
+class RunRow:
+    """A run as --status shows it. Times in seconds; top1 in percent, of the newest epoch."""
+
+    id: str
+    state: str  # one of STATES
+    why: str = ""  # it waits or failed
+    stage: str = ""
+    epoch: int = 0
+    epochs: int = 0
+    top1: float | None = None
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+    job: str = ""
+    log: str = ""
+    label: str = ""  # the method as tables name it: ids of crd and crd+kd have the same readable part
+
+
+@dataclass
+class State:
+    """All runs, and how many of each benchmark's are in which state."""
+
+    runs: list[RunRow]
+    benchmarks: dict[str, dict[str, int]]
+    slurm: str = ""  # its words where it does not answer
+
+
+def read_state(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
+    liveness = Liveness(work.runs)
+    rows: dict[str, RunRow] = {}
+    for spec in work.plan.runs:  # what a run needs comes before it
+        try:
+            rows[spec.id] = _row(work, spec, liveness, rows)
+        except UserError as error:  # a damaged file is one run's trouble
+            rows[spec.id] = RunRow(spec.id, "failed", str(error))
+    counts = {}
+    for name, group in cells.items():
+        ids = {run_id for cell in group for run_id in _with_needs(cell.spec)}
+        counts[name] = {state: sum(rows[run_id].state == state for run_id in ids) for state in STATES}
+    return State(list(rows.values()), counts, liveness.silent)
+
+
+def _with_needs(spec: RunSpec) -> set[str]:
+    return {spec.id}.union(*(_with_needs(needed) for needed in spec.needs))
+
+
+def _row(work: Work, spec: RunSpec, liveness: Liveness, known: Mapping[str, RunRow]) -> RunRow:
+    folder = work.folder(spec)
+    label = method_label(spec.method) if spec.method else ""
+    row = RunRow(spec.id, "to do", epochs=spec.recipe.epochs, label=label)
+    if folder.path.exists():
+        row.log = str(folder.path / "log.txt")
+    if folder.result.exists():
+        last = read_json(folder.result)["last"]
+        row.state, row.epoch = "finished", spec.recipe.epochs
+        row.top1 = last.get("test_top1", last.get("test_head_top1"))
+        return row
+    owner = work.claims.owner(spec.id)
+    alive = owner is not None and liveness(spec.id, owner)
+    progress = _progress(work, spec)
+    for name in ("stage", "epoch", "epochs", "top1"):
+        setattr(row, name, progress.get(name, getattr(row, name)))
+    if owner is not None and alive:
+        row.job = owner.job or f"pid {owner.pid} on {owner.host}"
+        queued = liveness.queued(owner) if owner.job or owner.batch else None
+        if queued and queued.state != "RUNNING":
+            row.state, row.why, row.job = "waiting", f"{queued.state.lower()}: {queued.reason}", queued.job
+        elif owner.batch and not queued:
+            row.state, row.why = "waiting", liveness.silent or "being submitted"
+        else:
+            row.state = "running"
+            row.images_per_second = progress.get("images_per_second")
+            row.seconds_left = progress.get("seconds_left")
+        return row
+    holder = folder.holder()
+    if holder:  # python -m sskd train
+        row.state, row.job = "running", holder
+        return row
+    lost = [needed.id for needed in spec.needs if known[needed.id].state == "failed"]
+    if folder.failure.exists():
+        data = read_json(folder.failure)
+        row.state, row.why = "failed", str(data.get("message", ""))
+    elif lost:
+        row.state, row.why = "failed", f"not started: it needs {lost[0]}, which failed"
+    elif folder.path.exists():
+        row.why = "interrupted: run_all.py goes on with it"
+    return row
+
+
+def _progress(work: Work, spec: RunSpec) -> dict[str, Any]:
+    try:
+        return dict(json.loads((work.folder(spec).path / "progress.json").read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def show_status(work: Work, cells: Mapping[str, Iterable[Cell]], as_json: bool) -> None:
+    """Prints the state: live in a terminal until nothing runs or waits any more, else once, as lines or JSON."""
+    state = read_state(work, cells)
+    if as_json:
+        print(json.dumps(asdict(state), indent=1))
+        return
+    console = Console()
+    if not console.is_terminal:
+        print("\n".join(as_lines(state)))
+        return
+    with Live(as_tables(state), console=console, auto_refresh=False) as live:
+        while any(row.state in ("running", "waiting") for row in state.runs):
+            time.sleep(max(REFRESH_SECONDS, work.cluster.poll_seconds if work.cluster.kind == "slurm" else 0))
+            state = read_state(work, cells)
+            live.update(as_tables(state), refresh=True)
+
+
+def as_lines(state: State) -> list[str]:
+    """Plain text: a line for each benchmark, and one for each run that is neither finished nor still to do."""
+    lines = [f"Slurm does not answer: {state.slurm}"] if state.slurm else []
+    for name, counts in state.benchmarks.items():
+        lines.append(f"{name}: " + ", ".join(f"{count} {label}" for label, count in counts.items() if count))
+    return lines + [f"{_named(row)}: {row.state}{_details(row)}" for row in state.runs if _is_news(row)]
+
+
+def as_tables(state: State) -> Group:
+    benchmarks = Table("benchmark", *STATES, title=f"Slurm does not answer: {state.slurm}" if state.slurm else None)
+    for name, counts in state.benchmarks.items():
+        benchmarks.add_row(name, *(str(counts[label]) for label in STATES))
+    runs = Table("run", "state", "")
+    news = [row for row in state.runs if _is_news(row)]
+    for row in news[:SHOWN_RUNS]:
+        runs.add_row(_named(row), row.state, _details(row).removeprefix(", "))
+    if len(news) > SHOWN_RUNS:
+        runs.add_row(f"and {len(news) - SHOWN_RUNS} more", "", "--json shows all")
+    return Group(benchmarks, runs)
+
+
+def _named(row: RunRow) -> str:
+    return f"{row.id} ({row.label})" if row.label else row.id
+
+
+def _is_news(row: RunRow) -> bool:
+    return row.state in ("running", "waiting", "failed") or bool(row.why)
+
+
+def _details(row: RunRow) -> str:
+    parts = [row.why]
+    if row.epoch:
+        parts.append(f"{row.stage + ' ' if row.stage not in ('', 'main') else ''}epoch {row.epoch}/{row.epochs}")
+    if row.top1 is not None:
+        parts.append(f"top-1 {row.top1:.2f}")
+    if row.images_per_second:
+        parts.append(f"{row.images_per_second:.0f} images/s")
+    if row.seconds_left is not None:
+        parts.append(f"{duration(row.seconds_left)} left")
+    parts += [f"job {row.job}" if row.job else "", row.log if row.state != "waiting" else ""]
+    return "".join(f", {part}" for part in parts if part)

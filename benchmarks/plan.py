@@ -1,0 +1,166 @@
+"""From what benchmarks ask for to what is to be run: ancestors added, duplicates dropped, in an order that works."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from sskd.config.pretrained import Pretrained
+from sskd.config.recipe import DatasetSpec, SplitSpec
+from sskd.data.datasets.registry import Extent, extent, load_dataset
+from sskd.data.splits import make_split
+from sskd.errors import UserError, described
+from sskd.methods import METHODS
+from sskd.networks import NETWORKS, FeatureShapes, feature_shapes
+from sskd.networks.weights import check_classes, check_weights
+from sskd.runs.run_folder import RunFolder, Status
+from sskd.runs.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages of runs: those of one stage need only runs of the stages before it."""
+
+    stages: list[list[RunSpec]]
+
+    @property
+    def runs(self) -> list[RunSpec]:
+        return [spec for stage in self.stages for spec in stage]
+
+
+def make_plan(wanted: Iterable[RunSpec]) -> Plan:
+    """All wanted runs and what they need, each once. UserError for a network that does not exist."""
+    stage_of: dict[str, int] = {}
+    by_id: dict[str, RunSpec] = {}
+
+    def place(spec: RunSpec) -> int:
+        if spec.id not in stage_of:
+            by_id[spec.id] = spec
+            stage_of[spec.id] = 1 + max((place(needed) for needed in spec.needs), default=-1)
+        return stage_of[spec.id]
+
+    for spec in wanted:
+        place(spec)
+    stages: list[list[RunSpec]] = [[] for _ in range(max(stage_of.values(), default=-1) + 1)]
+    for run_id, number in stage_of.items():
+        stages[number].append(by_id[run_id])
+    plan = Plan(stages)
+    check_names(plan)
+    return plan
+
+
+def check_names(plan: Plan) -> None:
+    """UserError for a network, or weights of torchvision's, that do not exist."""
+    for spec in plan.runs:
+        NETWORKS[spec.network]
+        if isinstance(spec.teacher, Pretrained) and spec.teacher.published:
+            check_weights(spec.teacher)
+
+
+def check_runs(specs: Iterable[RunSpec], root: Path) -> None:
+    """UserError for networks, methods and batches that do not go with each other or with the images, before anything
+    is trained. Data that is not here is refuse_hopeless's to tell."""
+    known = cache(partial(_extent, root))
+
+    @cache
+    def images(dataset: DatasetSpec, split: SplitSpec) -> int | None:
+        data, _ = known(dataset)
+        if data is None or data.labels is None:
+            return round(split.fraction * data.train_images) if data else None
+        return len(make_split(data.labels, data.num_classes, split).indices)
+
+    checked = set()
+    for spec in specs:
+        count, (data, _) = images(spec.dataset, spec.split), known(spec.dataset)
+        if count is not None and spec.trains:
+            _check_batch(spec, count)
+        size = data.image_size if data else 32
+        combination = (spec.network, spec.teacher and spec.teacher.network, spec.method, size)
+        if combination not in checked:
+            checked.add(combination)
+            _check_networks(spec, size)
+
+
+def _check_networks(spec: RunSpec, size: int) -> None:
+    shapes = _shapes(spec.network, size)
+    if spec.method is None or spec.teacher is None:
+        return
+    pair = f"{spec.teacher.network}/{spec.network} with '{spec.method.name}'"
+    try:
+        METHODS[spec.method.name].check(spec.method, shapes, _shapes(spec.teacher.network, size))
+    except UserError as error:
+        raise UserError(f"{pair}: {error}") from None
+    except (Exception, SystemExit) as error:  # of a method of the user's own
+        raise UserError(f"{pair}: {described(error)}") from None
+
+
+def check_teachers(specs: Iterable[RunSpec], root: Path) -> None:
+    """UserError if a teacher's weights file is missing, not the one that is meant, of another network, or of another
+    number of classes than the data."""
+    given = {(spec.teacher, spec.dataset) for spec in specs if isinstance(spec.teacher, Pretrained)}
+    for teacher, dataset in sorted(given, key=str):
+        try:
+            check_weights(teacher)
+            data, assumed = _extent(root, dataset)
+            if data and not assumed:  # a folder of ImageNet that is still to come may hold a part of it
+                check_classes(teacher, data.num_classes)
+        except UserError as error:
+            hint = "" if teacher.published else f"; --set teachers.{teacher.network}.weights=FILE names another"
+            raise UserError(f"teacher {teacher.network}: {error}{hint}") from None
+
+
+def _shapes(network: str, size: int) -> FeatureShapes:
+    try:
+        return feature_shapes(network, size)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # of a network of the user's own, or images too small for its strides
+        raise UserError(f"network '{network}' fails on images of {size} x {size}: {described(error)}") from None
+
+
+RECIPES = {"teacher": "teacher_recipe", "head": "head_recipe", "student": "recipe"}  # in a profile
+
+
+def _check_batch(spec: RunSpec, images: int) -> None:
+    if spec.recipe.batch_size > images:
+        raise UserError(
+            f"{RECIPES[spec.role]}.batch_size is {spec.recipe.batch_size}, but {spec.id} has {images} training images: "
+            "use a smaller batch, or more of the images"
+        )
+
+
+def _extent(root: Path, dataset: DatasetSpec) -> tuple[Extent | None, bool]:
+    """As ``extent``; None where the data is not here, and not known."""
+    try:
+        return extent(dataset, root)
+    except UserError:
+        return None, True
+
+
+def refuse_hopeless(specs: Iterable[RunSpec], root: Path) -> None:
+    """UserError, the first found, if none of the runs can start: data is missing for each. Where some can, they are
+    run, and the others fail one by one. Downloads what can be."""
+
+    @cache
+    def problem(of: DatasetSpec) -> UserError | None:
+        try:
+            load_dataset(of, root)
+        except UserError as error:
+            return error
+        return None
+
+    problems = [problem(spec.dataset) for spec in specs]
+    if problems and problems[0] is not None and all(problems):
+        raise problems[0]
+
+
+def statuses(plan: Plan, runs: Path, anew: Collection[str] = ()) -> dict[str, Status]:
+    """Where each planned run stands, by id. "weights lost": finished, but to be trained again, for what needs it;
+    "anew": finished, and one of those that are to be trained anew."""
+    known = {s.id: Status("anew") if s.id in anew else RunFolder(runs, s).status() for s in plan.runs}
+    for spec in reversed(plan.runs):  # what a run needs comes before it
+        if known[spec.id].state != "finished":
+            for needed in spec.needs:
+                if needed.id not in anew and needed.trains and RunFolder(runs, needed).lost_weights():
+                    known[needed.id] = Status("weights lost")
+    return known

@@ -1,0 +1,167 @@
+"""A profile: how much of everything. It chooses data, networks, schedule and seeds; a benchmark the comparison."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
+
+from sskd.config.execution import Execution
+from sskd.config.fields import Distinct, Fraction, Frozen, Listed, PlainName, Positive, Rate
+from sskd.config.pretrained import Pretrained
+from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
+from sskd.config.validation import from_dict
+from sskd.errors import UserError
+from sskd.runs.settings import Method, Pretext
+
+
+class Override(Frozen):
+    """What one benchmark has otherwise than its profile. Of nested settings only the keys that are given change."""
+
+    dataset: DatasetSpec | None = None
+    """Which images."""
+    seeds: Annotated[tuple[int, ...] | None, Field(min_length=1), Listed, Distinct] = None
+    """Of the students, in place of the profile's."""
+    split: SplitSpec | None = None
+    """Of students, over the profile's."""
+    recipe: Recipe | None = None
+    """Of students, over the profile's."""
+    teacher_recipe: Recipe | None = None
+    """Of teachers, over the profile's."""
+    head_recipe: Recipe | None = None
+    """Of heads, over the profile's."""
+    head_recipes: dict[str, dict[str, Any]] | None = None
+    """Of heads, by pretext task, over the profile's."""
+    head_split: SplitSpec | None = None
+    """Of heads, over the profile's."""
+    teachers: dict[str, Pretrained] | None = None
+    """Networks whose weights are given, beside the profile's."""
+    pairs: dict[str, str] | None = None
+    """What stands for the paper's pairs, beside the profile's."""
+    method_settings: dict[str, dict[str, Any]] | None = None
+    """By method, over the profile's."""
+    method_recipes: dict[str, dict[str, Any]] | None = None
+    """By method, over the profile's."""
+    methods: Annotated[tuple[Method, ...] | None, Field(min_length=1), Listed, Distinct] = None
+    """Of the comparison, in place of the profile's."""
+
+
+class Profile(Frozen):
+    """A file of configs/profiles. Everything has the published recipe as its default."""
+
+    name: PlainName
+    """Of the folder of its results; the file's name unless it says another."""
+    about: str
+    """What it is for, what it costs, what to expect."""
+    dataset: DatasetSpec
+    """Which images."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1), Listed, Distinct] = (0, 1, 2)
+    """Of the students: a run for each."""
+    benchmarks: Annotated[tuple[str, ...], Field(min_length=1), Listed, Distinct] = ("comparison",)
+    """The tables and figures that are run where --only does not choose."""
+    split: SplitSpec = SplitSpec()
+    """Which of the training images students have, with which labels. Teachers have all, with the right ones."""
+    recipe: Recipe = Recipe()
+    """How students are trained."""
+    teacher_recipe: Recipe = Recipe()
+    """How teachers are trained, where their weights are not given."""
+    head_recipe: Recipe = Recipe(epochs=60, milestones=(30, 45), full_epochs=60)
+    """How a pretext task's head is trained on its frozen teacher."""
+    head_recipes: dict[str, dict[str, Any]] = {"hsakd": {"epochs": 100, "milestones": [30, 60, 90], "full_epochs": 100}}
+    """By pretext task, over head_recipe: jigsaw: {epochs: 100}."""
+    head_split: SplitSpec = SplitSpec()
+    """Of heads, which learn without labels: few-shot and noise need not touch them."""
+    learning_rates: dict[str, Positive] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
+    """By network, in place of the recipe's: the published recipe has these. Another optimizer may want {}."""
+    preset: str = "published_code"
+    """Settings of configs/presets.yaml, under this profile's own: what the published code or the paper's text
+    has."""
+    pretext: Pretext = Field(default="contrastive", validate_default=True)
+    """The self-supervised task of SSKD's head."""
+    pretext_settings: dict[str, dict[str, Any]] = {}
+    """Of any task that is named, by its name: exemplar: {transformation: paper}."""
+    teacher_epoch: Literal["best", "last"] = "best"
+    """Whose weights teach, where a run trains the teacher."""
+    teacher_seeds: bool = False
+    """Whether each student seed has a teacher (where a run trains it) and a head of its own."""
+    teachers: dict[str, Pretrained] = {}
+    """Networks whose weights are given instead of trained, by network."""
+    pair: str = "resnet56/resnet20"
+    """teacher/student of the comparison."""
+    pairs: dict[str, str] = {}
+    """What stands in this profile for a pair of the paper: vgg13/vgg8: resnet14/resnet8."""
+    methods: Annotated[tuple[Method, ...], Field(min_length=1), Listed, Distinct] = Field(
+        default=("none", "kd", "sskd"), validate_default=True
+    )
+    """Of the comparison: names, or a name with settings."""
+    also: Annotated[tuple[Method, ...], Listed, Distinct] = ()
+    """Methods beside the paper's in figures 4a and 4b."""
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1), Listed, Distinct] = (
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+    )
+    """Of every class's training images, in figure 4a."""
+    equal_steps: bool = False
+    """In figure 4a: smaller fractions have more epochs, so that all make as many steps."""
+    noise_rates: Annotated[tuple[Rate, ...], Field(min_length=1), Listed, Distinct] = (
+        0.0,
+        0.1,
+        0.3,
+        0.5,
+    )
+    """Shares of wrong labels, in figure 4b."""
+    step_costs: dict[str, Positive] = {}
+    """A step's time by method, in any unit: for the benchmark equal_time."""
+    method_settings: dict[str, dict[str, Any]] = {}
+    """By method, over the published ones: ab: {initial_epochs: 1}."""
+    method_recipes: dict[str, dict[str, Any]] = {}
+    """By method, over the students' recipe: sskd: {weight_decay: 5.0e-4}."""
+    overrides: dict[str, Override] = {}
+    """What a benchmark has otherwise, by its name."""
+    plugins: Annotated[tuple[str, ...], Listed] = ()
+    """Python files that register methods, networks, data sets, optimizers, ..."""
+    execution: Execution = Execution()
+    """Where and how runs execute. Nothing of it enters their ids."""
+    cluster: str = "inline"
+    """Where runs execute unless --cluster says otherwise: a name of configs/clusters, or a file."""
+
+    def for_benchmark(self, name: str) -> "Profile":
+        """The profile as this benchmark has it. UserError where its changes do not fit the rest."""
+        change = self.overrides.get(name)
+        return _changed(self, change, f"overrides.{name}") if change else self
+
+
+T = TypeVar("T", bound=Frozen)
+
+
+def _changed(old: T, change: Frozen, where: str) -> T:
+    """``old`` with what ``change`` sets, nested settings and mappings merged; validated as a whole, since two halves
+    that are each allowed may not be so together."""
+    changes: dict[str, Any] = {}
+    for key in change.model_fields_set:
+        before, value = getattr(old, key), getattr(change, key)
+        if isinstance(value, Frozen) and isinstance(before, Frozen):
+            value = _changed(before, value, f"{where}.{key}")
+        elif isinstance(value, dict):
+            value = merged(before, value)
+        changes[key] = value
+    kept = {key: getattr(old, key) for key in old.model_fields_set}
+    result: T = from_dict(type(old), kept | changes, where)
+    return result
+
+
+def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``over`` on ``under``: nested mappings key by key, everything else as a whole."""
+    result = under | over
+    for key in under.keys() & over.keys():
+        if isinstance(under[key], dict) and isinstance(over[key], dict):
+            result[key] = merged(under[key], over[key])
+    return result
+
+
+def split_pair(pair: str) -> tuple[str, str]:
+    """ "teacher/student" to its two names."""
+    teacher, slash, student = pair.partition("/")
+    if not slash or not teacher or not student:
+        raise UserError(f"'{pair}' is not a pair: write teacher/student, for example resnet56/resnet20")
+    return teacher, student

@@ -1,0 +1,174 @@
+"""Reads profiles: presets, --set overrides, and every name in them checked."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.profiles.profile import Profile, merged, split_pair
+from sskd.config.fields import Frozen
+from sskd.config.recipe import Recipe
+from sskd.config.settings import PretextSettings
+from sskd.config.validation import from_dict
+from sskd.config.yaml import override, read_yaml
+from sskd.data.datasets.registry import DATASETS
+from sskd.errors import UserError, unknown
+from sskd.methods import METHODS
+from sskd.networks import NETWORKS
+from sskd.places import CONFIGS, config_names
+from sskd.pretext import PRETEXTS
+from sskd.runs.plugins import load_plugin
+from sskd.runs.settings import Pretext, check_recipe_names, method_settings
+
+PROFILES = CONFIGS / "profiles"
+PRESETS = CONFIGS / "presets.yaml"
+
+
+def profile_path(name: str) -> Path:
+    """A profile's file by name or path. UserError with the nearest name if there is none."""
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    path = PROFILES / f"{name}.yaml"
+    if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
+        raise unknown("profile", name, profile_names())
+    return path
+
+
+def profile_names() -> list[str]:
+    return config_names("profiles")
+
+
+def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) -> Profile:
+    """The profile with ``--set`` overrides applied, every name in it checked. UserError for whatever is wrong.
+
+    ``plugins`` are imported with the profile's own, before any name is looked up.
+    """
+    path = profile_path(name)
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a mapping of keys to values")
+    where = f"{path} with {' '.join(settings)}" if settings else str(path)
+    data = _settings_win(override({"name": path.stem} | data, settings), settings)
+    own = data.get("plugins") or []
+    if isinstance(own, list):  # else it is the validation's to refuse
+        data["plugins"] = list(dict.fromkeys(str(load_plugin(str(file))) for file in [*own, *plugins]))
+    data = _with_pretext_settings(_with_method_settings(_with_preset(data)))
+    profile: Profile = from_dict(Profile, data, where)
+    check_names(profile)
+    return profile
+
+
+def _settings_win(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """What the command line sets holds for every benchmark: no benchmark's override of the same key is left."""
+    overrides = data.get("overrides")
+    for change in overrides.values() if isinstance(overrides, dict) else ():
+        for setting in settings:
+            *parents, last = setting.partition("=")[0].split(".")
+            target = change
+            for parent in parents:
+                target = target.get(parent) if isinstance(target, dict) else None
+            if isinstance(target, dict):
+                target.pop(last, None)
+    return data
+
+
+def _with_preset(data: dict[str, Any]) -> dict[str, Any]:
+    """The profile's own settings over those of its preset (configs/presets.yaml)."""
+    name, presets = str(data.get("preset", "published_code")), read_yaml(PRESETS)
+    if name not in presets:
+        raise unknown("preset", name, presets)
+    return merged(presets[name], data)
+
+
+def _with_pretext_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """The profile's task with the settings for tasks of its name under what is said of it there."""
+    named, task = data.get("pretext_settings"), data.get("pretext", "contrastive")
+    task = {"name": task} if isinstance(task, str) else task
+    if not isinstance(named, dict) or not isinstance(task, dict):
+        return data
+    return data | {"pretext": _over_named(named, task)}
+
+
+def _with_method_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """The comparison's methods with the profile's settings under what is said of each there."""
+    named, methods = data.get("method_settings"), data.get("methods", list(Profile.model_fields["methods"].default))
+    if not isinstance(named, dict) or not isinstance(methods, list):
+        return data
+    full = [{"name": entry} if isinstance(entry, str) else entry for entry in methods]
+    return data | {"methods": [_over_named(named, entry) if isinstance(entry, dict) else entry for entry in full]}
+
+
+def _over_named(named: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry over the settings that are given to its name; where either is not what it should be, the entry as it
+    is: the validation says what is wrong."""
+    name = entry.get("name")
+    settings = named.get(name) if isinstance(name, str) else None
+    return settings | entry if isinstance(settings, dict) else entry
+
+
+class _OneTask(Frozen):
+    pretext: Pretext
+
+
+def pretext_settings(name: str, **settings: Any) -> PretextSettings:
+    """A task's settings: what is given, over the task's own. UserError names what is wrong."""
+    task = from_dict(_OneTask, {"pretext": {**settings, "name": name}}, f"settings of the task '{name}'").pretext
+    PRETEXTS[name].views(task)  # it may name a transformation
+    return task
+
+
+def check_names(profile: Profile) -> None:
+    """UserError for a dataset, network, weights entry or method's setting that does not exist, in the profile as it
+    is and as each benchmark has it."""
+    for each in (profile, *map(profile.for_benchmark, profile.overrides)):
+        _check_names(each)
+
+
+def _check_names(profile: Profile) -> None:
+    DATASETS[profile.dataset.name]
+    for recipe in (profile.recipe, profile.teacher_recipe, profile.head_recipe):
+        check_recipe_names(recipe)
+    for name, settings in profile.pretext_settings.items():
+        _refuse_a_name("pretext_settings", name, settings)
+        pretext_settings(name, **settings)
+    PRETEXTS[profile.pretext.name].views(profile.pretext)  # it may name a transformation
+    for name, settings in profile.method_settings.items():
+        _refuse_a_name("method_settings", name, settings)
+        method_settings(name, **settings)
+    for name, changes in profile.method_recipes.items():
+        METHODS[name]
+        check_recipe_names(from_dict(Recipe, profile.recipe.model_dump() | changes, f"method_recipes.{name}"))
+    for name, changes in profile.head_recipes.items():
+        PRETEXTS[name]
+        check_recipe_names(from_dict(Recipe, profile.head_recipe.model_dump() | changes, f"head_recipes.{name}"))
+    for name, teacher in profile.teachers.items():
+        if name != teacher.network:
+            raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
+    for network in profile.learning_rates:
+        NETWORKS[network]
+    for pair in (profile.pair, *profile.pairs, *profile.pairs.values()):
+        for network in split_pair(pair):
+            NETWORKS[network]
+
+
+def _refuse_a_name(key: str, name: str, settings: dict[str, Any]) -> None:
+    if "name" in settings:
+        raise UserError(f"{key}.{name}.name is {settings['name']!r}: leave it out, the key is the name")
+
+
+def parse_method(text: str) -> Any:
+    """A method as the command line names it: "crd", "crd+kd" for CRD with KD at weight 1, "dkd+lskd" for DKD on
+    standardised logits."""
+    name, *extras = text.split("+")
+    standardises = "standardise" in METHODS[name].Settings.model_fields
+    additions: dict[str, dict[str, Any]] = {"kd": {"kd_weight": 1.0}}
+    if standardises:
+        additions["lskd"] = {"standardise": True}
+    for extra in extras:
+        if extra not in additions:
+            known = " or ".join(f"'+{addition}'" for addition in additions)
+            raise UserError(f"method '{text}': only {known} can follow this method's name")
+    settings: dict[str, Any] = {"name": name}
+    for extra in extras:
+        settings |= additions[extra]
+    return settings

@@ -1,0 +1,117 @@
+"""docs/methods.md, from the methods and their settings:
+
+python -m benchmarks.report.methods_page --write docs/methods.md
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from benchmarks.listing import short
+from benchmarks.tables.modern import PAIRS
+from sskd.errors import UserError
+from sskd.methods import METHODS, Method
+from sskd.networks import feature_shapes
+from sskd.runs.settings import method_settings, pair_tables, published_settings, published_table
+
+USUAL = {"ce_weight": 1.0, "kd_weight": 0.0, "kd_temperature": 4.0, "divergence": "kl", "warmup_epochs": 0.0}
+HEAD = """# Methods
+
+Made by `python -m benchmarks.report.methods_page --write docs/methods.md` from the methods and their settings; a
+test holds it to them. What a step of each costs: [method_cost.md](method_cost.md).
+
+A student's objective is ce_weight CE + kd_weight KL(kd_temperature) + the method's own terms, which are here. B
+images, C classes, z logits, p(T) = softmax(z / T), s student, t teacher; KL(T) is T^2 times the mean over images of
+KL(p_t(T) || p_s(T)). Own terms' weights rise from 0 in `warmup_epochs` of the full schedule.
+
+Defaults are as published (`configs/methods.yaml`). Settings that differ from pair to pair (`configs/pairs`) hold
+where a spec's teacher and student are that pair and the spec says nothing else; every spec shows what it has. Some
+values bring others with them ("With ..."): `standardise` is logit standardisation (LSKD; Sun et al., CVPR 2024), in
+tables "+LSKD", on the command line `+lskd`. Losses and gradients of every method are tested against golden values
+(`tests/golden`).
+"""
+
+
+def page() -> str:
+    """The whole document."""
+    names = sorted(METHODS, key=lambda name: (METHODS[name].info.year, name))
+    sections = [section(name, METHODS[name]) for name in names]
+    return "\n".join([HEAD, *sections, refusals(names)])
+
+
+def section(name: str, kind: type[Method]) -> str:
+    """One method: what it is, its settings, its pairs, and where paper and code part ways."""
+    info = kind.info
+    lines = [f"## {info.title} (`{name}`)", "", f"{info.paper}.", "", f"- Transfers: {info.transfers}."]
+    lines.append(f"- Formula: {info.formula or 'see its file'}.")
+    settings = method_settings(name).model_dump(exclude={"name"})
+    shown = {key: value for key, value in settings.items() if USUAL.get(key) != value}
+    lines.append(f"- Defaults: {_listed(shown)}.")
+    lines += [f"- With {_choice(given)}: {_listed(more)}." for given, more in _choices(name)]
+    needs = sorted(kind.needs) + ([f"a head ({kind.head_task or 'of a pretext task'})"] if kind.needs_head else [])
+    lines.append(f"- Needs: {', '.join(needs)}. Stages: {', '.join(kind.stage_names)}.")
+    if info.differs:
+        lines.append(f"- Paper and code: {info.differs}")
+    return "\n".join([*lines, *_pairs(name)]) + "\n"
+
+
+def _choices(name: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each setting's value that brings others with it, and these others."""
+    plain = published_settings({"name": name})
+    given = [{key: value} for key, values in published_table(name).get("when", {}).items() for value in values]
+    return [(one, _changed(published_settings({"name": name} | one), plain)) for one in given]
+
+
+def _pairs(name: str) -> list[str]:
+    """A table of the pairs that have settings of their own, without and with what a choice brings."""
+    rows = []
+    for pair, entry in pair_tables(name).items():
+        plain = {key: value for key, value in entry.items() if key != "when"}
+        choices = [
+            ({setting: value}, more)
+            for setting, values in entry.get("when", {}).items()
+            for value, more in values.items()
+        ]
+        for given, more in [({}, plain), *choices]:
+            if more:
+                rows.append(f"| {pair} | {_choice(given) or '-'} | {short(more)} |")
+    return ["", "| pair | with | settings |", "| --- | --- | --- |", *rows] if rows else []
+
+
+def _changed(values: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if usual.get(key) != value}
+
+
+def _choice(given: dict[str, Any]) -> str:
+    return ", ".join(f"`{key}: {str(value).lower()}`" for key, value in given.items())
+
+
+def _listed(settings: dict[str, Any]) -> str:
+    return short(settings) or "as every method's"
+
+
+def refusals(names: list[str]) -> str:
+    """Which of the paper's pairs a method cannot be used with, and why: said when a plan is made."""
+    lines = ["## Pairs that a method refuses", "", "Of the eleven pairs of tables 3 and 4, when a plan is made:", ""]
+    for name in names:
+        for pair in PAIRS:
+            teacher, student = map(feature_shapes, pair.split("/"))
+            try:
+                METHODS[name].check(method_settings(name), student, teacher)
+            except UserError as error:
+                lines.append(f"- {pair}: {error}.")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", type=Path, help="the file, instead of the terminal")
+    target = parser.parse_args().write
+    if target:
+        target.write_text(page())
+    else:
+        print(page())
+
+
+if __name__ == "__main__":
+    main()

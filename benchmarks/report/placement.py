@@ -1,0 +1,108 @@
+"""Where a report goes: a profile's own into its folder, that of any other request into a folder of its own."""
+
+import argparse
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.analysis.results_frame import specs_of
+from benchmarks.profiles.profile import Profile
+from benchmarks.profiles.read import read_profile
+from benchmarks.tables.benchmark import Cell
+from sskd.errors import UserError
+from sskd.runs.run_folder import RunFolder, plain_os_errors, write_json
+from sskd.training.progress import plural
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,=+-]*")
+LONGEST = 80  # characters of a folder's name that is made from a request
+WORDS = ("only", "methods", "seeds", "set", "reference")  # the options that say what a report is of
+REQUEST = "request.json"
+
+
+Cells = dict[str, list[Cell]]
+
+
+class Placed(NamedTuple):
+    """A report: what it is of, and where it goes. ``request``: of a variant."""
+
+    folder: Path
+    profile: Profile
+    cells: Cells
+    request: dict[str, Any] | None = None
+
+    def note(self) -> None:
+        """Writes into a variant's folder what was asked for."""
+        if self.request is not None:
+            with plain_os_errors("create", self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / REQUEST, self.request)
+
+
+def place(
+    profile: Profile, cells: Cells, options: argparse.Namespace, cells_of: Callable[[Profile, str], Cells]
+) -> Placed:
+    """The report of a request. If it asks for runs of the profile as its file has it, a whole benchmark or more, the
+    report is the profile's, of all its benchmarks; else it is a variant of what was asked for, in reports/. UserError
+    for a --name that is none, or that another request has."""
+    folder = options.results / profile.name
+    request = {word: value for word in WORDS if (value := getattr(options, word))}
+    if not options.name:
+        own = _own(profile, options)
+        if own is not None and not options.reference:
+            whole = cells_of(own, "")
+            if all(_runs(cells[name]) == _runs(whole.get(name, [])) for name in cells):
+                return Placed(folder, own, whole)
+    elif not NAME.fullmatch(options.name):
+        raise UserError(f"--name {options.name}: letters, digits and . _ , = + - after a letter or digit")
+    folder = folder / "reports" / (options.name or request_name(request))
+    _refuse_taken(folder, request)
+    return Placed(folder, profile, cells, request)
+
+
+def tell_finished(placed: Placed, runs: Path) -> str:
+    """How much there is to report of, and where. UserError if that is nothing."""
+    specs = specs_of(placed.cells).values()
+    finished = sum(RunFolder(runs, spec).result.exists() for spec in specs)
+    if not finished:
+        raise UserError(
+            f"none of the report's {plural(len(specs), 'run')} is finished in {runs.resolve()}: nothing to report. "
+            "--results DIR says where results are"
+        )
+    return f"{finished} of {plural(len(specs), 'run')} finished in {runs.resolve()}"
+
+
+def _own(profile: Profile, options: argparse.Namespace) -> Profile | None:
+    """The profile as its file has it, but for where and how it is executed. None if the file alone is not enough."""
+    try:
+        own = read_profile(options.profile, [f"name={json.dumps(profile.name)}"], options.plugin)
+    except UserError:
+        return None
+    return own.model_copy(update={"execution": profile.execution})
+
+
+def _runs(cells: list[Cell]) -> list[tuple[str, str, str]]:
+    return [(cell.row, cell.column, cell.spec.id) for cell in cells]
+
+
+def request_name(request: Mapping[str, Any]) -> str:
+    """A folder's name for a request that was given none: its words, and their hash where they do not fit."""
+    words: list[str] = []
+    for key, value in request.items():
+        words += value if isinstance(value, list) else [str(value) if key == "only" else f"{key}={value}"]
+    text = "_".join(words)
+    name = re.sub(r"[^A-Za-z0-9._,=+-]+", "-", text).strip(".-")
+    if name == text and len(name) <= LONGEST:
+        return name
+    return f"{name[:LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _refuse_taken(folder: Path, request: Mapping[str, Any]) -> None:
+    try:
+        taken = json.loads((folder / REQUEST).read_bytes())
+    except (OSError, ValueError):
+        return
+    if taken != request:
+        raise UserError(f"{folder} is the report of another request, see {REQUEST} there: take another --name")

@@ -1,0 +1,37 @@
+"""A benchmark's part of the report, and the whole."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from benchmarks.analysis.judging import Verdict
+from benchmarks.profiles.profile import Profile
+from benchmarks.report.figures import Drawn
+from benchmarks.report.look import Look
+from benchmarks.tables.benchmark import Benchmark
+
+
+class Section(NamedTuple):
+    """A benchmark's part of the report."""
+
+    benchmark: Benchmark
+    frame: pd.DataFrame  # its rows of the report's frame
+    table: pd.DataFrame  # see summary.summary
+    differences: dict[str, pd.DataFrame]  # by measure's label, see statistics.differences
+    pairs: dict[str, pd.DataFrame]  # by measure's label, see statistics.pairwise; of three rows or more
+    ranking: list[str]  # of its first measure, see ranking.ranking_lines
+    notes: list[str]
+    reproductions: pd.DataFrame
+    figure: Drawn | None
+
+
+class Report(NamedTuple):
+    """Everything that the page shows."""
+
+    profile: Profile
+    frame: pd.DataFrame
+    shown: dict[str, Look]  # by row
+    sections: list[Section]
+    verdicts: list[Verdict]  # by the epoch that decides: chosen on held-out images, else the last
+    verdicts_best: list[Verdict]  # by the best on test images, as the paper
+    controls: list[str]  # see controls.control_lines

@@ -1,0 +1,228 @@
+"""One benchmark's rows of the frame as a table: mean, deviation, seeds; best and last epoch apart; the paper's."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.analysis.published import published, published_elsewhere
+from benchmarks.analysis.setting import describe_setting, of_paper, paper_dataset
+from benchmarks.tables.benchmark import Benchmark, Measure
+
+OTHER_CODE = "†"
+TABLE_COLUMNS = ("row", "column", "seeds", "missing")
+
+
+def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
+    """One row for each cell: row, column, seeds, "<label> mean" and "<label> sd" (n - 1) of every measure, for those
+    that the paper has "<label> paper" and "<label> difference" (ours minus the paper's, in columns whose runs have the
+    paper's setting), where numbers of another protocol are known "<label> other protocol", and "missing": why there is
+    no number, or fewer seeds than planned. Cells keep the order in which the benchmark names them."""
+    paper, elsewhere = published(benchmark.id), published_elsewhere(benchmark.id)
+    comparable = comparable_columns(frame, benchmark)
+    rows = []
+    for (row, column), group in frame.groupby(["row", "column"], sort=False):
+        entry: dict[str, object] = {"row": row, "column": column}
+        entry["seeds"] = int((group["state"] == "finished").sum())
+        for measure in benchmark.measures:
+            values = group[measure.name].dropna() if measure.name in group else pd.Series(dtype=float)
+            mean = float(values.mean()) if len(values) else math.nan
+            entry[f"{measure.label} mean"] = mean
+            entry[f"{measure.label} sd"] = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+            if measure.published:
+                known = paper.get((str(row), str(column), measure.published))
+                entry[f"{measure.label} paper"] = known.value if known else math.nan
+                entry[f"{measure.label} difference"] = (
+                    mean - known.value if known and column in comparable else math.nan
+                )
+                if elsewhere:
+                    other = elsewhere.get((str(row), str(column)))
+                    entry[f"{measure.label} other protocol"] = other.value if other else math.nan
+        entry["missing"] = missing(group)
+        rows.append(entry)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_columns(benchmark))
+
+
+def _columns(benchmark: Benchmark) -> list[str]:
+    names = list(TABLE_COLUMNS)
+    for measure in benchmark.measures:
+        kinds = ("mean", "sd", "paper", "difference") if measure.published else ("mean", "sd")
+        names += [f"{measure.label} {kind}" for kind in kinds]
+    return names
+
+
+def comparable_columns(frame: pd.DataFrame, benchmark: Benchmark) -> set[str]:
+    """The columns whose runs have the paper's setting, so that its values can be held against them."""
+    dataset = paper_dataset(benchmark)
+    return {str(column) for column, group in frame.groupby("column", sort=False) if of_paper(group, dataset)}
+
+
+def shown_measures(table: pd.DataFrame, benchmark: Benchmark) -> list[tuple[Measure, str]]:
+    """What a table shows of each cell, in order: (measure, "mean"), and of what the paper has "paper" and "difference",
+    and "other protocol", where there is any."""
+    shown: list[tuple[Measure, str]] = []
+    for measure in benchmark.measures:
+        shown.append((measure, "mean"))
+        if measure.published:
+            kinds = ("paper", "difference", "other protocol")
+            names = {kind: f"{measure.label} {kind}" for kind in kinds}
+            shown += [(measure, kind) for kind, name in names.items() if name in table and table[name].notna().any()]
+    return shown
+
+
+def missing(group: pd.DataFrame) -> str:
+    """Why a cell's runs have no result, each reason once with the number of runs it is true of; "" if all have. The
+    mark first, if some of the results are of other code than today's: the notes say which."""
+    mark = [OTHER_CODE] if len(other_code(group)) else []
+    reasons = [str(why) for why in group["why"] if why]
+    return "; ".join(mark + _counted(reasons, len(group)))
+
+
+def other_code(frame: pd.DataFrame) -> pd.DataFrame:
+    """The finished runs whose code was not today's."""
+    return frame[(frame["state"] == "finished") & (frame["changed"] != "")] if "changed" in frame else frame[:0]
+
+
+def _counted(reasons: list[str], runs: int) -> list[str]:
+    if not reasons:
+        return []
+    counts = {why: reasons.count(why) for why in dict.fromkeys(reasons)}
+    if counts[reasons[0]] == runs:
+        return reasons[:1]
+    return [f"{count} of {runs}: {why}" for why, count in counts.items()]
+
+
+def best_rows(table: pd.DataFrame, measure: Measure) -> set[tuple[str, str]]:
+    """The (row, column) that leads its column, the teacher aside; ties share it."""
+    name = f"{measure.label} mean"
+    students = table[(table["row"] != "Teacher") & table[name].notna()]
+    leaders = set()
+    for column, group in students.groupby("column", sort=False):
+        rounded = group[name].round(measure.digits)
+        top = rounded.max() if measure.larger_is_better else rounded.min()
+        leaders |= {(str(row), str(column)) for row in group["row"][rounded == top]}
+    return leaders
+
+
+def number(value: object, digits: int, signed: bool = False) -> str:
+    """A number with so many decimals; a dash for none."""
+    if not isinstance(value, float | int) or pd.isna(value):
+        return "-"
+    return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+
+
+def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> list[str]:
+    """What stands under the table: the setting, shared runs, what the numbers are."""
+    lines = []
+    where = describe_setting(frame, paper_dataset(benchmark))
+    kinds = {kind for _, kind in shown_measures(table, benchmark)}
+    paper = "paper" in kinds
+    if where and paper:
+        lines.append(f"{where}: the paper's values are of another setting.")
+    elif where:
+        lines.append(f"{where}.")
+    pairs: dict[str, set[str]] = {}
+    for pair, run_pair in zip(frame["pair"], frame["run_pair"], strict=True):
+        pairs.setdefault(run_pair, set()).add(pair)
+    shared = [run for run, stands in pairs.items() if len(stands) > 1]
+    if shared:
+        lines.append(f"Columns whose pair is the same here ({', '.join(shared)}) show the same runs.")
+    if paper:
+        minus = "; difference: our best epoch minus that" if "difference" in kinds else ""
+        lines.append(f"paper: the best epoch on the test images of one run{minus}.")
+    lines += _other_protocols(benchmark, table)
+    if benchmark.note:
+        lines.append(benchmark.note)
+    by_reason: dict[str, dict[str, None]] = {}
+    for run in other_code(frame).to_dict("records"):
+        by_reason.setdefault(run["changed"], {})[run["id"]] = None
+    lines += [f"{OTHER_CODE} trained with other code ({why}): {', '.join(ids)}." for why, ids in by_reason.items()]
+    return lines
+
+
+def _other_protocols(benchmark: Benchmark, table: pd.DataFrame) -> list[str]:
+    """A line for each protocol that published numbers of the table's cells were found by, if not by this suite's."""
+    shown = set(zip(table["row"], table["column"], strict=True))
+    pairs: dict[tuple[str, str, str], list[str]] = {}
+    for (row, column), found in published_elsewhere(benchmark.id).items():
+        if (row, column) in shown:
+            pairs.setdefault((row, found.protocol, found.source), []).append(f"{column} {found.value:.2f}")
+    return [
+        f"Other protocol, not subtracted: {row}, {', '.join(values)} ({protocol}; {source})."
+        for (row, protocol, source), values in pairs.items()
+    ]
+
+
+def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
+    """The summary as a Markdown table: a row for each cell, a dash for what is not there."""
+    headers = [benchmark.rows, benchmark.columns, "seeds"]
+    digits: dict[str, tuple[int, bool]] = {}
+    for measure, kind in shown_measures(table, benchmark):
+        digits[f"{measure.label} {kind}"] = (measure.digits, kind == "difference")
+        if kind == "mean":
+            digits[f"{measure.label} sd"] = (measure.digits, False)
+    lines = [[*headers, *digits, "missing"], ["---"] * (len(headers) + len(digits) + 1)]
+    for record in table.to_dict("records"):
+        values = [number(record[name], *how) for name, how in digits.items()]
+        lines.append(
+            [
+                str(record["row"]),
+                str(record["column"]),
+                str(record["seeds"]),
+                *values,
+                str(record["missing"]).replace("|", "/"),
+            ]
+        )
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def latex(table: pd.DataFrame, benchmark: Benchmark) -> str:
+    r"""A booktabs tabular, methods down and columns across, mean and deviation of each measure and the paper's value;
+    the best of each column in bold. Needs \usepackage{booktabs}."""
+    columns = list(dict.fromkeys(table["column"]))
+    has_paper = {m.label: (m, "paper") in shown_measures(table, benchmark) for m in benchmark.measures}
+    names = [n for m in benchmark.measures for n in ([m.label, "paper"] if has_paper[m.label] else [m.label])]
+    leaders = {m.label: best_rows(table, m) for m in benchmark.measures}
+    cells = {(r["row"], r["column"]): r for r in table.to_dict("records")}
+    width = len(names)
+    lines = [
+        r"\begin{tabular}{l" + ("r" * width) * len(columns) + "}",
+        r"\toprule",
+        " & ".join(["", *(rf"\multicolumn{{{width}}}{{c}}{{{escape(str(c))}}}" for c in columns)]) + r" \\",
+        "".join(rf"\cmidrule(lr){{{2 + i * width}-{1 + (i + 1) * width}}}" for i in range(len(columns))),
+        " & ".join([escape(benchmark.rows), *(names * len(columns))]) + r" \\",
+        r"\midrule",
+    ]
+    for row in dict.fromkeys(table["row"]):
+        texts = [escape(str(row))]
+        for column in columns:
+            record = cells.get((row, column))
+            for measure in benchmark.measures:
+                bold = (str(row), str(column)) in leaders[measure.label]
+                texts.append(_latex_number(record, measure, bold))
+                if has_paper[measure.label]:
+                    texts.append(number(record and record[f"{measure.label} paper"], measure.digits).replace("-", "--"))
+        lines.append(" & ".join(texts) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex_number(record: Mapping[Any, Any] | None, measure: Measure, bold: bool) -> str:
+    if record is None or pd.isna(record[f"{measure.label} mean"]):
+        return "--"
+    mean = number(record[f"{measure.label} mean"], measure.digits)
+    sd = number(record[f"{measure.label} sd"], measure.digits)
+    text = rf"\textbf{{{mean}}}" if bold else mean
+    text += r"$^\dagger$" if OTHER_CODE in str(record["missing"]) else ""
+    return text if sd == "-" else rf"{text} {{\scriptsize$\pm${sd}}}"
+
+
+ESCAPED = str.maketrans(
+    {character: "\\" + character for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX: what has a meaning there, made to stand for itself."""
+    return text.translate(ESCAPED)

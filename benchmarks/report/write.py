@@ -1,0 +1,116 @@
+"""What came out: tables, figures, verdicts and the page, from the run folders as they are, at any time."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.analysis.controls import control_lines
+from benchmarks.analysis.embedding import add_silhouettes, features_of
+from benchmarks.analysis.judging import Verdict, epoch_that_decides, verdicts
+from benchmarks.analysis.paired import differences, pairwise
+from benchmarks.analysis.published import reproductions
+from benchmarks.analysis.ranking import ranking_lines
+from benchmarks.analysis.reference import choose_reference, with_reference
+from benchmarks.analysis.results_frame import results_frame
+from benchmarks.analysis.spent import spent_curves
+from benchmarks.profiles.profile import Profile
+from benchmarks.report.figures import Layouts, draw
+from benchmarks.report.look import Look, looks
+from benchmarks.report.markdown import claims_markdown, section_markdown
+from benchmarks.report.page import write_page
+from benchmarks.report.section import Report, Section
+from benchmarks.report.tables import latex, notes, summary
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, with_chosen
+from sskd.config.execution import Execution
+from sskd.errors import UserError
+from sskd.runs.run_folder import plain_os_errors, write_atomically
+
+TIMED = ("comparison", "equal_time")  # accuracy against all seconds spent
+WITH_REPRODUCTIONS = ("table2", "table3", "table4", "table5")
+
+
+def write_report(
+    profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = "", runs: Path | None = None
+) -> dict[str, str]:
+    """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and claims.md, claims.csv, runs.csv (the frame),
+    spent.csv (see spent.spent_curves) and index.html into ``folder``. Returns each benchmark's Markdown.
+
+    reference: the row that all others are compared with, as reference.choose_reference takes it. runs: where the run
+    folders are, if not in ``folder``."""
+    runs = runs or folder / "runs"
+    with plain_os_errors("write", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    frame = results_frame(cells, runs)
+    row = choose_reference(cells, reference)
+    shown = looks(map(str, frame["row"][frame["benchmark"] != ""]))
+    sections, texts = [], {}
+    for name, group in cells.items():
+        benchmark = with_chosen(with_reference(BENCHMARKS[name], group, row), frame)
+        layouts: Layouts = {}
+        if benchmark.figure == "embedding":
+            frame = add_silhouettes(frame, cells, name, runs, profile.execution)
+            layouts = _layouts(group, frame[frame["benchmark"] == name], runs, profile.execution)
+        section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts, shown)
+        sections.append(section)
+        texts[name] = section_markdown(section)
+        _write(folder / f"{name}.md", texts[name])
+        _write(folder / f"{name}.csv", section.table.to_csv(index=False))
+        _write(folder / f"{name}.tex", latex(section.table, benchmark))
+    controls = control_lines(frame, epoch_that_decides(frame))
+    report = Report(profile, frame, shown, sections, verdicts(frame), verdicts(frame, "best"), controls)
+    _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_best, controls))
+    timed = frame[frame["benchmark"].isin(TIMED) | (frame["benchmark"] == "")]
+    _write(folder / "spent.csv", spent_curves(timed, runs).to_csv(index=False))
+    _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_best]))
+    _write(folder / "runs.csv", frame.to_csv(index=False))
+    write_page(report, cells, folder, runs)
+    return texts
+
+
+def _section(
+    benchmark: Benchmark, frame: pd.DataFrame, folder: Path, layouts: Layouts, shown: Mapping[str, Look]
+) -> Section:
+    pairs = set(frame["pair"])
+    table = summary(frame, benchmark)
+    return Section(
+        benchmark,
+        frame,
+        table,
+        {measure.label: differences(frame, benchmark, measure) for measure in benchmark.measures},
+        {
+            m.label: pairwise(frame, benchmark, m)
+            for m in benchmark.measures
+            if len(set(frame["row"]) - {"Teacher"}) > 2
+        },
+        ranking_lines(frame, benchmark.measures[0].name, benchmark.measures[0].larger_is_better),
+        notes(frame, benchmark, table),
+        reproductions(pairs) if benchmark.id in WITH_REPRODUCTIONS else reproductions(set()),
+        draw(frame, benchmark, folder, layouts, shown),
+    )
+
+
+def _layouts(group: list[Cell], frame: pd.DataFrame, runs: Path, execution: Execution) -> Layouts:
+    """What an "embedding" figure draws: of every row the first seed that is finished and has its weights."""
+    finished = set(frame["id"][(frame["state"] == "finished") & (frame["why"] == "")])
+    layouts = {}
+    for cell in group:
+        if cell.spec and cell.row not in layouts and cell.spec.id in finished:
+            try:
+                arrays = features_of(cell.spec, runs, execution, layout=True)
+            except UserError:  # the table says why
+                continue
+            layouts[cell.row] = (arrays["layout"], arrays["labels"], float(arrays["silhouette"]))
+    return layouts
+
+
+def _claims_csv(all_verdicts: list[Verdict]) -> str:
+    rows = [
+        verdict._asdict() | {"runs": " ".join(verdict.runs), "need": verdict.need.seeds if verdict.need else None}
+        for verdict in all_verdicts
+    ]
+    return pd.DataFrame(rows).to_csv(index=False)
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))

@@ -1,0 +1,79 @@
+"""What a benchmark is, and the specs that it asks for."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import pandas as pd
+
+from benchmarks.profiles.profile import Profile
+from sskd.registry import Registry
+from sskd.runs.spec import RunSpec
+
+if TYPE_CHECKING:
+    from benchmarks.tables.spec_builder import Specs
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run's place in a table: the seeds of a cell become its mean and deviation."""
+
+    row: str
+    column: str
+    spec: RunSpec
+    pair: str = ""  # the published pair (teacher/student) that the run stands for
+    run_pair: str = ""  # the pair that is run
+
+
+class Measure(NamedTuple):
+    """A number that a table shows of every run: a column of the report's frame."""
+
+    name: str
+    label: str  # over its columns: "best"
+    title: str  # in words, with its unit
+    digits: int = 2
+    larger_is_better: bool = True
+    published: str = ""  # which of the published numbers stands beside it: "top1", "top5"
+
+
+TOP1 = (
+    Measure("best_top1", "best", "top-1 accuracy of the best epoch (%)", published="top1"),
+    Measure("last_top1", "last", "top-1 accuracy of the last epoch (%)"),
+)
+
+
+CHOSEN = Measure("chosen_top1", "chosen", "top-1 accuracy of the epoch chosen on held-out images (%)")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A table or figure. ``cells`` gives the runs it compares, from what the profile makes of it; the rest is how its
+    report looks."""
+
+    id: str
+    title: str
+    cells: "Callable[[Specs], list[Cell]]"
+    rows: str = "method"  # what rows and columns are
+    columns: str = "pair"
+    measures: tuple[Measure, ...] = TOP1
+    # lines: the columns are numbers on the x axis; years: the gain over KD by the methods' years
+    figure: Literal["dots", "lines", "embedding", "years"] = "dots"
+    reference: str = "SSKD"  # the row that all others are compared with, paired by seed
+    note: str = ""  # what a reader of the table must know
+
+
+def with_chosen(benchmark: Benchmark, frame: pd.DataFrame) -> Benchmark:
+    """The benchmark as its report shows it: where runs held images out, what those chose stands first."""
+    if "chosen_top1" not in frame or not frame["chosen_top1"].notna().any() or TOP1[1] not in benchmark.measures:
+        return benchmark
+    return dataclasses.replace(benchmark, measures=(CHOSEN, *benchmark.measures))
+
+
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "benchmarks.tables")
+
+
+def check_benchmarks(profile: Profile) -> None:
+    """UserError for a benchmark that does not exist, among those that the profile runs or has otherwise."""
+    for name in (*profile.benchmarks, *profile.overrides):
+        BENCHMARKS[name]

@@ -1,0 +1,180 @@
+"""Builds the specs that a benchmark asks for, as a profile wants them."""
+
+from typing import Any
+
+from benchmarks.profiles.profile import Profile, split_pair
+from benchmarks.profiles.read import pretext_settings
+from benchmarks.tables.benchmark import Cell
+from sskd.config.recipe import Recipe, SplitSpec
+from sskd.config.settings import MethodSettings, PretextSettings
+from sskd.config.validation import from_dict
+from sskd.errors import UserError
+from sskd.methods import METHODS
+from sskd.runs.settings import method_settings
+from sskd.runs.spec import RunSpec, Teacher, Trained
+
+# the rows of the paper's tables 3, 4 and 6, in its order
+PAPER_METHODS = ("none", "kd", "fitnet", "at", "sp", "vid", "rkd", "pkt", "ab", "ft", "crd", "sskd")
+
+
+class Specs:
+    """Builds specs as a profile wants them. Equal requests give equal specs, so shared runs are trained once."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self._shared: dict[Any, RunSpec] = {}  # teachers and heads, made once: thousands of students name them
+
+    def method(self, name: str, **settings: Any) -> MethodSettings:
+        """A method's settings: given here, over the profile's, over the published."""
+        return method_settings(name, **(self.profile.method_settings.get(name, {}) | settings))
+
+    def pretext(self, name: str, **settings: Any) -> PretextSettings:
+        """A pretext task's settings: given here, over the profile's, over the task's own."""
+        profile = self.profile
+        own = profile.pretext.model_dump(exclude_unset=True) if profile.pretext.name == name else {}
+        known = profile.pretext_settings.get(name, {}) | own | settings
+        return pretext_settings(name, **{key: value for key, value in known.items() if key != "name"})
+
+    def pair(self, published: str) -> tuple[str, str]:
+        """The teacher and student that stand for a published pair in this profile."""
+        return split_pair(self.profile.pairs.get(published, published))
+
+    def teacher(self, network: str, seed: int = 0) -> Teacher:
+        """A weights file if the profile names one for the network, else a run: one teacher for all seeds, unless the
+        profile has teacher_seeds."""
+        return self.profile.teachers.get(network) or Trained(
+            run=self._teacher_run(network, seed), epoch=self.profile.teacher_epoch
+        )
+
+    def teacher_runs(self, network: str) -> list[RunSpec]:
+        """The runs that train a network's teachers; where its weights come from a file, the one that measures it."""
+        given = self.profile.teachers.get(network)
+        if given is None:
+            return list(dict.fromkeys(self._teacher_run(network, seed) for seed in self.profile.seeds))
+        return [RunSpec(role="teacher", network=network, dataset=self.profile.dataset, teacher=given)]
+
+    def _teacher_run(self, network: str, seed: int) -> RunSpec:
+        profile = self.profile
+        own = seed if profile.teacher_seeds else 0
+        if (network, own) not in self._shared:
+            self._shared[network, own] = RunSpec(
+                role="teacher",
+                network=network,
+                dataset=profile.dataset,
+                recipe=self._recipe(profile.teacher_recipe, network),
+                seed=own,
+            )
+        return self._shared[network, own]
+
+    def head(self, network: str, pretext: PretextSettings | None = None, seed: int = 0) -> RunSpec:
+        profile = self.profile
+        task, own = pretext or profile.pretext, seed if profile.teacher_seeds else 0
+        if (network, task, own) not in self._shared:
+            self._shared[network, task, own] = RunSpec(
+                role="head",
+                network=network,
+                dataset=profile.dataset,
+                recipe=self._head_recipe(task.name),
+                split=profile.head_split,
+                teacher=self.teacher(network, seed),
+                pretext=task,
+                seed=own,
+            )
+        return self._shared[network, task, own]
+
+    def student(
+        self,
+        pair: tuple[str, str],
+        method: MethodSettings,
+        seed: int,
+        split: SplitSpec | None = None,
+        pretext: PretextSettings | None = None,
+        epochs: int | None = None,
+    ) -> RunSpec:
+        """A student of ``pair`` (teacher, student: networks that are run, not the published ones they stand for)."""
+        teacher, student = pair
+        kind, profile = METHODS[method.name], self.profile
+        recipe = self._recipe(profile.recipe, student)
+        if method.name in profile.method_recipes:
+            changes = profile.method_recipes[method.name]
+            recipe = from_dict(Recipe, recipe.model_dump() | changes, f"method_recipes.{method.name}")
+        return RunSpec(
+            role="student",
+            network=student,
+            dataset=profile.dataset,
+            recipe=recipe.model_copy(update={"epochs": epochs}) if epochs else recipe,
+            split=split or profile.split,
+            seed=seed,
+            method=method,
+            teacher=self.teacher(teacher, seed) if kind.needs_teacher or method.kd_weight > 0 else None,
+            head=self.head(teacher, self.pretext(kind.head_task) if kind.head_task else pretext, seed)
+            if kind.needs_head
+            else None,
+        )
+
+    def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:
+        """The cell's runs, one a seed, of the pair that stands for the published one. ``more``: as ``student``'s."""
+        pair = self.pair(published)
+        run_pair = "/".join(pair)
+        return [
+            Cell(row, column, self.student(pair, method, seed, **more), published, run_pair)
+            for seed in self.profile.seeds
+        ]
+
+    def teacher_cells(self, published: str, column: str) -> list[Cell]:
+        """The teacher's place in a table."""
+        pair = self.pair(published)
+        return [Cell("Teacher", column, run, published, "/".join(pair)) for run in self.teacher_runs(pair[0])]
+
+    def _head_recipe(self, task: str) -> Recipe:
+        recipe, changes = self.profile.head_recipe, self.profile.head_recipes.get(task)
+        return from_dict(Recipe, recipe.model_dump() | changes, f"head_recipes.{task}") if changes else recipe
+
+    def _recipe(self, recipe: Recipe, network: str) -> Recipe:
+        rate = self.profile.learning_rates.get(network)
+        return recipe.model_copy(update={"learning_rate": rate}) if rate else recipe
+
+
+def method_grid(specs: Specs, pairs: tuple[str, ...], methods: tuple[str, ...] = PAPER_METHODS) -> list[Cell]:
+    """The teacher and every method (rows) on every published pair (columns)."""
+    cells = [cell for pair in pairs for cell in specs.teacher_cells(pair, pair)]
+    for name in methods:
+        method = specs.method(name)
+        for pair in pairs:
+            cells += specs.students(pair, method_label(method), pair, method)
+    return cells
+
+
+TERMS = {"ce": "CE", "t": "L_T", "ss": "L_ss"}  # a loss term's key in settings to its name in the paper
+
+
+def placed_once(benchmark: str, cells: list[Cell]) -> list[Cell]:
+    """The cells, those that are named twice once. UserError where two runs of one seed have the same place: they would
+    count as two seeds."""
+    found: dict[tuple[str, str, int], Cell] = {}
+    for cell in cells:
+        known = found.setdefault((cell.row, cell.column, cell.spec.seed), cell)
+        if known.spec.id != cell.spec.id:
+            raise UserError(
+                f"{benchmark}: two runs of seed {cell.spec.seed} stand at '{cell.row}', '{cell.column}': "
+                f"{known.spec.id} and {cell.spec.id}; leave one of them out, or give it a profile of its own"
+            )
+    return list(found.values())
+
+
+def method_label(method: MethodSettings) -> str:
+    """As in the paper's tables, with "+KD" where KD was added to a method that has none by itself, and the
+    terms that were given no weight: "SSKD, no L_ss"."""
+    title = METHODS[method.name].info.title
+    chosen: dict[str, Any] = {}
+    if getattr(method, "host", "kd") != "kd":
+        chosen["host"] = method.host  # type: ignore[attr-defined]
+        title += f" on {METHODS[chosen['host']].info.title}"
+    if getattr(method, "standardise", False):
+        chosen["standardise"] = True
+        title += "+LSKD"
+    usual = method_settings(method.name, **chosen)
+    label = f"{title}+KD" if method.kd_weight > 0 and not usual.kd_weight else title
+    names = [name for name in type(method).model_fields if name.endswith("_weight") and name != "kd_weight"]
+    without = [name.removesuffix("_weight") for name in names if getattr(method, name) == 0 != getattr(usual, name)]
+    return f"{label}, no {' and '.join(TERMS.get(term, term) for term in without)}" if without else label

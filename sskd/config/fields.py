@@ -1,0 +1,81 @@
+"""Field types, and the base of every typed file: immutable, strict, and unknown keys are refused."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from sskd.errors import nearest
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # YAML has no tuples
+
+
+def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    for place, value in enumerate(values or ()):
+        if value in (values or ())[:place]:
+            raise ValueError(f"{_shown(getattr(value, 'name', value))} is named twice")
+    return values
+
+
+def _plain_name(name: str) -> str:
+    if not name or len(name) > 100 or name[0] in ".-" or not name.isprintable() or set(name) & set("/\\:"):
+        raise ValueError(
+            "a name becomes a part of paths: no slash, colon or control character, no dot or dash in front"
+        )
+    return name
+
+
+Distinct = AfterValidator(_distinct)  # a value that is named twice would count as two measurements
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+
+
+class Frozen(BaseModel):
+    """Base of every spec: immutable, strictly typed, and an unknown key is an error that names the nearest one.
+
+    ``removed``: keys of earlier versions, with the one value that means what is always done now, or None where any
+    value gave the same numbers. Old files name them: such a value is read and dropped, another one is refused.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        ignored_types=(cached_property,),
+        use_attribute_docstrings=True,  # run_all.py --explain prints them
+    )
+    removed: ClassVar[Mapping[str, Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in cls.removed.keys() & data.keys():
+                if cls.removed[key] not in (None, data[key]):
+                    raise ValueError(f"'{key}' can only be '{cls.removed[key]}' now, and may be left out")
+            data = {key: value for key, value in data.items() if key not in cls.removed}
+            for key in data:
+                if key not in cls.model_fields:
+                    near = nearest(str(key), cls.model_fields)
+                    hint = f"did you mean '{near}'?" if near else f"known: {', '.join(cls.model_fields)}"
+                    raise ValueError(f"unknown key '{key}'; {hint}")
+        return data
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,124 @@
+"""Which images, which of them, and how a network is trained on them."""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from sskd.config.fields import Count, Decay, Fraction, Frozen, Listed, NonNegative, PlainName, Positive, Rate
+
+
+class DatasetSpec(Frozen):
+    """Which images."""
+
+    name: PlainName
+    """Which data set: run_all.py --list datasets names them."""
+    path: str | None = None
+    """The file or folder of the kinds that are the user's own: npz, folder, imagenet."""
+    crop_size: Annotated[int, Field(ge=8)] = 224
+    """Of images that are read while training (imagenet): pixels of a side that networks see."""
+    cache_size: Annotated[int, Field(ge=8)] | None = None
+    """Of images that are read while training: keep the decoded middle square, its side this many pixels. null: keep
+    none."""
+    corrupt: Literal["error", "skip"] = "error"
+    """Of images that are read while training. skip: the next readable image takes the place of one that cannot be
+    decoded, and it is counted. error: the run fails."""
+
+
+class SplitSpec(Frozen):
+    """Which training images, with which labels. The same for every method that names the same split seed."""
+
+    fraction: Fraction = 1.0
+    """The share of every class's training images that is used: the few-shot settings of the paper."""
+    noise: Rate = 0.0
+    """The share of training labels that is changed, each to one of the other classes with equal probability."""
+    seed: int = 0
+    """Of the choice of images and of wrong labels. Runs that are compared have the same."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of every class's part that is held out: not trained on, it chooses the epoch."""
+
+
+# What one optimiser or augmentation of ours has and its siblings do not. A user's own may read any key.
+OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "optimizer": {"sgd": ("momentum", "nesterov"), "adamw": ("betas",)},
+    "augmentation": {"cutout": ("cutout_size",), "standard": (), "none": (), "strong": ()},
+}
+
+
+class Recipe(Frozen):
+    """Optimiser, schedule, augmentation, batch and precision. Defaults: CRD's CIFAR-100 benchmark."""
+
+    removed = {"loss_over": "batch"}  # of several processes: the loss is of the whole batch
+
+    epochs: Count = 240
+    """How often every training image is seen."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Images of a step, over all processes. Methods see this many, however many views each image has."""
+    learning_rate: Positive = 0.05
+    """The rate that the schedule's factors multiply. A method's initial stage has it throughout."""
+    milestones: Annotated[tuple[Count, ...], Listed] = (
+        150,
+        180,
+        210,
+    )
+    """Of the schedule step, and left aside by others: epochs of the full schedule after which the rate falls."""
+    full_epochs: Count = 240
+    """The number of epochs that the milestones are meant for. They scale with epochs / full_epochs, rounded to
+    whole epochs, so that a shorter run falls at the same shares of its length. Other schedules leave it aside."""
+    decay: Positive = 0.1
+    """Of the schedule step, and left aside by others: what the rate is multiplied by at each milestone."""
+    momentum: Rate = 0.9
+    """Of the optimizer sgd: what stays of the last update in the next."""
+    weight_decay: NonNegative = 5e-4
+    """Of all trained parameters. In sgd it is a part of the gradient, in adamw it is decoupled."""
+    crop_padding: Annotated[int, Field(ge=0)] = 4
+    """Black pixels on each side of an image, out of which a random crop of its size is cut; 0: no crops. Image
+    files (imagenet) have random resized crops instead, and the augmentation none has neither."""
+    flip: bool = True
+    """Whether half of the images are mirrored left to right. The augmentation none leaves it aside."""
+    optimizer: str = "sgd"
+    """sgd, adamw, or the name of one of your own (docs/training.md)."""
+    nesterov: bool = False
+    """Of the optimizer sgd: Nesterov's momentum."""
+    betas: Annotated[tuple[Decay, Decay], Listed] = (0.9, 0.999)
+    """Of the optimizer adamw: by what its averages of gradients and of their squares decay in every step."""
+    schedule: str = "step"
+    """step, cosine, one-cycle, or the name of one of your own: how the learning rate changes (docs/training.md)."""
+    warmup_epochs: NonNegative = 0.0
+    """The rate first rises linearly from 0, for this many epochs (0.5: half of one) of those that there are."""
+    augmentation: str = "standard"
+    """standard (crop and flip), none, cutout, strong, or the name of one of your own: how training images are
+    disturbed."""
+    cutout_size: Count = 8
+    """Of the augmentation cutout: pixels of the square's side. DeVries and Taylor have 8 for CIFAR-100, 16 for
+    CIFAR-10."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of forward and backward passes; weights and losses are float32. auto: bf16 where the hardware has it, else
+    fp32."""
+    processes: Count = 1
+    """How many processes share every batch. Losses are of the whole batch; batch norm is of each process's own
+    part."""
+
+    @model_validator(mode="after")
+    def _every_process_has_two_images(self) -> "Recipe":
+        if self.batch_size < 2 * self.processes:
+            raise ValueError(
+                f"batch_size {self.batch_size} is too small for {self.processes} processes: two images each"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _choices_fit(self) -> "Recipe":
+        if self.warmup_epochs and self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves none of {self.epochs} epochs for the rest")
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum")
+        for choice, owners in OPTIONS.items():
+            chosen = getattr(self, choice)
+            for owner, keys in owners.items():
+                for key in keys if chosen in owners and chosen != owner else ():
+                    if getattr(self, key) != type(self).model_fields[key].default:
+                        raise ValueError(f"{key} is of the {choice} '{owner}', not of '{chosen}': leave it out")
+        return self

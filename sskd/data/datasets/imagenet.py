@@ -1,0 +1,93 @@
+"""ImageNet from its usual folders: train/<class>/*.JPEG and val/<class>/*.JPEG."""
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sskd.data.datasets.registry import DATASETS, KNOWN, Extent, Known
+from sskd.data.file_dataset import ImageFiles
+from sskd.data.image_files import Images
+from sskd.errors import UserError
+
+STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision's
+ENDINGS = (".jpeg", ".jpg", ".png")
+KNOWN["imagenet"] = Known(Extent(1_281_167, 1000, 0), "imagenet", "imagenet")
+
+
+@DATASETS.register("imagenet")
+def imagenet(root: Path, path: str | None) -> ImageFiles:
+    """dataset.path, or <root>/imagenet. The list of files is kept in <root>/cache and made anew when a class's folder
+    changes."""
+    folder = imagenet_folder(root, path)
+    for part in ("train", "val"):
+        if not (folder / part).is_dir():
+            raise UserError(
+                f"imagenet: there is no folder {folder / part}; dataset.path names the folder that has "
+                "train/<class>/*.JPEG and val/<class>/*.JPEG"
+            )
+    cache = root / "cache"
+    classes = class_folders(folder / "train")
+    if not classes:
+        raise UserError(f"{folder / 'train'}: expected one folder for each class, found none")
+    _check_val(folder / "val", classes)
+    train, train_labels = listed(folder / "train", classes, cache)
+    test, test_labels = listed(folder / "val", classes, cache)
+    labels = torch.from_numpy(train_labels), torch.from_numpy(test_labels)
+    return ImageFiles("imagenet", train, labels[0], test, labels[1], *STATISTICS, classes, cache)
+
+
+def imagenet_folder(root: Path, path: str | None) -> Path:
+    """Where the images are looked for."""
+    return Path(path) if path else root / "imagenet"
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
+
+
+def _check_val(folder: Path, classes: tuple[str, ...]) -> None:
+    found = class_folders(folder)
+    if not found and any(entry.name.lower().endswith(ENDINGS) for entry in os.scandir(folder)):
+        raise UserError(
+            f"{folder} is the flat validation set: its images lie beside each other, without their classes. Sort them "
+            f"with: python -m sskd.data.sort_val {folder} --devkit ILSVRC2012_devkit_t12"
+        )
+    strange = sorted(set(found) - set(classes))
+    if strange:
+        raise UserError(f"{folder}: the class '{strange[0]}' has no folder in {folder.with_name('train')}")
+
+
+def listed(folder: Path, classes: tuple[str, ...], cache: Path) -> tuple[Images, np.ndarray]:
+    """The images of all classes' folders, by class and name, and their labels (N,) int64. From ``cache``, where the
+    folders' times are as they were: at 1.28 million files a listing takes minutes on a network's disk."""
+    present = [name for name in classes if (folder / name).is_dir()]
+    times = np.array([(folder / name).stat().st_mtime_ns for name in present], dtype=np.int64)
+    names = np.array([os.fsencode(name) for name in present])
+    file = cache / f"listing-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]}.npz"
+    try:
+        with np.load(file, allow_pickle=False) as known:
+            if np.array_equal(known["times"], times) and np.array_equal(known["classes"], names):
+                return Images(folder, known["files"]), known["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # not there, or damaged: it is made anew
+    files: list[bytes] = []
+    labels: list[int] = []
+    for name in present:
+        inside = sorted(e.name for e in os.scandir(folder / name) if e.name.lower().endswith(ENDINGS))
+        files += [os.fsencode(f"{name}/{file_name}") for file_name in inside]
+        labels += [classes.index(name)] * len(inside)
+    if not files:
+        raise UserError(f"{folder}: no images in its class folders (looked for {', '.join(ENDINGS)})")
+    arrays = {"files": np.array(files), "labels": np.array(labels, dtype=np.int64), "times": times, "classes": names}
+    partial = file.with_name(f"{file.stem}.{os.getpid()}.npz")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        np.savez(partial, allow_pickle=False, **arrays)
+        os.replace(partial, file)
+    except OSError:
+        pass  # a folder that cannot be written to: listed every time, then
+    return Images(folder, arrays["files"]), arrays["labels"]

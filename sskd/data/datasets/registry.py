@@ -1,0 +1,234 @@
+"""Images by name: one registry. A data set lies in memory as uint8 tensors, or its images are read while training."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sskd.config.recipe import DatasetSpec
+from sskd.data.augment import Augmentation
+from sskd.data.batch import Feed
+from sskd.data.memory_loader import Drawing, Loader, TrainLoader, Triple, eval_batches
+from sskd.data.splits import Part, Split
+from sskd.data.views import Views
+from sskd.errors import UserError, described
+from sskd.registry import Registry
+
+
+def still_drawing(views: Views, batch_size: int, images: int) -> Drawing:
+    """How test images are drawn: undisturbed, in batches of at most as many as there are."""
+    return Drawing(min(batch_size, images), views, Augmentation(0, False), stream="head-evaluation")
+
+
+class Data(Protocol):
+    """What training and evaluation ask of a data set, wherever its images are. Labels: (N,) int64, as they come with
+    the images; mean and std: of pixels / 255."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def train_labels(self) -> Tensor: ...
+    @property
+    def test_labels(self) -> Tensor: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def mean(self) -> Triple: ...
+    @property
+    def std(self) -> Triple: ...
+
+    def configured(self, spec: DatasetSpec) -> "Data":
+        """As the spec wants it. UserError for a key that means nothing here."""
+
+    def train_loader(self, split: Split, drawing: Drawing, feed: Feed) -> Loader:
+        """Batches of the split's training images."""
+
+    def test_loader(self, views: Views, batch_size: int, feed: Feed) -> Loader:
+        """Views of the test images, otherwise undisturbed: of use is epoch 0, which is always the same."""
+
+    def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        """All test images in order (B, 3, H, H), normalised, and their labels (B,)."""
+
+    def held_out_batches(self, part: Part, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same of training images that were held out, seen as test images are."""
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set in memory. Images: (N, 3, H, H) uint8; labels: (N,) int64; mean and std: of pixels / 255."""
+
+    name: str
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    mean: Triple
+    std: Triple
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_size(self) -> int:
+        return self.train_images.shape[-1]
+
+    def configured(self, spec: DatasetSpec) -> "ImageData":
+        strange = [key for key in READ_WHILE_TRAINING if getattr(spec, key) != DatasetSpec.model_fields[key].default]
+        if strange:
+            raise UserError(f"dataset.{strange[0]} has no meaning for '{spec.name}', whose images are all in memory")
+        return self
+
+    def train_loader(self, split: Split, drawing: Drawing, feed: Feed) -> TrainLoader:
+        return TrainLoader(self.train_images[split.indices], split.labels, self.mean, self.std, drawing, feed)
+
+    def test_loader(self, views: Views, batch_size: int, feed: Feed) -> TrainLoader:
+        drawing = still_drawing(views, batch_size, len(self.test_labels))
+        return TrainLoader(self.test_images, self.test_labels, self.mean, self.std, drawing, feed)
+
+    def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, feed)
+
+    def held_out_batches(self, part: Part, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+        return eval_batches(self.train_images[part.indices], part.labels, self.mean, self.std, batch_size, feed)
+
+
+# From (root, the spec's path or None) to the data.
+DATASETS: Registry[Callable[[Path, str | None], Data]] = Registry("dataset", "sskd.data.datasets")
+READ_WHILE_TRAINING = ("crop_size", "cache_size", "corrupt")  # keys of a DatasetSpec that mean nothing in memory
+
+
+@lru_cache(maxsize=1)  # the runs of a suite share their data, and a second copy is not wanted in memory
+def load_dataset(spec: DatasetSpec, root: Path) -> Data:
+    """The data set of that name. UserError if it is unknown, absent or damaged."""
+    source = DATASETS[spec.name]
+    try:
+        return source(root, spec.path).configured(spec)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # a source may be a user's own, and its files may be anything
+        raise UserError(f"the dataset '{spec.name}' cannot be read: {described(error)}") from None
+
+
+class Extent(NamedTuple):
+    """What planning needs of a data set. labels: the training images', (N,), or None where only numbers are known."""
+
+    train_images: int
+    num_classes: int
+    image_size: int
+    labels: Tensor | None = None
+
+
+class Known(NamedTuple):
+    """A published data set, whose extent is known without having it (image_size 0: as dataset.crop_size). ``own``: a
+    file or folder under the root that is looked at where it exists, since it may hold something else; ``place``: where
+    its published files are."""
+
+    extent: Extent
+    own: str
+    place: str
+
+
+KNOWN: dict[str, Known] = {}
+
+
+def extent(spec: DatasetSpec, root: Path) -> tuple[Extent, bool]:
+    """Of the data set, and whether that is assumed because the images are not there. Never downloads. UserError for a
+    data set that is neither there nor published."""
+    known = KNOWN.get(spec.name)
+    own = Path(spec.path) if spec.path else root / known.own if known else root
+    if known is None or os.path.exists(own):
+        data = load_dataset(spec, root)
+        return Extent(len(data.train_labels), data.num_classes, data.image_size, data.train_labels), False
+    size = known.extent.image_size or spec.crop_size
+    return known.extent._replace(image_size=size), not os.path.exists(root / known.place)
+
+
+class Arrays(NamedTuple):
+    """Raw images and labels, train and test, as ``from_arrays`` takes them."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+def from_arrays(
+    name: str,
+    arrays: Arrays,
+    class_names: tuple[str, ...] | None = None,
+    statistics: tuple[Triple, Triple] | None = None,
+) -> ImageData:
+    """Checks and converts arrays: images (N, H, H), (N, H, H, 1) or (N, H, H, 3) uint8; labels (N,) or (N, 1).
+
+    Grey images become three equal channels. Without ``statistics`` they are those of the training images. UserError
+    says which array is wrong and how.
+    """
+    train = _images(f"{name}: train_images", arrays.train_images)
+    test = _images(f"{name}: test_images", arrays.test_images)
+    if train.shape[1:] != test.shape[1:]:
+        raise UserError(f"{name}: training images are {tuple(train.shape[1:])}, test images {tuple(test.shape[1:])}")
+    train_labels = _labels(f"{name}: train_labels", arrays.train_labels, len(train))
+    test_labels = _labels(f"{name}: test_labels", arrays.test_labels, len(test))
+    classes = len(class_names) if class_names else int(max(train_labels.max(), test_labels.max())) + 1
+    if not class_names and classes > len(train) + len(test):
+        raise UserError(
+            f"{name}: a label is {classes - 1}, but there are {len(train) + len(test)} images: classes count from 0"
+        )
+    _refuse_out_of_range(f"{name}: train_labels", train_labels, classes)
+    _refuse_out_of_range(f"{name}: test_labels", test_labels, classes)
+    mean, std = statistics or channel_statistics(train)
+    names = class_names or tuple(str(number) for number in range(classes))
+    return ImageData(name, train, train_labels, test, test_labels, mean, std, names)
+
+
+def channel_statistics(images: Tensor) -> tuple[Triple, Triple]:
+    """Mean and standard deviation of each channel of (N, 3, H, W) uint8, of pixels / 255: exact, from counts."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in range(3):
+        counts = torch.bincount(images[:, channel].reshape(-1), minlength=256).double()
+        mean = (counts @ values) / counts.sum()
+        variance = (counts @ (values - mean) ** 2) / counts.sum()
+        means.append(mean.item())
+        deviations.append(max(variance.sqrt().item(), 1e-6))  # a constant channel must not divide by zero
+    return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])
+
+
+def _images(what: str, array: np.ndarray) -> Tensor:
+    if array.dtype != np.uint8:
+        raise UserError(f"{what}: expected uint8 pixels (0 to 255), found {array.dtype}")
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4 or array.shape[3] not in (1, 3) or array.shape[1] != array.shape[2] or not array.size:
+        raise UserError(f"{what}: expected square images (N, H, H), (N, H, H, 1) or (N, H, H, 3), found {array.shape}")
+    tensor = torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)))
+    return tensor.expand(-1, 3, -1, -1).contiguous()
+
+
+def _labels(what: str, array: np.ndarray, count: int) -> Tensor:
+    if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((count,), (count, 1)):
+        raise UserError(
+            f"{what}: expected {count} whole numbers, one for each image, found {array.dtype} {array.shape}"
+        )
+    if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
+        raise UserError(f"{what}: label {array.max()} is out of range")
+    return torch.from_numpy(array.reshape(-1).astype(np.int64))
+
+
+def _refuse_out_of_range(what: str, labels: Tensor, classes: int) -> None:
+    wrong = ((labels < 0) | (labels >= classes)).nonzero()
+    if len(wrong):
+        first = int(wrong[0])
+        raise UserError(f"{what}: label {labels[first]} of image {first} is out of range; there are {classes} classes")

@@ -1,0 +1,288 @@
+"""Where the data sets come from: scikit-learn, torchvision, .npz files and image folders."""
+
+import math
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from sskd.data.datasets.registry import DATASETS, KNOWN, Arrays, Extent, ImageData, Known, from_arrays
+from sskd.data.memory_loader import Triple
+from sskd.errors import UserError
+
+CIFAR_STATISTICS: dict[str, tuple[Triple, Triple]] = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)),  # as in the released networks' training
+}
+KNOWN |= {
+    "cifar10": Known(Extent(50_000, 10, 32), "cifar10.npz", "cifar-10-batches-py"),
+    "cifar100": Known(Extent(50_000, 100, 32), "cifar100.npz", "cifar-100-python"),
+    "fashion-mnist": Known(Extent(60_000, 10, 32), "fashion-mnist.npz", "FashionMNIST"),
+    "svhn": Known(Extent(73_257, 10, 32), "svhn.npz", "train_32x32.mat"),
+    "stl10": Known(Extent(5_000, 10, 96), "stl10.npz", "stl10_binary"),
+    "tiny-imagenet": Known(Extent(100_000, 200, 64), "tiny-imagenet-200", "tiny-imagenet-200"),
+}
+NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+@DATASETS.register("digits")
+def digits(root: Path, path: str | None) -> ImageData:
+    """scikit-learn's 1,797 handwritten digits (UCI, 8 x 8, 17 grey levels), inside the package: no download.
+
+    Enlarged to 32 x 32 (bicubic). Test images: every fifth of each class, in the package's order; 1,433 to train on.
+    """
+    return _digits("digits", 32)
+
+
+@DATASETS.register("digits16")
+def digits16(root: Path, path: str | None) -> ImageData:
+    """The same digits, enlarged to 16 x 16 only: a quarter of the work."""
+    return _digits("digits16", 16)
+
+
+def _digits(name: str, size: int) -> ImageData:
+    table = _digits_table()
+    grey = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+    labels = table[:, -1].astype(np.int64)
+    enlarged = [Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC) for image in grey]
+    images = np.stack([np.asarray(image) for image in enlarged])
+    test = np.zeros(len(images), dtype=bool)
+    for label in range(10):
+        test[np.flatnonzero(labels == label)[::5]] = True
+    return from_arrays(name, Arrays(images[~test], labels[~test], images[test], labels[test]))
+
+
+def _digits_table() -> np.ndarray:
+    """(1797, 65) float64: 64 pixels, 0 to 16, and the label.
+
+    The file is read where scikit-learn keeps it: importing scikit-learn takes a second, and every run's process would.
+    """
+    package = find_spec("sklearn")
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
+    if file is not None and file.exists():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits  # another version keeps it elsewhere
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target])
+
+
+@DATASETS.register("npz")
+def npz(root: Path, path: str | None) -> ImageData:
+    """A MedMNIST-style file: train_images, train_labels, test_images, test_labels, perhaps class_names."""
+    return from_npz(_needed("npz", path), "npz")
+
+
+@DATASETS.register("folder")
+def folder(root: Path, path: str | None) -> ImageData:
+    """train/<class>/<image> and test/<class>/<image>. Images keep their size if all are square and of one size; else
+    their shorter side becomes 32 pixels and the middle is cut out."""
+    base = _needed("folder", path)
+    classes = tuple(sorted(p.name for p in _listed(base / "train") if p.is_dir()))
+    if not classes:
+        raise UserError(f"{base / 'train'}: expected one folder for each class, found none")
+    strange = [p.name for p in _listed(base / "test") if p.is_dir() and p.name not in classes]
+    if strange:
+        raise UserError(f"{base / 'test'}: the class '{strange[0]}' has no folder in {base / 'train'}")
+    files = {part: _class_files(base / part, classes) for part in ("train", "test")}
+    sizes = {_open(file).size for part in files.values() for file, _ in part}
+    size = next(iter(sizes))[0] if len(sizes) == 1 and len(set(next(iter(sizes)))) == 1 else 32
+    arrays: list[np.ndarray] = []
+    for part in ("train", "test"):
+        if not files[part]:
+            raise UserError(f"{base / part}: no images (looked for {', '.join(sorted(IMAGE_ENDINGS))})")
+        arrays.append(np.stack([_square(_open(file), size) for file, _ in files[part]]))
+        arrays.append(np.array([label for _, label in files[part]]))
+    return from_arrays(base.name, Arrays(*arrays), class_names=classes)
+
+
+@DATASETS.register("tiny-imagenet")
+def tiny_imagenet(root: Path, path: str | None) -> ImageData:
+    """tiny-imagenet-200 as its archive unpacks: 200 classes, 64 x 64; its validation images are the test set."""
+    base = Path(path) if path else root / "tiny-imagenet-200"
+    if not (base / "wnids.txt").is_file():
+        raise UserError(
+            f"tiny-imagenet: no {base / 'wnids.txt'}; "
+            f"unpack tiny-imagenet-200.zip (cs231n.stanford.edu) into {base.parent}"
+        )
+    classes = tuple(sorted((base / "wnids.txt").read_text().split()))
+    train = [
+        (file, label)
+        for label, name in enumerate(classes)
+        for file in sorted((base / "train" / name / "images").glob("*"))
+    ]
+    lines = (base / "val" / "val_annotations.txt").read_text().splitlines()
+    test = [
+        (base / "val" / "images" / name, classes.index(label))
+        for name, label in (line.split("\t")[:2] for line in lines)
+    ]
+    arrays: list[np.ndarray] = []
+    for part in (train, test):
+        arrays += [np.stack([_square(_open(file), 64) for file, _ in part]), np.array([label for _, label in part])]
+    return from_arrays("tiny-imagenet", Arrays(*arrays), class_names=classes)
+
+
+def from_npz(file: Path, name: str, statistics: tuple[Triple, Triple] | None = None) -> ImageData:
+    """Reads a MedMNIST-style .npz without executing anything from it, and without believing what it says of itself."""
+    if not os.path.isfile(file):
+        raise UserError(f"no file {file}")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            known = [entry.removesuffix(".npy") for entry in archive.namelist()]
+            missing = [key for key in NPZ_KEYS if key not in known]
+            if missing:
+                raise UserError(f"{file}: lacks {', '.join(missing)}; it has {', '.join(known) or 'nothing'}")
+            arrays = [_array(archive, key) for key in NPZ_KEYS]
+            names = tuple(map(str, _array(archive, "class_names").reshape(-1))) if "class_names" in known else None
+    except UserError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything, MemoryError too
+        raise UserError(f"{file} is damaged, or no .npz of plain arrays: {error or type(error).__name__}") from None
+    return from_arrays(name if name != "npz" else file.stem, Arrays(*arrays), class_names=names, statistics=statistics)
+
+
+MOST_COMPRESSED = 1100  # deflate makes data at most about 1,030 times smaller
+
+
+def _array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
+    """The archive's array of that name. ValueError if its header claims more than the file can hold: numpy would take
+    the memory before it reads."""
+    entry = archive.getinfo(f"{key}.npy")
+    with archive.open(entry) as header:
+        version = np.lib.format.read_magic(header)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(header)
+    claimed = math.prod(shape) * kind.itemsize
+    if kind.hasobject:
+        raise ValueError(f"{key} holds Python objects")
+    if claimed > min(entry.file_size, MOST_COMPRESSED * entry.compress_size):
+        raise ValueError(f"{key} claims {claimed:,} bytes, which the file does not hold")
+    with archive.open(entry) as content:
+        return np.lib.format.read_array(content, allow_pickle=False)
+
+
+def _needed(kind: str, path: str | None) -> Path:
+    if path is None:
+        raise UserError(f"the dataset '{kind}' needs dataset.path, the place of the data")
+    if not os.path.exists(path):
+        raise UserError(f"dataset.path: there is no {path}")
+    return Path(path)
+
+
+def _listed(path: Path) -> list[Path]:
+    if not path.is_dir():
+        raise UserError(f"no folder {path}: expected train/<class>/<image> and test/<class>/<image>")
+    return sorted(path.iterdir())
+
+
+def _class_files(base: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
+    return [
+        (file, label)
+        for label, name in enumerate(classes)
+        for file in sorted((base / name).glob("*"))
+        if file.suffix.lower() in IMAGE_ENDINGS
+    ]
+
+
+def _open(file: Path) -> Image.Image:
+    try:
+        return Image.open(file).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{file} cannot be read as an image: {error}") from None
+
+
+def _square(image: Image.Image, size: int) -> np.ndarray:
+    if image.size != (size, size):
+        scale = size / min(image.size)
+        image = image.resize((max(size, round(image.width * scale)), max(size, round(image.height * scale))))
+        left, top = (image.width - size) // 2, (image.height - size) // 2
+        image = image.crop((left, top, left + size, top + size))
+    return np.asarray(image)
+
+
+# --- through torchvision ----------------------------------------------------------------------------------------------
+
+
+def _from_torchvision(
+    name: str, root: Path, open_part: Callable[[Path, bool], tuple[Any, Any]], **more: Any
+) -> ImageData:
+    """From <root>/<name>.npz if it is there, else torchvision's files: downloaded where they are missing, and checked
+    against torchvision's checksums. ``open_part(root, train)`` gives images and labels."""
+    if (root / f"{name}.npz").exists():
+        return from_npz(root / f"{name}.npz", name, more.get("statistics"))
+    arrays: list[np.ndarray] = []
+    for train in (True, False):
+        try:
+            images, labels = open_part(root, train)
+        except Exception as error:  # whatever the network, the disk or a wrong checksum may raise
+            reason = " ".join(str(error).split())[:150]
+            raise UserError(
+                f"{name} is not in {root.resolve()} and could not be downloaded ({reason}): put torchvision's files or "
+                f"a {name}.npz (keys {', '.join(NPZ_KEYS)}) there, or name another folder with --dataset-root"
+            ) from None
+        arrays += [np.asarray(images), np.asarray(labels)]
+    return from_arrays(name, Arrays(*arrays), **more)
+
+
+def _cifar(name: str, kind: str) -> Callable[[Path, str | None], ImageData]:
+    def load(root: Path, path: str | None) -> ImageData:
+        import torchvision
+
+        classes: list[str] = []
+
+        def part(root: Path, train: bool) -> tuple[Any, Any]:
+            data = getattr(torchvision.datasets, kind)(root, train, download=True)
+            classes[:] = data.classes
+            return data.data, data.targets
+
+        data = _from_torchvision(name, root, part, statistics=CIFAR_STATISTICS[name])
+        return replace(data, class_names=tuple(classes) or data.class_names)
+
+    return load
+
+
+DATASETS.register("cifar10")(_cifar("cifar10", "CIFAR10"))
+DATASETS.register("cifar100")(_cifar("cifar100", "CIFAR100"))
+
+
+@DATASETS.register("fashion-mnist")
+def fashion_mnist(root: Path, path: str | None) -> ImageData:
+    """28 x 28 grey, with two black pixels on each side to make 32 x 32."""
+    import torchvision
+
+    def part(root: Path, train: bool) -> tuple[Any, Any]:
+        data = torchvision.datasets.FashionMNIST(root, train, download=True)
+        return np.pad(data.data.numpy(), ((0, 0), (2, 2), (2, 2))), data.targets.numpy()
+
+    return _from_torchvision("fashion-mnist", root, part)
+
+
+@DATASETS.register("svhn")
+def svhn(root: Path, path: str | None) -> ImageData:
+    """Street-view house numbers, 32 x 32."""
+    import torchvision
+
+    def part(root: Path, train: bool) -> tuple[Any, Any]:
+        data = torchvision.datasets.SVHN(root, "train" if train else "test", download=True)
+        return data.data.transpose(0, 2, 3, 1), data.labels
+
+    return _from_torchvision("svhn", root, part)
+
+
+@DATASETS.register("stl10")
+def stl10(root: Path, path: str | None) -> ImageData:
+    """The labelled 5,000 and 8,000 images at their own 96 x 96."""
+    import torchvision
+
+    def part(root: Path, train: bool) -> tuple[Any, Any]:
+        data = torchvision.datasets.STL10(root, "train" if train else "test", download=True)
+        return data.data.transpose(0, 2, 3, 1), data.labels
+
+    return _from_torchvision("stl10", root, part)

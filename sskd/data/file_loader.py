@@ -1,0 +1,171 @@
+"""Batches of images that are decoded while training, by worker processes; all views are made on the device."""
+
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2 import functional as vision
+
+from sskd.data.augment import Augmentation
+from sskd.data.batch import Batch, Feed
+from sskd.data.image_files import Images, Middle, Unreadable, as_it_is, one_thread, worker_count
+from sskd.data.memory_loader import Drawing, Normalise, Triple, epoch_order, steps_of
+from sskd.data.splits import Split
+from sskd.errors import UserError
+from sskd.seeding import stream_seed
+
+SCALE, RATIO = [0.08, 1.0], [3 / 4, 4 / 3]  # of the random resized crop: its area and its shape
+
+
+class RandomCrop(NamedTuple):
+    """A random part of the image, resized to ``size`` x ``size``, mirrored in half of the cases: drawn from torch's
+    global random state."""
+
+    size: int
+    flip: bool
+
+    def __call__(self, image: Tensor) -> Tensor:
+        top, left, height, width = RandomResizedCrop.get_params(image, SCALE, RATIO)
+        image = vision.resized_crop(image, top, left, height, width, [self.size, self.size], antialias=True)
+        mirrored = torch.rand(()) < 0.5  # drawn in any case: the crops are the same with and without
+        return vision.horizontal_flip(image) if self.flip and mirrored else image
+
+
+Crop: TypeAlias = RandomCrop | Middle  # of training images, of test images
+
+
+class Task(NamedTuple):
+    """What a worker makes: the crops of these positions in the split, in this epoch."""
+
+    epoch: int
+    positions: np.ndarray
+
+
+class Made(NamedTuple):
+    """What comes back. positions: whose crops these are, others than asked for where
+    images were skipped; -1: no image at all can be read."""
+
+    pixels: Tensor  # (B, S, S, 3) uint8
+    positions: Tensor  # (B,) int64
+    unreadable: list[str]  # a line for each image that could not be decoded
+
+
+class Crops(Dataset[Made]):
+    """Makes whole batches. A crop follows from (seed, stream, epoch, position) alone, whoever makes it."""
+
+    def __init__(self, images: Images, numbers: np.ndarray, crop: Crop, seed: int, stream: str, skip: bool) -> None:
+        self.images, self.numbers, self.crop = images, numbers, crop
+        self.seed, self.stream, self.skip = seed, stream, skip
+
+    def __getitem__(self, task: Task) -> Made:
+        size = self.crop.size
+        pixels = torch.empty(len(task.positions), size, size, 3, dtype=torch.uint8)
+        positions, unreadable = [], []
+        with torch.random.fork_rng(devices=[]):  # without workers this is the process that trains
+            for row, position in enumerate(task.positions.tolist()):
+                position, image, errors = self._open(position)
+                positions.append(position)
+                unreadable += errors
+                if image is not None:
+                    # what torch.manual_seed does to the CPU, without a look at all other devices: 1 us for 126
+                    torch.default_generator.manual_seed(
+                        stream_seed(self.seed, self.stream, "crop", task.epoch, position)
+                    )
+                    pixels[row] = self.crop(image).permute(1, 2, 0)
+        return Made(pixels, torch.tensor(positions), unreadable)
+
+    def _open(self, position: int) -> tuple[int, Tensor | None, list[str]]:
+        """The image, or the next of the split that can be read if corrupt ones are skipped."""
+        errors: list[str] = []
+        for _ in range(len(self.numbers) if self.skip else 1):
+            try:
+                return position, self.images.open(self.numbers[position]), errors
+            except Unreadable as error:
+                errors.append(str(error))
+                position = (position + 1) % len(self.numbers)
+        return -1, None, errors
+
+
+class StreamLoader:
+    """Batches as TrainLoader's, of images that need not fit into memory. An epoch can be entered at any step without
+    decoding what came before; of several processes each decodes its own part of a batch only."""
+
+    def __init__(
+        self,
+        images: Images,
+        split: Split,
+        crop: Crop,
+        drawing: Drawing,
+        feed: Feed,
+        mean: Triple,
+        std: Triple,
+        skip_corrupt: bool,
+    ) -> None:
+        self.labels = split.labels.to(feed.device)
+        self.batch_size, self.views, augmentation, self.seed, self.stream = drawing
+        self.augmentation = Augmentation(0, False, augmentation.change)  # crops and flips are made when files are read
+        self.feed = feed
+        self.skipped: set[str] = set()  # a line for each image that was left out so far
+        self._crops = Crops(images, split.indices.numpy(), crop, drawing.seed, drawing.stream, skip_corrupt)
+        self._normalise = Normalise(mean, std, feed.device, feed.channels_last)
+        self._steps = steps_of(len(split.indices), drawing.batch_size, feed.share.size)
+        self._tasks: list[Task] = []  # the sampler: read anew by the workers' owner in every epoch
+        workers = worker_count(feed.workers, feed.share.size)
+        self._workers = DataLoader(
+            self._crops,
+            batch_size=None,
+            sampler=self._tasks,
+            num_workers=workers,
+            collate_fn=as_it_is,
+            pin_memory=feed.device.type == "cuda",
+            prefetch_factor=4 if workers else None,
+            persistent_workers=workers > 0,
+            worker_init_fn=one_thread,
+            generator=torch.Generator(),  # of seeds that nobody uses: else the global one is drawn from
+        )
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        order = epoch_order(len(self.labels), self.seed, self.stream, epoch)
+        yield from self._batches(epoch, order[: self._steps * self.batch_size], start)
+
+    def in_order(self) -> Iterator[Batch]:
+        """All images as they are listed, a last single one too."""
+        yield from self._batches(0, torch.arange(len(self.labels)), 0)
+
+    def _batches(self, epoch: int, order: Tensor, start: int) -> Iterator[Batch]:
+        parts = order.split(self.batch_size)[start:]
+        self._tasks[:] = [Task(epoch, part[self.feed.share.rows(len(part))].numpy()) for part in parts]
+        device = self.feed.device
+        draws, own = (torch.Generator(device=device) for _ in range(2))
+        rank, size = self.feed.share.rank, self.feed.share.size
+        for step, made in enumerate(self._workers, start):
+            self._note(made)
+            draws.manual_seed(stream_seed(self.seed, self.stream, "step", epoch, step))
+            # several processes: no two rows may share their draws, and a method's draws are the same in all
+            own.manual_seed(stream_seed(self.seed, self.stream, "step", epoch, step, "rank", rank))
+            # (B, S, S, 3) as it lies is (B, 3, S, S) in channels-last
+            pixels = made.pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
+            images, view_labels = self.views(pixels, self.augmentation, draws if size == 1 else own)
+            positions = made.positions.to(device, non_blocking=True)
+            yield Batch(
+                self._normalise(images), self.labels[positions], positions, view_labels, draws, len(parts[step - start])
+            )
+
+    def _note(self, made: Made) -> None:
+        """UserError for a corrupt image, or a warning the first time that it is left out."""
+        if made.unreadable and not self._crops.skip:
+            raise UserError(f"{made.unreadable[0]}: mend or remove it, or leave it out with dataset.corrupt=skip")
+        if int(made.positions.min()) < 0:
+            raise UserError(f"none of the images can be read: {made.unreadable[0]}")
+        for line in made.unreadable:
+            if line not in self.skipped:
+                warnings.warn(f"left out: {line}", stacklevel=2)
+                self.skipped.add(line)

@@ -1,0 +1,106 @@
+"""A user's own Python files: importing one registers the methods, networks, data sets, optimisers, ... it defines.
+
+A run notes the path and sha256 of each such file that it uses, so that an edit after the run can be told.
+"""
+
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sskd.data.augmentations import AUGMENTATIONS
+from sskd.data.datasets.registry import DATASETS
+from sskd.errors import UserError
+from sskd.methods import METHODS
+from sskd.networks import NETWORKS
+from sskd.optim import OPTIMIZERS, SCHEDULES
+from sskd.pretext import PRETEXTS
+from sskd.runs.spec import RunSpec
+from sskd.version import in_commit
+
+REGISTRIES: tuple[Any, ...] = (METHODS, NETWORKS, DATASETS, PRETEXTS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS)
+Name = tuple[str, str]  # a registry's kind, and a name in it
+
+
+class Plugin(NamedTuple):
+    """A file as it was imported."""
+
+    path: Path
+    sha256: str
+    names: frozenset[Name]  # what it registered
+
+
+_loaded: dict[str, Plugin] = {}  # by module
+
+
+def load_plugin(file: str | Path) -> Path:
+    """Imports the file, once a process, and returns its absolute path. UserError if it is missing or raises."""
+    path = Path(file).resolve()
+    if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
+        raise UserError(f"plugin {file}: there is no such file")
+    # two files of the same name are two modules
+    module_name = f"plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if module_name in sys.modules:
+        return path
+    before = set(_names())  # the suite's own names first, so that a name taken twice is the plugin's error
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"plugin {file}: not a Python file (its name must end in .py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        content = path.read_bytes()
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
+        del sys.modules[module_name]
+        message = " ".join(str(error).split())
+        raise UserError(f"plugin {file}: {type(error).__name__}: {message}") from None
+    _loaded[module_name] = Plugin(path, hashlib.sha256(content).hexdigest(), frozenset(set(_names()) - before))
+    return path
+
+
+def load_plugins(files: Iterable[str]) -> None:
+    for file in files:
+        load_plugin(file)
+
+
+def _names() -> Iterator[Name]:
+    return ((registry.kind, name) for registry in REGISTRIES for name in registry)
+
+
+def plugins_of(spec: RunSpec) -> list[Plugin]:
+    """The loaded files that define something the run is made of, its teacher and head included. What these files
+    import from elsewhere is not looked at."""
+    loaded = [plugin for module, plugin in _loaded.items() if module in sys.modules]
+    if not loaded:
+        return []
+    used = set(_used(spec))
+    return [plugin for plugin in loaded if plugin.names & used]
+
+
+def _used(spec: RunSpec) -> Iterator[Name]:
+    yield NETWORKS.kind, spec.network
+    yield DATASETS.kind, spec.dataset.name
+    yield OPTIMIZERS.kind, spec.recipe.optimizer
+    yield SCHEDULES.kind, spec.recipe.schedule
+    yield AUGMENTATIONS.kind, spec.recipe.augmentation
+    if spec.method is not None:
+        yield METHODS.kind, spec.method.name
+    if spec.pretext is not None:
+        yield PRETEXTS.kind, spec.pretext.name
+    if spec.teacher is not None:
+        yield NETWORKS.kind, spec.teacher.network
+    for needed in spec.needs:
+        yield from _used(needed)
+
+
+def noted(spec: RunSpec, dirty: bool | None) -> dict[str, Any]:
+    """What a run's provenance says of its plugins. dirty: whether the suite's own files differ from its commit; a
+    plugin that is not in that commit as it is makes it True."""
+    plugins = plugins_of(spec)
+    if dirty is False:
+        dirty = not all(in_commit(plugin.path) for plugin in plugins)
+    return {"dirty": dirty, "plugins": [{"path": str(plugin.path), "sha256": plugin.sha256} for plugin in plugins]}

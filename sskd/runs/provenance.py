@@ -1,0 +1,40 @@
+"""What is noted of the machine and the code in every result."""
+
+import os
+import platform
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sskd.version import code, first_line, packages
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Host, processor or GPU, this code and what it needs, by version: enough to say where a number came from."""
+    import torchvision
+
+    on_gpu = device.type == "cuda"
+    return {
+        "host": socket.gethostname(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "driver": first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "packages": packages(),
+        **code(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    except OSError:
+        pass
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -1,0 +1,284 @@
+"""A run's folder: the only place a run writes to, and everything that is ever known of it.
+
+spec.yaml            the RunSpec, defaults written out
+metrics.jsonl        one line per epoch
+resume.pt            all that is needed to go on, and resume.previous.pt, the one before it
+best.safetensors     weights of the best epoch;  last.safetensors: of the last
+network.json         what the weights are of: network, classes, image size, mean and std (not of heads)
+result.json          written last: a run is finished if it is there
+train.lock           while a process trains the run: who it is
+failed.json          why a run ended without a result; gone once it is started again
+progress.json        how far it is, every few seconds; log.txt, events.*: what was printed; TensorBoard
+"""
+
+import fcntl
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import torch
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from sskd.errors import UserError
+from sskd.runs.spec import RunSpec, spec_yaml
+
+
+class Status(NamedTuple):
+    """state: "absent", "incomplete", "failed" or "finished". epoch: epochs done. message: of a failure."""
+
+    state: str
+    epoch: int = 0
+    message: str = ""
+
+
+class RunHeld(UserError):
+    """Another process trains this run at the moment."""
+
+
+class RunFolder:
+    """Reads and writes one run's files. Every write is atomic: a reader or a crash never sees half a file."""
+
+    def __init__(self, runs: Path, spec: RunSpec) -> None:
+        self.spec = spec
+        self.path = runs / spec.id
+        self.metrics = self.path / "metrics.jsonl"
+        self.resume = self.path / "resume.pt"
+        self.previous = self.path / "resume.previous.pt"
+        self.network = self.path / "network.json"
+        self.result = self.path / "result.json"
+        self.failure = self.path / "failed.json"
+        self.lock = self.path / "train.lock"
+
+    def weights(self, epoch: str) -> Path:
+        """Where the "best" or "last" epoch's weights are."""
+        return self.path / f"{epoch}.safetensors"
+
+    def create(self) -> None:
+        """Makes the folder and writes the spec; UserError where that is not allowed or not possible."""
+        with plain_os_errors("create", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "spec.yaml", lambda file: file.write(spec_yaml(self.spec).encode()))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The run is this process's alone until the end of the block. RunHeld if another has it.
+
+        The system itself holds the lock, and frees it when the process ends in whatever way. On a file system without
+        locks the run is trained all the same.
+        """
+        patience = time.monotonic() + 0.3
+        with ExitStack() as stack:
+            while True:
+                with plain_os_errors("write", self.lock):
+                    file = stack.enter_context(self.lock.open("a+"))
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except (BlockingIOError, PermissionError):
+                    if time.monotonic() < patience:  # it may be somebody who only asks, see holder
+                        time.sleep(0.05)
+                        continue
+                    file.seek(0)
+                    who = file.read().strip() or "another process"
+                    raise RunHeld(f"{self.spec.id} is being trained by {who}: wait for it, or end it first") from None
+                except OSError:  # no locks here
+                    break
+                if self.lock.exists() and os.path.samestat(self.lock.stat(), os.fstat(file.fileno())):
+                    break  # and not a file that the one before us has just removed
+            with suppress(OSError):  # a full disk: the run itself will say so
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.flush()
+            try:
+                yield
+            finally:
+                self.lock.unlink(missing_ok=True)
+
+    def holder(self) -> str:
+        """Which other process trains the run at this moment; "" if none does, or if it cannot be told.
+
+        Not for the process that trains it, which would lose its lock by asking.
+        """
+        try:
+            file = self.lock.open("r+")
+        except OSError:
+            return ""
+        with file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                return file.read().strip() or "another process"
+            except OSError:  # no locks here
+                pass
+        return ""
+
+    def lost_weights(self) -> bool:
+        """Whether the run is finished, and its weights are gone: as in results that were committed without them."""
+        return self.result.exists() and not all(self.weights(epoch).exists() for epoch in ("best", "last"))
+
+    def set_aside(self) -> None:
+        """Makes a finished run one that is to be trained again. Its old result is kept beside the new."""
+        for checkpoint in (self.resume, self.previous):
+            checkpoint.unlink(missing_ok=True)
+        os.replace(self.result, self.path / "result.previous.json")
+
+    def keep_beside(self) -> Path:
+        """Renames the folder of a finished run that is to be trained anew, to <id>.previous, or .previous-2, ...
+        Returns its new path."""
+        number, beside = 1, self.path.with_name(f"{self.path.name}.previous")
+        while beside.exists():
+            number += 1
+            beside = self.path.with_name(f"{self.path.name}.previous-{number}")
+        with plain_os_errors("rename", self.path):
+            os.rename(self.path, beside)
+        return beside
+
+    def status(self) -> Status:
+        if self.result.exists():
+            return Status("finished", self.spec.recipe.epochs)
+        if self.failure.exists():
+            return Status("failed", len(self.read_metrics()), read_json(self.failure).get("message", ""))
+        if self.path.exists():
+            return Status("incomplete", len(self.read_metrics()))
+        return Status("absent")
+
+    # --- metrics ------------------------------------------------------------------------------------------------
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        with plain_os_errors("write", self.metrics):
+            append_line(self.metrics, json.dumps(row))
+
+    def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """The rows that a checkpoint vouches for; what came after it is done again."""
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomically(self.metrics, lambda file: file.write(text.encode()))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All whole lines; a line cut off by a crash is left out."""
+        rows = []
+        if self.metrics.exists():
+            for line in self.metrics.read_text().splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError:
+                    break
+        return rows
+
+    # --- checkpoints --------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Keeps the one before: if this file is ever damaged, an epoch is lost and not the run."""
+        if self.resume.exists():
+            with plain_os_errors("write", self.previous):
+                os.replace(self.resume, self.previous)
+        write_atomically(self.resume, lambda file: torch.save(state, file))
+
+    def checkpoints(self) -> list[Path]:
+        """The newest first."""
+        return [path for path in (self.resume, self.previous) if path.exists()]
+
+    def set_checkpoint_aside(self, path: Path, error: Exception, say: Callable[[str], None]) -> None:
+        """Renames a checkpoint that cannot be used, and says so. It is kept for whoever wants to look into it."""
+        aside = path.with_suffix(".damaged")
+        with suppress(FileNotFoundError):  # another process of the run has done it
+            os.replace(path, aside)
+        then = "going on from the one before" if path == self.resume and self.previous.exists() else "starting again"
+        say(f"the checkpoint {path} cannot be used ({_one_line(error)}); set aside as {aside.name}, {then}")
+
+    def save_weights(self, epoch: str, weights: dict[str, Tensor], number: int) -> None:
+        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        data = _in_order(safetensors_bytes(contiguous, metadata={"epoch": str(number), "run": self.spec.id}))
+        write_atomically(self.weights(epoch), lambda file: file.write(data))
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def save_result(self, result: dict[str, Any]) -> None:
+        """Marks the run as finished and drops what only resuming needed."""
+        write_json(self.result, result)
+        for path in (self.failure, self.resume, self.previous):
+            path.unlink(missing_ok=True)
+
+    def save_failure(self, message: str, kind: str = "exception", last_lines: Sequence[str] = ()) -> None:
+        """Why the run ended: in one line, of which kind (benchmarks/dispatch/retries.py), and the end of its log."""
+        write_json(self.failure, {"message": message, "kind": kind, "last_lines": list(last_lines)})
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its header's keys sorted. The library writes metadata in an order that changes from
+    process to process, so equal weights would have unequal checksums. Offsets in the header count from its end."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Writes a temporary file beside ``path``, syncs it to the disk, and renames it. UserError on a full disk etc."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with plain_os_errors("write", path):
+        try:
+            with partial.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a file. Where the disk is full, OSError, and nothing is left of the line's beginning."""
+    with path.open("ab", buffering=0) as file:
+        before, data = file.seek(0, os.SEEK_END), f"{line}\n".encode()
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder and tries to write in it. UserError, before any work is done, where that is not possible."""
+    with plain_os_errors("write results in", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"a sector of a disk" * 32)
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_atomically(path, lambda file: file.write((json.dumps(data, indent=1) + "\n").encode()))
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"cannot read {path}: {_one_line(error)}; delete it to have the run done again") from None
+
+
+@contextmanager
+def plain_os_errors(verb: str, path: Path) -> Iterator[None]:
+    """Turns what the system refuses (permission, full disk, ...) into one line for a person.
+
+    torch.save reports a full disk as a RuntimeError that has the system's error as its context, or none at all.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot {verb} {path}: {error.strerror or error}") from None
+    except RuntimeError as error:
+        if "file write failed" in str(error) or "unexpected pos" in str(error):
+            raise UserError(f"cannot {verb} {path}: the disk is full or cannot be written") from None
+        raise
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (text[:120] + "...") if len(text) > 120 else text or type(error).__name__

@@ -1,0 +1,108 @@
+"""Measuring a trained network: accuracy, likeness to its teacher, and features to look at."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.data.batch import Feed
+from sskd.data.datasets.registry import Data, ImageData
+from sskd.data.splits import Part
+from sskd.device import autocast
+from sskd.errors import UserError
+from sskd.networks import Features, Network
+
+
+class EvaluationSet(NamedTuple):
+    """The test images, or training images that were held out, ready to be gone through in batches on a device and in a
+    precision."""
+
+    data: Data
+    device: torch.device
+    precision: str
+    channels_last: bool = True
+    batch_size: int = 500
+    workers: int | None = None
+    held_out: Part | None = None  # instead of the test images
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """The memory layout that images come in, and that networks do well to have."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def features(self, network: Network) -> Iterator[tuple[Features, Tensor]]:
+        """Features (in the run's precision) and labels, batch by batch; the network in eval mode meanwhile."""
+        was_training = network.training
+        network.eval()
+        feed = Feed(self.device, self.channels_last, workers=self.workers)
+        if self.held_out is None:
+            batches = self.data.test_batches(self.batch_size, feed)
+        else:
+            batches = self.data.held_out_batches(self.held_out, self.batch_size, feed)
+        for images, labels in batches:
+            # not around the yield: a mode entered in a generator would reach whoever runs between two batches
+            with torch.inference_mode(), autocast(self.device, self.precision):
+                features = network.features(images)
+            yield features, labels
+        network.train(was_training)
+
+
+def accuracy(network: Network, test: EvaluationSet) -> dict[str, float]:
+    """top1 and top5 in percent, loss (mean cross-entropy) and the number of images, without augmentation."""
+    sums = torch.zeros(3, dtype=torch.float64, device=test.device)
+    images = 0
+    for features, labels in test.features(network):
+        logits = features.logits.float()
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        sums += torch.stack([best[:, 0].sum(), best.any(1).sum(), loss]).double()
+        images += len(labels)
+    top1, top5, loss_sum = sums.tolist()
+    return {
+        "top1": 100 * top1 / images,
+        "top5": 100 * top5 / images,
+        "loss": loss_sum / images,
+        "images": images,
+    }
+
+
+def similarity(student: Network, teacher: Network, test: EvaluationSet, temperature: float = 4.0) -> dict[str, float]:
+    """How like its teacher a student is, on the test images (the paper's Table 6).
+
+    kl: mean KL(teacher || student) of predictions softened by ``temperature``, in nats. cka: linear centred kernel
+    alignment of the pooled features (Kornblith et al. 2019), 0 to 1.
+    """
+    divergence = torch.zeros((), dtype=torch.float64, device=test.device)
+    ours, theirs = [], []
+    for (s, _), (t, _) in zip(test.features(student), test.features(teacher), strict=True):
+        log_s = F.log_softmax(s.logits.float() / temperature, dim=1)
+        log_t = F.log_softmax(t.logits.float() / temperature, dim=1)
+        divergence += F.kl_div(log_s, log_t, reduction="sum", log_target=True).double()
+        ours.append(s.vector.float())
+        theirs.append(t.vector.float())
+    x, y = torch.cat(ours), torch.cat(theirs)
+    return {"kl": divergence.item() / len(x), "cka": linear_cka(x, y)}
+
+
+def linear_cka(x: Tensor, y: Tensor) -> float:
+    """Linear CKA of two sets of features of the same N images, (N, D1) and (N, D2): 1 if equal up to rotation and
+    scale. ||Y'X||^2 / (||X'X|| ||Y'Y||) on centred columns (Kornblith et al. 2019, equation 4)."""
+    x, y = x.double() - x.double().mean(0), y.double() - y.double().mean(0)
+    cross, own_x, own_y = ((a.T @ b).norm() for a, b in ((y, x), (x, x), (y, y)))
+    return (cross**2 / (own_x * own_y)).item()
+
+
+def image_vectors(network: Network, data: Data, classes: int) -> tuple[Tensor, Tensor]:
+    """Pooled features (N, D) float32 and labels (N,) of the test images of the first ``classes`` classes, in their
+    order, in full precision on the CPU: a figure that does not depend on the machine that draws it."""
+    if not isinstance(data, ImageData):
+        raise UserError(
+            f"features of single classes are only looked at in memory, and the images of '{data.name}' are not"
+        )
+    few = data.test_labels < classes
+    part = dataclasses.replace(data, test_images=data.test_images[few], test_labels=data.test_labels[few])
+    batches = list(EvaluationSet(part, torch.device("cpu"), "fp32").features(network))
+    return torch.cat([f.vector.float() for f, _ in batches]), torch.cat([labels for _, labels in batches])

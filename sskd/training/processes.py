@@ -1,0 +1,179 @@
+"""Starts the processes of a run that has several, on this machine, and speaks for them."""
+
+import gc
+import multiprocessing as mp
+import os
+import queue
+import signal
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from sskd.config.execution import Execution
+from sskd.config.validation import from_dict
+from sskd.device import device_of, threads_of, with_threads
+from sskd.distributed import join, lost_touch
+from sskd.errors import UserError
+from sskd.runs.spec import RunSpec, spec_yaml
+from sskd.training.loop import Interrupted, Report, train
+
+LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
+LEAVE_SECONDS = 60.0  # that processes may take to end their own helpers; a busy machine needs many of them
+
+# what a process says when it ends without a result, and what that is to the one that started it; else a RuntimeError
+ENDS: dict[str, type[Exception]] = {
+    "input": UserError,
+    "interrupted": Interrupted,
+    "memory": torch.OutOfMemoryError,
+}
+
+
+def nothing() -> None:
+    """What most runs prepare in their processes."""
+
+
+def train_in_processes(
+    spec: RunSpec,
+    runs: Path,
+    execution: Execution,
+    report: Callable[[Report], None] = lambda _: None,
+    say: Callable[[str], None] = print,
+    should_stop: Callable[[], bool] = lambda: False,
+    prepare: Callable[[], None] = nothing,
+) -> dict[str, Any]:
+    """``sskd.training.loop.train`` in as many processes as the recipe says; in this one if that is one.
+
+    ``prepare`` is called first in each (it loads plugins; it must be picklable). The first process writes, evaluates
+    and reports; when one fails, all end. UserError where there are fewer GPUs than processes.
+    """
+    count = spec.recipe.processes
+    if count == 1:
+        return train(spec, runs, execution, report, say, should_stop)
+    if device_of(execution).type == "cuda" and torch.cuda.device_count() < count:
+        raise UserError(f"recipe.processes is {count}, but there are {torch.cuda.device_count()} GPUs here")
+    # what one process would have is shared among them
+    execution = with_threads(execution, max(1, threads_of(execution) // count))
+    context = mp.get_context("spawn")
+    messages: Any = context.Queue()
+    stop = context.Event()
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{folder}/meeting"
+        common = (count, meeting, spec_yaml(spec), runs, execution, prepare, messages, stop)
+        workers = [context.Process(target=_work, args=(rank, *common)) for rank in range(count)]
+        for worker in workers:
+            worker.start()
+        try:
+            result = _listen(spec, workers, messages, stop, report, say, should_stop)
+            for worker in workers:
+                worker.join(LEAVE_SECONDS)  # to end their own helpers
+            return result
+        finally:
+            for worker in workers:
+                worker.kill()
+            for worker in workers:
+                worker.join()
+
+
+def _listen(
+    spec: RunSpec,
+    workers: list[Any],
+    messages: Any,
+    stop: Any,
+    report: Callable[[Report], None],
+    say: Callable[[str], None],
+    should_stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """Passes on what the processes say until the first has a result, or any of them fails."""
+    while True:
+        if should_stop():
+            stop.set()
+        dead = [(rank, worker.exitcode) for rank, worker in enumerate(workers) if worker.exitcode]
+        try:
+            kind, value = messages.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            if dead:
+                raise RuntimeError(
+                    f"process {dead[0][0]} of {len(workers)} of {spec.id} ended with status {dead[0][1]}"
+                ) from None
+            continue
+        if kind == "report":
+            report(value._replace(spec=spec))
+        elif kind == "say":
+            say(value)
+        elif kind == "result":
+            return dict(value)
+        else:
+            raise ENDS.get(kind, RuntimeError)(value)
+
+
+def take_part(rank: int, local_rank: int, count: int, meeting: str, execution: Execution) -> Execution:
+    """Makes this process the ``rank``-th of a run's, the ``local_rank``-th on this machine (see
+    sskd.distributed.join). Returns the execution on the GPU that is its own."""
+    on_gpu = device_of(execution).type == "cuda"
+    if on_gpu:
+        number = local_rank % torch.cuda.device_count()  # a site may show each process its own alone
+        torch.cuda.set_device(number)
+        execution = execution.model_copy(update={"device": f"cuda:{number}"})
+    join(rank, count, meeting, on_gpu)
+    return execution
+
+
+def _end_with_parent() -> None:
+    """A process whose starter was killed must not go on writing into the run's folder."""
+    parent = mp.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(
+    rank: int,
+    count: int,
+    meeting: str,
+    text: str,
+    runs: Path,
+    execution: Execution,
+    prepare: Callable[[], None],
+    messages: Any,
+    stop: Any,
+) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # they may reach all: the one that started us decides
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        prepare()
+        spec: RunSpec = from_dict(RunSpec, yaml.safe_load(text), "a run of several processes")
+        execution = take_part(rank, rank, count, meeting, execution)
+
+        def report(step: Report) -> None:
+            if rank == 0:
+                messages.put(("report", step._replace(spec=None)))  # type: ignore[arg-type]
+
+        def say(line: str) -> None:
+            if rank == 0:
+                messages.put(("say", line))
+
+        result = train(spec, runs, execution, report, say, stop.is_set)
+        if rank == 0:
+            messages.put(("result", result))
+    except Interrupted as reason:
+        if rank == 0:
+            messages.put(("interrupted", str(reason)))
+    except UserError as error:
+        messages.put(("input", str(error)))
+    except torch.OutOfMemoryError as error:
+        messages.put(("memory", str(error)))
+    except Exception as error:
+        if rank == 0 or not lost_touch(error):
+            first = f"process {rank} of {count}: {type(error).__name__}: {' '.join(str(error).split())}"
+            messages.put(("error", f"{first}\n{traceback.format_exc()}"))
+    gc.collect()  # loaders end their workers, and give back what those were told by
+    messages.close()
+    messages.join_thread()
+    os._exit(0)  # without the group's farewell: the others may be gone

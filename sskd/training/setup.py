@@ -1,0 +1,101 @@
+"""What the jobs of all roles share: the spec, its data, device and precision, and whose rows a loss is of."""
+
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from sskd.config.execution import Execution
+from sskd.data.augmentations import AUGMENTATIONS
+from sskd.data.batch import Batch, Feed
+from sskd.data.datasets.registry import Data, load_dataset
+from sskd.data.memory_loader import Drawing, Loader
+from sskd.data.splits import Split, make_split
+from sskd.data.views import Views
+from sskd.device import device_of, resolve_precision
+from sskd.distributed import Share, gather_rows, this_share
+from sskd.networks import Features
+from sskd.runs.spec import RunSpec
+from sskd.training.evaluation import EvaluationSet
+
+Placed = TypeVar("Placed", bound=nn.Module)
+
+
+class Setup(NamedTuple):
+    """What all roles share: the spec, its data, and the device and precision it runs in."""
+
+    spec: RunSpec
+    runs: Path
+    execution: Execution
+    device: torch.device
+    precision: str
+    data: Data
+    split: Split
+    share: Share = Share()
+
+    @property
+    def feed(self) -> Feed:
+        return Feed(self.device, self.execution.channels_last, self.share, self.execution.workers)
+
+    @property
+    def test(self) -> EvaluationSet:
+        execution = self.execution
+        return EvaluationSet(self.data, self.device, self.precision, execution.channels_last, workers=execution.workers)
+
+    @property
+    def held_out(self) -> EvaluationSet | None:
+        """The images that choose an epoch, where the split holds any out."""
+        return self.test._replace(held_out=self.split.held_out) if self.split.held_out else None
+
+    def loader(self, views: Views, stage: str) -> Loader:
+        recipe = self.spec.recipe
+        augmentation = AUGMENTATIONS[recipe.augmentation](recipe)
+        drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.random_seed, stage)
+        return self.data.train_loader(self.split, drawing, self.feed)
+
+    @property
+    def gathers(self) -> bool:
+        """Whether losses are of rows that lie in several processes."""
+        return self.share.size > 1
+
+    def whole(self, features: Features, batch: Batch, needs: frozenset[str]) -> Features:
+        """The features that a loss is computed of: the whole batch's, also where its rows lie in several processes."""
+        if not self.gathers:
+            return features
+        sizes = [batch.views * size for size in self.share.sizes(batch.whole)]
+
+        def gather(tensors: tuple[Tensor, ...], wanted: bool) -> tuple[Tensor, ...]:
+            return tuple(gather_rows(t, sizes) for t in tensors) if wanted else tensors
+
+        logits, vector = gather((features.logits, features.vector), True)
+        maps = gather(features.maps, "taps" in needs)
+        final = None if features.final is None else gather((features.final,), "final" in needs)[0]
+        return Features(logits, (*maps, vector), gather(features.preactivations, "preactivations" in needs), final)
+
+    def whole_batch(self, batch: Batch) -> Batch:
+        """The batch that goes with ``whole`` features. A gathered one has no pixels, only their number."""
+        if not self.gathers:
+            return batch
+        sizes = self.share.sizes(batch.whole)
+        of_views = [batch.views * size for size in sizes]
+        return batch._replace(
+            images=batch.images.new_empty(sum(of_views), 0),
+            labels=gather_rows(batch.labels, sizes),
+            indices=gather_rows(batch.indices, sizes),
+            view_labels=None if batch.view_labels is None else gather_rows(batch.view_labels, of_views),
+        )
+
+    def place(self, network: Placed) -> Placed:
+        """On the device, in the memory layout that convolutions like."""
+        layout = torch.channels_last if self.execution.channels_last else torch.contiguous_format
+        return network.to(self.device).to(memory_format=layout)
+
+
+def prepare(spec: RunSpec, runs: Path, execution: Execution) -> Setup:
+    """Loads the data and settles device and precision."""
+    device = device_of(execution)
+    data = load_dataset(spec.dataset, Path(execution.dataset_root))
+    split = make_split(data.train_labels, data.num_classes, spec.split)
+    precision = resolve_precision(spec.recipe.precision, device)
+    return Setup(spec, runs, execution, device, precision, data, split, this_share())

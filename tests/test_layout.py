@@ -1,0 +1,88 @@
+"""The folder tree shows the flow of data: import arrows go one way, and no files import each other in a circle."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# What a module may import: what stands above it, and what stands beside it. A name is a folder or a file.
+ORDER = (
+    ("sskd.errors", "sskd.registry", "sskd.seeding", "sskd.places", "sskd.version", "sskd.cores", "sskd.losses"),
+    ("sskd.distributed",),
+    ("sskd.config",),
+    ("sskd.device", "sskd.optim"),
+    ("sskd.data",),
+    ("sskd.networks",),
+    ("sskd.pretext",),
+    ("sskd.methods",),
+    ("sskd.runs",),
+    ("sskd.training",),
+    ("sskd.__main__",),
+    ("benchmarks.profiles",),
+    ("benchmarks.tables",),
+    ("benchmarks.listing",),
+    ("benchmarks.plan", "benchmarks.changes", "benchmarks.cost"),
+    ("benchmarks.dispatch",),
+    ("benchmarks.analysis",),
+    ("benchmarks.report",),
+    ("benchmarks.explain",),
+    ("benchmarks.cli",),
+)
+
+
+def modules() -> dict[str, Path]:
+    files = [*(ROOT / "sskd").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    return {".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in files}
+
+
+def imports(file: Path, known: dict[str, Path]) -> set[str]:
+    """The project's modules that the file imports anywhere, but for those that only annotations need."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in known else node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(file.read_text()))
+    return found & known.keys()
+
+
+KNOWN = modules()
+GRAPH = {name: imports(file, KNOWN) - {name} for name, file in KNOWN.items()}
+
+
+def level(module: str) -> int:
+    for number, group in enumerate(ORDER):
+        if any(module == name or module.startswith(f"{name}.") for name in group):
+            return number
+    raise AssertionError(f"{module} has no place in ORDER: say what it may import")
+
+
+@pytest.mark.parametrize("module", [name for name in GRAPH if name not in ("sskd", "benchmarks")])
+def test_arrows_go_one_way(module: str) -> None:
+    wrong = {name for name in GRAPH[module] - {"sskd", "benchmarks"} if level(name) > level(module)}
+    assert not wrong, f"{module} imports what builds on it"
+
+
+def test_no_circle() -> None:
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for name in sorted(GRAPH[module]):
+                visit(name, (*path, module))
+            done.add(module)
+
+    for module in GRAPH:
+        visit(module, ())
