@@ -17,7 +17,7 @@ import torch
 from sskd.config.settings import PretextSettings
 from sskd.data.batch import Batch
 from sskd.pretext import PRETEXTS, PretextContext
-from sskd.pretext.base import Softening
+from sskd.pretext.base import TransferConfig
 
 IMAGES, VIEWS = 64, 4
 
@@ -41,7 +41,7 @@ def step(stage: str, classes: int, width: int) -> None:
         else:
             with torch.no_grad():
                 theirs = teacher(vector)
-            loss = student.transfer(student(vector), theirs, batch, Softening(0.5, 1.0, "kl")).loss
+            loss = student.transfer(student(vector), theirs, batch, TransferConfig(0.5, 1.0, "kl")).loss
         loss.backward()
         optimizer.step()
 

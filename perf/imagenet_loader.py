@@ -25,12 +25,12 @@ from torchvision.datasets import ImageFolder
 
 from sskd.config.recipe import DatasetSpec
 from sskd.data.augment import Augmentation
-from sskd.data.batch import Feed
+from sskd.data.batch import LoaderConfig
 from sskd.data.datasets.imagenet import STATISTICS
 from sskd.data.datasets.registry import load_dataset
-from sskd.data.memory_loader import Drawing
+from sskd.data.memory_loader import SamplingConfig
 from sskd.data.splits import Split
-from sskd.data.views import Plain, Rotations
+from sskd.data.views import Rotations, SingleView
 
 BATCH = 64
 
@@ -107,9 +107,9 @@ def plain(folder: Path, views: int, workers: int) -> Callable[[], int]:
 def ours(root: Path, views: int, workers: int, cache: int | None) -> Callable[[], int]:
     data = load_dataset(DatasetSpec(name="imagenet", cache_size=cache), root)
     split = Split(torch.arange(len(data.train_labels)), data.train_labels)
-    feed = Feed(torch.device("cpu"), workers=workers)
-    drawing = Drawing(BATCH, Rotations() if views == 4 else Plain(), Augmentation())
-    loader = data.train_loader(split, drawing, feed)
+    config = LoaderConfig(torch.device("cpu"), workers=workers)
+    sampling = SamplingConfig(BATCH, Rotations() if views == 4 else SingleView(), Augmentation())
+    loader = data.train_loader(split, sampling, config)
     return lambda: sum(len(batch.labels) for batch in loader.epoch(0))
 
 

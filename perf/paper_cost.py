@@ -7,14 +7,14 @@ from benchmarks.cost import TRAINING, run_multiply_adds
 from benchmarks.profiles.profile import split_pair
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables import table3, table4
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 
 IMAGES, SIZE = 50_000, 32
 RATE = 10e12  # FLOP/s that training is assumed to sustain
 
 
 def main() -> None:
-    specs = Specs(read_profile("paper", []))
+    specs = SpecBuilder(read_profile("paper", []))
     epochs, head_epochs = specs.profile.recipe.epochs, specs.profile.head_recipe.epochs
     text = f"""# What the paper's recipe costs on one GPU
 

@@ -21,14 +21,16 @@ from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.write import write_report
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.runs.spec import RunSpec
 
 
 def planned_cells(seeds: int) -> tuple[Profile, dict[str, list[Cell]]]:
     """The paper profile's benchmarks with so many seeds."""
     profile = read_profile("paper", [f"seeds={json.dumps(list(range(seeds)))}"])
-    return profile, {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in profile.benchmarks}
+    return profile, {
+        name: BENCHMARKS[name].cells(SpecBuilder(profile.for_benchmark(name))) for name in profile.benchmarks
+    }
 
 
 def seeds_for(runs: int) -> int:

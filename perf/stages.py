@@ -16,7 +16,7 @@ from sskd.methods import METHODS
 from sskd.networks import build_network, feature_shapes
 from sskd.pretext import PRETEXTS, PretextContext
 from sskd.runs.spec import RunSpec
-from sskd.training.jobs import Stage, build_job
+from sskd.training.jobs import Stage, build_task
 from sskd.training.setup import Setup, prepare
 
 CLASSES = {"cifar100": 100, "digits": 10}
@@ -55,7 +55,7 @@ def make_stage(
         if spec.head is not None:
             _save_untrained(spec.head, Path(folder))
         setup = prepare(spec, Path(folder), execution or Execution(dataset_root=str(root)))
-        stage = build_job(setup).stages[-1]
+        stage = build_task(setup).stages[-1]
     for module in stage.trained:
         module.train()
     return setup, stage

@@ -29,7 +29,7 @@ from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import load_dataset
 from sskd.device import autocast, resolve_precision
 from sskd.networks import Features, build_network
-from sskd.training.forward import FrozenFeatures
+from sskd.training.forward import TeacherForward
 from sskd.training.jobs import Stage
 from sskd.training.setup import Setup
 
@@ -130,7 +130,7 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
     and the rest, which is the student's; in the head stage losses and head are one."""
     assert setup.spec.teacher is not None
     network = build_network(setup.spec.teacher.network, setup.data.num_classes).eval()
-    teacher = FrozenFeatures(setup.place(network), setup, frozenset({"logits", "vector"}))
+    teacher = TeacherForward(setup.place(network), setup, frozenset({"logits", "vector"}))
     spent = dict.fromkeys(("data", "teacher", "loss", "whole"), 0.0)
     student, method = stage.trained if setup.spec.role == "student" else (None, None)
     batches = endless(setup, stage)

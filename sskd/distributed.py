@@ -16,52 +16,52 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 # how long a process waits for the others: an evaluation's length is no reason to give up
-PATIENCE = timedelta(minutes=30)
+TIMEOUT = timedelta(minutes=30)
 
 
-class Share(NamedTuple):
+class Replica(NamedTuple):
     """A process's part of every batch: it is the ``rank``-th (from 0) of ``size`` processes."""
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
     def rows(self, count: int) -> slice:
         """This process's rows of a batch of ``count``: consecutive, sizes differ by at most one."""
-        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+        return slice(count * self.rank // self.world_size, count * (self.rank + 1) // self.world_size)
 
     def sizes(self, count: int) -> list[int]:
         """How many rows each process has."""
-        parts = [Share(rank, self.size).rows(count) for rank in range(self.size)]
+        parts = [Replica(rank, self.world_size).rows(count) for rank in range(self.world_size)]
         return [part.stop - part.start for part in parts]
 
 
 _control: list[Any] = []  # the group for the hosts' agreement, on the CPU: it does not make them wait for their GPUs
 
 
-def join(rank: int, size: int, meeting: str, on_gpu: bool) -> None:
-    """Makes this process one of ``size``. ``meeting``: a torch.distributed address, such as file:///a/new/file."""
+def join(rank: int, world_size: int, init_method: str, on_gpu: bool) -> None:
+    """Makes this process one of ``size``. ``init_method``: a torch.distributed address, such as file:///a/new/file."""
     backend = "nccl" if on_gpu else "gloo"
-    dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=size, timeout=PATIENCE)
-    _control[:] = [dist.new_group(backend="gloo", timeout=PATIENCE)]
+    dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=world_size, timeout=TIMEOUT)
+    _control[:] = [dist.new_group(backend="gloo", timeout=TIMEOUT)]
 
 
-def lost_touch(error: Exception) -> bool:
+def is_peer_failure(error: Exception) -> bool:
     """Whether the error says no more than that another process of the run is gone: that one knows why."""
     return isinstance(error, dist.DistError) or (dist.is_initialized() and "gloo" in str(error))
 
 
-def this_share() -> Share:
+def this_replica() -> Replica:
     """The part of the present process; the whole where there is no other."""
-    return Share(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Share()
+    return Replica(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Replica()
 
 
-def wait() -> None:
+def barrier() -> None:
     """Until all processes are here."""
     if dist.is_initialized():
         dist.barrier(group=_control[0])
 
 
-def any_of_all(value: bool) -> bool:
+def any_rank(value: bool) -> bool:
     """Whether the value is true in any process."""
     if not dist.is_initialized():
         return value

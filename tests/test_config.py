@@ -1,4 +1,4 @@
-"""Specs: validation with the key's path, overrides, and ids that follow from meaning alone."""
+"""SpecBuilder: validation with the key's path, overrides, and ids that follow from meaning alone."""
 
 import json
 import subprocess

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
-from sskd.distributed import Share, join
+from sskd.distributed import Replica, join
 from sskd.errors import UserError
-from sskd.training.loop import Interrupted, Report, train
+from sskd.training.loop import Interrupted, StepEvent, train
 from sskd.training.processes import train_in_processes
 from tests import group_norm, small
 
@@ -128,7 +128,7 @@ def test_interrupted_inside_an_epoch(both: Any, tmp_path: Path) -> None:
     runs, _, two = both
     spec, steps = two["none"], []
 
-    def report(step: Report) -> None:
+    def report(step: StepEvent) -> None:
         steps.append((step.epoch, step.step))
 
     with pytest.raises(Interrupted):
@@ -164,5 +164,5 @@ def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(UserError, match="batch_size 6 is too small for 4 processes"):
         from_dict(Recipe, {"batch_size": 6, "processes": 4}, "here")
-    assert Share(1, 3).rows(8) == slice(2, 5)
-    assert Share(0, 3).sizes(8) == [2, 3, 3]
+    assert Replica(1, 3).rows(8) == slice(2, 5)
+    assert Replica(0, 3).sizes(8) == [2, 3, 3]

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sskd.methods import METHODS
 from sskd.runs.spec import RunSpec
-from sskd.training.jobs import build_job
+from sskd.training.jobs import build_task
 from sskd.training.loop import Interrupted, train
 from sskd.training.setup import prepare
 from tests import small
@@ -102,7 +102,7 @@ class Waits(TorchDispatchMode):
 def test_no_step_waits_for_the_device(method: str, shared: Path) -> None:
     """No .item(), no boolean indexing: in any stage, forward or backward, augmentation included."""
     setup = prepare(spec_of(method), shared, small.EXECUTION)
-    stages = build_job(setup).stages
+    stages = build_task(setup).stages
     assert stages[-1].views.per_image == METHODS[method].views_per_image
     for stage in stages:
         for module in stage.trained:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sskd.data.batch import Feed
+from sskd.data.batch import LoaderConfig
 from sskd.data.datasets.small import digits
 from sskd.training.evaluation import accuracy
-from sskd.training.jobs import build_job
+from sskd.training.jobs import build_task
 from sskd.training.loop import train
 from sskd.training.setup import Setup, prepare
 from tests import small
@@ -50,7 +50,7 @@ def test_training_never_sees_them(tmp_path: Path) -> None:
     """Batches hold positions among the training images alone, and the pixels of those."""
     setup = setup_of(small.teacher(split=SPLIT), tmp_path)
     assert setup.split.held_out is not None
-    (stage,) = build_job(setup).stages
+    (stage,) = build_task(setup).stages
     seen = {int(i) for batch in setup.loader(stage.views, "main").epoch(0) for i in batch.indices}
     assert seen <= set(range(len(setup.split.indices)))
     assert not set(setup.split.indices.tolist()) & set(setup.split.held_out.indices.tolist())
@@ -60,7 +60,7 @@ def test_their_accuracy_is_of_them(tmp_path: Path) -> None:
     """Counted by hand, without augmentation."""
     setup = setup_of(small.teacher(split=SPLIT), tmp_path)
     assert setup.held_out is not None
-    job, part, data = build_job(setup), setup.split.held_out, digits(Path(), None)
+    job, part, data = build_task(setup), setup.split.held_out, digits(Path(), None)
     assert part is not None
     pixels = data.train_images[part.indices].float() / 255
     images = (pixels - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(data.std).view(3, 1, 1)
@@ -77,6 +77,6 @@ def test_files_are_seen_as_test_images_are(tmp_path: Path) -> None:
     setup = prepare(spec, tmp_path, small.EXECUTION)
     part = setup.split.held_out
     assert part is not None
-    batches = list(setup.data.held_out_batches(part, 4, Feed(setup.device, workers=0)))
+    batches = list(setup.data.held_out_batches(part, 4, LoaderConfig(setup.device, workers=0)))
     assert torch.equal(torch.cat([labels for _, labels in batches]), part.labels)
     assert {images.shape[2:] for images, _ in batches} == {(224, 224)}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.data.batch import Batch
 from sskd.data.transformations import PaperTransformations
 from sskd.data.views import Rotations
@@ -23,11 +23,11 @@ from tests import golden, small
 IMAGES = 8
 
 
-def specs(*settings: str) -> Specs:
-    return Specs(read_profile("smoke", list(settings)))
+def specs(*settings: str) -> SpecBuilder:
+    return SpecBuilder(read_profile("smoke", list(settings)))
 
 
-def sskd_cell(made: Specs, benchmark: str = "comparison") -> Cell:
+def sskd_cell(made: SpecBuilder, benchmark: str = "comparison") -> Cell:
     return next(cell for cell in BENCHMARKS[benchmark].cells(made) if cell.row == "SSKD")
 
 
@@ -84,7 +84,7 @@ def test_what_the_profile_says_wins() -> None:
 
 def test_one_benchmarks_own_setting_keeps_the_rest_of_the_preset() -> None:
     profile = read_profile("smoke", ["preset=paper_text", "overrides.table3.method_settings.sskd.ss_keep=0.5"])
-    method: Any = Specs(profile.for_benchmark("table3")).method("sskd")
+    method: Any = SpecBuilder(profile.for_benchmark("table3")).method("sskd")
     assert (method.ss_keep, method.t_weight) == (0.5, 10)
 
 

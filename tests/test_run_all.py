@@ -10,7 +10,7 @@ import yaml
 from benchmarks.cli import main
 from benchmarks.plan import make_plan
 from benchmarks.profiles.read import read_profile
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
 from sskd.runs.settings import method_settings
 
@@ -140,7 +140,7 @@ def test_lists(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_shared_runs_are_planned_once(profile: Path) -> None:
-    specs = Specs(read_profile(str(profile), []))
+    specs = SpecBuilder(read_profile(str(profile), []))
     pair = ("resnet8", "resnet8")
     students = [
         specs.student(pair, method_settings(name), seed) for name in ("kd", "at", "sskd", "kd") for seed in (0, 1)
@@ -160,4 +160,4 @@ def test_the_shipped_profiles_are_valid() -> None:
 def specs_of_pair(profile: Any) -> Any:
     from benchmarks.profiles.profile import split_pair
 
-    return Specs(profile).student(split_pair(profile.pair), method_settings("kd"), 0)
+    return SpecBuilder(profile).student(split_pair(profile.pair), method_settings("kd"), 0)

@@ -19,7 +19,7 @@ from tests import small
 OWN = """
 from torch import nn
 from torch.nn import functional as F
-from sskd.methods import METHODS, Method, MethodInfo, Terms
+from sskd.methods import METHODS, Method, MethodInfo, LossTerms
 from sskd.networks import NETWORKS, Features, Network
 
 
@@ -41,8 +41,8 @@ class Alone(Method):
     info = MethodInfo("Alone", "a test", 2026, "nothing")
     needs_teacher = False
 
-    def terms(self, student, teacher, batch):
-        return Terms({})
+    def loss_terms(self, student, teacher, batch):
+        return LossTerms({})
 """
 
 

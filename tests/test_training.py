@@ -19,8 +19,8 @@ from sskd.__main__ import main
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, spec_yaml
-from sskd.training.jobs import build_job
-from sskd.training.loop import Interrupted, Report, train
+from sskd.training.jobs import build_task
+from sskd.training.loop import Interrupted, StepEvent, train
 from sskd.training.meter import Meter
 from sskd.training.setup import prepare
 from tests import small
@@ -95,7 +95,7 @@ def test_same_spec_same_metrics(runs: Path, tmp_path: Path) -> None:
 
 def test_only_the_student_and_its_method_are_trained(runs: Path, tmp_path: Path) -> None:
     copy_needs(runs, tmp_path, SSKD)
-    job = build_job(prepare(SSKD, tmp_path, small.EXECUTION))
+    job = build_task(prepare(SSKD, tmp_path, small.EXECUTION))
     learned = {id(p) for p in job.modules.parameters()}
     trained = {id(p) for stage in job.stages for p in stage.parameters}
     assert trained == learned  # all that is saved is trained, and nothing else: no teacher, no teacher's head
@@ -252,7 +252,7 @@ def test_damaged_checkpoints(runs: Path, tmp_path: Path) -> None:
 
 def goes_on(spec: RunSpec, runs: Path) -> tuple[tuple[int, int], list[str]]:
     """The first (epoch, step) of a run that is stopped at once, and how what it said of its checkpoints ends."""
-    steps: list[Report] = []
+    steps: list[StepEvent] = []
     said: list[str] = []
     with pytest.raises(Interrupted):
         train(spec, runs, small.EXECUTION, steps.append, said.append, lambda: True)
@@ -331,7 +331,7 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: signal.Signa
     """This process gets the signals in the given step of the first epoch that is trained."""
     original = sskd.training.loop._Run.report
 
-    def report(self: Any, row: Any) -> Report:
+    def report(self: Any, row: Any) -> StepEvent:
         made = original(self, row)
         if row is None and made.step == step:
             for number in numbers:
@@ -428,7 +428,7 @@ def test_students_of_a_seed_start_and_see_the_same(runs: Path, tmp_path: Path) -
     starts = []
     for method in ("kd", "at", "vid"):
         spec = small.spec(small.student(method))
-        job = build_job(prepare(spec, tmp_path, small.EXECUTION))
+        job = build_task(prepare(spec, tmp_path, small.EXECUTION))
         loader = prepare(spec, tmp_path, small.EXECUTION).loader(job.stages[-1].views, "main")
         starts.append((job.modules["network"].state_dict(), next(iter(loader.epoch(0))).images))
     for weights, images in starts[1:]:
@@ -484,12 +484,12 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_meter_weighs_by_images_and_survives_saving() -> None:
-    from sskd.methods import Terms
+    from sskd.methods import LossTerms
 
     meter = Meter()
-    meter.add(torch.tensor(1.0), Terms({"ce": torch.tensor(2.0)}), 30)
+    meter.add(torch.tensor(1.0), LossTerms({"ce": torch.tensor(2.0)}), 30)
     meter = Meter(meter.state())
-    meter.add(torch.tensor(4.0), Terms({"ce": torch.tensor(5.0)}), 10)
+    meter.add(torch.tensor(4.0), LossTerms({"ce": torch.tensor(5.0)}), 10)
     assert meter.means() == {"loss": 1.75, "loss_ce": 2.75}
 
 

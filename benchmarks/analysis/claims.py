@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.analysis.deciding import Cells, Part, weakest
+from benchmarks.analysis.deciding import Cells, Condition, weakest
 from benchmarks.analysis.paired import by_seed, paired
 from benchmarks.analysis.published import linear_evaluation
 from benchmarks.analysis.sequential import count_floor
@@ -37,12 +37,12 @@ class Results:
             self._read[name] = by_seed(self.frame, name)
         return self._read[name].get((row, column), {})
 
-    def gap(self, first: str, second: str, column: str, measure: str = "top1", bound: float = 0.0) -> Part:
+    def gap(self, first: str, second: str, column: str, measure: str = "top1", bound: float = 0.0) -> Condition:
         """first - second."""
         values = paired(self.seeds(first, column, measure), self.seeds(second, column, measure))
         cells = ((first, column), (second, column))
         floor = self.floor() if measure in ("top1", "top5") else 0.0
-        return Part(f"{first} - {second}, {column}", list(values.values()), bound, cells=cells, floor=floor)
+        return Condition(f"{first} - {second}, {column}", list(values.values()), bound, cells=cells, floor=floor)
 
     def floor(self, accuracies: float = 2) -> float:
         """The least standard deviation of a sum or difference of so many accuracies, as they are counts."""
@@ -66,8 +66,8 @@ class Claim:
     statement: str
     where: str
     benchmark: str
-    parts: Callable[[Results], list[Part]]
-    headline: Callable[[Results], Part] | None = None
+    parts: Callable[[Results], list[Condition]]
+    headline: Callable[[Results], Condition] | None = None
     size: float | None = None  # the headline's size according to the paper
     dataset: str = "cifar100"
     lacks: Callable[[Results], str] = lambda results: ""
@@ -76,31 +76,31 @@ class Claim:
 # --- the parts of each claim ----------------------------------------------------------------------------------------
 
 
-def _c1(results: Results) -> Part:
+def _c1(results: Results) -> Condition:
     gaps = [paired(results.seeds("SSKD", pair), results.seeds("CRD", pair)) for pair in table4.PAIRS]
     complete = sorted(set.intersection(*(set(gap) for gap in gaps)))
     means = [float(np.mean([gap[seed] for gap in gaps])) for seed in complete]
     cells = tuple((row, pair) for pair in table4.PAIRS for row in ("SSKD", "CRD"))
-    return Part("SSKD - CRD, mean over six pairs", means, cells=cells, floor=results.floor(2 / len(gaps)))
+    return Condition("SSKD - CRD, mean over six pairs", means, cells=cells, floor=results.floor(2 / len(gaps)))
 
 
-def _c2(results: Results) -> list[Part]:
+def _c2(results: Results) -> list[Condition]:
     pairs = [pair for pair in table3.PAIRS if pair != "resnet56/resnet20"]
     rivals = [row for row in results.rows() if row != "SSKD"]
     return [results.gap("SSKD", row, pair, bound=-TIE) for pair in pairs for row in rivals]
 
 
-def _c3(results: Results) -> list[Part]:
+def _c3(results: Results) -> list[Condition]:
     steps = (("+L_T", "CE+KD"), ("+L_ss", "CE+KD"), ("all", "+L_T"), ("all", "+L_ss"))
     return [results.gap(more, less, "vgg13/vgg8") for more, less in steps]
 
 
-def _c4(results: Results) -> list[Part]:
+def _c4(results: Results) -> list[Condition]:
     best = results.seeds("SSKD", "75%")
     others = [f"{ratio:.0%}" for ratio in table1.RATIOS if ratio != 0.75]
     floor = results.floor()
     return [
-        Part(
+        Condition(
             f"75% - {other} kept",
             list(paired(best, results.seeds("SSKD", other)).values()),
             cells=(("SSKD", "75%"), ("SSKD", other)),
@@ -110,7 +110,7 @@ def _c4(results: Results) -> list[Part]:
     ]
 
 
-def _c5(results: Results) -> list[Part]:
+def _c5(results: Results) -> list[Condition]:
     quality = linear_evaluation()
     per_task = [results.seeds(title, "vgg13/vgg8") for title in table2.PRETEXTS.values()]
     complete = sorted(set.intersection(*(set(values) for values in per_task)))
@@ -121,7 +121,9 @@ def _c5(results: Results) -> list[Part]:
         # students that are all equal have no order
         correlations.append(float(stats.spearmanr(tasks, students).statistic) if len(set(students)) > 1 else 0.0)
     cells = tuple((title, "vgg13/vgg8") for title in table2.PRETEXTS.values())
-    return [Part("rank correlation of task and student", correlations, cells=cells, floor=RANK_STEP / math.sqrt(12))]
+    return [
+        Condition("rank correlation of task and student", correlations, cells=cells, floor=RANK_STEP / math.sqrt(12))
+    ]
 
 
 def _c5_lacks(results: Results) -> str:
@@ -135,7 +137,7 @@ def _c5_lacks(results: Results) -> str:
     return "each task has one head for all seeds, whose luck looks like the task's (teacher_seeds trains one a seed)"
 
 
-def _c6(results: Results) -> list[Part]:
+def _c6(results: Results) -> list[Condition]:
     columns = list(dict.fromkeys(results.frame["column"]))
     rivals = ("KD", "AT", "SP", "CC", "CRD")
     return [
@@ -146,7 +148,7 @@ def _c6(results: Results) -> list[Part]:
     ]
 
 
-def _c7(results: Results) -> list[Part]:
+def _c7(results: Results) -> list[Condition]:
     rivals = [row for row in results.rows() if row != "SSKD"]
     nearer = [results.gap(row, "SSKD", "vgg13/vgg8", "kl") for row in rivals]
     more_alike = [results.gap("SSKD", row, "vgg13/vgg8", "cka") for row in rivals]
@@ -154,14 +156,14 @@ def _c7(results: Results) -> list[Part]:
     return [part._replace(name=prefix + part.name) for prefix, parts in named for part in parts]
 
 
-def _c8(results: Results) -> list[Part]:
+def _c8(results: Results) -> list[Condition]:
     return [results.gap("SSKD", row, column) for column in results.columns() for row in FEW_SHOT_RIVALS]
 
 
-def _c8_headline(results: Results) -> Part:
+def _c8_headline(results: Results) -> Condition:
     """To the best (by its mean) of the other methods at 25 %."""
     at_25 = [results.gap("SSKD", row, "25%") for row in FEW_SHOT_RIVALS]
-    return weakest(at_25) or Part("SSKD - best other, 25%", [])
+    return weakest(at_25) or Condition("SSKD - best other, 25%", [])
 
 
 def _rates(results: Results) -> tuple[str, str] | None:
@@ -179,11 +181,11 @@ def _drop_cells(results: Results, *rows: str) -> Cells:
     return tuple((row, column) for row in rows for column in _rates(results) or ())
 
 
-def _c9(results: Results) -> list[Part]:
+def _c9(results: Results) -> list[Condition]:
     pairs = [(row, "SSKD") for row in NOISE_RIVALS]
     pairs += [(most, other) for most in ("FitNet", "AT") for other in ("KD", "CRD")]
     return [
-        Part(
+        Condition(
             f"drop of {more} - drop of {less}",
             list(paired(_drop(results, more), _drop(results, less)).values()),
             cells=_drop_cells(results, more, less),
@@ -193,11 +195,11 @@ def _c9(results: Results) -> list[Part]:
     ]
 
 
-def _c9_headline(results: Results) -> Part:
+def _c9_headline(results: Results) -> Condition:
     low, high = _rates(results) or ("", "")
     name = f"drop of SSKD from {low} to {high} noise"
     values, sized = list(_drop(results, "SSKD").values()), (low, high) == ("0%", "50%")
-    return Part(name, values, sized=sized, cells=_drop_cells(results, "SSKD"), floor=results.floor())
+    return Condition(name, values, sized=sized, cells=_drop_cells(results, "SSKD"), floor=results.floor())
 
 
 def _c9_lacks(results: Results) -> str:
@@ -205,7 +207,7 @@ def _c9_lacks(results: Results) -> str:
     return "" if _rates(results) else f"a drop needs two shares of changed labels, and only {columns[0]} was planned"
 
 
-def _c10(results: Results) -> list[Part]:
+def _c10(results: Results) -> list[Condition]:
     rivals = [row for row in results.rows() if row != "SSKD"]
     return [results.gap("SSKD", row, "vgg13/vgg8", "silhouette") for row in rivals]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.claims import Results
-from benchmarks.analysis.deciding import UNDECIDED, Part, decide
+from benchmarks.analysis.deciding import UNDECIDED, Condition, decide
 from benchmarks.analysis.sequential import FIRST, LAST
 from benchmarks.analysis.simulate import judge_suites
 
@@ -51,7 +51,7 @@ def control_lines(frame: pd.DataFrame, which: str) -> list[str]:
     return nulls + lines
 
 
-def _gap_text(part: Part) -> str:
+def _gap_text(part: Condition) -> str:
     estimate = part.interval()
     seeds = f"{estimate.n} seed{'s' * (estimate.n > 1)}"
     interval = "" if np.isnan(estimate.lower) else f" [{estimate.lower:+.2f}, {estimate.upper:+.2f}]"

@@ -29,7 +29,7 @@ SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 Cells = tuple[tuple[str, str], ...]  # (row, column) of one benchmark
 
 
-class Part(NamedTuple):
+class Condition(NamedTuple):
     """A number per seed that must exceed ``bound``. sized: whether it is what the paper gives the claim's size of.
     cells: the (row, column) that it is made of. floor: the least standard deviation that it can have (see
     sequential.count_floor)."""
@@ -45,7 +45,7 @@ class Part(NamedTuple):
         return sequential_interval(self.values, 1 - error, self.floor)
 
 
-def decide(parts: Sequence[Part]) -> tuple[str, str]:
+def decide(parts: Sequence[Condition]) -> tuple[str, str]:
     """The verdict on a claim of these parts, and why."""
     if not parts:
         return UNDECIDED, "nothing was run"
@@ -70,11 +70,11 @@ def decide(parts: Sequence[Part]) -> tuple[str, str]:
     return SUPPORTED, "every part's interval lies above its bound" if len(parts) > 1 else "its interval lies above 0"
 
 
-def _first(parts: Sequence[Part]) -> str:
+def _first(parts: Sequence[Condition]) -> str:
     return parts[0].name + (f", and {len(parts) - 1} more" if len(parts) > 1 else "")
 
 
-def weakest(parts: Sequence[Part]) -> Part | None:
+def weakest(parts: Sequence[Condition]) -> Condition | None:
     """The one whose mean is the least above its bound."""
     known = [part for part in parts if part.values]
     return min(known, key=lambda part: float(np.mean(part.values)) - part.bound, default=None)
@@ -92,7 +92,7 @@ class Need(NamedTuple):
     cells: Cells
 
 
-def need_of(claim: str, benchmark: str, parts: Sequence[Part]) -> Need:
+def need_of(claim: str, benchmark: str, parts: Sequence[Condition]) -> Need:
     """From the parts as they stand. A part with fewer than two seeds is taken to spread as the others do."""
     have = min((len(part.values) for part in parts), default=0)
     every = _cells(parts)
@@ -107,7 +107,7 @@ def need_of(claim: str, benchmark: str, parts: Sequence[Part]) -> Need:
     return known_need
 
 
-def _need_of_known(claim: str, benchmark: str, parts: Sequence[Part], spreads: Sequence[float]) -> Need:
+def _need_of_known(claim: str, benchmark: str, parts: Sequence[Condition], spreads: Sequence[float]) -> Need:
     """Where every part has a mean and a deviation."""
     have = min(len(part.values) for part in parts)
     gaps = [float(np.mean(part.values[:LAST])) - part.bound for part in parts]
@@ -126,12 +126,12 @@ def _need_of_known(claim: str, benchmark: str, parts: Sequence[Part], spreads: S
     return Need(claim, benchmark, have, seeds, SUPPORTED, _cells(unsure))
 
 
-def _decided(part: Part, gap: float, spread: float) -> bool:
+def _decided(part: Condition, gap: float, spread: float) -> bool:
     n = min(len(part.values), LAST)
     return n >= FIRST and gap > float(half_width(spread, n, ERROR, part.floor))
 
 
-def _spreads(parts: Sequence[Part]) -> list[float]:
+def _spreads(parts: Sequence[Condition]) -> list[float]:
     """Each part's standard deviation; where it has one seed, the root mean square of the others' (nan without any)."""
     known = [(len(p.values) - 1, float(np.var(p.values, ddof=1))) for p in parts if len(p.values) > 1]
     total = sum(n for n, _ in known)
@@ -139,5 +139,5 @@ def _spreads(parts: Sequence[Part]) -> list[float]:
     return [float(np.std(part.values, ddof=1)) if len(part.values) > 1 else pooled for part in parts]
 
 
-def _cells(parts: Sequence[Part]) -> Cells:
+def _cells(parts: Sequence[Condition]) -> Cells:
     return tuple(dict.fromkeys(cell for part in parts for cell in part.cells))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.claims import CLAIMS, Claim, Results
-from benchmarks.analysis.deciding import UNDECIDED, Need, Part, decide, need_of, weakest
+from benchmarks.analysis.deciding import UNDECIDED, Condition, Need, decide, need_of, weakest
 from benchmarks.analysis.sequential import LAST, Estimate
 from benchmarks.analysis.setting import describe_setting
 from sskd.training.progress import duration
@@ -81,7 +81,7 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "last") -> Verdict:
     )
 
 
-def _size_text(claim: Claim, shown: Part | None, estimate: Estimate) -> str:
+def _size_text(claim: Claim, shown: Condition | None, estimate: Estimate) -> str:
     if claim.size is None or shown is None:
         return ""
     if not shown.sized:

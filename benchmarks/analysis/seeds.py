@@ -21,7 +21,7 @@ from benchmarks.cost import plan_cost
 from benchmarks.plan import make_plan, statuses
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
-from benchmarks.tables.spec_builder import Specs, placed_once
+from benchmarks.tables.spec_builder import SpecBuilder, placed_once
 from sskd.errors import unknown
 from sskd.runs.run_folder import read_json, write_json
 from sskd.runs.spec import RunSpec
@@ -49,7 +49,9 @@ def read_bought(folder: Path) -> list[Bought]:
 
 def cells_of(profile: Profile, names: Iterable[str], folder: Path) -> dict[str, list[Cell]]:
     """The benchmarks' cells as the profile plans them, and what was bought."""
-    cells = {name: placed_once(name, BENCHMARKS[name].cells(Specs(profile.for_benchmark(name)))) for name in names}
+    cells = {
+        name: placed_once(name, BENCHMARKS[name].cells(SpecBuilder(profile.for_benchmark(name)))) for name in names
+    }
     for entry in read_bought(folder):
         if entry.benchmark in cells:
             known = {(cell.row, cell.column, cell.spec.id) for cell in cells[entry.benchmark]}
@@ -61,7 +63,7 @@ def cells_of(profile: Profile, names: Iterable[str], folder: Path) -> dict[str, 
 def seed_cells(profile: Profile, benchmark: str, seeds: Sequence[int], places: Cells | None = None) -> list[Cell]:
     """These seeds' students of a benchmark, in the ``places`` that are named."""
     own = profile.for_benchmark(benchmark).model_copy(update={"seeds": tuple(seeds)})
-    cells = [cell for cell in BENCHMARKS[benchmark].cells(Specs(own)) if cell.row != "Teacher"]
+    cells = [cell for cell in BENCHMARKS[benchmark].cells(SpecBuilder(own)) if cell.row != "Teacher"]
     return [cell for cell in cells if places is None or (cell.row, cell.column) in places]
 
 

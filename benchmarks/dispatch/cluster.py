@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
-from sskd.config.fields import Count, Frozen, Listed, PlainName, Positive
+from sskd.config.fields import PlainName, StrictModel, TupleFromList
 from sskd.config.validation import from_dict
 from sskd.config.yaml import override, read_yaml
 from sskd.errors import UserError, unknown
@@ -31,25 +31,25 @@ def _option(name: str) -> str:
 
 
 Line = Annotated[str, AfterValidator(_one_line)]
-Lines = Annotated[tuple[Line, ...], Listed]
+Lines = Annotated[tuple[Line, ...], TupleFromList]
 Plain = Line | bool | int | float
 OptionName = Annotated[str, AfterValidator(_option)]
 
 
-class Parameters(Frozen):
+class Parameters(StrictModel):
     """Those of submitit's parameters that are more than a word or a number."""
 
-    mem_gb: Positive | None = None
+    mem_gb: PositiveFloat | None = None
     """Memory of a run, in GB."""
-    nodes: Count | None = None
+    nodes: PositiveInt | None = None
     """Nodes of a run."""
-    cpus_per_task: Count | None = None
+    cpus_per_task: PositiveInt | None = None
     """Cores of each process."""
     gpus_per_node: Plain | None = None
     """A number, or Slurm's name:number."""
-    array_parallelism: Count | None = None
+    array_parallelism: PositiveInt | None = None
     """Tasks of an array at the same time; array_width sets it."""
-    signal_delay_s: Count | None = None
+    signal_delay_s: PositiveInt | None = None
     """Seconds before the time limit; signal_seconds sets it."""
     use_srun: bool | None = None
     """Whether the job's script starts its command by srun."""
@@ -67,11 +67,11 @@ class Parameters(Frozen):
     """Of sbatch: NAME: VALUE becomes --NAME=VALUE."""
 
 
-class _Words(Frozen):
+class _Words(StrictModel):
     parameters: dict[OptionName, Plain | None]
 
 
-class Retries(Frozen):
+class Retries(StrictModel):
     """How often a run is started again, by what ended it. Preemptions and requeues are not counted."""
 
     exception: Times = 1
@@ -84,7 +84,7 @@ class Retries(Frozen):
     """After a time limit; the run goes on where it was."""
 
 
-class ClusterSpec(Frozen):
+class ClusterSpec(StrictModel):
     """A file of configs/clusters. Keys that are not here are parameters of submitit, or of sbatch."""
 
     name: PlainName
@@ -94,23 +94,23 @@ class ClusterSpec(Frozen):
     kind: Literal["inline", "local", "slurm"]
     """inline: one after the other in this process. local: several processes of this machine. slurm: jobs of a
     queue."""
-    runs_at_once: Count | None = None
+    runs_at_once: PositiveInt | None = None
     """Of local. null: as many as there are GPUs, or cores and memory, for."""
     gpus_per_run: Annotated[int, Field(ge=0)] | None = None
     """null: of local one if there are any, of slurm what the parameters say."""
-    runs_per_gpu: Count = 1
+    runs_per_gpu: PositiveInt = 1
     """Of local: small runs that share one."""
-    cpus_per_run: Count | None = None
+    cpus_per_run: PositiveInt | None = None
     """Of slurm: divided among the run's processes, each of which has a GPU."""
-    memory_gb_per_run: Positive = 0.7
+    memory_gb_per_run: PositiveFloat = 0.7
     """Of local, on CPUs: no more runs at once than the free memory has room for."""
-    array_width: Count = 64
+    array_width: PositiveInt = 64
     """Of slurm: tasks of one array that may run at the same time."""
-    array_size: Count = 1000
+    array_size: PositiveInt = 1000
     """Of slurm: tasks of one array at most (the site's MaxArraySize - 1)."""
-    signal_seconds: Count = 120
+    signal_seconds: PositiveInt = 120
     """How long before the time limit a run is told to save and requeue itself."""
-    poll_seconds: Positive = 10.0
+    poll_seconds: PositiveFloat = 10.0
     """Between looks at the queue."""
     retries: Retries = Retries()
     """How often a run is started again, by what ended it. Preemptions and requeues are not counted."""

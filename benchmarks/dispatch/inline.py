@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from benchmarks.dispatch.run_lock import Owner
+from benchmarks.dispatch.run_lock import LockHolder
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure, attempt, execute
 from sskd.runs.spec import RunSpec
@@ -18,7 +18,7 @@ class InlineSlot:
         self._work, self._progress = work, progress
         self.failure: Failure | None = None
 
-    def start(self, spec: RunSpec, owner: Owner, stop: StopSignal) -> None:
+    def start(self, spec: RunSpec, holder: LockHolder, stop: StopSignal) -> None:
         """Trains the run. Interrupted, it says so, and leaves neither result nor failure."""
         work, self.failure = self._work, None
         with self._progress.run(spec) as show:

@@ -4,8 +4,8 @@ import os
 import signal
 from collections.abc import Callable
 
-from benchmarks.dispatch.run_lock import Owner
-from benchmarks.dispatch.slurm_queue import Liveness, cancel_jobs
+from benchmarks.dispatch.run_lock import LockHolder
+from benchmarks.dispatch.slurm_queue import HolderMonitor, cancel_jobs
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure
 from sskd.errors import UserError
@@ -30,25 +30,25 @@ def cancel(work: Work, say: Callable[[str], None]) -> int:
     with plain_os_errors("write", work.jobs):
         work.jobs.mkdir(parents=True, exist_ok=True)
         (work.jobs / "cancelled").touch()  # for launchers that would start the next run
-    here, liveness = Owner().host, Liveness(work.runs)
+    here, liveness = LockHolder().host, HolderMonitor(work.runs)
     wanted = {spec.id for spec in work.plan.runs}
-    owners = {run_id: owner for run_id, owner in work.claims.all().items() if run_id in wanted}
-    held = {run_id: owner for run_id, owner in owners.items() if liveness(run_id, owner)}
+    holders = {run_id: holder for run_id, holder in work.locks.all().items() if run_id in wanted}
+    held = {run_id: holder for run_id, holder in holders.items() if liveness(run_id, holder)}
     if liveness.silent:
         raise UserError(f"nothing of Slurm's was cancelled: {liveness.silent}")
-    queued = {run_id: liveness.queued(owner) for run_id, owner in held.items() if owner.job or owner.batch}
+    queued = {run_id: liveness.queued(holder) for run_id, holder in held.items() if holder.job or holder.batch}
     cancel_jobs([job.job for job in queued.values() if job])
     ended = 0
-    for run_id, owner in held.items():
+    for run_id, holder in held.items():
         if run_id not in queued:
-            if owner.host != here:
-                say(f"{run_id}: {owner} cannot be ended from here; use --cancel on {owner.host}")
+            if holder.host != here:
+                say(f"{run_id}: {holder} cannot be ended from here; use --cancel on {holder.host}")
                 continue
             try:
-                os.kill(owner.pid, signal.SIGTERM)  # it saves and ends
+                os.kill(holder.pid, signal.SIGTERM)  # it saves and ends
             except ProcessLookupError:
                 continue
         else:
-            work.claims.release(run_id, owner.token)
+            work.locks.release(run_id, holder.token)
         ended += 1
     return ended

@@ -19,7 +19,7 @@ import yaml
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.inline import InlineSlot
 from benchmarks.dispatch.retries import TERMINATED, forget_attempts
-from benchmarks.dispatch.run_lock import Claims, Owner
+from benchmarks.dispatch.run_lock import LockHolder, RunLocks
 from benchmarks.dispatch.scheduler import Slot
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure, attempt, execute, still_ours
@@ -111,14 +111,14 @@ class ProcessSlot:
         self.failure: Failure | None = None
         self._answer: Any = None  # the end of a pipe: the process says why its run failed
 
-    def start(self, spec: RunSpec, owner: Owner, stop: StopSignal) -> None:
+    def start(self, spec: RunSpec, holder: LockHolder, stop: StopSignal) -> None:
         work, place, self.failure = self._work, self._place, None
         execution = work.execution
         if execution.threads is None:
             execution = with_threads(execution, place.threads)
         if execution.workers is None:
             execution = execution.model_copy(update={"workers": min(16, place.threads)})
-        task = Task(spec_yaml(spec), work.runs, execution, owner.token, work.plugins, place, self._log)
+        task = Task(spec_yaml(spec), work.runs, execution, holder.token, work.plugins, place, self._log)
         surroundings = dict(os.environ), Path.cwd()  # as they are now: the forkserver's are older
         self._answer, says = self._context.Pipe(duplex=False)
         self._process = self._context.Process(target=run_task, args=(task, *surroundings, says), name=spec.id)
@@ -170,8 +170,8 @@ def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -
             os.sched_setaffinity(0, place.cores)
         load_plugins(task.plugins)
         spec: RunSpec = from_dict(RunSpec, yaml.safe_load(task.spec_yaml), "a run of this suite")
-        claims = Claims(task.runs.parent / "jobs" / "claims")
-        if not still_ours(claims, spec.id, task.token):
+        locks = RunLocks(task.runs.parent / "jobs" / "claims")
+        if not still_ours(locks, spec.id, task.token):
             raise SystemExit(TERMINATED)
         try:
             failure = attempt(spec, task.runs, partial(execute, spec, task.runs, task.execution, stop, task.plugins))
@@ -181,7 +181,7 @@ def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -
         says.send(tuple(failure))
         raise SystemExit(1)
     forget_attempts(task.runs, spec.id)
-    claims.forget(spec.id)
+    locks.delete(spec.id)
 
 
 def _print_to(log: Path) -> None:

@@ -15,7 +15,7 @@ REQUEUED, TERMINATED = 255, 143  # exit statuses of a worker that has requeued i
 FINAL = ("input", "timeout")  # kinds of failure that trying again does not mend
 
 
-class Batch(NamedTuple):
+class Submission(NamedTuple):
     """What was submitted together: an array's tasks in order, and all that their scripts need to know."""
 
     runs: Path  # folder of the run folders
@@ -26,9 +26,9 @@ class Batch(NamedTuple):
         _write(path, {"runs": str(self.runs), "ids": self.ids, "retries": self.retries})
 
 
-def read_batch(path: Path) -> Batch:
+def read_submission(path: Path) -> Submission:
     data = json.loads(path.read_text())
-    return Batch(Path(data["runs"]), data["ids"], data["retries"])
+    return Submission(Path(data["runs"]), data["ids"], data["retries"])
 
 
 def attempts(runs: Path, run_id: str) -> dict[str, int]:
@@ -81,7 +81,7 @@ def last_lines(folder: Path, count: int = 20) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """After a job of Slurm: requeues it if its run is to be retried. The status is the worker's."""
-    batch, status = read_batch(Path(arguments[0])), int(arguments[1])
+    batch, status = read_submission(Path(arguments[0])), int(arguments[1])
     run_id = batch.ids[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))]
     if status in (0, REQUEUED, TERMINATED) or (batch.runs / run_id / "result.json").exists():
         return status

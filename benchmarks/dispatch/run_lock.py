@@ -1,4 +1,4 @@
-"""Who works on a run: claims as files, taken atomically, that outlive neither their owner nor confuse two takers.
+"""Who works on a run: claims as files, taken atomically, that outlive neither their holder nor confuse two takers.
 
 A run's claims are numbered files in ``<folder>/<run id>/``; the highest number counts. A claim is taken by creating
 the next number, which the file system lets exactly one process do (a hard link, also over NFS), and nobody ever
@@ -27,11 +27,11 @@ from sskd.errors import UserError
 from sskd.runs.run_folder import plain_os_errors
 
 CLAIM = re.compile(r"[1-9][0-9]*\.json", re.ASCII)  # the name of a claim's file
-SILENT_AFTER = 3600.0  # seconds without a sign of life after which an owner on another host is given up
+SILENT_AFTER = 3600.0  # seconds without a sign of life after which a holder on another host is given up
 
 
 @dataclass(frozen=True)
-class Owner:
+class LockHolder:
     """Who has claimed a run: a process, or a job of Slurm."""
 
     token: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -48,43 +48,43 @@ class Owner:
         return f"job {self.job} of {self.user}" if self.job else f"process {self.pid} of {self.user} on {self.host}"
 
 
-class Claims:
+class RunLocks:
     """The claims of a results folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def owner(self, run_id: str) -> Owner | None:
+    def holder(self, run_id: str) -> LockHolder | None:
         """Who holds the run now, alive or not; None if nobody does."""
         numbers = self._numbers(run_id)
         return self._read(run_id, numbers[-1]) if numbers else None
 
-    def take(self, run_id: str, owner: Owner, alive: Callable[[Owner], bool]) -> bool:
-        """Claims the run for ``owner`` unless someone alive holds it. False if so, or if another was faster."""
+    def acquire(self, run_id: str, holder: LockHolder, alive: Callable[[LockHolder], bool]) -> bool:
+        """Claims the run for ``holder`` unless someone alive holds it. False if so, or if another was faster."""
         numbers = self._numbers(run_id)
         if numbers:
-            holder = self._read(run_id, numbers[-1])
-            if holder is not None and alive(holder):
+            present = self._read(run_id, numbers[-1])
+            if present is not None and alive(present):
                 return False
-        return self._create(run_id, numbers[-1] + 1 if numbers else 1, owner)
+        return self._create(run_id, numbers[-1] + 1 if numbers else 1, holder)
 
-    def update(self, run_id: str, owner: Owner) -> bool:
-        """Rewrites the owner's own claim (the token is what makes it the same); False if it is not its own any more."""
-        return self._rewrite(run_id, owner.token, _as_data(owner))
+    def update(self, run_id: str, holder: LockHolder) -> bool:
+        """Rewrites the holder's own claim (known by its token); False if it is not its own any more."""
+        return self._rewrite(run_id, holder.token, _as_data(holder))
 
     def release(self, run_id: str, token: str) -> None:
         """Gives the run back, if the claim is still the token's."""
         self._rewrite(run_id, token, {"released": True})
 
-    def forget(self, run_id: str) -> None:
+    def delete(self, run_id: str) -> None:
         """Removes all claims of a run that is finished, which nobody needs to claim again."""
         shutil.rmtree(self.folder / run_id, ignore_errors=True)
 
-    def all(self) -> dict[str, Owner]:
-        """Every held run and its owner."""
+    def all(self) -> dict[str, LockHolder]:
+        """Every held run and its holder."""
         present = sorted(path.name for path in self.folder.iterdir() if path.is_dir()) if self.folder.is_dir() else []
-        owners = {run_id: self.owner(run_id) for run_id in present}
-        return {run_id: owner for run_id, owner in owners.items() if owner is not None}
+        holders = {run_id: self.holder(run_id) for run_id in present}
+        return {run_id: holder for run_id, holder in holders.items() if holder is not None}
 
     def _numbers(self, run_id: str) -> list[int]:
         """The numbers of the run's claims, in order. Files that are none are passed over."""
@@ -99,22 +99,22 @@ class Claims:
     def _path(self, run_id: str, number: int) -> Path:
         return self.folder / run_id / f"{number}.json"
 
-    def _read(self, run_id: str, number: int) -> Owner | None:
+    def _read(self, run_id: str, number: int) -> LockHolder | None:
         try:
             with self._path(run_id, number).open("rb") as file:
-                return _as_owner(json.load(file), os.fstat(file.fileno()).st_mtime)
+                return _as_holder(json.load(file), os.fstat(file.fileno()).st_mtime)
         except (FileNotFoundError, IsADirectoryError, ValueError, RecursionError):  # forgotten meanwhile, or damaged
             return None
         except OSError as error:
             raise UserError(f"cannot read {self._path(run_id, number)}: {error.strerror or error}") from None
 
-    def _create(self, run_id: str, number: int, owner: Owner) -> bool:
+    def _create(self, run_id: str, number: int, holder: LockHolder) -> bool:
         path = self._path(run_id, number)
-        draft = path.with_name(f".{owner.token}.draft")
+        draft = path.with_name(f".{holder.token}.draft")
         with plain_os_errors("claim a run in", path.parent):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _write(draft, _as_data(owner))
+                _write(draft, _as_data(holder))
                 os.link(draft, path)  # atomic, and with its content from the first moment
             except FileExistsError:
                 if path.parent.is_file():
@@ -138,7 +138,7 @@ class Claims:
         try:
             _write(draft, data)
             os.replace(draft, path)
-        except OSError:  # the disk is full: the claim stays as it was, and its owner's death will end it
+        except OSError:  # the disk is full: the claim stays as it was, and its holder's death will end it
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
                 if data.get("released"):  # an empty claim is nobody's, and emptying it needs no space
@@ -146,17 +146,17 @@ class Claims:
         return True
 
 
-def _as_data(owner: Owner) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(owner).items() if name != "time"}
+def _as_data(holder: LockHolder) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(holder).items() if name != "time"}
 
 
-def _as_owner(data: Any, written: float) -> Owner | None:
+def _as_holder(data: Any, written: float) -> LockHolder | None:
     """Whom a claim's content names; None if it is released, or is not what a claim holds."""
-    expected = {field.name: field.type for field in dataclasses.fields(Owner) if field.name != "time"}
+    expected = {field.name: field.type for field in dataclasses.fields(LockHolder) if field.name != "time"}
     if not isinstance(data, dict) or any(type(data.get(name)) is not kind for name, kind in expected.items()):
         return None
-    owner = Owner(**{name: data[name] for name in expected}, time=written)
-    return owner if 0 < owner.pid < 2**31 else None  # other numbers mean groups of processes, or nothing
+    holder = LockHolder(**{name: data[name] for name in expected}, time=written)
+    return holder if 0 < holder.pid < 2**31 else None  # other numbers mean groups of processes, or nothing
 
 
 def file_time(folder: Path) -> float | None:
@@ -179,25 +179,25 @@ def written_at(path: Path) -> float | None:
 
 
 def process_is_alive(
-    owner: Owner, now: Callable[[], float | None] = lambda: None, signs: Iterable[float | None] = ()
+    holder: LockHolder, now: Callable[[], float | None] = lambda: None, signs: Iterable[float | None] = ()
 ) -> bool:
-    """Whether the owner's process exists; on another host, whether it has given a sign within an hour.
+    """Whether the holder's process exists; on another host, whether it has given a sign within an hour.
 
-    All times are the file system's: ``now`` gives the present one (None if it cannot be told: then the owner counts as
+    All times are the file system's: ``now`` gives the present one (None if it cannot be told: then the holder counts as
     alive), ``signs`` are the run's signs of life beside the claim itself. One from the future is no sign: whoever lives
     gives another.
     """
-    if owner.host != socket.gethostname():
+    if holder.host != socket.gethostname():
         present = now()
-        seen = [sign for sign in (owner.time, *signs) if sign is not None]
+        seen = [sign for sign in (holder.time, *signs) if sign is not None]
         return present is None or any(abs(present - sign) < SILENT_AFTER for sign in seen)
     try:
-        os.kill(owner.pid, 0)
+        os.kill(holder.pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return process_birth(owner.pid) == owner.born
+    return process_birth(holder.pid) == holder.born
 
 
 def process_birth(pid: int) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from benchmarks.dispatch.retries import retry
-from benchmarks.dispatch.run_lock import Owner, file_time
-from benchmarks.dispatch.slurm_queue import Liveness
+from benchmarks.dispatch.run_lock import LockHolder, file_time
+from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.work import Work, cancelled_since, needs_failed, tell_who
 from benchmarks.dispatch.worker import Failure, read_standing
 from sskd.runs.run_folder import read_json
@@ -28,7 +28,7 @@ class Slot(Protocol):
     def failure(self) -> Failure | None:
         """Why the last run failed, as it said itself; None if it did not, or ended without a word."""
 
-    def start(self, spec: RunSpec, owner: Owner, stop: StopSignal) -> None:
+    def start(self, spec: RunSpec, holder: LockHolder, stop: StopSignal) -> None:
         """Starts a claimed run. A slot in this process returns when it has ended, which ``stop`` makes it do early."""
 
     def ended(self) -> bool:
@@ -45,7 +45,7 @@ class Active(NamedTuple):
     """A run under way."""
 
     spec: RunSpec
-    owner: Owner
+    holder: LockHolder
     slot: Slot
     since: float
 
@@ -125,8 +125,8 @@ class _Loop:
 
     def _begin(self, spec: RunSpec, stop: StopSignal) -> bool:
         """Starts the run unless another has it. True if so, or if another has finished it."""
-        owner = Owner()
-        if not self.work.take(spec, owner, Liveness(self.work.runs)):
+        holder = LockHolder()
+        if not self.work.acquire(spec, holder, HolderMonitor(self.work.runs)):
             if not self.work.finished(spec):
                 tell_who(self.work, spec, self.progress, self._told)
                 return False
@@ -136,8 +136,8 @@ class _Loop:
             self._begun.add(spec.id)
             self.work.start_afresh(spec)
         slot = self.free.pop(0)
-        self.active[spec.id] = Active(spec, owner, slot, time.time())
-        slot.start(spec, owner, stop)
+        self.active[spec.id] = Active(spec, holder, slot, time.time())
+        slot.start(spec, holder, stop)
         return True
 
     def _settle(self, run: Active) -> None:
@@ -145,18 +145,18 @@ class _Loop:
         work, spec = self.work, run.spec
         if work.finished(spec):
             del self.todo[spec.id]
-            work.claims.forget(spec.id)
+            work.locks.delete(spec.id)
             self.progress.finished(spec, read_json(work.folder(spec).result))
             return
-        owner = work.claims.owner(spec.id)
-        if owner is None or owner.token != run.owner.token:
+        holder = work.locks.holder(spec.id)
+        if holder is None or holder.token != run.holder.token:
             return  # another has taken it over
         line, failure = self._retry(run)
         if line:
             self.progress.say(line)
         elif failure:
             self._fail(spec, failure)
-        work.claims.release(spec.id, owner.token)
+        work.locks.release(spec.id, holder.token)
 
     def _retry(self, run: Active) -> tuple[str, Failure | None]:
         """What is to be said of a run that is started again, or the failure of one that is not."""
@@ -191,4 +191,4 @@ class _Loop:
             raise
         finally:
             for run in runs:
-                self.work.claims.release(run.spec.id, run.owner.token)
+                self.work.locks.release(run.spec.id, run.holder.token)

@@ -4,9 +4,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-from benchmarks.dispatch.retries import Batch
-from benchmarks.dispatch.run_lock import Owner, file_time
-from benchmarks.dispatch.slurm_queue import SUBMISSION_SECONDS, Liveness, check_parameters, new_batch, submit_batch
+from benchmarks.dispatch.retries import Submission
+from benchmarks.dispatch.run_lock import LockHolder, file_time
+from benchmarks.dispatch.slurm_queue import (
+    SUBMISSION_SECONDS,
+    HolderMonitor,
+    check_parameters,
+    new_submission,
+    submit_runs,
+)
 from benchmarks.dispatch.work import Work, cancelled_since, needs_failed, with_job
 from benchmarks.dispatch.worker import Failure, RunJob
 from sskd.errors import UserError
@@ -20,8 +26,8 @@ def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
     the jobs it waits for. Runs of a stage that wait for the same runs, with as many processes, are one array. Returns
     what is not submitted.
     """
-    liveness, owners = Liveness(work.runs), work.claims.all()
-    held = {run_id for run_id, owner in owners.items() if liveness(run_id, owner)}
+    liveness, holders = HolderMonitor(work.runs), work.locks.all()
+    held = {run_id for run_id, holder in holders.items() if liveness(run_id, holder)}
     if not all(spec.id in held or work.finished(spec) for spec in work.plan.runs):
         for processes in sorted({spec.recipe.processes for spec in work.plan.runs}):
             check_parameters(work.cluster, processes)
@@ -67,47 +73,47 @@ def _job_of(work: Work, spec: RunSpec, known: dict[str, str]) -> str:
 def _find_job(work: Work, spec: RunSpec) -> str:
     end = time.monotonic() + SUBMISSION_SECONDS
     while not work.finished(spec):
-        owner, liveness = work.claims.owner(spec.id), Liveness(work.runs)
-        if owner is None or not liveness(spec.id, owner):
-            holder = work.folder(spec).holder()
+        holder, liveness = work.locks.holder(spec.id), HolderMonitor(work.runs)
+        if holder is None or not liveness(spec.id, holder):
+            trainer = work.folder(spec).held_by()
             if work.finished(spec):
                 break
-            if holder:
-                raise UserError(f"it needs {spec.id}, which {holder} trains; start again when that is done")
+            if trainer:
+                raise UserError(f"it needs {spec.id}, which {trainer} trains; start again when that is done")
             raise UserError(f"it needs {spec.id}, which has no job")
-        if not owner.batch:
-            raise UserError(f"it needs {spec.id}, which {owner} trains; start again when that is done")
-        queued = liveness.queued(owner)
-        if owner.job or queued:
-            return owner.job or (queued.job if queued else "")
+        if not holder.batch:
+            raise UserError(f"it needs {spec.id}, which {holder} trains; start again when that is done")
+        queued = liveness.queued(holder)
+        if holder.job or queued:
+            return holder.job or (queued.job if queued else "")
         if time.monotonic() > end:
-            raise UserError(f"it needs {spec.id}, which {owner} has not submitted for {SUBMISSION_SECONDS:.0f} s")
+            raise UserError(f"it needs {spec.id}, which {holder} has not submitted for {SUBMISSION_SECONDS:.0f} s")
         time.sleep(0.2)  # another run_all.py is just submitting it
     return ""
 
 
-def _submit_group(work: Work, specs: list[RunSpec], processes: int, dependency: str, liveness: Liveness) -> int:
+def _submit_group(work: Work, specs: list[RunSpec], processes: int, dependency: str, liveness: HolderMonitor) -> int:
     """Claims the runs that are free and submits them as one array of jobs with so many processes each; how many these
     were."""
-    name = new_batch()
-    taken: list[tuple[RunSpec, Owner]] = []
+    name = new_submission()
+    taken: list[tuple[RunSpec, LockHolder]] = []
     for spec in specs:
-        owner = Owner(batch=name, index=len(taken))
-        if work.take(spec, owner, liveness):
+        holder = LockHolder(batch=name, index=len(taken))
+        if work.acquire(spec, holder, liveness):
             work.start_afresh(spec)
-            taken.append((spec, owner))
+            taken.append((spec, holder))
     if not taken:
         return 0
-    tasks = [RunJob(spec_yaml(s), work.runs, work.execution, owner.token, work.plugins) for s, owner in taken]
-    batch = Batch(work.runs, [spec.id for spec, _ in taken], work.cluster.retries.model_dump())
+    tasks = [RunJob(spec_yaml(s), work.runs, work.execution, holder.token, work.plugins) for s, holder in taken]
+    batch = Submission(work.runs, [spec.id for spec, _ in taken], work.cluster.retries.model_dump())
     try:
-        numbers = submit_batch(work.cluster, work.jobs, name, batch, tasks, processes, dependency)
+        numbers = submit_runs(work.cluster, work.jobs, name, batch, tasks, processes, dependency)
     except UserError:
-        for spec, owner in taken:
-            work.claims.release(spec.id, owner.token)
+        for spec, holder in taken:
+            work.locks.release(spec.id, holder.token)
         raise
-    for (spec, owner), number in zip(taken, numbers, strict=True):
-        work.claims.update(spec.id, with_job(owner, number))
+    for (spec, holder), number in zip(taken, numbers, strict=True):
+        work.locks.update(spec.id, with_job(holder, number))
     return len(taken)
 
 
@@ -119,9 +125,9 @@ def follow(work: Work, progress: Progress, left_out: dict[str, Failure]) -> dict
     for run_id, failure in failures.items():
         progress.say(f"{run_id}: {failure.message}")
     while todo:
-        liveness = Liveness(work.runs)
-        alive = {run_id for run_id in todo if (owner := work.claims.owner(run_id)) and liveness(run_id, owner)}
-        alive |= {run_id for run_id, spec in todo.items() if work.folder(spec).holder()}
+        liveness = HolderMonitor(work.runs)
+        alive = {run_id for run_id in todo if (holder := work.locks.holder(run_id)) and liveness(run_id, holder)}
+        alive |= {run_id for run_id, spec in todo.items() if work.folder(spec).held_by()}
         for spec in list(todo.values()):  # after the look at the queue: a job that was gone has written its last
             if work.finished(spec):
                 del todo[spec.id]
@@ -149,6 +155,6 @@ def _why(work: Work, spec: RunSpec, failures: dict[str, Failure]) -> Failure:
     if folder.failure.exists():
         data = read_json(folder.failure)
         return Failure(data["message"], data.get("kind") == "input")
-    owner = work.claims.owner(spec.id)
-    job = f"job {owner.job}" if owner and owner.job else "its job"
+    holder = work.locks.holder(spec.id)
+    job = f"job {holder.job}" if holder and holder.job else "its job"
     return Failure(f"{job} has left the queue without a result: cancelled, or see {work.jobs} for what it printed")

@@ -16,8 +16,8 @@ from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from benchmarks.dispatch.cluster import ClusterSpec, minutes
-from benchmarks.dispatch.retries import Batch
-from benchmarks.dispatch.run_lock import SILENT_AFTER, Owner, file_time, process_is_alive, written_at
+from benchmarks.dispatch.retries import Submission
+from benchmarks.dispatch.run_lock import SILENT_AFTER, LockHolder, file_time, process_is_alive, written_at
 from sskd.errors import UserError, nearest
 from sskd.runs.run_folder import plain_os_errors
 
@@ -34,8 +34,8 @@ class Queued(NamedTuple):
     name: str
 
 
-class Liveness:
-    """Who of the owners of claims is alive, as of one moment. Slurm is asked at most once for each user.
+class HolderMonitor:
+    """Who of the holders of claims is alive, as of one moment. Slurm is asked at most once for each user.
 
     Where Slurm does not answer, its jobs count as alive, and ``silent`` holds its words.
     """
@@ -46,33 +46,33 @@ class Liveness:
         self._queues: dict[str, dict[str, Queued]] = {}
         self.silent = ""
 
-    def __call__(self, run_id: str, owner: Owner) -> bool:
-        if not (owner.job or owner.batch):
-            return process_is_alive(owner, self._now, [written_at(self._runs / run_id / "progress.json")])
-        if self.queued(owner) is not None or self.silent or self._is_newer_than_the_look(owner):
+    def __call__(self, run_id: str, holder: LockHolder) -> bool:
+        if not (holder.job or holder.batch):
+            return process_is_alive(holder, self._now, [written_at(self._runs / run_id / "progress.json")])
+        if self.queued(holder) is not None or self.silent or self._is_newer_than_the_look(holder):
             return True
-        return not owner.job and process_is_alive(owner, self._now)  # being submitted
+        return not holder.job and process_is_alive(holder, self._now)  # being submitted
 
     def _now(self) -> float | None:
         return file_time(self._runs.parent / "jobs" / "claims")
 
-    def _is_newer_than_the_look(self, owner: Owner) -> bool:
+    def _is_newer_than_the_look(self, holder: LockHolder) -> bool:
         """Whether the claim was written after the queue was read, which then does not tell of it."""
-        return self._asked is None or 0 <= owner.time - self._asked < SILENT_AFTER
+        return self._asked is None or 0 <= holder.time - self._asked < SILENT_AFTER
 
-    def queued(self, owner: Owner) -> Queued | None:
-        """The owner's place in Slurm's queue; None if it is not there (any more)."""
-        if owner.user not in self._queues:
+    def queued(self, holder: LockHolder) -> Queued | None:
+        """The holder's place in Slurm's queue; None if it is not there (any more)."""
+        if holder.user not in self._queues:
             self._asked = self._now() if self._asked is None else self._asked
             try:
-                self._queues[owner.user] = read_queue(owner.user)
+                self._queues[holder.user] = read_queue(holder.user)
             except UserError as error:
-                self.silent, self._queues[owner.user] = str(error), {}
-        queue = self._queues[owner.user]
-        if owner.job:
-            return queue.get(owner.job)
-        known = [job for job in queue.values() if job.name == job_name(owner.batch)]
-        return next((job for job in known if job.job.partition("_")[2] in ("", str(owner.index))), None)
+                self.silent, self._queues[holder.user] = str(error), {}
+        queue = self._queues[holder.user]
+        if holder.job:
+            return queue.get(holder.job)
+        known = [job for job in queue.values() if job.name == job_name(holder.batch)]
+        return next((job for job in known if job.job.partition("_")[2] in ("", str(holder.index))), None)
 
 
 def job_name(batch: str) -> str:
@@ -188,11 +188,11 @@ def _hint(words: str, cluster: ClusterSpec) -> str:
     return ""
 
 
-def submit_batch(
+def submit_runs(
     cluster: ClusterSpec,
     jobs: Path,
     name: str,
-    batch: Batch,
+    batch: Submission,
     work: Iterable[Callable[[], Any]],
     processes: int,
     dependency: str,
@@ -210,7 +210,7 @@ def submit_batch(
         raise UserError(f"cluster '{cluster.name}': sbatch refuses: {_one_line(str(error))}") from None
 
 
-def new_batch() -> str:
+def new_submission() -> str:
     return secrets.token_hex(5)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from benchmarks.dispatch.slurm_queue import Liveness
+from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.work import Work
 from benchmarks.tables.benchmark import Cell
 from benchmarks.tables.spec_builder import method_label
@@ -52,7 +52,7 @@ class State:
 
 
 def read_state(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
-    liveness = Liveness(work.runs)
+    liveness = HolderMonitor(work.runs)
     rows: dict[str, RunRow] = {}
     for spec in work.plan.runs:  # what a run needs comes before it
         try:
@@ -70,7 +70,7 @@ def _with_needs(spec: RunSpec) -> set[str]:
     return {spec.id}.union(*(_with_needs(needed) for needed in spec.needs))
 
 
-def _row(work: Work, spec: RunSpec, liveness: Liveness, known: Mapping[str, RunRow]) -> RunRow:
+def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str, RunRow]) -> RunRow:
     folder = work.folder(spec)
     label = method_label(spec.method) if spec.method else ""
     row = RunRow(spec.id, "to do", epochs=spec.recipe.epochs, label=label)
@@ -81,26 +81,26 @@ def _row(work: Work, spec: RunSpec, liveness: Liveness, known: Mapping[str, RunR
         row.state, row.epoch = "finished", spec.recipe.epochs
         row.top1 = last.get("test_top1", last.get("test_head_top1"))
         return row
-    owner = work.claims.owner(spec.id)
-    alive = owner is not None and liveness(spec.id, owner)
+    holder = work.locks.holder(spec.id)
+    alive = holder is not None and liveness(spec.id, holder)
     progress = _progress(work, spec)
     for name in ("stage", "epoch", "epochs", "top1"):
         setattr(row, name, progress.get(name, getattr(row, name)))
-    if owner is not None and alive:
-        row.job = owner.job or f"pid {owner.pid} on {owner.host}"
-        queued = liveness.queued(owner) if owner.job or owner.batch else None
+    if holder is not None and alive:
+        row.job = holder.job or f"pid {holder.pid} on {holder.host}"
+        queued = liveness.queued(holder) if holder.job or holder.batch else None
         if queued and queued.state != "RUNNING":
             row.state, row.why, row.job = "waiting", f"{queued.state.lower()}: {queued.reason}", queued.job
-        elif owner.batch and not queued:
+        elif holder.batch and not queued:
             row.state, row.why = "waiting", liveness.silent or "being submitted"
         else:
             row.state = "running"
             row.images_per_second = progress.get("images_per_second")
             row.seconds_left = progress.get("seconds_left")
         return row
-    holder = folder.holder()
-    if holder:  # python -m sskd train
-        row.state, row.job = "running", holder
+    trainer = folder.held_by()
+    if trainer:  # python -m sskd train
+        row.state, row.job = "running", trainer
         return row
     lost = [needed.id for needed in spec.needs if known[needed.id].state == "failed"]
     if folder.failure.exists():

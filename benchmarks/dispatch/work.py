@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.retries import forget_attempts
-from benchmarks.dispatch.run_lock import Claims, Owner
-from benchmarks.dispatch.slurm_queue import Liveness
+from benchmarks.dispatch.run_lock import LockHolder, RunLocks
+from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.worker import Failure
 from benchmarks.plan import Plan
 from sskd.config.execution import Execution
@@ -35,8 +35,8 @@ class Work:
         return self.runs.parent / "jobs"
 
     @property
-    def claims(self) -> Claims:
-        return Claims(self.jobs / "claims")
+    def locks(self) -> RunLocks:
+        return RunLocks(self.jobs / "claims")
 
     def folder(self, spec: RunSpec) -> RunFolder:
         return RunFolder(self.runs, spec)
@@ -44,14 +44,14 @@ class Work:
     def finished(self, spec: RunSpec) -> bool:
         return self.folder(spec).result.exists()
 
-    def take(self, spec: RunSpec, owner: Owner, liveness: Liveness) -> bool:
+    def acquire(self, spec: RunSpec, holder: LockHolder, liveness: HolderMonitor) -> bool:
         """Claims the run; False if someone alive has it, or if it has been finished meanwhile."""
-        if self.folder(spec).holder():  # without a claim: python -m sskd train
+        if self.folder(spec).held_by():  # without a claim: python -m sskd train
             return False
-        if not self.claims.take(spec.id, owner, partial(liveness, spec.id)):
+        if not self.locks.acquire(spec.id, holder, partial(liveness, spec.id)):
             return False
         if self.finished(spec):
-            self.claims.forget(spec.id)
+            self.locks.delete(spec.id)
             return False
         return True
 
@@ -79,7 +79,7 @@ def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | No
 
 def tell_who(work: Work, spec: RunSpec, progress: Progress, told: set[str]) -> None:
     """Says, once for each run, who else works on it."""
-    who = work.folder(spec).holder() or work.claims.owner(spec.id)
+    who = work.folder(spec).held_by() or work.locks.holder(spec.id)
     if who and spec.id not in told:
         told.add(spec.id)
         progress.say(f"{spec.id}: {who} has it; waiting")
@@ -93,5 +93,5 @@ def cancelled_since(work: Work, started: float) -> bool:
         return False
 
 
-def with_job(owner: Owner, job: str) -> Owner:
-    return dataclasses.replace(owner, job=job)
+def with_job(holder: LockHolder, job: str) -> LockHolder:
+    return dataclasses.replace(holder, job=job)

@@ -22,17 +22,17 @@ from submitit.core.utils import UncompletedJobError
 from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from benchmarks.dispatch.retries import TERMINATED, forget_attempts, last_lines
-from benchmarks.dispatch.run_lock import Claims, Owner
+from benchmarks.dispatch.run_lock import LockHolder, RunLocks
 from sskd.config.execution import Execution
 from sskd.config.validation import from_dict
 from sskd.device import threads_of, with_threads
-from sskd.distributed import lost_touch
+from sskd.distributed import is_peer_failure
 from sskd.errors import UserError
 from sskd.runs.plugins import load_plugins
 from sskd.runs.run_folder import RunFolder, RunHeld, append_line
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import Interrupted, Report, train
-from sskd.training.processes import take_part, train_in_processes
+from sskd.training.loop import Interrupted, StepEvent, train
+from sskd.training.processes import init_distributed, train_in_processes
 from sskd.training.progress import Pace, Standing
 from sskd.training.signals import StopSignal, stop_signal
 
@@ -57,7 +57,7 @@ def attempt(spec: RunSpec, runs: Path, action: Callable[[], object]) -> Failure 
     except UserError as error:
         failure, details, kind = Failure(str(error), input_is_bad=True), str(error), "input"
     except Exception as error:  # a run's failure must not cost the others; the whole story is in its log
-        if lost_touch(error):  # nothing is noted: the process that went has done it, or was lost
+        if is_peer_failure(error):  # nothing is noted: the process that went has done it, or was lost
             return Failure(f"another process of the run has ended ({' '.join(str(error).split())[:150]})")
         failure = Failure(f"{type(error).__name__}: {' '.join(str(error).split())}")
         details, kind = traceback.format_exc(), "out_of_memory" if is_out_of_memory(error) else "exception"
@@ -85,7 +85,7 @@ class ProgressFile:
         self._pace = Pace()
         self._written = 0.0
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: StepEvent) -> None:
         standing, now = self._pace(report), time.time()
         if now - self._written < PROGRESS_SECONDS:
             return
@@ -117,7 +117,7 @@ def execute(
     *,
     job: str = "",
     tasks: JobEnvironment | None = None,
-    show: Callable[[Report], None] = lambda _: None,
+    show: Callable[[StepEvent], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Trains the run and keeps its log.txt and progress.json; ``show`` and ``say`` are told what a person may see.
@@ -135,7 +135,7 @@ def execute(
     log_line(folder.path, f"started: job {job} on {socket.gethostname()}, Python {platform.python_version()}")
     progress = ProgressFile(folder.path, job)
 
-    def report(step: Report) -> None:
+    def report(step: StepEvent) -> None:
         progress(step)
         show(step)
         if step.row:
@@ -159,15 +159,17 @@ def execute(
     return result
 
 
-def still_ours(claims: Claims, run_id: str, token: str, job: str = "", speaks: bool = True) -> bool:
+def still_ours(locks: RunLocks, run_id: str, token: str, job: str = "", speaks: bool = True) -> bool:
     """Puts this process's name on the claim under which its run was started; False if that claim is another's now.
     ``speaks``: False for a process that leaves that to the first of its run's."""
-    owner = claims.owner(run_id)
-    if owner is None or owner.token != token:
-        print(f"{run_id} is not ours any more: {owner or 'nobody'} has it", flush=True)
+    holder = locks.holder(run_id)
+    if holder is None or holder.token != token:
+        print(f"{run_id} is not ours any more: {holder or 'nobody'} has it", flush=True)
         return False
     if speaks:
-        claims.update(run_id, dataclasses.replace(Owner(), token=token, batch=owner.batch, index=owner.index, job=job))
+        locks.update(
+            run_id, dataclasses.replace(LockHolder(), token=token, batch=holder.batch, index=holder.index, job=job)
+        )
     return True
 
 
@@ -186,14 +188,14 @@ class RunJob(Checkpointable):
         """Returns the run's id. Exits as benchmarks.dispatch.retries expects it where there is no result."""
         load_plugins(self.plugins)
         spec: RunSpec = from_dict(RunSpec, yaml.safe_load(self.spec_yaml), "a submitted run")
-        claims = Claims(self.runs.parent / "jobs" / "claims")
+        locks = RunLocks(self.runs.parent / "jobs" / "claims")
         folder = RunFolder(self.runs, spec)
         if folder.result.exists():
             return spec.id
         environment = JobEnvironment()
         job = environment.job_id if environment.name() == "slurm" else ""
         first = environment.global_rank == 0  # of a run of several processes one speaks and decides for all
-        if not still_ours(claims, spec.id, self.token, job, speaks=first):
+        if not still_ours(locks, spec.id, self.token, job, speaks=first):
             raise SystemExit(TERMINATED)
         usr2 = environment._usr_sig()
         requeue: Any = signal.getsignal(usr2)
@@ -215,7 +217,7 @@ class RunJob(Checkpointable):
             raise SystemExit(1)
         if first:
             forget_attempts(self.runs, spec.id)
-            claims.forget(spec.id)
+            locks.delete(spec.id)
         return spec.id
 
 
@@ -226,7 +228,7 @@ def _print(line: str) -> None:
 def _join(environment: JobEnvironment, execution: Execution) -> Execution:
     """Makes this task of a job one of the run's processes."""
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-    return take_part(environment.global_rank, environment.local_rank, environment.num_tasks, "env://", execution)
+    return init_distributed(environment.global_rank, environment.local_rank, environment.num_tasks, "env://", execution)
 
 
 def _requeue(folder: RunFolder, requeue: Callable[[], None]) -> None:

@@ -2,23 +2,23 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from sskd.config.execution import Execution
-from sskd.config.fields import Distinct, Fraction, Frozen, Listed, PlainName, Positive, Rate
+from sskd.config.fields import Distinct, Fraction, PlainName, Probability, StrictModel, TupleFromList
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.config.validation import from_dict
 from sskd.errors import UserError
-from sskd.runs.settings import Method, Pretext
+from sskd.runs.settings import MethodField, PretextField
 
 
-class Override(Frozen):
+class Override(StrictModel):
     """What one benchmark has otherwise than its profile. Of nested settings only the keys that are given change."""
 
     dataset: DatasetSpec | None = None
     """Which images."""
-    seeds: Annotated[tuple[int, ...] | None, Field(min_length=1), Listed, Distinct] = None
+    seeds: Annotated[tuple[int, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
     """Of the students, in place of the profile's."""
     split: SplitSpec | None = None
     """Of students, over the profile's."""
@@ -40,11 +40,11 @@ class Override(Frozen):
     """By method, over the profile's."""
     method_recipes: dict[str, dict[str, Any]] | None = None
     """By method, over the profile's."""
-    methods: Annotated[tuple[Method, ...] | None, Field(min_length=1), Listed, Distinct] = None
+    methods: Annotated[tuple[MethodField, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
     """Of the comparison, in place of the profile's."""
 
 
-class Profile(Frozen):
+class Profile(StrictModel):
     """A file of configs/profiles. Everything has the published recipe as its default."""
 
     name: PlainName
@@ -53,9 +53,9 @@ class Profile(Frozen):
     """What it is for, what it costs, what to expect."""
     dataset: DatasetSpec
     """Which images."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1), Listed, Distinct] = (0, 1, 2)
+    seeds: Annotated[tuple[int, ...], Field(min_length=1), TupleFromList, Distinct] = (0, 1, 2)
     """Of the students: a run for each."""
-    benchmarks: Annotated[tuple[str, ...], Field(min_length=1), Listed, Distinct] = ("comparison",)
+    benchmarks: Annotated[tuple[str, ...], Field(min_length=1), TupleFromList, Distinct] = ("comparison",)
     """The tables and figures that are run where --only does not choose."""
     split: SplitSpec = SplitSpec()
     """Which of the training images students have, with which labels. Teachers have all, with the right ones."""
@@ -69,12 +69,12 @@ class Profile(Frozen):
     """By pretext task, over head_recipe: jigsaw: {epochs: 100}."""
     head_split: SplitSpec = SplitSpec()
     """Of heads, which learn without labels: few-shot and noise need not touch them."""
-    learning_rates: dict[str, Positive] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
+    learning_rates: dict[str, PositiveFloat] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
     """By network, in place of the recipe's: the published recipe has these. Another optimizer may want {}."""
     preset: str = "published_code"
     """Settings of configs/presets.yaml, under this profile's own: what the published code or the paper's text
     has."""
-    pretext: Pretext = Field(default="contrastive", validate_default=True)
+    pretext: PretextField = Field(default="contrastive", validate_default=True)
     """The self-supervised task of SSKD's head."""
     pretext_settings: dict[str, dict[str, Any]] = {}
     """Of any task that is named, by its name: exemplar: {transformation: paper}."""
@@ -88,13 +88,13 @@ class Profile(Frozen):
     """teacher/student of the comparison."""
     pairs: dict[str, str] = {}
     """What stands in this profile for a pair of the paper: vgg13/vgg8: resnet14/resnet8."""
-    methods: Annotated[tuple[Method, ...], Field(min_length=1), Listed, Distinct] = Field(
+    methods: Annotated[tuple[MethodField, ...], Field(min_length=1), TupleFromList, Distinct] = Field(
         default=("none", "kd", "sskd"), validate_default=True
     )
     """Of the comparison: names, or a name with settings."""
-    also: Annotated[tuple[Method, ...], Listed, Distinct] = ()
+    also: Annotated[tuple[MethodField, ...], TupleFromList, Distinct] = ()
     """Methods beside the paper's in figures 4a and 4b."""
-    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1), Listed, Distinct] = (
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1), TupleFromList, Distinct] = (
         0.25,
         0.5,
         0.75,
@@ -103,14 +103,14 @@ class Profile(Frozen):
     """Of every class's training images, in figure 4a."""
     equal_steps: bool = False
     """In figure 4a: smaller fractions have more epochs, so that all make as many steps."""
-    noise_rates: Annotated[tuple[Rate, ...], Field(min_length=1), Listed, Distinct] = (
+    noise_rates: Annotated[tuple[Probability, ...], Field(min_length=1), TupleFromList, Distinct] = (
         0.0,
         0.1,
         0.3,
         0.5,
     )
     """Shares of wrong labels, in figure 4b."""
-    step_costs: dict[str, Positive] = {}
+    step_costs: dict[str, PositiveFloat] = {}
     """A step's time by method, in any unit: for the benchmark equal_time."""
     method_settings: dict[str, dict[str, Any]] = {}
     """By method, over the published ones: ab: {initial_epochs: 1}."""
@@ -118,7 +118,7 @@ class Profile(Frozen):
     """By method, over the students' recipe: sskd: {weight_decay: 5.0e-4}."""
     overrides: dict[str, Override] = {}
     """What a benchmark has otherwise, by its name."""
-    plugins: Annotated[tuple[str, ...], Listed] = ()
+    plugins: Annotated[tuple[str, ...], TupleFromList] = ()
     """Python files that register methods, networks, data sets, optimizers, ..."""
     execution: Execution = Execution()
     """Where and how runs execute. Nothing of it enters their ids."""
@@ -131,16 +131,16 @@ class Profile(Frozen):
         return _changed(self, change, f"overrides.{name}") if change else self
 
 
-T = TypeVar("T", bound=Frozen)
+T = TypeVar("T", bound=StrictModel)
 
 
-def _changed(old: T, change: Frozen, where: str) -> T:
+def _changed(old: T, change: StrictModel, where: str) -> T:
     """``old`` with what ``change`` sets, nested settings and mappings merged; validated as a whole, since two halves
     that are each allowed may not be so together."""
     changes: dict[str, Any] = {}
     for key in change.model_fields_set:
         before, value = getattr(old, key), getattr(change, key)
-        if isinstance(value, Frozen) and isinstance(before, Frozen):
+        if isinstance(value, StrictModel) and isinstance(before, StrictModel):
             value = _changed(before, value, f"{where}.{key}")
         elif isinstance(value, dict):
             value = merged(before, value)

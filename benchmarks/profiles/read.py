@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.profiles.profile import Profile, merged, split_pair
-from sskd.config.fields import Frozen
+from sskd.config.fields import StrictModel
 from sskd.config.recipe import Recipe
 from sskd.config.settings import PretextSettings
 from sskd.config.validation import from_dict
@@ -18,7 +18,7 @@ from sskd.networks import NETWORKS
 from sskd.places import CONFIGS, config_names
 from sskd.pretext import PRETEXTS
 from sskd.runs.plugins import load_plugin
-from sskd.runs.settings import Pretext, check_recipe_names, method_settings
+from sskd.runs.settings import PretextField, check_recipe_names, method_settings
 
 PROFILES = CONFIGS / "profiles"
 PRESETS = CONFIGS / "presets.yaml"
@@ -106,8 +106,8 @@ def _over_named(named: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
     return settings | entry if isinstance(settings, dict) else entry
 
 
-class _OneTask(Frozen):
-    pretext: Pretext
+class _OneTask(StrictModel):
+    pretext: PretextField
 
 
 def pretext_settings(name: str, **settings: Any) -> PretextSettings:

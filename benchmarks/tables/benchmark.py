@@ -12,7 +12,7 @@ from sskd.registry import Registry
 from sskd.runs.spec import RunSpec
 
 if TYPE_CHECKING:
-    from benchmarks.tables.spec_builder import Specs
+    from benchmarks.tables.spec_builder import SpecBuilder
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Benchmark:
 
     id: str
     title: str
-    cells: "Callable[[Specs], list[Cell]]"
+    cells: "Callable[[SpecBuilder], list[Cell]]"
     rows: str = "method"  # what rows and columns are
     columns: str = "pair"
     measures: tuple[Measure, ...] = TOP1

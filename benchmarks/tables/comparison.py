@@ -9,10 +9,10 @@ after the full schedule; after a few epochs the order is anybody's guess, and th
 
 from benchmarks.profiles.profile import split_pair
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
-from benchmarks.tables.spec_builder import Specs, method_label
+from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 
-def cells(specs: Specs) -> list[Cell]:
+def cells(specs: SpecBuilder) -> list[Cell]:
     profile = specs.profile
     pair = split_pair(profile.pair)
     needs_teacher = False

@@ -11,12 +11,12 @@ is one that a user would choose. Pair and methods are the comparison's. Not in t
 
 from benchmarks.profiles.profile import split_pair
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
-from benchmarks.tables.spec_builder import Specs, method_label
+from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 REFERENCE = "sskd"
 
 
-def cells(specs: Specs) -> list[Cell]:
+def cells(specs: SpecBuilder) -> list[Cell]:
     profile = specs.profile
     pair, costs, result = split_pair(profile.pair), profile.step_costs, []
     for method in profile.methods:

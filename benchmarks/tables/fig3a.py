@@ -10,13 +10,13 @@ larger silhouette, with SSKD (claim C10).
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, Measure
-from benchmarks.tables.spec_builder import Specs, method_label
+from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 PAIR = "vgg13/vgg8"
 METHODS = ("none", "kd", "sskd")
 
 
-def cells(specs: Specs) -> list[Cell]:
+def cells(specs: SpecBuilder) -> list[Cell]:
     result = []
     for name in METHODS:
         method = specs.method(name)

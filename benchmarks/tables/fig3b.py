@@ -10,12 +10,12 @@ was not at hand as numbers.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 
 PAIR = "vgg13/vgg8"
 
 
-def cells(specs: Specs) -> list[Cell]:
+def cells(specs: SpecBuilder) -> list[Cell]:
     variants = {
         "CE+KD": specs.method("kd"),
         "+L_T": specs.method("sskd", ss_weight=0.0),

@@ -10,13 +10,13 @@ head, then 16 students a seed, the full ones being table 3's. Expect SSKD ahead 
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
-from benchmarks.tables.spec_builder import Specs, method_label
+from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 PAIR = "vgg13/vgg8"
 METHODS = ("kd", "at", "crd", "sskd")
 
 
-def cells(specs: Specs) -> list[Cell]:
+def cells(specs: SpecBuilder) -> list[Cell]:
     profile = specs.profile
     split, most = profile.split, max(profile.fractions, default=1.0)
     result = []

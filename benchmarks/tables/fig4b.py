@@ -12,14 +12,14 @@ as numbers.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
-from benchmarks.tables.spec_builder import Specs, method_label
+from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 PAIR = "vgg13/vgg8"
 METHODS = ("kd", "fitnet", "at", "crd", "sskd")
 CE_WEIGHT = 0.1
 
 
-def cells(specs: Specs) -> list[Cell]:
+def cells(specs: SpecBuilder) -> list[Cell]:
     profile = specs.profile
     split = profile.split
     result = []

@@ -12,7 +12,7 @@ their own.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
-from benchmarks.tables.spec_builder import Specs, method_label
+from benchmarks.tables.spec_builder import SpecBuilder, method_label
 from benchmarks.tables.table3 import PAIRS as SIMILAR
 from benchmarks.tables.table4 import PAIRS as OTHER
 from sskd.config.settings import MethodSettings
@@ -33,14 +33,14 @@ def fits(method: MethodSettings, teacher: str, student: str) -> bool:
     return True
 
 
-def methods(specs: Specs) -> list[MethodSettings]:
+def methods(specs: SpecBuilder) -> list[MethodSettings]:
     """All methods of the suite by year, then logit standardisation on its hosts."""
     names = sorted((name for name in METHODS if METHODS[name].info.year), key=lambda name: METHODS[name].info.year)
     standardised = [specs.method(name, standardise=True) for name in HOSTS]
     return [specs.method(name) for name in ("none", *(name for name in names if name != "none"))] + standardised
 
 
-def cells(specs: Specs) -> list[Cell]:
+def cells(specs: SpecBuilder) -> list[Cell]:
     result = [cell for pair in PAIRS for cell in specs.teacher_cells(pair, pair)]
     for method in methods(specs):
         for pair in PAIRS:

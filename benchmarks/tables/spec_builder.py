@@ -17,7 +17,7 @@ from sskd.runs.spec import RunSpec, Teacher, Trained
 PAPER_METHODS = ("none", "kd", "fitnet", "at", "sp", "vid", "rkd", "pkt", "ab", "ft", "crd", "sskd")
 
 
-class Specs:
+class SpecBuilder:
     """Builds specs as a profile wants them. Equal requests give equal specs, so shared runs are trained once."""
 
     def __init__(self, profile: Profile) -> None:
@@ -135,7 +135,7 @@ class Specs:
         return recipe.model_copy(update={"learning_rate": rate}) if rate else recipe
 
 
-def method_grid(specs: Specs, pairs: tuple[str, ...], methods: tuple[str, ...] = PAPER_METHODS) -> list[Cell]:
+def method_grid(specs: SpecBuilder, pairs: tuple[str, ...], methods: tuple[str, ...] = PAPER_METHODS) -> list[Cell]:
     """The teacher and every method (rows) on every published pair (columns)."""
     cells = [cell for pair in pairs for cell in specs.teacher_cells(pair, pair)]
     for name in methods:

@@ -10,13 +10,13 @@ C4). The paper's numbers were not at hand, so none stand beside ours.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 
 PAIR = "vgg13/vgg8"
 RATIOS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def cells(specs: Specs) -> list[Cell]:
+def cells(specs: SpecBuilder) -> list[Cell]:
     result = []
     for ratio in RATIOS:
         result += specs.students(PAIR, "SSKD", f"{ratio:.0%}", specs.method("sskd", ss_keep=ratio))

@@ -10,13 +10,13 @@ reproduction at hand finds the four tasks within 0.2 points of each other on vgg
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 
 PAIRS = ("vgg13/vgg8", "resnet56/resnet20")
 PRETEXTS = {"exemplar": "Exemplar", "jigsaw": "Jigsaw", "rotation": "Rotation", "contrastive": "Contrastive"}
 
 
-def cells(specs: Specs) -> list[Cell]:
+def cells(specs: SpecBuilder) -> list[Cell]:
     result = []
     for name, title in PRETEXTS.items():
         task = specs.pretext(name)

@@ -10,7 +10,7 @@ The paper's figures are the best epoch on the test images of one run; both epoch
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
-from benchmarks.tables.spec_builder import Specs, method_grid
+from benchmarks.tables.spec_builder import SpecBuilder, method_grid
 
 PAIRS = (
     "vgg13/MobileNetV2",
@@ -22,7 +22,7 @@ PAIRS = (
 )
 
 
-def cells(specs: Specs) -> list[Cell]:
+def cells(specs: SpecBuilder) -> list[Cell]:
     return method_grid(specs, PAIRS)
 
 

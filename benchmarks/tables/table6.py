@@ -9,12 +9,12 @@ to have the smallest divergence and the largest CKA (claim C7). The paper's numb
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, Measure
-from benchmarks.tables.spec_builder import PAPER_METHODS, Specs, method_label
+from benchmarks.tables.spec_builder import PAPER_METHODS, SpecBuilder, method_label
 
 PAIR = "vgg13/vgg8"
 
 
-def cells(specs: Specs) -> list[Cell]:
+def cells(specs: SpecBuilder) -> list[Cell]:
     result = []
     for name in PAPER_METHODS:
         if name != "none":

@@ -6,10 +6,10 @@ from pydantic import (
     Field,
 )
 
-from sskd.config.fields import Frozen
+from sskd.config.fields import StrictModel
 
 
-class Execution(Frozen):
+class Execution(StrictModel):
     """Where and how a run executes. Nothing here changes what is computed, so nothing here enters a run's id."""
 
     # they made steps faster, or smaller in memory, with the same numbers

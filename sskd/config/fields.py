@@ -16,12 +16,9 @@ from pydantic import (
 from sskd.errors import nearest
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
-Rate = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Listed = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # YAML has no tuples
+TupleFromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # YAML has no tuples
 
 
 def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
@@ -43,7 +40,7 @@ Distinct = AfterValidator(_distinct)  # a value that is named twice would count 
 PlainName = Annotated[str, AfterValidator(_plain_name)]
 
 
-class Frozen(BaseModel):
+class StrictModel(BaseModel):
     """Base of every spec: immutable, strictly typed, and an unknown key is an error that names the nearest one.
 
     ``removed``: keys of earlier versions, with the one value that means what is always done now, or None where any

@@ -4,12 +4,12 @@ from pydantic import (
     model_validator,
 )
 
-from sskd.config.fields import Frozen, PlainName
+from sskd.config.fields import PlainName, StrictModel
 
 PUBLISHED = "torchvision:"  # before the name of weights that torchvision publishes
 
 
-class Pretrained(Frozen):
+class Pretrained(StrictModel):
     """A network whose weights come from a file, or are torchvision's ("torchvision:IMAGENET1K_V1"). With ``sha256`` of
     a file the id follows the content, not the path."""
 

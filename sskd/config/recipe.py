@@ -4,13 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import (
     Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
     model_validator,
 )
 
-from sskd.config.fields import Count, Decay, Fraction, Frozen, Listed, NonNegative, PlainName, Positive, Rate
+from sskd.config.fields import Decay, Fraction, PlainName, Probability, StrictModel, TupleFromList
 
 
-class DatasetSpec(Frozen):
+class DatasetSpec(StrictModel):
     """Which images."""
 
     name: PlainName
@@ -27,12 +30,12 @@ class DatasetSpec(Frozen):
     decoded, and it is counted. error: the run fails."""
 
 
-class SplitSpec(Frozen):
+class SplitSpec(StrictModel):
     """Which training images, with which labels. The same for every method that names the same split seed."""
 
     fraction: Fraction = 1.0
     """The share of every class's training images that is used: the few-shot settings of the paper."""
-    noise: Rate = 0.0
+    noise: Probability = 0.0
     """The share of training labels that is changed, each to one of the other classes with equal probability."""
     seed: int = 0
     """Of the choice of images and of wrong labels. Runs that are compared have the same."""
@@ -47,31 +50,31 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-class Recipe(Frozen):
+class Recipe(StrictModel):
     """Optimiser, schedule, augmentation, batch and precision. Defaults: CRD's CIFAR-100 benchmark."""
 
     removed = {"loss_over": "batch"}  # of several processes: the loss is of the whole batch
 
-    epochs: Count = 240
+    epochs: PositiveInt = 240
     """How often every training image is seen."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Images of a step, over all processes. Methods see this many, however many views each image has."""
-    learning_rate: Positive = 0.05
+    learning_rate: PositiveFloat = 0.05
     """The rate that the schedule's factors multiply. A method's initial stage has it throughout."""
-    milestones: Annotated[tuple[Count, ...], Listed] = (
+    milestones: Annotated[tuple[PositiveInt, ...], TupleFromList] = (
         150,
         180,
         210,
     )
     """Of the schedule step, and left aside by others: epochs of the full schedule after which the rate falls."""
-    full_epochs: Count = 240
+    full_epochs: PositiveInt = 240
     """The number of epochs that the milestones are meant for. They scale with epochs / full_epochs, rounded to
     whole epochs, so that a shorter run falls at the same shares of its length. Other schedules leave it aside."""
-    decay: Positive = 0.1
+    decay: PositiveFloat = 0.1
     """Of the schedule step, and left aside by others: what the rate is multiplied by at each milestone."""
-    momentum: Rate = 0.9
+    momentum: Probability = 0.9
     """Of the optimizer sgd: what stays of the last update in the next."""
-    weight_decay: NonNegative = 5e-4
+    weight_decay: NonNegativeFloat = 5e-4
     """Of all trained parameters. In sgd it is a part of the gradient, in adamw it is decoupled."""
     crop_padding: Annotated[int, Field(ge=0)] = 4
     """Black pixels on each side of an image, out of which a random crop of its size is cut; 0: no crops. Image
@@ -82,22 +85,22 @@ class Recipe(Frozen):
     """sgd, adamw, or the name of one of your own (docs/training.md)."""
     nesterov: bool = False
     """Of the optimizer sgd: Nesterov's momentum."""
-    betas: Annotated[tuple[Decay, Decay], Listed] = (0.9, 0.999)
+    betas: Annotated[tuple[Decay, Decay], TupleFromList] = (0.9, 0.999)
     """Of the optimizer adamw: by what its averages of gradients and of their squares decay in every step."""
     schedule: str = "step"
     """step, cosine, one-cycle, or the name of one of your own: how the learning rate changes (docs/training.md)."""
-    warmup_epochs: NonNegative = 0.0
+    warmup_epochs: NonNegativeFloat = 0.0
     """The rate first rises linearly from 0, for this many epochs (0.5: half of one) of those that there are."""
     augmentation: str = "standard"
     """standard (crop and flip), none, cutout, strong, or the name of one of your own: how training images are
     disturbed."""
-    cutout_size: Count = 8
+    cutout_size: PositiveInt = 8
     """Of the augmentation cutout: pixels of the square's side. DeVries and Taylor have 8 for CIFAR-100, 16 for
     CIFAR-10."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of forward and backward passes; weights and losses are float32. auto: bf16 where the hardware has it, else
     fp32."""
-    processes: Count = 1
+    processes: PositiveInt = 1
     """How many processes share every batch. Losses are of the whole batch; batch norm is of each process's own
     part."""
 

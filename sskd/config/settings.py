@@ -2,28 +2,30 @@
 
 from typing import Literal
 
-from sskd.config.fields import Frozen, NonNegative, PlainName, Positive
+from pydantic import NonNegativeFloat, PositiveFloat
+
+from sskd.config.fields import PlainName, StrictModel
 
 
-class MethodSettings(Frozen):
+class MethodSettings(StrictModel):
     """What every method has: the weights of cross-entropy and of Hinton's KD beside the method's own terms."""
 
     name: PlainName
     """Which method: run_all.py --list methods names them."""
-    ce_weight: NonNegative = 1.0
+    ce_weight: NonNegativeFloat = 1.0
     """Of the cross-entropy with the labels, over the images' normal views."""
-    kd_weight: NonNegative = 0.0
+    kd_weight: NonNegativeFloat = 0.0
     """Of Hinton's distillation, which can be added to every method."""
-    kd_temperature: Positive = 4.0
+    kd_temperature: PositiveFloat = 4.0
     """The temperature that softens both sides in Hinton's distillation; its loss is multiplied by its square."""
     divergence: Literal["kl", "cross_entropy"] = "kl"
     """Of softened predictions. Both have the same gradient; the published code reports kl."""
-    warmup_epochs: NonNegative = 0.0
+    warmup_epochs: NonNegativeFloat = 0.0
     """The weights of the method's own terms rise linearly from 0, for this many epochs of recipe.full_epochs; they
     scale like milestones."""
 
 
-class PretextSettings(Frozen):
+class PretextSettings(StrictModel):
     """A self-supervised task and the transformations that make its views."""
 
     name: PlainName

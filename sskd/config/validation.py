@@ -6,11 +6,11 @@ from pydantic import (
     ValidationError,
 )
 
-from sskd.config.fields import Frozen, _shown
+from sskd.config.fields import StrictModel, _shown
 from sskd.errors import UserError
 
 
-def from_dict(model: type[Frozen], data: Any, where: str) -> Any:
+def from_dict(model: type[StrictModel], data: Any, where: str) -> Any:
     """Validates YAML data. UserError names the file or option (``where``), the key's path and what is wrong."""
     if not isinstance(data, dict):
         raise UserError(f"{where}: expected a mapping of keys to values, found {type(data).__name__}")

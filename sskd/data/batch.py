@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sskd.distributed import Share
+from sskd.distributed import Replica
 
 
 class Batch(NamedTuple):
@@ -31,10 +31,10 @@ class Batch(NamedTuple):
         return self.images.shape[0] // self.labels.shape[0]
 
 
-class Feed(NamedTuple):
+class LoaderConfig(NamedTuple):
     """Where batches are wanted, and how they come there."""
 
     device: torch.device
     channels_last: bool = True
-    share: Share = Share()  # this process's part of every batch
+    replica: Replica = Replica()  # this process's part of every batch
     workers: int | None = None  # processes that read images from files; None: as many as there are cores

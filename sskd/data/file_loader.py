@@ -12,9 +12,9 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as vision
 
 from sskd.data.augment import Augmentation
-from sskd.data.batch import Batch, Feed
-from sskd.data.image_files import Images, Middle, Unreadable, as_it_is, one_thread, worker_count
-from sskd.data.memory_loader import Drawing, Normalise, Triple, epoch_order, steps_of
+from sskd.data.batch import Batch, LoaderConfig
+from sskd.data.image_files import Images, ResizeCenterCrop, Unreadable, as_it_is, one_thread, worker_count
+from sskd.data.memory_loader import RGB, Normalise, SamplingConfig, epoch_order, steps_of
 from sskd.data.splits import Split
 from sskd.errors import UserError
 from sskd.seeding import stream_seed
@@ -36,7 +36,7 @@ class RandomCrop(NamedTuple):
         return vision.horizontal_flip(image) if self.flip and mirrored else image
 
 
-Crop: TypeAlias = RandomCrop | Middle  # of training images, of test images
+Crop: TypeAlias = RandomCrop | ResizeCenterCrop  # of training images, of test images
 
 
 class Task(NamedTuple):
@@ -46,7 +46,7 @@ class Task(NamedTuple):
     positions: np.ndarray
 
 
-class Made(NamedTuple):
+class DecodedBatch(NamedTuple):
     """What comes back. positions: whose crops these are, others than asked for where
     images were skipped; -1: no image at all can be read."""
 
@@ -55,14 +55,14 @@ class Made(NamedTuple):
     unreadable: list[str]  # a line for each image that could not be decoded
 
 
-class Crops(Dataset[Made]):
+class CropDataset(Dataset[DecodedBatch]):
     """Makes whole batches. A crop follows from (seed, stream, epoch, position) alone, whoever makes it."""
 
     def __init__(self, images: Images, numbers: np.ndarray, crop: Crop, seed: int, stream: str, skip: bool) -> None:
         self.images, self.numbers, self.crop = images, numbers, crop
         self.seed, self.stream, self.skip = seed, stream, skip
 
-    def __getitem__(self, task: Task) -> Made:
+    def __getitem__(self, task: Task) -> DecodedBatch:
         size = self.crop.size
         pixels = torch.empty(len(task.positions), size, size, 3, dtype=torch.uint8)
         positions, unreadable = [], []
@@ -77,7 +77,7 @@ class Crops(Dataset[Made]):
                         stream_seed(self.seed, self.stream, "crop", task.epoch, position)
                     )
                     pixels[row] = self.crop(image).permute(1, 2, 0)
-        return Made(pixels, torch.tensor(positions), unreadable)
+        return DecodedBatch(pixels, torch.tensor(positions), unreadable)
 
     def _open(self, position: int) -> tuple[int, Tensor | None, list[str]]:
         """The image, or the next of the split that can be read if corrupt ones are skipped."""
@@ -100,29 +100,29 @@ class StreamLoader:
         images: Images,
         split: Split,
         crop: Crop,
-        drawing: Drawing,
-        feed: Feed,
-        mean: Triple,
-        std: Triple,
+        sampling: SamplingConfig,
+        config: LoaderConfig,
+        mean: RGB,
+        std: RGB,
         skip_corrupt: bool,
     ) -> None:
-        self.labels = split.labels.to(feed.device)
-        self.batch_size, self.views, augmentation, self.seed, self.stream = drawing
+        self.labels = split.labels.to(config.device)
+        self.batch_size, self.views, augmentation, self.seed, self.stream = sampling
         self.augmentation = Augmentation(0, False, augmentation.change)  # crops and flips are made when files are read
-        self.feed = feed
+        self.loader_config = config
         self.skipped: set[str] = set()  # a line for each image that was left out so far
-        self._crops = Crops(images, split.indices.numpy(), crop, drawing.seed, drawing.stream, skip_corrupt)
-        self._normalise = Normalise(mean, std, feed.device, feed.channels_last)
-        self._steps = steps_of(len(split.indices), drawing.batch_size, feed.share.size)
+        self._crops = CropDataset(images, split.indices.numpy(), crop, sampling.seed, sampling.stream, skip_corrupt)
+        self._normalise = Normalise(mean, std, config.device, config.channels_last)
+        self._steps = steps_of(len(split.indices), sampling.batch_size, config.replica.world_size)
         self._tasks: list[Task] = []  # the sampler: read anew by the workers' owner in every epoch
-        workers = worker_count(feed.workers, feed.share.size)
+        workers = worker_count(config.workers, config.replica.world_size)
         self._workers = DataLoader(
             self._crops,
             batch_size=None,
             sampler=self._tasks,
             num_workers=workers,
             collate_fn=as_it_is,
-            pin_memory=feed.device.type == "cuda",
+            pin_memory=config.device.type == "cuda",
             prefetch_factor=4 if workers else None,
             persistent_workers=workers > 0,
             worker_init_fn=one_thread,
@@ -142,10 +142,10 @@ class StreamLoader:
 
     def _batches(self, epoch: int, order: Tensor, start: int) -> Iterator[Batch]:
         parts = order.split(self.batch_size)[start:]
-        self._tasks[:] = [Task(epoch, part[self.feed.share.rows(len(part))].numpy()) for part in parts]
-        device = self.feed.device
+        self._tasks[:] = [Task(epoch, part[self.loader_config.replica.rows(len(part))].numpy()) for part in parts]
+        device = self.loader_config.device
         draws, own = (torch.Generator(device=device) for _ in range(2))
-        rank, size = self.feed.share.rank, self.feed.share.size
+        rank, size = self.loader_config.replica.rank, self.loader_config.replica.world_size
         for step, made in enumerate(self._workers, start):
             self._note(made)
             draws.manual_seed(stream_seed(self.seed, self.stream, "step", epoch, step))
@@ -159,7 +159,7 @@ class StreamLoader:
                 self._normalise(images), self.labels[positions], positions, view_labels, draws, len(parts[step - start])
             )
 
-    def _note(self, made: Made) -> None:
+    def _note(self, made: DecodedBatch) -> None:
         """UserError for a corrupt image, or a warning the first time that it is left out."""
         if made.unreadable and not self._crops.skip:
             raise UserError(f"{made.unreadable[0]}: mend or remove it, or leave it out with dataset.corrupt=skip")

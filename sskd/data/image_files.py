@@ -104,7 +104,7 @@ def by_pillow(path: Path) -> Tensor:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
-class Middle(NamedTuple):
+class ResizeCenterCrop(NamedTuple):
     """How test images are seen: the shorter side of (3, H, W) to ``resize`` pixels, then the middle ``size`` x
     ``size``. A value, so that it goes to other processes."""
 
@@ -115,7 +115,7 @@ class Middle(NamedTuple):
         return vision.center_crop(vision.resize(image, [self.resize], antialias=True), [self.size, self.size])
 
 
-def cached(images: Images, shape: Middle, folder: Path, part: str, skip_corrupt: bool) -> Images:
+def cached(images: Images, shape: ResizeCenterCrop, folder: Path, part: str, skip_corrupt: bool) -> Images:
     """The same images from a file of decoded squares, which is made now if it is not there. UserError for a corrupt
     image (unless these are to be skipped), or where there is no room."""
     listed = b"\0".join([os.fsencode(images.folder.resolve()), *images.files.tolist()])
@@ -130,7 +130,7 @@ def cached(images: Images, shape: Middle, folder: Path, part: str, skip_corrupt:
     return replace(images, cache=file, unreadable=known)
 
 
-def _build(images: Images, shape: Middle, file: Path, bad: Path, skip_corrupt: bool) -> None:
+def _build(images: Images, shape: ResizeCenterCrop, file: Path, bad: Path, skip_corrupt: bool) -> None:
     """Writes the cache file front to back (so that a full disk is an error, and not a signal) under another name, then
     renames it: two processes that build it at once both end with a whole file."""
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
@@ -165,7 +165,7 @@ def _build(images: Images, shape: Middle, file: Path, bad: Path, skip_corrupt: b
 class _Squares(Dataset[tuple[np.ndarray, list[tuple[int, str]]]]):
     """Batches of decoded squares, with the numbers of those that could not be."""
 
-    def __init__(self, images: Images, shape: Middle) -> None:
+    def __init__(self, images: Images, shape: ResizeCenterCrop) -> None:
         self.images, self.shape = images, shape
 
     def __len__(self) -> int:

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from sskd.data.augment import Augmentation
-from sskd.data.batch import Batch, Feed
+from sskd.data.batch import Batch, LoaderConfig
 from sskd.data.views import Views
 from sskd.errors import UserError
 from sskd.seeding import generator, stream_seed
 
-Triple = tuple[float, float, float]
+RGB = tuple[float, float, float]
 
 
-class Drawing(NamedTuple):
+class SamplingConfig(NamedTuple):
     """How batches are drawn from images: all that is random comes from the streams of ``seed`` that begin with
     ``stream``."""
 
@@ -62,14 +62,16 @@ def epoch_order(images: int, seed: int, stream: str, epoch: int) -> Tensor:
 class TrainLoader:
     """Batches of images in memory. Every step draws from its own named stream, so an epoch can be entered anywhere."""
 
-    def __init__(self, images: Tensor, labels: Tensor, mean: Triple, std: Triple, drawing: Drawing, feed: Feed) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, mean: RGB, std: RGB, sampling: SamplingConfig, config: LoaderConfig
+    ) -> None:
         """images: (n, 3, H, W) uint8. labels: (n,) int64. mean, std: of pixels / 255."""
-        self.images, self.labels = images.to(feed.device), labels.to(feed.device)
-        self.batch_size, self.views, self.augmentation, self.seed, self.stream = drawing
-        self.share = feed.share
-        self.normalise = Normalise(mean, std, feed.device, feed.channels_last)
+        self.images, self.labels = images.to(config.device), labels.to(config.device)
+        self.batch_size, self.views, self.augmentation, self.seed, self.stream = sampling
+        self.replica = config.replica
+        self.normalise = Normalise(mean, std, config.device, config.channels_last)
         self.skipped: set[str] = set()  # never any: they are in memory already
-        self._steps = steps_of(len(images), drawing.batch_size, feed.share.size)
+        self._steps = steps_of(len(images), sampling.batch_size, config.replica.world_size)
 
     def __len__(self) -> int:
         return self._steps
@@ -83,7 +85,7 @@ class TrainLoader:
             indices = order[step * self.batch_size : (step + 1) * self.batch_size]
             draws.manual_seed(stream_seed(self.seed, self.stream, "step", epoch, step))
             images, view_labels = self.views(self.images[indices], self.augmentation, draws)
-            rows = self.share.rows(len(indices))
+            rows = self.replica.rows(len(indices))
             own = slice(rows.start * self.views.per_image, rows.stop * self.views.per_image)
             labels, view_labels = self.labels[indices[rows]], None if view_labels is None else view_labels[own]
             yield Batch(self.normalise(images[own]), labels, indices[rows], view_labels, draws, len(indices))
@@ -92,7 +94,7 @@ class TrainLoader:
 class Normalise:
     """Pixels 0 to 255 to (pixel / 255 - mean) / std in float32, as one multiplication and one addition."""
 
-    def __init__(self, mean: Triple, std: Triple, device: torch.device, channels_last: bool) -> None:
+    def __init__(self, mean: RGB, std: RGB, device: torch.device, channels_last: bool) -> None:
         self._scale = (1 / torch.tensor(std) / 255).to(device)
         self._shift = (-torch.tensor(mean) / torch.tensor(std)).to(device)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -110,11 +112,11 @@ class Normalise:
 
 
 def eval_batches(
-    images: Tensor, labels: Tensor, mean: Triple, std: Triple, batch_size: int, feed: Feed
+    images: Tensor, labels: Tensor, mean: RGB, std: RGB, batch_size: int, config: LoaderConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, normalised and otherwise untouched, with their labels."""
-    images, labels = images.to(feed.device), labels.to(feed.device)
-    normalise = Normalise(mean, std, feed.device, feed.channels_last)
+    images, labels = images.to(config.device), labels.to(config.device)
+    normalise = Normalise(mean, std, config.device, config.channels_last)
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         yield normalise(images[part]), labels[part]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sskd.data.augment import Augmentation
-from sskd.data.views import Plain
+from sskd.data.views import SingleView
 
 OPERATIONS = (
     "autocontrast",
@@ -49,7 +49,7 @@ class WeakAndStrong:
     def __call__(
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        weak, strong = (Plain()(images, augmentation, generator)[0] for _ in range(2))
+        weak, strong = (SingleView()(images, augmentation, generator)[0] for _ in range(2))
         return torch.stack([weak, strong_augment(strong, generator)], dim=1).flatten(0, 1), None
 
 

@@ -23,7 +23,7 @@ class Views(Protocol):
 
 
 @dataclass(frozen=True)
-class Plain:
+class SingleView:
     """One view, as in ordinary training: crop, then flip (the published order)."""
 
     per_image = 1
@@ -63,7 +63,7 @@ class Turned:
     def __call__(
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        images, _ = Plain()(images, augmentation, generator)
+        images, _ = SingleView()(images, augmentation, generator)
         return rotations(images), torch.arange(4, device=images.device).repeat(len(images))
 
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-from sskd.config.fields import Count, NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo
@@ -32,9 +32,9 @@ def activation_boundary_loss(student: Sequence[Tensor], teacher: Sequence[Tensor
 
 
 class ABSettings(MethodSettings):
-    weight: NonNegative = 1.0
+    weight: NonNegativeFloat = 1.0
     """The weight of the term, inside the initial stage."""
-    initial_epochs: Count = 30
+    initial_epochs: PositiveInt = 30
     """Epochs of the stage before the main training, which moves the student's activation boundaries."""
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.methods.feature_maps import attention, check_middle, match_sizes, middle
 from sskd.networks import Features, FeatureShapes
 
@@ -25,7 +25,7 @@ def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tens
 
 
 class ATSettings(MethodSettings):
-    weight: NonNegative = 1.0
+    weight: NonNegativeFloat = 1.0
     """The weight of the method's term."""
 
 
@@ -49,8 +49,8 @@ class AT(Method):
         check_middle("at", student, teacher)
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"at": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
-        return Terms({"at": attention_loss(middle(student.taps), middle(teacher.taps))})
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        return LossTerms({"at": attention_loss(middle(student.taps), middle(teacher.taps))})

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sskd.config.recipe import Recipe
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.data.views import Plain, Views
+from sskd.data.views import SingleView, Views
 from sskd.losses import softened_divergence
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.registry import Registry
@@ -51,7 +51,7 @@ class MethodContext:
         return self.teacher, self.teacher_shapes
 
 
-class Terms(NamedTuple):
+class LossTerms(NamedTuple):
     """Named, unweighted loss terms (0-d, with gradient) and what is only logged (0-d, without)."""
 
     losses: dict[str, Tensor]
@@ -77,7 +77,7 @@ class Method(nn.Module):
 
     Student objective: ce_weight * CE + kd_weight * KL(kd_temperature) + sum of weights[name] * terms[name]; CE and KL
     over the images' normal views; in the first ``warmup_epochs`` the own terms' weights rise. A
-    subclass sets ``info`` and ``needs``, and overrides ``terms`` and ``weights``.
+    subclass sets ``info`` and ``needs``, and overrides ``loss_terms`` and ``loss_weights``.
     """
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
@@ -108,24 +108,24 @@ class Method(nn.Module):
 
     def views(self) -> Views:
         """The views of each image that the student is trained on."""
-        return Plain()
+        return SingleView()
 
     def predictor(self, student: Network) -> Network:
         """The network that is trained, measured and saved: the student, or what this method builds around it. Called
-        once, before anything is trained; the features that ``terms`` gets are this network's."""
+        once, before anything is trained; the features that ``loss_terms`` gets are this network's."""
         return student
 
     def initial_stages(self) -> list[InitialStage]:
         return []
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         """The weight of each of the method's own terms."""
         return {}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         """The method's own terms, unweighted. Feature tensors are float32; the teacher's carry no gradient."""
-        return Terms({})
+        return LossTerms({})
 
     def begin_epoch(self, epoch: int) -> None:
         """Called before each epoch (from 0) of the main stage, and when one is resumed: for what changes over time.
@@ -144,7 +144,7 @@ class Method(nn.Module):
     def after_step(self) -> None:
         """Called after each optimiser step of the main stage, without gradient (CRD's banks)."""
 
-    def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, Terms]:
+    def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, LossTerms]:
         """The weighted total (0-d), and all terms by name: "ce", "kd" and the method's own."""
         logits = student.logits[:: batch.views]
         losses = {"ce": F.cross_entropy(logits, batch.labels)}
@@ -156,13 +156,13 @@ class Method(nn.Module):
                 temperature, kind = self.settings.kd_temperature, self.settings.divergence
                 losses["kd"] = softened_divergence(ours, theirs, temperature, kind=kind)
                 weights["kd"] = self.settings.kd_weight
-            own = self.terms(student, teacher, batch)
+            own = self.loss_terms(student, teacher, batch)
             losses |= own.losses
             rise = self.ramp if self.settings.warmup_epochs > 0 else 1.0
-            weights |= {name: self.weights[name] * rise for name in own.losses}
+            weights |= {name: self.loss_weights[name] * rise for name in own.losses}
             logged |= own.logged
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
-        return total, Terms(losses, logged)
+        return total, LossTerms(losses, logged)
 
 
 METHODS: Registry[type[Method]] = Registry("method", "sskd.methods")

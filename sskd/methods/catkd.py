@@ -1,13 +1,13 @@
 """CAT-KD (Guo et al. 2023): where in the image each class is seen."""
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config.fields import Count, NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.feature_maps import check_final
 from sskd.networks import Features, FeatureShapes
 
@@ -28,9 +28,9 @@ def class_attention_loss(student: Tensor, teacher: Tensor, size: int, normalise:
 
 
 class CATKDSettings(MethodSettings):
-    weight: NonNegative = 15.0
+    weight: NonNegativeFloat = 15.0
     """The weight of the method's term: beta in the paper, whose values differ widely from pair to pair."""
-    size: Count = 2
+    size: PositiveInt = 2
     """Pixels of a side to which class maps are pooled."""
     normalise: bool = False
     """Whether the pooled class maps are given unit length."""
@@ -71,13 +71,13 @@ class CATKD(Method):
         check_final("catkd", student, teacher)
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"catkd": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         assert student.final is not None
         assert teacher.final is not None
         pairs = zip((student.final, teacher.final), self._classifiers, strict=True)
         ours, theirs = (class_maps(final, classifier) for final, classifier in pairs)
         loss = class_attention_loss(ours, theirs.detach(), self.settings.size, self.settings.normalise)
-        return Terms({"catkd": loss})
+        return LossTerms({"catkd": loss})

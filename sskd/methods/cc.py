@@ -1,11 +1,11 @@
 """CC (Peng et al. 2019): how embeddings correlate from image to image, as the teacher has it."""
 
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
-from sskd.config.fields import Count, NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.networks import Features
 
 
@@ -20,9 +20,9 @@ def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class CCSettings(MethodSettings):
-    weight: NonNegative = 1.0
+    weight: NonNegativeFloat = 1.0
     """The weight of the method's term."""
-    width: Count = 128
+    width: PositiveInt = 128
     """The length of the embeddings."""
 
 
@@ -47,9 +47,9 @@ class CC(Method):
         self.embed_teacher = nn.Linear(teacher.width, settings.width)
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"cc": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         loss = correlation_loss(self.embed_student(student.vector), self.embed_teacher(teacher.vector))
-        return Terms({"cc": loss})
+        return LossTerms({"cc": loss})

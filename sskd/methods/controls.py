@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, MethodInfo
 from sskd.methods.kd import KD
 from sskd.networks import Features
 
@@ -30,6 +30,6 @@ class Placebo(KD):
         formula="KL(T) to the teacher's logits of the batch's previous image",
     )
 
-    def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, Terms]:
+    def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, LossTerms]:
         assert teacher is not None
         return super().forward(student, teacher._replace(logits=teacher.logits.roll(1, 0)), batch)

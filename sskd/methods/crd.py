@@ -3,13 +3,14 @@
 from typing import Any, Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config.fields import Count, NonNegative, Positive, Rate
+from sskd.config.fields import Probability
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.memory_bank import Banks
 from sskd.networks import Features
 
@@ -40,17 +41,17 @@ def contrastive_loss(scores: Tensor, num_images: int) -> Tensor:
 
 
 class CRDSettings(MethodSettings):
-    weight: NonNegative = 0.8
+    weight: NonNegativeFloat = 0.8
     """The weight of the method's term."""
-    negatives: Count = 16384
+    negatives: PositiveInt = 16384
     """How many other images each is told from: K in the paper."""
     positive: Literal["exact", "relaxed"] = "exact"
     """What counts as the same: the image itself (exact), or any image of its class (relaxed)."""
-    width: Count = 128
+    width: PositiveInt = 128
     """The length of the embeddings."""
-    temperature: Positive = 0.07
+    temperature: PositiveFloat = 0.07
     """What similarities are divided by."""
-    momentum: Rate = 0.5
+    momentum: Probability = 0.5
     """What stays of a bank's entry when it is updated."""
 
 
@@ -81,16 +82,16 @@ class CRD(Method):
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"crd": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         settings: Any = self.settings
         embed_s = F.normalize(self.embed_student(student.vector), dim=1)
         embed_t = F.normalize(self.embed_teacher(teacher.vector), dim=1)
         contrasts = self.banks.draw(batch.indices, settings.negatives, settings.positive, batch.generator)
         self._seen = (batch.indices, embed_s.detach(), embed_t.detach())
-        return Terms({"crd": self.loss(embed_s, embed_t, contrasts)})
+        return LossTerms({"crd": self.loss(embed_s, embed_t, contrasts)})
 
     def loss(self, embed_s: Tensor, embed_t: Tensor, contrasts: Tensor) -> Tensor:
         """Both sides' losses. Unit embeddings (B, width); contrasts (B, 1 + K). The first call sets Z."""

@@ -4,13 +4,13 @@ import math
 from typing import Any, Literal
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from sskd.config.fields import NonNegative, Positive
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.losses import softened_divergence, standardised
-from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.dkd import decoupled_divergences
 from sskd.networks import Features
 
@@ -58,13 +58,13 @@ class CTKDSettings(MethodSettings):
 
     host: Literal["kd", "dkd"] = "kd"
     """Whose term has the learned temperature."""
-    weight: NonNegative = 0.9
+    weight: NonNegativeFloat = 0.9
     """With the host kd: the weight of KL(tau)."""
-    tckd_weight: NonNegative = 1.0
+    tckd_weight: NonNegativeFloat = 1.0
     """With the host dkd: the weight of the right class's part."""
-    nckd_weight: NonNegative = 8.0
+    nckd_weight: NonNegativeFloat = 8.0
     """With the host dkd: the weight of the other classes' part."""
-    rising_epochs: Positive = 10.0
+    rising_epochs: PositiveFloat = 10.0
     """Epochs of the full schedule until the temperature's gradient is reversed in full."""
     standardise: bool = False
     """Whether logits are standardised on both sides (LSKD: Sun et al. 2024)."""
@@ -94,7 +94,7 @@ class CTKD(Method):
         self.begin_epoch(0)
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         settings = self.settings
         if settings.host == "kd":
             return {"ctkd": settings.weight}
@@ -104,13 +104,13 @@ class CTKD(Method):
         super().begin_epoch(epoch)
         self.temperature.factor.fill_(gradient_factor(self.epochs_at(epoch), self.settings.rising_epochs))
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         ours, theirs = student.logits, teacher.logits
         if self.settings.standardise:
             ours, theirs = standardised(ours), standardised(theirs)
         tau = self.temperature()
         logged = {"temperature": tau.detach()}
         if self.settings.host == "kd":
-            return Terms({"ctkd": softened_divergence(ours, theirs, tau)}, logged)
+            return LossTerms({"ctkd": softened_divergence(ours, theirs, tau)}, logged)
         tckd, nckd = decoupled_divergences(ours, theirs, batch.labels, tau)
-        return Terms({"tckd": tckd, "nckd": nckd}, logged)
+        return LossTerms({"tckd": tckd, "nckd": nckd}, logged)

@@ -1,12 +1,12 @@
 """DIST (Huang et al. 2022): predictions agree in their relations, between classes and between images."""
 
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative, Positive
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
 EPSILON = 1e-8
@@ -29,11 +29,11 @@ def relation_losses(student: Tensor, teacher: Tensor, temperature: float) -> tup
 
 
 class DISTSettings(MethodSettings):
-    inter_weight: NonNegative = 2.0
+    inter_weight: NonNegativeFloat = 2.0
     """The weight of correlations between the classes of each image."""
-    intra_weight: NonNegative = 2.0
+    intra_weight: NonNegativeFloat = 2.0
     """The weight of correlations between the images of each class."""
-    temperature: Positive = 4.0
+    temperature: PositiveFloat = 4.0
     """The temperature that softens both sides' predictions."""
 
 
@@ -54,9 +54,9 @@ class DIST(Method):
     needs = frozenset({"logits", "labels"})
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"inter": self.settings.inter_weight, "intra": self.settings.intra_weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         inter, intra = relation_losses(student.logits, teacher.logits, self.settings.temperature)
-        return Terms({"inter": inter, "intra": intra})
+        return LossTerms({"inter": inter, "intra": intra})

@@ -1,13 +1,13 @@
 """DKD (Zhao et al. 2022): KD in two parts, the right class against the rest and the rest among themselves."""
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from sskd.config.fields import NonNegative, Positive
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.losses import softened_divergence, standardised
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
 
@@ -40,11 +40,11 @@ def _right_or_not(target: Tensor, others: Tensor, temperature: float | Tensor) -
 
 
 class DKDSettings(MethodSettings):
-    tckd_weight: NonNegative = 1.0
+    tckd_weight: NonNegativeFloat = 1.0
     """The weight of the right class's part: alpha in the paper."""
-    nckd_weight: NonNegative = 8.0
+    nckd_weight: NonNegativeFloat = 8.0
     """The weight of the other classes' part: beta in the paper."""
-    temperature: Positive = 4.0
+    temperature: PositiveFloat = 4.0
     """The temperature that softens both sides' predictions."""
     standardise: bool = False
     """Whether logits are standardised on both sides (LSKD: Sun et al. 2024)."""
@@ -68,12 +68,12 @@ class DKD(Method):
     needs = frozenset({"logits", "labels"})
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"tckd": self.settings.tckd_weight, "nckd": self.settings.nckd_weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         ours, theirs = student.logits, teacher.logits
         if self.settings.standardise:
             ours, theirs = standardised(ours), standardised(theirs)
         tckd, nckd = decoupled_divergences(ours, theirs, batch.labels, self.settings.temperature)
-        return Terms({"tckd": tckd, "nckd": nckd})
+        return LossTerms({"tckd": tckd, "nckd": nckd})

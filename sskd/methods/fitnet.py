@@ -2,15 +2,14 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
-from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.feature_maps import check_regressor, regressor
 from sskd.networks import Features, FeatureShapes
 
@@ -21,7 +20,7 @@ def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class FitNetSettings(MethodSettings):
-    weight: NonNegative = 1.0
+    weight: NonNegativeFloat = 1.0
     """The weight of the method's term."""
     tap: Annotated[int, Field(ge=0)] = 2
     """The number of the hint and guided layer among the networks' taps, from 0."""
@@ -59,9 +58,9 @@ class FitNet(Method):
         check_regressor("fitnet", student, teacher, settings.tap)
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"fitnet": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         tap = self.settings.tap
-        return Terms({"fitnet": hint_loss(self.regressor(student.taps[tap]), teacher.taps[tap])})
+        return LossTerms({"fitnet": hint_loss(self.regressor(student.taps[tap]), teacher.taps[tap])})

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import Count, NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
@@ -39,9 +39,9 @@ def flow_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
 
 
 class FSPSettings(MethodSettings):
-    weight: NonNegative = 50.0
+    weight: NonNegativeFloat = 50.0
     """The weight of the term, inside the initial stage."""
-    initial_epochs: Count = 30
+    initial_epochs: PositiveInt = 30
     """Epochs of the stage before the main training, which matches the flow matrices."""
 
 

@@ -1,13 +1,13 @@
 """FT (Kim et al. 2018): the teacher's last map, paraphrased into factors, and the student's, translated."""
 
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config.fields import Count, NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.base import METHODS, InitialStage, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.feature_maps import attention, match_sizes
 from sskd.networks import Features
 
@@ -70,9 +70,9 @@ def translator(width: int, factors: int) -> nn.Sequential:
 
 
 class FTSettings(MethodSettings):
-    weight: NonNegative = 200.0
+    weight: NonNegativeFloat = 200.0
     """The weight of the method's term."""
-    initial_epochs: Count = 30
+    initial_epochs: PositiveInt = 30
     """Epochs of the stage before the main training, which trains the paraphraser."""
 
 
@@ -108,7 +108,7 @@ class FT(Method):
         return self
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"ft": self.settings.weight}
 
     def initial_stages(self) -> list[InitialStage]:
@@ -127,7 +127,7 @@ class FT(Method):
         maps = teacher.maps[-1]
         return {"reconstruction": F.mse_loss(self.paraphraser(maps), maps)}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         with torch.no_grad():
             factors = self.paraphraser.encoder(teacher.maps[-1])
-        return Terms({"ft": factor_loss(self.translator(student.maps[-1]), factors)})
+        return LossTerms({"ft": factor_loss(self.translator(student.maps[-1]), factors)})

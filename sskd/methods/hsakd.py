@@ -1,15 +1,15 @@
 """HSAKD (Yang et al. 2021): at every depth, what the teacher says of the class and the turn of four rotated views."""
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from sskd.config.fields import NonNegative, Positive
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import Turned, Views
 from sskd.errors import UserError
 from sskd.losses import softened_divergence
-from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.networks import Features, FeatureShapes
 from sskd.networks.branches import Branches, check_branches
 from sskd.pretext.hsakd import VIEWS
@@ -22,11 +22,11 @@ def branch_divergence(student: Tensor, teacher: Tensor, temperature: float) -> T
 
 
 class HSAKDSettings(MethodSettings):
-    branch_weight: NonNegative = 1.0
+    branch_weight: NonNegativeFloat = 1.0
     """The weight of the branches' predictions of class and rotation."""
-    logit_weight: NonNegative = 1.0
+    logit_weight: NonNegativeFloat = 1.0
     """The weight of the networks' own predictions on turned views."""
-    temperature: Positive = 3.0
+    temperature: PositiveFloat = 3.0
     """The temperature that softens both sides' predictions."""
 
 
@@ -72,10 +72,10 @@ class HSAKD(Method):
         return Turned()
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"branches": self.settings.branch_weight, "turned_logits": self.settings.logit_weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         temperature = self.settings.temperature
         with torch.no_grad():
             theirs = self._teacher_head[0].read(teacher)
@@ -84,4 +84,4 @@ class HSAKD(Method):
             "branches": branch_divergence(ours, theirs, temperature),
             "turned_logits": softened_divergence(student.logits, teacher.logits, temperature),
         }
-        return Terms(losses)
+        return LossTerms(losses)

@@ -3,16 +3,17 @@
 from typing import Annotated
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import Listed, NonNegative, Positive
+from sskd.config.fields import TupleFromList
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.strong import WeakAndStrong
 from sskd.data.views import Views
 from sskd.losses import softened_divergence, standardised
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
 # the published code's sum over the strong view takes the weak view's logits at its last two temperatures
@@ -37,9 +38,9 @@ def share_up_to_median(values: Tensor) -> Tensor:
 class MLKDSettings(MethodSettings):
     """The strong view's cross-entropy has ``ce_weight``, as the weak view's."""
 
-    weight: NonNegative = 0.9
+    weight: NonNegativeFloat = 0.9
     """The weight of the instance, class and batch parts."""
-    temperatures: Annotated[tuple[Positive, ...], Listed] = (4.0, 3.0, 5.0, 2.0, 6.0)
+    temperatures: Annotated[tuple[PositiveFloat, ...], TupleFromList] = (4.0, 3.0, 5.0, 2.0, 6.0)
     """Every part is a sum over these temperatures."""
     standardise: bool = False
     """Whether logits are standardised on both sides (LSKD: Sun et al. 2024), in the instance part."""
@@ -72,11 +73,11 @@ class MLKD(Method):
         return WeakAndStrong()
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         weight = self.settings.weight
         return {"ce_strong": self.settings.ce_weight, "instance": weight, "class": weight, "batch": weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         weak_s, strong_s = student.logits[::2], student.logits[1::2]
         weak_t, strong_t = teacher.logits[::2], teacher.logits[1::2]
         confidence = F.softmax(weak_t, dim=1)
@@ -94,4 +95,4 @@ class MLKD(Method):
             "class": classes * torch.stack([class_correlation(s, t) for s, t in soft]).sum(),
             "batch": images * torch.stack([batch_correlation(s, t) for s, t in soft]).sum(),
         }
-        return Terms(losses)
+        return LossTerms(losses)

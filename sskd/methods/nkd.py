@@ -1,12 +1,12 @@
 """NKD (Yang et al. 2023): the teacher's confidence in the right class, and the others' softened shares apart."""
 
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative, Positive
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.methods.dkd import split_classes
 from sskd.networks import Features
 
@@ -28,11 +28,11 @@ def others_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: f
 
 
 class NKDSettings(MethodSettings):
-    target_weight: NonNegative = 1.0
+    target_weight: NonNegativeFloat = 1.0
     """The weight of the right class's part."""
-    others_weight: NonNegative = 3.5
+    others_weight: NonNegativeFloat = 3.5
     """The weight of the other classes' part: gamma in the paper."""
-    temperature: Positive = 3.0
+    temperature: PositiveFloat = 3.0
     """The temperature of the other classes' part."""
 
 
@@ -54,10 +54,10 @@ class NKD(Method):
     needs = frozenset({"logits", "labels"})
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"target": self.settings.target_weight, "others": self.settings.others_weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         ours, theirs, labels = student.logits, teacher.logits, batch.labels
         others = others_loss(ours, theirs, labels, self.settings.temperature)
-        return Terms({"target": target_loss(ours, theirs, labels), "others": others})
+        return LossTerms({"target": target_loss(ours, theirs, labels), "others": others})

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.methods.feature_maps import check_middle, match_sizes, middle
 from sskd.networks import Features, FeatureShapes
 
@@ -46,7 +46,7 @@ def all_taps_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tenso
 
 
 class NSTSettings(MethodSettings):
-    weight: NonNegative = 1.0
+    weight: NonNegativeFloat = 1.0
     """The weight of the method's term."""
 
 
@@ -69,8 +69,8 @@ class NST(Method):
         check_middle("nst", student, teacher)
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"nst": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
-        return Terms({"nst": all_taps_loss(middle(student.taps), middle(teacher.taps))})
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        return LossTerms({"nst": all_taps_loss(middle(student.taps), middle(teacher.taps))})

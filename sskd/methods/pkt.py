@@ -1,12 +1,12 @@
 """PKT (Passalis & Tefas 2018): how probably one image is another's neighbour, as the teacher sees it."""
 
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
 EPSILON = 1e-7
@@ -29,7 +29,7 @@ def probability_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class PKTSettings(MethodSettings):
-    weight: NonNegative = 1.0
+    weight: NonNegativeFloat = 1.0
     """The weight of the method's term."""
 
 
@@ -48,8 +48,8 @@ class PKT(Method):
     needs = frozenset({"vector", "labels"})
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"pkt": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
-        return Terms({"pkt": probability_loss(student.vector, teacher.vector)})
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        return LossTerms({"pkt": probability_loss(student.vector, teacher.vector)})

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
-from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.networks import Features, FeatureShapes
 
 WIDEST = 512  # of the maps that are fused
@@ -64,7 +64,7 @@ def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class ReviewSettings(MethodSettings):
-    weight: NonNegative = 5.0
+    weight: NonNegativeFloat = 5.0
     """The weight of the method's term: beta in the published code."""
 
 
@@ -112,11 +112,11 @@ class ReviewKD(Method):
             )
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"review": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
-        return Terms({"review": self.loss(student.taps[1:], teacher.preactivations[1:])})
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        return LossTerms({"review": self.loss(student.taps[1:], teacher.preactivations[1:])})
 
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """The sum of all levels' losses. Maps in forward order, the pooled vectors (B, D) last."""

@@ -1,13 +1,13 @@
 """RKD (Park et al. 2019): distances and angles between a batch's images, as the teacher sees them."""
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
 EPSILON = 1e-12
@@ -38,11 +38,11 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: fl
 
 
 class RKDSettings(MethodSettings):
-    weight: NonNegative = 1.0
+    weight: NonNegativeFloat = 1.0
     """The weight of both parts together."""
-    distance_weight: NonNegative = 25.0
+    distance_weight: NonNegativeFloat = 25.0
     """The weight of pairwise distances."""
-    angle_weight: NonNegative = 50.0
+    angle_weight: NonNegativeFloat = 50.0
     """The weight of the angles of triplets."""
 
 
@@ -62,10 +62,10 @@ class RKD(Method):
     needs = frozenset({"vector", "labels"})
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"rkd": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         settings = self.settings
         loss = relational_loss(student.vector, teacher.vector, settings.distance_weight, settings.angle_weight)
-        return Terms({"rkd": loss})
+        return LossTerms({"rkd": loss})

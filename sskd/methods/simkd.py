@@ -3,13 +3,13 @@
 import copy
 from typing import Any
 
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config.fields import Count, NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.feature_maps import check_final, match_sizes
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.networks.base import pool
@@ -53,9 +53,9 @@ class Projected(Network):
 
 
 class SimKDSettings(MethodSettings):
-    weight: NonNegative = 1.0
+    weight: NonNegativeFloat = 1.0
     """The weight of the method's term."""
-    factor: Count = 2
+    factor: PositiveInt = 2
     """By which the projector's middle is narrower than the teacher's last map."""
 
 
@@ -97,10 +97,10 @@ class SimKD(Method):
         return Projected(student, project, teacher.classifier_layer, (theirs.final[1], theirs.final[2]))
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"simkd": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         ours: Any = student.final
         theirs: Any = teacher.final
-        return Terms({"simkd": F.mse_loss(*match_sizes(ours, theirs))})
+        return LossTerms({"simkd": F.mse_loss(*match_sizes(ours, theirs))})

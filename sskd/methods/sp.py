@@ -1,12 +1,12 @@
 """SP (Tung & Mori 2019): images that are alike for the teacher are alike for the student."""
 
+from pydantic import NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
 
@@ -25,7 +25,7 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class SPSettings(MethodSettings):
-    weight: NonNegative = 1.0
+    weight: NonNegativeFloat = 1.0
     """The weight of the method's term."""
 
 
@@ -44,8 +44,8 @@ class SP(Method):
     needs = frozenset({"taps", "labels"})
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"sp": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
-        return Terms({"sp": similarity_loss(student.maps[-1], teacher.maps[-1])})
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        return LossTerms({"sp": similarity_loss(student.maps[-1], teacher.maps[-1])})

@@ -2,34 +2,35 @@
 
 from typing import Any, ClassVar
 
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from sskd.config.fields import NonNegative, Positive, Rate
+from sskd.config.fields import Probability
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.data.views import Plain, Views
+from sskd.data.views import SingleView, Views
 from sskd.losses import softened_divergence
-from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.networks import Features
-from sskd.pretext.base import Softening
+from sskd.pretext.base import TransferConfig
 from sskd.pretext.selection import keep_mask, ranks, transformed
 
 
 class Settings(MethodSettings):
     """Published: 0.1 CE + 0.9 L_kd + 2.7 L_T + 10 L_ss. A term of weight zero is not computed."""
 
-    t_weight: NonNegative = 2.7
+    t_weight: NonNegativeFloat = 2.7
     """The weight of L_T: predictions on transformed views."""
-    t_temperature: Positive = 4.0
+    t_temperature: PositiveFloat = 4.0
     """The temperature of L_T."""
-    t_keep: Rate = 1.0
+    t_keep: Probability = 1.0
     """The share of the teacher's wrong predictions on transformed views that L_T keeps, least wrong first; right
     ones always are."""
-    ss_weight: NonNegative = 10.0
+    ss_weight: NonNegativeFloat = 10.0
     """The weight of L_ss: the self-supervised task's predictions."""
-    ss_temperature: Positive = 0.5
+    ss_temperature: PositiveFloat = 0.5
     """The temperature of L_ss."""
-    ss_keep: Rate = 0.75
+    ss_keep: Probability = 0.75
     """The share of the teacher head's wrong predictions that L_ss keeps, least wrong first; right ones always
     are."""
 
@@ -63,13 +64,13 @@ class SSKD(Method):
     def views(self) -> Views:
         transfers = self.settings.t_weight > 0 or self.settings.ss_weight > 0
         head = self._teacher_head[0]
-        return head.views(head.settings) if transfers else Plain()
+        return head.views(head.settings) if transfers else SingleView()
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"t": self.settings.t_weight, "ss": self.settings.ss_weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         settings = self.settings
         losses: dict[str, Tensor] = {}
         logged: dict[str, Tensor] = {}
@@ -79,9 +80,9 @@ class SSKD(Method):
             losses["t"] = softened_divergence(ours, theirs, settings.t_temperature, kept, settings.divergence)
             logged["t_kept"] = kept.float().mean()
         if settings.ss_weight > 0:
-            how = Softening(settings.ss_temperature, settings.ss_keep, settings.divergence)
+            config = TransferConfig(settings.ss_temperature, settings.ss_keep, settings.divergence)
             ours, theirs = self.head(student.vector), self._teacher_head[0](teacher.vector)
-            transfer = self.head.transfer(ours, theirs, batch, how)
+            transfer = self.head.transfer(ours, theirs, batch, config)
             losses["ss"] = transfer.loss
             logged |= transfer.logged
-        return Terms(losses, logged)
+        return LossTerms(losses, logged)

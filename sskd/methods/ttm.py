@@ -1,12 +1,12 @@
 """TTM (Zheng and Yang 2024): the teacher's predictions are softened by a power, the student's are not softened."""
 
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative, Positive
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
 
@@ -20,9 +20,9 @@ def transformed_matching(student: Tensor, teacher: Tensor, gamma: float) -> Tens
 
 
 class TTMSettings(MethodSettings):
-    weight: NonNegative = 45.0
+    weight: NonNegativeFloat = 45.0
     """The weight of the method's term: beta in the paper, whose values differ widely from pair to pair."""
-    gamma: Positive = 0.1
+    gamma: PositiveFloat = 0.1
     """The power of the teacher's probabilities: 1 / gamma is their temperature."""
 
 
@@ -43,8 +43,8 @@ class TTM(Method):
     needs = frozenset({"logits", "labels"})
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"ttm": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
-        return Terms({"ttm": transformed_matching(student.logits, teacher.logits, self.settings.gamma).mean()})
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        return LossTerms({"ttm": transformed_matching(student.logits, teacher.logits, self.settings.gamma).mean()})

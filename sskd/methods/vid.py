@@ -3,13 +3,13 @@
 import math
 
 import torch
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodContext, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.feature_maps import check_middle, match_sizes, middle
 from sskd.networks import Features, FeatureShapes
 
@@ -47,7 +47,7 @@ class TapRegressor(nn.Module):
 
 
 class VIDSettings(MethodSettings):
-    weight: NonNegative = 1.0
+    weight: NonNegativeFloat = 1.0
     """The weight of the method's term."""
 
 
@@ -77,9 +77,9 @@ class VID(Method):
         check_middle("vid", student, teacher)
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"vid": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         triples = zip(self.taps, middle(student.taps), middle(teacher.taps), strict=True)
-        return Terms({"vid": torch.stack([tap(ours, theirs) for tap, ours, theirs in triples]).sum()})
+        return LossTerms({"vid": torch.stack([tap(ours, theirs) for tap, ours, theirs in triples]).sum()})

@@ -1,13 +1,13 @@
 """WSLD (Zhou et al. 2021): soft labels count more for the images that the student knows less well than the teacher."""
 
 import torch
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative, Positive
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
 EPSILON = 1e-7
@@ -27,9 +27,9 @@ def weighted_soft_labels(student: Tensor, teacher: Tensor, labels: Tensor, tempe
 
 
 class WSLDSettings(MethodSettings):
-    weight: NonNegative = 2.25
+    weight: NonNegativeFloat = 2.25
     """The weight of the method's term: alpha in the paper."""
-    temperature: Positive = 4.0
+    temperature: PositiveFloat = 4.0
     """The temperature that softens both sides' predictions."""
 
 
@@ -52,9 +52,9 @@ class WSLD(Method):
     needs = frozenset({"logits", "labels"})
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"wsld": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         loss = weighted_soft_labels(student.logits, teacher.logits, batch.labels, self.settings.temperature)
-        return Terms({"wsld": loss})
+        return LossTerms({"wsld": loss})

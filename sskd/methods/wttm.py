@@ -1,12 +1,12 @@
 """WTTM (Zheng and Yang 2024): TTM, where images count more whose teacher's prediction is smoother."""
 
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.config.fields import NonNegative, Positive
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.methods.base import METHODS, Method, MethodInfo, Terms
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.methods.ttm import transformed_matching
 from sskd.networks import Features
 
@@ -21,9 +21,9 @@ def weighted_matching(student: Tensor, teacher: Tensor, gamma: float) -> Tensor:
 
 
 class WTTMSettings(MethodSettings):
-    weight: NonNegative = 2.25
+    weight: NonNegativeFloat = 2.25
     """The weight of the method's term: beta in the paper."""
-    gamma: Positive = 0.1
+    gamma: PositiveFloat = 0.1
     """The power of the teacher's probabilities: 1 / gamma is their temperature."""
 
 
@@ -43,8 +43,8 @@ class WTTM(Method):
     needs = frozenset({"logits", "labels"})
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         return {"wttm": self.settings.weight}
 
-    def terms(self, student: Features, teacher: Features, batch: Batch) -> Terms:
-        return Terms({"wttm": weighted_matching(student.logits, teacher.logits, self.settings.gamma)})
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        return LossTerms({"wttm": weighted_matching(student.logits, teacher.logits, self.settings.gamma)})

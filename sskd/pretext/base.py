@@ -22,7 +22,7 @@ class PretextContext(NamedTuple):
     num_classes: int = 0
 
 
-class Softening(NamedTuple):
+class TransferConfig(NamedTuple):
     """How predictions are transferred: softened by a temperature, and how many of the wrong ones are kept."""
 
     temperature: float
@@ -44,7 +44,7 @@ class Pretext(nn.Module):
     title: ClassVar[str]
     method: ClassVar[str | None] = None  # the one method that it is for; None: any that transfers a task
     needs: ClassVar[frozenset[str]] = frozenset()  # of the network beside the pooled features: "taps"
-    generalises: ClassVar[bool] = True  # False: its classes are the training images, so test images say nothing
+    evaluable_on_test: ClassVar[bool] = True  # False: its classes are the training images, so test images say nothing
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Pretext(nn.Module):
         """For the teacher's head: the loss (0-d) and the task's accuracy on this batch (0-d, 0 to 1)."""
         raise NotImplementedError
 
-    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, how: Softening) -> Transfer:
+    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         """L_ss: from the teacher's head output to the student's, both (V * B, width of their head)."""
         raise NotImplementedError
 

@@ -3,21 +3,21 @@
 from typing import Any, ClassVar
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config.fields import Positive
 from sskd.config.settings import PretextSettings
 from sskd.data.batch import Batch
 from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import Views
 from sskd.losses import softened_divergence
-from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Softening, Transfer
+from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 from sskd.pretext.selection import keep_mask, ranks, transformed
 
 
 class Settings(PretextSettings):
-    temperature: Positive = 1.0
+    temperature: PositiveFloat = 1.0
     """Of the teacher head's loss. The paper's equation has one, the published code uses 1."""
 
 
@@ -59,10 +59,12 @@ class Contrastive(Pretext):
         right = (scores.argmax(1) == target).float().mean()
         return F.cross_entropy(scores / self.settings.temperature, target), right
 
-    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, how: Softening) -> Transfer:
+    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         """L_ss between the rows of the two similarity matrices, selected by the teacher's ranks (paper, equation 6)."""
         theirs = similarity(teacher, batch.views)
         rank = ranks(theirs, own_image(theirs))
-        kept = keep_mask(rank, how.keep)
-        loss = softened_divergence(similarity(student, batch.views), theirs, how.temperature, kept, how.divergence)
+        kept = keep_mask(rank, config.keep)
+        loss = softened_divergence(
+            similarity(student, batch.views), theirs, config.temperature, kept, config.divergence
+        )
         return Transfer(loss, {"head_accuracy": (rank == 0).float().mean(), "ss_kept": kept.float().mean()})

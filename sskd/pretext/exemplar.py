@@ -11,7 +11,7 @@ from sskd.data.batch import Batch
 from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import Views
 from sskd.losses import softened_divergence
-from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Softening, Transfer
+from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 
 CLASSES_AT_ONCE = 2**21  # scores that are worked on together: 8 MB of float32 in each intermediate result
 
@@ -26,7 +26,7 @@ class Exemplar(Pretext):
     """
 
     title = "Exemplar"
-    generalises: ClassVar[bool] = False
+    evaluable_on_test: ClassVar[bool] = False
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__(settings, context)
@@ -48,10 +48,10 @@ class Exemplar(Pretext):
         ]
         return torch.stack(parts).sum() / len(output), (output.argmax(1) == target).float().mean()
 
-    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, how: Softening) -> Transfer:
+    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         rows = max(1, CLASSES_AT_ONCE // student.shape[1])
         parts = [
-            checkpoint(_divergence_sum, ours, theirs, how, use_reentrant=False)
+            checkpoint(_divergence_sum, ours, theirs, config, use_reentrant=False)
             for ours, theirs in zip(student.split(rows), teacher.split(rows), strict=True)
         ]
         return Transfer(torch.stack(parts).sum() / len(student), {})
@@ -61,5 +61,5 @@ def _cross_entropy_sum(scores: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(scores, target, reduction="sum")
 
 
-def _divergence_sum(student: Tensor, teacher: Tensor, how: Softening) -> Tensor:
-    return softened_divergence(student, teacher, how.temperature, kind=how.divergence) * len(student)
+def _divergence_sum(student: Tensor, teacher: Tensor, config: TransferConfig) -> Tensor:
+    return softened_divergence(student, teacher, config.temperature, kind=config.divergence) * len(student)

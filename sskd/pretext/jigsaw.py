@@ -12,7 +12,7 @@ from sskd.data.batch import Batch
 from sskd.data.views import Views
 from sskd.errors import UserError
 from sskd.losses import softened_divergence
-from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Softening, Transfer
+from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 from sskd.pretext.selection import transformed
 
 ORDERS = tuple(permutations(range(4)))  # the first is the identity
@@ -73,9 +73,9 @@ class Jigsaw(Pretext):
         puzzles, target = transformed(output, batch.views), transformed(batch.view_labels, batch.views)
         return F.cross_entropy(puzzles, target), (puzzles.argmax(1) == target).float().mean()
 
-    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, how: Softening) -> Transfer:
+    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         assert batch.view_labels is not None
         ours, theirs = transformed(student, batch.views), transformed(teacher, batch.views)
         right = (theirs.argmax(1) == transformed(batch.view_labels, batch.views)).float().mean()
-        loss = softened_divergence(ours, theirs, how.temperature, kind=how.divergence)
+        loss = softened_divergence(ours, theirs, config.temperature, kind=config.divergence)
         return Transfer(loss, {"head_accuracy": right})

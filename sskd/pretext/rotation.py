@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from sskd.data.batch import Batch
 from sskd.data.views import Rotations, Views
 from sskd.losses import softened_divergence
-from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Softening, Transfer
+from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 
 
 @PRETEXTS.register("rotation")
@@ -36,8 +36,8 @@ class Rotation(Pretext):
         right = (output.argmax(1) == batch.view_labels).float().mean()
         return F.cross_entropy(output, batch.view_labels), right
 
-    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, how: Softening) -> Transfer:
+    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         assert batch.view_labels is not None
         right = (teacher.argmax(1) == batch.view_labels).float().mean()
-        loss = softened_divergence(student, teacher, how.temperature, kind=how.divergence)
+        loss = softened_divergence(student, teacher, config.temperature, kind=config.divergence)
         return Transfer(loss, {"head_accuracy": right})

@@ -81,7 +81,7 @@ class RunFolder:
                 try:
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except (BlockingIOError, PermissionError):
-                    if time.monotonic() < patience:  # it may be somebody who only asks, see holder
+                    if time.monotonic() < patience:  # it may be somebody who only asks, see held_by
                         time.sleep(0.05)
                         continue
                     file.seek(0)
@@ -100,7 +100,7 @@ class RunFolder:
             finally:
                 self.lock.unlink(missing_ok=True)
 
-    def holder(self) -> str:
+    def held_by(self) -> str:
         """Which other process trains the run at this moment; "" if none does, or if it cannot be told.
 
         Not for the process that trains it, which would lose its lock by asking.

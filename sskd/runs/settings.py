@@ -8,7 +8,7 @@ from pydantic import (
     SerializeAsAny,
 )
 
-from sskd.config.fields import Frozen
+from sskd.config.fields import StrictModel
 from sskd.config.recipe import Recipe
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.config.validation import from_dict
@@ -78,12 +78,12 @@ def method_settings(name: str, **settings: Any) -> MethodSettings:
     return from_dict(_OneMethod, {"method": {**settings, "name": name}}, f"settings of the method '{name}'").method
 
 
-Method = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_method)]
-Pretext = Annotated[SerializeAsAny[PretextSettings], BeforeValidator(_pretext)]
+MethodField = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_method)]
+PretextField = Annotated[SerializeAsAny[PretextSettings], BeforeValidator(_pretext)]
 
 
-class _OneMethod(Frozen):
-    method: Method
+class _OneMethod(StrictModel):
+    method: MethodField
 
 
 def check_recipe_names(recipe: Recipe) -> None:

@@ -20,16 +20,16 @@ from pydantic import (
     model_validator,
 )
 
-from sskd.config.fields import Frozen, PlainName
+from sskd.config.fields import PlainName, StrictModel
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.config.validation import from_dict
 from sskd.config.yaml import override, read_yaml
 from sskd.errors import UserError
-from sskd.runs.settings import Method, Pretext, _method, check_recipe_names
+from sskd.runs.settings import MethodField, PretextField, _method, check_recipe_names
 
 
-class Trained(Frozen):
+class Trained(StrictModel):
     """A network that a run of this suite trains."""
 
     run: "RunSpec"
@@ -54,7 +54,7 @@ Teacher = Annotated[
 ]
 
 
-class RunSpec(Frozen):
+class RunSpec(StrictModel):
     """One training: a teacher, a head on a frozen teacher, or a student. A teacher whose weights come from a file is
     not trained but measured."""
 
@@ -73,9 +73,9 @@ class RunSpec(Frozen):
     """Of everything random: weights, order, augmentation, a method's draws."""
     teacher: Teacher | None = None
     """Whom a head or a student learns from, trained by a run or given; of a teacher: its given weights."""
-    pretext: Pretext | None = None
+    pretext: PretextField | None = None
     """The task of a head."""
-    method: Method | None = None
+    method: MethodField | None = None
     """How a student learns."""
     head: "RunSpec | None" = None
     """The run of the teacher's head, of a student whose method transfers a pretext task."""
@@ -184,6 +184,6 @@ def read_spec(path: Path, changes: Sequence[str] = ()) -> RunSpec:
     return from_dict(RunSpec, override(data, changes), str(path))
 
 
-def spec_yaml(spec: Frozen) -> str:
+def spec_yaml(spec: StrictModel) -> str:
     """A spec as YAML, defaults written out."""
     return yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False, width=110)

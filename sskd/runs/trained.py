@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from sskd.config.fields import Frozen, Listed
+from sskd.config.fields import StrictModel, TupleFromList
 from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import Data
-from sskd.data.memory_loader import Triple
+from sskd.data.memory_loader import RGB
 from sskd.errors import UserError
 from sskd.networks import Network
 from sskd.networks.weights import load_network
@@ -18,15 +18,15 @@ from sskd.runs.plugins import load_plugins
 from sskd.runs.run_folder import read_json
 
 
-class NetworkInfo(Frozen):
+class NetworkInfo(StrictModel):
     """What a trained network's images and answers are. mean and std: by channel, of pixels / 255; image_size: pixels
     of a side; class_names: by the number of the logit."""
 
     network: str
     image_size: int
-    mean: Annotated[Triple, Listed]
-    std: Annotated[Triple, Listed]
-    class_names: Annotated[tuple[str, ...], Listed]
+    mean: Annotated[RGB, TupleFromList]
+    std: Annotated[RGB, TupleFromList]
+    class_names: Annotated[tuple[str, ...], TupleFromList]
 
     def normalise(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8, of the training images' size, as the network takes them."""

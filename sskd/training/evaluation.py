@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.data.batch import Feed
+from sskd.data.batch import LoaderConfig
 from sskd.data.datasets.registry import Data, ImageData
 from sskd.data.splits import Part
 from sskd.device import autocast
@@ -37,11 +37,11 @@ class EvaluationSet(NamedTuple):
         """Features (in the run's precision) and labels, batch by batch; the network in eval mode meanwhile."""
         was_training = network.training
         network.eval()
-        feed = Feed(self.device, self.channels_last, workers=self.workers)
+        config = LoaderConfig(self.device, self.channels_last, workers=self.workers)
         if self.held_out is None:
-            batches = self.data.test_batches(self.batch_size, feed)
+            batches = self.data.test_batches(self.batch_size, config)
         else:
-            batches = self.data.held_out_batches(self.held_out, self.batch_size, feed)
+            batches = self.data.held_out_batches(self.held_out, self.batch_size, config)
         for images, labels in batches:
             # not around the yield: a mode entered in a generator would reach whoever runs between two batches
             with torch.inference_mode(), autocast(self.device, self.precision):

@@ -11,7 +11,7 @@ from sskd.networks.folded import FrozenNetwork
 from sskd.training.setup import Setup
 
 
-class FrozenFeatures:
+class TeacherForward:
     """The teacher's forward pass: inference mode, the run's precision, and float32 copies of what is asked for.
 
     Copies, because tensors made in inference mode may not be kept for a backward pass. Only what ``needs`` names is

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from sskd.config.pretrained import Pretrained
 from sskd.data.batch import Batch
 from sskd.data.splits import make_split
-from sskd.data.views import Plain, Views
+from sskd.data.views import SingleView, Views
 from sskd.device import autocast
-from sskd.distributed import Share
+from sskd.distributed import Replica
 from sskd.errors import UserError
-from sskd.methods import METHODS, InitialStage, MethodContext, Terms
+from sskd.methods import METHODS, InitialStage, LossTerms, MethodContext
 from sskd.networks import Features, Network, build_network, feature_shapes
 from sskd.networks.weights import check_weights, load_network, load_state
 from sskd.optim import learning_rate_at
@@ -25,7 +25,7 @@ from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, Trained
 from sskd.seeding import stream_seed
 from sskd.training.evaluation import accuracy, similarity
-from sskd.training.forward import FrozenFeatures, in_float32, training_pass
+from sskd.training.forward import TeacherForward, in_float32, training_pass
 from sskd.training.setup import Setup
 
 
@@ -38,7 +38,7 @@ class Stage:
     learning_rate_at: Callable[[float], float]  # of the epochs that are done, 0.5 in the middle of the first
     trained: Sequence[nn.Module]
     views: Views
-    loss: Callable[[Batch], tuple[Tensor, Terms]]
+    loss: Callable[[Batch], tuple[Tensor, LossTerms]]
     after_step: Callable[[], None] = lambda: None
     begin_epoch: Callable[[int], None] = lambda epoch: None  # with the epoch, from 0; also when one is resumed
 
@@ -49,7 +49,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingTask:
     """Everything the loop needs to know of a run, whatever its role and method."""
 
     modules: nn.ModuleDict  # all that is learned: trained, saved and resumed
@@ -62,28 +62,28 @@ class Job:
     held_out: Callable[[], dict[str, float]] = field(default=dict)  # as evaluate, of held-out training images
 
 
-def build_job(setup: Setup) -> Job:
+def build_task(setup: Setup) -> TrainingTask:
     """The job of the spec's role."""
     return {"teacher": _teacher_job, "head": _head_job, "student": _student_job}[setup.spec.role](setup)
 
 
-def _teacher_job(setup: Setup) -> Job:
+def _teacher_job(setup: Setup) -> TrainingTask:
     if not setup.spec.trains:
         given = load_teacher(setup)
-        return Job(nn.ModuleDict(), given, [], lambda: accuracy(given, setup.test), score="top1")
+        return TrainingTask(nn.ModuleDict(), given, [], lambda: accuracy(given, setup.test), score="top1")
     network = _new_network(setup)
     forward = training_pass(network, setup)
 
-    def loss(batch: Batch) -> tuple[Tensor, Terms]:
+    def loss(batch: Batch) -> tuple[Tensor, LossTerms]:
         with autocast(setup.device, setup.precision):
             features = forward(batch.images)
-        features = setup.whole(in_float32(features, frozenset()), batch, frozenset())
-        ce = F.cross_entropy(features.logits, setup.whole_batch(batch).labels)
-        return ce, Terms({"ce": ce})
+        features = setup.gather_features(in_float32(features, frozenset()), batch, frozenset())
+        ce = F.cross_entropy(features.logits, setup.gather_batch(batch).labels)
+        return ce, LossTerms({"ce": ce})
 
     recipe = setup.spec.recipe
-    stage = Stage("main", recipe.epochs, partial(learning_rate_at, recipe), [network], Plain(), loss)
-    return Job(
+    stage = Stage("main", recipe.epochs, partial(learning_rate_at, recipe), [network], SingleView(), loss)
+    return TrainingTask(
         nn.ModuleDict({"network": network}),
         network,
         [stage],
@@ -93,22 +93,22 @@ def _teacher_job(setup: Setup) -> Job:
     )
 
 
-def _head_job(setup: Setup) -> Job:
+def _head_job(setup: Setup) -> TrainingTask:
     spec = setup.spec
     assert spec.pretext is not None
     teacher = load_teacher(setup)
     head = _new_head(setup, spec)
     views = head.views(spec.pretext)
-    features_of = FrozenFeatures(teacher, setup, head.needs)
+    features_of = TeacherForward(teacher, setup, head.needs)
 
-    def loss(batch: Batch) -> tuple[Tensor, Terms]:
-        features = setup.whole(features_of(batch.images), batch, head.needs)
-        value, share_right = head.loss(head.read(features), setup.whole_batch(batch))
-        return value, Terms({spec.pretext.name: value}, {"head_accuracy": share_right})  # type: ignore[union-attr]
+    def loss(batch: Batch) -> tuple[Tensor, LossTerms]:
+        features = setup.gather_features(features_of(batch.images), batch, head.needs)
+        value, share_right = head.loss(head.read(features), setup.gather_batch(batch))
+        return value, LossTerms({spec.pretext.name: value}, {"head_accuracy": share_right})  # type: ignore[union-attr]
 
     def evaluate() -> dict[str, float]:
         """The head's accuracy on views of the test images: the same views for every head."""
-        loader = setup.data.test_loader(views, spec.recipe.batch_size, setup.feed._replace(share=Share()))
+        loader = setup.data.test_loader(views, spec.recipe.batch_size, setup.loader_config._replace(replica=Replica()))
         head.eval()
         sums = torch.zeros(3, device=setup.device)
         with torch.no_grad():
@@ -120,10 +120,10 @@ def _head_job(setup: Setup) -> Job:
 
     stage = Stage("main", spec.recipe.epochs, partial(learning_rate_at, spec.recipe), [head], views, loss)
     # students use the last epoch's head: no earlier one is measured
-    return Job(nn.ModuleDict({"head": head}), head, [stage], evaluate if head.generalises else dict)
+    return TrainingTask(nn.ModuleDict({"head": head}), head, [stage], evaluate if head.evaluable_on_test else dict)
 
 
-def _student_job(setup: Setup) -> Job:
+def _student_job(setup: Setup) -> TrainingTask:
     spec = setup.spec
     assert spec.method is not None
     student = _new_network(setup)
@@ -146,10 +146,10 @@ def _student_job(setup: Setup) -> Job:
     torch.manual_seed(stream_seed(spec.random_seed, "method"))
     method = kind(spec.method, context).to(setup.device)
     student = setup.place(method.predictor(student))
-    teacher_features = FrozenFeatures(teacher, setup, method.needs) if teacher is not None else None
+    teacher_features = TeacherForward(teacher, setup, method.needs) if teacher is not None else None
 
     # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
-    asks_teacher = spec.method.kd_weight > 0 or bool(method.weights)
+    asks_teacher = spec.method.kd_weight > 0 or bool(method.loss_weights)
 
     forward = training_pass(student, setup)
 
@@ -158,12 +158,12 @@ def _student_job(setup: Setup) -> Job:
             features = forward(images)
         return in_float32(features, method.needs)
 
-    def loss(batch: Batch) -> tuple[Tensor, Terms]:
+    def loss(batch: Batch) -> tuple[Tensor, LossTerms]:
         theirs = teacher_features(batch.images) if teacher_features and asks_teacher else None
-        ours = setup.whole(student_features(batch.images), batch, method.needs)
+        ours = setup.gather_features(student_features(batch.images), batch, method.needs)
         if theirs is not None:
-            theirs = setup.whole(theirs, batch, method.needs)
-        return method(ours, theirs, setup.whole_batch(batch))
+            theirs = setup.gather_features(theirs, batch, method.needs)
+        return method(ours, theirs, setup.gather_batch(batch))
 
     stages = []
     if teacher_features is not None:
@@ -182,7 +182,7 @@ def _student_job(setup: Setup) -> Job:
             method.begin_epoch,
         )
     )
-    return Job(
+    return TrainingTask(
         nn.ModuleDict({"network": student, "method": method}),
         student,
         stages,
@@ -208,13 +208,13 @@ def _initial_stage(
     """A method's stage before the main one, at a constant rate."""
     rate = initial.learning_rate or setup.spec.recipe.learning_rate
 
-    def loss(batch: Batch) -> tuple[Tensor, Terms]:
-        ours = setup.whole(student(batch.images), batch, needs) if initial.uses_student else None
-        theirs = setup.whole(teacher(batch.images), batch, needs)
-        terms = initial.loss(ours, theirs, setup.whole_batch(batch))
-        return torch.stack(list(terms.values())).sum(), Terms(terms)
+    def loss(batch: Batch) -> tuple[Tensor, LossTerms]:
+        ours = setup.gather_features(student(batch.images), batch, needs) if initial.uses_student else None
+        theirs = setup.gather_features(teacher(batch.images), batch, needs)
+        terms = initial.loss(ours, theirs, setup.gather_batch(batch))
+        return torch.stack(list(terms.values())).sum(), LossTerms(terms)
 
-    return Stage(initial.name, initial.epochs, lambda progress: rate, initial.trained, Plain(), loss)
+    return Stage(initial.name, initial.epochs, lambda progress: rate, initial.trained, SingleView(), loss)
 
 
 def _new_network(setup: Setup) -> Network:

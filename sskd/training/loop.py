@@ -12,7 +12,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from sskd.config.execution import Execution
-from sskd.distributed import any_of_all, average_gradients, this_share, wait
+from sskd.distributed import any_rank, average_gradients, barrier, this_replica
 from sskd.errors import UserError
 from sskd.optim import make_optimizer
 from sskd.runs.plugins import noted
@@ -21,7 +21,7 @@ from sskd.runs.run_folder import RunFolder, plain_os_errors, read_json, write_js
 from sskd.runs.spec import RunSpec
 from sskd.runs.trained import describe_network
 from sskd.seeding import stream_seed
-from sskd.training.jobs import Job, Stage, build_job
+from sskd.training.jobs import Stage, TrainingTask, build_task
 from sskd.training.meter import Meter
 from sskd.training.setup import Setup, prepare
 
@@ -33,7 +33,7 @@ class Interrupted(Exception):
     """The run was asked to stop; it saved its state and can be resumed."""
 
 
-class Report(NamedTuple):
+class StepEvent(NamedTuple):
     """What a progress display may show: sent after every step (row is None) and after every epoch."""
 
     spec: RunSpec
@@ -50,7 +50,7 @@ def train(
     spec: RunSpec,
     runs: Path,
     execution: Execution,
-    report: Callable[[Report], None] = lambda _: None,
+    report: Callable[[StepEvent], None] = lambda _: None,
     say: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
@@ -62,11 +62,11 @@ def train(
     """
     # 1. the folder is this process's; of several processes of one run the first writes, and all read
     folder = RunFolder(runs, spec)
-    first = this_share().rank == 0
+    first = this_replica().rank == 0
     if first and not folder.result.exists():
         folder.create()
     with folder.held() if first else nullcontext():
-        if any_of_all(folder.result.exists()):
+        if any_rank(folder.result.exists()):
             return dict(read_json(folder.result))
 
         # 2. data, device, modules and stages
@@ -78,7 +78,7 @@ def train(
 
         # 3. on from the newest checkpoint that fits
         run = _start_or_resume(setup, folder, say)
-        wait()  # until all have read
+        barrier()  # until all have read
         if first:
             folder.rewrite_metrics(run.rows)
             folder.failure.unlink(missing_ok=True)
@@ -105,7 +105,7 @@ def train(
 def _start_or_resume(setup: Setup, folder: RunFolder, say: Callable[[str], None]) -> "_Run":
     """The run as its newest checkpoint left it, or at its beginning. One that does not fit is named and set aside."""
     for path in folder.checkpoints():
-        run = _Run(setup, build_job(setup), folder)
+        run = _Run(setup, build_task(setup), folder)
         try:
             run.restore(torch.load(path, map_location="cpu", weights_only=True))
         except (torch.OutOfMemoryError, MemoryError):
@@ -114,7 +114,7 @@ def _start_or_resume(setup: Setup, folder: RunFolder, say: Callable[[str], None]
             folder.set_checkpoint_aside(path, error, say)
         else:
             return run
-    return _Run(setup, build_job(setup), folder)
+    return _Run(setup, build_task(setup), folder)
 
 
 def _provenance(setup: Setup) -> dict[str, Any]:
@@ -125,11 +125,11 @@ def _provenance(setup: Setup) -> dict[str, Any]:
 
 def _measure(setup: Setup, folder: RunFolder) -> dict[str, Any]:
     """The result of a network that is given: of its epoch 0, which is the best and the last."""
-    started, job = time.perf_counter(), build_job(setup)
-    measured = job.evaluate()
+    started, task = time.perf_counter(), build_task(setup)
+    measured = task.evaluate()
     seconds = time.perf_counter() - started
     row = {"epoch": 0, **{f"test_{name}": value for name, value in measured.items()}}
-    result = _result(setup, job, {"best": row, "last": row}, _provenance(setup)) | {
+    result = _result(setup, task, {"best": row, "last": row}, _provenance(setup)) | {
         "train_images": 0,
         "seconds": round(seconds, 1),
         "images_per_second": round(measured["images"] / seconds, 1),
@@ -138,7 +138,9 @@ def _measure(setup: Setup, folder: RunFolder) -> dict[str, Any]:
     return result
 
 
-def _result(setup: Setup, job: Job, rows: Mapping[str, dict[str, Any]], machine: dict[str, Any]) -> dict[str, Any]:
+def _result(
+    setup: Setup, task: TrainingTask, rows: Mapping[str, dict[str, Any]], machine: dict[str, Any]
+) -> dict[str, Any]:
     """A run's numbers and where they come from. ``rows``: its epochs by what they are ("best", "last"), never mixed:
     a key each."""
 
@@ -148,8 +150,8 @@ def _result(setup: Setup, job: Job, rows: Mapping[str, dict[str, Any]], machine:
     return {
         "id": setup.spec.id,
         **{which: measured(row) for which, row in rows.items()},
-        **job.final(),
-        "parameters": sum(p.numel() for p in job.output.parameters()),
+        **task.final(),
+        "parameters": sum(p.numel() for p in task.output.parameters()),
         "train_images": len(setup.split.indices),
         "precision": setup.precision,
         "machine": machine,
@@ -160,9 +162,9 @@ def _result(setup: Setup, job: Job, rows: Mapping[str, dict[str, Any]], machine:
 class _Run:
     """A run under way: where it stands, its optimiser, and the metrics so far."""
 
-    def __init__(self, setup: Setup, job: Job, folder: RunFolder) -> None:
-        self.setup, self.job, self.folder = setup, job, folder
-        self.first = setup.share.rank == 0  # evaluates and writes, for all processes
+    def __init__(self, setup: Setup, task: TrainingTask, folder: RunFolder) -> None:
+        self.setup, self.task, self.folder = setup, task, folder
+        self.first = setup.replica.rank == 0  # evaluates and writes, for all processes
         self.stage_number = self.epoch = self.step = 0  # what comes next, all from 0
         self.rows: list[dict[str, Any]] = []
         self.meter = Meter()
@@ -172,7 +174,7 @@ class _Run:
 
     @property
     def stage(self) -> Stage:
-        return self.job.stages[self.stage_number]
+        return self.task.stages[self.stage_number]
 
     def enter_stage(self) -> None:
         self.optimizer = make_optimizer(self.stage.parameters, self.setup.spec.recipe)
@@ -182,7 +184,7 @@ class _Run:
     def enter_unfinished_stage(self) -> bool:
         """Moves on to the next stage if this one is done; False when all are."""
         while self.epoch >= self.stage.epochs:
-            if self.stage_number + 1 == len(self.job.stages):
+            if self.stage_number + 1 == len(self.task.stages):
                 return False
             self.stage_number, self.epoch = self.stage_number + 1, 0
             self.enter_stage()
@@ -190,13 +192,13 @@ class _Run:
 
     # --- one epoch ----------------------------------------------------------------------------------------------
 
-    def train_epoch(self, report: Callable[[Report], None], should_stop: Callable[[], bool]) -> None:
+    def train_epoch(self, report: Callable[[StepEvent], None], should_stop: Callable[[], bool]) -> None:
         """The steps of the epoch that are still to be done. No step waits for the device."""
         # 1. the epoch's random numbers; only what the stage trains is in train mode
         stage = self.stage
         if self.step == 0:
             torch.manual_seed(stream_seed(self.setup.spec.random_seed, "torch", stage.name, self.epoch))
-        self.job.modules.eval()
+        self.task.modules.eval()
         for module in stage.trained:
             module.train()
         stage.begin_epoch(self.epoch)
@@ -220,7 +222,7 @@ class _Run:
             started = self.passed(started)
             report(self.report(None))
             # 5. if any process was asked to stop, all save here and end
-            if any_of_all(should_stop()):
+            if any_rank(should_stop()):
                 self.save_and_end()
         if self.setup.device.type == "cuda":
             torch.cuda.synchronize()
@@ -231,7 +233,7 @@ class _Run:
         self.meter.average()
         if self.first:
             self.folder.save_checkpoint(self.state())
-        wait()
+        barrier()
         where = f"epoch {self.epoch + 1} of {self.stage.epochs}"
         raise Interrupted(f"{self.setup.spec.id} was asked to stop, and is saved inside {where}")
 
@@ -243,17 +245,17 @@ class _Run:
 
     def finish_epoch(self) -> dict[str, Any]:
         """Measures, notes and saves what the epoch gave."""
-        images = self.meter.images * self.setup.share.size
+        images = self.meter.images * self.setup.replica.world_size
         self.meter.average()
         means = self.meter.means()
         self._refuse_divergence(means)
-        main = self.stage_number == len(self.job.stages) - 1
+        main = self.stage_number == len(self.task.stages) - 1
         last = main and self.epoch + 1 == self.stage.epochs
         started = time.perf_counter()
-        measured = self.job.evaluate() if self.first and (last or (main and self.job.score)) else {}
+        measured = self.task.evaluate() if self.first and (last or (main and self.task.score)) else {}
         test = {f"test_{name}": value for name, value in measured.items()}
         if main and self.first:
-            test |= {f"held_out_{name}": value for name, value in self.job.held_out().items()}
+            test |= {f"held_out_{name}": value for name, value in self.task.held_out().items()}
         row = {
             "stage": self.stage.name,
             "epoch": self.epoch + 1,
@@ -270,23 +272,23 @@ class _Run:
         self.epoch, self.step, self.meter, self.seconds = self.epoch + 1, 0, Meter(), 0.0
         if self.first:
             self._save(main, last, row)
-        wait()  # a process that is ahead must not stop the others before this epoch is saved
+        barrier()  # a process that is ahead must not stop the others before this epoch is saved
         return row
 
     def _save(self, main: bool, last: bool, row: dict[str, Any]) -> None:
-        if (last or (main and self.job.score)) and self.best() is row:
-            self.folder.save_weights("best", self.job.output.state_dict(), self.epoch)
+        if (last or (main and self.task.score)) and self.best() is row:
+            self.folder.save_weights("best", self.task.output.state_dict(), self.epoch)
         if last:
-            self.folder.save_weights("last", self.job.output.state_dict(), self.epoch)
+            self.folder.save_weights("last", self.task.output.state_dict(), self.epoch)
         self.folder.save_checkpoint(self.state())
         self.folder.append_metrics(row)
 
     def best(self) -> dict[str, Any]:
         """The first of the epochs with the highest score; the last epoch where there is no score."""
-        return self.highest(f"test_{self.job.score}") if self.job.score else self.main_rows()[-1]
+        return self.highest(f"test_{self.task.score}") if self.task.score else self.main_rows()[-1]
 
     def main_rows(self) -> list[dict[str, Any]]:
-        return [row for row in self.rows if row["stage"] == self.job.stages[-1].name]
+        return [row for row in self.rows if row["stage"] == self.task.stages[-1].name]
 
     def highest(self, score: str) -> dict[str, Any]:
         """The first of the epochs whose ``score`` none exceeds."""
@@ -314,7 +316,7 @@ class _Run:
             "rows": self.rows,
             "plugins": self.machine["plugins"],
             "meter": self.meter.state(),
-            "modules": self.job.modules.state_dict(),
+            "modules": self.task.modules.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "random": torch.get_rng_state(),
@@ -339,14 +341,14 @@ class _Run:
         earlier = state.get("plugins", [])
         now = [entry for entry in self.machine["plugins"] if entry not in earlier]
         self.machine = self.machine | {"plugins": [*earlier, *now]}
-        done = sum(stage.epochs for stage in self.job.stages[: self.stage_number]) + self.epoch
+        done = sum(stage.epochs for stage in self.task.stages[: self.stage_number]) + self.epoch
         in_range = 0 <= self.epoch <= self.stage.epochs and 0 <= self.step <= len(self.loader)
         if not in_range or len(self.rows) != done:
             raise ValueError(f"{len(self.rows)} epochs are noted in it, and it goes on after {done}")
-        if self.epoch and self.stage_number + 1 == len(self.job.stages):
+        if self.epoch and self.stage_number + 1 == len(self.task.stages):
             self.best()
         self.meter = Meter(state["meter"])
-        self.job.modules.load_state_dict(state["modules"])
+        self.task.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         for parameter, kept in self.optimizer.state.items():
             averages = [kept[name] for name in AVERAGES if torch.is_tensor(kept.get(name))]
@@ -359,19 +361,21 @@ class _Run:
 
     # --- what others see ----------------------------------------------------------------------------------------
 
-    def report(self, row: dict[str, Any] | None) -> Report:
+    def report(self, row: dict[str, Any] | None) -> StepEvent:
         done = row["epoch"] if row else self.epoch + 1
-        images = self.meter.images * self.setup.share.size
+        images = self.meter.images * self.setup.replica.world_size
         rate = row["images_per_second"] if row else images / max(self.seconds, 1e-9)
         steps = len(self.loader)
-        return Report(self.setup.spec, self.stage.name, done, self.stage.epochs, self.step or steps, steps, rate, row)
+        return StepEvent(
+            self.setup.spec, self.stage.name, done, self.stage.epochs, self.step or steps, steps, rate, row
+        )
 
     def result(self) -> dict[str, Any]:
         last = self.rows[-1]
         rows = {"best": self.best(), "last": last}
         if "held_out_top1" in last:
             rows["chosen"] = self.highest("held_out_top1")
-        return _result(self.setup, self.job, rows, self.machine) | {
+        return _result(self.setup, self.task, rows, self.machine) | {
             "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in self.rows), 1),
             "images_per_second": last["images_per_second"],
         }

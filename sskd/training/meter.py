@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sskd.distributed import mean_over_processes
-from sskd.methods import Terms
+from sskd.methods import LossTerms
 
 
 class Meter:
@@ -16,7 +16,7 @@ class Meter:
         self.images: int = state["images"] if state else 0
         self.sums: dict[str, Tensor] = dict(state["sums"]) if state else {}
 
-    def add(self, total: Tensor, terms: Terms, images: int) -> None:
+    def add(self, total: Tensor, terms: LossTerms, images: int) -> None:
         self.images += images
         values = {
             "loss": total,

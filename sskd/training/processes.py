@@ -18,10 +18,10 @@ import yaml
 from sskd.config.execution import Execution
 from sskd.config.validation import from_dict
 from sskd.device import device_of, threads_of, with_threads
-from sskd.distributed import join, lost_touch
+from sskd.distributed import is_peer_failure, join
 from sskd.errors import UserError
 from sskd.runs.spec import RunSpec, spec_yaml
-from sskd.training.loop import Interrupted, Report, train
+from sskd.training.loop import Interrupted, StepEvent, train
 
 LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
 LEAVE_SECONDS = 60.0  # that processes may take to end their own helpers; a busy machine needs many of them
@@ -42,7 +42,7 @@ def train_in_processes(
     spec: RunSpec,
     runs: Path,
     execution: Execution,
-    report: Callable[[Report], None] = lambda _: None,
+    report: Callable[[StepEvent], None] = lambda _: None,
     say: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
     prepare: Callable[[], None] = nothing,
@@ -63,8 +63,8 @@ def train_in_processes(
     messages: Any = context.Queue()
     stop = context.Event()
     with tempfile.TemporaryDirectory() as folder:
-        meeting = f"file://{folder}/meeting"
-        common = (count, meeting, spec_yaml(spec), runs, execution, prepare, messages, stop)
+        init_method = f"file://{folder}/meeting"
+        common = (count, init_method, spec_yaml(spec), runs, execution, prepare, messages, stop)
         workers = [context.Process(target=_work, args=(rank, *common)) for rank in range(count)]
         for worker in workers:
             worker.start()
@@ -85,7 +85,7 @@ def _listen(
     workers: list[Any],
     messages: Any,
     stop: Any,
-    report: Callable[[Report], None],
+    report: Callable[[StepEvent], None],
     say: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _listen(
             raise ENDS.get(kind, RuntimeError)(value)
 
 
-def take_part(rank: int, local_rank: int, count: int, meeting: str, execution: Execution) -> Execution:
+def init_distributed(rank: int, local_rank: int, count: int, init_method: str, execution: Execution) -> Execution:
     """Makes this process the ``rank``-th of a run's, the ``local_rank``-th on this machine (see
     sskd.distributed.join). Returns the execution on the GPU that is its own."""
     on_gpu = device_of(execution).type == "cuda"
@@ -120,7 +120,7 @@ def take_part(rank: int, local_rank: int, count: int, meeting: str, execution: E
         number = local_rank % torch.cuda.device_count()  # a site may show each process its own alone
         torch.cuda.set_device(number)
         execution = execution.model_copy(update={"device": f"cuda:{number}"})
-    join(rank, count, meeting, on_gpu)
+    join(rank, count, init_method, on_gpu)
     return execution
 
 
@@ -135,7 +135,7 @@ def _end_with_parent() -> None:
 def _work(
     rank: int,
     count: int,
-    meeting: str,
+    init_method: str,
     text: str,
     runs: Path,
     execution: Execution,
@@ -149,9 +149,9 @@ def _work(
     try:
         prepare()
         spec: RunSpec = from_dict(RunSpec, yaml.safe_load(text), "a run of several processes")
-        execution = take_part(rank, rank, count, meeting, execution)
+        execution = init_distributed(rank, rank, count, init_method, execution)
 
-        def report(step: Report) -> None:
+        def report(step: StepEvent) -> None:
             if rank == 0:
                 messages.put(("report", step._replace(spec=None)))  # type: ignore[arg-type]
 
@@ -170,7 +170,7 @@ def _work(
     except torch.OutOfMemoryError as error:
         messages.put(("memory", str(error)))
     except Exception as error:
-        if rank == 0 or not lost_touch(error):
+        if rank == 0 or not is_peer_failure(error):
             first = f"process {rank} of {count}: {type(error).__name__}: {' '.join(str(error).split())}"
             messages.put(("error", f"{first}\n{traceback.format_exc()}"))
     gc.collect()  # loaders end their workers, and give back what those were told by

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import Report
+from sskd.training.loop import StepEvent
 
 
 class Standing(NamedTuple):
@@ -34,7 +34,7 @@ class Pace:
         self._first: float | None = None  # epochs that were done when this began: the run may be resumed
         self._top1: float | None = None
 
-    def __call__(self, report: Report) -> Standing:
+    def __call__(self, report: StepEvent) -> Standing:
         if report.stage != self._stage:
             self._stage, self._started, self._first = report.stage, self._last, None
         self._last = time.monotonic()
@@ -116,7 +116,7 @@ class Progress:
             self._bars.remove_task(self._shown.pop(run_id))
 
     @contextmanager
-    def run(self, spec: RunSpec) -> Iterator[Callable[[Report], None]]:
+    def run(self, spec: RunSpec) -> Iterator[Callable[[StepEvent], None]]:
         """The display of one run in this process; yields what the training loop reports to."""
         pace = Pace()
         try:

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from sskd.config.execution import Execution
 from sskd.data.augmentations import AUGMENTATIONS
-from sskd.data.batch import Batch, Feed
+from sskd.data.batch import Batch, LoaderConfig
 from sskd.data.datasets.registry import Data, load_dataset
-from sskd.data.memory_loader import Drawing, Loader
+from sskd.data.memory_loader import Loader, SamplingConfig
 from sskd.data.splits import Split, make_split
 from sskd.data.views import Views
 from sskd.device import device_of, resolve_precision
-from sskd.distributed import Share, gather_rows, this_share
+from sskd.distributed import Replica, gather_rows, this_replica
 from sskd.networks import Features
 from sskd.runs.spec import RunSpec
 from sskd.training.evaluation import EvaluationSet
@@ -32,11 +32,11 @@ class Setup(NamedTuple):
     precision: str
     data: Data
     split: Split
-    share: Share = Share()
+    replica: Replica = Replica()
 
     @property
-    def feed(self) -> Feed:
-        return Feed(self.device, self.execution.channels_last, self.share, self.execution.workers)
+    def loader_config(self) -> LoaderConfig:
+        return LoaderConfig(self.device, self.execution.channels_last, self.replica, self.execution.workers)
 
     @property
     def test(self) -> EvaluationSet:
@@ -51,19 +51,19 @@ class Setup(NamedTuple):
     def loader(self, views: Views, stage: str) -> Loader:
         recipe = self.spec.recipe
         augmentation = AUGMENTATIONS[recipe.augmentation](recipe)
-        drawing = Drawing(recipe.batch_size, views, augmentation, self.spec.random_seed, stage)
-        return self.data.train_loader(self.split, drawing, self.feed)
+        sampling = SamplingConfig(recipe.batch_size, views, augmentation, self.spec.random_seed, stage)
+        return self.data.train_loader(self.split, sampling, self.loader_config)
 
     @property
     def gathers(self) -> bool:
         """Whether losses are of rows that lie in several processes."""
-        return self.share.size > 1
+        return self.replica.world_size > 1
 
-    def whole(self, features: Features, batch: Batch, needs: frozenset[str]) -> Features:
+    def gather_features(self, features: Features, batch: Batch, needs: frozenset[str]) -> Features:
         """The features that a loss is computed of: the whole batch's, also where its rows lie in several processes."""
         if not self.gathers:
             return features
-        sizes = [batch.views * size for size in self.share.sizes(batch.whole)]
+        sizes = [batch.views * size for size in self.replica.sizes(batch.whole)]
 
         def gather(tensors: tuple[Tensor, ...], wanted: bool) -> tuple[Tensor, ...]:
             return tuple(gather_rows(t, sizes) for t in tensors) if wanted else tensors
@@ -73,11 +73,11 @@ class Setup(NamedTuple):
         final = None if features.final is None else gather((features.final,), "final" in needs)[0]
         return Features(logits, (*maps, vector), gather(features.preactivations, "preactivations" in needs), final)
 
-    def whole_batch(self, batch: Batch) -> Batch:
-        """The batch that goes with ``whole`` features. A gathered one has no pixels, only their number."""
+    def gather_batch(self, batch: Batch) -> Batch:
+        """The batch that goes with ``gather_features``. A gathered one has no pixels, only their number."""
         if not self.gathers:
             return batch
-        sizes = self.share.sizes(batch.whole)
+        sizes = self.replica.sizes(batch.whole)
         of_views = [batch.views * size for size in sizes]
         return batch._replace(
             images=batch.images.new_empty(sum(of_views), 0),
@@ -98,4 +98,4 @@ def prepare(spec: RunSpec, runs: Path, execution: Execution) -> Setup:
     data = load_dataset(spec.dataset, Path(execution.dataset_root))
     split = make_split(data.train_labels, data.num_classes, spec.split)
     precision = resolve_precision(spec.recipe.precision, device)
-    return Setup(spec, runs, execution, device, precision, data, split, this_share())
+    return Setup(spec, runs, execution, device, precision, data, split, this_replica())

@@ -5,40 +5,40 @@ from collections.abc import Mapping
 import pytest
 
 from benchmarks.analysis.buying import Price, Purchase, first_seeds, plan_purchases
-from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, Cells, Need, Part, need_of
+from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, Cells, Condition, Need, need_of
 
 KD, AT = (("SSKD", "25%"), ("KD", "25%")), (("SSKD", "25%"), ("AT", "25%"))
 
 
 def test_needed_seeds_by_hand() -> None:
     """Deviation 1. A gap of 3 is decided at 4 seeds (2.74 deviations), one of 2 at 5 (1.95): the claim at 5."""
-    wide, narrow = Part("a", [2.0, 3.0, 4.0], cells=KD), Part("b", [1.0, 2.0, 3.0], cells=AT)
+    wide, narrow = Condition("a", [2.0, 3.0, 4.0], cells=KD), Condition("b", [1.0, 2.0, 3.0], cells=AT)
     need = need_of("C8", "fig4a", [wide, narrow])
     assert need == Need("C8", "fig4a", 3, 5, SUPPORTED, (("SSKD", "25%"), ("KD", "25%"), ("AT", "25%")))
 
 
 def test_only_what_is_not_decided_needs_seeds() -> None:
-    sure, unsure = Part("a", [9.0, 10.0, 11.0], cells=KD), Part("b", [1.0, 2.0, 3.0], cells=AT)
+    sure, unsure = Condition("a", [9.0, 10.0, 11.0], cells=KD), Condition("b", [1.0, 2.0, 3.0], cells=AT)
     assert need_of("C8", "fig4a", [sure, unsure]).cells == AT
     assert need_of("C8", "fig4a", [sure]) == Need("C8", "fig4a", 3, 3, SUPPORTED, ())
 
 
 def test_a_part_below_its_bound_needs_seeds_alone() -> None:
     """It suffices to contradict, at half the error as there are two parts: 5 seeds for 2.5 deviations."""
-    below, above = Part("a", [-1.5, -2.5, -3.5], cells=KD), Part("b", [1.0, 2.0, 3.0], cells=AT)
+    below, above = Condition("a", [-1.5, -2.5, -3.5], cells=KD), Condition("b", [1.0, 2.0, 3.0], cells=AT)
     assert need_of("C8", "fig4a", [below, above]) == Need("C8", "fig4a", 3, 5, CONTRADICTED, KD)
 
 
 def test_what_seeds_do_not_tell() -> None:
     assert need_of("C8", "fig4a", []).seeds == 3
-    assert need_of("C8", "fig4a", [Part("a", [1.0], cells=KD)])[2:5] == (1, 3, "")
-    borrowed = [Part("a", [2.0], cells=KD), Part("b", [1.0, 2.0, 3.0], cells=AT)]
+    assert need_of("C8", "fig4a", [Condition("a", [1.0], cells=KD)])[2:5] == (1, 3, "")
+    borrowed = [Condition("a", [2.0], cells=KD), Condition("b", [1.0, 2.0, 3.0], cells=AT)]
     assert need_of("C8", "fig4a", borrowed)[2:5] == (1, 5, SUPPORTED)  # one seed, and the spread of the other part
-    hopeless = need_of("C8", "fig4a", [Part("a", [0.1, 1.0, -1.0], cells=KD)])
+    hopeless = need_of("C8", "fig4a", [Condition("a", [0.1, 1.0, -1.0], cells=KD)])
     assert (hopeless.seeds, hopeless.towards) == (None, SUPPORTED)
-    early = need_of("C8", "fig4a", [Part("a", [0.1, -1.0], cells=KD)])
+    early = need_of("C8", "fig4a", [Condition("a", [0.1, -1.0], cells=KD)])
     assert (early.seeds, early.towards) == (3, "")  # two seeds are too few to give up
-    assert need_of("C8", "fig4a", [Part("a", [-0.3, -0.3, -0.3], cells=KD, floor=1.0)]).seeds is None
+    assert need_of("C8", "fig4a", [Condition("a", [-0.3, -0.3, -0.3], cells=KD, floor=1.0)]).seeds is None
 
 
 def test_first_seeds_are_the_planned_ones() -> None:

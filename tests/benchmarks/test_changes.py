@@ -14,7 +14,7 @@ import yaml
 from benchmarks.cli import main
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import BENCHMARKS
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 from sskd import version
 from sskd.runs.plugins import load_plugin, noted
 from sskd.runs.spec import RunSpec
@@ -46,7 +46,7 @@ class Suite:
         self.options = ["--profile", str(folder / "tiny.yaml"), "--plugin", str(self.plugin)]
         self.runs = self.results / "tiny" / "runs"
         profile = read_profile(str(folder / "tiny.yaml"), [], [str(self.plugin)])
-        cells = {"comparison": BENCHMARKS["comparison"].cells(Specs(profile))}
+        cells = {"comparison": BENCHMARKS["comparison"].cells(SpecBuilder(profile))}
         finish(cells, self.runs, lambda spec: 50.0)
         self.ids = {cell.row: cell.spec.id for cell in cells["comparison"]}
         self.note([{"path": "elsewhere/edited.py", "sha256": hashlib.sha256(self.plugin.read_bytes()).hexdigest()}])
@@ -199,7 +199,7 @@ def test_a_new_file_in_the_packages_makes_the_code_dirty(tmp_path: Path, monkeyp
 def test_an_edit_while_a_run_was_interrupted_is_told(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
     def student() -> RunSpec:
         profile = read_profile(suite.options[1], [], [str(suite.plugin)])
-        cells = BENCHMARKS["comparison"].cells(Specs(profile))
+        cells = BENCHMARKS["comparison"].cells(SpecBuilder(profile))
         return next(cell.spec for cell in cells if cell.row == "Edited")
 
     runs, spec = suite.runs, student()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.analysis.claims import CLAIMS
-from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, UNDECIDED, Part, decide
+from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, UNDECIDED, Condition, decide
 from benchmarks.analysis.judging import epoch_that_decides, judge, teachers_luck, verdicts
 from benchmarks.report.page import _claim
 from benchmarks.tables import table1, table2, table3, table4
@@ -157,7 +157,7 @@ def test_an_interval_that_spans_the_bound_decides_nothing() -> None:
 
 @pytest.mark.parametrize("lead", [-1.0, 1.0])
 def test_equal_seeds_decide_by_what_is_known_of_their_spread(lead: float) -> None:
-    part = Part("SSKD - KD", [lead] * 3)
+    part = Condition("SSKD - KD", [lead] * 3)
     assert decide([part]) == (UNDECIDED, "equal seeds give no interval (SSKD - KD)")
     assert decide([part._replace(floor=0.1)])[0] == (SUPPORTED if lead > 0 else CONTRADICTED)
     assert decide([part._replace(floor=0.3)])[0] == UNDECIDED  # 3 seeds: 5.2 deviations
@@ -236,10 +236,10 @@ def test_another_setting_is_said_first() -> None:
 @given(st.lists(st.lists(st.integers(-1000, 1000).map(lambda x: x / 100), max_size=5), min_size=1, max_size=6))
 @settings(max_examples=200)
 def test_decisions_are_consistent(values: list[list[float]]) -> None:
-    parts = [Part(str(i), v) for i, v in enumerate(values)]
+    parts = [Condition(str(i), v) for i, v in enumerate(values)]
     verdict, why = decide(parts)
     assert why
-    turned, _ = decide([Part(part.name, [-x for x in part.values]) for part in parts])
+    turned, _ = decide([Condition(part.name, [-x for x in part.values]) for part in parts])
     if verdict == SUPPORTED:  # its opposite cannot be supported too, and every part alone is
         assert turned != SUPPORTED
         assert all(decide([part])[0] == SUPPORTED for part in parts)
@@ -252,7 +252,7 @@ def test_decisions_are_consistent(values: list[list[float]]) -> None:
         assert any(sum(part.values) < 0 for part in parts)
     # shifting everything up cannot turn support into anything else
     if verdict == SUPPORTED:
-        assert decide([Part(part.name, [x + 1 for x in part.values]) for part in parts])[0] == SUPPORTED
+        assert decide([Condition(part.name, [x + 1 for x in part.values]) for part in parts])[0] == SUPPORTED
 
 
 def test_all_claims_are_judged_on_an_empty_frame() -> None:

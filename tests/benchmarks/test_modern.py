@@ -12,7 +12,7 @@ from benchmarks.profiles.read import parse_method, read_profile
 from benchmarks.report.tables import markdown, notes, summary
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.modern import PAIRS
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
 from sskd.methods import METHODS
 
@@ -20,7 +20,7 @@ ONE = ["seeds=[0]"]
 
 
 def test_every_method_on_every_pair_that_it_can_be_used_with() -> None:
-    cells = BENCHMARKS["modern"].cells(Specs(read_profile("paper", ONE)))
+    cells = BENCHMARKS["modern"].cells(SpecBuilder(read_profile("paper", ONE)))
     rows = {cell.row for cell in cells}
     titles = {METHODS[name].info.title for name in METHODS if METHODS[name].info.year}
     assert titles | {"KD+LSKD", "DKD+LSKD", "MLKD+LSKD", "CTKD+LSKD", "Teacher", "Student"} == rows
@@ -31,7 +31,7 @@ def test_every_method_on_every_pair_that_it_can_be_used_with() -> None:
 
 
 def test_published_settings_of_the_pair_are_in_the_specs() -> None:
-    cells = BENCHMARKS["modern"].cells(Specs(read_profile("paper", ONE)))
+    cells = BENCHMARKS["modern"].cells(SpecBuilder(read_profile("paper", ONE)))
     found = {(cell.row, cell.column): cell.spec.method for cell in cells if cell.spec}
     settings = {key: method.model_dump() for key, method in found.items() if method}
     assert settings["ReviewKD", "resnet56/resnet20"]["weight"] == 0.6
@@ -42,7 +42,7 @@ def test_published_settings_of_the_pair_are_in_the_specs() -> None:
 
 
 def test_smoke_stands_small_pairs_in_and_short_heads() -> None:
-    cells = BENCHMARKS["modern"].cells(Specs(read_profile("smoke", ONE)))
+    cells = BENCHMARKS["modern"].cells(SpecBuilder(read_profile("smoke", ONE)))
     heads = {cell.spec.head for cell in cells if cell.spec and cell.spec.head}
     assert {head.pretext.name for head in heads if head.pretext} == {"contrastive", "hsakd"}
     assert all(head.recipe.epochs <= 3 for head in heads)

@@ -11,7 +11,7 @@ from benchmarks.cli import main
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.placement import LONGEST, request_name
 from benchmarks.tables.benchmark import BENCHMARKS
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 from tests.benchmarks.made import finish
 from tests.test_run_all import TINY
 
@@ -28,7 +28,7 @@ def results(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(TINY))
     profile = read_profile(str(path), [])
-    cells = {"comparison": BENCHMARKS["comparison"].cells(Specs(profile))}
+    cells = {"comparison": BENCHMARKS["comparison"].cells(SpecBuilder(profile))}
     finish(cells, tmp_path / "results" / "tiny" / "runs", lambda spec: 50.0 + spec.seed)
     return tmp_path / "results" / "tiny"
 

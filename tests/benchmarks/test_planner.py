@@ -17,7 +17,7 @@ from benchmarks.cost import run_multiply_adds
 from benchmarks.plan import check_runs, make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import escape
-from benchmarks.tables.spec_builder import Specs, method_label
+from benchmarks.tables.spec_builder import SpecBuilder, method_label
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import KNOWN, Extent, extent, load_dataset
@@ -192,7 +192,7 @@ def test_given_teachers_of_overrides_are_kept(tmp_path: Path) -> None:
     teacher = {"resnet8": {"network": "resnet8", "weights": "a.pth"}}
     path.write_text(yaml.safe_dump(TINY | {"overrides": {"table3": {"teachers": teacher}}}))
     changed = read_profile(str(path), []).for_benchmark("table3")
-    assert isinstance(Specs(changed).teacher("resnet8"), Pretrained)
+    assert isinstance(SpecBuilder(changed).teacher("resnet8"), Pretrained)
 
 
 def test_published_settings_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ import yaml
 from benchmarks.cli import main
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import check_benchmarks
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
 from sskd.runs.plugins import load_plugin
 from tests.test_run_all import TINY
 
 OWN_METHOD = """
-from sskd.methods import METHODS, Method, MethodInfo, Terms
+from sskd.methods import METHODS, Method, MethodInfo, LossTerms
 
 @METHODS.register("{name}")
 class Own(Method):
@@ -23,8 +23,8 @@ class Own(Method):
     needs = frozenset({{"vector", "labels"}})
     weights = {{"near": 1.0}}
 
-    def terms(self, student, teacher, batch):
-        return Terms({{"near": (student.vector.mean() - teacher.vector.mean()).square()}})
+    def loss_terms(self, student, teacher, batch):
+        return LossTerms({{"near": (student.vector.mean() - teacher.vector.mean()).square()}})
 """
 
 
@@ -42,8 +42,8 @@ def test_an_override_changes_one_benchmark_and_only_what_it_names(tmp_path: Path
     assert changed.seeds == (7,)
     assert (changed.recipe.epochs, changed.recipe.batch_size) == (3, 32)
     assert changed.split == profile.split
-    assert Specs(changed).method("crd").negatives == 8  # type: ignore[attr-defined]
-    assert Specs(changed).method("ab").initial_epochs == 2  # type: ignore[attr-defined]
+    assert SpecBuilder(changed).method("crd").negatives == 8  # type: ignore[attr-defined]
+    assert SpecBuilder(changed).method("ab").initial_epochs == 2  # type: ignore[attr-defined]
 
 
 def test_the_command_line_wins_over_overrides(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import latex, summary
 from benchmarks.report.write import write_report
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.runs.spec import RunSpec
 from tests.benchmarks.made import finish, made_frame
 
@@ -20,7 +20,7 @@ SETTINGS = ["seeds=[0,1]"]
 
 
 def cells_of(profile: Profile, *names: str) -> dict[str, list[Cell]]:
-    return {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in names}
+    return {name: BENCHMARKS[name].cells(SpecBuilder(profile.for_benchmark(name))) for name in names}
 
 
 def top1(spec: RunSpec) -> float:

@@ -6,7 +6,7 @@ from benchmarks.analysis.published import linear_evaluation, published, reproduc
 from benchmarks.plan import make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
-from benchmarks.tables.spec_builder import PAPER_METHODS, Specs
+from benchmarks.tables.spec_builder import PAPER_METHODS, SpecBuilder
 from sskd.methods import METHODS
 from sskd.runs.spec import RunSpec
 
@@ -15,7 +15,7 @@ NAMES = ("comparison", "table1", "table2", "table3", "table4", "table6", "fig3a"
 
 def cells_of(profile_name: str, *settings: str) -> dict[str, list[Cell]]:
     profile = read_profile(profile_name, list(settings))
-    return {name: BENCHMARKS[name].cells(Specs(profile.for_benchmark(name))) for name in NAMES}
+    return {name: BENCHMARKS[name].cells(SpecBuilder(profile.for_benchmark(name))) for name in NAMES}
 
 
 def specs(cells: list[Cell]) -> list[RunSpec]:
@@ -118,18 +118,18 @@ def test_published_numbers_have_sources() -> None:
 
 def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
     profile = read_profile("brief", [])
-    few = BENCHMARKS["fig4a"].cells(Specs(profile.for_benchmark("fig4a")))
+    few = BENCHMARKS["fig4a"].cells(SpecBuilder(profile.for_benchmark("fig4a")))
     seen = {(cell.column, cell.spec.split.fraction, cell.spec.recipe.epochs) for cell in few if cell.spec}
     assert seen == {("10%", 0.1, 12), ("25%", 0.25, 5)}  # 120 % and 125 % of the training images: as many steps
     assert {cell.row for cell in few} == {"Student", "KD", "AT", "CRD", "SSKD", "SSKD, no L_ss"}
-    noisy = BENCHMARKS["fig4b"].cells(Specs(profile.for_benchmark("fig4b")))
+    noisy = BENCHMARKS["fig4b"].cells(SpecBuilder(profile.for_benchmark("fig4b")))
     assert {(cell.column, cell.spec.split.noise) for cell in noisy if cell.spec} == {("0%", 0.0), ("50%", 0.5)}
 
 
 def test_equal_time_stretches_the_cheap_methods() -> None:
     settings = ["step_costs={none: 0.5, kd: 1.0, sskd: 3.0}", "methods=[none, kd, at, sskd]", "seeds=[0]"]
     profile = read_profile("brief", settings)
-    cells = BENCHMARKS["equal_time"].cells(Specs(profile))
+    cells = BENCHMARKS["equal_time"].cells(SpecBuilder(profile))
     epochs = {(cell.row, cell.column): cell.spec.recipe.epochs for cell in cells if cell.spec}
     equal = {(row, "equal epochs"): 12 for row in ("Student", "KD", "AT", "SSKD")}
     assert epochs == equal | {("Student", "equal time"): 72, ("KD", "equal time"): 36, ("SSKD", "equal time"): 12}
@@ -154,6 +154,6 @@ def test_teacher_seeds_give_every_seed_a_teacher_and_a_head_of_its_own() -> None
 
 def test_a_teacher_from_a_file_is_one_and_its_heads_are_several() -> None:
     profile = read_profile("brief", ["teacher_seeds=true", "seeds=[0,1]"])
-    sskd = [cell.spec for cell in BENCHMARKS["comparison"].cells(Specs(profile)) if cell.spec.head]
+    sskd = [cell.spec for cell in BENCHMARKS["comparison"].cells(SpecBuilder(profile)) if cell.spec.head]
     assert len({spec.teacher for spec in sskd}) == 1
     assert len({spec.head.id for spec in sskd if spec.head}) == 2

@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks.dispatch.retries import Batch, read_batch, retry
-from benchmarks.dispatch.run_lock import Claims, Owner
+from benchmarks.dispatch.retries import Submission, read_submission, retry
+from benchmarks.dispatch.run_lock import LockHolder, RunLocks
 from benchmarks.dispatch.worker import ProgressFile, log_line
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.write import write_report
 from benchmarks.tables.benchmark import BENCHMARKS
-from benchmarks.tables.spec_builder import Specs
+from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder, check_writable
-from sskd.training.loop import Report, train
+from sskd.training.loop import StepEvent, train
 from tests import small
 from tests.benchmarks.made import finish
 from tests.cluster.suite import Suite
@@ -69,8 +69,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def owner(word: str) -> Owner:
-    return Owner(token="mine", user=word * (PAGE + 1))
+def holder(word: str) -> LockHolder:
+    return LockHolder(token="mine", user=word * (PAGE + 1))
 
 
 def a_retry(runs: Path, run_id: str, kind: str) -> None:
@@ -81,13 +81,13 @@ def a_retry(runs: Path, run_id: str, kind: str) -> None:
 SPEC = small.spec(small.teacher())
 WEIGHTS = {"weight": torch.ones(5000)}
 ROW = {"epoch": 1, "note": LONG}
-STEP = Report(SPEC, "main", 1, 2, 3, 4, 5.0, ROW)
+STEP = StepEvent(SPEC, "main", 1, 2, 3, 4, 5.0, ROW)
 
 
 def write(kind: str, folder: RunFolder) -> None:
     """Writes one kind of the files that a suite consists of."""
     jobs = folder.path.parent.parent / "jobs"
-    claims = Claims(jobs / "claims")
+    locks = RunLocks(jobs / "claims")
     acts: dict[str, Callable[[], object]] = {
         "place": lambda: check_writable(jobs),
         "spec": folder.create,
@@ -99,9 +99,9 @@ def write(kind: str, folder: RunFolder) -> None:
         "failure": lambda: folder.save_failure(LONG),
         "log": lambda: log_line(folder.path, LONG),
         "progress": lambda: ProgressFile(folder.path)(STEP),
-        "claim": lambda: claims.take("free", owner("a"), lambda _: True),
-        "claim's update": lambda: claims.update("held", owner("b")),
-        "batch": lambda: Batch(folder.path.parent, [LONG], {}).save(jobs / "batch.json"),
+        "claim": lambda: locks.acquire("free", holder("a"), lambda _: True),
+        "claim's update": lambda: locks.update("held", holder("b")),
+        "batch": lambda: Submission(folder.path.parent, [LONG], {}).save(jobs / "batch.json"),
         "attempts": lambda: a_retry(folder.path.parent, folder.path.name, "lost"),
         "lost": lambda: a_retry(folder.path.parent, folder.path.name, "none"),
     }
@@ -123,7 +123,7 @@ def test_every_kind_of_file(disk: Disk, kind: str, but: int, capsys: pytest.Capt
     """With no space, and with space for a first part. The file is as before, or not there, and then written whole."""
     folder = RunFolder(disk.path / "runs", SPEC)
     folder.path.mkdir(parents=True)
-    Claims(disk.path / "jobs" / "claims").take("held", owner("a"), lambda _: True)
+    RunLocks(disk.path / "jobs" / "claims").acquire("held", holder("a"), lambda _: True)
     folder.append_metrics({"epoch": 0})
     log_line(folder.path, "before")
     before = disk.files()
@@ -145,18 +145,18 @@ def test_every_kind_of_file(disk: Disk, kind: str, but: int, capsys: pytest.Capt
     if kind == "log":
         assert [len(line) for line in now[f"runs/{SPEC.id}/log.txt"].splitlines()] == [26, 20 + len(LONG)]
     if kind == "batch":
-        assert read_batch(disk.path / "jobs" / "batch.json").ids == [LONG]
+        assert read_submission(disk.path / "jobs" / "batch.json").ids == [LONG]
 
 
 def test_a_run_is_given_back(disk: Disk) -> None:
     """A launcher that lives on gives up a run whose disk is full: another may take it when there is space again."""
-    claims, mine = Claims(disk.path / "claims"), Owner()
-    assert claims.take("run", mine, lambda _: True)
+    locks, mine = RunLocks(disk.path / "claims"), LockHolder()
+    assert locks.acquire("run", mine, lambda _: True)
     disk.fill()
-    claims.release("run", mine.token)
-    assert claims.owner("run") is None
+    locks.release("run", mine.token)
+    assert locks.holder("run") is None
     disk.empty()
-    assert claims.take("run", Owner(), lambda _: True)
+    assert locks.acquire("run", LockHolder(), lambda _: True)
 
 
 def test_the_checkpoint_before_is_there(disk: Disk) -> None:
@@ -174,7 +174,7 @@ def test_the_checkpoint_before_is_there(disk: Disk) -> None:
 def test_report(disk: Disk, but: int) -> None:
     """Every file of the report is the old one or the new one, whole; with space again all are new."""
     profile = read_profile("paper", ["seeds=[0,1]", "methods=[none,kd]"])
-    cells = {"comparison": BENCHMARKS["comparison"].cells(Specs(profile.for_benchmark("comparison")))}
+    cells = {"comparison": BENCHMARKS["comparison"].cells(SpecBuilder(profile.for_benchmark("comparison")))}
     report = disk.path / "report"
 
     def finished(points: float) -> None:
@@ -207,7 +207,7 @@ def test_curves_for_tensorboard_do_not_end_a_run(disk: Disk, tmp_path: Path, mon
     board = partial(SummaryWriter, str(disk.path / "board"), max_queue=1)
     monkeypatch.setattr("sskd.training.loop.SummaryWriter", lambda _, purge_step: board(purge_step=purge_step))
 
-    def report(step: Report) -> None:
+    def report(step: StepEvent) -> None:
         if step.epoch == step.step == 1:
             disk.fill()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.dispatch.run_lock import Claims, Owner
+from benchmarks.dispatch.run_lock import LockHolder, RunLocks
 from benchmarks.dispatch.worker import is_out_of_memory
 from sskd.training.signals import StopSignal
 from tests.cluster.slurm_site import wait_for
@@ -47,13 +47,13 @@ def test_status_of_a_suite_that_another_process_runs(tmp_path: Path, capsys: pyt
     assert capsys.readouterr().out == "comparison: 1 finished\n"
     student = suite.folder("student")
     (student / "result.json").unlink()
-    claims = Claims(suite.jobs / "claims")
-    assert claims.take(student.name, Owner(), lambda _: True)
+    locks = RunLocks(suite.jobs / "claims")
+    assert locks.acquire(student.name, LockHolder(), lambda _: True)
     row = suite.state(capsys)[student.name]
     assert row["state"] == "running"
     assert row["epochs"] == 2
     assert row["log"] == str(student / "log.txt")
-    claims.forget(student.name)
+    locks.delete(student.name)
     assert "interrupted" in suite.state(capsys)[student.name]["why"]
 
 
@@ -72,9 +72,9 @@ def test_waits_for_what_another_has_claimed(tmp_path: Path, capsys: pytest.Captu
     suite.run("--dry-run", "--json")
     ids = [row["id"] for row in json.loads(capsys.readouterr().out)["runs"]]
     student = next(run for run in ids if "student" in run)
-    claims, other = Claims(suite.jobs / "claims"), Owner()
-    assert claims.take(student, other, lambda _: True)
-    timer = threading.Timer(2.0, claims.release, (student, other.token))
+    locks, other = RunLocks(suite.jobs / "claims"), LockHolder()
+    assert locks.acquire(student, other, lambda _: True)
+    timer = threading.Timer(2.0, locks.release, (student, other.token))
     timer.start()
     started = time.monotonic()
     assert suite.run() == 0
@@ -129,9 +129,9 @@ def test_local_processes_and_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(lambda: suite.epochs("slow-digits-s1") >= 1, PATIENCE, "the student's epochs")
     student = suite.folder("slow-digits-s1").name
-    owner = Claims(suite.jobs / "claims").owner(student)
-    assert owner is not None
-    os.kill(owner.pid, signal.SIGKILL)
+    holder = RunLocks(suite.jobs / "claims").holder(student)
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGKILL)
     wait_for(lambda: "(lost 1 of 3)" in suite.log("slow-digits-s1"), PATIENCE, "the second start")
     (tmp_path / "go").touch()
     text, _ = process.communicate(timeout=2 * PATIENCE)

@@ -1,4 +1,4 @@
-"""Claims: one taker, whatever happens at the same time."""
+"""RunLocks: one taker, whatever happens at the same time."""
 
 import dataclasses
 import json
@@ -12,47 +12,47 @@ from typing import Any
 
 import pytest
 
-from benchmarks.dispatch.run_lock import Claims, Owner, file_time, process_birth, process_is_alive
-from benchmarks.dispatch.slurm_queue import Liveness
+from benchmarks.dispatch.run_lock import LockHolder, RunLocks, file_time, process_birth, process_is_alive
+from benchmarks.dispatch.slurm_queue import HolderMonitor
 from sskd.errors import UserError
 
 YEAR = 365 * 86400.0
 
 
 def test_taken_once_updated_released_and_taken_again(tmp_path: Path) -> None:
-    claims, first, second = Claims(tmp_path), Owner(), Owner()
-    assert claims.take("run", first, lambda _: True)
-    assert not claims.take("run", second, lambda _: True)
-    assert claims.owner("run") == first
-    assert not claims.update("run", second)
-    assert claims.update("run", dataclasses.replace(first, job="17_3"))
-    assert claims.all()["run"].job == "17_3"
-    claims.release("run", second.token)  # not its to release
-    assert claims.owner("run") is not None
-    claims.release("run", first.token)
-    assert claims.owner("run") is None
-    assert claims.take("run", second, lambda _: True)
-    claims.forget("run")
-    assert not claims.all()
+    locks, first, second = RunLocks(tmp_path), LockHolder(), LockHolder()
+    assert locks.acquire("run", first, lambda _: True)
+    assert not locks.acquire("run", second, lambda _: True)
+    assert locks.holder("run") == first
+    assert not locks.update("run", second)
+    assert locks.update("run", dataclasses.replace(first, job="17_3"))
+    assert locks.all()["run"].job == "17_3"
+    locks.release("run", second.token)  # not its to release
+    assert locks.holder("run") is not None
+    locks.release("run", first.token)
+    assert locks.holder("run") is None
+    assert locks.acquire("run", second, lambda _: True)
+    locks.delete("run")
+    assert not locks.all()
 
 
-def take(folder: Path, results: "multiprocessing.Queue[bool]", start: float) -> None:
+def acquire(folder: Path, results: "multiprocessing.Queue[bool]", start: float) -> None:
     while time.time() < start:
         pass
-    results.put(Claims(folder).take("run", Owner(), lambda owner: owner.token != "dead"))
+    results.put(RunLocks(folder).acquire("run", LockHolder(), lambda holder: holder.token != "dead"))
 
 
 @pytest.mark.parametrize("stale", [False, True])
 def test_a_race_has_one_winner(tmp_path: Path, stale: bool) -> None:
-    """Also over a claim whose owner is dead: one takes it over, and nobody takes it from that one."""
+    """Also over a claim whose holder is dead: one takes it over, and nobody takes it from that one."""
     context = multiprocessing.get_context("fork")
     for attempt in range(10):
         folder = tmp_path / str(attempt)
         if stale:
-            assert Claims(folder).take("run", Owner(token="dead"), lambda _: True)
+            assert RunLocks(folder).acquire("run", LockHolder(token="dead"), lambda _: True)
         results: multiprocessing.Queue[bool] = context.Queue()
         start = time.time() + 0.05
-        processes = [context.Process(target=take, args=(folder, results, start)) for _ in range(6)]
+        processes = [context.Process(target=acquire, args=(folder, results, start)) for _ in range(6)]
         for process in processes:
             process.start()
         assert sum(results.get(timeout=30) for _ in processes) == 1
@@ -61,24 +61,24 @@ def test_a_race_has_one_winner(tmp_path: Path, stale: bool) -> None:
 
 
 def test_dead_processes_and_reused_numbers() -> None:
-    alive = Owner()
+    alive = LockHolder()
     assert process_is_alive(alive)
     assert not process_is_alive(dataclasses.replace(alive, born="1"))  # the number is another process's now
     child = subprocess.Popen(["sleep", "60"])
-    owner = Owner(pid=child.pid, born=process_birth(child.pid))
-    assert process_is_alive(owner)
+    holder = LockHolder(pid=child.pid, born=process_birth(child.pid))
+    assert process_is_alive(holder)
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie now: dead, though its number is taken
-    assert not process_is_alive(owner)
+    assert not process_is_alive(holder)
     child.wait()
-    assert not process_is_alive(owner)
+    assert not process_is_alive(holder)
 
 
 def write_elsewhere(suite: Path, age: float, **more: Any) -> None:
     """A claim of a process on another host, written so many seconds ago by the file system's clock."""
     claim = suite / "jobs" / "claims" / "run" / "1.json"
     claim.parent.mkdir(parents=True, exist_ok=True)
-    data = dataclasses.asdict(Owner(host="elsewhere", pid=1)) | {"time": time.time()} | more
+    data = dataclasses.asdict(LockHolder(host="elsewhere", pid=1)) | {"time": time.time()} | more
     claim.write_text(json.dumps(data))
     set_age(claim, age)
 
@@ -91,7 +91,9 @@ def set_age(path: Path, seconds: float) -> None:
 
 def is_free(suite: Path) -> bool:
     """Whether another process may take the run."""
-    return Claims(suite / "jobs" / "claims").take("run", Owner(), partial(Liveness(suite / "runs"), "run"))
+    return RunLocks(suite / "jobs" / "claims").acquire(
+        "run", LockHolder(), partial(HolderMonitor(suite / "runs"), "run")
+    )
 
 
 @pytest.mark.parametrize("skew", [-62 * 60.0, 0.0, 62 * 60.0, 10 * YEAR])
@@ -100,7 +102,7 @@ def is_free(suite: Path) -> bool:
 def test_clocks_of_hosts_do_not_matter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float, stamped: float, more: dict[str, str]
 ) -> None:
-    """Neither ours, which is wrong by ``skew``, nor the owner's, which is wrong by ``stamped``."""
+    """Neither ours, which is wrong by ``skew``, nor the holder's, which is wrong by ``stamped``."""
     monkeypatch.setattr("benchmarks.dispatch.slurm_queue.read_queue", lambda _: {})
     right = time.time
     monkeypatch.setattr(time, "time", lambda: right() + skew)
@@ -134,21 +136,21 @@ def test_a_claim_from_the_future_does_not_live_until_then(
 
 def test_a_job_claimed_after_the_look_at_the_queue_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.dispatch.slurm_queue.read_queue", lambda _: {})
-    liveness, claims = Liveness(tmp_path / "runs"), Claims(tmp_path / "jobs" / "claims")
+    liveness, locks = HolderMonitor(tmp_path / "runs"), RunLocks(tmp_path / "jobs" / "claims")
     write_elsewhere(tmp_path, age=5, batch="b", job="17")
-    owner = claims.owner("run")
-    assert owner is not None
-    assert not liveness("run", owner)
+    holder = locks.holder("run")
+    assert holder is not None
+    assert not liveness("run", holder)
     write_elsewhere(tmp_path, age=0, batch="b", job="18")
-    owner = claims.owner("run")
-    assert owner is not None
-    assert liveness("run", owner)
+    holder = locks.holder("run")
+    assert holder is not None
+    assert liveness("run", holder)
 
 
 def test_where_nothing_can_be_written_nobody_is_taken_for_dead(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert file_time(tmp_path / "file" / "below") is None
-    assert process_is_alive(Owner(host="elsewhere"), lambda: file_time(tmp_path / "file" / "below"))
+    assert process_is_alive(LockHolder(host="elsewhere"), lambda: file_time(tmp_path / "file" / "below"))
 
 
 WRONG = [
@@ -162,40 +164,40 @@ WRONG = [
     "[" * 100_000,
     "\x00\xff",
     '{"released": 1}',
-    json.dumps(dataclasses.asdict(Owner()) | {"pid": "7"}),
-    json.dumps(dataclasses.asdict(Owner()) | {"pid": -1}),
-    json.dumps(dataclasses.asdict(Owner()) | {"pid": 10**30}),
-    json.dumps(dataclasses.asdict(Owner()) | {"host": None}),
+    json.dumps(dataclasses.asdict(LockHolder()) | {"pid": "7"}),
+    json.dumps(dataclasses.asdict(LockHolder()) | {"pid": -1}),
+    json.dumps(dataclasses.asdict(LockHolder()) | {"pid": 10**30}),
+    json.dumps(dataclasses.asdict(LockHolder()) | {"host": None}),
 ]
 
 
 @pytest.mark.parametrize("content", WRONG)
 def test_a_damaged_claim_is_nobodys(tmp_path: Path, content: str) -> None:
-    claims = Claims(tmp_path)
-    assert claims.take("run", Owner(), lambda _: True)
+    locks = RunLocks(tmp_path)
+    assert locks.acquire("run", LockHolder(), lambda _: True)
     (tmp_path / "run" / "1.json").write_bytes(content.encode("latin-1"))
-    assert claims.owner("run") is None
-    assert not claims.all()
-    assert claims.take("run", Owner(), lambda _: True)
-    assert list(claims.all()) == ["run"]
+    assert locks.holder("run") is None
+    assert not locks.all()
+    assert locks.acquire("run", LockHolder(), lambda _: True)
+    assert list(locks.all()) == ["run"]
 
 
 @pytest.mark.parametrize("name", ["x.json", "-1.json", "1_0.json", "0.json", "\u0663.json", ".json", "2.json.txt"])
 def test_stray_files_among_the_claims(tmp_path: Path, name: str) -> None:
-    claims, owner = Claims(tmp_path), Owner()
-    assert claims.take("run", owner, lambda _: True)
+    locks, holder = RunLocks(tmp_path), LockHolder()
+    assert locks.acquire("run", holder, lambda _: True)
     (tmp_path / name).write_text("[]")
     (tmp_path / "run" / name).write_text("[]")
-    assert claims.all() == {"run": owner}
-    assert not claims.take("run", Owner(), lambda _: True)
-    claims.release("run", owner.token)
-    assert claims.take("run", Owner(), lambda _: True)
+    assert locks.all() == {"run": holder}
+    assert not locks.acquire("run", LockHolder(), lambda _: True)
+    locks.release("run", holder.token)
+    assert locks.acquire("run", LockHolder(), lambda _: True)
 
 
 def test_a_folder_among_the_claims(tmp_path: Path) -> None:
     (tmp_path / "run" / "1.json").mkdir(parents=True)
-    assert Claims(tmp_path).owner("run") is None
-    assert Claims(tmp_path).take("run", Owner(), lambda _: True)
+    assert RunLocks(tmp_path).holder("run") is None
+    assert RunLocks(tmp_path).acquire("run", LockHolder(), lambda _: True)
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere", "file/below", "file", "a" * 300])
@@ -203,17 +205,17 @@ def test_a_claim_that_cannot_be_made_is_an_error(tmp_path: Path, place: str) -> 
     """Else the launcher would wait for whoever has the run, for ever."""
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot (claim a run in|read)"):
-        Claims(tmp_path / place).take("run", Owner(), lambda _: True)
+        RunLocks(tmp_path / place).acquire("run", LockHolder(), lambda _: True)
 
 
 def test_a_run_that_is_finished_while_it_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its folder of claims is removed before the claim is linked: not an error, and not taken."""
-    claims = Claims(tmp_path)
+    locks = RunLocks(tmp_path)
     link = os.link
 
     def forgotten(*paths: Any) -> None:
-        claims.forget("run")
+        locks.delete("run")
         link(*paths)
 
     monkeypatch.setattr(os, "link", forgotten)
-    assert not claims.take("run", Owner(), lambda _: True)
+    assert not locks.acquire("run", LockHolder(), lambda _: True)

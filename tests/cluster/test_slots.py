@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.dispatch.run_lock import Owner
+from benchmarks.dispatch.run_lock import LockHolder
 from benchmarks.dispatch.scheduler import Slot, schedule
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure, read_standing
@@ -21,7 +21,7 @@ from benchmarks.plan import make_plan
 from sskd.cores import allowed_cores
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import Report
+from sskd.training.loop import StepEvent
 from sskd.training.progress import Pace, Progress, Standing
 from sskd.training.signals import StopSignal
 from tests import small
@@ -45,7 +45,7 @@ class ScriptedSlot:
         self.started: list[str] = []
         self.failure: Failure | None = None
 
-    def start(self, spec: RunSpec, owner: Owner, stop: StopSignal) -> None:
+    def start(self, spec: RunSpec, holder: LockHolder, stop: StopSignal) -> None:
         self.started.append(spec.id)
         folder, self.failure = RunFolder(self.work.runs, spec), None
         folder.create()
@@ -107,8 +107,8 @@ def test_told_to_end_no_run_has_failed(tmp_path: Path) -> None:
     assert len(started) == 3
 
 
-def step(epoch: int, number: int, row: dict[str, Any] | None = None) -> Report:
-    return Report(TEACHER, "main", epoch, 4, number, 10, 100.0, row)
+def step(epoch: int, number: int, row: dict[str, Any] | None = None) -> StepEvent:
+    return StepEvent(TEACHER, "main", epoch, 4, number, 10, 100.0, row)
 
 
 def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:

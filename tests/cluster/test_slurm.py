@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.dispatch.retries import read_batch
-from benchmarks.dispatch.run_lock import Claims
+from benchmarks.dispatch.retries import read_submission
+from benchmarks.dispatch.run_lock import RunLocks
 from tests.cluster.slurm_site import SlurmSite, missing, output, wait_for
 from tests.cluster.suite import RECIPE, SLOW, Suite
 
@@ -67,11 +67,11 @@ def start(suite: Suite, epochs: int = 1, *options: str) -> str:
     """Submits the suite and waits until its student has done some epochs; the student's job."""
     assert suite.run("--detach", *options) == 0
     wait_for(lambda: suite.epochs("student") >= epochs, PATIENCE, "the student's epochs")
-    return owner(suite).job
+    return holder(suite).job
 
 
-def owner(suite: Suite, part: str = "student") -> Any:
-    return Claims(suite.jobs / "claims").owner(suite.folder(part).name)
+def holder(suite: Suite, part: str = "student") -> Any:
+    return RunLocks(suite.jobs / "claims").holder(suite.folder(part).name)
 
 
 def finish(suite: Suite, tmp_path: Path, whole: Suite, *options: str) -> None:
@@ -92,7 +92,7 @@ def queue() -> set[str]:
 
 def submitted(suite: Suite) -> list[str]:
     """Every run of every array that was submitted."""
-    return sorted(run for path in (suite.jobs / "batches").iterdir() for run in read_batch(path).ids)
+    return sorted(run for path in (suite.jobs / "batches").iterdir() for run in read_submission(path).ids)
 
 
 def test_arrays_with_dependencies(site: SlurmSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +141,7 @@ def test_interrupted_inside_an_epoch(slow: Suite, whole: Suite, tmp_path: Path) 
     students = ["digits-s0", "digits-s1", "digits-s2"]
     assert slow.run("--detach", "--seeds", "0,1,2", "--set", "cluster.array_width=3") == 0
     wait_for(lambda: all(slow.epochs(student) >= 1 for student in students), PATIENCE, "the students' epochs")
-    preempted, requeued, killed = (owner(slow, student) for student in students)
+    preempted, requeued, killed = (holder(slow, student) for student in students)
     output("scancel", "--signal=USR2", preempted.job)
     assert not output("scontrol", "requeue", requeued.job)
     os.kill(killed.pid, signal.SIGKILL)
@@ -261,7 +261,7 @@ def test_what_slurm_refuses(
     assert error.count("\n") == 1
     assert re.search(words, error), error
     assert queue() <= before
-    assert not Claims(suite.jobs / "claims").all()
+    assert not RunLocks(suite.jobs / "claims").all()
 
 
 @pytest.mark.parametrize("ending", ["time limit", "kill", "exception"])

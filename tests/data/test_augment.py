@@ -6,7 +6,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from sskd.data.augment import Augmentation, crop_at, random_crop, random_flip
-from sskd.data.views import Plain, Rotations, rotations
+from sskd.data.views import Rotations, SingleView, rotations
 
 
 def pixels(count: int, size: int = 8) -> torch.Tensor:
@@ -52,7 +52,7 @@ def test_flip_rate_and_pixels() -> None:
 
 def test_plain_crops_then_flips() -> None:
     images = pixels(6)
-    views, labels = Plain()(images, Augmentation(2, True), generator(3))
+    views, labels = SingleView()(images, Augmentation(2, True), generator(3))
     draws = generator(3)
     assert labels is None
     assert torch.equal(views, random_flip(random_crop(images, 2, draws), draws))
@@ -77,8 +77,8 @@ def test_rotations_without_disturbance_are_exact_quarter_turns() -> None:
         assert torch.equal(views[k::4], tv.rotate(images, 90 * k))
 
 
-@pytest.mark.parametrize("views", [Plain(), Rotations()])
-def test_same_generator_same_views(views: Plain | Rotations) -> None:
+@pytest.mark.parametrize("views", [SingleView(), Rotations()])
+def test_same_generator_same_views(views: SingleView | Rotations) -> None:
     images = pixels(4)
     first, second, other = (views(images, Augmentation(), generator(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(first, second)

@@ -10,15 +10,15 @@ from torch import Tensor
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.data.augment import Augmentation, random_crop, random_flip
 from sskd.data.augmentations import AUGMENTATIONS, cut_out
-from sskd.data.batch import Batch, Feed
+from sskd.data.batch import Batch, LoaderConfig
 from sskd.data.datasets.registry import load_dataset
 from sskd.data.file_dataset import ImageFiles
-from sskd.data.memory_loader import Drawing
+from sskd.data.memory_loader import SamplingConfig
 from sskd.data.splits import make_split
 from sskd.data.strong import GREY, strong_augment
 from sskd.data.transformations import TRANSFORMATIONS
-from sskd.data.views import Plain, Rotations, Views
-from sskd.distributed import Share
+from sskd.data.views import Rotations, SingleView, Views
+from sskd.distributed import Replica
 from sskd.pretext.jigsaw import Puzzles
 from tests.imagenet_folder import make_imagenet
 
@@ -53,19 +53,19 @@ def test_cutout_squares() -> None:
 
 def test_cutout_in_a_plain_view_comes_after_crop_and_flip() -> None:
     images, draws = pixels(6), generator(3)
-    views, _ = Plain()(images, AUGMENTATIONS["cutout"](Recipe(augmentation="cutout", cutout_size=4)), generator(3))
+    views, _ = SingleView()(images, AUGMENTATIONS["cutout"](Recipe(augmentation="cutout", cutout_size=4)), generator(3))
     assert torch.equal(views, cut_out(random_flip(random_crop(images, 4, draws), draws), draws, 4))
 
 
 def test_none_and_standard() -> None:
     images = pixels(6)
-    assert torch.equal(Plain()(images, AUGMENTATIONS["none"](Recipe(augmentation="none")), generator())[0], images)
+    assert torch.equal(SingleView()(images, AUGMENTATIONS["none"](Recipe(augmentation="none")), generator())[0], images)
     assert AUGMENTATIONS["standard"](Recipe(crop_padding=2, flip=False)) == Augmentation(2, False)
     assert AUGMENTATIONS["strong"](Recipe(augmentation="strong")).change is strong_augment
 
 
 @pytest.mark.parametrize(
-    "views", [Plain(), Rotations(), Puzzles(), TRANSFORMATIONS["paper"]], ids=lambda views: type(views).__name__
+    "views", [SingleView(), Rotations(), Puzzles(), TRANSFORMATIONS["paper"]], ids=lambda views: type(views).__name__
 )
 def test_every_view_is_changed_once(views: Views) -> None:
     """By one call for all of them, so each has its own draws; and not the views of test images."""
@@ -96,10 +96,15 @@ def files(tmp_path: Path) -> ImageFiles:
     return data
 
 
-def first_batch(data: ImageFiles, augmentation: str, share: Share = Share(), epoch: int = 1, **keys: Any) -> Batch:  # noqa: B008
+ALONE = Replica()
+
+
+def first_batch(data: ImageFiles, augmentation: str, replica: Replica = ALONE, epoch: int = 1, **keys: Any) -> Batch:
     made = AUGMENTATIONS[augmentation](Recipe(augmentation=augmentation, **keys))
     split = make_split(data.train_labels, data.num_classes, SplitSpec())
-    loader = data.train_loader(split, Drawing(8, Plain(), made), Feed(torch.device("cpu"), share=share, workers=0))
+    loader = data.train_loader(
+        split, SamplingConfig(8, SingleView(), made), LoaderConfig(torch.device("cpu"), replica=replica, workers=0)
+    )
     return next(loader.epoch(epoch))
 
 
@@ -124,8 +129,8 @@ def test_cutout_of_image_files(files: ImageFiles) -> None:
 
 def test_processes_that_share_a_batch_draw_for_their_own_rows(files: ImageFiles) -> None:
     """Their squares lie in different places; what a method draws afterwards is the same in both."""
-    both = [first_batch(files, "cutout", Share(rank, 2), cutout_size=10) for rank in (0, 1)]
-    plain = [first_batch(files, "standard", Share(rank, 2)) for rank in (0, 1)]
+    both = [first_batch(files, "cutout", Replica(rank, 2), cutout_size=10) for rank in (0, 1)]
+    plain = [first_batch(files, "standard", Replica(rank, 2)) for rank in (0, 1)]
     squares = [(cut.images != whole.images).any(1) for cut, whole in zip(both, plain, strict=True)]
     assert not torch.equal(*squares)
     assert torch.equal(*(torch.rand(3, generator=batch.generator) for batch in both))

@@ -14,14 +14,14 @@ import sskd.data.image_files as decoding
 from sskd.config.recipe import DatasetSpec, SplitSpec
 from sskd.config.validation import from_dict
 from sskd.data.augment import Augmentation
-from sskd.data.batch import Batch, Feed
+from sskd.data.batch import Batch, LoaderConfig
 from sskd.data.datasets.registry import load_dataset
 from sskd.data.file_dataset import ImageFiles
-from sskd.data.memory_loader import Drawing
+from sskd.data.memory_loader import SamplingConfig
 from sskd.data.sort_val import main as sort_val
 from sskd.data.splits import make_split
-from sskd.data.views import Plain, Rotations
-from sskd.distributed import Share
+from sskd.data.views import Rotations, SingleView
+from sskd.distributed import Replica
 from sskd.errors import UserError
 from tests.imagenet_folder import make_imagenet, truncate
 
@@ -47,15 +47,15 @@ def load(folder: Path, root: Path, **options: Any) -> ImageFiles:
 def batches(
     data: ImageFiles,
     workers: int = 0,
-    share: Share = Share(),  # noqa: B008
+    replica: Replica = Replica(),  # noqa: B008
     start: int = 0,
-    views: Any = Plain(),  # noqa: B008
+    views: Any = SingleView(),  # noqa: B008
     split: SplitSpec = SplitSpec(),  # noqa: B008
     epoch: int = 1,
 ) -> list[Batch]:
     made = make_split(data.train_labels, data.num_classes, split)
-    feed = Feed(CPU, share=share, workers=workers)
-    loader = data.train_loader(made, Drawing(8, views, Augmentation()), feed)
+    config = LoaderConfig(CPU, replica=replica, workers=workers)
+    loader = data.train_loader(made, SamplingConfig(8, views, Augmentation()), config)
     return list(loader.epoch(epoch, start))
 
 
@@ -85,7 +85,7 @@ def test_the_same_pixels_whoever_makes_them(folder: Path, tmp_path: Path, worker
     data = load(folder, tmp_path)
     whole = batches(data)
     assert [len(batch.labels) for batch in whole] == [8, 8, 8, 8, 4]
-    parts = [batches(data, workers, Share(rank, size)) for rank in range(size)]
+    parts = [batches(data, workers, Replica(rank, size)) for rank in range(size)]
     joined = [
         Batch(*(torch.cat(tensors) for tensors in zip(*(p[:3] for p in step), strict=True)), None, step[0].generator)  # type: ignore[call-arg]
         for step in zip(*parts, strict=True)
@@ -126,10 +126,10 @@ def test_rotations_are_made_of_one_crop(folder: Path, tmp_path: Path) -> None:
 
 def test_normalised_and_in_channels_last(folder: Path, tmp_path: Path) -> None:
     data = load(folder, tmp_path)
-    images, labels = next(data.test_batches(500, Feed(CPU, workers=0)))
+    images, labels = next(data.test_batches(500, LoaderConfig(CPU, workers=0)))
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert labels.tolist() == data.test_labels.tolist()
-    middle = decoding.Middle(37, 32)(data.test.open(0))  # round(32 * 256 / 224)
+    middle = decoding.ResizeCenterCrop(37, 32)(data.test.open(0))  # round(32 * 256 / 224)
     wanted = (middle / 255 - torch.tensor(data.mean)[:, None, None]) / torch.tensor(data.std)[:, None, None]
     torch.testing.assert_close(images[0], wanted)
 
@@ -188,9 +188,9 @@ def test_a_split_without_a_readable_image_ends(damaged: tuple[Path, Path], tmp_p
 def test_the_cache_holds_what_decoding_gives(folder: Path, tmp_path: Path) -> None:
     plain, data = load(folder, tmp_path), load(folder, tmp_path, cache_size=40)
     for number in (0, 1, 20):  # grey, CMYK, RGB
-        wanted = decoding.Middle(40, 40)(plain.train.open(number))
+        wanted = decoding.ResizeCenterCrop(40, 40)(plain.train.open(number))
         assert torch.equal(data.train.open(number), wanted)
-    ours, theirs = (torch.cat([x for x, _ in d.test_batches(5, Feed(CPU, workers=0))]) for d in (plain, data))
+    ours, theirs = (torch.cat([x for x, _ in d.test_batches(5, LoaderConfig(CPU, workers=0))]) for d in (plain, data))
     assert torch.equal(ours, theirs)
     assert same(batches(data), batches(data, 2))
     built = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("*.npy")}

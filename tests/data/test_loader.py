@@ -5,10 +5,10 @@ import torch
 from torchvision.transforms.v2 import functional as tv
 
 from sskd.data.augment import Augmentation
-from sskd.data.batch import Feed
-from sskd.data.memory_loader import Drawing, Normalise, TrainLoader, eval_batches
-from sskd.data.views import Plain, Rotations
-from sskd.distributed import Share
+from sskd.data.batch import LoaderConfig
+from sskd.data.memory_loader import Normalise, SamplingConfig, TrainLoader, eval_batches
+from sskd.data.views import Rotations, SingleView
+from sskd.distributed import Replica
 from sskd.errors import UserError
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -16,11 +16,11 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
 def loader(count: int = 20, batch: int = 6, seed: int = 0, rotations: bool = False, **options: object) -> TrainLoader:
     images = torch.randint(256, (count, 3, 8, 8), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
-    views = Rotations() if rotations else Plain()
+    views = Rotations() if rotations else SingleView()
     augmentation = options.pop("augmentation", Augmentation(2, True))
-    feed = options.pop("feed", Feed(torch.device("cpu")))
-    drawing = Drawing(batch, views, augmentation, seed, **options)  # type: ignore[arg-type]
-    return TrainLoader(images, torch.arange(count) % 3, MEAN, STD, drawing, feed)  # type: ignore[arg-type]
+    config = options.pop("config", LoaderConfig(torch.device("cpu")))
+    sampling = SamplingConfig(batch, views, augmentation, seed, **options)  # type: ignore[arg-type]
+    return TrainLoader(images, torch.arange(count) % 3, MEAN, STD, sampling, config)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(20, [6, 6, 6, 2]), (19, [6, 6, 6]), (18, [6, 6, 6])])
@@ -59,13 +59,13 @@ def test_order_and_draws_change_with_epoch_seed_and_stream() -> None:
 
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_normalised_as_torchvision(channels_last: bool) -> None:
-    feed = Feed(torch.device("cpu"), channels_last)
-    made = loader(feed=feed, augmentation=Augmentation(0, False))
+    config = LoaderConfig(torch.device("cpu"), channels_last)
+    made = loader(config=config, augmentation=Augmentation(0, False))
     batch = next(iter(made.epoch(0)))
     expected = tv.normalize(made.images[batch.indices].float() / 255, list(MEAN), list(STD))
     torch.testing.assert_close(batch.images, expected)
     assert batch.images.is_contiguous(memory_format=torch.channels_last) is channels_last
-    parts = list(eval_batches(made.images, made.labels, MEAN, STD, 7, feed))
+    parts = list(eval_batches(made.images, made.labels, MEAN, STD, 7, config))
     torch.testing.assert_close(
         torch.cat([images for images, _ in parts]), tv.normalize(made.images.float() / 255, list(MEAN), list(STD))
     )
@@ -76,7 +76,11 @@ def test_normalised_as_torchvision(channels_last: bool) -> None:
 def test_the_parts_of_several_processes_are_the_whole(rotations: bool) -> None:
     whole = list(loader(count=18, rotations=rotations).epoch(1))
     parts = [
-        list(loader(count=18, rotations=rotations, feed=Feed(torch.device("cpu"), share=Share(rank, 3))).epoch(1))
+        list(
+            loader(
+                count=18, rotations=rotations, config=LoaderConfig(torch.device("cpu"), replica=Replica(rank, 3))
+            ).epoch(1)
+        )
         for rank in range(3)
     ]
     for step, batch in enumerate(whole):

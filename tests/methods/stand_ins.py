@@ -52,9 +52,9 @@ def assert_learns(name: str, teacher: str, student: str, terms: set[str] | None 
     total, found = method(learned, fixed, batch_of(4))
 
     terms = terms or {name}
-    assert found.losses.keys() == {"ce", "kd"} | terms == {"ce", "kd"} | method.weights.keys()
+    assert found.losses.keys() == {"ce", "kd"} | terms == {"ce", "kd"} | method.loss_weights.keys()
     expected = found.losses["ce"] + found.losses["kd"]
-    for term, weight in method.weights.items():
+    for term, weight in method.loss_weights.items():
         assert weight > 0
         expected = expected + weight * found.losses[term]
     torch.testing.assert_close(total, expected)

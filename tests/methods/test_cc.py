@@ -24,7 +24,7 @@ def test_term_is_the_loss_of_the_embeddings() -> None:
     method = build("cc", ours, theirs)
     assert isinstance(method, CC)
     student, teacher = features_of(ours, 4, 1, True), features_of(theirs, 4, 2, False)
-    found = method.terms(student, teacher, batch_of(4)).losses["cc"]
+    found = method.loss_terms(student, teacher, batch_of(4)).losses["cc"]
     embed_s, embed_t = method.embed_student(student.vector), method.embed_teacher(teacher.vector)
     assert embed_s.shape == embed_t.shape == (4, 128)
     torch.testing.assert_close(found, correlation_loss(embed_s, embed_t))

@@ -51,7 +51,7 @@ def step(method: CRD, seed: int) -> Tensor:
     batch = Batch(torch.zeros(8, 3, 1, 1), indices % CLASSES, indices, None, generator(seed + 100))
     student, teacher = golden.tensor(200 + seed, 8, 64), golden.tensor(300 + seed, 8, 128)
     logits = torch.zeros(8, CLASSES)
-    return method.terms(Features(logits, (student,), ()), Features(logits, (teacher,), ()), batch).losses["crd"]
+    return method.loss_terms(Features(logits, (student,), ()), Features(logits, (teacher,), ()), batch).losses["crd"]
 
 
 def test_golden() -> None:
@@ -231,7 +231,7 @@ def test_both_embeddings_are_trained_and_nothing_else() -> None:
     trained = {name for name, parameter in method.named_parameters() if parameter.grad is not None}
     assert trained == {f"embed_{side}.{kind}" for side in ("student", "teacher") for kind in ("weight", "bias")}
     assert all(p.grad.abs().sum() > 0 for n, p in method.named_parameters() if n.endswith("weight"))
-    assert method.weights == {"crd": 0.8}
+    assert method.loss_weights == {"crd": 0.8}
 
 
 def test_published_settings() -> None:

@@ -26,11 +26,11 @@ def test_term_is_the_loss_of_the_chosen_taps_regression() -> None:
     method = build("fitnet", shapes, shapes, tap=1)
     assert isinstance(method, FitNet)
     student, teacher = features_of(shapes, 4, 1, True), features_of(shapes, 4, 2, False)
-    found = method.terms(student, teacher, batch_of(4)).losses["fitnet"]
+    found = method.loss_terms(student, teacher, batch_of(4)).losses["fitnet"]
     regressed = method.regressor(student.taps[1])
     assert regressed.min() == 0  # it ends in a ReLU, as the teacher's tap does
     torch.testing.assert_close(found, hint_loss(regressed, teacher.taps[1]))
-    assert method.weights == {"fitnet": 100.0}
+    assert method.loss_weights == {"fitnet": 100.0}
 
 
 def test_a_tap_that_is_no_map_is_an_error_at_planning_time() -> None:

@@ -40,7 +40,7 @@ def test_every_pair_of_the_tables(teacher: str, student: str) -> None:
         (stage,) = method.initial_stages()
         batch = a_batch(torch.empty(2, 3, 1, 1))
         assert stage.loss(None, features_like(theirs), batch)["reconstruction"].shape == ()
-        assert method.terms(features_like(ours), features_like(theirs), batch).losses["ft"].shape == ()
+        assert method.loss_terms(features_like(ours), features_like(theirs), batch).losses["ft"].shape == ()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_only_the_encoder_is_used_in_the_main_stage() -> None:
     ours, theirs = features_like(published_shapes("resnet20")), features_like(published_shapes("resnet56"))
     for parameter in method.paraphraser.decoder.parameters():
         parameter.fill_(torch.nan)
-    loss = method.terms(ours, theirs, a_batch(torch.zeros(2, 3, 1, 1))).losses["ft"]
+    loss = method.loss_terms(ours, theirs, a_batch(torch.zeros(2, 3, 1, 1))).losses["ft"]
     assert loss.isfinite()
 
 

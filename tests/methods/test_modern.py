@@ -37,8 +37,8 @@ def batch_of(wanted: Tensor, views: int = 1) -> Batch:
 
 def own(method: Method, student: Tensor, teacher: Tensor, wanted: Tensor) -> Tensor:
     """The method's own terms, weighted."""
-    terms = method.terms(features(student), features(teacher), batch_of(wanted)).losses
-    return torch.stack([method.weights[name] * loss for name, loss in terms.items()]).sum()
+    terms = method.loss_terms(features(student), features(teacher), batch_of(wanted)).losses
+    return torch.stack([method.loss_weights[name] * loss for name, loss in terms.items()]).sum()
 
 
 def total(method: Method, student: Tensor, teacher: Tensor, wanted: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ def test_mlkd(golden: str) -> None:
     wanted = batch_of(target(), views=2)
     whole, terms = method(two_views(weak, strong), two_views(logits(201), logits(204)), wanted)
     names = {"ce": ("ce", "ce_strong"), "kd": ("instance",), "cc": ("class",), "bc": ("batch",)}
-    weights = {"ce": 0.1} | method.weights
+    weights = {"ce": 0.1} | method.loss_weights
     part = golden.removeprefix("mlkd_")
     if part in names:
         whole = torch.stack([weights[name] * terms.losses[name] for name in names[part]]).sum()

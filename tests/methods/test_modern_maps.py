@@ -73,7 +73,7 @@ def test_simkd(golden: str, ours: Tensor, theirs: Tensor) -> None:
     found = predictor.features(student)
     method = METHODS["simkd"](method_settings("simkd"), MethodContext(predictor, shapes_of([ours]), 4, torch.arange(4)))
     target = Features(theirs, (theirs,), (theirs,), theirs)
-    loss = method.terms(found, target, a_batch(torch.zeros(12, 3, 2, 2))).losses["simkd"]
+    loss = method.loss_terms(found, target, a_batch(torch.zeros(12, 3, 2, 2))).losses["simkd"]
     assert_modern(golden, loss, [student], list(project.parameters()), [found.logits])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sskd.networks.weights import load_state
-from sskd.training.jobs import build_job
+from sskd.training.jobs import build_task
 from sskd.training.setup import prepare
 from tests import small
 
@@ -15,7 +15,7 @@ def test_saved_weights_are_those_that_were_measured(method: str, tmp_path: Path)
     """Built anew from the spec, with the saved weights: the same accuracy and as many parameters."""
     wanted = small.spec(small.student(method))
     result = small.train_all(wanted, tmp_path)
-    job = build_job(prepare(wanted, tmp_path, small.EXECUTION))
+    job = build_task(prepare(wanted, tmp_path, small.EXECUTION))
     assert sum(p.numel() for p in job.output.parameters()) == result["parameters"]
     job.output.load_state_dict(load_state(tmp_path / wanted.id / "last.safetensors"))
     assert job.evaluate()["top1"] == result["last"]["test_top1"]

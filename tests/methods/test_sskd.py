@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from sskd.data.batch import Batch
-from sskd.data.views import Plain, Rotations
+from sskd.data.views import Rotations, SingleView
 from sskd.losses import softened_divergence
 from sskd.methods import METHODS, Method, MethodContext
 from sskd.networks import Features, FeatureShapes, build_network
 from sskd.pretext import PRETEXTS, PretextContext
-from sskd.pretext.base import Softening
+from sskd.pretext.base import TransferConfig
 from sskd.pretext.contrastive import Settings as ContrastiveSettings
 from sskd.pretext.contrastive import own_image, similarity
 from sskd.pretext.selection import keep_mask, ranks, transformed
@@ -56,7 +56,7 @@ def test_kd_golden() -> None:
 @pytest.mark.parametrize("keep", [1.0, 0.75, 0.5, 0.0])
 def test_transfer_golden(keep: float, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> None:
     head = contrastive()
-    transfer = head.transfer(student[1], teacher[1], batch(), Softening(0.5, keep, "kl"))
+    transfer = head.transfer(student[1], teacher[1], batch(), TransferConfig(0.5, keep, "kl"))
     golden.assert_golden(f"sskd_ss_keep{keep}", transfer.loss, [student[1]])
     scores = similarity(teacher[1], VIEWS)
     assert ranks(scores, own_image(scores)).tolist() == golden.LOSSES[f"sskd_ss_keep{keep}"]["rank"]
@@ -112,7 +112,7 @@ def test_terms_of_weight_zero_are_not_computed(student: tuple[Tensor, Tensor], t
     assert set(only_ss(*features, batch())[1].losses) == {"ce", "kd", "ss"}
     assert set(neither(*features, batch())[1].losses) == {"ce", "kd"}
     assert isinstance(only_t.views(), Rotations)
-    assert isinstance(neither.views(), Plain)
+    assert isinstance(neither.views(), SingleView)
 
 
 def test_cross_entropy_instead_of_kl_changes_values_and_not_gradients(

@@ -12,11 +12,11 @@ from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch
 from sskd.losses import softened_divergence
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
-from sskd.pretext.base import Softening
+from sskd.pretext.base import TransferConfig
 from sskd.pretext.jigsaw import ORDERS, Puzzles, lay_out
 from tests import small
 
-HOW = Softening(0.5, 0.75, "kl")
+HOW = TransferConfig(0.5, 0.75, "kl")
 IMAGES, WIDTH, TOTAL = 6, 8, 40
 
 

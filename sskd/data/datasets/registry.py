@@ -13,17 +13,17 @@ from torch import Tensor
 
 from sskd.config.recipe import DatasetSpec
 from sskd.data.augment import Augmentation
-from sskd.data.batch import Feed
-from sskd.data.memory_loader import Drawing, Loader, TrainLoader, Triple, eval_batches
+from sskd.data.batch import LoaderConfig
+from sskd.data.memory_loader import RGB, Loader, SamplingConfig, TrainLoader, eval_batches
 from sskd.data.splits import Part, Split
 from sskd.data.views import Views
 from sskd.errors import UserError, described
 from sskd.registry import Registry
 
 
-def still_drawing(views: Views, batch_size: int, images: int) -> Drawing:
+def fixed_sampling(views: Views, batch_size: int, images: int) -> SamplingConfig:
     """How test images are drawn: undisturbed, in batches of at most as many as there are."""
-    return Drawing(min(batch_size, images), views, Augmentation(0, False), stream="head-evaluation")
+    return SamplingConfig(min(batch_size, images), views, Augmentation(0, False), stream="head-evaluation")
 
 
 class Data(Protocol):
@@ -43,23 +43,23 @@ class Data(Protocol):
     @property
     def image_size(self) -> int: ...
     @property
-    def mean(self) -> Triple: ...
+    def mean(self) -> RGB: ...
     @property
-    def std(self) -> Triple: ...
+    def std(self) -> RGB: ...
 
     def configured(self, spec: DatasetSpec) -> "Data":
         """As the spec wants it. UserError for a key that means nothing here."""
 
-    def train_loader(self, split: Split, drawing: Drawing, feed: Feed) -> Loader:
+    def train_loader(self, split: Split, sampling: SamplingConfig, config: LoaderConfig) -> Loader:
         """Batches of the split's training images."""
 
-    def test_loader(self, views: Views, batch_size: int, feed: Feed) -> Loader:
+    def test_loader(self, views: Views, batch_size: int, config: LoaderConfig) -> Loader:
         """Views of the test images, otherwise undisturbed: of use is epoch 0, which is always the same."""
 
-    def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+    def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         """All test images in order (B, 3, H, H), normalised, and their labels (B,)."""
 
-    def held_out_batches(self, part: Part, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
+    def held_out_batches(self, part: Part, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         """The same of training images that were held out, seen as test images are."""
 
 
@@ -72,8 +72,8 @@ class ImageData:
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
-    mean: Triple
-    std: Triple
+    mean: RGB
+    std: RGB
     class_names: tuple[str, ...]
 
     @property
@@ -90,18 +90,18 @@ class ImageData:
             raise UserError(f"dataset.{strange[0]} has no meaning for '{spec.name}', whose images are all in memory")
         return self
 
-    def train_loader(self, split: Split, drawing: Drawing, feed: Feed) -> TrainLoader:
-        return TrainLoader(self.train_images[split.indices], split.labels, self.mean, self.std, drawing, feed)
+    def train_loader(self, split: Split, sampling: SamplingConfig, config: LoaderConfig) -> TrainLoader:
+        return TrainLoader(self.train_images[split.indices], split.labels, self.mean, self.std, sampling, config)
 
-    def test_loader(self, views: Views, batch_size: int, feed: Feed) -> TrainLoader:
-        drawing = still_drawing(views, batch_size, len(self.test_labels))
-        return TrainLoader(self.test_images, self.test_labels, self.mean, self.std, drawing, feed)
+    def test_loader(self, views: Views, batch_size: int, config: LoaderConfig) -> TrainLoader:
+        sampling = fixed_sampling(views, batch_size, len(self.test_labels))
+        return TrainLoader(self.test_images, self.test_labels, self.mean, self.std, sampling, config)
 
-    def test_batches(self, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
-        return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, feed)
+    def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
+        return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, config)
 
-    def held_out_batches(self, part: Part, batch_size: int, feed: Feed) -> Iterator[tuple[Tensor, Tensor]]:
-        return eval_batches(self.train_images[part.indices], part.labels, self.mean, self.std, batch_size, feed)
+    def held_out_batches(self, part: Part, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
+        return eval_batches(self.train_images[part.indices], part.labels, self.mean, self.std, batch_size, config)
 
 
 # From (root, the spec's path or None) to the data.
@@ -168,7 +168,7 @@ def from_arrays(
     name: str,
     arrays: Arrays,
     class_names: tuple[str, ...] | None = None,
-    statistics: tuple[Triple, Triple] | None = None,
+    statistics: tuple[RGB, RGB] | None = None,
 ) -> ImageData:
     """Checks and converts arrays: images (N, H, H), (N, H, H, 1) or (N, H, H, 3) uint8; labels (N,) or (N, 1).
 
@@ -193,7 +193,7 @@ def from_arrays(
     return ImageData(name, train, train_labels, test, test_labels, mean, std, names)
 
 
-def channel_statistics(images: Tensor) -> tuple[Triple, Triple]:
+def channel_statistics(images: Tensor) -> tuple[RGB, RGB]:
     """Mean and standard deviation of each channel of (N, 3, H, W) uint8, of pixels / 255: exact, from counts."""
     values = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []

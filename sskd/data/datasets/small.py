@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sskd.data.datasets.registry import DATASETS, KNOWN, Arrays, Extent, ImageData, Known, from_arrays
-from sskd.data.memory_loader import Triple
+from sskd.data.memory_loader import RGB
 from sskd.errors import UserError
 
-CIFAR_STATISTICS: dict[str, tuple[Triple, Triple]] = {
+CIFAR_STATISTICS: dict[str, tuple[RGB, RGB]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)),  # as in the released networks' training
 }
@@ -129,7 +129,7 @@ def tiny_imagenet(root: Path, path: str | None) -> ImageData:
     return from_arrays("tiny-imagenet", Arrays(*arrays), class_names=classes)
 
 
-def from_npz(file: Path, name: str, statistics: tuple[Triple, Triple] | None = None) -> ImageData:
+def from_npz(file: Path, name: str, statistics: tuple[RGB, RGB] | None = None) -> ImageData:
     """Reads a MedMNIST-style .npz without executing anything from it, and without believing what it says of itself."""
     if not os.path.isfile(file):
         raise UserError(f"no file {file}")
