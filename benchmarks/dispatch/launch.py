@@ -21,8 +21,8 @@ def launch(work: Work, progress: Progress) -> dict[str, Failure]:
         return follow(work, progress, submit(work, progress.say))
     from benchmarks.dispatch.inline import InlineSlot
     from benchmarks.dispatch.local import local_places, make_slots
-    from benchmarks.dispatch.mps import sharing
     from benchmarks.dispatch.scheduler import schedule
+    from sskd.mps import sharing
 
     if work.cluster.kind == "inline":
         return schedule(work, progress, [InlineSlot(work, progress)])

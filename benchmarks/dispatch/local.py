@@ -19,7 +19,6 @@ import yaml
 from benchmarks.cost import ONE_BY_ONE, AtOnce
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.inline import InlineSlot
-from benchmarks.dispatch.mps import Sharing
 from benchmarks.dispatch.retries import TERMINATED, forget_attempts
 from benchmarks.dispatch.run_lock import LockHolder, RunLocks
 from benchmarks.dispatch.scheduler import Slot
@@ -30,6 +29,7 @@ from sskd.config.validation import from_dict
 from sskd.cores import allowed_cores, usable_cores, usable_memory
 from sskd.device import with_threads
 from sskd.errors import UserError
+from sskd.mps import Sharing
 from sskd.runs.plugins import load_plugins
 from sskd.runs.spec import RunSpec, spec_yaml
 from sskd.training.loop import Interrupted
