@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from sskd.config.execution import Execution
-from sskd.config.recipe import Recipe
+from sskd.config.recipe import DatasetSpec, Recipe
 from sskd.config.validation import from_dict
 from sskd.data.batch import Batch
+from sskd.data.datasets.registry import ImageData, load_dataset
 from sskd.methods import METHODS
 from sskd.networks import build_network, feature_shapes
 from sskd.pretext import PRETEXTS, PretextContext
@@ -25,6 +26,13 @@ CLASSES = {"cifar100": 100, "digits": 10}
 def dataset_at(root: Path) -> str:
     """CIFAR-100 if its file is there, else the embedded digits: real images of 32 x 32 in either case."""
     return "cifar100" if (root / "cifar100.npz").exists() else "digits"
+
+
+def small_images(root: Path) -> ImageData:
+    """The data set of ``dataset_at``, whose images lie in memory."""
+    data = load_dataset(DatasetSpec(name=dataset_at(root)), root)
+    assert isinstance(data, ImageData)
+    return data
 
 
 def make_stage(

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from perf.gpu.sizes import Sizes
+from sskd.config.execution import Execution
 from sskd.errors import UserError
 
 PART_SECONDS = 570.0  # of one start: every part stays under ten minutes
@@ -26,6 +27,13 @@ class Measurement(NamedTuple):
     sizes: Sizes
     teacher: str  # a weights file, "": the cell trains its own
     time_is_up: Callable[[], bool]
+
+    def execution(self, graphs: str = "auto", deterministic: bool = False) -> Execution:
+        """How runs execute here; ``graphs``: auto, on, off, as execution.graphs."""
+        given: dict[str, Any] = {"dataset_root": str(self.root), "device": str(self.device)}
+        if "graphs" in Execution.model_fields:
+            given |= {"graphs": graphs, "deterministic": deterministic}
+        return Execution.model_validate(given)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ def items(measurement: Measurement) -> Items:
     return {
         "versions": lambda: versions(device),
         **{
-            f"product, {precision}": lambda precision=precision: product(device, precision, sizes.square)
+            f"product, {precision}": partial(product, device, precision, sizes.square)
             for precision in ("fp32", "tf32", "bf16")
             if device.type == "cuda" or precision != "tf32"
         },

@@ -18,7 +18,7 @@ class Sizes(NamedTuple):
     head_epochs: int
     student_epochs: int
     rates_of: tuple[str, ...]  # methods whose student stage is timed
-    compared: tuple[str, ...]  # methods whose graphed, eager and resumed runs are compared; (): all
+    compared: tuple[str, ...]  # cases whose graphed, eager and resumed runs are compared; (): all
     negatives: int | None  # CRD's; None: the published ones
 
 
@@ -55,6 +55,6 @@ SMALL = Sizes(
     head_epochs=1,
     student_epochs=2,
     rates_of=("sskd",),
-    compared=("none", "sskd", "crd"),
+    compared=("teacher", "head contrastive (rotation)", "crd", "sskd"),
     negatives=64,
 )

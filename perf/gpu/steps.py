@@ -1,0 +1,60 @@
+"""Does a step wait for the device, and can it be captured in a CUDA graph? Of every stage of every case."""
+
+import warnings
+from functools import partial
+from typing import Any
+
+import torch
+
+from perf.gpu.cases import Case, Cases, all_cases
+from perf.gpu.items import Items, Measurement
+from perf.gpu.trainee import begin, full_batches, step
+
+
+def items(measurement: Measurement) -> Items:
+    cases = Cases(measurement, measurement.out / "untrained")
+    return {case.name: partial(try_case, case, cases, measurement) for case in all_cases()}
+
+
+def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:
+    """Every stage of the case: {"stages": {name: {"waits": ..., "captured": ...}}}, None where that cannot be asked."""
+    spec = cases.spec(case, measurement.sizes.precision)
+    stages: dict[str, Any] = {}
+    number = 0
+    while True:
+        run = begin(spec, cases.runs, measurement.execution("off"), number)
+        batches = full_batches(run)
+        for _ in range(2):
+            step(run, next(batches))
+        waits = where_it_waits(lambda run=run, batches=batches: step(run, next(batches)), measurement.device)
+        stages[run.stage.name] = {"waits": waits, "captured": None}
+        number += 1
+        if number == len(run.task.stages):
+            break
+    bad = [f"{name} waits: {found['waits']}" for name, found in stages.items() if found["waits"]]
+    return {"stages": stages, "text": "; ".join(bad) or ("no waits" if measurement.device.type == "cuda" else "runs")}
+
+
+def where_it_waits(action: Any, device: torch.device) -> str | None:
+    """The first operation that makes the host wait, as torch tells it; "" if there is none, None where torch cannot
+    tell: on the CPU there is nothing to wait for."""
+    if device.type != "cuda":
+        action()
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        action()
+    except RuntimeError as error:
+        if "synchronizing" not in str(error):
+            raise
+        frames = []
+        trace = error.__traceback__
+        while trace is not None:
+            frames.append(f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+            trace = trace.tb_next
+        return frames[-1]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return ""
