@@ -86,7 +86,7 @@ def main() -> None:
             cases.runs,
             measurement.execution("on" if settings["graph"] else "off"),
         )
-        step = stepper(run, settings["graph"])
+        step = stepper(run)
         for _ in range(sizes.warmup):
             step()
         _wait(device)

@@ -11,16 +11,16 @@ from perf.gpu.items import Measurement
 from perf.gpu.trainee import begin
 from perf.stages import CLASSES, dataset_at, small_images
 from sskd.config.execution import Execution
-from sskd.config.validation import from_dict
 from sskd.data.transformations import TRANSFORMATIONS
 from sskd.methods import METHODS
 from sskd.networks import build_network
 from sskd.pretext import PRETEXTS
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import RunSpec, parse_spec
 
 RATE = 0.001  # low: two runs that differ in the last bits drift apart the faster, the higher it is
 BATCHES = 10.5
+WHERE = "a case of perf.gpu"
 
 
 class Case(NamedTuple):
@@ -80,12 +80,12 @@ class Cases:
             },
         }
         if case.role == "teacher":
-            return _spec(given | {"role": "teacher", "network": self.teacher})
+            return parse_spec(given | {"role": "teacher", "network": self.teacher}, WHERE)
         if not self.weights.exists():
             self._save_teacher()
         given["teacher"] = {"network": self.teacher, "weights": str(self.weights)}
         if case.role == "head":
-            return _spec(given | self._head(case))
+            return parse_spec(given | self._head(case), WHERE)
         kind = METHODS[case.method]
         method: dict[str, Any] = {"name": case.method}
         if case.method == "crd" and self.sizes.negatives:
@@ -96,9 +96,9 @@ class Cases:
         if kind.needs_head:
             head = given | self._head(case._replace(pretext=case.pretext or kind.head_task or "contrastive"))
             head["recipe"] = given["recipe"] | {"precision": "fp32"}
-            self._save_head(_spec(head))
+            self._save_head(parse_spec(head, WHERE))
             student["head"] = head
-        return _spec(student)
+        return parse_spec(student, WHERE)
 
     def _head(self, case: Case) -> dict[str, Any]:
         task = {"name": case.pretext} | ({"transformation": case.transformation} if case.transformation else {})
@@ -124,8 +124,3 @@ class Cases:
             folder.create()
             made = begin(spec, self.runs, Execution(dataset_root=str(self.root), device="cpu"))
             folder.save_weights("last", made.task.output.state_dict(), 0)
-
-
-def _spec(data: dict[str, Any]) -> RunSpec:
-    spec: RunSpec = from_dict(RunSpec, data, "a case of perf.gpu")
-    return spec

@@ -10,9 +10,8 @@ from typing import Any
 
 from perf.gpu.items import Items, Measurement
 from perf.stages import dataset_at
-from sskd.config.validation import from_dict
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import RunSpec, StudentSpec, parse_spec
 from sskd.training.loop import Interrupted, train
 
 
@@ -44,8 +43,7 @@ def cell_spec(measurement: Measurement, method: str) -> RunSpec:
         **common,
     }
     student = {"role": "student", "network": student_name, "method": method, "teacher": teacher, **common, **long}
-    spec: RunSpec = from_dict(RunSpec, student | ({"head": head} if method == "sskd" else {}), "the cell of perf.gpu")
-    return spec
+    return parse_spec(student | ({"head": head} if method == "sskd" else {}), "the cell of perf.gpu")
 
 
 def _ancestors(spec: RunSpec) -> list[RunSpec]:
@@ -69,7 +67,7 @@ def train_run(spec: RunSpec, measurement: Measurement) -> dict[str, Any]:
     top1 = last.get("test_top1", last.get("test_head_top1"))
     return {
         "role": spec.role,
-        "method": spec.method.name if spec.method else "",
+        "method": spec.method.name if isinstance(spec, StudentSpec) else "",
         "epochs": spec.recipe.epochs,
         "best": result["best"],
         "last": last,

@@ -16,9 +16,11 @@ from torch.overrides import TorchFunctionMode
 
 from perf.gpu.cases import Case, Cases, all_cases
 from perf.gpu.items import Items, Measurement
-from perf.gpu.trainee import begin, full_batches, step
+from perf.gpu.trainee import begin, full_batches
 from sskd.config.execution import Execution
 from sskd.data.batch import Batch
+from sskd.training.loop import train_step
+from sskd.training.run_state import RunState
 
 FIRST_LOSS, WEIGHTS = 1e-3, 0.1  # relative: what is allowed; the second to the way that the weights went
 
@@ -48,7 +50,7 @@ def compare(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any
                 losses.append((loss, _loss_of(ours, copy)))
     end, found = _weights(theirs.task.modules), _weights(ours.task.modules)
     apart, way = (found - end).norm().item(), (end - start).norm().item()
-    relative = [abs(float(mine) - float(other)) / max(abs(float(other)), 1e-12) for other, mine in losses]
+    relative = [abs(mine - other) / max(abs(other), 1e-12) for other, mine in losses]
     good = relative[0] <= FIRST_LOSS and apart <= WEIGHTS * way
     return {
         "losses": relative,
@@ -61,11 +63,11 @@ def compare(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any
     }
 
 
-def _loss_of(run: Any, batch: Batch) -> Tensor:
+def _loss_of(run: RunState, batch: Batch) -> float:
     """The step's loss; the run makes the step."""
-    before = run.meter.sums["loss"].clone() if "loss" in run.meter.sums else 0.0
-    step(run, batch)
-    return (run.meter.sums["loss"] - before) / len(batch.labels)
+    run.meter.reset()
+    train_step(run, batch)
+    return run.meter.state_dict()["sums"]["loss"].item() / len(batch.labels)
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:

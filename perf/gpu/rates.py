@@ -47,7 +47,7 @@ def compare(case: Case, measurement: Measurement, graphs: tuple[bool, ...]) -> d
                 run = begin(
                     cases.spec(case, precision, few=False), cases.runs, measurement.execution("on" if graph else "off")
                 )
-                steps[f"{'graph' if graph else 'eager'} {precision}"] = stepper(run, graph)
+                steps[f"{'graph' if graph else 'eager'} {precision}"] = stepper(run)
         turns: dict[str, list[float]] = {name: [] for name in steps}
         for step in steps.values():
             for _ in range(sizes.warmup):

@@ -8,7 +8,7 @@ import torch
 
 from perf.gpu.cases import Case, Cases, all_cases
 from perf.gpu.items import Items, Measurement
-from perf.gpu.trainee import begin, full_batches, step
+from perf.gpu.trainee import begin, stepper
 
 
 def items(measurement: Measurement) -> Items:
@@ -23,10 +23,10 @@ def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, An
     number = 0
     while True:
         run = begin(spec, cases.runs, measurement.execution("off"), number)
-        batches = full_batches(run)
+        step = stepper(run)
         for _ in range(2):
-            step(run, next(batches))
-        waits = where_it_waits(lambda run=run, batches=batches: step(run, next(batches)), measurement.device)
+            step()
+        waits = where_it_waits(step, measurement.device)
         stages[run.stage.name] = {"waits": waits, "captured": None}
         number += 1
         if number == len(run.task.stages):
