@@ -8,9 +8,9 @@ import pytest
 
 from sskd.methods import METHODS
 from sskd.runs.spec import RunSpec
-from sskd.training.jobs import build_task
 from sskd.training.loop import Interrupted, train
 from sskd.training.setup import prepare
+from sskd.training.tasks import build_task
 from tests import small
 from tests.waits import Waits
 
