@@ -66,11 +66,33 @@ def synchronize(device: torch.device) -> None:
 
 
 @functools.cache
-def constant(values: tuple[Any, ...], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """A tensor of these numbers (nested tuples: more dimensions), made once for each device: the copy from the host
-    makes the host wait, and no CUDA graph can hold it. Not to be written to."""
+def constant(values: float | tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor of this number (0-d), or of a tuple of them (nested: more dimensions), made once for each device: the
+    copy from the host makes the host wait, and no CUDA graph can hold it. Not to be written to."""
     with torch.inference_mode(False):  # whoever asks first: a backward pass may keep it
         return torch.tensor(values, dtype=dtype, device=device)
+
+
+@functools.lru_cache(maxsize=64)
+def counting(count: int, device: torch.device) -> Tensor:
+    """0, 1, ... count - 1, (count,) int64, made once: a launch less for whoever wants it in every step. Not to be
+    written to."""
+    with torch.inference_mode(False):
+        return torch.arange(count, device=device)
+
+
+@functools.lru_cache(maxsize=64)
+def each_repeated(count: int, times: int, device: torch.device) -> Tensor:
+    """0, 0, ... 1, 1, ..., (count * times,) int64, made once. Not to be written to."""
+    with torch.inference_mode(False):
+        return torch.arange(count, device=device).repeat_interleave(times)
+
+
+@functools.lru_cache(maxsize=64)
+def counted_again(count: int, times: int, device: torch.device) -> Tensor:
+    """0, 1, ... 0, 1, ..., (count * times,) int64, made once. Not to be written to."""
+    with torch.inference_mode(False):
+        return torch.arange(count, device=device).repeat(times)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

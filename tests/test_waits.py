@@ -16,8 +16,8 @@ from sskd.data.views import Rotations, SingleView, Turned, Views
 from sskd.device import constant
 from sskd.pretext import PRETEXTS
 from sskd.pretext.jigsaw import Puzzles
-from sskd.training.jobs import build_task
 from sskd.training.setup import prepare
+from sskd.training.tasks import build_task
 from tests import small
 from tests.waits import Waits
 
@@ -61,8 +61,8 @@ def test_what_waits_is_seen() -> None:
 def test_a_constant_is_made_once_and_can_be_learned_with() -> None:
     cpu = torch.device("cpu")
     with torch.inference_mode():
-        first = constant((1.5, 2.5), cpu)
-    assert constant((1.5, 2.5), cpu) is first
+        first = constant((1.5, 2.5), torch.float32, cpu)
+    assert constant((1.5, 2.5), torch.float32, cpu) is first
     weight = torch.ones(2, requires_grad=True)
     (weight * first).sum().backward()  # what is made in inference mode may not be kept for this
     assert weight.grad is not None

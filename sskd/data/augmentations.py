@@ -52,4 +52,4 @@ def cut_out(images: Tensor, generator: torch.Generator, size: int) -> Tensor:
         place = torch.arange(length, device=images.device)
         covered.append((place >= first) & (place < first + size))
     square = covered[0][:, None, :, None] & covered[1][:, None, None, :]
-    return torch.where(square, constant(GREY, images.device, torch.uint8).view(3, 1, 1), images)
+    return torch.where(square, constant(GREY, torch.uint8, images.device).view(3, 1, 1), images)

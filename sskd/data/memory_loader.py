@@ -111,6 +111,7 @@ class Normalise:
     def __init__(self, mean: RGB, std: RGB, device: torch.device, channels_last: bool) -> None:
         self._scale = (1 / torch.tensor(std) / 255).to(device)
         self._shift = (-torch.tensor(mean) / torch.tensor(std)).to(device)
+        self._of_rows: dict[int, tuple[Tensor, Tensor]] = {}  # shift and scale of a row of pixels, by its width
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -121,7 +122,10 @@ class Normalise:
         # by rows of pixels: three numbers at a time are too few for the CPU's vectors
         width = floats.shape[3]
         rows = floats.permute(0, 2, 3, 1).flatten(0, 1).flatten(1)
-        torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width), out=rows)
+        if width not in self._of_rows:
+            self._of_rows[width] = self._shift.repeat(width), self._scale.repeat(width)
+        shift, scale = self._of_rows[width]
+        torch.addcmul(shift, rows, scale, out=rows)
         return floats
 
 

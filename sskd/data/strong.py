@@ -189,5 +189,5 @@ def grey_square(images: Tensor, uniform: Tensor) -> Tensor:
         return (place >= first[:, None]) & (place <= last[:, None])
 
     square = covered(uniform[2], height)[:, :, None] & covered(uniform[1], width)[:, None, :]
-    colour = constant(GREY, images.device, torch.uint8).view(3, 1, 1)
+    colour = constant(GREY, torch.uint8, images.device).view(3, 1, 1)
     return torch.where(square[:, None], colour, images)

@@ -45,7 +45,7 @@ def lay_out(images: Tensor, labels: Tensor) -> Tensor:
     batch, channels, height, width = images.shape
     if height % 2 or width % 2:
         raise UserError(f"jigsaw cuts images into quarters, which {height} x {width} pixels do not allow")
-    orders = constant(ORDERS, images.device)[labels]
+    orders = constant(ORDERS, torch.int64, images.device)[labels]
     tiles = images.unflatten(2, (2, height // 2)).unflatten(4, (2, width // 2))  # (B, C, 2, h, 2, w)
     tiles = tiles.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (B, 4, C, h, w)
     tiles = tiles[torch.arange(batch, device=images.device)[:, None], orders]

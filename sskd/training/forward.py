@@ -106,17 +106,20 @@ class _Cast(Function):
 def _counted_together(norms: Sequence[nn.modules.batchnorm._NormBase]) -> Iterator[None]:
     """The batches that norms in train mode have seen are counted at the end. Nothing is computed from these numbers
     where the running averages have a momentum; where they have none, the norms count for themselves."""
-    counting = [n for n in norms if n.training and n.momentum is not None and n.num_batches_tracked is not None]
-    counters = [norm.num_batches_tracked for norm in counting]
-    for norm in counting:
+    counters = {
+        norm: norm.num_batches_tracked
+        for norm in norms
+        if norm.training and norm.momentum is not None and norm.num_batches_tracked is not None
+    }
+    for norm in counters:
         norm.num_batches_tracked = None
     try:
         yield
     finally:
-        for norm, counter in zip(counting, counters, strict=True):
+        for norm, counter in counters.items():
             norm.num_batches_tracked = counter
     if counters:
-        torch._foreach_add_(counters, 1)
+        torch._foreach_add_(list(counters.values()), 1)
 
 
 def in_float32(features: Features, needs: frozenset[str], copy: bool = False) -> Features:

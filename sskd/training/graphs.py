@@ -8,17 +8,11 @@ device. The work is the eager step's own, and so are the numbers.
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any, TypeAlias, TypeGuard
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-
-from sskd.data.batch import Batch
-from sskd.data.memory_loader import Loader, TrainLoader
-from sskd.errors import UserError
-from sskd.training.run_state import RunState
-from sskd.training.setup import Setup
 
 WARM_UP = 3  # steps that are done eagerly: they make what lives on (momentum, cuDNN's plans), which no graph may hold
 
@@ -121,7 +115,8 @@ class GraphedStep:
         """The last of these steps is watched: a capture that fails half-way is best not begun."""
         self._warm += 1
         watched = self._warm == WARM_UP and self._side is not None
-        with _beside(self._side), _waits() if watched else nullcontext([]) as waits:
+        watch: AbstractContextManager[list[str]] = _waits() if watched else nullcontext([])
+        with _beside(self._side), watch as waits:
             self.body(positions)
         if waits:
             self.refused = f"the step waits for the device: {waits[0]}"
@@ -161,53 +156,3 @@ def _waits() -> Iterator[list[str]]:
         finally:
             torch.cuda.set_sync_debug_mode(before)
     lines += [f"{w.filename}:{w.lineno}" for w in caught if "synchronizing CUDA operation" in str(w.message)]
-
-
-# --- the loop's steps -----------------------------------------------------------------------------------------------
-
-
-def can_graph(setup: Setup, loader: Loader) -> TypeGuard[TrainLoader]:
-    """Whether steps are to be tried as graphs: on a GPU, in one process, with images in memory, and where nobody said
-    no. torch.compile's reduce-overhead has graphs of its own."""
-    execution = setup.execution
-    wanted = execution.graphs != "off" and execution.compile != "reduce-overhead"
-    return wanted and setup.device.type == "cuda" and not setup.gathers and isinstance(loader, TrainLoader)
-
-
-def steps(run: RunState, train_step: Callable[[RunState, Batch], None]) -> Iterator[int]:
-    """Does the steps of the epoch that are still to be done, one at every ``next``. Yields each one's images."""
-    if run.graph is None and can_graph(run.setup, run.loader):
-        run.graph = _graphed(run, run.loader, train_step)
-    if run.graph is None:
-        for batch in run.loader.epoch(run.epoch, start=run.step):
-            run.set_learning_rate()
-            train_step(run, batch)
-            yield batch.whole or len(batch.labels)
-        return
-    for step, positions in run.loader.order(run.epoch, start=run.step):
-        run.set_learning_rate()
-        rates = tuple(group["lr"] for group in run.optimizer.param_groups if not torch.is_tensor(group["lr"]))
-        run.graph(positions, [run.loader.step_seed(run.epoch, step)], rates)
-        yield len(positions)
-        _tell_refusal(run)
-
-
-def _graphed(run: RunState, loader: TrainLoader, train_step: Callable[[RunState, Batch], None]) -> GraphedStep:
-    draws = torch.Generator(device=run.setup.device)
-
-    def body(positions: Tensor) -> None:
-        train_step(run, loader.make(positions, draws))
-
-    return GraphedStep(body, loader.batch_size, [draws], run.setup.device, recover=run.renew_scaler)
-
-
-def _tell_refusal(run: RunState) -> None:
-    """UserError where graphs are wanted and cannot be had; a line where they were only tried."""
-    graph = run.graph
-    if graph is None or not graph.refused or run.graph_refusal:
-        return
-    run.graph_refusal = graph.refused
-    said = f"{run.setup.spec.id}: stage '{run.stage.name}' cannot be one CUDA graph: {graph.refused}"
-    if run.setup.execution.graphs == "on":
-        raise UserError(f"{said}; execution.graphs=auto runs it eagerly")
-    warnings.warn(f"{said}; it runs eagerly", stacklevel=2)
