@@ -3,8 +3,10 @@
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from sskd.config.execution import Execution
 from sskd.cores import usable_cores
@@ -14,7 +16,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device_of(execution: Execution) -> torch.device:
-    """The device asked for; "auto" is the first GPU if there is one. UserError if it cannot be used here."""
+    """The device asked for, a GPU with its number; "auto" is the first GPU if there is one. UserError if it cannot be
+    used here."""
     name = execution.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -24,7 +27,72 @@ def device_of(execution: Execution) -> torch.device:
     except (RuntimeError, AssertionError, ModuleNotFoundError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"execution.device '{execution.device}' cannot be used here: {reason}") from None
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return device
+
+
+def configure(device: torch.device, execution: Execution) -> None:
+    """Makes a GPU the process's own, and its float32 arithmetic what the name says. Nothing to do on the CPU.
+
+    What torch does on "the" GPU (its global random numbers, captures, streams) then concerns this one. TF32 keeps 10
+    of float32's 23 bits and is cuDNN's default; here fp32 means float32, and bf16 is the precision that is fast.
+    """
+    if device.type != "cuda":
+        return
+    torch.cuda.set_device(device)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    exact = execution.deterministic
+    torch.backends.cudnn.deterministic = exact
+    if exact:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+        # new tensors are not filled: that finds errors, and costs a launch for each
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(exact, warn_only=True)
+
+
+def arithmetic() -> dict[str, Any]:
+    """How a GPU computes here, beside the precision: for the provenance of a result."""
+    return {
+        "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+def synchronize(device: torch.device) -> None:
+    """Until the device has done all that it was given; the CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@functools.cache
+def constant(values: float | tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A tensor of this number (0-d), or of a tuple of them (nested: more dimensions), made once for each device: the
+    copy from the host makes the host wait, and no CUDA graph can hold it. Not to be written to."""
+    with torch.inference_mode(False):  # whoever asks first: a backward pass may keep it
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
+@functools.lru_cache(maxsize=64)
+def counting(count: int, device: torch.device) -> Tensor:
+    """0, 1, ... count - 1, (count,) int64, made once: a launch less for whoever wants it in every step. Not to be
+    written to."""
+    with torch.inference_mode(False):
+        return torch.arange(count, device=device)
+
+
+@functools.lru_cache(maxsize=64)
+def each_repeated(count: int, times: int, device: torch.device) -> Tensor:
+    """0, 0, ... 1, 1, ..., (count * times,) int64, made once. Not to be written to."""
+    with torch.inference_mode(False):
+        return torch.arange(count, device=device).repeat_interleave(times)
+
+
+@functools.lru_cache(maxsize=64)
+def counted_again(count: int, times: int, device: torch.device) -> Tensor:
+    """0, 1, ... 0, 1, ..., (count * times,) int64, made once. Not to be written to."""
+    with torch.inference_mode(False):
+        return torch.arange(count, device=device).repeat(times)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sskd.device import constant
+
 Divergence = Literal["kl", "cross_entropy"]
 
 
@@ -34,4 +36,5 @@ def softened_divergence(
     rows = (log_teacher.exp() * gap).sum(1)
     if kept is None:
         return rows.sum() * (temperature**2 / max(len(rows), 1))
-    return torch.where(kept, rows, 0).sum() * temperature**2 / kept.sum().clamp(min=1)
+    kept_rows = torch.where(kept, rows, constant(0.0, rows.dtype, rows.device))
+    return kept_rows.sum() * temperature**2 / kept.sum().clamp(min=1)

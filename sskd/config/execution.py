@@ -28,5 +28,14 @@ class Execution(StrictModel):
     compile: Literal["off", "default", "reduce-overhead"] = "off"
     """The network that learns by torch.compile; reduce-overhead: with CUDA graphs. On the CPU it made steps
     slower."""
+    deterministic: bool = False
+    """On a GPU: the same numbers in every repetition, where torch and cuDNN have such algorithms; slower. It does not
+    hold where they have none (the backward passes of adaptive pooling and of grid_sample): torch then warns, and those
+    steps may differ in the last bits from one repetition to the next. Without it a resumed run continues the same
+    random draws, but not bit for bit. The CPU repeats everything in any case."""
+    graphs: Literal["auto", "on", "off"] = "auto"
+    """The whole training step as one CUDA graph, which takes one launch instead of hundreds. auto: on a GPU, where a
+    run has one process and its images lie in memory, and eagerly where a step cannot be captured; on: an error where it
+    cannot; off: never. The numbers are the same."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that read image files. null: as many as there are cores, 16 at most."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from sskd.config.recipe import Recipe
 from sskd.data.augment import Augmentation
 from sskd.data.strong import GREY, strong_augment
+from sskd.device import constant
 from sskd.registry import Registry
 
 AUGMENTATIONS: Registry[Callable[[Recipe], Augmentation]] = Registry("augmentation", "sskd.data")
@@ -51,4 +52,4 @@ def cut_out(images: Tensor, generator: torch.Generator, size: int) -> Tensor:
         place = torch.arange(length, device=images.device)
         covered.append((place >= first) & (place < first + size))
     square = covered[0][:, None, :, None] & covered[1][:, None, None, :]
-    return torch.where(square, torch.tensor(GREY, dtype=torch.uint8, device=images.device).view(3, 1, 1), images)
+    return torch.where(square, constant(GREY, torch.uint8, images.device).view(3, 1, 1), images)

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, LoaderConfig
@@ -77,18 +78,31 @@ class TrainLoader:
         return self._steps
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Of several processes each makes the whole batch, with the draws that one process has, and keeps its part."""
-        device = self.images.device
-        order = epoch_order(len(self.images), self.seed, self.stream, epoch).to(device)
-        draws = torch.Generator(device=device)
+        draws = torch.Generator(device=self.images.device)
+        for step, indices in self.order(epoch, start):
+            yield self.make(indices, draws.manual_seed(self.step_seed(epoch, step)))
+
+    def order(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """The steps of an epoch from ``start`` on, each with its images' positions (B,), on the device."""
+        order = epoch_order(len(self.images), self.seed, self.stream, epoch).to(self.images.device)
         for step in range(start, len(self)):
-            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
-            draws.manual_seed(stream_seed(self.seed, self.stream, "step", epoch, step))
-            images, view_labels = self.views(self.images[indices], self.augmentation, draws)
-            rows = self.replica.rows(len(indices))
-            own = slice(rows.start * self.views.per_image, rows.stop * self.views.per_image)
-            labels, view_labels = self.labels[indices[rows]], None if view_labels is None else view_labels[own]
-            yield Batch(self.normalise(images[own]), labels, indices[rows], view_labels, draws, len(indices))
+            yield step, order[step * self.batch_size : (step + 1) * self.batch_size]
+
+    def step_seed(self, epoch: int, step: int) -> int:
+        """What the generator of a step's draws is seeded with."""
+        return stream_seed(self.seed, self.stream, "step", epoch, step)
+
+    def make(self, indices: Tensor, draws: torch.Generator) -> Batch:
+        """The batch of the images at ``indices`` (B,): work for the device alone, in shapes that depend on B alone, so
+        that a CUDA graph can hold it.
+
+        Of several processes each makes the whole batch, with the draws that one process has, and keeps its part.
+        """
+        images, view_labels = self.views(self.images[indices], self.augmentation, draws)
+        rows = self.replica.rows(len(indices))
+        own = slice(rows.start * self.views.per_image, rows.stop * self.views.per_image)
+        labels, view_labels = self.labels[indices[rows]], None if view_labels is None else view_labels[own]
+        return Batch(self.normalise(images[own]), labels, indices[rows], view_labels, draws, len(indices))
 
 
 class Normalise:
@@ -97,6 +111,7 @@ class Normalise:
     def __init__(self, mean: RGB, std: RGB, device: torch.device, channels_last: bool) -> None:
         self._scale = (1 / torch.tensor(std) / 255).to(device)
         self._shift = (-torch.tensor(mean) / torch.tensor(std)).to(device)
+        self._of_rows: dict[int, tuple[Tensor, Tensor]] = {}  # shift and scale of a row of pixels, by its width
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -107,15 +122,41 @@ class Normalise:
         # by rows of pixels: three numbers at a time are too few for the CPU's vectors
         width = floats.shape[3]
         rows = floats.permute(0, 2, 3, 1).flatten(0, 1).flatten(1)
-        torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width), out=rows)
+        if width not in self._of_rows:
+            self._of_rows[width] = self._shift.repeat(width), self._scale.repeat(width)
+        shift, scale = self._of_rows[width]
+        torch.addcmul(shift, rows, scale, out=rows)
         return floats
+
+
+_kept: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # from a tensor on the host to its copies, by device
+_parts: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # from indices to what they were last used on, and its rows
+
+
+def kept_on(device: torch.device, tensor: Tensor) -> Tensor:
+    """The tensor on the device; its copy there lives as long as the tensor does."""
+    if tensor.device == device:
+        return tensor
+    copies = _kept.setdefault(tensor, {})
+    if device not in copies:
+        copies[device] = tensor.to(device)
+    return copies[device]
+
+
+def kept_part(images: Tensor, indices: Tensor) -> Tensor:
+    """images[indices], the same tensor every time, so that it can be kept on a device."""
+    source, rows = _parts.get(indices, (None, None))
+    if source is not images:
+        _, rows = _parts[indices] = images, images[indices]
+    return rows
 
 
 def eval_batches(
     images: Tensor, labels: Tensor, mean: RGB, std: RGB, batch_size: int, config: LoaderConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, normalised and otherwise untouched, with their labels."""
-    images, labels = images.to(config.device), labels.to(config.device)
+    """All images in order, normalised and otherwise untouched, with their labels. On a GPU the images are kept there:
+    they are wanted again after the next epoch."""
+    images, labels = kept_on(config.device, images), kept_on(config.device, labels)
     normalise = Normalise(mean, std, config.device, config.channels_last)
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sskd.data.augment import Augmentation
 from sskd.data.views import SingleView
+from sskd.device import constant
 
 OPERATIONS = (
     "autocontrast",
@@ -188,5 +189,5 @@ def grey_square(images: Tensor, uniform: Tensor) -> Tensor:
         return (place >= first[:, None]) & (place <= last[:, None])
 
     square = covered(uniform[2], height)[:, :, None] & covered(uniform[1], width)[:, None, :]
-    colour = torch.tensor(GREY, dtype=torch.uint8, device=images.device).view(3, 1, 1)
+    colour = constant(GREY, torch.uint8, images.device).view(3, 1, 1)
     return torch.where(square[:, None], colour, images)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sskd.data.augment import Augmentation, random_crop, random_flip
 from sskd.data.views import Rotations, Views
+from sskd.device import constant
 from sskd.registry import Registry
 
 TRANSFORMATIONS: Registry[Views] = Registry("transformation", "sskd.data")
@@ -148,7 +149,7 @@ def distort(images: Tensor, how: Colours) -> Tensor:
 
 def grey(images: Tensor) -> Tensor:
     """(R, 3, H, W) to the luma (R, 1, H, W)."""
-    return (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (images * constant(LUMA, images.dtype, images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
 
 
 def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
@@ -162,7 +163,7 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     ) / chroma.clamp(min=1e-6)
     sector += torch.where(value == red, 0, torch.where(value == green, 2, 4)) + 6 * turns
     # each channel is a trapezium over the circle: full for two sixths around its own colour, none opposite
-    own = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
+    own = constant((5.0, 3.0, 1.0), torch.float32, images.device).view(1, 3, 1, 1)
     along = (own + sector).remainder_(6)
     missing = torch.minimum(along, 4 - along).clamp_(0, 1)
     return value - chroma * missing

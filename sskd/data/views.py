@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sskd.data.augment import Augmentation, random_crop, random_flip
+from sskd.device import counted_again
 
 
 class Views(Protocol):
@@ -49,7 +50,7 @@ class Rotations:
         if augmentation.flip:
             images = random_flip(images, generator)
         views = rotations(images)
-        labels = torch.arange(4, device=images.device).repeat(len(images))
+        labels = counted_again(4, len(images), images.device)
         views = random_crop(views, augmentation.padding, generator)
         return augmentation.change(views, generator), labels
 
@@ -64,7 +65,7 @@ class Turned:
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         images, _ = SingleView()(images, augmentation, generator)
-        return rotations(images), torch.arange(4, device=images.device).repeat(len(images))
+        return rotations(images), counted_again(4, len(images), images.device)
 
 
 def rotations(images: Tensor) -> Tensor:

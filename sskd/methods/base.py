@@ -12,6 +12,7 @@ from sskd.config.recipe import Recipe
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView, Views
+from sskd.device import constant
 from sskd.losses import softened_divergence
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.registry import Registry
@@ -148,7 +149,7 @@ class Method(nn.Module):
         """The weighted total (0-d), and all terms by name: "ce", "kd" and the method's own."""
         logits = student.logits[:: batch.views]
         losses = {"ce": F.cross_entropy(logits, batch.labels)}
-        weights: dict[str, float | Tensor] = {"ce": self.settings.ce_weight}
+        weights = {"ce": self.settings.ce_weight}
         logged: dict[str, Tensor] = {}
         if teacher is not None:
             if self.settings.kd_weight > 0:
@@ -158,11 +159,14 @@ class Method(nn.Module):
                 weights["kd"] = self.settings.kd_weight
             own = self.loss_terms(student, teacher, batch)
             losses |= own.losses
-            rise = self.ramp if self.settings.warmup_epochs > 0 else 1.0
-            weights |= {name: self.loss_weights[name] * rise for name in own.losses}
+            weights |= {name: self.loss_weights[name] for name in own.losses}
             logged |= own.logged
-        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
-        return total, LossTerms(losses, logged)
+        terms = torch.stack(list(losses.values()))
+        factors = constant(tuple(weights[name] for name in losses), terms.dtype, terms.device)
+        if self.settings.warmup_epochs > 0:
+            rises = constant(tuple(name not in ("ce", "kd") for name in losses), torch.bool, terms.device)
+            factors = factors * torch.where(rises, self.ramp, 1.0)
+        return (terms * factors).sum(), LossTerms(losses, logged)
 
 
 METHODS: Registry[type[Method]] = Registry("method", "sskd.methods")

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from sskd.config.fields import Probability
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView, Views
+from sskd.device import constant
 from sskd.losses import softened_divergence
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.networks import Features
@@ -76,9 +78,12 @@ class SSKD(Method):
         logged: dict[str, Tensor] = {}
         if settings.t_weight > 0:
             ours, theirs = (transformed(f.logits, batch.views) for f in (student, teacher))
-            kept = keep_mask(ranks(theirs, batch.labels.repeat_interleave(batch.views - 1)), settings.t_keep)
+            kept, share = constant((True,) * len(theirs), torch.bool, theirs.device), None
+            if settings.t_keep < 1:  # as published all are kept, and nothing has to be ranked
+                kept = keep_mask(ranks(theirs, batch.labels.repeat_interleave(batch.views - 1)), settings.t_keep)
+                share = kept.float().mean()
             losses["t"] = softened_divergence(ours, theirs, settings.t_temperature, kept, settings.divergence)
-            logged["t_kept"] = kept.float().mean()
+            logged["t_kept"] = constant(1.0, torch.float32, theirs.device) if share is None else share
         if settings.ss_weight > 0:
             config = TransferConfig(settings.ss_temperature, settings.ss_keep, settings.divergence)
             ours, theirs = self.head(student.vector), self._teacher_head[0](teacher.vector)

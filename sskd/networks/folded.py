@@ -2,11 +2,13 @@
 computed that nobody asked for."""
 
 import copy
+import operator
 from typing import Any
 
 import torch
 import torch.fx.experimental.optimization as fx_optimization
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from sskd.networks.base import Features, Network
 
@@ -33,6 +35,7 @@ class FrozenNetwork(nn.Module):
         super().__init__()
         self.dtype = dtype
         graph: Any = fx_optimization.fuse(_traced(copy.deepcopy(network).eval(), preactivations))
+        _join_activations(graph)
         self.graph = graph.requires_grad_(False)
         for module in self.graph.modules():
             if not isinstance(module, nn.BatchNorm2d):  # those that could not be folded: their statistics stay float32
@@ -64,4 +67,97 @@ def _drop_preactivations(traced: fx.GraphModule) -> None:
     logits, taps, _, *final = features.args
     features.args = (logits, taps, (), *final)
     traced.graph.eliminate_dead_code()
+    traced.recompile()
+
+
+# --- a convolution, what is added to it, and its ReLU in one call of cuDNN ------------------------------------------
+
+
+class ActivatedConvolution(nn.Module):
+    """relu(convolution(x) + z), z being optional. On CUDA that is one call of cuDNN instead of four launches
+    (convolution, bias, sum, ReLU) where cuDNN has it for the type and shape, which the first call tries."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.joined = isinstance(convolution.padding, tuple) and convolution.padding_mode == "zeros"
+
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        if x.is_cuda and self.joined and self._fits(x, z):
+            try:
+                return self._in_one_call(x, z)
+            except RuntimeError as error:  # NotImplementedError is one: cuDNN has no such kernel
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                self.joined = False
+        total = self.convolution(x)
+        if z is not None:
+            total = total + z
+        return F.relu(total, inplace=True)
+
+    def _fits(self, x: Tensor, z: Tensor | None) -> bool:
+        """Whether z is of the result's type and shape: cuDNN does not broadcast."""
+        if z is None:
+            return True
+        if not torch.is_tensor(z):  # a network of a user's may add a size
+            return False
+        layer: Any = self.convolution
+        sides = (
+            (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, padding, dilation, kernel, stride in zip(
+                x.shape[2:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
+            )
+        )
+        return z.dtype == x.dtype and z.shape == (len(x), layer.out_channels, *sides)
+
+    def _in_one_call(self, x: Tensor, z: Tensor | None) -> Tensor:
+        layer = self.convolution
+        rest: Any = (layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+        if z is None:
+            return torch.cudnn_convolution_relu(x, layer.weight, *rest)
+        return torch.cudnn_convolution_add_relu(x, layer.weight, z, 1.0, *rest)
+
+
+def _join_activations(traced: fx.GraphModule) -> None:
+    """Every ReLU of a convolution, or of the sum of a convolution and another tensor, becomes an ActivatedConvolution,
+    where nobody else asks for what lies between."""
+    modules: dict[Any, nn.Module] = dict(traced.named_modules())
+    joined: set[fx.Node] = set()
+
+    def is_convolution(node: Any) -> bool:
+        return isinstance(node, fx.Node) and node.op == "call_module" and type(modules[node.target]) is nn.Conv2d
+
+    for relu in list(traced.graph.nodes):
+        is_module = relu.op == "call_module" and isinstance(modules[relu.target], nn.ReLU)
+        if not is_module and not (relu.op == "call_function" and relu.target in (F.relu, torch.relu)):
+            continue
+        # 1. the chain: convolution, perhaps a sum, ReLU
+        total = relu.args[0]
+        convolution: Any = total
+        others: tuple[Any, ...] = ()
+        if total.target in (operator.add, torch.add) and len(total.args) == 2 and not total.kwargs:
+            first, second = total.args
+            convolution, others = (first, (second,)) if is_convolution(first) else (second, (first,))
+        if not is_convolution(convolution) or not all(isinstance(other, fx.Node) for other in others):
+            continue
+        if convolution in others or any(len(node.users) > 1 for node in (total, convolution)):
+            continue
+        # 2. it is computed at the ReLU's place: nothing in between may change what it reads, as in-place ones do
+        node, pure = convolution.next, True
+        while node is not relu:
+            pure &= node is total or node in joined or is_convolution(node)
+            node = node.next
+        if not pure:
+            continue
+        # 3. one node instead
+        name = f"joined_{convolution.name}"
+        modules[name] = ActivatedConvolution(modules[convolution.target])  # type: ignore[arg-type]
+        traced.add_module(name, modules[name])
+        with traced.graph.inserting_before(relu):
+            one = traced.graph.call_module(name, (convolution.args[0], *others))
+        relu.replace_all_uses_with(one)
+        joined.add(one)
+        for node in dict.fromkeys((relu, total, convolution)):
+            traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
     traced.recompile()

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import torch
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,6 +10,7 @@ from sskd.config.settings import PretextSettings
 from sskd.data.batch import Batch
 from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import Views
+from sskd.device import each_repeated
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 from sskd.pretext.selection import keep_mask, ranks, transformed
@@ -30,7 +30,7 @@ def similarity(output: Tensor, views: int) -> Tensor:
 def own_image(scores: Tensor) -> Tensor:
     """The right column of each row of a similarity matrix: the image that the view was made from."""
     images = scores.shape[1]
-    return torch.arange(images, device=scores.device).repeat_interleave(scores.shape[0] // images)
+    return each_repeated(images, scores.shape[0] // images, scores.device)
 
 
 @PRETEXTS.register("contrastive")

@@ -1,5 +1,6 @@
 """Exemplar (Dosovitskiy et al., NeurIPS 2014): every training image is a class of its own."""
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,8 @@ from sskd.data.views import Views
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 
+# losses draw nothing: keeping the random state for a second pass would make the host wait for a GPU
+computed_again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 CLASSES_AT_ONCE = 2**21  # scores that are worked on together: 8 MB of float32 in each intermediate result
 
 
@@ -43,7 +46,7 @@ class Exemplar(Pretext):
         target = batch.indices.repeat_interleave(batch.views)
         rows = max(1, CLASSES_AT_ONCE // output.shape[1])
         parts = [
-            checkpoint(_cross_entropy_sum, scores, wanted, use_reentrant=False)
+            computed_again(_cross_entropy_sum, scores, wanted)
             for scores, wanted in zip(output.split(rows), target.split(rows), strict=True)
         ]
         return torch.stack(parts).sum() / len(output), (output.argmax(1) == target).float().mean()
@@ -51,7 +54,7 @@ class Exemplar(Pretext):
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         rows = max(1, CLASSES_AT_ONCE // student.shape[1])
         parts = [
-            checkpoint(_divergence_sum, ours, theirs, config, use_reentrant=False)
+            computed_again(_divergence_sum, ours, theirs, config)
             for ours, theirs in zip(student.split(rows), teacher.split(rows), strict=True)
         ]
         return Transfer(torch.stack(parts).sum() / len(student), {})

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from sskd.data.augment import Augmentation, random_crop, random_flip
 from sskd.data.batch import Batch
 from sskd.data.views import Views
+from sskd.device import constant
 from sskd.errors import UserError
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
@@ -34,7 +35,7 @@ class Puzzles:
         views = random_crop(images.repeat_interleave(self.per_image, 0), augmentation.padding, generator)
         views = augmentation.change(views, generator)
         labels = torch.randint(len(ORDERS), (len(views),), generator=generator, device=images.device)
-        labels[:: self.per_image] = 0  # the normal view
+        labels[:: self.per_image].zero_()  # the normal view
         return lay_out(views, labels), labels
 
 
@@ -44,7 +45,7 @@ def lay_out(images: Tensor, labels: Tensor) -> Tensor:
     batch, channels, height, width = images.shape
     if height % 2 or width % 2:
         raise UserError(f"jigsaw cuts images into quarters, which {height} x {width} pixels do not allow")
-    orders = torch.tensor(ORDERS, device=images.device)[labels]
+    orders = constant(ORDERS, torch.int64, images.device)[labels]
     tiles = images.unflatten(2, (2, height // 2)).unflatten(4, (2, width // 2))  # (B, C, 2, h, 2, w)
     tiles = tiles.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (B, 4, C, h, w)
     tiles = tiles[torch.arange(batch, device=images.device)[:, None], orders]

@@ -6,6 +6,8 @@ Everything stays on the device; no shape depends on how many are kept.
 import torch
 from torch import Tensor
 
+from sskd.device import counting
+
 
 def ranks(scores: Tensor, target: Tensor) -> Tensor:
     """Place of the right answer in each row: (R, K) scores and (R,) right columns to (R,) int64, 0 = predicted right.
@@ -23,7 +25,7 @@ def keep_mask(rank: Tensor, ratio: float) -> Tensor:
     # 0.29 * 100 is 28.999999999999996 in floating point and means 29
     kept_wrong = (ratio * wrong.double() + 1e-6).floor().long()
     order = torch.argsort(rank, stable=True)
-    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(rank), device=rank.device))
+    place = torch.empty_like(order).scatter_(0, order, counting(len(rank), rank.device))
     return place < len(rank) - wrong + kept_wrong
 
 

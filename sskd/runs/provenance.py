@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sskd.device import arithmetic
 from sskd.version import code, first_line, packages
 
 
@@ -20,6 +21,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "host": socket.gethostname(),
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
         "driver": first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
+        **(arithmetic() if on_gpu else {}),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -15,6 +15,8 @@ from sskd.device import autocast
 from sskd.errors import UserError
 from sskd.networks import Features, Network
 
+SMALL = 64  # pixels: of larger images, a GPU's memory holds no more than a few hundred
+
 
 class EvaluationSet(NamedTuple):
     """The test images, or training images that were held out, ready to be gone through in batches on a device and in a
@@ -24,7 +26,7 @@ class EvaluationSet(NamedTuple):
     device: torch.device
     precision: str
     channels_last: bool = True
-    batch_size: int = 500
+    batch_size: int | None = None  # None: as many as suit the device
     workers: int | None = None
     held_out: Part | None = None  # instead of the test images
 
@@ -33,15 +35,21 @@ class EvaluationSet(NamedTuple):
         """The memory layout that images come in, and that networks do well to have."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
+    @property
+    def images_at_once(self) -> int:
+        """A GPU is idle most of the time in batches of small images that suit a CPU's caches."""
+        small = self.data.image_size <= SMALL
+        return self.batch_size or (2500 if self.device.type == "cuda" and small else 500)
+
     def features(self, network: Network) -> Iterator[tuple[Features, Tensor]]:
         """Features (in the run's precision) and labels, batch by batch; the network in eval mode meanwhile."""
         was_training = network.training
         network.eval()
         config = LoaderConfig(self.device, self.channels_last, workers=self.workers)
         if self.held_out is None:
-            batches = self.data.test_batches(self.batch_size, config)
+            batches = self.data.test_batches(self.images_at_once, config)
         else:
-            batches = self.data.held_out_batches(self.held_out, self.batch_size, config)
+            batches = self.data.held_out_batches(self.held_out, self.images_at_once, config)
         for images, labels in batches:
             # not around the yield: a mode entered in a generator would reach whoever runs between two batches
             with torch.inference_mode(), autocast(self.device, self.precision):

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from sskd.config.execution import Execution
 from sskd.data.batch import Batch
+from sskd.device import synchronize
 from sskd.distributed import any_rank, average_gradients, barrier, this_replica
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder, plain_os_errors, read_json, write_json
@@ -20,7 +21,10 @@ from sskd.seeding import stream_seed
 from sskd.training.result import measure_given, run_provenance, trained_result
 from sskd.training.run_state import RunState
 from sskd.training.setup import Setup, prepare
+from sskd.training.steps import steps
 from sskd.training.tasks import build_task
+
+SAVE_SECONDS = 30.0  # between the checkpoints of a run on a GPU, where it did not become better: CRD's have 50 MB
 
 
 class Interrupted(Exception):
@@ -36,6 +40,8 @@ class StepEvent(NamedTuple):
     epochs: int
     step: int  # from 1
     steps: int
+    # of an epoch that is done (with a row) as measured; before, of the steps that were given to the device: a GPU may
+    # be behind by some hundred of them
     images_per_second: float
     row: dict[str, Any] | None
 
@@ -84,10 +90,8 @@ def train(
             while run.enter_unfinished_stage():
                 _begin_epoch(run)
                 # 5. step after step; none of them waits for the device
-                for batch in run.loader.epoch(run.epoch, start=run.step):
-                    run.set_learning_rate()
-                    train_step(run, batch)
-                    run.count_step(batch)
+                for images in steps(run, train_step):
+                    run.count_step(images)
                     on_step(_event(run, None))
                     # 6. if any process was asked to stop, all save here and end
                     if any_rank(should_stop()):
@@ -113,8 +117,8 @@ def train(
 def train_step(run: RunState, batch: Batch) -> None:
     """What one step does on the device: loss, gradients, update, sums of the losses.
 
-    It touches device tensors alone and waits for none of them: the learning rate is set and steps are counted outside
-    of it.
+    It touches device tensors alone and waits for none of them, so that a CUDA graph can hold it: the learning rate is
+    set and steps are counted outside of it.
     """
     run.optimizer.zero_grad(set_to_none=True)
     total, terms = run.stage.loss(batch)
@@ -172,8 +176,7 @@ def _begin_epoch(run: RunState) -> None:
 
 def _measure_epoch(run: RunState, first: bool) -> dict[str, Any]:
     """The epoch's row. UserError if a mean is not finite."""
-    if run.setup.device.type == "cuda":
-        torch.cuda.synchronize(run.setup.device)
+    synchronize(run.setup.device)
     run.count_time()
     means = run.meter.means()
     _refuse_divergence(run, means)
@@ -213,13 +216,19 @@ def _refuse_divergence(run: RunState, means: dict[str, float]) -> None:
 
 
 def _save_epoch(run: RunState, folder: RunFolder, row: dict[str, Any]) -> None:
-    """Weights, then the checkpoint, then the metrics: a crash between any two of them loses nothing."""
+    """Weights, then the checkpoint, then the metrics: a crash between any two of them loses nothing. On a GPU an epoch
+    takes seconds, and not every one is worth a checkpoint; the best weights always go with one."""
+    saved = False
     last = _is_last(run, run.epoch)
     if (last or (run.in_main_stage and run.task.score)) and run.best() is row:
         folder.save_weights("best", run.task.output.state_dict(), run.epoch)
+        saved = True
     if last:
         folder.save_weights("last", run.task.output.state_dict(), run.epoch)
-    folder.save_checkpoint(run.state_dict())
+        saved = True
+    if saved or run.setup.device.type != "cuda" or run.seconds_unsaved() >= SAVE_SECONDS:
+        folder.save_checkpoint(run.state_dict())
+        run.note_saved()
     folder.append_metrics(row)
 
 

@@ -1,12 +1,13 @@
 """Where a run stands: the epoch and step that come next, what the stage trains with, and the metrics so far."""
 
+import math
 import time
 from typing import Any
 
 import torch
 
-from sskd.data.batch import Batch
 from sskd.optim import make_optimizer
+from sskd.training.graphs import GraphedStep
 from sskd.training.meter import Meter
 from sskd.training.setup import Setup
 from sskd.training.stage import Stage, TrainingTask
@@ -24,7 +25,7 @@ class RunState:
         self.stage_number = self.epoch = self.step = 0  # what comes next, all from 0
         self.rows: list[dict[str, Any]] = []  # of the epochs that are done
         self.seconds = 0.0  # of training in the epoch under way, over all its interruptions
-        self._clock = time.perf_counter()
+        self._clock, self._saved = time.perf_counter(), time.monotonic()
         self.enter_stage()
 
     @property
@@ -39,9 +40,27 @@ class RunState:
     def enter_stage(self) -> None:
         """What a stage begins with: an optimiser of its own, over the parameters that it trains."""
         self.optimizer = make_optimizer(self.stage.parameters, self.setup.spec.recipe)
-        self.scaler = torch.amp.GradScaler(self.setup.device.type, enabled=self.setup.precision == "fp16")
+        self.scaler = self._new_scaler()
         self.loader = self.setup.loader(self.stage.views, self.stage.name)
         self.meter = Meter(self.setup.device)
+        self.graph: GraphedStep | None = None  # of the stage's step, where it runs as one
+        self._rates_to_device()
+
+    def _new_scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self.setup.device.type, enabled=self.setup.precision == "fp16")
+
+    def renew_scaler(self) -> None:
+        """The scaler as it was before a step that was not done."""
+        state, self.scaler = self.scaler.state_dict(), self._new_scaler()
+        self.scaler.load_state_dict(state)
+
+    def _rates_to_device(self) -> None:
+        """On a GPU, PyTorch's fused optimisers read the learning rate there, where a graph of the step finds it as it
+        is. Of others it stays a number, and a graph is of one."""
+        self._rate = math.nan
+        for group in self.optimizer.param_groups:
+            if self.setup.device.type == "cuda" and group.get("fused"):
+                group["lr"] = torch.tensor(float(group["lr"]), device=self.setup.device)
 
     def enter_unfinished_stage(self) -> bool:
         """Moves on to the next stage if this one is done; False when all are."""
@@ -56,9 +75,12 @@ class RunState:
 
     def set_learning_rate(self) -> None:
         """Gives the optimiser the rate of the step that comes next."""
-        rate = self.stage.learning_rate_at(self.epoch + self.step / len(self.loader))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        before, self._rate = self._rate, self.stage.learning_rate_at(self.epoch + self.step / len(self.loader))
+        for group in self.optimizer.param_groups if before != self._rate else ():
+            if torch.is_tensor(group["lr"]):
+                group["lr"].fill_(self._rate)
+            else:
+                group["lr"] = self._rate
 
     def start_clock(self) -> None:
         self._clock = time.perf_counter()
@@ -68,8 +90,15 @@ class RunState:
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
 
-    def count_step(self, batch: Batch) -> None:
-        self.meter.count(batch.whole or len(batch.labels))
+    def note_saved(self) -> None:
+        self._saved = time.monotonic()
+
+    def seconds_unsaved(self) -> float:
+        """Since the last checkpoint, or since the run was started."""
+        return time.monotonic() - self._saved
+
+    def count_step(self, images: int) -> None:
+        self.meter.count(images)
         self.step += 1
         self.count_time()
 
@@ -97,6 +126,9 @@ class RunState:
     def state_dict(self) -> dict[str, Any]:
         """All that decides how the run goes on, in types that load without executing code."""
         on_gpu = self.setup.device.type == "cuda"
+        optimizer = self.optimizer.state_dict()
+        for group in optimizer["param_groups"]:
+            group["lr"] = float(group["lr"])  # wherever it lies now
         return {
             "run": self.setup.spec.id,
             "stage": self.stage_number,
@@ -107,7 +139,7 @@ class RunState:
             "plugins": self.machine["plugins"],
             "meter": self.meter.state_dict(),
             "modules": self.task.modules.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer,
             "scaler": self.scaler.state_dict(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.setup.device) if on_gpu else None,
@@ -135,6 +167,7 @@ class RunState:
         self.meter.load_state_dict(state["meter"])
         self.task.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._rates_to_device()
         for parameter, kept in self.optimizer.state.items():
             averages = [kept[name] for name in AVERAGES if torch.is_tensor(kept.get(name))]
             if any(value.shape != parameter.shape for value in averages):

@@ -13,7 +13,7 @@ from sskd.data.datasets.registry import Data, load_dataset
 from sskd.data.memory_loader import Loader, SamplingConfig
 from sskd.data.splits import Split, make_split
 from sskd.data.views import Views
-from sskd.device import device_of, resolve_precision
+from sskd.device import configure, device_of, resolve_precision
 from sskd.distributed import Replica, gather_rows, this_replica
 from sskd.networks import Features
 from sskd.runs.spec import RunSpec
@@ -95,6 +95,7 @@ class Setup(NamedTuple):
 def prepare(spec: RunSpec, runs: Path, execution: Execution) -> Setup:
     """Loads the data and settles device and precision."""
     device = device_of(execution)
+    configure(device, execution)
     data = load_dataset(spec.dataset, Path(execution.dataset_root))
     split = make_split(data.train_labels, data.num_classes, spec.split)
     precision = resolve_precision(spec.recipe.precision, device)

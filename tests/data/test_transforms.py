@@ -22,7 +22,6 @@ from sskd.data.transformations import (
     to_pixels,
     transform,
 )
-from tests.test_every_method import Waits
 
 NO_AUGMENTATION = Augmentation(0, False)
 LEVELS = 2  # grey levels: torchvision truncates after every operation, ours rounds once
@@ -171,9 +170,3 @@ def test_the_generator_decides_everything() -> None:
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])  # type: ignore[arg-type]
     assert not torch.equal(first[0], other[0])
-
-
-def test_no_view_waits_for_the_device() -> None:
-    with Waits() as waits:
-        TRANSFORMATIONS["paper"](pixels(5), Augmentation(), generator())
-    assert waits.count == 0

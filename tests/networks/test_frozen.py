@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sskd.networks import NETWORKS, Features, Network, build_network
-from sskd.networks.folded import FrozenNetwork
+from sskd.networks.folded import ActivatedConvolution, FrozenNetwork
 from tests import golden
 
 SMALL_ENOUGH = [name for name in NETWORKS if name not in ("vgg16", "vgg19", "resnet110")]
@@ -82,3 +82,96 @@ def test_bf16_is_as_near_as_autocast() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             cast = network(images).float()
     assert (folded - exact).norm() < 1.5 * (cast - exact).norm()
+
+
+# --- one call of cuDNN for a convolution, a sum and a ReLU ---------------------------------------------------------
+
+
+class OnGPU(torch.Tensor):
+    """A tensor on the CPU that says it is on a GPU."""
+
+    is_cuda = True
+
+
+def one_call(x: torch.Tensor, weight: torch.Tensor, *rest: object) -> torch.Tensor:
+    """What cuDNN computes in ``cudnn_convolution_relu``."""
+    return F.conv2d(x.as_subclass(torch.Tensor), weight, *rest).relu()  # type: ignore[arg-type]
+
+
+def one_call_more(x: torch.Tensor, weight: torch.Tensor, z: torch.Tensor, alpha: float, *rest: object) -> torch.Tensor:
+    """What it computes in ``cudnn_convolution_add_relu``, as strict about shapes as it is."""
+    total = F.conv2d(x.as_subclass(torch.Tensor), weight, *rest)  # type: ignore[arg-type]
+    assert z.shape == total.shape
+    return (total + alpha * z.as_subclass(torch.Tensor)).relu()
+
+
+def refused(*args: object) -> torch.Tensor:
+    raise RuntimeError("GET was unable to find an engine to execute this computation")
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 6, 3, 2, 1), nn.Conv2d(4, 6, 1, groups=2), nn.Conv2d(4, 6, 3, 1, 2, 2)])
+def test_on_a_gpu_it_is_one_call_where_there_is_one(layer: nn.Conv2d, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(2, 4, 9, 9)
+    z = torch.randn_like(layer(x))
+    small = torch.randn(2, 6, 1, 1)  # is broadcast, which cuDNN does not
+    wanted = [F.relu(layer(x)), F.relu(layer(x) + z), F.relu(layer(x) + small)]
+    images = x.as_subclass(OnGPU)
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", one_call)
+    monkeypatch.setattr(torch, "cudnn_convolution_add_relu", one_call_more)
+    joined = ActivatedConvolution(layer)
+    found = [joined(images), joined(images, z), joined(images, small)]
+    assert joined.joined
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours.as_subclass(torch.Tensor), theirs)
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", refused)
+    plain = joined(images)
+    assert not joined.joined, "it is not tried at every step"
+    assert torch.equal(plain.as_subclass(torch.Tensor), wanted[0])
+
+
+def out_of_memory(*args: object) -> torch.Tensor:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_memory_that_ran_out_is_no_missing_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", out_of_memory)
+    joined = ActivatedConvolution(nn.Conv2d(4, 6, 3))
+    with pytest.raises(torch.OutOfMemoryError):
+        joined(torch.randn(2, 4, 9, 9).as_subclass(OnGPU))
+    assert joined.joined
+
+
+def test_a_resnets_relus_are_all_joined() -> None:
+    """55 of resnet56's, its 27 sums among them; and none where somebody asks for what lies before the ReLU."""
+    network = build_network("resnet56", 10).eval()
+    less, whole = (FrozenNetwork(network, torch.float32, wanted) for wanted in (False, True))
+    kinds = [[type(module).__name__ for module in made.modules()] for made in (less, whole)]
+    assert kinds[0].count("ActivatedConvolution") == 55
+    assert kinds[1].count("ActivatedConvolution") == 52  # each stage's last sum is a tap
+    plain = [node for node in less.graph.graph.nodes if node.op == "call_function"]
+    assert not [node for node in plain if "relu" in node.name or "add" in node.name]
+
+
+class Changing(Network):
+    """What it adds is changed in place between the convolution and the ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.fc = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 10)
+
+    def features(self, images: torch.Tensor) -> Features:
+        x = self.first(images)
+        y = self.second(x)
+        z = F.relu(x, inplace=True)
+        x = F.relu(y + z)
+        vector = x.mean((2, 3))
+        return Features(self.fc(vector), (x, vector), (x, vector))
+
+
+def test_what_is_changed_in_place_is_not_moved() -> None:
+    network, images = Changing().eval(), golden.images()
+    with torch.inference_mode():
+        found, wanted = FrozenNetwork(network, torch.float32, False).features(images), network.features(images)
+    torch.testing.assert_close(found.taps, wanted.taps, rtol=1e-4, atol=1e-5)

@@ -14,7 +14,7 @@ from torch import Tensor
 from sskd.config.recipe import DatasetSpec
 from sskd.data.augment import Augmentation
 from sskd.data.batch import LoaderConfig
-from sskd.data.memory_loader import RGB, Loader, SamplingConfig, TrainLoader, eval_batches
+from sskd.data.memory_loader import RGB, Loader, SamplingConfig, TrainLoader, eval_batches, kept_part
 from sskd.data.splits import Part, Split
 from sskd.data.views import Views
 from sskd.errors import UserError, described
@@ -101,7 +101,8 @@ class ImageData:
         return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, config)
 
     def held_out_batches(self, part: Part, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        return eval_batches(self.train_images[part.indices], part.labels, self.mean, self.std, batch_size, config)
+        images = kept_part(self.train_images, part.indices)
+        return eval_batches(images, part.labels, self.mean, self.std, batch_size, config)
 
 
 # From (root, the spec's path or None) to the data.

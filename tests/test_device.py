@@ -1,0 +1,87 @@
+"""What is set of a GPU before a run, and asked of one: seen without one, by what torch is told."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from sskd import device as devices
+from sskd.config.execution import Execution
+from sskd.device import arithmetic, configure, device_of, synchronize
+from sskd.runs.provenance import provenance
+
+SECOND = torch.device("cuda", 1)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The devices that torch.cuda is told of, and everything that is set, as before afterwards."""
+    named: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_device", named.append)
+    monkeypatch.setattr(torch.cuda, "synchronize", named.append)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic
+    yield named
+    cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic = before
+    torch.use_deterministic_algorithms(False)
+
+
+def test_fp32_is_not_tf32(told: list[Any]) -> None:
+    torch.backends.cudnn.allow_tf32 = True  # torch's default
+    assert arithmetic()["tf32"]
+    configure(SECOND, Execution())
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert arithmetic() == {"tf32": False, "deterministic": False}
+
+
+def test_the_runs_device_is_the_processes_own(told: list[Any]) -> None:
+    """Of two GPUs the second: torch's global random state, captures and waits are of the current device."""
+    configure(SECOND, Execution())
+    synchronize(SECOND)
+    assert told == [SECOND, SECOND]
+
+
+def test_the_cpu_is_left_alone(told: list[Any]) -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    configure(torch.device("cpu"), Execution(deterministic=True))
+    synchronize(torch.device("cpu"))
+    assert not told
+    assert torch.backends.cudnn.allow_tf32
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "tf32" not in provenance(torch.device("cpu"))
+
+
+def test_deterministic_is_set_and_taken_back(told: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(SECOND, Execution(deterministic=True))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled(), "what has no such algorithm is no error"
+    assert torch.backends.cudnn.deterministic
+    assert devices.os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    configure(SECOND, Execution())
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.deterministic
+
+
+def test_a_gpu_has_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "cuda" is whichever is current when something is asked for, "cuda:1" is one."""
+
+    def one(*_: Any, device: torch.device) -> torch.Tensor:
+        return torch.ones(1)
+
+    monkeypatch.setattr(torch, "zeros", one)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert device_of(Execution(device="cuda")) == SECOND
+    assert device_of(Execution(device="cuda:0")) == torch.device("cuda", 0)
+    assert device_of(Execution(device="cpu")) == torch.device("cpu")
+
+
+def test_provenance_says_how_a_gpu_computed(told: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    configure(SECOND, Execution(deterministic=True))
+    noted = provenance(SECOND)
+    assert noted["device"] == "a GPU"
+    assert noted["tf32"] is False
+    assert noted["deterministic"] is True
