@@ -30,10 +30,8 @@ class Measurement(NamedTuple):
 
     def execution(self, graphs: str = "auto", deterministic: bool = False) -> Execution:
         """How runs execute here; ``graphs``: auto, on, off, as execution.graphs."""
-        given: dict[str, Any] = {"dataset_root": str(self.root), "device": str(self.device)}
-        if "graphs" in Execution.model_fields:
-            given |= {"graphs": graphs, "deterministic": deterministic}
-        return Execution.model_validate(given)
+        given = {"graphs": graphs, "deterministic": deterministic}
+        return Execution.model_validate({"dataset_root": str(self.root), "device": str(self.device), **given})
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -8,7 +8,10 @@ import torch
 
 from perf.gpu.cases import Case, Cases, all_cases
 from perf.gpu.items import Items, Measurement
-from perf.gpu.trainee import begin, stepper
+from perf.gpu.trainee import begin, full_batches, stepper
+from sskd.training.graphs import WARM_UP
+from sskd.training.loop import train_step
+from sskd.training.run_state import RunState
 
 
 def items(measurement: Measurement) -> Items:
@@ -17,22 +20,35 @@ def items(measurement: Measurement) -> Items:
 
 
 def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:
-    """Every stage of the case: {"stages": {name: {"waits": ..., "captured": ...}}}, None where that cannot be asked."""
+    """Every stage of the case: where a step waits, and why it is no graph; "" where all is well, None on the CPU."""
     spec = cases.spec(case, measurement.sizes.precision)
     stages: dict[str, Any] = {}
     number = 0
     while True:
-        run = begin(spec, cases.runs, measurement.execution("off"), number)
-        step = stepper(run)
+        run = begin(spec, cases.runs, measurement.execution(), number)
+        batches = full_batches(run)
         for _ in range(2):
-            step()
-        waits = where_it_waits(step, measurement.device)
-        stages[run.stage.name] = {"waits": waits, "captured": None}
+            train_step(run, next(batches))
+        waits = where_it_waits(lambda run=run, batches=batches: train_step(run, next(batches)), measurement.device)
+        stages[run.stage.name] = {"waits": waits, "captured": why_no_graph(run) if waits is not None else None}
         number += 1
         if number == len(run.task.stages):
             break
     bad = [f"{name} waits: {found['waits']}" for name, found in stages.items() if found["waits"]]
-    return {"stages": stages, "text": "; ".join(bad) or ("no waits" if measurement.device.type == "cuda" else "runs")}
+    bad += [f"{name} is no graph: {found['captured']}" for name, found in stages.items() if found["captured"]]
+    good = "no waits, one graph" if measurement.device.type == "cuda" else "runs"
+    return {"stages": stages, "good": not bad, "text": "; ".join(bad) or good}
+
+
+def why_no_graph(run: RunState) -> str:
+    """Does steps as the loop does until they are one graph, and two of these; why they are none, "" if they are."""
+    step = stepper(run)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it runs eagerly: the report says it
+        for _ in range(WARM_UP + 2):
+            step()
+    torch.cuda.synchronize(run.setup.device)
+    return run.graph.refused if run.graph else "nobody tried"
 
 
 def where_it_waits(action: Any, device: torch.device) -> str | None:

@@ -9,6 +9,7 @@ from sskd.runs.spec import RunSpec
 from sskd.training.loop import train_step
 from sskd.training.run_state import RunState
 from sskd.training.setup import prepare
+from sskd.training.steps import steps
 from sskd.training.tasks import build_task
 
 
@@ -37,11 +38,12 @@ def full_batches(run: RunState) -> Iterator[Batch]:
 def stepper(run: RunState) -> Callable[[], None]:
     """A step at a call, its batch included, as the run's execution has it: eagerly, or as one graph."""
 
-    def steps() -> Iterator[None]:
+    def endless() -> Iterator[None]:
         while True:
-            for batch in full_batches(run):
-                train_step(run, batch)
+            for _ in steps(run, train_step):
+                run.step += 1
                 yield
+            run.epoch, run.step = run.epoch + 1, 0
 
-    endless = steps()
-    return lambda: next(endless)
+    done = endless()
+    return lambda: next(done)
