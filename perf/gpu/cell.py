@@ -20,7 +20,7 @@ def items(measurement: Measurement) -> Items:
     wanted: list[RunSpec] = []
     for spec in (cell_spec(measurement, method) for method in ("sskd", "kd")):
         wanted += [run for run in (*_ancestors(spec), spec) if run not in wanted]
-    return {spec.id: partial(train_run, spec, measurement) for spec in wanted}
+    return {spec.id: partial(train_run, spec, measurement) for spec in wanted if measurement.computes}
 
 
 def cell_spec(measurement: Measurement, method: str) -> RunSpec:

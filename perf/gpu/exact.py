@@ -27,7 +27,7 @@ def items(measurement: Measurement) -> Items:
     cases = Cases(measurement, measurement.out / "untrained")
     compared = measurement.sizes.compared
     chosen = [case for case in all_cases() if not compared or case.name in compared]
-    return {case.name: partial(compare, case, cases, measurement) for case in chosen}
+    return {case.name: partial(compare, case, cases, measurement) for case in chosen if measurement.computes}
 
 
 def compare(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sskd.config.execution import Execution
 from sskd.errors import UserError
 
 PART_SECONDS = 570.0  # of one start: every part stays under ten minutes
+NULL = "null GPU"  # how a library that stands in for a GPU, and computes nothing, names itself
 
 Items = Mapping[str, Callable[[], dict[str, Any]]]
 
@@ -27,6 +28,11 @@ class Measurement(NamedTuple):
     sizes: Sizes
     teacher: str  # a weights file, "": the cell trains its own
     time_is_up: Callable[[], bool]
+
+    @property
+    def computes(self) -> bool:
+        """False of a library that stands in for a GPU: what decides by computed values has no sense there."""
+        return self.device.type != "cuda" or not torch.cuda.get_device_name(self.device).startswith(NULL)
 
     def execution(self, graphs: str = "auto", deterministic: bool = False) -> Execution:
         """How runs execute here; ``graphs``: auto, on, off, as execution.graphs."""

@@ -12,6 +12,7 @@ NEEDED = {
     "yaml": "pyyaml",
     "safetensors": "safetensors",
     "tensorboard": "tensorboard",
+    "rich": "rich",
 }
 
 

@@ -39,7 +39,7 @@ def compare(case: Case, measurement: Measurement, graphs: tuple[bool, ...]) -> d
     with tempfile.TemporaryDirectory() as folder:
         cases = Cases(measurement, Path(folder))
         steps: dict[str, Step] = {}
-        if case.role == "head" or case.method == "sskd":
+        if measurement.computes and (case.role == "head" or case.method == "sskd"):
             workers = min(8, len(os.sched_getaffinity(0)))
             steps["plain fp32"] = plain_stepper(case.role, sizes.pair, sizes.batch, workers, measurement.root, device)
         for precision in ("fp32", "bf16"):

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from perf.gpu.items import read_part
+from perf.gpu.items import NULL, read_part
 
 Found = dict[str, Any]
-NULL = "null GPU"  # how a library that stands in for a GPU, and computes nothing, names itself
 
 # what was wanted of resnet56/resnet20 on an H100: (part, item, how to read it, the aim, whether it is met)
 AIMS: tuple[tuple[str, str, Callable[[Found], float], str, Callable[[float], bool]], ...] = (
