@@ -144,7 +144,7 @@ def _check_names(profile: Profile) -> None:
     for name, teacher in profile.teachers.items():
         if name != teacher.network:
             raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
-    for network in profile.learning_rates:
+    for network in (*profile.learning_rates, *profile.network_settings):
         NETWORKS[network]
     for pair in (profile.pair, *profile.pairs, *profile.pairs.values()):
         for network in split_pair(pair):

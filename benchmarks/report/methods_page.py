@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.listing import short
 from benchmarks.tables.modern import PAIRS
 from sskd.errors import UserError
-from sskd.methods import METHODS, Method
+from sskd.methods import METHODS, Method, check_pair
 from sskd.networks import feature_shapes
 from sskd.runs.settings import method_settings, pair_tables, published_settings, published_table
 
@@ -97,7 +97,7 @@ def refusals(names: list[str]) -> str:
         for pair in PAIRS:
             teacher, student = map(feature_shapes, pair.split("/"))
             try:
-                METHODS[name].check(method_settings(name), student, teacher)
+                check_pair(method_settings(name), student, teacher)
             except UserError as error:
                 lines.append(f"- {pair}: {error}.")
     return "\n".join(lines) + "\n"

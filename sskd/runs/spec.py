@@ -20,7 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from sskd.config.fields import PlainName, StrictModel
+from sskd.config.fields import StrictModel
+from sskd.config.networks import NetworkName, NetworkSettings, as_path_part
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.config.validation import from_dict
@@ -41,6 +42,10 @@ class Trained(StrictModel):
     def network(self) -> str:
         return self.run.network
 
+    @property
+    def network_settings(self) -> NetworkSettings:
+        return self.run.network_settings
+
 
 def _teacher_kind(data: Any) -> str:
     if isinstance(data, dict):
@@ -60,7 +65,7 @@ class RunSpec(StrictModel):
 
     role: Literal["teacher", "head", "student"]
     """What is trained: a teacher, a head on a frozen teacher, or a student."""
-    network: PlainName
+    network: NetworkName
     """Of a teacher or student the one that learns, of a head its teacher's: run_all.py --list networks names
     them."""
     dataset: DatasetSpec
@@ -77,6 +82,8 @@ class RunSpec(StrictModel):
     """The task of a head."""
     method: MethodField | None = None
     """How a student learns."""
+    network_settings: NetworkSettings = NetworkSettings()
+    """How the network that learns is used: the size of its images, and which of its modules give maps."""
     head: "RunSpec | None" = None
     """The run of the teacher's head, of a student whose method transfers a pretext task."""
 
@@ -95,6 +102,10 @@ class RunSpec(StrictModel):
             if not condition:
                 raise ValueError(message)
 
+        if self.used_as is not self.network_settings:
+            need(
+                self.network_settings == NetworkSettings(), "'network_settings' are here the teacher's: say them there"
+            )
         if self.role == "teacher":
             need(not (self.pretext or self.method or self.head), "a teacher run learns from labels alone")
             if self.teacher is not None:
@@ -144,7 +155,7 @@ class RunSpec(StrictModel):
         how = {"teacher": "", "head": f"{self.pretext.name}-" if self.pretext else ""}.get(
             self.role, f"{self.method.name}-" if self.method else ""
         )
-        return f"{self.role}-{self.network}-{how}{self.dataset.name}-s{self.seed}-{digest}"
+        return f"{self.role}-{as_path_part(self.network)}-{how}{self.dataset.name}-s{self.seed}-{digest}"
 
     @property
     def random_seed(self) -> int:
@@ -153,6 +164,12 @@ class RunSpec(StrictModel):
         from sskd.methods import METHODS
 
         return self.seed + (METHODS[self.method.name].seed_shift if self.method else 0)
+
+    @property
+    def used_as(self) -> NetworkSettings:
+        """The settings of ``network``: a head's and a measured teacher's are those of their teacher."""
+        given = self.role != "student" and self.teacher is not None
+        return self.teacher.network_settings if given and self.teacher else self.network_settings
 
     @property
     def trains(self) -> bool:

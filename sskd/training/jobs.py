@@ -16,7 +16,7 @@ from sskd.data.views import SingleView, Views
 from sskd.device import autocast
 from sskd.distributed import Replica
 from sskd.errors import UserError
-from sskd.methods import METHODS, InitialStage, LossTerms, MethodContext
+from sskd.methods import METHODS, InitialStage, LossTerms, MethodContext, check_pair
 from sskd.networks import Features, Network, build_network, feature_shapes
 from sskd.networks.weights import check_weights, load_network, load_state
 from sskd.optim import learning_rate_at
@@ -132,17 +132,19 @@ def _student_job(setup: Setup) -> TrainingTask:
     size = setup.data.image_size
     context = MethodContext(
         student=student,
-        student_shapes=feature_shapes(spec.network, size),
+        student_shapes=feature_shapes(spec.network, size, spec.network_settings),
         num_classes=setup.data.num_classes,
         labels=setup.split.labels.to(setup.device),
         teacher=teacher,
-        teacher_shapes=feature_shapes(spec.teacher.network, size) if spec.teacher else None,
+        teacher_shapes=feature_shapes(spec.teacher.network, size, spec.teacher.network_settings)
+        if spec.teacher
+        else None,
         head=_trained_head(setup) if spec.head else None,
         recipe=spec.recipe,
     )
     kind = METHODS[spec.method.name]
     if context.teacher_shapes:
-        kind.check(spec.method, context.student_shapes, context.teacher_shapes)
+        check_pair(spec.method, context.student_shapes, context.teacher_shapes)
     torch.manual_seed(stream_seed(spec.random_seed, "method"))
     method = kind(spec.method, context).to(setup.device)
     student = setup.place(method.predictor(student))
@@ -219,14 +221,14 @@ def _initial_stage(
 
 def _new_network(setup: Setup) -> Network:
     torch.manual_seed(stream_seed(setup.spec.random_seed, "network"))
-    return setup.place(build_network(setup.spec.network, setup.data.num_classes))
+    return setup.place(build_network(setup.spec.network, setup.data.num_classes, setup.spec.network_settings))
 
 
 def _new_head(setup: Setup, spec: RunSpec) -> Pretext:
     """The head of a head run, untrained."""
     assert spec.pretext is not None
     torch.manual_seed(stream_seed(spec.seed, "head"))
-    width = feature_shapes(spec.network, setup.data.image_size).width
+    width = feature_shapes(spec.network, setup.data.image_size, spec.used_as).width
     images = len(make_split(setup.data.train_labels, setup.data.num_classes, spec.split).indices)
     context = PretextContext(width, images, spec.network, setup.data.num_classes)
     return PRETEXTS[spec.pretext.name](spec.pretext, context).to(setup.device)
@@ -249,7 +251,7 @@ def load_teacher(setup: Setup) -> Network:
         assert isinstance(teacher, Pretrained)
         check_weights(teacher)
         path = teacher.weights
-    network = load_network(path, teacher.network, setup.data.num_classes)
+    network = load_network(path, teacher.network, setup.data.num_classes, teacher.network_settings)
     return setup.place(network).eval().requires_grad_(False)
 
 
