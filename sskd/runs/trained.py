@@ -18,7 +18,7 @@ from sskd.networks import NETWORKS, Network, build_network, feature_shapes
 from sskd.networks.weights import load_into
 from sskd.runs.plugins import load_plugins
 from sskd.runs.run_folder import read_json
-from sskd.runs.spec import RunSpec, read_spec
+from sskd.runs.spec import RunSpec, StudentSpec, read_spec
 
 
 class NetworkInfo(StrictModel):
@@ -85,14 +85,15 @@ def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int
     """The network that the run has trained, with these weights of it: the student's, or what its method has built
     around that. image_size: of the training images, pixels of a side. UserError if they are not of that network."""
     network = build_network(spec.network, num_classes, spec.used_as)
-    kind = METHODS[spec.method.name] if spec.method else Method
-    if kind.predictor is not Method.predictor:
-        network = _predictor(spec, network, kind, num_classes, image_size)
+    if isinstance(spec, StudentSpec):
+        kind = METHODS[spec.method.name]
+        if kind.predictor is not Method.predictor:
+            network = _predictor(spec, network, kind, num_classes, image_size)
     load_into(network, weights, spec.network, num_classes)
     return network
 
 
-def _predictor(spec: RunSpec, student: Network, kind: type[Method], num_classes: int, image_size: int) -> Network:
+def _predictor(spec: StudentSpec, student: Network, kind: type[Method], num_classes: int, image_size: int) -> Network:
     """What the method builds around the student. Of its teacher only what becomes a part of the student counts, and the
     student's weights hold that."""
     given = spec.teacher

@@ -13,7 +13,6 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import Pretrained
-from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.methods import METHODS, check_pair
 from sskd.networks import NETWORKS, build_network, feature_shapes
@@ -272,8 +271,13 @@ def test_names_in_specs() -> None:
     for name in ("hub:resnet18", "torchvision:../resnet18", "torchvision:"):
         with pytest.raises(UserError, match="a name becomes a part of paths"):
             small.spec(small.student("kd", network=name))
-    with pytest.raises(UserError, match="'network_settings' are here the teacher's"):
+    with pytest.raises(UserError, match="unknown key 'network_settings'"):
         small.spec(small.head(network_settings={"image_size": 16}))
+    given = {"network": "resnet8", "weights": "a.pth", "network_settings": {"image_size": 16}}
+    measured = {"role": "teacher", "network": "resnet8", "dataset": {"name": "digits"}, "teacher": given}
+    assert small.spec(measured).used_as.image_size == 16
+    with pytest.raises(UserError, match="'network_settings' are said of the given weights"):
+        small.spec(measured | {"network_settings": {"image_size": 16}})
 
 
 def spec(method: str, pair: tuple[Any, Any], **changes: Any) -> RunSpec:
@@ -284,9 +288,7 @@ def spec(method: str, pair: tuple[Any, Any], **changes: Any) -> RunSpec:
     student = {"role": "student"} | common | sides[1]
     head = {"role": "head", "network": pair[0][0]} | common | {"pretext": "contrastive", "teacher": {"run": teacher}}
     more = {"head": head} if METHODS[method].needs_head else {}
-    return from_dict(
-        RunSpec, student | {"teacher": {"run": teacher}, "method": {"name": method}} | more | changes, "test"
-    )
+    return small.spec(student | {"teacher": {"run": teacher}, "method": {"name": method}} | more | changes)
 
 
 SMALL_MAPS = {"taps": ["relu", *STAGES], "pooled": "layer4", "image_size": 32}
