@@ -8,6 +8,7 @@ from sskd.config.execution import Execution
 from sskd.config.fields import Distinct, Fraction, PlainName, Probability, StrictModel, TupleFromList
 from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import Pretrained
+from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.config.validation import from_dict
 from sskd.errors import UserError
@@ -117,6 +118,8 @@ class Profile(StrictModel):
     """Shares of wrong labels, in figure 4b."""
     step_costs: dict[str, PositiveFloat] = {}
     """A step's time by method, in any unit: for the benchmark equal_time."""
+    probe: ProbeSettings = ProbeSettings()
+    """The linear probes of the benchmark transfer."""
     method_settings: dict[str, dict[str, Any]] = {}
     """By method, over the published ones: ab: {initial_epochs: 1}."""
     method_recipes: dict[str, dict[str, Any]] = {}

@@ -125,7 +125,8 @@ def check_names(profile: Profile) -> None:
 
 
 def _check_names(profile: Profile) -> None:
-    DATASETS[profile.dataset.name]
+    for dataset in (profile.dataset, *profile.probe.datasets):
+        DATASETS[dataset.name]
     for recipe in (profile.recipe, profile.teacher_recipe, profile.head_recipe):
         check_recipe_names(recipe)
     for name, settings in profile.pretext_settings.items():
