@@ -12,7 +12,7 @@ to be unpacked into the dataset root.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, Measure
-from benchmarks.tables.spec_builder import PAPER_METHODS, SpecBuilder, method_label
+from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 PAIR = "wrn_40_2/wrn_16_2"
 
@@ -21,8 +21,7 @@ def cells(specs: SpecBuilder) -> list[Cell]:
     result = []
     for dataset in specs.profile.probe.datasets:
         result += specs.teacher_cells(PAIR, dataset.name)
-        for name in PAPER_METHODS:
-            method = specs.method(name)
+        for method in specs.paper_methods():
             result += specs.students(PAIR, method_label(method), dataset.name, method)
     return result
 
