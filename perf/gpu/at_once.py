@@ -28,12 +28,13 @@ def at_once(runs: int, graph: bool, measurement: Measurement) -> dict[str, Any]:
     sizes, device = measurement.sizes, measurement.device
     settings = {
         "root": str(measurement.root.resolve()),
-        "device": str(device),
+        "device": device.type,  # the one that a process sees
         "graph": graph,
         "sizes": sizes._asdict(),
     }
     said: list[str] = []
-    gpus = [(os.environ.get("CUDA_VISIBLE_DEVICES", str(device.index or 0)).split(",")[0],)] * runs
+    number, visible = device.index or 0, os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    gpus = [(visible.split(",")[number] if visible else str(number),)] * runs
     with (
         tempfile.TemporaryDirectory() as folder,
         sharing(gpus if device.type == "cuda" else [], measurement.out / "mps", said.append) as shared,

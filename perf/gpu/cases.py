@@ -88,7 +88,7 @@ class Cases:
             return parse_spec(given | self._head(case), WHERE)
         kind = METHODS[case.method]
         method: dict[str, Any] = {"name": case.method}
-        if case.method == "crd" and self.sizes.negatives:
+        if case.method == "crd" and few:
             method["negatives"] = self.sizes.negatives
         student = given | {"role": "student", "network": self.student, "method": method}
         if not kind.needs_teacher:

@@ -8,6 +8,7 @@ class Sizes(NamedTuple):
     batch: int  # images of a step
     precision: str  # of the steps that are only tried
     parity_steps: int
+    workers: int  # that make the plain loop's images
     warmup: int  # steps of each contestant before any is timed
     steps: int  # in a turn
     rounds: int  # turns of each contestant
@@ -19,7 +20,7 @@ class Sizes(NamedTuple):
     student_epochs: int
     rates_of: tuple[str, ...]  # methods whose student stage is timed
     compared: tuple[str, ...]  # cases whose graphed, eager and resumed runs are compared; (): all
-    negatives: int | None  # CRD's; None: the published ones
+    negatives: int  # CRD's where there are few images; where there are all, it has the published ones
 
 
 FULL = Sizes(
@@ -27,6 +28,7 @@ FULL = Sizes(
     batch=64,
     precision="bf16",
     parity_steps=20,
+    workers=8,
     warmup=10,
     steps=50,
     rounds=3,
@@ -38,13 +40,14 @@ FULL = Sizes(
     student_epochs=240,
     rates_of=("sskd", "kd", "crd"),
     compared=(),
-    negatives=None,
+    negatives=256,
 )
 SMALL = Sizes(
     pair="resnet8/resnet8",
     batch=16,
     precision="fp32",
     parity_steps=3,
+    workers=0,
     warmup=1,
     steps=1,
     rounds=2,

@@ -1,7 +1,9 @@
 """Does a step wait for the device, and can it be captured in a CUDA graph? Of every stage of every case."""
 
+import traceback
 import warnings
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,12 +67,8 @@ def where_it_waits(action: Any, device: torch.device) -> str | None:
     except RuntimeError as error:
         if "synchronizing" not in str(error):
             raise
-        frames = []
-        trace = error.__traceback__
-        while trace is not None:
-            frames.append(f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
-            trace = trace.tb_next
-        return frames[-1]
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "-packages" not in f.filename]
+        return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return ""

@@ -207,3 +207,28 @@ def test_on_a_null_gpu_nothing_waits_and_all_is_captured(tmp_path: Path) -> None
 
 def _stages(item: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return list(item.get("stages", {}).items())
+
+
+WAITS = """
+import torch
+from perf.gpu.steps import where_it_waits
+device = torch.device("cuda")
+value = torch.ones(3, device=device)
+assert where_it_waits(lambda: value.add_(1), device) == ""
+print(where_it_waits(lambda: value.sum().item(), device))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (NULL_GPU / "run.sh").exists(), reason="there is no ../shared/null_gpu")
+def test_a_wait_is_found_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "waiting.py").write_text(WAITS)
+    done = subprocess.run(
+        ["bash", str(NULL_GPU / "run.sh"), sys.executable, str(tmp_path / "waiting.py")],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.stdout.strip() == "waiting.py:7", done.stderr[-2000:]
