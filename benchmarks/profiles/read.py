@@ -125,7 +125,8 @@ def check_names(profile: Profile) -> None:
 
 
 def _check_names(profile: Profile) -> None:
-    DATASETS[profile.dataset.name]
+    for dataset in (profile.dataset, *profile.probe.datasets):
+        DATASETS[dataset.name]
     for recipe in (profile.recipe, profile.teacher_recipe, profile.head_recipe):
         check_recipe_names(recipe)
     for name, settings in profile.pretext_settings.items():
@@ -135,6 +136,8 @@ def _check_names(profile: Profile) -> None:
     for name, settings in profile.method_settings.items():
         _refuse_a_name("method_settings", name, settings)
         method_settings(name, **settings)
+    for name in profile.table_methods or ():
+        METHODS[name]
     for name, changes in profile.method_recipes.items():
         METHODS[name]
         check_recipe_names(from_dict(Recipe, profile.recipe.model_dump() | changes, f"method_recipes.{name}"))
@@ -144,7 +147,7 @@ def _check_names(profile: Profile) -> None:
     for name, teacher in profile.teachers.items():
         if name != teacher.network:
             raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
-    for network in profile.learning_rates:
+    for network in (*profile.learning_rates, *profile.network_settings):
         NETWORKS[network]
     for pair in (profile.pair, *profile.pairs, *profile.pairs.values()):
         for network in split_pair(pair):
