@@ -171,7 +171,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.dry_run:
         todo = [spec for spec, state in _with_status(plan, folder, anew) if state != "finished"]
         check_runs(todo, root)
-        _print_plan(plan, folder, profile, cells, anew, options)
+        _print_plan(work, folder, profile, cells, anew, options)
         check_teachers(todo, root)  # last: a plan may be made where the weights are not
         return 0
     if options.status:
@@ -360,7 +360,7 @@ def _label(spec: RunSpec) -> str:
 
 
 def _print_plan(
-    plan: Plan,
+    work: Work,
     folder: Path,
     profile: Profile,
     cells: Mapping[str, list[Cell]],
@@ -373,14 +373,15 @@ def _print_plan(
     from benchmarks.analysis.seeds import look, need_lines, need_rows, offer_lines
     from benchmarks.changes import changed_runs, describe_changes
     from benchmarks.cost import describe_cost, plan_cost
+    from benchmarks.dispatch.local import at_once
     from benchmarks.plan import statuses
     from benchmarks.tables.spec_builder import run_label
     from sskd.training.progress import plural
 
     claims = _claims(options) or [claim for claim in CLAIMS if claim.benchmark in cells]
+    plan, again = work.plan, {spec.id for spec in anew}
     market, runs = look(claims, profile, folder), folder / "runs"
-    known, cost = statuses(plan, runs, {spec.id for spec in anew}), plan_cost(plan, runs, profile)
-    cost = cost._replace(left=cost.left + sum(cost.seconds[spec.id] for spec in anew if spec.trains))
+    known, cost = statuses(plan, runs, again), plan_cost(plan, runs, profile, at_once(work.cluster), again)
     changed = changed_runs(plan.runs, runs)
     probes = probes_cost(probes_of(cells, profile), runs, Path(profile.execution.dataset_root), cost.rate)
     if options.json:
@@ -399,12 +400,9 @@ def _print_plan(
             for spec in stage
         ]
         rate = {"rate": cost.rate, "rate_from": cost.source, "assumed": cost.assumed}
-        print(
-            json.dumps(
-                {"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market), "probes": probes._asdict()},
-                indent=1,
-            )
-        )
+        times = {"seconds": cost.left, "runs_at_once": cost.at_once.runs, "seconds_at_once": cost.elapsed}
+        more = {"claims": need_rows(market), "probes": probes._asdict()}
+        print(json.dumps({"runs": rows, **times, **rate, **more}, indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {plural(len(stage), 'run')}")

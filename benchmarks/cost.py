@@ -1,5 +1,6 @@
 """What a plan costs: multiply-adds counted from the networks, and hours from a measured rate."""
 
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,16 @@ from sskd.training.progress import duration, plural
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
 
 
+class AtOnce(NamedTuple):
+    """How a cluster's runs go on at the same time."""
+
+    runs: int
+    share: float  # runs that share one GPU, or all cores: what one run alone would have
+
+
+ONE_BY_ONE = AtOnce(1, 1)
+
+
 class PlanCost(NamedTuple):
     multiply_adds: dict[str, float]
     seconds: dict[str, float]
@@ -29,17 +40,38 @@ class PlanCost(NamedTuple):
     rate: float  # multiply-adds per second
     source: str  # where the rate is from
     assumed: str = ""  # what was taken as known because the images are not there
+    at_once: AtOnce = ONE_BY_ONE
+    elapsed: float = 0.0  # seconds that what is not finished takes with so many runs at once
+    alone: bool = True  # whether the rate is that of one run that shares with none
 
     @property
     def text(self) -> str:
         return (
-            f"about {duration(self.left)} one after another, at {self.rate / 1e9:.0f} G multiply-adds/s ({self.source})"
-            f"{self.assumed and '; '}{self.assumed}"
+            f"about {duration(self.left)} one after another{self._side_by_side}, "
+            f"at {self.rate / 1e9:.0f} G multiply-adds/s ({self.source}){self.assumed and '; '}{self.assumed}"
         )
 
+    @property
+    def _side_by_side(self) -> str:
+        runs, share = self.at_once
+        if runs == 1 or not self.left:
+            return ""
+        condition = ""
+        if share > 1 and self.alone:
+            condition = " if those that share a GPU, or the cores, gain nothing by it"
+        elif not self.alone:
+            condition = " if the finished ones were as many at once"
+        return f", {duration(self.elapsed)} with {runs} at once{condition}"
 
-def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:
-    """Counted work of every run, and its time at the rate of the finished runs, or of a measurement made now."""
+
+def plan_cost(
+    plan: Plan, runs: Path, profile: Profile, at_once: AtOnce = ONE_BY_ONE, anew: Collection[str] = ()
+) -> PlanCost:
+    """Counted work of every run, and its time at the rate of the finished runs, or of a measurement made now.
+
+    ``anew``: ids of finished runs that are to be trained again. Finished runs had their rate beside as many others as
+    ran then; a measurement made now is of one run alone, which runs that share a GPU or the cores divide among them.
+    """
     root = Path(profile.execution.dataset_root)
     known = {dataset: extent(dataset, root) for dataset in dict.fromkeys(spec.dataset for spec in plan.runs)}
     work = {spec.id: run_multiply_adds(spec, known[spec.dataset][0]) for spec in plan.runs}
@@ -56,13 +88,36 @@ def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:
     else:
         rate, source = measured_rate(), "measured now with one convolution; real runs reach a part of it"
     seconds = {run_id: value / rate for run_id, value in work.items()}
-    left = sum(s for i, s in seconds.items() if i not in finished)
+    todo = {run_id: value for run_id, value in seconds.items() if run_id not in finished or run_id in anew}
+    alone = not done_seconds
+    machines = at_once.runs / at_once.share if alone else at_once.runs
+    elapsed = makespan(plan, todo, at_once.runs, machines)
     assumed = " and ".join(
         f"{dataset.name} is not in {dataset.path or root.resolve()}: counted as {count.train_images:,} images"
         for dataset, (count, absent) in known.items()
         if absent
     )
-    return PlanCost(work, seconds, left, rate, source, assumed)
+    return PlanCost(work, seconds, sum(todo.values()), rate, source, assumed, at_once, elapsed, alone)
+
+
+def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: float) -> float:
+    """Seconds until all runs of ``seconds`` (their own, each alone) are done, started as benchmarks.dispatch.scheduler
+    does: whatever is ready, what others wait for first, at most ``runs`` at once. More than ``machines`` at once share
+    them evenly and gain nothing by it."""
+    waited_for = {needed.id for spec in plan.runs for needed in spec.needs}
+    todo = sorted((spec for spec in plan.runs if spec.id in seconds), key=lambda spec: spec.id not in waited_for)
+    active: dict[str, float] = {}  # seconds that are left of each
+    now = 0.0
+    while todo or active:
+        undone = {spec.id for spec in todo} | active.keys()
+        ready = [spec for spec in todo if not any(needed.id in undone for needed in spec.needs)]
+        for spec in ready[: runs - len(active)]:
+            active[spec.id] = seconds[spec.id]
+            todo.remove(spec)
+        soonest = min(active.values())
+        now += soonest * max(1.0, len(active) / machines)
+        active = {run_id: left - soonest for run_id, left in active.items() if left > soonest}
+    return now
 
 
 def describe_cost(cost: PlanCost, run_id: str) -> str:

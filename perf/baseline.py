@@ -56,7 +56,7 @@ def head_step(teacher: Network, head: nn.Module, optimizer: torch.optim.Optimize
         with torch.no_grad():
             vector = teacher.features(images).vector
         scores = _similarity(head(vector), len(labels))
-        target = torch.arange(len(labels)).repeat_interleave(3)
+        target = torch.arange(len(labels), device=labels.device).repeat_interleave(3)
         loss = F.cross_entropy(scores, target)
         optimizer.zero_grad()
         loss.backward()
@@ -82,13 +82,13 @@ def student_step(
 
     def step(views: Tensor, labels: Tensor) -> None:
         images, batch = views.flatten(0, 1), len(labels)
-        normal = torch.arange(4 * batch) % 4 == 0
+        normal = torch.arange(4 * batch, device=labels.device) % 4 == 0
         ours = student.features(images)
         with torch.no_grad():
             theirs = teacher.features(images)
             scores_t = _similarity(teacher_head(theirs.vector), batch)
         scores_s = _similarity(student_head(ours.vector), batch)
-        own = torch.arange(batch).repeat_interleave(3)
+        own = torch.arange(batch, device=labels.device).repeat_interleave(3)
         kept_ss = _kept(scores_t, own, 0.75)
         kept_t = _kept(theirs.logits[~normal], labels.repeat_interleave(3), 1.0)
         terms = [
@@ -108,7 +108,7 @@ def student_step(
 
 
 def _similarity(output: Tensor, batch: int) -> Tensor:
-    normal = torch.arange(len(output)) % 4 == 0
+    normal = torch.arange(len(output), device=output.device) % 4 == 0
     rotated, plain = output[~normal], output[normal]
     width = output.shape[1]
     return F.cosine_similarity(

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from sskd.config.execution import Execution
-from sskd.config.recipe import Recipe
+from sskd.config.recipe import DatasetSpec, Recipe
 from sskd.data.batch import Batch
+from sskd.data.datasets.registry import ImageData, load_dataset
 from sskd.methods import METHODS
 from sskd.networks import build_network
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, parse_spec
@@ -39,6 +40,13 @@ def chdir(folder: str) -> Iterator[None]:
         yield
     finally:
         os.chdir(HERE)
+
+
+def small_images(root: Path) -> ImageData:
+    """The data set of ``dataset_at``, whose images lie in memory."""
+    data = load_dataset(DatasetSpec(name=dataset_at(root)), root)
+    assert isinstance(data, ImageData)
+    return data
 
 
 def make_stage(

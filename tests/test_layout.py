@@ -20,7 +20,7 @@ ORDER = (
     ("sskd.methods",),
     ("sskd.runs",),
     ("sskd.training",),
-    ("sskd.__main__",),
+    ("sskd.__main__", "sskd.mps"),
     ("benchmarks.profiles",),
     ("benchmarks.tables",),
     ("benchmarks.listing",),

@@ -99,7 +99,7 @@ class ClusterSpec(StrictModel):
     gpus_per_run: Annotated[int, Field(ge=0)] | None = None
     """null: of local one if there are any, of slurm what the parameters say."""
     runs_per_gpu: PositiveInt = 1
-    """Of local: small runs that share one."""
+    """Of local: small runs that share one, by NVIDIA's MPS where it is there (docs/gpu.md)."""
     cpus_per_run: PositiveInt | None = None
     """Of slurm: divided among the run's processes, each of which has a GPU."""
     memory_gb_per_run: PositiveFloat = 0.7

@@ -19,10 +19,16 @@ def launch(work: Work, progress: Progress) -> dict[str, Failure]:
         from benchmarks.dispatch.slurm_array import follow, submit
 
         return follow(work, progress, submit(work, progress.say))
-    from benchmarks.dispatch.local import make_slots
+    from benchmarks.dispatch.inline import InlineSlot
+    from benchmarks.dispatch.local import local_places, make_slots
     from benchmarks.dispatch.scheduler import schedule
+    from sskd.mps import sharing
 
-    return schedule(work, progress, make_slots(work, progress))
+    if work.cluster.kind == "inline":
+        return schedule(work, progress, [InlineSlot(work, progress)])
+    places = local_places(work.cluster)
+    with sharing([place.gpus for place in places], work.jobs / "mps", progress.say) as shared:
+        return schedule(work, progress, make_slots(work, progress, places, shared))
 
 
 def cancel(work: Work, say: Callable[[str], None]) -> int:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
+from benchmarks.cost import ONE_BY_ONE, AtOnce
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.inline import InlineSlot
 from benchmarks.dispatch.retries import TERMINATED, forget_attempts
@@ -27,6 +28,7 @@ from sskd.config.execution import Execution
 from sskd.cores import allowed_cores, usable_cores, usable_memory
 from sskd.device import with_threads
 from sskd.errors import UserError
+from sskd.mps import Sharing
 from sskd.runs.plugins import load_plugins
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 from sskd.training.loop import Interrupted
@@ -85,27 +87,42 @@ def _runs_that_fit(cluster: ClusterSpec, machine: Machine, width: int) -> int:
     return max(1, min(by_cores, by_memory))
 
 
-def make_slots(work: Work, progress: Progress) -> list[Slot]:
-    """The cluster's slots: one in this process where it is inline, or where there is a place for one run only."""
-    if work.cluster.kind == "inline":
-        return [InlineSlot(work, progress)]
-    places = make_places(work.cluster, this_machine())
+def local_places(cluster: ClusterSpec) -> list[Place]:
+    """The places that this machine has for a local cluster's runs. UserError if there is none."""
+    places = make_places(cluster, this_machine())
     if not places:
-        raise UserError(f"cluster '{work.cluster.name}': gpus_per_run is more than the GPUs that are here")
+        raise UserError(f"cluster '{cluster.name}': gpus_per_run is more than the GPUs that are here")
+    return places
+
+
+def at_once(cluster: ClusterSpec) -> AtOnce:
+    """How many of the cluster's runs go on at the same time, and how many of them share what a run alone would have."""
+    if cluster.kind == "slurm":
+        return AtOnce(cluster.array_width, 1)
+    places = [] if cluster.kind == "inline" else make_places(cluster, this_machine())
+    if not places:  # or the plan is made where the GPUs are not
+        return ONE_BY_ONE
+    alone = len({place.gpus for place in places})  # sets of GPUs; all that share the cores are one
+    return AtOnce(len(places), len(places) / alone)
+
+
+def make_slots(work: Work, progress: Progress, places: list[Place], shared: Sharing) -> list[Slot]:
+    """A slot for each place: in this process where there is a place for one run only."""
     if len(places) == 1 and not places[0].gpus and work.cluster.runs_at_once is None:
         return [InlineSlot(work, progress)]
     context = mp.get_context("forkserver" if FORKSERVER else "spawn")
     if FORKSERVER:
         context.set_forkserver_preload(["benchmarks.cli", "benchmarks.dispatch.local", "torchvision"])
     log = work.jobs / "local.log"
-    return [ProcessSlot(work, place, context, log) for place in places]
+    return [ProcessSlot(work, place, context, log, shared) for place in places]
 
 
 class ProcessSlot:
     """See benchmarks.dispatch.scheduler.Slot."""
 
-    def __init__(self, work: Work, place: Place, context: Any, log: Path) -> None:
-        self._work, self._place, self._context, self._log = work, place, context, log
+    def __init__(self, work: Work, place: Place, context: Any, log: Path, shared: Sharing) -> None:
+        self._work, self._context, self._log = work, context, log
+        self._place, self._environment = place._replace(gpus=shared.visible(place.gpus)), shared.environment
         self._process: Any = None
         self.failure: Failure | None = None
         self._answer: Any = None  # the end of a pipe: the process says why its run failed
@@ -118,7 +135,7 @@ class ProcessSlot:
         if execution.workers is None:
             execution = execution.model_copy(update={"workers": min(16, place.threads)})
         task = Task(spec_yaml(spec), work.runs, execution, holder.token, work.plugins, place, self._log)
-        surroundings = dict(os.environ), Path.cwd()  # as they are now: the forkserver's are older
+        surroundings = {**os.environ, **self._environment}, Path.cwd()  # as they are now: the forkserver's are older
         self._answer, says = self._context.Pipe(duplex=False)
         self._process = self._context.Process(target=run_task, args=(task, *surroundings, says), name=spec.id)
         self._process.start()

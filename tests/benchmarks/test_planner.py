@@ -13,7 +13,7 @@ import torchvision
 import yaml
 
 from benchmarks.cli import main
-from benchmarks.cost import run_multiply_adds
+from benchmarks.cost import AtOnce, PlanCost, makespan, run_multiply_adds
 from benchmarks.plan import check_runs, make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import escape
@@ -27,7 +27,7 @@ from sskd.networks import build_network
 from sskd.pretext import PRETEXTS
 from sskd.runs import settings as published
 from sskd.runs.settings import method_settings
-from sskd.training.progress import plural
+from sskd.training.progress import duration, plural
 from tests import small
 from tests.test_run_all import TINY
 
@@ -206,3 +206,34 @@ def test_published_settings_are_read_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_text_in_latex() -> None:
     assert escape(r"a\b~c^d_e{f}&%$#") == (r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d\_e\{f\}\&\%\$\#")
+
+
+def test_time_with_several_runs_at_once() -> None:
+    """A teacher, then whatever needs it: what others wait for is first, and no run begins before what it needs."""
+    alone = [small.spec(small.student("none", teacher=None, seed=seed)) for seed in range(3)]
+    kd = small.spec(small.student("kd"))
+    plan = make_plan([*alone, kd])
+    (teacher,) = kd.needs
+    seconds = {teacher.id: 5.0, kd.id: 4.0} | {spec.id: 2.0 for spec in alone}
+    assert makespan(plan, seconds, 1, 1) == sum(seconds.values())
+    assert makespan(plan, seconds, 2, 2) == 9  # 5 + 4 beside 2 + 2 + 2
+    assert makespan(plan, seconds, 8, 8) == 9
+    assert makespan(plan, seconds, 8, 1) == sum(seconds.values())  # all share one GPU
+    # two to a GPU: after four seconds all but the teacher are done, and it is alone for its last three
+    assert makespan(plan, seconds, 4, 2) == 4 + 3 + 4
+    del seconds[teacher.id]  # finished
+    assert makespan(plan, seconds, 2, 2) == 6
+
+
+@pytest.mark.parametrize(
+    ("at_once", "alone", "told"),
+    [
+        (AtOnce(1, 1), True, "about 2 h one after another, at"),
+        (AtOnce(2, 1), True, "one after another, 1 h with 2 at once, at"),
+        (AtOnce(4, 2), True, "1 h with 4 at once if those that share a GPU, or the cores, gain nothing by it, at"),
+        (AtOnce(4, 2), False, "1 h with 4 at once if the finished ones were as many at once, at"),
+    ],
+)
+def test_what_is_told_of_runs_at_once(at_once: AtOnce, alone: bool, told: str) -> None:
+    cost = PlanCost({}, {}, 7200.0, 1e9, "as 3 finished runs had", "", at_once, 3600.0, alone)
+    assert told.replace("1 h", duration(3600)).replace("2 h", duration(7200)) in cost.text

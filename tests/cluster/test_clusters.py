@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cost import AtOnce
 from benchmarks.dispatch.cluster import cluster_names, minutes, read_cluster
-from benchmarks.dispatch.local import GB, Machine, Place, make_places
+from benchmarks.dispatch.local import GB, Machine, Place, at_once, make_places
 from benchmarks.dispatch.retries import attempts, forget_attempts, retry
 from benchmarks.dispatch.slurm_queue import make_executor
 from sskd.errors import UserError
@@ -63,7 +64,7 @@ def test_time_limits(text: object, value: int) -> None:
         (["--cluster", "slrum"], "unknown cluster 'slrum'; did you mean 'slurm'?"),
         (["--cluster", "mine.yaml"], "no such file: mine.yaml"),
         (["--cluster", "local", "--set", "cluster.run_at_once=2"], "unknown key .* did you mean 'runs_at_once'?"),
-        (["--cluster", "local", "--set", "cluster.runs_at_once=0"], "runs_at_once.*greater than or equal to 1"),
+        (["--cluster", "local", "--set", "cluster.runs_at_once=0"], "runs_at_once.*greater than 0"),
         (["--cluster", "inline", "--set", "cluster.partition=gpu"], "unknown key 'partition'"),
         (["--cluster", "slurm", "--set", "cluster.runs_per_gpu=2"], "runs_per_gpu is for local clusters"),
         (["--cluster", "slurm"], "there is no sbatch on the PATH"),
@@ -158,6 +159,18 @@ def test_as_many_small_runs_as_may_be_used() -> None:
     assert make_places(small, Machine(cores, 64, memory=4 * GB)) == [Place(1)] * 5
     assert make_places(small, Machine(cores, 64, memory=GB // 10)) == [Place(1)]
     assert make_places(read_cluster("local", []), Machine(cores, 2)) == [Place(2)]  # four threads were wished for
+
+
+def test_how_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(name: str, *settings: str, gpus: tuple[str, ...] = ()) -> AtOnce:
+        monkeypatch.setattr("benchmarks.dispatch.local.this_machine", lambda: Machine([0, 1, 2, 3], 4, None, gpus))
+        return at_once(read_cluster(name, list(settings)))
+
+    assert told("inline") == (1, 1)
+    assert told("slurm", "array_width=7") == (7, 1)
+    assert told("side_by_side") == (4, 4)
+    assert told("local", "runs_per_gpu=3", gpus=("0", "1")) == (6, 3)
+    assert told("local", "gpus_per_run=8") == (1, 1)  # planned where the GPUs are not
 
 
 RETRIES = {"exception": 1, "out_of_memory": 1, "lost": 2, "timeout": 5}

@@ -124,6 +124,8 @@ def check_options(command: str, words: list[str]) -> None:
     """Of a measurement that is not run: its module is there, and has the options that are named."""
     if words[1:2] == ["-m"] and words[2].startswith(("perf.", "benchmarks.")):
         spec = importlib.util.find_spec(words[2])
+        if spec and spec.submodule_search_locations:
+            spec = importlib.util.find_spec(f"{words[2]}.__main__")
         assert spec, command
         assert spec.origin
         source = Path(spec.origin).read_text()

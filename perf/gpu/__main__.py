@@ -1,0 +1,105 @@
+"""The command line of perf.gpu. Exit status: 0 all is measured and good, 1 an item failed or a check did not hold,
+2 bad input, 3 the time was over: the same command goes on."""
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perf.gpu.needs import missing
+
+if TYPE_CHECKING:
+    from perf.gpu.items import Items, Measurement
+
+PARTS = ("machine", "steps", "parity", "exact", "rates", "cell")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m perf.gpu", description="Measures the trainer on a GPU.")
+    parser.add_argument("--dataset-root", type=Path, default=Path("data"), help="where cifar100.npz is")
+    parser.add_argument("--out", type=Path, required=True, help="the folder of results; what is there is not repeated")
+    parser.add_argument("--minutes", type=float, default=60.0, help="after which nothing more is begun (default: 60)")
+    parser.add_argument("--parts", default=",".join(PARTS), help="by comma; the report has whatever is there")
+    parser.add_argument("--teacher", default="", metavar="FILE", help="the cell's teacher; without it one is trained")
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, cpu")
+    parser.add_argument("--small", action="store_true", help="as small as can be: only whether everything runs")
+    options = parser.parse_args()
+    lacking = missing()
+    if lacking:
+        return _refuse(lacking)
+
+    from sskd.errors import UserError
+
+    try:
+        return measure(options)
+    except UserError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("\nperf.gpu: ended at once; the same command goes on", file=sys.stderr)
+        return 130
+
+
+def _refuse(message: str) -> int:
+    print(f"perf.gpu: {message}", file=sys.stderr)
+    return 2
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Measures what is missing of the parts that are asked for, and writes the report."""
+    from perf.gpu.items import Measurement, run_part
+    from perf.gpu.report import write_report
+    from perf.gpu.sizes import FULL, SMALL
+    from sskd.config.execution import Execution
+    from sskd.config.validation import from_dict
+    from sskd.device import device_of
+    from sskd.errors import UserError, unknown
+    from sskd.runs.provenance import provenance
+    from sskd.training.signals import stop_signal
+
+    parts = options.parts.split(",")
+    for part in parts:
+        if part not in PARTS:
+            raise unknown("part", part, PARTS)
+    if options.teacher and not Path(options.teacher).is_file():
+        raise UserError(f"there is no file {options.teacher} (--teacher)")
+    execution: Execution = from_dict(Execution, {"device": options.device}, "options")
+    device = device_of(execution)
+    if device.type == "cpu" and not options.small:
+        raise UserError("there is no GPU here; --device cpu --small tries everything on the CPU")
+    until = time.monotonic() + 60 * options.minutes
+    unfinished = []
+    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
+        measurement = Measurement(
+            options.dataset_root.resolve(),
+            options.out,
+            device,
+            SMALL if options.small else FULL,
+            options.teacher,
+            lambda: stop() or time.monotonic() > until,
+        )
+        session: dict[str, Any] = provenance(device)
+        for part in parts:
+            print(f"{part}:", flush=True)
+            if not run_part(part, items_of(part, measurement), measurement, session):
+                unfinished.append(part)
+    bad = write_report(options.out, PARTS)
+    print(f"written to {(options.out / 'report.md').resolve()}")
+    for line in bad:
+        print(f"perf.gpu: {line}", file=sys.stderr)
+    if unfinished:
+        print(f"unfinished: {', '.join(unfinished)}; the same command goes on")
+        return 3
+    return 1 if bad else 0
+
+
+def items_of(part: str, measurement: "Measurement") -> "Items":
+    from perf.gpu import cell, exact, machine, parity, rates, steps
+
+    makers = {"machine": machine, "steps": steps, "parity": parity, "exact": exact, "rates": rates, "cell": cell}
+    return makers[part].items(measurement)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

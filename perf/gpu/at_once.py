@@ -1,0 +1,112 @@
+"""Several processes that train on one GPU at the same time: images/s of all together. With MPS where it is there.
+
+python -m perf.gpu.at_once SETTINGS.json        one of them, as the measurement starts it
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from perf.gpu.cases import Case, Cases
+from perf.gpu.items import Measurement
+from perf.gpu.sizes import Sizes
+from perf.gpu.trainee import begin, stepper
+from sskd.mps import sharing
+
+READY = "ready"
+
+
+def at_once(runs: int, graph: bool, measurement: Measurement) -> dict[str, Any]:
+    """Steps of SSKD's student in bfloat16 by ``runs`` processes, for some seconds that begin when all are ready."""
+    sizes, device = measurement.sizes, measurement.device
+    settings = {
+        "root": str(measurement.root.resolve()),
+        "device": str(device),
+        "graph": graph,
+        "sizes": sizes._asdict(),
+    }
+    said: list[str] = []
+    gpus = [(os.environ.get("CUDA_VISIBLE_DEVICES", str(device.index or 0)).split(",")[0],)] * runs
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sharing(gpus if device.type == "cuda" else [], measurement.out / "mps", said.append) as shared,
+    ):
+        path = Path(folder) / "settings.json"
+        path.write_text(json.dumps(settings))
+        environment = {**os.environ, **shared.environment}
+        if device.type == "cuda":
+            environment["CUDA_VISIBLE_DEVICES"] = shared.visible(gpus[0])[0]
+        command = [sys.executable, "-m", "perf.gpu.at_once", str(path)]
+        processes = [
+            subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(runs)
+        ]
+        try:
+            for process in processes:
+                assert process.stdout
+                if process.stdout.readline().strip() != READY:
+                    raise RuntimeError(f"one of {runs} processes ended before it was ready; what it said is above")
+            for process in processes:
+                assert process.stdin
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            results = [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+    rates = [result["images_per_second"] for result in results]
+    return {
+        "runs": runs,
+        "images_per_second": sum(rates),
+        "each": rates,
+        "peak_mb": max(result["peak_mb"] for result in results),
+        "mps": bool(shared.environment),
+        "said": said,
+        "text": f"{sum(rates):.0f} images/s together{', by MPS' if shared.environment else ''}",
+    }
+
+
+def main() -> None:
+    """Trains until the time that it is given is over; prints its rate."""
+    settings = json.loads(Path(sys.argv[1]).read_text())
+    sizes, device = Sizes(**settings["sizes"]), torch.device(settings["device"])
+    measurement = Measurement(Path(settings["root"]), Path(), device, sizes, "", lambda: False)
+    with tempfile.TemporaryDirectory() as folder:
+        cases = Cases(measurement, Path(folder))
+        run = begin(
+            cases.spec(Case("student", "sskd"), "bf16", few=False),
+            cases.runs,
+            measurement.execution("on" if settings["graph"] else "off"),
+        )
+        step = stepper(run)
+        for _ in range(sizes.warmup):
+            step()
+        _wait(device)
+        print(READY, flush=True)
+        sys.stdin.readline()
+        started, steps = time.perf_counter(), 0
+        while time.perf_counter() < started + sizes.seconds_at_once:
+            for _ in range(sizes.steps):  # a queue of so many steps: the host does not wait for each
+                step()
+            _wait(device)
+            steps += sizes.steps
+        seconds = time.perf_counter() - started
+    peak = torch.cuda.max_memory_reserved(device) >> 20 if device.type == "cuda" else 0
+    print(json.dumps({"images_per_second": steps * sizes.batch / seconds, "peak_mb": peak}))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""Whatever a step can be: the teacher, every head, every method's stages, SSKD with every pretext task and
+transformation, as specs whose teacher and heads were never trained."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+
+from perf.gpu.items import Measurement
+from perf.gpu.trainee import begin
+from perf.stages import CLASSES, dataset_at, small_images
+from sskd.config.execution import Execution
+from sskd.data.transformations import TRANSFORMATIONS
+from sskd.methods import METHODS
+from sskd.networks import build_network
+from sskd.pretext import PRETEXTS
+from sskd.runs.run_folder import RunFolder
+from sskd.runs.spec import RunSpec, parse_spec
+
+RATE = 0.001  # low: two runs that differ in the last bits drift apart the faster, the higher it is
+BATCHES = 10.5
+WHERE = "a case of perf.gpu"
+
+
+class Case(NamedTuple):
+    role: str  # teacher, head, student
+    method: str = ""
+    pretext: str = ""  # "": what the method needs, if anything
+    transformation: str = ""  # "": the task's own
+
+    @property
+    def name(self) -> str:
+        task = f"{self.pretext}{f' ({self.transformation})' if self.transformation else ''}"
+        return " ".join(part for part in (self.method or self.role, task) if part)
+
+
+def all_cases() -> list[Case]:
+    """Every one that the registries hold."""
+    tasks = [(name, transformation) for name in PRETEXTS for transformation in _transformations(name)]
+    free = [task for task in tasks if PRETEXTS[task[0]].method in (None, "sskd")]
+    return [
+        Case("teacher"),
+        *(Case("head", "", *task) for task in tasks),
+        *(Case("student", method) for method in METHODS),
+        *(Case("student", "sskd", *task) for task in free),
+    ]
+
+
+def _transformations(task: str) -> list[str]:
+    """Those that give the task other views; [""] where it has its own."""
+    kind = PRETEXTS[task]
+    views = {type(kind.views(kind.Settings(name=task, transformation=name))) for name in TRANSFORMATIONS}
+    return list(TRANSFORMATIONS) if len(views) > 1 else [""]
+
+
+class Cases:
+    """Builds the cases' specs over one untrained teacher. Everything is made on the CPU, from fixed seeds."""
+
+    def __init__(self, measurement: Measurement, runs: Path) -> None:
+        self.runs, self.root, self.sizes = runs, measurement.root, measurement.sizes
+        self.dataset = dataset_at(self.root)
+        self.images = len(small_images(self.root).train_images)
+        self.teacher, self.student = self.sizes.pair.split("/")
+        self.weights = runs / "teacher.safetensors"
+
+    def spec(self, case: Case, precision: str, few: bool = True) -> RunSpec:
+        """The case's spec, of a few images (epochs of ten steps and a smaller one) or of all. Its teacher and head,
+        untrained, are in the folder of runs afterwards."""
+        given: dict[str, Any] = {
+            "dataset": {"name": self.dataset},
+            "split": {"fraction": min(1.0, BATCHES * self.sizes.batch / self.images) if few else 1.0},
+            "recipe": {
+                "epochs": 2,
+                "milestones": [1],
+                "full_epochs": 2,
+                "batch_size": self.sizes.batch,
+                "learning_rate": RATE,
+                "precision": precision,
+            },
+        }
+        if case.role == "teacher":
+            return parse_spec(given | {"role": "teacher", "network": self.teacher}, WHERE)
+        if not self.weights.exists():
+            self._save_teacher()
+        given["teacher"] = {"network": self.teacher, "weights": str(self.weights)}
+        if case.role == "head":
+            return parse_spec(given | self._head(case), WHERE)
+        kind = METHODS[case.method]
+        method: dict[str, Any] = {"name": case.method}
+        if case.method == "crd" and self.sizes.negatives:
+            method["negatives"] = self.sizes.negatives
+        student = given | {"role": "student", "network": self.student, "method": method}
+        if not kind.needs_teacher:
+            del student["teacher"]
+        if kind.needs_head:
+            head = given | self._head(case._replace(pretext=case.pretext or kind.head_task or "contrastive"))
+            head["recipe"] = given["recipe"] | {"precision": "fp32"}
+            self._save_head(parse_spec(head, WHERE))
+            student["head"] = head
+        return parse_spec(student, WHERE)
+
+    def _head(self, case: Case) -> dict[str, Any]:
+        task = {"name": case.pretext} | ({"transformation": case.transformation} if case.transformation else {})
+        return {"role": "head", "network": self.teacher, "pretext": task}
+
+    def _save_teacher(self) -> None:
+        """Weights as they are at the beginning, batch norm's statistics of some images: activations as in a trained
+        network are neither zero nor huge, through all of its layers."""
+        torch.manual_seed(0)
+        network = build_network(self.teacher, CLASSES[self.dataset]).train()
+        images = small_images(self.root).train_images[:256]
+        with torch.no_grad():
+            for module in network.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.momentum = None  # the mean of all that it sees
+            network((images.float() / 255 - 0.5) / 0.25)
+        self.runs.mkdir(parents=True, exist_ok=True)
+        save_file(network.state_dict(), self.weights)
+
+    def _save_head(self, spec: RunSpec) -> None:
+        folder = RunFolder(self.runs, spec)
+        if not folder.weights("last").exists():
+            folder.create()
+            made = begin(spec, self.runs, Execution(dataset_root=str(self.root), device="cpu"))
+            folder.save_weights("last", made.task.output.state_dict(), 0)

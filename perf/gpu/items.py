@@ -1,0 +1,117 @@
+"""A part's items: measured one after another, each written as soon as it is there, and not measured again."""
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from perf.gpu.sizes import Sizes
+from sskd.config.execution import Execution
+from sskd.errors import UserError
+
+PART_SECONDS = 570.0  # of one start: every part stays under ten minutes
+NULL = "null GPU"  # how a library that stands in for a GPU, and computes nothing, names itself
+
+Items = Mapping[str, Callable[[], dict[str, Any]]]
+
+
+class Measurement(NamedTuple):
+    """What is measured, and until when."""
+
+    root: Path  # of data sets
+    out: Path
+    device: torch.device
+    sizes: Sizes
+    teacher: str  # a weights file, "": the cell trains its own
+    time_is_up: Callable[[], bool]
+
+    @property
+    def computes(self) -> bool:
+        """False of a library that stands in for a GPU: what decides by computed values has no sense there."""
+        return self.device.type != "cuda" or not torch.cuda.get_device_name(self.device).startswith(NULL)
+
+    def execution(self, graphs: str = "auto", deterministic: bool = False) -> Execution:
+        """How runs execute here; ``graphs``: auto, on, off, as execution.graphs."""
+        given = {"graphs": graphs, "deterministic": deterministic}
+        return Execution.model_validate({"dataset_root": str(self.root), "device": str(self.device), **given})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What results depend on: those of other settings are not to be mixed with them."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        return json.loads(json.dumps({"device": name, "teacher": self.teacher, **self.sizes._asdict()}))
+
+
+def read_part(out: Path, part: str) -> dict[str, Any]:
+    """What is known of a part: settings, sessions (machine and code of each start), items."""
+    path = out / f"{part}.json"
+    if not path.exists():
+        return {"sessions": [], "items": {}}
+    try:
+        data: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): remove it, and the part is measured again") from None
+    return data
+
+
+def run_part(part: str, items: Items, measurement: Measurement, session: dict[str, Any]) -> bool:
+    """Measures what is missing, and what failed before, as long as there is time. Whether the part is finished."""
+    known = read_part(measurement.out, part)
+    if known.setdefault("settings", measurement.settings) != measurement.settings:
+        raise UserError(
+            f"{measurement.out / part}.json was measured with other settings or on another device: name another --out"
+        )
+    until = time.monotonic() + PART_SECONDS
+    todo = sorted((name for name in items if _undone(known, name)), key=lambda name: name in known["items"])
+    for name in todo:  # what failed before comes last
+        if measurement.time_is_up() or (part != "cell" and time.monotonic() > until):
+            return False
+        started = time.perf_counter()
+        found = _attempt(items[name], measurement.device)
+        known["items"][name] = found | {"seconds": round(time.perf_counter() - started, 1)}
+        if session not in known["sessions"]:
+            known["sessions"].append(session)
+        _write(measurement.out / f"{part}.json", known)
+        print(f"  {part}, {name}: {found.get('error') or found.get('text', 'done')}", flush=True)
+        _refuse_broken(measurement.device)
+    return not any(found.get("unfinished") for found in known["items"].values())
+
+
+def _undone(known: dict[str, Any], name: str) -> bool:
+    found = known["items"].get(name, {"unfinished": True})
+    return "error" in found or found.get("unfinished", False)
+
+
+def _attempt(item: Callable[[], dict[str, Any]], device: torch.device) -> dict[str, Any]:
+    try:
+        return item()
+    except Exception as error:  # whatever a GPU refuses: the other items say more of it
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "/sskd/" in f.filename]
+        place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        lines = str(error).strip().splitlines()
+        return {"error": f"{type(error).__name__}: {lines[0] if lines else ''}{place}"}
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _refuse_broken(device: torch.device) -> None:
+    """After some errors a GPU does nothing more for this process."""
+    if device.type == "cuda":
+        try:
+            torch.cuda.synchronize(device)
+        except RuntimeError as error:
+            raise UserError(
+                f"the GPU answers no more ({str(error).splitlines()[0]}); the same command goes on with the next item"
+            ) from None
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(data, indent=1) + "\n")
+    part.replace(path)

@@ -1,0 +1,121 @@
+"""The same steps on the CPU and on the device: the same weights, the same batches, made on the CPU, in float32.
+
+The reference is the CPU's plain form (images as N x C x H x W, batch norms of the teacher not folded); the device's run
+has the forms that training uses. Two kinds of float32 arithmetic differ by about 1e-7 in a sum, and training doubles
+such a difference every few steps: the first step says whether the device computes the same, the twentieth whether it
+stays near. SSKD ranks predictions, and a tie that falls the other way changes its loss by a row of the batch.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from perf.gpu.cases import Case, Cases, all_cases
+from perf.gpu.items import Items, Measurement
+from perf.gpu.trainee import begin, full_batches
+from sskd.config.execution import Execution
+from sskd.data.batch import Batch
+from sskd.training.loop import train_step
+from sskd.training.run_state import RunState
+
+FIRST_LOSS, WEIGHTS = 1e-3, 0.1  # relative: what is allowed; the second to the way that the weights went
+
+
+def items(measurement: Measurement) -> Items:
+    cases = Cases(measurement, measurement.out / "untrained")
+    return {case.name: partial(compare, case, cases, measurement) for case in all_cases()}
+
+
+def compare(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:
+    """Of the main stage: relative differences of each step's loss, and of the weights after the last step, to their
+    norm and to the norm of their change."""
+    spec = cases.spec(case, "fp32")
+    device = measurement.device
+    plain = Execution(dataset_root=str(measurement.root), device="cpu", channels_last=False, fold_teacher=False)
+    theirs = begin(spec, cases.runs, plain)
+    ours = begin(spec, cases.runs, measurement.execution("off"))
+    start = _weights(theirs.task.modules)
+    ours.task.modules.load_state_dict(theirs.task.modules.state_dict())
+    batches, losses = full_batches(theirs), []
+    with _float32():
+        for _ in range(measurement.sizes.parity_steps):
+            batch = next(batches)
+            copy = _on(batch, device)
+            loss = _loss_of(theirs, batch)
+            with CpuDraws():
+                losses.append((loss, _loss_of(ours, copy)))
+    end, found = _weights(theirs.task.modules), _weights(ours.task.modules)
+    apart, way = (found - end).norm().item(), (end - start).norm().item()
+    relative = [abs(mine - other) / max(abs(other), 1e-12) for other, mine in losses]
+    good = relative[0] <= FIRST_LOSS and apart <= WEIGHTS * way
+    return {
+        "losses": relative,
+        "weights": apart / end.norm().item(),
+        "weights_to_their_change": apart / max(way, 1e-12),
+        "steps": len(losses),
+        "good": good,
+        "text": f"loss {relative[0]:.1e} to {relative[-1]:.1e}, weights {apart / max(way, 1e-12):.1e} of their change"
+        f"{'' if good else ': APART'}",
+    }
+
+
+def _loss_of(run: RunState, batch: Batch) -> float:
+    """The step's loss; the run makes the step."""
+    run.meter.reset()
+    train_step(run, batch)
+    return run.meter.state_dict()["sums"]["loss"].item() / len(batch.labels)
+
+
+def _on(batch: Batch, device: torch.device) -> Batch:
+    """The batch on the device, its generator still on the CPU, where it stands."""
+    draws = torch.Generator()
+    draws.set_state(batch.generator.get_state())
+    labels = None if batch.view_labels is None else batch.view_labels.to(device)
+    images = batch.images.to(device, memory_format=torch.channels_last)
+    return batch._replace(
+        images=images,
+        labels=batch.labels.to(device),
+        indices=batch.indices.to(device),
+        view_labels=labels,
+        generator=draws,
+    )
+
+
+def _weights(modules: torch.nn.Module) -> Tensor:
+    """All that is learned and kept, in one row of float64 on the CPU."""
+    kept = [value for value in modules.state_dict().values() if value.is_floating_point()]
+    return torch.cat([value.detach().double().flatten().cpu() for value in kept])
+
+
+class _float32:
+    """Within the block, float32 products are those of float32: no TF32."""
+
+    def __enter__(self) -> None:
+        self._before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+    def __exit__(self, *_: object) -> None:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self._before
+
+
+class CpuDraws(TorchFunctionMode):
+    """Whatever is drawn from a generator of the CPU is drawn there, and then moved to where it is wanted."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, arguments: tuple[Any, ...] = (), keywords: Any = None
+    ) -> Any:
+        keywords = keywords or {}
+        draws = keywords.get("generator")
+        if draws is None or draws.device.type != "cpu":
+            return function(*arguments, **keywords)
+        into = arguments[0] if arguments and isinstance(arguments[0], Tensor) else None
+        if into is not None and into.device.type != "cpu":  # keys.random_(generator=...)
+            drawn = function(torch.empty_like(into, device="cpu"), *arguments[1:], **keywords)
+            return into.copy_(drawn)
+        wanted = keywords.pop("device", None)
+        drawn = function(*arguments, **keywords)
+        return drawn if wanted is None else drawn.to(wanted)

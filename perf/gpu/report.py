@@ -1,0 +1,205 @@
+"""OUT/report.md, made from the parts' files alone."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from perf.gpu.items import NULL, read_part
+
+Found = dict[str, Any]
+
+# what was wanted of resnet56/resnet20 on an H100: (part, item, how to read it, the aim, whether it is met)
+AIMS: tuple[tuple[str, str, Callable[[Found], float], str, Callable[[float], bool]], ...] = (
+    (
+        "rates",
+        "student, sskd",
+        lambda found: found["contestants"]["graph bf16"]["milliseconds"],
+        "SSKD step as one graph, bf16: at most 3.5 ms",
+        lambda value: value <= 3.5,
+    ),
+    (
+        "rates",
+        "student, sskd",
+        lambda found: found["contestants"]["graph bf16"]["times_plain"],
+        "at least 10 times the plain loop's images/s",
+        lambda value: value >= 10,
+    ),
+    (
+        "cell",
+        "student sskd",
+        lambda found: found["training_seconds"] / 60,
+        "SSKD student, 240 epochs: at most 12 minutes",
+        lambda value: value <= 12,
+    ),
+    (
+        "cell",
+        "student sskd",
+        lambda found: found["last"]["test_top1"],
+        "its top-1 within 0.5 of 70.9 to 71.5",
+        lambda value: 70.4 <= value <= 72.0,
+    ),
+)
+
+
+def write_report(out: Path, parts: Sequence[str]) -> list[str]:
+    """Writes the report; returns a line for each item that failed, and each check that did not hold."""
+    known = {part: read_part(out, part) for part in parts}
+    bad = [
+        f"{part}, {name}: {found.get('error') or found['text']}"
+        for part, data in known.items()
+        for name, found in data["items"].items()
+        if "error" in found or found.get("good") is False
+    ]
+    texts = ["# What perf.gpu measured", _about(known)]
+    for part, data in known.items():
+        good = {name: found for name, found in data["items"].items() if "error" not in found}
+        if good:
+            texts.append(f"## {TITLES[part]}\n\n{SECTIONS[part](good)}")
+    aims = _aims(known)
+    if aims:
+        texts.insert(2, f"## Aims\n\n{aims}")
+    if bad:
+        texts.append("## What failed\n\n" + "\n".join(f"- {line}" for line in bad))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.md").write_text("\n\n".join(texts) + "\n")
+    return bad
+
+
+def _about(known: dict[str, Found]) -> str:
+    """The machines and the code that the parts were measured with."""
+    lines = []
+    sessions: dict[str, list[str]] = {}
+    for part, data in known.items():
+        for session in data["sessions"]:
+            code = f"{session.get('commit') or 'no commit'}{' with changes' if session.get('dirty') else ''}"
+            what = f"{session['device']}, driver {session['driver']}, torch {session['torch']}, {code}"
+            sessions.setdefault(what, []).append(part)
+    lines += [f"- {', '.join(dict.fromkeys(parts))}: {what}" for what, parts in sessions.items()]
+    settings: Found = next((data["settings"] for data in known.values() if "settings" in data), {})
+    lines.append(f"- {settings.get('pair')}, batch {settings.get('batch')}; medians of {settings.get('rounds')} turns")
+    if any(NULL in what for what in sessions):
+        lines.append("- **This is no GPU but a library in its place, which computes nothing: no number here is one.**")
+    elif settings.get("device") == "CPU":
+        lines.append("- **The CPU, in sizes that only try whether everything runs: no number here says anything.**")
+    absent = [part for part, data in known.items() if not data["items"]]
+    if absent:
+        lines.append(f"- not measured: {', '.join(absent)}")
+    return "\n".join(lines)
+
+
+def _aims(known: dict[str, Found]) -> str:
+    """The aims that can be judged."""
+    rows = []
+    if known["machine"].get("settings", {}).get("pair") != "resnet56/resnet20":
+        return ""
+    for part, item, read, aim, met in AIMS:
+        for name, found in known[part]["items"].items():
+            if name == item or f"{found.get('role')} {found.get('method')}" == item:
+                try:
+                    value = read(found)
+                except KeyError:  # failed, or not finished
+                    continue
+                rows.append([aim, f"{value:.2f}", "yes" if met(value) else "no"])
+    return _table(["wanted on an H100", "measured", "met"], rows) if rows else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _machine(items: dict[str, Found]) -> str:
+    return _table(["what", "measured"], [[name, found["text"]] for name, found in items.items()])
+
+
+def _steps(items: dict[str, Found]) -> str:
+    def told(value: Any, yes: str) -> str:
+        return "not asked" if value is None else (value or yes)
+
+    rows = [
+        [name, stage, told(found["waits"], "none"), told(found["captured"], "yes")]
+        for name, item in items.items()
+        for stage, found in item["stages"].items()
+    ]
+    return _table(["step of", "stage", "waits", "captured as one graph"], rows)
+
+
+def _parity(items: dict[str, Found]) -> str:
+    rows = [
+        [
+            name,
+            f"{found['losses'][0]:.1e}",
+            f"{found['losses'][-1]:.1e}",
+            f"{found['weights']:.1e}",
+            f"{found['weights_to_their_change']:.1e}",
+            "yes" if found["good"] else "**no**",
+        ]
+        for name, found in items.items()
+    ]
+    steps = next(iter(items.values()))["steps"]
+    text = (
+        f"float32 on the CPU and on the device, {steps} steps from the same weights on the same batches; relative.\n\n"
+    )
+    return text + _table(
+        ["main stage of", "loss, first step", "last step", "weights", "to their change", "within bounds"], rows
+    )
+
+
+def _exact(items: dict[str, Found]) -> str:
+    rows = [[name, found["tensors"], found["text"]] for name, found in items.items()]
+    return _table(["run of two epochs", "tensors", "compared bit for bit"], rows)
+
+
+def _rates(items: dict[str, Found]) -> str:
+    rows = [
+        [
+            name,
+            contestant,
+            f"{result['milliseconds']:.2f}",
+            f"{min(result['turns']):.2f} to {max(result['turns']):.2f}",
+            f"{result['images_per_second']:.0f}",
+            f"{result['times_plain']:.2f}" if "times_plain" in result else "-",
+        ]
+        for name, found in items.items()
+        for contestant, result in found.get("contestants", {}).items()
+    ]
+    text = _table(["step", "contestant", "ms", "lowest to highest", "images/s", "times plain"], rows) if rows else ""
+    several = {name: found for name, found in items.items() if "runs" in found}
+    if several:
+        more = [
+            [name, f"{found['images_per_second']:.0f}", found["peak_mb"], "yes" if found["mps"] else "no"]
+            for name, found in several.items()
+        ]
+        text += "\n\nSSKD's student in bf16, several runs on one device:\n\n"
+        text += _table(["runs", "images/s together", "memory of one, MB", "MPS"], more)
+    return text
+
+
+def _cell(items: dict[str, Found]) -> str:
+    rows = []
+    for name, found in items.items():
+        if found.get("unfinished"):
+            rows.append([name, "-", "-", "-", found["text"]])
+            continue
+        top1 = [row.get("test_top1", row.get("test_head_top1", float("nan"))) for row in (found["best"], found["last"])]
+        minutes = f"{found['training_seconds'] / 60:.1f}"
+        rows.append([name, f"{top1[0]:.2f}", f"{top1[1]:.2f}", minutes, f"{found['epochs']} epochs"])
+    return _table(["run", "best top-1", "last top-1", "minutes", "state"], rows)
+
+
+TITLES = {
+    "machine": "The device",
+    "steps": "Waits and captures",
+    "parity": "The device against the CPU",
+    "exact": "Graphs and resumed runs, bit for bit",
+    "rates": "Rates",
+    "cell": "A cell of table 3",
+}
+SECTIONS = {
+    "machine": _machine,
+    "steps": _steps,
+    "parity": _parity,
+    "exact": _exact,
+    "rates": _rates,
+    "cell": _cell,
+}

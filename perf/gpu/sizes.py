@@ -1,0 +1,60 @@
+"""How much of everything is measured: for a GPU, and as small as can be."""
+
+from typing import NamedTuple
+
+
+class Sizes(NamedTuple):
+    pair: str  # teacher/student
+    batch: int  # images of a step
+    precision: str  # of the steps that are only tried
+    parity_steps: int
+    warmup: int  # steps of each contestant before any is timed
+    steps: int  # in a turn
+    rounds: int  # turns of each contestant
+    at_once: tuple[int, ...]  # runs on one GPU
+    seconds_at_once: float
+    square: int  # rows and columns of the matrices that are multiplied
+    copied_mb: int
+    head_epochs: int
+    student_epochs: int
+    rates_of: tuple[str, ...]  # methods whose student stage is timed
+    compared: tuple[str, ...]  # cases whose graphed, eager and resumed runs are compared; (): all
+    negatives: int | None  # CRD's; None: the published ones
+
+
+FULL = Sizes(
+    pair="resnet56/resnet20",
+    batch=64,
+    precision="bf16",
+    parity_steps=20,
+    warmup=10,
+    steps=50,
+    rounds=3,
+    at_once=(1, 2, 4),
+    seconds_at_once=10.0,
+    square=8192,
+    copied_mb=1024,
+    head_epochs=60,
+    student_epochs=240,
+    rates_of=("sskd", "kd", "crd"),
+    compared=(),
+    negatives=None,
+)
+SMALL = Sizes(
+    pair="resnet8/resnet8",
+    batch=16,
+    precision="fp32",
+    parity_steps=3,
+    warmup=1,
+    steps=1,
+    rounds=2,
+    at_once=(1, 2),
+    seconds_at_once=0.5,
+    square=256,
+    copied_mb=8,
+    head_epochs=1,
+    student_epochs=2,
+    rates_of=("sskd",),
+    compared=("teacher", "head contrastive (rotation)", "crd", "sskd"),
+    negatives=64,
+)

@@ -1,0 +1,76 @@
+"""Does a step wait for the device, and can it be captured in a CUDA graph? Of every stage of every case."""
+
+import warnings
+from functools import partial
+from typing import Any
+
+import torch
+
+from perf.gpu.cases import Case, Cases, all_cases
+from perf.gpu.items import Items, Measurement
+from perf.gpu.trainee import begin, full_batches, stepper
+from sskd.training.graphs import WARM_UP
+from sskd.training.loop import train_step
+from sskd.training.run_state import RunState
+
+
+def items(measurement: Measurement) -> Items:
+    cases = Cases(measurement, measurement.out / "untrained")
+    return {case.name: partial(try_case, case, cases, measurement) for case in all_cases()}
+
+
+def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:
+    """Every stage of the case: where a step waits, and why it is no graph; "" where all is well, None on the CPU."""
+    spec = cases.spec(case, measurement.sizes.precision)
+    stages: dict[str, Any] = {}
+    number = 0
+    while True:
+        run = begin(spec, cases.runs, measurement.execution(), number)
+        batches = full_batches(run)
+        for _ in range(2):
+            train_step(run, next(batches))
+        waits = where_it_waits(lambda run=run, batches=batches: train_step(run, next(batches)), measurement.device)
+        stages[run.stage.name] = {"waits": waits, "captured": why_no_graph(run) if waits is not None else None}
+        number += 1
+        if number == len(run.task.stages):
+            break
+    bad = [f"{name} waits: {found['waits']}" for name, found in stages.items() if found["waits"]]
+    bad += [f"{name} is no graph: {found['captured']}" for name, found in stages.items() if found["captured"]]
+    good = "no waits, one graph" if measurement.device.type == "cuda" else "runs"
+    return {"stages": stages, "good": not bad, "text": "; ".join(bad) or good}
+
+
+def why_no_graph(run: RunState) -> str:
+    """Does steps as the loop does until they are one graph, and two of these; why they are none, "" if they are."""
+    step = stepper(run)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it runs eagerly: the report says it
+        for _ in range(WARM_UP + 2):
+            step()
+    torch.cuda.synchronize(run.setup.device)
+    return run.graph.refused if run.graph else "nobody tried"
+
+
+def where_it_waits(action: Any, device: torch.device) -> str | None:
+    """The first operation that makes the host wait, as torch tells it; "" if there is none, None where torch cannot
+    tell: on the CPU there is nothing to wait for."""
+    if device.type != "cuda":
+        action()
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        action()
+    except RuntimeError as error:
+        if "synchronizing" not in str(error):
+            raise
+        frames = []
+        trace = error.__traceback__
+        while trace is not None:
+            frames.append(f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+            trace = trace.tb_next
+        return frames[-1]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return ""
