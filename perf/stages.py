@@ -1,7 +1,9 @@
 """Ready-made training stages to time: the suite's own, with teachers and heads that were never trained."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +15,31 @@ from sskd.config.recipe import DatasetSpec, Recipe
 from sskd.data.batch import Batch
 from sskd.data.datasets.registry import ImageData, load_dataset
 from sskd.methods import METHODS
-from sskd.networks import build_network, feature_shapes
-from sskd.pretext import PRETEXTS, PretextContext
-from sskd.runs.spec import HeadSpec, StudentSpec, parse_spec
+from sskd.networks import build_network
+from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, parse_spec
+from sskd.training.head import new_head
 from sskd.training.setup import Setup, prepare
-from sskd.training.stage import Stage
+from sskd.training.stage import Stage, TrainingTask
 from sskd.training.tasks import build_task
 
+HERE = Path.cwd()
+UNTRAINED = "untrained.safetensors"  # the teacher's weights, in the folder of make_task
 CLASSES = {"cifar100": 100, "digits": 10}
 
 
 def dataset_at(root: Path) -> str:
     """CIFAR-100 if its file is there, else the embedded digits: real images of 32 x 32 in either case."""
     return "cifar100" if (root / "cifar100.npz").exists() else "digits"
+
+
+@contextmanager
+def chdir(folder: str) -> Iterator[None]:
+    """Inside the block it is the working directory. contextlib has this from Python 3.11 on."""
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(HERE)
 
 
 def small_images(root: Path) -> ImageData:
@@ -44,36 +58,51 @@ def make_stage(
     execution: Execution | None = None,
 ) -> tuple[Setup, Stage]:
     """The main stage of a student (or of the head beside it) as run_all would train it, batch 64."""
-    teacher_name, student_name = pair.split("/")
-    dataset = dataset_at(root)
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "teacher.safetensors"
-        save_file(build_network(teacher_name, CLASSES[dataset]).state_dict(), weights)
-        common = {
-            "dataset": {"name": dataset},
-            "recipe": {"precision": precision},
-            "teacher": {"network": teacher_name, "weights": str(weights)},
-        }
-        head = {"role": "head", "network": teacher_name, "pretext": "contrastive", **common}
-        student = {"role": "student", "network": student_name, "method": method, **common}
-        name = method if isinstance(method, str) else method["name"]
-        if METHODS[name].needs_head:
-            student["head"] = head | {"pretext": METHODS[name].head_task or "contrastive"}
-        spec = parse_spec(head if role == "head" else student, "perf")
-        if isinstance(spec, StudentSpec) and spec.head is not None:
-            _save_untrained(spec.head, Path(folder))
-        setup = prepare(spec, Path(folder), execution or Execution(dataset_root=str(root)))
-        stage = build_task(setup).stages[-1]
+    spec = make_spec(pair, precision, root, role, method=method)
+    setup, task = make_task(spec, execution or Execution(dataset_root=str(root)))
+    stage = task.stages[-1]
     for module in stage.trained:
         module.train()
     return setup, stage
 
 
-def _save_untrained(head: HeadSpec, runs: Path) -> None:
-    context = PretextContext(feature_shapes(head.network).width, 2, head.network, CLASSES[head.dataset.name])
-    made = PRETEXTS[head.pretext.name](head.pretext, context)
-    (runs / head.id).mkdir()
-    save_file(made.state_dict(), runs / head.id / "last.safetensors")
+def make_spec(
+    pair: str, precision: str, root: Path, role: str = "student", method: Any = "kd", pretext: Any = "contrastive"
+) -> RunSpec:
+    """Of the pair's teacher, a head on it, or the pair's student. ``make_task`` gives it a teacher that never learned.
+
+    pretext: of the head, or of the head of a student whose method has one (and is not bound to a task).
+    """
+    teacher_name, student_name = pair.split("/")
+    common = {"dataset": {"name": dataset_at(root)}, "recipe": {"precision": precision}}
+    if role == "teacher":
+        return parse_spec({"role": "teacher", "network": teacher_name, **common}, "perf")
+    common["teacher"] = {"network": teacher_name, "weights": UNTRAINED}
+    head = {"role": "head", "network": teacher_name, "pretext": pretext, **common}
+    student = {"role": "student", "network": student_name, "method": method, **common}
+    kind = METHODS[method if isinstance(method, str) else method["name"]]
+    if kind.needs_head:
+        student["head"] = head | {"pretext": kind.head_task or pretext}
+    return parse_spec(head if role == "head" else student, "perf")
+
+
+def make_task(spec: RunSpec, execution: Execution) -> tuple[Setup, TrainingTask]:
+    """What the spec trains, with a teacher and a head in their first state."""
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        execution = execution.model_copy(update={"dataset_root": str((HERE / execution.dataset_root).resolve())})
+        if isinstance(spec, HeadSpec | StudentSpec) and spec.teacher is not None:
+            network = build_network(spec.teacher.network, CLASSES[spec.dataset.name])
+            save_file(network.state_dict(), UNTRAINED)
+        setup = prepare(spec, Path(folder), execution)
+        if isinstance(spec, StudentSpec) and spec.head is not None:
+            _save_untrained(spec.head, setup)
+        return setup, build_task(setup)
+
+
+def _save_untrained(head: HeadSpec, setup: Setup) -> None:
+    run = setup.runs / head.id
+    run.mkdir()
+    save_file(new_head(setup, head).state_dict(), run / "last.safetensors")
 
 
 def stepper(setup: Setup, stage: Stage) -> Callable[[], None]:

@@ -1,6 +1,7 @@
 """Batches from a training set that lies on the device as one uint8 tensor: order, views and crops from the seed."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import torch
@@ -105,12 +106,18 @@ class TrainLoader:
         return Batch(self.normalise(images[own]), labels, indices[rows], view_labels, draws, len(indices))
 
 
+@cache
+def _scale_and_shift(mean: RGB, std: RGB, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What pixels are multiplied by, and what is added then; both (3,), made once for each device."""
+    scale, shift = 1 / torch.tensor(std) / 255, -torch.tensor(mean) / torch.tensor(std)
+    return scale.to(device), shift.to(device)
+
+
 class Normalise:
     """Pixels 0 to 255 to (pixel / 255 - mean) / std in float32, as one multiplication and one addition."""
 
     def __init__(self, mean: RGB, std: RGB, device: torch.device, channels_last: bool) -> None:
-        self._scale = (1 / torch.tensor(std) / 255).to(device)
-        self._shift = (-torch.tensor(mean) / torch.tensor(std)).to(device)
+        self._scale, self._shift = _scale_and_shift(tuple(mean), tuple(std), device)
         self._of_rows: dict[int, tuple[Tensor, Tensor]] = {}  # shift and scale of a row of pixels, by its width
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
 

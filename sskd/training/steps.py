@@ -11,7 +11,6 @@ from sskd.data.memory_loader import TrainLoader
 from sskd.errors import UserError
 from sskd.training.graphs import GraphedStep
 from sskd.training.run_state import RunState
-from sskd.training.setup import Setup
 
 TrainStep = Callable[[RunState, Batch], None]
 
@@ -19,24 +18,34 @@ TrainStep = Callable[[RunState, Batch], None]
 def steps(run: RunState, train_step: TrainStep) -> Iterator[int]:
     """Does the steps of the epoch that are still to be done, one at every ``next``. Yields each one's images, of all
     processes. UserError where ``execution.graphs`` is "on" and a step cannot be one."""
-    if isinstance(run.loader, TrainLoader) and can_graph(run.setup):
-        yield from _graphed(run, run.loader, train_step)
+    why = why_eager(run)
+    if not why:
+        yield from _graphed(run, train_step)
         return
+    if run.setup.execution.graphs == "on":
+        raise UserError(f"execution.graphs is on, but {run.setup.spec.id} cannot use CUDA graphs: {why}")
     for batch in run.loader.epoch(run.epoch, start=run.step):
         run.set_learning_rate()
         train_step(run, batch)
         yield batch.whole or len(batch.labels)
 
 
-def can_graph(setup: Setup) -> bool:
-    """Whether steps on images in memory are to be tried as graphs: on a GPU, in one process, where nobody said no.
-    torch.compile's reduce-overhead has graphs of its own."""
-    execution = setup.execution
-    wanted = execution.graphs != "off" and execution.compile != "reduce-overhead"
-    return wanted and setup.device.type == "cuda" and not setup.gathers
+def why_eager(run: RunState) -> str:
+    """Why the run's steps are not even tried as graphs; "" where they are."""
+    setup = run.setup
+    reasons = {
+        "execution.graphs is off": setup.execution.graphs == "off",
+        f"its device is {setup.device}": setup.device.type != "cuda",
+        "it has several processes": setup.gathers,
+        "its images are read from files": not isinstance(run.loader, TrainLoader),
+        "execution.compile=reduce-overhead has graphs of its own": setup.execution.compile == "reduce-overhead",
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _graphed(run: RunState, loader: TrainLoader, train_step: TrainStep) -> Iterator[int]:
+def _graphed(run: RunState, train_step: TrainStep) -> Iterator[int]:
+    loader = run.loader
+    assert isinstance(loader, TrainLoader)
     graph = run.graph = run.graph or make_graph(run, loader, train_step)
     for step, positions in loader.order(run.epoch, start=run.step):
         run.set_learning_rate()

@@ -1,0 +1,165 @@
+"""One step of everything on a null GPU (perf/null.py): what waits, what a CUDA graph holds, and how many launches.
+
+    python -m perf.null_gpu_table --write docs/gpu_steps.md
+
+Every method with its initial stages, every pretext task's head and its transfer, the teacher; resnet56 to resnet20,
+batch 64, networks that never learned. The step is the training loop's own, as is the graph. Exit status 1 where one
+waits or cannot be captured.
+"""
+
+import argparse
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from perf import null
+from perf.stages import make_spec, make_task
+from sskd.config.execution import Execution
+from sskd.methods import METHODS
+from sskd.pretext import PRETEXTS
+from sskd.runs.spec import RunSpec
+from sskd.training import steps as training_steps
+from sskd.training.graphs import WARM_UP, GraphedStep, capture_cuda
+from sskd.training.loop import train_step
+from sskd.training.run_state import RunState
+
+PAIR = "resnet56/resnet20"
+COUNTED = ("launches", "library")  # kernels, and calls of cuDNN and cuBLAS, each of which is one kernel or more
+PAPER = {"contrastive", "exemplar"}  # the tasks that can do with the paper's transformations
+
+
+class Row(NamedTuple):
+    """What one stage's step does. waits: by the line that waits, or copies from or to pageable memory."""
+
+    name: str
+    precision: str
+    waits: Counter[str]
+    launches: int  # in the graph, or eagerly where there is none
+    refused: str  # why there is no graph
+    beside: str  # what the host asks for in a replayed step
+
+    @property
+    def good(self) -> bool:
+        return not self.waits and not self.refused
+
+
+def everything() -> Iterator[tuple[str, RunSpec]]:
+    """Names and specs: bf16 of all; the paper's three losses in all precisions."""
+    spec = partial(make_spec, PAIR, root=Path("data"))
+    yield "teacher", spec("bf16", role="teacher")
+    variants = [*((name, name) for name in PRETEXTS)]
+    variants += [(f"{name}, paper", {"name": name, "transformation": "paper"}) for name in PRETEXTS if name in PAPER]
+    for name, pretext in variants:
+        yield f"head {name}", spec("bf16", role="head", pretext=pretext)
+    for method in METHODS:
+        yield method, spec("bf16", method=method)
+    for name, pretext in variants:
+        task = name.partition(",")[0]
+        if PRETEXTS[task].method is None and name != "contrastive":
+            yield f"sskd, {name}", spec("bf16", method="sskd", pretext=pretext)
+    for method in ("sskd", "kd", "crd"):
+        for precision in ("fp32", "fp16"):
+            yield method, spec(precision, method=method)
+
+
+def rows_of(name: str, spec: RunSpec) -> Iterator[Row]:
+    setup, task = make_task(spec, Execution(device="cuda", graphs="on"))
+    for number, stage in enumerate(task.stages):
+        run = RunState(setup, task, {"plugins": []})
+        run.stage_number = number
+        run.enter_stage()
+        task.modules.eval()
+        for module in stage.trained:
+            module.train()
+        label = name if stage.name == "main" else f"{name} ({stage.name})"
+        yield measured(label, spec.recipe.precision, run)
+
+
+def measured(name: str, precision: str, run: RunState) -> Row:
+    """The stage's steps, one after the other: the second is watched, then comes the graph, then a step that is one."""
+    import null_gpu
+
+    inside = 0
+
+    def capture(work: Callable[[], None], generators: Sequence[torch.Generator]) -> Callable[[], None]:
+        def counted() -> None:
+            nonlocal inside
+            null_gpu.reset()
+            work()
+            inside = sum(null_gpu.counts()[name] for name in COUNTED)
+
+        return capture_cuda(counted, generators)
+
+    training_steps.GraphedStep = partial(GraphedStep, capture=capture)  # type: ignore[misc, assignment]
+    loader: Any = run.loader
+    graph = training_steps.make_graph(run, loader, train_step)
+    positions = torch.zeros(loader.batch_size, dtype=torch.int64, device=run.setup.device)
+    waits: Counter[str] = Counter()
+    for step in range(WARM_UP + 2):
+        run.set_learning_rate()
+        null_gpu.reset()
+        with null_gpu.watch() as events:
+            graph(positions, [step], ())
+        if step not in (0, WARM_UP):  # the first step makes tables, a capture reads the generators' seeds
+            waits.update(f"{event.what}: {event.where}" for event in events if event.waits)
+    after = null_gpu.counts()
+    if graph.refused:
+        return Row(name, precision, waits, sum(after[name] for name in COUNTED), graph.refused, "")
+    beside = ", ".join(f"{count} {name}" for name, count in after.items() if count)
+    return Row(name, precision, waits, inside, "", beside)
+
+
+def table(rows: Sequence[Row]) -> str:
+    lines = [
+        "# One step on a null GPU",
+        "",
+        f"`python -m perf.null_gpu_table --write docs/gpu_steps.md`, torch {torch.__version__}: the training loop's",
+        f"step of {PAIR}, batch 64. A null GPU runs PyTorch's CUDA build and computes nothing: that a step is captured",
+        "here says that no line of it waits and that CUDA's rules for captures are kept; no time and no number is",
+        "measured. Waits: how often the host waits for the device in a step, or copies from or to memory for which it",
+        "has to. Launches: kernels, and calls of cuDNN and cuBLAS, in the graph, which a replay starts all at once.",
+        "Beside it: what else the host asks for in a step that is a replay (64 positions, the generator's seed).",
+        "",
+        "| step | precision | waits | in one graph | launches | beside a replay |",
+        "| --- | --- | ---: | --- | ---: | --- |",
+    ]
+    for row in rows:
+        held = f"no: {row.refused}" if row.refused else "yes"
+        lines.append(f"| {row.name} | {row.precision} | {row.waits.total()} | {held} | {row.launches} | {row.beside} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="of methods, or the first words of rows; none: all")
+    parser.add_argument("--write", type=Path, help="also write the table to this file")
+    options = parser.parse_args()
+    if not null.running():
+        null.start_again("perf.null_gpu_table", sys.argv[1:])
+    warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+    # who is waiting is found by looking at frames, which keep the last step's autograd graph alive a little longer
+    warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")
+    null.labels_on_the_host()
+    rows = []
+    for name, spec in everything():
+        if options.names and not any(name.startswith(wanted) for wanted in options.names):
+            continue
+        for row in rows_of(name, spec):
+            rows.append(row)
+            said = row.refused or row.beside
+            print(f"{row.name:32s} {row.precision}  waits {row.waits.total()}  launches {row.launches:5d}  {said}")
+            for place, count in row.waits.items():
+                print(f"      {count} x {place}")
+    if options.write:
+        options.write.write_text(table(rows))
+    return not all(row.good for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
