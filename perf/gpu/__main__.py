@@ -48,6 +48,7 @@ def _refuse(message: str) -> int:
 
 def measure(options: argparse.Namespace) -> int:
     """Measures what is missing of the parts that are asked for, and writes the report."""
+    from perf import null
     from perf.gpu.items import Measurement, run_part
     from perf.gpu.report import write_report
     from perf.gpu.sizes import FULL, SMALL
@@ -68,6 +69,8 @@ def measure(options: argparse.Namespace) -> int:
     device = device_of(execution)
     if device.type == "cpu" and not options.small:
         raise UserError("there is no GPU here; --device cpu --small tries everything on the CPU")
+    if null.running():
+        null.labels_on_the_host()
     until = time.monotonic() + 60 * options.minutes
     unfinished = []
     with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from perf import null
 from perf.gpu.sizes import Sizes
 from sskd.config.execution import Execution
 from sskd.errors import UserError
 
 PART_SECONDS = 570.0  # of one start: every part stays under ten minutes
-NULL = "null GPU"  # how a library that stands in for a GPU, and computes nothing, names itself
 
 Items = Mapping[str, Callable[[], dict[str, Any]]]
 
@@ -31,8 +31,8 @@ class Measurement(NamedTuple):
 
     @property
     def computes(self) -> bool:
-        """False of a library that stands in for a GPU: what decides by computed values has no sense there."""
-        return self.device.type != "cuda" or not torch.cuda.get_device_name(self.device).startswith(NULL)
+        """False on a null GPU: what decides by computed values has no sense there."""
+        return self.device.type != "cuda" or not null.running()
 
     def execution(self, graphs: str = "auto", deterministic: bool = False) -> Execution:
         """How runs execute here; ``graphs``: auto, on, off, as execution.graphs."""

@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.spec_builder import SpecBuilder
+from perf import null
 from perf.gpu.__main__ import PARTS, main
 from perf.gpu.cases import all_cases
 from perf.gpu.cell import cell_spec
@@ -26,7 +27,7 @@ from sskd.methods import METHODS
 from sskd.pretext import PRETEXTS
 
 ROOT = Path(__file__).parents[2]
-NULL_GPU = ROOT.parent / "shared" / "null_gpu"
+NULL_GPU = pytest.mark.skipif(not null.found() or torch.version.cuda is None, reason=f"no null GPU at {null.FOLDER}")
 # what a rented machine lacks, and need not have: as if it were not there
 WITHOUT = ("submitit", "benchmarks", "pandas", "matplotlib", "seaborn", "jinja2")
 BLOCKED = f"import sys; sys.modules.update(dict.fromkeys({WITHOUT}))"
@@ -184,19 +185,18 @@ def test_on_the_cpu_it_ends_with_a_report_and_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (NULL_GPU / "run.sh").exists(), reason="there is no ../shared/null_gpu")
+@NULL_GPU
 def test_on_a_null_gpu_nothing_waits_and_all_is_captured(tmp_path: Path) -> None:
-    """What is computed there is nothing; what is asked of the device is all. CRD alone is not built there: it reads the
-    labels from the device."""
+    """What is computed there is nothing; what is asked of the device is all."""
     done = run(
         ["--small", "--device", "cuda", "--parts", "machine,steps,parity,rates", "--out", str(tmp_path)],
-        *("bash", str(NULL_GPU / "run.sh")),
+        *("bash", str(null.FOLDER / "run.sh")),
     )
     assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr[-2000:]
     assert "computes nothing" in (tmp_path / "report.md").read_text()
     parts = {part: read_part(tmp_path, part)["items"] for part in PARTS}
     failed = {(part, name) for part, items in parts.items() for name, found in items.items() if "error" in found}
-    assert failed <= {("steps", "crd"), ("parity", "crd")}  # by what happens to lie there
+    assert failed == set()
     stages = {(name, stage): found for name in parts["steps"] for stage, found in _stages(parts["steps"][name])}
     assert len(stages) > len(METHODS)
     assert {place for place, found in stages.items() if found != {"waits": "", "captured": ""}} == set()
@@ -220,11 +220,11 @@ print(where_it_waits(lambda: value.sum().item(), device))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (NULL_GPU / "run.sh").exists(), reason="there is no ../shared/null_gpu")
+@NULL_GPU
 def test_a_wait_is_found_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "waiting.py").write_text(WAITS)
     done = subprocess.run(
-        ["bash", str(NULL_GPU / "run.sh"), sys.executable, str(tmp_path / "waiting.py")],
+        ["bash", str(null.FOLDER / "run.sh"), sys.executable, str(tmp_path / "waiting.py")],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
