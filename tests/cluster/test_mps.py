@@ -65,9 +65,17 @@ def lines(calls: Path) -> list[str]:
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
         return False
-    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+def ends(pid: int) -> bool:
+    """Whether the process is gone soon: one that was told to end needs its time on a busy machine."""
+    until = time.monotonic() + 30
+    while alive(pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    return not alive(pid)
 
 
 def test_a_daemon_for_as_long_as_runs_share_a_gpu(calls: Path, tmp_path: Path) -> None:
@@ -81,7 +89,7 @@ def test_a_daemon_for_as_long_as_runs_share_a_gpu(calls: Path, tmp_path: Path) -
         assert len(str(pipes)) < 60  # a socket lies in it
         assert shared.visible(("5",)) == ("1",)  # the daemon's second
     assert lines(calls)[1:] == ["quit"]
-    assert not alive(pid)
+    assert ends(pid)
     assert not pipes.exists()
     assert len(said) == 1
 
@@ -129,10 +137,7 @@ def test_one_that_does_not_obey_is_ended(calls: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(mps, "PATIENCE", 0.3)
     with sharing([("0",), ("0",)], tmp_path, print) as shared:
         pid = int((Path(shared.environment[PIPES]) / f"{mps.CONTROL}.pid").read_text())
-    until = time.monotonic() + 10
-    while alive(pid) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not alive(pid)
+    assert ends(pid)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
