@@ -100,7 +100,7 @@ def averaging_gradients(loss: Loss, parameters: Iterable[nn.Parameter]) -> Loss:
     several, all of them must call this at the same time: it gives all of them the first one's parameters."""
     if not dist.is_initialized():
         return loss
-    # static: parameters that the loss does not reach need not be looked for at every step
+    # static: what the loss does not reach in the first step it never reaches, and it is not looked for at every step
     return cast(Loss, DDP(_Loss(loss, parameters), static_graph=True))
 
 
