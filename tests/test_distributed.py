@@ -176,11 +176,11 @@ def test_torchrun_trains_and_resumes(tmp_path: Path) -> None:
         while process.poll() is None and not folder.read_metrics():
             time.sleep(0.05)
         process.terminate()
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert "is saved inside epoch" in errors
     assert torch.load(folder.resume, weights_only=True)["epoch"] < 40
     with torchrun(file, tmp_path / "runs") as process:
-        shown, errors = process.communicate(timeout=300)
+        shown, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert shown.count("finished in") == 1  # one of them speaks
     start(spec, tmp_path / "whole")
@@ -189,7 +189,7 @@ def test_torchrun_trains_and_resumes(tmp_path: Path) -> None:
     )
     file.write_text(yaml.safe_dump(teacher("resnet8", processes=3, epochs=40)))
     with torchrun(file, tmp_path / "runs", "--processes", "3") as process:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode != 0
     assert "recipe.processes is 3, but torchrun started 2" in errors
 
