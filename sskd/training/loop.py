@@ -17,11 +17,13 @@ from sskd.errors import UserError
 from sskd.optim import make_optimizer
 from sskd.runs.plugins import noted
 from sskd.runs.provenance import provenance
+from sskd.runs.records import SCHEMA
 from sskd.runs.run_folder import RunFolder, plain_os_errors, read_json, write_json
 from sskd.runs.spec import RunSpec
 from sskd.runs.trained import describe_network
 from sskd.seeding import stream_seed
 from sskd.training.jobs import Stage, TrainingTask, build_task
+from sskd.training.measured_with import measured_with
 from sskd.training.meter import Meter
 from sskd.training.setup import Setup, prepare
 
@@ -129,7 +131,7 @@ def _measure(setup: Setup, folder: RunFolder) -> dict[str, Any]:
     measured = task.evaluate()
     seconds = time.perf_counter() - started
     row = {"epoch": 0, **{f"test_{name}": value for name, value in measured.items()}}
-    result = _result(setup, task, {"best": row, "last": row}, _provenance(setup)) | {
+    result = _result(setup, task, {"best": row, "last": row}, _provenance(setup), measured_with(setup)) | {
         "train_images": 0,
         "seconds": round(seconds, 1),
         "images_per_second": round(measured["images"] / seconds, 1),
@@ -139,15 +141,20 @@ def _measure(setup: Setup, folder: RunFolder) -> dict[str, Any]:
 
 
 def _result(
-    setup: Setup, task: TrainingTask, rows: Mapping[str, dict[str, Any]], machine: dict[str, Any]
+    setup: Setup,
+    task: TrainingTask,
+    rows: Mapping[str, dict[str, Any]],
+    machine: dict[str, Any],
+    measured_with: dict[str, Any],
 ) -> dict[str, Any]:
-    """A run's numbers and where they come from. ``rows``: its epochs by what they are ("best", "last"), never mixed:
-    a key each."""
+    """A run's numbers and where they come from (see sskd.runs.records). ``rows``: its epochs by what they are ("best",
+    "last"), never mixed: a key each."""
 
     def measured(row: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in row.items() if name.startswith(("test_", "held_out_", "epoch"))}
 
     return {
+        "schema": SCHEMA,
         "id": setup.spec.id,
         **{which: measured(row) for which, row in rows.items()},
         **task.final(),
@@ -155,6 +162,7 @@ def _result(
         "train_images": len(setup.split.indices),
         "precision": setup.precision,
         "machine": machine,
+        "measured_with": measured_with,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
@@ -169,6 +177,7 @@ class _Run:
         self.rows: list[dict[str, Any]] = []
         self.meter = Meter()
         self.machine = _provenance(setup)  # now: the code on disk may be another when the run ends
+        self.measured_with = measured_with(setup)  # and the teacher's weights
         self.seconds = 0.0  # of training in the epoch under way, over all its interruptions
         self.enter_stage()
 
@@ -280,7 +289,10 @@ class _Run:
             self.folder.save_weights("best", self.task.output.state_dict(), self.epoch)
         if last:
             self.folder.save_weights("last", self.task.output.state_dict(), self.epoch)
-        self.folder.save_checkpoint(self.state())
+        state = self.state()
+        if self.setup.execution.keep_epochs:
+            self.folder.keep_epoch(len(self.rows), state)
+        self.folder.save_checkpoint(state)
         self.folder.append_metrics(row)
 
     def best(self) -> dict[str, Any]:
@@ -375,7 +387,7 @@ class _Run:
         rows = {"best": self.best(), "last": last}
         if "held_out_top1" in last:
             rows["chosen"] = self.highest("held_out_top1")
-        return _result(self.setup, self.task, rows, self.machine) | {
+        return _result(self.setup, self.task, rows, self.machine, self.measured_with) | {
             "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in self.rows), 1),
             "images_per_second": last["images_per_second"],
         }
