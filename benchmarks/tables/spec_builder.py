@@ -28,6 +28,11 @@ class SpecBuilder:
         """A method's settings: given here, over the profile's, over the published."""
         return method_settings(name, **(self.profile.method_settings.get(name, {}) | settings))
 
+    def paper_methods(self, names: tuple[str, ...] = PAPER_METHODS, **settings: Any) -> list[MethodSettings]:
+        """Those of a table's methods that the profile wants, with ``settings`` over its own."""
+        wanted = self.profile.table_methods
+        return [self.method(name, **settings) for name in names if wanted is None or name in wanted]
+
     def pretext(self, name: str, **settings: Any) -> PretextSettings:
         """A pretext task's settings: given here, over the profile's, over the task's own."""
         profile = self.profile
@@ -138,8 +143,7 @@ class SpecBuilder:
 def method_grid(specs: SpecBuilder, pairs: tuple[str, ...], methods: tuple[str, ...] = PAPER_METHODS) -> list[Cell]:
     """The teacher and every method (rows) on every published pair (columns)."""
     cells = [cell for pair in pairs for cell in specs.teacher_cells(pair, pair)]
-    for name in methods:
-        method = specs.method(name)
+    for method in specs.paper_methods(methods):
         for pair in pairs:
             cells += specs.students(pair, method_label(method), pair, method)
     return cells

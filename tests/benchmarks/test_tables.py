@@ -7,6 +7,7 @@ from benchmarks.plan import make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
 from benchmarks.tables.spec_builder import PAPER_METHODS, SpecBuilder
+from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.runs.spec import RunSpec
 
@@ -124,6 +125,14 @@ def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
     assert {cell.row for cell in few} == {"Student", "KD", "AT", "CRD", "SSKD", "SSKD, no L_ss"}
     noisy = BENCHMARKS["fig4b"].cells(SpecBuilder(profile.for_benchmark("fig4b")))
     assert {(cell.column, cell.spec.split.noise) for cell in noisy if cell.spec} == {("0%", 0.0), ("50%", 0.5)}
+
+
+@pytest.mark.parametrize("name", ["table3", "table5", "table6", "fig3a", "fig4a", "fig4b"])
+def test_a_profile_leaves_methods_of_the_papers_tables_out(name: str) -> None:
+    profile = read_profile("paper", ["table_methods=[kd, sskd]"]).for_benchmark(name)
+    assert {cell.row for cell in BENCHMARKS[name].cells(SpecBuilder(profile))} - {"Teacher"} == {"KD", "SSKD"}
+    with pytest.raises(UserError, match="did you mean 'sskd'"):
+        read_profile("paper", ["table_methods=[kd, sksd]"])
 
 
 def test_equal_time_stretches_the_cheap_methods() -> None:
