@@ -132,6 +132,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="with --verify: the number that draws these parts; with --submit: open them",
     )
+    add(
+        "--merge",
+        nargs="+",
+        metavar="DIR",
+        help="people's results (DIR, or NAME=DIR) into --results, and report",
+    )
     add("--list", choices=KINDS, help="what there is, and stop")
     add("--explain", metavar="KEY", help="what a key of --set means (recipe.full_epochs), and stop")
     add("--json", action="store_true", help="with --list, --dry-run, --status or --report-only: print JSON")
@@ -168,6 +174,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     folder = options.results / profile.name
     with plain_os_errors("read", folder):
         folder.exists()  # a name that is too long, or a folder that may not be looked into
+    if options.merge:
+        from benchmarks.records.merge import merge
+
+        merge(options.merge, folder, profile.name)
+        options.report_only = True
     cells = _cells(profile, options.only, folder)
     claims = _claims(options)
 

@@ -93,8 +93,8 @@ def replayed(claimed: RunSpec, trained: RunSpec, runs: Path, execution: Executio
 
 
 def measured(runs: Path, claimed: RunSpec, trained: RunSpec, settings: dict[str, Any], env: dict[str, str]) -> Any:
-    """``replayed`` with these settings, in a process of its own where the environment differs: which vector instructions
-    are used is settled when torch is imported."""
+    """``replayed`` with these settings, in a process of its own where the environment differs: torch settles which
+    vector instructions are used when it is imported."""
     if not env:
         return replayed(claimed, trained, runs, Execution(**{"device": "cpu", "threads": 1} | settings))
     command = [sys.executable, "-m", "perf.replay_tolerance", "--runs", str(runs), "--settings", json.dumps(settings)]

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from benchmarks.analysis.card_fields import card_columns
 from benchmarks.changes import changed_since
+from benchmarks.records.merge import who_columns
 from benchmarks.tables.benchmark import Cell
 from sskd.errors import UserError
 from sskd.runs.records import Result
@@ -135,7 +136,7 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
         if folder.result.exists():
             result = read_result(folder.result, spec.role)
             known = {"state": "finished", "why": "", "changed": changed_since(spec, result)}
-            return known | _result_columns(result) | card_columns(spec, result)
+            return known | _result_columns(result) | card_columns(spec, result) | who_columns(folder.path)
         status = folder.status()
     except UserError as error:  # a damaged file is one cell's trouble, not the report's
         return {"state": "failed", "why": f"failed: {error}"}

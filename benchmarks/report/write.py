@@ -17,6 +17,7 @@ from benchmarks.analysis.results_frame import results_frame
 from benchmarks.analysis.spent import spent_curves
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.figures import Layouts, draw
+from benchmarks.report.format_page import schema
 from benchmarks.report.look import Look, looks
 from benchmarks.report.markdown import claims_markdown, section_markdown
 from benchmarks.report.page import write_page
@@ -35,8 +36,8 @@ def write_report(
     profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = "", runs: Path | None = None
 ) -> dict[str, str]:
     """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and claims.md, claims.csv, runs.csv (the frame),
-    spent.csv (see spent.spent_curves), card.json and card.md (what the numbers were measured with) and index.html into
-    ``folder``. Returns each benchmark's Markdown.
+    spent.csv (see spent.spent_curves), card.json and card.md (what the numbers were measured with), schema.json (what
+    all files hold) and index.html into ``folder``. Returns each benchmark's Markdown.
 
     reference: the row that all others are compared with, as reference.choose_reference takes it. runs: where the run
     folders are, if not in ``folder``."""
@@ -68,6 +69,7 @@ def write_report(
     _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_best]))
     _write(folder / "card.md", card_markdown(cards, profile))
     write_json(folder / "card.json", card_json(cards, profile))
+    write_json(folder / "schema.json", schema())
     _write(folder / "runs.csv", frame.to_csv(index=False))
     write_page(report, cells, folder, runs)
     return texts
