@@ -24,14 +24,13 @@ import torch
 
 from benchmarks.records.comparing import CLOCK, distance
 from sskd.config.execution import Execution
-from sskd.config.validation import from_dict
 from sskd.runs.epoch_state import read_state, state_hash
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, read_spec, spec_yaml
-from sskd.training.jobs import build_task
+from sskd.runs.spec import RunSpec, parse_spec, read_spec, spec_yaml
 from sskd.training.loop import train
 from sskd.training.replay import replay_epoch
 from sskd.training.setup import prepare
+from sskd.training.tasks import build_task
 
 OLDER = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 HONEST: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
@@ -56,8 +55,7 @@ def spec_of(method: str, precision: str, **changes: Any) -> RunSpec:
     head = {**teacher, "role": "head", "teacher": {"run": teacher}, "pretext": "contrastive"}
     student = {"role": "student", **common, "recipe": recipe | changes, "seed": seed, "method": method}
     student |= {"teacher": {"run": teacher}} if method != "none" else {}
-    spec: RunSpec = from_dict(RunSpec, student | ({"head": head} if method == "sskd" else {}), method)
-    return spec
+    return parse_spec(student | ({"head": head} if method == "sskd" else {}), method)
 
 
 def train_all(spec: RunSpec, runs: Path, keep: bool = True) -> None:

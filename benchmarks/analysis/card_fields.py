@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
 
 from benchmarks.profiles.profile import CardField
-from sskd.runs.spec import RunSpec, Trained
+from sskd.runs.spec import RunSpec, StudentSpec, Trained
 
 COLUMN = "card "  # before a part's name in the report's frame
 COMPUTING = ("torch", "torchvision", "numpy", "pillow")  # the packages that numbers come from
@@ -74,10 +74,11 @@ def card_columns(spec: RunSpec, result: Mapping[str, Any]) -> dict[str, str | No
         "device": machine.get("device"),
         **{name: packages.get(name) for name in COMPUTING},
     }
-    if spec.role != "student":  # a teacher or a head has what its own table says
-        values |= dict.fromkeys(("teacher", "teacher's weights", "head's weights"), "")
-    values |= {} if spec.teacher else dict.fromkeys(("teacher", "teacher's weights"), "")
-    values |= {} if spec.head else {"head's weights": ""}
+    student = spec if isinstance(spec, StudentSpec) else None
+    if student is None or student.teacher is None:
+        values |= dict.fromkeys(("teacher", "teacher's weights"), "")
+    if student is None or student.head is None:
+        values |= {"head's weights": ""}
     return {part.column: None if (value := values[part.name]) is None else str(value) for part in PARTS}
 
 

@@ -15,9 +15,9 @@ from benchmarks.changes import changed_since
 from benchmarks.records.merge import who_columns
 from benchmarks.tables.benchmark import Cell
 from sskd.errors import UserError
-from sskd.runs.records import Result
+from sskd.runs.records import SCHEMA, Result
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, Trained
+from sskd.runs.spec import RunSpec, StudentSpec, Trained
 
 RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1", "images")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
@@ -117,7 +117,7 @@ def _spec_columns(spec: RunSpec) -> dict[str, object]:
         "fraction": spec.split.fraction,
         "noise": spec.split.noise,
         "teacher": _teacher_name(spec),
-        "head": spec.head.id if spec.head else "",
+        "head": spec.head.id if isinstance(spec, StudentSpec) and spec.head else "",
     }
 
 
@@ -152,6 +152,8 @@ def read_result(path: Path, role: str) -> dict[str, Any]:
     """A result.json whose numbers are numbers. UserError says which file is damaged, where, and what to do."""
     try:
         result: dict[str, Any] = json.loads(path.read_bytes())
+        if isinstance(result, dict) and isinstance(of := result.get("schema"), int) and of > SCHEMA:
+            raise UserError(f"{path} is of version {of} of the format, and this suite reads up to {SCHEMA}: update it")
         checked = Result.model_validate(result)
         if role != "head" and None in (checked.best.test_top1, checked.last.test_top1):
             raise ValueError("it has no test_top1")

@@ -22,7 +22,7 @@ from sskd.networks.weights import file_sha256
 from sskd.runs.epoch_state import read_state, state_hash
 from sskd.runs.records import SCHEMA
 from sskd.runs.run_folder import RunFolder, plain_os_errors, read_json, write_json
-from sskd.runs.spec import RunSpec, Trained, read_spec
+from sskd.runs.spec import RunSpec, StudentSpec, Trained, parse_spec, read_spec
 
 MANIFEST = "submission.json"
 VERDICT = "verdict.json"
@@ -117,7 +117,9 @@ def needed_weights(spec: RunSpec) -> list[tuple[RunSpec, str]]:
     found: list[tuple[RunSpec, str]] = []
     if isinstance(spec.teacher, Trained):
         found.append((spec.teacher.run, spec.teacher.epoch))
-    return [*found, (spec.head, "last")] if spec.head is not None else found
+    if isinstance(spec, StudentSpec) and spec.head is not None:
+        found.append((spec.head, "last"))
+    return found
 
 
 def _copy_needs(folder: RunFolder, target: Path) -> None:
@@ -174,5 +176,4 @@ def with_weights_from(spec: RunSpec, root: Path) -> RunSpec:
                 value["weights"] = str(root / Path(str(value["weights"])).name)
         return value
 
-    changed: RunSpec = from_dict(RunSpec, moved(spec.model_dump(mode="json", exclude_none=True)), spec.id)
-    return changed
+    return parse_spec(moved(spec.model_dump(mode="json", exclude_none=True)), spec.id)

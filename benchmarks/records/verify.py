@@ -36,9 +36,10 @@ from sskd.runs.provenance import provenance
 from sskd.runs.records import SCHEMA
 from sskd.runs.run_folder import read_json, write_json
 from sskd.runs.spec import RunSpec, read_spec
-from sskd.training.jobs import TrainingTask, build_task
 from sskd.training.replay import Replayed, replay_epoch
 from sskd.training.setup import prepare
+from sskd.training.stage import TrainingTask
+from sskd.training.tasks import build_task
 
 Say = Callable[[str], None]
 

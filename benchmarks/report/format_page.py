@@ -29,7 +29,7 @@ HEAD = f"""# What a results folder holds
 
 Made by `python -m benchmarks.report.format_page --write docs/results_format.md` from the types that reports read these
 files by; a test holds it to them, and reads the committed results by them. This is version {SCHEMA}: files name it
-under `schema`. A file without it is of before, and is read all the same: keys that were added since have a default here, and
+under `schema`. A file without it is of before, and is read all the same: keys that were added since may be absent, and
 what is not recorded is not held against a run. A file of a newer version is refused with a line that says so. The same
 as JSON schema is in every report's folder, in `schema.json`.
 

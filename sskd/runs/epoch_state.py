@@ -20,12 +20,13 @@ from sskd.errors import UserError
 
 State = dict[str, Any]
 
-# Of a checkpoint, what is no part of the training's course: metrics.jsonl has the rows, result.json the plugins.
-UNCOUNTED = ("rows", "seconds", "plugins")
+# Of a checkpoint, what is no part of the training's course: metrics.jsonl has the rows, result.json the plugins, and
+# between two epochs the meter is empty.
+UNCOUNTED = ("rows", "seconds", "plugins", "meter")
 
 
 def state_bytes(state: State) -> bytes:
-    """The file's content. The rows of the metrics, the seconds and the plugins are left out."""
+    """The file's content. What is UNCOUNTED is left out."""
     tree, tensors = _packed(state)
     strides = {name: list(tensor.stride()) for name, tensor in tensors.items() if tensor.stride() != _usual(tensor)}
     rows = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}  # no memory twice in a file

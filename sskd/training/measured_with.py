@@ -7,23 +7,23 @@ from typing import Any
 
 from torch import Tensor
 
-from sskd.config.pretrained import Pretrained
 from sskd.data.datasets.registry import ImageData
 from sskd.networks.fingerprint import network_sha256
 from sskd.networks.weights import file_sha256
 from sskd.runs.records import ExecutedAs, MeasuredWith
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import RunSpec, StudentSpec, Trained
 from sskd.training.setup import Setup
 
 
 def measured_with(setup: Setup) -> dict[str, Any]:
     """The run's part of the comparability card; see records.MeasuredWith."""
     spec, data, execution = setup.spec, setup.data, setup.execution
+    head = spec.head if isinstance(spec, StudentSpec) else None
     noted = MeasuredWith(
         network=network_sha256(spec.network, data.num_classes),
         teacher=teacher_sha256(spec, setup.runs),
-        head=file_sha256(RunFolder(setup.runs, spec.head).weights("last")) if spec.head else None,
+        head=file_sha256(RunFolder(setup.runs, head).weights("last")) if head else None,
         split=_tensors_sha256(setup.split.indices, setup.split.labels),
         pixels=_pixels_sha256(data) if isinstance(data, ImageData) else None,
         image_size=data.image_size,
@@ -40,10 +40,10 @@ def teacher_sha256(spec: RunSpec, runs: Path) -> str | None:
     """Of the weights that teach; torchvision's by their name, which has their hash. None without a teacher."""
     if spec.teacher is None:
         return None
-    if isinstance(spec.teacher, Pretrained):
-        published = spec.teacher.published
-        return spec.teacher.weights if published else spec.teacher.sha256 or file_sha256(Path(spec.teacher.weights))
-    return file_sha256(RunFolder(runs, spec.teacher.run).weights(spec.teacher.epoch))
+    if isinstance(spec.teacher, Trained):
+        return file_sha256(RunFolder(runs, spec.teacher.run).weights(spec.teacher.epoch))
+    published = spec.teacher.published
+    return spec.teacher.weights if published else spec.teacher.sha256 or file_sha256(Path(spec.teacher.weights))
 
 
 @lru_cache(maxsize=1)  # as load_dataset: the runs of a suite share their data

@@ -33,7 +33,7 @@ def replay_epoch(
     folder = RunFolder(runs, spec)
     folder.create()
     if start is not None:
-        folder.save_checkpoint(start | {"rows": rows, "seconds": 0.0, "plugins": [], "meter": Meter().state()})
+        folder.save_checkpoint(start | {"rows": rows, "seconds": 0.0, "plugins": [], "meter": Meter().state_dict()})
     done: list[dict[str, Any]] = []
     said: list[str] = []
 

@@ -16,7 +16,7 @@ from benchmarks.tables.benchmark import BENCHMARKS, Cell
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
 from sskd.networks.fingerprint import network_sha256
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import StudentSpec
 from tests.benchmarks.made import finish
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -39,7 +39,7 @@ def reported(profile: Profile, folder: Path, changes: Mapping[str, Mapping[str, 
     for cell in cells["comparison"]:
         file = folder / "runs" / cell.spec.id / "result.json"
         result = json.loads(file.read_text())
-        name = cell.spec.method.name if cell.spec.method else "teacher"
+        name = cell.spec.method.name if isinstance(cell.spec, StudentSpec) else "teacher"
         change = changes.get(f"{name} {cell.spec.seed}", changes.get(name, {}))
         result["measured_with"] = SAME | change.get("measured_with", {})
         result["machine"] |= {"packages": {"numpy": "2.0"}} | change.get("machine", {})
@@ -142,7 +142,7 @@ def test_waivers_are_of_known_fields_and_say_why() -> None:
 
 
 def test_every_part_has_a_value(tmp_path: Path) -> None:
-    spec: RunSpec = cells_of(profile())["comparison"][-1].spec
+    spec = cells_of(profile())["comparison"][-1].spec
     assert list(card_columns(spec, {})) == [part.column for part in PARTS]
 
 
