@@ -141,6 +141,8 @@ def _own_files(folder: Path) -> list[str]:
 
 def read_manifest(folder: Path) -> Manifest:
     """UserError where there is none, or it is of a newer version."""
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"{folder} is no submission: there is no {MANIFEST} in it (run_all.py --submit makes one)")
     manifest: Manifest = from_dict(Manifest, read_json(folder / MANIFEST), str(folder / MANIFEST))
     if manifest.version > SCHEMA:
         raise UserError(f"{folder} is of version {manifest.version} of the format; this suite reads up to {SCHEMA}")

@@ -88,7 +88,9 @@ def test_settings_of_the_spec_are_compared_too(tmp_path: Path) -> None:
     assert line(text, "SSKD")[2] == "3"
     assert "differ in batch per process: 64 (of 64) (6), 128 (of 128) (3); waived: SSKD has four views." in text
     assert "waived" in {entry["outcome"] for entry in card["fields"]}
-    assert "waived: SSKD has four views" in (tmp_path / "waived" / "index.html").read_text()
+    page = (tmp_path / "waived" / "index.html").read_text()
+    assert "waived: SSKD has four views" in page
+    assert "<td>batch per process</td><td>64 (of 64) (6); 128 (of 128) (3) [waived]</td>" in page
 
 
 def test_one_seed_of_another_teacher_is_refused(tmp_path: Path) -> None:

@@ -190,6 +190,7 @@ def test_runs_that_cannot_be_submitted(runs: Path, tmp_path: Path, capsys: pytes
     assert "keep_epochs" in capsys.readouterr().err
     assert main(["--submit", str(tmp_path / "nothing"), "--results", str(tmp_path)]) == 2
     assert main(["--verify", str(tmp_path / "nothing")]) == 2
+    assert "is no submission" in capsys.readouterr().err
     assert main(["--seed", "1", "--dry-run"]) == 2
     assert "--seeds" in capsys.readouterr().err
 
