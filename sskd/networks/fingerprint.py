@@ -8,17 +8,22 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from sskd.networks.base import NETWORKS, Network
+from sskd.config.networks import NetworkSettings
+from sskd.networks.base import Network
+from sskd.networks.build import PLAIN, build_network
 from sskd.networks.folded import trace
 
 
 @lru_cache(maxsize=64)
-def network_sha256(name: str, classes: int) -> str:
+def network_sha256(name: str, classes: int, settings: NetworkSettings = PLAIN) -> str | None:
     """Of what the network computes in eval mode, as torch.fx sees it (operations, their arguments, the layers'
     settings), and of the names, shapes and types of its parameters and buffers. Of a network that cannot be traced its
-    layers stand for the graph."""
-    with torch.device("meta"):
-        network = NETWORKS[name](classes).eval()
+    layers stand for the graph; None for one that cannot be built without memory."""
+    try:
+        with torch.device("meta"):
+            network = build_network(name, classes, settings).eval()
+    except Exception:  # whatever a user's constructor does with tensors that have no values
+        return None
     state = {key: [list(value.shape), str(value.dtype)] for key, value in network.state_dict().items()}
     text = json.dumps({"graph": _graph(network), "state": state}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

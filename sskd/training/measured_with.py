@@ -21,7 +21,7 @@ def measured_with(setup: Setup) -> dict[str, Any]:
     spec, data, execution = setup.spec, setup.data, setup.execution
     head = spec.head if isinstance(spec, StudentSpec) else None
     noted = MeasuredWith(
-        network=network_sha256(spec.network, data.num_classes),
+        network=network_sha256(spec.network, data.num_classes, spec.used_as),
         teacher=teacher_sha256(spec, setup.runs),
         head=file_sha256(RunFolder(setup.runs, head).weights("last")) if head else None,
         split=_tensors_sha256(setup.split.indices, setup.split.labels),
