@@ -218,7 +218,10 @@ def _save_epoch(run: RunState, folder: RunFolder, row: dict[str, Any]) -> None:
         folder.save_weights("best", run.task.output.state_dict(), run.epoch)
     if last:
         folder.save_weights("last", run.task.output.state_dict(), run.epoch)
-    folder.save_checkpoint(run.state_dict())
+    state = run.state_dict()
+    if run.setup.execution.keep_epochs:
+        folder.keep_epoch(len(run.rows), state)
+    folder.save_checkpoint(state)
     folder.append_metrics(row)
 
 

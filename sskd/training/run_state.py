@@ -8,6 +8,7 @@ import torch
 from sskd.data.batch import Batch
 from sskd.distributed import averaging_gradients
 from sskd.optim import make_optimizer
+from sskd.training.measured_with import measured_with
 from sskd.training.meter import Meter
 from sskd.training.setup import Setup
 from sskd.training.stage import Loss, Stage, TrainingTask
@@ -22,6 +23,7 @@ class RunState:
     def __init__(self, setup: Setup, task: TrainingTask, machine: dict[str, Any]) -> None:
         """machine: the run's provenance, taken now: the code on disk may be another when the run ends."""
         self.setup, self.task, self.machine = setup, task, machine
+        self.measured_with = measured_with(setup)  # now: who taught, and not who lies there when the run ends
         self.stage_number = self.epoch = self.step = 0  # what comes next, all from 0
         self.rows: list[dict[str, Any]] = []  # of the epochs that are done
         self.seconds = 0.0  # of training in the epoch under way, over all its interruptions
