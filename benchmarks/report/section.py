@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from benchmarks.analysis.controls import Control
 from benchmarks.analysis.judging import Verdict
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.figures import Drawn
 from benchmarks.report.look import Look
+from benchmarks.report.spending import Spending
 from benchmarks.tables.benchmark import Benchmark
 
 
@@ -34,4 +36,5 @@ class Report(NamedTuple):
     sections: list[Section]
     verdicts: list[Verdict]  # by the epoch that decides: chosen on held-out images, else the last
     verdicts_best: list[Verdict]  # by the best on test images, as the paper
-    controls: list[str]  # see controls.control_lines
+    controls: list[Control]
+    spending: Spending
