@@ -379,6 +379,7 @@ def _print_plan(
                 "label": method_label(spec.method) if spec.method else "",
                 "stage": number,
                 "state": known[spec.id].state,
+                "why": known[spec.id].message,
                 "changed": changed.get(spec.id, ""),
                 "needs": [needed.id for needed in spec.needs],
                 "multiply_adds": cost.multiply_adds[spec.id],
@@ -395,7 +396,8 @@ def _print_plan(
         for spec in stage:
             waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
             other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
-            state = f"{known[spec.id].state}{other}"
+            why = f" ({known[spec.id].message})" if known[spec.id].message else ""
+            state = f"{known[spec.id].state}{why}{other}"
             print(f"  {spec.id}{_label(spec)}: {state}{waits}, {describe_cost(cost, spec.id)}")
     print("\n".join([cost.text, *describe_changes(plan, runs)]))
     if claims:

@@ -53,7 +53,8 @@ def plan_cost(plan: Plan, runs: Path, profile: Profile) -> PlanCost:
     else:
         rate, source = measured_rate(), "measured now with one convolution; real runs reach a part of it"
     seconds = {run_id: value / rate for run_id, value in work.items()}
-    left = sum(s for i, s in seconds.items() if i not in finished)
+    there = {spec.id for spec in plan.runs if spec.trains and RunFolder(runs, spec).result.exists()}  # if damaged, too
+    left = sum(s for i, s in seconds.items() if i not in there)
     assumed = " and ".join(
         f"{dataset.name} is not in {dataset.path or root.resolve()}: counted as {count.train_images:,} images"
         for dataset, (count, absent) in known.items()

@@ -190,7 +190,7 @@ def test_a_decided_claim_and_what_it_rests_on(tmp_path: Path) -> None:
     profile = read_profile("paper", ["seeds=[0,1,2]", "methods=[none,kd,kd_again]", "fractions=[0.25]"])
     cells = cells_of(profile, "comparison", "fig4a")
     level = {"kd": 60.0, "kd_again": 75.0, "at": 79.0, "crd": 60.0, "sskd": 80.0}
-    noise = {"sskd": (0.1, 0.0, -0.1), "at": (3.0, -3.0, 0.0)}
+    noise = {"sskd": (0.1, 0.0, -0.1), "at": (3.0, -3.0, 0.0), "kd_again": (0.1, 0.0, 0.0)}
 
     def reached(spec: RunSpec) -> float:
         name = spec.method.name if spec.method else ""
