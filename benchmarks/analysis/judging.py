@@ -49,9 +49,9 @@ class Part(NamedTuple):
 
 class Verdict(NamedTuple):
     """What the results say of a claim. effect, lower, upper: nan where unknown. seeds: of the part that has the fewest;
-    effect_seeds: of the effect and its interval. restated: what was compared here; setting: how it differs from the
-    paper's; why: what the verdict rests on; sized: how the paper's size stands to the interval; lacks: what would
-    decide an undecided one, and its cost; luck: what no interval holds. All five are sentences, or ""."""
+    effect_seeds: of the effect and its interval. In words, or "": restated, what was compared here; setting, how it
+    differs from the paper's; why, what the verdict rests on; omitted, the rows that it is not about; sized, how the
+    paper's size stands to the interval; lacks, what would decide it and its cost; luck, what no interval holds."""
 
     id: str
     statement: str
@@ -62,6 +62,7 @@ class Verdict(NamedTuple):
     restated: str
     setting: str
     why: str
+    omitted: str
     sized: str
     lacks: str
     luck: str
@@ -80,7 +81,7 @@ class Verdict(NamedTuple):
     def text(self) -> str:
         """All in words, beginning with how the setting differs from the claim's."""
         first = f"{self.setting}: {self.verdict}, as {self.why}." if self.setting else self.reason
-        return " ".join(sentence for sentence in (first, self.sized, self.lacks, self.luck) if sentence)
+        return " ".join(sentence for sentence in (first, self.omitted, self.sized, self.lacks, self.luck) if sentence)
 
     @property
     def reason(self) -> str:
@@ -120,6 +121,7 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "last") -> Verdict:
         restated(parts),
         describe_setting(finished, claim.dataset) if len(finished) else "",
         why,
+        _left_out_text(claim.left_out(results) if len(own) else []),
         _size_text(claim, shown, estimate),
         need_text(need, own),
         teachers_luck(finished),
@@ -185,6 +187,10 @@ def _listed(names: Sequence[str], comma: str = ", ", most: int = 6) -> str:
     """ "a, b and c"; of many the first ones, and how many more."""
     shown = [*names] if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
     return f"{comma.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
+
+
+def _left_out_text(rows: list[str]) -> str:
+    return f"Without {', '.join(rows)}, which the profile leaves out." if rows else ""
 
 
 def _size_text(claim: Claim, shown: Condition | None, estimate: Estimate) -> str:

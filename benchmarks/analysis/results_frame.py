@@ -14,7 +14,7 @@ from benchmarks.tables.benchmark import Cell
 from sskd.errors import UserError
 from sskd.runs.result_file import MACHINE_COLUMNS, read_result
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, Trained
+from sskd.runs.spec import RunSpec, StudentSpec, Trained
 
 RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1", "images")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
@@ -102,7 +102,7 @@ def _spec_columns(spec: RunSpec) -> dict[str, object]:
         "fraction": spec.split.fraction,
         "noise": spec.split.noise,
         "teacher": _teacher_name(spec),
-        "head": spec.head.id if spec.head else "",
+        "head": spec.head.id if isinstance(spec, StudentSpec) and spec.head else "",
     }
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from sskd.config.pretrained import Pretrained
 from sskd.runs.spec import RunSpec
 from sskd.training.progress import duration
 
@@ -57,6 +58,6 @@ def spec_lines(spec: RunSpec) -> list[tuple[str, str]]:
         return [(prefix, str(value))]
 
     lines = flat("", spec.model_dump(mode="json", exclude_defaults=True, exclude={"teacher", "head"}))
-    if spec.teacher is not None and not hasattr(spec.teacher, "run"):
+    if isinstance(spec.teacher, Pretrained):
         lines += flat("teacher", spec.teacher.model_dump(mode="json", exclude_defaults=True))
     return lines

@@ -138,7 +138,7 @@ def test_bold_is_what_is_not_chance(tmp_path: Path) -> None:
     }
     profile = read_profile("paper", ["seeds=[0,1,2]", "methods=[none,kd,at,crd,sskd]"])
     cells = cells_of(profile, "comparison")
-    finish(cells, tmp_path / "runs", lambda spec: 70 + (lead[spec.method.name][spec.seed] if spec.method else 0))
+    finish(cells, tmp_path / "runs", lambda spec: 70 + lead.get(spec.learns, (0, 0, 0))[spec.seed])
     lost = next(cell.spec for cell in cells["comparison"] if cell.row == "CRD" and cell.spec.seed == 1)
     (tmp_path / "runs" / lost.id / "result.json").unlink()
     write_report(profile, cells, tmp_path)
@@ -193,7 +193,7 @@ def test_a_decided_claim_and_what_it_rests_on(tmp_path: Path) -> None:
     noise = {"sskd": (0.1, 0.0, -0.1), "at": (3.0, -3.0, 0.0), "kd_again": (0.1, 0.0, 0.0)}
 
     def reached(spec: RunSpec) -> float:
-        name = spec.method.name if spec.method else ""
+        name = spec.learns
         return level.get(name, 50.0) + noise.get(name, (0.0, 0.1, 0.05))[spec.seed]
 
     finish(cells, tmp_path / "runs", reached)
