@@ -242,6 +242,8 @@ def _lines(
                 axis.plot(float(column.rstrip(" %")), known.value, **PAPER_TICK)
         axis.set(xlabel=f"{benchmark.columns} (%)", ylabel="top-1 (%)", title=f"{measure.label} epoch")
         axis.set_xticks(ticks)
+        if len(ticks) == 1:  # else the axis is as wide as the shifts
+            axis.set_xlim(ticks[0] - 0.06, ticks[0] + 0.06)
         if not narrow:
             axis.label_outer()
     return finish(figure, handles, legend_lines, across)

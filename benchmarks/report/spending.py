@@ -62,7 +62,12 @@ def spending(spent: Spent, folder: Path, shown: Mapping[str, Look]) -> Spending:
 def _figure(curves: pd.DataFrame, shown: Mapping[str, Look], narrow: bool) -> Figure:
     """A panel for each benchmark's column, a line for each method, from its teacher's and head's end on; the dot is
     where its training ends."""
-    groups = dict(iter(curves.groupby(["benchmark", "column"], sort=False)))
+    groups, seen = {}, set[str]()
+    for place, group in curves.groupby(["benchmark", "column"], sort=False):
+        what = group[["row", "epoch", "seconds", "top1"]].to_csv(index=False)
+        if what not in seen:  # benchmarks may share runs
+            groups[place] = group
+        seen.add(what)
     rows = list(dict.fromkeys(map(str, curves["row"])))
     across = 3 if narrow else min(len(rows), 7)
     lines = -(-len(rows) // across)
