@@ -124,6 +124,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--status", action="store_true", help="how far everything is, whoever started it")
     add("--cancel", action="store_true", help="end what runs or waits; what it has saved stays")
     add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")
+    add("--submit", nargs="+", type=Path, metavar="RUN", help="make what others can check of these run folders")
+    add("--verify", type=Path, metavar="SUBMISSION", help="check a submission by training parts of it again")
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="with --verify: the number that draws these parts; with --submit: open them",
+    )
+    add(
+        "--merge",
+        nargs="+",
+        metavar="DIR",
+        help="people's results (DIR, or NAME=DIR) into --results, and report",
+    )
     add("--list", choices=KINDS, help="what there is, and stop")
     add("--explain", metavar="KEY", help="what a key of --set means (recipe.full_epochs), and stop")
     add("--json", action="store_true", help="with --list, --dry-run, --status or --report-only: print JSON")
@@ -142,6 +156,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         _load_plugins(options)
         print(explain(options.explain))
         return 0
+    if options.seed is not None and not (options.submit or options.verify):
+        raise UserError("--seed is the number of --verify and --submit: seeds of runs are --seeds")
+    if options.submit or options.verify:
+        from benchmarks.records.commands import run_submit, run_verify
+
+        _load_plugins(options)
+        return run_submit(options) if options.submit else run_verify(options)
     from benchmarks.changes import to_train_anew
     from benchmarks.dispatch.launch import cancel
     from benchmarks.plan import check_runs, check_teachers, make_plan
@@ -153,6 +174,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     folder = options.results / profile.name
     with plain_os_errors("read", folder):
         folder.exists()  # a name that is too long, or a folder that may not be looked into
+    if options.merge:
+        from benchmarks.records.merge import merge
+
+        merge(options.merge, folder, profile.name)
+        options.report_only = True
     cells = _cells(profile, options.only, folder)
     claims = _claims(options)
 
@@ -206,7 +232,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(start_detached(work, arguments))
         return 0
     else:
-        failures = _execute(work, folder, anew)
+        failures = _execute(work, folder, anew) | _probe(cells, profile, folder, work)
     _report(placed, cells, folder, options)
     by_message: dict[str, list[str]] = {}
     for run_id, failure in failures.items():
@@ -264,6 +290,15 @@ def _execute(work: Work, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str
 
     with Progress(_ready(work, folder, anew)) as progress:
         return launch(work, progress)
+
+
+def _probe(cells: Mapping[str, list[Cell]], profile: Profile, folder: Path, work: Work) -> dict[str, Failure]:
+    """Makes the linear probes of finished runs that benchmarks ask for; the failures by run and data set."""
+    from benchmarks.analysis.probes import make_probes, probes_of
+    from benchmarks.dispatch.worker import Failure
+
+    made = make_probes(probes_of(cells, profile), folder / "runs", work.execution, lambda line: print(line, flush=True))
+    return {what: Failure(message) for what, message in made.items()}
 
 
 def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profile) -> Work:
@@ -360,6 +395,7 @@ def _print_plan(
 ) -> None:
     """The runs, what they cost, and what the paper's claims lack; with --decide what would be bought."""
     from benchmarks.analysis.claims import CLAIMS
+    from benchmarks.analysis.probes import probes_cost, probes_of
     from benchmarks.analysis.seeds import look, need_lines, need_rows, offer_lines
     from benchmarks.changes import changed_runs, describe_changes
     from benchmarks.cost import describe_cost, plan_cost
@@ -372,6 +408,7 @@ def _print_plan(
     known, cost = statuses(plan, runs, {spec.id for spec in anew}), plan_cost(plan, runs, profile)
     cost = cost._replace(left=cost.left + sum(cost.seconds[spec.id] for spec in anew if spec.trains))
     changed = changed_runs(plan.runs, runs)
+    probes = probes_cost(probes_of(cells, profile), runs, Path(profile.execution.dataset_root), cost.rate)
     if options.json:
         rows = [
             {
@@ -389,7 +426,12 @@ def _print_plan(
             for spec in stage
         ]
         rate = {"rate": cost.rate, "rate_from": cost.source, "assumed": cost.assumed}
-        print(json.dumps({"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market)}, indent=1))
+        print(
+            json.dumps(
+                {"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market), "probes": probes._asdict()},
+                indent=1,
+            )
+        )
         return
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {plural(len(stage), 'run')}")
@@ -399,6 +441,8 @@ def _print_plan(
             why = f" ({known[spec.id].message})" if known[spec.id].message else ""
             state = f"{known[spec.id].state}{why}{other}"
             print(f"  {spec.id}{_label(spec)}: {state}{waits}, {describe_cost(cost, spec.id)}")
+    if probes.number:
+        print(probes.text)
     print("\n".join([cost.text, *describe_changes(plan, runs)]))
     if claims:
         print("the paper's claims:")

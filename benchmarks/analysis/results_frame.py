@@ -9,10 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.analysis.card_fields import card_columns
 from benchmarks.changes import changed_since
+from benchmarks.records.merge import who_columns
 from benchmarks.tables.benchmark import Cell
 from sskd.errors import UserError
-from sskd.runs.result_file import MACHINE_COLUMNS, read_result
+from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec, Trained
 
@@ -32,6 +34,18 @@ SPEC_COLUMNS = (
     "head",
     "state",
     "why",
+)
+MACHINE_COLUMNS = (
+    "host",
+    "device",
+    "driver",
+    "threads",
+    "python",
+    "torch",
+    "torchvision",
+    "version",
+    "commit",
+    "dirty",
 )
 
 
@@ -120,7 +134,8 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
     try:
         if folder.result.exists():
             result = read_result(folder.result, spec.role)
-            return {"state": "finished", "why": "", "changed": changed_since(spec, result)} | _result_columns(result)
+            known = {"state": "finished", "why": "", "changed": changed_since(spec, result)}
+            return known | _result_columns(result) | card_columns(spec, result) | who_columns(folder.path)
         status = folder.status()
     except UserError as error:  # a damaged file is one cell's trouble, not the report's
         return {"state": "failed", "why": f"failed: {error}"}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pandas as pd
 
+from benchmarks.analysis.card import card_rows
 from benchmarks.analysis.results_frame import read_curve, specs_of
 from benchmarks.report.anchors import cell_anchors
 from benchmarks.report.curves import Plot, curve_groups
@@ -62,6 +63,7 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         verdicts=verdict_cards(report, anchors, plots),
         sections=[section_entry(section, plots[section.benchmark.id], anchors) for section in report.sections],
         spending=_spending(report),
+        cards={name: card_rows(card) for name, card in report.cards.items()},
         runs=(
             run_entry(record, specs[record["id"]])
             | {"curves": links.get(record["id"], []), "folder": record["id"] in here}

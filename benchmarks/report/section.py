@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from benchmarks.analysis.card import TableCard
 from benchmarks.analysis.controls import Control
 from benchmarks.analysis.judging import Verdict
 from benchmarks.profiles.profile import Profile
@@ -38,3 +39,4 @@ class Report(NamedTuple):
     verdicts_best: list[Verdict]  # by the best on test images, as the paper
     controls: list[Control]
     spending: Spending
+    cards: dict[str, TableCard]  # by benchmark: what its numbers were measured with
