@@ -146,7 +146,7 @@ class RunFolder:
         if self.result.exists():
             return Status("finished", self.spec.recipe.epochs)
         if self.failure.exists():
-            return Status("failed", len(self.read_metrics()), read_json(self.failure).get("message", ""))
+            return Status("failed", len(self.read_metrics()), self.read_failure()["message"])
         if self.path.exists():
             return Status("incomplete", len(self.read_metrics()))
         return Status("absent")
@@ -163,14 +163,17 @@ class RunFolder:
         write_atomically(self.metrics, lambda file: file.write(text.encode()))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All whole lines; a line cut off by a crash is left out."""
+        """All whole lines up to the first that is none, as one is that a crash cut off."""
         rows = []
         if self.metrics.exists():
-            for line in self.metrics.read_text().splitlines():
+            for line in self.metrics.read_bytes().splitlines():
                 try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):  # not JSON, or not UTF-8
                     break
+                if not isinstance(row, dict):
+                    break
+                rows.append(row)
         return rows
 
     # --- checkpoints --------------------------------------------------------------------------------------------
@@ -217,6 +220,16 @@ class RunFolder:
         write_json(self.result, result)
         for path in (self.failure, self.resume, self.previous):
             path.unlink(missing_ok=True)
+
+    def read_failure(self) -> dict[str, Any]:
+        """What failed.json says: message, and kind if it is known. Of a damaged file the message says that it is."""
+        try:
+            data = read_json(self.failure)
+        except UserError as error:
+            return {"message": str(error)}
+        if isinstance(data, dict) and isinstance(data.get("message"), str):
+            return data
+        return {"message": f"cannot read {self.failure}: it has no message; delete it to have the run done again"}
 
     def save_failure(self, message: str, kind: str = "exception", last_lines: Sequence[str] = ()) -> None:
         """Why the run ended: in one line, of which kind (benchmarks/dispatch/retries.py), and the end of its log."""
@@ -273,7 +286,7 @@ def write_json(path: Path, data: Any) -> None:
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
         raise UserError(f"cannot read {path}: {_one_line(error)}; delete it to have the run done again") from None
 
 
