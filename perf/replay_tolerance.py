@@ -1,5 +1,5 @@
-"""How far apart honest replays of an epoch are, and forged ones: why benchmarks/records/comparing.py has no tolerance for
-trained weights (docs/verify.md).
+"""How far apart honest replays of an epoch are, and forged ones: why benchmarks/records/comparing.py has no tolerance
+for trained weights (docs/verify.md).
 
     python -m perf.replay_tolerance
 

@@ -11,7 +11,7 @@ from sskd.runs.epoch_state import State, state_hash
 
 CLOCK = ("seconds", "evaluation_seconds", "images_per_second")  # of a row: what differs from run to run
 
-# What the same weights may measure otherwise on another kind of machine: of an accuracy in points, of others in percent.
+# What the same weights may measure otherwise on another kind of machine: accuracies in points, others in percent.
 # Trained weights have no such tolerance: an honest epoch that is rounded otherwise ends as far away as a forged one
 # (perf/replay_tolerance.py, docs/verify.md), so a replay that is not equal bit for bit decides nothing there.
 MOST_POINTS = 1.0

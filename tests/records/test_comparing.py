@@ -1,4 +1,4 @@
-"""How a replayed epoch is compared with the submitted one: bit for bit where that can be asked, else nothing is said."""
+"""A replayed epoch is compared with the submitted one bit for bit where that can be asked; else nothing is said."""
 
 import math
 from typing import Any
