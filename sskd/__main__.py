@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from sskd.config.execution import Execution
+from sskd.config.networks import NetworkSettings
 from sskd.config.recipe import DatasetSpec
 from sskd.config.validation import from_dict
 from sskd.errors import UserError, refuse_null_bytes
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--weights", required=True, type=Path)
     evaluate.add_argument("--dataset", required=True)
     evaluate.add_argument("--dataset-path", help="for the datasets npz and folder")
+    evaluate.add_argument("--image-size", type=int, help="pixels of a side that the network sees (default: its own)")
     evaluate.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(action=_evaluate)
@@ -88,7 +90,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     device = device_of(execution)
     spec: DatasetSpec = from_dict(DatasetSpec, {"name": options.dataset, "path": options.dataset_path}, "options")
     data = load_dataset(spec, Path(options.dataset_root))
-    network = load_network(options.weights, options.network, data.num_classes).to(device)
+    used_as: NetworkSettings = from_dict(NetworkSettings, {"image_size": options.image_size}, "options")
+    network = load_network(options.weights, options.network, data.num_classes, used_as).to(device)
     test = EvaluationSet(data, device, resolve_precision(options.precision, device))
     measured = accuracy(network.to(memory_format=test.layout), test)
     if options.json:
