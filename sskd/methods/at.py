@@ -20,8 +20,11 @@ def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tens
     Maps (B, C, H, W), one for each tap; the two sides may differ in width and size. Zagoruyko & Komodakis
     2017, eq. 2 with p = 2, as a mean over images and positions.
     """
-    pairs = [match_sizes(ours, theirs) for ours, theirs in zip(student, teacher, strict=True)]
-    return torch.stack([F.mse_loss(attention(ours), attention(theirs)) for ours, theirs in pairs]).sum()
+    losses = []
+    for pair in zip(student, teacher, strict=True):
+        student_map, teacher_map = match_sizes(*pair)
+        losses.append(F.mse_loss(attention(student_map), attention(teacher_map)))
+    return torch.stack(losses).sum()
 
 
 class ATSettings(MethodSettings):

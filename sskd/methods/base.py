@@ -152,9 +152,9 @@ class Method(nn.Module):
         logged: dict[str, Tensor] = {}
         if teacher is not None:
             if self.settings.kd_weight > 0:
-                ours, theirs = self.softened(logits), self.softened(teacher.logits[:: batch.views])
+                student_logits, teacher_logits = self.softened(logits), self.softened(teacher.logits[:: batch.views])
                 temperature, kind = self.settings.kd_temperature, self.settings.divergence
-                losses["kd"] = softened_divergence(ours, theirs, temperature, kind=kind)
+                losses["kd"] = softened_divergence(student_logits, teacher_logits, temperature, kind=kind)
                 weights["kd"] = self.settings.kd_weight
             own = self.loss_terms(student, teacher, batch)
             losses |= own.losses

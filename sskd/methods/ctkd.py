@@ -105,12 +105,12 @@ class CTKD(Method):
         self.temperature.factor.fill_(gradient_factor(self.epochs_at(epoch), self.settings.rising_epochs))
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        ours, theirs = student.logits, teacher.logits
+        student_logits, teacher_logits = student.logits, teacher.logits
         if self.settings.standardise:
-            ours, theirs = standardised(ours), standardised(theirs)
+            student_logits, teacher_logits = standardised(student_logits), standardised(teacher_logits)
         tau = self.temperature()
         logged = {"temperature": tau.detach()}
         if self.settings.host == "kd":
-            return LossTerms({"ctkd": softened_divergence(ours, theirs, tau)}, logged)
-        tckd, nckd = decoupled_divergences(ours, theirs, batch.labels, tau)
+            return LossTerms({"ctkd": softened_divergence(student_logits, teacher_logits, tau)}, logged)
+        tckd, nckd = decoupled_divergences(student_logits, teacher_logits, batch.labels, tau)
         return LossTerms({"tckd": tckd, "nckd": nckd}, logged)

@@ -72,8 +72,8 @@ class DKD(Method):
         return {"tckd": self.settings.tckd_weight, "nckd": self.settings.nckd_weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        ours, theirs = student.logits, teacher.logits
+        student_logits, teacher_logits = student.logits, teacher.logits
         if self.settings.standardise:
-            ours, theirs = standardised(ours), standardised(theirs)
-        tckd, nckd = decoupled_divergences(ours, theirs, batch.labels, self.settings.temperature)
+            student_logits, teacher_logits = standardised(student_logits), standardised(teacher_logits)
+        tckd, nckd = decoupled_divergences(student_logits, teacher_logits, batch.labels, self.settings.temperature)
         return LossTerms({"tckd": tckd, "nckd": nckd})

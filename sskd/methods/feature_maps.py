@@ -20,11 +20,11 @@ def middle(taps: Sequence[T]) -> Sequence[T]:
 
 def check_middle(method: str, student: FeatureShapes, teacher: FeatureShapes) -> None:
     """UserError unless both networks have as many middle taps, at least one: they pair up in order."""
-    ours, theirs = len(middle(student.taps)), len(middle(teacher.taps))
-    if ours != theirs or not ours:
+    student_count, teacher_count = len(middle(student.taps)), len(middle(teacher.taps))
+    if student_count != teacher_count or not student_count:
         raise UserError(
-            f"method '{method}' pairs the middle taps in order, but {student.network} has {ours} and "
-            f"{teacher.network} has {theirs}; choose networks with as many taps"
+            f"method '{method}' pairs the middle taps in order, but {student.network} has {student_count} and "
+            f"{teacher.network} has {teacher_count}; choose networks with as many taps"
         )
 
 

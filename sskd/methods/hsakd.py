@@ -18,7 +18,7 @@ from sskd.pretext.hsakd import VIEWS
 def branch_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """The sum over branches of T^2 KL of their scores, (levels, R, 4 C) each; 0-d."""
     pairs = zip(student, teacher, strict=True)
-    return torch.stack([softened_divergence(ours, theirs, temperature) for ours, theirs in pairs]).sum()
+    return torch.stack([softened_divergence(*pair, temperature) for pair in pairs]).sum()
 
 
 class HSAKDSettings(MethodSettings):
@@ -61,11 +61,11 @@ class HSAKD(Method):
 
     @classmethod
     def check(cls, settings: HSAKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        ours, theirs = check_branches(student.network), check_branches(teacher.network)
-        if ours != theirs:
+        student_count, teacher_count = check_branches(student.network), check_branches(teacher.network)
+        if student_count != teacher_count:
             raise UserError(
-                f"method 'hsakd' pairs the branches of all maps in order, but {student.network} has {ours} and "
-                f"{teacher.network} has {theirs}; choose networks with as many stages"
+                f"method 'hsakd' pairs the branches of all maps in order, but {student.network} has "
+                f"{student_count} and {teacher.network} has {teacher_count}; choose networks with as many stages"
             )
 
     def views(self) -> Views:
@@ -78,10 +78,10 @@ class HSAKD(Method):
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         temperature = self.settings.temperature
         with torch.no_grad():
-            theirs = self._teacher_head[0].read(teacher)
-        ours = torch.stack(self.branches.read(student))
+            teacher_scores = self._teacher_head[0].read(teacher)
+        student_scores = torch.stack(self.branches.read(student))
         losses = {
-            "branches": branch_divergence(ours, theirs, temperature),
+            "branches": branch_divergence(student_scores, teacher_scores, temperature),
             "turned_logits": softened_divergence(student.logits, teacher.logits, temperature),
         }
         return LossTerms(losses)

@@ -22,9 +22,9 @@ def others_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: f
 
     Logits (B, C), labels (B,). Yang et al. 2023, eq. 10.
     """
-    (_, ours), (_, theirs) = split_classes(student, labels), split_classes(teacher, labels)
-    soft = F.softmax(theirs / temperature, dim=1)
-    return -(temperature**2) * (soft * F.log_softmax(ours / temperature, dim=1)).sum(1).mean()
+    (_, student_others), (_, teacher_others) = split_classes(student, labels), split_classes(teacher, labels)
+    soft = F.softmax(teacher_others / temperature, dim=1)
+    return -(temperature**2) * (soft * F.log_softmax(student_others / temperature, dim=1)).sum(1).mean()
 
 
 class NKDSettings(MethodSettings):
@@ -58,6 +58,6 @@ class NKD(Method):
         return {"target": self.settings.target_weight, "others": self.settings.others_weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        ours, theirs, labels = student.logits, teacher.logits, batch.labels
-        others = others_loss(ours, theirs, labels, self.settings.temperature)
-        return LossTerms({"target": target_loss(ours, theirs, labels), "others": others})
+        student_logits, teacher_logits, labels = student.logits, teacher.logits, batch.labels
+        others = others_loss(student_logits, teacher_logits, labels, self.settings.temperature)
+        return LossTerms({"target": target_loss(student_logits, teacher_logits, labels), "others": others})

@@ -24,8 +24,10 @@ def probability_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Vectors (B, D); the two sides may differ in width.
     """
-    ours, theirs = neighbour_probabilities(student), neighbour_probabilities(teacher)
-    return (theirs * ((theirs + EPSILON) / (ours + EPSILON)).log()).mean()
+    student_probabilities, teacher_probabilities = neighbour_probabilities(student), neighbour_probabilities(teacher)
+    return (
+        teacher_probabilities * ((teacher_probabilities + EPSILON) / (student_probabilities + EPSILON)).log()
+    ).mean()
 
 
 class PKTSettings(MethodSettings):

@@ -85,22 +85,22 @@ class SimKD(Method):
         check_final("simkd", student, teacher)
 
     def predictor(self, student: Network) -> Network:
-        teacher, theirs = self._context.teacher_side()
-        ours = self._context.student_shapes
-        assert theirs.final is not None
-        width = ours.maps[-1][0]
+        teacher, teacher_shapes = self._context.teacher_side()
+        student_shapes = self._context.student_shapes
+        assert teacher_shapes.final is not None
+        width = student_shapes.maps[-1][0]
         # what widens the last map before the classifier is left out, as the classifier is
-        unused = student.tail[-1:] if width == ours.width else student.tail
+        unused = student.tail[-1:] if width == student_shapes.width else student.tail
         for name in unused:
             setattr(student, name, nn.Identity())
-        project = projector(width, theirs.width, self.settings.factor)
-        return Projected(student, project, teacher.classifier_layer, (theirs.final[1], theirs.final[2]))
+        project = projector(width, teacher_shapes.width, self.settings.factor)
+        return Projected(student, project, teacher.classifier_layer, (teacher_shapes.final[1], teacher_shapes.final[2]))
 
     @property
     def loss_weights(self) -> dict[str, float]:
         return {"simkd": self.settings.weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        ours: Any = student.final
-        theirs: Any = teacher.final
-        return LossTerms({"simkd": F.mse_loss(*match_sizes(ours, theirs))})
+        student_map: Any = student.final
+        teacher_map: Any = teacher.final
+        return LossTerms({"simkd": F.mse_loss(*match_sizes(student_map, teacher_map))})

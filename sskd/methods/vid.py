@@ -82,4 +82,4 @@ class VID(Method):
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         triples = zip(self.taps, middle(student.taps), middle(teacher.taps), strict=True)
-        return LossTerms({"vid": torch.stack([tap(ours, theirs) for tap, ours, theirs in triples]).sum()})
+        return LossTerms({"vid": torch.stack([tap(*pair) for tap, *pair in triples]).sum()})

@@ -61,10 +61,10 @@ class Contrastive(Pretext):
 
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         """L_ss between the rows of the two similarity matrices, selected by the teacher's ranks (paper, equation 6)."""
-        theirs = similarity(teacher, batch.views)
-        rank = ranks(theirs, own_image(theirs))
+        teacher_similarity = similarity(teacher, batch.views)
+        rank = ranks(teacher_similarity, own_image(teacher_similarity))
         kept = keep_mask(rank, config.keep)
         loss = softened_divergence(
-            similarity(student, batch.views), theirs, config.temperature, kept, config.divergence
+            similarity(student, batch.views), teacher_similarity, config.temperature, kept, config.divergence
         )
         return Transfer(loss, {"head_accuracy": (rank == 0).float().mean(), "ss_kept": kept.float().mean()})

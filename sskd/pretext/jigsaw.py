@@ -75,7 +75,7 @@ class Jigsaw(Pretext):
 
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         assert batch.view_labels is not None
-        ours, theirs = transformed(student, batch.views), transformed(teacher, batch.views)
-        right = (theirs.argmax(1) == transformed(batch.view_labels, batch.views)).float().mean()
-        loss = softened_divergence(ours, theirs, config.temperature, kind=config.divergence)
+        student_output, teacher_output = transformed(student, batch.views), transformed(teacher, batch.views)
+        right = (teacher_output.argmax(1) == transformed(batch.view_labels, batch.views)).float().mean()
+        loss = softened_divergence(student_output, teacher_output, config.temperature, kind=config.divergence)
         return Transfer(loss, {"head_accuracy": right})

@@ -83,8 +83,8 @@ def test_transfer_is_the_divergence_without_selection(name: str, monkeypatch: py
     rows = torch.tensor([row for row in range(4 * IMAGES) if name != "jigsaw" or row % 4])
     expected = softened_divergence(student[rows], teacher[rows], 0.5)
     torch.testing.assert_close(loss, expected)
-    ours, theirs = (torch.autograd.grad(value, student)[0] for value in (loss, expected))
-    torch.testing.assert_close(ours, theirs)
+    found, wanted = (torch.autograd.grad(value, student)[0] for value in (loss, expected))
+    torch.testing.assert_close(found, wanted)
     assert task.transfer(teacher, teacher, batch, HOW).loss.item() == pytest.approx(0, abs=1e-5)
 
 
