@@ -39,8 +39,11 @@ class Puzzles:
 
 
 def lay_out(images: Tensor, labels: Tensor) -> Tensor:
-    """Quarter k (reading order) of image b (B, C, H, W) becomes its quarter ORDERS[labels[b]][k]. UserError for odd H
-    or W, which no cut halves."""
+    """The puzzle of each image: quarter k (in reading order) becomes the image's quarter ``ORDERS[label][k]``.
+
+    images: (B, C, H, W), any dtype. labels: (B,) int64, 0 to 23. Returns the shape and dtype of the images. UserError
+    for odd H or W, which cannot be cut in halves.
+    """
     batch, channels, height, width = images.shape
     if height % 2 or width % 2:
         raise UserError(f"jigsaw cuts images into quarters, which {height} x {width} pixels do not allow")

@@ -42,6 +42,7 @@ NOT_RUN = {
     r"^python -m sskd evaluate .*--dataset cifar100": "CIFAR-100",
     r"^python -m sskd\.data\.sort_val": "ImageNet: tests/data sorts a made one",
     r"-m pytest": "tests",
+    r"-m tests\.docs\.tour": "would write into docs/; tests/docs/test_tour.py runs the notebook",
     r"python -c": "tests/test_readme.py runs it",
 }
 BY_NAME = {path.name: path for path in DOCUMENTS}
