@@ -1,4 +1,4 @@
-"""CAT-KD (Guo et al. 2023): where in the image each class is seen."""
+"""CAT-KD (Guo et al. 2023): the student's class activation maps match the teacher's."""
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt

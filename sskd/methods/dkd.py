@@ -16,8 +16,8 @@ def decoupled_divergences(
 ) -> tuple[Tensor, Tensor]:
     """TCKD and NCKD: T^2 times the mean KL divergence of (right, wrong) and of the wrong classes; both 0-d.
 
-    Logits (B, C), labels (B,). Zhao et al. 2022, sec. 3: for an image KD is TCKD + (1 - p) NCKD, p being the
-    teacher's probability of the right class.
+    Logits (B, C) float32, labels (B,) int64. Zhao et al. 2022, sec. 3: for an image, KD is TCKD + (1 - p) NCKD, p
+    being the teacher's probability of the right class.
     """
     target_s, others_s = split_classes(student, labels)
     target_t, others_t = split_classes(teacher, labels)

@@ -1,4 +1,4 @@
-"""What methods that compare feature maps share: middle taps, equal sizes, attention maps, regressors."""
+"""Parts of several methods that compare feature maps: middle taps, equal sizes, attention maps, regressors."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -39,7 +39,7 @@ def check_final(method: str, student: FeatureShapes, teacher: FeatureShapes) -> 
 
 
 def match_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (B, C, H, W) of one size: the larger is average-pooled adaptively to the smaller; widths stay."""
+    """Maps (B, C, H, W) float32 of one size: the larger is average-pooled adaptively to the smaller; widths stay."""
     size = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
     return _pooled(student, size), _pooled(teacher, size)
 

@@ -16,7 +16,7 @@ from sskd.pretext.hsakd import VIEWS
 
 
 def branch_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """The sum over branches of T^2 KL of their scores, (levels, R, 4 C) each; 0-d."""
+    """The sum over branches of T^2 KL of their scores, (levels, R, 4 C) float32 each; 0-d."""
     pairs = zip(student, teacher, strict=True)
     return torch.stack([softened_divergence(*pair, temperature) for pair in pairs]).sum()
 
@@ -33,7 +33,7 @@ class HSAKDSettings(MethodSettings):
 @METHODS.register("hsakd")
 class HSAKD(Method):
     """Two terms, both on all four views of each image: the branches' scores and the networks' own logits. The student's
-    branches are trained beside it, on the teacher's alone; they are not part of the student that is measured."""
+    branches are trained with it to match the teacher's branches; the network that is measured and saved has none."""
 
     Settings = HSAKDSettings
     info = MethodInfo(
@@ -56,7 +56,8 @@ class HSAKD(Method):
     def __init__(self, settings: HSAKDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         assert context.head is not None
-        self._teacher_head = (context.head,)  # in a tuple: it is not the student's to train or save
+        # in a tuple, so that the teacher's head is no submodule: it is neither trained nor saved with the student
+        self._teacher_head = (context.head,)
         self.branches = Branches(context.student_shapes.network, VIEWS * context.num_classes)
 
     @classmethod

@@ -17,7 +17,7 @@ from sskd.networks import Features, FeatureShapes
 def selectivity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared MMD of the two sides' channel maps under the kernel (x . y)^2, a mean over the batch; 0-d.
 
-    Maps (B, C, H, W) of one size, each channel's map brought to unit length; the widths may differ. Huang &
+    Maps (B, C, H, W) float32 of one size, each channel's map brought to unit length; the widths may differ. Huang &
     Wang 2017, polynomial kernel of degree 2: mean k(t, t) + mean k(s, s) - 2 mean k(s, t).
     """
     student_maps, teacher_maps = F.normalize(student.flatten(2), dim=2), F.normalize(teacher.flatten(2), dim=2)
@@ -56,7 +56,7 @@ class NSTSettings(MethodSettings):
 
 @METHODS.register("nst")
 class NST(Method):
-    """All middle taps, equally."""
+    """Every middle tap is compared, all with the same weight."""
 
     Settings = NSTSettings
     info = MethodInfo(

@@ -61,7 +61,7 @@ class SimKDSettings(MethodSettings):
 
 @METHODS.register("simkd")
 class SimKD(Method):
-    """The mean squared error of the last maps is the whole objective, as published: ``ce_weight`` is 0."""
+    """As published, the mean squared error of the last maps is the whole objective: ``ce_weight`` is 0."""
 
     Settings = SimKDSettings
     info = MethodInfo(

@@ -37,7 +37,8 @@ class Settings(MethodSettings):
 
 @METHODS.register("sskd")
 class SSKD(Method):
-    """Two terms: "t", the logits of transformed views; "ss", the pretext task, through a head of the student's own."""
+    """Two terms beside CE and KD: "t" (L_T) compares the logits of transformed views, "ss" (L_ss) the outputs of the
+    two sides' heads for the pretext task. The student's head is trained with it; the teacher's is frozen."""
 
     Settings: ClassVar[type[MethodSettings]] = Settings
     info = MethodInfo(
@@ -56,7 +57,8 @@ class SSKD(Method):
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__(settings, context)
         assert context.head is not None
-        self._teacher_head = (context.head,)  # in a tuple: it is not the student's to train or save
+        # in a tuple, so that the teacher's head is no submodule: it is neither trained nor saved with the student
+        self._teacher_head = (context.head,)
         kind, teacher_context = type(context.head), context.head.context
         if settings.ss_weight > 0:
             self.head = kind(context.head.settings, teacher_context._replace(width=context.student_shapes.width))

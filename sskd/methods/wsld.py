@@ -16,7 +16,7 @@ EPSILON = 1e-7
 def weighted_soft_labels(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """T^2 times the mean over images of w H(p_t(T), p_s(T)), w = 1 - exp(-CE_s / CE_t) of each image; 0-d.
 
-    Logits (B, C), labels (B,). Zhou et al. 2021, eq. 8; the weights carry no gradient.
+    Logits (B, C) float32, labels (B,) int64. Zhou et al. 2021, eq. 8; the weights carry no gradient.
     """
     with torch.no_grad():
         student_loss, teacher_loss = (

@@ -18,24 +18,25 @@ from sskd.pretext.selection import keep_mask, ranks, transformed
 
 class Settings(PretextSettings):
     temperature: PositiveFloat = 1.0
-    """Of the teacher head's loss. The paper's equation has one, the published code uses 1."""
+    """The temperature of the teacher head's loss. The paper's equation has one, the published code uses 1."""
 
 
 def similarity(output: Tensor, views: int) -> Tensor:
-    """Cosines between transformed views and normal ones: (V * B, d) to ((V - 1) * B, B), one matrix product."""
+    """Cosines between transformed views and normal ones: (V * B, d) float32 to ((V - 1) * B, B)."""
     unit = F.normalize(output, dim=1)
     return transformed(unit, views) @ unit[::views].T
 
 
 def own_image(scores: Tensor) -> Tensor:
-    """The right column of each row of a similarity matrix: the image that the view was made from."""
+    """The right column of each row of a similarity matrix ((V - 1) * B, B), the image that the view was made from:
+    ((V - 1) * B,) int64."""
     images = scores.shape[1]
     return torch.arange(images, device=scores.device).repeat_interleave(scores.shape[0] // images)
 
 
 @PRETEXTS.register("contrastive")
 class Contrastive(Pretext):
-    """Head: linear, ReLU, linear, both as wide as the features."""
+    """Which normal image of the batch was this view made from? Head: linear, ReLU, linear, as wide as its input."""
 
     Settings: ClassVar[type[PretextSettings]] = Settings
     title = "Contrastive"
