@@ -345,9 +345,9 @@ def _check_this_machine(work: Work, todo: Sequence[RunSpec]) -> None:
 
 def _label(spec: RunSpec) -> str:
     """The method as tables name it: an id has its name alone, the same for crd and crd+kd."""
-    from benchmarks.tables.spec_builder import method_label
+    from benchmarks.tables.spec_builder import run_label
 
-    return f" ({method_label(spec.method)})" if spec.method else ""
+    return f" ({label})" if (label := run_label(spec)) else ""
 
 
 def _print_plan(
@@ -364,7 +364,7 @@ def _print_plan(
     from benchmarks.changes import changed_runs, describe_changes
     from benchmarks.cost import describe_cost, plan_cost
     from benchmarks.plan import statuses
-    from benchmarks.tables.spec_builder import method_label
+    from benchmarks.tables.spec_builder import run_label
     from sskd.training.progress import plural
 
     claims = _claims(options) or [claim for claim in CLAIMS if claim.benchmark in cells]
@@ -376,7 +376,7 @@ def _print_plan(
         rows = [
             {
                 "id": spec.id,
-                "label": method_label(spec.method) if spec.method else "",
+                "label": run_label(spec),
                 "stage": number,
                 "state": known[spec.id].state,
                 "changed": changed.get(spec.id, ""),
