@@ -1,4 +1,4 @@
-"""Starts the processes of a run that has several, on this machine, and speaks for them."""
+"""Starts the processes of a run that has several, on this machine, and passes on what they report."""
 
 import gc
 import multiprocessing as mp
@@ -34,7 +34,7 @@ ENDS: dict[str, type[Exception]] = {
 
 
 def nothing() -> None:
-    """What most runs prepare in their processes."""
+    """The default of ``prepare``: most runs have nothing to prepare in their processes."""
 
 
 def train_in_processes(
