@@ -206,7 +206,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(start_detached(work, arguments))
         return 0
     else:
-        failures = _execute(work, folder, anew)
+        failures = _execute(work, folder, anew) | _probe(cells, profile, folder, work)
     _report(placed, cells, folder, options)
     by_message: dict[str, list[str]] = {}
     for run_id, failure in failures.items():
@@ -264,6 +264,15 @@ def _execute(work: Work, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str
 
     with Progress(_ready(work, folder, anew)) as progress:
         return launch(work, progress)
+
+
+def _probe(cells: Mapping[str, list[Cell]], profile: Profile, folder: Path, work: Work) -> dict[str, Failure]:
+    """Makes the linear probes of finished runs that benchmarks ask for; the failures by run and data set."""
+    from benchmarks.analysis.probes import make_probes, probes_of
+    from benchmarks.dispatch.worker import Failure
+
+    made = make_probes(probes_of(cells, profile), folder / "runs", work.execution, lambda line: print(line, flush=True))
+    return {what: Failure(message) for what, message in made.items()}
 
 
 def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profile) -> Work:
@@ -360,6 +369,7 @@ def _print_plan(
 ) -> None:
     """The runs, what they cost, and what the paper's claims lack; with --decide what would be bought."""
     from benchmarks.analysis.claims import CLAIMS
+    from benchmarks.analysis.probes import probes_cost, probes_of
     from benchmarks.analysis.seeds import look, need_lines, need_rows, offer_lines
     from benchmarks.changes import changed_runs, describe_changes
     from benchmarks.cost import describe_cost, plan_cost
@@ -372,6 +382,7 @@ def _print_plan(
     known, cost = statuses(plan, runs, {spec.id for spec in anew}), plan_cost(plan, runs, profile)
     cost = cost._replace(left=cost.left + sum(cost.seconds[spec.id] for spec in anew if spec.trains))
     changed = changed_runs(plan.runs, runs)
+    probes = probes_cost(probes_of(cells, profile), runs, Path(profile.execution.dataset_root), cost.rate)
     if options.json:
         rows = [
             {
@@ -388,7 +399,12 @@ def _print_plan(
             for spec in stage
         ]
         rate = {"rate": cost.rate, "rate_from": cost.source, "assumed": cost.assumed}
-        print(json.dumps({"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market)}, indent=1))
+        print(
+            json.dumps(
+                {"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market), "probes": probes._asdict()},
+                indent=1,
+            )
+        )
         return
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {plural(len(stage), 'run')}")
@@ -397,6 +413,8 @@ def _print_plan(
             other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
             state = f"{known[spec.id].state}{other}"
             print(f"  {spec.id}{_label(spec)}: {state}{waits}, {describe_cost(cost, spec.id)}")
+    if probes.number:
+        print(probes.text)
     print("\n".join([cost.text, *describe_changes(plan, runs)]))
     if claims:
         print("the paper's claims:")

@@ -9,6 +9,7 @@ from benchmarks.analysis.controls import control_lines
 from benchmarks.analysis.embedding import add_silhouettes, features_of
 from benchmarks.analysis.judging import Verdict, epoch_that_decides, verdicts
 from benchmarks.analysis.paired import differences, pairwise
+from benchmarks.analysis.probes import add_probes, probes_of
 from benchmarks.analysis.published import reproductions
 from benchmarks.analysis.ranking import ranking_lines
 from benchmarks.analysis.reference import choose_reference, with_reference
@@ -51,6 +52,8 @@ def write_report(
         if benchmark.figure == "embedding":
             frame = add_silhouettes(frame, cells, name, runs, profile.execution)
             layouts = _layouts(group, frame[frame["benchmark"] == name], runs, profile.execution)
+        if benchmark.probes:
+            frame = add_probes(frame, probes_of({name: group}, profile), name, runs)
         section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts, shown)
         sections.append(section)
         texts[name] = section_markdown(section)

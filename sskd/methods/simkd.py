@@ -88,11 +88,13 @@ class SimKD(Method):
         teacher, teacher_shapes = self._context.teacher_side()
         student_shapes = self._context.student_shapes
         assert teacher_shapes.final is not None
-        width = student_shapes.maps[-1][0]
+        assert student_shapes.final is not None
         # what widens the last map before the classifier is left out, as the classifier is
-        unused = student.tail[-1:] if width == student_shapes.width else student.tail
-        for name in unused:
-            setattr(student, name, nn.Identity())
+        widened = len(student.tail) > 1 and student_shapes.maps[-1][0] != student_shapes.width
+        width = student_shapes.maps[-1][0] if widened else student_shapes.final[0]
+        for name in student.tail if widened else student.tail[-1:]:
+            inside, _, last = name.rpartition(".")
+            setattr(student.get_submodule(inside), last, nn.Identity())
         project = projector(width, teacher_shapes.width, self.settings.factor)
         return Projected(student, project, teacher.classifier_layer, (teacher_shapes.final[1], teacher_shapes.final[2]))
 

@@ -8,25 +8,29 @@ import torch
 from torch import Tensor
 
 from sskd.config.fields import StrictModel, TupleFromList
+from sskd.config.networks import NetworkSettings
 from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import Data
 from sskd.data.memory_loader import RGB
-from sskd.errors import UserError
-from sskd.networks import Network
-from sskd.networks.weights import load_network
+from sskd.errors import UserError, described
+from sskd.methods import METHODS, Method, MethodContext
+from sskd.networks import NETWORKS, Network, build_network, feature_shapes
+from sskd.networks.weights import load_into
 from sskd.runs.plugins import load_plugins
 from sskd.runs.run_folder import read_json
+from sskd.runs.spec import RunSpec, StudentSpec, read_spec
 
 
 class NetworkInfo(StrictModel):
     """What a trained network's images and answers are. mean and std: by channel, of pixels / 255; image_size: pixels
-    of a side; class_names: by the number of the logit."""
+    of a side; class_names: by the number of the logit; network_settings: how the network is used."""
 
     network: str
     image_size: int
     mean: Annotated[RGB, TupleFromList]
     std: Annotated[RGB, TupleFromList]
     class_names: Annotated[tuple[str, ...], TupleFromList]
+    network_settings: NetworkSettings = NetworkSettings()
 
     def normalise(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8, of the training images' size, as the network takes them."""
@@ -34,10 +38,15 @@ class NetworkInfo(StrictModel):
         return (images / 255 - mean) / std
 
 
-def describe_network(network: str, data: Data) -> dict[str, Any]:
+def describe_network(network: str, data: Data, settings: NetworkSettings) -> dict[str, Any]:
     """What a run writes beside its weights (network.json)."""
     info = NetworkInfo(
-        network=network, image_size=data.image_size, mean=data.mean, std=data.std, class_names=data.class_names
+        network=network,
+        image_size=data.image_size,
+        mean=data.mean,
+        std=data.std,
+        class_names=data.class_names,
+        network_settings=settings,
     )
     return info.model_dump(mode="json")
 
@@ -47,8 +56,9 @@ def load_student(
 ) -> tuple[Network, NetworkInfo]:
     """The network that a run (of a student or a teacher) has trained, on the CPU in eval mode, and what its images are.
 
-    plugins: the files that register the network, where it is one of the user's own; nothing that the folder names is
-    executed. UserError where the folder has no such network.
+    Of a student that predicts through more than its network (SimKD's, through its projector and its teacher's
+    classifier) it is the whole. plugins: the files that register the network or the method, where they are the user's
+    own; nothing that the folder names is executed. UserError where the folder has no such network.
     """
     folder = Path(run_folder)
     file = folder / "network.json"
@@ -61,5 +71,44 @@ def load_student(
         )
     load_plugins(map(str, plugins))
     info: NetworkInfo = from_dict(NetworkInfo, read_json(file), str(file))
-    network = load_network(folder / f"{epoch}.safetensors", info.network, len(info.class_names))
+    NETWORKS[info.network]  # before the spec is read: this is what plugins are most often forgotten for
+    classes, weights = len(info.class_names), folder / f"{epoch}.safetensors"
+    if (folder / "spec.yaml").is_file():
+        network = load_trained(read_spec(folder / "spec.yaml"), weights, classes, info.image_size)
+    else:  # weights and network.json alone, taken elsewhere
+        network = build_network(info.network, classes, info.network_settings)
+        load_into(network, weights, info.network, classes)
     return network.eval(), info
+
+
+def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int) -> Network:
+    """The network that the run has trained, with these weights of it: the student's, or what its method has built
+    around that. image_size: of the training images, pixels of a side. UserError if they are not of that network."""
+    network = build_network(spec.network, num_classes, spec.used_as)
+    if isinstance(spec, StudentSpec):
+        kind = METHODS[spec.method.name]
+        if kind.predictor is not Method.predictor:
+            network = _predictor(spec, network, kind, num_classes, image_size)
+    load_into(network, weights, spec.network, num_classes)
+    return network
+
+
+def _predictor(spec: StudentSpec, student: Network, kind: type[Method], num_classes: int, image_size: int) -> Network:
+    """What the method builds around the student. Of its teacher only what becomes a part of the student counts, and the
+    student's weights hold that."""
+    given = spec.teacher
+    context = MethodContext(
+        student=student,
+        student_shapes=feature_shapes(spec.network, image_size, spec.used_as),
+        num_classes=num_classes,
+        labels=torch.zeros(0, dtype=torch.int64),
+        teacher=build_network(given.network, num_classes, given.network_settings) if given else None,
+        teacher_shapes=feature_shapes(given.network, image_size, given.network_settings) if given else None,
+        recipe=spec.recipe,
+    )
+    try:
+        return kind(spec.method, context).predictor(student)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # of a method of the user's own
+        raise UserError(f"the method '{kind.__name__}' cannot build its predictor: {described(error)}") from None
