@@ -124,6 +124,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--status", action="store_true", help="how far everything is, whoever started it")
     add("--cancel", action="store_true", help="end what runs or waits; what it has saved stays")
     add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")
+    add("--submit", nargs="+", type=Path, metavar="RUN", help="make what others can check of these run folders")
+    add("--verify", type=Path, metavar="SUBMISSION", help="check a submission by training parts of it again")
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="with --verify: the number that draws these parts; with --submit: open them",
+    )
+    add(
+        "--merge",
+        nargs="+",
+        metavar="DIR",
+        help="people's results (DIR, or NAME=DIR) into --results, and report",
+    )
     add("--list", choices=KINDS, help="what there is, and stop")
     add("--explain", metavar="KEY", help="what a key of --set means (recipe.full_epochs), and stop")
     add("--json", action="store_true", help="with --list, --dry-run, --status or --report-only: print JSON")
@@ -142,6 +156,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         _load_plugins(options)
         print(explain(options.explain))
         return 0
+    if options.seed is not None and not (options.submit or options.verify):
+        raise UserError("--seed is the number of --verify and --submit: seeds of runs are --seeds")
+    if options.submit or options.verify:
+        from benchmarks.records.commands import run_submit, run_verify
+
+        _load_plugins(options)
+        return run_submit(options) if options.submit else run_verify(options)
     from benchmarks.changes import to_train_anew
     from benchmarks.dispatch.launch import cancel
     from benchmarks.plan import check_runs, check_teachers, make_plan
@@ -153,6 +174,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     folder = options.results / profile.name
     with plain_os_errors("read", folder):
         folder.exists()  # a name that is too long, or a folder that may not be looked into
+    if options.merge:
+        from benchmarks.records.merge import merge
+
+        merge(options.merge, folder, profile.name)
+        options.report_only = True
     cells = _cells(profile, options.only, folder)
     claims = _claims(options)
 

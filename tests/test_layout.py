@@ -25,6 +25,7 @@ ORDER = (
     ("benchmarks.listing",),
     ("benchmarks.plan", "benchmarks.changes", "benchmarks.cost"),
     ("benchmarks.dispatch",),
+    ("benchmarks.records",),
     ("benchmarks.analysis",),
     ("benchmarks.report",),
     ("benchmarks.explain",),

@@ -30,3 +30,6 @@ class Execution(StrictModel):
     made steps slower."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that read image files. null: as many as there are cores, 16 at most."""
+    keep_epochs: bool = False
+    """Whether the state after every epoch is kept in the run's folder (epochs/), as run_all.py --submit needs it to
+    let others replay the run. A state is about as large as the weights and the optimiser's averages together."""

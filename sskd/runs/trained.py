@@ -22,15 +22,20 @@ from sskd.runs.spec import RunSpec, StudentSpec, read_spec
 
 
 class NetworkInfo(StrictModel):
-    """What a trained network's images and answers are. mean and std: by channel, of pixels / 255; image_size: pixels
-    of a side; class_names: by the number of the logit; network_settings: how the network is used."""
+    """What a trained network's images and answers are."""
 
     network: str
+    """Its name."""
     image_size: int
+    """Pixels of a side."""
     mean: Annotated[RGB, TupleFromList]
+    """By channel, of pixels / 255."""
     std: Annotated[RGB, TupleFromList]
+    """By channel, of pixels / 255."""
     class_names: Annotated[tuple[str, ...], TupleFromList]
+    """By the number of the logit."""
     network_settings: NetworkSettings = NetworkSettings()
+    """How the network is used."""
 
     def normalise(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8, of the training images' size, as the network takes them."""
