@@ -1,4 +1,4 @@
-"""``python -m sskd evaluate|train``: the trainer by itself, without benchmarks."""
+"""``python -m sskd evaluate|train|export``: the trainer by itself, without benchmarks."""
 
 import argparse
 import json
@@ -57,10 +57,24 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--runs", type=Path, default=Path("results/runs"), help="where run folders are")
     run.set_defaults(action=_train)
 
-    for command in (evaluate, run):
+    export = commands.add_parser("export", help="a trained network as a folder to take home, with a model card")
+    export.add_argument("run", type=Path, help="the folder of a finished run: results/PROFILE/runs/ID")
+    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to write: a new or empty one")
+    export.add_argument(
+        "--epoch",
+        choices=("last", "best"),
+        default="last",
+        help="whose weights; best was chosen on the test images, so its accuracy says too much (default: last)",
+    )
+    export.add_argument("--licence", "--license", default="unknown", help="of the weights, by the hub's name: mit, ...")
+    export.add_argument("--onnx", action="store_true", help="also as ONNX, checked with ONNX Runtime (extra: onnx)")
+    export.set_defaults(action=_export)
+
+    for command in (evaluate, run, export):
         command.add_argument(
             "--plugin", action="append", default=[], metavar="FILE.py", help="a file of your own methods, networks, ..."
         )
+    for command in (evaluate, run):
         command.add_argument("--dataset-root", default="data", help="where data sets are (default: data)")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
         command.add_argument("--threads", type=int, help="CPU threads")
@@ -125,6 +139,14 @@ def _train(options: argparse.Namespace) -> None:
         except Interrupted as reason:
             raise Stopped(stop.received, str(reason)) from None
         progress.finished(spec, result)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from sskd.export.folder import export_run
+    from sskd.runs.plugins import load_plugins
+
+    load_plugins(options.plugin)
+    print(export_run(options.run, options.to, options.epoch, options.licence, options.onnx))
 
 
 if __name__ == "__main__":

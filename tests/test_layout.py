@@ -18,6 +18,7 @@ ORDER = (
     ("sskd.pretext",),
     ("sskd.methods",),
     ("sskd.runs",),
+    ("sskd.export",),
     ("sskd.training",),
     ("sskd.__main__",),
     ("benchmarks.profiles",),

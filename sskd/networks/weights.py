@@ -31,7 +31,12 @@ def load_network(path: str | Path, name: str, num_classes: int) -> Network:
 
     Executes no code from the file. UserError if it is missing, damaged, of another network or other classes.
     """
-    network = build_network(name, num_classes)
+    return load_into(build_network(name, num_classes), path, name, num_classes)
+
+
+def load_into(network: Network, path: str | Path, name: str, num_classes: int) -> Network:
+    """The given network with the weights of ``path``, as ``load_network`` reads them; ``name``: for what is said of
+    weights that are not its."""
     published = str(path).startswith(PUBLISHED)
     state = published_state(name, str(path)) if published else load_state(path)
     state = {network.own_name(key): value for key, value in state.items()}

@@ -83,7 +83,7 @@ def train(
             folder.rewrite_metrics(run.rows)
             folder.failure.unlink(missing_ok=True)
             if spec.role != "head":
-                write_json(folder.network, describe_network(spec.network, setup.data))
+                write_json(folder.network, describe_network(spec, setup.data))
 
         # 4. epoch after epoch, stage after stage
         with _tensorboard(folder, len(run.rows)) if first else nullcontext() as board:
