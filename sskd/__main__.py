@@ -54,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("train", help="one run from its spec")
     run.add_argument("spec", type=Path, help="a RunSpec as YAML, like the spec.yaml in every run's folder")
     run.add_argument("--processes", type=int, help="of this run; as recipe.processes it is part of the run's id")
+    run.add_argument(
+        "--tracker",
+        action="append",
+        metavar="NAME",
+        help="tensorboard, wandb or mlflow (default: tensorboard if it is there)",
+    )
     run.add_argument("--runs", type=Path, default=Path("results/runs"), help="where run folders are")
     run.set_defaults(action=_train)
 
@@ -83,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _execution(options: argparse.Namespace) -> Execution:
     given = {"dataset_root": options.dataset_root, "device": options.device, "threads": options.threads}
+    given["trackers"] = getattr(options, "tracker", None)
     execution: Execution = from_dict(Execution, given, "options")
     return execution
 

@@ -2,11 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-)
+from pydantic import AfterValidator, Field
 
-from sskd.config.fields import StrictModel
+from sskd.config.fields import Distinct, StrictModel, TupleFromList
+from sskd.errors import nearest
+
+TRACKERS = ("tensorboard", "wandb", "mlflow")  # sskd/training/trackers.py opens them; each is an extra of its name
+
+
+def _known(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for name in names or ():
+        if name not in TRACKERS:
+            near = nearest(name, TRACKERS)
+            hint = f"; did you mean '{near}'?" if near else "."
+            raise ValueError(f"unknown tracker '{name}'{hint} Known: {', '.join(TRACKERS)}")
+    return names
 
 
 class Execution(StrictModel):
@@ -30,3 +40,6 @@ class Execution(StrictModel):
     slower."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that read image files. null: as many as there are cores, 16 at most."""
+    trackers: Annotated[tuple[str, ...] | None, TupleFromList, Distinct, AfterValidator(_known)] = None
+    """Where an epoch's numbers also go: any of tensorboard, wandb (offline) and mlflow (files), each an extra of its
+    name. null: to tensorboard where that is installed. []: nowhere else than to metrics.jsonl."""

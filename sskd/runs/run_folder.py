@@ -8,7 +8,8 @@ network.json         what the weights are of: network, classes, image size, mean
 result.json          written last: a run is finished if it is there
 train.lock           while a process trains the run: who it is
 failed.json          why a run ended without a result; gone once it is started again
-progress.json        how far it is, every few seconds; log.txt, events.*: what was printed; TensorBoard
+progress.json        how far it is, every few seconds; log.txt: what was printed
+trackers.json        what the run is called by trackers; events.*, wandb/: theirs (sskd/training/trackers.py)
 """
 
 import fcntl

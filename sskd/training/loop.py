@@ -2,14 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from sskd.config.execution import Execution
 from sskd.distributed import any_rank, average_gradients, barrier, this_replica
@@ -17,13 +16,14 @@ from sskd.errors import UserError
 from sskd.optim import make_optimizer
 from sskd.runs.plugins import noted
 from sskd.runs.provenance import provenance
-from sskd.runs.run_folder import RunFolder, plain_os_errors, read_json, write_json
+from sskd.runs.run_folder import RunFolder, read_json, write_json
 from sskd.runs.spec import RunSpec
 from sskd.runs.trained import describe_network
 from sskd.seeding import stream_seed
 from sskd.training.jobs import Stage, TrainingTask, build_task
 from sskd.training.meter import Meter
 from sskd.training.setup import Setup, prepare
+from sskd.training.trackers import tracked
 
 # what torch's SGD and AdamW keep of a parameter; a user's own optimiser may keep other shapes under other names
 AVERAGES = ("momentum_buffer", "exp_avg", "exp_avg_sq")
@@ -86,12 +86,12 @@ def train(
                 write_json(folder.network, describe_network(spec, setup.data))
 
         # 4. epoch after epoch, stage after stage
-        with _tensorboard(folder, len(run.rows)) if first else nullcontext() as board:
+        with tracked(spec, folder.path, len(run.rows), execution, say) if first else nullcontext() as note:
             while run.enter_unfinished_stage():
                 run.train_epoch(report, should_stop)
                 row = run.finish_epoch()
-                if board is not None:
-                    _to_board(board, row, len(run.rows))
+                if note is not None:
+                    note(row, len(run.rows))
                 report(run.report(row))
 
         # 5. the result, which marks the run as finished
@@ -379,22 +379,3 @@ class _Run:
             "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in self.rows), 1),
             "images_per_second": last["images_per_second"],
         }
-
-
-@contextmanager
-def _tensorboard(folder: RunFolder, done: int) -> Iterator[SummaryWriter]:
-    """Curves beside metrics.jsonl, which has the same numbers: a full disk may cut them short, and not end the run."""
-    with plain_os_errors("write", folder.path):
-        board = SummaryWriter(str(folder.path), purge_step=done)
-    try:
-        yield board
-    finally:
-        with suppress(OSError):
-            board.close()
-
-
-def _to_board(board: SummaryWriter, row: dict[str, Any], step: int) -> None:
-    with suppress(OSError):
-        for name, value in row.items():
-            if isinstance(value, int | float) and name != "epoch":
-                board.add_scalar(name, value, step)

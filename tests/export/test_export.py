@@ -117,11 +117,8 @@ def test_the_hub_takes_the_card(runs: Path, tmp_path: Path) -> None:
     hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub reads the card as the hub does")
     assert main(["export", str(run_of(runs, "kd")), "--to", str(tmp_path / "mine"), "--license", "mit"]) == 0
     card = hub.ModelCard.load(tmp_path / "mine" / "README.md")
-    assert (card.data.license, card.data.library_name, card.data.pipeline_tag) == (
-        "mit",
-        "sskd",
-        "image-classification",
-    )
+    assert (card.data.license, card.data.library_name) == ("mit", "sskd")
+    assert card.data.pipeline_tag == "image-classification"
     (result,) = card.data.eval_results
     assert (result.dataset_name, result.metric_type) == ("digits", "accuracy")
     assert 0 < result.metric_value < 1
