@@ -15,7 +15,7 @@ from sskd.networks import build_network
 from sskd.pretext import PRETEXTS
 from sskd.runs.run_folder import RunFolder, read_json
 from sskd.runs.spec import RunSpec
-from sskd.training.progress import duration, plural
+from sskd.training.words import duration, plural
 
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
 

@@ -23,12 +23,13 @@ ORDER = (
     ("sskd.__main__",),
     ("benchmarks.profiles",),
     ("benchmarks.tables",),
-    ("benchmarks.listing",),
+    ("benchmarks.listing", "benchmarks.notify"),
+    ("benchmarks.options",),
     ("benchmarks.plan", "benchmarks.changes", "benchmarks.cost"),
     ("benchmarks.dispatch",),
     ("benchmarks.analysis",),
     ("benchmarks.report",),
-    ("benchmarks.explain",),
+    ("benchmarks.explain", "benchmarks.explain_profile", "benchmarks.dry_run", "benchmarks.export"),
     ("benchmarks.cli",),
 )
 

@@ -14,7 +14,7 @@ from benchmarks.analysis.claims import CLAIMS, Claim, Results
 from benchmarks.analysis.deciding import UNDECIDED, Condition, Need, decide, need_of, weakest
 from benchmarks.analysis.sequential import LAST, Estimate
 from benchmarks.analysis.setting import describe_setting
-from sskd.training.progress import duration
+from sskd.training.words import duration
 
 EPOCHS = {"chosen": "epoch chosen on held-out images", "last": "last epoch", "best": "best epoch on the test images"}
 

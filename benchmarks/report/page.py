@@ -19,7 +19,7 @@ from benchmarks.report.tables import best_rows, number, shown_measures
 from benchmarks.tables.benchmark import Benchmark, Cell
 from sskd.runs.run_folder import write_atomically
 from sskd.runs.spec import RunSpec
-from sskd.training.progress import duration
+from sskd.training.words import duration
 
 if TYPE_CHECKING:
     from benchmarks.analysis.judging import Verdict

@@ -1,0 +1,66 @@
+"""``--dry-run``: the runs of a plan, what they wait for and cost, and what the paper's claims lack."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.analysis.claims import Claim
+from benchmarks.analysis.seeds import look, need_lines, need_rows, offer_lines
+from benchmarks.changes import changed_runs, describe_changes
+from benchmarks.cost import describe_cost, plan_cost
+from benchmarks.plan import Plan, statuses
+from benchmarks.profiles.profile import Profile
+from benchmarks.tables.spec_builder import method_label
+from sskd.runs.spec import RunSpec
+from sskd.training.words import plural
+
+
+def _label(spec: RunSpec) -> str:
+    """The method as tables name it: an id has its name alone, the same for crd and crd+kd."""
+    return f" ({method_label(spec.method)})" if spec.method else ""
+
+
+def print_plan(
+    plan: Plan,
+    folder: Path,
+    profile: Profile,
+    claims: Sequence[Claim],
+    anew: Sequence[RunSpec],
+    options: argparse.Namespace,
+) -> None:
+    """The runs, what they cost, and what the paper's claims lack; with --decide what would be bought."""
+    market, runs = look(claims, profile, folder), folder / "runs"
+    known, cost = statuses(plan, runs, {spec.id for spec in anew}), plan_cost(plan, runs, profile)
+    cost = cost._replace(left=cost.left + sum(cost.seconds[spec.id] for spec in anew if spec.trains))
+    changed = changed_runs(plan.runs, runs)
+    if options.json:
+        rows = [
+            {
+                "id": spec.id,
+                "label": method_label(spec.method) if spec.method else "",
+                "stage": number,
+                "state": known[spec.id].state,
+                "changed": changed.get(spec.id, ""),
+                "needs": [needed.id for needed in spec.needs],
+                "multiply_adds": cost.multiply_adds[spec.id],
+                "seconds": cost.seconds[spec.id],
+            }
+            for number, stage in enumerate(plan.stages)
+            for spec in stage
+        ]
+        rate = {"rate": cost.rate, "rate_from": cost.source, "assumed": cost.assumed}
+        print(json.dumps({"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market)}, indent=1))
+        return
+    for number, stage in enumerate(plan.stages, start=1):
+        print(f"stage {number}: {plural(len(stage), 'run')}")
+        for spec in stage:
+            waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
+            other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
+            state = f"{known[spec.id].state}{other}"
+            print(f"  {spec.id}{_label(spec)}: {state}{waits}, {describe_cost(cost, spec.id)}")
+    print("\n".join([cost.text, *describe_changes(plan, runs)]))
+    if claims:
+        print("the paper's claims:")
+    for line in offer_lines(market, 3600 * options.hours) if options.decide else need_lines(market):
+        print(f"  {line}")
