@@ -32,7 +32,7 @@ def explain_profile(profile: Profile, plan: Plan, cells: Mapping[str, list[Cell]
         _heading("What is trained", _trained(profile, plan, runs)),
         _heading("Why", [line for name, group in cells.items() for line in _purpose(name, group)]),
         _heading("How", _recipes(plan)),
-        _heading("What it costs", _costs(plan, cost)),
+        _heading("What it costs", _costs(plan, cost, runs)),
         _heading("What it decides", _decisions(profile, cells, runs)),
         "--dry-run lists the runs; --explain KEY says what a key of the profile means.",
     ]
@@ -100,7 +100,7 @@ def _purpose(name: str, group: Sequence[Cell]) -> list[str]:
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    return ", ".join(f"'{name}'" if "," in name else name for name in names[:NAMED]) + more
 
 
 def _recipes(plan: Plan) -> list[str]:
@@ -130,7 +130,7 @@ def _recipe(recipe: Recipe) -> str:
     )
 
 
-def _costs(plan: Plan, cost: PlanCost) -> list[str]:
+def _costs(plan: Plan, cost: PlanCost, runs: Path) -> list[str]:
     """Counted work, by role, and the time that is left."""
     total = sum(cost.multiply_adds.values())
     shares = []
@@ -138,9 +138,11 @@ def _costs(plan: Plan, cost: PlanCost) -> list[str]:
         own = sum(cost.multiply_adds[spec.id] for spec in plan.runs if spec.role == role)
         if own:
             shares.append(f"{role}s {own / total:.0%}")
-    lines = [f"{total / 1e12:,.3g} T multiply-adds ({', '.join(shares)}); what is left takes {cost.text}."]
-    longest = max((spec for spec in plan.runs if spec.trains), key=lambda spec: cost.seconds[spec.id], default=None)
-    if longest is not None:
+    amount = f"{total / 1e12:,.0f}" if total >= 1e14 else f"{total / 1e12:.3g}"
+    lines = [f"{amount} T multiply-adds ({', '.join(shares)}); what is left takes {cost.text}."]
+    left = [spec for spec in plan.runs if spec.trains and not RunFolder(runs, spec).result.exists()]
+    if left:
+        longest = max(left, key=lambda spec: cost.seconds[spec.id])
         lines.append(f"The longest run, {longest.id}, takes about {duration(cost.seconds[longest.id])} of that.")
     return lines
 

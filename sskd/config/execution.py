@@ -7,7 +7,8 @@ from pydantic import AfterValidator, Field
 from sskd.config.fields import Distinct, StrictModel, TupleFromList
 from sskd.errors import nearest
 
-TRACKERS = ("tensorboard", "wandb", "mlflow")  # sskd/training/trackers.py opens them; each is an extra of its name
+# what installs them; sskd/training/trackers.py opens them, and each is an extra of its name
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny"}
 
 
 def _known(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
