@@ -24,9 +24,7 @@ def require_onnx() -> None:
     """UserError, with the line that installs it, where a package of the extra is missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(
-            f"--onnx needs {', '.join(missing)}: pip install 'sskd[onnx]' (or: pip install {' '.join(missing)})"
-        )
+        raise UserError(f"--onnx needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def write_onnx(network: Network, image_size: int, file: Path) -> float:
