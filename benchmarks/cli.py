@@ -41,6 +41,12 @@ class Outcome(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = make_parser().parse_args(arguments)
+    try:
+        refuse_null_bytes(arguments)
+        check_options(options)
+    except UserError as error:
+        print(f"run_all: {error}", file=sys.stderr)
+        return 2
     outcome = _ended(options, arguments)
     if options.notify and not options.detach:  # detached, the process that goes on does it
         from benchmarks.notify import notify
@@ -52,8 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _ended(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
     """Does what is asked for; what ends it is said in a line, and is the status."""
     try:
-        refuse_null_bytes(arguments)
-        check_options(options)
         outcome = _run(options, arguments)
         sys.stdout.flush()
         return outcome

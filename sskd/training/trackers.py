@@ -41,7 +41,7 @@ def chosen_trackers(execution: Execution) -> tuple[str, ...]:
     for name in execution.trackers:
         if not _installed(name):
             raise UserError(
-                f"execution.trackers names '{name}', which is not installed: pip install {TRACKERS[name]}, or do without"
+                f"execution.trackers names '{name}', which is not installed: pip install {TRACKERS[name]} or leave it"
             )
     return execution.trackers
 
