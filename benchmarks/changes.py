@@ -9,7 +9,7 @@ from sskd import __version__
 from sskd.errors import UserError, unknown
 from sskd.runs.plugins import plugins_of
 from sskd.runs.run_folder import RunFolder, read_json
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import RunSpec, StudentSpec
 from sskd.version import code
 
 SHOWN = 3  # names of runs in a line
@@ -114,4 +114,4 @@ def keep_beside(specs: Sequence[RunSpec], runs: Path, say: Callable[[str], None]
 
 
 def _called(spec: RunSpec) -> tuple[str, str]:
-    return (spec.method.name if spec.method else spec.role), spec.id
+    return (spec.method.name if isinstance(spec, StudentSpec) else spec.role), spec.id

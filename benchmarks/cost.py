@@ -14,7 +14,7 @@ from sskd.methods import METHODS
 from sskd.networks import build_network
 from sskd.pretext import PRETEXTS
 from sskd.runs.run_folder import RunFolder, read_json
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
 from sskd.training.words import duration, plural
 
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
@@ -75,19 +75,19 @@ def run_multiply_adds(spec: RunSpec, data: Extent) -> float:
         return 0.0
     images = spec.split.fraction * (1 - spec.split.holdout) * data.train_images * spec.recipe.epochs
     own = forward_multiply_adds(spec.network, data.image_size)
-    if spec.role == "teacher":
-        return images * TRAINING * own
-    if spec.role == "head":
-        return images * _views(spec) * own
-    assert spec.method is not None
-    views = _views(spec.head) if spec.head else METHODS[spec.method.name].views_per_image
-    teacher = forward_multiply_adds(spec.teacher.network, data.image_size) if spec.teacher else 0
-    return images * views * (TRAINING * own + teacher)
+    match spec:
+        case TeacherSpec():
+            return images * TRAINING * own
+        case HeadSpec():
+            return images * _views(spec) * own
+        case StudentSpec():
+            views = _views(spec.head) if spec.head else METHODS[spec.method.name].views_per_image
+            teacher = forward_multiply_adds(spec.teacher.network, data.image_size) if spec.teacher else 0
+            return images * views * (TRAINING * own + teacher)
 
 
-def _views(head: RunSpec) -> int:
+def _views(head: HeadSpec) -> int:
     """Of each image, as the head's pretext task makes them."""
-    assert head.pretext is not None
     return PRETEXTS[head.pretext.name].views(head.pretext).per_image
 
 

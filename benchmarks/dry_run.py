@@ -11,14 +11,14 @@ from benchmarks.changes import changed_runs, describe_changes
 from benchmarks.cost import describe_cost, plan_cost
 from benchmarks.plan import Plan, statuses
 from benchmarks.profiles.profile import Profile
-from benchmarks.tables.spec_builder import method_label
+from benchmarks.tables.spec_builder import run_label
 from sskd.runs.spec import RunSpec
 from sskd.training.words import plural
 
 
 def _label(spec: RunSpec) -> str:
     """The method as tables name it: an id has its name alone, the same for crd and crd+kd."""
-    return f" ({method_label(spec.method)})" if spec.method else ""
+    return f" ({label})" if (label := run_label(spec)) else ""
 
 
 def print_plan(
@@ -38,7 +38,7 @@ def print_plan(
         rows = [
             {
                 "id": spec.id,
-                "label": method_label(spec.method) if spec.method else "",
+                "label": run_label(spec),
                 "stage": number,
                 "state": known[spec.id].state,
                 "changed": changed.get(spec.id, ""),

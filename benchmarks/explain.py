@@ -20,8 +20,9 @@ from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.pretext import PRETEXTS
 from sskd.runs.settings import method_settings
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import CommonSpec, HeadSpec, StudentSpec, TeacherSpec
 
+SPECS = (CommonSpec, StudentSpec, HeadSpec, TeacherSpec)  # of a key that several have, the first is explained
 UNSET = object()  # the default of what has none
 OUTER = object()  # the default of what changes a part of something else: what that has
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", types.NoneType: "null"}
@@ -52,7 +53,7 @@ def explain(path: str) -> str:
     if first == "cluster" and rest:
         key = Key(first, ClusterSpec, UNSET, "Where runs execute: the file that --cluster names.")
     else:
-        roots = [model for model in (Profile, RunSpec) if first in model.model_fields]
+        roots = [model for model in (Profile, *SPECS) if first in model.model_fields]
         if not roots:
             raise unknown("key", first, [*Profile.model_fields, "cluster"])
         key = _field(roots[0], first, UNSET, first)

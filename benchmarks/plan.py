@@ -14,7 +14,7 @@ from sskd.methods import METHODS
 from sskd.networks import NETWORKS, FeatureShapes, feature_shapes
 from sskd.networks.weights import check_classes, check_weights
 from sskd.runs.run_folder import RunFolder, Status
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import RunSpec, StudentSpec
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def check_runs(specs: Iterable[RunSpec], root: Path) -> None:
         if count is not None and spec.trains:
             _check_batch(spec, count)
         size = data.image_size if data else 32
-        combination = (spec.network, spec.teacher and spec.teacher.network, spec.method, size)
+        method = spec.method if isinstance(spec, StudentSpec) else None
+        combination = (spec.network, spec.teacher and spec.teacher.network, method, size)
         if combination not in checked:
             checked.add(combination)
             _check_networks(spec, size)
@@ -83,7 +84,7 @@ def check_runs(specs: Iterable[RunSpec], root: Path) -> None:
 
 def _check_networks(spec: RunSpec, size: int) -> None:
     shapes = _shapes(spec.network, size)
-    if spec.method is None or spec.teacher is None:
+    if not isinstance(spec, StudentSpec) or spec.teacher is None:
         return
     pair = f"{spec.teacher.network}/{spec.network} with '{spec.method.name}'"
     try:

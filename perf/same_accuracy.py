@@ -21,14 +21,13 @@ from scipy import stats
 from perf import baseline
 from sskd.config.execution import Execution
 from sskd.config.recipe import DatasetSpec
-from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import load_dataset
 from sskd.data.splits import make_split
 from sskd.networks import build_network
 from sskd.networks.weights import load_network, load_state
 from sskd.optim import learning_rate_at
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import RunSpec, parse_spec
 from sskd.training.evaluation import EvaluationSet, accuracy
 from sskd.training.loop import train
 
@@ -74,7 +73,7 @@ def _spec(options: argparse.Namespace, seed: int, precision: str) -> RunSpec:
     head = {"role": "head", "network": TEACHER, "pretext": "contrastive", "recipe": schedule, **common}
     recipe = {"epochs": options.epochs, "precision": precision}
     student = {"role": "student", "network": STUDENT, "method": "sskd", "head": head, "recipe": recipe, **common}
-    return from_dict(RunSpec, student | {"seed": seed}, "perf")
+    return parse_spec(student | {"seed": seed}, "perf")
 
 
 def _ours(spec: RunSpec, runs: Path, execution: Execution) -> float:

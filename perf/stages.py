@@ -10,14 +10,14 @@ from safetensors.torch import save_file
 
 from sskd.config.execution import Execution
 from sskd.config.recipe import Recipe
-from sskd.config.validation import from_dict
 from sskd.data.batch import Batch
 from sskd.methods import METHODS
 from sskd.networks import build_network, feature_shapes
 from sskd.pretext import PRETEXTS, PretextContext
-from sskd.runs.spec import RunSpec
-from sskd.training.jobs import Stage, build_task
+from sskd.runs.spec import HeadSpec, StudentSpec, parse_spec
 from sskd.training.setup import Setup, prepare
+from sskd.training.stage import Stage
+from sskd.training.tasks import build_task
 
 CLASSES = {"cifar100": 100, "digits": 10}
 
@@ -51,8 +51,8 @@ def make_stage(
         name = method if isinstance(method, str) else method["name"]
         if METHODS[name].needs_head:
             student["head"] = head | {"pretext": METHODS[name].head_task or "contrastive"}
-        spec: RunSpec = from_dict(RunSpec, head if role == "head" else student, "perf")
-        if spec.head is not None:
+        spec = parse_spec(head if role == "head" else student, "perf")
+        if isinstance(spec, StudentSpec) and spec.head is not None:
             _save_untrained(spec.head, Path(folder))
         setup = prepare(spec, Path(folder), execution or Execution(dataset_root=str(root)))
         stage = build_task(setup).stages[-1]
@@ -61,8 +61,7 @@ def make_stage(
     return setup, stage
 
 
-def _save_untrained(head: RunSpec, runs: Path) -> None:
-    assert head.pretext is not None
+def _save_untrained(head: HeadSpec, runs: Path) -> None:
     context = PretextContext(feature_shapes(head.network).width, 2, head.network, CLASSES[head.dataset.name])
     made = PRETEXTS[head.pretext.name](head.pretext, context)
     (runs / head.id).mkdir()

@@ -30,8 +30,8 @@ from sskd.data.datasets.registry import load_dataset
 from sskd.device import autocast, resolve_precision
 from sskd.networks import Features, build_network
 from sskd.training.forward import TeacherForward
-from sskd.training.jobs import Stage
 from sskd.training.setup import Setup
+from sskd.training.stage import Stage
 
 PAIRS = ("resnet56/resnet20", "wrn_40_2/wrn_16_2", "vgg13/vgg8")
 CONTESTANTS = ("baseline", "ours fp32", "ours auto")

@@ -140,9 +140,9 @@ def _train(options: argparse.Namespace) -> None:
     execution = _execution(options)
     load = partial(load_plugins, options.plugin)
     execution = with_threads(execution, threads_of(execution))
-    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop, Progress(1) as progress, progress.run(spec) as report:
+    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop, Progress(1) as progress, progress.run(spec) as on_step:
         try:
-            result = train_in_processes(spec, options.runs, execution, report, progress.say, stop, load)
+            result = train_in_processes(spec, options.runs, execution, on_step, progress.say, stop, load)
         except Interrupted as reason:
             raise Stopped(stop.received, str(reason)) from None
         progress.finished(spec, result)

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sskd.config.execution import Execution
-from sskd.config.validation import from_dict
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import RunSpec, parse_spec
 from sskd.training.loop import train
 
 RECIPE = {"epochs": 2, "batch_size": 32, "learning_rate": 0.02, "flip": False, "precision": "fp32"}
@@ -31,7 +30,7 @@ def student(method: Any = "kd", with_head: bool = False, **changes: Any) -> dict
 
 
 def spec(data: dict[str, Any]) -> RunSpec:
-    return from_dict(RunSpec, data, "test")
+    return parse_spec(data, "test")
 
 
 def train_all(wanted: RunSpec, runs: Path) -> dict[str, Any]:

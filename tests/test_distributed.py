@@ -128,11 +128,11 @@ def test_interrupted_inside_an_epoch(both: Any, tmp_path: Path) -> None:
     runs, _, two = both
     spec, steps = two["none"], []
 
-    def report(step: StepEvent) -> None:
-        steps.append((step.epoch, step.step))
+    def on_step(event: StepEvent) -> None:
+        steps.append((event.epoch, event.step))
 
     with pytest.raises(Interrupted):
-        start(spec, tmp_path, report=report, should_stop=lambda: len(steps) >= 1)
+        start(spec, tmp_path, on_step=on_step, should_stop=lambda: len(steps) >= 1)
     assert not (tmp_path / spec.id / "result.json").exists()
     result = start(spec, tmp_path)
     assert result["id"] == spec.id

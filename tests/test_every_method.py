@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sskd.methods import METHODS
 from sskd.runs.spec import RunSpec
-from sskd.training.jobs import build_task
 from sskd.training.loop import Interrupted, train
 from sskd.training.setup import prepare
+from sskd.training.tasks import build_task
 from tests import small
 
 SHORTER = {"crd": {"negatives": 64}, **{name: {"initial_epochs": 1} for name in ("ab", "ft", "fsp")}}

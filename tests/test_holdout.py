@@ -8,9 +8,9 @@ import torch
 from sskd.data.batch import LoaderConfig
 from sskd.data.datasets.small import digits
 from sskd.training.evaluation import accuracy
-from sskd.training.jobs import build_task
 from sskd.training.loop import train
 from sskd.training.setup import Setup, prepare
+from sskd.training.tasks import build_task
 from tests import small
 from tests.imagenet_folder import make_imagenet
 

@@ -94,14 +94,13 @@ TWO_PROCESSES = """
 import sys
 from pathlib import Path
 from sskd.config.execution import Execution
-from sskd.runs.spec import RunSpec
-from sskd.config.validation import from_dict
+from sskd.runs.spec import parse_spec
 from sskd.training.processes import train_in_processes
 
 if __name__ == "__main__":
     recipe = {"epochs": 1, "batch_size": 12, "processes": 2, "milestones": [], "full_epochs": 1}
     data = {"name": "imagenet", "crop_size": 32}
-    spec = from_dict(RunSpec, {"role": "teacher", "network": "resnet18", "dataset": data, "recipe": recipe}, "a test")
+    spec = parse_spec({"role": "teacher", "network": "resnet18", "dataset": data, "recipe": recipe}, "a test")
     root = Path(sys.argv[1])
     train_in_processes(spec, root / "runs", Execution(dataset_root=str(root), workers=1, threads=1))
 """

@@ -14,15 +14,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import sskd.training.loop
+import sskd.training.student
 from benchmarks.dispatch.worker import attempt
 from sskd.__main__ import main
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, spec_yaml
-from sskd.training.jobs import build_task
 from sskd.training.loop import Interrupted, StepEvent, train
 from sskd.training.meter import Meter
 from sskd.training.setup import prepare
+from sskd.training.tasks import build_task
 from tests import small
 
 
@@ -103,17 +104,15 @@ def test_only_the_student_and_its_method_are_trained(runs: Path, tmp_path: Path)
 
 def test_no_run_changes_its_teacher(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weights and running statistics, after a whole training with it."""
-    import sskd.training.jobs
-
     kept = []
-    original = sskd.training.jobs.load_teacher
+    original = sskd.training.student.load_teacher
 
-    def remember(setup: Any) -> Any:
-        network = original(setup)
+    def remember(setup: Any, teacher: Any) -> Any:
+        network = original(setup, teacher)
         kept.append((network, {key: value.clone() for key, value in network.state_dict().items()}))
         return network
 
-    monkeypatch.setattr(sskd.training.jobs, "load_teacher", remember)
+    monkeypatch.setattr(sskd.training.student, "load_teacher", remember)
     copy_needs(runs, tmp_path, SSKD)
     train(SSKD, tmp_path, small.EXECUTION)
     network, before = kept[0]
@@ -329,16 +328,17 @@ def command(spec: RunSpec, runs: Path) -> list[str]:
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: signal.Signals) -> None:
     """This process gets the signals in the given step of the first epoch that is trained."""
-    original = sskd.training.loop._Run.report
+    original, done = sskd.training.loop.train_step, 0
 
-    def report(self: Any, row: Any) -> StepEvent:
-        made = original(self, row)
-        if row is None and made.step == step:
+    def stepped(run: Any, batch: Any) -> None:
+        nonlocal done
+        original(run, batch)
+        done += 1
+        if done == step:
             for number in numbers:
                 os.kill(os.getpid(), number)
-        return made
 
-    monkeypatch.setattr(sskd.training.loop._Run, "report", report)
+    monkeypatch.setattr(sskd.training.loop, "train_step", stepped)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -488,9 +488,20 @@ def test_meter_weighs_by_images_and_survives_saving() -> None:
 
     meter = Meter()
     meter.add(torch.tensor(1.0), LossTerms({"ce": torch.tensor(2.0)}), 30)
-    meter = Meter(meter.state())
+    meter.count(30)
+    saved = meter.state_dict()
+    meter = Meter()
+    meter.load_state_dict(saved)
     meter.add(torch.tensor(4.0), LossTerms({"ce": torch.tensor(5.0)}), 10)
+    meter.count(10)
     assert meter.means() == {"loss": 1.75, "loss_ce": 2.75}
+    meter.add(torch.tensor(1.0), LossTerms({"kd": torch.tensor(8.0)}), 10)  # other terms than before
+    meter.count(10)
+    assert meter.means() == {"loss": 1.6, "loss_ce": 2.2, "loss_kd": 1.6}
+    meter.reset()
+    meter.add(torch.tensor(3.0), LossTerms({"ce": torch.tensor(5.0)}), 2)
+    meter.count(2)
+    assert meter.means() == {"loss": 3.0, "loss_ce": 5.0, "loss_kd": 0.0}
 
 
 @pytest.mark.slow  # compiling takes longer than training here

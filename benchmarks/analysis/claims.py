@@ -19,8 +19,11 @@ from benchmarks.tables import table1, table2, table3, table4
 
 RANK_STEP = 0.2  # of Spearman's correlation of four
 TIE = 0.2  # points: closer than this counts as tied for best (C2)
-FEW_SHOT_RIVALS = ("KD", "AT", "CRD")  # of figure 4a (C8)
-NOISE_RIVALS = ("KD", "FitNet", "AT", "CRD")  # of figure 4b (C9)
+# what SSKD is compared with, of tables 3 and 6, 5, and figures 4a and 4b
+TABLE_RIVALS = ("KD", "FitNet", "AT", "SP", "VID", "RKD", "PKT", "AB", "FT", "CRD")
+IMAGENET_RIVALS = ("KD", "AT", "SP", "CC", "CRD")
+FEW_SHOT_RIVALS = ("KD", "AT", "CRD")
+NOISE_RIVALS = ("KD", "FitNet", "AT", "CRD")
 
 
 class Results:
@@ -60,7 +63,7 @@ class Results:
 @dataclass(frozen=True)
 class Claim:
     """``parts`` decide; ``headline`` is the effect that is shown, the weakest part where there is none; ``lacks`` says
-    what the runs as they were planned cannot tell."""
+    what the runs as they were planned cannot tell; ``rivals``: the rows that the paper compares SSKD with."""
 
     id: str
     statement: str
@@ -71,9 +74,28 @@ class Claim:
     size: float | None = None  # the headline's size according to the paper
     dataset: str = "cifar100"
     lacks: Callable[[Results], str] = lambda results: ""
+    rivals: tuple[str, ...] = ()
+
+    def left_out(self, results: Results) -> list[str]:
+        """The rivals that were not planned: a profile's ``table_methods`` leaves them out."""
+        return [row for row in self.rivals if row not in results.rows()]
 
 
 # --- the parts of each claim ----------------------------------------------------------------------------------------
+
+
+def _among(results: Results, rows: tuple[str, ...]) -> list[str]:
+    """Those of the rows that were planned."""
+    return [row for row in rows if row in results.rows()]
+
+
+def _nothing_to_compare(rivals: tuple[str, ...]) -> Callable[[Results], str]:
+    def lacks(results: Results) -> str:
+        if "SSKD" in results.rows() and _among(results, rivals):
+            return ""
+        return f"it compares SSKD with {', '.join(rivals)}, and the profile leaves out too many of these"
+
+    return lacks
 
 
 def _c1(results: Results) -> Condition:
@@ -138,12 +160,10 @@ def _c5_lacks(results: Results) -> str:
 
 
 def _c6(results: Results) -> list[Condition]:
-    columns = list(dict.fromkeys(results.frame["column"]))
-    rivals = ("KD", "AT", "SP", "CC", "CRD")
     return [
-        results.gap("SSKD", row, str(column), measure)
-        for column in columns
-        for row in rivals
+        results.gap("SSKD", row, column, measure)
+        for column in results.columns()
+        for row in _among(results, IMAGENET_RIVALS)
         for measure in ("top1", "top5")
     ]
 
@@ -157,12 +177,13 @@ def _c7(results: Results) -> list[Condition]:
 
 
 def _c8(results: Results) -> list[Condition]:
-    return [results.gap("SSKD", row, column) for column in results.columns() for row in FEW_SHOT_RIVALS]
+    rivals = _among(results, FEW_SHOT_RIVALS)
+    return [results.gap("SSKD", row, column) for column in results.columns() for row in rivals]
 
 
 def _c8_headline(results: Results) -> Condition:
     """To the best (by its mean) of the other methods at 25 %."""
-    at_25 = [results.gap("SSKD", row, "25%") for row in FEW_SHOT_RIVALS]
+    at_25 = [results.gap("SSKD", row, "25%") for row in _among(results, FEW_SHOT_RIVALS)]
     return weakest(at_25) or Condition("SSKD - best other, 25%", [])
 
 
@@ -182,8 +203,9 @@ def _drop_cells(results: Results, *rows: str) -> Cells:
 
 
 def _c9(results: Results) -> list[Condition]:
-    pairs = [(row, "SSKD") for row in NOISE_RIVALS]
-    pairs += [(most, other) for most in ("FitNet", "AT") for other in ("KD", "CRD")]
+    pairs = [(row, "SSKD") for row in _among(results, NOISE_RIVALS)]
+    worst, others = (_among(results, rows) for rows in (("FitNet", "AT"), ("KD", "CRD")))
+    pairs += [(most, other) for most in worst for other in others]
     return [
         Condition(
             f"drop of {more} - drop of {less}",
@@ -203,8 +225,9 @@ def _c9_headline(results: Results) -> Condition:
 
 
 def _c9_lacks(results: Results) -> str:
-    columns = results.columns()
-    return "" if _rates(results) else f"a drop needs two shares of changed labels, and only {columns[0]} was planned"
+    if not _rates(results):
+        return f"a drop needs two shares of changed labels, and only {results.columns()[0]} was planned"
+    return _nothing_to_compare(NOISE_RIVALS)(results)
 
 
 def _c10(results: Results) -> list[Condition]:
@@ -214,19 +237,21 @@ def _c10(results: Results) -> list[Condition]:
 
 CLAIMS = (
     Claim("C1", "SSKD beats CRD across architectures, by 2.3 points on average over the six pairs", "abstract, Table 4",
-          "table4", lambda r: [_c1(r)], _c1, 2.3),
-    Claim("C2", "SSKD is best or tied for best on the similar pairs but resnet56/resnet20", "Table 3", "table3", _c2),
+          "table4", lambda r: [_c1(r)], _c1, 2.3, lacks=_nothing_to_compare(("CRD",))),
+    Claim("C2", "SSKD is best or tied for best on the similar pairs but resnet56/resnet20", "Table 3", "table3", _c2,
+          lacks=_nothing_to_compare(TABLE_RIVALS), rivals=TABLE_RIVALS),
     Claim("C3", "Every part of the loss helps, and all together do best", "Figure 3b", "fig3b", _c3),
     Claim("C4", "Keeping all right and the top 75 % of wrong predictions beats keeping all or fewer", "Table 1",
           "table1", _c4),
     Claim("C5", "The better the pretext task, the better the student", "Table 2", "table2", _c5, lacks=_c5_lacks),
     Claim("C6", "On ImageNet, ResNet34 to ResNet18, SSKD is above KD, AT, SP, CC and CRD", "Table 5", "table5", _c6,
-          dataset="imagenet"),
-    Claim("C7", "The SSKD student is the most like its teacher", "Table 6", "table6", _c7),
+          dataset="imagenet", lacks=_nothing_to_compare(IMAGENET_RIVALS), rivals=IMAGENET_RIVALS),
+    Claim("C7", "The SSKD student is the most like its teacher", "Table 6", "table6", _c7,
+          lacks=_nothing_to_compare(TABLE_RIVALS), rivals=TABLE_RIVALS),
     Claim("C8", "With few images SSKD leads everywhere, by about 7 points at 25 %", "Figure 4a", "fig4a", _c8,
-          _c8_headline, 7.0),
+          _c8_headline, 7.0, lacks=_nothing_to_compare(FEW_SHOT_RIVALS), rivals=FEW_SHOT_RIVALS),
     Claim("C9", "With noisy labels SSKD falls by only 0.45 points from 0 to 50 %, FitNet and AT fall most", "Figure 4b",
-          "fig4b", _c9, _c9_headline, 0.45, lacks=_c9_lacks),
+          "fig4b", _c9, _c9_headline, 0.45, lacks=_c9_lacks, rivals=NOISE_RIVALS),
     Claim("C10", "Self-supervised targets make the classes cleaner in the student's features", "Figure 3a", "fig3a",
-          _c10),
+          _c10, lacks=_nothing_to_compare(("Student", "KD"))),
 )  # fmt: skip

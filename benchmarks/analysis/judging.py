@@ -61,7 +61,14 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "last") -> Verdict:
     need = need_of(claim.id, claim.benchmark, parts) if verdict == UNDECIDED and parts and not lacks else None
     where = describe_setting(finished, claim.dataset) if len(finished) else ""
     text = f"{where}: {verdict}, as {why}." if where else f"{verdict.capitalize()}, as {why}."
-    sentences = [text, _size_text(claim, shown, estimate), need_text(need, finished), teachers_luck(finished)]
+    left_out = claim.left_out(results) if len(own) else []
+    sentences = [
+        text,
+        _left_out_text(left_out),
+        _size_text(claim, shown, estimate),
+        need_text(need, finished),
+        teachers_luck(finished),
+    ]
     return Verdict(
         claim.id,
         claim.statement,
@@ -79,6 +86,10 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "last") -> Verdict:
         list(dict.fromkeys(finished["id"].dropna())) if len(finished) else [],
         need,
     )
+
+
+def _left_out_text(rows: list[str]) -> str:
+    return f"Without {', '.join(rows)}, which the profile leaves out." if rows else ""
 
 
 def _size_text(claim: Claim, shown: Condition | None, estimate: Estimate) -> str:

@@ -9,6 +9,7 @@ from benchmarks.tables.spec_builder import method_label
 from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.runs.settings import method_settings
+from sskd.runs.spec import StudentSpec
 
 DEFAULT = "SSKD"
 
@@ -26,9 +27,10 @@ def choose_reference(cells: Mapping[str, Iterable[Cell]], asked: str = "") -> st
         return row
     years: dict[str, int] = {}
     for cell in (cell for group in groups for cell in group):
-        method = cell.spec.method
-        if method is not None and not METHODS[method.name].__module__.startswith("sskd."):
-            years[cell.row] = METHODS[method.name].info.year
+        if isinstance(cell.spec, StudentSpec):
+            method = METHODS[cell.spec.method.name]
+            if not method.__module__.startswith("sskd."):
+                years[cell.row] = method.info.year
     newest = max(years.values(), default=0)
     return next((row for row in reversed(years) if years[row] == newest), DEFAULT)
 

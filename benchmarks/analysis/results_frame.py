@@ -14,7 +14,7 @@ from benchmarks.changes import changed_since
 from benchmarks.tables.benchmark import Cell
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, Trained
+from sskd.runs.spec import RunSpec, StudentSpec, Trained
 
 RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1", "images")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
@@ -151,7 +151,7 @@ def _spec_columns(spec: RunSpec) -> dict[str, object]:
         "fraction": spec.split.fraction,
         "noise": spec.split.noise,
         "teacher": _teacher_name(spec),
-        "head": spec.head.id if spec.head else "",
+        "head": spec.head.id if isinstance(spec, StudentSpec) and spec.head else "",
     }
 
 

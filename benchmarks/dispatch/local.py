@@ -24,12 +24,11 @@ from benchmarks.dispatch.scheduler import Slot
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure, attempt, execute, still_ours
 from sskd.config.execution import Execution
-from sskd.config.validation import from_dict
 from sskd.cores import allowed_cores, usable_cores, usable_memory
 from sskd.device import with_threads
 from sskd.errors import UserError
 from sskd.runs.plugins import load_plugins
-from sskd.runs.spec import RunSpec, spec_yaml
+from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 from sskd.training.loop import Interrupted
 from sskd.training.progress import Progress
 from sskd.training.signals import StopSignal, stop_signal
@@ -169,7 +168,7 @@ def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -
         if place.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, place.cores)
         load_plugins(task.plugins)
-        spec: RunSpec = from_dict(RunSpec, yaml.safe_load(task.spec_yaml), "a run of this suite")
+        spec = parse_spec(yaml.safe_load(task.spec_yaml), "a run of this suite")
         locks = RunLocks(task.runs.parent / "jobs" / "claims")
         if not still_ours(locks, spec.id, task.token):
             raise SystemExit(TERMINATED)

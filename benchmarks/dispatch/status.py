@@ -13,7 +13,7 @@ from rich.table import Table
 from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.work import Work, waits_for_what
 from benchmarks.tables.benchmark import Cell
-from benchmarks.tables.spec_builder import method_label
+from benchmarks.tables.spec_builder import run_label
 from sskd.errors import UserError
 from sskd.runs.run_folder import read_json
 from sskd.runs.spec import RunSpec
@@ -88,8 +88,7 @@ def _with_needs(spec: RunSpec) -> set[str]:
 
 def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str, RunRow]) -> RunRow:
     folder = work.folder(spec)
-    label = method_label(spec.method) if spec.method else ""
-    row = RunRow(spec.id, "to do", epochs=spec.recipe.epochs, label=label)
+    row = RunRow(spec.id, "to do", epochs=spec.recipe.epochs, label=run_label(spec))
     if folder.path.exists():
         row.log = str(folder.path / "log.txt")
     if folder.result.exists():

@@ -24,14 +24,13 @@ from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 from benchmarks.dispatch.retries import TERMINATED, forget_attempts, last_lines
 from benchmarks.dispatch.run_lock import LockHolder, RunLocks
 from sskd.config.execution import Execution
-from sskd.config.validation import from_dict
 from sskd.device import cores_and_gpus, threads_of, with_threads
 from sskd.distributed import is_peer_failure
 from sskd.errors import UserError
 from sskd.runs.plugins import load_plugins
 from sskd.runs.run_folder import RunFolder, RunHeld, append_line
-from sskd.runs.spec import RunSpec
-from sskd.training.loop import Interrupted, StepEvent, train
+from sskd.runs.spec import RunSpec, parse_spec
+from sskd.training.loop import Interrupted, OnStep, StepEvent, train
 from sskd.training.processes import init_distributed, train_in_processes
 from sskd.training.progress import Pace, Standing
 from sskd.training.signals import StopSignal, stop_signal
@@ -86,8 +85,8 @@ class ProgressFile:
         self._pace = Pace()
         self._written = 0.0
 
-    def __call__(self, report: StepEvent) -> None:
-        standing = self._pace(report)._replace(cores=self._cores, gpus=self._gpus)
+    def __call__(self, event: StepEvent) -> None:
+        standing = self._pace(event)._replace(cores=self._cores, gpus=self._gpus)
         now = time.time()
         if now - self._written < PROGRESS_SECONDS:
             return
@@ -120,7 +119,7 @@ def execute(
     *,
     job: str = "",
     tasks: JobEnvironment | None = None,
-    show: Callable[[StepEvent], None] = lambda _: None,
+    show: OnStep = lambda event: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Trains the run and keeps its log.txt and progress.json; ``show`` and ``say`` are told what a person may see.
@@ -138,13 +137,13 @@ def execute(
     log_line(folder.path, f"started: job {job} on {socket.gethostname()}, Python {platform.python_version()}")
     progress = ProgressFile(folder.path, job, *cores_and_gpus(execution, spec.recipe.processes))
 
-    def report(step: StepEvent) -> None:
-        progress(step)
-        show(step)
-        if step.row:
-            shown = {k: v for k, v in step.row.items() if k.startswith("test_") or k == "loss"}
+    def on_step(event: StepEvent) -> None:
+        progress(event)
+        show(event)
+        if event.row:
+            shown = {k: v for k, v in event.row.items() if k.startswith("test_") or k == "loss"}
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
-            log_line(folder.path, f"{step.stage} epoch {step.epoch}/{step.epochs}: {numbers}")
+            log_line(folder.path, f"{event.stage} epoch {event.epoch}/{event.epochs}: {numbers}")
 
     def note(line: str) -> None:
         log_line(folder.path, line)
@@ -152,9 +151,9 @@ def execute(
 
     try:
         if tasks is not None:
-            result = train(spec, runs, execution, report, note, stop)
+            result = train(spec, runs, execution, on_step, note, stop)
         else:
-            result = train_in_processes(spec, runs, execution, report, note, stop, partial(load_plugins, plugins))
+            result = train_in_processes(spec, runs, execution, on_step, note, stop, partial(load_plugins, plugins))
     except Interrupted as reason:
         log_line(folder.path, f"{stop.received.name if stop.received else ''}: {reason}")
         raise
@@ -190,7 +189,7 @@ class RunJob(Checkpointable):
     def __call__(self) -> str:
         """Returns the run's id. Exits as benchmarks.dispatch.retries expects it where there is no result."""
         load_plugins(self.plugins)
-        spec: RunSpec = from_dict(RunSpec, yaml.safe_load(self.spec_yaml), "a submitted run")
+        spec = parse_spec(yaml.safe_load(self.spec_yaml), "a submitted run")
         locks = RunLocks(self.runs.parent / "jobs" / "claims")
         folder = RunFolder(self.runs, spec)
         if folder.result.exists():

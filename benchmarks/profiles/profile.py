@@ -92,6 +92,9 @@ class Profile(StrictModel):
         default=("none", "kd", "sskd"), validate_default=True
     )
     """Of the comparison: names, or a name with settings."""
+    table_methods: Annotated[tuple[PlainName, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
+    """Of the methods that the paper's tables and figures compare, only these; null: all. Claims then say what was left
+    out."""
     also: Annotated[tuple[MethodField, ...], TupleFromList, Distinct] = ()
     """Methods beside the paper's in figures 4a and 4b."""
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1), TupleFromList, Distinct] = (

@@ -135,6 +135,8 @@ def _check_names(profile: Profile) -> None:
     for name, settings in profile.method_settings.items():
         _refuse_a_name("method_settings", name, settings)
         method_settings(name, **settings)
+    for name in profile.table_methods or ():
+        METHODS[name]
     for name, changes in profile.method_recipes.items():
         METHODS[name]
         check_recipe_names(from_dict(Recipe, profile.recipe.model_dump() | changes, f"method_recipes.{name}"))

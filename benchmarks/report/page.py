@@ -17,6 +17,7 @@ from benchmarks.report.figures import Drawn
 from benchmarks.report.look import COLOURS, DASHES
 from benchmarks.report.tables import best_rows, number, shown_measures
 from benchmarks.tables.benchmark import Benchmark, Cell
+from sskd.config.pretrained import Pretrained
 from sskd.runs.run_folder import write_atomically
 from sskd.runs.spec import RunSpec
 from sskd.training.words import duration
@@ -296,6 +297,6 @@ def spec_lines(spec: RunSpec) -> list[tuple[str, str]]:
         return [(prefix, str(value))]
 
     lines = flat("", spec.model_dump(mode="json", exclude_defaults=True, exclude={"teacher", "head"}))
-    if spec.teacher is not None and not hasattr(spec.teacher, "run"):
+    if isinstance(spec.teacher, Pretrained):
         lines += flat("teacher", spec.teacher.model_dump(mode="json", exclude_defaults=True))
     return lines

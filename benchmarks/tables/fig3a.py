@@ -18,8 +18,7 @@ METHODS = ("none", "kd", "sskd")
 
 def cells(specs: SpecBuilder) -> list[Cell]:
     result = []
-    for name in METHODS:
-        method = specs.method(name)
+    for method in specs.paper_methods(METHODS):
         result += specs.students(PAIR, method_label(method), PAIR, method)
     return result
 

@@ -20,7 +20,7 @@ def cells(specs: SpecBuilder) -> list[Cell]:
     profile = specs.profile
     split, most = profile.split, max(profile.fractions, default=1.0)
     result = []
-    for method in [*map(specs.method, METHODS), *profile.also]:
+    for method in [*specs.paper_methods(METHODS), *profile.also]:
         for fraction in profile.fractions:
             part = split.model_copy(update={"fraction": split.fraction * fraction})
             epochs = round(profile.recipe.epochs * most / fraction) if profile.equal_steps else None

@@ -23,7 +23,7 @@ def cells(specs: SpecBuilder) -> list[Cell]:
     profile = specs.profile
     split = profile.split
     result = []
-    for method in [*(specs.method(name, ce_weight=CE_WEIGHT) for name in METHODS), *profile.also]:
+    for method in [*specs.paper_methods(METHODS, ce_weight=CE_WEIGHT), *profile.also]:
         for noise in profile.noise_rates:
             noisy = split.model_copy(update={"noise": noise})
             result += specs.students(PAIR, method_label(method), f"{100 * noise:g}%", method, split=noisy)

@@ -11,7 +11,7 @@ from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.runs.settings import method_settings
-from sskd.runs.spec import RunSpec, Teacher, Trained
+from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, Teacher, TeacherSpec, Trained
 
 # the rows of the paper's tables 3, 4 and 6, in its order
 PAPER_METHODS = ("none", "kd", "fitnet", "at", "sp", "vid", "rkd", "pkt", "ab", "ft", "crd", "sskd")
@@ -22,11 +22,18 @@ class SpecBuilder:
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
-        self._shared: dict[Any, RunSpec] = {}  # teachers and heads, made once: thousands of students name them
+        # made once: thousands of students name them
+        self._teachers: dict[tuple[str, int], TeacherSpec] = {}
+        self._heads: dict[tuple[str, PretextSettings, int], HeadSpec] = {}
 
     def method(self, name: str, **settings: Any) -> MethodSettings:
         """A method's settings: given here, over the profile's, over the published."""
         return method_settings(name, **(self.profile.method_settings.get(name, {}) | settings))
+
+    def paper_methods(self, names: tuple[str, ...] = PAPER_METHODS, **settings: Any) -> list[MethodSettings]:
+        """Those of a table's methods that the profile wants, with ``settings`` over its own."""
+        wanted = self.profile.table_methods
+        return [self.method(name, **settings) for name in names if wanted is None or name in wanted]
 
     def pretext(self, name: str, **settings: Any) -> PretextSettings:
         """A pretext task's settings: given here, over the profile's, over the task's own."""
@@ -46,31 +53,31 @@ class SpecBuilder:
             run=self._teacher_run(network, seed), epoch=self.profile.teacher_epoch
         )
 
-    def teacher_runs(self, network: str) -> list[RunSpec]:
+    def teacher_runs(self, network: str) -> list[TeacherSpec]:
         """The runs that train a network's teachers; where its weights come from a file, the one that measures it."""
         given = self.profile.teachers.get(network)
         if given is None:
             return list(dict.fromkeys(self._teacher_run(network, seed) for seed in self.profile.seeds))
-        return [RunSpec(role="teacher", network=network, dataset=self.profile.dataset, teacher=given)]
+        return [TeacherSpec(role="teacher", network=network, dataset=self.profile.dataset, teacher=given)]
 
-    def _teacher_run(self, network: str, seed: int) -> RunSpec:
+    def _teacher_run(self, network: str, seed: int) -> TeacherSpec:
         profile = self.profile
         own = seed if profile.teacher_seeds else 0
-        if (network, own) not in self._shared:
-            self._shared[network, own] = RunSpec(
+        if (network, own) not in self._teachers:
+            self._teachers[network, own] = TeacherSpec(
                 role="teacher",
                 network=network,
                 dataset=profile.dataset,
                 recipe=self._recipe(profile.teacher_recipe, network),
                 seed=own,
             )
-        return self._shared[network, own]
+        return self._teachers[network, own]
 
-    def head(self, network: str, pretext: PretextSettings | None = None, seed: int = 0) -> RunSpec:
+    def head(self, network: str, pretext: PretextSettings | None = None, seed: int = 0) -> HeadSpec:
         profile = self.profile
         task, own = pretext or profile.pretext, seed if profile.teacher_seeds else 0
-        if (network, task, own) not in self._shared:
-            self._shared[network, task, own] = RunSpec(
+        if (network, task, own) not in self._heads:
+            self._heads[network, task, own] = HeadSpec(
                 role="head",
                 network=network,
                 dataset=profile.dataset,
@@ -80,7 +87,7 @@ class SpecBuilder:
                 pretext=task,
                 seed=own,
             )
-        return self._shared[network, task, own]
+        return self._heads[network, task, own]
 
     def student(
         self,
@@ -90,7 +97,7 @@ class SpecBuilder:
         split: SplitSpec | None = None,
         pretext: PretextSettings | None = None,
         epochs: int | None = None,
-    ) -> RunSpec:
+    ) -> StudentSpec:
         """A student of ``pair`` (teacher, student: networks that are run, not the published ones they stand for)."""
         teacher, student = pair
         kind, profile = METHODS[method.name], self.profile
@@ -98,7 +105,7 @@ class SpecBuilder:
         if method.name in profile.method_recipes:
             changes = profile.method_recipes[method.name]
             recipe = from_dict(Recipe, recipe.model_dump() | changes, f"method_recipes.{method.name}")
-        return RunSpec(
+        return StudentSpec(
             role="student",
             network=student,
             dataset=profile.dataset,
@@ -138,8 +145,7 @@ class SpecBuilder:
 def method_grid(specs: SpecBuilder, pairs: tuple[str, ...], methods: tuple[str, ...] = PAPER_METHODS) -> list[Cell]:
     """The teacher and every method (rows) on every published pair (columns)."""
     cells = [cell for pair in pairs for cell in specs.teacher_cells(pair, pair)]
-    for name in methods:
-        method = specs.method(name)
+    for method in specs.paper_methods(methods):
         for pair in pairs:
             cells += specs.students(pair, method_label(method), pair, method)
     return cells
@@ -160,6 +166,11 @@ def placed_once(benchmark: str, cells: list[Cell]) -> list[Cell]:
                 f"{known.spec.id} and {cell.spec.id}; leave one of them out, or give it a profile of its own"
             )
     return list(found.values())
+
+
+def run_label(spec: RunSpec) -> str:
+    """A student's method as in the paper's tables; "" for other runs."""
+    return method_label(spec.method) if isinstance(spec, StudentSpec) else ""
 
 
 def method_label(method: MethodSettings) -> str:

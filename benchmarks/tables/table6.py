@@ -9,16 +9,15 @@ to have the smallest divergence and the largest CKA (claim C7). The paper's numb
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, Measure
-from benchmarks.tables.spec_builder import PAPER_METHODS, SpecBuilder, method_label
+from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 PAIR = "vgg13/vgg8"
 
 
 def cells(specs: SpecBuilder) -> list[Cell]:
     result = []
-    for name in PAPER_METHODS:
-        if name != "none":
-            method = specs.method(name)
+    for method in specs.paper_methods():
+        if method.name != "none":
             result += specs.students(PAIR, method_label(method), PAIR, method)
     return result
 

@@ -59,17 +59,21 @@ class StrictModel(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for key in cls.removed.keys() & data.keys():
-                if cls.removed[key] not in (None, data[key]):
-                    raise ValueError(f"'{key}' can only be '{cls.removed[key]}' now, and may be left out")
-            data = {key: value for key, value in data.items() if key not in cls.removed}
-            for key in data:
-                if key not in cls.model_fields:
-                    near = nearest(str(key), cls.model_fields)
-                    hint = f"did you mean '{near}'?" if near else f"known: {', '.join(cls.model_fields)}"
-                    raise ValueError(f"unknown key '{key}'; {hint}")
+    def _check_keys(cls, data: Any) -> Any:
+        return cls.with_known_keys(data) if isinstance(data, dict) else data
+
+    @classmethod
+    def with_known_keys(cls, data: dict[Any, Any]) -> dict[Any, Any]:
+        """The data without ``removed`` keys. ValueError for an unknown one."""
+        for key in cls.removed.keys() & data.keys():
+            if cls.removed[key] not in (None, data[key]):
+                raise ValueError(f"'{key}' can only be '{cls.removed[key]}' now, and may be left out")
+        data = {key: value for key, value in data.items() if key not in cls.removed}
+        for key in data:
+            if key not in cls.model_fields:
+                near = nearest(str(key), cls.model_fields)
+                hint = f"did you mean '{near}'?" if near else f"known: {', '.join(cls.model_fields)}"
+                raise ValueError(f"unknown key '{key}'; {hint}")
         return data
 
 

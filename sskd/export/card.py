@@ -11,7 +11,7 @@ from sskd.errors import UserError
 from sskd.export.seeds import OverSeeds, over_seeds
 from sskd.methods import METHODS
 from sskd.runs.run_folder import RunFolder, read_json
-from sskd.runs.spec import RunSpec, Trained
+from sskd.runs.spec import RunSpec, StudentSpec, TeacherSpec, Trained
 from sskd.runs.trained import NetworkInfo
 
 
@@ -29,6 +29,11 @@ class Card(NamedTuple):
     plugins: tuple[str, ...] = ()  # names of files beside the card
     onnx: float | None = None  # the greatest difference to torch's logits; None: not exported
 
+    @property
+    def student(self) -> StudentSpec | None:
+        """The run's spec where it is a student's; None for a teacher."""
+        return self.spec if isinstance(self.spec, StudentSpec) else None
+
 
 def write_card(card: Card) -> str:
     """README.md, whole."""
@@ -38,13 +43,12 @@ def write_card(card: Card) -> str:
 
 
 def _title(card: Card) -> str:
-    spec = card.spec
-    how = f", taught by {spec.teacher.network} with {_method(spec)}" if spec.teacher and spec.method else ""
-    return f"{spec.network}{how}, on {spec.dataset.name}"
+    student = card.student
+    how = f", taught by {student.teacher.network} with {_method(student)}" if student and student.teacher else ""
+    return f"{card.spec.network}{how}, on {card.spec.dataset.name}"
 
 
-def _method(spec: RunSpec) -> str:
-    assert spec.method is not None
+def _method(spec: StudentSpec) -> str:
     title = METHODS[spec.method.name].info.title
     return f"{title} and KD" if spec.method.kd_weight > 0 and spec.method.name != "kd" else title
 
@@ -59,13 +63,13 @@ def _front_matter(card: Card) -> str:
         "metrics": metrics,
     }
     tags = ["image-classification", "pytorch"]
-    if card.spec.teacher is not None:
-        tags += ["knowledge-distillation", card.spec.method.name if card.spec.method else ""]
+    if card.student and card.student.teacher:
+        tags += ["knowledge-distillation", card.student.method.name]
     front = {
         "license": card.licence,
         "library_name": "sskd",
         "pipeline_tag": "image-classification",
-        "tags": [tag for tag in [*tags, "onnx" if card.onnx is not None else ""] if tag],
+        "tags": tags + (["onnx"] if card.onnx is not None else []),
         "metrics": ["accuracy"],
         "model-index": [{"name": card.name, "results": [result]}],
     }
@@ -78,7 +82,7 @@ def _about(card: Card) -> str:
         f"An image classifier with {card.result['parameters']:,} parameters, for {len(info.class_names)} classes of "
         f"images of {info.image_size} x {info.image_size} pixels."
     ]
-    if spec.method is not None and spec.teacher is not None:
+    if isinstance(spec, StudentSpec) and spec.teacher is not None:
         method = METHODS[spec.method.name].info
         lines.append(
             f"It was trained as a student of {spec.teacher.network} by knowledge distillation with {_method(spec)} "
@@ -148,17 +152,14 @@ def _origin(card: Card) -> str:
     if split.noise:
         images += f", {split.noise:.0%} of their labels changed to wrong ones on purpose"
     rows = [("images", images)]
-    if spec.teacher is not None:
-        rows.append(("teacher", f"{spec.teacher.network}, {_teacher(card)}"))
-    if spec.method is not None:
+    if isinstance(spec, StudentSpec):
+        if spec.teacher is not None:
+            rows.append(("teacher", f"{spec.teacher.network}, {_teacher(card, spec.teacher)}"))
         settings = spec.method.model_dump(mode="json", exclude={"name"})
-        rows.append(
-            ("method", f"{spec.method.name}: " + ", ".join(f"{key} {value}" for key, value in settings.items()))
-        )
-    if spec.head is not None and spec.head.pretext is not None:
-        rows.append(
-            ("pretext task", f"{spec.head.pretext.name}, its head trained for {spec.head.recipe.epochs} epochs")
-        )
+        rows.append(("method", f"{spec.method.name}: {', '.join(f'{key} {value}' for key, value in settings.items())}"))
+        if spec.head is not None:
+            task, epochs = spec.head.pretext.name, spec.head.recipe.epochs
+            rows.append(("pretext task", f"{task}, its head trained for {epochs} epochs"))
     rows += [
         (
             "recipe",
@@ -171,16 +172,15 @@ def _origin(card: Card) -> str:
     return "| | |\n| --- | --- |\n" + "\n".join(f"| {name} | {text} |" for name, text in rows)
 
 
-def _teacher(card: Card) -> str:
+def _teacher(card: Card, teacher: Trained | Pretrained) -> str:
     """Where the teacher's weights are from, and its own accuracy where that was measured."""
-    teacher = card.spec.teacher
+    run: RunSpec
     if isinstance(teacher, Trained):
         where, run, epoch = f"trained by run `{teacher.run.id}` (its {teacher.epoch} epoch)", teacher.run, teacher.epoch
     else:
-        assert isinstance(teacher, Pretrained)
         name = teacher.weights if teacher.published else f"`{Path(teacher.weights).name}`"
         where = f"its weights given: {name}" + (f", sha256 `{teacher.sha256}`" if teacher.sha256 else "")
-        run = RunSpec(role="teacher", network=teacher.network, dataset=card.spec.dataset, teacher=teacher)
+        run = TeacherSpec(role="teacher", network=teacher.network, dataset=card.spec.dataset, teacher=teacher)
         epoch = "last"
     try:
         top1 = float(read_json(RunFolder(card.runs, run).result)[epoch]["test_top1"])

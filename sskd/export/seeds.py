@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sskd.errors import UserError
 from sskd.runs.run_folder import read_json
-from sskd.runs.spec import RunSpec, Trained, read_spec
+from sskd.runs.spec import RunSpec, StudentSpec, TeacherSpec, Trained, read_spec
 
 
 class OverSeeds(NamedTuple):
@@ -58,9 +58,9 @@ def _top1(folder: Path) -> dict[str, float]:
 def _without_seeds(spec: RunSpec) -> RunSpec:
     """The spec with every run's seed 0; the seed of the images' choice stays, as it is another training's."""
     changes: dict[str, object] = {"seed": 0}
-    if isinstance(spec.teacher, Trained):
+    if not isinstance(spec, TeacherSpec) and isinstance(spec.teacher, Trained):
         changes["teacher"] = spec.teacher.model_copy(update={"run": _without_seeds(spec.teacher.run)})
-    if spec.head is not None:
+    if isinstance(spec, StudentSpec) and spec.head is not None:
         changes["head"] = _without_seeds(spec.head)
     copy = spec.model_copy(update=changes)
     copy.__dict__.pop("id", None)  # the copy takes a cached id along

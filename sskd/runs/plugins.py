@@ -18,7 +18,7 @@ from sskd.methods import METHODS
 from sskd.networks import NETWORKS
 from sskd.optim import OPTIMIZERS, SCHEDULES
 from sskd.pretext import PRETEXTS
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec
 from sskd.version import in_commit
 
 REGISTRIES: tuple[Any, ...] = (METHODS, NETWORKS, DATASETS, PRETEXTS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS)
@@ -87,9 +87,9 @@ def _used(spec: RunSpec) -> Iterator[Name]:
     yield OPTIMIZERS.kind, spec.recipe.optimizer
     yield SCHEDULES.kind, spec.recipe.schedule
     yield AUGMENTATIONS.kind, spec.recipe.augmentation
-    if spec.method is not None:
+    if isinstance(spec, StudentSpec):
         yield METHODS.kind, spec.method.name
-    if spec.pretext is not None:
+    if isinstance(spec, HeadSpec):
         yield PRETEXTS.kind, spec.pretext.name
     if spec.teacher is not None:
         yield NETWORKS.kind, spec.teacher.network

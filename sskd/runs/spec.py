@@ -1,24 +1,19 @@
 """What a run is: frozen, validated specs, their YAML, and the id that follows from their meaning.
 
-A ``RunSpec`` holds its whole ancestry: a student names the head it uses, the head names its teacher. So a spec can
-be trained from its file alone, and its id changes when anything that it was learned from changes.
+A ``RunSpec`` is a ``TeacherSpec``, a ``HeadSpec`` or a ``StudentSpec``; its ``role`` says which. It holds its whole
+ancestry: a student names the head it uses, the head names its teacher. So a spec can be trained from its file alone,
+and its id changes when anything that it was learned from changes.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import (
-    Discriminator,
-    Tag,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Tag, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 from sskd.config.fields import PlainName, StrictModel
 from sskd.config.pretrained import Pretrained
@@ -32,7 +27,7 @@ from sskd.runs.settings import MethodField, PretextField, _method, check_recipe_
 class Trained(StrictModel):
     """A network that a run of this suite trains."""
 
-    run: "RunSpec"
+    run: "TrainedNetworkSpec"
     """The run that trains it."""
     epoch: Literal["best", "last"] = "best"
     """Whose weights: of the epoch that was best on the test images, or of the last."""
@@ -44,19 +39,19 @@ class Trained(StrictModel):
 
 def _teacher_kind(data: Any) -> str:
     if isinstance(data, dict):
-        return "trained" if "run" in data else "pretrained"
-    return "trained" if isinstance(data, Trained) else "pretrained"
+        return "<trained>" if "run" in data else "<pretrained>"
+    return "<trained>" if isinstance(data, Trained) else "<pretrained>"
 
 
 Teacher = Annotated[
-    Annotated[Trained, Tag("trained")] | Annotated[Pretrained, Tag("pretrained")],
-    Discriminator(_teacher_kind),
+    Annotated[Trained, Tag("<trained>")] | Annotated[Pretrained, Tag("<pretrained>")], Discriminator(_teacher_kind)
 ]
 
+OF_SOME_ROLES = ("teacher", "pretext", "method", "head")  # keys that not every role has
 
-class RunSpec(StrictModel):
-    """One training: a teacher, a head on a frozen teacher, or a student. A teacher whose weights come from a file is
-    not trained but measured."""
+
+class CommonSpec(StrictModel):
+    """What runs of every role have."""
 
     role: Literal["teacher", "head", "student"]
     """What is trained: a teacher, a head on a frozen teacher, or a student."""
@@ -71,66 +66,27 @@ class RunSpec(StrictModel):
     """Which of the training images, with which labels."""
     seed: int = 0
     """Of everything random: weights, order, augmentation, a method's draws."""
-    teacher: Teacher | None = None
-    """Whom a head or a student learns from, trained by a run or given; of a teacher: its given weights."""
-    pretext: PretextField | None = None
-    """The task of a head."""
-    method: MethodField | None = None
-    """How a student learns."""
-    head: "RunSpec | None" = None
-    """The run of the teacher's head, of a student whose method transfers a pretext task."""
 
-    @field_validator("method", mode="before")
+    # what is said where a spec lacks a key of its role, and where it has one of another role
+    required: ClassVar[Mapping[str, str]] = {}
+    not_of_the_role: ClassVar[str]
+
     @classmethod
-    def _published_for_the_pair(cls, method: Any, info: ValidationInfo) -> Any:
-        """What a spec does not say of its method is as published for its teacher and student."""
-        teacher, student = info.data.get("teacher"), info.data.get("network")
-        return _method(method, f"{teacher.network}/{student}") if teacher is not None else method
+    def with_known_keys(cls, data: dict[Any, Any]) -> dict[Any, Any]:
+        """As of every model. Another role's keys are refused in words of their own, and may be null."""
+        foreign = [key for key in OF_SOME_ROLES if key not in cls.model_fields]
+        if any(data.get(key) is not None for key in foreign):
+            raise ValueError(cls.not_of_the_role)
+        data = super().with_known_keys({key: value for key, value in data.items() if key not in foreign})
+        for key, message in cls.required.items():
+            if data.get(key) is None:
+                raise ValueError(message)
+        return data
 
     @model_validator(mode="after")
-    def _roles_fit(self) -> "RunSpec":
+    def _recipe_names_exist(self) -> "CommonSpec":
         check_recipe_names(self.recipe)
-
-        def need(condition: bool, message: str) -> None:
-            if not condition:
-                raise ValueError(message)
-
-        if self.role == "teacher":
-            need(not (self.pretext or self.method or self.head), "a teacher run learns from labels alone")
-            if self.teacher is not None:
-                need(isinstance(self.teacher, Pretrained), "a teacher is trained from labels, or its weights are given")
-                need(self.network == self.teacher.network, "a teacher's 'network' is that of its weights")
-        elif self.role == "head":
-            need(self.teacher is not None, "a head needs a 'teacher'")
-            need(self.pretext is not None, "a head needs a 'pretext'")
-            need(self.method is None and self.head is None, "a head has neither 'method' nor 'head'")
-            assert self.teacher is not None
-            need(self.network == self.teacher.network, "a head's 'network' is its teacher's")
-        else:
-            need(self.method is not None, "a student needs a 'method' ('none' for training without a teacher)")
-            need(self.pretext is None, "a student has no 'pretext': it takes its head's")
-            if self.head is not None:
-                need(self.head.role == "head", "'head' must be a run of role 'head'")
-                need(self.head.teacher == self.teacher, "the head must belong to the student's teacher")
-            self._method_has_what_it_needs()
         return self
-
-    def _method_has_what_it_needs(self) -> None:
-        from sskd.methods import METHODS
-
-        assert self.method is not None
-        method = METHODS[self.method.name]
-        if (method.needs_teacher or self.method.kd_weight > 0) and self.teacher is None:
-            raise ValueError(f"the method '{self.method.name}' needs a 'teacher'")
-        if method.needs_head and self.head is None:
-            raise ValueError(f"the method '{self.method.name}' needs a 'head'")
-        if self.head is not None and self.head.pretext is not None:
-            from sskd.pretext import PRETEXTS
-
-            task = self.head.pretext.name
-            if method.head_task not in (None, task) or PRETEXTS[task].method not in (None, self.method.name):
-                wanted = f"of the task '{method.head_task}'" if method.head_task else "of another task"
-                raise ValueError(f"the method '{self.method.name}' needs a head {wanted}, not of '{task}'")
 
     @cached_property
     def id(self) -> str:
@@ -141,29 +97,171 @@ class RunSpec(StrictModel):
         """
         text = json.dumps(_identity(self.model_dump(mode="json", exclude_defaults=True)), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        how = {"teacher": "", "head": f"{self.pretext.name}-" if self.pretext else ""}.get(
-            self.role, f"{self.method.name}-" if self.method else ""
-        )
-        return f"{self.role}-{self.network}-{how}{self.dataset.name}-s{self.seed}-{digest}"
+        words = (self.role, self.network, self.learns, self.dataset.name, f"s{self.seed}", digest)
+        return "-".join(word for word in words if word)
+
+    @property
+    def learns(self) -> str:
+        """The name of the head's task, or of the student's method; a teacher has neither."""
+        return ""
 
     @property
     def random_seed(self) -> int:
-        """What everything random in the run follows from: its seed, moved where its method is a control that differs
-        from another in nothing else."""
-        from sskd.methods import METHODS
-
-        return self.seed + (METHODS[self.method.name].seed_shift if self.method else 0)
+        """What everything random in the run follows from."""
+        return self.seed
 
     @property
     def trains(self) -> bool:
         """False for what is only measured: a teacher whose weights are given."""
-        return self.role != "teacher" or self.teacher is None
+        return True
 
     @property
     def needs(self) -> "tuple[RunSpec, ...]":
         """The runs that must be finished before this one can start."""
-        teacher = (self.teacher.run,) if isinstance(self.teacher, Trained) else ()
-        return teacher + ((self.head,) if self.head is not None else ())
+        return ()
+
+
+class TeacherSpec(CommonSpec):
+    """A network that learns from labels alone, or one whose weights are given: that is not trained but measured."""
+
+    role: Literal["teacher"]
+    """What is trained."""
+    teacher: Pretrained | None = None
+    """Its given weights."""
+
+    not_of_the_role = "a teacher run learns from labels alone"
+
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _weights_are_given(cls, teacher: Any) -> Any:
+        if isinstance(teacher, Trained) or (isinstance(teacher, dict) and "run" in teacher):
+            raise ValueError("a teacher is trained from labels, or its weights are given")
+        return teacher
+
+    @model_validator(mode="after")
+    def _network_is_of_the_weights(self) -> "TeacherSpec":
+        if self.teacher is not None and self.network != self.teacher.network:
+            raise ValueError("a teacher's 'network' is that of its weights")
+        return self
+
+    @property
+    def trains(self) -> bool:
+        return self.teacher is None
+
+
+class HeadSpec(CommonSpec):
+    """A head that learns a self-supervised task on a frozen teacher."""
+
+    role: Literal["head"]
+    """What is trained."""
+    teacher: Teacher
+    """Whose features it reads, trained by a run or given."""
+    pretext: PretextField
+    """The self-supervised task that it learns."""
+
+    required = {"teacher": "a head needs a 'teacher'", "pretext": "a head needs a 'pretext'"}
+    not_of_the_role = "a head has neither 'method' nor 'head'"
+
+    @model_validator(mode="after")
+    def _network_is_the_teachers(self) -> "HeadSpec":
+        if self.network != self.teacher.network:
+            raise ValueError("a head's 'network' is its teacher's")
+        return self
+
+    @property
+    def learns(self) -> str:
+        return self.pretext.name
+
+    @property
+    def needs(self) -> "tuple[RunSpec, ...]":
+        return _runs_of(self.teacher)
+
+
+class StudentSpec(CommonSpec):
+    """A network that learns from a teacher by a method."""
+
+    role: Literal["student"]
+    """What is trained."""
+    teacher: Teacher | None = None
+    """Whom it learns from, trained by a run or given; none where the method needs none."""
+    method: MethodField
+    """How the student learns."""
+    head: HeadSpec | None = None
+    """The run of the teacher's head, where the method transfers a pretext task."""
+
+    required = {"method": "a student needs a 'method' ('none' for training without a teacher)"}
+    not_of_the_role = "a student has no 'pretext': it takes its head's"
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _published_for_the_pair(cls, method: Any, info: ValidationInfo) -> Any:
+        """What a spec does not say of its method is as published for its teacher and student."""
+        teacher, student = info.data.get("teacher"), info.data.get("network")
+        return _method(method, f"{teacher.network}/{student}") if teacher is not None else method
+
+    @model_validator(mode="after")
+    def _method_has_what_it_needs(self) -> "StudentSpec":
+        from sskd.methods import METHODS
+
+        method, name = METHODS[self.method.name], self.method.name
+        if self.head is not None and self.head.teacher != self.teacher:
+            raise ValueError("the head must belong to the student's teacher")
+        if (method.needs_teacher or self.method.kd_weight > 0) and self.teacher is None:
+            raise ValueError(f"the method '{name}' needs a 'teacher'")
+        if method.needs_head and self.head is None:
+            raise ValueError(f"the method '{name}' needs a 'head'")
+        if self.head is not None:
+            from sskd.pretext import PRETEXTS
+
+            task = self.head.pretext.name
+            if method.head_task not in (None, task) or PRETEXTS[task].method not in (None, name):
+                wanted = f"of the task '{method.head_task}'" if method.head_task else "of another task"
+                raise ValueError(f"the method '{name}' needs a head {wanted}, not of '{task}'")
+        return self
+
+    @property
+    def learns(self) -> str:
+        return self.method.name
+
+    @property
+    def random_seed(self) -> int:
+        """Its seed, moved where its method is a control that differs from another in nothing else."""
+        from sskd.methods import METHODS
+
+        return self.seed + METHODS[self.method.name].seed_shift
+
+    @property
+    def needs(self) -> "tuple[RunSpec, ...]":
+        return _runs_of(self.teacher) + (() if self.head is None else (self.head,))
+
+
+def _role(data: Any) -> str | None:
+    """The tag of a spec's role. What is no spec at all is said by the first kind."""
+    role = data.get("role") if isinstance(data, dict) else getattr(data, "role", "teacher")
+    return f"<{role}>" if isinstance(role, str) else None
+
+
+def _one_of(roles: str) -> Discriminator:
+    return Discriminator(_role, custom_error_type="unknown_role", custom_error_message=f"Input should be {roles}")
+
+
+RunSpec = Annotated[
+    Annotated[TeacherSpec, Tag("<teacher>")]
+    | Annotated[HeadSpec, Tag("<head>")]
+    | Annotated[StudentSpec, Tag("<student>")],
+    _one_of("'teacher', 'head' or 'student'"),
+]
+TrainedNetworkSpec = Annotated[
+    Annotated[TeacherSpec, Tag("<teacher>")] | Annotated[StudentSpec, Tag("<student>")],
+    _one_of("'teacher' or 'student'"),
+]
+for _model in (Trained, HeadSpec, StudentSpec):
+    _model.model_rebuild()
+_ANY_ROLE: TypeAdapter[RunSpec] = TypeAdapter(RunSpec)
+
+
+def _runs_of(teacher: Trained | Pretrained | None) -> tuple[RunSpec, ...]:
+    return (teacher.run,) if isinstance(teacher, Trained) else ()
 
 
 def _identity(value: Any) -> Any:
@@ -176,12 +274,17 @@ def _identity(value: Any) -> Any:
     return value
 
 
+def parse_spec(data: Any, where: str) -> RunSpec:
+    """The spec that YAML data says. UserError names the file or option (``where``), the key's path, what is wrong."""
+    return from_dict(_ANY_ROLE, data, where)
+
+
 def read_spec(path: Path, changes: Sequence[str] = ()) -> RunSpec:
     """A RunSpec from its YAML file, with ``changes`` (a.b=c) applied."""
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping of keys to values, found {type(data).__name__}")
-    return from_dict(RunSpec, override(data, changes), str(path))
+    return parse_spec(override(data, changes), str(path))
 
 
 def spec_yaml(spec: StrictModel) -> str:

@@ -18,7 +18,7 @@ from sskd.networks.weights import load_into
 from sskd.runs.plugins import load_plugins
 from sskd.runs.run_folder import read_json
 from sskd.runs.settings import MethodField
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import RunSpec, StudentSpec
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # of an exported folder
 EXPORT_FORMAT = 1  # of config.json; a reader refuses a higher one
@@ -54,9 +54,9 @@ class NetworkInfo(StrictModel):
 def describe_network(spec: RunSpec, data: Data) -> dict[str, Any]:
     """What a run writes beside its weights (network.json)."""
     predictor = None
-    method, teacher = spec.method, spec.teacher
-    if method and teacher and METHODS[method.name].predictor is not Method.predictor:
-        predictor = Predictor(method=method, teacher=teacher.network)
+    if isinstance(spec, StudentSpec) and spec.teacher is not None:
+        own = METHODS[spec.method.name].predictor is not Method.predictor
+        predictor = Predictor(method=spec.method, teacher=spec.teacher.network) if own else None
     info = NetworkInfo(
         network=spec.network,
         image_size=data.image_size,

@@ -5,36 +5,55 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sskd.distributed import mean_over_processes
 from sskd.methods import LossTerms
 
 
 class Meter:
-    """Means over an epoch, weighted by images, summed on the device: it is asked once, at the end."""
+    """Means over an epoch, weighted by images.
 
-    def __init__(self, state: dict[str, Any] | None = None) -> None:
-        self.images: int = state["images"] if state else 0
-        self.sums: dict[str, Tensor] = dict(state["sums"]) if state else {}
+    The sums stay on the device, and adding to them is one stack and one addition in place: a step that is captured as
+    a graph adds to the same memory whenever it is replayed. How many images there were is counted on the host.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.images = 0
+        # (n,) float64 for each set of names that steps have had: nearly always one
+        self._sums: dict[tuple[str, ...], Tensor] = {}
 
     def add(self, total: Tensor, terms: LossTerms, images: int) -> None:
-        self.images += images
-        values = {
-            "loss": total,
-            **{f"loss_{name}": loss for name, loss in terms.losses.items()},
-            **terms.logged,
-        }
-        for name, value in values.items():
-            value = value.detach().double() * images
-            self.sums[name] = self.sums[name].to(value.device) + value if name in self.sums else value
+        """Adds a step's loss and terms (all 0-d, on the device), times its images. Waits for nothing."""
+        values = {"loss": total, **{f"loss_{name}": loss for name, loss in terms.losses.items()}, **terms.logged}
+        names = tuple(values)
+        if names not in self._sums:
+            self._sums[names] = torch.zeros(len(names), dtype=torch.float64, device=self.device)
+        self._sums[names].add_(torch.stack([value.detach() for value in values.values()]), alpha=images)
 
-    def average(self) -> None:
-        """Takes the mean of all processes' sums: each may have seen another part of the batches."""
-        for name, value in self.sums.items():
-            self.sums[name] = mean_over_processes(value)
+    def count(self, images: int) -> None:
+        """Notes that a step of so many images was added."""
+        self.images += images
+
+    def reset(self) -> None:
+        """Begins anew, in the same memory."""
+        self.images = 0
+        for sums in self._sums.values():
+            sums.zero_()
 
     def means(self) -> dict[str, float]:
-        names, sums = list(self.sums), torch.stack(list(self.sums.values())).tolist()
-        return {name: value / self.images for name, value in zip(names, sums, strict=True)}
+        """The epoch's means by name. This waits for the device."""
+        return {name: value.item() / self.images for name, value in self._by_name().items()}
 
-    def state(self) -> dict[str, Any]:
-        return {"images": self.images, "sums": self.sums}
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": self.images, "sums": self._by_name()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.images, sums = state["images"], state["sums"]
+        self._sums = {tuple(sums): torch.stack(list(sums.values())).to(self.device)} if sums else {}
+
+    def _by_name(self) -> dict[str, Tensor]:
+        """The sums on the CPU, in one copy for each set of names."""
+        found: dict[str, Tensor] = {}
+        for names, sums in self._sums.items():
+            for name, value in zip(names, sums.cpu(), strict=True):
+                found[name] = found[name] + value if name in found else value
+        return found

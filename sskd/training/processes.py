@@ -16,12 +16,11 @@ import torch
 import yaml
 
 from sskd.config.execution import Execution
-from sskd.config.validation import from_dict
 from sskd.device import device_of, threads_of, with_threads
 from sskd.distributed import is_peer_failure, join
 from sskd.errors import UserError
-from sskd.runs.spec import RunSpec, spec_yaml
-from sskd.training.loop import Interrupted, StepEvent, train
+from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
+from sskd.training.loop import Interrupted, OnStep, StepEvent, train
 
 LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
 LEAVE_SECONDS = 60.0  # that processes may take to end their own helpers; a busy machine needs many of them
@@ -42,7 +41,7 @@ def train_in_processes(
     spec: RunSpec,
     runs: Path,
     execution: Execution,
-    report: Callable[[StepEvent], None] = lambda _: None,
+    on_step: OnStep = lambda event: None,
     say: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
     prepare: Callable[[], None] = nothing,
@@ -54,7 +53,7 @@ def train_in_processes(
     """
     count = spec.recipe.processes
     if count == 1:
-        return train(spec, runs, execution, report, say, should_stop)
+        return train(spec, runs, execution, on_step, say, should_stop)
     if device_of(execution).type == "cuda" and torch.cuda.device_count() < count:
         raise UserError(f"recipe.processes is {count}, but there are {torch.cuda.device_count()} GPUs here")
     # what one process would have is shared among them
@@ -69,7 +68,7 @@ def train_in_processes(
         for worker in workers:
             worker.start()
         try:
-            result = _listen(spec, workers, messages, stop, report, say, should_stop)
+            result = _listen(spec, workers, messages, stop, on_step, say, should_stop)
             for worker in workers:
                 worker.join(LEAVE_SECONDS)  # to end their own helpers
             return result
@@ -85,7 +84,7 @@ def _listen(
     workers: list[Any],
     messages: Any,
     stop: Any,
-    report: Callable[[StepEvent], None],
+    on_step: OnStep,
     say: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
@@ -102,8 +101,8 @@ def _listen(
                     f"process {dead[0][0]} of {len(workers)} of {spec.id} ended with status {dead[0][1]}"
                 ) from None
             continue
-        if kind == "report":
-            report(value._replace(spec=spec))
+        if kind == "step":
+            on_step(value)
         elif kind == "say":
             say(value)
         elif kind == "result":
@@ -148,18 +147,18 @@ def _work(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         prepare()
-        spec: RunSpec = from_dict(RunSpec, yaml.safe_load(text), "a run of several processes")
+        spec = parse_spec(yaml.safe_load(text), "a run of several processes")
         execution = init_distributed(rank, rank, count, init_method, execution)
 
-        def report(step: StepEvent) -> None:
+        def on_step(event: StepEvent) -> None:
             if rank == 0:
-                messages.put(("report", step._replace(spec=None)))  # type: ignore[arg-type]
+                messages.put(("step", event))
 
         def say(line: str) -> None:
             if rank == 0:
                 messages.put(("say", line))
 
-        result = train(spec, runs, execution, report, say, stop.is_set)
+        result = train(spec, runs, execution, on_step, say, stop.is_set)
         if rank == 0:
             messages.put(("result", result))
     except Interrupted as reason:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import StepEvent
+from sskd.training.loop import OnStep, StepEvent
 from sskd.training.screen import ScreenRow, screen
 from sskd.training.words import duration
 
@@ -31,26 +31,26 @@ class Standing(NamedTuple):
 
 
 class Pace:
-    """From what the training loop reports to a Standing: the time left follows from the pace since the first report."""
+    """From the training loop's events to a Standing: the time left follows from the pace since the first event."""
 
     def __init__(self) -> None:
         self._stage = ""
-        self._started = self._last = time.monotonic()  # of the stage, and the report before this one
+        self._started = self._last = time.monotonic()  # of the stage, and the event before this one
         self._first: float | None = None  # epochs that were done when this began: the run may be resumed
         self._top1: float | None = None
 
-    def __call__(self, report: StepEvent) -> Standing:
-        if report.stage != self._stage:
-            self._stage, self._started, self._first = report.stage, self._last, None
+    def __call__(self, event: StepEvent) -> Standing:
+        if event.stage != self._stage:
+            self._stage, self._started, self._first = event.stage, self._last, None
         self._last = time.monotonic()
-        done = report.epoch - 1 + report.step / report.steps
-        self._first = done - 1 / report.steps if self._first is None else min(self._first, done)
-        if report.row:
-            self._top1 = report.row.get("test_top1", report.row.get("test_head_top1"))
+        done = event.epoch - 1 + event.step / event.steps
+        self._first = done - 1 / event.steps if self._first is None else min(self._first, done)
+        if event.row:
+            self._top1 = event.row.get("test_top1", event.row.get("test_head_top1"))
         rate = (done - self._first) / max(self._last - self._started, 1e-9)
-        left = round((report.epochs - done) / rate) if rate > 0 else None
-        images_per_second = round(report.images_per_second, 1)
-        return Standing(report.stage, report.epoch, report.epochs, self._top1, images_per_second, left)
+        left = round((event.epochs - done) / rate) if rate > 0 else None
+        images_per_second = round(event.images_per_second, 1)
+        return Standing(event.stage, event.epoch, event.epochs, self._top1, images_per_second, left)
 
 
 class Progress:
@@ -133,12 +133,11 @@ class Progress:
         return screen(rows, self._done, self._total, left, self._console.height)
 
     @contextmanager
-    def run(self, spec: RunSpec, cores: int = 0, gpus: int = 0) -> Iterator[Callable[[StepEvent], None]]:
-        """The display of one run in this process, on so many cores or GPUs; yields what the training loop reports
-        to."""
+    def run(self, spec: RunSpec, cores: int = 0, gpus: int = 0) -> Iterator[OnStep]:
+        """The display of one run in this process, on so many cores or GPUs; yields the training loop's ``on_step``."""
         pace = Pace()
         try:
-            yield lambda report: self.show(spec.id, pace(report)._replace(cores=cores, gpus=gpus))
+            yield lambda event: self.show(spec.id, pace(event)._replace(cores=cores, gpus=gpus))
         finally:
             self.hide(spec.id)
 

@@ -257,3 +257,26 @@ def test_decisions_are_consistent(values: list[list[float]]) -> None:
 
 def test_all_claims_are_judged_on_an_empty_frame() -> None:
     assert {verdict.verdict for verdict in verdicts(pd.DataFrame())} == {UNDECIDED}
+
+
+def test_a_claim_about_fewer_methods_says_which_are_left_out() -> None:
+    """A profile's table_methods: the rest is decided, and the verdict names what it is not about."""
+    values = {(row, "25%"): uneven(70) if row == "KD" else seeds(75) for row in ("KD", "SSKD")}
+    verdict = judge(BY_ID["C8"], made_frame("fig4a", values))
+    assert verdict.verdict == SUPPORTED
+    assert "Without AT, CRD, which the profile leaves out." in verdict.text
+    noisy = {(row, noise): seeds(70 - drop * (noise == "50%")) for row, drop in (("SSKD", 1), ("KD", 1)) for noise in
+             ("0%", "50%")}  # fmt: skip
+    noisy["AT", "0%"], noisy["AT", "50%"] = seeds(70), uneven(50)
+    verdict = judge(BY_ID["C9"], made_frame("fig4b", noisy))
+    assert "Without FitNet, CRD, which" in verdict.text
+
+
+@pytest.mark.parametrize("claim", ["C1", "C2", "C6", "C7", "C8", "C9", "C10"])
+def test_a_claim_without_anything_to_compare_with_stays_undecided(claim: str) -> None:
+    benchmark = BY_ID[claim].benchmark
+    columns = ("0%", "50%") if claim == "C9" else ("25%",)
+    for rows in (["SSKD"], ["KD", "CRD"]):
+        verdict = judge(BY_ID[claim], made_frame(benchmark, {(row, c): seeds(70) for row in rows for c in columns}))
+        assert verdict.verdict == UNDECIDED
+        assert "the profile leaves out too many of these" in verdict.text

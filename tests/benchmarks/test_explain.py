@@ -14,10 +14,10 @@ from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.methods import METHODS
 from sskd.pretext import PRETEXTS
-from sskd.runs.spec import RunSpec, Trained
+from sskd.runs.spec import CommonSpec, HeadSpec, StudentSpec, TeacherSpec, Trained
 
 MODELS: list[type[BaseModel]] = [Profile, Override, Recipe, SplitSpec, DatasetSpec, Execution, Pretrained, Trained]
-MODELS += [RunSpec, ClusterSpec, Parameters, Retries]
+MODELS += [CommonSpec, TeacherSpec, HeadSpec, StudentSpec, ClusterSpec, Parameters, Retries]
 
 
 def test_every_field_has_a_docstring() -> None:
@@ -33,9 +33,9 @@ def test_every_field_has_a_docstring() -> None:
     [
         (
             "recipe.full_epochs",
-            ["recipe.full_epochs: a whole number, at least 1", "default: 240", "The number of epochs"],
+            ["recipe.full_epochs: a whole number, above 0", "default: 240", "The number of epochs"],
         ),
-        ("head_recipe.epochs", ["head_recipe.epochs: a whole number, at least 1", "default: 60", "How often"]),
+        ("head_recipe.epochs", ["head_recipe.epochs: a whole number, above 0", "default: 60", "How often"]),
         (
             "split.noise",
             ["split.noise: a number, at least 0, at most 1", "default: 0.0", "The share of training labels"],

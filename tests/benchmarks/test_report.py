@@ -57,7 +57,7 @@ def test_missing_cells_say_why(paper: Profile, tmp_path: Path) -> None:
     cells = cells_of(paper, "table6")
     runs = tmp_path / "runs"
     finish(cells, runs, top1, skip=("-crd-", "-ab-", "-ft-", "-vid-", "-sp-"))
-    by_name = {(cell.spec.method.name, cell.spec.seed): cell.spec for cell in cells["table6"] if cell.spec}  # type: ignore[union-attr]
+    by_name = {(cell.spec.learns, cell.spec.seed): cell.spec for cell in cells["table6"]}
     for seed in (0, 1):
         (runs / by_name["crd", seed].id).mkdir()
         (runs / by_name["crd", seed].id / "failed.json").write_text('{"message": "the disk | is full"}')
@@ -291,7 +291,7 @@ def test_rankings_controls_and_seconds_spent_are_in_the_report(tmp_path: Path) -
     jitter = {"kd_again": (0.1, -0.1, 0.05), "placebo": (0.3, 0.1, 0.2)}
 
     def reached(spec: RunSpec) -> float:
-        name = spec.method.name if spec.method else ""
+        name = spec.learns
         return level.get(name, 75) + spec.seed / 10 + jitter.get(name, (0, 0, 0))[spec.seed]
 
     finish(cells, tmp_path / "runs", reached)

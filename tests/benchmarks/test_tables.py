@@ -1,5 +1,7 @@
 """What each table and figure asks for, and that shared runs are asked for once."""
 
+from typing import Any
+
 import pytest
 
 from benchmarks.analysis.published import linear_evaluation, published, reproductions
@@ -7,8 +9,9 @@ from benchmarks.plan import make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
 from benchmarks.tables.spec_builder import PAPER_METHODS, SpecBuilder
+from sskd.errors import UserError
 from sskd.methods import METHODS
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import RunSpec, StudentSpec
 
 NAMES = ("comparison", "table1", "table2", "table3", "table4", "table6", "fig3a", "fig3b", "fig4a", "fig4b")
 
@@ -83,7 +86,7 @@ def test_every_benchmark_says_what_it_is(name: str) -> None:
 
 def test_noisy_labels_share_one_weight_and_a_clean_teacher() -> None:
     kinds = specs(cells_of("paper", "seeds=[0]")["fig4b"])
-    assert {spec.method.ce_weight for spec in kinds if spec.method} == {0.1}
+    assert {spec.method.ce_weight for spec in kinds if isinstance(spec, StudentSpec)} == {0.1}
     assert {spec.split.noise for spec in kinds} == {0.0, 0.1, 0.3, 0.5}
     assert {needed.split.noise for spec in kinds for needed in spec.needs} == {0.0}
     assert {(spec.split.fraction, spec.split.seed) for spec in kinds} == {(1.0, 0)}
@@ -97,7 +100,8 @@ def test_smoke_has_every_cell_of_the_paper_profile() -> None:
     plan = make_plan(spec for group in smoke.values() for spec in specs(group))
     assert len(plan.runs) == 140
     assert {spec.network for spec in plan.runs} <= {"resnet14", "resnet8", "wrn_16_1"}
-    assert max(spec.method.negatives for spec in plan.runs if spec.method and spec.method.name == "crd") == 256  # type: ignore[attr-defined]
+    methods: list[Any] = [spec.method for spec in plan.runs if isinstance(spec, StudentSpec)]
+    assert max(method.negatives for method in methods if method.name == "crd") == 256
 
 
 def test_published_numbers_have_sources() -> None:
@@ -126,6 +130,14 @@ def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
     assert {(cell.column, cell.spec.split.noise) for cell in noisy if cell.spec} == {("0%", 0.0), ("50%", 0.5)}
 
 
+@pytest.mark.parametrize("name", ["table3", "table5", "table6", "fig3a", "fig4a", "fig4b"])
+def test_a_profile_leaves_methods_of_the_papers_tables_out(name: str) -> None:
+    profile = read_profile("paper", ["table_methods=[kd, sskd]"]).for_benchmark(name)
+    assert {cell.row for cell in BENCHMARKS[name].cells(SpecBuilder(profile))} - {"Teacher"} == {"KD", "SSKD"}
+    with pytest.raises(UserError, match="did you mean 'sskd'"):
+        read_profile("paper", ["table_methods=[kd, sksd]"])
+
+
 def test_equal_time_stretches_the_cheap_methods() -> None:
     settings = ["step_costs={none: 0.5, kd: 1.0, sskd: 3.0}", "methods=[none, kd, at, sskd]", "seeds=[0]"]
     profile = read_profile("brief", settings)
@@ -140,7 +152,7 @@ def test_equal_time_stretches_the_cheap_methods() -> None:
 def test_teacher_seeds_give_every_seed_a_teacher_and_a_head_of_its_own() -> None:
     one, own = (cells_of("paper", f"teacher_seeds={on}", "seeds=[0,1,2]") for on in ("false", "true"))
     for cells, number in ((one, 1), (own, 3)):
-        students = [cell.spec for cell in cells["comparison"] if cell.spec.role == "student"]
+        students = [cell.spec for cell in cells["comparison"] if isinstance(cell.spec, StudentSpec)]
         sskd = [spec for spec in students if spec.head]
         assert len({spec.head.id for spec in sskd if spec.head}) == number
         assert len({spec.needs[0].id for spec in students if spec.teacher}) == number
@@ -154,6 +166,7 @@ def test_teacher_seeds_give_every_seed_a_teacher_and_a_head_of_its_own() -> None
 
 def test_a_teacher_from_a_file_is_one_and_its_heads_are_several() -> None:
     profile = read_profile("brief", ["teacher_seeds=true", "seeds=[0,1]"])
-    sskd = [cell.spec for cell in BENCHMARKS["comparison"].cells(SpecBuilder(profile)) if cell.spec.head]
+    students = [spec for spec in specs(BENCHMARKS["comparison"].cells(SpecBuilder(profile))) if spec.role == "student"]
+    sskd = [spec for spec in students if spec.head]
     assert len({spec.teacher for spec in sskd}) == 1
     assert len({spec.head.id for spec in sskd if spec.head}) == 2

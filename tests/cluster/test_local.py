@@ -85,10 +85,9 @@ def test_waits_for_what_another_has_claimed(tmp_path: Path, capsys: pytest.Captu
 HOLD = """
 import sys, yaml
 from pathlib import Path
-from sskd.runs.spec import RunSpec
-from sskd.config.validation import from_dict
+from sskd.runs.spec import parse_spec
 from sskd.runs.run_folder import RunFolder
-spec = from_dict(RunSpec, yaml.safe_load(Path(sys.argv[1]).read_text()), "a test")
+spec = parse_spec(yaml.safe_load(Path(sys.argv[1]).read_text()), "a test")
 with RunFolder(Path(sys.argv[2]), spec).held():
     print("held", flush=True)
     sys.stdin.read()

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config.validation import from_dict
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch
 from sskd.data.views import Turned
@@ -19,7 +18,7 @@ from sskd.networks.branches import Branches
 from sskd.pretext import PRETEXTS, PretextContext
 from sskd.pretext.hsakd import joint_labels
 from sskd.runs.settings import method_settings
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import parse_spec
 from tests import small
 from tests.golden import labels, tensor
 from tests.golden.modern import MODERN, assert_modern, assert_outputs, parameter_value
@@ -158,7 +157,7 @@ def test_heads_are_of_the_methods_own_task() -> None:
     small.spec(small.student("hsakd", head=small.head("hsakd")))
     for method, task in (("hsakd", "contrastive"), ("sskd", "hsakd")):
         with pytest.raises(UserError, match=f"the method '{method}' needs a head of .*not of '{task}'"):
-            from_dict(RunSpec, small.student(method, head=small.head(task)), "test")
+            parse_spec(small.student(method, head=small.head(task)), "test")
 
 
 def test_branches_are_not_the_students() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from sskd.networks.weights import load_state
-from sskd.training.jobs import build_task
 from sskd.training.setup import prepare
+from sskd.training.tasks import build_task
 from tests import small
 
 

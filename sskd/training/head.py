@@ -1,0 +1,73 @@
+"""The task of a head: on a frozen teacher's features, a head learns a self-supervised task."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from sskd.data.batch import Batch
+from sskd.data.splits import make_split
+from sskd.distributed import Replica
+from sskd.methods import LossTerms
+from sskd.networks import feature_shapes
+from sskd.networks.weights import load_state
+from sskd.optim import learning_rate_at
+from sskd.pretext import PRETEXTS, Pretext, PretextContext
+from sskd.runs.spec import HeadSpec
+from sskd.seeding import stream_seed
+from sskd.training.forward import TeacherForward
+from sskd.training.setup import Setup
+from sskd.training.stage import Stage, TrainingTask
+from sskd.training.teacher import load_teacher, weights_of
+
+
+class HeadTask(TrainingTask):
+    """The head alone learns. Students use its last epoch, so there is no score: no earlier epoch is measured."""
+
+    def __init__(self, setup: Setup, spec: HeadSpec) -> None:
+        self.setup, self.name = setup, spec.pretext.name
+        teacher = load_teacher(setup, spec.teacher)
+        self.head = self.output = new_head(setup, spec)
+        self.modules = nn.ModuleDict({"head": self.head})
+        self.views = self.head.views(spec.pretext)
+        recipe = spec.recipe
+        rate = partial(learning_rate_at, recipe)
+        self.stages = [Stage("main", recipe.epochs, rate, [self.head], self.views, self.loss)]
+        self._teacher_features = TeacherForward(teacher, setup, self.head.needs)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
+        features = self.setup.gather_features(self._teacher_features(batch.images), batch, self.head.needs)
+        value, right = self.head.loss(self.head.read(features), self.setup.gather_batch(batch))
+        return value, LossTerms({self.name: value}, {"head_accuracy": right})
+
+    def evaluate(self) -> dict[str, float]:
+        """The head's accuracy on views of the test images: the same views for every head."""
+        if not self.head.evaluable_on_test:
+            return {}
+        setup = self.setup
+        config = setup.loader_config._replace(replica=Replica())  # one process has all rows
+        loader = setup.data.test_loader(self.views, setup.spec.recipe.batch_size, config)
+        self.head.eval()
+        sums = torch.zeros(3, device=setup.device)
+        with torch.no_grad():
+            for batch in loader.epoch(0):
+                value, right = self.head.loss(self.head.read(self._teacher_features(batch.images)), batch)
+                sums += torch.stack([value, right, torch.ones_like(value)]) * len(batch.labels)
+        total, rights, images = sums.tolist()
+        return {"head_top1": 100 * rights / images, "loss": total / images}
+
+
+def new_head(setup: Setup, spec: HeadSpec) -> Pretext:
+    """The head of a head run, untrained."""
+    torch.manual_seed(stream_seed(spec.seed, "head"))
+    width = feature_shapes(spec.network, setup.data.image_size).width
+    images = len(make_split(setup.data.train_labels, setup.data.num_classes, spec.split).indices)
+    context = PretextContext(width, images, spec.network, setup.data.num_classes)
+    return PRETEXTS[spec.pretext.name](spec.pretext, context).to(setup.device)
+
+
+def trained_head(setup: Setup, spec: HeadSpec) -> Pretext:
+    """The teacher's head as its run left it in the last epoch, frozen."""
+    head = new_head(setup, spec)
+    head.load_state_dict(load_state(weights_of(setup, spec, "last")))
+    return head.eval().requires_grad_(False)

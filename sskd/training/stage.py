@@ -1,0 +1,57 @@
+"""What the training loop runs, whatever is trained: a task is modules, stages to go through, and what is measured."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from sskd.data.batch import Batch
+from sskd.data.views import Views
+from sskd.methods import LossTerms
+
+Loss = Callable[[Batch], tuple[Tensor, LossTerms]]  # of a batch: the total (0-d, with gradient), and its terms by name
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs with one loss and one set of trained modules. A run has one, some methods put others before it."""
+
+    name: str
+    epochs: int
+    learning_rate_at: Callable[[float], float]  # of the epochs that are done, 0.5 in the middle of the first
+    trained: Sequence[nn.Module]
+    views: Views
+    loss: Loss
+    after_step: Callable[[], None] = lambda: None
+    begin_epoch: Callable[[int], None] = lambda epoch: None  # with the epoch, from 0; also when one is resumed
+
+    @cached_property
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimiser changes, each once: collected at the first call, and not at every step."""
+        unique = {id(p): p for module in self.trained for p in module.parameters() if p.requires_grad}
+        return list(unique.values())
+
+
+class TrainingTask:
+    """Everything the loop needs to know of a run. Subclasses set the attributes and say what is measured."""
+
+    modules: nn.ModuleDict  # all that is learned: trained, saved and resumed
+    output: nn.Module  # the one whose best and last weights are kept
+    stages: list[Stage]  # none where there is nothing to train
+    # the key of evaluate() that decides the best epoch; "": the last epoch counts, and it alone is measured
+    score: str = ""
+    description: dict[str, Any] | None = None  # of the network that is trained, for network.json
+
+    def evaluate(self) -> dict[str, float]:
+        """Measured on the test images, after every epoch where there is a ``score``."""
+        return {}
+
+    def held_out(self) -> dict[str, float]:
+        """As ``evaluate``, of the training images that the split holds out; nothing where it holds out none."""
+        return {}
+
+    def final(self) -> dict[str, float]:
+        """Measured once, on the last epoch's weights."""
+        return {}

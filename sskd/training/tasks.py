@@ -1,0 +1,19 @@
+"""From a spec to its task: the one place that knows which role is which class."""
+
+from sskd.runs.spec import HeadSpec, StudentSpec, TeacherSpec
+from sskd.training.head import HeadTask
+from sskd.training.setup import Setup
+from sskd.training.stage import TrainingTask
+from sskd.training.student import StudentTask
+from sskd.training.teacher import GivenTeacherTask, TeacherTask
+
+
+def build_task(setup: Setup) -> TrainingTask:
+    """The task of the setup's spec. UserError where the weights of what it needs are not there."""
+    match setup.spec:
+        case HeadSpec() as spec:
+            return HeadTask(setup, spec)
+        case StudentSpec() as spec:
+            return StudentTask(setup, spec)
+        case TeacherSpec() as spec:
+            return TeacherTask(setup) if spec.teacher is None else GivenTeacherTask(setup, spec.teacher)

@@ -1,0 +1,99 @@
+"""The task of a teacher: a network learns from labels, or one whose weights are given is measured."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config.pretrained import Pretrained
+from sskd.data.batch import Batch
+from sskd.data.views import SingleView
+from sskd.device import autocast
+from sskd.errors import UserError
+from sskd.methods import LossTerms
+from sskd.networks import Network, build_network
+from sskd.networks.weights import check_weights, load_network
+from sskd.optim import learning_rate_at
+from sskd.runs.run_folder import RunFolder
+from sskd.runs.spec import RunSpec, Trained
+from sskd.runs.trained import describe_network
+from sskd.seeding import stream_seed
+from sskd.training.evaluation import accuracy
+from sskd.training.forward import in_float32, training_pass
+from sskd.training.setup import Setup
+from sskd.training.stage import Stage, TrainingTask
+
+
+class TeacherTask(TrainingTask):
+    """A network learns from cross-entropy with the labels."""
+
+    score = "top1"
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.network = self.output = new_network(setup)
+        self.modules = nn.ModuleDict({"network": self.network})
+        self.description = describe_network(setup.spec, setup.data)
+        recipe = setup.spec.recipe
+        rate = partial(learning_rate_at, recipe)
+        self.stages = [Stage("main", recipe.epochs, rate, [self.network], SingleView(), self.loss)]
+        self._forward = training_pass(self.network, setup)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
+        with autocast(self.setup.device, self.setup.precision):
+            features = self._forward(batch.images)
+        features = self.setup.gather_features(in_float32(features, frozenset()), batch, frozenset())
+        ce = F.cross_entropy(features.logits, self.setup.gather_batch(batch).labels)
+        return ce, LossTerms({"ce": ce})
+
+    def evaluate(self) -> dict[str, float]:
+        return accuracy(self.network, self.setup.test)
+
+    def held_out(self) -> dict[str, float]:
+        return held_out_accuracy(self.network, self.setup)
+
+
+class GivenTeacherTask(TrainingTask):
+    """A network whose weights are given: nothing to train, it is measured."""
+
+    score = "top1"
+
+    def __init__(self, setup: Setup, teacher: Pretrained) -> None:
+        self.setup = setup
+        self.network = self.output = load_teacher(setup, teacher)
+        self.modules, self.stages = nn.ModuleDict(), []
+
+    def evaluate(self) -> dict[str, float]:
+        return accuracy(self.network, self.setup.test)
+
+
+def new_network(setup: Setup) -> Network:
+    """The spec's network, untrained: the same weights for all runs of a seed."""
+    torch.manual_seed(stream_seed(setup.spec.random_seed, "network"))
+    return setup.place(build_network(setup.spec.network, setup.data.num_classes))
+
+
+def load_teacher(setup: Setup, teacher: Trained | Pretrained) -> Network:
+    """The teacher in eval mode, no gradient. UserError if its file is missing, damaged or of another kind."""
+    if isinstance(teacher, Trained):
+        path: Path | str = weights_of(setup, teacher.run, teacher.epoch)
+    else:
+        check_weights(teacher)
+        path = teacher.weights
+    network = load_network(path, teacher.network, setup.data.num_classes)
+    return setup.place(network).eval().requires_grad_(False)
+
+
+def weights_of(setup: Setup, spec: RunSpec, epoch: str) -> Path:
+    """The file of a finished run's weights. UserError if there is none."""
+    path = RunFolder(setup.runs, spec).weights(epoch)
+    if not path.exists():
+        raise UserError(f"{setup.spec.id} needs the weights of {spec.id}, and there is no {path}: train that run first")
+    return path
+
+
+def held_out_accuracy(network: Network, setup: Setup) -> dict[str, float]:
+    """As ``accuracy``, of the images that the split holds out; nothing where it holds out none."""
+    return accuracy(network, setup.held_out) if setup.held_out else {}
