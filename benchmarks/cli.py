@@ -118,8 +118,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
     if options.dry_run:
         from benchmarks.analysis.claims import CLAIMS
         from benchmarks.dry_run import print_plan
+        from benchmarks.ready import with_status
 
-        todo = [spec for spec, state in _with_status(plan, folder, anew) if state != "finished"]
+        todo = [spec for spec, state in with_status(plan, folder, anew) if state != "finished"]
         check_runs(todo, root)
         shown = claims or [claim for claim in CLAIMS if claim.benchmark in cells]
         print_plan(plan, folder, profile, shown, anew, options)
@@ -160,10 +161,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         placed = placement()
     elif options.detach:
         from benchmarks.dispatch.detach import start_detached
+        from benchmarks.ready import make_ready
 
         if options.notify and work.cluster.kind == "slurm":
             raise UserError("--detach submits to Slurm and does not wait: use --notify with --status --watch")
-        _ready(work, folder, anew)
+        make_ready(work, folder, anew)
         print(start_detached(work, arguments))
         return Outcome()
     else:
@@ -195,37 +197,13 @@ def _claims(options: argparse.Namespace) -> list[Claim]:
     return claims_named(options.decide.split(","))
 
 
-def _ready(work: Work, folder: Path, anew: Sequence[RunSpec]) -> int:
-    """Before runs are started: refuses what cannot run, and sets aside what must be trained again, or is to be
-    (``anew``). Returns how many are to be run."""
-    from benchmarks.changes import describe_changes, keep_beside
-    from benchmarks.plan import check_runs, check_teachers
-    from sskd.runs.run_folder import check_writable
-    from sskd.training.trackers import chosen_trackers
-    from sskd.training.words import plural
-
-    root = Path(work.execution.dataset_root)
-    check_writable(folder)
-    chosen_trackers(work.execution)
-    states = _with_status(work.plan, folder, anew)
-    todo = [spec for spec, state in states if state != "finished"]
-    check_runs(todo, root)
-    check_teachers(todo, root)
-    _check_this_machine(work, todo)
-    keep_beside(anew, folder / "runs", print)
-    _set_aside([spec for spec, state in states if state == "weights lost"], folder)
-    runs = plural(len(work.plan.runs), "run")
-    print(f"{runs}, {len(work.plan.runs) - len(todo)} of them finished already", flush=True)
-    print("".join(f"{line}\n" for line in describe_changes(work.plan, folder / "runs")), end="", flush=True)
-    return len(todo)
-
-
 def _execute(work: Work, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str, Failure]:
     """Runs what is not finished; returns the failures by run id."""
     from benchmarks.dispatch.launch import launch
+    from benchmarks.ready import make_ready
     from sskd.training.progress import Progress
 
-    with Progress(_ready(work, folder, anew)) as progress:
+    with Progress(make_ready(work, folder, anew)) as progress:
         return launch(work, progress)
 
 
@@ -277,33 +255,6 @@ def _cells(profile: Profile, only: str, folder: Path) -> dict[str, list[Cell]]:
     from benchmarks.analysis.seeds import cells_of
 
     return cells_of(profile, only.split(",") if only else profile.benchmarks, folder)
-
-
-def _with_status(plan: Plan, folder: Path, anew: Sequence[RunSpec]) -> list[tuple[RunSpec, str]]:
-    from benchmarks.plan import statuses
-
-    known = statuses(plan, folder / "runs", {spec.id for spec in anew})
-    return [(spec, known[spec.id].state) for spec in plan.runs]
-
-
-def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
-    from sskd.runs.run_folder import RunFolder
-
-    for spec in lost:
-        print(f"{spec.id} is finished, but its weights are not here, and other runs need them: it is trained again")
-        RunFolder(folder / "runs", spec).set_aside()
-
-
-def _check_this_machine(work: Work, todo: Sequence[RunSpec]) -> None:
-    """UserError where what runs here has no data, or not the device that is asked for. Slurm's nodes may have both."""
-    from benchmarks.plan import refuse_hopeless
-    from sskd.device import device_of
-
-    if work.cluster.kind == "slurm":
-        return
-    refuse_hopeless(todo, Path(work.execution.dataset_root))
-    if work.execution.device != "auto":
-        device_of(work.execution)
 
 
 def _report(placed: Placed, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:

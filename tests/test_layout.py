@@ -29,7 +29,7 @@ ORDER = (
     ("benchmarks.dispatch",),
     ("benchmarks.analysis",),
     ("benchmarks.report",),
-    ("benchmarks.explain", "benchmarks.explain_profile", "benchmarks.dry_run", "benchmarks.export"),
+    ("benchmarks.explain", "benchmarks.explain_profile", "benchmarks.dry_run", "benchmarks.export", "benchmarks.ready"),
     ("benchmarks.cli",),
 )
 
