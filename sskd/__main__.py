@@ -123,7 +123,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from sskd.device import threads_of, with_threads
+    from sskd.device import cores_and_gpus, threads_of, with_threads
     from sskd.runs.plugins import load_plugins
     from sskd.runs.run_folder import RunFolder
     from sskd.training.loop import Interrupted
@@ -140,7 +140,12 @@ def _train(options: argparse.Namespace) -> None:
     execution = _execution(options)
     load = partial(load_plugins, options.plugin)
     execution = with_threads(execution, threads_of(execution))
-    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop, Progress(1) as progress, progress.run(spec) as on_step:
+    places = cores_and_gpus(execution, spec.recipe.processes)
+    with (
+        stop_signal(signal.SIGTERM, signal.SIGINT) as stop,
+        Progress(1) as progress,
+        progress.run(spec, *places) as on_step,
+    ):
         try:
             result = train_in_processes(spec, options.runs, execution, on_step, progress.say, stop, load)
         except Interrupted as reason:

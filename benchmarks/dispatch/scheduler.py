@@ -64,6 +64,7 @@ def schedule(work: Work, progress: Progress, slots: Sequence[Slot]) -> dict[str,
                     raise Stopped(stop.received)
                 changed = loop.collect(stop)
                 changed = loop.fill(stop) or changed
+                work.still_launching()
                 if loop.todo and not changed:
                     time.sleep(work.cluster.poll_seconds)
         finally:

@@ -1,6 +1,8 @@
 """What is to be executed, and who works on it: what every way of executing a plan builds on."""
 
 import dataclasses
+import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.retries import forget_attempts
-from benchmarks.dispatch.run_lock import LockHolder, RunLocks
+from benchmarks.dispatch.run_lock import SILENT_AFTER, LockHolder, RunLocks
 from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.worker import Failure
 from benchmarks.plan import Plan
@@ -19,6 +21,7 @@ from sskd.runs.run_folder import RunFolder, read_json, write_json
 from sskd.runs.spec import RunSpec
 from sskd.training.progress import Progress
 
+SIGN_SECONDS = SILENT_AFTER / 6  # between a launcher's signs of life
 PLANNED = "runs.json"  # beside a launcher's claim: the runs of its plan
 
 
@@ -47,21 +50,25 @@ class Work:
     def launching(self) -> Iterator[None]:
         """Notes in the block that this process executes the plan, for who watches. Where that cannot be written, a
         watcher may end too early, and nothing else."""
-        holder = LockHolder()
-        name = f"{holder.host}-{holder.pid}"
         with suppress(OSError, UserError):
-            self.note_launcher(holder)
+            self.note_launcher(LockHolder())
         try:
             yield
         finally:
-            self.launchers.delete(name)
+            self.launchers.delete(_launcher(LockHolder()))
 
     def note_launcher(self, holder: LockHolder) -> None:
         """UserError or OSError where that cannot be written."""
-        name = f"{holder.host}-{holder.pid}"
+        name = _launcher(holder)
         self.launchers.acquire(name, holder, lambda present: present.born == holder.born)
-        runs = [spec.id for spec in self.plan.runs]
-        write_json(self.launchers.folder / name / PLANNED, runs)
+        write_json(self.launchers.folder / name / PLANNED, [spec.id for spec in self.plan.runs])
+
+    def still_launching(self) -> None:
+        """A sign of life, a few times an hour, for who watches from another host and cannot see this process."""
+        with suppress(OSError):
+            for claim in (self.launchers.folder / _launcher(LockHolder())).glob("[0-9]*.json"):
+                if time.time() - claim.stat().st_mtime > SIGN_SECONDS:
+                    os.utime(claim)  # without a time: over NFS the server takes its own
 
     def launched(self, liveness: HolderMonitor) -> tuple[list[LockHolder], set[str]]:
         """The launchers that are alive, and the runs that they execute or will."""
@@ -113,6 +120,11 @@ def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | No
     """The failure of a run that needs one that failed."""
     lost = [needed.id for needed in spec.needs if needed.id in failures]
     return Failure(f"not started: it needs {lost[0]}, which failed") if lost else None
+
+
+def _launcher(holder: LockHolder) -> str:
+    """The name of the claim of a process that executes a plan."""
+    return f"{holder.host}-{holder.pid}"
 
 
 def waits_for_what(needed: Sequence[str]) -> str:

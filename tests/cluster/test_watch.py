@@ -193,6 +193,10 @@ def test_who_executes_a_plan_is_known_while_it_does(tmp_path: Path, monkeypatch:
         def scheduled(work: Work, *_: Any) -> dict[str, Any]:
             rows = read_state(work, {}).runs
             seen.append({row.id.partition("-")[0]: (row.state, row.why) for row in rows})
+            (claim,) = (work.jobs / "launchers").glob("*/1.json")
+            os.utime(claim, (1e9, 1e9))
+            work.still_launching()
+            assert claim.stat().st_mtime > 1.1e9
             return {}
 
         monkeypatch.setattr("benchmarks.dispatch.scheduler.schedule", scheduled)
