@@ -84,6 +84,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         _load_plugins(options)
         print(explain(options.explain))
         return Outcome()
+    if options.seed is not None and not (options.submit or options.verify):
+        raise UserError("--seed is the number of --verify and --submit: seeds of runs are --seeds")
+    if options.submit or options.verify:
+        from benchmarks.records.commands import run_submit, run_verify
+
+        _load_plugins(options)
+        return Outcome(run_submit(options) if options.submit else run_verify(options))
     from benchmarks.changes import to_train_anew
     from benchmarks.dispatch.launch import cancel
     from benchmarks.plan import check_runs, check_teachers, make_plan
@@ -95,6 +102,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
     folder = options.results / profile.name
     with plain_os_errors("read", folder):
         folder.exists()  # a name that is too long, or a folder that may not be looked into
+    if options.merge:
+        from benchmarks.records.merge import merge
+
+        merge(options.merge, folder, profile.name)
+        options.report_only = True
     cells = _cells(profile, options.only, folder)
     claims = _claims(options)
 
@@ -123,7 +135,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         todo = [spec for spec, state in with_status(plan, folder, anew) if state != "finished"]
         check_runs(todo, root)
         shown = claims or [claim for claim in CLAIMS if claim.benchmark in cells]
-        print_plan(plan, folder, profile, shown, anew, options)
+        print_plan(plan, folder, profile, cells, shown, anew, options)
         check_teachers(todo, root)  # last: a plan may be made where the weights are not
         return Outcome()
     if options.status:
@@ -169,7 +181,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         print(start_detached(work, arguments))
         return Outcome()
     else:
-        failures = _execute(work, folder, anew)
+        failures = _execute(work, folder, anew) | _probe(cells, profile, folder, work)
     _report(placed, cells, folder, options)
     by_message: dict[str, list[str]] = {}
     for run_id, failure in failures.items():
@@ -205,6 +217,15 @@ def _execute(work: Work, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str
 
     with Progress(make_ready(work, folder, anew)) as progress:
         return launch(work, progress)
+
+
+def _probe(cells: Mapping[str, list[Cell]], profile: Profile, folder: Path, work: Work) -> dict[str, Failure]:
+    """Makes the linear probes of finished runs that benchmarks ask for; the failures by run and data set."""
+    from benchmarks.analysis.probes import make_probes, probes_of
+    from benchmarks.dispatch.worker import Failure
+
+    made = make_probes(probes_of(cells, profile), folder / "runs", work.execution, lambda line: print(line, flush=True))
+    return {what: Failure(message) for what, message in made.items()}
 
 
 def _work(options: argparse.Namespace, plan: Plan, folder: Path, profile: Profile) -> Work:

@@ -9,9 +9,11 @@ from torch import nn
 
 from benchmarks.plan import Plan
 from benchmarks.profiles.profile import Profile
+from sskd.config.networks import NetworkSettings
 from sskd.data.datasets.registry import Extent, extent
 from sskd.methods import METHODS
 from sskd.networks import build_network
+from sskd.networks.build import PLAIN
 from sskd.pretext import PRETEXTS
 from sskd.runs.run_folder import RunFolder, read_json
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
@@ -74,7 +76,7 @@ def run_multiply_adds(spec: RunSpec, data: Extent) -> float:
     if not spec.trains:
         return 0.0
     images = spec.split.fraction * (1 - spec.split.holdout) * data.train_images * spec.recipe.epochs
-    own = forward_multiply_adds(spec.network, data.image_size)
+    own = forward_multiply_adds(spec.network, data.image_size, spec.used_as)
     match spec:
         case TeacherSpec():
             return images * TRAINING * own
@@ -82,7 +84,8 @@ def run_multiply_adds(spec: RunSpec, data: Extent) -> float:
             return images * _views(spec) * own
         case StudentSpec():
             views = _views(spec.head) if spec.head else METHODS[spec.method.name].views_per_image
-            teacher = forward_multiply_adds(spec.teacher.network, data.image_size) if spec.teacher else 0
+            given = spec.teacher
+            teacher = forward_multiply_adds(given.network, data.image_size, given.network_settings) if given else 0
             return images * views * (TRAINING * own + teacher)
 
 
@@ -92,7 +95,7 @@ def _views(head: HeadSpec) -> int:
 
 
 @lru_cache(maxsize=256)
-def forward_multiply_adds(name: str, size: int) -> float:
+def forward_multiply_adds(name: str, size: int, settings: NetworkSettings = PLAIN) -> float:
     """Of one image through a network, counted on the meta device."""
     total = 0.0
 
@@ -103,9 +106,12 @@ def forward_multiply_adds(name: str, size: int) -> float:
             total += output.numel() * per_output
         elif isinstance(module, nn.Linear):
             total += output.numel() * module.in_features
+        elif isinstance(module, nn.MultiheadAttention):  # it calls none of its layers; (B, N, D), as in torchvision's
+            tokens, width = inputs[0].shape[-2:]
+            total += tokens * width * (4 * width + 2 * tokens)
 
     with torch.device("meta"):
-        network = build_network(name, 100).eval()
+        network = build_network(name, 100, settings).eval()
         for module in network.modules():
             module.register_forward_hook(count)
         network(torch.empty(1, 3, size, size))

@@ -2,15 +2,17 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.analysis.claims import Claim
+from benchmarks.analysis.probes import probes_cost, probes_of
 from benchmarks.analysis.seeds import look, need_lines, need_rows, offer_lines
 from benchmarks.changes import changed_runs, describe_changes
 from benchmarks.cost import describe_cost, plan_cost
 from benchmarks.plan import Plan, statuses
 from benchmarks.profiles.profile import Profile
+from benchmarks.tables.benchmark import Cell
 from benchmarks.tables.spec_builder import run_label
 from sskd.runs.spec import RunSpec
 from sskd.training.words import plural
@@ -25,6 +27,7 @@ def print_plan(
     plan: Plan,
     folder: Path,
     profile: Profile,
+    cells: Mapping[str, list[Cell]],
     claims: Sequence[Claim],
     anew: Sequence[RunSpec],
     options: argparse.Namespace,
@@ -34,6 +37,7 @@ def print_plan(
     known, cost = statuses(plan, runs, {spec.id for spec in anew}), plan_cost(plan, runs, profile)
     cost = cost._replace(left=cost.left + sum(cost.seconds[spec.id] for spec in anew if spec.trains))
     changed = changed_runs(plan.runs, runs)
+    probes = probes_cost(probes_of(cells, profile), runs, Path(profile.execution.dataset_root), cost.rate)
     if options.json:
         rows = [
             {
@@ -50,7 +54,12 @@ def print_plan(
             for spec in stage
         ]
         rate = {"rate": cost.rate, "rate_from": cost.source, "assumed": cost.assumed}
-        print(json.dumps({"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market)}, indent=1))
+        print(
+            json.dumps(
+                {"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market), "probes": probes._asdict()},
+                indent=1,
+            )
+        )
         return
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {plural(len(stage), 'run')}")
@@ -59,6 +68,8 @@ def print_plan(
             other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
             state = f"{known[spec.id].state}{other}"
             print(f"  {spec.id}{_label(spec)}: {state}{waits}, {describe_cost(cost, spec.id)}")
+    if probes.number:
+        print(probes.text)
     print("\n".join([cost.text, *describe_changes(plan, runs)]))
     if claims:
         print("the paper's claims:")

@@ -10,7 +10,16 @@ from sskd.places import config_names
 from sskd.version import ShowVersion
 
 CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
-STOPS = ("list", "dry_run", "cancel", "report_only", "export")  # options with which no run is waited for
+STOPS = (
+    "list",
+    "dry_run",
+    "cancel",
+    "report_only",
+    "export",
+    "submit",
+    "verify",
+    "merge",
+)  # options with which no run is waited for
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -90,6 +99,20 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--cancel", action="store_true", help="end what runs or waits; what it has saved stays")
     add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")
+    add("--submit", nargs="+", type=Path, metavar="RUN", help="make what others can check of these run folders")
+    add("--verify", type=Path, metavar="SUBMISSION", help="check a submission by training parts of it again")
+    add(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="with --verify: the number that draws these parts; with --submit: open them",
+    )
+    add(
+        "--merge",
+        nargs="+",
+        metavar="DIR",
+        help="people's results (DIR, or NAME=DIR) into --results, and report",
+    )
     add("--list", choices=KINDS, help="what there is, and stop")
     add(
         "--explain",

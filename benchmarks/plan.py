@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec, SplitSpec
 from sskd.data.datasets.registry import Extent, extent, load_dataset
 from sskd.data.splits import make_split
 from sskd.errors import UserError, described
-from sskd.methods import METHODS
+from sskd.methods import check_pair
 from sskd.networks import NETWORKS, FeatureShapes, feature_shapes
 from sskd.networks.weights import check_classes, check_weights
 from sskd.runs.run_folder import RunFolder, Status
@@ -76,19 +77,20 @@ def check_runs(specs: Iterable[RunSpec], root: Path) -> None:
             _check_batch(spec, count)
         size = data.image_size if data else 32
         method = spec.method if isinstance(spec, StudentSpec) else None
-        combination = (spec.network, spec.teacher and spec.teacher.network, method, size)
+        teacher = spec.teacher and (spec.teacher.network, spec.teacher.network_settings)
+        combination = (spec.network, spec.used_as, teacher, method, size)
         if combination not in checked:
             checked.add(combination)
             _check_networks(spec, size)
 
 
 def _check_networks(spec: RunSpec, size: int) -> None:
-    shapes = _shapes(spec.network, size)
+    shapes = _shapes(spec.network, size, spec.used_as)
     if not isinstance(spec, StudentSpec) or spec.teacher is None:
         return
     pair = f"{spec.teacher.network}/{spec.network} with '{spec.method.name}'"
     try:
-        METHODS[spec.method.name].check(spec.method, shapes, _shapes(spec.teacher.network, size))
+        check_pair(spec.method, shapes, _shapes(spec.teacher.network, size, spec.teacher.network_settings))
     except UserError as error:
         raise UserError(f"{pair}: {error}") from None
     except (Exception, SystemExit) as error:  # of a method of the user's own
@@ -110,9 +112,9 @@ def check_teachers(specs: Iterable[RunSpec], root: Path) -> None:
             raise UserError(f"teacher {teacher.network}: {error}{hint}") from None
 
 
-def _shapes(network: str, size: int) -> FeatureShapes:
+def _shapes(network: str, size: int, settings: NetworkSettings) -> FeatureShapes:
     try:
-        return feature_shapes(network, size)
+        return feature_shapes(network, size, settings)
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # of a network of the user's own, or images too small for its strides

@@ -1,20 +1,25 @@
 """How much longer a step takes with each method than with KD, in one run on this machine.
 
-    python -m perf.method_steps --write docs/method_cost.md
+    python -m perf.method_steps --write docs/method_cost.json
+    python -m benchmarks.report.methods_page --write docs/methods.md
 
 A step of resnet56 to resnet20, batch 64, in the machine's fast precision; methods take turns, each turn a few steps.
-The ratio is of the medians over the turns.
+The ratio is of the medians over the turns. docs/methods.md shows the file's numbers with each method.
 """
 
 import argparse
+import json
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from perf.stages import dataset_at, make_stage, stepper
+from sskd.config.recipe import Recipe
 from sskd.device import resolve_precision
+from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.runs.provenance import provenance
 
@@ -22,17 +27,20 @@ from sskd.runs.provenance import provenance
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pair", default="resnet56/resnet20")
+    parser.add_argument("--methods", default="", help="some of them, by comma, kd among them (default: all)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="steps in a turn")
     parser.add_argument("--dataset-root", type=Path, default=Path("data"))
-    parser.add_argument("--write", type=Path, help="also write the table to this file")
+    parser.add_argument("--write", type=Path, help="also write what was measured to this file, as JSON")
     options = parser.parse_args()
 
     steps = {}
-    for name in METHODS:
-        if name == "fsp" and options.pair != "resnet56/resnet20":
-            continue  # most pairs' widths differ
-        steps[name] = stepper(*make_stage(options.pair, name, "auto", options.dataset_root))
+    for name in options.methods.split(",") if options.methods else METHODS:
+        try:
+            steps[name] = stepper(*make_stage(options.pair, name, "auto", options.dataset_root))
+        except UserError as error:
+            print(f"{name} is left out: {error}")
+            continue
         steps[name]()
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(options.rounds):
@@ -41,33 +49,46 @@ def main() -> None:
             for _ in range(options.steps):
                 step()
             seconds[name].append((time.perf_counter() - started) / options.steps)
-    text = _table(seconds, options)
-    print(text)
+    measured = _measured(seconds, options)
+    print(_table(measured))
     if options.write:
-        options.write.write_text(text)
+        options.write.write_text(json.dumps(measured, indent=1) + "\n")
 
 
-def _table(seconds: dict[str, list[float]], options: argparse.Namespace) -> str:
-    median = {name: statistics.median(values) for name, values in seconds.items()}
+def _measured(seconds: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
+    """Where and how it was measured, and of each method the milliseconds of a step."""
     machine = provenance(torch.device("cpu"))
-    precision = resolve_precision("auto", torch.device("cpu"))
-    lines = [
-        "# What a step costs with each method",
-        "",
-        f"`python -m perf.method_steps` on "
-        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}, "
-        f"{precision}, {options.pair}, batch 64, {dataset_at(options.dataset_root)}: the main stage's step, median of "
-        f"{options.rounds} interleaved turns of {options.steps} steps. SSKD trains on four views of every image, the "
-        "others on one.",
-        "",
-        "| method | ms per step | lowest to highest | ratio to KD |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name in sorted(median, key=lambda name: median[name]):
-        low, high = 1000 * min(seconds[name]), 1000 * max(seconds[name])
-        ratio = median[name] / median["kd"]
-        lines.append(f"| {name} | {1000 * median[name]:.0f} | {low:.0f} to {high:.0f} | {ratio:.2f} |")
-    return "\n".join([*lines, ""])
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "device": machine["device"],
+        "threads": machine["threads"],
+        "torch": machine["torch"],
+        "precision": resolve_precision("auto", torch.device("cpu")),
+        "pair": options.pair,
+        "batch_size": Recipe().batch_size,
+        "dataset": dataset_at(options.dataset_root),
+        "rounds": options.rounds,
+        "steps": options.steps,
+        "methods": {
+            name: {
+                "milliseconds": round(1000 * median[name], 1),
+                "lowest": round(1000 * min(seconds[name]), 1),
+                "highest": round(1000 * max(seconds[name]), 1),
+                "ratio_to_kd": round(median[name] / median["kd"], 2),
+            }
+            for name in sorted(median)
+        },
+    }
+
+
+def _table(measured: dict[str, Any]) -> str:
+    methods = measured["methods"]
+    lines = ["| method | ms per step | lowest to highest | ratio to KD |", "| --- | --- | --- | --- |"]
+    for name in sorted(methods, key=lambda name: methods[name]["milliseconds"]):
+        of = methods[name]
+        cells = (name, f"{of['milliseconds']:.0f}", f"{of['lowest']:.0f} to {of['highest']:.0f}", of["ratio_to_kd"])
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

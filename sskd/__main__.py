@@ -127,19 +127,29 @@ def _train(options: argparse.Namespace) -> None:
     from sskd.runs.plugins import load_plugins
     from sskd.runs.run_folder import RunFolder
     from sskd.training.loop import Interrupted
-    from sskd.training.processes import train_in_processes
+    from sskd.training.processes import Launch, train_in_processes, train_launched
     from sskd.training.progress import Progress
 
     load_plugins(options.plugin)  # before the spec is read: it may name what they register
-    changes = [] if options.processes is None else [f"recipe.processes={options.processes}"]
-    spec = read_spec(options.spec, changes)
+    launch = Launch.of_environment()
+    processes = options.processes or (launch.world_size if launch else None)
+    spec = read_spec(options.spec, [f"recipe.processes={processes}"] if processes else [])
+    first = launch is None or launch.rank == 0  # of several processes one speaks
     finished = RunFolder(options.runs, spec).result
     if finished.exists():
-        print(f"{spec.id} is finished already; its result is in {finished}")
+        if first:
+            print(f"{spec.id} is finished already; its result is in {finished}")
         return
     execution = _execution(options)
     load = partial(load_plugins, options.plugin)
     execution = with_threads(execution, threads_of(execution))
+    if launch is not None and not first:
+        with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
+            try:
+                train_launched(launch, spec, options.runs, execution, should_stop=stop)
+            except Interrupted:
+                raise SystemExit(Stopped(stop.received).status) from None
+        return
     places = cores_and_gpus(execution, spec.recipe.processes)
     with (
         stop_signal(signal.SIGTERM, signal.SIGINT) as stop,
@@ -147,7 +157,10 @@ def _train(options: argparse.Namespace) -> None:
         progress.run(spec, *places) as on_step,
     ):
         try:
-            result = train_in_processes(spec, options.runs, execution, on_step, progress.say, stop, load)
+            if launch is not None:
+                result = train_launched(launch, spec, options.runs, execution, on_step, progress.say, stop)
+            else:
+                result = train_in_processes(spec, options.runs, execution, on_step, progress.say, stop, load)
         except Interrupted as reason:
             raise Stopped(stop.received, str(reason)) from None
         progress.finished(spec, result)

@@ -27,6 +27,7 @@ ORDER = (
     ("benchmarks.options",),
     ("benchmarks.plan", "benchmarks.changes", "benchmarks.cost"),
     ("benchmarks.dispatch",),
+    ("benchmarks.records",),
     ("benchmarks.analysis",),
     ("benchmarks.report",),
     ("benchmarks.explain", "benchmarks.explain_profile", "benchmarks.dry_run", "benchmarks.export", "benchmarks.ready"),

@@ -6,11 +6,18 @@ from pydantic import Field, PositiveFloat
 
 from sskd.config.execution import Execution
 from sskd.config.fields import Distinct, Fraction, PlainName, Probability, StrictModel, TupleFromList
+from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import Pretrained
+from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.runs.settings import MethodField, PretextField
+
+CardField = Literal[
+    "network", "teacher", "head", "split", "preprocessing", "batch", "epoch_rule", "precision", "version", "packages"
+]
+Waivers = dict[CardField, Annotated[str, Field(min_length=1)]]
 
 
 class Override(StrictModel):
@@ -34,6 +41,8 @@ class Override(StrictModel):
     """Of heads, over the profile's."""
     teachers: dict[str, Pretrained] | None = None
     """Networks whose weights are given, beside the profile's."""
+    network_settings: dict[str, NetworkSettings] | None = None
+    """By network, over the profile's."""
     pairs: dict[str, str] | None = None
     """What stands for the paper's pairs, beside the profile's."""
     method_settings: dict[str, dict[str, Any]] | None = None
@@ -42,6 +51,8 @@ class Override(StrictModel):
     """By method, over the profile's."""
     methods: Annotated[tuple[MethodField, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
     """Of the comparison, in place of the profile's."""
+    waivers: Waivers | None = None
+    """Beside the profile's."""
 
 
 class Profile(StrictModel):
@@ -71,6 +82,8 @@ class Profile(StrictModel):
     """Of heads, which learn without labels: few-shot and noise need not touch them."""
     learning_rates: dict[str, PositiveFloat] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
     """By network, in place of the recipe's: the published recipe has these. Another optimizer may want {}."""
+    network_settings: dict[str, NetworkSettings] = {}
+    """By network, wherever it is a teacher or a student: timm:vit_tiny_patch16_224: {image_size: 64}."""
     preset: str = "published_code"
     """Settings of configs/presets.yaml, under this profile's own: what the published code or the paper's text
     has."""
@@ -115,12 +128,18 @@ class Profile(StrictModel):
     """Shares of wrong labels, in figure 4b."""
     step_costs: dict[str, PositiveFloat] = {}
     """A step's time by method, in any unit: for the benchmark equal_time."""
+    probe: ProbeSettings = ProbeSettings()
+    """The linear probes of the benchmark transfer."""
     method_settings: dict[str, dict[str, Any]] = {}
     """By method, over the published ones: ab: {initial_epochs: 1}."""
     method_recipes: dict[str, dict[str, Any]] = {}
     """By method, over the students' recipe: sskd: {weight_decay: 5.0e-4}."""
     overrides: dict[str, Override] = {}
     """What a benchmark has otherwise, by its name."""
+    waivers: Waivers = {}
+    """What runs of a table may differ in although they are compared: a field of the comparability card (network,
+    teacher, head, split, preprocessing, batch, epoch_rule, precision, version, packages), and why. The report shows
+    both. packages: the two versions of torch gave the same numbers in a test."""
     plugins: Annotated[tuple[str, ...], TupleFromList] = ()
     """Python files that register methods, networks, data sets, optimizers, ..."""
     execution: Execution = Execution()

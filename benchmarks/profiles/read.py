@@ -125,7 +125,8 @@ def check_names(profile: Profile) -> None:
 
 
 def _check_names(profile: Profile) -> None:
-    DATASETS[profile.dataset.name]
+    for dataset in (profile.dataset, *profile.probe.datasets):
+        DATASETS[dataset.name]
     for recipe in (profile.recipe, profile.teacher_recipe, profile.head_recipe):
         check_recipe_names(recipe)
     for name, settings in profile.pretext_settings.items():
@@ -146,7 +147,7 @@ def _check_names(profile: Profile) -> None:
     for name, teacher in profile.teachers.items():
         if name != teacher.network:
             raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
-    for network in profile.learning_rates:
+    for network in (*profile.learning_rates, *profile.network_settings):
         NETWORKS[network]
     for pair in (profile.pair, *profile.pairs, *profile.pairs.values()):
         for network in split_pair(pair):

@@ -4,13 +4,15 @@ python -m benchmarks.report.methods_page --write docs/methods.md
 """
 
 import argparse
+import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from benchmarks.listing import short
 from benchmarks.tables.modern import PAIRS
 from sskd.errors import UserError
-from sskd.methods import METHODS, Method
+from sskd.methods import METHODS, Method, check_pair
 from sskd.networks import feature_shapes
 from sskd.runs.settings import method_settings, pair_tables, published_settings, published_table
 
@@ -18,7 +20,7 @@ USUAL = {"ce_weight": 1.0, "kd_weight": 0.0, "kd_temperature": 4.0, "divergence"
 HEAD = """# Methods
 
 Made by `python -m benchmarks.report.methods_page --write docs/methods.md` from the methods and their settings; a
-test holds it to them. What a step of each costs: [method_cost.md](method_cost.md).
+test holds it to them.
 
 A student's objective is ce_weight CE + kd_weight KL(kd_temperature) + the method's own terms, which are here. B
 images, C classes, z logits, p(T) = softmax(z / T), s student, t teacher; KL(T) is T^2 times the mean over images of
@@ -32,15 +34,39 @@ tables "+LSKD", on the command line `+lskd`. Losses and gradients of every metho
 """
 
 
+COST = Path(__file__).parents[2] / "docs" / "method_cost.json"  # what perf/method_steps.py has measured
+
+
 def page() -> str:
     """The whole document."""
+    cost = json.loads(COST.read_text())
     names = sorted(METHODS, key=lambda name: (METHODS[name].info.year, name))
-    sections = [section(name, METHODS[name]) for name in names]
-    return "\n".join([HEAD, *sections, refusals(names)])
+    sections = [section(name, METHODS[name], cost["methods"]) for name in names]
+    return "\n".join([HEAD, how_measured(cost), *sections, refusals(names)])
 
 
-def section(name: str, kind: type[Method]) -> str:
-    """One method: what it is, its settings, its pairs, and where paper and code part ways."""
+def how_measured(cost: dict[str, Any]) -> str:
+    """Where the costs of a step are from."""
+    kd = cost["methods"]["kd"]["milliseconds"]
+    text = (
+        f"What a step costs was measured on {cost['device']}, {cost['threads']} threads, torch {cost['torch']}, "
+        f"{cost['precision']}, {cost['pair']}, batch {cost['batch_size']}, {cost['dataset']}: the main stage's step, "
+        f"median of {cost['rounds']} interleaved turns of {cost['steps']} steps, {kd:.0f} ms with KD "
+        "(`python -m perf.method_steps --write docs/method_cost.json`)."
+    )
+    return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def step_cost(name: str, methods: dict[str, Any]) -> str:
+    """A method's step against KD's."""
+    if name not in methods:
+        return "not measured"
+    of = methods[name]
+    return f"{of['ratio_to_kd']:.2f} of KD's ({of['milliseconds']:.0f} ms, {of['lowest']:.0f} to {of['highest']:.0f})"
+
+
+def section(name: str, kind: type[Method], costs: dict[str, Any]) -> str:
+    """One method: what it is, its settings, its pairs, what it costs, and where paper and code part ways."""
     info = kind.info
     lines = [f"## {info.title} (`{name}`)", "", f"{info.paper}.", "", f"- Transfers: {info.transfers}."]
     lines.append(f"- Formula: {info.formula or 'see its file'}.")
@@ -50,6 +76,7 @@ def section(name: str, kind: type[Method]) -> str:
     lines += [f"- With {_choice(given)}: {_listed(more)}." for given, more in _choices(name)]
     needs = sorted(kind.needs) + ([f"a head ({kind.head_task or 'of a pretext task'})"] if kind.needs_head else [])
     lines.append(f"- Needs: {', '.join(needs)}. Stages: {', '.join(kind.stage_names)}.")
+    lines.append(f"- A step costs: {step_cost(name, costs)}.")
     if info.differs:
         lines.append(f"- Paper and code: {info.differs}")
     return "\n".join([*lines, *_pairs(name)]) + "\n"
@@ -97,7 +124,7 @@ def refusals(names: list[str]) -> str:
         for pair in PAIRS:
             teacher, student = map(feature_shapes, pair.split("/"))
             try:
-                METHODS[name].check(method_settings(name), student, teacher)
+                check_pair(method_settings(name), student, teacher)
             except UserError as error:
                 lines.append(f"- {pair}: {error}.")
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pandas as pd
 
+from benchmarks.analysis.card import card_rows
 from benchmarks.analysis.judging import EPOCHS
 from benchmarks.analysis.paired import AVERAGE, is_sure
 from benchmarks.analysis.results_frame import read_curve, specs_of
@@ -58,6 +59,7 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         colours=COLOURS,
         dashes=DASHES,
         controls=report.controls,
+        cards={name: card_rows(card) for name, card in report.cards.items()},
         deciding=EPOCHS[report.verdicts[0].epoch],
         claims=[_claim(*both) for both in zip(report.verdicts, report.verdicts_best, strict=True) if both[0].runs],
         unjudged=[verdict for verdict in report.verdicts if not verdict.runs],

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from benchmarks.analysis.card import TableCard
 from benchmarks.analysis.judging import Verdict
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.figures import Drawn
@@ -35,3 +36,4 @@ class Report(NamedTuple):
     verdicts: list[Verdict]  # by the epoch that decides: chosen on held-out images, else the last
     verdicts_best: list[Verdict]  # by the best on test images, as the paper
     controls: list[str]  # see controls.control_lines
+    cards: dict[str, TableCard]  # by benchmark: what its numbers were measured with

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.analysis.card import card_json, card_markdown, card_notes, compared
 from benchmarks.analysis.controls import control_lines
 from benchmarks.analysis.embedding import add_silhouettes, features_of
 from benchmarks.analysis.judging import Verdict, epoch_that_decides, verdicts
 from benchmarks.analysis.paired import differences, pairwise
+from benchmarks.analysis.probes import add_probes, probes_of
 from benchmarks.analysis.published import reproductions
 from benchmarks.analysis.ranking import ranking_lines
 from benchmarks.analysis.reference import choose_reference, with_reference
@@ -16,6 +18,7 @@ from benchmarks.analysis.results_frame import results_frame
 from benchmarks.analysis.spent import spent_curves
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.figures import Layouts, draw
+from benchmarks.report.format_page import schema
 from benchmarks.report.look import Look, looks
 from benchmarks.report.markdown import claims_markdown, section_markdown
 from benchmarks.report.page import write_page
@@ -24,7 +27,7 @@ from benchmarks.report.tables import latex, notes, summary
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, with_chosen
 from sskd.config.execution import Execution
 from sskd.errors import UserError
-from sskd.runs.run_folder import plain_os_errors, write_atomically
+from sskd.runs.run_folder import plain_os_errors, write_atomically, write_json
 
 TIMED = ("comparison", "equal_time")  # accuracy against all seconds spent
 WITH_REPRODUCTIONS = ("table2", "table3", "table4", "table5")
@@ -34,14 +37,15 @@ def write_report(
     profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = "", runs: Path | None = None
 ) -> dict[str, str]:
     """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and claims.md, claims.csv, runs.csv (the frame),
-    spent.csv (see spent.spent_curves) and index.html into ``folder``. Returns each benchmark's Markdown.
+    spent.csv (see spent.spent_curves), card.json and card.md (what the numbers were measured with), schema.json (what
+    all files hold) and index.html into ``folder``. Returns each benchmark's Markdown.
 
     reference: the row that all others are compared with, as reference.choose_reference takes it. runs: where the run
     folders are, if not in ``folder``."""
     runs = runs or folder / "runs"
     with plain_os_errors("write", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    frame = results_frame(cells, runs)
+    frame, cards = compared(results_frame(cells, runs), profile)
     row = choose_reference(cells, reference)
     shown = looks(map(str, frame["row"][frame["benchmark"] != ""]))
     sections, texts = [], {}
@@ -51,18 +55,24 @@ def write_report(
         if benchmark.figure == "embedding":
             frame = add_silhouettes(frame, cells, name, runs, profile.execution)
             layouts = _layouts(group, frame[frame["benchmark"] == name], runs, profile.execution)
+        if benchmark.probes:
+            frame = add_probes(frame, probes_of({name: group}, profile), name, runs)
         section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts, shown)
+        section.notes.extend(card_notes(cards[name], profile.for_benchmark(name).waivers))
         sections.append(section)
         texts[name] = section_markdown(section)
         _write(folder / f"{name}.md", texts[name])
         _write(folder / f"{name}.csv", section.table.to_csv(index=False))
         _write(folder / f"{name}.tex", latex(section.table, benchmark))
     controls = control_lines(frame, epoch_that_decides(frame))
-    report = Report(profile, frame, shown, sections, verdicts(frame), verdicts(frame, "best"), controls)
+    report = Report(profile, frame, shown, sections, verdicts(frame), verdicts(frame, "best"), controls, cards)
     _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_best, controls))
     timed = frame[frame["benchmark"].isin(TIMED) | (frame["benchmark"] == "")]
     _write(folder / "spent.csv", spent_curves(timed, runs).to_csv(index=False))
     _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_best]))
+    _write(folder / "card.md", card_markdown(cards, profile))
+    write_json(folder / "card.json", card_json(cards, profile))
+    write_json(folder / "schema.json", schema())
     _write(folder / "runs.csv", frame.to_csv(index=False))
     write_page(report, cells, folder, runs)
     return texts

@@ -17,7 +17,7 @@ from benchmarks.tables.table3 import PAIRS as SIMILAR
 from benchmarks.tables.table4 import PAIRS as OTHER
 from sskd.config.settings import MethodSettings
 from sskd.errors import UserError
-from sskd.methods import METHODS
+from sskd.methods import METHODS, check_pair
 from sskd.networks import feature_shapes
 
 PAIRS = SIMILAR + OTHER
@@ -27,7 +27,7 @@ HOSTS = ("kd", "dkd", "mlkd", "ctkd")  # of logit standardisation
 def fits(method: MethodSettings, teacher: str, student: str) -> bool:
     """Whether the method can be used with these two networks."""
     try:
-        METHODS[method.name].check(method, feature_shapes(student), feature_shapes(teacher))
+        check_pair(method, feature_shapes(student), feature_shapes(teacher))
     except UserError:
         return False
     return True

@@ -5,6 +5,8 @@ from typing import Any
 from benchmarks.profiles.profile import Profile, split_pair
 from benchmarks.profiles.read import pretext_settings
 from benchmarks.tables.benchmark import Cell
+from sskd.config.networks import NetworkSettings
+from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import Recipe, SplitSpec
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.config.validation import from_dict
@@ -49,13 +51,23 @@ class SpecBuilder:
     def teacher(self, network: str, seed: int = 0) -> Teacher:
         """A weights file if the profile names one for the network, else a run: one teacher for all seeds, unless the
         profile has teacher_seeds."""
-        return self.profile.teachers.get(network) or Trained(
-            run=self._teacher_run(network, seed), epoch=self.profile.teacher_epoch
-        )
+        given = self._given(network)
+        return given or Trained(run=self._teacher_run(network, seed), epoch=self.profile.teacher_epoch)
+
+    def _given(self, network: str) -> Pretrained | None:
+        """The entry of the network whose weights the profile names. What the entry says of its use comes first."""
+        given = self.profile.teachers.get(network)
+        settings = self.profile.network_settings.get(network)
+        if given is None or settings is None or "network_settings" in given.model_fields_set:
+            return given
+        return given.model_copy(update={"network_settings": settings})
+
+    def _used_as(self, network: str) -> NetworkSettings:
+        return self.profile.network_settings.get(network, NetworkSettings())
 
     def teacher_runs(self, network: str) -> list[TeacherSpec]:
         """The runs that train a network's teachers; where its weights come from a file, the one that measures it."""
-        given = self.profile.teachers.get(network)
+        given = self._given(network)
         if given is None:
             return list(dict.fromkeys(self._teacher_run(network, seed) for seed in self.profile.seeds))
         return [TeacherSpec(role="teacher", network=network, dataset=self.profile.dataset, teacher=given)]
@@ -70,6 +82,7 @@ class SpecBuilder:
                 dataset=profile.dataset,
                 recipe=self._recipe(profile.teacher_recipe, network),
                 seed=own,
+                network_settings=self._used_as(network),
             )
         return self._teachers[network, own]
 
@@ -117,6 +130,7 @@ class SpecBuilder:
             head=self.head(teacher, self.pretext(kind.head_task) if kind.head_task else pretext, seed)
             if kind.needs_head
             else None,
+            network_settings=self._used_as(student),
         )
 
     def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:

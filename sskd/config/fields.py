@@ -28,7 +28,8 @@ def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
     return values
 
 
-def _plain_name(name: str) -> str:
+def check_plain_name(name: str) -> str:
+    """The name. ValueError where it cannot be a part of a path."""
     if not name or len(name) > 100 or name[0] in ".-" or not name.isprintable() or set(name) & set("/\\:"):
         raise ValueError(
             "a name becomes a part of paths: no slash, colon or control character, no dot or dash in front"
@@ -37,7 +38,7 @@ def _plain_name(name: str) -> str:
 
 
 Distinct = AfterValidator(_distinct)  # a value that is named twice would count as two measurements
-PlainName = Annotated[str, AfterValidator(_plain_name)]
+PlainName = Annotated[str, AfterValidator(check_plain_name)]
 
 
 class StrictModel(BaseModel):

@@ -4,29 +4,33 @@ from pydantic import (
     model_validator,
 )
 
-from sskd.config.fields import PlainName, StrictModel
+from sskd.config.fields import StrictModel
+from sskd.config.networks import NetworkName, NetworkSettings
 
-PUBLISHED = "torchvision:"  # before the name of weights that torchvision publishes
+PUBLISHED = ("torchvision:", "timm:")  # before the name of weights that these libraries publish
 
 
 class Pretrained(StrictModel):
-    """A network whose weights come from a file, or are torchvision's ("torchvision:IMAGENET1K_V1"). With ``sha256`` of
-    a file the id follows the content, not the path."""
+    """A network whose weights come from a file, or are torchvision's or timm's ("torchvision:IMAGENET1K_V1"). With
+    ``sha256`` of a file the id follows the content, not the path."""
 
-    network: PlainName
+    network: NetworkName
     """What the weights are of: run_all.py --list networks names them."""
     weights: str
-    """A file (.pth, .safetensors), or torchvision's by name: torchvision:IMAGENET1K_V1."""
+    """A file (.pth, .safetensors), or published ones by name: torchvision:IMAGENET1K_V1, timm:a1_in1k."""
     sha256: str | None = None
     """The hash of the file, which is checked. With it a run's id follows the content and not the path."""
+
+    network_settings: NetworkSettings = NetworkSettings()
+    """How the network is used: the size of its images, and which of its modules give maps."""
 
     @model_validator(mode="after")
     def _digest_is_of_a_file(self) -> "Pretrained":
         if self.sha256 and self.published:
-            raise ValueError("'sha256' is of a file: torchvision's weights have a hash in their own name")
+            raise ValueError("'sha256' is of a file: published weights are known by their name")
         return self
 
     @property
     def published(self) -> bool:
-        """Whether the weights are torchvision's, and no file."""
+        """Whether the weights are a library's, and no file."""
         return self.weights.startswith(PUBLISHED)

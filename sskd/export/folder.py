@@ -21,7 +21,7 @@ from sskd.export.seeds import results_by_seed
 from sskd.runs.plugins import plugins_of
 from sskd.runs.run_folder import plain_os_errors, read_json, write_atomically, write_json
 from sskd.runs.spec import RunSpec, read_spec
-from sskd.runs.trained import CONFIG, EXPORT_FORMAT, WEIGHTS, load_exported, load_student
+from sskd.runs.trained import CONFIG, EXPORT_FORMAT, WEIGHTS, load_exported, load_student, predictor_of
 
 ONNX, CARD = "model.onnx", "README.md"
 
@@ -38,6 +38,7 @@ def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown
     if onnx:
         require_onnx()
     network, info = load_student(run, "best" if epoch == "best" else "last")
+    info = info.model_copy(update={"predictor": predictor_of(spec)})
     _make_folder(to)
     plugins = [plugin.path for plugin in plugins_of(spec)]
     weights = (run / f"{epoch}.safetensors").read_bytes()

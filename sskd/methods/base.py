@@ -12,6 +12,7 @@ from sskd.config.recipe import Recipe
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView, Views
+from sskd.errors import UserError
 from sskd.losses import softened_divergence
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.registry import Registry
@@ -163,6 +164,27 @@ class Method(nn.Module):
             logged |= own.logged
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         return total, LossTerms(losses, logged)
+
+
+def check_pair(settings: MethodSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+    """UserError where one of the networks lacks what the method needs, or the two cannot be used with it together."""
+    kind = METHODS[settings.name]
+    for shapes in (student, teacher):
+        lacks = ""
+        if {"taps", "preactivations"} & kind.needs and not shapes.maps:
+            lacks = "feature maps"
+        elif "preactivations" in kind.needs and not shapes.preactivations:
+            lacks = "maps before their ReLU beside those after it"
+        if lacks:
+            raise UserError(
+                f"method '{settings.name}' needs {lacks}, and {shapes.network} gives none: "
+                + (
+                    f"its modules that do are named in network_settings.{shapes.network}.taps"
+                    if lacks == "feature maps"
+                    else "only a network of this suite, or derived from sskd.networks.Network, has them"
+                )
+            )
+    kind.check(settings, student, teacher)
 
 
 METHODS: Registry[type[Method]] = Registry("method", "sskd.methods")

@@ -34,7 +34,7 @@ def check_final(method: str, student: FeatureShapes, teacher: FeatureShapes) -> 
         if shapes.final is None:
             raise UserError(
                 f"method '{method}' needs the map that is pooled before the classifier, and {shapes.network} gives "
-                "none: its features() must return it as Features.final"
+                "none: its features() must return it as Features.final, or network_settings name it as pooled"
             )
 
 

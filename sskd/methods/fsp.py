@@ -67,10 +67,10 @@ class FSP(Method):
 
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        if len(student.maps) != len(teacher.maps):
+        if len(student.maps) != len(teacher.maps) or len(student.maps) < 2:
             raise UserError(
-                f"method 'fsp' pairs all maps in order, but {student.network} has {len(student.maps)} and "
-                f"{teacher.network} has {len(teacher.maps)}; choose networks with as many taps"
+                f"method 'fsp' pairs all maps in order, two at least, but {student.network} has {len(student.maps)} "
+                f"and {teacher.network} has {len(teacher.maps)}; choose networks with as many taps"
             )
         for tap, (s, t) in enumerate(zip(student.maps, teacher.maps, strict=True)):
             if s[0] != t[0]:

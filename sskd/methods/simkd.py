@@ -88,11 +88,13 @@ class SimKD(Method):
         teacher, theirs = self._context.teacher_side()
         ours = self._context.student_shapes
         assert theirs.final is not None
-        width = ours.maps[-1][0]
+        assert ours.final is not None
         # what widens the last map before the classifier is left out, as the classifier is
-        unused = student.tail[-1:] if width == ours.width else student.tail
-        for name in unused:
-            setattr(student, name, nn.Identity())
+        widened = len(student.tail) > 1 and ours.maps[-1][0] != ours.width
+        width = ours.maps[-1][0] if widened else ours.final[0]
+        for name in student.tail if widened else student.tail[-1:]:
+            inside, _, last = name.rpartition(".")
+            setattr(student.get_submodule(inside), last, nn.Identity())
         project = projector(width, theirs.width, self.settings.factor)
         return Projected(student, project, teacher.classifier_layer, (theirs.final[1], theirs.final[2]))
 

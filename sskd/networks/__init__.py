@@ -1,5 +1,6 @@
 """Backbones by their published names. One file per family; ``build_network`` is the way in."""
 
-from sskd.networks.base import NETWORKS, Features, FeatureShapes, Network, build_network, feature_shapes
+from sskd.networks.base import NETWORKS, Features, FeatureShapes, Network
+from sskd.networks.build import build_network, feature_shapes
 
 __all__ = ["NETWORKS", "FeatureShapes", "Features", "Network", "build_network", "feature_shapes"]

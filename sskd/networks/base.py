@@ -1,13 +1,13 @@
 """What a network is to the rest of the suite: logits, feature taps, and the layers before and after the last map."""
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
+from sskd.config.networks import split_library
 from sskd.errors import UserError
+from sskd.networks import library
 from sskd.registry import Registry
 
 
@@ -44,6 +44,8 @@ class Network(nn.Module):
     """
 
     tail: tuple[str, ...] = ("fc",)
+    foldable: ClassVar[bool] = True  # whether its features() can be traced: see folded.py
+    gives_preactivations: ClassVar[bool] = True  # False: its taps have no maps before their ReLU beside them
 
     def feature_layers(self) -> list[nn.Module]:
         """The children up to the last feature map: all but the tail."""
@@ -84,12 +86,18 @@ def fan_out_init(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-NETWORKS: Registry[Callable[[int], Network]] = Registry("network", "sskd.networks")
+class NetworkRegistry(Registry[Callable[[int], nn.Module]]):
+    """Networks by name: those that are registered, from a number of classes to a Network or to any module with logits,
+    and "torchvision:NAME" and "timm:NAME"."""
+
+    def __getitem__(self, name: str) -> Callable[[int], nn.Module]:
+        if isinstance(name, str) and split_library(name)[0]:
+            library.check_name(name)
+            return lambda num_classes: library.make(name, num_classes, None).module
+        return super().__getitem__(name)
 
 
-def build_network(name: str, num_classes: int) -> Network:
-    """A freshly initialised network (torch's global random state). UserError if the name is unknown."""
-    return NETWORKS[name](num_classes)
+NETWORKS = NetworkRegistry("network", "sskd.networks")
 
 
 class FeatureShapes(NamedTuple):
@@ -98,6 +106,7 @@ class FeatureShapes(NamedTuple):
     network: str
     taps: tuple[tuple[int, ...], ...]
     final: tuple[int, ...] | None = None  # of the map that is pooled to the vector, where the network gives it
+    preactivations: bool = True  # whether the network gives maps before their ReLU
 
     @property
     def width(self) -> int:
@@ -107,13 +116,3 @@ class FeatureShapes(NamedTuple):
     @property
     def maps(self) -> tuple[tuple[int, ...], ...]:
         return self.taps[:-1]
-
-
-@lru_cache(maxsize=256)
-def feature_shapes(name: str, image_size: int = 32) -> FeatureShapes:
-    """The shapes of a network's taps, found without computing anything (on torch's meta device)."""
-    with torch.device("meta"):
-        network = build_network(name, num_classes=2).eval()
-        features = network.features(torch.empty(1, 3, image_size, image_size))
-    final = None if features.final is None else tuple(features.final.shape[1:])
-    return FeatureShapes(name, tuple(tuple(tap.shape[1:]) for tap in features.taps), final)

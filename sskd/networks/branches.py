@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sskd.errors import UserError
-from sskd.networks.base import Features, Network, build_network, pool
+from sskd.networks.base import Features, Network, pool
+from sskd.networks.build import build_network
 from sskd.networks.mobilenetv2 import TAPS, InvertedResidual, MobileNetV2
 from sskd.networks.resnet import BasicBlock, Bottleneck, ResNet, ResNet50, make_stage, residual_stages
 from sskd.networks.shufflenet import ShuffleV1, ShuffleV2, V1Block, V2Block, V2Down

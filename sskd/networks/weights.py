@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
-from torchvision.models import WeightsEnum, get_model_weights
+from torch import Tensor, nn
 
+from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import PUBLISHED, Pretrained
-from sskd.errors import UserError, unknown
+from sskd.errors import UserError
 from sskd.networks import NETWORKS, Network, build_network
+from sskd.networks.build import PLAIN
+from sskd.networks.library import fetch_weights, find_weights
 
 RENAMED = {
     "classifier.0.weight": "classifier.weight",
@@ -25,52 +27,55 @@ RENAMED = {
 PREFIXES = ("module.", "backbone.")  # DataParallel's; SSKD's wrapper around a student
 
 
-def load_network(path: str | Path, name: str, num_classes: int) -> Network:
+def load_network(path: str | Path, name: str, num_classes: int, settings: NetworkSettings = PLAIN) -> Network:
     """The network ``name`` with the weights of ``path``: SSKD's or CRD's format, an old pickle, safetensors; or with
-    torchvision's published weights, where ``path`` is "torchvision:" and their name.
+    published weights, where ``path`` is "torchvision:" or "timm:" and their name.
 
     Executes no code from the file. UserError if it is missing, damaged, of another network or other classes.
     """
-    return load_into(build_network(name, num_classes), path, name, num_classes)
+    network = build_network(name, num_classes, settings)
+    load_into(network, path, name, num_classes)
+    return network
 
 
-def load_into(network: Network, path: str | Path, name: str, num_classes: int) -> Network:
-    """The given network with the weights of ``path``, as ``load_network`` reads them; ``name``: for what is said of
-    weights that are not its."""
-    published = str(path).startswith(PUBLISHED)
-    state = published_state(name, str(path)) if published else load_state(path)
-    state = {network.own_name(key): value for key, value in state.items()}
+def load_into(network: Network, path: str | Path, name: str, num_classes: int) -> None:
+    """Gives ``network``, which errors call ``name``, the weights of ``path``, as ``load_network``."""
     wanted = network.state_dict()
+    found = fetch_weights(name, str(path)) if str(path).startswith(PUBLISHED) else _state(path)
+    state = {network.own_name(key): value for key, value in found.items()}
+    if state.keys() != wanted.keys():  # else the file has the network's own names, whatever they look like
+        found = _published_names(found)
+        state = {network.own_name(key): value for key, value in found.items()}
     problem = _mismatch(state, wanted) or _unusable(state, wanted)
     if problem:
         raise UserError(
-            f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{_fits(name, state)}"
+            f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{_fits(name, found)}"
         )
     network.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
-    return network
 
 
 def check_weights(teacher: Pretrained) -> None:
     """UserError if the weights are no file, or not the one that is meant, without loading them."""
     if teacher.published:
-        published_weights(teacher.network, teacher.weights)
+        find_weights(teacher.network, teacher.weights)
         return
     path = _existing(teacher.weights)
-    if teacher.sha256 is not None and (found := _sha256(path)) != teacher.sha256:
+    if teacher.sha256 is not None and (found := file_sha256(path)) != teacher.sha256:
         raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {teacher.sha256}")
 
 
 def check_classes(teacher: Pretrained, num_classes: int) -> None:
-    """UserError if the weights are not of that network with so many classes. torchvision's are not downloaded."""
+    """UserError if the weights are not of that network with so many classes. Published ones are not downloaded."""
     if not teacher.published:
-        load_network(teacher.weights, teacher.network, num_classes)
+        load_network(teacher.weights, teacher.network, num_classes, teacher.network_settings)
         return
-    categories = published_weights(teacher.network, teacher.weights).meta["categories"]
-    if len(categories) != num_classes:
-        raise UserError(f"{teacher.weights} has {len(categories)} classes, and the data {num_classes}")
+    known = find_weights(teacher.network, teacher.weights).num_classes
+    if known != num_classes:
+        raise UserError(f"{teacher.weights} has {known} classes, and the data {num_classes}")
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Of the file's content, in hex. UserError if it cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -81,33 +86,13 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def published_weights(network: str, path: str) -> WeightsEnum:
-    """torchvision's entry for "torchvision:IMAGENET1K_V1". UserError if there is none of that name."""
-    name = path.removeprefix(PUBLISHED)
-    try:
-        known = get_model_weights(network)
-    except ValueError:
-        raise UserError(f"torchvision has no weights of a network '{network}'") from None
-    if name not in known.__members__:
-        raise unknown(f"weights of {network}", name, known.__members__)
-    return known[name]
-
-
-def published_state(network: str, path: str) -> dict[str, Tensor]:
-    """torchvision's weights, downloaded once to torch's own cache, and checked against the hash in their name.
-    UserError if there are none of that name, or no network to get them by."""
-    entry = published_weights(network, path)
-    try:
-        return dict(entry.get_state_dict(check_hash=True))
-    except Exception as error:  # whatever the network, the disk or a wrong hash may raise
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(
-            f"{path} could not be downloaded ({reason}): get {entry.url} elsewhere and name the file instead"
-        ) from None
-
-
 def load_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a weights file under their published names. UserError names what is wrong with the file."""
+    return _published_names(_state(path))
+
+
+def _state(path: str | Path) -> dict[str, Tensor]:
+    """The same under the names that the file has."""
     path = _existing(path)
     try:
         data: Any = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
@@ -126,7 +111,7 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
         or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in data.items())
     ):
         raise UserError(f"{path} holds no state dict: expected tensors by name, or a dict with 'state_dict' or 'model'")
-    return _published_names(data)
+    return data
 
 
 def _reason(error: Exception) -> str:
@@ -150,6 +135,9 @@ def _published_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {RENAMED.get(key, key): value for key, value in state.items()}
 
 
+CLASSIFIERS = ("fc.", "linear.", "classifier.", "head.", "heads.")  # how the tensors of one are named
+
+
 def _mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
     """What keeps a state dict from being loaded, in a few words; "" if nothing does."""
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
@@ -159,7 +147,7 @@ def _mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
         return "; ".join(f"it {verb} {', '.join(keys[:3])}{_more(keys)}" for verb, keys in parts if keys)
     for key, value in wanted.items():
         if key in state and state[key].shape != value.shape:
-            of_classifier = key.startswith(("fc.", "linear.", "classifier."))
+            of_classifier = key.removeprefix("network.").startswith(CLASSIFIERS)
             if of_classifier and state[key].dim() and state[key].shape[1:] == value.shape[1:]:
                 return f"its classifier has {len(state[key])} classes"
             return f"{key} has shape {tuple(state[key].shape)}, not {tuple(value.shape)}"
@@ -213,7 +201,7 @@ def _fits(asked: str, state: dict[str, Tensor]) -> str:
 
 
 @lru_cache(maxsize=256)
-def _empty_state(network: Callable[[int], Network], classes: int) -> dict[str, Tensor]:
+def _empty_state(network: Callable[[int], nn.Module], classes: int) -> dict[str, Tensor]:
     """Names and shapes of a network's tensors, on torch's meta device."""
     with torch.device("meta"):
         return dict(network(classes).state_dict())

@@ -8,6 +8,7 @@ network.json         what the weights are of: network, classes, image size, mean
 result.json          written last: a run is finished if it is there
 train.lock           while a process trains the run: who it is
 failed.json          why a run ended without a result; gone once it is started again
+epochs/NNNN.safetensors   the state after epoch NNNN, of a run that keeps them (execution.keep_epochs)
 progress.json        how far it is, every few seconds; log.txt: what was printed
 trackers.json        what the run is called by trackers; events.*, wandb/: theirs (sskd/training/trackers.py)
 """
@@ -28,6 +29,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from sskd.errors import UserError
+from sskd.runs.epoch_state import state_bytes
 from sskd.runs.spec import RunSpec, spec_yaml
 
 
@@ -56,6 +58,7 @@ class RunFolder:
         self.result = self.path / "result.json"
         self.failure = self.path / "failed.json"
         self.lock = self.path / "train.lock"
+        self.epochs = self.path / "epochs"
 
     def weights(self, epoch: str) -> Path:
         """Where the "best" or "last" epoch's weights are."""
@@ -179,6 +182,17 @@ class RunFolder:
             with plain_os_errors("write", self.previous):
                 os.replace(self.resume, self.previous)
         write_atomically(self.resume, lambda file: torch.save(state, file))
+
+    def epoch_state(self, number: int) -> Path:
+        """Where the state after ``number`` epochs (of all stages) is, in a run that keeps them."""
+        return self.epochs / f"{number:04d}.safetensors"
+
+    def keep_epoch(self, number: int, state: dict[str, Any]) -> None:
+        """Writes the state after ``number`` epochs, for others to check (benchmarks/records)."""
+        with plain_os_errors("create", self.epochs):
+            self.epochs.mkdir(exist_ok=True)
+        data = _in_order(state_bytes(state))
+        write_atomically(self.epoch_state(number), lambda file: file.write(data))
 
     def checkpoints(self) -> list[Path]:
         """The newest first."""

@@ -15,7 +15,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import Discriminator, Tag, TypeAdapter, ValidationInfo, field_validator, model_validator
 
-from sskd.config.fields import PlainName, StrictModel
+from sskd.config.fields import StrictModel
+from sskd.config.networks import NetworkName, NetworkSettings, as_path_part
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.config.validation import from_dict
@@ -36,6 +37,10 @@ class Trained(StrictModel):
     def network(self) -> str:
         return self.run.network
 
+    @property
+    def network_settings(self) -> NetworkSettings:
+        return self.run.used_as
+
 
 def _teacher_kind(data: Any) -> str:
     if isinstance(data, dict):
@@ -55,7 +60,7 @@ class CommonSpec(StrictModel):
 
     role: Literal["teacher", "head", "student"]
     """What is trained: a teacher, a head on a frozen teacher, or a student."""
-    network: PlainName
+    network: NetworkName
     """Of a teacher or student the one that learns, of a head its teacher's: run_all.py --list networks names
     them."""
     dataset: DatasetSpec
@@ -97,13 +102,18 @@ class CommonSpec(StrictModel):
         """
         text = json.dumps(_identity(self.model_dump(mode="json", exclude_defaults=True)), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        words = (self.role, self.network, self.learns, self.dataset.name, f"s{self.seed}", digest)
+        words = (self.role, as_path_part(self.network), self.learns, self.dataset.name, f"s{self.seed}", digest)
         return "-".join(word for word in words if word)
 
     @property
     def learns(self) -> str:
         """The name of the head's task, or of the student's method; a teacher has neither."""
         return ""
+
+    @property
+    def used_as(self) -> NetworkSettings:
+        """How ``network`` is used."""
+        raise NotImplementedError
 
     @property
     def random_seed(self) -> int:
@@ -128,6 +138,9 @@ class TeacherSpec(CommonSpec):
     """What is trained."""
     teacher: Pretrained | None = None
     """Its given weights."""
+    network_settings: NetworkSettings = NetworkSettings()
+    """How the network is used: the size of its images, and which of its modules give maps. Where its weights are given
+    that is said there."""
 
     not_of_the_role = "a teacher run learns from labels alone"
 
@@ -142,7 +155,13 @@ class TeacherSpec(CommonSpec):
     def _network_is_of_the_weights(self) -> "TeacherSpec":
         if self.teacher is not None and self.network != self.teacher.network:
             raise ValueError("a teacher's 'network' is that of its weights")
+        if self.teacher is not None and self.network_settings != NetworkSettings():
+            raise ValueError("'network_settings' are said of the given weights, in 'teacher'")
         return self
+
+    @property
+    def used_as(self) -> NetworkSettings:
+        return self.network_settings if self.teacher is None else self.teacher.network_settings
 
     @property
     def trains(self) -> bool:
@@ -169,6 +188,10 @@ class HeadSpec(CommonSpec):
         return self
 
     @property
+    def used_as(self) -> NetworkSettings:
+        return self.teacher.network_settings
+
+    @property
     def learns(self) -> str:
         return self.pretext.name
 
@@ -188,6 +211,8 @@ class StudentSpec(CommonSpec):
     """How the student learns."""
     head: HeadSpec | None = None
     """The run of the teacher's head, where the method transfers a pretext task."""
+    network_settings: NetworkSettings = NetworkSettings()
+    """How the network is used: the size of its images, and which of its modules give maps."""
 
     required = {"method": "a student needs a 'method' ('none' for training without a teacher)"}
     not_of_the_role = "a student has no 'pretext': it takes its head's"
@@ -218,6 +243,10 @@ class StudentSpec(CommonSpec):
                 wanted = f"of the task '{method.head_task}'" if method.head_task else "of another task"
                 raise ValueError(f"the method '{name}' needs a head {wanted}, not of '{task}'")
         return self
+
+    @property
+    def used_as(self) -> NetworkSettings:
+        return self.network_settings
 
     @property
     def learns(self) -> str:

@@ -1,4 +1,4 @@
-"""Trained networks for other scripts: ``net, info = load_student(run_folder)``, ``load_exported(exported_folder)``."""
+"""Trained networks for other scripts: ``net, info = load_student(run_folder)``."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,17 +8,19 @@ import torch
 from torch import Tensor
 
 from sskd.config.fields import PlainName, StrictModel, TupleFromList
+from sskd.config.networks import NetworkSettings
+from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import Data
 from sskd.data.memory_loader import RGB
-from sskd.errors import UserError
+from sskd.errors import UserError, described
 from sskd.methods import METHODS, Method, MethodContext
-from sskd.networks import Network, build_network, feature_shapes
+from sskd.networks import NETWORKS, FeatureShapes, Network, build_network, feature_shapes
 from sskd.networks.weights import load_into
 from sskd.runs.plugins import load_plugins
 from sskd.runs.run_folder import read_json
 from sskd.runs.settings import MethodField
-from sskd.runs.spec import RunSpec, StudentSpec
+from sskd.runs.spec import RunSpec, StudentSpec, read_spec
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # of an exported folder
 EXPORT_FORMAT = 1  # of config.json; a reader refuses a higher one
@@ -30,20 +32,29 @@ class Predictor(StrictModel):
 
     method: MethodField
     """The method and its settings."""
-    teacher: PlainName
+    teacher: PlainName | None = None
     """The network of the teacher."""
+    teacher_settings: NetworkSettings = NetworkSettings()
+    """How that is used."""
 
 
 class NetworkInfo(StrictModel):
-    """What a trained network's images and answers are. mean and std: by channel, of pixels / 255; image_size: pixels
-    of a side; class_names: by the number of the logit."""
+    """What a trained network's images and answers are."""
 
     network: str
+    """Its name."""
     image_size: int
+    """Pixels of a side."""
     mean: Annotated[RGB, TupleFromList]
+    """By channel, of pixels / 255."""
     std: Annotated[RGB, TupleFromList]
+    """By channel, of pixels / 255."""
     class_names: Annotated[tuple[str, ...], TupleFromList]
+    """By the number of the logit."""
+    network_settings: NetworkSettings = NetworkSettings()
+    """How the network is used."""
     predictor: Predictor | None = None
+    """Of an exported network: what its method has built around it."""
 
     def normalise(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8, of the training images' size, as the network takes them."""
@@ -51,19 +62,15 @@ class NetworkInfo(StrictModel):
         return (images / 255 - mean) / std
 
 
-def describe_network(spec: RunSpec, data: Data) -> dict[str, Any]:
+def describe_network(network: str, data: Data, settings: NetworkSettings) -> dict[str, Any]:
     """What a run writes beside its weights (network.json)."""
-    predictor = None
-    if isinstance(spec, StudentSpec) and spec.teacher is not None:
-        own = METHODS[spec.method.name].predictor is not Method.predictor
-        predictor = Predictor(method=spec.method, teacher=spec.teacher.network) if own else None
     info = NetworkInfo(
-        network=spec.network,
+        network=network,
         image_size=data.image_size,
         mean=data.mean,
         std=data.std,
         class_names=data.class_names,
-        predictor=predictor,
+        network_settings=settings,
     )
     return info.model_dump(mode="json")
 
@@ -73,8 +80,9 @@ def load_student(
 ) -> tuple[Network, NetworkInfo]:
     """The network that a run (of a student or a teacher) has trained, on the CPU in eval mode, and what its images are.
 
-    plugins: the files that register the network, where it is one of the user's own; nothing that the folder names is
-    executed. UserError where the folder has no such network.
+    Of a student that predicts through more than its network (SimKD's, through its projector and its teacher's
+    classifier) it is the whole. plugins: the files that register the network or the method, where they are the user's
+    own; nothing that the folder names is executed. UserError where the folder has no such network.
     """
     folder = Path(run_folder)
     file = folder / "network.json"
@@ -87,7 +95,14 @@ def load_student(
         )
     load_plugins(map(str, plugins))
     info: NetworkInfo = from_dict(NetworkInfo, read_json(file), str(file))
-    return _load(folder / f"{epoch}.safetensors", info), info
+    NETWORKS[info.network]  # before the spec is read: this is what plugins are most often forgotten for
+    classes, weights = len(info.class_names), folder / f"{epoch}.safetensors"
+    if (folder / "spec.yaml").is_file():
+        network = load_trained(read_spec(folder / "spec.yaml"), weights, classes, info.image_size)
+    else:  # weights and network.json alone, taken elsewhere
+        network = build_network(info.network, classes, info.network_settings)
+        load_into(network, weights, info.network, classes)
+    return network.eval(), info
 
 
 def load_exported(folder: str | Path, plugins: Iterable[str | Path] = ()) -> tuple[Network, NetworkInfo]:
@@ -113,25 +128,61 @@ def load_exported(folder: str | Path, plugins: Iterable[str | Path] = ()) -> tup
         )
     known = {key: value for key, value in data.items() if key in NetworkInfo.model_fields}
     info: NetworkInfo = from_dict(NetworkInfo, known, str(file))
-    return _load(Path(folder) / WEIGHTS, info), info
-
-
-def _load(weights: Path, info: NetworkInfo) -> Network:
-    network, name = build_network(info.network, len(info.class_names)), info.network
+    classes, used = len(info.class_names), info.network_settings
+    network = build_network(info.network, classes, used)
     if info.predictor is not None:
-        network, name = _build_predictor(network, info, info.predictor), f"{name} with {info.predictor.method.name}"
-    return load_into(network, weights, name, len(info.class_names)).eval()
+        network = _built(
+            info.predictor, network, feature_shapes(info.network, info.image_size, used), classes, info.image_size
+        )
+    load_into(network, Path(folder) / WEIGHTS, info.network, classes)
+    return network.eval(), info
 
 
-def _build_predictor(student: Network, info: NetworkInfo, predictor: Predictor) -> Network:
-    """What the method builds around its student, with weights that are still to come."""
-    classes, method = len(info.class_names), METHODS[predictor.method.name]
+def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int) -> Network:
+    """The network that the run has trained, with these weights of it: the student's, or what its method has built
+    around that. image_size: of the training images, pixels of a side. UserError if they are not of that network."""
+    network = build_network(spec.network, num_classes, spec.used_as)
+    predictor = predictor_of(spec)
+    if predictor is not None:
+        shapes = feature_shapes(spec.network, image_size, spec.used_as)
+        network = _built(predictor, network, shapes, num_classes, image_size, spec.recipe)
+    load_into(network, weights, spec.network, num_classes)
+    return network
+
+
+def predictor_of(spec: RunSpec) -> Predictor | None:
+    """What the run's method builds around its student; None where the student predicts by itself."""
+    if not isinstance(spec, StudentSpec) or METHODS[spec.method.name].predictor is Method.predictor:
+        return None
+    teacher = spec.teacher
+    if teacher is None:
+        return Predictor(method=spec.method)
+    return Predictor(method=spec.method, teacher=teacher.network, teacher_settings=teacher.network_settings)
+
+
+def _built(
+    predictor: Predictor,
+    student: Network,
+    shapes: FeatureShapes,
+    num_classes: int,
+    image_size: int,
+    recipe: Recipe | None = None,
+) -> Network:
+    """What the method builds around the student. Of its teacher only what becomes a part of the student counts, and the
+    student's weights hold that."""
+    kind, teacher, used = METHODS[predictor.method.name], predictor.teacher, predictor.teacher_settings
     context = MethodContext(
         student=student,
-        student_shapes=feature_shapes(info.network, info.image_size),
-        num_classes=classes,
-        labels=torch.zeros(classes, dtype=torch.int64),  # none are learned from
-        teacher=build_network(predictor.teacher, classes),
-        teacher_shapes=feature_shapes(predictor.teacher, info.image_size),
+        student_shapes=shapes,
+        num_classes=num_classes,
+        labels=torch.zeros(0, dtype=torch.int64),
+        teacher=build_network(teacher, num_classes, used) if teacher else None,
+        teacher_shapes=feature_shapes(teacher, image_size, used) if teacher else None,
+        recipe=recipe or Recipe(),
     )
-    return method(predictor.method, context).predictor(student)
+    try:
+        return kind(predictor.method, context).predictor(student)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # of a method of the user's own
+        raise UserError(f"the method '{kind.__name__}' cannot build its predictor: {described(error)}") from None

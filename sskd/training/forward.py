@@ -22,7 +22,7 @@ class TeacherForward:
         self._teacher: Network | FrozenNetwork = teacher
         self._context = autocast(setup.device, setup.precision)
         self._needs = needs
-        if setup.execution.fold_teacher:
+        if setup.execution.fold_teacher and teacher.foldable:
             dtype = DTYPES.get(setup.precision, torch.float32)
             self._teacher = setup.place(FrozenNetwork(teacher, dtype, "preactivations" in needs))
             self._context = autocast(setup.device, "fp32")  # the weights have the precision already

@@ -60,7 +60,7 @@ class HeadTask(TrainingTask):
 def new_head(setup: Setup, spec: HeadSpec) -> Pretext:
     """The head of a head run, untrained."""
     torch.manual_seed(stream_seed(spec.seed, "head"))
-    width = feature_shapes(spec.network, setup.data.image_size).width
+    width = feature_shapes(spec.network, setup.data.image_size, spec.used_as).width
     images = len(make_split(setup.data.train_labels, setup.data.num_classes, spec.split).indices)
     context = PretextContext(width, images, spec.network, setup.data.num_classes)
     return PRETEXTS[spec.pretext.name](spec.pretext, context).to(setup.device)

@@ -11,7 +11,7 @@ import torch
 
 from sskd.config.execution import Execution
 from sskd.data.batch import Batch
-from sskd.distributed import any_rank, average_gradients, barrier, this_replica
+from sskd.distributed import any_rank, barrier, this_replica
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder, read_json, write_json
 from sskd.runs.spec import RunSpec
@@ -117,9 +117,8 @@ def train_step(run: RunState, batch: Batch) -> None:
     of it.
     """
     run.optimizer.zero_grad(set_to_none=True)
-    total, terms = run.stage.loss(batch)
+    total, terms = run.loss(batch)
     run.scaler.scale(total).backward()
-    average_gradients(run.stage.parameters)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.stage.after_step()
@@ -219,7 +218,10 @@ def _save_epoch(run: RunState, folder: RunFolder, row: dict[str, Any]) -> None:
         folder.save_weights("best", run.task.output.state_dict(), run.epoch)
     if last:
         folder.save_weights("last", run.task.output.state_dict(), run.epoch)
-    folder.save_checkpoint(run.state_dict())
+    state = run.state_dict()
+    if run.setup.execution.keep_epochs:
+        folder.keep_epoch(len(run.rows), state)
+    folder.save_checkpoint(state)
     folder.append_metrics(row)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView
 from sskd.device import autocast
-from sskd.methods import METHODS, InitialStage, LossTerms, Method, MethodContext
+from sskd.methods import METHODS, InitialStage, LossTerms, Method, MethodContext, check_pair
 from sskd.networks import Features, Network, feature_shapes
 from sskd.optim import learning_rate_at
 from sskd.runs.spec import StudentSpec
@@ -34,7 +34,7 @@ class StudentTask(TrainingTask):
         self.method = _new_method(setup, spec, network, self.teacher)
         self.student = self.output = setup.place(self.method.predictor(network))
         self.modules = nn.ModuleDict({"network": self.student, "method": self.method})
-        self.description = describe_network(spec, setup.data)
+        self.description = describe_network(spec.network, setup.data, spec.used_as)
 
         self._forward = training_pass(self.student, setup)
         self._teacher_forward, initial = None, []
@@ -99,19 +99,19 @@ class StudentTask(TrainingTask):
 
 def _new_method(setup: Setup, spec: StudentSpec, student: Network, teacher: Network | None) -> Method:
     """The spec's method, untrained. UserError where it cannot be used with these two networks."""
-    size = setup.data.image_size
+    size, given = setup.data.image_size, spec.teacher
     context = MethodContext(
         student=student,
-        student_shapes=feature_shapes(spec.network, size),
+        student_shapes=feature_shapes(spec.network, size, spec.used_as),
         num_classes=setup.data.num_classes,
         labels=setup.split.labels.to(setup.device),
         teacher=teacher,
-        teacher_shapes=feature_shapes(spec.teacher.network, size) if spec.teacher is not None else None,
+        teacher_shapes=feature_shapes(given.network, size, given.network_settings) if given is not None else None,
         head=trained_head(setup, spec.head) if spec.head is not None else None,
         recipe=spec.recipe,
     )
     kind = METHODS[spec.method.name]
     if context.teacher_shapes:
-        kind.check(spec.method, context.student_shapes, context.teacher_shapes)
+        check_pair(spec.method, context.student_shapes, context.teacher_shapes)
     torch.manual_seed(stream_seed(spec.random_seed, "method"))
     return kind(spec.method, context).to(setup.device)

@@ -35,7 +35,7 @@ class TeacherTask(TrainingTask):
         self.setup = setup
         self.network = self.output = new_network(setup)
         self.modules = nn.ModuleDict({"network": self.network})
-        self.description = describe_network(setup.spec, setup.data)
+        self.description = describe_network(setup.spec.network, setup.data, setup.spec.used_as)
         recipe = setup.spec.recipe
         rate = partial(learning_rate_at, recipe)
         self.stages = [Stage("main", recipe.epochs, rate, [self.network], SingleView(), self.loss)]
@@ -72,7 +72,7 @@ class GivenTeacherTask(TrainingTask):
 def new_network(setup: Setup) -> Network:
     """The spec's network, untrained: the same weights for all runs of a seed."""
     torch.manual_seed(stream_seed(setup.spec.random_seed, "network"))
-    return setup.place(build_network(setup.spec.network, setup.data.num_classes))
+    return setup.place(build_network(setup.spec.network, setup.data.num_classes, setup.spec.used_as))
 
 
 def load_teacher(setup: Setup, teacher: Trained | Pretrained) -> Network:
@@ -82,7 +82,7 @@ def load_teacher(setup: Setup, teacher: Trained | Pretrained) -> Network:
     else:
         check_weights(teacher)
         path = teacher.weights
-    network = load_network(path, teacher.network, setup.data.num_classes)
+    network = load_network(path, teacher.network, setup.data.num_classes, teacher.network_settings)
     return setup.place(network).eval().requires_grad_(False)
 
 

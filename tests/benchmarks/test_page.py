@@ -109,7 +109,7 @@ def test_bold_is_what_is_not_chance(tmp_path: Path) -> None:
     }
     profile = read_profile("paper", ["seeds=[0,1,2]", "methods=[none,kd,at,crd,sskd]"])
     cells = cells_of(profile, "comparison")
-    finish(cells, tmp_path / "runs", lambda spec: 70 + (lead[spec.learns][spec.seed] if spec.learns else 0))
+    finish(cells, tmp_path / "runs", lambda spec: 70 + lead.get(spec.learns, (0, 0, 0))[spec.seed])
     lost = next(cell.spec for cell in cells["comparison"] if cell.row == "CRD" and cell.spec.seed == 1)
     (tmp_path / "runs" / lost.id / "result.json").unlink()
     write_report(profile, cells, tmp_path)

@@ -60,10 +60,13 @@ def test_the_papers_profile_is_planned_without_its_images(
 
 def test_published_data_sets_are_as_large_as_is_assumed(tmp_path: Path) -> None:
     """Of those whose numbers torchvision states; a file of the user's under the same name is counted itself."""
-    assert extent(DatasetSpec(name="cifar100"), tmp_path) == (Extent(50_000, 100, 32), True)
-    assert extent(DatasetSpec(name="imagenet", crop_size=96), tmp_path) == (Extent(1_281_167, 1000, 96), True)
+    assert extent(DatasetSpec(name="cifar100"), tmp_path) == (Extent(50_000, 100, 32, None, 10_000), True)
+    assert extent(DatasetSpec(name="imagenet", crop_size=96), tmp_path) == (
+        Extent(1_281_167, 1000, 96, None, 50_000),
+        True,
+    )
     (tmp_path / "cifar-10-batches-py").mkdir()
-    assert extent(DatasetSpec(name="cifar10"), tmp_path) == (Extent(50_000, 10, 32), False)
+    assert extent(DatasetSpec(name="cifar10"), tmp_path) == (Extent(50_000, 10, 32, None, 10_000), False)
     images, labels = np.zeros((4, 16, 16, 3), np.uint8), np.arange(4)
     np.savez(tmp_path / "stl10.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     load_dataset.cache_clear()

@@ -15,7 +15,7 @@ from sskd.errors import UserError
 
 STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision's
 ENDINGS = (".jpeg", ".jpg", ".png")
-KNOWN["imagenet"] = Known(Extent(1_281_167, 1000, 0), "imagenet", "imagenet")
+KNOWN["imagenet"] = Known(Extent(1_281_167, 1000, 0, None, 50_000), "imagenet", "imagenet")
 
 
 @DATASETS.register("imagenet")

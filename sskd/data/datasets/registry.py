@@ -128,6 +128,7 @@ class Extent(NamedTuple):
     num_classes: int
     image_size: int
     labels: Tensor | None = None
+    test_images: int = 0
 
 
 class Known(NamedTuple):
@@ -150,7 +151,9 @@ def extent(spec: DatasetSpec, root: Path) -> tuple[Extent, bool]:
     own = Path(spec.path) if spec.path else root / known.own if known else root
     if known is None or os.path.exists(own):
         data = load_dataset(spec, root)
-        return Extent(len(data.train_labels), data.num_classes, data.image_size, data.train_labels), False
+        return Extent(
+            len(data.train_labels), data.num_classes, data.image_size, data.train_labels, len(data.test_labels)
+        ), False
     size = known.extent.image_size or spec.crop_size
     return known.extent._replace(image_size=size), not os.path.exists(root / known.place)
 

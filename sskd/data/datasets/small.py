@@ -1,13 +1,12 @@
-"""Where the data sets come from: scikit-learn, torchvision, .npz files and image folders."""
+"""Data sets from scikit-learn, .npz files and image folders."""
 
 import math
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -16,18 +15,7 @@ from sskd.data.datasets.registry import DATASETS, KNOWN, Arrays, Extent, ImageDa
 from sskd.data.memory_loader import RGB
 from sskd.errors import UserError
 
-CIFAR_STATISTICS: dict[str, tuple[RGB, RGB]] = {
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)),  # as in the released networks' training
-}
-KNOWN |= {
-    "cifar10": Known(Extent(50_000, 10, 32), "cifar10.npz", "cifar-10-batches-py"),
-    "cifar100": Known(Extent(50_000, 100, 32), "cifar100.npz", "cifar-100-python"),
-    "fashion-mnist": Known(Extent(60_000, 10, 32), "fashion-mnist.npz", "FashionMNIST"),
-    "svhn": Known(Extent(73_257, 10, 32), "svhn.npz", "train_32x32.mat"),
-    "stl10": Known(Extent(5_000, 10, 96), "stl10.npz", "stl10_binary"),
-    "tiny-imagenet": Known(Extent(100_000, 200, 64), "tiny-imagenet-200", "tiny-imagenet-200"),
-}
+KNOWN["tiny-imagenet"] = Known(Extent(100_000, 200, 64, None, 10_000), "tiny-imagenet-200", "tiny-imagenet-200")
 NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
@@ -45,6 +33,14 @@ def digits(root: Path, path: str | None) -> ImageData:
 def digits16(root: Path, path: str | None) -> ImageData:
     """The same digits, enlarged to 16 x 16 only: a quarter of the work."""
     return _digits("digits16", 16)
+
+
+@DATASETS.register("digits16-turned")
+def digits16_turned(root: Path, path: str | None) -> ImageData:
+    """The same, turned by a quarter: other images for what has learned from digits16."""
+    upright = _digits("digits16-turned", 16)
+    images = (upright.train_images.rot90(1, (2, 3)), upright.test_images.rot90(1, (2, 3)))
+    return replace(upright, train_images=images[0].contiguous(), test_images=images[1].contiguous())
 
 
 def _digits(name: str, size: int) -> ImageData:
@@ -205,84 +201,3 @@ def _square(image: Image.Image, size: int) -> np.ndarray:
         left, top = (image.width - size) // 2, (image.height - size) // 2
         image = image.crop((left, top, left + size, top + size))
     return np.asarray(image)
-
-
-# --- through torchvision ----------------------------------------------------------------------------------------------
-
-
-def _from_torchvision(
-    name: str, root: Path, open_part: Callable[[Path, bool], tuple[Any, Any]], **more: Any
-) -> ImageData:
-    """From <root>/<name>.npz if it is there, else torchvision's files: downloaded where they are missing, and checked
-    against torchvision's checksums. ``open_part(root, train)`` gives images and labels."""
-    if (root / f"{name}.npz").exists():
-        return from_npz(root / f"{name}.npz", name, more.get("statistics"))
-    arrays: list[np.ndarray] = []
-    for train in (True, False):
-        try:
-            images, labels = open_part(root, train)
-        except Exception as error:  # whatever the network, the disk or a wrong checksum may raise
-            reason = " ".join(str(error).split())[:150]
-            raise UserError(
-                f"{name} is not in {root.resolve()} and could not be downloaded ({reason}): put torchvision's files or "
-                f"a {name}.npz (keys {', '.join(NPZ_KEYS)}) there, or name another folder with --dataset-root"
-            ) from None
-        arrays += [np.asarray(images), np.asarray(labels)]
-    return from_arrays(name, Arrays(*arrays), **more)
-
-
-def _cifar(name: str, kind: str) -> Callable[[Path, str | None], ImageData]:
-    def load(root: Path, path: str | None) -> ImageData:
-        import torchvision
-
-        classes: list[str] = []
-
-        def part(root: Path, train: bool) -> tuple[Any, Any]:
-            data = getattr(torchvision.datasets, kind)(root, train, download=True)
-            classes[:] = data.classes
-            return data.data, data.targets
-
-        data = _from_torchvision(name, root, part, statistics=CIFAR_STATISTICS[name])
-        return replace(data, class_names=tuple(classes) or data.class_names)
-
-    return load
-
-
-DATASETS.register("cifar10")(_cifar("cifar10", "CIFAR10"))
-DATASETS.register("cifar100")(_cifar("cifar100", "CIFAR100"))
-
-
-@DATASETS.register("fashion-mnist")
-def fashion_mnist(root: Path, path: str | None) -> ImageData:
-    """28 x 28 grey, with two black pixels on each side to make 32 x 32."""
-    import torchvision
-
-    def part(root: Path, train: bool) -> tuple[Any, Any]:
-        data = torchvision.datasets.FashionMNIST(root, train, download=True)
-        return np.pad(data.data.numpy(), ((0, 0), (2, 2), (2, 2))), data.targets.numpy()
-
-    return _from_torchvision("fashion-mnist", root, part)
-
-
-@DATASETS.register("svhn")
-def svhn(root: Path, path: str | None) -> ImageData:
-    """Street-view house numbers, 32 x 32."""
-    import torchvision
-
-    def part(root: Path, train: bool) -> tuple[Any, Any]:
-        data = torchvision.datasets.SVHN(root, "train" if train else "test", download=True)
-        return data.data.transpose(0, 2, 3, 1), data.labels
-
-    return _from_torchvision("svhn", root, part)
-
-
-@DATASETS.register("stl10")
-def stl10(root: Path, path: str | None) -> ImageData:
-    """The labelled 5,000 and 8,000 images at their own 96 x 96."""
-    import torchvision
-
-    def part(root: Path, train: bool) -> tuple[Any, Any]:
-        data = torchvision.datasets.STL10(root, "train" if train else "test", download=True)
-        return data.data.transpose(0, 2, 3, 1), data.labels
-
-    return _from_torchvision("stl10", root, part)

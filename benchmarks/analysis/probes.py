@@ -1,0 +1,121 @@
+"""Linear probes of finished runs: made once, kept beside the run, and read into the report's frame.
+
+A benchmark with ``probes`` has a data set in every column. Probes are made after its runs, one after another in this
+process; what has been made stays, so the same command goes on where it was.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from benchmarks.cost import TRAINING, forward_multiply_adds
+from benchmarks.profiles.profile import Profile
+from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from sskd.config.execution import Execution
+from sskd.config.probe import ProbeSettings
+from sskd.config.recipe import DatasetSpec
+from sskd.data.datasets.registry import KNOWN, extent, load_dataset
+from sskd.errors import UserError
+from sskd.networks import feature_shapes
+from sskd.runs.run_folder import RunFolder, read_json, write_json
+from sskd.runs.spec import RunSpec
+from sskd.training.probe import probe_file, probe_run
+from sskd.training.words import duration, plural
+
+
+class Probe(NamedTuple):
+    """A linear probe that a benchmark asks for."""
+
+    spec: RunSpec
+    dataset: DatasetSpec
+    settings: ProbeSettings
+
+    def file(self, runs: Path) -> Path:
+        return probe_file(RunFolder(runs, self.spec), self.dataset, self.settings)
+
+
+def probes_of(cells: Mapping[str, list[Cell]], profile: Profile) -> list[Probe]:
+    """All that the benchmarks ask for, each once, those of one data set together."""
+    found: dict[tuple[str, str], Probe] = {}
+    for name, group in cells.items():
+        if BENCHMARKS[name].probes:
+            settings = profile.for_benchmark(name).probe
+            for dataset in settings.datasets:
+                for cell in group:
+                    if cell.column == dataset.name:
+                        found.setdefault((dataset.name, cell.spec.id), Probe(cell.spec, dataset, settings))
+    return sorted(found.values(), key=lambda probe: probe.dataset.name)
+
+
+class ProbesCost(NamedTuple):
+    """What linear probes cost that are not made yet."""
+
+    number: int
+    done: int
+    multiply_adds: float
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        work = f"{self.multiply_adds / 1e12:.3g} T multiply-adds, about {duration(self.seconds)}"
+        return f"{plural(self.number, 'linear probe')}, {self.done} of them made already: {work}"
+
+
+def probes_cost(probes: list[Probe], runs: Path, root: Path, rate: float) -> ProbesCost:
+    """Images through the networks, and the classifier's iterations, at ``rate`` multiply-adds a second."""
+    work, done = 0.0, 0
+    for probe in probes:
+        if probe.file(runs).exists():
+            done += 1
+            continue
+        name, size = probe.dataset.name, extent(probe.spec.dataset, root)[0].image_size
+        # a published data set's numbers are known without reading it
+        data = KNOWN[name].extent if name in KNOWN and not probe.dataset.path else extent(probe.dataset, root)[0]
+        network, settings = probe.spec.network, probe.spec.used_as
+        work += (data.train_images + data.test_images) * forward_multiply_adds(network, size, settings)
+        width = feature_shapes(network, size, settings).width
+        work += TRAINING * probe.settings.iterations * data.train_images * width * data.num_classes
+    return ProbesCost(len(probes), done, work, work / rate)
+
+
+def make_probes(probes: list[Probe], runs: Path, execution: Execution, say: Callable[[str], None]) -> dict[str, str]:
+    """Makes those of finished runs that are not there yet; returns by run and data set why one could not be made."""
+    todo = [p for p in probes if not p.file(runs).exists() and RunFolder(runs, p.spec).result.exists()]
+    failures: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    for number, probe in enumerate(todo, start=1):
+        name = probe.dataset.name
+        try:
+            if name in unreadable:
+                raise UserError(unreadable[name])
+            try:
+                data = load_dataset(probe.dataset, Path(execution.dataset_root))
+            except UserError as error:
+                unreadable[name] = str(error)
+                raise
+            measured = probe_run(probe.spec, runs, data, probe.settings, execution)
+            write_json(probe.file(runs), measured)
+        except UserError as error:
+            failures[f"{probe.spec.id} on {name}"] = str(error)
+        else:
+            say(f"linear probe {number} of {len(todo)}: {probe.spec.id} on {name}: {measured['top1']:.2f} %")
+    return failures
+
+
+def add_probes(frame: pd.DataFrame, probes: list[Probe], benchmark: str, runs: Path) -> pd.DataFrame:
+    """The frame with the column "probe_top1" for one benchmark's finished runs, or why there is none."""
+    frame = frame.copy()
+    frame["probe_top1"] = frame.get("probe_top1", float("nan"))
+    files = {(probe.dataset.name, probe.spec.id): probe.file(runs) for probe in probes}
+    own = frame[(frame["benchmark"] == benchmark) & (frame["state"] == "finished")]
+    for index, column, run_id in zip(own.index, own["column"], own["id"], strict=True):
+        file = files[column, run_id]
+        try:
+            if not file.exists():
+                raise UserError("not probed: the command without --report-only does it")
+            frame.loc[index, "probe_top1"] = float(read_json(file)["top1"])
+        except (UserError, KeyError, TypeError, ValueError) as error:
+            frame.loc[index, "why"] = str(error) if isinstance(error, UserError) else f"cannot read {file}: delete it"
+    return frame

@@ -1,0 +1,121 @@
+"""Data sets that torchvision downloads."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sskd.data.datasets.registry import DATASETS, KNOWN, Arrays, Extent, ImageData, Known, from_arrays
+from sskd.data.datasets.small import NPZ_KEYS, from_npz
+from sskd.data.memory_loader import RGB
+from sskd.errors import UserError
+
+CIFAR_STATISTICS: dict[str, tuple[RGB, RGB]] = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)),  # as in the released networks' training
+}
+KNOWN |= {
+    "cifar10": Known(Extent(50_000, 10, 32, None, 10_000), "cifar10.npz", "cifar-10-batches-py"),
+    "cifar100": Known(Extent(50_000, 100, 32, None, 10_000), "cifar100.npz", "cifar-100-python"),
+    "fashion-mnist": Known(Extent(60_000, 10, 32, None, 10_000), "fashion-mnist.npz", "FashionMNIST"),
+    "svhn": Known(Extent(73_257, 10, 32, None, 26_032), "svhn.npz", "train_32x32.mat"),
+    "stl10": Known(Extent(5_000, 10, 96, None, 8_000), "stl10.npz", "stl10_binary"),
+}
+
+
+def _from_torchvision(
+    name: str, root: Path, open_part: Callable[[Path, bool], tuple[Any, Any]], **more: Any
+) -> ImageData:
+    """From <root>/<name>.npz if it is there, else torchvision's files: downloaded where they are missing, and checked
+    against torchvision's checksums. ``open_part(root, train)`` gives images and labels."""
+    if (root / f"{name}.npz").exists():
+        return from_npz(root / f"{name}.npz", name, more.get("statistics"))
+    arrays: list[np.ndarray] = []
+    for train in (True, False):
+        try:
+            images, labels = open_part(root, train)
+        except Exception as error:  # whatever the network, the disk or a wrong checksum may raise
+            reason = " ".join(str(error).split())[:150]
+            raise UserError(
+                f"{name} is not in {root.resolve()} and could not be downloaded ({reason}): put torchvision's files or "
+                f"a {name}.npz (keys {', '.join(NPZ_KEYS)}) there, or name another folder with --dataset-root"
+            ) from None
+        arrays += [np.asarray(images), np.asarray(labels)]
+    return from_arrays(name, Arrays(*arrays), **more)
+
+
+def _cifar(name: str, kind: str) -> Callable[[Path, str | None], ImageData]:
+    def load(root: Path, path: str | None) -> ImageData:
+        import torchvision
+
+        classes: list[str] = []
+
+        def part(root: Path, train: bool) -> tuple[Any, Any]:
+            data = getattr(torchvision.datasets, kind)(root, train, download=True)
+            classes[:] = data.classes
+            return data.data, data.targets
+
+        data = _from_torchvision(name, root, part, statistics=CIFAR_STATISTICS[name])
+        return replace(data, class_names=tuple(classes) or data.class_names)
+
+    return load
+
+
+DATASETS.register("cifar10")(_cifar("cifar10", "CIFAR10"))
+DATASETS.register("cifar100")(_cifar("cifar100", "CIFAR100"))
+
+
+@DATASETS.register("fashion-mnist")
+def fashion_mnist(root: Path, path: str | None) -> ImageData:
+    """28 x 28 grey, with two black pixels on each side to make 32 x 32."""
+    import torchvision
+
+    def part(root: Path, train: bool) -> tuple[Any, Any]:
+        data = torchvision.datasets.FashionMNIST(root, train, download=True)
+        return np.pad(data.data.numpy(), ((0, 0), (2, 2), (2, 2))), data.targets.numpy()
+
+    return _from_torchvision("fashion-mnist", root, part)
+
+
+@DATASETS.register("svhn")
+def svhn(root: Path, path: str | None) -> ImageData:
+    """Street-view house numbers, 32 x 32."""
+    import torchvision
+
+    def part(root: Path, train: bool) -> tuple[Any, Any]:
+        data = torchvision.datasets.SVHN(root, "train" if train else "test", download=True)
+        return data.data.transpose(0, 2, 3, 1), data.labels
+
+    return _from_torchvision("svhn", root, part)
+
+
+@DATASETS.register("stl10")
+def stl10(root: Path, path: str | None) -> ImageData:
+    """The labelled 5,000 and 8,000 images at their own 96 x 96: from <root>/stl10_binary where it is, as the archive
+    unpacks (the 100,000 unlabelled images are not needed), else through torchvision."""
+    import torchvision
+
+    def part(root: Path, train: bool) -> tuple[Any, Any]:
+        if (root / "stl10_binary").is_dir():
+            return _stl10_binary(root / "stl10_binary", train)
+        data = torchvision.datasets.STL10(root, "train" if train else "test", download=True)
+        return data.data.transpose(0, 2, 3, 1), data.labels
+
+    return _from_torchvision("stl10", root, part)
+
+
+STL10_IMAGES = {"train": 5_000, "test": 8_000}
+STL10_PIXELS = 3 * 96 * 96
+
+
+def _stl10_binary(folder: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, 96, 96, 3) uint8 and labels (N,) from 0. The files have every image by channel and column, and count
+    classes from 1. ValueError where they are cut off."""
+    part = "train" if train else "test"
+    count = STL10_IMAGES[part]
+    pixels, labels = (np.fromfile(folder / f"{part}_{kind}.bin", dtype=np.uint8) for kind in ("X", "y"))
+    if len(pixels) != count * STL10_PIXELS or len(labels) != count:
+        raise ValueError(f"{folder / part}_X.bin and _y.bin do not hold {count:,} images of 96 x 96 and their labels")
+    return pixels.reshape(count, 3, 96, 96).transpose(0, 3, 2, 1), labels.astype(np.int64) - 1

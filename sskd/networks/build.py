@@ -1,0 +1,60 @@
+"""Networks by name, ready to be used as a spec says, and the shapes of what they give."""
+
+from functools import lru_cache
+
+import torch
+
+from sskd.config.networks import NetworkSettings, split_library
+from sskd.errors import UserError
+from sskd.networks import library
+from sskd.networks.around import Around, Resized
+from sskd.networks.base import NETWORKS, FeatureShapes, Network, pool
+
+PLAIN = NetworkSettings()
+
+
+def build_network(name: str, num_classes: int, settings: NetworkSettings = PLAIN) -> Network:
+    """A freshly initialised network (torch's global random state), used as the settings say. UserError if the name is
+    unknown, or the settings do not fit the network."""
+    if split_library(name)[0]:
+        module, size = library.make(name, num_classes, settings.image_size)
+        return Around(name, module, num_classes, settings, settings.image_size or size)
+    module = NETWORKS[name](num_classes)
+    if not isinstance(module, Network):
+        own = getattr(module, "image_size", None)  # torchvision's vision transformers, built for one size, say it
+        size = settings.image_size or (own if isinstance(own, int) else None)
+        return Around(name, module, num_classes, settings, size)
+    if settings.taps or settings.pooled:
+        raise UserError(
+            f"network_settings of '{name}': its features() says what its maps are; leave taps and pooled out"
+        )
+    return Resized(module, settings.image_size) if settings.image_size else module
+
+
+@lru_cache(maxsize=256)
+def feature_shapes(name: str, image_size: int = 32, settings: NetworkSettings = PLAIN) -> FeatureShapes:
+    """The shapes of a network's taps for images of that size, found without computing anything (on torch's meta
+    device). UserError where ``settings.pooled`` names what is not pooled to the vector: for that one image is
+    computed."""
+    with torch.device("meta"):
+        network = build_network(name, 2, settings).eval()
+        features = network.features(torch.empty(1, 3, image_size, image_size))
+    if settings.pooled:
+        _check_pooled(name, image_size, settings)
+    final = None if features.final is None else tuple(features.final.shape[1:])
+    taps = tuple(tuple(tap.shape[1:]) for tap in features.taps)
+    return FeatureShapes(name, taps, final, network.gives_preactivations)
+
+
+def _check_pooled(name: str, image_size: int, settings: NetworkSettings) -> None:
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        network = build_network(name, 2, settings).eval()
+        features = network.features(torch.randn(1, 3, image_size, image_size))
+    assert features.final is not None
+    pooled = pool(features.final)
+    if pooled.shape != features.vector.shape or not torch.allclose(pooled, features.vector, rtol=1e-3, atol=1e-5):
+        raise UserError(
+            f"network_settings of '{name}': what enters the classifier is not the mean of '{settings.pooled}' over its "
+            "positions: name another module, or leave pooled out"
+        )
+    network.classifier_layer  # noqa: B018 - UserError where it is no linear layer

@@ -1,0 +1,131 @@
+"""A linear probe: how well a linear classifier does on a network's frozen features of other images.
+
+CRD (Tian et al., ICLR 2020, table 4) asks so how well a student's features transfer: a linear classifier on the layer
+before the logits, all images made as small as those that the student has learned from. How that classifier is trained
+is ours: multinomial logistic regression by L-BFGS on features of mean zero and deviation one, which is convex and
+needs no seed, no batches and no learning rate.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config.execution import Execution
+from sskd.config.pretrained import Pretrained
+from sskd.config.probe import ProbeSettings
+from sskd.config.recipe import DatasetSpec
+from sskd.config.validation import from_dict
+from sskd.data.datasets.registry import Data, ImageData, load_dataset
+from sskd.device import device_of
+from sskd.errors import UserError
+from sskd.networks import Network
+from sskd.networks.around import resized
+from sskd.networks.weights import load_network
+from sskd.runs.run_folder import RunFolder, read_json
+from sskd.runs.spec import RunSpec, TeacherSpec
+from sskd.runs.trained import NetworkInfo, describe_network, load_trained
+
+BATCH = 500
+
+
+def probe_file(folder: RunFolder, dataset: DatasetSpec, settings: ProbeSettings) -> Path:
+    """Where the result of a probe of the run's last weights is kept, beside them."""
+    meant = {"dataset": dataset.model_dump(mode="json", exclude_defaults=True)}
+    meant |= settings.model_dump(mode="json", exclude={"datasets"})
+    digest = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:8]
+    return folder.path / f"probe-{dataset.name}-{digest}.json"
+
+
+def probe_run(spec: RunSpec, runs: Path, data: Data, settings: ProbeSettings, execution: Execution) -> dict[str, Any]:
+    """Probes the last weights of a finished run: top1 and train_top1 in percent, iterations, numbers of images and
+    features, seconds. UserError where there are no weights, or the images are not in memory."""
+    if not isinstance(data, ImageData):
+        raise UserError(f"a linear probe wants its images in memory, and those of '{data.name}' are not")
+    started, device = time.perf_counter(), device_of(execution)
+    network, info = _network_of(spec, runs, execution)
+    network = network.to(device).eval().requires_grad_(False)
+    train = _features(network, info, data.train_images, device)
+    test = _features(network, info, data.test_images, device)
+    measured = linear_probe(
+        (train, data.train_labels.to(device)), (test, data.test_labels.to(device)), data.num_classes, settings
+    )
+    return measured | {
+        "dataset": data.name,
+        "image_size": info.image_size,
+        "train_images": len(train),
+        "test_images": len(test),
+        "features": train.shape[1],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _network_of(spec: RunSpec, runs: Path, execution: Execution) -> tuple[Network, NetworkInfo]:
+    """A run's network with its last weights, or a given teacher with its own, and what its images are."""
+    folder = RunFolder(runs, spec)
+    if folder.network.is_file():
+        info: NetworkInfo = from_dict(NetworkInfo, read_json(folder.network), str(folder.network))
+    else:
+        own = load_dataset(spec.dataset, Path(execution.dataset_root))
+        info = from_dict(NetworkInfo, describe_network(spec.network, own, spec.used_as), spec.id)
+    classes = len(info.class_names)
+    if isinstance(spec, TeacherSpec) and isinstance(spec.teacher, Pretrained):
+        return load_network(spec.teacher.weights, spec.network, classes, spec.used_as), info
+    weights = folder.weights("last")
+    if not weights.is_file():
+        raise UserError("no linear probe: the run's last.safetensors is not here")
+    return load_trained(spec, weights, classes, info.image_size), info
+
+
+def _features(network: Network, info: NetworkInfo, images: Tensor, device: torch.device) -> Tensor:
+    """Pooled features (N, D) float32 of (N, 3, H, H) uint8, made as small as the network's own images and normalised as
+    those are, undisturbed."""
+
+    def batches() -> Iterator[Tensor]:
+        for batch in images.split(BATCH):
+            small = resized(batch.to(device).float(), info.image_size)
+            with torch.inference_mode():
+                yield network.features(info.normalise(small)).vector.float()
+
+    return torch.cat(list(batches()))
+
+
+Labelled = tuple[Tensor, Tensor]  # features (N, D) float32, labels (N,) int64
+
+
+def linear_probe(train: Labelled, test: Labelled, num_classes: int, settings: ProbeSettings) -> dict[str, Any]:
+    """Multinomial logistic regression, from zero weights. top1 of the test features and train_top1 of those that it has
+    learned from, in percent, and the iterations that it took."""
+    mean, deviation = train[0].mean(0), train[0].std(0).clamp(min=1e-6)
+    x, y = (train[0] - mean) / deviation, train[1]
+    weight = torch.zeros(num_classes, x.shape[1], device=x.device, requires_grad=True)
+    bias = torch.zeros(num_classes, device=x.device, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=settings.iterations,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-9,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(F.linear(x, weight, bias), y) + settings.l2 * weight.square().sum()
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)
+    with torch.no_grad():
+        right = [
+            (F.linear((features - mean) / deviation, weight, bias).argmax(1) == labels).double().mean().item()
+            for features, labels in (test, train)
+        ]
+    iterations = optimizer.state[optimizer.param_groups[0]["params"][0]]["n_iter"]
+    return {"top1": 100 * right[0], "train_top1": 100 * right[1], "iterations": iterations}

@@ -1,0 +1,315 @@
+"""torchvision's and timm's networks and a module of one's own, as teacher or student."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from sskd.config.networks import NetworkSettings
+from sskd.config.pretrained import Pretrained
+from sskd.errors import UserError
+from sskd.methods import METHODS, check_pair
+from sskd.networks import NETWORKS, build_network, feature_shapes
+from sskd.networks.around import Around
+from sskd.networks.weights import check_classes, check_weights, load_network
+from sskd.runs.settings import method_settings
+from sskd.runs.spec import RunSpec
+from sskd.runs.trained import load_student
+from tests import small
+from tests.networks.any_network import NAME as VIT
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+MAPS = NetworkSettings(taps=("relu", *STAGES), pooled="layer4")
+RESNET = "torchvision:resnet18"
+
+
+def images(size: int, batch: int = 2) -> torch.Tensor:
+    return torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def resnet() -> Around:
+    torch.manual_seed(0)
+    network = build_network(RESNET, 10, MAPS).eval()
+    assert isinstance(network, Around)
+    return network
+
+
+def test_maps_are_those_of_torchvisions_feature_extraction(resnet: Around) -> None:
+    found = resnet.features(images(64))
+    theirs = create_feature_extractor(resnet.network, [*STAGES, "flatten", "fc"])(images(64))
+    for ours, name in zip(found.taps[1:], [*STAGES, "flatten"], strict=True):
+        torch.testing.assert_close(ours, theirs[name])
+    torch.testing.assert_close(found.logits, theirs["fc"])
+    torch.testing.assert_close(found.final, theirs["layer4"])
+    assert not resnet.network._forward_hooks
+    assert resnet.classifier_layer is resnet.network.fc
+    assert resnet.network.fc not in resnet.feature_layers()
+    assert resnet.network.layer4 in resnet.feature_layers()
+
+
+def test_a_map_is_what_its_module_gave_before_the_next_changes_it_in_place() -> None:
+    class Overwrites(nn.Module):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__()
+            self.conv, self.relu, self.fc = nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Linear(8, num_classes)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.relu(self.conv(x)).mean((2, 3)))
+
+    module = Overwrites(5)
+    found = Around("own", module, 5, NetworkSettings(taps=("conv",)), None).features(images(8))
+    assert torch.equal(found.taps[0], module.conv(images(8)))
+    assert found.taps[0].min() < 0
+
+
+def test_a_vision_transformer_gives_its_class_token_and_tokens_as_maps() -> None:
+    settings = NetworkSettings(taps=("encoder.layers.encoder_layer_0",))
+    network = build_network(VIT, 10, settings).eval()
+    module: Any = network.get_submodule("network")
+    found = network.features(images(16))
+    torch.testing.assert_close(found.logits, module(images(16)))
+    torch.testing.assert_close(found.logits, module.heads.head(found.vector))
+    (tokens,) = (
+        value
+        for value in create_feature_extractor(module, {"encoder.layers.encoder_layer_0.add_1": "tokens"})(
+            images(16)
+        ).values()
+    )
+    torch.testing.assert_close(found.maps[0][1, :, 2, 3], tokens[1, 1 + 2 * 4 + 3])
+    assert feature_shapes(VIT, 16, settings).taps == ((16, 4, 4), (16,))
+
+
+def test_images_are_resized_to_what_a_network_wants() -> None:
+    made_for_16 = build_network(VIT, 10).eval()
+    module: Any = made_for_16.get_submodule("network")
+    wanted = module(F.interpolate(images(32), (16, 16), mode="bilinear", antialias=True))
+    torch.testing.assert_close(made_for_16(images(32)), wanted)
+    larger = build_network("resnet8", 10, NetworkSettings(image_size=48)).eval()
+    plain: Any = larger.get_submodule("network")
+    torch.testing.assert_close(larger(images(32)), plain(F.interpolate(images(32), (48, 48), mode="bilinear")))
+    assert feature_shapes("resnet8", 32, NetworkSettings(image_size=48)).taps[0] == (16, 48, 48)
+    assert larger.classifier_layer is plain.fc
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    {
+        "torchvision:vit_b_16": 768,
+        "torchvision:vgg11": 4096,
+        "torchvision:squeezenet1_1": 512,  # its classifier is a convolution
+        "torchvision:densenet121": 1024,
+        "torchvision:mobilenet_v3_small": 1024,
+        "torchvision:convnext_tiny": 768,
+        "torchvision:swin_t": 768,
+        "torchvision:efficientnet_b0": 1280,
+    }.items(),
+)
+def test_families_of_torchvision(name: str, width: int) -> None:
+    assert feature_shapes(name, 32).taps == ((width,),)
+
+
+WITH_TIMM = pytest.mark.skipif(not __import__("importlib.util").util.find_spec("timm"), reason="timm is not installed")
+
+
+@WITH_TIMM
+@pytest.mark.parametrize("name", ["timm:test_vit", "timm:test_resnet", "timm:test_convnext", "timm:test_efficientnet"])
+def test_families_of_timm(name: str) -> None:
+    network = build_network(name, 7).eval()
+    found = network.features(images(32))
+    assert found.logits.shape == (2, 7)
+    assert found.vector.shape[1:] == feature_shapes(name, 32).taps[-1]
+    module: Any = network.get_submodule("network")
+    torch.testing.assert_close(found.logits, module.get_classifier()(found.vector))
+
+
+@WITH_TIMM
+def test_a_transformer_of_timm_is_built_for_the_size_that_is_asked_for() -> None:
+    network: Any = build_network("timm:test_vit", 7, NetworkSettings(image_size=32, taps=("blocks.0",)))
+    assert network.network.patch_embed.img_size == (32, 32)
+    assert feature_shapes("timm:test_vit", 64, NetworkSettings(image_size=32, taps=("blocks.0",))).maps[0][1:] == (2, 2)
+
+
+def test_timm_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"timm, which is not installed: pip install 'sskd\[timm\]'"):
+        NETWORKS["timm:resnet18"]
+
+
+def test_names_and_settings_that_are_wrong() -> None:
+    with pytest.raises(UserError, match="torchvision has no network 'resnt18'; did you mean 'torchvision:resnet18'"):
+        build_network("torchvision:resnt18", 10)
+    with pytest.raises(UserError, match="it has no module 'layr1'; did you mean 'layer1'"):
+        build_network(RESNET, 10, NetworkSettings(taps=("layr1",)))
+    with pytest.raises(UserError, match="its features.. says what its maps are"):
+        build_network("resnet8", 10, NetworkSettings(taps=("layer1",)))
+    with pytest.raises(UserError, match=r"gives a tensor of shape \(1, 2\); a tap is a map"):
+        feature_shapes(RESNET, 32, NetworkSettings(taps=("fc",)))
+    with pytest.raises(UserError, match="not the mean of 'features' over its positions"):
+        feature_shapes("torchvision:vgg11", 32, NetworkSettings(pooled="features"))
+    with pytest.raises(UserError, match="has no linear layer with 3 outputs"):
+        Around("own", nn.Linear(4, 5), 3, NetworkSettings(), None)
+
+
+def test_what_gives_no_logits() -> None:
+    class Two(nn.Linear):
+        def forward(self, x: torch.Tensor) -> Any:
+            return super().forward(x.mean((2, 3))), x
+
+    with pytest.raises(UserError, match="gives a tuple instead of logits"):
+        Around("own", Two(3, 5), 5, NetworkSettings(), None).features(images(8))
+
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean((2, 3)) @ self.fc.weight.T
+
+    with pytest.raises(UserError, match="did not call its module 'fc'"):
+        Around("own", Unused(), 5, NetworkSettings(), None).features(images(8))
+
+
+def test_weights_from_a_file_of_torchvisions_of_a_run_and_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the latter's classifier.0 is what CRD's checkpoints call their only layer
+    for name in ("resnet18", "mobilenet_v3_small"):
+        theirs = torchvision.models.get_model(name, num_classes=10)
+        torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+        ours: Any = load_network(tmp_path / "theirs.pth", f"torchvision:{name}", 10)
+        assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.network.state_dict().items())
+        torch.save(ours.state_dict(), tmp_path / "saved.pth")
+        again: Any = load_network(tmp_path / "saved.pth", f"torchvision:{name}", 10)
+        assert all(torch.equal(value, again.state_dict()[key]) for key, value in ours.state_dict().items())
+    torch.save(torchvision.models.resnet18(num_classes=10).state_dict(), tmp_path / "theirs.pth")
+    with pytest.raises(UserError, match="its classifier has 10 classes. It fits resnet18 with 10 classes"):
+        load_network(tmp_path / "theirs.pth", RESNET, 7)
+    published = torchvision.models.resnet18()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: published.state_dict())
+    ours = load_network("torchvision:IMAGENET1K_V1", RESNET, 1000)
+    assert torch.equal(ours.network.fc.weight, published.fc.weight)
+
+
+@WITH_TIMM
+def test_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    def given(weights: str) -> Pretrained:
+        return Pretrained(network="timm:resnet18", weights=weights)
+
+    check_weights(given("timm:a1_in1k"))
+    check_classes(given("timm:a1_in1k"), 1000)
+    with pytest.raises(UserError, match="timm:a1_in1k has 1000 classes, and the data 10"):
+        check_classes(given("timm:a1_in1k"), 10)
+    with pytest.raises(UserError, match="unknown weights of timm:resnet18 'a1_1n1k'; did you mean 'a1_in1k'"):
+        check_weights(given("timm:a1_1n1k"))
+    with pytest.raises(UserError, match="of networks 'timm:NAME', not of 'resnet18'"):
+        check_weights(Pretrained(network="resnet18", weights="timm:a1_in1k"))
+    real, published = timm.create_model, timm.create_model("resnet18")
+
+    def create(name: str, pretrained: bool = False, **more: Any) -> Any:
+        if not pretrained:
+            return real(name, **more)
+        assert name == "resnet18.a1_in1k"
+        return published
+
+    monkeypatch.setattr(timm, "create_model", create)
+    ours: Any = load_network("timm:a1_in1k", "timm:resnet18", 1000)
+    assert torch.equal(ours.network.fc.weight, published.fc.weight)
+
+    def offline(name: str, pretrained: bool = False, **more: Any) -> Any:
+        if pretrained:
+            raise OSError("no network")
+        return real(name, **more)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(UserError, match="could not be downloaded .no network.: get .* and name the file instead"):
+        load_network("timm:a1_in1k", "timm:resnet18", 1000)
+
+
+NO_MAPS = {"logits", "vector", "labels", "indices"}
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].info.year])
+def test_a_method_takes_a_transformer_as_teacher_or_says_what_it_lacks(method: str) -> None:
+    student, teacher = feature_shapes("resnet8", 16), feature_shapes(VIT, 16)
+    if METHODS[method].needs <= NO_MAPS:
+        check_pair(method_settings(method), student, teacher)
+    else:
+        with pytest.raises(UserError, match=VIT):
+            check_pair(method_settings(method), student, teacher)
+
+
+def test_what_maps_by_name_are_enough_for() -> None:
+    ours, theirs = feature_shapes("torchvision:resnet18", 32, MAPS), feature_shapes("torchvision:resnet34", 32, MAPS)
+    refused = {}
+    for method in METHODS:
+        try:
+            check_pair(method_settings(method), ours, theirs)
+        except UserError as error:
+            refused[method] = str(error)
+    assert refused.keys() == {"ab", "reviewkd", "hsakd"}
+    assert "needs maps before their ReLU" in refused["ab"]
+    assert "needs maps before their ReLU" in refused["reviewkd"]
+
+
+def test_names_in_specs() -> None:
+    data = small.student("kd", network="torchvision:resnet18")
+    assert small.spec(data).id.startswith("student-torchvision-resnet18-kd-digits-s0-")
+    plain = small.spec(small.student("kd"))
+    assert small.spec(small.student("kd", network_settings={})).id == plain.id
+    sized = small.student("kd", network_settings={"image_size": 16})
+    assert small.spec(sized).id != plain.id
+    for name in ("hub:resnet18", "torchvision:../resnet18", "torchvision:"):
+        with pytest.raises(UserError, match="a name becomes a part of paths"):
+            small.spec(small.student("kd", network=name))
+    with pytest.raises(UserError, match="unknown key 'network_settings'"):
+        small.spec(small.head(network_settings={"image_size": 16}))
+    given = {"network": "resnet8", "weights": "a.pth", "network_settings": {"image_size": 16}}
+    measured = {"role": "teacher", "network": "resnet8", "dataset": {"name": "digits"}, "teacher": given}
+    assert small.spec(measured).used_as.image_size == 16
+    with pytest.raises(UserError, match="'network_settings' are said of the given weights"):
+        small.spec(measured | {"network_settings": {"image_size": 16}})
+
+
+def spec(method: str, pair: tuple[Any, Any], **changes: Any) -> RunSpec:
+    """A student of digits of 16 x 16 whose teacher is trained too; pair: teacher and student, name and settings."""
+    sides = [{"network": name, "network_settings": settings} for name, settings in pair]
+    common = {"dataset": {"name": "digits16"}, "recipe": small.RECIPE, "split": small.SPLIT}
+    teacher = {"role": "teacher"} | common | sides[0]
+    student = {"role": "student"} | common | sides[1]
+    head = {"role": "head", "network": pair[0][0]} | common | {"pretext": "contrastive", "teacher": {"run": teacher}}
+    more = {"head": head} if METHODS[method].needs_head else {}
+    return small.spec(student | {"teacher": {"run": teacher}, "method": {"name": method}} | more | changes)
+
+
+SMALL_MAPS = {"taps": ["relu", *STAGES], "pooled": "layer4", "image_size": 32}
+TRAINED = {
+    "a transformer teaches by logits": ("kd", (VIT, {}), ("resnet8", {})),
+    "a transformer teaches with a head": ("sskd", (VIT, {}), ("resnet8", {})),
+    "a transformer learns": ("crd", ("resnet8", {"image_size": 32}), (VIT, {})),
+    "maps of torchvision's": ("simkd", (RESNET, SMALL_MAPS), ("resnet8", {})),
+    "a student of torchvision's": ("at", ("resnet8", {}), (RESNET, SMALL_MAPS | {"taps": STAGES[:4]})),
+}
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_trains_and_loads(case: str, tmp_path: Path) -> None:
+    method, teacher, student = TRAINED[case]
+    wanted = spec(method, (teacher, student))
+    result = small.train_all(wanted, tmp_path)
+    from sskd.data.datasets.registry import load_dataset
+
+    data = load_dataset(wanted.dataset, Path("data"))
+    network, info = load_student(tmp_path / wanted.id, "last")
+    with torch.inference_mode():
+        right = network(info.normalise(data.test_images)).argmax(1) == data.test_labels
+    assert 100 * right.float().mean().item() == pytest.approx(result["last"]["test_top1"], abs=0.01)
