@@ -21,7 +21,7 @@ from sskd.networks.build import PLAIN
 from sskd.pretext import PRETEXTS
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
-from sskd.training.progress import duration, plural
+from sskd.training.words import duration, plural
 
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
 

@@ -1,4 +1,4 @@
-"""``python -m sskd evaluate|train``: the trainer by itself, without benchmarks."""
+"""``python -m sskd evaluate|train|export``: the trainer by itself, without benchmarks."""
 
 import argparse
 import json
@@ -56,13 +56,33 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("train", help="one run from its spec")
     run.add_argument("spec", type=Path, help="a RunSpec as YAML, like the spec.yaml in every run's folder")
     run.add_argument("--processes", type=int, help="of this run; as recipe.processes it is part of the run's id")
+    run.add_argument(
+        "--tracker",
+        action="append",
+        metavar="NAME",
+        help="tensorboard, wandb or mlflow (default: tensorboard if it is there)",
+    )
     run.add_argument("--runs", type=Path, default=Path("results/runs"), help="where run folders are")
     run.set_defaults(action=_train)
 
-    for command in (evaluate, run):
+    export = commands.add_parser("export", help="a trained network as a folder to take home, with a model card")
+    export.add_argument("run", type=Path, help="the folder of a finished run: results/PROFILE/runs/ID")
+    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to write: a new or empty one")
+    export.add_argument(
+        "--epoch",
+        choices=("last", "best"),
+        default="last",
+        help="whose weights; best was chosen on the test images, so its accuracy says too much (default: last)",
+    )
+    export.add_argument("--licence", "--license", default="unknown", help="of the weights, by the hub's name: mit, ...")
+    export.add_argument("--onnx", action="store_true", help="also as ONNX, checked with ONNX Runtime (extra: onnx)")
+    export.set_defaults(action=_export)
+
+    for command in (evaluate, run, export):
         command.add_argument(
             "--plugin", action="append", default=[], metavar="FILE.py", help="a file of your own methods, networks, ..."
         )
+    for command in (evaluate, run):
         command.add_argument("--dataset-root", default="data", help="where data sets are (default: data)")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
         command.add_argument("--threads", type=int, help="CPU threads")
@@ -71,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _execution(options: argparse.Namespace) -> Execution:
     given = {"dataset_root": options.dataset_root, "device": options.device, "threads": options.threads}
+    given["trackers"] = getattr(options, "tracker", None)
     execution: Execution = from_dict(Execution, given, "options")
     return execution
 
@@ -105,7 +126,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from sskd.device import threads_of, with_threads
+    from sskd.device import cores_and_gpus, threads_of, with_threads
     from sskd.runs.plugins import load_plugins
     from sskd.runs.run_folder import RunFolder
     from sskd.training.loop import Interrupted
@@ -132,7 +153,12 @@ def _train(options: argparse.Namespace) -> None:
             except Interrupted:
                 raise SystemExit(Stopped(stop.received).status) from None
         return
-    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop, Progress(1) as progress, progress.run(spec) as on_step:
+    places = cores_and_gpus(execution, spec.recipe.processes)
+    with (
+        stop_signal(signal.SIGTERM, signal.SIGINT) as stop,
+        Progress(1) as progress,
+        progress.run(spec, *places) as on_step,
+    ):
         try:
             if launch is not None:
                 result = train_launched(launch, spec, options.runs, execution, on_step, progress.say, stop)
@@ -141,6 +167,14 @@ def _train(options: argparse.Namespace) -> None:
         except Interrupted as reason:
             raise Stopped(stop.received, str(reason)) from None
         progress.finished(spec, result)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from sskd.export.folder import export_run
+    from sskd.runs.plugins import load_plugins
+
+    load_plugins(options.plugin)
+    print(export_run(options.run, options.to, options.epoch, options.licence, options.onnx))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from benchmarks.analysis.claims import Results
 from benchmarks.analysis.deciding import UNDECIDED, decide
 from benchmarks.analysis.sequential import FIRST, LAST
 from benchmarks.analysis.simulate import judge_suites
-from sskd.training.progress import plural
+from sskd.training.words import plural
 
 KD, AGAIN, PLACEBO, STUDENT = "KD", "KD again", "Placebo", "Student"
 DEALS = 2000

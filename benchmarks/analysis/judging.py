@@ -26,7 +26,7 @@ from benchmarks.analysis.deciding import (
 from benchmarks.analysis.paired import holm, is_sure
 from benchmarks.analysis.sequential import ERROR, LAST, Estimate, sequential_p
 from benchmarks.analysis.setting import describe_setting
-from sskd.training.progress import duration
+from sskd.training.words import duration
 
 EPOCHS = {"chosen": "epoch chosen on held-out images", "last": "last epoch", "best": "best epoch on the test images"}
 

@@ -26,7 +26,7 @@ from benchmarks.tables.spec_builder import SpecBuilder, placed_once
 from sskd.errors import unknown
 from sskd.runs.run_folder import read_json, write_json
 from sskd.runs.spec import RunSpec
-from sskd.training.progress import duration
+from sskd.training.words import duration
 
 BOUGHT = "bought.json"
 Failed = TypeVar("Failed")

@@ -22,7 +22,8 @@ def launch(work: Work, progress: Progress) -> dict[str, Failure]:
     from benchmarks.dispatch.local import make_slots
     from benchmarks.dispatch.scheduler import schedule
 
-    return schedule(work, progress, make_slots(work, progress))
+    with work.launching():
+        return schedule(work, progress, make_slots(work, progress))
 
 
 def cancel(work: Work, say: Callable[[str], None]) -> int:

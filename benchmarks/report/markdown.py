@@ -10,7 +10,7 @@ from benchmarks.analysis.paired import AVERAGE, is_sure
 from benchmarks.report.section import Section
 from benchmarks.report.tables import markdown, number
 from benchmarks.tables.benchmark import Benchmark
-from sskd.training.progress import plural
+from sskd.training.words import plural
 
 
 def section_markdown(section: Section) -> str:

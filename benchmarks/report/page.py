@@ -23,7 +23,7 @@ from benchmarks.report.page_verdicts import verdict_cards
 from benchmarks.report.spending import MARK, WHAT, left_out
 from benchmarks.tables.benchmark import Cell
 from sskd.runs.run_folder import write_atomically
-from sskd.training.progress import duration
+from sskd.training.words import duration
 
 if TYPE_CHECKING:
     from benchmarks.report.section import Report

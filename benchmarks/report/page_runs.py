@@ -6,7 +6,7 @@ import pandas as pd
 
 from sskd.config.pretrained import Pretrained
 from sskd.runs.spec import RunSpec
-from sskd.training.progress import duration
+from sskd.training.words import duration
 
 
 def run_entry(record: dict[str, Any], spec: RunSpec) -> dict[str, Any]:

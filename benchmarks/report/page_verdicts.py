@@ -12,7 +12,7 @@ from benchmarks.analysis.judging import EPOCHS, Part, Verdict
 from benchmarks.report.anchors import Place
 from benchmarks.report.curves import Plot
 from benchmarks.report.tables import number
-from sskd.training.progress import plural
+from sskd.training.words import plural
 
 if TYPE_CHECKING:
     from benchmarks.report.section import Report

@@ -14,7 +14,7 @@ from benchmarks.analysis.spent import Spent
 from benchmarks.report.figures import STYLE, Drawn, finish, panels, save
 from benchmarks.report.look import DASHES, Look
 from benchmarks.tables.benchmark import BENCHMARKS
-from sskd.training.progress import duration
+from sskd.training.words import duration
 
 MARK = "KD"  # whose last accuracy the others' times are measured to
 WHAT = (

@@ -9,7 +9,8 @@ result.json          written last: a run is finished if it is there
 train.lock           while a process trains the run: who it is
 failed.json          why a run ended without a result; gone once it is started again
 epochs/NNNN.safetensors   the state after epoch NNNN, of a run that keeps them (execution.keep_epochs)
-progress.json        how far it is, every few seconds; log.txt, events.*: what was printed; TensorBoard
+progress.json        how far it is, every few seconds; log.txt: what was printed
+trackers.json        what the run is called by trackers; events.*, wandb/: theirs (sskd/training/trackers.py)
 """
 
 import fcntl
