@@ -416,6 +416,7 @@ def _print_plan(
                 "label": run_label(spec),
                 "stage": number,
                 "state": known[spec.id].state,
+                "why": known[spec.id].message,
                 "changed": changed.get(spec.id, ""),
                 "needs": [needed.id for needed in spec.needs],
                 "multiply_adds": cost.multiply_adds[spec.id],
@@ -437,7 +438,8 @@ def _print_plan(
         for spec in stage:
             waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
             other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
-            state = f"{known[spec.id].state}{other}"
+            why = f" ({known[spec.id].message})" if known[spec.id].message else ""
+            state = f"{known[spec.id].state}{why}{other}"
             print(f"  {spec.id}{_label(spec)}: {state}{waits}, {describe_cost(cost, spec.id)}")
     if probes.number:
         print(probes.text)

@@ -64,4 +64,5 @@ def threads_of(execution: Execution) -> int:
 
 
 def with_threads(execution: Execution, threads: int) -> Execution:
+    """The same execution with that many CPU threads."""
     return execution.model_copy(update={"threads": threads})

@@ -98,17 +98,17 @@ def test_two_processes_are_as_one(both: Any, name: str) -> None:
     torch.testing.assert_close(
         torch.tensor(losses(runs, two[name])), torch.tensor(losses(runs, one[name])), rtol=2e-5, atol=2e-6
     )
-    ours, theirs = (load_file(runs / made[name].id / "last.safetensors") for made in (two, one))
-    for key, value in theirs.items():
-        torch.testing.assert_close(ours[key], value, rtol=2e-3, atol=2e-5)
+    by_two, by_one = (load_file(runs / made[name].id / "last.safetensors") for made in (two, one))
+    for key, value in by_one.items():
+        torch.testing.assert_close(by_two[key], value, rtol=2e-3, atol=2e-5)
 
 
 def test_batch_norm_is_of_each_process(both: Any) -> None:
     """Statistics of 15 images instead of 30: another training, of the same kind."""
     runs, one, two = both
-    ours, theirs = losses(runs, two["bn"]), losses(runs, one["bn"])
-    assert ours != theirs
-    assert max(abs(a / b - 1) for a, b in zip(ours, theirs, strict=True)) < 0.1
+    by_two, by_one = losses(runs, two["bn"]), losses(runs, one["bn"])
+    assert by_two != by_one
+    assert max(abs(a / b - 1) for a, b in zip(by_two, by_one, strict=True)) < 0.1
 
 
 def test_only_one_process_writes(both: Any) -> None:
@@ -176,11 +176,11 @@ def test_torchrun_trains_and_resumes(tmp_path: Path) -> None:
         while process.poll() is None and not folder.read_metrics():
             time.sleep(0.05)
         process.terminate()
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert "is saved inside epoch" in errors
     assert torch.load(folder.resume, weights_only=True)["epoch"] < 40
     with torchrun(file, tmp_path / "runs") as process:
-        shown, errors = process.communicate(timeout=300)
+        shown, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert shown.count("finished in") == 1  # one of them speaks
     start(spec, tmp_path / "whole")
@@ -189,7 +189,7 @@ def test_torchrun_trains_and_resumes(tmp_path: Path) -> None:
     )
     file.write_text(yaml.safe_dump(teacher("resnet8", processes=3, epochs=40)))
     with torchrun(file, tmp_path / "runs", "--processes", "3") as process:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode != 0
     assert "recipe.processes is 3, but torchrun started 2" in errors
 
@@ -230,9 +230,9 @@ def test_interrupted_inside_an_epoch(both: Any, tmp_path: Path) -> None:
     torch.testing.assert_close(
         torch.tensor(losses(tmp_path, spec)), torch.tensor(losses(runs, spec)), rtol=1e-6, atol=0
     )
-    ours, theirs = (load_file(folder / spec.id / "last.safetensors") for folder in (tmp_path, runs))
-    for key, value in theirs.items():
-        torch.testing.assert_close(ours[key], value, rtol=1e-5, atol=1e-6)
+    resumed, uninterrupted = (load_file(folder / spec.id / "last.safetensors") for folder in (tmp_path, runs))
+    for key, value in uninterrupted.items():
+        torch.testing.assert_close(resumed[key], value, rtol=1e-5, atol=1e-6)
 
 
 def test_a_failure_of_one_ends_all(tmp_path: Path) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
 from benchmarks.analysis.card_fields import card_columns
 from benchmarks.changes import changed_since
 from benchmarks.records.merge import who_columns
 from benchmarks.tables.benchmark import Cell
 from sskd.errors import UserError
-from sskd.runs.records import SCHEMA, Result
+from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec, Trained
 
@@ -148,26 +147,6 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
     return {"state": "incomplete", "why": f"running or interrupted: {100 * min(status.epoch, epochs) // epochs} %"}
 
 
-def read_result(path: Path, role: str) -> dict[str, Any]:
-    """A result.json whose numbers are numbers. UserError says which file is damaged, where, and what to do."""
-    try:
-        result: dict[str, Any] = json.loads(path.read_bytes())
-        if isinstance(result, dict) and isinstance(of := result.get("schema"), int) and of > SCHEMA:
-            raise UserError(f"{path} is of version {of} of the format, and this suite reads up to {SCHEMA}: update it")
-        checked = Result.model_validate(result)
-        if role != "head" and None in (checked.best.test_top1, checked.last.test_top1):
-            raise ValueError("it has no test_top1")
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        problem = f"{where}: {first['msg']}" if where else first["msg"]
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
-        problem = " ".join(str(error).split())
-    else:
-        return result
-    raise UserError(f"cannot read {path}: {problem}; delete it to have the run done again")
-
-
 def _result_columns(result: dict[str, Any]) -> dict[str, object]:
     columns: dict[str, object] = {}
     for which in ("best", "last", "chosen"):
@@ -197,7 +176,7 @@ def read_curve(metrics: Path, points: int = 60) -> list[tuple[int, float]]:
             row = json.loads(lines[index])
             value = row.get("test_top1", row.get("test_head_top1"))
             point = None if value is None else (int(row["epoch"]), float(value))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # cut off by a crash, or damaged
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):  # cut off, or damaged
             continue
         if point and math.isfinite(point[1]):
             curve.append(point)

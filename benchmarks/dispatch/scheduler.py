@@ -167,7 +167,7 @@ class _Loop:
             line = retry(work.runs, run.spec.id, work.cluster.retries.model_dump(), "its process was killed")
             if line or run.slot.failure:
                 return line, run.slot.failure
-            data = read_json(noted)
+            data = self.work.folder(run.spec).read_failure()
         except OSError as error:
             return "", Failure(f"ended without a result, and its attempts cannot be noted: {error.strerror}")
         return "", Failure(data["message"], data.get("kind") == "input")

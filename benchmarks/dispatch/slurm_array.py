@@ -153,7 +153,7 @@ def _why(work: Work, spec: RunSpec, failures: dict[str, Failure]) -> Failure:
         return blocked
     folder = work.folder(spec)
     if folder.failure.exists():
-        data = read_json(folder.failure)
+        data = folder.read_failure()
         return Failure(data["message"], data.get("kind") == "input")
     holder = work.locks.holder(spec.id)
     job = f"job {holder.job}" if holder and holder.job else "its job"

@@ -15,12 +15,16 @@ from benchmarks.dispatch.work import Work
 from benchmarks.tables.benchmark import Cell
 from benchmarks.tables.spec_builder import run_label
 from sskd.errors import UserError
-from sskd.runs.run_folder import read_json
+from sskd.runs.result_file import read_result
 from sskd.runs.spec import RunSpec
 from sskd.training.progress import duration
 
 STATES = ("finished", "running", "waiting", "failed", "to do")
 REFRESH_SECONDS = 2.0
+NUMBER = (int, float)
+PROGRESS: dict[str, Any] = {"stage": str, "epoch": int, "epochs": int, "top1": NUMBER, "images_per_second": NUMBER} | {
+    "seconds_left": NUMBER
+}  # of progress.json, what --status shows
 SHOWN_RUNS = 30  # in a terminal; --json has all
 
 
@@ -76,7 +80,7 @@ def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str,
     if folder.path.exists():
         row.log = str(folder.path / "log.txt")
     if folder.result.exists():
-        last = read_json(folder.result)["last"]
+        last = read_result(folder.result, spec.role)["last"]
         row.state, row.epoch = "finished", spec.recipe.epochs
         row.top1 = last.get("test_top1", last.get("test_head_top1"))
         return row
@@ -103,8 +107,7 @@ def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str,
         return row
     lost = [needed.id for needed in spec.needs if known[needed.id].state == "failed"]
     if folder.failure.exists():
-        data = read_json(folder.failure)
-        row.state, row.why = "failed", str(data.get("message", ""))
+        row.state, row.why = "failed", folder.read_failure()["message"]
     elif lost:
         row.state, row.why = "failed", f"not started: it needs {lost[0]}, which failed"
     elif folder.path.exists():
@@ -113,10 +116,13 @@ def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str,
 
 
 def _progress(work: Work, spec: RunSpec) -> dict[str, Any]:
+    """What progress.json says, as far as it can be read: the next one comes in seconds."""
     try:
-        return dict(json.loads((work.folder(spec).path / "progress.json").read_text()))
-    except (OSError, ValueError):
+        data = json.loads((work.folder(spec).path / "progress.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
+    known = data if isinstance(data, dict) else {}
+    return {name: known[name] for name, kinds in PROGRESS.items() if isinstance(known.get(name), kinds)}
 
 
 def show_status(work: Work, cells: Mapping[str, Iterable[Cell]], as_json: bool) -> None:

@@ -13,7 +13,7 @@ from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.worker import Failure
 from benchmarks.plan import Plan
 from sskd.config.execution import Execution
-from sskd.runs.run_folder import RunFolder, read_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.progress import Progress
 
@@ -60,10 +60,10 @@ class Work:
         failure = self.folder(spec).failure
         if self.retry_failed or self.cluster.kind == "inline" or not failure.exists():
             return None
-        data = read_json(failure)
+        data = self.folder(spec).read_failure()
         if data.get("kind") == "input":
             return None
-        return Failure(f"failed before: {data.get('message')} (--retry-failed tries it again)")
+        return Failure(f"failed before: {data['message']} (--retry-failed tries it again)")
 
     def start_afresh(self, spec: RunSpec) -> None:
         """Forgets earlier failures of a run that is submitted."""

@@ -3,7 +3,7 @@
 import argparse
 
 from benchmarks.records.submission import submit
-from benchmarks.records.verify import verify
+from benchmarks.records.verify import FALSE, HOLDS, verify
 from sskd.config.execution import Execution
 from sskd.config.validation import from_dict
 from sskd.config.yaml import override
@@ -21,14 +21,15 @@ def run_submit(options: argparse.Namespace) -> int:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """Exit status 0 where the record holds, 1 where it does not."""
+    """Exit status 0 where the record holds, 1 where it does not, 2 where that cannot be told here."""
     verdict = verify(options.verify, _execution(options), options.seed)
     chosen = ", ".join(str(segment + 1) for segment in verdict["segments"])
     how = f", compared {verdict['compared']}" if "compared" in verdict else ""
-    word = "holds" if verdict["passed"] else "does NOT hold"
-    print(f"the record of {verdict['submission']} {word}: epochs {chosen} of {verdict['of']} replayed{how}")
+    print(
+        f"the record of {verdict['submission']}: {verdict['outcome']}; epochs {chosen} of {verdict['of']} replayed{how}"
+    )
     print(f"drawn by {verdict['seed']}; written to {options.verify / 'verdict.json'}, sha256 {verdict['sha256']}")
-    return 0 if verdict["passed"] else 1
+    return {HOLDS: 0, FALSE: 1}.get(verdict["outcome"], 2)
 
 
 def _execution(options: argparse.Namespace) -> Execution:

@@ -41,6 +41,7 @@ from sskd.training.setup import prepare
 from sskd.training.stage import TrainingTask
 from sskd.training.tasks import build_task
 
+HOLDS, FALSE, UNDECIDED = "holds", "does not hold", "undecided"  # outcomes
 Say = Callable[[str], None]
 
 
@@ -93,7 +94,7 @@ def verify(
         "seed": seed,
         "segments": segments,
         "of": manifest.epochs,
-        "passed": bool(mode) and all(check["passed"] for check in checks),
+        "outcome": _outcome(checks) if mode else FALSE,
         **mode,
         "checks": checks,
         "machine": provenance(device_of(execution)),
@@ -102,6 +103,13 @@ def verify(
     verdict["sha256"] = verdict_sha256(verdict)
     write_json(folder / VERDICT, verdict)
     return verdict
+
+
+def _outcome(checks: list[dict[str, Any]]) -> str:
+    """A replay that came to other bits on another kind of machine speaks neither for the record nor against it."""
+    if not all(check["passed"] for check in checks):
+        return FALSE
+    return HOLDS if all(check.get("equal", True) for check in checks) else UNDECIDED
 
 
 def verdict_sha256(verdict: dict[str, Any]) -> str:
@@ -193,9 +201,10 @@ def _by_computing(
                 note(name, [f"cannot be replayed: {' '.join(str(error).split())[:200]}"])
                 continue
             problems = [compared.problem] if compared.problem else []
-            problems += _numbers(found, replayed, segment, last, exact)
+            if exact or compared.equal:
+                problems += _numbers(found, replayed, segment, last)
             note(name, problems, equal=compared.equal, distance=compared.distance)
-    return {"compared": "bit for bit" if exact else "within a tolerance"}
+    return {"compared": "bit for bit" if exact else "on another kind of machine, or not in fp32"}
 
 
 def _as_theirs(execution: Execution, result: dict[str, Any]) -> Execution:
@@ -262,9 +271,9 @@ def _evaluated(found: Submission, task: TrainingTask, which: str, exact: bool) -
     return differing(found.result[which], measured, exact)
 
 
-def _numbers(found: Submission, replayed: Replayed, segment: int, last: int, exact: bool) -> list[str]:
+def _numbers(found: Submission, replayed: Replayed, segment: int, last: int) -> list[str]:
     """The epoch's row, and after the last epoch the result's own numbers."""
-    wrong = differing(found.rows[segment], replayed.row, exact)
+    wrong = differing(found.rows[segment], replayed.row, exact=True)
     if segment + 1 == last and replayed.result is not None:
-        wrong += differing(found.result, {k: v for k, v in replayed.result.items() if k != "finished"}, exact)
+        wrong += differing(found.result, {k: v for k, v in replayed.result.items() if k != "finished"}, exact=True)
     return wrong

@@ -22,12 +22,12 @@ class Execution(StrictModel):
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """CPU threads, shared by a run's processes. null: as many as may be used (sskd/cores.py)."""
     channels_last: bool = True
-    """The memory layout of images and networks: channels last, which convolutions on GPUs and CPUs like."""
+    """The memory layout of images and networks: channels last, in which convolutions are faster on GPUs and CPUs."""
     fold_teacher: bool = True
     """The frozen teacher with its batch norms folded into its convolutions."""
     compile: Literal["off", "default", "reduce-overhead"] = "off"
-    """The network that learns by torch.compile; reduce-overhead: with CUDA graphs. On the CPU it made steps
-    slower."""
+    """Whether the network that learns goes through torch.compile; reduce-overhead: with CUDA graphs. On the CPU it
+    made steps slower."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that read image files. null: as many as there are cores, 16 at most."""
     keep_epochs: bool = False

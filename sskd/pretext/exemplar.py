@@ -51,8 +51,8 @@ class Exemplar(Pretext):
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         rows = max(1, CLASSES_AT_ONCE // student.shape[1])
         parts = [
-            checkpoint(_divergence_sum, ours, theirs, config, use_reentrant=False)
-            for ours, theirs in zip(student.split(rows), teacher.split(rows), strict=True)
+            checkpoint(_divergence_sum, student_rows, teacher_rows, config, use_reentrant=False)
+            for student_rows, teacher_rows in zip(student.split(rows), teacher.split(rows), strict=True)
         ]
         return Transfer(torch.stack(parts).sum() / len(student), {})
 

@@ -1,4 +1,4 @@
-"""A run's folder: the only place a run writes to, and everything that is ever known of it.
+"""A run's folder: a run writes nowhere else, and reports read nothing else of it.
 
 spec.yaml            the RunSpec, defaults written out
 metrics.jsonl        one line per epoch
@@ -143,10 +143,11 @@ class RunFolder:
         return beside
 
     def status(self) -> Status:
+        """How far the run is, from its files alone. UserError if its failed.json is damaged."""
         if self.result.exists():
             return Status("finished", self.spec.recipe.epochs)
         if self.failure.exists():
-            return Status("failed", len(self.read_metrics()), read_json(self.failure).get("message", ""))
+            return Status("failed", len(self.read_metrics()), self.read_failure()["message"])
         if self.path.exists():
             return Status("incomplete", len(self.read_metrics()))
         return Status("absent")
@@ -154,23 +155,28 @@ class RunFolder:
     # --- metrics ------------------------------------------------------------------------------------------------
 
     def append_metrics(self, row: dict[str, Any]) -> None:
+        """Adds an epoch's line to metrics.jsonl. UserError on a full disk, with nothing of the line written."""
         with plain_os_errors("write", self.metrics):
             append_line(self.metrics, json.dumps(row))
 
     def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """The rows that a checkpoint vouches for; what came after it is done again."""
+        """Writes metrics.jsonl anew from a checkpoint's rows. Epochs after the checkpoint are trained again, so
+        their lines must go."""
         text = "".join(json.dumps(row) + "\n" for row in rows)
         write_atomically(self.metrics, lambda file: file.write(text.encode()))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All whole lines; a line cut off by a crash is left out."""
+        """All whole lines up to the first that is none, as one is that a crash cut off."""
         rows = []
         if self.metrics.exists():
-            for line in self.metrics.read_text().splitlines():
+            for line in self.metrics.read_bytes().splitlines():
                 try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):  # not JSON, or not UTF-8
                     break
+                if not isinstance(row, dict):
+                    break
+                rows.append(row)
         return rows
 
     # --- checkpoints --------------------------------------------------------------------------------------------
@@ -206,6 +212,8 @@ class RunFolder:
         say(f"the checkpoint {path} cannot be used ({_one_line(error)}); set aside as {aside.name}, {then}")
 
     def save_weights(self, epoch: str, weights: dict[str, Tensor], number: int) -> None:
+        """Writes the "best" or "last" epoch's weights, a state dict by name; ``number``: which epoch that is, from 1.
+        Equal weights give equal bytes."""
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         data = _in_order(safetensors_bytes(contiguous, metadata={"epoch": str(number), "run": self.spec.id}))
         write_atomically(self.weights(epoch), lambda file: file.write(data))
@@ -217,6 +225,16 @@ class RunFolder:
         write_json(self.result, result)
         for path in (self.failure, self.resume, self.previous):
             path.unlink(missing_ok=True)
+
+    def read_failure(self) -> dict[str, Any]:
+        """What failed.json says: message, and kind if it is known. Of a damaged file the message says that it is."""
+        try:
+            data = read_json(self.failure)
+        except UserError as error:
+            return {"message": str(error)}
+        if isinstance(data, dict) and isinstance(data.get("message"), str):
+            return data
+        return {"message": f"cannot read {self.failure}: it has no message; delete it to have the run done again"}
 
     def save_failure(self, message: str, kind: str = "exception", last_lines: Sequence[str] = ()) -> None:
         """Why the run ended: in one line, of which kind (benchmarks/dispatch/retries.py), and the end of its log."""
@@ -267,13 +285,15 @@ def check_writable(folder: Path) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
+    """Writes JSON atomically. UserError where the file cannot be written."""
     write_atomically(path, lambda file: file.write((json.dumps(data, indent=1) + "\n").encode()))
 
 
 def read_json(path: Path) -> Any:
+    """The data of a JSON file of a run. UserError where it is missing or damaged."""
     try:
         return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
         raise UserError(f"cannot read {path}: {_one_line(error)}; delete it to have the run done again") from None
 
 

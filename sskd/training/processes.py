@@ -1,4 +1,4 @@
-"""The processes of a run that has several: started on this machine and spoken for, or started by torchrun."""
+"""The processes of a run that has several: started here, with their reports passed on, or started by torchrun."""
 
 import gc
 import multiprocessing as mp
@@ -34,7 +34,7 @@ ENDS: dict[str, type[Exception]] = {
 
 
 def nothing() -> None:
-    """What most runs prepare in their processes."""
+    """The default of ``prepare``: most runs have nothing to prepare in their processes."""
 
 
 def train_in_processes(

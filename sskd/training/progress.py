@@ -83,6 +83,7 @@ class Progress:
         sys.stdout.flush()
 
     def finished(self, spec: RunSpec, result: dict[str, Any]) -> None:
+        """Counts a run as done and says what it reached. ``result``: as in result.json."""
         self._done += 1
         left = self._left(self._done, self._total, time.monotonic() - self._started)
         self._bars.update(self._suite, completed=self._done, note=f"about {left} left")

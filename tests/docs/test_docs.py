@@ -43,6 +43,7 @@ NOT_RUN = {
     r"^python -m sskd evaluate .*--dataset cifar100": "CIFAR-100",
     r"^python -m sskd\.data\.sort_val": "ImageNet: tests/data sorts a made one",
     r"-m pytest": "tests",
+    r"-m tests\.docs\.tour": "would write into docs/; tests/docs/test_tour.py runs the notebook",
     r"python -c": "tests/test_readme.py runs it",
 }
 # commands of what those before them have trained: the fast tests look at their options, the slow ones run them

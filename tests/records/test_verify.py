@@ -57,7 +57,7 @@ def checked(run: RunFolder, seed: int = 7, count: int = EPOCHS) -> dict[str, Any
 
 
 def failures(verdict: dict[str, Any]) -> dict[str, list[str]]:
-    assert verdict["passed"] == all(check["passed"] for check in verdict["checks"])
+    assert verdict["outcome"] == ("holds" if all(check["passed"] for check in verdict["checks"]) else "does not hold")
     return {check["check"]: check["problems"] for check in verdict["checks"] if not check["passed"]}
 
 
@@ -71,7 +71,7 @@ def test_an_honest_record_holds(
     assert main(["--verify", str(made), "--seed", "5"]) == 0
     assert "bit for bit" in capsys.readouterr().out
     verdict = json.loads((made / "verdict.json").read_text())
-    assert verdict["passed"]
+    assert verdict["outcome"] == "holds"
     replayed = [check for check in verdict["checks"] if "equal" in check]
     assert [check["equal"] for check in replayed] == [True] * len(verdict["segments"])
     assert verdict["commitment"] == read_manifest(made).commitment
@@ -132,6 +132,24 @@ def test_another_training_is_caught(forged: RunFolder, other: RunSpec) -> None:
         shutil.copyfile(theirs.weights(which), forged.weights(which))
     found = failures(checked(forged, count=0))
     assert {"epoch 0 to 1", "epoch 3 to 4"} == found.keys()
+
+
+def test_another_kind_of_machine_decides_nothing_where_bits_differ(
+    forged: RunFolder,
+) -> None:
+    """It holds where the bits are equal all the same, and never does where the accuracy is not the weights'."""
+    result = json.loads(forged.result.read_text())
+    result["machine"]["device"] = "another processor"
+    write_json(forged.result, result)
+    assert checked(forged, count=0)["outcome"] == "holds"
+    early = read_state(forged.epoch_state(2))
+    forged.keep_epoch(EPOCHS - 1, read_state(forged.epoch_state(EPOCHS - 1)) | {"modules": early["modules"]})
+    shutil.rmtree(forged.path.parent.parent / "submissions")
+    assert checked(forged, count=0)["outcome"] == "undecided"
+    result["last"]["test_top1"] = 99.0
+    write_json(forged.result, result)
+    shutil.rmtree(forged.path.parent.parent / "submissions")
+    assert checked(forged, count=0)["outcome"] == "does not hold"
 
 
 def _accuracy(folder: Path) -> None:
