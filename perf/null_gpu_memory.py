@@ -5,6 +5,7 @@
 """
 
 import argparse
+import gc
 import sys
 import warnings
 from pathlib import Path
@@ -73,6 +74,7 @@ def main() -> None:
     for pair in options.pairs:
         found = []
         for method in METHODS:
+            gc.collect()  # what the pair before left behind
             torch.cuda.empty_cache()
             found.append(mebibytes(pair, method))
         print(pair, *found, flush=True)
