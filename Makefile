@@ -1,13 +1,14 @@
 # make demo   sets up, then trains and compares six methods on embedded data
 # make smoke  sets up if needed, then makes every table and figure but ImageNet's on embedded data; RESULTS=FOLDER
 # make test   sets up if needed, then runs the tests
+# make docs   sets up if needed, then builds the site of the documentation: site/index.html
 # LOCKED=1    with any target: sets up with the versions that were tested (constraints.txt)
 PYTHON ?= python3
 BIN := .venv/bin
 
 RESULTS ?= results
 
-.PHONY: demo smoke test test-all lint types perf clean
+.PHONY: demo smoke test test-all lint types docs perf clean
 
 # newer than what was set up without it, so that LOCKED=1 also mends an environment that is there
 .venv/locked: constraints.txt
@@ -16,7 +17,7 @@ RESULTS ?= results
 .venv/ready: pyproject.toml $(if $(LOCKED),.venv/locked)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; name one: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(LOCKED),--constraint constraints.txt) --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(if $(LOCKED),--constraint constraints.txt) --editable '.[dev,docs]'
 	@touch $@
 
 demo: .venv/ready
@@ -38,6 +39,10 @@ lint: .venv/ready
 
 types: .venv/ready
 	$(BIN)/mypy
+
+# the variable silences an advertisement of the theme's makers
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 perf: .venv/ready
 	$(BIN)/python -m perf.training_speed

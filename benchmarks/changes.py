@@ -20,7 +20,9 @@ def changed_since(spec: RunSpec, result: Mapping[str, Any]) -> str:
     it. Plugins count by their content, wherever they lie, and the suite by its version."""
     machine = result.get("machine")
     machine = machine if isinstance(machine, dict) else {}
-    then = {str(entry["sha256"]): Path(str(entry["path"])).name for entry in machine.get("plugins") or ()}
+    noted = machine.get("plugins")
+    entries = [entry for entry in noted if isinstance(entry, dict)] if isinstance(noted, list) else []
+    then = {str(entry.get("sha256")): Path(str(entry.get("path"))).name for entry in entries}
     today = {plugin.sha256: plugin.path.name for plugin in plugins_of(spec)}
     names = dict.fromkeys([today[sha] for sha in today.keys() - then.keys()])
     if names and not then:

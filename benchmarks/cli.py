@@ -13,13 +13,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.listing import KINDS, listing
+from benchmarks.listing import listing
+from benchmarks.options import CLUSTER, check_options, make_parser
 from sskd.errors import UserError, refuse_null_bytes
-from sskd.places import config_names
 from sskd.training.signals import Stopped
-from sskd.version import ShowVersion
 
 if TYPE_CHECKING:
     from benchmarks.analysis.claims import Claim
@@ -31,128 +30,83 @@ if TYPE_CHECKING:
     from benchmarks.tables.benchmark import Cell
     from sskd.runs.spec import RunSpec
 
-CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
+
+class Outcome(NamedTuple):
+    """How a command ended: its exit status, and a line of what it did, for --notify."""
+
+    status: int = 0
+    words: str = ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         refuse_null_bytes(arguments)
-        status = _run(options, arguments)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # whoever read the output has seen enough: "| head"
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails again when it ends
-        return 141
+        check_options(options)
     except UserError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
+    outcome = _ended(options, arguments)
+    if options.notify and not options.detach:  # detached, the process that goes on does it
+        from benchmarks.notify import notify
+
+        notify(options.notify, *outcome)
+    return outcome.status
+
+
+def _ended(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
+    """Does what is asked for; what ends it is said in a line, and is the status."""
+    try:
+        outcome = _run(options, arguments)
+        sys.stdout.flush()
+        return outcome
+    except BrokenPipeError:  # whoever read the output has seen enough: "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails again when it ends
+        return Outcome(141, "nobody read the output any more")
+    except UserError as error:
+        print(f"run_all: {error}", file=sys.stderr)
+        return Outcome(2, str(error))
     except KeyboardInterrupt as end:
-        print("\nrun_all: stopped; the same command goes on where it was", file=sys.stderr)
-        return end.status if isinstance(end, Stopped) else 130
+        words = "stopped; the same command goes on where it was"
+        print(f"\nrun_all: {words}", file=sys.stderr)
+        return Outcome(end.status if isinstance(end, Stopped) else 130, words)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sskd-suite" if Path(sys.argv[0]).stem == "sskd-suite" else "run_all.py",
-        description="Regenerates the tables and figures of SSKD (ECCV 2020), as far as asked.",
-    )
-    add = parser.add_argument
-    add(
-        "--profile",
-        default="demo",
-        help=f"how much of everything: {', '.join(config_names('profiles'))}, or a YAML file (default: demo)",
-    )
-    add("--only", default="", metavar="IDS", help="benchmarks, by comma (default: the profile's)")
-    add(
-        "--methods",
-        default="",
-        metavar="NAMES",
-        help="methods of the comparison, by comma: kd,crd,crd+kd, or all",
-    )
-    add("--seeds", default="", metavar="NUMBERS", help="seeds, by comma")
-    add(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override of the profile: recipe.epochs=3; or of the cluster: cluster.time=4:00:00",
-    )
-    add(
-        "--plugin",
-        action="append",
-        default=[],
-        metavar="FILE.py",
-        help="a Python file of your own methods, networks, ...",
-    )
-    add(
-        "--reference",
-        default="",
-        metavar="NAME",
-        help="the method that all others are compared with (default: the newest of your own, else SSKD)",
-    )
-    add(
-        "--name",
-        default="",
-        metavar="NAME",
-        help="the report goes to reports/NAME (default: made from the request, where that is not the profile's own)",
-    )
-    add(
-        "--rerun",
-        default="",
-        metavar="NAMES",
-        help="train anew what is finished, and keep the old beside it: methods, run ids, all, or changed (other code)",
-    )
-    add("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
-    add("--results", type=Path, default=Path("results"), help="where results go (default: results)")
-    add("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")
-    add(
-        "--decide",
-        default="",
-        metavar="CLAIMS",
-        help="run seed after seed until these claims of the paper are decided, by comma: C8,C9; needs --hours",
-    )
-    add("--hours", type=float, metavar="H", help="with --decide: the time that it may take")
-    add("--report-only", action="store_true", help="make the report from what is there, and run nothing")
-    add(
-        "--cluster",
-        help=f"where runs execute: {', '.join(config_names('clusters'))}, or a YAML file (default: the profile's)",
-    )
-    add("--detach", action="store_true", help="start or submit everything, and do not wait for it")
-    add("--status", action="store_true", help="how far everything is, whoever started it")
-    add("--cancel", action="store_true", help="end what runs or waits; what it has saved stays")
-    add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")
-    add("--list", choices=KINDS, help="what there is, and stop")
-    add("--explain", metavar="KEY", help="what a key of --set means (recipe.full_epochs), and stop")
-    add("--json", action="store_true", help="with --list, --dry-run, --status or --report-only: print JSON")
-    add("--version", action=ShowVersion)
-    return parser
-
-
-def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
     if options.list:
         _load_plugins(options)
         print(listing(options.list, options.json))
-        return 0
-    if options.explain:
+        return Outcome()
+    if options.explain:  # without a key it is of the profile, which is to be read first
         from benchmarks.explain import explain
 
         _load_plugins(options)
         print(explain(options.explain))
-        return 0
+        return Outcome()
+    if options.seed is not None and not (options.submit or options.verify):
+        raise UserError("--seed is the number of --verify and --submit: seeds of runs are --seeds")
+    if options.submit or options.verify:
+        from benchmarks.records.commands import run_submit, run_verify
+
+        _load_plugins(options)
+        return Outcome(run_submit(options) if options.submit else run_verify(options))
     from benchmarks.changes import to_train_anew
     from benchmarks.dispatch.launch import cancel
     from benchmarks.plan import check_runs, check_teachers, make_plan
     from benchmarks.report.placement import place, tell_finished
     from sskd.runs.run_folder import plain_os_errors
-    from sskd.training.progress import plural
+    from sskd.training.words import plural
 
     profile = _profile(options)
     folder = options.results / profile.name
     with plain_os_errors("read", folder):
         folder.exists()  # a name that is too long, or a folder that may not be looked into
+    if options.merge:
+        from benchmarks.records.merge import merge
+
+        merge(options.merge, folder, profile.name)
+        options.report_only = True
     cells = _cells(profile, options.only, folder)
     claims = _claims(options)
 
@@ -168,20 +122,39 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     work = _work(options, plan, folder, profile)
     root = Path(work.execution.dataset_root)
     anew = to_train_anew(plan, folder / "runs", options.rerun)
-    if options.dry_run:
-        todo = [spec for spec, state in _with_status(plan, folder, anew) if state != "finished"]
-        check_runs(todo, root)
-        _print_plan(work, folder, profile, cells, anew, options)
-        check_teachers(todo, root)  # last: a plan may be made where the weights are not
-        return 0
-    if options.status:
-        from benchmarks.dispatch.status import show_status
+    if options.explain is not None:
+        from benchmarks.explain_profile import explain_profile
 
-        show_status(work, cells, options.json)
-        return 0
+        print(explain_profile(profile, plan, cells, folder))
+        return Outcome()
+    if options.dry_run:
+        from benchmarks.analysis.claims import CLAIMS
+        from benchmarks.dispatch.local import at_once
+        from benchmarks.dry_run import print_plan
+        from benchmarks.ready import with_status
+
+        todo = [spec for spec, state in with_status(plan, folder, anew) if state != "finished"]
+        check_runs(todo, root)
+        shown = claims or [claim for claim in CLAIMS if claim.benchmark in cells]
+        print_plan(plan, folder, profile, cells, shown, anew, at_once(work.cluster), options)
+        check_teachers(todo, root)  # last: a plan may be made where the weights are not
+        return Outcome()
+    if options.status:
+        from benchmarks.dispatch.status import show_status, summary, watch
+
+        if not options.watch:
+            show_status(work, cells, options.json)
+            return Outcome()
+        state = watch(work, cells)
+        return Outcome(int(not state.all_finished), f"{profile.name}: {summary(state)}")
     if options.cancel:
         print(f"told {plural(cancel(work, print), 'run')} to end")
-        return 0
+        return Outcome()
+    if options.export:
+        from benchmarks.export import export_students
+
+        export_students(plan, folder / "runs", options.export, options.licence, options.onnx, print)
+        return Outcome()
     failures: dict[str, Failure] = {}
     if options.report_only:
         if options.rerun:
@@ -201,10 +174,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         placed = placement()
     elif options.detach:
         from benchmarks.dispatch.detach import start_detached
+        from benchmarks.ready import make_ready
 
-        _ready(work, folder, anew)
+        if options.notify and work.cluster.kind == "slurm":
+            raise UserError("--detach submits to Slurm and does not wait: use --notify with --status --watch")
+        make_ready(work, folder, anew)
         print(start_detached(work, arguments))
-        return 0
+        return Outcome()
     else:
         failures = _execute(work, folder, anew) | _probe(cells, profile, folder, work)
     _report(placed, cells, folder, options)
@@ -214,9 +190,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     for message, ids in by_message.items():
         more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
         print(f"run_all: {ids[0]}{more}: {message}", file=sys.stderr)
-    if any(failure.input_is_bad for failure in failures.values()):
-        return 2
-    return 1 if failures else 0
+    status = 2 if any(failure.input_is_bad for failure in failures.values()) else 1 if failures else 0
+    failed = f", {plural(len(failures), 'run')} failed or not started" if failures else ""
+    return Outcome(status, f"{profile.name}: {plural(len(plan.runs), 'run')}{failed}; {placed.folder.resolve()}")
 
 
 def _claims(options: argparse.Namespace) -> list[Claim]:
@@ -234,35 +210,13 @@ def _claims(options: argparse.Namespace) -> list[Claim]:
     return claims_named(options.decide.split(","))
 
 
-def _ready(work: Work, folder: Path, anew: Sequence[RunSpec]) -> int:
-    """Before runs are started: refuses what cannot run, and sets aside what must be trained again, or is to be
-    (``anew``). Returns how many are to be run."""
-    from benchmarks.changes import describe_changes, keep_beside
-    from benchmarks.plan import check_runs, check_teachers
-    from sskd.runs.run_folder import check_writable
-    from sskd.training.progress import plural
-
-    root = Path(work.execution.dataset_root)
-    check_writable(folder)
-    states = _with_status(work.plan, folder, anew)
-    todo = [spec for spec, state in states if state != "finished"]
-    check_runs(todo, root)
-    check_teachers(todo, root)
-    _check_this_machine(work, todo)
-    keep_beside(anew, folder / "runs", print)
-    _set_aside([spec for spec, state in states if state == "weights lost"], folder)
-    runs = plural(len(work.plan.runs), "run")
-    print(f"{runs}, {len(work.plan.runs) - len(todo)} of them finished already", flush=True)
-    print("".join(f"{line}\n" for line in describe_changes(work.plan, folder / "runs")), end="", flush=True)
-    return len(todo)
-
-
 def _execute(work: Work, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str, Failure]:
     """Runs what is not finished; returns the failures by run id."""
     from benchmarks.dispatch.launch import launch
+    from benchmarks.ready import make_ready
     from sskd.training.progress import Progress
 
-    with Progress(_ready(work, folder, anew)) as progress:
+    with Progress(make_ready(work, folder, anew)) as progress:
         return launch(work, progress)
 
 
@@ -323,101 +277,6 @@ def _cells(profile: Profile, only: str, folder: Path) -> dict[str, list[Cell]]:
     from benchmarks.analysis.seeds import cells_of
 
     return cells_of(profile, only.split(",") if only else profile.benchmarks, folder)
-
-
-def _with_status(plan: Plan, folder: Path, anew: Sequence[RunSpec]) -> list[tuple[RunSpec, str]]:
-    from benchmarks.plan import statuses
-
-    known = statuses(plan, folder / "runs", {spec.id for spec in anew})
-    return [(spec, known[spec.id].state) for spec in plan.runs]
-
-
-def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
-    from sskd.runs.run_folder import RunFolder
-
-    for spec in lost:
-        print(f"{spec.id} is finished, but its weights are not here, and other runs need them: it is trained again")
-        RunFolder(folder / "runs", spec).set_aside()
-
-
-def _check_this_machine(work: Work, todo: Sequence[RunSpec]) -> None:
-    """UserError where what runs here has no data, or not the device that is asked for. Slurm's nodes may have both."""
-    from benchmarks.plan import refuse_hopeless
-    from sskd.device import device_of
-
-    if work.cluster.kind == "slurm":
-        return
-    refuse_hopeless(todo, Path(work.execution.dataset_root))
-    if work.execution.device != "auto":
-        device_of(work.execution)
-
-
-def _label(spec: RunSpec) -> str:
-    """The method as tables name it: an id has its name alone, the same for crd and crd+kd."""
-    from benchmarks.tables.spec_builder import run_label
-
-    return f" ({label})" if (label := run_label(spec)) else ""
-
-
-def _print_plan(
-    work: Work,
-    folder: Path,
-    profile: Profile,
-    cells: Mapping[str, list[Cell]],
-    anew: Sequence[RunSpec],
-    options: argparse.Namespace,
-) -> None:
-    """The runs, what they cost, and what the paper's claims lack; with --decide what would be bought."""
-    from benchmarks.analysis.claims import CLAIMS
-    from benchmarks.analysis.probes import probes_cost, probes_of
-    from benchmarks.analysis.seeds import look, need_lines, need_rows, offer_lines
-    from benchmarks.changes import changed_runs, describe_changes
-    from benchmarks.cost import describe_cost, plan_cost
-    from benchmarks.dispatch.local import at_once
-    from benchmarks.plan import statuses
-    from benchmarks.tables.spec_builder import run_label
-    from sskd.training.progress import plural
-
-    claims = _claims(options) or [claim for claim in CLAIMS if claim.benchmark in cells]
-    plan, again = work.plan, {spec.id for spec in anew}
-    market, runs = look(claims, profile, folder), folder / "runs"
-    known, cost = statuses(plan, runs, again), plan_cost(plan, runs, profile, at_once(work.cluster), again)
-    changed = changed_runs(plan.runs, runs)
-    probes = probes_cost(probes_of(cells, profile), runs, Path(profile.execution.dataset_root), cost.rate)
-    if options.json:
-        rows = [
-            {
-                "id": spec.id,
-                "label": run_label(spec),
-                "stage": number,
-                "state": known[spec.id].state,
-                "changed": changed.get(spec.id, ""),
-                "needs": [needed.id for needed in spec.needs],
-                "multiply_adds": cost.multiply_adds[spec.id],
-                "seconds": cost.seconds[spec.id],
-            }
-            for number, stage in enumerate(plan.stages)
-            for spec in stage
-        ]
-        rate = {"rate": cost.rate, "rate_from": cost.source, "assumed": cost.assumed}
-        times = {"seconds": cost.left, "runs_at_once": cost.at_once.runs, "seconds_at_once": cost.elapsed}
-        more = {"claims": need_rows(market), "probes": probes._asdict()}
-        print(json.dumps({"runs": rows, **times, **rate, **more}, indent=1))
-        return
-    for number, stage in enumerate(plan.stages, start=1):
-        print(f"stage {number}: {plural(len(stage), 'run')}")
-        for spec in stage:
-            waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
-            other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
-            state = f"{known[spec.id].state}{other}"
-            print(f"  {spec.id}{_label(spec)}: {state}{waits}, {describe_cost(cost, spec.id)}")
-    if probes.number:
-        print(probes.text)
-    print("\n".join([cost.text, *describe_changes(plan, runs)]))
-    if claims:
-        print("the paper's claims:")
-    for line in offer_lines(market, 3600 * options.hours) if options.decide else need_lines(market):
-        print(f"  {line}")
 
 
 def _report(placed: Placed, cells: dict[str, list[Cell]], folder: Path, options: argparse.Namespace) -> None:

@@ -1,6 +1,8 @@
 """What a plan costs: multiply-adds counted from the networks, and hours from a measured rate."""
 
-from collections.abc import Collection, Mapping
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +14,14 @@ from benchmarks.plan import Plan
 from benchmarks.profiles.profile import Profile
 from sskd.config.networks import NetworkSettings
 from sskd.data.datasets.registry import Extent, extent
+from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.networks import build_network
 from sskd.networks.build import PLAIN
 from sskd.pretext import PRETEXTS
-from sskd.runs.run_folder import RunFolder, read_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
-from sskd.training.progress import duration, plural
+from sskd.training.words import duration, plural
 
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
 
@@ -75,20 +78,17 @@ def plan_cost(
     root = Path(profile.execution.dataset_root)
     known = {dataset: extent(dataset, root) for dataset in dict.fromkeys(spec.dataset for spec in plan.runs)}
     work = {spec.id: run_multiply_adds(spec, known[spec.dataset][0]) for spec in plan.runs}
-    done_work = done_seconds = 0.0
-    finished = set()
-    for spec in plan.runs:
-        folder = RunFolder(runs, spec)
-        if folder.result.exists() and spec.trains:
-            finished.add(spec.id)
-            done_work += work[spec.id]
-            done_seconds += read_json(folder.result)["seconds"]
+    took = {spec.id: _took(RunFolder(runs, spec)) for spec in plan.runs if spec.trains}
+    finished = [run_id for run_id, seconds in took.items() if seconds is not None]
+    done_seconds, done_work = sum(took[i] or 0.0 for i in finished), sum(work[i] for i in finished)
     if done_seconds:
         rate, source = done_work / done_seconds, f"as {plural(len(finished), 'finished run')} had"
     else:
         rate, source = measured_rate(), "measured now with one convolution; real runs reach a part of it"
     seconds = {run_id: value / rate for run_id, value in work.items()}
-    todo = {run_id: value for run_id, value in seconds.items() if run_id not in finished or run_id in anew}
+    # if damaged, too
+    there = {spec.id for spec in plan.runs if spec.trains and RunFolder(runs, spec).result.exists()}
+    todo = {run_id: value for run_id, value in seconds.items() if run_id not in there or run_id in anew}
     alone = not done_seconds
     machines = at_once.runs / at_once.share if alone else at_once.runs
     elapsed = makespan(plan, todo, at_once.runs, machines)
@@ -118,6 +118,27 @@ def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: floa
         now += soonest * max(1.0, len(active) / machines)
         active = {run_id: left - soonest for run_id, left in active.items() if left > soonest}
     return now
+
+
+def run_prices(specs: Iterable[RunSpec], runs: Path, profile: Profile) -> dict[str, float]:
+    """Seconds that the runs will take, by id, at the rate of those that are finished. Empty while none is, and where
+    nobody knows how many images there are: a report is the same whatever machine makes it."""
+    plan = Plan([list(specs)])
+    if not any(_took(RunFolder(runs, spec)) for spec in plan.runs if spec.trains):
+        return {}
+    try:
+        return plan_cost(plan, runs, profile).seconds
+    except UserError:
+        return {}
+
+
+def _took(folder: RunFolder) -> float | None:
+    """What a finished run's result.json says; None where there is none, or it is damaged: the report names it."""
+    try:
+        seconds = json.loads(folder.result.read_bytes())["seconds"]
+        return float(seconds) if math.isfinite(seconds) and seconds > 0 else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def describe_cost(cost: PlanCost, run_id: str) -> str:

@@ -163,10 +163,12 @@ def _text(key: Key) -> str:
     if not models:
         lines.append(f"default: {_value(key.default)}")
     lines += textwrap.wrap(key.about, 100)
+    told: set[str] = set()
     for model in models:
         for name in model.model_fields:
-            if name == "name" and key.default is not UNSET:
-                continue  # it is the key's own
+            if name in told or (name == "name" and key.default is not UNSET):
+                continue  # of two kinds' common keys once; and a name is the key's own
+            told.add(name)
             field = _field(model, name, key.default, name)
             default = (
                 ""

@@ -14,6 +14,7 @@ from sskd.errors import UserError, described
 from sskd.methods import check_pair
 from sskd.networks import NETWORKS, FeatureShapes, feature_shapes
 from sskd.networks.weights import check_classes, check_weights
+from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder, Status
 from sskd.runs.spec import RunSpec, StudentSpec
 
@@ -157,10 +158,20 @@ def refuse_hopeless(specs: Iterable[RunSpec], root: Path) -> None:
         raise problems[0]
 
 
+def _status(spec: RunSpec, runs: Path) -> Status:
+    folder = RunFolder(runs, spec)
+    if folder.result.exists():
+        try:
+            read_result(folder.result, spec.role)
+        except UserError as error:
+            return Status("finished", spec.recipe.epochs, str(error))
+    return folder.status()
+
+
 def statuses(plan: Plan, runs: Path, anew: Collection[str] = ()) -> dict[str, Status]:
     """Where each planned run stands, by id. "weights lost": finished, but to be trained again, for what needs it;
-    "anew": finished, and one of those that are to be trained anew."""
-    known = {s.id: Status("anew") if s.id in anew else RunFolder(runs, s).status() for s in plan.runs}
+    "anew": finished, and one of those that are to be trained anew. A damaged file is named in the message."""
+    known = {s.id: Status("anew") if s.id in anew else _status(s, runs) for s in plan.runs}
     for spec in reversed(plan.runs):  # what a run needs comes before it
         if known[spec.id].state != "finished":
             for needed in spec.needs:

@@ -76,25 +76,28 @@ def student_step(
 ) -> Callable[[Tensor, Tensor], None]:
     """One step of SSKD's student stage with all four terms."""
 
-    def divergence(ours: Tensor, theirs: Tensor, temperature: float) -> Tensor:
-        log_ours = F.log_softmax(ours / temperature, dim=1)
-        return F.kl_div(log_ours, F.softmax(theirs / temperature, dim=1), reduction="batchmean") * temperature**2
+    def divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+        log_student = F.log_softmax(student_logits / temperature, dim=1)
+        return (
+            F.kl_div(log_student, F.softmax(teacher_logits / temperature, dim=1), reduction="batchmean")
+            * temperature**2
+        )
 
     def step(views: Tensor, labels: Tensor) -> None:
         images, batch = views.flatten(0, 1), len(labels)
         normal = torch.arange(4 * batch, device=labels.device) % 4 == 0
-        ours = student.features(images)
+        student_features = student.features(images)
         with torch.no_grad():
-            theirs = teacher.features(images)
-            scores_t = _similarity(teacher_head(theirs.vector), batch)
-        scores_s = _similarity(student_head(ours.vector), batch)
+            teacher_features = teacher.features(images)
+            scores_t = _similarity(teacher_head(teacher_features.vector), batch)
+        scores_s = _similarity(student_head(student_features.vector), batch)
         own = torch.arange(batch, device=labels.device).repeat_interleave(3)
         kept_ss = _kept(scores_t, own, 0.75)
-        kept_t = _kept(theirs.logits[~normal], labels.repeat_interleave(3), 1.0)
+        kept_t = _kept(teacher_features.logits[~normal], labels.repeat_interleave(3), 1.0)
         terms = [
-            0.1 * F.cross_entropy(ours.logits[normal], labels),
-            0.9 * divergence(ours.logits[normal], theirs.logits[normal], 4.0),
-            2.7 * divergence(ours.logits[~normal][kept_t], theirs.logits[~normal][kept_t], 4.0),
+            0.1 * F.cross_entropy(student_features.logits[normal], labels),
+            0.9 * divergence(student_features.logits[normal], teacher_features.logits[normal], 4.0),
+            2.7 * divergence(student_features.logits[~normal][kept_t], teacher_features.logits[~normal][kept_t], 4.0),
             10.0 * divergence(scores_s[kept_ss], scores_t[kept_ss], 0.5),
         ]
         loss = sum(terms[1:], terms[0])

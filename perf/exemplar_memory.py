@@ -40,8 +40,8 @@ def step(stage: str, classes: int, width: int) -> None:
             loss, _ = student.loss(student(vector), batch)
         else:
             with torch.no_grad():
-                theirs = teacher(vector)
-            loss = student.transfer(student(vector), theirs, batch, TransferConfig(0.5, 1.0, "kl")).loss
+                teacher_output = teacher(vector)
+            loss = student.transfer(student(vector), teacher_output, batch, TransferConfig(0.5, 1.0, "kl")).loss
         loss.backward()
         optimizer.step()
 

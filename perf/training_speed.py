@@ -145,12 +145,19 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
         if number == 1:  # the first round warms up
             spent = dict.fromkeys(spent, 0.0)
         batch = timed("data", lambda: next(batches))
-        theirs = timed("teacher", lambda batch=batch: teacher(batch.images))
+        teacher_features = timed("teacher", lambda batch=batch: teacher(batch.images))
         if method is not None:
             with torch.no_grad(), autocast(setup.device, setup.precision):
                 found = student.features(batch.images)
-            ours = Features(found.logits.float().requires_grad_(), (found.vector.float().requires_grad_(),), ())
-            timed("loss", lambda ours=ours, theirs=theirs, batch=batch: method(ours, theirs, batch)[0].backward())
+            student_features = Features(
+                found.logits.float().requires_grad_(), (found.vector.float().requires_grad_(),), ()
+            )
+            timed(
+                "loss",
+                lambda student_features=student_features, teacher_features=teacher_features, batch=batch: method(
+                    student_features, teacher_features, batch
+                )[0].backward(),
+            )
         timed("whole", lambda batch=batch: stage.loss(batch)[0].backward())
     total = spent["data"] + spent["whole"]
     rest = max(spent["whole"] - spent["teacher"] - spent["loss"], 0.0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sskd.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from sskd.runs.trained import load_exported as load_exported
     from sskd.runs.trained import load_student as load_student
 
 # Read by torch at its first large allocation: huge pages for tensors on the CPU, where the kernel offers them on
@@ -18,8 +19,8 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_student":  # brings torch, which takes seconds to import: help and lists must come at once
-        from sskd.runs.trained import load_student
+    if name in ("load_student", "load_exported"):  # they bring torch, which takes seconds: help must come at once
+        from sskd.runs import trained
 
-        return load_student
+        return getattr(trained, name)
     raise AttributeError(f"module 'sskd' has no attribute '{name}'")

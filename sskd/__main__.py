@@ -1,4 +1,4 @@
-"""``python -m sskd evaluate|train``: the trainer by itself, without benchmarks."""
+"""``python -m sskd evaluate|train|export``: the trainer by itself, without benchmarks."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from sskd.config.execution import Execution
+from sskd.config.networks import NetworkSettings
 from sskd.config.recipe import DatasetSpec
 from sskd.config.validation import from_dict
 from sskd.errors import UserError, refuse_null_bytes
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--weights", required=True, type=Path)
     evaluate.add_argument("--dataset", required=True)
     evaluate.add_argument("--dataset-path", help="for the datasets npz and folder")
+    evaluate.add_argument("--image-size", type=int, help="pixels of a side that the network sees (default: its own)")
     evaluate.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(action=_evaluate)
@@ -54,13 +56,33 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("train", help="one run from its spec")
     run.add_argument("spec", type=Path, help="a RunSpec as YAML, like the spec.yaml in every run's folder")
     run.add_argument("--processes", type=int, help="of this run; as recipe.processes it is part of the run's id")
+    run.add_argument(
+        "--tracker",
+        action="append",
+        metavar="NAME",
+        help="tensorboard, wandb or mlflow (default: tensorboard if it is there)",
+    )
     run.add_argument("--runs", type=Path, default=Path("results/runs"), help="where run folders are")
     run.set_defaults(action=_train)
 
-    for command in (evaluate, run):
+    export = commands.add_parser("export", help="a trained network as a folder to take home, with a model card")
+    export.add_argument("run", type=Path, help="the folder of a finished run: results/PROFILE/runs/ID")
+    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to write: a new or empty one")
+    export.add_argument(
+        "--epoch",
+        choices=("last", "best"),
+        default="last",
+        help="whose weights; best was chosen on the test images, so its accuracy says too much (default: last)",
+    )
+    export.add_argument("--licence", "--license", default="unknown", help="of the weights, by the hub's name: mit, ...")
+    export.add_argument("--onnx", action="store_true", help="also as ONNX, checked with ONNX Runtime (extra: onnx)")
+    export.set_defaults(action=_export)
+
+    for command in (evaluate, run, export):
         command.add_argument(
             "--plugin", action="append", default=[], metavar="FILE.py", help="a file of your own methods, networks, ..."
         )
+    for command in (evaluate, run):
         command.add_argument("--dataset-root", default="data", help="where data sets are (default: data)")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
         command.add_argument("--threads", type=int, help="CPU threads")
@@ -69,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _execution(options: argparse.Namespace) -> Execution:
     given = {"dataset_root": options.dataset_root, "device": options.device, "threads": options.threads}
+    given["trackers"] = getattr(options, "tracker", None)
     execution: Execution = from_dict(Execution, given, "options")
     return execution
 
@@ -88,7 +111,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     device = device_of(execution)
     spec: DatasetSpec = from_dict(DatasetSpec, {"name": options.dataset, "path": options.dataset_path}, "options")
     data = load_dataset(spec, Path(options.dataset_root))
-    network = load_network(options.weights, options.network, data.num_classes).to(device)
+    used_as: NetworkSettings = from_dict(NetworkSettings, {"image_size": options.image_size}, "options")
+    network = load_network(options.weights, options.network, data.num_classes, used_as).to(device)
     test = EvaluationSet(data, device, resolve_precision(options.precision, device))
     measured = accuracy(network.to(memory_format=test.layout), test)
     if options.json:
@@ -102,29 +126,55 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from sskd.device import threads_of, with_threads
+    from sskd.device import cores_and_gpus, threads_of, with_threads
     from sskd.runs.plugins import load_plugins
     from sskd.runs.run_folder import RunFolder
     from sskd.training.loop import Interrupted
-    from sskd.training.processes import train_in_processes
+    from sskd.training.processes import Launch, train_in_processes, train_launched
     from sskd.training.progress import Progress
 
     load_plugins(options.plugin)  # before the spec is read: it may name what they register
-    changes = [] if options.processes is None else [f"recipe.processes={options.processes}"]
-    spec = read_spec(options.spec, changes)
+    launch = Launch.of_environment()
+    processes = options.processes or (launch.world_size if launch else None)
+    spec = read_spec(options.spec, [f"recipe.processes={processes}"] if processes else [])
+    first = launch is None or launch.rank == 0  # of several processes one speaks
     finished = RunFolder(options.runs, spec).result
     if finished.exists():
-        print(f"{spec.id} is finished already; its result is in {finished}")
+        if first:
+            print(f"{spec.id} is finished already; its result is in {finished}")
         return
     execution = _execution(options)
     load = partial(load_plugins, options.plugin)
     execution = with_threads(execution, threads_of(execution))
-    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop, Progress(1) as progress, progress.run(spec) as on_step:
+    if launch is not None and not first:
+        with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
+            try:
+                train_launched(launch, spec, options.runs, execution, should_stop=stop)
+            except Interrupted:
+                raise SystemExit(Stopped(stop.received).status) from None
+        return
+    places = cores_and_gpus(execution, spec.recipe.processes)
+    with (
+        stop_signal(signal.SIGTERM, signal.SIGINT) as stop,
+        Progress(1) as progress,
+        progress.run(spec, *places) as on_step,
+    ):
         try:
-            result = train_in_processes(spec, options.runs, execution, on_step, progress.say, stop, load)
+            if launch is not None:
+                result = train_launched(launch, spec, options.runs, execution, on_step, progress.say, stop)
+            else:
+                result = train_in_processes(spec, options.runs, execution, on_step, progress.say, stop, load)
         except Interrupted as reason:
             raise Stopped(stop.received, str(reason)) from None
         progress.finished(spec, result)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from sskd.export.folder import export_run
+    from sskd.runs.plugins import load_plugins
+
+    load_plugins(options.plugin)
+    print(export_run(options.run, options.to, options.epoch, options.licence, options.onnx))
 
 
 if __name__ == "__main__":

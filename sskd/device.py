@@ -132,4 +132,14 @@ def threads_of(execution: Execution) -> int:
 
 
 def with_threads(execution: Execution, threads: int) -> Execution:
+    """The same execution with that many CPU threads."""
     return execution.model_copy(update={"threads": threads})
+
+
+def cores_and_gpus(execution: Execution, processes: int) -> tuple[int, int]:
+    """What a run of so many processes takes here, for displays; no GPU where the device cannot be used."""
+    try:
+        on_gpu = device_of(execution).type == "cuda"
+    except UserError:  # the run itself says so
+        on_gpu = False
+    return threads_of(execution), processes if on_gpu else 0

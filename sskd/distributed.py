@@ -1,19 +1,32 @@
 """Several processes for one run, through torch.distributed: each has its part of every batch.
 
-Gradients are averaged over the processes, in one all-reduce after the backward pass. A loss is of the whole batch:
-every process gathers all features and computes the same loss; the backward pass of the gathering gives each its own
-rows' gradient times the number of processes, so that the average is the gradient of the whole batch for the networks,
-and for what is applied to gathered features (heads, embeddings) it is so already.
+A loss is of the whole batch: every process gathers all features (``gather_rows``) and computes the same loss. Gradients
+are averaged by torch's DistributedDataParallel, while the backward pass still goes on. It is put around a stage's whole
+loss (``averaging_gradients``) and not around the network's forward pass alone, so that it covers exactly what the stage
+trains:
+
+- The network sees its own rows. The backward pass of the gathering gives it its rows' gradient times the number of
+  processes, so that the mean over the processes is the gradient of the whole batch.
+- What is applied to gathered features (heads, embeddings) has the whole batch's gradient in every process already. The
+  mean leaves it as it is, and keeps these modules alike where a GPU adds up in another order in each process.
+- What a stage does not train, and what its loss does not reach, takes no part: a method's initial stage may train some
+  layers of the network alone.
+
+Buffers are each process's own, and DistributedDataParallel sees none: batch norm's running statistics are evaluated and
+saved by the first process, and a memory bank is alike in all, as it takes in gathered features.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.nn.parallel import DistributedDataParallel as DDP
+
+Loss = TypeVar("Loss", bound=Callable[..., Any])
 
 # how long a process waits for the others: an evaluation's length is no reason to give up
 TIMEOUT = timedelta(minutes=30)
@@ -70,21 +83,25 @@ def any_rank(value: bool) -> bool:
     return bool(found)
 
 
-def mean_over_processes(values: Tensor) -> Tensor:
-    if dist.is_initialized():
-        dist.all_reduce(values)
-        values /= dist.get_world_size()
-    return values
+class _Loss(nn.Module):
+    """A loss as the forward pass of a module that has the parameters, and no buffers."""
+
+    def __init__(self, loss: Callable[[Any], Any], parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__()
+        self.trained = nn.ParameterList(parameters)
+        self._loss = loss
+
+    def forward(self, batch: Any) -> Any:
+        return self._loss(batch)
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Every gradient becomes its mean over the processes: one all-reduce of all of them."""
+def averaging_gradients(loss: Loss, parameters: Iterable[nn.Parameter]) -> Loss:
+    """The loss, in whose backward pass the parameters' gradients become their means over the processes. Where there are
+    several, all of them must call this at the same time: it gives all of them the first one's parameters."""
     if not dist.is_initialized():
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = mean_over_processes(torch.cat([gradient.flatten() for gradient in gradients]))
-    parts = flat.split([gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+        return loss
+    # static: what the loss does not reach in the first step it never reaches, and it is not looked for at every step
+    return cast(Loss, DDP(_Loss(loss, parameters), static_graph=True))
 
 
 def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:

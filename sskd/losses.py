@@ -12,8 +12,11 @@ Divergence = Literal["kl", "cross_entropy"]
 
 
 def standardised(logits: Tensor) -> Tensor:
-    """(z - mean) / (standard deviation + 1e-7) of each row of (B, C), the deviation with C - 1 (Sun et al., CVPR 2024,
-    Logit Standardization in Knowledge Distillation; the paper's has C, and no 1e-7)."""
+    """(z - mean) / (standard deviation + 1e-7) of each row of logits (B, C) float32, in the same shape.
+
+    The deviation has C - 1 in its denominator, as the code of Sun et al. (CVPR 2024, Logit Standardization in Knowledge
+    Distillation); the paper has C, and no 1e-7.
+    """
     return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
 
 
@@ -26,9 +29,9 @@ def softened_divergence(
 ) -> Tensor:
     """T^2 / K * sum over the K kept rows of KL(softmax(teacher / T) || softmax(student / T)), a 0-d tensor.
 
-    student, teacher: (R, C) scores. kept: (R,) bool, None for all rows. With no row kept it is zero, gradient too.
-    ``kind`` "cross_entropy" leaves out the teacher's entropy, as papers often write it: same gradient, other value.
-    (Hinton et al. 2015; T^2 keeps the gradient's scale.)
+    student, teacher: (R, C) float32 scores. kept: (R,) bool, None for all rows; where no row is kept, the loss and its
+    gradient are zero. ``kind`` "cross_entropy" leaves out the teacher's entropy, as papers often write it, which has
+    the same gradient and another value. Hinton et al. 2015; the factor T^2 keeps the scale of the gradient.
     """
     log_student = F.log_softmax(student / temperature, dim=1)
     log_teacher = F.log_softmax(teacher / temperature, dim=1)

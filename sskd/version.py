@@ -50,15 +50,20 @@ def describe() -> str:
     return f"sskd {known['version']}{commit}"
 
 
+EXTRAS_OF_RESULTS = ("timm",)  # extras that a result may depend on, other than those for tests
+
+
 @functools.cache
 def packages() -> dict[str, str]:
-    """Versions of what the package needs directly, by name. Empty where it is used without having been installed."""
+    """Versions of what the package needs directly, by name, and of timm where it is there. Empty where it is used
+    without having been installed."""
     try:
         needed = importlib.metadata.requires("sskd") or []
     except importlib.metadata.PackageNotFoundError:
         return {}
     found = {}
-    for name in sorted(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in needed if "extra ==" not in line):
+    always = [line for line in needed if "extra ==" not in line or line.startswith(EXTRAS_OF_RESULTS)]
+    for name in sorted(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in always):
         with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

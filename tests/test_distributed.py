@@ -3,19 +3,24 @@
 import json
 import multiprocessing as mp
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
-from sskd.distributed import Replica, join
+from sskd.distributed import Replica, averaging_gradients, join
 from sskd.errors import UserError
+from sskd.runs.run_folder import RunFolder
 from sskd.training.loop import Interrupted, StepEvent, train
-from sskd.training.processes import train_in_processes
+from sskd.training.processes import Launch, train_in_processes
 from tests import group_norm, small
 
 RECIPE = small.RECIPE | {"batch_size": 30, "epochs": 2}  # 68 images: a last, smaller batch of 8
@@ -93,17 +98,17 @@ def test_two_processes_are_as_one(both: Any, name: str) -> None:
     torch.testing.assert_close(
         torch.tensor(losses(runs, two[name])), torch.tensor(losses(runs, one[name])), rtol=2e-5, atol=2e-6
     )
-    ours, theirs = (load_file(runs / made[name].id / "last.safetensors") for made in (two, one))
-    for key, value in theirs.items():
-        torch.testing.assert_close(ours[key], value, rtol=2e-3, atol=2e-5)
+    by_two, by_one = (load_file(runs / made[name].id / "last.safetensors") for made in (two, one))
+    for key, value in by_one.items():
+        torch.testing.assert_close(by_two[key], value, rtol=2e-3, atol=2e-5)
 
 
 def test_batch_norm_is_of_each_process(both: Any) -> None:
     """Statistics of 15 images instead of 30: another training, of the same kind."""
     runs, one, two = both
-    ours, theirs = losses(runs, two["bn"]), losses(runs, one["bn"])
-    assert ours != theirs
-    assert max(abs(a / b - 1) for a, b in zip(ours, theirs, strict=True)) < 0.1
+    by_two, by_one = losses(runs, two["bn"]), losses(runs, one["bn"])
+    assert by_two != by_one
+    assert max(abs(a / b - 1) for a, b in zip(by_two, by_one, strict=True)) < 0.1
 
 
 def test_only_one_process_writes(both: Any) -> None:
@@ -114,6 +119,92 @@ def test_only_one_process_writes(both: Any) -> None:
         result = json.loads((runs / spec.id / "result.json").read_text())
         assert result["id"] == spec.id
         assert len(list((runs / spec.id).glob("events.*"))) == 1
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+
+def average(rank: int, meeting: str, found: Any) -> None:
+    """Three steps of a loss that does not reach one of two layers."""
+    join(rank, 2, meeting, on_gpu=False)
+    reached, unused = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+    parameters = [*reached.parameters(), *unused.parameters()]
+    loss = averaging_gradients(lambda x: (reached(x).sum(), None), parameters)
+    for step in range(3):
+        reached.zero_grad()
+        loss(torch.full((1, 1), float(rank + step)))[0].backward()
+        assert reached.weight.grad is not None
+        found.put((step, reached.weight.item(), reached.weight.grad.item(), unused.weight.grad is None))
+    found.close()
+    found.join_thread()
+    os._exit(0)
+
+
+def test_gradients_are_averaged_and_what_no_loss_reaches_has_none(tmp_path: Path) -> None:
+    """An optimiser leaves alone what has no gradient: a zero would let its weights decay."""
+    context = mp.get_context("spawn")
+    found: Any = context.Queue()
+    workers = [context.Process(target=average, args=(rank, f"file://{tmp_path}/meeting", found)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    rows = [found.get(timeout=120) for _ in range(6)]
+    for worker in workers:
+        worker.join()
+    assert sorted((step, gradient) for step, _, gradient, _ in rows) == [(s, s + 0.5) for s in (0, 0, 1, 1, 2, 2)]
+    assert all(without for *_, without in rows)
+    assert len({weight for _, weight, *_ in rows}) == 1  # the first one's, in both
+
+
+# --- started by torchrun ----------------------------------------------------------------------------------------------
+
+
+def torchrun(spec: Path, runs: Path, *more: str) -> subprocess.Popen[str]:
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sskd", "train", str(spec)]
+    arguments = [sys.executable, *command, "--runs", str(runs), "--dataset-root", "data", *more]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow  # Python is started seven times
+def test_torchrun_trains_and_resumes(tmp_path: Path) -> None:
+    """Its two processes are the run's; told to end they save inside the epoch, and end where they would have."""
+    long = teacher("resnet8", processes=2, epochs=40)
+    spec = small.spec(long)
+    file = tmp_path / "spec.yaml"
+    file.write_text(yaml.safe_dump(teacher("resnet8", epochs=40)))  # torchrun says how many processes
+    folder = RunFolder(tmp_path / "runs", spec)
+    with torchrun(file, tmp_path / "runs") as process:
+        while process.poll() is None and not folder.read_metrics():
+            time.sleep(0.05)
+        process.terminate()
+        _, errors = process.communicate(timeout=600)
+    assert "is saved inside epoch" in errors
+    assert torch.load(folder.resume, weights_only=True)["epoch"] < 40
+    with torchrun(file, tmp_path / "runs") as process:
+        shown, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert shown.count("finished in") == 1  # one of them speaks
+    start(spec, tmp_path / "whole")
+    torch.testing.assert_close(
+        torch.tensor(losses(tmp_path / "runs", spec)), torch.tensor(losses(tmp_path / "whole", spec)), rtol=1e-5, atol=0
+    )
+    file.write_text(yaml.safe_dump(teacher("resnet8", processes=3, epochs=40)))
+    with torchrun(file, tmp_path / "runs", "--processes", "3") as process:
+        _, errors = process.communicate(timeout=600)
+    assert process.returncode != 0
+    assert "recipe.processes is 3, but torchrun started 2" in errors
+
+
+def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    assert Launch.of_environment() is None
+    said = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "here"}
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert Launch.of_environment() == Launch(5, 1, 8, 4)
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(UserError, match="RANK, LOCAL_RANK, WORLD_SIZE and LOCAL_WORLD_SIZE are first, 1, 8, 4"):
+        Launch.of_environment()
 
 
 # --- started and ended by train_in_processes --------------------------------------------------------------------------
@@ -139,9 +230,9 @@ def test_interrupted_inside_an_epoch(both: Any, tmp_path: Path) -> None:
     torch.testing.assert_close(
         torch.tensor(losses(tmp_path, spec)), torch.tensor(losses(runs, spec)), rtol=1e-6, atol=0
     )
-    ours, theirs = (load_file(folder / spec.id / "last.safetensors") for folder in (tmp_path, runs))
-    for key, value in theirs.items():
-        torch.testing.assert_close(ours[key], value, rtol=1e-5, atol=1e-6)
+    resumed, uninterrupted = (load_file(folder / spec.id / "last.safetensors") for folder in (tmp_path, runs))
+    for key, value in uninterrupted.items():
+        torch.testing.assert_close(resumed[key], value, rtol=1e-5, atol=1e-6)
 
 
 def test_a_failure_of_one_ends_all(tmp_path: Path) -> None:

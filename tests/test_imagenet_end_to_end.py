@@ -69,9 +69,9 @@ def test_table5_is_filled(tmp_path: Path) -> None:
     first = next(part for part in table.split("\n\n") if part.startswith("| "))  # the wins of each method follow it
     lines = [line.split(" | ") for line in first.splitlines()]
     header = [cell.strip("| ") for cell in lines[0]]
-    ours = [header.index(f"{label} mean") for label in ("best", "last", "best, top-5", "last, top-5")]
+    columns = [header.index(f"{label} mean") for label in ("best", "last", "best, top-5", "last, top-5")]
     for line in lines[2:]:
-        assert all(0 <= float(line[column]) <= 100 for column in ours), line
+        assert all(0 <= float(line[column]) <= 100 for column in columns), line
     assert [line[0] for line in lines[2:]].count("| Teacher") == 1
     recipes = {
         spec["method"]["name"]: spec["recipe"]["weight_decay"]

@@ -44,20 +44,20 @@ def one_parameter() -> torch.optim.Optimizer:
     return torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.05)
 
 
-def ours(made: Recipe, steps_in_epoch: int) -> list[float]:
+def rates_here(made: Recipe, steps_in_epoch: int) -> list[float]:
     return [learning_rate_at(made, step / steps_in_epoch) for step in range(made.epochs * steps_in_epoch)]
 
 
 def test_cosine_is_torchs() -> None:
-    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(one_parameter(), T_max=30)
-    assert ours(recipe(schedule="cosine", epochs=10), 3) == pytest.approx(of_torch(theirs, 30))
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(one_parameter(), T_max=30)
+    assert rates_here(recipe(schedule="cosine", epochs=10), 3) == pytest.approx(of_torch(scheduler, 30))
 
 
 def test_one_cycle_is_torchs() -> None:
-    """torch reaches its last rate in the last step, we would in the step after it: 31 of theirs are 30 of ours."""
-    theirs = torch.optim.lr_scheduler.OneCycleLR(one_parameter(), 0.05, total_steps=31, pct_start=10 / 31)
+    """torch reaches its last rate in the last step, we would in the step after it: 31 of its rates are 30 of ours."""
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(one_parameter(), 0.05, total_steps=31, pct_start=10 / 31)
     made = recipe(schedule="one-cycle", epochs=10)
-    assert ours(made, 3) == pytest.approx(of_torch(theirs, 30))
+    assert rates_here(made, 3) == pytest.approx(of_torch(scheduler, 30))
     assert learning_rate_at(made, 10) == pytest.approx(0.05 / 25 / 1e4)
 
 

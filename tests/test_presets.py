@@ -43,23 +43,25 @@ def test_published_code_is_the_default_and_leaves_ids_as_they_are() -> None:
 @pytest.mark.parametrize("benchmark", ["comparison", "table3"])
 def test_paper_text_is_explicit_in_every_run(benchmark: str) -> None:
     """In the comparison's methods and in a table's: the specs themselves say it, so their ids differ."""
-    ours, published = (sskd_cell(specs(f"preset={name}"), benchmark).spec for name in ("paper_text", "published_code"))
-    assert ours is not None
+    paper_text, published = (
+        sskd_cell(specs(f"preset={name}"), benchmark).spec for name in ("paper_text", "published_code")
+    )
+    assert paper_text is not None
     assert published is not None
-    method: Any = ours.method
+    method: Any = paper_text.method
     assert (method.t_weight, method.ss_weight, method.t_keep) == (10, 2.7, 1)
     assert method.divergence == "cross_entropy"
-    assert ours.head is not None
-    task: Any = ours.head.pretext
+    assert paper_text.head is not None
+    task: Any = paper_text.head.pretext
     assert (task.transformation, task.temperature) == ("paper", 0.5)
     assert isinstance(PRETEXTS["contrastive"].views(task), PaperTransformations)
-    assert isinstance(ours.teacher, Trained)
-    assert ours.teacher.epoch == "last"
+    assert isinstance(paper_text.teacher, Trained)
+    assert paper_text.teacher.epoch == "last"
     assert isinstance(published.teacher, Trained)
     assert published.teacher.epoch == "best"
-    assert ours.id != published.id
+    assert paper_text.id != published.id
     assert published.head is not None
-    assert ours.head.id != published.head.id
+    assert paper_text.head.id != published.head.id
 
 
 def test_what_the_profile_says_wins() -> None:
@@ -142,11 +144,11 @@ def test_the_two_presets_on_one_batch() -> None:
     for name in ("kd", "t", "ss"):
         assert paper[name] > code[name] + 0.1
         column = 1 if name == "ss" else 0
-        ours, theirs = (
+        found, expected = (
             torch.autograd.grad(terms[name], inputs[column], retain_graph=True)[0]
             for terms, inputs in ((code, code_inputs), (paper, paper_inputs))
         )
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(found, expected)
     # 2: the weights, swapped
     assert code["total"].item() == pytest.approx(weighted(code, t=2.7, ss=10.0))
     assert paper["total"].item() == pytest.approx(weighted(paper, t=10.0, ss=2.7))

@@ -90,8 +90,8 @@ def test_same_spec_same_metrics(runs: Path, tmp_path: Path) -> None:
     torch.manual_seed(99)  # what ran before must not matter
     small.train_all(SSKD, tmp_path)
     assert small.metrics(tmp_path / SSKD.id) == small.metrics(runs / SSKD.id)
-    ours, theirs = (load_file(base / SSKD.id / "last.safetensors") for base in (tmp_path, runs))
-    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    resumed, uninterrupted = (load_file(base / SSKD.id / "last.safetensors") for base in (tmp_path, runs))
+    assert all(torch.equal(resumed[key], uninterrupted[key]) for key in uninterrupted)
 
 
 def test_only_the_student_and_its_method_are_trained(runs: Path, tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_a_crash_at_any_write_changes_nothing(runs: Path, tmp_path: Path) -> Non
         if crashed:
             train(KD, folder, small.EXECUTION)
         assert small.metrics(folder / KD.id) == expected, f"after a crash at write {at}"
-        ours, theirs = (load_file(base / KD.id / "best.safetensors") for base in (folder, tmp_path / "whole"))
-        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+        resumed, uninterrupted = (load_file(base / KD.id / "best.safetensors") for base in (folder, tmp_path / "whole"))
+        assert all(torch.equal(resumed[key], uninterrupted[key]) for key in uninterrupted)
         at += 1
     assert at > 8
 
@@ -511,8 +511,8 @@ def test_compiled_networks_learn_the_same(tmp_path: Path) -> None:
     plain = small.metrics(tmp_path / spec.id)
     (tmp_path / spec.id).rename(tmp_path / "plain")
     train(spec, tmp_path, small.EXECUTION.model_copy(update={"compile": "default"}), say=lambda _: None)
-    for ours, theirs in zip(small.metrics(tmp_path / spec.id), plain, strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+    for line, expected in zip(small.metrics(tmp_path / spec.id), plain, strict=True):
+        assert line["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
 
 @pytest.mark.slow  # Python is started four times

@@ -4,6 +4,7 @@ import importlib.metadata
 import re
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,11 @@ def test_without_a_clone_there_is_no_commit(
 
 def test_the_versions_of_what_is_needed_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = ["torch>=2.4", "pyyaml >= 6.0", "no-such-package", "pytest>=8.0; extra == 'dev'"]
+    needed.append("timm>=1.0; extra == 'timm'")
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: needed)
-    assert version.packages() == {name: importlib.metadata.version(name) for name in ("pyyaml", "torch")}
+    found = version.packages()
+    assert found.pop("timm", "1") == (importlib.metadata.version("timm") if find_spec("timm") else "1")
+    assert found == {name: importlib.metadata.version(name) for name in ("pyyaml", "torch")}
 
 
 def test_without_having_been_installed_no_versions_are_claimed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,8 @@ def network() -> Network:
 
 
 def same(first: Network, second: Network) -> bool:
-    ours, theirs = first.state_dict(), second.state_dict()
-    return all(torch.equal(ours[key], theirs[key]) for key in ours)
+    first_state, second_state = first.state_dict(), second.state_dict()
+    return all(torch.equal(first_state[key], second_state[key]) for key in first_state)
 
 
 def test_every_format(network: Network, tmp_path: Path) -> None:

@@ -5,25 +5,43 @@ every "supported" or "contradicted" of that comparison is wrong; and as their ru
 into two groups shows how often the verdict would be wrong for runs that spread as these do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.claims import Results
-from benchmarks.analysis.deciding import UNDECIDED, Condition, decide
+from benchmarks.analysis.deciding import UNDECIDED, decide
 from benchmarks.analysis.sequential import FIRST, LAST
 from benchmarks.analysis.simulate import judge_suites
+from sskd.training.words import plural
 
 KD, AGAIN, PLACEBO, STUDENT = "KD", "KD again", "Placebo", "Student"
 DEALS = 2000
 
 
-def control_lines(frame: pd.DataFrame, which: str) -> list[str]:
-    """In words; none where no control was run. Of benchmarks that share runs the first one tells."""
-    nulls, lines, dealt, seen = list[str](), list[str](), list[float](), set[frozenset[str]]()
-    wrong = 0
-    for name in dict.fromkeys(frame["benchmark"]) if len(frame) else ():
+class Control(NamedTuple):
+    """A comparison whose answer is known. kind: "aa" (KD against itself: every difference is chance) or "placebo" (to
+    the student alone). effect, lower, upper, seeds, verdict: as of a claim's part. dealt: how often the same runs,
+    dealt anew into two groups, are called "supported"; None for fewer than three seeds, and of a placebo."""
+
+    kind: str
+    benchmark: str
+    column: str
+    name: str
+    effect: float
+    lower: float
+    upper: float
+    seeds: int
+    verdict: str
+    dealt: float | None = None
+
+
+def controls(frame: pd.DataFrame, which: str) -> list[Control]:
+    """Those that have finished seeds, KD against itself first. Of benchmarks that share runs the first one tells."""
+    found, seen = list[Control](), set[frozenset[str]]()
+    for name in map(str, dict.fromkeys(frame["benchmark"])) if len(frame) else ():
         own = frame[frame["benchmark"] == name]
         results = Results(own, which)
         for column in results.columns():
@@ -31,31 +49,46 @@ def control_lines(frame: pd.DataFrame, which: str) -> list[str]:
             if not runs or runs in seen:
                 continue
             seen.add(runs)
-            null, placebo = results.gap(AGAIN, KD, column), results.gap(PLACEBO, STUDENT, column)
-            if null.values:
-                nulls.append(f"{name}: {_gap_text(null)}.")
-                wrong += decide([null])[0] != UNDECIDED
-                rate = dealt_rate(results.seeds(AGAIN, column), results.seeds(KD, column), null.floor)
-                dealt += [] if rate is None else [rate]
-            if placebo.values:
-                gained = "what soft targets give without what the teacher knows of the image"
-                lines.append(f"{name}: {_gap_text(placebo)}: {gained}.")
+            for kind, part in (
+                ("aa", results.gap(AGAIN, KD, column)),
+                ("placebo", results.gap(PLACEBO, STUDENT, column)),
+            ):
+                if part.values:
+                    rate = None
+                    if kind == "aa":
+                        rate = dealt_rate(results.seeds(AGAIN, column), results.seeds(KD, column), part.floor)
+                    verdict = decide([part])[0]
+                    found.append(Control(kind, name, column, part.name, *part.interval(), verdict, rate))
+    return sorted(found, key=lambda control: control.kind)
+
+
+def false_calls(found: Sequence[Control]) -> tuple[int, int]:
+    """How many of the comparisons of KD with itself were called a difference, and how many there are."""
+    nulls = [control for control in found if control.kind == "aa"]
+    return sum(control.verdict != UNDECIDED for control in nulls), len(nulls)
+
+
+def control_lines(found: Sequence[Control]) -> list[str]:
+    """In words; none where no control was run."""
+    nulls = [control for control in found if control.kind == "aa"]
+    lines = [f"{control.benchmark}: {_gap_text(control)}." for control in nulls]
     if nulls:
-        nulls.append(f"KD against itself: {wrong} of {len(nulls)} comparisons called a difference.")
+        wrong, of = false_calls(found)
+        lines.append(f"KD against itself: {wrong} of {plural(of, 'comparison')} called a difference.")
+    dealt = [control.dealt for control in nulls if control.dealt is not None]
     if dealt:
         share = f"{100 * float(np.mean(dealt)):.1f} %"
-        nulls.append(
+        lines.append(
             f"Of these runs dealt anew into two groups, our verdict calls {share} supported, looking after every seed "
             "from the third."
         )
-    return nulls + lines
+    gained = "what soft targets give without what the teacher knows of the image"
+    return lines + [f"{c.benchmark}: {_gap_text(c)}: {gained}." for c in found if c.kind == "placebo"]
 
 
-def _gap_text(part: Condition) -> str:
-    estimate = part.interval()
-    seeds = f"{estimate.n} seed{'s' * (estimate.n > 1)}"
-    interval = "" if np.isnan(estimate.lower) else f" [{estimate.lower:+.2f}, {estimate.upper:+.2f}]"
-    return f"{part.name}: {estimate.mean:+.2f}{interval}, {seeds}, {decide([part])[0]}"
+def _gap_text(control: Control) -> str:
+    interval = "" if np.isnan(control.lower) else f" [{control.lower:+.2f}, {control.upper:+.2f}]"
+    return f"{control.name}: {control.effect:+.2f}{interval}, {plural(control.seeds, 'seed')}, {control.verdict}"
 
 
 def dealt_rate(first: Mapping[int, float], second: Mapping[int, float], floor: float, seed: int = 0) -> float | None:

@@ -22,7 +22,7 @@ from sskd.networks import feature_shapes
 from sskd.runs.run_folder import RunFolder, read_json, write_json
 from sskd.runs.spec import RunSpec
 from sskd.training.probe import probe_file, probe_run
-from sskd.training.progress import duration, plural
+from sskd.training.words import duration, plural
 
 
 class Probe(NamedTuple):

@@ -88,9 +88,9 @@ def relative_improvement(
         seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
         if not seeds:
             continue
-        ours, kd, alone = (float(np.mean([cell[seed] for seed in seeds])) for cell in cells)
-        if kd > alone:
-            quotients.append(100 * (ours - kd) / (kd - alone))
+        with_method, with_kd, alone = (float(np.mean([cell[seed] for seed in seeds])) for cell in cells)
+        if with_kd > alone:
+            quotients.append(100 * (with_method - with_kd) / (with_kd - alone))
         else:
             left_out += 1
     return Improvement(float(np.mean(quotients)) if quotients else math.nan, len(quotients), left_out)

@@ -5,14 +5,16 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
-from pydantic import AllowInfNan, BaseModel, ConfigDict, ValidationError
 
+from benchmarks.analysis.card_fields import card_columns
 from benchmarks.changes import changed_since
+from benchmarks.records.merge import who_columns
 from benchmarks.tables.benchmark import Cell
 from sskd.errors import UserError
+from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec, Trained
 
@@ -33,55 +35,18 @@ SPEC_COLUMNS = (
     "state",
     "why",
 )
-MayBeNan = Annotated[float, AllowInfNan(True)]  # the likeness of a student whose features are all equal
-
-
-class _Strict(BaseModel):
-    """Keys that the report does not read may be anything."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class _Epoch(_Strict):
-    epoch: int
-    test_top1: float | None = None
-    test_top5: float | None = None
-    test_loss: float | None = None
-    test_head_top1: float | None = None
-    test_images: int | None = None
-
-
-class _Machine(_Strict):
-    host: str | None = None
-    device: str | None = None
-    driver: str | None = None
-    threads: int | None = None
-    python: str | None = None
-    torch: str | None = None
-    torchvision: str | None = None
-    version: str | None = None
-    commit: str | None = None
-    dirty: bool | None = None
-
-
-class _Result(_Strict):
-    """What the report needs of result.json, with its types."""
-
-    best: _Epoch
-    last: _Epoch
-    chosen: _Epoch | None = None  # on held-out training images
-    kl: MayBeNan | None = None
-    cka: MayBeNan | None = None
-    seconds: float
-    images_per_second: float
-    parameters: int
-    train_images: int
-    precision: str
-    finished: str
-    machine: _Machine = _Machine()
-
-
-MACHINE_COLUMNS = tuple(_Machine.model_fields)
+MACHINE_COLUMNS = (
+    "host",
+    "device",
+    "driver",
+    "threads",
+    "python",
+    "torch",
+    "torchvision",
+    "version",
+    "commit",
+    "dirty",
+)
 
 
 def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFrame:
@@ -169,7 +134,8 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
     try:
         if folder.result.exists():
             result = read_result(folder.result, spec.role)
-            return {"state": "finished", "why": "", "changed": changed_since(spec, result)} | _result_columns(result)
+            known = {"state": "finished", "why": "", "changed": changed_since(spec, result)}
+            return known | _result_columns(result) | card_columns(spec, result) | who_columns(folder.path)
         status = folder.status()
     except UserError as error:  # a damaged file is one cell's trouble, not the report's
         return {"state": "failed", "why": f"failed: {error}"}
@@ -179,24 +145,6 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
         return {"state": "failed", "why": f"failed: {status.message}"}
     epochs = spec.recipe.epochs
     return {"state": "incomplete", "why": f"running or interrupted: {100 * min(status.epoch, epochs) // epochs} %"}
-
-
-def read_result(path: Path, role: str) -> dict[str, Any]:
-    """A result.json whose numbers are numbers. UserError says which file is damaged, where, and what to do."""
-    try:
-        result: dict[str, Any] = json.loads(path.read_bytes())
-        checked = _Result.model_validate(result)
-        if role != "head" and None in (checked.best.test_top1, checked.last.test_top1):
-            raise ValueError("it has no test_top1")
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        problem = f"{where}: {first['msg']}" if where else first["msg"]
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
-        problem = " ".join(str(error).split())
-    else:
-        return result
-    raise UserError(f"cannot read {path}: {problem}; delete it to have the run done again")
 
 
 def _result_columns(result: dict[str, Any]) -> dict[str, object]:
@@ -228,7 +176,7 @@ def read_curve(metrics: Path, points: int = 60) -> list[tuple[int, float]]:
             row = json.loads(lines[index])
             value = row.get("test_top1", row.get("test_head_top1"))
             point = None if value is None else (int(row["epoch"]), float(value))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # cut off by a crash, or damaged
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):  # cut off, or damaged
             continue
         if point and math.isfinite(point[1]):
             curve.append(point)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from benchmarks.analysis.buying import Price, Purchase, first_seeds, plan_purchases
+from benchmarks.analysis.card import compared
 from benchmarks.analysis.claims import CLAIMS, Claim
 from benchmarks.analysis.deciding import UNDECIDED, Cells, Need
 from benchmarks.analysis.judging import Verdict, epoch_that_decides, judge
@@ -25,7 +26,7 @@ from benchmarks.tables.spec_builder import SpecBuilder, placed_once
 from sskd.errors import unknown
 from sskd.runs.run_folder import read_json, write_json
 from sskd.runs.spec import RunSpec
-from sskd.training.progress import duration
+from sskd.training.words import duration
 
 BOUGHT = "bought.json"
 Failed = TypeVar("Failed")
@@ -84,7 +85,7 @@ def look(claims: Sequence[Claim], profile: Profile, folder: Path) -> Market:
     """Judges the claims from what is finished, and prices the seeds that would decide them."""
     names = list(dict.fromkeys(claim.benchmark for claim in claims))
     cells, runs = cells_of(profile, names, folder), folder / "runs"
-    frame = results_frame(cells, runs)
+    frame, _ = compared(results_frame(cells, runs), profile)
     which = epoch_that_decides(frame)
     verdicts = [judge(claim, frame, which) for claim in claims]
     planned = {name: tuple(profile.for_benchmark(name).seeds) for name in names}

@@ -1,11 +1,15 @@
 """--detach: everything is submitted, or goes on in the background, and the command line returns."""
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
+from benchmarks.dispatch.run_lock import LockHolder, process_birth
 from benchmarks.dispatch.slurm_array import submit
 from benchmarks.dispatch.work import Work
+from sskd.errors import UserError
 from sskd.runs.run_folder import plain_os_errors
 
 
@@ -30,4 +34,6 @@ def start_detached(work: Work, arguments: Sequence[str]) -> str:
                 stderr=file,
                 start_new_session=True,  # it outlives this terminal
             )
+    with suppress(OSError, UserError):  # so that who watches from now on does not find that nobody works
+        work.note_launcher(dataclasses.replace(LockHolder(), pid=process.pid, born=process_birth(process.pid)))
     return f"goes on in the background as process {process.pid}, which prints to {log}; see --status"

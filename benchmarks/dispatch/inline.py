@@ -5,6 +5,7 @@ from functools import partial
 from benchmarks.dispatch.run_lock import LockHolder
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure, attempt, execute
+from sskd.device import cores_and_gpus
 from sskd.runs.spec import RunSpec
 from sskd.training.loop import Interrupted
 from sskd.training.progress import Progress
@@ -21,7 +22,7 @@ class InlineSlot:
     def start(self, spec: RunSpec, holder: LockHolder, stop: StopSignal) -> None:
         """Trains the run. Interrupted, it says so, and leaves neither result nor failure."""
         work, self.failure = self._work, None
-        with self._progress.run(spec) as show:
+        with self._progress.run(spec, *cores_and_gpus(work.execution, spec.recipe.processes)) as show:
             train = partial(
                 execute, spec, work.runs, work.execution, stop, work.plugins, show=show, say=self._progress.say
             )

@@ -25,9 +25,10 @@ def launch(work: Work, progress: Progress) -> dict[str, Failure]:
     from sskd.mps import sharing
 
     if work.cluster.kind == "inline":
-        return schedule(work, progress, [InlineSlot(work, progress)])
+        with work.launching():
+            return schedule(work, progress, [InlineSlot(work, progress)])
     places = local_places(work.cluster)
-    with sharing([place.gpus for place in places], work.jobs / "mps", progress.say) as shared:
+    with work.launching(), sharing([place.gpus for place in places], work.jobs / "mps", progress.say) as shared:
         return schedule(work, progress, make_slots(work, progress, places, shared))
 
 

@@ -33,10 +33,7 @@ def read_submission(path: Path) -> Submission:
 
 def attempts(runs: Path, run_id: str) -> dict[str, int]:
     """How often the run was started again, by what had ended it."""
-    try:
-        return dict(json.loads(_notes(runs, run_id).read_text()))
-    except (OSError, ValueError):
-        return {}
+    return {kind: count for kind, count in _read(_notes(runs, run_id)).items() if isinstance(count, int)}
 
 
 def forget_attempts(runs: Path, run_id: str) -> None:
@@ -102,10 +99,12 @@ def _notes(runs: Path, run_id: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """{} where there is none, or it is damaged."""
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:

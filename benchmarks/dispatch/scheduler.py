@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from benchmarks.dispatch.retries import retry
 from benchmarks.dispatch.run_lock import LockHolder, file_time
 from benchmarks.dispatch.slurm_queue import HolderMonitor
-from benchmarks.dispatch.work import Work, cancelled_since, needs_failed, tell_who
+from benchmarks.dispatch.work import Work, cancelled_since, needs_failed, tell_who, waits_for_what
 from benchmarks.dispatch.worker import Failure, read_standing
 from sskd.runs.run_folder import read_json
 from sskd.runs.spec import RunSpec
@@ -64,6 +64,7 @@ def schedule(work: Work, progress: Progress, slots: Sequence[Slot]) -> dict[str,
                     raise Stopped(stop.received)
                 changed = loop.collect(stop)
                 changed = loop.fill(stop) or changed
+                work.still_launching()
                 if loop.todo and not changed:
                     time.sleep(work.cluster.poll_seconds)
         finally:
@@ -113,12 +114,19 @@ class _Loop:
         for spec in list(self.todo.values()):
             if stop():
                 break
-            if spec.id in self.active or any(needed.id in self.todo for needed in spec.needs):
+            if spec.id in self.active:
+                continue
+            waits_for = [needed.id for needed in spec.needs if needed.id in self.todo]
+            if waits_for:
+                self.progress.wait(spec.id, waits_for_what(waits_for))
                 continue
             failure = self.given_up.get(spec.id) or needs_failed(spec, self.failures)
             if failure:
                 self._fail(spec, failure)
-            elif not self.free or not self._begin(spec, stop):
+            elif not self.free:
+                self.progress.wait(spec.id, waits_for_what([]))
+                continue
+            elif not self._begin(spec, stop):
                 continue
             changed = True
         return changed
@@ -131,11 +139,13 @@ class _Loop:
                 tell_who(self.work, spec, self.progress, self._told)
                 return False
             del self.todo[spec.id]
+            self.progress.hide(spec.id)
             return True
         if spec.id not in self._begun:
             self._begun.add(spec.id)
             self.work.start_afresh(spec)
         slot = self.free.pop(0)
+        self.progress.hide(spec.id)
         self.active[spec.id] = Active(spec, holder, slot, time.time())
         slot.start(spec, holder, stop)
         return True
@@ -167,7 +177,7 @@ class _Loop:
             line = retry(work.runs, run.spec.id, work.cluster.retries.model_dump(), "its process was killed")
             if line or run.slot.failure:
                 return line, run.slot.failure
-            data = read_json(noted)
+            data = self.work.folder(run.spec).read_failure()
         except OSError as error:
             return "", Failure(f"ended without a result, and its attempts cannot be noted: {error.strerror}")
         return "", Failure(data["message"], data.get("kind") == "input")
@@ -175,7 +185,7 @@ class _Loop:
     def _fail(self, spec: RunSpec, failure: Failure) -> None:
         del self.todo[spec.id]
         self.failures[spec.id] = failure
-        self.progress.say(f"{spec.id} failed: {failure.message}")
+        self.progress.failed(spec.id, failure.message)
 
     def end_all(self) -> None:
         """Has what is under way save and end, waits for that, and gives the runs back."""

@@ -14,11 +14,12 @@ from benchmarks.dispatch.slurm_queue import (
     submit_runs,
 )
 from benchmarks.dispatch.work import Work, cancelled_since, needs_failed, with_job
-from benchmarks.dispatch.worker import Failure, RunJob
+from benchmarks.dispatch.worker import Failure, RunJob, read_standing
 from sskd.errors import UserError
 from sskd.runs.run_folder import read_json
 from sskd.runs.spec import RunSpec, spec_yaml
-from sskd.training.progress import Progress, plural
+from sskd.training.progress import Progress
+from sskd.training.words import plural
 
 
 def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
@@ -135,7 +136,9 @@ def follow(work: Work, progress: Progress, left_out: dict[str, Failure]) -> dict
             elif spec.id not in alive:
                 del todo[spec.id]
                 failures[spec.id] = _why(work, spec, failures)
-                progress.say(f"{spec.id} failed: {failures[spec.id].message}")
+                progress.failed(spec.id, failures[spec.id].message)
+            else:
+                _show(work, spec, liveness, progress)
         if liveness.silent and not silent:
             progress.say(f"Slurm does not answer, which does not stop its jobs: {liveness.silent}")
         silent = liveness.silent
@@ -146,6 +149,20 @@ def follow(work: Work, progress: Progress, left_out: dict[str, Failure]) -> dict
     return failures
 
 
+def _show(work: Work, spec: RunSpec, liveness: HolderMonitor, progress: Progress) -> None:
+    """The row of a run that is alive: how far it is, or why it waits."""
+    holder = work.locks.holder(spec.id)
+    queued = liveness.queued(holder) if holder and (holder.job or holder.batch) else None
+    standing = read_standing(work.folder(spec).path, 0.0)
+    if queued and queued.state != "RUNNING":
+        progress.hide(spec.id)
+        progress.wait(spec.id, f"{queued.state.lower()}: {queued.reason}")
+    elif standing:
+        progress.show(spec.id, standing)
+    else:
+        progress.wait(spec.id, "is starting")
+
+
 def _why(work: Work, spec: RunSpec, failures: dict[str, Failure]) -> Failure:
     """Why a run has neither result nor job."""
     blocked = needs_failed(spec, failures)
@@ -153,7 +170,7 @@ def _why(work: Work, spec: RunSpec, failures: dict[str, Failure]) -> Failure:
         return blocked
     folder = work.folder(spec)
     if folder.failure.exists():
-        data = read_json(folder.failure)
+        data = folder.read_failure()
         return Failure(data["message"], data.get("kind") == "input")
     holder = work.locks.holder(spec.id)
     job = f"job {holder.job}" if holder and holder.job else "its job"

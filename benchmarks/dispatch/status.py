@@ -6,22 +6,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
 from benchmarks.dispatch.slurm_queue import HolderMonitor
-from benchmarks.dispatch.work import Work
+from benchmarks.dispatch.work import Work, waits_for_what
 from benchmarks.tables.benchmark import Cell
 from benchmarks.tables.spec_builder import run_label
 from sskd.errors import UserError
-from sskd.runs.run_folder import read_json
+from sskd.runs.result_file import read_result
 from sskd.runs.spec import RunSpec
-from sskd.training.progress import duration
+from sskd.training.screen import ORDER, ScreenRow, screen, totals
+from sskd.training.words import duration
 
 STATES = ("finished", "running", "waiting", "failed", "to do")
 REFRESH_SECONDS = 2.0
-SHOWN_RUNS = 30  # in a terminal; --json has all
+NUMBER = (int, float)
+PROGRESS: dict[str, Any] = {"stage": str, "epoch": int, "epochs": int, "top1": NUMBER, "images_per_second": NUMBER} | {
+    "seconds_left": NUMBER,
+    "cores": int,
+    "gpus": int,
+}  # of progress.json, what --status shows
 
 
 @dataclass
@@ -37,6 +43,8 @@ class RunRow:
     top1: float | None = None
     images_per_second: float | None = None
     seconds_left: float | None = None
+    cores: int = 0
+    gpus: int = 0
     job: str = ""
     log: str = ""
     label: str = ""  # the method as tables name it: ids of crd and crd+kd have the same readable part
@@ -49,21 +57,35 @@ class State:
     runs: list[RunRow]
     benchmarks: dict[str, dict[str, int]]
     slurm: str = ""  # its words where it does not answer
+    launchers: tuple[str, ...] = ()  # processes that go on with what nobody has started yet
+
+    @property
+    def all_finished(self) -> bool:
+        return all(row.state == "finished" for row in self.runs)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether anything runs or waits, or somebody will start more."""
+        return bool(self.launchers) or any(row.state in ("running", "waiting") for row in self.runs)
 
 
 def read_state(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
     liveness = HolderMonitor(work.runs)
     rows: dict[str, RunRow] = {}
+    launchers, planned = work.launched(liveness)
     for spec in work.plan.runs:  # what a run needs comes before it
         try:
             rows[spec.id] = _row(work, spec, liveness, rows)
         except UserError as error:  # a damaged file is one run's trouble
             rows[spec.id] = RunRow(spec.id, "failed", str(error))
+        if spec.id in planned and rows[spec.id].state == "to do":
+            needed = [other.id for other in spec.needs if rows[other.id].state != "finished"]
+            rows[spec.id].state, rows[spec.id].why = "waiting", waits_for_what(needed)
     counts = {}
     for name, group in cells.items():
         ids = {run_id for cell in group for run_id in _with_needs(cell.spec)}
         counts[name] = {state: sum(rows[run_id].state == state for run_id in ids) for state in STATES}
-    return State(list(rows.values()), counts, liveness.silent)
+    return State(list(rows.values()), counts, liveness.silent, tuple(map(str, launchers)))
 
 
 def _with_needs(spec: RunSpec) -> set[str]:
@@ -76,7 +98,7 @@ def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str,
     if folder.path.exists():
         row.log = str(folder.path / "log.txt")
     if folder.result.exists():
-        last = read_json(folder.result)["last"]
+        last = read_result(folder.result, spec.role)["last"]
         row.state, row.epoch = "finished", spec.recipe.epochs
         row.top1 = last.get("test_top1", last.get("test_head_top1"))
         return row
@@ -94,8 +116,8 @@ def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str,
             row.state, row.why = "waiting", liveness.silent or "being submitted"
         else:
             row.state = "running"
-            row.images_per_second = progress.get("images_per_second")
-            row.seconds_left = progress.get("seconds_left")
+            for name in ("images_per_second", "seconds_left", "cores", "gpus"):
+                setattr(row, name, progress.get(name, getattr(row, name)))
         return row
     trainer = folder.held_by()
     if trainer:  # python -m sskd train
@@ -103,8 +125,7 @@ def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str,
         return row
     lost = [needed.id for needed in spec.needs if known[needed.id].state == "failed"]
     if folder.failure.exists():
-        data = read_json(folder.failure)
-        row.state, row.why = "failed", str(data.get("message", ""))
+        row.state, row.why = "failed", folder.read_failure()["message"]
     elif lost:
         row.state, row.why = "failed", f"not started: it needs {lost[0]}, which failed"
     elif folder.path.exists():
@@ -113,27 +134,53 @@ def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str,
 
 
 def _progress(work: Work, spec: RunSpec) -> dict[str, Any]:
+    """What progress.json says, as far as it can be read: the next one comes in seconds."""
     try:
-        return dict(json.loads((work.folder(spec).path / "progress.json").read_text()))
-    except (OSError, ValueError):
+        data = json.loads((work.folder(spec).path / "progress.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
         return {}
+    known = data if isinstance(data, dict) else {}
+    return {name: known[name] for name, kinds in PROGRESS.items() if isinstance(known.get(name), kinds)}
 
 
 def show_status(work: Work, cells: Mapping[str, Iterable[Cell]], as_json: bool) -> None:
-    """Prints the state: live in a terminal until nothing runs or waits any more, else once, as lines or JSON."""
-    state = read_state(work, cells)
+    """Prints the state once: as JSON, as the screen in a terminal, else as lines."""
+    state, console = read_state(work, cells), Console()
     if as_json:
         print(json.dumps(asdict(state), indent=1))
-        return
-    console = Console()
-    if not console.is_terminal:
+    elif console.is_terminal:
+        console.print(as_screen(state, len(state.runs)))
+    else:
         print("\n".join(as_lines(state)))
-        return
-    with Live(as_tables(state), console=console, auto_refresh=False) as live:
-        while any(row.state in ("running", "waiting") for row in state.runs):
-            time.sleep(max(REFRESH_SECONDS, work.cluster.poll_seconds if work.cluster.kind == "slurm" else 0))
+
+
+def watch(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
+    """Shows the state until nobody works on the runs any more, and returns it as it is then: in a terminal the screen,
+    else the lines of the state, a line for each run that changes its state, and the totals."""
+    pause = max(REFRESH_SECONDS, work.cluster.poll_seconds if work.cluster.kind == "slurm" else 0)
+    state, console = read_state(work, cells), Console()
+    if not console.is_terminal:
+        print("\n".join(as_lines(state)), flush=True)
+        while state.at_work:
+            time.sleep(pause)
+            before = {row.id: row.state for row in state.runs}
             state = read_state(work, cells)
-            live.update(as_tables(state), refresh=True)
+            for row in state.runs:
+                if row.state != before[row.id]:
+                    print(f"{time.strftime('%H:%M:%S')} {_named(row)}: {row.state}{_details(row)}", flush=True)
+        print(summary(state), flush=True)
+        return state
+    with Live(as_screen(state, console.height), console=console, auto_refresh=False) as live:
+        while state.at_work:
+            time.sleep(pause)
+            state = read_state(work, cells)
+            live.update(as_screen(state, console.height), refresh=True)
+    return state
+
+
+def summary(state: State) -> str:
+    """The totals, in one line."""
+    return totals(_screen_rows(state), sum(row.state == "finished" for row in state.runs), len(state.runs))
 
 
 def as_lines(state: State) -> list[str]:
@@ -144,17 +191,35 @@ def as_lines(state: State) -> list[str]:
     return lines + [f"{_named(row)}: {row.state}{_details(row)}" for row in state.runs if _is_news(row)]
 
 
-def as_tables(state: State) -> Group:
+def as_screen(state: State, height: int) -> RenderableType:
+    """What each benchmark has of each state, and the screen of the runs."""
     benchmarks = Table("benchmark", *STATES, title=f"Slurm does not answer: {state.slurm}" if state.slurm else None)
     for name, counts in state.benchmarks.items():
         benchmarks.add_row(name, *(str(counts[label]) for label in STATES))
-    runs = Table("run", "state", "")
-    news = [row for row in state.runs if _is_news(row)]
-    for row in news[:SHOWN_RUNS]:
-        runs.add_row(_named(row), row.state, _details(row).removeprefix(", "))
-    if len(news) > SHOWN_RUNS:
-        runs.add_row(f"and {len(news) - SHOWN_RUNS} more", "", "--json shows all")
-    return Group(benchmarks, runs)
+    finished = sum(row.state == "finished" for row in state.runs)
+    room = height - len(state.benchmarks) - 4
+    return Group(benchmarks, screen(_screen_rows(state), finished, len(state.runs), "", room))
+
+
+def _screen_rows(state: State) -> list[ScreenRow]:
+    """The runs that are running, have failed, or wait."""
+    return [
+        ScreenRow(
+            _named(row),
+            row.state,
+            row.stage,
+            row.epoch if row.state == "running" else 0,
+            row.epochs,
+            row.top1,
+            row.images_per_second,
+            row.seconds_left,
+            row.cores,
+            row.gpus,
+            ", ".join(filter(None, [row.why, f"job {row.job}" if row.job else ""])),
+        )
+        for row in state.runs
+        if row.state in ORDER
+    ]
 
 
 def _named(row: RunRow) -> str:

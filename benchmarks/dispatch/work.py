@@ -1,21 +1,28 @@
 """What is to be executed, and who works on it: what every way of executing a plan builds on."""
 
 import dataclasses
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.retries import forget_attempts
-from benchmarks.dispatch.run_lock import LockHolder, RunLocks
+from benchmarks.dispatch.run_lock import SILENT_AFTER, LockHolder, RunLocks
 from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.worker import Failure
 from benchmarks.plan import Plan
 from sskd.config.execution import Execution
-from sskd.runs.run_folder import RunFolder, read_json
+from sskd.errors import UserError
+from sskd.runs.run_folder import RunFolder, read_json, write_json
 from sskd.runs.spec import RunSpec
 from sskd.training.progress import Progress
+
+SIGN_SECONDS = SILENT_AFTER / 6  # between a launcher's signs of life
+PLANNED = "runs.json"  # beside a launcher's claim: the runs of its plan
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,44 @@ class Work:
     def jobs(self) -> Path:
         """Where claims are, and what processes and submitit write."""
         return self.runs.parent / "jobs"
+
+    @property
+    def launchers(self) -> RunLocks:
+        """Processes that execute plans in this folder: they go on with runs that nobody has claimed yet."""
+        return RunLocks(self.jobs / "launchers")
+
+    @contextmanager
+    def launching(self) -> Iterator[None]:
+        """Notes in the block that this process executes the plan, for who watches. Where that cannot be written, a
+        watcher may end too early, and nothing else."""
+        with suppress(OSError, UserError):
+            self.note_launcher(LockHolder())
+        try:
+            yield
+        finally:
+            self.launchers.delete(_launcher(LockHolder()))
+
+    def note_launcher(self, holder: LockHolder) -> None:
+        """UserError or OSError where that cannot be written."""
+        name = _launcher(holder)
+        self.launchers.acquire(name, holder, lambda present: present.born == holder.born)
+        write_json(self.launchers.folder / name / PLANNED, [spec.id for spec in self.plan.runs])
+
+    def still_launching(self) -> None:
+        """A sign of life, a few times an hour, for who watches from another host and cannot see this process."""
+        with suppress(OSError):
+            for claim in (self.launchers.folder / _launcher(LockHolder())).glob("[0-9]*.json"):
+                if time.time() - claim.stat().st_mtime > SIGN_SECONDS:
+                    os.utime(claim)  # without a time: over NFS the server takes its own
+
+    def launched(self, liveness: HolderMonitor) -> tuple[list[LockHolder], set[str]]:
+        """The launchers that are alive, and the runs that they execute or will."""
+        alive = {name: holder for name, holder in self.launchers.all().items() if liveness(name, holder)}
+        planned: set[str] = set()
+        for name in alive:
+            with suppress(UserError):  # it is just beginning or ending
+                planned |= set(read_json(self.launchers.folder / name / PLANNED))
+        return list(alive.values()), planned
 
     @property
     def locks(self) -> RunLocks:
@@ -60,10 +105,10 @@ class Work:
         failure = self.folder(spec).failure
         if self.retry_failed or self.cluster.kind == "inline" or not failure.exists():
             return None
-        data = read_json(failure)
+        data = self.folder(spec).read_failure()
         if data.get("kind") == "input":
             return None
-        return Failure(f"failed before: {data.get('message')} (--retry-failed tries it again)")
+        return Failure(f"failed before: {data['message']} (--retry-failed tries it again)")
 
     def start_afresh(self, spec: RunSpec) -> None:
         """Forgets earlier failures of a run that is submitted."""
@@ -77,9 +122,21 @@ def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | No
     return Failure(f"not started: it needs {lost[0]}, which failed") if lost else None
 
 
+def _launcher(holder: LockHolder) -> str:
+    """The name of the claim of a process that executes a plan."""
+    return f"{holder.host}-{holder.pid}"
+
+
+def waits_for_what(needed: Sequence[str]) -> str:
+    """What a run waits for that nobody has started: the runs that it needs, or its turn."""
+    return f"for {needed[0]}{f' and {len(needed) - 1} more' if len(needed) > 1 else ''}" if needed else "for its turn"
+
+
 def tell_who(work: Work, spec: RunSpec, progress: Progress, told: set[str]) -> None:
     """Says, once for each run, who else works on it."""
     who = work.folder(spec).held_by() or work.locks.holder(spec.id)
+    if who:
+        progress.wait(spec.id, f"{who} has it")
     if who and spec.id not in told:
         told.add(spec.id)
         progress.say(f"{spec.id}: {who} has it; waiting")

@@ -24,7 +24,7 @@ from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 from benchmarks.dispatch.retries import TERMINATED, forget_attempts, last_lines
 from benchmarks.dispatch.run_lock import LockHolder, RunLocks
 from sskd.config.execution import Execution
-from sskd.device import threads_of, with_threads
+from sskd.device import cores_and_gpus, threads_of, with_threads
 from sskd.distributed import is_peer_failure
 from sskd.errors import UserError
 from sskd.runs.plugins import load_plugins
@@ -79,13 +79,15 @@ def is_out_of_memory(error: Exception) -> bool:
 class ProgressFile:
     """Keeps ``progress.json`` in the run's folder: how far it is, for displays and --status in another process."""
 
-    def __init__(self, folder: Path, job: str = "") -> None:
+    def __init__(self, folder: Path, job: str = "", cores: int = 0, gpus: int = 0) -> None:
         self._path, self._job = folder / "progress.json", job
+        self._cores, self._gpus = cores, gpus
         self._pace = Pace()
         self._written = 0.0
 
     def __call__(self, event: StepEvent) -> None:
-        standing, now = self._pace(event), time.time()
+        standing = self._pace(event)._replace(cores=self._cores, gpus=self._gpus)
+        now = time.time()
         if now - self._written < PROGRESS_SECONDS:
             return
         self._written = now
@@ -102,7 +104,8 @@ def read_standing(folder: Path, since: float) -> Standing | None:
     """How far a run says it is in its ``progress.json``; None if it has not said so since then (a time)."""
     try:
         data = json.loads((folder / "progress.json").read_text())
-        return Standing(**{name: data[name] for name in Standing._fields}) if data["time"] >= since else None
+        known = {name: data[name] for name in Standing._fields if name in data}
+        return Standing(**known) if data["time"] >= since else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -132,7 +135,7 @@ def execute(
         if tasks.global_rank > 0:
             return train(spec, runs, execution, should_stop=stop)
     log_line(folder.path, f"started: job {job} on {socket.gethostname()}, Python {platform.python_version()}")
-    progress = ProgressFile(folder.path, job)
+    progress = ProgressFile(folder.path, job, *cores_and_gpus(execution, spec.recipe.processes))
 
     def on_step(event: StepEvent) -> None:
         progress(event)

@@ -14,6 +14,11 @@ from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.runs.settings import MethodField, PretextField
 
+CardField = Literal[
+    "network", "teacher", "head", "split", "preprocessing", "batch", "epoch_rule", "precision", "version", "packages"
+]
+Waivers = dict[CardField, Annotated[str, Field(min_length=1)]]
+
 
 class Override(StrictModel):
     """What one benchmark has otherwise than its profile. Of nested settings only the keys that are given change."""
@@ -46,6 +51,8 @@ class Override(StrictModel):
     """By method, over the profile's."""
     methods: Annotated[tuple[MethodField, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
     """Of the comparison, in place of the profile's."""
+    waivers: Waivers | None = None
+    """Beside the profile's."""
 
 
 class Profile(StrictModel):
@@ -129,6 +136,10 @@ class Profile(StrictModel):
     """By method, over the students' recipe: sskd: {weight_decay: 5.0e-4}."""
     overrides: dict[str, Override] = {}
     """What a benchmark has otherwise, by its name."""
+    waivers: Waivers = {}
+    """What runs of a table may differ in although they are compared: a field of the comparability card (network,
+    teacher, head, split, preprocessing, batch, epoch_rule, precision, version, packages), and why. The report shows
+    both. packages: the two versions of torch gave the same numbers in a test."""
     plugins: Annotated[tuple[str, ...], TupleFromList] = ()
     """Python files that register methods, networks, data sets, optimizers, ..."""
     execution: Execution = Execution()

@@ -61,21 +61,24 @@ def draw(
         wide, narrow = (_figure(frame, benchmark, layouts, shown, kind) for kind in (False, True))
         if wide is None or narrow is None:
             return None
-        paths = []
-        # without dates and versions: the same results give the same file
-        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
-            path = folder / f"{benchmark.id}.{suffix}"
-            write_atomically(
-                path,
-                lambda file, kind=suffix, data=metadata: wide.savefig(  # type: ignore[misc]
-                    file, format=kind, metadata=data, bbox_inches="tight"
-                ),
-            )
-            paths.append(path)
-        buffer = io.BytesIO()
-        narrow.savefig(buffer, format="png", metadata={"Software": None})
-        plt.close(wide)
-        plt.close(narrow)
+        return save(wide, narrow, folder / benchmark.id)
+
+
+def save(wide: Figure, narrow: Figure, path: Path) -> Drawn:
+    """Writes <path>.png and .pdf, without dates and versions: the same results give the same files. Closes both."""
+    paths = []
+    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
+        paths.append(path.with_name(f"{path.name}.{suffix}"))
+        write_atomically(
+            paths[-1],
+            lambda file, kind=suffix, data=metadata: wide.savefig(  # type: ignore[misc]
+                file, format=kind, metadata=data, bbox_inches="tight"
+            ),
+        )
+    buffer = io.BytesIO()
+    narrow.savefig(buffer, format="png", metadata={"Software": None})
+    plt.close(wide)
+    plt.close(narrow)
     return Drawn(paths, buffer.getvalue())
 
 
@@ -108,7 +111,7 @@ def _means(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).fillna({"sd": 0.0}) if parts else pd.DataFrame(columns=names)
 
 
-def _panels(
+def panels(
     count: int, across: int, size: tuple[float, float], narrow: bool, legend_lines: int, sharey: bool = True
 ) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` panels of ``size`` (width, height in inches), below each other if narrow, with room for the
@@ -123,7 +126,7 @@ def _panels(
     return figure, list(axes.flat[:count])
 
 
-def _finish(figure: Figure, handles: Sequence[Line2D], lines: int, columns: int) -> Figure:
+def finish(figure: Figure, handles: Sequence[Line2D], lines: int, columns: int) -> Figure:
     height = figure.get_size_inches()[1]
     if handles:
         figure.legend(
@@ -141,14 +144,14 @@ def _dots(
     of a panel is filled, the next hollow."""
     same_unit = all(measure.published or "top-1" in measure.title for measure in benchmark.measures)
     columns = list(dict.fromkeys(map(str, data["column"])))
-    panels: list[tuple[str, tuple[Measure, ...]]] = (
+    placed: list[tuple[str, tuple[Measure, ...]]] = (
         [(column, benchmark.measures) for column in columns]
         if same_unit
         else [(column, (measure,)) for column in columns for measure in benchmark.measures]
     )
     handles = _dot_handles(benchmark if same_unit else None, bool(paper))
-    figure, axes = _panels(len(panels), 3, (2.6, 0.9 + 0.24 * len(rows)), narrow, bool(handles))
-    for axis, (column, measures) in zip(axes, panels, strict=True):
+    figure, axes = panels(len(placed), 3, (2.6, 0.9 + 0.24 * len(rows)), narrow, bool(handles))
+    for axis, (column, measures) in zip(axes, placed, strict=True):
         far = _far_teacher(data[(data["column"] == column) & data["measure"].isin([m.label for m in measures])])
         if far:
             axis.annotate(
@@ -182,7 +185,7 @@ def _dots(
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.grid(axis="y", color="0.9", linewidth=0.7)
         axis.margins(x=0.08)
-    return _finish(figure, handles, bool(handles), 3)
+    return finish(figure, handles, bool(handles), 3)
 
 
 def _far_teacher(part: pd.DataFrame) -> str:
@@ -221,7 +224,7 @@ def _lines(
     rows = [row for row in rows if row in set(data["row"])]
     across = 3 if narrow else min(len(rows), 7)
     legend_lines = -(-len(rows) // across)
-    figure, axes = _panels(len(benchmark.measures), 2, (3.6, 2.9), narrow, legend_lines)
+    figure, axes = panels(len(benchmark.measures), 2, (3.6, 2.9), narrow, legend_lines)
     handles: list[Line2D] = []
     for axis, measure in zip(axes, benchmark.measures, strict=True):
         handles = []
@@ -239,14 +242,16 @@ def _lines(
                 axis.plot(float(column.rstrip(" %")), known.value, **PAPER_TICK)
         axis.set(xlabel=f"{benchmark.columns} (%)", ylabel="top-1 (%)", title=f"{measure.label} epoch")
         axis.set_xticks(ticks)
+        if len(ticks) == 1:  # else the axis is as wide as the shifts
+            axis.set_xlim(ticks[0] - 0.06, ticks[0] + 0.06)
         if not narrow:
             axis.label_outer()
-    return _finish(figure, handles, legend_lines, across)
+    return finish(figure, handles, legend_lines, across)
 
 
 def _embedding(layouts: Layouts, narrow: bool) -> Figure:
     """Layouts side by side, or below each other: a class has its digit as marker besides its colour."""
-    figure, axes = _panels(len(layouts), len(layouts), (3.1, 3.2), narrow, 0, sharey=False)
+    figure, axes = panels(len(layouts), len(layouts), (3.1, 3.2), narrow, 0, sharey=False)
     palette = sns.color_palette("colorblind", 10)
     for axis, (title, (layout, labels, silhouette)) in zip(axes, layouts.items(), strict=True):
         _classes(axis, layout, labels, palette)

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from benchmarks.analysis.controls import Control, control_lines
 from benchmarks.analysis.judging import EPOCHS, Verdict
 from benchmarks.analysis.paired import AVERAGE, is_sure
 from benchmarks.report.section import Section
 from benchmarks.report.tables import markdown, number
 from benchmarks.tables.benchmark import Benchmark
+from sskd.training.words import plural
 
 
 def section_markdown(section: Section) -> str:
@@ -77,7 +79,7 @@ def matrix_markdown(pairs: pd.DataFrame, digits: int) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequence[str] = ()) -> str:
+def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequence[Control] = ()) -> str:
     """A row for each claim that has runs, one line for all that have none, and what the controls gave."""
     epoch = EPOCHS[deciding[0].epoch] if deciding else ""
     lines = [
@@ -101,6 +103,21 @@ def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequ
     absent = [f"{verdict.id} ({verdict.where})" for verdict in deciding if not verdict.runs]
     if absent:
         lines.append(("\n" if judged else "") + f"Undecided, as none of their runs is finished: {', '.join(absent)}.")
+    for verdict, _ in judged:
+        if len(verdict.parts) > 1:
+            lines += [f"\n### {verdict.id}, each comparison by itself\n", *part_lines(verdict)]
     if controls:
-        lines += ["\n### Controls, where there is nothing to find\n", *(f"- {line}" for line in controls)]
+        found = control_lines(controls)
+        lines += ["\n### Controls, where there is nothing to find\n", *(f"- {line}" for line in found)]
     return "\n".join(lines) + "\n"
+
+
+def part_lines(verdict: Verdict) -> list[str]:
+    """What was compared, and a line for each comparison: "- SSKD - KD, 25%: +4.05 [1.20, 6.90], 3 seeds: supported"."""
+    lines = [f"{verdict.restated}.\n"]
+    for part in verdict.parts:
+        interval = "" if pd.isna(part.lower) else f" [{number(part.lower, 3)}, {number(part.upper, 3)}]"
+        effect = "no run" if pd.isna(part.effect) else f"{number(part.effect, 3, True)}{interval}"
+        alone = "" if part.alone == part.verdict else f" ({part.alone} if it were the only one)"
+        lines.append(f"- {part.name}: {effect}, {plural(part.seeds, 'seed')}: {part.verdict}{alone}")
+    return lines

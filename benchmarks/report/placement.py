@@ -14,7 +14,7 @@ from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import Cell
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder, plain_os_errors, write_json
-from sskd.training.progress import plural
+from sskd.training.words import plural
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,=+-]*")
 LONGEST = 80  # characters of a folder's name that is made from a request

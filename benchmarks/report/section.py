@@ -4,10 +4,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from benchmarks.analysis.card import TableCard
+from benchmarks.analysis.controls import Control
 from benchmarks.analysis.judging import Verdict
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.figures import Drawn
 from benchmarks.report.look import Look
+from benchmarks.report.spending import Spending
 from benchmarks.tables.benchmark import Benchmark
 
 
@@ -34,4 +37,6 @@ class Report(NamedTuple):
     sections: list[Section]
     verdicts: list[Verdict]  # by the epoch that decides: chosen on held-out images, else the last
     verdicts_best: list[Verdict]  # by the best on test images, as the paper
-    controls: list[str]  # see controls.control_lines
+    controls: list[Control]
+    spending: Spending
+    cards: dict[str, TableCard]  # by benchmark: what its numbers were measured with

@@ -10,7 +10,7 @@ from benchmarks.analysis.published import published, published_elsewhere
 from benchmarks.analysis.setting import describe_setting, of_paper, paper_dataset
 from benchmarks.tables.benchmark import Benchmark, Measure
 
-OTHER_CODE = "†"
+OTHER_CODE, CONFLICT = "†", "‡"
 TABLE_COLUMNS = ("row", "column", "seeds", "missing")
 
 
@@ -73,8 +73,9 @@ def shown_measures(table: pd.DataFrame, benchmark: Benchmark) -> list[tuple[Meas
 
 def missing(group: pd.DataFrame) -> str:
     """Why a cell's runs have no result, each reason once with the number of runs it is true of; "" if all have. The
-    mark first, if some of the results are of other code than today's: the notes say which."""
+    marks first, if some of the results are of other code than today's, or merged runs have two: the notes say which."""
     mark = [OTHER_CODE] if len(other_code(group)) else []
+    mark += [CONFLICT] if len(in_conflict(group)) else []
     reasons = [str(why) for why in group["why"] if why]
     return "; ".join(mark + _counted(reasons, len(group)))
 
@@ -82,6 +83,27 @@ def missing(group: pd.DataFrame) -> str:
 def other_code(frame: pd.DataFrame) -> pd.DataFrame:
     """The finished runs whose code was not today's."""
     return frame[(frame["state"] == "finished") & (frame["changed"] != "")] if "changed" in frame else frame[:0]
+
+
+def in_conflict(frame: pd.DataFrame) -> pd.DataFrame:
+    """The merged runs of which somebody has another result."""
+    return frame[frame["conflict"].notna()] if "conflict" in frame else frame[:0]
+
+
+def _by_whom(frame: pd.DataFrame) -> list[str]:
+    """Of merged results: a line for everybody and each of their machines, with the cells and seeds that are theirs."""
+    if "who" not in frame or not frame["who"].notna().any():
+        return []
+    cells: dict[str, dict[str, list[str]]] = {}
+    for run in frame[frame["state"] == "finished"].to_dict("records"):
+        who = run["who"] if isinstance(run["who"], str) else "here"
+        place = f"{who} ({run.get('device') or 'machine not recorded'}, {run.get('host') or '?'})"
+        cell = f"{run['row']} in {run['column']}"
+        cells.setdefault(place, {}).setdefault(cell, []).append(str(run["seed"]))
+    return [
+        f"By {place}: " + ", ".join(f"{cell} (seed {', '.join(seeds)})" for cell, seeds in of.items()) + "."
+        for place, of in cells.items()
+    ]
 
 
 def _counted(reasons: list[str], runs: int) -> list[str]:
@@ -138,6 +160,9 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
     for run in other_code(frame).to_dict("records"):
         by_reason.setdefault(run["changed"], {})[run["id"]] = None
     lines += [f"{OTHER_CODE} trained with other code ({why}): {', '.join(ids)}." for why, ids in by_reason.items()]
+    conflicts = {run["id"]: run["conflict"] for run in in_conflict(frame).to_dict("records")}
+    lines += [f"{CONFLICT} two results of one run, {run}: {what}." for run, what in conflicts.items()]
+    lines += _by_whom(frame)
     return lines
 
 

@@ -5,27 +5,31 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.analysis.controls import control_lines
+from benchmarks.analysis.card import card_json, card_markdown, card_notes, compared
+from benchmarks.analysis.controls import controls
 from benchmarks.analysis.embedding import add_silhouettes, features_of
-from benchmarks.analysis.judging import Verdict, epoch_that_decides, verdicts
+from benchmarks.analysis.judging import Part, Verdict, epoch_that_decides, verdicts
 from benchmarks.analysis.paired import differences, pairwise
 from benchmarks.analysis.probes import add_probes, probes_of
 from benchmarks.analysis.published import reproductions
 from benchmarks.analysis.ranking import ranking_lines
 from benchmarks.analysis.reference import choose_reference, with_reference
-from benchmarks.analysis.results_frame import results_frame
+from benchmarks.analysis.results_frame import results_frame, specs_of
 from benchmarks.analysis.spent import spent_curves
+from benchmarks.cost import run_prices
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.figures import Layouts, draw
+from benchmarks.report.format_page import schema
 from benchmarks.report.look import Look, looks
 from benchmarks.report.markdown import claims_markdown, section_markdown
 from benchmarks.report.page import write_page
 from benchmarks.report.section import Report, Section
+from benchmarks.report.spending import spending, spending_markdown
 from benchmarks.report.tables import latex, notes, summary
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, with_chosen
 from sskd.config.execution import Execution
 from sskd.errors import UserError
-from sskd.runs.run_folder import plain_os_errors, write_atomically
+from sskd.runs.run_folder import plain_os_errors, write_atomically, write_json
 
 TIMED = ("comparison", "equal_time")  # accuracy against all seconds spent
 WITH_REPRODUCTIONS = ("table2", "table3", "table4", "table5")
@@ -34,15 +38,17 @@ WITH_REPRODUCTIONS = ("table2", "table3", "table4", "table5")
 def write_report(
     profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = "", runs: Path | None = None
 ) -> dict[str, str]:
-    """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and claims.md, claims.csv, runs.csv (the frame),
-    spent.csv (see spent.spent_curves) and index.html into ``folder``. Returns each benchmark's Markdown.
+    """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and into the same ``folder`` claims.md, claims.csv
+    and parts.csv (verdicts and their comparisons), runs.csv (the frame), spent.csv (see spent.spent_curves), .md, .png
+    and .pdf, card.json and card.md (what the numbers were measured with), schema.json (what all files hold) and
+    index.html. Returns each benchmark's Markdown.
 
     reference: the row that all others are compared with, as reference.choose_reference takes it. runs: where the run
     folders are, if not in ``folder``."""
     runs = runs or folder / "runs"
     with plain_os_errors("write", folder):
         folder.mkdir(parents=True, exist_ok=True)
-    frame = results_frame(cells, runs)
+    frame, cards = compared(results_frame(cells, runs), profile)
     row = choose_reference(cells, reference)
     shown = looks(map(str, frame["row"][frame["benchmark"] != ""]))
     sections, texts = [], {}
@@ -55,17 +61,35 @@ def write_report(
         if benchmark.probes:
             frame = add_probes(frame, probes_of({name: group}, profile), name, runs)
         section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts, shown)
+        section.notes.extend(card_notes(cards[name], profile.for_benchmark(name).waivers))
         sections.append(section)
         texts[name] = section_markdown(section)
         _write(folder / f"{name}.md", texts[name])
         _write(folder / f"{name}.csv", section.table.to_csv(index=False))
         _write(folder / f"{name}.tex", latex(section.table, benchmark))
-    controls = control_lines(frame, epoch_that_decides(frame))
-    report = Report(profile, frame, shown, sections, verdicts(frame), verdicts(frame, "best"), controls)
-    _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_best, controls))
     timed = frame[frame["benchmark"].isin(TIMED) | (frame["benchmark"] == "")]
-    _write(folder / "spent.csv", spent_curves(timed, runs).to_csv(index=False))
+    spent = spent_curves(timed, runs)
+    priced = frame.assign(price=frame["id"].map(run_prices(specs_of(cells).values(), runs, profile)))
+    report = Report(
+        profile,
+        frame,
+        shown,
+        sections,
+        verdicts(priced),
+        verdicts(priced, "best"),
+        controls(frame, epoch_that_decides(frame)),
+        spending(spent, folder, shown),
+        cards,
+    )
+    _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_best, report.controls))
     _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_best]))
+    _write(folder / "parts.csv", _parts_csv([*report.verdicts, *report.verdicts_best]))
+    _write(folder / "spent.csv", spent.curves.to_csv(index=False))
+    if len(spent.curves):
+        _write(folder / "spent.md", spending_markdown(report.spending))
+    _write(folder / "card.md", card_markdown(cards, profile))
+    write_json(folder / "card.json", card_json(cards, profile))
+    write_json(folder / "schema.json", schema())
     _write(folder / "runs.csv", frame.to_csv(index=False))
     write_page(report, cells, folder, runs)
     return texts
@@ -108,11 +132,22 @@ def _layouts(group: list[Cell], frame: pd.DataFrame, runs: Path, execution: Exec
 
 
 def _claims_csv(all_verdicts: list[Verdict]) -> str:
-    rows = [
-        verdict._asdict() | {"runs": " ".join(verdict.runs), "need": verdict.need.seeds if verdict.need else None}
-        for verdict in all_verdicts
-    ]
+    rows = []
+    for verdict in all_verdicts:
+        row = verdict._asdict() | {"runs": " ".join(verdict.runs), "need": verdict.need.seeds if verdict.need else None}
+        row["parts"], row["decided"] = len(verdict.parts), len(verdict.decided)
+        rows.append(row | {"text": verdict.text})
     return pd.DataFrame(rows).to_csv(index=False)
+
+
+def _parts_csv(all_verdicts: list[Verdict]) -> str:
+    names = ["claim", "epoch", *(name for name in Part._fields if name != "cells")]
+    rows = [
+        {"claim": verdict.id, "epoch": verdict.epoch} | part._asdict()
+        for verdict in all_verdicts
+        for part in verdict.parts
+    ]
+    return pd.DataFrame(rows, columns=names).to_csv(index=False)
 
 
 def _write(path: Path, text: str) -> None:

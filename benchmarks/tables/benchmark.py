@@ -60,6 +60,7 @@ class Benchmark:
     # lines: the columns are numbers on the x axis; years: the gain over KD by the methods' years
     figure: Literal["dots", "lines", "embedding", "years"] = "dots"
     reference: str = "SSKD"  # the row that all others are compared with, paired by seed
+    varies: tuple[str, ...] = ()  # fields of the comparability card (profile.CardField) that its rows may differ in
     probes: bool = False  # each column is one of the profile's probe.datasets: see analysis/probes.py
     note: str = ""  # what a reader of the table must know
 

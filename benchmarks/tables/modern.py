@@ -24,10 +24,11 @@ PAIRS = SIMILAR + OTHER
 HOSTS = ("kd", "dkd", "mlkd", "ctkd")  # of logit standardisation
 
 
-def fits(method: MethodSettings, teacher: str, student: str) -> bool:
-    """Whether the method can be used with these two networks."""
+def fits(method: MethodSettings, specs: SpecBuilder, pair: str) -> bool:
+    """Whether the method can be used with the two networks that stand for the pair."""
+    teacher, student = (feature_shapes(network, settings=specs.used_as(network)) for network in specs.pair(pair))
     try:
-        check_pair(method, feature_shapes(student), feature_shapes(teacher))
+        check_pair(method, student, teacher)
     except UserError:
         return False
     return True
@@ -44,7 +45,7 @@ def cells(specs: SpecBuilder) -> list[Cell]:
     result = [cell for pair in PAIRS for cell in specs.teacher_cells(pair, pair)]
     for method in methods(specs):
         for pair in PAIRS:
-            if fits(method, *specs.pair(pair)):
+            if fits(method, specs, pair):
                 result += specs.students(pair, method_label(method), pair, method)
     return result
 

@@ -62,7 +62,8 @@ class SpecBuilder:
             return given
         return given.model_copy(update={"network_settings": settings})
 
-    def _used_as(self, network: str) -> NetworkSettings:
+    def used_as(self, network: str) -> NetworkSettings:
+        """How the profile uses a network."""
         return self.profile.network_settings.get(network, NetworkSettings())
 
     def teacher_runs(self, network: str) -> list[TeacherSpec]:
@@ -82,7 +83,7 @@ class SpecBuilder:
                 dataset=profile.dataset,
                 recipe=self._recipe(profile.teacher_recipe, network),
                 seed=own,
-                network_settings=self._used_as(network),
+                network_settings=self.used_as(network),
             )
         return self._teachers[network, own]
 
@@ -130,7 +131,7 @@ class SpecBuilder:
             head=self.head(teacher, self.pretext(kind.head_task) if kind.head_task else pretext, seed)
             if kind.needs_head
             else None,
-            network_settings=self._used_as(student),
+            network_settings=self.used_as(student),
         )
 
     def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:

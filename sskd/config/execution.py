@@ -2,11 +2,22 @@
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-)
+from pydantic import AfterValidator, Field
 
-from sskd.config.fields import StrictModel
+from sskd.config.fields import Distinct, StrictModel, TupleFromList
+from sskd.errors import nearest
+
+# what installs them; sskd/training/trackers.py opens them, and each is an extra of its name
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny"}
+
+
+def _known(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    for name in names or ():
+        if name not in TRACKERS:
+            near = nearest(name, TRACKERS)
+            hint = f"; did you mean '{near}'?" if near else "."
+            raise ValueError(f"unknown tracker '{name}'{hint} Known: {', '.join(TRACKERS)}")
+    return names
 
 
 class Execution(StrictModel):
@@ -22,12 +33,12 @@ class Execution(StrictModel):
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """CPU threads, shared by a run's processes. null: as many as may be used (sskd/cores.py)."""
     channels_last: bool = True
-    """The memory layout of images and networks: channels last, which convolutions on GPUs and CPUs like."""
+    """The memory layout of images and networks: channels last, in which convolutions are faster on GPUs and CPUs."""
     fold_teacher: bool = True
     """The frozen teacher with its batch norms folded into its convolutions."""
     compile: Literal["off", "default", "reduce-overhead"] = "off"
-    """The network that learns by torch.compile; reduce-overhead: with CUDA graphs. On the CPU it made steps
-    slower."""
+    """Whether the network that learns goes through torch.compile; reduce-overhead: with CUDA graphs. On the CPU it
+    made steps slower."""
     deterministic: bool = False
     """On a GPU: the same numbers in every repetition, where torch and cuDNN have such algorithms; slower. It does not
     hold where they have none (the backward passes of adaptive pooling and of grid_sample): torch then warns, and those
@@ -39,3 +50,9 @@ class Execution(StrictModel):
     cannot; off: never. The numbers are the same."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that read image files. null: as many as there are cores, 16 at most."""
+    trackers: Annotated[tuple[str, ...] | None, TupleFromList, Distinct, AfterValidator(_known)] = None
+    """Where an epoch's numbers also go: any of tensorboard, wandb (offline) and mlflow (files), each an extra of its
+    name. null: to tensorboard where that is installed. []: nowhere else than to metrics.jsonl."""
+    keep_epochs: bool = False
+    """Whether the state after every epoch is kept in the run's folder (epochs/), as run_all.py --submit needs it to
+    let others replay the run. A state is about as large as the weights and the optimiser's averages together."""

@@ -1,4 +1,4 @@
-"""Field types, and the base of every typed file: immutable, strict, and unknown keys are refused."""
+"""Field types, and the base class of every typed file: immutable, strictly typed, without unknown keys."""
 
 from collections.abc import Mapping
 from functools import cached_property

@@ -43,7 +43,8 @@ class SplitSpec(StrictModel):
     """The share of every class's part that is held out: not trained on, it chooses the epoch."""
 
 
-# What one optimiser or augmentation of ours has and its siblings do not. A user's own may read any key.
+# Keys that belong to one built-in optimiser or augmentation, and are refused with another built-in one. A user's own
+# may read any key, so none is refused there.
 OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "optimizer": {"sgd": ("momentum", "nesterov"), "adamw": ("betas",)},
     "augmentation": {"cutout": ("cutout_size",), "standard": (), "none": (), "strong": ()},

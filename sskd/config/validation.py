@@ -1,4 +1,4 @@
-"""Data to a typed model: what is wrong is said in one line."""
+"""Makes typed models of plain data; what is wrong with the data is one line for a person."""
 
 from typing import Any
 

@@ -19,8 +19,8 @@ def unchanged(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Augmentation(NamedTuple):
-    """How training images are disturbed: crops from an image padded with black on each side, flips, and what is done
-    to every view after them. Views (sskd/data/views.py) say in which order, and to what."""
+    """How training images are changed at random: crops from an image padded with black on each side, flips, and a
+    change of every view after them. The views (sskd/data/views.py) determine the order."""
 
     padding: int = 4  # pixels on each side; 0 turns crops off
     flip: bool = True  # horizontally, with probability 0.5

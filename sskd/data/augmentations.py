@@ -1,4 +1,4 @@
-"""How training images are disturbed, by the names that a recipe gives it. A user's own registers here too.
+"""Augmentations of training images, by the names that a recipe gives them. A user's own registers here too.
 
 Each is a function from a recipe to an Augmentation: the crop and the flip, and what is done to every view after them.
 """

@@ -1,4 +1,4 @@
-"""What one training step sees."""
+"""The batch that one training step sees."""
 
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
 
 class LoaderConfig(NamedTuple):
-    """Where batches are wanted, and how they come there."""
+    """On which device batches are wanted, in which memory layout, and who makes them."""
 
     device: torch.device
     channels_last: bool = True

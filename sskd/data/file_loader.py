@@ -40,15 +40,15 @@ Crop: TypeAlias = RandomCrop | ResizeCenterCrop  # of training images, of test i
 
 
 class Task(NamedTuple):
-    """What a worker makes: the crops of these positions in the split, in this epoch."""
+    """What a worker is asked for: the crops of these positions in the split, in this epoch."""
 
     epoch: int
     positions: np.ndarray
 
 
 class DecodedBatch(NamedTuple):
-    """What comes back. positions: whose crops these are, others than asked for where
-    images were skipped; -1: no image at all can be read."""
+    """What a worker gives back. positions: of the images that these are crops of; where a corrupt image was skipped, of
+    the one that took its place; -1 where no image of the split can be read."""
 
     pixels: Tensor  # (B, S, S, 3) uint8
     positions: Tensor  # (B,) int64
@@ -56,7 +56,8 @@ class DecodedBatch(NamedTuple):
 
 
 class CropDataset(Dataset[DecodedBatch]):
-    """Makes whole batches. A crop follows from (seed, stream, epoch, position) alone, whoever makes it."""
+    """Makes whole batches. A crop follows from (seed, stream, epoch, position) alone, so that it is the same whichever
+    worker makes it."""
 
     def __init__(self, images: Images, numbers: np.ndarray, crop: Crop, seed: int, stream: str, skip: bool) -> None:
         self.images, self.numbers, self.crop = images, numbers, crop
@@ -92,8 +93,12 @@ class CropDataset(Dataset[DecodedBatch]):
 
 
 class StreamLoader:
-    """Batches as TrainLoader's, of images that need not fit into memory. An epoch can be entered at any step without
-    decoding what came before; of several processes each decodes its own part of a batch only."""
+    """Batches as TrainLoader's, of images that need not fit into memory.
+
+    An epoch can be entered at any step without decoding the images before it. Where several processes share a run, each
+    decodes its own part of every batch. UserError, while iterating, for an image that cannot be decoded, unless such
+    images are to be skipped.
+    """
 
     def __init__(
         self,
@@ -133,6 +138,7 @@ class StreamLoader:
         return self._steps
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (from 0) from step ``start`` on; equal for equal numbers, whatever ran before."""
         order = epoch_order(len(self.labels), self.seed, self.stream, epoch)
         yield from self._batches(epoch, order[: self._steps * self.batch_size], start)
 

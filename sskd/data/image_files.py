@@ -1,4 +1,4 @@
-"""Image files: decoding them, and a cache of decoded ones for machines where that is the limit."""
+"""Image files: decoding them, and a cache of decoded ones for machines whose cores decode too slowly."""
 
 import functools
 import hashlib
@@ -57,6 +57,7 @@ class Images:
         return self.__dict__ | {"_memory": None}  # another process maps the file itself
 
     def path(self, number: int) -> Path:
+        """Where image ``number`` (from 0) lies."""
         return self.folder / os.fsdecode(self.files[number])
 
     def open(self, number: int) -> Tensor:

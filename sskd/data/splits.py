@@ -37,8 +37,10 @@ def make_split(labels: Tensor, num_classes: int, spec: SplitSpec) -> Split:
     Few-shot: of a class with c images, max(1, round(fraction * c)), halves rounded up; smaller fractions are subsets
     of larger ones. Noise: exactly round(noise * n) of the n labels change, each to a class drawn uniformly from the
     others; for one fraction, labels changed at a lower rate are changed at a higher one, to the same class.
-    Held out: of a class with c images left, round(holdout * c), but never all; with their noise, as whoever has wrong
-    labels to train on has no right ones to choose by. The images that stay have the labels they would have had.
+    Held out: of a class with c images left, round(holdout * c), but never all. Held-out images keep their noise: who
+    has wrong labels to train on has no right ones to choose an epoch by. Holding images out does not change the
+    labels of the others. UserError for labels outside 0..num_classes - 1, for noise with one class, and for a holdout
+    of nothing.
     """
     clean = labels.numpy()
     if clean.size == 0 or clean.min() < 0 or clean.max() >= num_classes:

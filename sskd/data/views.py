@@ -11,7 +11,7 @@ from sskd.device import counted_again
 
 
 class Views(Protocol):
-    """Makes V views of each image, row V * j being image j's normal view."""
+    """Makes V views of each image. Rows V * j to V * j + V - 1 are those of image j, the first its normal view."""
 
     @property
     def per_image(self) -> int:
@@ -20,7 +20,8 @@ class Views(Protocol):
     def __call__(
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """images: (B, 3, H, W) uint8. Gives (V * B, 3, H, W) in the same pixel range and ``Batch.view_labels``."""
+        """images: (B, 3, H, W) uint8. Returns (V * B, 3, H, W), pixels 0 to 255, and ``Batch.view_labels``: (V * B,)
+        int64, or None where the views are not numbered."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""AB (Heo et al. 2019): where the teacher's neurons are active, before the student learns the labels."""
+"""AB (Heo et al. 2019): before it learns the labels, the student learns where the teacher's neurons are active."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ SCALE = 3 / 1000  # the published code's
 def activation_boundary_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """Heo et al. 2019, eq. 5-6: pre-activations on the teacher's side of zero, by a margin of 1; 0-d.
 
-    n pairs of equal shapes (B, ...), the student's after its connectors. (s + 1)^2 where s > -1 and t <= 0,
+    n pairs of equal shapes (B, ...) float32, the student's after its connectors. (s + 1)^2 where s > -1 and t <= 0,
     (s - 1)^2 where s <= 1 and t > 0; summed; pair i of n (from 0) weighted 2^(i - n + 1); times 3 / 1000 / B.
     """
     losses = []
@@ -40,7 +40,7 @@ class ABSettings(MethodSettings):
 
 @METHODS.register("ab")
 class AB(Method):
-    """The initial stage alone compares features; the main training is CE (+ KD), its connectors unused."""
+    """Features are compared in the initial stage alone. The main training is CE (+ KD) and uses no connector."""
 
     Settings = ABSettings
     info = MethodInfo(

@@ -1,4 +1,4 @@
-"""AT (Zagoruyko & Komodakis 2017): where the student's maps are active, as the teacher's."""
+"""AT (Zagoruyko & Komodakis 2017): attention maps, of where maps are active, match the teacher's."""
 
 from collections.abc import Sequence
 
@@ -17,11 +17,14 @@ from sskd.networks import Features, FeatureShapes
 def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """Sum over the taps of the mean squared difference of attention maps; 0-d.
 
-    Maps (B, C, H, W), one for each tap; the two sides may differ in width and size. Zagoruyko & Komodakis
+    Maps (B, C, H, W) float32, one for each tap; the two sides may differ in width and size. Zagoruyko & Komodakis
     2017, eq. 2 with p = 2, as a mean over images and positions.
     """
-    pairs = [match_sizes(ours, theirs) for ours, theirs in zip(student, teacher, strict=True)]
-    return torch.stack([F.mse_loss(attention(ours), attention(theirs)) for ours, theirs in pairs]).sum()
+    losses = []
+    for pair in zip(student, teacher, strict=True):
+        student_map, teacher_map = match_sizes(*pair)
+        losses.append(F.mse_loss(attention(student_map), attention(teacher_map)))
+    return torch.stack(losses).sum()
 
 
 class ATSettings(MethodSettings):
@@ -31,7 +34,7 @@ class ATSettings(MethodSettings):
 
 @METHODS.register("at")
 class AT(Method):
-    """All middle taps, equally."""
+    """Every middle tap is compared, all with the same weight."""
 
     Settings = ATSettings
     info = MethodInfo(

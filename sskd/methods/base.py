@@ -1,4 +1,4 @@
-"""What a method is: settings, extra modules, perhaps an initial stage, and named loss terms."""
+"""The base of all methods: settings, modules of its own, perhaps an initial stage, and named loss terms."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +35,8 @@ class MethodInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method may build itself from."""
+    """What a method is built from. ``teacher`` and its shapes are None where no teacher is loaded; ``head`` is None
+    unless the method has ``needs_head``."""
 
     student: Network
     student_shapes: FeatureShapes
@@ -47,7 +48,7 @@ class MethodContext:
     recipe: Recipe = field(default_factory=Recipe)  # of the main training
 
     def teacher_side(self) -> tuple[Network, FeatureShapes]:
-        """The teacher and its shapes, for methods that have one for certain."""
+        """The teacher and its shapes, for methods with ``needs_teacher``, which always have one."""
         assert self.teacher is not None
         assert self.teacher_shapes is not None
         return self.teacher, self.teacher_shapes
@@ -62,9 +63,12 @@ class LossTerms(NamedTuple):
 
 @dataclass(frozen=True)
 class InitialStage:
-    """Epochs before the main training. ``loss`` gets the student's features (None if ``uses_student`` is False), the
-    teacher's and the batch, and returns unweighted terms that are summed; only ``trained`` modules are in train mode
-    and are optimised, at a constant rate."""
+    """Epochs before the main training.
+
+    ``loss`` gets the student's features (None if ``uses_student`` is False), the teacher's and the batch, and returns
+    0-d terms, which are summed as they are. Only the modules in ``trained`` are in train mode and are optimised, at a
+    constant learning rate: the recipe's, unless the stage has its own.
+    """
 
     name: str
     epochs: int
@@ -75,11 +79,14 @@ class InitialStage:
 
 
 class Method(nn.Module):
-    """Base of every method. Its parameters are trained with the student, its state is saved and resumed with it.
+    """Base of every method. Its parameters are trained with the student's, and its state is saved and resumed with it.
 
-    Student objective: ce_weight * CE + kd_weight * KL(kd_temperature) + sum of weights[name] * terms[name]; CE and KL
-    over the images' normal views; in the first ``warmup_epochs`` the own terms' weights rise. A
-    subclass sets ``info`` and ``needs``, and overrides ``loss_terms`` and ``loss_weights``.
+    The student's objective is ce_weight * CE + kd_weight * KL(kd_temperature) + the sum of loss_weights[name] *
+    loss_terms[name]. CE and KL are over the images' normal views. In the first ``warmup_epochs`` the weights of the
+    method's own terms rise linearly from 0.
+
+    A subclass sets ``info`` and ``needs`` and overrides ``loss_terms`` and ``loss_weights``. Whatever is not named in
+    ``needs`` may be missing from the features and the batch that ``loss_terms`` gets.
     """
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
@@ -106,7 +113,8 @@ class Method(nn.Module):
 
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        """Raises UserError, naming the taps, where these two networks cannot be used with the method."""
+        """Called before anything is trained. Raises UserError, naming networks and taps, where the method cannot
+        be used with this pair."""
 
     def views(self) -> Views:
         """The views of each image that the student is trained on."""
@@ -118,15 +126,20 @@ class Method(nn.Module):
         return student
 
     def initial_stages(self) -> list[InitialStage]:
+        """What is trained before the main stage, in this order; most methods have none."""
         return []
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """The weight of each of the method's own terms."""
+        """The weight of each of the method's own terms, by the term's name."""
         return {}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        """The method's own terms, unweighted. Feature tensors are float32; the teacher's carry no gradient."""
+        """The method's own terms, unweighted, each 0-d float32.
+
+        Features are float32, whatever the precision of the networks, with V * B rows in the order of the batch's images
+        (``Batch``); the teacher's carry no gradient.
+        """
         return LossTerms({})
 
     def begin_epoch(self, epoch: int) -> None:
@@ -136,27 +149,28 @@ class Method(nn.Module):
             self.ramp.fill_(min(self.epochs_at(epoch) / self.settings.warmup_epochs, 1.0))
 
     def epochs_at(self, epoch: int) -> float:
-        """What ``epoch`` (from 0) counts as in the full schedule: the published code's epoch number."""
+        """The published code's number of ``epoch`` (from 0): epochs of a shortened run count for more than one."""
         return (epoch + self.first_epoch) * self._stretch
 
     def softened(self, logits: Tensor) -> Tensor:
-        """What of the logits (B, C), of either side, enters Hinton's KD."""
+        """The logits (B, C) of either side as they enter Hinton's KD: a method may change them first."""
         return logits
 
     def after_step(self) -> None:
-        """Called after each optimiser step of the main stage, without gradient (CRD's banks)."""
+        """Called after each optimiser step of the main stage, without gradient; CRD updates its memory banks here."""
 
     def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, LossTerms]:
-        """The weighted total (0-d), and all terms by name: "ce", "kd" and the method's own."""
+        """The weighted total (0-d, with gradient), and all unweighted terms by name: "ce", "kd" and the method's own.
+        Without a teacher only "ce"."""
         logits = student.logits[:: batch.views]
         losses = {"ce": F.cross_entropy(logits, batch.labels)}
         weights = {"ce": self.settings.ce_weight}
         logged: dict[str, Tensor] = {}
         if teacher is not None:
             if self.settings.kd_weight > 0:
-                ours, theirs = self.softened(logits), self.softened(teacher.logits[:: batch.views])
+                student_logits, teacher_logits = self.softened(logits), self.softened(teacher.logits[:: batch.views])
                 temperature, kind = self.settings.kd_temperature, self.settings.divergence
-                losses["kd"] = softened_divergence(ours, theirs, temperature, kind=kind)
+                losses["kd"] = softened_divergence(student_logits, teacher_logits, temperature, kind=kind)
                 weights["kd"] = self.settings.kd_weight
             own = self.loss_terms(student, teacher, batch)
             losses |= own.losses

@@ -1,4 +1,4 @@
-"""CAT-KD (Guo et al. 2023): where in the image each class is seen."""
+"""CAT-KD (Guo et al. 2023): the student's class activation maps match the teacher's."""
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
@@ -21,10 +21,12 @@ def class_maps(final: Tensor, classifier: nn.Linear) -> Tensor:
 def class_attention_loss(student: Tensor, teacher: Tensor, size: int, normalise: bool) -> Tensor:
     """Mean squared error of class maps (B, C, H, W), both pooled to size x size, then perhaps each brought to unit
     length; 0-d. Guo et al. 2023, eq. 5, as the published code has it."""
-    ours, theirs = (F.adaptive_avg_pool2d(maps, (size, size)).flatten(2) for maps in (student, teacher))
+    student_pooled, teacher_pooled = (
+        F.adaptive_avg_pool2d(maps, (size, size)).flatten(2) for maps in (student, teacher)
+    )
     if normalise:
-        ours, theirs = F.normalize(ours, dim=2), F.normalize(theirs, dim=2)
-    return F.mse_loss(ours, theirs)
+        student_pooled, teacher_pooled = F.normalize(student_pooled, dim=2), F.normalize(teacher_pooled, dim=2)
+    return F.mse_loss(student_pooled, teacher_pooled)
 
 
 class CATKDSettings(MethodSettings):
@@ -78,6 +80,6 @@ class CATKD(Method):
         assert student.final is not None
         assert teacher.final is not None
         pairs = zip((student.final, teacher.final), self._classifiers, strict=True)
-        ours, theirs = (class_maps(final, classifier) for final, classifier in pairs)
-        loss = class_attention_loss(ours, theirs.detach(), self.settings.size, self.settings.normalise)
+        student_maps, teacher_maps = (class_maps(final, classifier) for final, classifier in pairs)
+        loss = class_attention_loss(student_maps, teacher_maps.detach(), self.settings.size, self.settings.normalise)
         return LossTerms({"catkd": loss})

@@ -1,4 +1,4 @@
-"""CC (Peng et al. 2019): how embeddings correlate from image to image, as the teacher has it."""
+"""CC (Peng et al. 2019): the two sides' embeddings should not differ in the same way for neighbouring images."""
 
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from sskd.networks import Features
 def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean over the batch's B - 1 pairs of neighbours of sum(d_i * d_i+1), d = abs(student - teacher); 0-d.
 
-    Both (B, D), B at least 2. Peng et al. 2019 in the form of CRD's benchmark, which has neighbours in place
+    Both (B, D) float32, B at least 2. Peng et al. 2019 in the form of CRD's benchmark, which has neighbours in place
     of all pairs and no kernel.
     """
     difference = (student - teacher).abs()
@@ -28,7 +28,7 @@ class CCSettings(MethodSettings):
 
 @METHODS.register("cc")
 class CC(Method):
-    """A linear embedding of each side's pooled vector, both trained."""
+    """Compares linear embeddings of the pooled vectors; both embeddings are trained."""
 
     Settings = CCSettings
     info = MethodInfo(

@@ -1,4 +1,4 @@
-"""Controls: what a comparison says where there is nothing to find."""
+"""Controls: KD once more with other seeds (A/A), and KD from the predictions of other images."""
 
 from torch import Tensor
 
@@ -19,8 +19,8 @@ class KDAgain(KD):
 
 @METHODS.register("placebo")
 class Placebo(KD):
-    """KD from a teacher that knows nothing of the image: each gets the teacher's logits of its neighbour in the batch,
-    which is a random other image. What it gains over no distillation is what soft targets do by themselves."""
+    """KD from logits of another image: each image gets the teacher's logits of the one before it in the batch, which
+    is drawn at random. What it gains over no distillation is what soft targets do whatever they say."""
 
     info = MethodInfo(
         "Placebo",

@@ -1,4 +1,4 @@
-"""CRD (Tian et al. 2020): the embeddings of one image agree, those of different classes do not."""
+"""CRD (Tian et al. 2020): each side's embedding of an image is told from the other side's of other classes."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""CTKD (Li et al. 2023): KD, or DKD, at a temperature that is learned against the student."""
+"""CTKD (Li et al. 2023): KD, or DKD, at a temperature that is trained to make the student's loss larger."""
 
 import math
 from typing import Any, Literal
@@ -20,7 +20,8 @@ LOWEST, RANGE = 1.0, 20.0  # temperatures lie between 1 and 21
 def gradient_factor(epoch: float, rising_epochs: float) -> float:
     """What theta's gradient is multiplied by in ``epoch`` (from 1): from nearly 0 to -1, along a cosine.
 
-    The published code's: (cos(pi min(e, E) / E) + 1) / 2 - 1. Negative: theta climbs, and harder from epoch to epoch.
+    As in the published code: (cos(pi min(e, E) / E) + 1) / 2 - 1. The factor is negative, so the optimiser makes the
+    loss larger by theta, a little in the first epochs and in full after ``rising_epochs``.
     """
     return (math.cos(math.pi * min(epoch, rising_epochs) / rising_epochs) + 1) / 2 - 1
 
@@ -72,7 +73,8 @@ class CTKDSettings(MethodSettings):
 
 @METHODS.register("ctkd")
 class CTKD(Method):
-    """One scalar, trained upwards in the student's optimiser, by its rate and weight decay."""
+    """The temperature is one scalar. The student's optimiser trains it, with its learning rate and weight decay, and
+    a reversed gradient makes it grow."""
 
     Settings = CTKDSettings
     info = MethodInfo(
@@ -105,12 +107,12 @@ class CTKD(Method):
         self.temperature.factor.fill_(gradient_factor(self.epochs_at(epoch), self.settings.rising_epochs))
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        ours, theirs = student.logits, teacher.logits
+        student_logits, teacher_logits = student.logits, teacher.logits
         if self.settings.standardise:
-            ours, theirs = standardised(ours), standardised(theirs)
+            student_logits, teacher_logits = standardised(student_logits), standardised(teacher_logits)
         tau = self.temperature()
         logged = {"temperature": tau.detach()}
         if self.settings.host == "kd":
-            return LossTerms({"ctkd": softened_divergence(ours, theirs, tau)}, logged)
-        tckd, nckd = decoupled_divergences(ours, theirs, batch.labels, tau)
+            return LossTerms({"ctkd": softened_divergence(student_logits, teacher_logits, tau)}, logged)
+        tckd, nckd = decoupled_divergences(student_logits, teacher_logits, batch.labels, tau)
         return LossTerms({"tckd": tckd, "nckd": nckd}, logged)

@@ -1,4 +1,4 @@
-"""DIST (Huang et al. 2022): predictions agree in their relations, between classes and between images."""
+"""DIST (Huang et al. 2022): predictions correlate with the teacher's, within each image and within each class."""
 
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
@@ -21,7 +21,7 @@ def mean_correlation(a: Tensor, b: Tensor) -> Tensor:
 def relation_losses(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Inter and intra: T^2 (1 - correlation) of the softened predictions' rows (images) and columns (classes); 0-d.
 
-    Logits (B, C). Huang et al. 2022, sec. 4; T^2 is the published code's, the paper has none.
+    Logits (B, C) float32. Huang et al. 2022, sec. 4; T^2 is the published code's, the paper has none.
     """
     p_s, p_t = F.softmax(student / temperature, dim=1), F.softmax(teacher / temperature, dim=1)
     inter, intra = 1 - mean_correlation(p_s, p_t), 1 - mean_correlation(p_s.T, p_t.T)
@@ -39,7 +39,7 @@ class DISTSettings(MethodSettings):
 
 @METHODS.register("dist")
 class DIST(Method):
-    """Both relations beside cross-entropy."""
+    """Both correlations, beside cross-entropy."""
 
     Settings = DISTSettings
     info = MethodInfo(

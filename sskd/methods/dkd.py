@@ -16,8 +16,8 @@ def decoupled_divergences(
 ) -> tuple[Tensor, Tensor]:
     """TCKD and NCKD: T^2 times the mean KL divergence of (right, wrong) and of the wrong classes; both 0-d.
 
-    Logits (B, C), labels (B,). Zhao et al. 2022, sec. 3: for an image KD is TCKD + (1 - p) NCKD, p being the
-    teacher's probability of the right class.
+    Logits (B, C) float32, labels (B,) int64. Zhao et al. 2022, sec. 3: for an image, KD is TCKD + (1 - p) NCKD, p
+    being the teacher's probability of the right class.
     """
     target_s, others_s = split_classes(student, labels)
     target_t, others_t = split_classes(teacher, labels)
@@ -72,8 +72,8 @@ class DKD(Method):
         return {"tckd": self.settings.tckd_weight, "nckd": self.settings.nckd_weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        ours, theirs = student.logits, teacher.logits
+        student_logits, teacher_logits = student.logits, teacher.logits
         if self.settings.standardise:
-            ours, theirs = standardised(ours), standardised(theirs)
-        tckd, nckd = decoupled_divergences(ours, theirs, batch.labels, self.settings.temperature)
+            student_logits, teacher_logits = standardised(student_logits), standardised(teacher_logits)
+        tckd, nckd = decoupled_divergences(student_logits, teacher_logits, batch.labels, self.settings.temperature)
         return LossTerms({"tckd": tckd, "nckd": nckd})

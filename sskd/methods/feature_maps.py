@@ -1,4 +1,4 @@
-"""What methods that compare feature maps share: middle taps, equal sizes, attention maps, regressors."""
+"""Parts of several methods that compare feature maps: middle taps, equal sizes, attention maps, regressors."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -20,11 +20,11 @@ def middle(taps: Sequence[T]) -> Sequence[T]:
 
 def check_middle(method: str, student: FeatureShapes, teacher: FeatureShapes) -> None:
     """UserError unless both networks have as many middle taps, at least one: they pair up in order."""
-    ours, theirs = len(middle(student.taps)), len(middle(teacher.taps))
-    if ours != theirs or not ours:
+    student_count, teacher_count = len(middle(student.taps)), len(middle(teacher.taps))
+    if student_count != teacher_count or not student_count:
         raise UserError(
-            f"method '{method}' pairs the middle taps in order, but {student.network} has {ours} and "
-            f"{teacher.network} has {theirs}; choose networks with as many taps"
+            f"method '{method}' pairs the middle taps in order, but {student.network} has {student_count} and "
+            f"{teacher.network} has {teacher_count}; choose networks with as many taps"
         )
 
 
@@ -39,7 +39,7 @@ def check_final(method: str, student: FeatureShapes, teacher: FeatureShapes) -> 
 
 
 def match_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps (B, C, H, W) of one size: the larger is average-pooled adaptively to the smaller; widths stay."""
+    """Maps (B, C, H, W) float32 of one size: the larger is average-pooled adaptively to the smaller; widths stay."""
     size = min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3])
     return _pooled(student, size), _pooled(teacher, size)
 

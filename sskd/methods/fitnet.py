@@ -1,4 +1,4 @@
-"""FitNet (Romero et al. 2015): the student's middle map, regressed, equals the teacher's."""
+"""FitNet (Romero et al. 2015): a regressor of the student's middle map learns to give the teacher's."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from sskd.networks import Features, FeatureShapes
 
 
 def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error of maps of one shape (B, C, H, W); 0-d. Romero et al. 2015, eq. 3, as a mean."""
+    """Mean squared error of maps of one shape (B, C, H, W) float32; 0-d. Romero et al. 2015, eq. 3, as a mean."""
     return F.mse_loss(student, teacher)
 
 
@@ -28,7 +28,7 @@ class FitNetSettings(MethodSettings):
 
 @METHODS.register("fitnet")
 class FitNet(Method):
-    """One hint, trained together with cross-entropy as in CRD's benchmark; the paper trains it first."""
+    """One pair of maps, compared beside cross-entropy as in CRD's benchmark; the paper trains on it alone first."""
 
     Settings = FitNetSettings
     info = MethodInfo(

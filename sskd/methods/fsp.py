@@ -1,4 +1,4 @@
-"""FSP (Yim et al. 2017): how features flow from one tap to the next, before the student learns the labels."""
+"""FSP (Yim et al. 2017): before it learns the labels, the student learns the Gram matrices of neighbouring maps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +47,7 @@ class FSPSettings(MethodSettings):
 
 @METHODS.register("fsp")
 class FSP(Method):
-    """The initial stage alone compares features; the main training is CE (+ KD)."""
+    """Features are compared in the initial stage alone. The main training is CE (+ KD)."""
 
     Settings = FSPSettings
     info = MethodInfo(

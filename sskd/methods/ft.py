@@ -1,4 +1,4 @@
-"""FT (Kim et al. 2018): the teacher's last map, paraphrased into factors, and the student's, translated."""
+"""FT (Kim et al. 2018): an autoencoder compresses the teacher's last map to factors, which the student learns."""
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
@@ -18,7 +18,7 @@ PARAPHRASER_RATE = 0.01  # the published code's, if the student is a ResNet or W
 def factor_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Kim et al. 2018, eq. 3 with p = 1: mean absolute difference of unit-length attention maps; 0-d.
 
-    Factors (B, C, H, W) of any widths; the larger map is pooled to the smaller first.
+    Factors (B, C, H, W) float32 of any widths; the larger map is pooled to the smaller first.
     """
     student, teacher = match_sizes(student, teacher)
     return (attention(student) - attention(teacher)).abs().mean()
@@ -48,7 +48,7 @@ class Paraphraser(nn.Module):
         super().train(mode)
         self.requires_grad_(mode)
         if not mode:
-            self.zero_grad(set_to_none=True)  # what its own stage left: weight decay acts where there is a gradient
+            self.zero_grad(set_to_none=True)  # its stage leaves gradients, and an optimiser decays what has one
         return self
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class FTSettings(MethodSettings):
 
 @METHODS.register("ft")
 class FT(Method):
-    """A paraphraser, trained first and then frozen, and a translator trained with the student."""
+    """A paraphraser, trained in a stage of its own and then frozen, and a translator, trained with the student."""
 
     Settings = FTSettings
     info = MethodInfo(

@@ -16,9 +16,9 @@ from sskd.pretext.hsakd import VIEWS
 
 
 def branch_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """The sum over branches of T^2 KL of their scores, (levels, R, 4 C) each; 0-d."""
+    """The sum over branches of T^2 KL of their scores, (levels, R, 4 C) float32 each; 0-d."""
     pairs = zip(student, teacher, strict=True)
-    return torch.stack([softened_divergence(ours, theirs, temperature) for ours, theirs in pairs]).sum()
+    return torch.stack([softened_divergence(*pair, temperature) for pair in pairs]).sum()
 
 
 class HSAKDSettings(MethodSettings):
@@ -33,7 +33,7 @@ class HSAKDSettings(MethodSettings):
 @METHODS.register("hsakd")
 class HSAKD(Method):
     """Two terms, both on all four views of each image: the branches' scores and the networks' own logits. The student's
-    branches are trained beside it, on the teacher's alone; they are not part of the student that is measured."""
+    branches are trained with it to match the teacher's branches; the network that is measured and saved has none."""
 
     Settings = HSAKDSettings
     info = MethodInfo(
@@ -56,16 +56,17 @@ class HSAKD(Method):
     def __init__(self, settings: HSAKDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         assert context.head is not None
-        self._teacher_head = (context.head,)  # in a tuple: it is not the student's to train or save
+        # in a tuple, so that the teacher's head is no submodule: it is neither trained nor saved with the student
+        self._teacher_head = (context.head,)
         self.branches = Branches(context.student_shapes.network, VIEWS * context.num_classes)
 
     @classmethod
     def check(cls, settings: HSAKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        ours, theirs = check_branches(student.network), check_branches(teacher.network)
-        if ours != theirs:
+        student_count, teacher_count = check_branches(student.network), check_branches(teacher.network)
+        if student_count != teacher_count:
             raise UserError(
-                f"method 'hsakd' pairs the branches of all maps in order, but {student.network} has {ours} and "
-                f"{teacher.network} has {theirs}; choose networks with as many stages"
+                f"method 'hsakd' pairs the branches of all maps in order, but {student.network} has "
+                f"{student_count} and {teacher.network} has {teacher_count}; choose networks with as many stages"
             )
 
     def views(self) -> Views:
@@ -78,10 +79,10 @@ class HSAKD(Method):
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         temperature = self.settings.temperature
         with torch.no_grad():
-            theirs = self._teacher_head[0].read(teacher)
-        ours = torch.stack(self.branches.read(student))
+            teacher_scores = self._teacher_head[0].read(teacher)
+        student_scores = torch.stack(self.branches.read(student))
         losses = {
-            "branches": branch_divergence(ours, theirs, temperature),
+            "branches": branch_divergence(student_scores, teacher_scores, temperature),
             "turned_logits": softened_divergence(student.logits, teacher.logits, temperature),
         }
         return LossTerms(losses)

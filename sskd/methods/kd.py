@@ -14,7 +14,7 @@ class KDSettings(MethodSettings):
 
 @METHODS.register("kd")
 class KD(Method):
-    """0.1 CE + 0.9 KL(4) as published: both terms are every method's; this one only turns the second on."""
+    """0.1 CE + 0.9 KL(4) as published. Every method has both terms; this one has no other, and gives KL a weight."""
 
     Settings = KDSettings
     info = MethodInfo(

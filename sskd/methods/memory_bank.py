@@ -1,4 +1,4 @@
-"""CRD's memory: an embedding of every training image for each side, and the draw of contrasts from it."""
+"""CRD's memory banks, an embedding of every training image for each side, and the draw of positives and negatives."""
 
 from typing import Literal
 
@@ -94,7 +94,8 @@ class Banks(nn.Module):
 
     @torch.no_grad()
     def update(self, indices: Tensor, student: Tensor, teacher: Tensor, momentum: float) -> None:
-        """entry <- normalise(momentum * entry + (1 - momentum) * embedding). Embeddings: (B, width)."""
+        """entry <- normalise(momentum * entry + (1 - momentum) * embedding), at ``indices`` (B,) int64. Embeddings:
+        (B, width) float32."""
         for bank, embedding in ((self.student, student), (self.teacher, teacher)):
             mixed = momentum * bank[indices] + (1 - momentum) * embedding
             bank.index_copy_(0, indices, F.normalize(mixed, dim=1))

@@ -1,4 +1,4 @@
-"""MLKD (Jin et al. 2023): predictions agree image by image, in the batch's relations and in those of classes."""
+"""MLKD (Jin et al. 2023): predictions match, and so do their correlations over images and over classes."""
 
 from typing import Annotated
 
@@ -21,12 +21,12 @@ STRONG_AT = 3
 
 
 def class_correlation(student: Tensor, teacher: Tensor) -> Tensor:
-    """|P_t' P_t - P_s' P_s|^2 / C of probabilities (B, C); 0-d."""
+    """|P_t' P_t - P_s' P_s|^2 / C of probabilities P (B, C) float32; 0-d. Jin et al. 2023, class level."""
     return (teacher.T @ teacher - student.T @ student).square().sum() / student.shape[1]
 
 
 def batch_correlation(student: Tensor, teacher: Tensor) -> Tensor:
-    """|P_t P_t' - P_s P_s'|^2 / B of probabilities (B, C); 0-d."""
+    """|P_t P_t' - P_s P_s'|^2 / B of probabilities P (B, C) float32; 0-d. Jin et al. 2023, batch level."""
     return (teacher @ teacher.T - student @ student.T).square().sum() / student.shape[0]
 
 
@@ -48,8 +48,9 @@ class MLKDSettings(MethodSettings):
 
 @METHODS.register("mlkd")
 class MLKD(Method):
-    """As the published code computes it: all parts on the weak view at several temperatures, the instance part on the
-    strong view too. Its masks multiply numbers that are averages already, so they are shares of the batch here."""
+    """As the published code computes it: all parts on the weak view, at several temperatures, and the instance part on
+    the strong view too. The code's masks of images and classes multiply losses that are averages already; so what they
+    do is to multiply by the share of the batch that the mask keeps, which is how it is written here."""
 
     Settings = MLKDSettings
     info = MethodInfo(

@@ -1,4 +1,4 @@
-"""NKD (Yang et al. 2023): the teacher's confidence in the right class, and the others' softened shares apart."""
+"""NKD (Yang et al. 2023): the right class, weighted by the teacher's confidence, and the wrong classes apart."""
 
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
@@ -12,7 +12,7 @@ from sskd.networks import Features
 
 
 def target_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-    """Mean of -p_t log p_s of the right class, at temperature 1; 0-d. Logits (B, C), labels (B,)."""
+    """Mean of -p_t log p_s of the right class, at temperature 1; 0-d. Logits (B, C) float32, labels (B,) int64."""
     log_s = F.log_softmax(student, dim=1).gather(1, labels[:, None])
     return -(F.softmax(teacher, dim=1).gather(1, labels[:, None]) * log_s).mean()
 
@@ -20,11 +20,11 @@ def target_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
 def others_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """T^2 times the mean cross-entropy between the softmaxes of the C - 1 wrong classes at T; 0-d.
 
-    Logits (B, C), labels (B,). Yang et al. 2023, eq. 10.
+    Logits (B, C) float32, labels (B,) int64. Yang et al. 2023, eq. 10.
     """
-    (_, ours), (_, theirs) = split_classes(student, labels), split_classes(teacher, labels)
-    soft = F.softmax(theirs / temperature, dim=1)
-    return -(temperature**2) * (soft * F.log_softmax(ours / temperature, dim=1)).sum(1).mean()
+    (_, student_others), (_, teacher_others) = split_classes(student, labels), split_classes(teacher, labels)
+    soft = F.softmax(teacher_others / temperature, dim=1)
+    return -(temperature**2) * (soft * F.log_softmax(student_others / temperature, dim=1)).sum(1).mean()
 
 
 class NKDSettings(MethodSettings):
@@ -38,7 +38,7 @@ class NKDSettings(MethodSettings):
 
 @METHODS.register("nkd")
 class NKD(Method):
-    """Both parts beside cross-entropy."""
+    """Both parts, beside cross-entropy."""
 
     Settings = NKDSettings
     info = MethodInfo(
@@ -58,6 +58,6 @@ class NKD(Method):
         return {"target": self.settings.target_weight, "others": self.settings.others_weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        ours, theirs, labels = student.logits, teacher.logits, batch.labels
-        others = others_loss(ours, theirs, labels, self.settings.temperature)
-        return LossTerms({"target": target_loss(ours, theirs, labels), "others": others})
+        student_logits, teacher_logits, labels = student.logits, teacher.logits, batch.labels
+        others = others_loss(student_logits, teacher_logits, labels, self.settings.temperature)
+        return LossTerms({"target": target_loss(student_logits, teacher_logits, labels), "others": others})

@@ -17,16 +17,20 @@ from sskd.networks import Features, FeatureShapes
 def selectivity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared MMD of the two sides' channel maps under the kernel (x . y)^2, a mean over the batch; 0-d.
 
-    Maps (B, C, H, W) of one size, each channel's map brought to unit length; the widths may differ. Huang &
+    Maps (B, C, H, W) float32 of one size, each channel's map brought to unit length; the widths may differ. Huang &
     Wang 2017, polynomial kernel of degree 2: mean k(t, t) + mean k(s, s) - 2 mean k(s, t).
     """
-    ours, theirs = F.normalize(student.flatten(2), dim=2), F.normalize(teacher.flatten(2), dim=2)
-    positions, channels = ours.shape[2], max(ours.shape[1], theirs.shape[1])
+    student_maps, teacher_maps = F.normalize(student.flatten(2), dim=2), F.normalize(teacher.flatten(2), dim=2)
+    positions, channels = student_maps.shape[2], max(student_maps.shape[1], teacher_maps.shape[1])
     if positions > channels:
-        return _mean_kernel(theirs, theirs) + _mean_kernel(ours, ours) - 2 * _mean_kernel(ours, theirs)
+        return (
+            _mean_kernel(teacher_maps, teacher_maps)
+            + _mean_kernel(student_maps, student_maps)
+            - 2 * _mean_kernel(student_maps, teacher_maps)
+        )
     # (x . y)^2 is the inner product of the outer products x x^T and y y^T, so the MMD is the distance of
     # their means. These are here smaller than the kernel's matrices: HW x HW, not C x C, for each image.
-    return (_mean_outer_product(ours) - _mean_outer_product(theirs)).square().sum() / len(ours)
+    return (_mean_outer_product(student_maps) - _mean_outer_product(teacher_maps)).square().sum() / len(student_maps)
 
 
 def _mean_kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -42,7 +46,7 @@ def _mean_outer_product(maps: Tensor) -> Tensor:
 def all_taps_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
     """Sum of ``selectivity_loss`` over the taps; the two sides may differ in width and size; 0-d."""
     pairs = zip(student, teacher, strict=True)
-    return torch.stack([selectivity_loss(*match_sizes(ours, theirs)) for ours, theirs in pairs]).sum()
+    return torch.stack([selectivity_loss(*match_sizes(*pair)) for pair in pairs]).sum()
 
 
 class NSTSettings(MethodSettings):
@@ -52,7 +56,7 @@ class NSTSettings(MethodSettings):
 
 @METHODS.register("nst")
 class NST(Method):
-    """All middle taps, equally."""
+    """Every middle tap is compared, all with the same weight."""
 
     Settings = NSTSettings
     info = MethodInfo(

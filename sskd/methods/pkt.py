@@ -1,4 +1,4 @@
-"""PKT (Passalis & Tefas 2018): how probably one image is another's neighbour, as the teacher sees it."""
+"""PKT (Passalis & Tefas 2018): the probabilities that images of a batch are neighbours match the teacher's."""
 
 from pydantic import NonNegativeFloat
 from torch import Tensor
@@ -22,10 +22,12 @@ def neighbour_probabilities(vectors: Tensor) -> Tensor:
 def probability_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean over B x B of p_t log((p_t + eps) / (p_s + eps)); 0-d. Passalis & Tefas 2018, cosine kernel.
 
-    Vectors (B, D); the two sides may differ in width.
+    Vectors (B, D) float32; the two sides may differ in width.
     """
-    ours, theirs = neighbour_probabilities(student), neighbour_probabilities(teacher)
-    return (theirs * ((theirs + EPSILON) / (ours + EPSILON)).log()).mean()
+    student_probabilities, teacher_probabilities = neighbour_probabilities(student), neighbour_probabilities(teacher)
+    return (
+        teacher_probabilities * ((teacher_probabilities + EPSILON) / (student_probabilities + EPSILON)).log()
+    ).mean()
 
 
 class PKTSettings(MethodSettings):
@@ -35,7 +37,7 @@ class PKTSettings(MethodSettings):
 
 @METHODS.register("pkt")
 class PKT(Method):
-    """The pooled vectors of each side."""
+    """Compares the pooled vectors of both sides."""
 
     Settings = PKTSettings
     info = MethodInfo(

@@ -26,8 +26,8 @@ def pyramid_loss(student: Tensor, teacher: Tensor) -> Tensor:
         if size < height:
             weight /= 2
             total += weight
-            ours, theirs = (F.adaptive_avg_pool2d(maps, (size, size)) for maps in (student, teacher))
-            losses = losses + weight * F.mse_loss(ours, theirs)
+            student_pooled, teacher_pooled = (F.adaptive_avg_pool2d(maps, (size, size)) for maps in (student, teacher))
+            losses = losses + weight * F.mse_loss(student_pooled, teacher_pooled)
     return losses / total
 
 
@@ -95,20 +95,22 @@ class ReviewKD(Method):
     def __init__(self, settings: ReviewSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
-        ours, theirs = ([shape[0] for shape in shapes.taps[1:]] for shapes in (context.student_shapes, teacher))
-        fused = min(WIDEST, ours[-1])
-        levels = zip(reversed(ours), reversed(theirs), strict=True)
+        student_widths, teacher_widths = (
+            [shape[0] for shape in shapes.taps[1:]] for shapes in (context.student_shapes, teacher)
+        )
+        fused = min(WIDEST, student_widths[-1])
+        levels = zip(reversed(student_widths), reversed(teacher_widths), strict=True)
         self.levels = nn.ModuleList(
             Fusion(width, fused, target, deepest=number == 0) for number, (width, target) in enumerate(levels)
         )
 
     @classmethod
     def check(cls, settings: ReviewSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        ours, theirs = len(student.taps) - 1, len(teacher.taps) - 1
-        if ours != theirs or ours < 2:
+        student_count, teacher_count = len(student.taps) - 1, len(teacher.taps) - 1
+        if student_count != teacher_count or student_count < 2:
             raise UserError(
-                f"method 'reviewkd' pairs all taps but the first in order, but {student.network} has {ours} and "
-                f"{teacher.network} has {theirs}; choose networks with as many taps"
+                f"method 'reviewkd' pairs all taps but the first in order, but {student.network} has "
+                f"{student_count} and {teacher.network} has {teacher_count}; choose networks with as many taps"
             )
 
     @property
@@ -121,8 +123,10 @@ class ReviewKD(Method):
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """The sum of all levels' losses. Maps in forward order, the pooled vectors (B, D) last."""
         total, passed_on = student[0].new_zeros(()), None
-        for level, ours, theirs in zip(self.levels, reversed(student), reversed(teacher), strict=True):
-            ours, theirs = (maps[:, :, None, None] if maps.ndim == 2 else maps for maps in (ours, theirs))
-            reviewed, passed_on = level(ours, passed_on, theirs.shape[2:])
-            total = total + pyramid_loss(reviewed, theirs)
+        for level, student_map, teacher_map in zip(self.levels, reversed(student), reversed(teacher), strict=True):
+            student_map, teacher_map = (
+                maps[:, :, None, None] if maps.ndim == 2 else maps for maps in (student_map, teacher_map)
+            )
+            reviewed, passed_on = level(student_map, passed_on, teacher_map.shape[2:])
+            total = total + pyramid_loss(reviewed, teacher_map)
         return total

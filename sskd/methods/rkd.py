@@ -1,4 +1,4 @@
-"""RKD (Park et al. 2019): distances and angles between a batch's images, as the teacher sees them."""
+"""RKD (Park et al. 2019): distances and angles between a batch's images match the teacher's."""
 
 import torch
 from pydantic import NonNegativeFloat
@@ -30,7 +30,7 @@ def distances_and_cosines(vectors: Tensor) -> tuple[Tensor, Tensor]:
 def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: float) -> Tensor:
     """The two smooth-L1 means, over B^2 distances and B^3 cosines, weighted ``distance`` and ``angle``; 0-d.
 
-    Vectors (B, D); the two sides may differ in width. Park et al. 2019, RKD-DA.
+    Vectors (B, D) float32; the two sides may differ in width. Park et al. 2019, RKD-DA.
     """
     distances_s, cosines_s = distances_and_cosines(student)
     distances_t, cosines_t = distances_and_cosines(teacher)
@@ -48,7 +48,7 @@ class RKDSettings(MethodSettings):
 
 @METHODS.register("rkd")
 class RKD(Method):
-    """The pooled vectors of each side."""
+    """Compares the pooled vectors of both sides."""
 
     Settings = RKDSettings
     info = MethodInfo(

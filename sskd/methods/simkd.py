@@ -61,7 +61,7 @@ class SimKDSettings(MethodSettings):
 
 @METHODS.register("simkd")
 class SimKD(Method):
-    """The mean squared error of the last maps is the whole objective, as published: ``ce_weight`` is 0."""
+    """As published, the mean squared error of the last maps is the whole objective: ``ce_weight`` is 0."""
 
     Settings = SimKDSettings
     info = MethodInfo(
@@ -85,24 +85,24 @@ class SimKD(Method):
         check_final("simkd", student, teacher)
 
     def predictor(self, student: Network) -> Network:
-        teacher, theirs = self._context.teacher_side()
-        ours = self._context.student_shapes
-        assert theirs.final is not None
-        assert ours.final is not None
+        teacher, teacher_shapes = self._context.teacher_side()
+        student_shapes = self._context.student_shapes
+        assert teacher_shapes.final is not None
+        assert student_shapes.final is not None
         # what widens the last map before the classifier is left out, as the classifier is
-        widened = len(student.tail) > 1 and ours.maps[-1][0] != ours.width
-        width = ours.maps[-1][0] if widened else ours.final[0]
+        widened = len(student.tail) > 1 and student_shapes.maps[-1][0] != student_shapes.width
+        width = student_shapes.maps[-1][0] if widened else student_shapes.final[0]
         for name in student.tail if widened else student.tail[-1:]:
             inside, _, last = name.rpartition(".")
             setattr(student.get_submodule(inside), last, nn.Identity())
-        project = projector(width, theirs.width, self.settings.factor)
-        return Projected(student, project, teacher.classifier_layer, (theirs.final[1], theirs.final[2]))
+        project = projector(width, teacher_shapes.width, self.settings.factor)
+        return Projected(student, project, teacher.classifier_layer, (teacher_shapes.final[1], teacher_shapes.final[2]))
 
     @property
     def loss_weights(self) -> dict[str, float]:
         return {"simkd": self.settings.weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        ours: Any = student.final
-        theirs: Any = teacher.final
-        return LossTerms({"simkd": F.mse_loss(*match_sizes(ours, theirs))})
+        student_map: Any = student.final
+        teacher_map: Any = teacher.final
+        return LossTerms({"simkd": F.mse_loss(*match_sizes(student_map, teacher_map))})

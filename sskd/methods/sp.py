@@ -1,4 +1,4 @@
-"""SP (Tung & Mori 2019): images that are alike for the teacher are alike for the student."""
+"""SP (Tung & Mori 2019): similarities between a batch's images match the teacher's."""
 
 from pydantic import NonNegativeFloat
 from torch import Tensor
@@ -19,7 +19,7 @@ def similarities(maps: Tensor) -> Tensor:
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared Frobenius distance of the two similarity matrices, divided by B^2; 0-d.
 
-    Maps (B, C, H, W); the two sides may differ in width and size. Tung & Mori 2019, sec. 3.
+    Maps (B, C, H, W) float32; the two sides may differ in width and size. Tung & Mori 2019, sec. 3.
     """
     return F.mse_loss(similarities(student), similarities(teacher))
 
@@ -31,7 +31,7 @@ class SPSettings(MethodSettings):
 
 @METHODS.register("sp")
 class SP(Method):
-    """The last map of each side."""
+    """Compares the last maps of both sides."""
 
     Settings = SPSettings
     info = MethodInfo(

@@ -39,7 +39,8 @@ class Settings(MethodSettings):
 
 @METHODS.register("sskd")
 class SSKD(Method):
-    """Two terms: "t", the logits of transformed views; "ss", the pretext task, through a head of the student's own."""
+    """Two terms beside CE and KD: "t" (L_T) compares the logits of transformed views, "ss" (L_ss) the outputs of the
+    two sides' heads for the pretext task. The student's head is trained with it; the teacher's is frozen."""
 
     Settings: ClassVar[type[MethodSettings]] = Settings
     info = MethodInfo(
@@ -58,10 +59,11 @@ class SSKD(Method):
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__(settings, context)
         assert context.head is not None
-        self._teacher_head = (context.head,)  # in a tuple: it is not the student's to train or save
-        kind, theirs = type(context.head), context.head.context
+        # in a tuple, so that the teacher's head is no submodule: it is neither trained nor saved with the student
+        self._teacher_head = (context.head,)
+        kind, teacher_context = type(context.head), context.head.context
         if settings.ss_weight > 0:
-            self.head = kind(context.head.settings, theirs._replace(width=context.student_shapes.width))
+            self.head = kind(context.head.settings, teacher_context._replace(width=context.student_shapes.width))
 
     def views(self) -> Views:
         transfers = self.settings.t_weight > 0 or self.settings.ss_weight > 0
@@ -77,17 +79,21 @@ class SSKD(Method):
         losses: dict[str, Tensor] = {}
         logged: dict[str, Tensor] = {}
         if settings.t_weight > 0:
-            ours, theirs = (transformed(f.logits, batch.views) for f in (student, teacher))
-            kept, share = constant((True,) * len(theirs), torch.bool, theirs.device), None
+            student_logits, teacher_logits = (transformed(f.logits, batch.views) for f in (student, teacher))
+            kept, share = constant((True,) * len(teacher_logits), torch.bool, teacher_logits.device), None
             if settings.t_keep < 1:  # as published all are kept, and nothing has to be ranked
-                kept = keep_mask(ranks(theirs, batch.labels.repeat_interleave(batch.views - 1)), settings.t_keep)
+                kept = keep_mask(
+                    ranks(teacher_logits, batch.labels.repeat_interleave(batch.views - 1)), settings.t_keep
+                )
                 share = kept.float().mean()
-            losses["t"] = softened_divergence(ours, theirs, settings.t_temperature, kept, settings.divergence)
-            logged["t_kept"] = constant(1.0, torch.float32, theirs.device) if share is None else share
+            losses["t"] = softened_divergence(
+                student_logits, teacher_logits, settings.t_temperature, kept, settings.divergence
+            )
+            logged["t_kept"] = constant(1.0, torch.float32, teacher_logits.device) if share is None else share
         if settings.ss_weight > 0:
             config = TransferConfig(settings.ss_temperature, settings.ss_keep, settings.divergence)
-            ours, theirs = self.head(student.vector), self._teacher_head[0](teacher.vector)
-            transfer = self.head.transfer(ours, theirs, batch, config)
+            student_output, teacher_output = self.head(student.vector), self._teacher_head[0](teacher.vector)
+            transfer = self.head.transfer(student_output, teacher_output, batch, config)
             losses["ss"] = transfer.loss
             logged |= transfer.logged
         return LossTerms(losses, logged)

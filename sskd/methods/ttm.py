@@ -11,7 +11,7 @@ from sskd.networks import Features
 
 
 def transformed_matching(student: Tensor, teacher: Tensor, gamma: float) -> Tensor:
-    """KL(normalised p_t^gamma || p_s) of each image, (B,). Logits (B, C), both sides at temperature 1.
+    """KL(normalised p_t^gamma || p_s) of each image, (B,). Logits (B, C) float32, both sides at temperature 1.
 
     Zheng and Yang 2024, eq. 10: the power gamma of the teacher's probabilities is its temperature 1 / gamma.
     """

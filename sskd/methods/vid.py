@@ -1,4 +1,4 @@
-"""VID (Ahn et al. 2019): the student's maps tell as much as they can about the teacher's."""
+"""VID (Ahn et al. 2019): predicts the teacher's maps from the student's, a bound of their mutual information."""
 
 import math
 
@@ -20,7 +20,8 @@ EPSILON = 1e-5  # the least variance
 def negative_log_likelihood(predicted: Tensor, target: Tensor, variance: Tensor) -> Tensor:
     """Mean over all elements of 0.5 ((predicted - target)^2 / variance + log variance); 0-d. Ahn et al. 2019.
 
-    Maps (B, C, H, W), variance (C,). Squares are averaged channel by channel first: C divisions, not BCHW.
+    Maps (B, C, H, W) and variance (C,), float32. Squares are averaged within each channel first, so that there are C
+    divisions and not B * C * H * W.
     """
     error = (predicted - target).square().mean(dim=(0, 2, 3))
     return 0.5 * (error / variance + variance.log()).mean()
@@ -53,7 +54,7 @@ class VIDSettings(MethodSettings):
 
 @METHODS.register("vid")
 class VID(Method):
-    """All middle taps, equally; each has its own regressor and variances."""
+    """Every middle tap is compared, all with the same weight; each has a regressor and variances of its own."""
 
     Settings = VIDSettings
     info = MethodInfo(
@@ -82,4 +83,4 @@ class VID(Method):
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         triples = zip(self.taps, middle(student.taps), middle(teacher.taps), strict=True)
-        return LossTerms({"vid": torch.stack([tap(ours, theirs) for tap, ours, theirs in triples]).sum()})
+        return LossTerms({"vid": torch.stack([tap(*pair) for tap, *pair in triples]).sum()})

@@ -16,11 +16,13 @@ EPSILON = 1e-7
 def weighted_soft_labels(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """T^2 times the mean over images of w H(p_t(T), p_s(T)), w = 1 - exp(-CE_s / CE_t) of each image; 0-d.
 
-    Logits (B, C), labels (B,). Zhou et al. 2021, eq. 8; the weights carry no gradient.
+    Logits (B, C) float32, labels (B,) int64. Zhou et al. 2021, eq. 8; the weights carry no gradient.
     """
     with torch.no_grad():
-        ours, theirs = (F.cross_entropy(logits, labels, reduction="none") for logits in (student, teacher))
-        weights = 1 - (-ours / (theirs + EPSILON)).exp()
+        student_loss, teacher_loss = (
+            F.cross_entropy(logits, labels, reduction="none") for logits in (student, teacher)
+        )
+        weights = 1 - (-student_loss / (teacher_loss + EPSILON)).exp()
     soft = F.softmax(teacher / temperature, dim=1)
     rows = -(soft * F.log_softmax(student / temperature, dim=1)).sum(1)
     return temperature**2 * (weights * rows).mean()

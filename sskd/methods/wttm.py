@@ -14,7 +14,7 @@ from sskd.networks import Features
 def weighted_matching(student: Tensor, teacher: Tensor, gamma: float) -> Tensor:
     """The mean over images of TTM's divergence times sum over classes of p_t^gamma (p_t at temperature 1); 0-d.
 
-    Logits (B, C). Zheng and Yang 2024, eq. 17.
+    Logits (B, C) float32. Zheng and Yang 2024, eq. 17.
     """
     weights = (gamma * F.log_softmax(teacher, dim=1)).exp().sum(1)
     return (weights * transformed_matching(student, teacher, gamma)).mean()

@@ -46,8 +46,13 @@ class FrozenNetwork(nn.Module):
         return self.graph(images.to(self.dtype))
 
 
+def trace(network: Network) -> fx.GraphModule:
+    """``network.features`` as a graph."""
+    return fx.symbolic_trace(_Whole(network))
+
+
 def _traced(network: Network, preactivations: bool) -> fx.GraphModule:
-    traced = fx.symbolic_trace(_Whole(network))
+    traced = trace(network)
     if not preactivations:
         _drop_preactivations(traced)
     return traced

@@ -60,7 +60,7 @@ def check_weights(teacher: Pretrained) -> None:
         find_weights(teacher.network, teacher.weights)
         return
     path = _existing(teacher.weights)
-    if teacher.sha256 is not None and (found := _sha256(path)) != teacher.sha256:
+    if teacher.sha256 is not None and (found := file_sha256(path)) != teacher.sha256:
         raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {teacher.sha256}")
 
 
@@ -74,7 +74,8 @@ def check_classes(teacher: Pretrained, num_classes: int) -> None:
         raise UserError(f"{teacher.weights} has {known} classes, and the data {num_classes}")
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Of the file's content, in hex. UserError if it cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

@@ -1,5 +1,5 @@
-"""What a pretext task is: views of an image, a head on the pooled features, a loss for the teacher's head, and a
-transfer term for the student."""
+"""The base of all pretext tasks: views of an image, a head on the pooled features, the loss that trains the teacher's
+head, and the term that transfers its output to the student's."""
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -23,11 +23,11 @@ class PretextContext(NamedTuple):
 
 
 class TransferConfig(NamedTuple):
-    """How predictions are transferred: softened by a temperature, and how many of the wrong ones are kept."""
+    """How L_ss transfers the head's output."""
 
-    temperature: float
+    temperature: float  # that softens both sides
     keep: float  # share of the teacher's wrong predictions that is kept, least wrong first; right ones always are
-    divergence: Divergence
+    divergence: Divergence  # "kl" or "cross_entropy", see losses.softened_divergence
 
 
 class Transfer(NamedTuple):
@@ -53,15 +53,15 @@ class Pretext(nn.Module):
 
     @classmethod
     def views(cls, settings: Any) -> Views:
-        """How a batch of raw images becomes views."""
+        """What makes the V views of each image, of which the first is the normal one."""
         raise NotImplementedError
 
     def read(self, features: Features) -> Tensor:
-        """The head's output for one forward pass of the network: of the pooled features, unless a task wants more."""
+        """The head's output for one forward pass of the network; it sees the pooled vector, unless overridden."""
         return self(features.vector)
 
     def forward(self, vector: Tensor) -> Tensor:
-        """Pooled features of all views (V * B, D) to the head's output (V * B, width of the head)."""
+        """Pooled features of all views (V * B, D) float32 to the head's output (V * B, width of the head)."""
         raise NotImplementedError
 
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

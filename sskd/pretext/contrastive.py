@@ -18,24 +18,25 @@ from sskd.pretext.selection import keep_mask, ranks, transformed
 
 class Settings(PretextSettings):
     temperature: PositiveFloat = 1.0
-    """Of the teacher head's loss. The paper's equation has one, the published code uses 1."""
+    """The temperature of the teacher head's loss. The paper's equation has one, the published code uses 1."""
 
 
 def similarity(output: Tensor, views: int) -> Tensor:
-    """Cosines between transformed views and normal ones: (V * B, d) to ((V - 1) * B, B), one matrix product."""
+    """Cosines between transformed views and normal ones: (V * B, d) float32 to ((V - 1) * B, B)."""
     unit = F.normalize(output, dim=1)
     return transformed(unit, views) @ unit[::views].T
 
 
 def own_image(scores: Tensor) -> Tensor:
-    """The right column of each row of a similarity matrix: the image that the view was made from."""
+    """The right column of each row of a similarity matrix ((V - 1) * B, B), the image that the view was made from:
+    ((V - 1) * B,) int64."""
     images = scores.shape[1]
     return each_repeated(images, scores.shape[0] // images, scores.device)
 
 
 @PRETEXTS.register("contrastive")
 class Contrastive(Pretext):
-    """Head: linear, ReLU, linear, both as wide as the features."""
+    """Which normal image of the batch was this view made from? Head: linear, ReLU, linear, as wide as its input."""
 
     Settings: ClassVar[type[PretextSettings]] = Settings
     title = "Contrastive"
@@ -61,10 +62,10 @@ class Contrastive(Pretext):
 
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         """L_ss between the rows of the two similarity matrices, selected by the teacher's ranks (paper, equation 6)."""
-        theirs = similarity(teacher, batch.views)
-        rank = ranks(theirs, own_image(theirs))
+        teacher_similarity = similarity(teacher, batch.views)
+        rank = ranks(teacher_similarity, own_image(teacher_similarity))
         kept = keep_mask(rank, config.keep)
         loss = softened_divergence(
-            similarity(student, batch.views), theirs, config.temperature, kept, config.divergence
+            similarity(student, batch.views), teacher_similarity, config.temperature, kept, config.divergence
         )
         return Transfer(loss, {"head_accuracy": (rank == 0).float().mean(), "ss_kept": kept.float().mean()})

@@ -54,8 +54,8 @@ class Exemplar(Pretext):
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         rows = max(1, CLASSES_AT_ONCE // student.shape[1])
         parts = [
-            computed_again(_divergence_sum, ours, theirs, config)
-            for ours, theirs in zip(student.split(rows), teacher.split(rows), strict=True)
+            computed_again(_divergence_sum, student_rows, teacher_rows, config)
+            for student_rows, teacher_rows in zip(student.split(rows), teacher.split(rows), strict=True)
         ]
         return Transfer(torch.stack(parts).sum() / len(student), {})
 

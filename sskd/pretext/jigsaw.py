@@ -40,8 +40,11 @@ class Puzzles:
 
 
 def lay_out(images: Tensor, labels: Tensor) -> Tensor:
-    """Quarter k (reading order) of image b (B, C, H, W) becomes its quarter ORDERS[labels[b]][k]. UserError for odd H
-    or W, which no cut halves."""
+    """The puzzle of each image: quarter k (in reading order) becomes the image's quarter ``ORDERS[label][k]``.
+
+    images: (B, C, H, W), any dtype. labels: (B,) int64, 0 to 23. Returns the shape and dtype of the images. UserError
+    for odd H or W, which cannot be cut in halves.
+    """
     batch, channels, height, width = images.shape
     if height % 2 or width % 2:
         raise UserError(f"jigsaw cuts images into quarters, which {height} x {width} pixels do not allow")
@@ -76,7 +79,7 @@ class Jigsaw(Pretext):
 
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         assert batch.view_labels is not None
-        ours, theirs = transformed(student, batch.views), transformed(teacher, batch.views)
-        right = (theirs.argmax(1) == transformed(batch.view_labels, batch.views)).float().mean()
-        loss = softened_divergence(ours, theirs, config.temperature, kind=config.divergence)
+        student_output, teacher_output = transformed(student, batch.views), transformed(teacher, batch.views)
+        right = (teacher_output.argmax(1) == transformed(batch.view_labels, batch.views)).float().mean()
+        loss = softened_divergence(student_output, teacher_output, config.temperature, kind=config.divergence)
         return Transfer(loss, {"head_accuracy": right})

@@ -15,7 +15,7 @@ from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, Trans
 class Rotation(Pretext):
     """Head: a linear classifier of the four turns, on all four views of an image.
 
-    Transfer: the divergence over all views. Every prediction counts: methods.md has no selection for this task.
+    Transfer: the divergence over all views, right and wrong predictions alike: only the contrastive task selects.
     """
 
     title = "Rotation"

@@ -10,17 +10,18 @@ from sskd.device import counting
 
 
 def ranks(scores: Tensor, target: Tensor) -> Tensor:
-    """Place of the right answer in each row: (R, K) scores and (R,) right columns to (R,) int64, 0 = predicted right.
+    """The place of the right answer in each row, (R,) int64; 0 is a right prediction.
 
-    The number of answers that score higher; equal scores count in favour of the right one.
+    scores: (R, K). target: (R,) int64, the right columns. The place is the number of answers that score
+    higher; equal scores count in favour of the right one.
     """
     right = scores.gather(1, target[:, None])
     return (scores > right).sum(1)
 
 
 def keep_mask(rank: Tensor, ratio: float) -> Tensor:
-    """(R,) bool: all rows of rank 0, and of the w others the floor(ratio * w) with the smallest rank, ties to the
-    earlier row."""
+    """Which rows are transferred, (R,) bool, from their ranks (R,) int64: all of rank 0, and of the w others the
+    floor(ratio * w) with the smallest rank, the earlier row where ranks are equal."""
     wrong = (rank > 0).sum()
     # 0.29 * 100 is 28.999999999999996 in floating point and means 29
     kept_wrong = (ratio * wrong.double() + 1e-6).floor().long()

@@ -63,6 +63,7 @@ def load_plugin(file: str | Path) -> Path:
 
 
 def load_plugins(files: Iterable[str]) -> None:
+    """``load_plugin`` of each, in their order."""
     for file in files:
         load_plugin(file)
 

@@ -1,4 +1,4 @@
-"""A run's folder: the only place a run writes to, and everything that is ever known of it.
+"""A run's folder: a run writes nowhere else, and reports read nothing else of it.
 
 spec.yaml            the RunSpec, defaults written out
 metrics.jsonl        one line per epoch
@@ -8,7 +8,9 @@ network.json         what the weights are of: network, classes, image size, mean
 result.json          written last: a run is finished if it is there
 train.lock           while a process trains the run: who it is
 failed.json          why a run ended without a result; gone once it is started again
-progress.json        how far it is, every few seconds; log.txt, events.*: what was printed; TensorBoard
+epochs/NNNN.safetensors   the state after epoch NNNN, of a run that keeps them (execution.keep_epochs)
+progress.json        how far it is, every few seconds; log.txt: what was printed
+trackers.json        what the run is called by trackers; events.*, wandb/: theirs (sskd/training/trackers.py)
 """
 
 import fcntl
@@ -27,6 +29,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from sskd.errors import UserError
+from sskd.runs.epoch_state import state_bytes
 from sskd.runs.spec import RunSpec, spec_yaml
 
 
@@ -55,6 +58,7 @@ class RunFolder:
         self.result = self.path / "result.json"
         self.failure = self.path / "failed.json"
         self.lock = self.path / "train.lock"
+        self.epochs = self.path / "epochs"
 
     def weights(self, epoch: str) -> Path:
         """Where the "best" or "last" epoch's weights are."""
@@ -140,10 +144,11 @@ class RunFolder:
         return beside
 
     def status(self) -> Status:
+        """How far the run is, from its files alone. UserError if its failed.json is damaged."""
         if self.result.exists():
             return Status("finished", self.spec.recipe.epochs)
         if self.failure.exists():
-            return Status("failed", len(self.read_metrics()), read_json(self.failure).get("message", ""))
+            return Status("failed", len(self.read_metrics()), self.read_failure()["message"])
         if self.path.exists():
             return Status("incomplete", len(self.read_metrics()))
         return Status("absent")
@@ -151,23 +156,28 @@ class RunFolder:
     # --- metrics ------------------------------------------------------------------------------------------------
 
     def append_metrics(self, row: dict[str, Any]) -> None:
+        """Adds an epoch's line to metrics.jsonl. UserError on a full disk, with nothing of the line written."""
         with plain_os_errors("write", self.metrics):
             append_line(self.metrics, json.dumps(row))
 
     def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """The rows that a checkpoint vouches for; what came after it is done again."""
+        """Writes metrics.jsonl anew from a checkpoint's rows. Epochs after the checkpoint are trained again, so
+        their lines must go."""
         text = "".join(json.dumps(row) + "\n" for row in rows)
         write_atomically(self.metrics, lambda file: file.write(text.encode()))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All whole lines; a line cut off by a crash is left out."""
+        """All whole lines up to the first that is none, as one is that a crash cut off."""
         rows = []
         if self.metrics.exists():
-            for line in self.metrics.read_text().splitlines():
+            for line in self.metrics.read_bytes().splitlines():
                 try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):  # not JSON, or not UTF-8
                     break
+                if not isinstance(row, dict):
+                    break
+                rows.append(row)
         return rows
 
     # --- checkpoints --------------------------------------------------------------------------------------------
@@ -178,6 +188,17 @@ class RunFolder:
             with plain_os_errors("write", self.previous):
                 os.replace(self.resume, self.previous)
         write_atomically(self.resume, lambda file: torch.save(state, file))
+
+    def epoch_state(self, number: int) -> Path:
+        """Where the state after ``number`` epochs (of all stages) is, in a run that keeps them."""
+        return self.epochs / f"{number:04d}.safetensors"
+
+    def keep_epoch(self, number: int, state: dict[str, Any]) -> None:
+        """Writes the state after ``number`` epochs, for others to check (benchmarks/records)."""
+        with plain_os_errors("create", self.epochs):
+            self.epochs.mkdir(exist_ok=True)
+        data = _in_order(state_bytes(state))
+        write_atomically(self.epoch_state(number), lambda file: file.write(data))
 
     def checkpoints(self) -> list[Path]:
         """The newest first."""
@@ -192,6 +213,8 @@ class RunFolder:
         say(f"the checkpoint {path} cannot be used ({_one_line(error)}); set aside as {aside.name}, {then}")
 
     def save_weights(self, epoch: str, weights: dict[str, Tensor], number: int) -> None:
+        """Writes the "best" or "last" epoch's weights, a state dict by name; ``number``: which epoch that is, from 1.
+        Equal weights give equal bytes."""
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         data = _in_order(safetensors_bytes(contiguous, metadata={"epoch": str(number), "run": self.spec.id}))
         write_atomically(self.weights(epoch), lambda file: file.write(data))
@@ -203,6 +226,16 @@ class RunFolder:
         write_json(self.result, result)
         for path in (self.failure, self.resume, self.previous):
             path.unlink(missing_ok=True)
+
+    def read_failure(self) -> dict[str, Any]:
+        """What failed.json says: message, and kind if it is known. Of a damaged file the message says that it is."""
+        try:
+            data = read_json(self.failure)
+        except UserError as error:
+            return {"message": str(error)}
+        if isinstance(data, dict) and isinstance(data.get("message"), str):
+            return data
+        return {"message": f"cannot read {self.failure}: it has no message; delete it to have the run done again"}
 
     def save_failure(self, message: str, kind: str = "exception", last_lines: Sequence[str] = ()) -> None:
         """Why the run ended: in one line, of which kind (benchmarks/dispatch/retries.py), and the end of its log."""
@@ -253,13 +286,15 @@ def check_writable(folder: Path) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
+    """Writes JSON atomically. UserError where the file cannot be written."""
     write_atomically(path, lambda file: file.write((json.dumps(data, indent=1) + "\n").encode()))
 
 
 def read_json(path: Path) -> Any:
+    """The data of a JSON file of a run. UserError where it is missing or damaged."""
     try:
         return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
         raise UserError(f"cannot read {path}: {_one_line(error)}; delete it to have the run done again") from None
 
 

@@ -62,7 +62,7 @@ class CommonSpec(StrictModel):
     """What is trained: a teacher, a head on a frozen teacher, or a student."""
     network: NetworkName
     """Of a teacher or student the one that learns, of a head its teacher's: run_all.py --list networks names
-    them."""
+    them; or torchvision:NAME, timm:NAME."""
     dataset: DatasetSpec
     """Which images."""
     recipe: Recipe = Recipe()

@@ -7,30 +7,54 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from sskd.config.fields import StrictModel, TupleFromList
+from sskd.config.fields import PlainName, StrictModel, TupleFromList
 from sskd.config.networks import NetworkSettings
+from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import Data
 from sskd.data.memory_loader import RGB
 from sskd.errors import UserError, described
 from sskd.methods import METHODS, Method, MethodContext
-from sskd.networks import NETWORKS, Network, build_network, feature_shapes
+from sskd.networks import NETWORKS, FeatureShapes, Network, build_network, feature_shapes
 from sskd.networks.weights import load_into
 from sskd.runs.plugins import load_plugins
 from sskd.runs.run_folder import read_json
+from sskd.runs.settings import MethodField
 from sskd.runs.spec import RunSpec, StudentSpec, read_spec
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"  # of an exported folder
+EXPORT_FORMAT = 1  # of config.json; a reader refuses a higher one
+
+
+class Predictor(StrictModel):
+    """What a method has built around its student, and predicts with (SimKD: a projector and the teacher's classifier).
+    The teacher is named for the shapes that follow from it; its weights are not needed."""
+
+    method: MethodField
+    """The method and its settings."""
+    teacher: PlainName | None = None
+    """The network of the teacher."""
+    teacher_settings: NetworkSettings = NetworkSettings()
+    """How that is used."""
 
 
 class NetworkInfo(StrictModel):
-    """What a trained network's images and answers are. mean and std: by channel, of pixels / 255; image_size: pixels
-    of a side; class_names: by the number of the logit; network_settings: how the network is used."""
+    """What a trained network's images and answers are."""
 
     network: str
+    """Its name."""
     image_size: int
+    """Pixels of a side."""
     mean: Annotated[RGB, TupleFromList]
+    """By channel, of pixels / 255."""
     std: Annotated[RGB, TupleFromList]
+    """By channel, of pixels / 255."""
     class_names: Annotated[tuple[str, ...], TupleFromList]
+    """By the number of the logit."""
     network_settings: NetworkSettings = NetworkSettings()
+    """How the network is used."""
+    predictor: Predictor | None = None
+    """Of an exported network: what its method has built around it."""
 
     def normalise(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) uint8, of the training images' size, as the network takes them."""
@@ -81,33 +105,83 @@ def load_student(
     return network.eval(), info
 
 
+def load_exported(folder: str | Path, plugins: Iterable[str | Path] = ()) -> tuple[Network, NetworkInfo]:
+    """The network of a folder that ``python -m sskd export`` has written, on the CPU in eval mode, and what its images
+    are. Needs nothing but the folder and this package.
+
+    plugins: the files that register the network or its method, where they are the user's own; nothing that the folder
+    names is executed. UserError where the folder is none, is damaged, or is of a later version.
+    """
+    file = Path(folder) / CONFIG
+    if not file.is_file():
+        raise UserError(f"{folder} is no exported network: it has no {CONFIG} (python -m sskd export writes it)")
+    load_plugins(map(str, plugins))
+    try:
+        data = read_json(file)
+    except UserError:
+        raise UserError(f"{file} is damaged: it is no JSON; export the run again") from None
+    if not isinstance(data, dict) or not isinstance(data.get("format"), int) or data.get("library_name") != "sskd":
+        raise UserError(f"{file} is of something else than a network that this package has exported")
+    if data["format"] > EXPORT_FORMAT:
+        raise UserError(
+            f"{file} has format {data['format']}, of a later version of sskd: this one reads up to {EXPORT_FORMAT}"
+        )
+    known = {key: value for key, value in data.items() if key in NetworkInfo.model_fields}
+    info: NetworkInfo = from_dict(NetworkInfo, known, str(file))
+    classes, used = len(info.class_names), info.network_settings
+    network = build_network(info.network, classes, used)
+    if info.predictor is not None:
+        network = _built(
+            info.predictor, network, feature_shapes(info.network, info.image_size, used), classes, info.image_size
+        )
+    load_into(network, Path(folder) / WEIGHTS, info.network, classes)
+    return network.eval(), info
+
+
 def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int) -> Network:
     """The network that the run has trained, with these weights of it: the student's, or what its method has built
     around that. image_size: of the training images, pixels of a side. UserError if they are not of that network."""
     network = build_network(spec.network, num_classes, spec.used_as)
-    if isinstance(spec, StudentSpec):
-        kind = METHODS[spec.method.name]
-        if kind.predictor is not Method.predictor:
-            network = _predictor(spec, network, kind, num_classes, image_size)
+    predictor = predictor_of(spec)
+    if predictor is not None:
+        shapes = feature_shapes(spec.network, image_size, spec.used_as)
+        network = _built(predictor, network, shapes, num_classes, image_size, spec.recipe)
     load_into(network, weights, spec.network, num_classes)
     return network
 
 
-def _predictor(spec: StudentSpec, student: Network, kind: type[Method], num_classes: int, image_size: int) -> Network:
+def predictor_of(spec: RunSpec) -> Predictor | None:
+    """What the run's method builds around its student; None where the student predicts by itself."""
+    if not isinstance(spec, StudentSpec) or METHODS[spec.method.name].predictor is Method.predictor:
+        return None
+    teacher = spec.teacher
+    if teacher is None:
+        return Predictor(method=spec.method)
+    return Predictor(method=spec.method, teacher=teacher.network, teacher_settings=teacher.network_settings)
+
+
+def _built(
+    predictor: Predictor,
+    student: Network,
+    shapes: FeatureShapes,
+    num_classes: int,
+    image_size: int,
+    recipe: Recipe | None = None,
+) -> Network:
     """What the method builds around the student. Of its teacher only what becomes a part of the student counts, and the
     student's weights hold that."""
-    given = spec.teacher
+    kind, teacher, used = METHODS[predictor.method.name], predictor.teacher, predictor.teacher_settings
     context = MethodContext(
         student=student,
-        student_shapes=feature_shapes(spec.network, image_size, spec.used_as),
+        student_shapes=shapes,
         num_classes=num_classes,
         labels=torch.zeros(0, dtype=torch.int64),
-        teacher=build_network(given.network, num_classes, given.network_settings) if given else None,
-        teacher_shapes=feature_shapes(given.network, image_size, given.network_settings) if given else None,
-        recipe=spec.recipe,
+        teacher=build_network(teacher, num_classes, used) if teacher else None,
+        teacher_shapes=feature_shapes(teacher, image_size, used) if teacher else None,
+        recipe=recipe or Recipe(),
     )
     try:
-        return kind(spec.method, context).predictor(student)
+        return kind(predictor.method, context).predictor(student)
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # of a method of the user's own

@@ -84,14 +84,14 @@ def similarity(student: Network, teacher: Network, test: EvaluationSet, temperat
     alignment of the pooled features (Kornblith et al. 2019), 0 to 1.
     """
     divergence = torch.zeros((), dtype=torch.float64, device=test.device)
-    ours, theirs = [], []
+    student_vectors, teacher_vectors = [], []
     for (s, _), (t, _) in zip(test.features(student), test.features(teacher), strict=True):
         log_s = F.log_softmax(s.logits.float() / temperature, dim=1)
         log_t = F.log_softmax(t.logits.float() / temperature, dim=1)
         divergence += F.kl_div(log_s, log_t, reduction="sum", log_target=True).double()
-        ours.append(s.vector.float())
-        theirs.append(t.vector.float())
-    x, y = torch.cat(ours), torch.cat(theirs)
+        student_vectors.append(s.vector.float())
+        teacher_vectors.append(t.vector.float())
+    x, y = torch.cat(student_vectors), torch.cat(teacher_vectors)
     return {"kl": divergence.item() / len(x), "cka": linear_cka(x, y)}
 
 

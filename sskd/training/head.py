@@ -3,14 +3,16 @@
 from functools import partial
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sskd.data.batch import Batch
 from sskd.data.splits import make_split
 from sskd.distributed import Replica
+from sskd.errors import UserError
 from sskd.methods import LossTerms
 from sskd.networks import feature_shapes
-from sskd.networks.weights import load_state
 from sskd.optim import learning_rate_at
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.runs.spec import HeadSpec
@@ -67,7 +69,11 @@ def new_head(setup: Setup, spec: HeadSpec) -> Pretext:
 
 
 def trained_head(setup: Setup, spec: HeadSpec) -> Pretext:
-    """The teacher's head as its run left it in the last epoch, frozen."""
-    head = new_head(setup, spec)
-    head.load_state_dict(load_state(weights_of(setup, spec, "last")))
+    """The teacher's head as its run left it in the last epoch, frozen. UserError if its file is missing or damaged."""
+    head, path = new_head(setup, spec), weights_of(setup, spec, "last")
+    try:
+        # not by networks.weights, which renames layers of published files: a task may name its own as it likes
+        head.load_state_dict(load_file(path))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): delete its folder to have the run done again") from None
     return head.eval().requires_grad_(False)

@@ -2,20 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from sskd.config.execution import Execution
 from sskd.data.batch import Batch
 from sskd.device import synchronize
-from sskd.distributed import any_rank, average_gradients, barrier, this_replica
+from sskd.distributed import any_rank, barrier, this_replica
 from sskd.errors import UserError
-from sskd.runs.run_folder import RunFolder, plain_os_errors, read_json, write_json
+from sskd.runs.run_folder import RunFolder, read_json, write_json
 from sskd.runs.spec import RunSpec
 from sskd.seeding import stream_seed
 from sskd.training.result import measure_given, run_provenance, trained_result
@@ -23,6 +22,7 @@ from sskd.training.run_state import RunState
 from sskd.training.setup import Setup, prepare
 from sskd.training.steps import steps
 from sskd.training.tasks import build_task
+from sskd.training.trackers import tracked
 
 SAVE_SECONDS = 30.0  # between the checkpoints of a run on a GPU, where it did not become better: CRD's have 50 MB
 
@@ -86,7 +86,7 @@ def train(
             _tidy(folder, run)
 
         # 4. epoch after epoch, stage after stage
-        with _tensorboard(folder, len(run.rows)) if first else nullcontext() as board:
+        with tracked(spec, folder.path, len(run.rows), execution, say) if first else nullcontext() as note:
             while run.enter_unfinished_stage():
                 _begin_epoch(run)
                 # 5. step after step; none of them waits for the device
@@ -106,8 +106,8 @@ def train(
                 if first:
                     _save_epoch(run, folder, row)
                 barrier()
-                if board is not None:
-                    _to_board(board, row, len(run.rows))
+                if note is not None:
+                    note(row, len(run.rows))
                 on_step(_event(run, row))
 
         # 8. the result, which marks the run as finished
@@ -121,9 +121,8 @@ def train_step(run: RunState, batch: Batch) -> None:
     set and steps are counted outside of it.
     """
     run.optimizer.zero_grad(set_to_none=True)
-    total, terms = run.stage.loss(batch)
+    total, terms = run.loss(batch)
     run.scaler.scale(total).backward()
-    average_gradients(run.stage.parameters)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.stage.after_step()
@@ -226,7 +225,10 @@ def _save_epoch(run: RunState, folder: RunFolder, row: dict[str, Any]) -> None:
     if last:
         folder.save_weights("last", run.task.output.state_dict(), run.epoch)
         saved = True
-    if saved or run.setup.device.type != "cuda" or run.seconds_unsaved() >= SAVE_SECONDS:
+    keep = run.setup.execution.keep_epochs
+    if keep:
+        folder.keep_epoch(len(run.rows), run.state_dict())
+    if saved or keep or run.setup.device.type != "cuda" or run.seconds_unsaved() >= SAVE_SECONDS:
         folder.save_checkpoint(run.state_dict())
         run.note_saved()
     folder.append_metrics(row)
@@ -237,25 +239,3 @@ def _event(run: RunState, row: dict[str, Any] | None) -> StepEvent:
     epoch, steps = (row["epoch"] if row else run.epoch + 1), len(run.loader)
     rate = row["images_per_second"] if row else run.meter.images / max(run.seconds, 1e-9)
     return StepEvent(run.setup.spec.id, run.stage.name, epoch, run.stage.epochs, run.step or steps, steps, rate, row)
-
-
-# --- curves -----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _tensorboard(folder: RunFolder, done: int) -> Iterator[SummaryWriter]:
-    """Curves beside metrics.jsonl, which has the same numbers: a full disk may cut them short, and not end the run."""
-    with plain_os_errors("write", folder.path):
-        board = SummaryWriter(str(folder.path), purge_step=done)
-    try:
-        yield board
-    finally:
-        with suppress(OSError):
-            board.close()
-
-
-def _to_board(board: SummaryWriter, row: dict[str, Any], step: int) -> None:
-    with suppress(OSError):
-        for name, value in row.items():
-            if isinstance(value, int | float) and name != "epoch":
-                board.add_scalar(name, value, step)

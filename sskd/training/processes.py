@@ -1,4 +1,4 @@
-"""Starts the processes of a run that has several, on this machine, and speaks for them."""
+"""The processes of a run that has several: started here, with their reports passed on, or started by torchrun."""
 
 import gc
 import multiprocessing as mp
@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -34,7 +34,7 @@ ENDS: dict[str, type[Exception]] = {
 
 
 def nothing() -> None:
-    """What most runs prepare in their processes."""
+    """The default of ``prepare``: most runs have nothing to prepare in their processes."""
 
 
 def train_in_processes(
@@ -109,6 +109,50 @@ def _listen(
             return dict(value)
         else:
             raise ENDS.get(kind, RuntimeError)(value)
+
+
+class Launch(NamedTuple):
+    """What torchrun says to a process that it started."""
+
+    rank: int
+    local_rank: int  # on this machine
+    world_size: int
+    local_world_size: int
+
+    @classmethod
+    def of_environment(cls) -> "Launch | None":
+        """None where this process was not started by torchrun, or alone. UserError if a variable is no number."""
+        values = [os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]
+        if not all(values) or "MASTER_ADDR" not in os.environ:
+            return None
+        values.append(os.environ.get("LOCAL_WORLD_SIZE", values[-1]))
+        if not all(value.isdecimal() for value in values):
+            raise UserError(f"RANK, LOCAL_RANK, WORLD_SIZE and LOCAL_WORLD_SIZE are {', '.join(values)}: not numbers")
+        launch = cls(*map(int, values))
+        return launch if launch.world_size > 1 else None
+
+
+def train_launched(
+    launch: Launch,
+    spec: RunSpec,
+    runs: Path,
+    execution: Execution,
+    on_step: OnStep = lambda event: None,
+    say: Callable[[str], None] = print,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """``sskd.training.loop.train`` in a process that torchrun started, one of the run's. The first returns the result,
+    the others nothing. UserError where torchrun started another number of them than the recipe says."""
+    if spec.recipe.processes != launch.world_size:
+        raise UserError(f"recipe.processes is {spec.recipe.processes}, but torchrun started {launch.world_size}")
+    execution = with_threads(execution, max(1, threads_of(execution) // launch.local_world_size))
+    execution = init_distributed(launch.rank, launch.local_rank, launch.world_size, "env://", execution)
+    try:
+        return train(spec, runs, execution, on_step, say, should_stop)
+    except Exception as error:
+        if launch.rank > 0 and is_peer_failure(error):
+            raise UserError(f"process {launch.rank} of {spec.id}: another of its processes has ended") from None
+        raise
 
 
 def init_distributed(rank: int, local_rank: int, count: int, init_method: str, execution: Execution) -> Execution:

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
+from rich.console import Console, RenderableType
+from rich.live import Live
 
 from sskd.runs.spec import RunSpec
 from sskd.training.loop import OnStep, StepEvent
+from sskd.training.screen import ScreenRow, screen
+from sskd.training.words import duration
+
+REFRESHES = 2.0  # of the screen, a second: the cores are for training
 
 
 class Standing(NamedTuple):
@@ -23,6 +26,8 @@ class Standing(NamedTuple):
     top1: float | None  # in percent, of the newest epoch that was measured
     images_per_second: float
     seconds_left: int | None  # of the stage
+    cores: int = 0  # that it has
+    gpus: int = 0
 
 
 class Pace:
@@ -49,7 +54,7 @@ class Pace:
 
 
 class Progress:
-    """Shows a suite of ``total`` runs: the suite's bar, and each present run's epoch, accuracy, images/s, time left."""
+    """Shows a suite of ``total`` runs: in a terminal the screen of its runs, in a log a line now and then."""
 
     def __init__(self, total: int, every: float = 10.0) -> None:
         self._console = Console(stderr=False, soft_wrap=True)
@@ -57,25 +62,21 @@ class Progress:
         self._every = every  # seconds between plain lines of one run
         self._total, self._done = total, 0
         self._started = time.monotonic()
-        self._shown: dict[str, TaskID] = {}
+        self._running: dict[str, Standing] = {}
+        self._waiting: dict[str, str] = {}  # for what
+        self._failed: dict[str, str] = {}  # why
         self._last_lines: dict[str, tuple[float, int]] = {}  # when a run had its last line, in which epoch
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=self._console,
-            disable=not self._live,
-        )
+        self._screen = Live(console=self._console, get_renderable=self._render, refresh_per_second=REFRESHES)
 
     def __enter__(self) -> "Progress":
-        self._bars.start()
-        self._suite = self._bars.add_task("all runs", total=self._total, note="")
+        if self._live:
+            self._screen.start()
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._bars.stop()
+        self._waiting.clear()  # nothing waits any more
+        if self._live:
+            self._screen.stop()
 
     def say(self, line: str) -> None:
         """One line for a person, above the display."""
@@ -83,9 +84,9 @@ class Progress:
         sys.stdout.flush()
 
     def finished(self, spec: RunSpec, result: dict[str, Any]) -> None:
+        """Counts a run as done and says what it reached. ``result``: as in result.json."""
         self._done += 1
-        left = self._left(self._done, self._total, time.monotonic() - self._started)
-        self._bars.update(self._suite, completed=self._done, note=f"about {left} left")
+        self.hide(spec.id)
         score = ", ".join(
             f"{name.removeprefix('test_')} {value:.2f}"
             for name, value in result["last"].items()
@@ -93,55 +94,54 @@ class Progress:
         )
         self.say(
             f"[{self._done}/{self._total}] {spec.id} finished in {duration(result['seconds'])}: "
-            f"{score or 'no accuracy'} in the last epoch; about {left} left"
+            f"{score or 'no accuracy'} in the last epoch; about {self._left()} left"
         )
 
+    def failed(self, run_id: str, message: str) -> None:
+        self.hide(run_id)
+        self._failed[run_id] = message
+        self.say(f"{run_id} failed: {message}")
+
+    def wait(self, run_id: str, what_for: str) -> None:
+        """Notes that a run waits, for the screen alone."""
+        self._waiting[run_id] = what_for
+
     def show(self, run_id: str, standing: Standing) -> None:
-        """How far a run is: in its bar, or as a line now and then."""
-        if run_id not in self._shown:
-            self._shown[run_id] = self._bars.add_task(run_id, total=standing.epochs, note="")
+        """How far a run is: in its row, or as a line now and then."""
+        self._waiting.pop(run_id, None)
+        if run_id not in self._running:
             self._last_lines[run_id] = time.monotonic(), standing.epoch
-        parts = [] if standing.top1 is None else [f"top1 {standing.top1:.2f}"]
-        left = "?" if standing.seconds_left is None else duration(standing.seconds_left)
-        note = ", ".join([*parts, f"{standing.images_per_second:.0f} images/s, {left} left"])
-        self._bars.update(self._shown[run_id], total=standing.epochs, completed=standing.epoch, note=note)
+        self._running[run_id] = standing
         (last, epoch), now = self._last_lines[run_id], time.monotonic()
         if not self._live and now - last >= self._every and standing.epoch != epoch:
             self._last_lines[run_id] = now, standing.epoch
+            parts = [] if standing.top1 is None else [f"top1 {standing.top1:.2f}"]
+            left = "?" if standing.seconds_left is None else duration(standing.seconds_left)
+            note = ", ".join([*parts, f"{standing.images_per_second:.0f} images/s, {left} left"])
             self.say(f"  {run_id} {standing.stage} epoch {standing.epoch}/{standing.epochs}: {note}")
 
     def hide(self, run_id: str) -> None:
-        """Takes a run's bar away."""
-        if run_id in self._shown:
-            self._bars.remove_task(self._shown.pop(run_id))
+        """Takes a run's row away."""
+        self._running.pop(run_id, None)
+        self._waiting.pop(run_id, None)
+
+    def _render(self) -> RenderableType:
+        """Called by the display's thread while others change the rows: it works on copies."""
+        rows = [ScreenRow(run_id, "running", *standing) for run_id, standing in self._running.copy().items()]
+        rows += [ScreenRow(run_id, "failed", note=why) for run_id, why in self._failed.copy().items()]
+        rows += [ScreenRow(run_id, "waiting", note=what) for run_id, what in self._waiting.copy().items()]
+        left = self._left() if 0 < self._done < self._total else ""
+        return screen(rows, self._done, self._total, left, self._console.height)
 
     @contextmanager
-    def run(self, spec: RunSpec) -> Iterator[OnStep]:
-        """The display of one run in this process; yields the training loop's ``on_step``."""
+    def run(self, spec: RunSpec, cores: int = 0, gpus: int = 0) -> Iterator[OnStep]:
+        """The display of one run in this process, on so many cores or GPUs; yields the training loop's ``on_step``."""
         pace = Pace()
         try:
-            yield lambda event: self.show(spec.id, pace(event))
+            yield lambda event: self.show(spec.id, pace(event)._replace(cores=cores, gpus=gpus))
         finally:
             self.hide(spec.id)
 
-    @staticmethod
-    def _left(done: float, total: float, seconds: float) -> str:
-        return duration(seconds / done * (total - done)) if done > 0 else "?"
-
-
-def duration(seconds: float) -> str:
-    """3 s, 2 min 5 s, 4 h 10 min, 3 d 2 h."""
-    seconds = round(seconds)
-    for size, unit, small, small_unit in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if seconds >= size:
-            return f"{seconds // size} {unit} {seconds % size // small} {small_unit}"
-    return f"{seconds} s"
-
-
-def plural(count: int, noun: str) -> str:
-    """ "1 run", "2 runs"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    def _left(self) -> str:
+        """Of the suite, from the pace so far; something is finished."""
+        return duration((time.monotonic() - self._started) / self._done * (self._total - self._done))

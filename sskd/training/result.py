@@ -7,6 +7,8 @@ from typing import Any
 
 from sskd.runs.plugins import noted
 from sskd.runs.provenance import provenance
+from sskd.runs.records import SCHEMA
+from sskd.training.measured_with import measured_with
 from sskd.training.run_state import RunState
 from sskd.training.setup import Setup
 from sskd.training.stage import TrainingTask
@@ -24,7 +26,7 @@ def measure_given(setup: Setup, task: TrainingTask) -> dict[str, Any]:
     measured = task.evaluate()
     seconds = time.perf_counter() - started
     row = {"epoch": 0, **{f"test_{name}": value for name, value in measured.items()}}
-    return _result(setup, task, {"best": row, "last": row}, run_provenance(setup)) | {
+    return _result(setup, task, {"best": row, "last": row}, run_provenance(setup), measured_with(setup)) | {
         "train_images": 0,
         "seconds": round(seconds, 1),
         "images_per_second": round(measured["images"] / seconds, 1),
@@ -37,22 +39,27 @@ def trained_result(run: RunState) -> dict[str, Any]:
     rows = {"best": run.best(), "last": last}
     if "held_out_top1" in last:
         rows["chosen"] = run.highest("held_out_top1")
-    return _result(run.setup, run.task, rows, run.machine) | {
+    return _result(run.setup, run.task, rows, run.machine, run.measured_with) | {
         "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in run.rows), 1),
         "images_per_second": last["images_per_second"],
     }
 
 
 def _result(
-    setup: Setup, task: TrainingTask, rows: Mapping[str, dict[str, Any]], machine: dict[str, Any]
+    setup: Setup,
+    task: TrainingTask,
+    rows: Mapping[str, dict[str, Any]],
+    machine: dict[str, Any],
+    compared_by: dict[str, Any],
 ) -> dict[str, Any]:
-    """A run's numbers and where they come from. ``rows``: its epochs by what they are ("best", "last"), never mixed:
-    a key each."""
+    """A run's numbers and where they come from (sskd/runs/records.py). ``rows``: its epochs by what they are ("best",
+    "last"), never mixed: a key each."""
 
     def measured(row: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in row.items() if name.startswith(("test_", "held_out_", "epoch"))}
 
     return {
+        "schema": SCHEMA,
         "id": setup.spec.id,
         **{which: measured(row) for which, row in rows.items()},
         **task.final(),
@@ -60,5 +67,6 @@ def _result(
         "train_images": len(setup.split.indices),
         "precision": setup.precision,
         "machine": machine,
+        "measured_with": compared_by,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
+from sskd.distributed import averaging_gradients
 from sskd.optim import make_optimizer
 from sskd.training.graphs import GraphedStep
+from sskd.training.measured_with import measured_with
 from sskd.training.meter import Meter
 from sskd.training.setup import Setup
-from sskd.training.stage import Stage, TrainingTask
+from sskd.training.stage import Loss, Stage, TrainingTask
 
 # what torch's SGD and AdamW keep of a parameter; a user's own optimiser may keep other shapes under other names
 AVERAGES = ("momentum_buffer", "exp_avg", "exp_avg_sq")
@@ -22,6 +24,7 @@ class RunState:
     def __init__(self, setup: Setup, task: TrainingTask, machine: dict[str, Any]) -> None:
         """machine: the run's provenance, taken now: the code on disk may be another when the run ends."""
         self.setup, self.task, self.machine = setup, task, machine
+        self.measured_with = measured_with(setup)  # now: who taught, and not who lies there when the run ends
         self.stage_number = self.epoch = self.step = 0  # what comes next, all from 0
         self.rows: list[dict[str, Any]] = []  # of the epochs that are done
         self.seconds = 0.0  # of training in the epoch under way, over all its interruptions
@@ -44,7 +47,15 @@ class RunState:
         self.loader = self.setup.loader(self.stage.views, self.stage.name)
         self.meter = Meter(self.setup.device)
         self.graph: GraphedStep | None = None  # of the stage's step, where it runs as one
+        self._loss: Loss | None = None
         self._rates_to_device()
+
+    @property
+    def loss(self) -> Loss:
+        """The stage's loss. Several processes must ask for it at the same time: they average its gradients."""
+        if self._loss is None:
+            self._loss = averaging_gradients(self.stage.loss, self.stage.parameters)
+        return self._loss
 
     def _new_scaler(self) -> torch.amp.GradScaler:
         return torch.amp.GradScaler(self.setup.device.type, enabled=self.setup.precision == "fp16")

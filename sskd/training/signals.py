@@ -1,4 +1,5 @@
-"""Being told to end: the first signal has a run save and end, a second Ctrl-C ends it at once (docs/reliability.md)."""
+"""Signals that tell a process to end: at the first a run saves and ends, a second Ctrl-C ends it at once
+(docs/reliability.md)."""
 
 import signal
 import threading
@@ -8,7 +9,7 @@ from types import FrameType
 
 
 class StopSignal:
-    """Becomes true when the process is told to end; calling it is train's ``should_stop``.
+    """Becomes true when the process is told to end. It is what ``train`` is given as ``should_stop``.
 
     USR2 comes from submitit before the time limit and at a preemption: save and requeue. TERM comes from Slurm (which
     requeues by itself where that is wanted), from --cancel, or from a machine that shuts down: save and end.
@@ -21,6 +22,7 @@ class StopSignal:
         return self.received is not None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
+        """Python's signal handler. Raises KeyboardInterrupt at the second Ctrl-C."""
         if number == self.received == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C: at once, then
         self.received = signal.Signals(number)

@@ -73,8 +73,8 @@ class StudentTask(TrainingTask):
     def initial_loss(self, initial: InitialStage, teacher: TeacherForward, batch: Batch) -> tuple[Tensor, LossTerms]:
         """The unweighted sum of an initial stage's terms."""
         student = self._student_features(batch) if initial.uses_student else None
-        theirs = self._gather(teacher(batch.images), batch)
-        terms = initial.loss(student, theirs, self.setup.gather_batch(batch))
+        teacher_features = self._gather(teacher(batch.images), batch)
+        terms = initial.loss(student, teacher_features, self.setup.gather_batch(batch))
         return torch.stack(list(terms.values())).sum(), LossTerms(terms)
 
     def _student_features(self, batch: Batch) -> Features:

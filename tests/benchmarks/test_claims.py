@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from benchmarks.analysis.claims import CLAIMS
 from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, UNDECIDED, Condition, decide
-from benchmarks.analysis.judging import epoch_that_decides, judge, teachers_luck, verdicts
-from benchmarks.report.page import _claim
+from benchmarks.analysis.judging import epoch_that_decides, judge, judge_parts, teachers_luck, verdicts
+from benchmarks.report.page_verdicts import claim_card
 from benchmarks.tables import table1, table2, table3, table4
 from benchmarks.tables.spec_builder import PAPER_METHODS, method_label
 from sskd.runs.settings import method_settings
@@ -131,7 +132,7 @@ def test_an_interval_is_shown_with_its_own_seeds() -> None:
     assert (verdict.seeds, verdict.effect_seeds) == (1, 3)
     assert verdict.seeds_text == "3 seeds (some comparisons 1)"
     assert verdict.measured == "drop of SSKD from 0% to 50% noise"
-    shown = _claim(verdict, verdict)
+    shown = claim_card(verdict, verdict)
     assert shown["interval"] == f"{verdict.lower:.2f} to {verdict.upper:.2f}"
     assert shown["seeds"] == verdict.seeds_text
 
@@ -257,6 +258,73 @@ def test_decisions_are_consistent(values: list[list[float]]) -> None:
 
 def test_all_claims_are_judged_on_an_empty_frame() -> None:
     assert {verdict.verdict for verdict in verdicts(pd.DataFrame())} == {UNDECIDED}
+
+
+def test_parts_that_are_decided_show_in_an_undecided_claim() -> None:
+    """Far above KD, far below AT in one column, near CRD: the claim is contradicted, without AT undecided."""
+    values = {("SSKD", "25%"): seeds(70), ("KD", "25%"): uneven(50), ("AT", "25%"): uneven(90)}
+    values["CRD", "25%"] = [70 - jitter for jitter in JITTER]
+    verdict = judge(BY_ID["C8"], made_frame("fig4a", values))
+    assert verdict.verdict == CONTRADICTED
+    assert {part.name: part.verdict for part in verdict.parts} == {
+        "SSKD - KD, 25%": SUPPORTED,
+        "SSKD - AT, 25%": CONTRADICTED,
+        "SSKD - CRD, 25%": UNDECIDED,
+    }
+    assert [part.name for part in verdict.decided] == ["SSKD - KD, 25%", "SSKD - AT, 25%"]
+    assert verdict.restated == "SSKD above KD, AT and CRD, in 25%"
+    values["AT", "25%"] = uneven(90, 2)
+    open_one = judge(BY_ID["C8"], made_frame("fig4a", values))
+    assert (open_one.verdict, len(open_one.decided)) == (UNDECIDED, 1)
+    assert [part.seeds for part in open_one.parts] == [5, 2, 5]
+
+
+@given(st.lists(st.lists(st.floats(-3, 3), min_size=0, max_size=6), min_size=1, max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_parts_agree_with_their_claim(values: list[list[float]]) -> None:
+    parts = [Condition(f"part {i}", v, floor=0.01) for i, v in enumerate(values)]
+    verdict = decide(parts)[0]
+    judged = [part.verdict for part in judge_parts(parts, verdict)]
+    assert (verdict == SUPPORTED) == (set(judged) == {SUPPORTED}) or SUPPORTED in judged
+    assert (verdict == CONTRADICTED) == (CONTRADICTED in judged)
+    for part in judge_parts(parts, verdict):
+        assert part.verdict in (part.alone, UNDECIDED)
+
+
+def test_parts_that_are_all_chance_are_hardly_ever_decided() -> None:
+    """300 claims of twelve parts without a difference, five seeds: in at most one of twenty any part is called decided,
+    though by their own intervals more have one."""
+    random = np.random.default_rng(0)
+    decided = alone = 0
+    for _ in range(300):
+        parts = [Condition(f"part {i}", list(random.normal(size=5)), floor=1e-6) for i in range(12)]
+        judged = judge_parts(parts, UNDECIDED)
+        decided += any(part.verdict != UNDECIDED for part in judged)
+        alone += any(part.alone != UNDECIDED for part in judged)
+    assert decided <= 15 < alone
+
+
+def test_what_is_compared_is_said_in_words() -> None:
+    tied = judge(BY_ID["C2"], MADE["C2"](3.0)).restated
+    assert tied.startswith("SSKD above Student, KD, FitNet, AT, SP and ")
+    assert "more, or at most 0.2 below, in wrn_40_2/wrn_16_2, " in tied
+    assert judge(BY_ID["C4"], MADE["C4"](3.0)).restated.startswith("75% - 0% kept; 75% - ")
+    assert judge(BY_ID["C8"], MADE["C8"](3.0)).restated == "SSKD above KD, AT and CRD, in 25%, 50%, 75% and 100%"
+    assert judge(BY_ID["C8"], pd.DataFrame()).restated == ""
+
+
+def test_what_would_decide_has_a_price_where_nothing_has_run() -> None:
+    """CRD has no run: three of 100 seconds as priced; KD lacks one of its own 10 seconds, AT none."""
+    values = {("SSKD", "25%"): seeds(70, 3), ("KD", "25%"): seeds(69, 2), ("AT", "25%"): seeds(60, 3)}
+    frame = made_frame("fig4a", values, seconds=10.0, price=50.0)
+    planned = made_frame("fig4a", {("CRD", "25%"): seeds(0, 3)}, price=100.0)
+    planned = planned.assign(state="absent", last_top1=math.nan, best_top1=math.nan)
+    verdict = judge(BY_ID["C8"], pd.concat([frame, planned], ignore_index=True))
+    assert verdict.lacks == "It takes 3 seeds to know the spread, about 5 min 10 s more."
+    assert (
+        judge(BY_ID["C8"], pd.concat([frame, planned.drop(columns="price")])).lacks.endswith("about 5 min more.")
+        is False
+    )
 
 
 def test_a_claim_about_fewer_methods_says_which_are_left_out() -> None:

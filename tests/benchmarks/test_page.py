@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.report.anchors import cell_anchors
 from benchmarks.report.write import write_report
+from sskd.runs.spec import RunSpec
 from tests.benchmarks.made import finish
 from tests.benchmarks.test_report import cells_of, read_profile, top1
 
@@ -27,7 +29,8 @@ addEventListener("error", (event) => seen.errors.push(event.message || event.tar
 const complain = console.error;
 console.error = (...words) => { seen.errors.push(words.join(" ")); complain(...words); };
 </script>"""
-AFTER = """<script>addEventListener("load", () => {
+AFTER = """<script>addEventListener("load", async () => {
+  const moment = () => new Promise((done) => setTimeout(done, 100));
   const images = [...document.images];
   seen.images = images.length;
   seen.loaded = images.filter((image) => image.complete && image.naturalWidth > 0).length;
@@ -39,18 +42,35 @@ AFTER = """<script>addEventListener("load", () => {
   const select = document.querySelector("#table3 select");
   select.value = select.options[1].value; select.dispatchEvent(new Event("change"));
   seen.chosen = document.querySelectorAll("#table3 polyline.on").length;
-  const search = document.querySelector("input[type=search]");
+  const search = document.querySelector("input[type=search]:not(.filter)");
   search.value = "sskd"; search.dispatchEvent(new Event("input"));
   seen.found = [...document.querySelectorAll("#run-list details")].filter((run) => !run.hidden).map((run) => run.id);
-  const cell = document.querySelector("#table3 a.to[data-runs*=' ']");
-  cell.click();
+  const filter = table.closest(".scroll").previousElementSibling;
+  filter.value = "rkd"; filter.dispatchEvent(new Event("input"));
+  seen.filtered = [...table.tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.cells[0].textContent);
+  filter.value = ""; filter.dispatchEvent(new Event("input"));
+  seen.unfiltered = [...table.tBodies[0].rows].filter((row) => row.hidden).length;
+  const cell = document.querySelector("#table3 td[data-runs*=' ']");
+  seen.folded = getComputedStyle(cell.querySelector(".of")).display;
+  cell.querySelector("a.to").click();
+  await moment();
+  seen.unfolded = getComputedStyle(cell.querySelector(".of")).display;
   seen.cell = cell.dataset.runs.split(" ");
   const runs = [...document.querySelectorAll("#run-list details")];
   seen.shown = runs.filter((run) => !run.hidden && run.open).map((run) => run.id);
+  const part = document.querySelector("#claims .parts .links a");
+  part.click();
+  await moment();
+  seen.part = [part.getAttribute("href"), "#" + document.querySelector("td:target").id];
   const curve = document.querySelector(`#run-${CSS.escape(seen.cell[0])} a[data-run]`);
   curve.click();
   seen.curve = document.querySelector(curve.getAttribute("href")).closest("details");
   seen.curve = [seen.curve.open, seen.curve.querySelector("select").value, curve.dataset.run];
+  dispatchEvent(new Event("beforeprint"));
+  seen.closed = document.querySelectorAll("details:not([open])").length;
+  dispatchEvent(new Event("afterprint"));
+  seen.closed_after = document.querySelectorAll("details:not([open])").length;
+  seen.background = getComputedStyle(document.body).backgroundColor;
   seen.width = document.documentElement.scrollWidth;
   const out = document.createElement("script"); out.type = "application/json"; out.id = "seen";
   out.textContent = JSON.stringify(seen); document.body.append(out);
@@ -88,7 +108,16 @@ def test_the_page_is_self_contained_and_escaped(page: Path) -> None:
 
 def test_without_javascript_everything_is_there(page: Path) -> None:
     text = re.sub(r"<script>.*?</script>", "", page.read_text(), flags=re.DOTALL)
-    for words in ("The paper’s claims", "C10", "Table 6", "Training curves", "images/s", "commit", "torch 2"):
+    for words in (
+        "What was decided",
+        "How far to trust",
+        "C10",
+        "Table 6",
+        "Training curves",
+        "images/s",
+        "commit",
+        "torch 2",
+    ):
         assert words in text
     runs = {path.name for path in (page.parent / "runs").iterdir()}
     assert runs <= set(re.findall(r'id="run-([^"]*)"', text))
@@ -109,7 +138,7 @@ def test_bold_is_what_is_not_chance(tmp_path: Path) -> None:
     }
     profile = read_profile("paper", ["seeds=[0,1,2]", "methods=[none,kd,at,crd,sskd]"])
     cells = cells_of(profile, "comparison")
-    finish(cells, tmp_path / "runs", lambda spec: 70 + (lead[spec.learns][spec.seed] if spec.learns else 0))
+    finish(cells, tmp_path / "runs", lambda spec: 70 + lead.get(spec.learns, (0, 0, 0))[spec.seed])
     lost = next(cell.spec for cell in cells["comparison"] if cell.row == "CRD" and cell.spec.seed == 1)
     (tmp_path / "runs" / lost.id / "result.json").unlink()
     write_report(profile, cells, tmp_path)
@@ -128,10 +157,12 @@ def test_bold_is_what_is_not_chance(tmp_path: Path) -> None:
 
 def test_links_lead_from_cells_to_runs_and_from_runs_to_curves_and_folder(page: Path) -> None:
     text = page.read_text()
-    cells = re.findall(r'<a class="to" href="#run-([^"]*)" data-runs="([^"]*)">', text)
+    cells = re.findall(r'<td id="([^"]*)" data-runs="([^"]*)"[^>]*>(.*?)</td>', text, flags=re.DOTALL)
     assert cells
-    assert all(first == runs.split()[0] for first, runs in cells)
-    assert max(len(runs.split()) for _, runs in cells) == 2  # two seeds
+    for anchor, planned, inside in cells:
+        assert f'href="#{anchor}"' in inside or "–" in inside
+        assert re.findall(r'href="#run-([^"]*)"', inside) == planned.split()
+    assert max(len(planned.split()) for _, planned, _ in cells) == 2  # two seeds
     runs = dict(re.findall(r'<details class="run" id="run-([^"]*)">(.*?)</details>', text, flags=re.DOTALL))
     for run, inside in runs.items():
         assert (f'href="runs/{run}/"' in inside) == (page.parent / "runs" / run).exists()
@@ -140,10 +171,107 @@ def test_links_lead_from_cells_to_runs_and_from_runs_to_curves_and_folder(page: 
     assert linked == {(run, plot) for plot, svg in drawn for run in re.findall(r'data-run="([^"]*)"', svg)}
 
 
+def test_what_was_decided_comes_before_tables_and_runs(page: Path) -> None:
+    text = page.read_text()
+    places = [text.index(mark) for mark in ("<h1>", 'id="claims"', 'class="trust"', 'id="table3"', 'id="runs"')]
+    assert places == sorted(places)
+    assert "<h1>No claim decided yet; 3 undecided; 7 without a finished run</h1>" in text
+    assert "Neither control has a finished run here" in text
+    luck = "One teacher and one head serve several seeds: their luck is in no interval."
+    card, beside = text[text.index('id="claim-C8"') :].split("</li>")[0], text[text.index('class="trust"') :]
+    assert luck in card
+    assert luck in beside.split("</aside>")[0]
+    assert "SSKD above KD, AT and CRD, in 25%, 50%, 75% and 100%." in card
+    assert "0 of 12 comparisons decided" in card
+
+
+def test_a_decided_claim_and_what_it_rests_on(tmp_path: Path) -> None:
+    """SSKD far above KD and CRD, and above AT by too little for three seeds; KD again is far from KD, so it errs."""
+    profile = read_profile("paper", ["seeds=[0,1,2]", "methods=[none,kd,kd_again]", "fractions=[0.25]"])
+    cells = cells_of(profile, "comparison", "fig4a")
+    level = {"kd": 60.0, "kd_again": 75.0, "at": 79.0, "crd": 60.0, "sskd": 80.0}
+    noise = {"sskd": (0.1, 0.0, -0.1), "at": (3.0, -3.0, 0.0), "kd_again": (0.1, 0.0, 0.0)}
+
+    def reached(spec: RunSpec) -> float:
+        name = spec.learns
+        return level.get(name, 50.0) + noise.get(name, (0.0, 0.1, 0.05))[spec.seed]
+
+    finish(cells, tmp_path / "runs", reached)
+    write_report(profile, cells, tmp_path)
+    text = (tmp_path / "index.html").read_text()
+    card = text[text.index('id="claim-C8"') :].split("</li>")[0]
+    assert "2 of 3 comparisons decided: SSKD - KD, 25% (above); SSKD - CRD, 25% (above)" in card
+    assert re.findall(r'<td><span class="badge (\w+)">', card) == ["supported", "undecided", "supported"]
+    assert "1 of 1 comparison of KD with itself called a difference" in text
+    assert "<b>To decide it:</b> At the means and spread seen so far, " in card
+    level["at"], noise["at"] = 60.0, (0.0, 0.1, 0.05)
+    for name in ("fig4a", "comparison"):
+        for cell in cells[name]:
+            (tmp_path / "runs" / cell.spec.id / "result.json").unlink(missing_ok=True)
+    finish(cells, tmp_path / "runs", reached)
+    write_report(profile, cells, tmp_path)
+    text = (tmp_path / "index.html").read_text()
+    assert "<h1>1 of 10 claims decided: 1 supported; 9 without a finished run</h1>" in text
+    card = text[text.index('id="claim-C8"') :].split("</li>")[0]
+    assert "3 of 3 comparisons decided</summary>" in card
+    assert "To decide it" not in card
+
+
+def test_every_comparison_of_a_claim_leads_to_its_cells_and_curves(page: Path) -> None:
+    text = page.read_text()
+    card = text[text.index('id="claim-C8"') :].split("</li>")[0]
+    rows = card[card.index("<tbody>") :].split("</tbody>")[0].split("<tr>")[1:]
+    assert len(rows) == 12
+    assert 'href="#cell-fig4a-SSKD-25-last"' in rows[0]
+    assert 'href="#cell-fig4a-KD-25-last"' in rows[0]
+    assert 'href="#curve-fig4a-1"' in rows[0]
+    assert rows[0].count("data-value=") == 3
+
+
+def test_cells_have_links_that_stay(tmp_path: Path) -> None:
+    """A cell is called alike in a report of more benchmarks, and two that would be called alike are not."""
+    profile = read_profile("paper", ["seeds=[0]"])
+    names = []
+    for number, benchmarks in enumerate((("table6",), ("table3", "table6"))):
+        cells = cells_of(profile, *benchmarks)
+        finish(cells, tmp_path / "runs", top1)
+        write_report(profile, cells, tmp_path / str(number), runs=tmp_path / "runs")
+        text = (tmp_path / str(number) / "index.html").read_text()
+        names.append({name for name in re.findall(r'<td id="(cell-[^"]*)"', text) if "-table6-" in name})
+    assert names[0] == names[1]
+    assert "cell-table6-SSKD-vgg13-vgg8-kl" in {name.lower().replace("sskd", "SSKD") for name in names[0]}
+    alike = [("b", "A B", "c", "last"), ("b", "A/B", "c", "last"), ("b", "A", "c", "last")]
+    anchors = cell_anchors(alike)
+    assert anchors[alike[2]] == "cell-b-A-c-last"
+    assert len(set(anchors.values())) == 3
+    assert cell_anchors(alike[::-1]) == anchors
+
+
+def test_all_numbers_can_be_sorted_by_their_values(page: Path) -> None:
+    text = page.read_text()
+    assert '<table class="wide sortable">' in text
+    for cell in re.findall(r'<td class="num"[^>]*>', text):
+        assert re.search(r'data-value="(-?[\d.]+(e-?\d+)?)?"', cell), cell
+
+
+def test_styles_for_phones_dark_grounds_and_paper(page: Path) -> None:
+    style = page.read_text().split("</style>")[0]
+    assert "@media screen and (prefers-color-scheme: dark)" in style
+    assert "@media print" in style
+    assert "details-content" in style.split("@media print")[1]
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in style
+
+
+def test_nothing_is_fetched(page: Path) -> None:
+    text = page.read_text()
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|WebSocket|<iframe|<link(?![^>]*href=\"data:,\")", text)
+    assert not re.findall(r'(?:src|srcset|href|poster|action)="(?!data:|#|[\w./-]+")[^"]*"', text)
+
+
 def test_claims_without_a_run_are_one_line(page: Path) -> None:
     text = page.read_text()
     listed = text[text.index('<ol class="claims">') :].split("</ol>")[0]
-    assert re.findall(r'<span class="id">(C\d+)</span>', listed) == ["C2", "C7", "C8"]
+    assert re.findall(r'<li id="claim-(C\d+)">', listed) == ["C2", "C7", "C8"]
     assert "No finished run yet, so undecided: C1, C3, C4, C5, C6, C9, C10" in text
     claims = (page.parent / "claims.md").read_text()
     assert re.findall(r"^\| (C\d+) ", claims, flags=re.MULTILINE) == ["C2", "C7", "C8"]
@@ -214,9 +342,18 @@ def test_in_chromium(page: Path, tmp_path: Path) -> None:
     assert seen["chosen"] == 2  # the first run, a teacher, is in two of the columns
     assert len(seen["cell"]) == 2
     assert seen["shown"] == [f"run-{run}" for run in seen["cell"]]
+    assert (seen["folded"], seen["unfolded"]) == ("none", "block")
+    assert seen["part"][0] == seen["part"][1]
+    assert seen["filtered"] == ["RKD"]
+    assert seen["unfiltered"] == seen["closed"] == 0
+    assert seen["closed_after"] > 0
     assert seen["curve"] == [True, seen["cell"][0], seen["cell"][0]]
     assert seen["found"]
     assert all("sskd" in run for run in seen["found"])
+    assert seen["background"] == "rgb(252, 252, 250)"
+    (tmp_path / "dark").mkdir()
+    dark = in_browser(page, tmp_path / "dark", "--blink-settings=preferredColorScheme=0")
+    assert (dark["errors"], dark["background"]) == ([], "rgb(21, 23, 26)")
 
 
 @pytest.mark.browser

@@ -27,7 +27,7 @@ from sskd.networks import build_network
 from sskd.pretext import PRETEXTS
 from sskd.runs import settings as published
 from sskd.runs.settings import method_settings
-from sskd.training.progress import duration, plural
+from sskd.training.words import duration, plural
 from tests import small
 from tests.test_run_all import TINY
 

@@ -21,7 +21,7 @@ from sskd.methods import METHODS, Method, MethodInfo, LossTerms
 class Own(Method):
     info = MethodInfo("{title}", "mine", 2026, "pooled features")
     needs = frozenset({{"vector", "labels"}})
-    weights = {{"near": 1.0}}
+    loss_weights = {{"near": 1.0}}
 
     def loss_terms(self, student, teacher, batch):
         return LossTerms({{"near": (student.vector.mean() - teacher.vector.mean()).square()}})

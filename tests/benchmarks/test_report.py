@@ -300,9 +300,23 @@ def test_rankings_controls_and_seconds_spent_are_in_the_report(tmp_path: Path) -
     assert "SSKD +100 %" in text
     page = (tmp_path / "index.html").read_text()
     claims = (tmp_path / "claims.md").read_text()
-    for shown in (page, claims):
-        assert "KD against itself: 0 of 1 comparisons called a difference." in shown
-        assert "Placebo - Student, resnet56/resnet20: +" in shown
+    assert "KD against itself: 0 of 1 comparison called a difference." in claims
+    assert "Placebo - Student, resnet56/resnet20: +" in claims
+    assert "0 of 1 comparison of KD with itself called a difference" in page
+    assert "Placebo - Student, resnet56/resnet20" in page
+    assert "Dealt anew into two groups, these runs are called" in page
     spent = pd.read_csv(tmp_path / "spent.csv").set_index(["row", "epoch"])
     assert spent.loc[("SSKD", 3), "seconds"] > spent.loc[("Student", 3), "seconds"] == 0  # made runs have no seconds
     assert spent.loc[("SSKD", 3), "seconds"] == 24  # teacher and head: 12 each
+    assert "| comparison | resnet56/resnet20 | SSKD | 3 | 24 s | 24 s | " in (tmp_path / "spent.md").read_text()
+    assert (tmp_path / "spent.png").read_bytes().startswith(b"\x89PNG")
+    section = page[page.index('<section id="spent">') :].split("</section>")[0]
+    assert "24 s" in section
+    assert section.count("data:image/png;base64,") == 2
+    for line in (page, (tmp_path / "spent.md").read_text()):
+        assert "Left out" not in line
+    broken = next(cell.spec.id for cell in cells["comparison"] if cell.row == "SSKD")
+    (tmp_path / "runs" / broken / "metrics.jsonl").write_bytes(b"\xff\n{}\n")
+    write_report(profile, cells, tmp_path)
+    for name in ("index.html", "spent.md"):
+        assert f"Left out, as their metrics.jsonl cannot be read: {broken}." in (tmp_path / name).read_text()

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from benchmarks.analysis.spent import spent_curves
 
@@ -27,16 +28,41 @@ def test_a_methods_curve_begins_after_its_teacher_and_head(tmp_path: Path) -> No
         for name, role, seconds in (("t", "teacher", 100.0), ("h", "head", 50.0))
     ]
     frame = pd.DataFrame([*students, *taught, common | {"id": "s2", "state": "failed", "teacher": "t", "head": "h"}])
-    curve = spent_curves(frame, tmp_path)
+    curve = spent_curves(frame, tmp_path).curves
     assert curve["epoch"].tolist() == [2, 3]
     assert curve["seconds"].tolist() == [150 + 5 + 12, 150 + 5 + 24]
     assert curve["top1"].tolist() == [40.5, 60.5]
     assert curve["seeds"].tolist() == [2, 2]
-    tuned = spent_curves(frame, tmp_path, {"SSKD": 1000.0})
+    assert curve["before"].tolist() == [150, 150]
+    tuned = spent_curves(frame, tmp_path, {"SSKD": 1000.0}).curves
     assert tuned["seconds"].tolist() == [1167, 1179]
-    given = spent_curves(frame.assign(teacher="sha256 of a file", head=""), tmp_path)
+    given = spent_curves(frame.assign(teacher="sha256 of a file", head=""), tmp_path).curves
     assert given["seconds"].tolist() == [17, 29]
 
 
 def test_nothing_finished_has_no_curve(tmp_path: Path) -> None:
-    assert spent_curves(pd.DataFrame(), tmp_path).empty
+    assert spent_curves(pd.DataFrame(), tmp_path).curves.empty
+
+
+DAMAGES = [
+    b"\xff\xfe\n{}",
+    b"[]\n{}\n",
+    b"7\n",
+    b'{"seconds": "x"}\n',
+    b'{"seconds": 1, "test_top1": NaN}\n',
+    b"{\n{}\n",
+    b"",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named_and_left_out(tmp_path: Path, damage: bytes) -> None:
+    metrics(tmp_path, "good", [{"seconds": 5.0, "test_top1": 40.0}])
+    metrics(tmp_path, "bad", [{"seconds": 5.0, "test_top1": 90.0}])
+    (tmp_path / "bad" / "metrics.jsonl").write_bytes(damage)
+    common = {"state": "finished", "benchmark": "comparison", "row": "KD", "column": "a/b", "role": "student"}
+    frame = pd.DataFrame([common | {"id": name, "teacher": "", "head": "", "seconds": 0.0} for name in ("good", "bad")])
+    found = spent_curves(frame, tmp_path)
+    assert found.damaged == ["bad"]
+    assert found.curves["top1"].tolist() == [40.0]
+    assert found.curves["seeds"].tolist() == [1]

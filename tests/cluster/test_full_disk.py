@@ -205,15 +205,18 @@ def test_report(disk: Disk, but: int) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the thread that writes
 def test_curves_for_tensorboard_do_not_end_a_run(disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = partial(SummaryWriter, str(disk.path / "board"), max_queue=1)
-    monkeypatch.setattr("sskd.training.loop.SummaryWriter", lambda _, purge_step: board(purge_step=purge_step))
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter", lambda _, purge_step: board(purge_step=purge_step))
 
     def report(step: StepEvent) -> None:
         if step.epoch == step.step == 1:
             disk.fill()
 
     spec = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 20}))  # more than what the last page takes
-    train(spec, tmp_path, small.EXECUTION, report, say=lambda _: None)
+    said: list[str] = []
+    train(spec, tmp_path, small.EXECUTION, report, say=said.append)
     assert (tmp_path / spec.id / "result.json").exists()
+    (line,) = said
+    assert line.startswith("tensorboard fails ("), line
 
 
 INLINE = ("--cluster", "inline")

@@ -88,9 +88,9 @@ def test_same_generator_same_views(views: SingleView | Rotations) -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["planes", "channels last"])
 def test_rotations_come_image_by_image_in_channels_last(layout: torch.memory_format) -> None:
     images = pixels(3, 7).to(memory_format=layout)
-    ours = rotations(images)
-    assert torch.equal(ours, torch.stack([tv_turned(images, turn) for turn in range(4)], dim=1).flatten(0, 1))
-    assert ours.is_contiguous(memory_format=torch.channels_last)
+    turned = rotations(images)
+    assert torch.equal(turned, torch.stack([tv_turned(images, turn) for turn in range(4)], dim=1).flatten(0, 1))
+    assert turned.is_contiguous(memory_format=torch.channels_last)
 
 
 def tv_turned(images: Tensor, turn: int) -> Tensor:

@@ -39,7 +39,7 @@ def test_pillow_decodes_where_torchvision_does_not(
     for mode, ending in (("RGB", "jpg"), ("L", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("RGBA", "png")):
         files[mode] = tmp_path / f"{mode}.{ending}"
         picture(mode).save(files[mode])
-    theirs = {mode: decode(file) for mode, file in files.items()}
+    by_torchvision = {mode: decode(file) for mode, file in files.items()}
     assert decoder() is not by_pillow
     if absent:
         monkeypatch.delattr(torchvision.io, "decode_image")
@@ -52,7 +52,7 @@ def test_pillow_decodes_where_torchvision_does_not(
         assert image.shape == (3, 24, 40)
         assert image.dtype == torch.uint8
         assert image.is_contiguous()
-        assert (image.int() - theirs[mode].int()).abs().max() <= 2, mode
+        assert (image.int() - by_torchvision[mode].int()).abs().max() <= 2, mode
 
 
 @pytest.mark.parametrize("pillow", [False, True])

@@ -76,8 +76,8 @@ def test_folders_and_labels(folder: Path, tmp_path: Path) -> None:
     modes = {Image.open(data.train.path(n)).mode for n in range(36)}
     assert modes == {"RGB", "L", "CMYK"}
     for n in range(36):
-        theirs = torch.from_numpy(np.array(Image.open(data.train.path(n)).convert("RGB")))
-        assert torch.equal(data.train.open(n), theirs.permute(2, 0, 1))
+        by_pillow = torch.from_numpy(np.array(Image.open(data.train.path(n)).convert("RGB")))
+        assert torch.equal(data.train.open(n), by_pillow.permute(2, 0, 1))
 
 
 @pytest.mark.parametrize(("workers", "size"), [(1, 1), (2, 1), (0, 2), (1, 3)])
@@ -190,8 +190,10 @@ def test_the_cache_holds_what_decoding_gives(folder: Path, tmp_path: Path) -> No
     for number in (0, 1, 20):  # grey, CMYK, RGB
         wanted = decoding.ResizeCenterCrop(40, 40)(plain.train.open(number))
         assert torch.equal(data.train.open(number), wanted)
-    ours, theirs = (torch.cat([x for x, _ in d.test_batches(5, LoaderConfig(CPU, workers=0))]) for d in (plain, data))
-    assert torch.equal(ours, theirs)
+    plain_images, cached_images = (
+        torch.cat([x for x, _ in d.test_batches(5, LoaderConfig(CPU, workers=0))]) for d in (plain, data)
+    )
+    assert torch.equal(plain_images, cached_images)
     assert same(batches(data), batches(data, 2))
     built = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").glob("*.npy")}
     load_dataset.cache_clear()

@@ -61,21 +61,21 @@ def test_operations_are_pils(name: str) -> None:
     images = pictures()
     strengths = torch.rand(len(images), generator=torch.Generator().manual_seed(1))
     kinds = torch.full((len(images),), OPERATIONS.index(name))
-    ours = operate(images, kinds, strengths)
-    theirs = [np.asarray(by_pil(name, as_pil(i), u)) for i, u in zip(images, strengths.tolist(), strict=True)]
-    expected = torch.from_numpy(np.stack(theirs)).permute(0, 3, 1, 2)
-    far = (ours.int() - expected.int()).abs()
+    found = operate(images, kinds, strengths)
+    by_pillow = [np.asarray(by_pil(name, as_pil(i), u)) for i, u in zip(images, strengths.tolist(), strict=True)]
+    expected = torch.from_numpy(np.stack(by_pillow)).permute(0, 3, 1, 2)
+    far = (found.int() - expected.int()).abs()
     assert (far > 0).float().mean() < 0.001  # PIL computes places in 1/65536 of a pixel, and factors in float64
     if name not in ("rotate", "shear_x", "shear_y"):
         assert far.max() <= 1
-    assert name == "identity" or (ours != images).any()
+    assert name == "identity" or (found != images).any()
 
 
 def test_the_square_is_pils() -> None:
     images = pictures()
     uniform = torch.rand(3, len(images), generator=torch.Generator().manual_seed(2))
-    ours = strong.grey_square(images, uniform)
-    for image, found, (side, x, y) in zip(images, ours, uniform.T.tolist(), strict=True):
+    covered = strong.grey_square(images, uniform)
+    for image, found, (side, x, y) in zip(images, covered, uniform.T.tolist(), strict=True):
         drawn, side = as_pil(image), 16 * side
         left, top = (int(max(0, 1 + 31 * middle - side / 2)) for middle in (x, y))
         box = (left, top, int(min(32, left + side)), int(min(32, top + side)))

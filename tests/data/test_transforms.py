@@ -44,9 +44,9 @@ def one(**changes: list[float]) -> Colours:
     return Colours(**{name: torch.tensor(changes.get(name, [value] * count)) for name, value in neutral.items()})
 
 
-def assert_within(ours: Tensor, expected: Tensor, levels: int = LEVELS) -> None:
-    assert ours.dtype == torch.uint8
-    assert (ours.int() - expected.int()).abs().max() <= levels
+def assert_within(found: Tensor, expected: Tensor, levels: int = LEVELS) -> None:
+    assert found.dtype == torch.uint8
+    assert (found.int() - expected.int()).abs().max() <= levels
 
 
 def test_neutral_colours_and_the_whole_box_change_nothing() -> None:
@@ -89,19 +89,19 @@ def test_colour_dropping_as_torchvision() -> None:
 
 def test_whole_distortion_as_torchvision_in_its_order() -> None:
     images = pixels(1)
-    ours = distort(images.float(), one(brightness=[1.3], contrast=[0.7], saturation=[1.2], hue=[0.08]))
+    found = distort(images.float(), one(brightness=[1.3], contrast=[0.7], saturation=[1.2], hue=[0.08]))
     expected = tv.adjust_contrast(tv.adjust_brightness(images.float() / 255, 1.3), 0.7)
     expected = tv.adjust_hue(tv.adjust_saturation(expected, 1.2), 0.08)
-    assert_within(to_pixels(ours), (255 * expected).round(), 1)
+    assert_within(to_pixels(found), (255 * expected).round(), 1)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 16, 12), (3, 2, 7, 9), (15, 11, 1, 1), (2, 0, 14, 5)])
 def test_crop_with_resize_as_torchvision(box: tuple[int, int, int, int]) -> None:
     """Bilinear, and blind to the pixels outside the crop."""
     images = pixels(1, 16, 12)
-    ours = to_pixels(resized_crop(images.float(), Boxes(*(torch.tensor([float(value)]) for value in box))))
+    found = to_pixels(resized_crop(images.float(), Boxes(*(torch.tensor([float(value)]) for value in box))))
     expected = tv.resized_crop(images, *box, [16, 12], InterpolationMode.BILINEAR, antialias=False)
-    assert_within(ours, expected, 1)
+    assert_within(found, expected, 1)
 
 
 def test_drawn_parameters_fill_their_ranges() -> None:

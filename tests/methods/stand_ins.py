@@ -46,9 +46,9 @@ def build(name: str, student: FeatureShapes, teacher: FeatureShapes, **settings:
 
 def assert_learns(name: str, teacher: str, student: str, terms: set[str] | None = None) -> None:
     """Finite terms, weighted in the total; gradients to the student and to all own parameters."""
-    ours, theirs = published_shapes(student), published_shapes(teacher)
-    method = build(name, ours, theirs, kd_weight=1.0)
-    learned, fixed = features_of(ours, 4, 1, gradient=True), features_of(theirs, 4, 2, gradient=False)
+    student_shapes, teacher_shapes = published_shapes(student), published_shapes(teacher)
+    method = build(name, student_shapes, teacher_shapes, kd_weight=1.0)
+    learned, fixed = features_of(student_shapes, 4, 1, gradient=True), features_of(teacher_shapes, 4, 2, gradient=False)
     total, found = method(learned, fixed, batch_of(4))
 
     terms = terms or {name}

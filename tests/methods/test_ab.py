@@ -30,14 +30,16 @@ def test_loss_counts_what_is_not_past_the_margin() -> None:
 
 @pytest.mark.parametrize(("teacher", "student"), PAIRS)
 def test_every_pair_of_the_tables(teacher: str, student: str) -> None:
-    ours, theirs = published_shapes(student), published_shapes(teacher)
-    METHODS["ab"].check(method_settings("ab"), ours, theirs)
+    student_shapes, teacher_shapes = published_shapes(student), published_shapes(teacher)
+    METHODS["ab"].check(method_settings("ab"), student_shapes, teacher_shapes)
     with torch.device("meta"):
         method = METHODS["ab"](method_settings("ab"), context(teacher, student))
         (stage,) = method.initial_stages()
-        terms = stage.loss(features_like(ours), features_like(theirs), a_batch(torch.empty(2, 3, 1, 1)))
+        terms = stage.loss(
+            features_like(student_shapes), features_like(teacher_shapes), a_batch(torch.empty(2, 3, 1, 1))
+        )
     assert terms["ab"].shape == ()
-    for connector, s, t in zip(method.connectors, ours.maps[1:], theirs.maps[1:], strict=True):
+    for connector, s, t in zip(method.connectors, student_shapes.maps[1:], teacher_shapes.maps[1:], strict=True):
         assert isinstance(connector, nn.Identity) == (s == t)
         assert not any(isinstance(layer, nn.ReLU) for layer in connector.modules())
 
@@ -69,8 +71,8 @@ def test_initial_stage_trains_connectors_and_feature_layers_only() -> None:
     assert (stage.epochs, stage.learning_rate, stage.uses_student) == (30, None, True)
     batch = a_batch(torch.randn(2, 3, 32, 32))
     with torch.no_grad():
-        theirs = here.teacher.features(batch.images)  # type: ignore[union-attr]
-    terms = stage.loss(here.student.features(batch.images), theirs, batch)
+        teacher_features = here.teacher.features(batch.images)  # type: ignore[union-attr]
+    terms = stage.loss(here.student.features(batch.images), teacher_features, batch)
     sum(terms.values()).backward()  # type: ignore[union-attr]
     declared = {id(p) for module in stage.trained for p in module.parameters()}
     reached = {id(p) for p in [*here.student.parameters(), *method.parameters()] if p.grad is not None}
@@ -85,8 +87,8 @@ def test_connectors_are_trained_where_shapes_differ_and_saved() -> None:
     (stage,) = method.initial_stages()
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        theirs = here.teacher.features(images)  # type: ignore[union-attr]
-    stage.loss(here.student.features(images), theirs, a_batch(images))["ab"].backward()
+        teacher_features = here.teacher.features(images)  # type: ignore[union-attr]
+    stage.loss(here.student.features(images), teacher_features, a_batch(images))["ab"].backward()
     gradients = {name: p.grad is not None for name, p in method.named_parameters()}
     assert gradients
     assert all(gradients.values())
@@ -96,12 +98,12 @@ def test_connectors_are_trained_where_shapes_differ_and_saved() -> None:
 def test_weight_applies_in_the_initial_stage_and_the_main_stage_has_no_term() -> None:
     here = context("resnet56", "resnet20")
     features = features_like(here.student_shapes)
-    theirs = features_like(here.student_shapes)
+    teacher_features = features_like(here.student_shapes)
     batch = a_batch(torch.zeros(2, 3, 1, 1))
     once, thrice = (METHODS["ab"](method_settings("ab", weight=w), here) for w in (1.0, 3.0))
-    values = [m.initial_stages()[0].loss(features, theirs, batch)["ab"] for m in (once, thrice)]
+    values = [m.initial_stages()[0].loss(features, teacher_features, batch)["ab"] for m in (once, thrice)]
     torch.testing.assert_close(values[1], 3 * values[0])
-    total, terms = once(features, theirs, batch)
+    total, terms = once(features, teacher_features, batch)
     assert set(terms.losses) == {"ce"}
     assert torch.equal(total, terms.losses["ce"])
 

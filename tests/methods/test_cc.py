@@ -20,10 +20,10 @@ def test_learns_in_every_pair_of_the_paper(teacher: str, student: str) -> None:
 
 
 def test_term_is_the_loss_of_the_embeddings() -> None:
-    ours, theirs = published_shapes("MobileNetV2"), published_shapes("vgg13")
-    method = build("cc", ours, theirs)
+    student_shapes, teacher_shapes = published_shapes("MobileNetV2"), published_shapes("vgg13")
+    method = build("cc", student_shapes, teacher_shapes)
     assert isinstance(method, CC)
-    student, teacher = features_of(ours, 4, 1, True), features_of(theirs, 4, 2, False)
+    student, teacher = features_of(student_shapes, 4, 1, True), features_of(teacher_shapes, 4, 2, False)
     found = method.loss_terms(student, teacher, batch_of(4)).losses["cc"]
     embed_s, embed_t = method.embed_student(student.vector), method.embed_teacher(teacher.vector)
     assert embed_s.shape == embed_t.shape == (4, 128)

@@ -26,10 +26,13 @@ def test_kd_again_is_kd_with_another_seed_to_the_last_digit(tmp_path: Path) -> N
 def test_the_placebo_learns_from_the_logits_of_other_images() -> None:
     shapes = published_shapes("resnet8"), published_shapes("resnet14")
     method = build("placebo", *shapes)
-    ours, theirs = features_of(shapes[0], 5, 1, gradient=True), features_of(shapes[1], 5, 2, gradient=False)
-    total, terms = method(ours, theirs, batch_of(5))
-    neighbours = theirs.logits[[4, 0, 1, 2, 3]]
-    torch.testing.assert_close(terms.losses["kd"], softened_divergence(ours.logits, neighbours, 4.0))
+    student_features, teacher_features = (
+        features_of(shapes[0], 5, 1, gradient=True),
+        features_of(shapes[1], 5, 2, gradient=False),
+    )
+    total, terms = method(student_features, teacher_features, batch_of(5))
+    neighbours = teacher_features.logits[[4, 0, 1, 2, 3]]
+    torch.testing.assert_close(terms.losses["kd"], softened_divergence(student_features.logits, neighbours, 4.0))
     torch.testing.assert_close(total, 0.1 * terms.losses["ce"] + 0.9 * terms.losses["kd"])
 
 

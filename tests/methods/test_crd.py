@@ -70,8 +70,8 @@ def test_scores_and_their_gradient_are_those_of_gathered_rows() -> None:
     scores = contrast_scores(embedding, bank, contrasts, 0.07)
     torch.testing.assert_close(scores, gathered)
     weights = golden.tensor(3, 5, 9).double()
-    theirs, ours = (torch.autograd.grad((s * weights).sum(), embedding)[0] for s in (gathered, scores))
-    torch.testing.assert_close(ours, theirs)
+    expected, found = (torch.autograd.grad((s * weights).sum(), embedding)[0] for s in (gathered, scores))
+    torch.testing.assert_close(found, expected)
 
 
 def test_loss_is_the_formula() -> None:

@@ -54,4 +54,4 @@ def test_confident_predictions_give_finite_gradients() -> None:
 
 def test_default_weights_are_the_authors() -> None:
     shapes = published_shapes("resnet20")
-    assert build("dkd", shapes, shapes).weights == {"tckd": 1.0, "nckd": 8.0}
+    assert build("dkd", shapes, shapes).loss_weights == {"tckd": 1.0, "nckd": 8.0}

@@ -40,7 +40,7 @@ def test_a_tap_that_is_no_map_is_an_error_at_planning_time() -> None:
 
 
 def test_sizes_without_a_regressor_are_an_error_at_planning_time() -> None:
-    ours = FeatureShapes("small", ((8, 8, 8), (8, 8, 8), (8, 5, 5), (8,)))
-    theirs = FeatureShapes("large", ((8, 8, 8), (8, 8, 8), (8, 8, 8), (8,)))
+    student_shapes = FeatureShapes("small", ((8, 8, 8), (8, 8, 8), (8, 5, 5), (8,)))
+    teacher_shapes = FeatureShapes("large", ((8, 8, 8), (8, 8, 8), (8, 8, 8), (8,)))
     with pytest.raises(UserError, match=r"'fitnet', tap 2 of small and large"):
-        build("fitnet", ours, theirs)
+        build("fitnet", student_shapes, teacher_shapes)

@@ -38,18 +38,20 @@ def test_flow_is_the_mean_product_of_channels() -> None:
 @pytest.mark.parametrize(("teacher", "student"), PAIRS)
 def test_every_pair_of_the_tables(teacher: str, student: str) -> None:
     """Pairs of equal widths work; the others are refused before anything trains."""
-    ours, theirs = published_shapes(student), published_shapes(teacher)
+    student_shapes, teacher_shapes = published_shapes(student), published_shapes(teacher)
     if (teacher, student) in FIRST_DIFFERENCE:
         tap, narrow, wide = FIRST_DIFFERENCE[teacher, student]
         message = rf"tap {tap} \(from 0\) has {narrow} channels in {student} and {wide} in {teacher}"
         with pytest.raises(UserError, match=message):
-            METHODS["fsp"].check(method_settings("fsp"), ours, theirs)
+            METHODS["fsp"].check(method_settings("fsp"), student_shapes, teacher_shapes)
         return
-    METHODS["fsp"].check(method_settings("fsp"), ours, theirs)
+    METHODS["fsp"].check(method_settings("fsp"), student_shapes, teacher_shapes)
     with torch.device("meta"):
         method = METHODS["fsp"](method_settings("fsp"), context(teacher, student))
         (stage,) = method.initial_stages()
-        terms = stage.loss(features_like(ours), features_like(theirs), a_batch(torch.empty(2, 3, 1, 1)))
+        terms = stage.loss(
+            features_like(student_shapes), features_like(teacher_shapes), a_batch(torch.empty(2, 3, 1, 1))
+        )
     assert terms["fsp"].shape == ()
 
 
@@ -66,8 +68,8 @@ def test_initial_stage_trains_the_feature_layers_only() -> None:
     assert (stage.epochs, stage.learning_rate, stage.uses_student) == (30, None, True)
     batch = a_batch(torch.randn(2, 3, 32, 32))
     with torch.no_grad():
-        theirs = here.teacher.features(batch.images)  # type: ignore[union-attr]
-    stage.loss(here.student.features(batch.images), theirs, batch)["fsp"].backward()
+        teacher_features = here.teacher.features(batch.images)  # type: ignore[union-attr]
+    stage.loss(here.student.features(batch.images), teacher_features, batch)["fsp"].backward()
     declared = {id(p) for module in stage.trained for p in module.parameters()}
     assert declared == {id(p) for p in here.student.parameters() if p.grad is not None}
     assert here.student.fc.weight.grad is None
@@ -76,12 +78,12 @@ def test_initial_stage_trains_the_feature_layers_only() -> None:
 
 def test_weight_applies_in_the_initial_stage_and_the_main_stage_has_no_term() -> None:
     here = context("resnet56", "resnet20")
-    ours, theirs = features_like(here.student_shapes), features_like(here.student_shapes)
+    student_features, teacher_features = features_like(here.student_shapes), features_like(here.student_shapes)
     batch = a_batch(torch.zeros(2, 3, 1, 1))
     method = METHODS["fsp"](method_settings("fsp"), here)
-    found = method.initial_stages()[0].loss(ours, theirs, batch)["fsp"]
-    torch.testing.assert_close(found, 50 * flow_loss(ours.maps, theirs.maps))
-    assert set(method(ours, theirs, batch)[1].losses) == {"ce"}
+    found = method.initial_stages()[0].loss(student_features, teacher_features, batch)["fsp"]
+    torch.testing.assert_close(found, 50 * flow_loss(student_features.maps, teacher_features.maps))
+    assert set(method(student_features, teacher_features, batch)[1].losses) == {"ce"}
 
 
 def test_settings() -> None:

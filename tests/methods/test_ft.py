@@ -33,14 +33,17 @@ def test_layers_are_the_published_ones() -> None:
 
 @pytest.mark.parametrize(("teacher", "student"), PAIRS)
 def test_every_pair_of_the_tables(teacher: str, student: str) -> None:
-    ours, theirs = published_shapes(student), published_shapes(teacher)
-    METHODS["ft"].check(method_settings("ft"), ours, theirs)
+    student_shapes, teacher_shapes = published_shapes(student), published_shapes(teacher)
+    METHODS["ft"].check(method_settings("ft"), student_shapes, teacher_shapes)
     with torch.device("meta"):
         method = ft(teacher, student)
         (stage,) = method.initial_stages()
         batch = a_batch(torch.empty(2, 3, 1, 1))
-        assert stage.loss(None, features_like(theirs), batch)["reconstruction"].shape == ()
-        assert method.loss_terms(features_like(ours), features_like(theirs), batch).losses["ft"].shape == ()
+        assert stage.loss(None, features_like(teacher_shapes), batch)["reconstruction"].shape == ()
+        assert (
+            method.loss_terms(features_like(student_shapes), features_like(teacher_shapes), batch).losses["ft"].shape
+            == ()
+        )
 
 
 @pytest.mark.parametrize(
@@ -78,15 +81,15 @@ def test_main_stage_leaves_the_paraphraser_as_it_is() -> None:
     """Not even weight decay and momentum touch it, also where its own stage left gradients."""
     method = ft()
     method.paraphraser.train()
-    theirs, batch = features_like(published_shapes("resnet56"), 4), a_batch(torch.zeros(4, 3, 1, 1))
+    teacher_features, batch = features_like(published_shapes("resnet56"), 4), a_batch(torch.zeros(4, 3, 1, 1))
     optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
-    method.initial_stages()[0].loss(None, theirs, batch)["reconstruction"].backward()
+    method.initial_stages()[0].loss(None, teacher_features, batch)["reconstruction"].backward()
     method.train()
     assert not method.paraphraser.training
     assert method.translator.training
     before = {name: value.clone() for name, value in method.state_dict().items()}
     for _ in range(2):
-        total, terms = method(features_like(published_shapes("resnet20"), 4), theirs, batch)
+        total, terms = method(features_like(published_shapes("resnet20"), 4), teacher_features, batch)
         torch.testing.assert_close(total, terms.losses["ce"] + 200 * terms.losses["ft"])
         total.backward()
         optimizer.step()
@@ -97,10 +100,13 @@ def test_main_stage_leaves_the_paraphraser_as_it_is() -> None:
 
 def test_only_the_encoder_is_used_in_the_main_stage() -> None:
     method = ft().train()
-    ours, theirs = features_like(published_shapes("resnet20")), features_like(published_shapes("resnet56"))
+    student_features, teacher_features = (
+        features_like(published_shapes("resnet20")),
+        features_like(published_shapes("resnet56")),
+    )
     for parameter in method.paraphraser.decoder.parameters():
         parameter.fill_(torch.nan)
-    loss = method.loss_terms(ours, theirs, a_batch(torch.zeros(2, 3, 1, 1))).losses["ft"]
+    loss = method.loss_terms(student_features, teacher_features, a_batch(torch.zeros(2, 3, 1, 1))).losses["ft"]
     assert loss.isfinite()
 
 
@@ -108,11 +114,11 @@ def test_reconstruction_gets_better() -> None:
     method = ft()
     method.paraphraser.train()
     (stage,) = method.initial_stages()
-    theirs, batch = features_like(published_shapes("resnet56")), a_batch(torch.zeros(2, 3, 1, 1))
+    teacher_features, batch = features_like(published_shapes("resnet56")), a_batch(torch.zeros(2, 3, 1, 1))
     optimizer = torch.optim.SGD(method.paraphraser.parameters(), lr=0.1, momentum=0.9)
     losses = []
     for _ in range(20):
-        loss = stage.loss(None, theirs, batch)["reconstruction"]
+        loss = stage.loss(None, teacher_features, batch)["reconstruction"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -31,10 +31,10 @@ def test_no_middle_taps_are_an_error() -> None:
 
 def test_the_larger_map_is_pooled_to_the_smaller() -> None:
     large, small = tensor(1, 2, 3, 8, 8), tensor(2, 2, 5, 4, 4)
-    for ours, theirs in ((large, small), (small, large)):
-        a, b = match_sizes(ours, theirs)
+    for student_map, teacher_map in ((large, small), (small, large)):
+        a, b = match_sizes(student_map, teacher_map)
         assert a.shape[2:] == b.shape[2:] == (4, 4)
-        assert (a.shape[1], b.shape[1]) == (ours.shape[1], theirs.shape[1])
+        assert (a.shape[1], b.shape[1]) == (student_map.shape[1], teacher_map.shape[1])
     pooled, same = match_sizes(large, small)
     assert same is small
     torch.testing.assert_close(pooled[:, :, 0, 1], large[:, :, 0:2, 2:4].mean((2, 3)))
@@ -72,11 +72,11 @@ def test_regressor_gives_the_teachers_shape(
 
 
 def test_sizes_that_no_regressor_maps_are_an_error_that_names_tap_and_sizes() -> None:
-    ours = FeatureShapes("small", ((8, 8, 8), (8, 5, 5), (8,)))
-    theirs = FeatureShapes("large", ((8, 8, 8), (8, 8, 8), (8,)))
-    check_regressor("ab", ours, theirs, 0)
+    student_shapes = FeatureShapes("small", ((8, 8, 8), (8, 5, 5), (8,)))
+    teacher_shapes = FeatureShapes("large", ((8, 8, 8), (8, 8, 8), (8,)))
+    check_regressor("ab", student_shapes, teacher_shapes, 0)
     with pytest.raises(UserError, match=r"'ab', tap 1 of small and large: .*5x5.*8x8"):
-        check_regressor("ab", ours, theirs, 1)
+        check_regressor("ab", student_shapes, teacher_shapes, 1)
 
 
 def test_checking_a_regressor_draws_no_random_numbers() -> None:

@@ -43,7 +43,7 @@ def test_reviewkds_pyramid() -> None:
         tensor(217, 12, 64, 16, 16).requires_grad_(),
         tensor(218, 12, 128, 8, 8).requires_grad_(),
     ]
-    losses = [pyramid_loss(ours, theirs) for ours, theirs in zip(student, LARGER, strict=False)]
+    losses = [pyramid_loss(student_map, teacher_map) for student_map, teacher_map in zip(student, LARGER, strict=False)]
     assert_modern("reviewkd_pyramid_loss", torch.stack(losses).sum(), student)
 
 
@@ -55,24 +55,26 @@ class GivesMap(Network):
 
 
 @pytest.mark.parametrize(
-    ("golden", "ours", "theirs"),
+    ("golden", "student_map", "teacher_map"),
     [
         ("simkd", tensor(260, 12, 64, 8, 8), tensor(261, 12, 128, 4, 4)),
         ("simkd_larger_teacher", tensor(262, 12, 64, 4, 4), tensor(263, 12, 128, 8, 8)),
     ],
 )
-def test_simkd(golden: str, ours: Tensor, theirs: Tensor) -> None:
+def test_simkd(golden: str, student_map: Tensor, teacher_map: Tensor) -> None:
     classifier = nn.Linear(128, 100)
     classifier.weight.data = (2 / 128) ** 0.5 * tensor(279, 100, 128)
     classifier.bias.data = 0.1 * tensor(280, 100)
     project = projector(64, 128, factor=2)
     assert_shapes(golden, project)
     fill_parameters(project, 270)
-    predictor = Projected(GivesMap(), project, classifier, (theirs.shape[2], theirs.shape[3]))
-    student = ours.clone().requires_grad_()
+    predictor = Projected(GivesMap(), project, classifier, (teacher_map.shape[2], teacher_map.shape[3]))
+    student = student_map.clone().requires_grad_()
     found = predictor.features(student)
-    method = METHODS["simkd"](method_settings("simkd"), MethodContext(predictor, shapes_of([ours]), 4, torch.arange(4)))
-    target = Features(theirs, (theirs,), (theirs,), theirs)
+    method = METHODS["simkd"](
+        method_settings("simkd"), MethodContext(predictor, shapes_of([student_map]), 4, torch.arange(4))
+    )
+    target = Features(teacher_map, (teacher_map,), (teacher_map,), teacher_map)
     loss = method.loss_terms(found, target, a_batch(torch.zeros(12, 3, 2, 2))).losses["simkd"]
     assert_modern(golden, loss, [student], list(project.parameters()), [found.logits])
 
@@ -87,14 +89,19 @@ def test_catkd(size: int, normalise: bool) -> None:
 
 def real(name: str, teacher: str, student: str, classes: int = 4) -> tuple[Any, Network, Network]:
     """The method on the real networks, the network that it trains, and the teacher."""
-    ours, theirs = build_network(student, classes), build_network(teacher, classes).eval()
+    student_network, teacher_network = build_network(student, classes), build_network(teacher, classes).eval()
     settings = method_settings(name)
     METHODS[name].check(settings, feature_shapes(student), feature_shapes(teacher))
     context = MethodContext(
-        ours, feature_shapes(student), classes, torch.arange(8) % classes, theirs, feature_shapes(teacher)
+        student_network,
+        feature_shapes(student),
+        classes,
+        torch.arange(8) % classes,
+        teacher_network,
+        feature_shapes(teacher),
     )
     method = METHODS[name](settings, context)
-    return method, method.predictor(ours), theirs
+    return method, method.predictor(student_network), teacher_network
 
 
 @pytest.mark.parametrize("name", ["reviewkd", "simkd", "catkd"])
@@ -102,11 +109,11 @@ def real(name: str, teacher: str, student: str, classes: int = 4) -> tuple[Any, 
 def test_learns_in_every_pair_of_the_paper(name: str, teacher: str, student: str) -> None:
     """Real networks: finite terms, and gradients to all that is trained."""
     torch.manual_seed(0)
-    method, network, theirs = real(name, teacher, student)
+    method, network, teacher_network = real(name, teacher, student)
     method.begin_epoch(100)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        target = theirs.features(images)
+        target = teacher_network.features(images)
     total, _ = method(network.features(images), target, a_batch(images))
     assert total.isfinite()
     total.backward()

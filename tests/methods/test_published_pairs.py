@@ -51,9 +51,9 @@ def test_it_is_built_for_the_pair_or_says_what_does_not_fit(method: str) -> None
     refused = {}
     for teacher, student in PAIRS:
         settings = method_settings(method, **published_settings({"name": method}, f"{teacher}/{student}"))
-        ours, theirs = feature_shapes(student), feature_shapes(teacher)
+        student_shapes, teacher_shapes = feature_shapes(student), feature_shapes(teacher)
         try:
-            check_pair(settings, ours, theirs)
+            check_pair(settings, student_shapes, teacher_shapes)
         except UserError as error:
             refused[teacher, student] = str(error)
             continue
@@ -62,7 +62,9 @@ def test_it_is_built_for_the_pair_or_says_what_does_not_fit(method: str) -> None
             network = build_network(student, CLASSES) if rebuilds else network_of(student)
         labels = torch.arange(IMAGES) % CLASSES
         head = head_of(method, teacher)
-        context = MethodContext(network, ours, CLASSES, labels, network_of(teacher), theirs, head, Recipe())
+        context = MethodContext(
+            network, student_shapes, CLASSES, labels, network_of(teacher), teacher_shapes, head, Recipe()
+        )
         with torch.device("meta"):
             made = kind(settings, context)
             predictor = made.predictor(network)

@@ -61,10 +61,10 @@ def test_transfer_golden(keep: float, student: tuple[Tensor, Tensor], teacher: t
     scores = similarity(teacher[1], VIEWS)
     assert ranks(scores, own_image(scores)).tolist() == golden.LOSSES[f"sskd_ss_keep{keep}"]["rank"]
 
-    ours, theirs = transformed(student[0], VIEWS), transformed(teacher[0], VIEWS)
-    rank = ranks(theirs, batch().labels.repeat_interleave(3))
+    student_logits, teacher_logits = transformed(student[0], VIEWS), transformed(teacher[0], VIEWS)
+    rank = ranks(teacher_logits, batch().labels.repeat_interleave(3))
     assert rank.tolist() == golden.LOSSES[f"sskd_t_keep{keep}"]["rank"]
-    loss = softened_divergence(ours, theirs, 4.0, keep_mask(rank, keep))
+    loss = softened_divergence(student_logits, teacher_logits, 4.0, keep_mask(rank, keep))
     golden.assert_golden(f"sskd_t_keep{keep}", loss, [student[0]])
 
 
@@ -121,5 +121,5 @@ def test_cross_entropy_instead_of_kl_changes_values_and_not_gradients(
     features = Features(student[0], (student[1],), ()), Features(teacher[0], (teacher[1],), ())
     totals = [sskd(divergence=kind)(*features, batch())[0] for kind in ("kl", "cross_entropy")]
     assert totals[1] > totals[0] + 1
-    for ours, theirs in zip(*(torch.autograd.grad(t, student, retain_graph=True) for t in totals), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for found, expected in zip(*(torch.autograd.grad(t, student, retain_graph=True) for t in totals), strict=True):
+        torch.testing.assert_close(found, expected)

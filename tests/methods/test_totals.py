@@ -67,17 +67,17 @@ def set_golden_parameters(method: Method) -> None:
 @pytest.mark.parametrize("case", CASES, ids=[case[1] for case in CASES])
 def test_total_is_cross_entropy_and_kd_and_the_weighted_golden_loss(case: Case, kd_weight: float) -> None:
     name, golden, weight, student, teacher = case
-    ours = features(3 * tensor(1, BATCH, CLASSES), student)
-    theirs = features(3 * tensor(2, BATCH, CLASSES), teacher)
+    student_features = features(3 * tensor(1, BATCH, CLASSES), student)
+    teacher_features = features(3 * tensor(2, BATCH, CLASSES), teacher)
     width = {"width": 64} if name == "cc" else {}
-    method = build(name, shapes(ours), shapes(theirs), kd_weight=kd_weight, **width)
+    method = build(name, shapes(student_features), shapes(teacher_features), kd_weight=kd_weight, **width)
     set_golden_parameters(method)
     batch = batch_of(BATCH)
-    total, terms = method(ours, theirs, batch)
+    total, terms = method(student_features, teacher_features, batch)
 
-    expected = F.cross_entropy(ours.logits, batch.labels).item() + weight * LOSSES[golden]["loss"]
+    expected = F.cross_entropy(student_features.logits, batch.labels).item() + weight * LOSSES[golden]["loss"]
     if kd_weight:
-        expected += softened_divergence(ours.logits, theirs.logits, 4.0).item()
+        expected += softened_divergence(student_features.logits, teacher_features.logits, 4.0).item()
         assert math.isclose(terms.losses["kd"].item(), LOSSES["kd_T4"]["loss"], rel_tol=1e-5)
     assert terms.losses.keys() == {"ce", name} | ({"kd"} if kd_weight else set())
     assert math.isclose(terms.losses[name].item(), LOSSES[golden]["loss"], rel_tol=1e-5)
@@ -87,8 +87,13 @@ def test_total_is_cross_entropy_and_kd_and_the_weighted_golden_loss(case: Case, 
 @pytest.mark.parametrize("case", CASES, ids=[case[1] for case in CASES])
 def test_features_are_left_as_they_are(case: Case) -> None:
     name, _, _, student, teacher = case
-    ours = features(tensor(1, BATCH, CLASSES).requires_grad_(), student)
-    theirs = features(tensor(2, BATCH, CLASSES), teacher)
-    before = [tap.clone() for tap in (*ours.taps, *theirs.taps)]
-    build(name, shapes(ours), shapes(theirs), kd_weight=1.0)(ours, theirs, batch_of(BATCH))[0].backward()
-    assert all(torch.equal(now, then) for now, then in zip((*ours.taps, *theirs.taps), before, strict=True))
+    student_features = features(tensor(1, BATCH, CLASSES).requires_grad_(), student)
+    teacher_features = features(tensor(2, BATCH, CLASSES), teacher)
+    before = [tap.clone() for tap in (*student_features.taps, *teacher_features.taps)]
+    build(name, shapes(student_features), shapes(teacher_features), kd_weight=1.0)(
+        student_features, teacher_features, batch_of(BATCH)
+    )[0].backward()
+    assert all(
+        torch.equal(now, then)
+        for now, then in zip((*student_features.taps, *teacher_features.taps), before, strict=True)
+    )

@@ -21,10 +21,10 @@ def test_agrees_in_fp32_and_leaves_the_network_alone(name: str) -> None:
     frozen = FrozenNetwork(network, torch.float32)
     images = golden.images()
     with torch.inference_mode():
-        ours, theirs = frozen.features(images), network.features(images)
+        folded, plain = frozen.features(images), network.features(images)
     for found, wanted in zip(
-        (ours.logits, *ours.taps, *ours.preactivations),
-        (theirs.logits, *theirs.taps, *theirs.preactivations),
+        (folded.logits, *folded.taps, *folded.preactivations),
+        (plain.logits, *plain.taps, *plain.preactivations),
         strict=True,
     ):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * wanted.abs().max().item())

@@ -18,17 +18,17 @@ NAMES = ("resnet18", "resnet34", "resnet50", "mobilenet_v2")
 @pytest.mark.parametrize("training", [False, True])
 def test_torchvisions_numbers(name: str, training: bool, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    theirs = torchvision.models.get_model(name, num_classes=7)
-    theirs(torch.randn(8, 3, 64, 64))  # running statistics that are not the initial ones
-    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
-    ours = load_network(tmp_path / "weights.pth", name, 7)
+    original = torchvision.models.get_model(name, num_classes=7)
+    original(torch.randn(8, 3, 64, 64))  # running statistics that are not the initial ones
+    torch.save(original.state_dict(), tmp_path / "weights.pth")
+    network_here = load_network(tmp_path / "weights.pth", name, 7)
     images = torch.randn(4, 3, 64, 80)
-    for network in (ours, theirs):
+    for network in (network_here, original):
         network.train(training)
     torch.manual_seed(1)  # of mobilenet_v2's dropout
-    wanted = theirs(images)
+    wanted = original(images)
     torch.manual_seed(1)
-    torch.testing.assert_close(ours(images), wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(network_here(images), wanted, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,17 +54,17 @@ def test_taps(name: str) -> None:
 
 
 def test_weights_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = torchvision.models.resnet18()
+    original = torchvision.models.resnet18()
     asked: list[Any] = []
 
     def from_url(url: str, *_: Any, **options: Any) -> dict[str, torch.Tensor]:
         asked.append((url, options["check_hash"]))
-        return theirs.state_dict()
+        return original.state_dict()
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", from_url)
-    ours = load_network("torchvision:IMAGENET1K_V1", "resnet18", 1000)
+    network_here = load_network("torchvision:IMAGENET1K_V1", "resnet18", 1000)
     assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", True)]
-    assert torch.equal(ours.state_dict()["fc.weight"], theirs.state_dict()["fc.weight"])
+    assert torch.equal(network_here.state_dict()["fc.weight"], original.state_dict()["fc.weight"])
     with pytest.raises(UserError, match="its classifier has 1000 classes"):
         load_network("torchvision:IMAGENET1K_V1", "resnet18", 10)
 

@@ -2,14 +2,17 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from sskd.config.settings import PretextSettings
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch
+from sskd.errors import UserError
 from sskd.losses import softened_divergence
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.pretext.base import TransferConfig
@@ -83,9 +86,34 @@ def test_transfer_is_the_divergence_without_selection(name: str, monkeypatch: py
     rows = torch.tensor([row for row in range(4 * IMAGES) if name != "jigsaw" or row % 4])
     expected = softened_divergence(student[rows], teacher[rows], 0.5)
     torch.testing.assert_close(loss, expected)
-    ours, theirs = (torch.autograd.grad(value, student)[0] for value in (loss, expected))
-    torch.testing.assert_close(ours, theirs)
+    found, wanted = (torch.autograd.grad(value, student)[0] for value in (loss, expected))
+    torch.testing.assert_close(found, wanted)
     assert task.transfer(teacher, teacher, batch, HOW).loss.item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_head_may_name_its_layers_as_published_files_do(
+    cut: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of published networks call "classifier.0.weight" what is renamed when they are read; a head's is not."""
+
+    class Deep(PRETEXTS["rotation"]):  # type: ignore[misc]
+        def __init__(self, settings: Any, context: PretextContext) -> None:
+            super().__init__(settings, context)
+            self.classifier = nn.Sequential(self.classifier, nn.ReLU())
+
+    monkeypatch.setitem(PRETEXTS._entries, "rotation", Deep)
+    spec = small.spec(small.student("sskd", head=small.head("rotation")))
+    assert spec.head is not None
+    small.train_all(spec.head, tmp_path)
+    weights = tmp_path / spec.head.id / "last.safetensors"
+    if cut:
+        weights.write_bytes(weights.read_bytes()[:-4])
+        with pytest.raises(UserError, match=r"last\.safetensors is damaged"):
+            small.train_all(spec, tmp_path)
+    else:
+        small.train_all(spec, tmp_path)
+        assert math.isfinite(small.metrics(tmp_path / spec.id)[-1]["loss_ss"])
 
 
 @pytest.mark.parametrize("name", ["rotation", "jigsaw", "exemplar"])

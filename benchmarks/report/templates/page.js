@@ -1,5 +1,6 @@
 "use strict";
-// Only sorting, choosing and finding need this: all else shows without it.
+// Only sorting, filtering, choosing and finding need this: all else shows without it. A cell that a link leads to shows
+// its runs by the style alone.
 
 // --- tables: a click on a column's head sorts by it, largest first, and the other way on the next click
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -23,6 +24,22 @@ for (const table of document.querySelectorAll("table.sortable")) {
       });
       body.append(...rows.map(([, row]) => row));
     });
+  });
+}
+
+// --- long tables: only the rows that have all the words
+for (const table of document.querySelectorAll("table.sortable")) {
+  const rows = [...table.tBodies[0].rows];
+  if (rows.length < 10) continue;
+  const input = document.createElement("input");
+  input.type = "search";
+  input.className = "filter";
+  input.placeholder = "Filter rows: sskd 25%";
+  input.setAttribute("aria-label", "Show only rows with these words");
+  table.closest(".scroll").before(input);
+  input.addEventListener("input", () => {
+    const words = input.value.toLowerCase().split(/\s+/);
+    for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
   });
 }
 
@@ -79,13 +96,12 @@ every.addEventListener("click", () => {
   search.value = "";
   show(() => true);
 });
-for (const link of document.querySelectorAll("a[data-runs]"))
-  link.addEventListener("click", () => {
-    const ids = link.dataset.runs.split(" ").map((run) => `run-${run}`);
-    show((id) => ids.includes(id));
-    for (const id of ids) document.getElementById(id).open = true;
-    every.hidden = false;
-  });
+const showCell = (cell) => {
+  const ids = cell.dataset.runs.split(" ").map((run) => `run-${run}`);
+  show((id) => ids.includes(id));
+  for (const id of ids) document.getElementById(id).open = true;
+  every.hidden = false;
+};
 for (const link of document.querySelectorAll("a[data-run]"))
   link.addEventListener("click", () => {
     const group = document.querySelector(link.getAttribute("href")).closest("details");
@@ -94,11 +110,24 @@ for (const link of document.querySelectorAll("a[data-run]"))
   });
 const open = () => {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (target?.matches("details")) {
+  if (!target) return;
+  for (let box = target.parentElement?.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+  if (target.dataset.runs) showCell(target);
+  if (target.matches("details")) {
     if (target.hidden) every.click();
     target.open = true;
-    target.scrollIntoView();
   }
+  target.scrollIntoView({ block: target.matches("td") ? "center" : "start", inline: "nearest" });
 };
 addEventListener("hashchange", open);
 open();
+
+// --- printing: everything is open, and afterwards as it was
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll("details:not([open])")];
+  for (const box of closed) box.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const box of closed) box.open = false;
+});

@@ -46,6 +46,7 @@ def imagenet_folder(root: Path, path: str | None) -> Path:
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
+    """Names of the folders in ``folder``, sorted: the classes, in the order of their labels."""
     return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
 
 

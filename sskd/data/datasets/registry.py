@@ -22,45 +22,59 @@ from sskd.registry import Registry
 
 
 def fixed_sampling(views: Views, batch_size: int, images: int) -> SamplingConfig:
-    """How test images are drawn: undisturbed, in batches of at most as many as there are."""
+    """How test images are drawn: without augmentation, in batches of ``batch_size``, or of all where they are fewer."""
     return SamplingConfig(min(batch_size, images), views, Augmentation(0, False), stream="head-evaluation")
 
 
 class Data(Protocol):
-    """What training and evaluation ask of a data set, wherever its images are. Labels: (N,) int64, as they come with
-    the images; mean and std: of pixels / 255."""
+    """What training and evaluation ask of a data set, wherever its images are."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """As the registry and specs have it."""
+
     @property
-    def train_labels(self) -> Tensor: ...
+    def train_labels(self) -> Tensor:
+        """(N,) int64, 0 to num_classes - 1, as they come with the images: without a split's noise."""
+
     @property
-    def test_labels(self) -> Tensor: ...
+    def test_labels(self) -> Tensor:
+        """(M,) int64, 0 to num_classes - 1."""
+
     @property
-    def class_names(self) -> tuple[str, ...]: ...
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the labels."""
+
     @property
-    def num_classes(self) -> int: ...
+    def num_classes(self) -> int:
+        """C, the length of ``class_names``."""
+
     @property
-    def image_size(self) -> int: ...
+    def image_size(self) -> int:
+        """Pixels of a side of the square images that networks see."""
+
     @property
-    def mean(self) -> RGB: ...
+    def mean(self) -> RGB:
+        """Of the training images' red, green and blue, as pixels / 255."""
+
     @property
-    def std(self) -> RGB: ...
+    def std(self) -> RGB:
+        """The standard deviation of the same."""
 
     def configured(self, spec: DatasetSpec) -> "Data":
-        """As the spec wants it. UserError for a key that means nothing here."""
+        """The data set as the spec configures it. UserError for a key that has no meaning for it."""
 
     def train_loader(self, split: Split, sampling: SamplingConfig, config: LoaderConfig) -> Loader:
         """Batches of the split's training images."""
 
     def test_loader(self, views: Views, batch_size: int, config: LoaderConfig) -> Loader:
-        """Views of the test images, otherwise undisturbed: of use is epoch 0, which is always the same."""
+        """Views of the test images without augmentation. Use epoch 0, whose random draws are always the same."""
 
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         """All test images in order (B, 3, H, H), normalised, and their labels (B,)."""
 
     def held_out_batches(self, part: Part, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same of training images that were held out, seen as test images are."""
+        """As ``test_batches``, of the training images that the split holds out, cropped as test images are."""
 
 
 @dataclass(frozen=True)

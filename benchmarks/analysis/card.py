@@ -1,0 +1,222 @@
+"""The comparability card: what every table's numbers were measured with. What differs within a table is refused, unless
+the profile has a waiver for it, which is shown."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from benchmarks.analysis.card_fields import OF_EACH_SEED, PARTS, Part
+from benchmarks.profiles.profile import Profile
+from benchmarks.tables.benchmark import BENCHMARKS
+from sskd.runs.records import SCHEMA, Record
+from sskd.version import code
+
+REFUSED = "refused"  # the state of a run in a table that does not take it
+NUMBERS = ("best_", "last_", "chosen_")  # how the columns begin whose numbers are refused
+LIKENESS = ("kl", "cka")
+Outcome = Literal["equal", "shown", "waived", "compared", "refused"]
+
+
+class Entry(Record):
+    """One part of the card, of runs that are compared."""
+
+    field: str
+    """As waivers name it; "commit" and "machine", which are never refused, have none."""
+    part: str
+    """What of the field."""
+    column: str
+    """Of the table."""
+    role: str
+    """Of the runs: student or teacher."""
+    values: dict[str, int]
+    """How many runs have each value."""
+    not_recorded: int
+    """How many runs do not say."""
+    outcome: Outcome
+    """compared: it is what the table compares; shown: it differs, and need not be equal."""
+
+
+class Refusal(Record):
+    """A run whose number a table does not take."""
+
+    row: str
+    """Of the table."""
+    column: str
+    """Of the table."""
+    run: str
+    """Its id."""
+    why: str
+    """What differs."""
+
+
+class TableCard(Record):
+    """A table's card."""
+
+    fields: list[Entry]
+    """What its numbers were measured with."""
+    refused: list[Refusal]
+    """The runs that it does not take."""
+
+
+class CardFile(Record):
+    """card.json."""
+
+    schema_version: Annotated[int, Field(alias="schema", le=SCHEMA)]
+    """The version of this description."""
+    profile: str
+    """Of the report."""
+    suite: dict[str, str | None]
+    """version and commit of the code that made the report."""
+    waivers: dict[str, dict[str, str]]
+    """By table and field: why the field may differ."""
+    tables: dict[str, TableCard]
+    """By benchmark."""
+
+
+def compared(frame: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, dict[str, TableCard]]:
+    """The report's frame, without the numbers of runs that must not stand in a table with the others of their column,
+    and the card of every table. Of what differs, the value that most runs have stays, the first of equally many.
+
+    Such a run has the state "refused" there, and why. Nothing is said against what is not recorded.
+    """
+    if frame.empty:
+        return frame, {}
+    frame, cards = frame.copy(), {}
+    places = frame.index[(frame["benchmark"] != "") & (frame["state"] == "finished")]
+    numbers = [name for name in frame if str(name).startswith(NUMBERS) or name in LIKENESS]
+    for benchmark in dict.fromkeys(frame["benchmark"]):
+        if not benchmark:
+            continue
+        card = TableCard(fields=[], refused=[])
+        own = profile.for_benchmark(benchmark)
+        here = frame.loc[places][frame.loc[places, "benchmark"] == benchmark]
+        for (column, role), group in here.groupby(["column", "role"], sort=False):
+            for index, why in _differences(group, str(column), str(role), own, BENCHMARKS[benchmark].varies, card):
+                frame.loc[index, ["state", "why"]] = [REFUSED, f"{REFUSED}: {why}"]
+                frame.loc[index, numbers] = float("nan")
+        cards[str(benchmark)] = card
+    return frame, cards
+
+
+def _differences(
+    group: pd.DataFrame, column: str, role: str, profile: Profile, varies: tuple[str, ...], card: TableCard
+) -> list[tuple[Any, str]]:
+    """Fills the card with the parts of runs that are compared, and returns the refused with why."""
+    refused: list[tuple[Any, str]] = []
+    for part in PARTS:
+        if part.column not in group:
+            continue
+        within = [*part.within, *(["seed"] if profile.teacher_seeds and part.field in OF_EACH_SEED else [])]
+        sets = [runs for _, runs in group.groupby(within, sort=False)] if within else [group]
+        known = group[part.column].replace("", float("nan"))  # "": it means nothing for the run
+        differs, values = False, {str(key): int(n) for key, n in known.value_counts(sort=False).items()}
+        allowed = part.field in varies or part.field in profile.waivers or not part.refuses
+        for runs in sets:
+            counts = known[runs.index].value_counts(sort=False)  # without what is not recorded
+            if len(counts) < 2:
+                continue
+            differs, usual = True, counts.idxmax()
+            if allowed:
+                continue
+            for index, run in runs[known[runs.index].notna() & (runs[part.column] != usual)].iterrows():
+                why = f"{part.name} differs: {short(run[part.column])}, and {short(usual)} of {counts.max()} others"
+                refused.append((index, f"{why} (waivers.{part.field} allows it)"))
+                card.refused.append(Refusal(row=str(run["row"]), column=column, run=str(run["id"]), why=why))
+                group = group.drop(index)
+        missing = int(group[part.column].isna().sum())
+        if values:
+            card.fields.append(
+                Entry(
+                    field=part.field,
+                    part=part.name,
+                    column=column,
+                    role=role,
+                    values=values,
+                    not_recorded=missing,
+                    outcome=_outcome(part, differs, varies, profile),
+                )
+            )
+    return refused
+
+
+def _outcome(part: Part, differs: bool, varies: tuple[str, ...], profile: Profile) -> Outcome:
+    if not differs:
+        return "equal"
+    if not part.refuses:
+        return "shown"
+    if part.field in varies:
+        return "compared"
+    return "waived" if part.field in profile.waivers else "refused"
+
+
+def short(value: object) -> str:
+    """A hash's beginning; anything else as it is."""
+    text = str(value)
+    return text[:12] if len(text) in (40, 64) and set(text) <= set("0123456789abcdef") else text
+
+
+def card_notes(card: TableCard, waivers: Mapping[Any, str]) -> list[str]:
+    """What a reader of the table must know of it: lines of what is refused, waived, or differs and is shown."""
+    lines = []
+    by_reason: dict[str, list[str]] = {}
+    for refusal in card.refused:
+        by_reason.setdefault(f"{refusal.column}: {refusal.why}", []).append(refusal.row)
+    for why, rows in by_reason.items():
+        lines.append(f"Refused, as not comparable, in {why} ({_counted(rows)}).")
+    for entry in card.fields:
+        if entry.outcome in ("waived", "shown"):
+            values = ", ".join(f"{short(value)} ({count})" for value, count in entry.values.items())
+            reason = f"; waived: {waivers[entry.field]}" if entry.outcome == "waived" else ""
+            lines.append(f"Runs in {entry.column} differ in {entry.part}: {values}{reason}.")
+    return list(dict.fromkeys(lines))
+
+
+def _counted(rows: list[str]) -> str:
+    return ", ".join(f"{row}: {rows.count(row)}" for row in dict.fromkeys(rows))
+
+
+def card_json(cards: Mapping[str, TableCard], profile: Profile) -> dict[str, Any]:
+    """card.json."""
+    known = code()
+    file = CardFile(  # type: ignore[call-arg]  # mypy does not know the alias
+        schema=SCHEMA,
+        profile=profile.name,
+        suite={"version": known["version"], "commit": known["commit"]},
+        waivers={name: dict(profile.for_benchmark(name).waivers) for name in cards},  # type: ignore[arg-type]
+        tables=dict(cards),
+    )
+    return file.model_dump(mode="json", by_alias=True)
+
+
+def card_rows(card: TableCard) -> list[tuple[str, str, str]]:
+    """What a person reads of a table's card: (part, value or values, of which columns), each once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in card.fields:
+        if entry.role == "student":
+            values = "; ".join(
+                short(value) if len(entry.values) == 1 else f"{short(value)} ({count})"
+                for value, count in entry.values.items()
+            )
+            values += f"; not recorded ({entry.not_recorded})" if entry.not_recorded else ""
+            values += "" if entry.outcome == "equal" else f" [{entry.outcome}]"
+            found.setdefault((entry.part, values), []).append(entry.column)
+    return [(part, values, ", ".join(columns)) for (part, values), columns in found.items()]
+
+
+def card_markdown(cards: Mapping[str, TableCard], profile: Profile) -> str:
+    """card.md: the card as tables."""
+    lines = ["## Comparability\n", "What each table's numbers were measured with (card.json has every value in full)."]
+    lines.append("Tables refuse runs that differ in these; what is not recorded is not held against a run.\n")
+    for name, card in cards.items():
+        lines.append(f"### {BENCHMARKS[name].title}\n")
+        lines += [f"- waiver: {field}: {reason}" for field, reason in profile.for_benchmark(name).waivers.items()]
+        rows = card_rows(card)
+        if rows:
+            lines += ["", "| what | value | in |", "| --- | --- | --- |"]
+            lines += [f"| {' | '.join(text.replace('|', '/') for text in row)} |" for row in rows]
+        else:
+            lines.append("No finished run.")
+        lines.append("")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,35 @@
+"""``--notify CMD``: a command of the user's choice, told how it ended when runs have."""
+
+import os
+import subprocess
+import sys
+
+PATIENCE = 60.0  # seconds that the command may take
+INTERRUPTED = (130, 141, 143)  # exit statuses: Ctrl-C, a reader that went away, SIGTERM
+
+
+def notify(command: str, status: int, summary: str) -> None:
+    """Runs the command in a shell: SSKD_STATUS is finished, failed or interrupted, SSKD_SUMMARY the summary in one
+    line, which is its last argument too. Where the command fails, that is a line on stderr and nothing else."""
+    word = "interrupted" if status in INTERRUPTED else "failed" if status else "finished"
+    environment = os.environ | {"SSKD_STATUS": word, "SSKD_SUMMARY": summary}
+    sys.stdout.flush()
+    try:
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'{command} "$@"', "sh", summary],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=PATIENCE,
+        )
+    except subprocess.TimeoutExpired:
+        problem = f"has not ended within {PATIENCE:.0f} s"
+    except OSError as error:
+        problem = f"cannot be started ({error.strerror})"
+    else:
+        said = done.stderr.strip().splitlines()[-1:]
+        problem = f"ended with status {done.returncode}{f' ({said[0]})' if said else ''}" if done.returncode else ""
+    if problem:
+        print(f"run_all: the command of --notify {problem}: {command}", file=sys.stderr)

@@ -1,0 +1,165 @@
+"""Several people's results in one folder: ``run_all.py --merge alice=DIR bob=DIR --results OUT``.
+
+Each run's folder is copied, with who.json, which says whose it is and on what machine it was done. Equal copies of a
+run are one run. Where one run has two results, the first named stays, the other is kept in conflicts/<name>/<id> beside
+runs/, and both are shown.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from sskd.errors import UserError
+from sskd.runs.records import SCHEMA, Record
+from sskd.runs.run_folder import plain_os_errors, read_json, write_json
+from sskd.runs.spec import read_spec
+
+WHO = "who.json"
+HERE = "here"  # whose the results are that are in the folder already
+# what a result is, wherever and whenever it was found: two results are the same if these are
+NUMBERS = ("best", "last", "chosen", "kl", "cka", "parameters", "train_images", "precision")
+LEFT_BEHIND = shutil.ignore_patterns(
+    "resume*", "*.lock", "events.*", "epochs", "progress.json", "*.partial", "result.previous.json", "features.npz"
+)
+
+
+class Source(Record):
+    """Who has a run's result, and from which machine."""
+
+    name: str
+    """As --merge was told, or the folder's name."""
+    host: str | None = None
+    """The machine's name."""
+    device: str | None = None
+    """Its processor or GPU."""
+    last: float | None = None
+    """Top-1 accuracy of the last epoch in percent; of a head, how often it is right."""
+    folder: str | None = None
+    """Of a result that is not counted: where it is kept, from the profile's folder."""
+
+
+class Who(Record):
+    """who.json: whose a merged run is."""
+
+    schema_version: Annotated[int, Field(alias="schema", le=SCHEMA)] = SCHEMA
+    """The version of this description."""
+    who: list[Source]
+    """All who have this result; the first one's copy it is."""
+    conflicts: list[Source] = []
+    """Who has another result of the same run."""
+
+
+def read_who(run: Path) -> Who | None:
+    """Of a merged run's folder; None where nothing was merged, or the file is damaged."""
+    try:
+        return Who.model_validate(json.loads((run / WHO).read_bytes()))
+    except (OSError, ValueError, ValidationError):
+        return None
+
+
+def merge(sources: Sequence[str], target: Path, profile: str, say: Callable[[str], None] = print) -> None:
+    """Copies the finished runs of every source ("DIR" or "NAME=DIR") into ``target``/runs; target: a profile's folder.
+    UserError for a source that has none."""
+    for source in sources:
+        name, _, place = source.rpartition("=")
+        runs = _runs_folder(Path(place), profile)
+        if runs.resolve() == (target / "runs").resolve():
+            raise UserError(f"--merge {source}: these are the results that it would be merged into")
+        name = name or Path(place).resolve().name
+        counts = {"new": 0, "equal": 0, "in conflict": 0}
+        for run in sorted(path for path in runs.iterdir() if (path / "result.json").is_file()):
+            try:
+                if read_spec(run / "spec.yaml").id != run.name:
+                    raise UserError(f"{run} is not named after its spec")
+                counts[_add(run, target, name)] += 1
+            except UserError as error:  # one bad folder does not cost the others
+                say(f"left out: {error}")
+        say(f"{name}, {runs}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+
+
+def _runs_folder(place: Path, profile: str) -> Path:
+    """Where run folders are: of a profile's results, of all results, or the folder itself."""
+    for folder in (place / "runs", place / profile / "runs", place):
+        if folder.is_dir() and any((run / "result.json").is_file() for run in folder.iterdir()):
+            return folder
+    raise UserError(f"--merge {place}: no finished run is in it, nor in {place / 'runs'} or {place / profile / 'runs'}")
+
+
+def _add(run: Path, target: Path, name: str) -> str:
+    """Adds one run; returns what came of it."""
+    theirs = dict(read_json(run / "result.json"))
+    known = read_who(run) or Who(who=[_source(name, theirs)])
+    there = target / "runs" / run.name
+    if not (there / "result.json").exists():
+        _copy(run, there)
+        _write(there, known)
+        return "new"
+    ours = dict(read_json(there / "result.json"))
+    who = read_who(there) or Who(who=[_source(HERE, ours)])
+    equal = _numbers(ours) == _numbers(theirs)
+    if equal:
+        who = who.model_copy(update={"who": _joined(who.who, known.who)})
+    else:
+        kept = Path("conflicts") / name / run.name
+        if not (target / kept).exists():
+            _copy(run, target / kept)
+        others = [source.model_copy(update={"folder": kept.as_posix()}) for source in known.who]
+        who = who.model_copy(update={"conflicts": _joined(who.conflicts, others)})
+    _write(there, who)
+    return "equal" if equal else "in conflict"
+
+
+def _numbers(result: dict[str, Any]) -> str:
+    return json.dumps({key: result.get(key) for key in NUMBERS}, sort_keys=True)
+
+
+def _source(name: str, result: dict[str, Any]) -> Source:
+    machine, last = result.get("machine") or {}, result.get("last") or {}
+    value = last.get("test_top1", last.get("test_head_top1"))
+    return Source(
+        name=name,
+        host=machine.get("host"),
+        device=machine.get("device"),
+        last=float(value) if isinstance(value, int | float) else None,
+    )
+
+
+def _joined(known: list[Source], more: list[Source]) -> list[Source]:
+    return [*known, *(source for source in more if source not in known)]
+
+
+def _copy(run: Path, target: Path) -> None:
+    """The whole folder or nothing: its result comes last."""
+    partial = target.with_name(f"{target.name}.merging")
+    with plain_os_errors("write", target):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(run, partial, ignore=LEFT_BEHIND)
+        shutil.rmtree(target, ignore_errors=True)  # an unfinished run of the same id
+        partial.rename(target)
+
+
+def _write(run: Path, who: Who) -> None:
+    write_json(run / WHO, who.model_dump(mode="json", exclude_none=True, by_alias=True))
+
+
+def who_columns(run: Path) -> dict[str, object]:
+    """Of a run's folder, for the report's frame: who has the result, and in words who has another."""
+    who = read_who(run)
+    if who is None:
+        return {}
+    names = ", ".join(dict.fromkeys(source.name for source in who.who))
+    columns: dict[str, object] = {"who": names}
+    if who.conflicts:
+        counted = who.who[0]
+        others = [f"{source.name} has {_points(source)}" for source in who.conflicts]
+        columns["conflict"] = f"{counted.name} has {_points(counted)}, which counts; {', '.join(others)}"
+    return columns
+
+
+def _points(source: Source) -> str:
+    return "another result" if source.last is None else f"{source.last:.2f}"

@@ -1,0 +1,158 @@
+"""A benchmark's part of the page: its table with a permanent link a cell, differences, all pairs, and its figure."""
+
+import base64
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from benchmarks.analysis.paired import AVERAGE, is_sure
+from benchmarks.report.anchors import Place
+from benchmarks.report.curves import Plot
+from benchmarks.report.figures import Drawn
+from benchmarks.report.tables import best_rows, number, shown_measures
+
+if TYPE_CHECKING:
+    from benchmarks.report.section import Section
+
+Run = tuple[str, str]  # id, and what a cell calls it: "s0"
+
+
+def table_places(section: "Section") -> list[Place]:
+    """Every cell's own numbers, which have a link each."""
+    cells = zip(section.table["row"], section.table["column"], strict=True)
+    return [
+        (section.benchmark.id, str(row), str(column), measure.label)
+        for row, column in cells
+        for measure in section.benchmark.measures
+    ]
+
+
+def section_entry(section: "Section", plots: list[Plot], anchors: Mapping[Place, str]) -> dict[str, Any]:
+    benchmark, table = section.benchmark, section.table
+    usual = int(table["seeds"].mode().max()) if len(table) else 0
+    return {
+        "benchmark": benchmark,
+        "notes": section.notes,
+        "ranking": section.ranking,
+        "table": _wide_table(section, usual, anchors, plots),
+        "usual_seeds": usual,
+        "figure": figure_entry(section.figure) if section.figure else None,
+        "differences": [_difference_table(section, m.label, m.title, m.digits) for m in benchmark.measures],
+        "matrices": [_matrix(section.pairs[m.label], m.title, m.digits) for m in benchmark.measures if section.pairs],
+        "reproductions": section.reproductions.to_dict("records"),
+        "plots": plots,
+    }
+
+
+def _wide_table(section: "Section", usual: int, anchors: Mapping[Place, str], plots: list[Plot]) -> dict[str, Any]:
+    """Rows down, columns across, and in each of them the measures, the paper's value and the difference to it."""
+    benchmark, table = section.benchmark, section.table
+    columns = list(dict.fromkeys(table["column"]))
+    headers = {"paper": "paper", "difference": "diff.", "other protocol": "other protocol"}
+    kinds = [(measure, kind, headers.get(kind, measure.label)) for measure, kind in shown_measures(table, benchmark)]
+    leaders = {measure.label: best_rows(table, measure) for measure in benchmark.measures}
+    records = {(r["row"], r["column"]): r for r in table.to_dict("records")}
+    runs = _runs_of_cells(section.frame)
+    curves = {plot.title: f"curve-{plot.id}" for plot in plots}
+    rows = []
+    for row in dict.fromkeys(table["row"]):
+        cells: list[dict[str, Any]] = []
+        for column in columns:
+            record = records.get((row, column))
+            for place, (measure, key, _) in enumerate(kinds):
+                cell = _wide_cell(record, measure, key, place == 0, usual, leaders[measure.label])
+                if key == "mean" and record is not None:
+                    cell["anchor"] = anchors[benchmark.id, str(row), str(column), measure.label]
+                    cell["runs"] = runs.get((str(row), str(column)), [])
+                    drawn = any(line.row == row for plot in plots if plot.title == str(column) for line in plot.lines)
+                    cell["curve"] = curves[str(column)] if drawn else ""
+                cells.append(cell)
+        rows.append({"name": row, "cells": cells})
+    return {"columns": columns, "headers": [header for _, _, header in kinds], "rows": rows}
+
+
+def _runs_of_cells(frame: pd.DataFrame) -> dict[tuple[str, str], list[Run]]:
+    """A run without a seed of its own, a teacher's, is called as it is."""
+    runs: dict[tuple[str, str], list[Run]] = {}
+    for row, column, run, seed in zip(frame["row"], frame["column"], frame["id"], frame["seed"], strict=True):
+        name = (run, f"s{int(seed)}" if pd.notna(seed) else "run")
+        known = runs.setdefault((str(row), str(column)), [])
+        if pd.notna(run) and run not in dict(known):
+            known.append(name)
+    return runs
+
+
+def _wide_cell(
+    record: Mapping[Any, Any] | None, measure: Any, key: str, first: bool, usual: int, leaders: set[tuple[str, str]]
+) -> dict[str, Any]:
+    cell = {"first": first, "kind": key, "value": "", "text": "", "sd": "", "why": "", "seeds": "", "leads": False}
+    cell |= {"anchor": "", "runs": [], "curve": ""}
+    if record is None:
+        return cell
+    value = record[f"{measure.label} {key}"]
+    if pd.isna(value):
+        return cell | {"why": record["missing"] if first else ""}
+    cell |= {"value": round(float(value), 6), "text": number(value, measure.digits, signed=key == "difference")}
+    if key == "mean":
+        cell["leads"] = (str(record["row"]), str(record["column"])) in leaders
+        sd = number(record[f"{measure.label} sd"], measure.digits)
+        cell["sd"] = "" if sd == "-" else sd
+        if first:
+            cell["seeds"] = f"n={record['seeds']}" if record["seeds"] != usual else ""
+            cell["why"] = record["missing"]
+    return cell
+
+
+def _difference_table(section: "Section", label: str, title: str, digits: int) -> dict[str, Any]:
+    rows = [
+        {
+            "column": "average over all" if gap["column"] == AVERAGE else gap["column"],
+            "row": gap["row"],
+            "value": gap["difference"],
+            "text": number(gap["difference"], digits, signed=True),
+            "interval": f"{number(gap['lower'], digits, True)} to {number(gap['upper'], digits, True)}"
+            if gap["seeds"] > 1
+            else "one seed",
+            "decided": is_sure(gap["p_holm"]),
+            "seeds": gap["seeds"],
+        }
+        for gap in section.differences[label].to_dict("records")
+    ]
+    return {"label": label, "title": title, "rows": rows}
+
+
+def _matrix(pairs: pd.DataFrame, title: str, digits: int) -> dict[str, Any]:
+    """All pairs of rows, for statistics.pairwise's frame: a line for each row, a cell for each other."""
+    rows = list(dict.fromkeys([*pairs["row"], *pairs["other"]]))
+    known = {(pair["row"], pair["other"]): pair for pair in pairs.to_dict("records")}
+    lines = []
+    for row in rows:
+        own = [known[row, other] for other in rows if (row, other) in known]
+        wins, of = sum(pair["wins"] for pair in own), sum(pair["comparisons"] for pair in own)
+        cells = [_matrix_cell(known.get((row, other)), digits) for other in rows]
+        lines.append({"row": row, "cells": cells, "rate": round(100 * wins / of), "wins": f"{wins:g} of {of}"})
+    return {"title": title, "rows": rows, "lines": lines}
+
+
+def _matrix_cell(pair: Mapping[Any, Any] | None, digits: int) -> dict[str, Any]:
+    if pair is None:
+        return {"text": "", "decided": False, "interval": "", "wins": ""}
+    lower, upper = number(pair["lower"], digits, True), number(pair["upper"], digits, True)
+    return {
+        "text": number(pair["difference"], digits, signed=True),
+        "decided": is_sure(pair["p_holm"]),
+        "interval": f"{lower} to {upper}" if pair["seeds"] > 1 else "one seed",
+        "wins": f"{pair['wins']:g}/{pair['comparisons']} ({pair['wins_lower']:.0%} to {pair['wins_upper']:.0%})",
+    }
+
+
+def figure_entry(drawn: Drawn) -> dict[str, Any]:
+    """The PNG as a data URI, wide and narrow, each with its size in pixels (from the PNG's header)."""
+    wide = next(path for path in drawn.paths if path.suffix == ".png").read_bytes()
+    return {"wide": _image(wide), "narrow": _image(drawn.narrow)}
+
+
+def _image(data: bytes) -> dict[str, Any]:
+    width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+    return {"uri": f"data:image/png;base64,{base64.b64encode(data).decode()}", "width": width, "height": height}

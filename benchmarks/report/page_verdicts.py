@@ -1,0 +1,160 @@
+"""What the page shows first: what was decided, how surely, and what that rests on."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from benchmarks.analysis.controls import Control, false_calls
+from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, UNDECIDED
+from benchmarks.analysis.judging import EPOCHS, Part, Verdict
+from benchmarks.report.anchors import Place
+from benchmarks.report.curves import Plot
+from benchmarks.report.tables import number
+from sskd.training.words import plural
+
+if TYPE_CHECKING:
+    from benchmarks.report.section import Report
+
+Cells = Mapping[tuple[str, str, str], Mapping[str, str]]  # by benchmark, row, column: its measures' links, by label
+NAMED = 3  # decided parts in a card's line; the others are in its table
+
+
+def verdict_cards(report: "Report", anchors: Mapping[Place, str], plots: Mapping[str, list[Plot]]) -> dict[str, Any]:
+    """Everything of the page's first screen."""
+    judged = [both for both in zip(report.verdicts, report.verdicts_best, strict=True) if both[0].runs]
+    counts = {
+        kind: sum(verdict.verdict == kind for verdict, _ in judged) for kind in (SUPPORTED, CONTRADICTED, UNDECIDED)
+    }
+    absent = [verdict for verdict in report.verdicts if not verdict.runs]
+    cells: dict[tuple[str, str, str], dict[str, str]] = {}
+    for (benchmark, row, column, label), anchor in anchors.items():
+        cells.setdefault((benchmark, row, column), {})[label] = anchor
+    return {
+        "headline": headline(counts, len(report.verdicts)),
+        "deciding": EPOCHS[report.verdicts[0].epoch],
+        "claims": [claim_card(verdict, best, cells, plots) for verdict, best in judged],
+        "unjudged": absent,
+        "controls": [_control(control) for control in report.controls],
+        "aa": _aa_text(report.controls),
+        "luck": list(dict.fromkeys(verdict.luck for verdict, _ in judged if verdict.luck)),
+    }
+
+
+def headline(counts: Mapping[str, int], claims: int) -> str:
+    """ "2 of 10 claims decided: 1 supported, 1 contradicted"; what is undecided and what has no runs follows."""
+    decided = counts[SUPPORTED] + counts[CONTRADICTED]
+    parts = [f"{counts[kind]} {kind}" for kind in (SUPPORTED, CONTRADICTED) if counts[kind]]
+    first = f"{decided} of {plural(claims, 'claim')} decided: {', '.join(parts)}" if decided else "No claim decided yet"
+    rest = [f"{counts[UNDECIDED]} undecided"] if counts[UNDECIDED] else []
+    absent = claims - decided - counts[UNDECIDED]
+    rest += [f"{absent} without a finished run"] if absent else []
+    return "; ".join([first, *rest]) if rest else first
+
+
+def claim_card(
+    verdict: Verdict, best: Verdict, cells: Cells | None = None, plots: Mapping[str, list[Plot]] | None = None
+) -> dict[str, Any]:
+    digits = _digits([verdict.effect, verdict.lower, verdict.upper])
+    own = _scale([verdict.effect, verdict.lower, verdict.upper, verdict.size])
+    parts = verdict.parts if len(verdict.parts) > 1 else []
+    shared = _scale([x for part in parts for x in (part.effect, part.lower, part.upper, part.bound)])
+    return verdict._asdict() | {
+        "reason": verdict.reason,
+        "seeds": verdict.seeds_text,
+        "best": best.verdict,
+        "shown": "" if pd.isna(verdict.effect) else number(verdict.effect, digits, signed=True),
+        "interval": _interval(verdict.lower, verdict.upper, digits),
+        "plot": _forest(own, verdict.effect, verdict.lower, verdict.upper, 0.0, verdict.size),
+        "parts": [_part(verdict, part, shared, cells or {}, plots or {}) for part in parts],
+        "parts_text": _parts_text(verdict) if parts else "",
+    }
+
+
+def _parts_text(verdict: Verdict) -> str:
+    """ "2 of 6 comparisons decided: SSKD - KD, 25% (above); ..."."""
+    sides = {SUPPORTED: "above", CONTRADICTED: "below"}
+    named = [f"{part.name} ({sides[part.verdict]})" for part in verdict.decided]
+    more = [f"{len(named) - NAMED} more"] if len(named) > NAMED else []
+    text = f"{len(named)} of {len(verdict.parts)} comparisons decided"
+    return f"{text}: {'; '.join(named[:NAMED] + more)}" if 0 < len(named) < len(verdict.parts) else text
+
+
+def _part(
+    verdict: Verdict,
+    part: Part,
+    place: Callable[[float | None], float | None],
+    cells: Cells,
+    plots: Mapping[str, list[Plot]],
+) -> dict[str, Any]:
+    digits = _digits([part.effect, part.lower, part.upper])
+    benchmark = verdict.benchmark
+    columns = list(dict.fromkeys(column for _, column in part.cells))
+    links = []
+    for row, column in part.cells:
+        known = cells.get((benchmark, row, column), {})
+        if known:
+            anchor = known.get(verdict.epoch) or next(iter(known.values()))
+            links.append((anchor, row if len(columns) == 1 else f"{row}, {column}"))
+    return {
+        "name": part.name,
+        "value": "" if pd.isna(part.effect) else round(part.effect, 6),
+        "shown": "" if pd.isna(part.effect) else number(part.effect, digits, signed=True),
+        "interval": _interval(part.lower, part.upper, digits),
+        "bound": part.bound,
+        "seeds": part.seeds,
+        "verdict": part.verdict,
+        "alone": part.alone if part.alone != part.verdict else "",
+        "plot": _forest(place, part.effect, part.lower, part.upper, part.bound, None),
+        "links": links,
+        "curves": [(f"curve-{plot.id}", plot.title) for plot in plots.get(benchmark, []) if plot.title in columns],
+    }
+
+
+def _control(control: Control) -> dict[str, Any]:
+    digits = _digits([control.effect, control.lower, control.upper])
+    place = _scale([control.effect, control.lower, control.upper])
+    return control._asdict() | {
+        "shown": number(control.effect, digits, signed=True),
+        "interval": _interval(control.lower, control.upper, digits),
+        "plot": _forest(place, control.effect, control.lower, control.upper, 0.0, None),
+        "dealt": "" if control.dealt is None else f"{100 * control.dealt:.1f} %",
+        "seeds": plural(control.seeds, "seed"),
+    }
+
+
+def _aa_text(controls: Sequence[Control]) -> str:
+    wrong, of = false_calls(controls)
+    return f"{wrong} of {plural(of, 'comparison')} of KD with itself called a difference" if of else ""
+
+
+def _digits(values: Sequence[float]) -> int:
+    return 3 if max((abs(x) for x in values if not pd.isna(x)), default=0.0) < 1 else 2
+
+
+def _interval(lower: float, upper: float, digits: int) -> str:
+    return "" if pd.isna(lower) else f"{number(lower, digits)} to {number(upper, digits)}"
+
+
+def _scale(values: Sequence[float | None]) -> Callable[[float | None], float | None]:
+    """From a number to its place on a width of 100 that holds all ``values`` and zero."""
+    marks = [0.0, *(x for x in values if x is not None and math.isfinite(x))]
+    low, high = min(marks), max(marks)
+    span = (high - low) or 1.0
+    return lambda x: None if x is None or not math.isfinite(x) else round(6 + 88 * (x - low) / span, 2)
+
+
+def _forest(
+    place: Callable[[float | None], float | None],
+    effect: float,
+    lower: float,
+    upper: float,
+    bound: float,
+    size: float | None,
+) -> dict[str, float | None] | None:
+    """Where the bound, the effect, its interval's ends and the paper's size stand; None without an effect."""
+    if pd.isna(effect):
+        return None
+    named = {"zero": bound, "effect": effect, "lower": lower, "upper": upper, "size": size}
+    return {name: place(value) for name, value in named.items()}

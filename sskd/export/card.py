@@ -1,0 +1,199 @@
+"""The model card of an exported network: README.md with the front matter that the Hugging Face hub reads."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from sskd import __version__
+from sskd.config.pretrained import Pretrained
+from sskd.errors import UserError
+from sskd.export.seeds import OverSeeds, over_seeds
+from sskd.methods import METHODS
+from sskd.runs.run_folder import RunFolder, read_json
+from sskd.runs.spec import RunSpec, StudentSpec, TeacherSpec, Trained
+from sskd.runs.trained import NetworkInfo
+
+
+class Card(NamedTuple):
+    """What a model card is written from."""
+
+    name: str  # of the folder: what a reader loads
+    spec: RunSpec
+    info: NetworkInfo
+    epoch: str  # whose weights: "best" or "last"
+    result: dict[str, Any]  # result.json
+    by_seed: dict[int, dict[str, float]]  # top-1 of the best and last epoch
+    runs: Path  # where the teacher's accuracy may be
+    licence: str  # the hub's name of one
+    plugins: tuple[str, ...] = ()  # names of files beside the card
+    onnx: float | None = None  # the greatest difference to torch's logits; None: not exported
+
+    @property
+    def student(self) -> StudentSpec | None:
+        """The run's spec where it is a student's; None for a teacher."""
+        return self.spec if isinstance(self.spec, StudentSpec) else None
+
+
+def write_card(card: Card) -> str:
+    """README.md, whole."""
+    parts = [f"# {_title(card)}", _about(card), "## How to load it", _loading(card), "## Accuracy", _accuracy(card)]
+    parts += ["## What it learned from", _origin(card), "## Licence", _licence(card)]
+    return f"---\n{_front_matter(card)}---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _title(card: Card) -> str:
+    student = card.student
+    how = f", taught by {student.teacher.network} with {_method(student)}" if student and student.teacher else ""
+    return f"{card.spec.network}{how}, on {card.spec.dataset.name}"
+
+
+def _method(spec: StudentSpec) -> str:
+    title = METHODS[spec.method.name].info.title
+    return f"{title} and KD" if spec.method.kd_weight > 0 and spec.method.name != "kd" else title
+
+
+def _front_matter(card: Card) -> str:
+    """YAML. The hub's keys: its metadata check and its search know them."""
+    measured, data = card.result[card.epoch], card.spec.dataset.name
+    metrics = [{"type": "accuracy", "name": "top-1 accuracy", "value": round(measured["test_top1"] / 100, 6)}]
+    result = {
+        "task": {"type": "image-classification", "name": "Image classification"},
+        "dataset": {"type": data, "name": data, "split": "test"},
+        "metrics": metrics,
+    }
+    tags = ["image-classification", "pytorch"]
+    if card.student and card.student.teacher:
+        tags += ["knowledge-distillation", card.student.method.name]
+    front = {
+        "license": card.licence,
+        "library_name": "sskd",
+        "pipeline_tag": "image-classification",
+        "tags": tags + (["onnx"] if card.onnx is not None else []),
+        "metrics": ["accuracy"],
+        "model-index": [{"name": card.name, "results": [result]}],
+    }
+    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _about(card: Card) -> str:
+    spec, info = card.spec, card.info
+    lines = [
+        f"An image classifier with {card.result['parameters']:,} parameters, for {len(info.class_names)} classes of "
+        f"images of {info.image_size} x {info.image_size} pixels."
+    ]
+    if isinstance(spec, StudentSpec) and spec.teacher is not None:
+        method = METHODS[spec.method.name].info
+        lines.append(
+            f"It was trained as a student of {spec.teacher.network} by knowledge distillation with {_method(spec)} "
+            f"({method.paper}), which transfers {method.transfers}."
+        )
+    else:
+        lines.append("It was trained from labels alone, without a teacher.")
+    if info.predictor is not None:
+        lines.append("What the method built around the student is a part of the network that is loaded here.")
+    lines.append(f"Run `{spec.id}`, the weights of the {card.epoch} epoch, sskd {__version__}.")
+    return " ".join(lines)
+
+
+def _loading(card: Card) -> str:
+    plugins = ", ".join(f'"{card.name}/{name}"' for name in card.plugins)
+    more = f", plugins=[{plugins}]" if plugins else ""
+    size = card.info.image_size
+    text = (
+        "With PyTorch and the package `sskd`, where this folder lies:\n\n"
+        "```python\n"
+        "from sskd import load_exported\n"
+        f'net, info = load_exported("{card.name}"{more})\n'
+        f"logits = net(info.normalise(images))  # images: (N, 3, {size}, {size}) uint8, RGB\n"
+        "```\n\n"
+        "`info.class_names[i]` is the name of logit `i`; `config.json` has the same names, and the mean and standard "
+        "deviation of the channels."
+    )
+    if card.plugins:
+        files = ", ".join(f"`{name}`" for name in card.plugins)
+        text += f" {files} defines what the package lacks: read it first, it is executed."
+    if card.onnx is not None:
+        text += (
+            f"\n\nWithout PyTorch: `model.onnx` from `images` (N, 3, {size}, {size}), normalised float32, to `logits`: "
+            f"a batch of any size. In the check its logits and torch's differed by {card.onnx:.1e} at most."
+        )
+    return text
+
+
+def _accuracy(card: Card) -> str:
+    lines = ["| top-1 on the test images, % | this run | seeds | mean over seeds | 95 % interval |"]
+    lines.append("| --- | --- | --- | --- | --- |")
+    for which in ("last", "best"):
+        summary = over_seeds(values[which] for values in card.by_seed.values())
+        mark = " (these weights)" if which == card.epoch else ""
+        own = card.result[which]["test_top1"]
+        lines.append(
+            f"| {which} epoch{mark} | {own:.2f} | {summary.seeds} | {summary.mean:.2f} | {_interval(summary)} |"
+        )
+    seeds = ", ".join(map(str, card.by_seed))
+    return "\n".join(lines) + (
+        f"\n\n{card.result[card.epoch]['test_images']:,} test images. Seeds {seeds}: runs that differ in nothing else, "
+        "the t interval of their mean. The best epoch was chosen on these test images, so its figure is too high for "
+        "new ones."
+    )
+
+
+def _interval(summary: OverSeeds) -> str:
+    return "unknown: one seed" if summary.lower is None else f"{summary.lower:.2f} to {summary.upper:.2f}"
+
+
+def _origin(card: Card) -> str:
+    spec = card.spec
+    split, recipe = spec.split, spec.recipe
+    images = f"{card.result['train_images']:,} training images of {spec.dataset.name}"
+    if split.fraction < 1:
+        images += f" ({split.fraction:.0%} of every class)"
+    if split.noise:
+        images += f", {split.noise:.0%} of their labels changed to wrong ones on purpose"
+    rows = [("images", images)]
+    if isinstance(spec, StudentSpec):
+        if spec.teacher is not None:
+            rows.append(("teacher", f"{spec.teacher.network}, {_teacher(card, spec.teacher)}"))
+        settings = spec.method.model_dump(mode="json", exclude={"name"})
+        rows.append(("method", f"{spec.method.name}: {', '.join(f'{key} {value}' for key, value in settings.items())}"))
+        if spec.head is not None:
+            task, epochs = spec.head.pretext.name, spec.head.recipe.epochs
+            rows.append(("pretext task", f"{task}, its head trained for {epochs} epochs"))
+    rows += [
+        (
+            "recipe",
+            f"{recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, "
+            f"schedule {recipe.schedule}, weight decay {recipe.weight_decay:g}, augmentation {recipe.augmentation}, "
+            f"{card.result['precision']}",
+        ),
+        ("seed", str(spec.seed)),
+    ]
+    return "| | |\n| --- | --- |\n" + "\n".join(f"| {name} | {text} |" for name, text in rows)
+
+
+def _teacher(card: Card, teacher: Trained | Pretrained) -> str:
+    """Where the teacher's weights are from, and its own accuracy where that was measured."""
+    run: RunSpec
+    if isinstance(teacher, Trained):
+        where, run, epoch = f"trained by run `{teacher.run.id}` (its {teacher.epoch} epoch)", teacher.run, teacher.epoch
+    else:
+        name = teacher.weights if teacher.published else f"`{Path(teacher.weights).name}`"
+        where = f"its weights given: {name}" + (f", sha256 `{teacher.sha256}`" if teacher.sha256 else "")
+        run = TeacherSpec(role="teacher", network=teacher.network, dataset=card.spec.dataset, teacher=teacher)
+        epoch = "last"
+    try:
+        top1 = float(read_json(RunFolder(card.runs, run).result)[epoch]["test_top1"])
+    except (UserError, KeyError, TypeError, ValueError):
+        return f"{where}; its accuracy is not known here"
+    return f"{where}; top-1 {top1:.2f} % on the same test images"
+
+
+def _licence(card: Card) -> str:
+    named = (
+        "No licence was named for these weights" if card.licence == "unknown" else f"These weights: `{card.licence}`"
+    )
+    return (
+        f"{named}. The code that trained and loads them is under the MIT licence. The images, and weights that a "
+        "teacher came with, have terms of their own."
+    )

@@ -1,0 +1,115 @@
+"""A trained network to take home: a folder of weights, config, model card and perhaps ONNX, as the hub takes it.
+
+model.safetensors    the weights, as the run kept them
+config.json          what they are of: network, classes, image size, mean and std
+README.md            the model card
+model.onnx           where it was asked for
+*.py                 the plugins that define the network or method, where they are the user's own
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sskd import __version__
+from sskd.errors import UserError
+from sskd.export.card import Card, write_card
+from sskd.export.onnx import require_onnx, write_onnx
+from sskd.export.seeds import results_by_seed
+from sskd.runs.plugins import plugins_of
+from sskd.runs.run_folder import plain_os_errors, read_json, write_atomically, write_json
+from sskd.runs.spec import RunSpec, read_spec
+from sskd.runs.trained import CONFIG, EXPORT_FORMAT, WEIGHTS, load_exported, load_student, predictor_of
+
+ONNX, CARD = "model.onnx", "README.md"
+
+
+def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown", onnx: bool = False) -> str:
+    """Writes the network of a finished run (a student's or a teacher's) to the folder ``to``, which is made, or is an
+    earlier export's and is written anew. Returns a line that says what was written. UserError, with nothing written,
+    for a run that has no network to take, and for a folder that holds something else.
+
+    epoch: "last", or "best" on the test images. licence: the hub's name of one. onnx: also as ONNX, checked.
+    """
+    run = Path(os.path.abspath(run))
+    spec, result = _read(run)
+    if onnx:
+        require_onnx()
+    network, info = load_student(run, "best" if epoch == "best" else "last")
+    info = info.model_copy(update={"predictor": predictor_of(spec)})
+    _make_folder(to)
+    plugins = [plugin.path for plugin in plugins_of(spec)]
+    weights = (run / f"{epoch}.safetensors").read_bytes()
+    difference = write_onnx(network, info.image_size, to / ONNX) if onnx else None
+    if not onnx:
+        (to / ONNX).unlink(missing_ok=True)  # an earlier export's is of other weights
+    write_atomically(to / WEIGHTS, lambda file: file.write(weights))
+    about = {"format": EXPORT_FORMAT, "library_name": "sskd", "version": __version__, "run": spec.id, "epoch": epoch}
+    write_json(to / CONFIG, about | info.model_dump(mode="json", exclude_none=True))
+    for plugin in plugins:
+        content = plugin.read_bytes()
+        write_atomically(to / plugin.name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    card = Card(
+        to.resolve().name,
+        spec,
+        info,
+        epoch,
+        result,
+        results_by_seed(spec, run.parent, run),
+        run.parent,
+        licence,
+        tuple(plugin.name for plugin in plugins),
+        difference,
+    )
+    text = write_card(card)
+    write_atomically(to / CARD, lambda file: file.write(text.encode()))
+    _check(to, network, info.image_size)
+    more = f", ONNX within {difference:.1g} of torch" if difference is not None else ""
+    return f"{spec.id}: top-1 {result[epoch]['test_top1']:.2f} in the {epoch} epoch, written to {to}{more}"
+
+
+def _read(run: Path) -> tuple[RunSpec, dict[str, Any]]:
+    """The run's spec and result. UserError where it is no finished run with a network of its own."""
+    if not run.is_dir():
+        raise UserError(f"there is no run folder {run}")
+    if not (run / "spec.yaml").is_file():
+        raise UserError(f"{run} is no run folder: it has no spec.yaml (results/PROFILE/runs/ID has one)")
+    spec = read_spec(run / "spec.yaml")
+    if spec.role == "head":
+        raise UserError(f"{spec.id} is a head, which is of use to a student's training alone: export a student")
+    if not spec.trains:
+        raise UserError(f"{spec.id} has trained nothing: its weights are the file that it was given")
+    if not (run / "result.json").is_file():
+        raise UserError(
+            f"{spec.id} is not finished: it has no result.json; the command that started it goes on with it"
+        )
+    result = read_json(run / "result.json")
+    if not isinstance(result, dict) or not {"best", "last", "parameters", "train_images"} <= result.keys():
+        raise UserError(f"{run / 'result.json'} is no run's result: delete it to have the run done again")
+    return spec, result
+
+
+def _make_folder(to: Path) -> None:
+    """UserError where there is a folder with something else in it, or something that is no folder."""
+    if os.path.lexists(to) and not to.is_dir():
+        raise UserError(f"{to} is no folder: name another with --to")
+    with plain_os_errors("write", to):
+        if to.is_dir() and any(to.iterdir()):
+            try:
+                earlier = read_json(to / CONFIG).get("library_name") == "sskd"
+            except (UserError, AttributeError):
+                earlier = False
+            if not earlier:
+                raise UserError(f"{to} has files that are no earlier export: name an empty or a new folder with --to")
+        to.mkdir(parents=True, exist_ok=True)
+
+
+def _check(to: Path, network: torch.nn.Module, image_size: int) -> None:
+    """What the folder gives back computes the same numbers."""
+    loaded, _ = load_exported(to)
+    images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        if not torch.equal(loaded(images), network(images)):
+            raise UserError(f"{to} does not give back the network that was exported: this is an error of sskd")

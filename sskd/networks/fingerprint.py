@@ -1,0 +1,62 @@
+"""A network's fingerprint: the hash of its graph and of its parameters' shapes, whatever their values."""
+
+import hashlib
+import json
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from sskd.config.networks import NetworkSettings
+from sskd.networks.base import Network
+from sskd.networks.build import PLAIN, build_network
+from sskd.networks.folded import trace
+
+
+@lru_cache(maxsize=64)
+def network_sha256(name: str, classes: int, settings: NetworkSettings = PLAIN) -> str | None:
+    """Of what the network computes in eval mode, as torch.fx sees it (operations, their arguments, the layers'
+    settings), and of the names, shapes and types of its parameters and buffers. Of a network that cannot be traced its
+    layers stand for the graph; None for one that cannot be built without memory."""
+    try:
+        with torch.device("meta"):
+            network = build_network(name, classes, settings).eval()
+    except Exception:  # whatever a user's constructor does with tensors that have no values
+        return None
+    state = {key: [list(value.shape), str(value.dtype)] for key, value in network.state_dict().items()}
+    text = json.dumps({"graph": _graph(network), "state": state}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _graph(network: Network) -> list[Any]:
+    try:
+        traced = trace(network)
+    except Exception:  # whatever a user's forward pass does that torch.fx cannot follow
+        return [[name, _layer(module)] for name, module in network.named_modules()]
+    nodes = list(traced.graph.nodes)
+    number = {node: place for place, node in enumerate(nodes)}  # fx's own names differ from version to version
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, fx.Node):
+            return f"node {number[value]}"
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        if isinstance(value, dict):
+            return {str(key): plain(item) for key, item in value.items()}
+        return repr(value)
+
+    steps = []
+    for node in nodes:
+        if node.op == "call_module":
+            target = _layer(traced.get_submodule(str(node.target)))
+        elif node.op == "placeholder" or callable(node.target):
+            target = getattr(node.target, "__name__", "")
+        else:
+            target = str(node.target)
+        steps.append([node.op, target, plain(node.args), plain(node.kwargs)])
+    return steps
+
+
+def _layer(module: nn.Module) -> str:
+    return f"{type(module).__name__}({module.extra_repr()})"

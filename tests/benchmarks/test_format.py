@@ -1,0 +1,72 @@
+"""docs/results_format.md is made from the types, and results of every version are read by them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.analysis.results_frame import read_result
+from benchmarks.cli import main
+from benchmarks.report.format_page import FILES, page, schema
+from sskd.errors import UserError
+from sskd.runs.records import SCHEMA, EpochRow, Result
+from sskd.runs.spec import read_spec
+from tests import small
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = sorted([*ROOT.glob("results/short/runs/*/"), *ROOT.glob("results/brief/runs/*/")])
+
+
+def test_it_is_up_to_date() -> None:
+    """If this fails: python -m benchmarks.report.format_page --write docs/results_format.md"""
+    assert (ROOT / "docs" / "results_format.md").read_text() == page()
+
+
+def test_every_key_says_what_it_means() -> None:
+    assert not [line for line in page().splitlines() if line.endswith("|  |")]
+    assert set(schema()["files"]) == set(FILES)
+    for each in schema()["files"].values():
+        assert all("description" in entry for entry in each["properties"].values())
+
+
+@pytest.mark.parametrize("name", ["short", "brief"])
+def test_results_of_earlier_versions_are_read(name: str) -> None:
+    runs = [run for run in COMMITTED if f"/{name}/" in str(run)]
+    assert len(runs) > 10
+    for run in runs:
+        spec = read_spec(run / "spec.yaml")
+        assert spec.id == run.name  # what it meant is still what it means
+        result = read_result(run / "result.json", spec.role)
+        Result.model_validate(result)
+        for line in (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else ():
+            EpochRow.model_validate(json.loads(line))
+
+
+def test_a_run_of_today_is_as_described(tmp_path: Path) -> None:
+    spec = small.spec(small.student("kd"))
+    small.train_all(spec, tmp_path)
+    result = json.loads((tmp_path / spec.id / "result.json").read_text())
+    read = Result.model_validate(result)
+    assert read.schema_version == SCHEMA
+    assert result.keys() <= {field.alias or key for key, field in Result.model_fields.items()}
+    assert read.machine.cpu_capability
+    known = read.measured_with
+    assert None not in (known.network, known.teacher, known.split, known.pixels, known.execution)
+    for line in (tmp_path / spec.id / "metrics.jsonl").read_text().splitlines():
+        EpochRow.model_validate(json.loads(line))
+
+
+def test_a_result_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    newest = max(COMMITTED[0].glob("result.json"))
+    file.write_text(json.dumps(json.loads(newest.read_text()) | {"schema": SCHEMA + 1}))
+    with pytest.raises(UserError, match="version 2 of the format"):
+        read_result(file, "head")
+
+
+def test_a_report_has_the_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "short").mkdir()
+    (tmp_path / "short" / "runs").symlink_to(ROOT / "results" / "short" / "runs")
+    monkeypatch.chdir(tmp_path)
+    assert main(["--profile", "short", "--results", ".", "--report-only", "--only", "comparison", "--name", "a"]) == 0
+    assert json.loads(Path("short/reports/a/schema.json").read_text()) == json.loads(json.dumps(schema()))

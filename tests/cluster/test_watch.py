@@ -1,0 +1,297 @@
+"""What a person sees of long work: the screen in a terminal, plain lines in a log, and a message at the end."""
+
+import json
+import os
+import pty
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.cli import main
+from benchmarks.dispatch import status
+from benchmarks.dispatch.launch import launch
+from benchmarks.dispatch.run_lock import LockHolder
+from benchmarks.dispatch.slurm_queue import HolderMonitor
+from benchmarks.dispatch.status import RunRow, State, read_state, watch
+from benchmarks.dispatch.work import Work
+from benchmarks.notify import notify
+from sskd.training.progress import Progress, Standing
+from sskd.training.screen import ScreenRow, totals
+from sskd.training.signals import Stopped
+from tests.cluster.suite import Suite
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@contextmanager
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """A terminal in place of stdout; the function gives what it has shown, without colours, and closes it."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("LINES", "30")
+    shown = bytearray()
+    outer, inner = pty.openpty()
+
+    def read() -> None:
+        while True:
+            try:
+                data = os.read(outer, 4096)
+            except OSError:  # nobody has its other side open any more
+                return
+            shown.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    stdout = os.fdopen(inner, "w")
+    monkeypatch.setattr(sys, "stdout", stdout)
+
+    def text() -> str:
+        monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+        stdout.close()
+        reader.join(timeout=30)
+        return ESCAPES.sub("", shown.decode())
+
+    try:
+        yield text
+    finally:
+        if not stdout.closed:
+            stdout.close()
+        reader.join(timeout=30)
+        os.close(outer)
+
+
+def lines_with(text: str, *words: str) -> list[str]:
+    return [line for line in text.splitlines() if all(word in line for word in words)]
+
+
+def test_the_screen_of_a_suite_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as shown:
+        with Progress(5) as progress:
+            progress.wait("student-a", "for teacher-b")
+            progress.show("teacher-b", Standing("main", 2, 3, 50.0, 120.0, 70, 2))
+            progress.show("teacher-c", Standing("main", 1, 3, None, 900.0, 7, 4, 1))
+            progress.failed("student-d", "it diverged")
+            progress._screen.refresh()
+            progress.hide("teacher-b")
+        text = shown()
+    assert lines_with(text, "teacher-b", "running", "2/3", "50.00", "120", "1 min 10 s", "2 cores")
+    assert lines_with(text, "teacher-c", "running", "1/3", "900", "7 s", "1 GPU")
+    assert lines_with(text, "student-d", "failed", "it diverged")
+    assert lines_with(text, "student-a", "waiting", "for teacher-b")
+    assert lines_with(text, "0/5 finished, 2 running on 1 GPU and 2 cores, 1020 images/s, 1 failed, 1 waiting")
+
+
+def test_what_a_terminal_has_no_room_for_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as shown:
+        monkeypatch.setenv("LINES", "12")
+        with Progress(40) as progress:
+            for number in range(30):
+                progress.wait(f"student-{number}", "for its turn")
+            progress.failed("student-x", "it diverged")
+            progress._screen.refresh()
+        text = shown()
+    assert lines_with(text, "student-x", "failed")
+    assert lines_with(text, "and 25 waiting")
+    assert not lines_with(text, "student-29")
+
+
+def test_totals() -> None:
+    rows = [ScreenRow("a", "running", images_per_second=10.0, cores=1), ScreenRow("b", "waiting")]
+    assert totals(rows, 3, 5, "2 s") == "3/5 finished, 1 running on 1 core, 10 images/s, 1 waiting, about 2 s left"
+    assert totals([], 5, 5) == "5/5 finished"
+
+
+# --- what others run ------------------------------------------------------------------------------------------------
+
+
+def states() -> list[State]:
+    """A suite of two runs as it gets on: begun, taught, between two runs, done."""
+
+    def state(first: RunRow, second: RunRow, *launchers: str) -> State:
+        return State([first, second], {"comparison": dict.fromkeys(status.STATES, 0)}, launchers=launchers)
+
+    done = RunRow("teacher-a", "finished", epoch=3, epochs=3, top1=90.0)
+    waits = RunRow("student-b", "waiting", "for teacher-a")
+    runs = RunRow("teacher-a", "running", epoch=2, epochs=3, images_per_second=55.0, seconds_left=9, cores=1)
+    return [
+        state(runs, waits, "process 7"),
+        state(done, RunRow("student-b", "to do"), "process 7"),
+        state(done, RunRow("student-b", "running", epoch=1, epochs=3, cores=1)),
+        state(done, RunRow("student-b", "failed", "it diverged")),
+    ]
+
+
+@pytest.fixture
+def a_suite_of_others(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Has ``watch`` see the states of ``states()``, one a look."""
+    sequence = iter(states())
+    monkeypatch.setattr(status, "read_state", lambda work, cells: next(sequence))
+    monkeypatch.setattr(status, "REFRESH_SECONDS", 0.0)
+
+    class Cluster:
+        kind = "local"
+
+    class Works:
+        cluster = Cluster()
+
+    return Works()
+
+
+def test_watching_in_a_log(a_suite_of_others: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    state = watch(a_suite_of_others, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "teacher-a: running, epoch 2/3, 55 images/s, 9 s left"
+    assert [line.split(" ", 1)[1] for line in lines[3:7]] == [
+        "teacher-a: finished, epoch 3/3, top-1 90.00",
+        "student-b: to do",
+        "student-b: running, epoch 1/3",
+        "student-b: failed, it diverged",
+    ]
+    assert lines[7:] == ["1/2 finished, 1 failed"]
+    assert not state.all_finished
+
+
+def test_watching_in_a_terminal(a_suite_of_others: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as shown:
+        watch(a_suite_of_others, {})
+        text = shown()
+    assert lines_with(text, "teacher-a", "running", "2/3", "55", "9 s", "1 core")
+    assert lines_with(text, "student-b", "waiting", "for teacher-a")
+    assert lines_with(text, "1/2 finished, 1 failed")
+
+
+@pytest.mark.slow
+def test_a_suite_that_another_process_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the first moment on: the process in the background has not claimed anything yet."""
+    places = ("cluster.runs_at_once=2", "cluster.cpus_per_run=1", "cluster.poll_seconds=0.2")
+    suite = Suite(tmp_path, "--cluster", "local", "--set", *places, "--only", "comparison")
+    message = tmp_path / "message"
+    assert suite.run("--detach") == 0
+    assert suite.run("--status", "--watch", "--notify", f"printf '%s: %s' $SSKD_STATUS >{message}") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "5/5 finished"
+    assert any(": waiting, for teacher-" in line for line in lines), lines
+    assert any(": finished, " in line for line in lines)
+    assert message.read_text() == "finished: tiny: 5/5 finished"
+    assert not list((suite.jobs / "launchers").iterdir())
+    progress = json.loads(next(suite.runs.glob("student-*/progress.json")).read_text())
+    assert (progress["cores"], progress["gpus"]) == (1, 0)
+
+
+def test_who_executes_a_plan_is_known_while_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = Suite(tmp_path, "--cluster", "side_by_side", "--only", "comparison", methods=["none", "kd"])
+    seen: list[dict[str, tuple[str, str]]] = []
+
+    def look(work: Work, progress: Progress) -> dict[str, Any]:
+        def scheduled(work: Work, *_: Any) -> dict[str, Any]:
+            rows = read_state(work, {}).runs
+            seen.append({row.id.partition("-")[0]: (row.state, row.why) for row in rows})
+            (claim,) = (work.jobs / "launchers").glob("*/1.json")
+            os.utime(claim, (1e9, 1e9))
+            work.still_launching()
+            assert claim.stat().st_mtime > 1.1e9
+            return {}
+
+        monkeypatch.setattr("benchmarks.dispatch.scheduler.schedule", scheduled)
+        failures = launch(work, progress)
+        state = read_state(work, {})
+        assert not state.at_work
+        # a process that has died executes nothing any more
+        gone = LockHolder(pid=2**22 + 1, born="1")
+        work.note_launcher(gone)
+        assert work.launched(HolderMonitor(work.runs)) == ([], set())
+        return failures
+
+    monkeypatch.setattr("benchmarks.dispatch.launch.launch", look)
+    suite.run()
+    (rows,) = seen
+    assert rows["teacher"] == ("waiting", "for its turn")
+    assert rows["student"][0] == "waiting"
+
+
+# --- a message at the end -------------------------------------------------------------------------------------------
+
+TELL = """#!/bin/sh
+echo "$SSKD_STATUS|$SSKD_SUMMARY|$#|$1" >> {file}
+"""
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> tuple[str, Path]:
+    """A command, and what it was told: a line each time."""
+    script, file = tmp_path / "tell.sh", tmp_path / "told"
+    script.write_text(TELL.format(file=file))
+    script.chmod(0o755)
+    return str(script), file
+
+
+def test_a_message_when_all_is_done(told: tuple[str, Path], tmp_path: Path) -> None:
+    command, file = told
+    suite = Suite(tmp_path / "suite", "--only", "comparison", methods=["none"])
+    assert suite.run("--notify", command) == 0
+    (line,) = file.read_text().splitlines()
+    state, words, count, last = line.split("|")
+    assert (state, count, last) == ("finished", "1", words)
+    assert words == f"tiny: 1 run; {(suite.results / 'tiny').resolve()}"
+
+
+def test_a_message_when_it_fails_or_is_stopped(
+    told: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, file = told
+    suite = Suite(tmp_path / "suite", "--notify", command, dataset={"name": "npz", "path": "nowhere.npz"})
+    assert suite.run() == 2
+    error = capsys.readouterr().err.strip()
+    assert file.read_text().splitlines()[-1].startswith("failed|")
+    assert file.read_text().splitlines()[-1].split("|")[1] == error.removeprefix("run_all: ")
+
+    def stopped(*_: Any) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr("benchmarks.cli._run", stopped)
+    assert suite.run() == 128 + signal.SIGTERM
+    assert file.read_text().splitlines()[-1].startswith("interrupted|stopped; the same command goes on")
+
+
+def test_a_message_that_cannot_be_sent_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command, problem in (
+        ("exit 3 #", "ended with status 3"),
+        ("no-such-program", "ended with status 127"),
+        ("echo wrong >&2; false", "ended with status 1 (wrong)"),
+    ):
+        notify(command, 0, "all is well")
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"run_all: the command of --notify {problem}")
+        assert line.endswith(command)
+    monkeypatch.setattr("benchmarks.notify.PATIENCE", 0.1)
+    notify("sleep 5 #", 0, "all is well")
+    assert "has not ended within 0 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--watch"], "--watch goes with --status"),
+        (["--status", "--watch", "--json"], "--json prints the state once"),
+        (["--dry-run", "--notify", "true"], "not with --dry-run"),
+        (["--status", "--notify", "true"], "not with --status (add --watch)"),
+        (["--explain", "--notify", "true"], "not with --explain"),
+        (["--notify", " "], "--notify needs a command"),
+        (["--onnx"], "--onnx and --licence go with --export DIR"),
+    ],
+)
+def test_options_that_mean_nothing_together(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.notify.notify", lambda *_: pytest.fail("nothing has ended"))
+    assert main(options) == 2
+    assert words in capsys.readouterr().err

@@ -1,0 +1,242 @@
+"""A trained network taken home: weights, config and card, loaded elsewhere with the same numbers."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from sskd import load_exported
+from sskd.__main__ import main
+from sskd.data.datasets.registry import load_dataset
+from sskd.errors import UserError
+from sskd.export.seeds import over_seeds
+from sskd.runs.plugins import load_plugin
+from sskd.runs.trained import load_student
+from tests import small
+from tests.test_trained import OWN, forget
+
+ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seeds of KD, and SimKD, which predicts with more than its student."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1, 2):
+        small.train_all(small.spec(small.student("kd", seed=seed)), folder)
+    small.train_all(small.spec(small.student("simkd")), folder)
+    return folder
+
+
+def run_of(runs: Path, method: str) -> Path:
+    return next(runs.glob(f"student-resnet8-{method}-digits-s0-*"))
+
+
+def front_matter(folder: Path) -> dict[str, object]:
+    _, front, _ = (folder / "README.md").read_text().split("---\n", 2)
+    return dict(yaml.safe_load(front))
+
+
+@pytest.mark.parametrize(("method", "epoch"), [("kd", "last"), ("kd", "best"), ("simkd", "last")])
+def test_the_exported_network_has_the_accuracy_that_its_card_names(
+    runs: Path, tmp_path: Path, method: str, epoch: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of(runs, method)
+    assert main(["export", str(run), "--to", str(tmp_path / "mine"), "--epoch", epoch, "--licence", "mit"]) == 0
+    assert run.name in capsys.readouterr().out
+    net, info = load_exported(tmp_path / "mine")
+    assert not net.training
+    spec = small.spec(small.student(method))
+    data = load_dataset(spec.dataset, Path("data"))
+    with torch.inference_mode():
+        right = net(info.normalise(data.test_images)).argmax(1) == data.test_labels
+    top1 = 100 * right.float().mean().item()
+    assert top1 == pytest.approx(json.loads((run / "result.json").read_text())[epoch]["test_top1"], abs=0.01)
+    front = front_matter(tmp_path / "mine")
+    assert front["license"] == "mit"
+    assert front["model-index"][0]["results"][0]["metrics"][0]["value"] == pytest.approx(top1 / 100, abs=1e-5)  # type: ignore[index]
+    ours, _ = load_student(run, epoch)  # type: ignore[arg-type]
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(net(images), ours(images))
+
+
+def test_the_card_says_what_it_learned_from_and_how_sure_it_is(runs: Path, tmp_path: Path) -> None:
+    run = run_of(runs, "kd")
+    assert main(["export", str(run), "--to", str(tmp_path / "mine")]) == 0
+    text = (tmp_path / "mine" / "README.md").read_text()
+    accuracies = [json.loads(path.read_text())["last"]["test_top1"] for path in runs.glob("*-kd-*/result.json")]
+    known = over_seeds(accuracies)
+    assert known.seeds == 3
+    assert known.lower is not None
+    assert f"| 3 | {known.mean:.2f} | {known.lower:.2f} to {known.upper:.2f} |" in text
+    teacher = json.loads(next(runs.glob("teacher-*/result.json")).read_text())
+    assert f"top-1 {teacher['best']['test_top1']:.2f} % on the same test images" in text
+    assert "Hinton" in text
+    assert "70 training images of digits (5% of every class)" in text
+    assert "No licence was named" in text
+    # seeds that differ in something else, a damaged one and an older copy do not count
+    other = small.spec(small.student("kd", seed=3, recipe=small.RECIPE | {"learning_rate": 0.01}))
+    small.train_all(other, runs)
+    (runs / "student-resnet8-kd-digits-s9-0123456789ab").mkdir()
+    (runs / "student-resnet8-kd-digits-s9-0123456789ab" / "result.json").write_text("{")
+    assert main(["export", str(run), "--to", str(tmp_path / "mine")]) == 0
+    assert f"| 3 | {known.mean:.2f} |" in (tmp_path / "mine" / "README.md").read_text()
+    assert main(["export", str(run_of(runs, "simkd")), "--to", str(tmp_path / "sim")]) == 0
+    assert "unknown: one seed" in (tmp_path / "sim" / "README.md").read_text()
+
+
+def test_the_interval_is_students() -> None:
+    assert over_seeds([1.0, 2.0, 3.0]) == pytest.approx((3, 2.0, 2 - 2.4841377, 2 + 2.4841377), abs=1e-5)
+    assert over_seeds([5.0]) == (1, 5.0, None, None)
+
+
+def test_the_cards_lines_run_elsewhere(runs: Path, tmp_path: Path) -> None:
+    assert main(["export", str(run_of(runs, "simkd")), "--to", str(tmp_path / "mine")]) == 0
+    lines = re.findall(r"```python\n(.*?)```", (tmp_path / "mine" / "README.md").read_text(), re.DOTALL)[0]
+    assert len(lines.splitlines()) == 3
+    images = "import torch\nimages = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)\n"
+    script = f"{images}{lines}print(tuple(logits.shape), info.class_names[:2])\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        timeout=120,
+    )
+    assert done.stdout == "(2, 10) ('0', '1')\n", done.stderr
+
+
+def test_the_hub_takes_the_card(runs: Path, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub reads the card as the hub does")
+    assert main(["export", str(run_of(runs, "kd")), "--to", str(tmp_path / "mine"), "--license", "mit"]) == 0
+    card = hub.ModelCard.load(tmp_path / "mine" / "README.md")
+    assert (card.data.license, card.data.library_name) == ("mit", "sskd")
+    assert card.data.pipeline_tag == "image-classification"
+    (result,) = card.data.eval_results
+    assert (result.dataset_name, result.metric_type) == ("digits", "accuracy")
+    assert 0 < result.metric_value < 1
+
+
+@pytest.mark.skipif(not ONNX, reason="the extra onnx is not installed")
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["kd", "simkd"])
+def test_onnx_gives_torchs_logits_for_any_batch(runs: Path, tmp_path: Path, method: str) -> None:
+    import onnxruntime
+
+    assert main(["export", str(run_of(runs, method)), "--to", str(tmp_path / "mine"), "--onnx"]) == 0
+    names = {"model.safetensors", "config.json", "README.md", "model.onnx"}
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == names
+    assert "onnx" in front_matter(tmp_path / "mine")["tags"]  # type: ignore[operator]
+    session = onnxruntime.InferenceSession(str(tmp_path / "mine" / "model.onnx"))
+    net, _ = load_exported(tmp_path / "mine")
+    for size in (1, 2, 7, 64):
+        images = torch.randn(size, 3, 32, 32)
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        assert torch.allclose(torch.from_numpy(logits), net(images), atol=1e-4, rtol=0)
+    # exported again without it: the old one would be of other weights
+    assert main(["export", str(run_of(runs, method)), "--to", str(tmp_path / "mine")]) == 0
+    assert not (tmp_path / "mine" / "model.onnx").exists()
+
+
+@pytest.mark.skipif(not ONNX, reason="the extra onnx is not installed")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ShuffleV1", "ShuffleV2", "MobileNetV2", "vgg8", "wrn_16_2", "ResNet50", "resnet18"])
+def test_every_family_of_networks_as_onnx(name: str, tmp_path: Path) -> None:
+    from sskd.export.onnx import write_onnx
+    from sskd.networks import build_network
+
+    assert write_onnx(build_network(name, 10).eval(), 32, tmp_path / "net.onnx") <= 1e-4
+
+
+@pytest.mark.skipif(not ONNX, reason="the extra onnx is not installed")
+@pytest.mark.slow
+def test_onnx_that_computes_something_else_is_refused(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sskd.export.onnx.TOLERANCE", 0.0)
+    assert main(["export", str(run_of(runs, "kd")), "--to", str(tmp_path / "mine"), "--onnx"]) == 2
+    assert "ONNX Runtime's logits differ from torch's by" in capsys.readouterr().err
+    assert not any((tmp_path / "mine").iterdir())
+
+
+def test_without_the_extra_the_line_that_installs_it(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sskd.export.onnx.NEEDED", ("onnx_that_is_not_there",))
+    assert main(["export", str(run_of(runs, "kd")), "--to", str(tmp_path / "mine"), "--onnx"]) == 2
+    assert "--onnx needs onnx_that_is_not_there: pip install onnx_that_is_not_there" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_what_cannot_be_exported(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(run: Path, to: Path = tmp_path / "mine") -> str:
+        assert main(["export", str(run), "--to", str(to)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    assert "there is no run folder" in refused(tmp_path / "nowhere")
+    assert "no run folder: it has no spec.yaml" in refused(tmp_path)
+    head = small.spec(small.head())
+    small.train_all(head, runs)
+    assert "is a head" in refused(runs / head.id)
+    run = tmp_path / run_of(runs, "kd").name
+    run.mkdir()
+    for name in ("spec.yaml", "network.json"):
+        (run / name).write_bytes((run_of(runs, "kd") / name).read_bytes())
+    assert "is not finished" in refused(run)
+    (run / "result.json").write_text("[]")
+    assert "is no run's result" in refused(run)
+    (run / "result.json").write_bytes((run_of(runs, "kd") / "result.json").read_bytes())
+    assert "no weights file" in refused(run)
+    (run / "last.safetensors").write_bytes(b"nothing")
+    assert "is damaged or no safetensors file" in refused(run)
+    assert not (tmp_path / "mine").exists()
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.tex").write_text("years of work")
+    assert "has files that are no earlier export" in refused(run_of(runs, "kd"), full)
+    assert "is no folder" in refused(run_of(runs, "kd"), full / "thesis.tex")
+    assert [path.name for path in full.iterdir()] == ["thesis.tex"]
+
+
+def test_folders_that_are_no_export(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no exported network"):
+        load_exported(tmp_path)
+    for text, words in (
+        ("{", "is damaged"),
+        ("[]", "something else"),
+        ('{"model_type": "bert"}', "something else"),
+        ('{"library_name": "sskd", "format": 99}', "of a later version"),
+        ('{"library_name": "sskd", "format": 1}', "network"),
+    ):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(UserError, match=words):
+            load_exported(tmp_path)
+    assert main(["export", str(run_of(runs, "kd")), "--to", str(tmp_path / "mine")]) == 0
+    (tmp_path / "mine" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="no weights file"):
+        load_exported(tmp_path / "mine")
+
+
+def test_ones_own_network_travels_with_its_file(tmp_path: Path) -> None:
+    plugin = tmp_path / "own.py"
+    plugin.write_text(OWN)
+    load_plugin(plugin)
+    spec = small.spec(small.student("own_alone", network="own_flat", teacher=None))
+    small.train_all(spec, tmp_path / "runs")
+    export = ["export", str(tmp_path / "runs" / spec.id), "--to", str(tmp_path / "mine")]
+    assert main([*export, "--plugin", str(plugin)]) == 0
+    assert 'plugins=["mine/own.py"]' in (tmp_path / "mine" / "README.md").read_text()
+    forget()
+    with pytest.raises(UserError, match="unknown network 'own_flat'"):
+        load_exported(tmp_path / "mine")
+    net, info = load_exported(tmp_path / "mine", plugins=[tmp_path / "mine" / "own.py"])
+    assert net(info.normalise(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))).shape == (2, 10)

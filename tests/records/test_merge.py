@@ -1,0 +1,105 @@
+"""Several people's results in one report: whose each cell is, equal copies once, conflicts shown, not overwritten."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.analysis.results_frame import specs_of
+from benchmarks.cli import main
+from benchmarks.profiles.read import read_profile
+from benchmarks.records.merge import read_who
+from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.spec_builder import SpecBuilder
+from sskd.runs.run_folder import RunFolder
+from tests.benchmarks.made import finish
+
+PROFILE = ["--profile", "demo"]
+KD = "student-resnet8-kd-digits16-s1"
+
+
+@pytest.fixture
+def cells() -> dict[str, list[Cell]]:
+    profile = read_profile("demo", [])
+    return {"comparison": BENCHMARKS["comparison"].cells(SpecBuilder(profile))}
+
+
+def results_of(
+    cells: dict[str, list[Cell]], folder: Path, skip: tuple[str, ...], device: str, more: float = 0.0
+) -> None:
+    """A person's results: runs that were never trained, all but those with a word of ``skip`` in their id."""
+    finish(cells, folder / "runs", lambda spec: 70.0 + spec.seed + more, skip)
+    for spec in specs_of(cells).values():
+        run = RunFolder(folder / "runs", spec)
+        if run.path.exists():
+            run.create()
+            result = json.loads(run.result.read_text())
+            result["machine"] |= {"device": device, "host": device.lower()}
+            run.result.write_text(json.dumps(result))
+
+
+def merged(folder: Path, *sources: str) -> str:
+    """The comparison's Markdown of what was merged."""
+    assert main([*PROFILE, "--results", str(folder), "--merge", *sources]) == 0
+    return (folder / "demo" / "comparison.md").read_text()
+
+
+def test_two_halves_make_one_report(
+    cells: dict[str, list[Cell]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results_of(cells, tmp_path / "alice", ("-sskd-", "-crd-"), "Epyc")
+    results_of(cells, tmp_path / "theirs" / "demo", ("-kd-", "-at-", "-none-"), "Xeon")
+    text = merged(tmp_path / "out", str(tmp_path / "alice"), f"bob={tmp_path / 'theirs'}")
+    table = [line.split(" | ") for line in text.split("Paired by seed")[0].splitlines() if line.startswith("| ")]
+    lines = {line[0].strip("| "): line for line in table}
+    assert lines["SSKD"][2] == lines["KD"][2] == "3"
+    assert "By alice (Epyc, epyc): Student in resnet14/resnet8 (seed 0, 1, 2), KD in" in text
+    assert "By bob (Xeon, xeon): CRD in resnet14/resnet8 (seed 0, 1, 2), SSKD in" in text
+    assert "alice, bob (Epyc, epyc): Teacher" in text  # both have it, and the same
+    assert "‡" not in text
+    assert "alice, bob" in (tmp_path / "out" / "demo" / "runs.csv").read_text()
+    assert "0 in conflict" in capsys.readouterr().out
+    # merged again, and from a merged folder, nothing changes
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("who.json")}
+    merged(tmp_path / "out", str(tmp_path / "alice"), f"bob={tmp_path / 'theirs'}")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("who.json")} == before
+    assert merged(tmp_path / "again", str(tmp_path / "out")) == text
+
+
+def test_two_results_of_one_run_are_shown_and_the_first_stays(cells: dict[str, list[Cell]], tmp_path: Path) -> None:
+    results_of(cells, tmp_path / "alice", (), "Epyc")
+    results_of(cells, tmp_path / "bob", ("-sskd-", "-crd-", "-at-", "-none-", "teacher", "head"), "Xeon", more=1.0)
+    text = merged(tmp_path / "out", str(tmp_path / "alice"), str(tmp_path / "bob"))
+    runs = tmp_path / "out" / "demo" / "runs"
+    (run,) = (path for path in runs.iterdir() if path.name.startswith(KD))
+    kept = json.loads((run / "result.json").read_text())
+    assert kept == json.loads((tmp_path / "alice" / "runs" / run.name / "result.json").read_text())
+    who = read_who(run)
+    assert who
+    assert [source.name for source in who.conflicts] == ["bob"]
+    other = tmp_path / "out" / "demo" / str(who.conflicts[0].folder) / "result.json"
+    assert other.read_bytes() == (tmp_path / "bob" / "runs" / run.name / "result.json").read_bytes()
+    last = kept["last"]["test_top1"]
+    assert (
+        f"‡ two results of one run, {run.name}: alice has {last:.2f}, which counts; bob has {last + 0.9:.2f}." in text
+    )
+    assert next(line for line in text.splitlines() if line.startswith("| KD |")).endswith("| ‡ |")
+    assert not next(line for line in text.splitlines() if line.startswith("| SSKD |")).endswith("| ‡ |")
+    assert "two results of one run" in (tmp_path / "out" / "demo" / "index.html").read_text()
+
+
+def test_bad_sources(cells: dict[str, list[Cell]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--results", str(tmp_path / "out")]
+    assert main([*PROFILE, *out, "--merge", str(tmp_path / "nothing")]) == 2
+    assert "no finished run is in it" in capsys.readouterr().err
+    results_of(cells, tmp_path / "out" / "demo", (), "Epyc")
+    assert main([*PROFILE, *out, "--merge", str(tmp_path / "out")]) == 2
+    assert "merged into" in capsys.readouterr().err
+    # one damaged folder is named, and costs nothing else
+    results_of(cells, tmp_path / "alice", (), "Epyc", more=1.0)
+    damaged = next((tmp_path / "alice" / "runs").glob("student-*"))
+    (damaged / "spec.yaml").write_text("role: [")
+    assert main([*PROFILE, *out, "--merge", str(tmp_path / "alice")]) == 0
+    printed = capsys.readouterr().out
+    assert "left out: " in printed
+    assert "here has " in printed  # what was there before it

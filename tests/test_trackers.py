@@ -1,0 +1,167 @@
+"""Numbers go to TensorBoard, Weights & Biases and MLflow, each in its offline form, and none costs a training."""
+
+import importlib.util
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sskd.config.execution import TRACKERS, Execution
+from sskd.config.validation import from_dict
+from sskd.errors import UserError
+from sskd.training import trackers
+from sskd.training.loop import Interrupted, train
+from sskd.training.trackers import Tracker, chosen_trackers
+from tests import small
+
+SPEC = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 3}))
+PACKAGES = [
+    pytest.param(
+        name,
+        marks=[
+            pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"the extra {name} is not installed"),
+            *([] if name == "tensorboard" else [pytest.mark.slow]),
+        ],
+    )
+    for name in TRACKERS
+]
+
+
+def with_trackers(*names: str) -> Execution:
+    return small.EXECUTION.model_copy(update={"trackers": names})
+
+
+def train_with_a_break(runs: Path, execution: Execution) -> list[str]:
+    """Two epochs, an interruption in the third, and the rest. Returns what was said."""
+    said: list[str] = []
+    steps = 0
+
+    def stop() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps == 5  # of two an epoch
+
+    with pytest.raises(Interrupted):
+        train(SPEC, runs, execution, say=said.append, should_stop=stop)
+    train(SPEC, runs, execution, say=said.append)
+    return said
+
+
+def losses_of_tensorboard(runs: Path) -> dict[int, float]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(runs / SPEC.id))
+    board.Reload()
+    events = board.Scalars("loss")
+    assert len(events) == len({event.step for event in events})
+    return {event.step: event.value for event in events}
+
+
+def records_of_wandb(file: Path) -> Iterator[bytes]:
+    """The records of an offline run's file: LevelDB's log format behind seven bytes that say whose it is."""
+    data, block = file.read_bytes(), 32768
+    assert data[:4] == b":W&B"
+    place, record = 7, b""
+    while place + 7 <= len(data):
+        if block - place % block < 7:  # no header fits: zeros up to the next block
+            place += block - place % block
+            continue
+        _, size, kind = struct.unpack("<IHB", data[place : place + 7])
+        record += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # whole, or its last part
+            yield record
+            record = b""
+
+
+def losses_of_wandb(runs: Path) -> dict[int, float]:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    files = sorted((runs / SPEC.id / "wandb").glob("offline-run-*/*.wandb"))
+    assert len({file.name for file in files}) == 1  # one run, of two parts
+    assert len(files) == 2
+    found: dict[int, float] = {}
+    for file in files:
+        for data in records_of_wandb(file):
+            record = Record.FromString(data)
+            if record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                values = {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+                step = record.history.step.num
+                assert step not in found
+                found[step] = values["loss"]
+    return found
+
+
+def losses_of_mlflow(runs: Path) -> dict[int, float]:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient((runs.parent / "mlruns").as_uri())
+    experiment = client.get_experiment_by_name("sskd")
+    assert experiment
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.info.status) == (SPEC.id, "FINISHED")
+    assert run.data.params["recipe.epochs"] == "3"
+    return {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "loss")}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_run_that_goes_on_is_one_run_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("MLFLOW_TRACKING_URI", "WANDB_MODE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    runs = tmp_path / "runs"
+    assert train_with_a_break(runs, with_trackers(name)) == []
+    rows = [json.loads(line) for line in (runs / SPEC.id / "metrics.jsonl").read_text().splitlines()]
+    read: dict[str, Any] = {
+        "tensorboard": losses_of_tensorboard,
+        "wandb": losses_of_wandb,
+        "mlflow": losses_of_mlflow,
+    }
+    found = read[name](runs)
+    assert found == pytest.approx({number: row["loss"] for number, row in enumerate(rows, start=1)}, rel=1e-6)
+
+
+@pytest.mark.parametrize("where", ["open", "log", "close"])
+def test_one_that_fails_is_told_once_and_left(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others: list[int] = []
+
+    def fail(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    def broken(*_: Any) -> Tracker:
+        if where == "open":
+            fail()
+        return Tracker(fail if where == "log" else lambda *_: None, fail if where == "close" else lambda *_: None)
+
+    healthy = Tracker(lambda numbers, step: others.append(step), lambda finished: others.append(int(finished)))
+    monkeypatch.setattr(trackers, "_installed", lambda name: True)
+    monkeypatch.setattr(trackers, "OPEN", {"wandb": broken, "mlflow": lambda *_: healthy})
+    said: list[str] = []
+    train(SPEC, tmp_path, with_trackers("wandb", "mlflow"), say=said.append)
+    reason = "[Errno 28] No space left on device"
+    assert said == [f"wandb fails ({reason}): the run goes on without it, and metrics.jsonl has its numbers"]
+    assert others == [1, 2, 3, 1]
+    assert (tmp_path / SPEC.id / "result.json").exists()
+
+
+def test_none_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "_installed", lambda name: False)
+    monkeypatch.setattr(trackers, "OPEN", {})
+    train(SPEC, tmp_path, small.EXECUTION, say=lambda _: None)
+    assert not list((tmp_path / SPEC.id).glob("events.*"))
+    with pytest.raises(UserError, match="names 'mlflow', which is not installed: pip install mlflow-skinny"):
+        train(SPEC, tmp_path / "other", with_trackers("mlflow"))
+
+
+def test_which_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "_installed", lambda name: name == "tensorboard")
+    assert chosen_trackers(Execution()) == ("tensorboard",)
+    assert chosen_trackers(Execution(trackers=())) == ()
+    with pytest.raises(UserError, match="unknown tracker 'tensorbord'; did you mean 'tensorboard'"):
+        from_dict(Execution, {"trackers": ["tensorbord"]}, "test")
+    with pytest.raises(UserError, match="named twice"):
+        from_dict(Execution, {"trackers": ["wandb", "wandb"]}, "test")
