@@ -9,7 +9,7 @@ from benchmarks.analysis.claims import Claim
 from benchmarks.analysis.probes import probes_cost, probes_of
 from benchmarks.analysis.seeds import look, need_lines, need_rows, offer_lines
 from benchmarks.changes import changed_runs, describe_changes
-from benchmarks.cost import describe_cost, plan_cost
+from benchmarks.cost import AtOnce, describe_cost, plan_cost
 from benchmarks.plan import Plan, statuses
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import Cell
@@ -30,12 +30,13 @@ def print_plan(
     cells: Mapping[str, list[Cell]],
     claims: Sequence[Claim],
     anew: Sequence[RunSpec],
+    at_once: AtOnce,
     options: argparse.Namespace,
 ) -> None:
     """The runs, what they cost, and what the paper's claims lack; with --decide what would be bought."""
     market, runs = look(claims, profile, folder), folder / "runs"
-    known, cost = statuses(plan, runs, {spec.id for spec in anew}), plan_cost(plan, runs, profile)
-    cost = cost._replace(left=cost.left + sum(cost.seconds[spec.id] for spec in anew if spec.trains))
+    again = {spec.id for spec in anew}
+    known, cost = statuses(plan, runs, again), plan_cost(plan, runs, profile, at_once, again)
     changed = changed_runs(plan.runs, runs)
     probes = probes_cost(probes_of(cells, profile), runs, Path(profile.execution.dataset_root), cost.rate)
     if options.json:
@@ -55,12 +56,9 @@ def print_plan(
             for spec in stage
         ]
         rate = {"rate": cost.rate, "rate_from": cost.source, "assumed": cost.assumed}
-        print(
-            json.dumps(
-                {"runs": rows, "seconds": cost.left, **rate, "claims": need_rows(market), "probes": probes._asdict()},
-                indent=1,
-            )
-        )
+        times = {"seconds": cost.left, "runs_at_once": cost.at_once.runs, "seconds_at_once": cost.elapsed}
+        more = {"claims": need_rows(market), "probes": probes._asdict()}
+        print(json.dumps({"runs": rows, **times, **rate, **more}, indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {plural(len(stage), 'run')}")
