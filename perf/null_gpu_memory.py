@@ -5,6 +5,7 @@
 """
 
 import argparse
+import gc
 import sys
 import warnings
 from pathlib import Path
@@ -65,7 +66,8 @@ def main() -> None:
         f"`python -m perf.null_gpu_memory --write docs/gpu_memory.md`, torch {torch.__version__}: MiB that PyTorch's",
         "allocator holds for a student's run whose step was captured as one graph; batch 64, bf16, digits.",
         "From a null GPU, so without cuDNN's workspaces and the CUDA context, which no machine without a GPU can know",
-        "(some hundred MiB, an estimate); CIFAR-100 adds 180 MiB of images.",
+        "(some hundred MiB, an estimate); CIFAR-100 adds 180 MiB of images. All pairs in one process: from the second",
+        "row on up to 300 MiB are cuBLAS workspaces of earlier rows (resnet56/resnet20 alone: 412 and 314).",
         "",
         "| teacher/student | sskd | kd |",
         "| --- | ---: | ---: |",
@@ -73,6 +75,7 @@ def main() -> None:
     for pair in options.pairs:
         found = []
         for method in METHODS:
+            gc.collect()  # what the pair before left behind
             torch.cuda.empty_cache()
             found.append(mebibytes(pair, method))
         print(pair, *found, flush=True)

@@ -1,4 +1,4 @@
-"""What tests/test_null_gpu.py runs in a process with a null GPU: python tests/null_gpu_case.py CASE. It ends with 0, or
+"""What tests/test_null_gpu.py runs in a process with a null GPU: python -m tests.null_gpu_case CASE. It ends with 0, or
 with what went wrong."""
 
 import sys

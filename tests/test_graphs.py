@@ -1,7 +1,9 @@
 """A step as a CUDA graph: what is done when, seen on the CPU with graphs that record work and do it at a replay. That
 CUDA takes the work is tested in test_null_gpu.py."""
 
+import gc
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ from torch import Tensor
 from sskd.errors import UserError
 from sskd.training import steps as training_steps
 from sskd.training.graphs import WARM_UP, GraphedStep, NotCapturable
-from sskd.training.loop import Interrupted, train
+from sskd.training.loop import Interrupted, train, train_step
 from sskd.training.run_state import RunState
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
@@ -178,6 +180,19 @@ def test_a_run_is_the_same_as_a_graph(
 def run_of(execution: Any, tmp_path: Path, **changes: Any) -> RunState:
     setup = prepare(small.spec(small.teacher(recipe=RECIPE | changes)), tmp_path, execution)
     return RunState(setup, build_task(setup), {"plugins": []})
+
+
+def test_a_graph_goes_with_its_run(tmp_path: Path) -> None:
+    """Without waiting for Python's collector of cycles: a suite trains run after run in one process."""
+    run = run_of(small.EXECUTION, tmp_path)
+    run.graph = training_steps.make_graph(run, run.loader, train_step)  # type: ignore[arg-type]
+    graph = weakref.ref(run.graph)
+    gc.disable()
+    try:
+        del run
+        assert graph() is None
+    finally:
+        gc.enable()
 
 
 def test_why_a_run_is_eager(tmp_path: Path) -> None:

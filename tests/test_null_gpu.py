@@ -27,7 +27,7 @@ def test_on_a_null_gpu(case: str) -> None:
         pytest.skip(f"the null GPU cannot be built here: {tried.stderr.strip().splitlines()[-1:]}")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     found = subprocess.run(
-        [*command, "tests/null_gpu_case.py", case],
+        [*command, "-m", "tests.null_gpu_case", case],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -79,13 +79,17 @@ class SSKD(Method):
         losses: dict[str, Tensor] = {}
         logged: dict[str, Tensor] = {}
         if settings.t_weight > 0:
-            ours, theirs = (transformed(f.logits, batch.views) for f in (student, teacher))
-            kept, share = constant((True,) * len(theirs), torch.bool, theirs.device), None
+            student_logits, teacher_logits = (transformed(f.logits, batch.views) for f in (student, teacher))
+            kept, share = constant((True,) * len(teacher_logits), torch.bool, teacher_logits.device), None
             if settings.t_keep < 1:  # as published all are kept, and nothing has to be ranked
-                kept = keep_mask(ranks(theirs, batch.labels.repeat_interleave(batch.views - 1)), settings.t_keep)
+                kept = keep_mask(
+                    ranks(teacher_logits, batch.labels.repeat_interleave(batch.views - 1)), settings.t_keep
+                )
                 share = kept.float().mean()
-            losses["t"] = softened_divergence(ours, theirs, settings.t_temperature, kept, settings.divergence)
-            logged["t_kept"] = constant(1.0, torch.float32, theirs.device) if share is None else share
+            losses["t"] = softened_divergence(
+                student_logits, teacher_logits, settings.t_temperature, kept, settings.divergence
+            )
+            logged["t_kept"] = constant(1.0, torch.float32, teacher_logits.device) if share is None else share
         if settings.ss_weight > 0:
             config = TransferConfig(settings.ss_temperature, settings.ss_keep, settings.divergence)
             student_output, teacher_output = self.head(student.vector), self._teacher_head[0](teacher.vector)

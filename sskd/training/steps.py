@@ -1,6 +1,7 @@
 """The steps of an epoch, eagerly or as a CUDA graph: the loop counts them, and does not know which."""
 
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 
 import torch
@@ -58,13 +59,23 @@ def _graphed(run: RunState, train_step: TrainStep) -> Iterator[int]:
 
 
 def make_graph(run: RunState, loader: TrainLoader, train_step: TrainStep) -> GraphedStep:
-    """The step of the run's stage: batches are made in the graph too."""
+    """The step of the run's stage: batches are made in the graph too. The graph does not hold the run, which holds it:
+    its memory on the GPU is free as soon as the run is no more."""
     draws = torch.Generator(device=run.setup.device)
+    known = weakref.ref(run)
+
+    def owner() -> RunState:
+        found = known()
+        assert found is not None
+        return found
 
     def body(positions: Tensor) -> None:
-        train_step(run, loader.make(positions, draws))
+        train_step(owner(), loader.make(positions, draws))
 
-    return GraphedStep(body, loader.batch_size, [draws], run.setup.device, recover=run.renew_scaler)
+    def recover() -> None:
+        owner().renew_scaler()
+
+    return GraphedStep(body, loader.batch_size, [draws], run.setup.device, recover=recover)
 
 
 def _tell(run: RunState, reason: str) -> None:
