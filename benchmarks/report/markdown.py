@@ -8,7 +8,7 @@ from benchmarks.analysis.controls import Control, control_lines
 from benchmarks.analysis.judging import EPOCHS, Verdict
 from benchmarks.analysis.paired import AVERAGE, is_sure
 from benchmarks.report.section import Section
-from benchmarks.report.tables import markdown, number
+from benchmarks.report.tables import format_number, markdown
 from benchmarks.tables.benchmark import Benchmark
 from sskd.training.words import plural
 
@@ -51,15 +51,10 @@ def difference_lines(gaps: pd.DataFrame, benchmark: Benchmark, digits: int) -> l
     lines = []
     columns = len(set(gaps["column"]) - {AVERAGE})
     for gap in gaps.to_dict("records"):
-        interval = (
-            f"[{number(gap['lower'], digits, True)}, {number(gap['upper'], digits, True)}], {gap['seeds']} seeds"
-            if gap["seeds"] > 1
-            else "(one seed: no interval)"
-        )
+        mean, lower, upper = (format_number(gap[key], digits, True) for key in ("difference", "lower", "upper"))
+        interval = f"[{lower}, {upper}], {gap['seeds']} seeds" if gap["seeds"] > 1 else "(one seed: no interval)"
         column = f"average over {columns} columns" if gap["column"] == AVERAGE else gap["column"]
-        lines.append(
-            f"{column}: {benchmark.reference} - {gap['row']}: {number(gap['difference'], digits, True)} {interval}"
-        )
+        lines.append(f"{column}: {benchmark.reference} - {gap['row']}: {mean} {interval}")
     return lines
 
 
@@ -72,7 +67,7 @@ def matrix_markdown(pairs: pd.DataFrame, digits: int) -> str:
         line, own = [row], [pair for (first, _), pair in known.items() if first == row]
         for other in rows:
             pair = known.get((row, other))
-            text = number(pair["difference"], digits, True) if pair else "-"
+            text = format_number(pair["difference"], digits, True) if pair else "-"
             line.append(f"**{text}**" if pair and is_sure(pair["p_holm"]) else text)
         wins, of = sum(pair["wins"] for pair in own), sum(pair["comparisons"] for pair in own)
         lines.append([*line, f"{100 * wins / of:.0f} % of {of}"])
@@ -95,8 +90,8 @@ def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequ
         lines.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for verdict, other in judged:
         shown = not pd.isna(verdict.lower)
-        interval = f"[{number(verdict.lower, 3)}, {number(verdict.upper, 3)}]" if shown else "-"
-        effect = f"{verdict.measured}: {number(verdict.effect, 3, True)}" if verdict.measured else "-"
+        interval = f"[{format_number(verdict.lower, 3)}, {format_number(verdict.upper, 3)}]" if shown else "-"
+        effect = f"{verdict.measured}: {format_number(verdict.effect, 3, True)}" if verdict.measured else "-"
         cells = [verdict.id, verdict.statement, verdict.verdict, other.verdict, effect, interval]
         cells += [f"{verdict.size:g}" if verdict.size is not None else "-", verdict.seeds_text, str(len(verdict.runs))]
         lines.append("| " + " | ".join([*cells, verdict.text]) + " |")
@@ -116,8 +111,8 @@ def part_lines(verdict: Verdict) -> list[str]:
     """What was compared, and a line for each comparison: "- SSKD - KD, 25%: +4.05 [1.20, 6.90], 3 seeds: supported"."""
     lines = [f"{verdict.restated}.\n"]
     for part in verdict.parts:
-        interval = "" if pd.isna(part.lower) else f" [{number(part.lower, 3)}, {number(part.upper, 3)}]"
-        effect = "no run" if pd.isna(part.effect) else f"{number(part.effect, 3, True)}{interval}"
+        interval = "" if pd.isna(part.lower) else f" [{format_number(part.lower, 3)}, {format_number(part.upper, 3)}]"
+        effect = "no run" if pd.isna(part.effect) else f"{format_number(part.effect, 3, True)}{interval}"
         alone = "" if part.alone == part.verdict else f" ({part.alone} if it were the only one)"
         lines.append(f"- {part.name}: {effect}, {plural(part.seeds, 'seed')}: {part.verdict}{alone}")
     return lines

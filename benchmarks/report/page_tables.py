@@ -10,7 +10,7 @@ from benchmarks.analysis.paired import AVERAGE, is_sure
 from benchmarks.report.anchors import Place
 from benchmarks.report.curves import Plot
 from benchmarks.report.figures import Drawn
-from benchmarks.report.tables import best_rows, number, shown_measures
+from benchmarks.report.tables import best_rows, format_number, shown_measures
 
 if TYPE_CHECKING:
     from benchmarks.report.section import Section
@@ -93,10 +93,10 @@ def _wide_cell(
     value = record[f"{measure.label} {key}"]
     if pd.isna(value):
         return cell | {"why": record["missing"] if first else ""}
-    cell |= {"value": round(float(value), 6), "text": number(value, measure.digits, signed=key == "difference")}
+    cell |= {"value": round(float(value), 6), "text": format_number(value, measure.digits, signed=key == "difference")}
     if key == "mean":
         cell["leads"] = (str(record["row"]), str(record["column"])) in leaders
-        sd = number(record[f"{measure.label} sd"], measure.digits)
+        sd = format_number(record[f"{measure.label} sd"], measure.digits)
         cell["sd"] = "" if sd == "-" else sd
         if first:
             cell["seeds"] = f"n={record['seeds']}" if record["seeds"] != usual else ""
@@ -110,8 +110,8 @@ def _difference_table(section: "Section", label: str, title: str, digits: int) -
             "column": "average over all" if gap["column"] == AVERAGE else gap["column"],
             "row": gap["row"],
             "value": gap["difference"],
-            "text": number(gap["difference"], digits, signed=True),
-            "interval": f"{number(gap['lower'], digits, True)} to {number(gap['upper'], digits, True)}"
+            "text": format_number(gap["difference"], digits, signed=True),
+            "interval": f"{format_number(gap['lower'], digits, True)} to {format_number(gap['upper'], digits, True)}"
             if gap["seeds"] > 1
             else "one seed",
             "decided": is_sure(gap["p_holm"]),
@@ -138,9 +138,9 @@ def _matrix(pairs: pd.DataFrame, title: str, digits: int) -> dict[str, Any]:
 def _matrix_cell(pair: Mapping[Any, Any] | None, digits: int) -> dict[str, Any]:
     if pair is None:
         return {"text": "", "decided": False, "interval": "", "wins": ""}
-    lower, upper = number(pair["lower"], digits, True), number(pair["upper"], digits, True)
+    lower, upper = format_number(pair["lower"], digits, True), format_number(pair["upper"], digits, True)
     return {
-        "text": number(pair["difference"], digits, signed=True),
+        "text": format_number(pair["difference"], digits, signed=True),
         "decided": is_sure(pair["p_holm"]),
         "interval": f"{lower} to {upper}" if pair["seeds"] > 1 else "one seed",
         "wins": f"{pair['wins']:g}/{pair['comparisons']} ({pair['wins_lower']:.0%} to {pair['wins_upper']:.0%})",

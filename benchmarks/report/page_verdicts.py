@@ -11,7 +11,7 @@ from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, UNDECIDED
 from benchmarks.analysis.judging import EPOCHS, Part, Verdict
 from benchmarks.report.anchors import Place
 from benchmarks.report.curves import Plot
-from benchmarks.report.tables import number
+from benchmarks.report.tables import format_number
 from sskd.training.words import plural
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def claim_card(
         "reason": verdict.reason,
         "seeds": verdict.seeds_text,
         "best": best.verdict,
-        "shown": "" if pd.isna(verdict.effect) else number(verdict.effect, digits, signed=True),
+        "shown": "" if pd.isna(verdict.effect) else format_number(verdict.effect, digits, signed=True),
         "interval": _interval(verdict.lower, verdict.upper, digits),
         "plot": _forest(own, verdict.effect, verdict.lower, verdict.upper, 0.0, verdict.size),
         "parts": [_part(verdict, part, shared, cells or {}, plots or {}) for part in parts],
@@ -100,7 +100,7 @@ def _part(
     return {
         "name": part.name,
         "value": "" if pd.isna(part.effect) else round(part.effect, 6),
-        "shown": "" if pd.isna(part.effect) else number(part.effect, digits, signed=True),
+        "shown": "" if pd.isna(part.effect) else format_number(part.effect, digits, signed=True),
         "interval": _interval(part.lower, part.upper, digits),
         "bound": part.bound,
         "seeds": part.seeds,
@@ -116,7 +116,7 @@ def _control(control: Control) -> dict[str, Any]:
     digits = _digits([control.effect, control.lower, control.upper])
     place = _scale([control.effect, control.lower, control.upper])
     return control._asdict() | {
-        "shown": number(control.effect, digits, signed=True),
+        "shown": format_number(control.effect, digits, signed=True),
         "interval": _interval(control.lower, control.upper, digits),
         "plot": _forest(place, control.effect, control.lower, control.upper, 0.0, None),
         "dealt": "" if control.dealt is None else f"{100 * control.dealt:.1f} %",
@@ -134,7 +134,7 @@ def _digits(values: Sequence[float]) -> int:
 
 
 def _interval(lower: float, upper: float, digits: int) -> str:
-    return "" if pd.isna(lower) else f"{number(lower, digits)} to {number(upper, digits)}"
+    return "" if pd.isna(lower) else f"{format_number(lower, digits)} to {format_number(upper, digits)}"
 
 
 def _scale(values: Sequence[float | None]) -> Callable[[float | None], float | None]:

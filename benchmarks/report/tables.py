@@ -127,7 +127,7 @@ def best_rows(table: pd.DataFrame, measure: Measure) -> set[tuple[str, str]]:
     return leaders
 
 
-def number(value: object, digits: int, signed: bool = False) -> str:
+def format_number(value: object, digits: int, signed: bool = False) -> str:
     """A number with so many decimals; a dash for none."""
     if not isinstance(value, float | int) or pd.isna(value):
         return "-"
@@ -189,7 +189,7 @@ def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
             digits[f"{measure.label} sd"] = (measure.digits, False)
     lines = [[*headers, *digits, "missing"], ["---"] * (len(headers) + len(digits) + 1)]
     for record in table.to_dict("records"):
-        values = [number(record[name], *how) for name, how in digits.items()]
+        values = [format_number(record[name], *how) for name, how in digits.items()]
         lines.append(
             [
                 str(record["row"]),
@@ -227,7 +227,9 @@ def latex(table: pd.DataFrame, benchmark: Benchmark) -> str:
                 bold = (str(row), str(column)) in leaders[measure.label]
                 texts.append(_latex_number(record, measure, bold))
                 if has_paper[measure.label]:
-                    texts.append(number(record and record[f"{measure.label} paper"], measure.digits).replace("-", "--"))
+                    texts.append(
+                        format_number(record and record[f"{measure.label} paper"], measure.digits).replace("-", "--")
+                    )
         lines.append(" & ".join(texts) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -235,8 +237,8 @@ def latex(table: pd.DataFrame, benchmark: Benchmark) -> str:
 def _latex_number(record: Mapping[Any, Any] | None, measure: Measure, bold: bool) -> str:
     if record is None or pd.isna(record[f"{measure.label} mean"]):
         return "--"
-    mean = number(record[f"{measure.label} mean"], measure.digits)
-    sd = number(record[f"{measure.label} sd"], measure.digits)
+    mean = format_number(record[f"{measure.label} mean"], measure.digits)
+    sd = format_number(record[f"{measure.label} sd"], measure.digits)
     text = rf"\textbf{{{mean}}}" if bold else mean
     text += r"$^\dagger$" if OTHER_CODE in str(record["missing"]) else ""
     return text if sd == "-" else rf"{text} {{\scriptsize$\pm${sd}}}"
