@@ -135,8 +135,8 @@ def _train(options: argparse.Namespace) -> None:
 
     load_plugins(options.plugin)  # before the spec is read: it may name what they register
     launch = Launch.of_environment()
-    processes = options.processes or (launch.world_size if launch else None)
-    spec = read_spec(options.spec, [f"recipe.processes={processes}"] if processes else [])
+    processes = launch.world_size if options.processes is None and launch else options.processes
+    spec = read_spec(options.spec, [] if processes is None else [f"recipe.processes={processes}"])
     first = launch is None or launch.rank == 0  # of several processes one speaks
     finished = RunFolder(options.runs, spec).result
     if finished.exists():

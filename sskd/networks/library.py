@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import torchvision
 from torch import Tensor, nn
 
 from sskd.config.networks import split_library
@@ -23,7 +22,7 @@ class Made(NamedTuple):
 def check_name(name: str) -> None:
     """UserError where the library is not installed, or has no network of that name."""
     library, own = split_library(name)
-    known = _timm_names(own) if library == "timm" else torchvision.models.list_models(module=torchvision.models)
+    known = _timm_names(own) if library == "timm" else _torchvision().list_models(module=_torchvision())
     if own not in known:
         near = nearest(own, known)
         hint = f"; did you mean '{library}:{near}'?" if near else f": {library}.list_models() names them"
@@ -41,13 +40,20 @@ def make(name: str, num_classes: int, image_size: int | None) -> Made:
             return Made(timm.create_model(own, num_classes=num_classes), None)
         size = image_size or config.input_size[-1]
         return Made(timm.create_model(own, num_classes=num_classes, img_size=size), size)
-    builder = torchvision.models.get_model_builder(own)
+    builder = _torchvision().get_model_builder(own)
     for start, argument in FIXED.items():
         if own.startswith(start):
             size = image_size or OWN_SIZE
             sized: dict[str, Any] = {argument: (size, size) if argument == "input_size" else size}
             return Made(builder(num_classes=num_classes, **sized), size)
     return Made(builder(num_classes=num_classes), None)
+
+
+def _torchvision() -> Any:
+    """torchvision.models, imported where one of its networks is named: listing methods shall not take seconds."""
+    from torchvision import models
+
+    return models
 
 
 def _timm() -> Any:
@@ -80,7 +86,7 @@ def find_weights(network: str, weights: str) -> Published:
     try:
         if library == "timm":
             raise ValueError("a network of the other library")
-        known = torchvision.models.get_model_weights(own)
+        known = _torchvision().get_model_weights(own)
     except ValueError:
         raise UserError(f"torchvision has no weights of a network '{network}'") from None
     if name not in known.__members__:
@@ -116,7 +122,7 @@ def fetch_weights(network: str, weights: str) -> dict[str, Tensor]:
     try:
         if source == "timm":
             return dict(_timm().create_model(f"{own.split('.')[0]}.{name}", pretrained=True).state_dict())
-        return dict(torchvision.models.get_model_weights(own)[name].get_state_dict(check_hash=True))
+        return dict(_torchvision().get_model_weights(own)[name].get_state_dict(check_hash=True))
     except Exception as error:  # whatever the network, the disk or a wrong hash may raise
         reason = " ".join(str(error).split())[:150]
         raise UserError(

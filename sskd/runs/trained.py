@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from sskd.config.fields import PlainName, StrictModel, TupleFromList
-from sskd.config.networks import NetworkSettings
+from sskd.config.fields import StrictModel, TupleFromList
+from sskd.config.networks import NetworkName, NetworkSettings
 from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import Data
@@ -32,7 +32,7 @@ class Predictor(StrictModel):
 
     method: MethodField
     """The method and its settings."""
-    teacher: PlainName | None = None
+    teacher: NetworkName | None = None
     """The network of the teacher."""
     teacher_settings: NetworkSettings = NetworkSettings()
     """How that is used."""

@@ -18,9 +18,9 @@ import pytest
 import yaml
 from PIL import Image
 
-import benchmarks.cli
 import sskd.__main__
 from benchmarks.cli import main
+from benchmarks.options import make_parser
 from sskd.runs.spec import spec_yaml
 from tests import small
 from tests.docs.reading import DOCUMENTS, ROOT, read
@@ -103,7 +103,7 @@ def test_every_command_can_be_given(
     for command in in_fresh_folder(document, tmp_path):
         words = shlex.split(command)
         if words[:2] == ["python", "run_all.py"] and matches(command, OF_RESULTS):
-            benchmarks.cli._parser().parse_args(words[2:])
+            make_parser().parse_args(words[2:])
         elif words[:2] == ["python", "run_all.py"]:
             plan(command, words[2:], capsys)
         elif matches(command, NOT_RUN):

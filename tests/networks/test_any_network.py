@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import VisionTransformer
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from sskd.config.networks import NetworkSettings
@@ -22,11 +23,22 @@ from sskd.runs.settings import method_settings
 from sskd.runs.spec import RunSpec
 from sskd.runs.trained import load_student
 from tests import small
-from tests.networks.any_network import NAME as VIT
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 MAPS = NetworkSettings(taps=("relu", *STAGES), pooled="layer4")
 RESNET = "torchvision:resnet18"
+VIT = "tiny_vit"
+
+
+@pytest.fixture(autouse=True)
+def _a_transformer_of_the_users() -> None:
+    """Registered for the test alone (see conftest): two layers, for images of 16 x 16."""
+
+    @NETWORKS.register(VIT)
+    def tiny_vit(num_classes: int) -> VisionTransformer:
+        net = VisionTransformer(16, 4, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=num_classes)
+        net.heads.head.reset_parameters()  # torchvision's are zero: every image would have the same logits
+        return net
 
 
 def images(size: int, batch: int = 2) -> torch.Tensor:
