@@ -134,7 +134,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         from benchmarks.ready import with_status
 
         todo = [spec for spec, state in with_status(plan, folder, anew) if state != "finished"]
-        check_runs(todo, root)
+        check_runs(todo, profile, root)
         shown = claims or [claim for claim in CLAIMS if claim.benchmark in cells]
         print_plan(plan, folder, profile, cells, shown, anew, at_once(work.cluster), options)
         check_teachers(todo, root)  # last: a plan may be made where the weights are not
@@ -167,7 +167,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
 
         def execute(wanted: Mapping[str, list[Cell]]) -> dict[str, Failure]:
             bought = make_plan(cell.spec for group in wanted.values() for cell in group)
-            return _execute(_work(options, bought, folder, profile), folder)
+            return _execute(_work(options, bought, folder, profile), profile, folder)
 
         failures = decide_claims(claims, 3600 * options.hours, profile, folder, execute, print)
         cells = _cells(profile, options.only, folder)
@@ -178,11 +178,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
 
         if options.notify and work.cluster.kind == "slurm":
             raise UserError("--detach submits to Slurm and does not wait: use --notify with --status --watch")
-        make_ready(work, folder, anew)
+        make_ready(work, profile, folder, anew)
         print(start_detached(work, arguments))
         return Outcome()
     else:
-        failures = _execute(work, folder, anew) | _probe(cells, profile, folder, work)
+        failures = _execute(work, profile, folder, anew) | _probe(cells, profile, folder, work)
     _report(placed, cells, folder, options)
     by_message: dict[str, list[str]] = {}
     for run_id, failure in failures.items():
@@ -210,13 +210,13 @@ def _claims(options: argparse.Namespace) -> list[Claim]:
     return claims_named(options.decide.split(","))
 
 
-def _execute(work: Work, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str, Failure]:
+def _execute(work: Work, profile: Profile, folder: Path, anew: Sequence[RunSpec] = ()) -> dict[str, Failure]:
     """Runs what is not finished; returns the failures by run id."""
     from benchmarks.dispatch.launch import launch
     from benchmarks.ready import make_ready
     from sskd.training.progress import Progress
 
-    with Progress(make_ready(work, folder, anew)) as progress:
+    with Progress(make_ready(work, profile, folder, anew)) as progress:
         return launch(work, progress)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+from benchmarks.profiles.profile import Profile
 from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec, SplitSpec
@@ -59,7 +60,7 @@ def check_names(plan: Plan) -> None:
             check_weights(spec.teacher)
 
 
-def check_runs(specs: Iterable[RunSpec], root: Path) -> None:
+def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path) -> None:
     """UserError for networks, methods and batches that do not go with each other or with the images, before anything
     is trained. Data that is not here is refuse_hopeless's to tell."""
     known = cache(partial(_extent, root))
@@ -75,7 +76,7 @@ def check_runs(specs: Iterable[RunSpec], root: Path) -> None:
     for spec in specs:
         count, (data, _) = images(spec.dataset, spec.split), known(spec.dataset)
         if count is not None and spec.trains:
-            _check_batch(spec, count)
+            _check_batch(spec, profile, count)
         size = data.image_size if data else 32
         method = spec.method if isinstance(spec, StudentSpec) else None
         teacher = spec.teacher and (spec.teacher.network, spec.teacher.network_settings)
@@ -122,13 +123,19 @@ def _shapes(network: str, size: int, settings: NetworkSettings) -> FeatureShapes
         raise UserError(f"network '{network}' fails on images of {size} x {size}: {described(error)}") from None
 
 
-RECIPES = {"teacher": "teacher_recipe", "head": "head_recipe", "student": "recipe"}  # in a profile
+def _recipe_key(spec: RunSpec, profile: Profile) -> str:
+    """The profile's key that the run's batch size comes from."""
+    own = {"student": "method_recipes", "head": "head_recipes"}.get(spec.role, "")
+    if own and "batch_size" in getattr(profile, own).get(spec.learns, {}):
+        return f"{own}.{spec.learns}"
+    return {"teacher": "teacher_recipe", "head": "head_recipe", "student": "recipe"}[spec.role]
 
 
-def _check_batch(spec: RunSpec, images: int) -> None:
-    if spec.recipe.batch_size > images:
+def _check_batch(spec: RunSpec, profile: Profile, images: int) -> None:
+    size = spec.recipe.batch_size
+    if size > images:
         raise UserError(
-            f"{RECIPES[spec.role]}.batch_size is {spec.recipe.batch_size}, but {spec.id} has {images} training images: "
+            f"{_recipe_key(spec, profile)}.batch_size is {size}, but {spec.id} has {images} training images: "
             "use a smaller batch, or more of the images"
         )
 

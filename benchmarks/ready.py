@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmarks.changes import describe_changes, keep_beside
 from benchmarks.dispatch.work import Work
 from benchmarks.plan import Plan, check_runs, check_teachers, refuse_hopeless, statuses
+from benchmarks.profiles.profile import Profile
 from sskd.device import device_of
 from sskd.runs.run_folder import RunFolder, check_writable
 from sskd.runs.spec import RunSpec
@@ -13,7 +14,7 @@ from sskd.training.trackers import chosen_trackers
 from sskd.training.words import plural
 
 
-def make_ready(work: Work, folder: Path, anew: Sequence[RunSpec]) -> int:
+def make_ready(work: Work, profile: Profile, folder: Path, anew: Sequence[RunSpec]) -> int:
     """Before runs are started: refuses what cannot run, and sets aside what must be trained again, or is to be
     (``anew``). Returns how many are to be run."""
     root = Path(work.execution.dataset_root)
@@ -21,7 +22,7 @@ def make_ready(work: Work, folder: Path, anew: Sequence[RunSpec]) -> int:
     chosen_trackers(work.execution)
     states = with_status(work.plan, folder, anew)
     todo = [spec for spec, state in states if state != "finished"]
-    check_runs(todo, root)
+    check_runs(todo, profile, root)
     check_teachers(todo, root)
     _check_this_machine(work, todo)
     keep_beside(anew, folder / "runs", print)

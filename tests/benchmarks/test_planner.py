@@ -107,7 +107,9 @@ def test_torchvisions_weights_have_the_classes_of_imagenet(profile: Path, capsys
     assert "torchvision:IMAGENET1K_V1 has 1000 classes, and the data 10" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("key", ["recipe", "teacher_recipe", "head_recipe"])
+@pytest.mark.parametrize(
+    "key", ["recipe", "teacher_recipe", "head_recipe", "method_recipes.sskd", "head_recipes.contrastive"]
+)
 def test_a_batch_that_is_too_large_is_named_by_its_key(
     key: str, profile: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,16 +137,16 @@ def test_pairs_are_checked_at_the_images_size(tmp_path: Path) -> None:
     data = {"name": "npz", "path": str(tmp_path / "a.npz")}
     whole, recipe = {"fraction": 1.0}, small.RECIPE | {"batch_size": 4}
     spec = small.spec(small.student("looks", dataset=data, split=whole, recipe=recipe))
-    check_runs([spec], tmp_path)
+    check_runs([spec], read_profile("demo", []), tmp_path)
     assert sizes == [(48, 48)]
 
 
 def test_only_what_is_not_finished_is_checked(profile: Path) -> None:
     """Results are read on machines that have neither the weights nor the images."""
-    check_runs([], profile.parent / "nowhere")
+    check_runs([], read_profile("demo", []), profile.parent / "nowhere")
     spec = small.spec(small.student("kd", dataset={"name": "npz", "path": "nowhere.npz"}))
     assert make_plan([spec]).runs
-    check_runs([spec], profile.parent)  # data that is not here is another check's
+    check_runs([spec], read_profile("demo", []), profile.parent)  # data that is not here is another check's
 
 
 def test_a_heads_views_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
