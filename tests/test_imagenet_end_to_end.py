@@ -49,6 +49,7 @@ def results(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in files]
 
 
+@pytest.mark.slow
 def test_table5_is_filled(tmp_path: Path) -> None:
     make_imagenet(tmp_path / "imagenet", classes=6, per_class=40, val_per_class=10)  # 300 images
     assert run(tmp_path) == 0
@@ -118,6 +119,7 @@ def test_two_processes_leave_nothing_behind(tmp_path: Path) -> None:
     assert "leaked" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_corrupt_image_is_an_error_or_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_imagenet(tmp_path / "imagenet", classes=6, per_class=8, val_per_class=2)
     whole = ["--seeds", "0", "--set", "split={}"]

@@ -144,6 +144,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
 KD = small.spec(small.student("kd"))
 
 
+@pytest.mark.slow
 def test_a_crash_at_any_write_changes_nothing(runs: Path, tmp_path: Path) -> None:
     """Crashes at every write and rename of a run, resumes, and compares the end with an undisturbed run."""
     copy_needs(runs, tmp_path / "whole", KD)
