@@ -26,14 +26,25 @@ def test_its_numbers_are_those_of_the_committed_results() -> None:
 
     results = (ROOT / "results" / "short" / "comparison.md").read_text()
     rows = re.findall(r"\| [^|]+ \| resnet20/resnet8 \|.*", README)
-    assert len(rows) == 5
+    assert len(rows) == 6
     for row in rows:
         assert row in results
     last = results[results.index("top-1 accuracy of the last epoch (%), mean and") :]
-    named = re.findall(
-        r"(\+[\d.]+), (\+[\d.]+) to (\+[\d.]+)|(\+[\d.]+) behind SSKD\s\((\+[\d.]+) to (\+[\d.]+)\)", README
-    )
+    named = re.findall(r"\((\+[\d.]+), t interval\s(\+[\d.]+) to\s(\+[\d.]+)\)", README)
     assert len(named) == 3
-    for numbers in named:
-        mean, lower, upper = (number for number in numbers if number)
-        assert f"{mean} [{lower}, {upper}], 3 seeds" in last
+    for mean, lower, upper in named:
+        assert f"{mean} [{lower}, {upper}]" in last
+
+
+def test_what_it_says_is_decided_is_so_in_the_committed_claims() -> None:
+    import re
+
+    claims = (ROOT / "results" / "short" / "claims.md").read_text()
+    said = re.findall(r"(C\d+) is\s(supported|contradicted|undecided)", README)
+    assert len(said) == 3
+    for claim, verdict in said:
+        assert re.search(rf"\| {claim} \| [^|]+ \| {verdict} \|", claims)
+    named = re.findall(r"held interval \[(\S+), (\S+)\]", README)
+    assert named
+    for lower, upper in named:
+        assert f"[{lower}, {upper}]" in claims
