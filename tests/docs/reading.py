@@ -40,8 +40,13 @@ def read(path: Path) -> Document:
         else:
             nameless.append(content)
     commands += _in_prose(text[end:])
-    plain = [shlex.join(shlex.split(command, comments=True)) for command in commands]
+    plain = [" ".join(map(_quoted, shlex.split(command, comments=True))) for command in commands]
     return Document(files, nameless, [command for command in dict.fromkeys(plain) if command not in MENTIONED])
+
+
+def _quoted(word: str) -> str:
+    """For the shell, which still finds the paths that a * stands for."""
+    return word if re.fullmatch(r"[\w./*-]+", word) else shlex.quote(word)
 
 
 def _in_prose(text: str) -> list[str]:
