@@ -76,7 +76,7 @@ def _ended(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
     if options.list:
         _load_plugins(options)
-        print(listing(options.list, options.json))
+        print(listing(options.list, options.json, with_plugins=bool(options.plugin)))
         return Outcome()
     if options.explain:  # without a key it is of the profile, which is to be read first
         from benchmarks.explain import explain

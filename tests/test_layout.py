@@ -32,6 +32,7 @@ ORDER = (
     ("benchmarks.analysis",),
     ("benchmarks.report",),
     ("benchmarks.explain", "benchmarks.explain_profile", "benchmarks.dry_run", "benchmarks.export", "benchmarks.ready"),
+    ("benchmarks.generated",),
     ("benchmarks.cli",),
 )
 

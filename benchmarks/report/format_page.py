@@ -1,11 +1,7 @@
-"""docs/results_format.md, and every report's schema.json, from the types that the files are read by:
+"""docs/results_format.md (``benchmarks.generated`` writes it), and every report's schema.json, from the types that the
+files are read by."""
 
-python -m benchmarks.report.format_page --write docs/results_format.md
-"""
-
-import argparse
 import typing
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -27,8 +23,8 @@ FILES: dict[str, type[BaseModel]] = {
 PARTS = (Epoch, Machine, MeasuredWith, ExecutedAs, Source, Entry, Refusal)  # what these hold
 HEAD = f"""# What a results folder holds
 
-Made by `python -m benchmarks.report.format_page --write docs/results_format.md` from the types that reports read these
-files by; a test holds it to them, and reads the committed results by them. This is version {SCHEMA}: files name it
+Made by `python -m benchmarks.generated` from the types that reports read these files by; a test holds it to them, and
+reads the committed results by them. This is version {SCHEMA}: files name it
 under `schema`. A file without it is of before, and is read all the same: keys that were added since may be absent, and
 what is not recorded is not held against a run. A file of a newer version is refused with a line that says so. The same
 as JSON schema is in every report's folder, in `schema.json`.
@@ -77,17 +73,3 @@ def _type(annotation: Any) -> str:
         return f"list of {_type(arguments[0])}"
     kinds = [_type(each) for each in arguments if each is not type(None)]
     return " | ".join(kinds) if kinds else getattr(annotation, "__name__", str(annotation))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", type=Path, help="the file, instead of the terminal")
-    target = parser.parse_args().write
-    if target:
-        target.write_text(page())
-    else:
-        print(page())
-
-
-if __name__ == "__main__":
-    main()

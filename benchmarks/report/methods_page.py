@@ -1,9 +1,5 @@
-"""docs/methods.md, from the methods and their settings:
+"""docs/methods.md, from the methods and their settings (``benchmarks.generated`` writes it)."""
 
-python -m benchmarks.report.methods_page --write docs/methods.md
-"""
-
-import argparse
 import json
 import textwrap
 from pathlib import Path
@@ -19,8 +15,7 @@ from sskd.runs.settings import method_settings, pair_tables, published_settings,
 USUAL = {"ce_weight": 1.0, "kd_weight": 0.0, "kd_temperature": 4.0, "divergence": "kl", "warmup_epochs": 0.0}
 HEAD = """# Methods
 
-Made by `python -m benchmarks.report.methods_page --write docs/methods.md` from the methods and their settings; a
-test holds it to them.
+Made by `python -m benchmarks.generated` from the methods and their settings; a test holds it to them.
 
 A student's objective is ce_weight CE + kd_weight KL(kd_temperature) + the method's own terms, which are here. B
 images, C classes, z logits, p(T) = softmax(z / T), s student, t teacher; KL(T) is T^2 times the mean over images of
@@ -128,17 +123,3 @@ def refusals(names: list[str]) -> str:
             except UserError as error:
                 lines.append(f"- {pair}: {error}.")
     return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--write", type=Path, help="the file, instead of the terminal")
-    target = parser.parse_args().write
-    if target:
-        target.write_text(page())
-    else:
-        print(page())
-
-
-if __name__ == "__main__":
-    main()

@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import RandomResizedCrop
-from torchvision.transforms.v2 import functional as vision
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, LoaderConfig
@@ -30,6 +28,9 @@ class RandomCrop(NamedTuple):
     flip: bool
 
     def __call__(self, image: Tensor) -> Tensor:
+        from torchvision.transforms import RandomResizedCrop  # torchvision takes two seconds to import
+        from torchvision.transforms.v2 import functional as vision
+
         top, left, height, width = RandomResizedCrop.get_params(image, SCALE, RATIO)
         image = vision.resized_crop(image, top, left, height, width, [self.size, self.size], antialias=True)
         mirrored = torch.rand(()) < 0.5  # drawn in any case: the crops are the same with and without

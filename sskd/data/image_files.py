@@ -18,7 +18,6 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as vision
 
 from sskd.cores import usable_cores
 from sskd.errors import UserError
@@ -113,6 +112,8 @@ class ResizeCenterCrop(NamedTuple):
     size: int
 
     def __call__(self, image: Tensor) -> Tensor:
+        from torchvision.transforms.v2 import functional as vision  # torchvision takes two seconds to import
+
         return vision.center_crop(vision.resize(image, [self.resize], antialias=True), [self.size, self.size])
 
 

@@ -1,13 +1,12 @@
 """torchvision's networks for ImageNet, under torchvision's names and with its parameters' names."""
 
-from collections.abc import Callable
 from typing import Any
 
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sskd.networks.base import NETWORKS, Features, Network, pool
+from sskd.networks.library import torchvision_models
 
 
 class _Torchvision(Network):
@@ -79,8 +78,7 @@ class ImageNetMobileNetV2(_Torchvision):
 
 
 def _register(name: str, kind: type[_Torchvision]) -> None:
-    build: Callable[..., nn.Module] = torchvision.models.get_model_builder(name)
-    NETWORKS.register(name)(lambda num_classes: kind(build(num_classes=num_classes)))
+    NETWORKS.register(name)(lambda num_classes: kind(torchvision_models().get_model(name, num_classes=num_classes)))
 
 
 for _name in ("resnet18", "resnet34", "resnet50"):

@@ -22,7 +22,7 @@ class Made(NamedTuple):
 def check_name(name: str) -> None:
     """UserError where the library is not installed, or has no network of that name."""
     library, own = split_library(name)
-    known = _timm_names(own) if library == "timm" else _torchvision().list_models(module=_torchvision())
+    known = _timm_names(own) if library == "timm" else torchvision_models().list_models(module=torchvision_models())
     if own not in known:
         near = nearest(own, known)
         hint = f"; did you mean '{library}:{near}'?" if near else f": {library}.list_models() names them"
@@ -40,7 +40,7 @@ def make(name: str, num_classes: int, image_size: int | None) -> Made:
             return Made(timm.create_model(own, num_classes=num_classes), None)
         size = image_size or config.input_size[-1]
         return Made(timm.create_model(own, num_classes=num_classes, img_size=size), size)
-    builder = _torchvision().get_model_builder(own)
+    builder = torchvision_models().get_model_builder(own)
     for start, argument in FIXED.items():
         if own.startswith(start):
             size = image_size or OWN_SIZE
@@ -49,8 +49,8 @@ def make(name: str, num_classes: int, image_size: int | None) -> Made:
     return Made(builder(num_classes=num_classes), None)
 
 
-def _torchvision() -> Any:
-    """torchvision.models, imported where one of its networks is named: listing methods shall not take seconds."""
+def torchvision_models() -> Any:
+    """torchvision.models, imported where one of its networks is named, as that takes two seconds."""
     from torchvision import models
 
     return models
@@ -86,7 +86,7 @@ def find_weights(network: str, weights: str) -> Published:
     try:
         if library == "timm":
             raise ValueError("a network of the other library")
-        known = _torchvision().get_model_weights(own)
+        known = torchvision_models().get_model_weights(own)
     except ValueError:
         raise UserError(f"torchvision has no weights of a network '{network}'") from None
     if name not in known.__members__:
@@ -122,7 +122,7 @@ def fetch_weights(network: str, weights: str) -> dict[str, Tensor]:
     try:
         if source == "timm":
             return dict(_timm().create_model(f"{own.split('.')[0]}.{name}", pretrained=True).state_dict())
-        return dict(_torchvision().get_model_weights(own)[name].get_state_dict(check_hash=True))
+        return dict(torchvision_models().get_model_weights(own)[name].get_state_dict(check_hash=True))
     except Exception as error:  # whatever the network, the disk or a wrong hash may raise
         reason = " ".join(str(error).split())[:150]
         raise UserError(
