@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,16 +105,17 @@ def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: floa
     """Seconds until all runs of ``seconds`` (their own, each alone) are done, started as benchmarks.dispatch.scheduler
     does: whatever is ready, what others wait for first, at most ``runs`` at once. More than ``machines`` at once share
     them evenly and gain nothing by it."""
-    waited_for = {needed.id for spec in plan.runs for needed in spec.needs}
-    todo = sorted((spec for spec in plan.runs if spec.id in seconds), key=lambda spec: spec.id not in waited_for)
+    needs = {spec.id: {needed.id for needed in spec.needs} for spec in plan.runs}
+    waited_for = set().union(*needs.values())
+    todo = sorted((run_id for run_id in needs if run_id in seconds), key=lambda run_id: run_id not in waited_for)
     active: dict[str, float] = {}  # seconds that are left of each
     now = 0.0
     while todo or active:
-        undone = {spec.id for spec in todo} | active.keys()
-        ready = [spec for spec in todo if not any(needed.id in undone for needed in spec.needs)]
-        for spec in ready[: runs - len(active)]:
-            active[spec.id] = seconds[spec.id]
-            todo.remove(spec)
+        undone = {*todo, *active}
+        ready = (run_id for run_id in todo if needs[run_id].isdisjoint(undone))
+        for run_id in list(islice(ready, runs - len(active))):
+            active[run_id] = seconds[run_id]
+            todo.remove(run_id)
         soonest = min(active.values())
         now += soonest * max(1.0, len(active) / machines)
         active = {run_id: left - soonest for run_id, left in active.items() if left > soonest}
