@@ -7,8 +7,9 @@ from typing import Any
 from benchmarks.plan import Plan
 from sskd import __version__
 from sskd.errors import UserError, unknown
+from sskd.runs.files import read_json
 from sskd.runs.plugins import plugins_of
-from sskd.runs.run_folder import RunFolder, read_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec
 from sskd.version import code
 

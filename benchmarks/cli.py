@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
     from benchmarks.dispatch.launch import cancel
     from benchmarks.plan import check_runs, check_teachers, make_plan
     from benchmarks.report.placement import place, tell_finished
-    from sskd.runs.run_folder import plain_os_errors
+    from sskd.runs.files import plain_os_errors
     from sskd.training.words import plural
 
     profile = _profile(options)

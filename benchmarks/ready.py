@@ -8,7 +8,8 @@ from benchmarks.dispatch.work import Work
 from benchmarks.plan import Plan, check_runs, check_teachers, refuse_hopeless, statuses
 from benchmarks.profiles.profile import Profile
 from sskd.device import device_of
-from sskd.runs.run_folder import RunFolder, check_writable
+from sskd.runs.files import check_writable
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.trackers import chosen_trackers
 from sskd.training.words import plural

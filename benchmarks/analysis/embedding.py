@@ -18,7 +18,8 @@ from benchmarks.tables.benchmark import Cell
 from sskd.config.execution import Execution
 from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
-from sskd.runs.run_folder import RunFolder, write_atomically
+from sskd.runs.files import write_atomically
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.runs.trained import load_trained
 from sskd.training.evaluation import image_vectors

@@ -19,7 +19,8 @@ from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import KNOWN, extent, load_dataset
 from sskd.errors import UserError
 from sskd.networks import feature_shapes
-from sskd.runs.run_folder import RunFolder, read_json, write_json
+from sskd.runs.files import read_json, write_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.probe import probe_file, probe_run
 from sskd.training.words import duration, plural

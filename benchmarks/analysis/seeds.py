@@ -24,7 +24,7 @@ from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
 from benchmarks.tables.spec_builder import SpecBuilder, placed_once
 from sskd.errors import unknown
-from sskd.runs.run_folder import read_json, write_json
+from sskd.runs.files import read_json, write_json
 from sskd.runs.spec import RunSpec
 from sskd.training.words import duration
 

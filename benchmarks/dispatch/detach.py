@@ -10,7 +10,7 @@ from benchmarks.dispatch.run_lock import LockHolder, process_birth
 from benchmarks.dispatch.slurm_array import submit
 from benchmarks.dispatch.work import Work
 from sskd.errors import UserError
-from sskd.runs.run_folder import plain_os_errors
+from sskd.runs.files import plain_os_errors
 
 
 def start_detached(work: Work, arguments: Sequence[str]) -> str:

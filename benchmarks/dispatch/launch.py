@@ -9,7 +9,7 @@ from benchmarks.dispatch.slurm_queue import HolderMonitor, cancel_jobs
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure
 from sskd.errors import UserError
-from sskd.runs.run_folder import plain_os_errors
+from sskd.runs.files import plain_os_errors
 from sskd.training.progress import Progress
 
 

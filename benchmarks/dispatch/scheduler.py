@@ -13,7 +13,7 @@ from benchmarks.dispatch.run_lock import LockHolder, file_time
 from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.work import Work, cancelled_since, needs_failed, tell_who, waits_for_what
 from benchmarks.dispatch.worker import Failure, read_standing
-from sskd.runs.run_folder import read_json
+from sskd.runs.files import read_json
 from sskd.runs.spec import RunSpec
 from sskd.training.progress import Progress
 from sskd.training.signals import Stopped, StopSignal, stop_signal

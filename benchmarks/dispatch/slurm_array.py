@@ -16,7 +16,7 @@ from benchmarks.dispatch.slurm_queue import (
 from benchmarks.dispatch.work import Work, cancelled_since, needs_failed, with_job
 from benchmarks.dispatch.worker import Failure, RunJob, read_standing
 from sskd.errors import UserError
-from sskd.runs.run_folder import read_json
+from sskd.runs.files import read_json
 from sskd.runs.spec import RunSpec, spec_yaml
 from sskd.training.progress import Progress
 from sskd.training.words import plural

@@ -19,7 +19,7 @@ from benchmarks.dispatch.cluster import ClusterSpec, minutes
 from benchmarks.dispatch.retries import Submission
 from benchmarks.dispatch.run_lock import SILENT_AFTER, LockHolder, file_time, process_is_alive, written_at
 from sskd.errors import UserError, nearest
-from sskd.runs.run_folder import plain_os_errors
+from sskd.runs.files import plain_os_errors
 
 SUBMITIT = "1.5.4"  # which has what we use beyond its documented interface; as in constraints.txt
 SUBMISSION_SECONDS = 60.0  # how long another run_all may take between claiming a run and knowing its job's number

@@ -17,7 +17,8 @@ from benchmarks.dispatch.worker import Failure
 from benchmarks.plan import Plan
 from sskd.config.execution import Execution
 from sskd.errors import UserError
-from sskd.runs.run_folder import RunFolder, read_json, write_json
+from sskd.runs.files import read_json, write_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.progress import Progress
 

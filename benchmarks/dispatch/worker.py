@@ -27,8 +27,9 @@ from sskd.config.execution import Execution
 from sskd.device import cores_and_gpus, threads_of, with_threads
 from sskd.distributed import is_peer_failure
 from sskd.errors import UserError
+from sskd.runs.files import append_line
 from sskd.runs.plugins import load_plugins
-from sskd.runs.run_folder import RunFolder, RunHeld, append_line
+from sskd.runs.run_folder import RunFolder, RunHeld
 from sskd.runs.spec import RunSpec, parse_spec
 from sskd.training.loop import Interrupted, OnStep, StepEvent, train
 from sskd.training.processes import init_distributed, train_in_processes

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from sskd.errors import UserError
+from sskd.runs.files import plain_os_errors, read_json, write_json
 from sskd.runs.records import SCHEMA, Record
-from sskd.runs.run_folder import plain_os_errors, read_json, write_json
 from sskd.runs.spec import read_spec
 
 WHO = "who.json"

@@ -20,8 +20,9 @@ from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.networks.weights import file_sha256
 from sskd.runs.epoch_state import read_state, state_hash
+from sskd.runs.files import plain_os_errors, read_json, write_json
 from sskd.runs.records import SCHEMA
-from sskd.runs.run_folder import RunFolder, plain_os_errors, read_json, write_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec, Trained, parse_spec, read_spec
 
 MANIFEST = "submission.json"

@@ -32,9 +32,9 @@ from sskd.config.validation import from_dict
 from sskd.device import device_of, resolve_precision, with_threads
 from sskd.errors import UserError
 from sskd.runs.epoch_state import State, read_state, state_hash
+from sskd.runs.files import read_json, write_json
 from sskd.runs.provenance import provenance
 from sskd.runs.records import SCHEMA
-from sskd.runs.run_folder import read_json, write_json
 from sskd.runs.spec import RunSpec, read_spec
 from sskd.training.replay import Replayed, replay_epoch
 from sskd.training.setup import prepare

@@ -26,7 +26,7 @@ from benchmarks.analysis.published import Value, published
 from benchmarks.report.look import DASHES, Look, looks
 from benchmarks.report.tables import comparable_columns
 from benchmarks.tables.benchmark import Benchmark, Measure
-from sskd.runs.run_folder import write_atomically
+from sskd.runs.files import write_atomically
 
 STYLE: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"pdf.fonttype": 42, "svg.hashsalt": "sskd", "figure.dpi": 100, "savefig.dpi": 160}

@@ -22,7 +22,7 @@ from benchmarks.report.page_tables import figure_entry, section_entry, table_pla
 from benchmarks.report.page_verdicts import verdict_cards
 from benchmarks.report.spending import MARK, WHAT, left_out
 from benchmarks.tables.benchmark import Cell
-from sskd.runs.run_folder import write_atomically
+from sskd.runs.files import write_atomically
 from sskd.training.words import duration
 
 if TYPE_CHECKING:

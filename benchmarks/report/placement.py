@@ -13,7 +13,8 @@ from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import Cell
 from sskd.errors import UserError
-from sskd.runs.run_folder import RunFolder, plain_os_errors, write_json
+from sskd.runs.files import plain_os_errors, write_json
+from sskd.runs.run_folder import RunFolder
 from sskd.training.words import plural
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,=+-]*")

@@ -29,7 +29,7 @@ from benchmarks.report.tables import latex, notes, summary
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, with_chosen
 from sskd.config.execution import Execution
 from sskd.errors import UserError
-from sskd.runs.run_folder import plain_os_errors, write_atomically, write_json
+from sskd.runs.files import plain_os_errors, write_atomically, write_json
 
 TIMED = ("comparison", "equal_time")  # accuracy against all seconds spent
 WITH_REPRODUCTIONS = ("table2", "table3", "table4", "table5")

@@ -10,7 +10,8 @@ from sskd.config.pretrained import Pretrained
 from sskd.errors import UserError
 from sskd.export.seeds import OverSeeds, over_seeds
 from sskd.methods import METHODS
-from sskd.runs.run_folder import RunFolder, read_json
+from sskd.runs.files import read_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec, TeacherSpec, Trained
 from sskd.runs.trained import NetworkInfo
 

@@ -18,8 +18,8 @@ from sskd.errors import UserError
 from sskd.export.card import Card, write_card
 from sskd.export.onnx import require_onnx, write_onnx
 from sskd.export.seeds import results_by_seed
+from sskd.runs.files import plain_os_errors, read_json, write_atomically, write_json
 from sskd.runs.plugins import plugins_of
-from sskd.runs.run_folder import plain_os_errors, read_json, write_atomically, write_json
 from sskd.runs.spec import RunSpec, read_spec
 from sskd.runs.trained import CONFIG, EXPORT_FORMAT, WEIGHTS, load_exported, load_student, predictor_of
 

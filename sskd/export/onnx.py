@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sskd.errors import UserError
 from sskd.networks import Network
-from sskd.runs.run_folder import plain_os_errors
+from sskd.runs.files import plain_os_errors
 
 TOLERANCE = 1e-4  # between the logits of torch and of ONNX Runtime
 NEEDED = ("onnx", "onnxscript", "onnxruntime")

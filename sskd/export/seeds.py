@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sskd.errors import UserError
-from sskd.runs.run_folder import read_json
+from sskd.runs.files import read_json
 from sskd.runs.spec import RunSpec, StudentSpec, TeacherSpec, Trained, read_spec
 
 

@@ -80,16 +80,16 @@ class SSKD(Method):
         logged: dict[str, Tensor] = {}
         if settings.t_weight > 0:
             student_logits, teacher_logits = (transformed(f.logits, batch.views) for f in (student, teacher))
-            kept, share = constant((True,) * len(teacher_logits), torch.bool, teacher_logits.device), None
-            if settings.t_keep < 1:  # as published all are kept, and nothing has to be ranked
-                kept = keep_mask(
-                    ranks(teacher_logits, batch.labels.repeat_interleave(batch.views - 1)), settings.t_keep
-                )
-                share = kept.float().mean()
+            if settings.t_keep < 1:
+                labels = batch.labels.repeat_interleave(batch.views - 1)
+                kept = keep_mask(ranks(teacher_logits, labels), settings.t_keep)
+                logged["t_kept"] = kept.float().mean()
+            else:  # as published all are kept, and nothing has to be ranked
+                kept = constant((True,) * len(teacher_logits), torch.bool, teacher_logits.device)
+                logged["t_kept"] = constant(1.0, torch.float32, teacher_logits.device)
             losses["t"] = softened_divergence(
                 student_logits, teacher_logits, settings.t_temperature, kept, settings.divergence
             )
-            logged["t_kept"] = constant(1.0, torch.float32, teacher_logits.device) if share is None else share
         if settings.ss_weight > 0:
             config = TransferConfig(settings.ss_temperature, settings.ss_keep, settings.divergence)
             student_output, teacher_output = self.head(student.vector), self._teacher_head[0](teacher.vector)

@@ -17,8 +17,8 @@ from sskd.errors import UserError, described
 from sskd.methods import METHODS, Method, MethodContext
 from sskd.networks import NETWORKS, FeatureShapes, Network, build_network, feature_shapes
 from sskd.networks.weights import load_into
+from sskd.runs.files import read_json
 from sskd.runs.plugins import load_plugins
-from sskd.runs.run_folder import read_json
 from sskd.runs.settings import MethodField
 from sskd.runs.spec import RunSpec, StudentSpec, read_spec
 

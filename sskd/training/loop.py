@@ -14,7 +14,8 @@ from sskd.data.batch import Batch
 from sskd.device import synchronize
 from sskd.distributed import any_rank, barrier, this_replica
 from sskd.errors import UserError
-from sskd.runs.run_folder import RunFolder, read_json, write_json
+from sskd.runs.files import read_json, write_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.seeding import stream_seed
 from sskd.training.result import measure_given, run_provenance, trained_result

@@ -28,7 +28,8 @@ from sskd.errors import UserError
 from sskd.networks import Network
 from sskd.networks.around import resized
 from sskd.networks.weights import load_network
-from sskd.runs.run_folder import RunFolder, read_json
+from sskd.runs.files import read_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, TeacherSpec
 from sskd.runs.trained import NetworkInfo, describe_network, load_trained
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from sskd.config.execution import Execution
 from sskd.errors import UserError
 from sskd.runs.epoch_state import State, read_state
-from sskd.runs.run_folder import RunFolder, read_json
+from sskd.runs.files import read_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.loop import Interrupted, StepEvent
 from sskd.training.meter import Meter

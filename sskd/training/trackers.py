@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from sskd.config.execution import TRACKERS, Execution
 from sskd.errors import UserError
-from sskd.runs.run_folder import write_json
+from sskd.runs.files import write_json
 from sskd.runs.spec import RunSpec
 
 NAMES = "trackers.json"  # in a run's folder: by tracker, what the run is called there

@@ -21,7 +21,8 @@ from benchmarks.report.write import write_report
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
-from sskd.runs.run_folder import RunFolder, check_writable
+from sskd.runs.files import check_writable
+from sskd.runs.run_folder import RunFolder
 from sskd.training.loop import StepEvent, train
 from tests import small
 from tests.benchmarks.made import finish

@@ -18,7 +18,8 @@ from benchmarks.records import submission
 from benchmarks.records.submission import drawn, read_manifest, submit
 from benchmarks.records.verify import verdict_sha256, verify
 from sskd.runs.epoch_state import read_state, state_hash
-from sskd.runs.run_folder import RunFolder, write_json
+from sskd.runs.files import write_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.loop import train
 from tests import small
