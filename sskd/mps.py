@@ -31,6 +31,7 @@ class Sharing(NamedTuple):
     names: Mapping[str, str] = {}  # of GPUs whose name in CUDA_VISIBLE_DEVICES is another for the daemon's clients
 
     def visible(self, gpus: Sequence[str]) -> tuple[str, ...]:
+        """The names of these GPUs for a run's CUDA_VISIBLE_DEVICES."""
         return tuple(self.names.get(gpu, gpu) for gpu in gpus)
 
 

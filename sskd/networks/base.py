@@ -115,4 +115,5 @@ class FeatureShapes(NamedTuple):
 
     @property
     def maps(self) -> tuple[tuple[int, ...], ...]:
+        """(channels, height, width) of each tap but the vector, from the image on."""
         return self.taps[:-1]

@@ -53,6 +53,7 @@ def _projection(width_in: int, width: int, stride: int) -> nn.Sequential | None:
 def make_stage(
     block: type[nn.Module], width_in: int, width: int, blocks: int, stride: int, expansion: int
 ) -> nn.Sequential:
+    """``blocks`` blocks whose outputs have ``expansion * width`` channels; only the first strides."""
     first = block(width_in, width, stride)
     return nn.Sequential(first, *(block(expansion * width, width, 1) for _ in range(blocks - 1)))
 

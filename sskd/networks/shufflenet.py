@@ -40,6 +40,8 @@ class V1Block(nn.Module):
 
 
 class ShuffleV1(Network):
+    """With three groups, as CRD's published code has it. Taps: the stem, the three stages, the pooled vector (960)."""
+
     tail = ("linear",)
 
     def __init__(self, num_classes: int) -> None:
@@ -109,6 +111,8 @@ def _shuffled(first: Tensor, second: Tensor) -> Tensor:
 
 
 class ShuffleV2(Network):
+    """Of width 1. Taps: the stem, the three stages, the pooled vector (1024), which has a convolution of its own."""
+
     tail = ("conv2", "bn2", "linear")
 
     def __init__(self, num_classes: int) -> None:

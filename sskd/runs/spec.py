@@ -35,10 +35,12 @@ class Trained(StrictModel):
 
     @property
     def network(self) -> str:
+        """The run's network, by name."""
         return self.run.network
 
     @property
     def network_settings(self) -> NetworkSettings:
+        """How it is used."""
         return self.run.used_as
 
 

@@ -46,9 +46,11 @@ class Meter:
         return {name: value.item() / self.images for name, value in self._by_name().items()}
 
     def state_dict(self) -> dict[str, Any]:
+        """Images and sums so far, for a checkpoint inside an epoch."""
         return {"images": self.images, "sums": self._by_name()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what ``state_dict`` gave."""
         self.images, sums = state["images"], state["sums"]
         self._sums = {tuple(sums): torch.stack(list(sums.values())).to(self.device)} if sums else {}
 

@@ -98,6 +98,7 @@ class Progress:
         )
 
     def failed(self, run_id: str, message: str) -> None:
+        """Says that a run has failed, and keeps its row."""
         self.hide(run_id)
         self._failed[run_id] = message
         self.say(f"{run_id} failed: {message}")

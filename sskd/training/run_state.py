@@ -33,6 +33,7 @@ class RunState:
 
     @property
     def stage(self) -> Stage:
+        """The one under way."""
         return self.task.stages[self.stage_number]
 
     @property
@@ -94,6 +95,7 @@ class RunState:
                 group["lr"] = self._rate
 
     def start_clock(self) -> None:
+        """What passed before this does not count as training."""
         self._clock = time.perf_counter()
 
     def count_time(self) -> None:
@@ -102,6 +104,7 @@ class RunState:
         self.seconds, self._clock = self.seconds + now - self._clock, now
 
     def note_saved(self) -> None:
+        """A checkpoint was written now."""
         self._saved = time.monotonic()
 
     def seconds_unsaved(self) -> float:
@@ -109,6 +112,7 @@ class RunState:
         return time.monotonic() - self._saved
 
     def count_step(self, images: int) -> None:
+        """One step of that many images is done."""
         self.meter.count(images)
         self.step += 1
         self.count_time()

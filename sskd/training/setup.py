@@ -36,10 +36,12 @@ class Setup(NamedTuple):
 
     @property
     def loader_config(self) -> LoaderConfig:
+        """Where batches are wanted, in which layout, and by how many workers."""
         return LoaderConfig(self.device, self.execution.channels_last, self.replica, self.execution.workers)
 
     @property
     def test(self) -> EvaluationSet:
+        """The test images, as this run measures on them."""
         execution = self.execution
         return EvaluationSet(self.data, self.device, self.precision, execution.channels_last, workers=execution.workers)
 
@@ -49,6 +51,7 @@ class Setup(NamedTuple):
         return self.test._replace(held_out=self.split.held_out) if self.split.held_out else None
 
     def loader(self, views: Views, stage: str) -> Loader:
+        """Batches of the run's training images with these views; ``stage`` names their random stream."""
         recipe = self.spec.recipe
         augmentation = AUGMENTATIONS[recipe.augmentation](recipe)
         sampling = SamplingConfig(recipe.batch_size, views, augmentation, self.spec.random_seed, stage)
