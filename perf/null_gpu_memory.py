@@ -2,10 +2,12 @@
 (perf/null.py). cuDNN's workspaces and the CUDA context are not in it.
 
     python -m perf.null_gpu_memory --write docs/gpu_memory.md
+
+Each number is of a process of its own: cuBLAS keeps the workspaces of what was before.
 """
 
 import argparse
-import gc
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -51,33 +53,41 @@ def mebibytes(pair: str, method: str) -> int:
     return round(torch.cuda.memory_reserved() / 2**20)
 
 
+def alone(pair: str, method: str) -> int:
+    """As ``mebibytes``, in a new process. Ends this one where there is no null GPU."""
+    command = [sys.executable, "-m", "perf.null_gpu_memory", "--only", pair, method]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return int(done.stdout.split()[-1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pairs", nargs="*", default=PAIRS)
+    parser.add_argument("--only", nargs=2, metavar=("PAIR", "METHOD"), help="print this one number")
     parser.add_argument("--write", type=Path, help="also write the table to this file")
     options = parser.parse_args()
-    if not null.running():
-        null.start_again("perf.null_gpu_memory", sys.argv[1:])
-    warnings.filterwarnings("ignore")
-    null.labels_on_the_host()
+    if options.only:
+        if not null.running():
+            null.start_again("perf.null_gpu_memory", sys.argv[1:])
+        warnings.filterwarnings("ignore")
+        null.labels_on_the_host()
+        print(mebibytes(*options.only))
+        return
     lines = [
         "# Memory of a step",
         "",
         f"`python -m perf.null_gpu_memory --write docs/gpu_memory.md`, torch {torch.__version__}: MiB that PyTorch's",
         "allocator holds for a student's run whose step was captured as one graph; batch 64, bf16, digits.",
         "From a null GPU, so without cuDNN's workspaces and the CUDA context, which no machine without a GPU can know",
-        "(some hundred MiB, an estimate); CIFAR-100 adds 180 MiB of images. All pairs in one process: from the second",
-        "row on up to 300 MiB are cuBLAS workspaces of earlier rows (resnet56/resnet20 alone: 412 and 314).",
+        "(some hundred MiB, an estimate); CIFAR-100 adds 180 MiB of images. Each number is of a process of its own.",
         "",
         "| teacher/student | sskd | kd |",
         "| --- | ---: | ---: |",
     ]
     for pair in options.pairs:
-        found = []
-        for method in METHODS:
-            gc.collect()  # what the pair before left behind
-            torch.cuda.empty_cache()
-            found.append(mebibytes(pair, method))
+        found = [alone(pair, method) for method in METHODS]
         print(pair, *found, flush=True)
         lines.append(f"| {pair} | {found[0]} | {found[1]} |")
     if options.write:

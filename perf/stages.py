@@ -1,9 +1,7 @@
 """Ready-made training stages to time: the suite's own, with teachers and heads that were never trained."""
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +20,14 @@ from sskd.training.setup import Setup, prepare
 from sskd.training.stage import Stage, TrainingTask
 from sskd.training.tasks import build_task
 
-HERE = Path.cwd()
-UNTRAINED = "untrained.safetensors"  # the teacher's weights, in the folder of make_task
+FOLDER = tempfile.TemporaryDirectory(prefix="sskd-perf-")  # for as long as the process lives: a run asks who taught it
+UNTRAINED = str(Path(FOLDER.name) / "untrained.safetensors")  # the weights of the teacher of the newest task
 CLASSES = {"cifar100": 100, "digits": 10}
 
 
 def dataset_at(root: Path) -> str:
     """CIFAR-100 if its file is there, else the embedded digits: real images of 32 x 32 in either case."""
     return "cifar100" if (root / "cifar100.npz").exists() else "digits"
-
-
-@contextmanager
-def chdir(folder: str) -> Iterator[None]:
-    """Inside the block it is the working directory. contextlib has this from Python 3.11 on."""
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(HERE)
 
 
 def small_images(root: Path) -> ImageData:
@@ -88,15 +76,13 @@ def make_spec(
 
 def make_task(spec: RunSpec, execution: Execution) -> tuple[Setup, TrainingTask]:
     """What the spec trains, with a teacher and a head in their first state."""
-    with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        execution = execution.model_copy(update={"dataset_root": str((HERE / execution.dataset_root).resolve())})
-        if isinstance(spec, HeadSpec | StudentSpec) and spec.teacher is not None:
-            network = build_network(spec.teacher.network, CLASSES[spec.dataset.name])
-            save_file(network.state_dict(), UNTRAINED)
-        setup = prepare(spec, Path(folder), execution)
-        if isinstance(spec, StudentSpec) and spec.head is not None:
-            _save_untrained(spec.head, setup)
-        return setup, build_task(setup)
+    if isinstance(spec, HeadSpec | StudentSpec) and spec.teacher is not None:
+        network = build_network(spec.teacher.network, CLASSES[spec.dataset.name])
+        save_file(network.state_dict(), UNTRAINED)
+    setup = prepare(spec, Path(tempfile.mkdtemp(dir=FOLDER.name)), execution)
+    if isinstance(spec, StudentSpec) and spec.head is not None:
+        _save_untrained(spec.head, setup)
+    return setup, build_task(setup)
 
 
 def _save_untrained(head: HeadSpec, setup: Setup) -> None:

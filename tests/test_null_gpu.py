@@ -2,6 +2,7 @@
 PyTorch, or the null GPU, is not to be had, these are skipped."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,9 @@ from perf import null
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", ["whole_runs", "every_kind", "careless", "evaluation"])
-def test_on_a_null_gpu(case: str) -> None:
+@pytest.fixture(scope="module")
+def null_gpu() -> list[str]:
+    """The beginning of a command that runs Python on a null GPU."""
     if not null.found():
         pytest.skip(f"no null GPU at {null.FOLDER}")
     if torch.version.cuda is None:
@@ -25,13 +26,26 @@ def test_on_a_null_gpu(case: str) -> None:
     tried = subprocess.run([*command, "-c", "import null_gpu"], capture_output=True, text=True, check=False)
     if tried.returncode:
         pytest.skip(f"the null GPU cannot be built here: {tried.stderr.strip().splitlines()[-1:]}")
+    return command
+
+
+def run(*command: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    found = subprocess.run(
-        [*command, "-m", "tests.null_gpu_case", case],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr[-3000:]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["whole_runs", "every_kind", "careless", "evaluation"])
+def test_on_a_null_gpu(case: str, null_gpu: list[str]) -> None:
+    run(*null_gpu, "-m", "tests.null_gpu_case", case)
+
+
+@pytest.mark.slow
+def test_the_tables_commands(null_gpu: list[str], tmp_path: Path) -> None:
+    counted = run(sys.executable, "-m", "perf.null_gpu_table", "fitnet")
+    assert re.search(r"^fitnet +bf16  waits 0  launches +\d+", counted, re.MULTILINE), counted
+    file = tmp_path / "memory.md"
+    run(sys.executable, "-m", "perf.null_gpu_memory", "resnet8/resnet8", "--write", str(file))
+    assert re.search(r"^\| resnet8/resnet8 \| \d{2,4} \| \d{2,4} \|$", file.read_text(), re.MULTILINE)
