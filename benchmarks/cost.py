@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -196,6 +196,7 @@ def forward_multiply_adds(name: str, size: int, settings: NetworkSettings = PLAI
     return total
 
 
+@cache  # a plan asks twice: for the runs, and for the seeds that would decide a claim
 def measured_rate(seconds: float = 0.5) -> float:
     """Multiply-adds per second of a 3x3 convolution, 64 channels at 16 x 16, batch 64, in this machine's precision."""
     import time

@@ -80,7 +80,7 @@ def pool(features: Tensor) -> Tensor:
 def fan_out_init(network: nn.Module) -> None:
     """He's normal initialisation by fan-out for convolutions, their biases zero (as CRD's networks)."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # plans want shapes alone, of many networks
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -45,20 +45,31 @@ class RunHeld(UserError):
     """Another process trains this run at the moment."""
 
 
+class _File:
+    """Of a run's folder. Paths are made where they are asked for: plans look at one of each of a thousand folders."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: "RunFolder", kind: type) -> Path:
+        return folder.path / self.name
+
+
 class RunFolder:
     """Reads and writes one run's files. Every write is atomic: a reader or a crash never sees half a file."""
+
+    metrics = _File("metrics.jsonl")
+    resume = _File("resume.pt")
+    previous = _File("resume.previous.pt")
+    network = _File("network.json")
+    result = _File("result.json")
+    failure = _File("failed.json")
+    lock = _File("train.lock")
+    epochs = _File("epochs")
 
     def __init__(self, runs: Path, spec: RunSpec) -> None:
         self.spec = spec
         self.path = runs / spec.id
-        self.metrics = self.path / "metrics.jsonl"
-        self.resume = self.path / "resume.pt"
-        self.previous = self.path / "resume.previous.pt"
-        self.network = self.path / "network.json"
-        self.result = self.path / "result.json"
-        self.failure = self.path / "failed.json"
-        self.lock = self.path / "train.lock"
-        self.epochs = self.path / "epochs"
 
     def weights(self, epoch: str) -> Path:
         """Where the "best" or "last" epoch's weights are."""
