@@ -5,6 +5,7 @@ process; what has been made stays, so the same command goes on where it was.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from benchmarks.tables.benchmark import BENCHMARKS, Cell
 from sskd.config.execution import Execution
 from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec
-from sskd.data.datasets.registry import KNOWN, extent, load_dataset
+from sskd.data.datasets.registry import KNOWN, Extent, extent, load_dataset
 from sskd.errors import UserError
 from sskd.networks import feature_shapes
 from sskd.runs.files import read_json, write_json
@@ -67,13 +68,18 @@ class ProbesCost(NamedTuple):
 def probes_cost(probes: list[Probe], runs: Path, root: Path, rate: float) -> ProbesCost:
     """Images through the networks, and the classifier's iterations, at ``rate`` multiply-adds a second."""
     work, done = 0.0, 0
+
+    @cache  # probes come by data set, and each has a student of another: they would be read anew in turn
+    def known(dataset: DatasetSpec) -> Extent:
+        return extent(dataset, root)[0]
+
     for probe in probes:
         if probe.file(runs).exists():
             done += 1
             continue
-        name, size = probe.dataset.name, extent(probe.spec.dataset, root)[0].image_size
+        name, size = probe.dataset.name, known(probe.spec.dataset).image_size
         # a published data set's numbers are known without reading it
-        data = KNOWN[name].extent if name in KNOWN and not probe.dataset.path else extent(probe.dataset, root)[0]
+        data = KNOWN[name].extent if name in KNOWN and not probe.dataset.path else known(probe.dataset)
         network, settings = probe.spec.network, probe.spec.used_as
         work += (data.train_images + data.test_images) * forward_multiply_adds(network, size, settings)
         width = feature_shapes(network, size, settings).width
