@@ -96,8 +96,9 @@ class ActivatedConvolution(nn.Module):
                     raise
                 self.joined = False
         total = self.convolution(x)
-        if z is not None:
-            total = total + z
+        if z is not None:  # in place where z is no number and is not broadcast: a third large tensor costs time
+            same = torch.is_tensor(z) and (z.dtype, z.shape) == (total.dtype, total.shape)
+            total = total.add_(z) if same else total + z
         return F.relu(total, inplace=True)
 
     def _fits(self, x: Tensor, z: Tensor | None) -> bool:

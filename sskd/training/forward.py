@@ -1,6 +1,6 @@
 """Forward passes in the run's precision, in the fast forms that its execution's settings allow."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,10 @@ from sskd.device import DTYPES, autocast
 from sskd.networks import Features, Network
 from sskd.networks.folded import FrozenNetwork
 from sskd.training.setup import Setup
+
+# images that a CPU's teacher sees at a time: their maps stay in its caches from layer to layer. In eval mode what
+# is computed of an image does not depend on the others, so this changes nothing, or the last bit.
+PIECE = 64
 
 
 class TeacherForward:
@@ -32,9 +36,14 @@ class TeacherForward:
             self._context = autocast(setup.device, "fp32")  # the weights have the precision already
 
     def __call__(self, images: Tensor) -> Features:
+        if images.device.type != "cpu" or len(images) <= PIECE:
+            return in_float32(self._features(images), self._needs, copy=True)
+        pieces = [in_float32(self._features(piece), self._needs) for piece in images.split(PIECE)]
+        return joined(pieces, self._needs)
+
+    def _features(self, images: Tensor) -> Features:
         with torch.inference_mode(), self._context:
-            features = self._teacher.features(images)
-        return in_float32(features, self._needs, copy=True)
+            return self._teacher.features(images)
 
 
 def training_pass(network: Network, setup: Setup) -> Callable[[Tensor], Features]:
@@ -134,4 +143,21 @@ def in_float32(features: Features, needs: frozenset[str], copy: bool = False) ->
         (*cast(features.maps, "taps" in needs), vector),
         cast(features.preactivations, "preactivations" in needs),
         None if features.final is None else cast((features.final,), "final" in needs)[0],
+    )
+
+
+def joined(pieces: Sequence[Features], needs: frozenset[str]) -> Features:
+    """Features of images one after another, copied into one: logits, pooled vector, and the maps that are needed."""
+
+    def rows(tensors: Iterable[tuple[Tensor, ...]], wanted: bool) -> tuple[Tensor, ...]:
+        return tuple(torch.cat(same) for same in zip(*tensors, strict=True)) if wanted else ()
+
+    taps = rows((piece.maps for piece in pieces), "taps" in needs)
+    before = rows((piece.preactivations for piece in pieces), "preactivations" in needs)
+    last = [piece.final for piece in pieces if piece.final is not None and "final" in needs]
+    return Features(
+        torch.cat([piece.logits for piece in pieces]),
+        (*taps, torch.cat([piece.vector for piece in pieces])),
+        before,
+        torch.cat(last) if last else None,
     )

@@ -1,0 +1,52 @@
+"""The frozen teacher's pass: in pieces on a CPU, with the numbers of the whole."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sskd.networks import Features, build_network
+from sskd.training import forward
+from sskd.training.setup import prepare
+from tests import small
+
+EVERYTHING = frozenset({"logits", "vector", "taps", "preactivations", "final"})
+
+
+def tensors(features: Features) -> list[torch.Tensor]:
+    final = [] if features.final is None else [features.final]
+    return [features.logits, *features.taps, *features.preactivations, *final]
+
+
+def assert_close(found: torch.Tensor, wanted: torch.Tensor) -> None:
+    """But for the last bits: how many images there are decides which of oneDNN's kernels computes them."""
+    assert found.shape == wanted.shape
+    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("network", ["resnet8", "wrn_16_1", "vgg8", "MobileNetV2"])
+@pytest.mark.parametrize("fold_teacher", [True, False])
+def test_pieces_are_as_the_whole(
+    network: str, fold_teacher: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution = small.EXECUTION.model_copy(update={"fold_teacher": fold_teacher})
+    setup = prepare(small.spec(small.teacher()), tmp_path, execution)
+    teacher = build_network(network, 10).eval().requires_grad_(False)
+    images = torch.randn(2 * forward.PIECE + 3, 3, 32, 32)
+    for needs in (frozenset({"logits", "vector"}), EVERYTHING):
+        one = forward.TeacherForward(teacher, setup, needs)
+        in_pieces = one(images)
+        with monkeypatch.context() as patch:
+            patch.setattr(forward, "PIECE", len(images))
+            whole = one(images)
+        assert_close(in_pieces.logits, whole.logits)
+        assert_close(in_pieces.vector, whole.vector)
+        assert not in_pieces.logits.is_inference()
+        if needs is EVERYTHING:
+            pairs = list(zip(tensors(in_pieces), tensors(whole), strict=True))
+            assert len(pairs) > 8
+            for of_pieces, of_whole in pairs:
+                assert_close(of_pieces, of_whole)
+        else:  # maps that nobody asked for are not copied
+            assert in_pieces.maps == in_pieces.preactivations == ()
+            assert in_pieces.final is None
