@@ -21,14 +21,14 @@ def test_what_it_links_to_is_there() -> None:
 
 
 def test_its_numbers_are_those_of_the_committed_results() -> None:
-    """Every row of the table of real runs, and every interval that is named, stands in results/short."""
+    """The table of real runs is that of results/short, without what was not run; so is every interval that is named."""
     import re
 
     results = (ROOT / "results" / "short" / "comparison.md").read_text()
-    rows = re.findall(r"\| [^|]+ \| resnet20/resnet8 \|.*", README)
-    assert len(rows) == 6
-    for row in rows:
-        assert row in results
+    rows = re.compile(r"^\| [^|\n]+ \| resnet20/resnet8 \|.*", re.MULTILINE)
+    run = [row for row in rows.findall(results) if "not run" not in row]
+    assert len(run) > 6
+    assert rows.findall(README) == run
     last = results[results.index("top-1 accuracy of the last epoch (%), mean and") :]
     named = re.findall(r"\((\+[\d.]+), t interval\s(\+[\d.]+) to\s(\+[\d.]+)\)", README)
     assert len(named) == 3
