@@ -1,6 +1,7 @@
 """What is set of a GPU before a run, and asked of one: seen without one, by what torch is told."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,3 +86,23 @@ def test_provenance_says_how_a_gpu_computed(told: list[Any], monkeypatch: pytest
     assert noted["device"] == "a GPU"
     assert noted["tf32"] is False
     assert noted["deterministic"] is True
+
+
+@pytest.mark.parametrize(
+    ("isa", "precision"), [(None, "bf16"), ("AVX2", "fp32"), ("avx512_core", "fp32"), ("ALL", "bf16")]
+)
+def test_bf16_is_taken_where_it_is_multiplied(
+    isa: str | None, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor that has it, and oneDNN allowed to use it."""
+    flags = tmp_path / "cpuinfo"
+    flags.write_text("flags : avx2 avx512_bf16\n")
+    monkeypatch.setattr(devices, "Path", lambda _: flags)
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    if isa:
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
+    devices._has_bf16.cache_clear()
+    try:
+        assert devices.resolve_precision("auto", torch.device("cpu")) == precision
+    finally:
+        devices._has_bf16.cache_clear()
