@@ -19,8 +19,9 @@ SECOND = torch.device("cuda", 1)
 def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The devices that torch.cuda is told of, and everything that is set, as before afterwards."""
     named: list[Any] = []
-    monkeypatch.setattr(torch.cuda, "set_device", named.append)
-    monkeypatch.setattr(torch.cuda, "synchronize", named.append)
+    # one function each: torch's compiler, if it is imported meanwhile, refuses one object under two names
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: named.append(device))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: named.append(device))
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic
