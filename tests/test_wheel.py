@@ -77,7 +77,7 @@ def test_the_code_is_the_installed_one(installed: Installed) -> None:
 
 
 def test_lists_plans_and_reports_without_a_run(installed: Installed) -> None:
-    for kind in ("methods", "networks", "profiles"):  # each as one process, torch and all
+    for kind in ("methods", "networks", "profiles"):
         assert installed.run("sskd-suite", "--list", kind)
     assert "stage 1" in installed.run("sskd-suite", "--profile", "smoke", "--dry-run")
     assert "nothing to report" in installed.run("sskd-suite", "--profile", "smoke", "--report-only", status=2)
