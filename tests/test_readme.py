@@ -31,7 +31,7 @@ def test_its_numbers_are_those_of_the_committed_results() -> None:
     assert rows.findall(README) == run
     last = results[results.index("top-1 accuracy of the last epoch (%), mean and") :]
     named = re.findall(r"\((\+[\d.]+), t interval\s(\+[\d.]+) to\s(\+[\d.]+)\)", README)
-    assert len(named) == 3
+    assert len(named) == README.count("t interval") > 2
     for mean, lower, upper in named:
         assert f"{mean} [{lower}, {upper}]" in last
 
