@@ -1,5 +1,6 @@
-"""What every test has: registries and threads that are afterwards as they were."""
+"""What every test has: registries and threads that are afterwards as they were. What some ask for: a null GPU."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.tables.benchmark import BENCHMARKS
+from perf import null
 from sskd.runs.plugins import REGISTRIES as OF_PLUGINS
 
 REGISTRIES: tuple[Any, ...] = (BENCHMARKS, *OF_PLUGINS)
@@ -28,3 +30,19 @@ def _as_before() -> Iterator[None]:
         del sys.modules[module]  # so that a plugin registers again where it is named again
     for registry, entries in zip(REGISTRIES, before, strict=True):
         registry._entries = entries
+
+
+@pytest.fixture(scope="session")
+def null_gpu() -> tuple[str, ...]:
+    """The beginning of a command that runs on a null GPU (perf/null.py). Skips, and says why, where there is none."""
+    if not null.found():
+        pytest.skip(f"no null GPU at {null.FOLDER}")
+    if torch.version.cuda is None:
+        pytest.skip("this PyTorch is built without CUDA")
+    command = ("bash", str(null.FOLDER / "run.sh"))
+    tried = subprocess.run(
+        [*command, sys.executable, "-c", "import null_gpu"], capture_output=True, text=True, check=False
+    )
+    if tried.returncode:
+        pytest.skip(f"the null GPU cannot be built here: {tried.stderr.strip().splitlines()[-1:]}")
+    return command

@@ -8,25 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-
-from perf import null
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def null_gpu() -> list[str]:
-    """The beginning of a command that runs Python on a null GPU."""
-    if not null.found():
-        pytest.skip(f"no null GPU at {null.FOLDER}")
-    if torch.version.cuda is None:
-        pytest.skip("this PyTorch is built without CUDA")
-    command = ["bash", str(null.FOLDER / "run.sh"), sys.executable]
-    tried = subprocess.run([*command, "-c", "import null_gpu"], capture_output=True, text=True, check=False)
-    if tried.returncode:
-        pytest.skip(f"the null GPU cannot be built here: {tried.stderr.strip().splitlines()[-1:]}")
-    return command
 
 
 def run(*command: str) -> str:
@@ -38,12 +21,12 @@ def run(*command: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["whole_runs", "every_kind", "careless", "evaluation"])
-def test_on_a_null_gpu(case: str, null_gpu: list[str]) -> None:
-    run(*null_gpu, "-m", "tests.null_gpu_case", case)
+def test_on_a_null_gpu(case: str, null_gpu: tuple[str, ...]) -> None:
+    run(*null_gpu, sys.executable, "-m", "tests.null_gpu_case", case)
 
 
 @pytest.mark.slow
-def test_the_tables_commands(null_gpu: list[str], tmp_path: Path) -> None:
+def test_the_tables_commands(null_gpu: tuple[str, ...], tmp_path: Path) -> None:
     counted = run(sys.executable, "-m", "perf.null_gpu_table", "fitnet")
     assert re.search(r"^fitnet +bf16  waits 0  launches +\d+", counted, re.MULTILINE), counted
     file = tmp_path / "memory.md"

@@ -13,7 +13,6 @@ import torch
 
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.spec_builder import SpecBuilder
-from perf import null
 from perf.gpu.__main__ import PARTS, main
 from perf.gpu.cases import all_cases
 from perf.gpu.cell import cell_spec
@@ -27,7 +26,6 @@ from sskd.methods import METHODS
 from sskd.pretext import PRETEXTS
 
 ROOT = Path(__file__).parents[2]
-NULL_GPU = pytest.mark.skipif(not null.found() or torch.version.cuda is None, reason=f"no null GPU at {null.FOLDER}")
 # what a rented machine lacks, and need not have: as if it were not there
 WITHOUT = ("submitit", "benchmarks", "pandas", "matplotlib", "seaborn", "jinja2")
 BLOCKED = f"import sys; sys.modules.update(dict.fromkeys({WITHOUT}))"
@@ -185,12 +183,11 @@ def test_on_the_cpu_it_ends_with_a_report_and_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@NULL_GPU
-def test_on_a_null_gpu_nothing_waits_and_all_is_captured(tmp_path: Path) -> None:
+def test_on_a_null_gpu_nothing_waits_and_all_is_captured(tmp_path: Path, null_gpu: tuple[str, ...]) -> None:
     """What is computed there is nothing; what is asked of the device is all."""
     done = run(
         ["--small", "--device", "cuda", "--parts", "machine,steps,parity,rates", "--out", str(tmp_path)],
-        *("bash", str(null.FOLDER / "run.sh")),
+        *null_gpu,
     )
     assert done.returncode in (0, 1), done.stdout[-2000:] + done.stderr[-2000:]
     assert "computes nothing" in (tmp_path / "report.md").read_text()
@@ -220,11 +217,10 @@ print(where_it_waits(lambda: value.sum().item(), device))
 
 
 @pytest.mark.slow
-@NULL_GPU
-def test_a_wait_is_found_where_it_is(tmp_path: Path) -> None:
+def test_a_wait_is_found_where_it_is(tmp_path: Path, null_gpu: tuple[str, ...]) -> None:
     (tmp_path / "waiting.py").write_text(WAITS)
     done = subprocess.run(
-        ["bash", str(null.FOLDER / "run.sh"), sys.executable, str(tmp_path / "waiting.py")],
+        [*null_gpu, sys.executable, str(tmp_path / "waiting.py")],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
