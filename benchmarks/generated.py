@@ -1,8 +1,11 @@
 """Files of the repository that follow from its code. After a change to what they say: python -m benchmarks.generated
 
-A test compares each with the code. (`python -m benchmarks.analysis.simulate --write` makes its table in minutes.)
+`--check` only says which are stale, and ends with 1 if any is; a test asks it.
+(`python -m benchmarks.analysis.simulate --write` makes its table in minutes.)
 """
 
+import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,10 +20,17 @@ GENERATED: dict[Path, Callable[[], str]] = {
 }
 
 
-def main() -> None:
-    for file, content in GENERATED.items():
-        file.write_text(content())
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.generated")
+    parser.add_argument("--check", action="store_true", help="write nothing: say which files are stale")
+    check = parser.parse_args().check
+    stale = {file: made for file, content in GENERATED.items() if file.read_text() != (made := content())}
+    for file, made in stale.items():
+        print(f"{file.relative_to(ROOT)} {'is stale: python -m benchmarks.generated' if check else 'is written anew'}")
+        if not check:
+            file.write_text(made)
+    return int(check and bool(stale))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
