@@ -11,7 +11,8 @@ COMMAND = re.compile(r"(?:python3?|make|pip|sskd|sskd-suite|\.venv/bin/\w+) .+")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`]+)`")
 NAMED = re.compile(r"# ([\w-]+\.(?:py|yaml))\n")
-MENTIONED = ("python -m sskd", "python -m sskd train", "python -m sskd evaluate")  # programs, of which a text speaks
+# programs, of which a text speaks
+MENTIONED = ("python run_all.py", "python -m sskd", "python -m sskd train", "python -m sskd evaluate")
 
 
 class Document(NamedTuple):
