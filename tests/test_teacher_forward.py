@@ -34,11 +34,10 @@ def test_pieces_are_as_the_whole(
     teacher = build_network(network, 10).eval().requires_grad_(False)
     images = torch.randn(2 * forward.PIECE + 3, 3, 32, 32)
     for needs in (frozenset({"logits", "vector"}), EVERYTHING):
-        one = forward.TeacherForward(teacher, setup, needs)
-        in_pieces = one(images)
+        in_pieces = forward.TeacherForward(teacher, setup, needs)(images)
         with monkeypatch.context() as patch:
             patch.setattr(forward, "PIECE", len(images))
-            whole = one(images)
+            whole = forward.TeacherForward(teacher, setup, needs)(images)
         assert_close(in_pieces.logits, whole.logits)
         assert_close(in_pieces.vector, whole.vector)
         assert not in_pieces.logits.is_inference()
