@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from benchmarks.tables.benchmark import BENCHMARKS
 from perf import null
 from sskd.runs.plugins import REGISTRIES as OF_PLUGINS
+from tests import small
 
 REGISTRIES: tuple[Any, ...] = (BENCHMARKS, *OF_PLUGINS)
 
@@ -46,3 +48,11 @@ def null_gpu() -> tuple[str, ...]:
     if tried.returncode:
         pytest.skip(f"the null GPU cannot be built here: {tried.stderr.strip().splitlines()[-1:]}")
     return command
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finished runs: a teacher, its head, and an SSKD student of it (tests/small.py). Tests link or copy them."""
+    path = tmp_path_factory.mktemp("runs")
+    small.train_all(small.spec(small.student("sskd", with_head=True)), path)
+    return path

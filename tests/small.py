@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sskd.config.execution import Execution
-from sskd.runs.spec import RunSpec, parse_spec
+from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 from sskd.training.loop import train
 
 RECIPE = {"epochs": 2, "batch_size": 32, "learning_rate": 0.02, "flip": False, "precision": "fp32"}
@@ -45,3 +45,16 @@ def metrics(run: Path) -> list[dict[str, Any]]:
     """A run's epochs without what the clock decides."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+
+
+def link_needs(runs: Path, target: Path, wanted: RunSpec) -> None:
+    """Makes the runs that ``wanted`` needs known in another folder."""
+    target.mkdir(exist_ok=True)
+    for needed in wanted.needs:
+        (target / needed.id).symlink_to(runs / needed.id)
+
+
+def train_command(wanted: RunSpec, runs: Path) -> list[str]:
+    """The options of `python -m sskd` that train it."""
+    (runs / "spec.yaml").write_text(spec_yaml(wanted))
+    return ["train", str(runs / "spec.yaml"), "--runs", str(runs)]
