@@ -1,5 +1,6 @@
 """README says what is so."""
 
+import re
 from pathlib import Path
 
 from benchmarks.listing import methods_table
@@ -14,16 +15,12 @@ def test_the_table_of_methods_is_the_registrys() -> None:
 
 
 def test_what_it_links_to_is_there() -> None:
-    import re
-
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
 
 
 def test_its_numbers_are_those_of_the_committed_results() -> None:
     """The table of real runs is that of results/short, without what was not run; so is every interval that is named."""
-    import re
-
     results = (ROOT / "results" / "short" / "comparison.md").read_text()
     rows = re.compile(r"^\| [^|\n]+ \| resnet20/resnet8 \|.*", re.MULTILINE)
     run = [row for row in rows.findall(results) if "not run" not in row]
@@ -37,8 +34,6 @@ def test_its_numbers_are_those_of_the_committed_results() -> None:
 
 
 def test_what_it_says_is_decided_is_so_in_the_committed_claims() -> None:
-    import re
-
     claims = (ROOT / "results" / "short" / "claims.md").read_text()
     said = re.findall(r"(C\d+) is\s(supported|contradicted|undecided)", README)
     assert len(said) == 3
@@ -48,3 +43,12 @@ def test_what_it_says_is_decided_is_so_in_the_committed_claims() -> None:
     assert named
     for lower, upper in named:
         assert f"[{lower}, {upper}]" in claims
+
+
+def test_what_it_says_of_wrong_labels_is_in_the_committed_figure() -> None:
+    said = README[README.index("With half of the labels wrong") : README.index("KD against itself")]
+    figure = (ROOT / "results" / "short" / "fig4b.md").read_text()
+    last_means = re.findall(r"^\| \w+ \| \d+% \| \d \| [^|]+ \| [^|]+ \| ([\d.]+) \|", figure, re.MULTILINE)
+    named = re.findall(r"\d+\.\d\d", said)
+    assert len(named) == 8
+    assert set(named) <= set(last_means)
