@@ -24,12 +24,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.generated")
     parser.add_argument("--check", action="store_true", help="write nothing: say which files are stale")
     check = parser.parse_args().check
-    stale = {file: made for file, content in GENERATED.items() if file.read_text() != (made := content())}
-    for file, made in stale.items():
-        print(f"{file.relative_to(ROOT)} {'is stale: python -m benchmarks.generated' if check else 'is written anew'}")
-        if not check:
+    status = 0
+    for file, content in GENERATED.items():
+        made = content()
+        if file.exists() and file.read_text() == made:
+            continue
+        if check:
+            print(f"{file.relative_to(ROOT)} is stale: python -m benchmarks.generated")
+            status = 1
+        else:
             file.write_text(made)
-    return int(check and bool(stale))
+            print(f"{file.relative_to(ROOT)} is written anew")
+    return status
 
 
 if __name__ == "__main__":

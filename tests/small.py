@@ -1,12 +1,13 @@
 """Runs that train for real within a second or two: a few digits, the smallest networks, two epochs."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 from sskd.config.execution import Execution
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
-from sskd.training.loop import train
+from sskd.training.loop import Interrupted, train
 
 RECIPE = {"epochs": 2, "batch_size": 32, "learning_rate": 0.02, "flip": False, "precision": "fp32"}
 SPLIT = {"fraction": 0.05}
@@ -39,6 +40,18 @@ def train_all(wanted: RunSpec, runs: Path) -> dict[str, Any]:
         if not (runs / needed.id / "result.json").exists():
             train_all(needed, runs)
     return train(wanted, runs, EXECUTION, say=lambda _: None)
+
+
+def train_with_stops(wanted: RunSpec, runs: Path, every: int) -> int:
+    """Trains it, stopped at every so many steps, each time built anew from what was saved: the number of stops."""
+    asked = itertools.count(1)
+    for stops in range(20):
+        try:
+            train(wanted, runs, EXECUTION, should_stop=lambda: next(asked) % every == 0)
+        except Interrupted:
+            continue
+        return stops
+    raise AssertionError("it does not come to an end")
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

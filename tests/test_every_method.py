@@ -1,6 +1,5 @@
 """Every registered method trains for real, is resumed to the same end, and never makes the device wait in a step."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 
 from sskd.methods import METHODS
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import Interrupted, train
+from sskd.training.loop import train
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
 from tests import small
@@ -36,13 +35,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def linked(shared: Path, target: Path) -> Path:
-    target.mkdir()
-    for run in shared.iterdir():
-        os.symlink(run, target / run.name)
-    return target
-
-
 LONG = {"hsakd"}  # four views through branches of both networks
 EVERY = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in METHODS]
 
@@ -50,24 +42,12 @@ EVERY = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name fo
 @pytest.mark.parametrize("method", EVERY)
 def test_stopped_at_every_second_step_it_ends_the_same(method: str, shared: Path, tmp_path: Path) -> None:
     """Stops fall into initial stages too; after each, everything is built anew from what was saved."""
-    spec = spec_of(method)
-    whole, parts = linked(shared, tmp_path / "whole"), linked(shared, tmp_path / "parts")
+    spec, whole, parts = spec_of(method), tmp_path / "whole", tmp_path / "parts"
+    small.link_needs(shared, whole, spec)
+    small.link_needs(shared, parts, spec)
     result = train(spec, whole, small.EXECUTION)
     assert 0 <= result["last"]["test_top1"] <= 100
-    steps, stops = 0, 0
-
-    def every_second_step() -> bool:
-        nonlocal steps
-        steps += 1
-        return steps % 2 == 0
-
-    while True:
-        try:
-            train(spec, parts, small.EXECUTION, should_stop=every_second_step)
-            break
-        except Interrupted:
-            stops += 1
-    assert stops >= 3
+    assert small.train_with_stops(spec, parts, every=2) >= 3
     assert small.metrics(parts / spec.id) == small.metrics(whole / spec.id)
 
 
@@ -80,7 +60,8 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())))
 def test_other_hosts_and_standardised_logits_train(variant: dict[str, Any], shared: Path, tmp_path: Path) -> None:
     spec = spec_of(**variant)
-    runs = linked(shared, tmp_path / "runs")
+    runs = tmp_path / "runs"
+    small.link_needs(shared, runs, spec)
     train(spec, runs, small.EXECUTION)
     first, last = small.metrics(runs / spec.id)
     assert last["loss"] != first["loss"]
@@ -107,7 +88,8 @@ def test_no_step_waits_for_the_device(method: str, shared: Path) -> None:
 @pytest.mark.parametrize("method", ["crd", "at"])
 def test_with_kd_beside_it(method: str, shared: Path, tmp_path: Path) -> None:
     spec = spec_of(method, kd_weight=1.0)
-    runs = linked(shared, tmp_path / "runs")
+    runs = tmp_path / "runs"
+    small.link_needs(shared, runs, spec)
     train(spec, runs, small.EXECUTION)
     row = small.metrics(runs / spec.id)[-1]
     assert row["loss"] == pytest.approx(

@@ -16,7 +16,7 @@ from torch import Tensor
 from sskd.errors import UserError
 from sskd.training import steps as training_steps
 from sskd.training.graphs import WARM_UP, GraphedStep, NotCapturable
-from sskd.training.loop import Interrupted, train, train_step
+from sskd.training.loop import train, train_step
 from sskd.training.run_state import RunState
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
@@ -154,19 +154,7 @@ def test_a_run_is_the_same_as_a_graph(
     graphs.captures = 0
     train(spec, whole, small.EXECUTION)
     assert graphs.captures == 2, "one more at the milestone"
-    asked = 0
-
-    def stopped() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked % 6 == 0
-
-    for _ in range(20):
-        try:
-            train(spec, parts, small.EXECUTION, should_stop=stopped)
-            break
-        except Interrupted:
-            continue
+    small.train_with_stops(spec, parts, every=6)
     assert small.metrics(parts / spec.id) == small.metrics(whole / spec.id)
     assert weights(parts / spec.id) == weights(whole / spec.id)
 

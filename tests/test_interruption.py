@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file
 
 import sskd.training.loop
-import sskd.training.student
 from benchmarks.dispatch.worker import attempt
 from sskd.__main__ import main
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, spec_yaml
+from sskd.runs.spec import RunSpec
 from sskd.training.loop import Interrupted, StepEvent, train
 from tests import small
 
 SSKD = small.spec(small.student("sskd", with_head=True))
+KD = small.spec(small.student("kd"))
 
 
 class Crash(BaseException):
@@ -42,9 +42,6 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
             return original(*arguments)
 
         monkeypatch.setattr(os, name, hooked)
-
-
-KD = small.spec(small.student("kd"))
 
 
 @pytest.mark.slow
@@ -75,21 +72,8 @@ def test_a_crash_at_any_write_changes_nothing(runs: Path, tmp_path: Path) -> Non
 
 def test_stopped_inside_an_epoch_and_resumed(runs: Path, tmp_path: Path) -> None:
     small.link_needs(runs, tmp_path, SSKD)
-    steps = 0
-
-    def after_two_steps() -> bool:
-        nonlocal steps
-        steps += 1
-        return steps % 2 == 0  # of three in an epoch: in the middle of each, and when the last is trained
-
-    stops = 0
-    while True:
-        try:
-            train(SSKD, tmp_path, small.EXECUTION, should_stop=after_two_steps)
-            break
-        except Interrupted:
-            stops += 1
-    assert stops == 3
+    # of three steps in an epoch: in the middle of each, and when the last is trained
+    assert small.train_with_stops(SSKD, tmp_path, every=2) == 3
     assert small.metrics(tmp_path / SSKD.id) == small.metrics(runs / SSKD.id)
 
 
@@ -99,18 +83,9 @@ def test_sigkill_and_resume(runs: Path, tmp_path: Path) -> None:
     spec = small.spec(small.student("sskd", True, recipe=small.RECIPE | {"epochs": 12}))
     for place in ("killed", "whole"):
         small.link_needs(runs, tmp_path / place, spec)
-    (tmp_path / "spec.yaml").write_text(spec_yaml(spec))
 
     def start(place: str) -> subprocess.Popen[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "sskd",
-            "train",
-            str(tmp_path / "spec.yaml"),
-            "--runs",
-            str(tmp_path / place),
-        ]
+        command = [sys.executable, "-m", "sskd", *small.train_command(spec, tmp_path / place)]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     metrics = tmp_path / "killed" / spec.id / "metrics.jsonl"

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import sskd.training.loop
 import sskd.training.student
 from sskd.__main__ import main
 from sskd.errors import UserError

@@ -33,6 +33,9 @@ def test_a_stale_file_is_named_and_written_anew(
     monkeypatch.setattr(sys, "argv", ["generated"])
     assert generated.main() == 0
     assert stale.read_text() == "new"
+    stale.unlink()
+    assert generated.main() == 0
+    assert stale.read_text() == "new"
 
 
 @pytest.mark.parametrize("kind", listing.SOURCES)
