@@ -24,15 +24,17 @@ class TeacherForward:
     """The teacher's forward pass: inference mode, the run's precision, and float32 copies of what is asked for.
 
     Copies, because tensors made in inference mode may not be kept for a backward pass. Only what ``needs`` names is
-    copied beside logits and the pooled vector.
+    copied beside logits and the pooled vector. ``images_at_once``: on a CPU; None: as many as its caches hold.
     """
 
-    def __init__(self, teacher: Network, setup: Setup, needs: frozenset[str]) -> None:
+    def __init__(
+        self, teacher: Network, setup: Setup, needs: frozenset[str], images_at_once: int | None = None
+    ) -> None:
         self._teacher: Network | FrozenNetwork = teacher
         self._context = autocast(setup.device, setup.precision)
         self._needs = needs
         dtype = DTYPES.get(setup.precision, torch.float32)
-        self._piece = PIECE * torch.float32.itemsize // dtype.itemsize
+        self._piece = images_at_once or PIECE * torch.float32.itemsize // dtype.itemsize
         if setup.execution.fold_teacher and teacher.foldable:
             self._teacher = setup.place(FrozenNetwork(teacher, dtype, "preactivations" in needs))
             self._context = autocast(setup.device, "fp32")  # the weights have the precision already
