@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,17 @@ def finish(suite: Suite, tmp_path: Path, whole: Suite, *options: str) -> None:
 
 def starts(suite: Suite, part: str = "student") -> int:
     return suite.log(part).count("started: job")
+
+
+def second_tasks() -> list[int]:
+    """The processes of submitit that are the second of their job. Others, of no job, may end meanwhile."""
+
+    def second(pid: str) -> bool:
+        with suppress(OSError):
+            return b"SLURM_PROCID=1" in Path(f"/proc/{pid}/environ").read_bytes()
+        return False
+
+    return [int(pid) for pid in output("pgrep", "-f", "submitit.core._submit").split() if second(pid)]
 
 
 def queue() -> set[str]:
@@ -282,12 +294,11 @@ def test_a_run_of_two_processes(
     job = start(suite)
     (script,) = [path.read_text() for path in suite.jobs.glob("*_submission.sh")]
     assert "--ntasks-per-node=2" in script
-    workers = output("pgrep", "-f", "submitit.core._submit").split()
     if ending == "kill":
-        tasks = [pid for pid in workers if b"SLURM_PROCID=1" in Path(f"/proc/{pid}/environ").read_bytes()]
+        tasks = second_tasks()
         assert tasks
         for pid in tasks:
-            os.kill(int(pid), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         wait_for(lambda: "(lost 1 of 3)" in suite.log("student"), PATIENCE, "the retry")
     elif ending == "exception":
         (crashes / "a").touch()  # for whichever of the two is first to see it
