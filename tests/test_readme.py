@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from benchmarks.listing import methods_table
 
 ROOT = Path(__file__).parent.parent
@@ -45,10 +47,19 @@ def test_what_it_says_is_decided_is_so_in_the_committed_claims() -> None:
         assert f"[{lower}, {upper}]" in claims
 
 
-def test_what_it_says_of_wrong_labels_is_in_the_committed_figure() -> None:
-    said = README[README.index("With half of the labels wrong") : README.index("KD against itself")]
-    figure = (ROOT / "results" / "short" / "fig4b.md").read_text()
-    last_means = re.findall(r"^\| \w+ \| \d+% \| \d \| [^|]+ \| [^|]+ \| ([\d.]+) \|", figure, re.MULTILINE)
+@pytest.mark.parametrize(
+    ("figure", "start", "end", "count"),
+    [
+        ("fig4a", "With a tenth", "(three seeds each)", 4),
+        ("fig4b", "With half of the labels wrong", "KD against itself", 10),
+    ],
+)
+def test_what_it_says_of_few_images_and_wrong_labels_is_in_the_figures(
+    figure: str, start: str, end: str, count: int
+) -> None:
+    said = README[README.index(start) : README.index(end)]
+    table = (ROOT / "results" / "short" / f"{figure}.md").read_text()
+    last_means = re.findall(r"^\| \w+ \| \d+% \| \d \| [^|]+ \| [^|]+ \| ([\d.]+) \|", table, re.MULTILINE)
     named = re.findall(r"\d+\.\d\d", said)
-    assert len(named) == 10
+    assert len(named) == count
     assert set(named) <= set(last_means)
