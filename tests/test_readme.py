@@ -50,7 +50,7 @@ def test_what_it_says_is_decided_is_so_in_the_committed_claims() -> None:
 @pytest.mark.parametrize(
     ("figure", "start", "end", "count"),
     [
-        ("fig4a", "With a tenth", "(three seeds each)", 4),
+        ("fig4a", "With a tenth", "(three seeds each)", 5),
         ("fig4b", "With half of the labels wrong", "KD against itself", 10),
     ],
 )
