@@ -8,22 +8,21 @@ The sizes take turns, as do the two kinds of steps; medians of the turns, with t
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
 from perf.stages import make_stage, small_images, stepper
+from perf.turns import in_turns
+from sskd.config.recipe import Recipe
 from sskd.device import resolve_precision
 from sskd.networks import build_network
 from sskd.training.evaluation import EvaluationSet, accuracy
 from sskd.training.forward import TeacherForward
 
 SIZES = (32, 64, 128, 256)  # images at a time
-BATCH = 256  # four views of 64 images
-Name = TypeVar("Name")
+BATCH = Recipe().batch_size
 
 
 def main() -> None:
@@ -42,10 +41,10 @@ def main() -> None:
 
 
 def teacher_passes(pair: str, precision: str, root: Path) -> dict[int, Callable[[], object]]:
-    """A pass of the frozen teacher over 256 images, for every number of images that go through at a time."""
+    """A pass of the frozen teacher over four views of a batch, for every number of images that go through at a time."""
     setup, _ = make_stage(pair, "kd", precision, root)
     teacher = build_network(pair.split("/")[0], setup.data.num_classes).eval().requires_grad_(False)
-    images = torch.randn(BATCH, 3, setup.data.image_size, setup.data.image_size)
+    images = torch.randn(4 * BATCH, 3, setup.data.image_size, setup.data.image_size)
     images = images.to(memory_format=torch.channels_last)
     passes: dict[int, Callable[[], object]] = {}
     for size in SIZES:
@@ -63,24 +62,12 @@ def measurement(pair: str, precision: str, root: Path) -> str:
     data = small_images(root)
     student = build_network(pair.split("/")[1], data.num_classes)
     test = EvaluationSet(data, torch.device("cpu"), precision)
-    tested = in_turns({"test": lambda: accuracy(student, test)}, 3)["test"]
-    found = f"{len(data.test_labels)} test images in {statistics.median(tested):.2f} s"
+    tested = statistics.median(in_turns({"test": lambda: accuracy(student, test)}, 3)["test"])
+    found = f"{len(data.test_labels)} test images in {tested:.2f} s"
     for method, seconds in in_turns(steps, 30).items():
-        epoch = len(data.train_labels) / 64 * statistics.median(seconds)
-        found += f"; an epoch of {method} {epoch:.0f} s, {100 * statistics.median(tested) / epoch:.1f} %"
+        epoch = len(data.train_labels) / BATCH * statistics.median(seconds)
+        found += f"; an epoch of {method} {epoch:.0f} s, {100 * tested / epoch:.1f} %"
     return found
-
-
-def in_turns(actions: dict[Name, Callable[[], object]], rounds: int) -> dict[Name, list[float]]:
-    """Seconds of every action in every round; two rounds before warm up."""
-    seconds: dict[Name, list[float]] = {name: [] for name in actions}
-    for number in range(rounds + 2):
-        for name, action in actions.items():
-            started = time.perf_counter()
-            action()
-            if number > 1:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
 
 
 def _ms(seconds: list[float]) -> str:

@@ -12,12 +12,13 @@ The variants take turns; the median over the turns is given.
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from perf.turns import in_turns
 from sskd.data.augment import Augmentation
 from sskd.data.transformations import CROP_AREA, CROP_ASPECT, TRANSFORMATIONS, transform
 
@@ -74,15 +75,15 @@ def main() -> None:
         variants["kornia"] = kornias(options.size)
     except ImportError as error:
         print(f"kornia is left out: {error}")
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for name in [*variants] * (options.rounds + 2):
-        started = time.perf_counter()
-        variants[name](images)
+
+    def timed(variant: Variant) -> None:
+        variant(images)
         if options.device != "cpu":
             torch.cuda.synchronize()
-        seconds[name].append(time.perf_counter() - started)
+
+    seconds = in_turns({name: partial(timed, variant) for name, variant in variants.items()}, options.rounds)
     for name, values in seconds.items():
-        median = statistics.median(values[2:])  # the first two warm up
+        median = statistics.median(values)
         row = {"variant": name, "threads": options.threads, "ms_per_batch": round(1000 * median, 1)}
         print(json.dumps(row | {"images_per_second": round(options.images / median)}))
 
