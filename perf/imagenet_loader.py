@@ -1,6 +1,6 @@
 """Reading ImageNet: our loader against torchvision's plain way, with the same transforms and workers, in one run.
 
-    python -m perf.imagenet_loader          about five minutes on two cores
+    python -m perf.imagenet_loader          about a minute on two cores
 
 Both read a generated folder of JPEGs of ImageNet's usual size. Plain: ImageFolder and a DataLoader, each image cropped,
 mirrored, made a tensor and normalised by its worker; for SSKD four PIL rotations of the crop, each made a tensor and

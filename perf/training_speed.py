@@ -5,8 +5,8 @@
 
 Baseline (perf/baseline.py, float32) and ours, in float32 and in the machine's fast precision, take turns in processes
 of their own, on the same images, batch 64. Reported: the median of the turns with the lowest and highest, peak memory,
-and the share of the rate that the step's convolutions alone would have here (perf/convolution_bound.py), which no
-training loop can exceed. An image counts once, however many views are made of it.
+and which parts of a step take its time; within convolutions, forward and backward, by torch's profiler. An image counts
+once, however many views are made of it.
 """
 
 import argparse
@@ -17,24 +17,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from perf import baseline
-from perf.convolution_bound import bound_of
-from perf.stages import CLASSES, dataset_at, endless, make_stage, stepper
-from sskd.config.recipe import DatasetSpec
-from sskd.data.datasets.registry import load_dataset
-from sskd.device import autocast, resolve_precision
-from sskd.networks import Features, build_network
+from perf.stages import dataset_at, endless, make_stage, small_images, stepper
+from sskd.data.batch import Batch
+from sskd.device import autocast
+from sskd.networks import Features, Network, build_network
 from sskd.training.forward import TeacherForward
 from sskd.training.setup import Setup
 from sskd.training.stage import Stage
 
 PAIRS = ("resnet56/resnet20", "wrn_40_2/wrn_16_2", "vgg13/vgg8")
-CONTESTANTS = ("baseline", "ours fp32", "ours auto")
+OURS = ("ours fp32", "ours auto")
+CONTESTANTS = ("baseline", *OURS)
 BATCH = 64
 
 
@@ -49,7 +50,8 @@ def main() -> None:
     parser.add_argument("--turn", nargs=3, metavar=("PAIR", "STAGE", "CONTESTANT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.turn:
-        print(json.dumps(turn(*options.turn, options.steps, options.dataset_root)))
+        pair, stage, contestant = options.turn
+        print(json.dumps(turn(pair, stage, contestant, options.steps, options.dataset_root)))
         return
     rows = []
     for pair in options.pairs.split(","):
@@ -77,27 +79,19 @@ def compare(pair: str, stage: str, options: argparse.Namespace) -> dict[str, Any
             "peak_mb": max(result["peak_mb"] for result in results),
             "shares": results[-1].get("shares"),
         }
-    teacher, student = pair.split("/")
-    for name in CONTESTANTS[1:]:
-        rate = row[name]["images_per_second"]
-        row[name]["ratio"] = rate / row["baseline"]["images_per_second"]
-        precision = resolve_precision(name.removeprefix("ours "), torch.device("cpu"))
-        row[name]["of_bound"] = (
-            rate / bound_of(teacher, student if stage == "student" else "", precision).images_per_second
-        )
+    for name in OURS:
+        row[name]["ratio"] = row[name]["images_per_second"] / row["baseline"]["images_per_second"]
     return row
 
 
 def turn(pair: str, stage: str, contestant: str, steps: int, root: Path) -> dict[str, Any]:
     """A few steps of one contestant in this process, after two to warm up."""
-    shares = None
+    ours = None
     if contestant == "baseline":
         step = baseline_stepper(pair, stage, root)
     else:
-        precision = contestant.removeprefix("ours ")
-        setup, made = make_stage(pair, "sskd", precision, root, stage)
-        step = stepper(setup, made)
-        shares = time_shares(setup, made)
+        ours = make_stage(pair, "sskd", contestant.removeprefix("ours "), root, stage)
+        step = stepper(*ours)
     step()
     step()
     started = time.perf_counter()
@@ -105,16 +99,27 @@ def turn(pair: str, stage: str, contestant: str, steps: int, root: Path) -> dict
         step()
     rate = steps * BATCH / (time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    shares = None if ours is None else time_shares(*ours) | {"within convolutions": convolutions_share(step)}
     return {"images_per_second": round(rate, 1), "peak_mb": round(peak), "shares": shares}
 
 
+def convolutions_share(step: Callable[[], None], steps: int = 4) -> float:
+    """The share of a step's time that passes within convolutions, forward and backward, whatever library has them."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        started = time.perf_counter()
+        for _ in range(steps):
+            step()
+        seconds = time.perf_counter() - started
+    inside = sum(event.self_cpu_time_total for event in profiler.key_averages() if "conv" in event.key.lower())
+    return round(inside / 1e6 / seconds, 3)
+
+
 def baseline_stepper(pair: str, stage: str, root: Path) -> Callable[[], None]:
-    dataset = dataset_at(root)
-    data = load_dataset(DatasetSpec(name=dataset), root)
+    data = small_images(root)
     images = data.train_images.permute(0, 2, 3, 1).contiguous().numpy()
     teacher_name, student_name = pair.split("/")
-    teacher = build_network(teacher_name, CLASSES[dataset]).eval()
-    student = build_network(student_name, CLASSES[dataset])
+    teacher = build_network(teacher_name, data.num_classes).eval()
+    student = build_network(student_name, data.num_classes)
     teacher_head, student_head = baseline.head(teacher_name), baseline.head(student_name)
     if stage == "head":
         action = baseline.head_step(teacher, teacher_head, _sgd(teacher_head.parameters()))
@@ -131,9 +136,19 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
     assert setup.spec.teacher is not None
     network = build_network(setup.spec.teacher.network, setup.data.num_classes).eval()
     teacher = TeacherForward(setup.place(network), setup, frozenset({"logits", "vector"}))
-    spent = dict.fromkeys(("data", "teacher", "loss", "whole"), 0.0)
     student, method = stage.trained if setup.spec.role == "student" else (None, None)
     batches = endless(setup, stage)
+
+    def learn(batch: Batch) -> None:
+        stage.loss(batch)[0].backward()
+
+    def distil(batch: Batch, of_teacher: Features) -> None:
+        assert isinstance(student, Network)
+        assert method is not None
+        with torch.no_grad(), autocast(setup.device, setup.precision):
+            found = student.features(batch.images)
+        of_student = Features(found.logits.float().requires_grad_(), (found.vector.float().requires_grad_(),), ())
+        timed("loss", lambda: method(of_student, of_teacher, batch)[0].backward())
 
     def timed(part: str, action: Callable[[], Any]) -> Any:
         started = time.perf_counter()
@@ -142,23 +157,13 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
         return result
 
     for number in range(rounds + 1):
-        if number == 1:  # the first round warms up
-            spent = dict.fromkeys(spent, 0.0)
-        batch = timed("data", lambda: next(batches))
-        teacher_features = timed("teacher", lambda batch=batch: teacher(batch.images))
+        if number <= 1:  # the first round warms up
+            spent = dict.fromkeys(("data", "teacher", "loss", "whole"), 0.0)
+        batch = timed("data", partial(next, batches))
+        of_teacher = timed("teacher", partial(teacher, batch.images))
         if method is not None:
-            with torch.no_grad(), autocast(setup.device, setup.precision):
-                found = student.features(batch.images)
-            student_features = Features(
-                found.logits.float().requires_grad_(), (found.vector.float().requires_grad_(),), ()
-            )
-            timed(
-                "loss",
-                lambda student_features=student_features, teacher_features=teacher_features, batch=batch: method(
-                    student_features, teacher_features, batch
-                )[0].backward(),
-            )
-        timed("whole", lambda batch=batch: stage.loss(batch)[0].backward())
+            distil(batch, of_teacher)
+        timed("whole", partial(learn, batch))
     total = spent["data"] + spent["whole"]
     rest = max(spent["whole"] - spent["teacher"] - spent["loss"], 0.0)
     parts = {"data": spent["data"], "teacher": spent["teacher"]}
@@ -173,19 +178,14 @@ def _sgd(parameters: Any) -> torch.optim.Optimizer:
 def _text(row: dict[str, Any]) -> str:
     lines = [f"{row['pair']}, {row['stage']} stage, {row['dataset']}:"]
     for name in CONTESTANTS:
-        result = row[name]
-        ratio = (
-            f", {result['ratio']:.2f} times the baseline, {100 * result['of_bound']:.0f} % of the convolutions' rate"
-            if "ratio" in result
-            else ""
-        )
-        shares = (
-            f"; {', '.join(f'{k} {100 * v:.0f} %' for k, v in result['shares'].items())}" if result["shares"] else ""
-        )
-        lines.append(
-            f"  {name}: {result['images_per_second']:.0f} images/s ({result['lowest']:.0f} to {result['highest']:.0f})"
-            f"{ratio}, peak {result['peak_mb']} MB{shares}"
-        )
+        found = row[name]
+        line = f"  {name}: {found['images_per_second']:.0f} images/s ({found['lowest']:.0f} to {found['highest']:.0f})"
+        if name in OURS:
+            line += f", {found['ratio']:.2f} times the baseline"
+        line += f", peak {found['peak_mb']} MB"
+        if found["shares"]:
+            line += f"; {', '.join(f'{part} {100 * share:.0f} %' for part, share in found['shares'].items())}"
+        lines.append(line)
     return "\n".join(lines)
 
 
