@@ -9,6 +9,7 @@ The sizes take turns, as do the two kinds of steps; medians of the turns, with t
 import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -49,7 +50,7 @@ def teacher_passes(pair: str, precision: str, root: Path) -> dict[int, Callable[
     passes: dict[int, Callable[[], object]] = {}
     for size in SIZES:
         in_pieces = TeacherForward(teacher, setup, frozenset({"logits", "vector"}), images_at_once=size)
-        passes[size] = lambda in_pieces=in_pieces: in_pieces(images)
+        passes[size] = partial(in_pieces, images)
     return passes
 
 

@@ -53,7 +53,7 @@ def everything() -> Iterator[tuple[str, RunSpec]]:
     """Names and specs: bf16 of all; the paper's three losses in all precisions."""
     spec = partial(make_spec, PAIR, root=Path("data"))
     yield "teacher", spec("bf16", role="teacher")
-    variants = [*((name, name) for name in PRETEXTS)]
+    variants: list[tuple[str, Any]] = [(name, name) for name in PRETEXTS]
     variants += [(f"{name}, paper", {"name": name, "transformation": "paper"}) for name in PRETEXTS if name in PAPER]
     for name, pretext in variants:
         yield f"head {name}", spec("bf16", role="head", pretext=pretext)

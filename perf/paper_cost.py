@@ -8,6 +8,8 @@ from benchmarks.profiles.profile import split_pair
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables import table3, table4
 from benchmarks.tables.spec_builder import SpecBuilder
+from sskd.data.datasets.registry import Extent
+from sskd.runs.spec import RunSpec
 
 IMAGES, SIZE = 50_000, 32
 RATE = 10e12  # FLOP/s that training is assumed to sustain
@@ -29,12 +31,15 @@ evaluation left out. `--dry-run` takes the rate of your own finished runs instea
     print("| pair | teacher | head | student alone | KD | SSKD |\n| --- | --- | --- | --- | --- | --- |")
     for pair in (*table3.PAIRS, *table4.PAIRS):
         networks = split_pair(pair)
-        runs = [
-            specs.teacher_run(networks[0]),
+        runs: list[RunSpec] = [
+            specs.teacher_runs(networks[0])[0],
             specs.head(networks[0]),
             *(specs.student(networks, specs.method(name), seed=0) for name in ("none", "kd", "sskd")),
         ]
-        work = [(run_multiply_adds(run, IMAGES, SIZE), run.recipe.epochs) for run in runs]
+        work = [
+            (run_multiply_adds(run, Extent(IMAGES, num_classes=100, image_size=SIZE)), run.recipe.epochs)
+            for run in runs
+        ]
         cells = [f"{whole / epochs / 1e12:.1f} ({2 * whole / RATE / 3600:.1f} h)" for whole, epochs in work]
         print(f"| {pair} | {' | '.join(cells)} |")
 

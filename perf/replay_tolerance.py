@@ -94,7 +94,7 @@ def measured(runs: Path, claimed: RunSpec, trained: RunSpec, settings: dict[str,
     """``replayed`` with these settings, in a process of its own where the environment differs: torch settles which
     vector instructions are used when it is imported."""
     if not env:
-        return replayed(claimed, trained, runs, Execution(**{"device": "cpu", "threads": 1} | settings))
+        return replayed(claimed, trained, runs, Execution.model_validate({"device": "cpu", "threads": 1} | settings))
     command = [sys.executable, "-m", "perf.replay_tolerance", "--runs", str(runs), "--settings", json.dumps(settings)]
     names = []
     for name, spec in (("claimed.yaml", claimed), ("trained.yaml", trained)):

@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from benchmarks.plan import make_plan, statuses
 from benchmarks.profiles.profile import Profile
@@ -45,7 +46,7 @@ def write_finished(spec: RunSpec, runs: Path, rng: random.Random) -> None:
     folder.mkdir(parents=True)
     level = rng.gauss(70, 2)
     score = "test_head_top1" if spec.role == "head" else "test_top1"
-    rows = []
+    rows: list[dict[str, Any]] = []
     for epoch in range(1, spec.recipe.epochs + 1):
         top1 = level * (1 - 0.8 * 0.97**epoch) + rng.gauss(0, 0.3)
         rows.append(

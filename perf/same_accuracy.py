@@ -19,15 +19,14 @@ import torch
 from scipy import stats
 
 from perf import baseline
+from perf.stages import small_images
 from sskd.config.execution import Execution
-from sskd.config.recipe import DatasetSpec
-from sskd.data.datasets.registry import load_dataset
 from sskd.data.splits import make_split
 from sskd.networks import build_network
 from sskd.networks.weights import load_network, load_state
 from sskd.optim import learning_rate_at
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, parse_spec
+from sskd.runs.spec import StudentSpec, parse_spec
 from sskd.training.evaluation import EvaluationSet, accuracy
 from sskd.training.loop import train
 
@@ -46,7 +45,9 @@ def main() -> None:
     results: dict[str, list[float]] = {"plain loop": [], "ours fp32": [], "ours auto": []}
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
-        train(_spec(options, 0, "auto").head or _spec(options, 0, "auto"), runs, execution, say=lambda _: None)
+        head = _spec(options, 0, "auto").head
+        assert head is not None
+        train(head, runs, execution, say=lambda _: None)
         for seed in range(options.seeds):
             for name, values in results.items():
                 started = time.perf_counter()
@@ -63,7 +64,7 @@ def main() -> None:
         print(f"{name} - {other}: {mean:+.2f}, 95 % interval {mean - half:+.2f} to {mean + half:+.2f}")
 
 
-def _spec(options: argparse.Namespace, seed: int, precision: str) -> RunSpec:
+def _spec(options: argparse.Namespace, seed: int, precision: str) -> StudentSpec:
     common: dict[str, Any] = {
         "dataset": {"name": "cifar100"},
         "split": {"fraction": options.fraction},
@@ -73,18 +74,20 @@ def _spec(options: argparse.Namespace, seed: int, precision: str) -> RunSpec:
     head = {"role": "head", "network": TEACHER, "pretext": "contrastive", "recipe": schedule, **common}
     recipe = {"epochs": options.epochs, "precision": precision}
     student = {"role": "student", "network": STUDENT, "method": "sskd", "head": head, "recipe": recipe, **common}
-    return parse_spec(student | {"seed": seed}, "perf")
+    spec = parse_spec(student | {"seed": seed}, "perf")
+    assert isinstance(spec, StudentSpec)
+    return spec
 
 
-def _ours(spec: RunSpec, runs: Path, execution: Execution) -> float:
+def _ours(spec: StudentSpec, runs: Path, execution: Execution) -> float:
     return float(train(spec, runs, execution, say=lambda _: None)["last"]["test_top1"])
 
 
-def _plain(spec: RunSpec, runs: Path, execution: Execution) -> float:
+def _plain(spec: StudentSpec, runs: Path, execution: Execution) -> float:
     """The same training by perf/baseline.py."""
     assert spec.head is not None
     assert spec.teacher is not None
-    data = load_dataset(DatasetSpec(name="cifar100"), Path(execution.dataset_root))
+    data = small_images(Path(execution.dataset_root))
     split = make_split(data.train_labels, data.num_classes, spec.split)
     images = data.train_images[split.indices].permute(0, 2, 3, 1).contiguous().numpy()
     teacher = load_network(str(getattr(spec.teacher, "weights", "")), TEACHER, data.num_classes).eval()

@@ -1,0 +1,25 @@
+"""What docs/paper_cost.md and `make perf` print."""
+
+from pathlib import Path
+
+import pytest
+
+from perf import paper_cost, training_speed
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_of_costs_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    paper_cost.main()
+    assert capsys.readouterr().out == (ROOT / "docs/paper_cost.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage", ["student", "head"])
+def test_a_turn_says_where_its_time_goes(stage: str, tmp_path: Path) -> None:
+    found = training_speed.turn("resnet8/resnet8", stage, "ours fp32", 1, tmp_path)
+    shares = found["shares"]
+    assert found["images_per_second"] > 0
+    assert found["peak_mb"] > 0
+    assert 0.2 < shares.pop("within convolutions") < 1
+    assert set(shares) == {"data", "teacher", *(["student", "loss"] if stage == "student" else ["head, loss"])}
+    assert all(share >= 0 for share in shares.values())
