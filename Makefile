@@ -1,7 +1,8 @@
 # make demo   sets up, then trains and compares six methods on embedded data
-# make smoke  sets up if needed, then makes every table and figure but ImageNet's on embedded data; RESULTS=FOLDER
+# make smoke  sets up if needed, then makes every table and figure but ImageNet's on embedded data
 # make test   sets up if needed, then runs the tests
 # make docs   sets up if needed, then builds the site of the documentation: site/index.html
+# RESULTS=FOLDER  with demo and smoke: where their results go, instead of results/
 # LOCKED=1    with any target: sets up with the versions that were tested (constraints.txt)
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,7 +22,7 @@ RESULTS ?= results
 	@touch $@
 
 demo: .venv/ready
-	$(BIN)/python run_all.py --profile demo
+	$(BIN)/python run_all.py --profile demo --results "$(RESULTS)"
 
 smoke: .venv/ready
 	$(BIN)/python run_all.py --profile smoke --results "$(RESULTS)"
