@@ -24,7 +24,7 @@ TupleFromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, 
 def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
     for place, value in enumerate(values or ()):
         if value in (values or ())[:place]:
-            raise ValueError(f"{_shown(getattr(value, 'name', value))} is named twice")
+            raise ValueError(f"{as_shown(getattr(value, 'name', value))} is named twice")
     return values
 
 
@@ -78,6 +78,7 @@ class StrictModel(BaseModel):
         return data
 
 
-def _shown(value: Any) -> str:
+def as_shown(value: Any) -> str:
+    """A value as a message quotes it: its repr, cut at 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

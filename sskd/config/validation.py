@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from sskd.config.fields import StrictModel, _shown
+from sskd.config.fields import StrictModel, as_shown
 from sskd.errors import UserError
 
 UNKNOWN = "unknown_"  # begins the error type of a union whose key KEY chooses none of its kinds: "unknown_KEY"
@@ -32,5 +32,5 @@ def _first_line(error: ValidationError) -> str:
         found, message = (found[key], message) if key in found else ({}, "Field required")
     path = ".".join(part for part in parts if not part.startswith("<"))  # without the names of a union's kinds
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    shown = f", found {_shown(found)}" if not isinstance(found, dict) else ""
+    shown = f", found {as_shown(found)}" if not isinstance(found, dict) else ""
     return f"{path + ': ' if path else ''}{message}{shown}{more}"

@@ -3,10 +3,7 @@
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import (
-    BeforeValidator,
-    SerializeAsAny,
-)
+from pydantic import BeforeValidator, SerializeAsAny
 
 from sskd.config.fields import StrictModel
 from sskd.config.recipe import Recipe
@@ -47,7 +44,7 @@ def published_settings(given: dict[str, Any], pair: str = "") -> dict[str, Any]:
     return values
 
 
-def _method(data: Any, pair: str = "") -> Any:
+def parse_method(data: Any, pair: str = "") -> Any:
     """{"name": "crd", ...} to that method's own settings, over its published values. What was given, and not published,
     is noted as the settings' ``model_fields_set``: of settings that were made for no pair, a pair changes the rest."""
     if isinstance(data, str):
@@ -62,7 +59,8 @@ def _method(data: Any, pair: str = "") -> Any:
     return type(settings).model_construct(_fields_set=set(data), **dict(settings))
 
 
-def _pretext(data: Any) -> Any:
+def parse_pretext(data: Any) -> Any:
+    """A task's name, or {"name": "contrastive", ...}, to that task's own settings."""
     if isinstance(data, str):
         data = {"name": data}
     if not isinstance(data, dict) or "name" not in data:
@@ -78,8 +76,8 @@ def method_settings(name: str, **settings: Any) -> MethodSettings:
     return from_dict(_OneMethod, {"method": {**settings, "name": name}}, f"settings of the method '{name}'").method
 
 
-MethodField = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_method)]
-PretextField = Annotated[SerializeAsAny[PretextSettings], BeforeValidator(_pretext)]
+MethodField = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(parse_method)]
+PretextField = Annotated[SerializeAsAny[PretextSettings], BeforeValidator(parse_pretext)]
 
 
 class _OneMethod(StrictModel):

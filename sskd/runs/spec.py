@@ -22,7 +22,7 @@ from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.config.validation import from_dict
 from sskd.config.yaml import override, read_yaml
 from sskd.errors import UserError
-from sskd.runs.settings import MethodField, PretextField, _method, check_recipe_names
+from sskd.runs.settings import MethodField, PretextField, check_recipe_names, parse_method
 
 
 class Trained(StrictModel):
@@ -224,7 +224,7 @@ class StudentSpec(CommonSpec):
     def _published_for_the_pair(cls, method: Any, info: ValidationInfo) -> Any:
         """What a spec does not say of its method is as published for its teacher and student."""
         teacher, student = info.data.get("teacher"), info.data.get("network")
-        return _method(method, f"{teacher.network}/{student}") if teacher is not None else method
+        return parse_method(method, f"{teacher.network}/{student}") if teacher is not None else method
 
     @model_validator(mode="after")
     def _method_has_what_it_needs(self) -> "StudentSpec":
