@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.listing import methods_table
+from benchmarks.listing import methods, methods_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -14,6 +14,14 @@ README = (ROOT / "README.md").read_text()
 def test_the_table_of_methods_is_the_registrys() -> None:
     """If this fails: put ``python -c 'from benchmarks.listing import *; print(methods_table())'`` into README."""
     assert methods_table() in README
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "CHANGELOG.md", "CITATION.cff"])
+def test_as_many_methods_as_it_says(page: str) -> None:
+    """Papers' methods beside SSKD: neither the controls nor the student alone."""
+    papers = [row for row in methods() if row["year"] and row["name"] not in ("none", "sskd")]
+    (number,) = re.findall(r"and\s(\d+) other\smethods", (ROOT / page).read_text())
+    assert int(number) == len(papers)
 
 
 def test_what_it_links_to_is_there() -> None:
