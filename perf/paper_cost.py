@@ -8,21 +8,22 @@ from benchmarks.profiles.profile import split_pair
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables import table3, table4
 from benchmarks.tables.spec_builder import SpecBuilder
-from sskd.data.datasets.registry import Extent
+from sskd.data.datasets.downloaded import KNOWN
 from sskd.runs.spec import RunSpec
 
-IMAGES, SIZE = 50_000, 32
+CIFAR100 = KNOWN["cifar100"].extent
 RATE = 10e12  # FLOP/s that training is assumed to sustain
 
 
 def main() -> None:
     specs = SpecBuilder(read_profile("paper", []))
     epochs, head_epochs = specs.profile.recipe.epochs, specs.profile.head_recipe.epochs
+    images, size = CIFAR100.train_images, CIFAR100.image_size
     text = f"""# What the paper's recipe costs on one GPU
 
-An estimate: no GPU was measured. Multiply-adds of convolutions and linear layers are counted at {SIZE} x {SIZE}
+An estimate: no GPU was measured. Multiply-adds of convolutions and linear layers are counted at {size} x {size}
 (`python -m perf.paper_cost`). Assumed: a training step is {TRAINING} forward passes, the frozen teacher's one; SSKD and
-the head see 4 views of each image; {IMAGES:,} images; {epochs} epochs, {head_epochs} of the head; two FLOP a
+the head see 4 views of each image; {images:,} images; {epochs} epochs, {head_epochs} of the head; two FLOP a
 multiply-add; {RATE / 1e12:.0f} TFLOP/s sustained, which small networks at batch 64 often do not reach; loading and
 evaluation left out. `--dry-run` takes the rate of your own finished runs instead.
 """
@@ -36,10 +37,7 @@ evaluation left out. `--dry-run` takes the rate of your own finished runs instea
             specs.head(networks[0]),
             *(specs.student(networks, specs.method(name), seed=0) for name in ("none", "kd", "sskd")),
         ]
-        work = [
-            (run_multiply_adds(run, Extent(IMAGES, num_classes=100, image_size=SIZE)), run.recipe.epochs)
-            for run in runs
-        ]
+        work = [(run_multiply_adds(run, CIFAR100), run.recipe.epochs) for run in runs]
         cells = [f"{whole / epochs / 1e12:.1f} ({2 * whole / RATE / 3600:.1f} h)" for whole, epochs in work]
         print(f"| {pair} | {' | '.join(cells)} |")
 

@@ -19,8 +19,8 @@ import torch
 from scipy import stats
 
 from perf import baseline
-from perf.stages import small_images
 from sskd.config.execution import Execution
+from sskd.data.datasets.registry import ImageData, load_dataset
 from sskd.data.splits import make_split
 from sskd.networks import build_network
 from sskd.networks.weights import load_network, load_state
@@ -87,7 +87,8 @@ def _plain(spec: StudentSpec, runs: Path, execution: Execution) -> float:
     """The same training by perf/baseline.py."""
     assert spec.head is not None
     assert spec.teacher is not None
-    data = small_images(Path(execution.dataset_root))
+    data = load_dataset(spec.dataset, Path(execution.dataset_root))
+    assert isinstance(data, ImageData)
     split = make_split(data.train_labels, data.num_classes, spec.split)
     images = data.train_images[split.indices].permute(0, 2, 3, 1).contiguous().numpy()
     teacher = load_network(str(getattr(spec.teacher, "weights", "")), TEACHER, data.num_classes).eval()

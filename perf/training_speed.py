@@ -136,6 +136,7 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
     assert setup.spec.teacher is not None
     network = build_network(setup.spec.teacher.network, setup.data.num_classes).eval()
     teacher = TeacherForward(setup.place(network), setup, frozenset({"logits", "vector"}))
+    spent = dict.fromkeys(("data", "teacher", "loss", "whole"), 0.0)
     student, method = stage.trained if setup.spec.role == "student" else (None, None)
     batches = endless(setup, stage)
 
@@ -157,8 +158,8 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
         return result
 
     for number in range(rounds + 1):
-        if number <= 1:  # the first round warms up
-            spent = dict.fromkeys(("data", "teacher", "loss", "whole"), 0.0)
+        if number == 1:  # the first round warms up
+            spent = dict.fromkeys(spent, 0.0)
         batch = timed("data", partial(next, batches))
         of_teacher = timed("teacher", partial(teacher, batch.images))
         if method is not None:
