@@ -26,9 +26,6 @@ def test_on_a_null_gpu(case: str, null_gpu: tuple[str, ...]) -> None:
 
 
 @pytest.mark.slow
-def test_the_tables_commands(null_gpu: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_table_s_command(null_gpu: tuple[str, ...]) -> None:
     counted = run(sys.executable, "-m", "perf.null_gpu_table", "fitnet")
     assert re.search(r"^fitnet +bf16  waits 0  launches +\d+", counted, re.MULTILINE), counted
-    file = tmp_path / "memory.md"
-    run(sys.executable, "-m", "perf.null_gpu_memory", "resnet8/resnet8", "--write", str(file))
-    assert re.search(r"^\| resnet8/resnet8 \| \d{2,4} \| \d{2,4} \|$", file.read_text(), re.MULTILINE)

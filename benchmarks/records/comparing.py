@@ -13,7 +13,7 @@ CLOCK = ("seconds", "evaluation_seconds", "images_per_second")  # of a row: what
 
 # What the same weights may measure otherwise on another kind of machine: accuracies in points, others in percent.
 # Trained weights have no such tolerance: an honest epoch that is rounded otherwise ends as far away as a forged one
-# (perf/replay_tolerance.py, docs/verify.md), so a replay that is not equal bit for bit decides nothing there.
+# (docs/verify.md), so a replay that is not equal bit for bit decides nothing there.
 MOST_POINTS = 1.0
 
 

@@ -1,7 +1,7 @@
 """The transformations that pretext tasks can choose from, by name: "rotation" (the published code's) and "paper".
 
 Ours and not kornia's, which took more than twice as long on the CPU, draws from the global generator and has to sort
-the views by kind (docs/differences.md; perf/transforms.py measures both).
+the views by kind (docs/differences.md has the measurement).
 """
 
 import math

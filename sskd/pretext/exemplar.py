@@ -24,7 +24,7 @@ class Exemplar(Pretext):
     """Head: a linear classifier with one class for each of the N training images, on all views of an image.
 
     N may be 50,000 and more: losses go through the scores in blocks of rows and compute each block again for the
-    gradient, so that only the scores themselves are held (perf/exemplar_memory.py measures). Transfer without
+    gradient, so that only the scores themselves are held. Transfer without
     selection. Test images have no class, so nothing is measured on them.
     """
 
