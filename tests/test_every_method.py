@@ -14,14 +14,12 @@ from tests import small
 from tests.waits import Waits
 
 SHORTER = {"crd": {"negatives": 64}, **{name: {"initial_epochs": 1} for name in ("ab", "ft", "fsp")}}
-RATES = {"fsp": 0.001}  # its stage diverges at the others' rate when the teacher has seen a few digits only
 
 
 def spec_of(method: str, **settings: Any) -> RunSpec:
     kind = METHODS[method]
     chosen = {"name": method, **SHORTER.get(method, {}), **settings}
-    recipe = small.RECIPE | {"learning_rate": RATES.get(method, 0.02)}
-    data = small.student(chosen, recipe=recipe)
+    data = small.student(chosen)
     if kind.needs_head:
         data |= {"head": small.head(kind.head_task or "contrastive")}
     return small.spec(data if kind.needs_teacher else data | {"teacher": None})

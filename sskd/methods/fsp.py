@@ -39,6 +39,7 @@ def flow_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
 
 
 class FSPSettings(MethodSettings):
+    # 50, which configs/methods.yaml overrides, is what ids leave out: earlier runs were trained with it
     weight: NonNegativeFloat = 50.0
     """The weight of the term, inside the initial stage."""
     initial_epochs: PositiveInt = 30
@@ -56,6 +57,8 @@ class FSP(Method):
         2017,
         "Gram matrices of neighbouring maps",
         formula="in the initial stage: mean squared difference of the Gram matrices of neighbouring taps",
+        differs="The published command has `-b 50`, which multiplies a term that is zero in the main stage. The "
+        "initial stage has weight 1 there, as here.",
     )
     needs = frozenset({"taps", "labels"})
     stage_names = ("initial", "main")

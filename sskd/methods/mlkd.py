@@ -63,9 +63,9 @@ class MLKD(Method):
         "P_s'P_s|^2 / C, batch = m_i sum over T of |P_t P_t' - P_s P_s'|^2 / B",
         differs="As the code has it, accidents too: the masks m_i and m_c are shares of the batch (both 1/2 "
         "where B and C are even), and at the last two temperatures the strong view's sum takes the "
-        "weak logits. Paper (by notes): no masks. Published with 480 or 960 epochs at half the rate: "
-        "set `method_recipes.mlkd`. Both views go through the networks in one batch here, in two "
-        "passes there: batch norm sees them together.",
+        "weak logits. Paper (by notes): no masks. Published with 480 or 960 epochs, since September 2024 "
+        "240 for pairs of one type, at half the rate: set `method_recipes.mlkd`. Both views go through the "
+        "networks in one batch here, in two passes there: batch norm sees them together.",
     )
     needs = frozenset({"logits", "labels"})
     views_per_image = 2

@@ -106,6 +106,7 @@ class ResNet50(Network):
         self.layer3 = make_stage(Bottleneck, 512, 256, 6, 2, 4)
         self.layer4 = make_stage(Bottleneck, 1024, 512, 3, 2, 4)
         self.linear = nn.Linear(2048, num_classes)
+        fan_out_init(self)
 
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)

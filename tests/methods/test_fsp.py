@@ -82,11 +82,13 @@ def test_weight_applies_in_the_initial_stage_and_the_main_stage_has_no_term() ->
     batch = a_batch(torch.zeros(2, 3, 1, 1))
     method = METHODS["fsp"](method_settings("fsp"), here)
     found = method.initial_stages()[0].loss(student_features, teacher_features, batch)["fsp"]
-    torch.testing.assert_close(found, 50 * flow_loss(student_features.maps, teacher_features.maps))
+    torch.testing.assert_close(found, flow_loss(student_features.maps, teacher_features.maps))
+    earlier = METHODS["fsp"](method_settings("fsp", weight=50.0), here).initial_stages()[0]
+    torch.testing.assert_close(earlier.loss(student_features, teacher_features, batch)["fsp"], 50 * found)
     assert set(method(student_features, teacher_features, batch)[1].losses) == {"ce"}
 
 
 def test_settings() -> None:
-    assert method_settings("fsp") == METHODS["fsp"].Settings(name="fsp")
+    assert method_settings("fsp").weight == 1  # type: ignore[attr-defined]
     method = METHODS["fsp"](method_settings("fsp", initial_epochs=3), context("resnet56", "resnet20"))
     assert [stage.epochs for stage in method.initial_stages()] == [3]

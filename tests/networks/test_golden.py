@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sskd.networks import NETWORKS, build_network, feature_shapes
 from tests import golden
@@ -74,3 +74,13 @@ def test_shapes_without_computing() -> None:
     shapes = feature_shapes("resnet20")
     assert shapes.taps == ((16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (64,))
     assert shapes.width == 64
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_2", "vgg8", "MobileNetV2", "ResNet50"])
+def test_convolutions_start_by_fan_out(name: str) -> None:
+    """As the published networks do; the ShuffleNets have PyTorch's default there too."""
+    torch.manual_seed(0)
+    convolutions = [m for m in build_network(name, 10).modules() if isinstance(m, nn.Conv2d)]
+    largest = max(convolutions, key=lambda layer: layer.weight.numel())
+    wanted = (2 / (largest.out_channels * largest.kernel_size[0] ** 2)) ** 0.5
+    assert largest.weight.std().item() == pytest.approx(wanted, rel=0.02)
