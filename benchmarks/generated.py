@@ -27,13 +27,13 @@ def main() -> int:
     status = 0
     for file, content in GENERATED.items():
         made = content()
-        if file.exists() and file.read_text() == made:
+        if file.exists() and file.read_text(encoding="utf-8") == made:
             continue
         if check:
             print(f"{file.relative_to(ROOT)} is stale: python -m benchmarks.generated")
             status = 1
         else:
-            file.write_text(made)
+            file.write_text(made, encoding="utf-8")
             print(f"{file.relative_to(ROOT)} is written anew")
     return status
 

@@ -123,7 +123,7 @@ def catalogue() -> str:
 def rows_of(kind: str, *, with_plugins: bool = False) -> list[dict[str, Any]]:
     """The list, from the catalogue where that is of today's files and no plugin was loaded."""
     if kind in SOURCES and not with_plugins and CATALOGUE.exists():
-        kept = json.loads(CATALOGUE.read_text()).get(kind)
+        kept = json.loads(CATALOGUE.read_text(encoding="utf-8")).get(kind)
         if kept and kept["digest"] == digest(kind):
             rows: list[dict[str, Any]] = kept["rows"]
             return rows

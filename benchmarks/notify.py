@@ -23,6 +23,7 @@ def notify(command: str, status: int, summary: str) -> None:
             text=True,
             errors="replace",
             timeout=PATIENCE,
+            encoding="utf-8",
         )
     except subprocess.TimeoutExpired:
         problem = f"has not ended within {PATIENCE:.0f} s"

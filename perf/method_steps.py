@@ -52,7 +52,7 @@ def main() -> None:
     measured = _measured(seconds, options)
     print(_table(measured))
     if options.write:
-        options.write.write_text(json.dumps(measured, indent=1) + "\n")
+        options.write.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 def _measured(seconds: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def main() -> int:
             for place, count in row.waits.items():
                 print(f"      {count} x {place}")
     if options.write:
-        options.write.write_text(table(rows))
+        options.write.write_text(table(rows), encoding="utf-8")
     return not all(row.good for row in rows)
 
 

@@ -80,9 +80,9 @@ def write_finished(spec: RunSpec, runs: Path, rng: random.Random) -> None:
     }
     if spec.role == "student" and spec.teacher is not None:
         result |= {"kl": abs(rng.gauss(0.2, 0.02)), "cka": rng.uniform(0.7, 0.9)}
-    (folder / "spec.yaml").write_text("generated: true\n")
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "spec.yaml").write_text("generated: true\n", encoding="utf-8")
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 def measure_plan(runs: int, folder: Path) -> str:

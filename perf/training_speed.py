@@ -67,7 +67,9 @@ def compare(pair: str, stage: str, options: argparse.Namespace) -> dict[str, Any
         for name in CONTESTANTS:
             command = [sys.executable, "-m", "perf.training_speed", "--turn", pair, stage, name]
             command += ["--steps", str(options.steps), "--dataset-root", str(options.dataset_root)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=True, encoding="utf-8", errors="replace"
+            )
             turns[name].append(json.loads(done.stdout.splitlines()[-1]))
     row: dict[str, Any] = {"pair": pair, "stage": stage, "dataset": dataset_at(options.dataset_root)}
     for name, results in turns.items():

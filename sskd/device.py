@@ -112,7 +112,7 @@ def _has_bf16(kind: str) -> bool:
         return False
     # torch has no public question for this on CPUs; the flags that oneDNN looks for are in /proc/cpuinfo
     try:
-        flags = Path("/proc/cpuinfo").read_text()
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags

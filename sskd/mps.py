@@ -85,6 +85,8 @@ def _start(environment: Mapping[str, str], logs: Path) -> str:
             text=True,
             timeout=PATIENCE,
             start_new_session=True,  # Ctrl-C is for the launcher alone
+            encoding="utf-8",
+            errors="replace",
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{CONTROL} -d: {error}"
@@ -105,7 +107,7 @@ def _end(environment: Mapping[str, str]) -> None:
     if _ask("quit", os.environ | environment) and not pid_file.exists():
         return
     with suppress(OSError, ValueError):
-        pid = int(pid_file.read_text())
+        pid = int(pid_file.read_text(encoding="utf-8"))
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             os.kill(pid, 0)  # ProcessLookupError, an OSError: it has ended
@@ -117,7 +119,14 @@ def _ask(command: str, environment: Mapping[str, str]) -> bool:
     """Gives the daemon of that environment a command. Whether it obeyed."""
     try:
         done = subprocess.run(
-            [CONTROL], input=f"{command}\n", env=environment, capture_output=True, text=True, timeout=PATIENCE
+            [CONTROL],
+            input=f"{command}\n",
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            encoding="utf-8",
+            errors="replace",
         )
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -83,7 +83,9 @@ class ShowVersion(argparse.Action):
 def first_line(*command: str) -> str | None:
     """The first line that a command prints; None if it fails, prints nothing, or is not there."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True, encoding="utf-8", errors="replace"
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None

@@ -91,3 +91,48 @@ def test_no_circle() -> None:
 
     for module in GRAPH:
         visit(module, ())
+
+
+def leaves_encoding_open(call: ast.Call) -> bool:
+    """Whether the call reads or writes text in whatever encoding the machine has set."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    if "encoding" in given or None in given:
+        return False
+    name = ast.unparse(call.func).rpartition(".")[2]
+    if name in ("read_text", "write_text"):
+        return len(call.args) == (name == "write_text")  # else the encoding is an argument without a name
+    if "text" in given or "universal_newlines" in given:  # what a process prints
+        return True
+    if name not in ("open", "fdopen", "TemporaryFile", "NamedTemporaryFile"):
+        return False
+    modes = [a.value for a in (*call.args, *given.values()) if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+    return any(set(mode) <= set("rwaxt+") for mode in modes) or (isinstance(call.func, ast.Name) and not modes)
+
+
+@pytest.mark.parametrize(
+    ("line", "left_open"),
+    [
+        ("path.read_text()", True),
+        ("path.write_text(data)", True),
+        ("(folder / 'a').open('a')", True),
+        ("open(path)", True),
+        ("subprocess.run(command, text=True)", True),
+        ("path.read_text('utf-8')", False),
+        ("path.open('rb')", False),
+        ("images.open(7)", False),
+        ("path.write_text(data, encoding='utf-8')", False),
+    ],
+)
+def test_what_leaves_the_encoding_open(line: str, left_open: bool) -> None:
+    assert leaves_encoding_open(ast.parse(line).body[0].value) is left_open  # type: ignore[attr-defined]
+
+
+def test_text_files_are_utf_8_everywhere() -> None:
+    files = [ROOT / "run_all.py", ROOT / "setup.py", *(ROOT / "perf").rglob("*.py"), *KNOWN.values()]
+    found = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and leaves_encoding_open(node)
+    ]
+    assert not found, 'encoding="utf-8" is to be said'

@@ -238,8 +238,8 @@ def main() -> None:
     text = table(rates(options.suites))
     print(text, end="")
     if options.write:
-        before, _, rest = DOCS.read_text().partition(MARKS[0])
-        DOCS.write_text(before + MARKS[0] + text + MARKS[1] + rest.partition(MARKS[1])[2])
+        before, _, rest = DOCS.read_text(encoding="utf-8").partition(MARKS[0])
+        DOCS.write_text(before + MARKS[0] + text + MARKS[1] + rest.partition(MARKS[1])[2], encoding="utf-8")
 
 
 if __name__ == "__main__":

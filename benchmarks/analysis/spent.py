@@ -56,7 +56,7 @@ def _curve(metrics: Path) -> np.ndarray:
     line but a last one that a crash cut off is damaged: its seconds would be missing in all that follow."""
     points, seconds = [], 0.0
     try:
-        lines = metrics.read_text().splitlines()
+        lines = metrics.read_text(encoding="utf-8").splitlines()
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)

@@ -21,7 +21,7 @@ def start_detached(work: Work, arguments: Sequence[str]) -> str:
     log = work.jobs / "launcher.log"
     with plain_os_errors("write", log):
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             process = subprocess.Popen(
                 [
                     sys.executable,

@@ -27,7 +27,7 @@ class Submission(NamedTuple):
 
 
 def read_submission(path: Path) -> Submission:
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding="utf-8"))
     return Submission(Path(data["runs"]), data["ids"], data["retries"])
 
 
@@ -111,7 +111,7 @@ def _write(path: Path, data: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        draft.write_text(json.dumps(data))
+        draft.write_text(json.dumps(data), encoding="utf-8")
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
@@ -119,7 +119,7 @@ def _write(path: Path, data: dict[str, Any]) -> None:
 
 def _log(folder: Path, line: str) -> None:
     try:
-        with (folder / "log.txt").open("a") as log:
+        with (folder / "log.txt").open("a", encoding="utf-8") as log:
             log.write(line + "\n")
     except OSError:
         pass

@@ -203,14 +203,14 @@ def process_is_alive(
 def process_birth(pid: int) -> str:
     """When the process started, in ticks since the machine did; "" for a zombie, and where the system does not tell."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else fields[19]
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         json.dump(data, file)
         file.flush()
         os.fsync(file.fileno())

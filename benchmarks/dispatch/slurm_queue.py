@@ -89,7 +89,7 @@ def read_queue(user: str) -> dict[str, Queued]:
 def slurm(*command: str) -> str:
     """The output of one of Slurm's commands; UserError with its own words where it refuses or is not there."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise UserError(
             f"there is no {command[0]} on the PATH: start this on a machine of the cluster, or use --cluster local"
@@ -172,7 +172,7 @@ def check_parameters(cluster: ClusterSpec, processes: int = 1) -> None:
         script = Path(folder) / "test.sh"
         with _private_to_submitit():
             text = executor._make_submission_file_text("true", "test")
-        script.write_text(text)
+        script.write_text(text, encoding="utf-8")
         try:
             slurm("sbatch", "--test-only", str(script))
         except UserError as error:

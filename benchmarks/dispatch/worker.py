@@ -95,7 +95,7 @@ class ProgressFile:
         data = standing._asdict() | {"host": socket.gethostname(), "job": self._job, "time": now}
         partial = self._path.with_name(f"progress.{os.getpid()}.partial")
         try:
-            partial.write_text(json.dumps(data))
+            partial.write_text(json.dumps(data), encoding="utf-8")
             os.replace(partial, self._path)
         except OSError:  # a full disk: the run itself will say so
             partial.unlink(missing_ok=True)
@@ -104,7 +104,7 @@ class ProgressFile:
 def read_standing(folder: Path, since: float) -> Standing | None:
     """How far a run says it is in its ``progress.json``; None if it has not said so since then (a time)."""
     try:
-        data = json.loads((folder / "progress.json").read_text())
+        data = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
         known = {name: data[name] for name in Standing._fields if name in data}
         return Standing(**known) if data["time"] >= since else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -133,7 +133,7 @@ def _read(folder: Path, manifest: Manifest, execution: Execution) -> tuple[Submi
     """The submission, and what its parts say against each other."""
     try:
         spec = with_weights_from(read_spec(folder / "spec.yaml"), Path(execution.dataset_root))
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         result = dict(read_json(folder / "result.json"))
         found = Submission(folder, manifest, spec, rows, result)
         return found, _contradictions(found)

@@ -34,7 +34,7 @@ COST = Path(__file__).parents[2] / "docs" / "method_cost.json"  # what perf/meth
 
 def page() -> str:
     """The whole document."""
-    cost = json.loads(COST.read_text())
+    cost = json.loads(COST.read_text(encoding="utf-8"))
     names = sorted(METHODS, key=lambda name: (METHODS[name].info.year, name))
     sections = [section(name, METHODS[name], cost["methods"]) for name in names]
     return "\n".join([HEAD, how_measured(cost), *sections, refusals(names)])

@@ -52,8 +52,8 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
     links = _links(report, plots)
     here = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
     parts = environment.get_template("page.html").generate(
-        style=(TEMPLATES / "style.css").read_text(),
-        script=(TEMPLATES / "page.js").read_text(),
+        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
+        script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
         profile=report.profile,
         variant=folder.name if folder.resolve() != runs.resolve().parent else "",
         run_folders=Path(os.path.relpath(runs, folder)).as_posix(),

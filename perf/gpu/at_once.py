@@ -40,13 +40,21 @@ def at_once(runs: int, graph: bool, measurement: Measurement) -> dict[str, Any]:
         sharing(gpus if device.type == "cuda" else [], measurement.out / "mps", said.append) as shared,
     ):
         path = Path(folder) / "settings.json"
-        path.write_text(json.dumps(settings))
+        path.write_text(json.dumps(settings), encoding="utf-8")
         environment = {**os.environ, **shared.environment}
         if device.type == "cuda":
             environment["CUDA_VISIBLE_DEVICES"] = shared.visible(gpus[0])[0]
         command = [sys.executable, "-m", "perf.gpu.at_once", str(path)]
         processes = [
-            subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+            )
             for _ in range(runs)
         ]
         try:
@@ -77,7 +85,7 @@ def at_once(runs: int, graph: bool, measurement: Measurement) -> dict[str, Any]:
 
 def main() -> None:
     """Trains until the time that it is given is over; prints its rate."""
-    settings = json.loads(Path(sys.argv[1]).read_text())
+    settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     sizes, device = Sizes(**settings["sizes"]), torch.device(settings["device"])
     measurement = Measurement(Path(settings["root"]), Path(), device, sizes, "", lambda: False)
     with tempfile.TemporaryDirectory() as folder:

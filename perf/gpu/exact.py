@@ -75,7 +75,7 @@ def _train(
         except Interrupted:
             continue
     folder = RunFolder(runs, spec)
-    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
+    lines = (folder.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
     return load_file(folder.weights("last")), rows
 

@@ -52,7 +52,7 @@ def read_part(out: Path, part: str) -> dict[str, Any]:
     if not path.exists():
         return {"sessions": [], "items": {}}
     try:
-        data: dict[str, Any] = json.loads(path.read_text())
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is damaged ({error}): remove it, and the part is measured again") from None
     return data
@@ -113,5 +113,5 @@ def _refuse_broken(device: torch.device) -> None:
 def _write(path: Path, data: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(data, indent=1) + "\n")
+    part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     part.replace(path)

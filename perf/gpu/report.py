@@ -62,7 +62,7 @@ def write_report(out: Path, parts: Sequence[str]) -> list[str]:
     if bad:
         texts.append("## What failed\n\n" + "\n".join(f"- {line}" for line in bad))
     out.mkdir(parents=True, exist_ok=True)
-    (out / "report.md").write_text("\n\n".join(texts) + "\n")
+    (out / "report.md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
     return bad
 
 

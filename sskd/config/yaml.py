@@ -108,7 +108,7 @@ def _refuse_control_characters(text: str) -> None:
 def read_yaml(path: Path) -> Any:
     """A YAML file's data. UserError if it is missing, unreadable, no YAML, or more than plain data."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"no such file: {path}") from None
     except (OSError, ValueError) as error:  # ValueError: not UTF-8

@@ -126,7 +126,11 @@ def cached(images: Images, shape: ResizeCenterCrop, folder: Path, part: str, ski
     bad = file.with_suffix(".unreadable.txt")
     if not file.exists():
         _build(images, shape, file, bad, skip_corrupt)
-    known = frozenset(int(line.split()[0]) for line in bad.read_text().splitlines()) if bad.exists() else frozenset()
+    known = (
+        frozenset(int(line.split()[0]) for line in bad.read_text(encoding="utf-8").splitlines())
+        if bad.exists()
+        else frozenset()
+    )
     if known and not skip_corrupt:
         raise UserError(f"{images.path(min(known))} cannot be read as an image (dataset.corrupt=skip leaves it out)")
     return replace(images, cache=file, unreadable=known)
@@ -155,7 +159,7 @@ def _build(images: Images, shape: ResizeCenterCrop, file: Path, bad: Path, skip_
                 failed += errors
                 out.write(pixels.tobytes())
         if failed:
-            bad.write_text("".join(f"{number} {message}\n" for number, message in failed))
+            bad.write_text("".join(f"{number} {message}\n" for number, message in failed), encoding="utf-8")
         os.replace(partial, file)
     except OSError as error:
         size = len(images) * shape.size**2 * 3 / 1e9

@@ -53,7 +53,7 @@ def write_json(path: Path, data: Any) -> None:
 def read_json(path: Path) -> Any:
     """The data of a JSON file of a run. UserError where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
         raise UserError(f"cannot read {path}: {one_line(error)}; delete it to have the run done again") from None
 

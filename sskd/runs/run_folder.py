@@ -92,7 +92,7 @@ class RunFolder:
         with ExitStack() as stack:
             while True:
                 with plain_os_errors("write", self.lock):
-                    file = stack.enter_context(self.lock.open("a+"))
+                    file = stack.enter_context(self.lock.open("a+", encoding="utf-8"))
                 try:
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except (BlockingIOError, PermissionError):
@@ -121,7 +121,7 @@ class RunFolder:
         Not for the process that trains it, which would lose its lock by asking.
         """
         try:
-            file = self.lock.open("r+")
+            file = self.lock.open("r+", encoding="utf-8")
         except OSError:
             return ""
         with file:

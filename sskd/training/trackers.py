@@ -165,7 +165,7 @@ def _name_in(folder: Path, tracker: str, make: Callable[[], str], anew: bool = F
     """What the run is called there: as noted in its folder, else what ``make`` gives, which is noted."""
     names: dict[str, str] = {}
     with suppress(OSError, ValueError):
-        names = dict(json.loads((folder / NAMES).read_text()))
+        names = dict(json.loads((folder / NAMES).read_text(encoding="utf-8")))
     if anew or not isinstance(names.get(tracker), str):
         names[tracker] = make()
         write_json(folder / NAMES, names)
@@ -175,7 +175,7 @@ def _name_in(folder: Path, tracker: str, make: Callable[[], str], anew: bool = F
 @contextmanager
 def _alone(store: Path) -> Iterator[None]:
     """No other process of this suite is in such a block; where the file system has no locks, it may be."""
-    with store.with_name(f"{store.name}.lock").open("a") as file:
+    with store.with_name(f"{store.name}.lock").open("a", encoding="utf-8") as file:
         with suppress(OSError):
             fcntl.lockf(file, fcntl.LOCK_EX)
         yield

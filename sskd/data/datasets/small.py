@@ -108,13 +108,13 @@ def tiny_imagenet(root: Path, path: str | None) -> ImageData:
             f"tiny-imagenet: no {base / 'wnids.txt'}; "
             f"unpack tiny-imagenet-200.zip (cs231n.stanford.edu) into {base.parent}"
         )
-    classes = tuple(sorted((base / "wnids.txt").read_text().split()))
+    classes = tuple(sorted((base / "wnids.txt").read_text(encoding="utf-8").split()))
     train = [
         (file, label)
         for label, name in enumerate(classes)
         for file in sorted((base / "train" / name / "images").glob("*"))
     ]
-    lines = (base / "val" / "val_annotations.txt").read_text().splitlines()
+    lines = (base / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
     test = [
         (base / "val" / "images" / name, classes.index(label))
         for name, label in (line.split("\t")[:2] for line in lines)
