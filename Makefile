@@ -1,4 +1,4 @@
-# make demo   sets up, then trains and compares six methods on embedded data
+# make demo   sets up, then trains a small student five ways on embedded data, and compares them
 # make smoke  sets up if needed, then makes every table and figure but ImageNet's on embedded data
 # make test   sets up if needed, then runs the tests
 # make docs   sets up if needed, then builds the site of the documentation: site/index.html

@@ -8,8 +8,10 @@ After such a change: python -m benchmarks.generated
 import hashlib
 import importlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any
 
 from sskd.places import CONFIGS, PACKAGE, config_names
@@ -131,11 +133,13 @@ def rows_of(kind: str, *, with_plugins: bool = False) -> list[dict[str, Any]]:
 
 
 def listing(kind: str, as_json: bool, *, with_plugins: bool = False) -> str:
-    """The list as JSON, or a line for each entry."""
+    """The list as JSON, or an entry after the other, each wrapped to the terminal's width."""
     rows = rows_of(kind, with_plugins=with_plugins)
     if as_json:
         return json.dumps(rows, indent=1)
-    return "\n".join("  ".join(short(value) for value in row.values()) for row in rows)
+    width = shutil.get_terminal_size((120, 40)).columns  # where there is no terminal, as wide as the documents
+    wrap = TextWrapper(max(width, 20), subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrap.fill("  ".join(filter(None, map(short, row.values())))) for row in rows)
 
 
 def short(value: Any) -> str:

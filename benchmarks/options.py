@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.listing import KINDS
+from sskd.arguments import Parser
 from sskd.errors import UserError
 from sskd.places import config_names
 from sskd.version import ShowVersion
@@ -23,7 +24,7 @@ STOPS = (
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sskd-suite" if Path(sys.argv[0]).stem == "sskd-suite" else "run_all.py",
         description="Regenerates the tables and figures of SSKD (ECCV 2020), as far as asked.",
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from sskd.arguments import Parser
 from sskd.config.execution import Execution
 from sskd.config.networks import NetworkSettings
 from sskd.config.recipe import DatasetSpec
@@ -37,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     name = "sskd" if Path(sys.argv[0]).stem == "sskd" else "python -m sskd"
-    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser = Parser(prog=name, description=__doc__)
     parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

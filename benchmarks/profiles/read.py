@@ -52,7 +52,7 @@ def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) ->
     own = data.get("plugins") or []
     if isinstance(own, list):  # else it is the validation's to refuse
         data["plugins"] = list(dict.fromkeys(str(load_plugin(str(file))) for file in [*own, *plugins]))
-    data = _with_pretext_settings(_with_method_settings(_with_preset(data)))
+    data = _with_teachers_named(_with_pretext_settings(_with_method_settings(_with_preset(data))))
     profile: Profile = from_dict(Profile, data, where)
     check_names(profile)
     return profile
@@ -78,6 +78,17 @@ def _with_preset(data: dict[str, Any]) -> dict[str, Any]:
     if name not in presets:
         raise unknown("preset", name, presets)
     return merged(presets[name], data)
+
+
+def _with_teachers_named(data: dict[str, Any]) -> dict[str, Any]:
+    """Given teachers, the profile's and those of its overrides: each is of the network that is its key."""
+    overrides = data.get("overrides")
+    for part in (data, *(overrides.values() if isinstance(overrides, dict) else ())):
+        given = part.get("teachers") if isinstance(part, dict) else None
+        for name, entry in given.items() if isinstance(given, dict) else ():
+            if isinstance(entry, dict):
+                entry.setdefault("network", name)
+    return data
 
 
 def _with_pretext_settings(data: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +158,7 @@ def _check_names(profile: Profile) -> None:
     for name, teacher in profile.teachers.items():
         if name != teacher.network:
             raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
-    for network in (*profile.learning_rates, *profile.network_settings):
+    for network in (*profile.learning_rates, *profile.network_settings, *profile.teachers):
         NETWORKS[network]
     for pair in (profile.pair, *profile.pairs, *profile.pairs.values()):
         for network in split_pair(pair):

@@ -41,6 +41,7 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         lstrip_blocks=True,
     )
     environment.filters["duration"] = duration
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]  # names in it stay as they are
     specs = specs_of(cells)
     unique = report.frame[report.frame["id"].notna()].drop_duplicates("id")
     curves = {run_id: read_curve(runs / run_id / "metrics.jsonl") for run_id in unique["id"]}

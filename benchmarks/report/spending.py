@@ -19,9 +19,9 @@ from sskd.training.words import duration
 MARK = "KD"  # whose last accuracy the others' times are measured to
 WHAT = (
     "All that a method took, one run after the other: the student with all its views, and its teacher and head before "
-    "it. A teacher whose weights came from a file has cost nothing here. Settings are the published ones: what their "
-    "tuning took is not known. Seconds are those of the runs as they went: what shared its cores or its GPU with other "
-    "work took longer."
+    "it. A teacher whose weights came from a file has cost nothing here. Settings are the published ones "
+    "where a method has such, else those that it was given: what their tuning took is not known. Seconds are those of "
+    "the runs as they went: what shared its cores or its GPU with other work took longer."
 )
 UNITS = ((2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))  # from so many seconds on
 

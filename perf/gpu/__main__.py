@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from perf.gpu.needs import missing
+from sskd.arguments import Parser
 
 if TYPE_CHECKING:
     from perf.gpu.items import Items, Measurement
@@ -17,7 +18,7 @@ PARTS = ("machine", "steps", "parity", "exact", "rates", "cell")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m perf.gpu", description="Measures the trainer on a GPU.")
+    parser = Parser(prog="python -m perf.gpu", description="Measures the trainer on a GPU.")
     parser.add_argument("--dataset-root", type=Path, default=Path("data"), help="where cifar100.npz is")
     parser.add_argument("--out", type=Path, required=True, help="the folder of results; what is there is not repeated")
     parser.add_argument("--minutes", type=float, default=60.0, help="after which nothing more is begun (default: 60)")

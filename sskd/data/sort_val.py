@@ -6,18 +6,18 @@
 Files are moved, and what is sorted already is left where it is: a second start finishes what a first began.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sskd.arguments import Parser
 from sskd.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0, or 2 with one line for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m sskd.data.sort_val", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m sskd.data.sort_val", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="with the images")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--devkit", type=Path, help="folder of the unpacked ILSVRC2012_devkit_t12")

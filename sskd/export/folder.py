@@ -19,7 +19,7 @@ from sskd.export.card import Card, write_card
 from sskd.export.onnx import require_onnx, write_onnx
 from sskd.export.seeds import results_by_seed
 from sskd.runs.files import plain_os_errors, read_json, write_atomically, write_json
-from sskd.runs.plugins import plugins_of
+from sskd.runs.plugins import load_noted, plugins_of
 from sskd.runs.spec import RunSpec, read_spec
 from sskd.runs.trained import CONFIG, EXPORT_FORMAT, WEIGHTS, load_exported, load_student, predictor_of
 
@@ -76,7 +76,11 @@ def _read(run: Path) -> tuple[RunSpec, dict[str, Any]]:
         raise UserError(f"there is no run folder {run}")
     if not (run / "spec.yaml").is_file():
         raise UserError(f"{run} is no run folder: it has no spec.yaml (results/PROFILE/runs/ID has one)")
-    spec = read_spec(run / "spec.yaml")
+    try:
+        spec = read_spec(run / "spec.yaml")
+    except UserError:  # it may name what a plugin registers that was not given
+        load_noted(run)
+        spec = read_spec(run / "spec.yaml")
     if spec.role == "head":
         raise UserError(f"{spec.id} is a head, which is of use to a student's training alone: export a student")
     if not spec.trains:

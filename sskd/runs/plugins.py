@@ -18,6 +18,7 @@ from sskd.methods import METHODS
 from sskd.networks import NETWORKS
 from sskd.optim import OPTIMIZERS, SCHEDULES
 from sskd.pretext import PRETEXTS
+from sskd.runs.files import read_json
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec
 from sskd.version import in_commit
 
@@ -66,6 +67,29 @@ def load_plugins(files: Iterable[str]) -> None:
     """``load_plugin`` of each, in their order."""
     for file in files:
         load_plugin(file)
+
+
+def load_noted(run: Path) -> None:
+    """Imports the plugins that a finished run has noted, each from where it lay then, if the file is still the same.
+    UserError, which names the path, where it is gone or has changed."""
+    try:
+        noted = read_json(run / "result.json")["machine"]["plugins"]
+        files = [(Path(entry["path"]), str(entry["sha256"])) for entry in noted]
+    except (UserError, KeyError, TypeError):  # not finished, damaged, or of an earlier version
+        return
+    for path, sha256 in files:
+        if any(plugin.sha256 == sha256 and module in sys.modules for module, plugin in _loaded.items()):
+            continue
+        if not os.path.isfile(path):
+            raise UserError(
+                f"{run.name} was trained with the plugin {path}, which is not there: --plugin FILE.py names it"
+            )
+        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            raise UserError(
+                f"{run.name} was trained with the plugin {path}, which has changed since (its sha256 was {sha256}): "
+                "--plugin FILE.py takes it as it is, or names a copy of what it was"
+            )
+        load_plugin(path)
 
 
 def _names() -> Iterator[Name]:

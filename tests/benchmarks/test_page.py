@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.report.anchors import cell_anchors
 from benchmarks.report.write import write_report
+from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.runs.spec import RunSpec
 from tests.benchmarks.made import finish
 from tests.benchmarks.test_report import cells_of, read_profile, top1
@@ -119,6 +120,9 @@ def test_without_javascript_everything_is_there(page: Path) -> None:
         "torch 2",
     ):
         assert words in text
+    for name in NAMES:  # names in a title keep their capitals: KL, CKA
+        for measure in BENCHMARKS[name].measures:
+            assert measure.title[1:] in text
     runs = {path.name for path in (page.parent / "runs").iterdir()}
     assert runs <= set(re.findall(r'id="run-([^"]*)"', text))
     lines = set(re.findall(r'<polyline class="k-\w+ d\d" data-run="([^"]*)"', text))

@@ -226,7 +226,7 @@ def test_folders_that_are_no_export(runs: Path, tmp_path: Path) -> None:
         load_exported(tmp_path / "mine")
 
 
-def test_ones_own_network_travels_with_its_file(tmp_path: Path) -> None:
+def test_ones_own_network_travels_with_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin = tmp_path / "own.py"
     plugin.write_text(OWN)
     load_plugin(plugin)
@@ -236,6 +236,17 @@ def test_ones_own_network_travels_with_its_file(tmp_path: Path) -> None:
     assert main([*export, "--plugin", str(plugin)]) == 0
     assert 'plugins=["mine/own.py"]' in (tmp_path / "mine" / "README.md").read_text()
     forget()
+    assert main(export) == 0  # without --plugin: the file lies where the run has noted it
+    forget()
+    for content, words in ((OWN + "\n", "own.py, which has changed since"), (None, "own.py, which is not there")):
+        if content is None:
+            plugin.unlink()
+        else:
+            plugin.write_text(content)
+        assert main(export) == 2
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
     with pytest.raises(UserError, match="unknown network 'own_flat'"):
         load_exported(tmp_path / "mine")
     net, info = load_exported(tmp_path / "mine", plugins=[tmp_path / "mine" / "own.py"])

@@ -1,0 +1,44 @@
+"""The command lines' parser: a wrong option is answered in one line, with the nearest right one."""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from sskd.errors import nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, with one line for an error (exit status 2). Options have their whole names: what is none is answered
+    with the option that was meant, before anything else is said of the command."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False} | settings)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        args = list(sys.argv[1:] if args is None else args)
+        known = set(self._options())
+        for word in args[: args.index("--")] if "--" in args else args:
+            name = word.partition("=")[0]
+            if re.fullmatch("--[A-Za-z][A-Za-z-]*", name) and name not in known:
+                self.error(f"there is no option {name}{_meant(name, known)}")
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            message += _meant(choice[1], {name.strip(" '\"") for name in choice[2].split(",")})
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help names what there is)\n")
+
+    def _options(self) -> Iterator[str]:
+        """The names of all options, those of commands too."""
+        for action in self._actions:
+            yield from action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                for parser in action.choices.values():
+                    yield from parser._options()
+
+
+def _meant(word: str, known: set[str]) -> str:
+    near = nearest(word, known)
+    return f"; did you mean '{near}'?" if near else ""
