@@ -1,5 +1,5 @@
-"""run_all.py's options and what they do. Exit status: 0 all finished, 1 something failed, 2 bad input, 130 or
-143 ended by Ctrl-C or SIGTERM.
+"""run_all.py's options and what they do. Exit status: 0 all finished, 1 something failed, 2 bad input, 130, 143
+or 129 ended by Ctrl-C, SIGTERM or a closed terminal.
 
 What takes seconds to import (torch, pandas, matplotlib) is imported in the function that needs it: help, lists and
 answers to bad options come at once.

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 PATIENCE = 60.0  # seconds that the command may take
-INTERRUPTED = (130, 141, 143)  # exit statuses: Ctrl-C, a reader that went away, SIGTERM
+INTERRUPTED = (129, 130, 141, 143)  # exit statuses: a closed terminal, Ctrl-C, a reader that went away, SIGTERM
 
 
 def notify(command: str, status: int, summary: str) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,12 +14,13 @@ from sskd.config.recipe import DatasetSpec
 from sskd.config.validation import from_dict
 from sskd.errors import UserError, refuse_null_bytes
 from sskd.runs.spec import read_spec
-from sskd.training.signals import Stopped, stop_signal
+from sskd.training.signals import ENDING, Stopped, stop_signal
 from sskd.version import ShowVersion
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0; 2 with one line for bad input; 130 or 143 when ended by Ctrl-C or SIGTERM."""
+    """Exit status 0; 2 with one line for bad input; 130, 143 or 129 when ended by Ctrl-C,
+    SIGTERM or a closed terminal."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:
@@ -148,7 +148,7 @@ def _train(options: argparse.Namespace) -> None:
     load = partial(load_plugins, options.plugin)
     execution = with_threads(execution, threads_of(execution))
     if launch is not None and not first:
-        with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
+        with stop_signal(*ENDING) as stop:
             try:
                 train_launched(launch, spec, options.runs, execution, should_stop=stop)
             except Interrupted:
@@ -156,7 +156,7 @@ def _train(options: argparse.Namespace) -> None:
         return
     places = cores_and_gpus(execution, spec.recipe.processes)
     with (
-        stop_signal(signal.SIGTERM, signal.SIGINT) as stop,
+        stop_signal(*ENDING) as stop,
         Progress(1) as progress,
         progress.run(spec, *places) as on_step,
     ):

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sskd.training.signals import Stopped, stop_signal
+from sskd.training.signals import ENDING, Stopped, stop_signal
 
 CONTROL = "nvidia-cuda-mps-control"
 PIPES, LOGS, VISIBLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
@@ -55,7 +55,7 @@ def sharing(gpu_sets: Sequence[Sequence[str]], logs: Path, say: Callable[[str], 
         yield Sharing()
         return
     # until the daemon has been stopped no signal may end this process: the daemon would be left behind
-    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
+    with stop_signal(*ENDING) as stop:
         pipes = Path(tempfile.mkdtemp(prefix="sskd-mps-"))  # not below ``logs``: a socket's path has 107 bytes at most
         environment = {PIPES: str(pipes), LOGS: str(logs)}
         try:

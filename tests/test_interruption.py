@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from sskd.__main__ import main
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.loop import Interrupted, StepEvent, train
+from sskd.training.signals import ENDING, stop_signal
 from tests import small
 
 SSKD = small.spec(small.student("sskd", with_head=True))
@@ -192,7 +194,7 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: signal.Signa
     monkeypatch.setattr(sskd.training.loop, "train_step", stepped)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_told_to_end_it_saves_inside_the_epoch(
     number: signal.Signals, status: int, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +213,26 @@ def test_told_to_end_it_saves_inside_the_epoch(
     small.train_all(KD, runs)
     assert small.metrics(tmp_path / KD.id) == small.metrics(runs / KD.id)
     assert not (tmp_path / KD.id / "train.lock").exists()
+
+
+def test_a_closed_terminal_ends_only_what_it_belongs_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was started with nohup goes on. A file that is printed to is kept, a terminal is not written to any more."""
+    left: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "dup2", lambda new, old: left.append((new, old)))
+    monkeypatch.setattr(os, "fstat", lambda fd: os.stat_result([stat.S_IFCHR if fd == 2 else stat.S_IFREG] + [0] * 9))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signal(*ENDING) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop()
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with stop_signal(*ENDING) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.received == signal.SIGHUP
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert [old for _, old in left] == [2]
 
 
 def test_a_second_ctrl_c_ends_at_once(

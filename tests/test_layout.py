@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 # What a module may import: what stands above it, and what stands beside it. A name is a folder or a file.
 ORDER = (
-    ("sskd.errors", "sskd.registry", "sskd.seeding", "sskd.places", "sskd.version", "sskd.cores"),
+    ("sskd.errors", "sskd.registry", "sskd.seeding", "sskd.places", "sskd.version", "sskd.cores", "sskd.machine"),
     ("sskd.arguments",),
     ("sskd.distributed",),
     ("sskd.config",),

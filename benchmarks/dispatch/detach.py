@@ -2,11 +2,11 @@
 
 import dataclasses
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
 from benchmarks.dispatch.run_lock import LockHolder, process_birth
+from benchmarks.dispatch.same_code import python_that
 from benchmarks.dispatch.slurm_array import submit
 from benchmarks.dispatch.work import Work
 from sskd.errors import UserError
@@ -24,9 +24,7 @@ def start_detached(work: Work, arguments: Sequence[str]) -> str:
         with log.open("a", encoding="utf-8") as file:
             process = subprocess.Popen(
                 [
-                    sys.executable,
-                    "-c",
-                    "from benchmarks.cli import main; raise SystemExit(main())",
+                    *python_that("from benchmarks.cli import main; raise SystemExit(main())"),
                     *(argument for argument in arguments if argument != "--detach"),
                 ],
                 stdin=subprocess.DEVNULL,

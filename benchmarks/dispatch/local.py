@@ -21,6 +21,7 @@ from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.inline import InlineSlot
 from benchmarks.dispatch.retries import TERMINATED, forget_attempts
 from benchmarks.dispatch.run_lock import LockHolder, RunLocks
+from benchmarks.dispatch.same_code import Code, refuse_other_code, start_fork_server, this_code
 from benchmarks.dispatch.scheduler import Slot
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure, attempt, execute, still_ours
@@ -37,6 +38,7 @@ from sskd.training.signals import StopSignal, stop_signal
 
 GB = 10**9
 FORKSERVER = "forkserver" in mp.get_all_start_methods()
+FORGOTTEN = 255  # multiprocessing's exit status of a process whose forkserver is gone
 
 
 class Place(NamedTuple):
@@ -134,29 +136,39 @@ class ProcessSlot:
             execution = with_threads(execution, place.threads)
         if execution.workers is None:
             execution = execution.model_copy(update={"workers": min(16, place.threads)})
-        task = Task(spec_yaml(spec), work.runs, execution, holder.token, work.plugins, place, self._log)
+        task = Task(spec_yaml(spec), work.runs, execution, holder.token, work.plugins, place, self._log, this_code())
         surroundings = {**os.environ, **self._environment}, Path.cwd()  # as they are now: the forkserver's are older
+        self._process = None  # until it is there: what is interrupted here has nothing to end
         self._answer, says = self._context.Pipe(duplex=False)
-        self._process = self._context.Process(target=run_task, args=(task, *surroundings, says), name=spec.id)
-        self._process.start()
-        says.close()  # here: so that the process's end is the pipe's
+        process = self._context.Process(target=run_task, args=(task, *surroundings, says), name=spec.id)
+        with says:  # closed here, so that the process's end is the pipe's
+            if FORKSERVER:
+                start_fork_server()
+            with suppress(EOFError, ConnectionError):  # the forkserver was killed: the run is lost, and tried again
+                process.start()
+                self._process = process
 
     def ended(self) -> bool:
         if self._process is None or self._process.exitcode is None:
             return self._process is None
-        if self._answer is not None:
+        if self._process.exitcode == FORGOTTEN and not self._answer.closed and not self._answer.poll():
+            return False  # the forkserver was killed, and the run's process goes on
+        if not self._answer.closed:
             with suppress(EOFError), self._answer as answer:  # EOF: it ended without a word
                 self.failure = Failure(*answer.recv())
-            self._answer = None
         return True
 
     def terminate(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.terminate()
+        self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Not by the process's own methods, which do nothing once the forkserver is gone."""
+        if not self.ended():
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
 
 
 class Task(NamedTuple):
@@ -169,11 +181,13 @@ class Task(NamedTuple):
     plugins: tuple[str, ...]
     place: Place
     log: Path  # what it prints goes here
+    code: Code  # of the suite
 
 
 def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -> None:
     """The main function of a run's process. Exits with 1 if the run failed, with TERMINATED if it was told to end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the one that started us decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # they reach all processes: the one that started us decides
+        signal.signal(number, signal.SIG_IGN)
     with stop_signal(signal.SIGTERM) as stop:
         _print_to(task.log)
         os.environ.clear()
@@ -184,8 +198,13 @@ def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)  # before CUDA is first asked for
         if place.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, place.cores)
-        load_plugins(task.plugins)
-        spec = parse_spec(yaml.safe_load(task.spec_yaml), "a run of this suite")
+        try:
+            refuse_other_code(task.code)
+            load_plugins(task.plugins)
+            spec = parse_spec(yaml.safe_load(task.spec_yaml), "a run of this suite")
+        except UserError as error:
+            says.send(tuple(Failure(str(error), input_is_bad=True)))
+            raise SystemExit(1) from None
         locks = RunLocks(task.runs.parent / "jobs" / "claims")
         if not still_ours(locks, spec.id, task.token):
             raise SystemExit(TERMINATED)

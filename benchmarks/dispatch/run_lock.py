@@ -9,13 +9,11 @@ run's progress file was written, and "now" as a file has it that is made at this
 """
 
 import dataclasses
-import getpass
 import json
 import os
 import re
 import secrets
 import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sskd.errors import UserError
+from sskd.machine import host, user
 from sskd.runs.files import plain_os_errors
 
 CLAIM = re.compile(r"[1-9][0-9]*\.json", re.ASCII)  # the name of a claim's file
@@ -35,10 +34,10 @@ class LockHolder:
     """Who has claimed a run: a process, or a job of Slurm."""
 
     token: str = field(default_factory=lambda: secrets.token_hex(8))
-    host: str = field(default_factory=socket.gethostname)
+    host: str = field(default_factory=host)
     pid: int = field(default_factory=os.getpid)
     born: str = field(default_factory=lambda: process_birth(os.getpid()))  # tells a reused pid from the same process
-    user: str = field(default_factory=getpass.getuser)
+    user: str = field(default_factory=user)
     batch: str = ""  # of Slurm: the name under which the job is submitted, known before its number is
     index: int = 0
     job: str = ""  # of Slurm: 17, or 17_3
@@ -187,7 +186,7 @@ def process_is_alive(
     alive), ``signs`` are the run's signs of life beside the claim itself. One from the future is no sign: whoever lives
     gives another.
     """
-    if holder.host != socket.gethostname():
+    if holder.host != host():
         present = now()
         seen = [sign for sign in (holder.time, *signs) if sign is not None]
         return present is None or any(abs(present - sign) < SILENT_AFTER for sign in seen)

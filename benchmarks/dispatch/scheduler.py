@@ -3,7 +3,6 @@
 It knows claims, retries, failures and what needs what. A slot knows how to run one run, and nothing else.
 """
 
-import signal
 import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -16,7 +15,7 @@ from benchmarks.dispatch.worker import Failure, read_standing
 from sskd.runs.files import read_json
 from sskd.runs.spec import RunSpec
 from sskd.training.progress import Progress
-from sskd.training.signals import Stopped, StopSignal, stop_signal
+from sskd.training.signals import ENDING, Stopped, StopSignal, stop_signal
 
 ENDING_SECONDS = 0.05  # between looks at whether runs that were told to end have done so
 
@@ -54,10 +53,11 @@ def schedule(work: Work, progress: Progress, slots: Sequence[Slot]) -> dict[str,
     """Executes what is not finished, as many runs at once as there are slots; returns the failures by run id.
 
     Another run_all.py may work on the same: each takes what is free, and waits for the rest. At SIGTERM, the first
-    Ctrl-C, or --cancel, all runs save and end, and this raises Stopped; at a second Ctrl-C they end at once.
+    Ctrl-C, a closed terminal, or --cancel, all runs save and end, and this raises Stopped; at a second Ctrl-C they end
+    at once.
     """
     loop = _Loop(work, progress, slots)
-    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
+    with stop_signal(*ENDING) as stop:
         try:
             while loop.todo:
                 if loop.is_stopped(stop):

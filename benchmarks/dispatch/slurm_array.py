@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from benchmarks.dispatch.retries import Submission
 from benchmarks.dispatch.run_lock import LockHolder, file_time
+from benchmarks.dispatch.same_code import this_code
 from benchmarks.dispatch.slurm_queue import (
     SUBMISSION_SECONDS,
     HolderMonitor,
@@ -105,7 +106,8 @@ def _submit_group(work: Work, specs: list[RunSpec], processes: int, dependency: 
             taken.append((spec, holder))
     if not taken:
         return 0
-    tasks = [RunJob(spec_yaml(s), work.runs, work.execution, holder.token, work.plugins) for s, holder in taken]
+    code = this_code()
+    tasks = [RunJob(spec_yaml(s), work.runs, work.execution, holder.token, work.plugins, code) for s, holder in taken]
     batch = Submission(work.runs, [spec.id for spec, _ in taken], work.cluster.retries.model_dump())
     try:
         numbers = submit_runs(work.cluster, work.jobs, name, batch, tasks, processes, dependency)

@@ -18,6 +18,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from benchmarks.dispatch.cluster import ClusterSpec, minutes
 from benchmarks.dispatch.retries import Submission
 from benchmarks.dispatch.run_lock import SILENT_AFTER, LockHolder, file_time, process_is_alive, written_at
+from benchmarks.dispatch.same_code import shell_lines
 from sskd.errors import UserError, nearest
 from sskd.runs.files import plain_os_errors
 
@@ -151,6 +152,7 @@ def make_executor(
     known = submitit_parameters()
     sbatch = {name.replace("_", "-"): given.pop(name) for name in list(given) if name not in known}
     after = f"{shlex.quote(sys.executable)} -m benchmarks.dispatch.retries {shlex.quote(str(batch))}"
+    given["setup"] = [*given.get("setup", []), *shell_lines()]
     given["teardown"] = ["status=$?", *given.get("teardown", []), f"[ $status -eq 0 ] || {after} $status"]
     if "cpus_per_task" in given:  # srun does not take it over from sbatch any more
         given["srun_args"] = [*given.get("srun_args", []), f"--cpus-per-task={given['cpus_per_task']}"]

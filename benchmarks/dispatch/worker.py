@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import signal
-import socket
 import time
 import traceback
 from collections.abc import Callable
@@ -23,10 +22,12 @@ from submitit.helpers import Checkpointable, TorchDistributedEnvironment
 
 from benchmarks.dispatch.retries import TERMINATED, forget_attempts, last_lines
 from benchmarks.dispatch.run_lock import LockHolder, RunLocks
+from benchmarks.dispatch.same_code import Code, refuse_other_code, this_code
 from sskd.config.execution import Execution
 from sskd.device import cores_and_gpus, threads_of, with_threads
 from sskd.distributed import is_peer_failure
 from sskd.errors import UserError
+from sskd.machine import host
 from sskd.runs.files import append_line
 from sskd.runs.plugins import load_plugins
 from sskd.runs.run_folder import RunFolder, RunHeld
@@ -92,7 +93,7 @@ class ProgressFile:
         if now - self._written < PROGRESS_SECONDS:
             return
         self._written = now
-        data = standing._asdict() | {"host": socket.gethostname(), "job": self._job, "time": now}
+        data = standing._asdict() | {"host": host(), "job": self._job, "time": now}
         partial = self._path.with_name(f"progress.{os.getpid()}.partial")
         try:
             partial.write_text(json.dumps(data), encoding="utf-8")
@@ -135,7 +136,7 @@ def execute(
         execution = _join(tasks, execution)
         if tasks.global_rank > 0:
             return train(spec, runs, execution, should_stop=stop)
-    log_line(folder.path, f"started: job {job} on {socket.gethostname()}, Python {platform.python_version()}")
+    log_line(folder.path, f"started: job {job} on {host()}, Python {platform.python_version()}")
     progress = ProgressFile(folder.path, job, *cores_and_gpus(execution, spec.recipe.processes))
 
     def on_step(event: StepEvent) -> None:
@@ -154,12 +155,19 @@ def execute(
         if tasks is not None:
             result = train(spec, runs, execution, on_step, note, stop)
         else:
-            result = train_in_processes(spec, runs, execution, on_step, note, stop, partial(load_plugins, plugins))
+            prepare = partial(_prepare, this_code(), plugins)
+            result = train_in_processes(spec, runs, execution, on_step, note, stop, prepare)
     except Interrupted as reason:
         log_line(folder.path, f"{stop.received.name if stop.received else ''}: {reason}")
         raise
     log_line(folder.path, f"finished after {result['seconds']} s of training")
     return result
+
+
+def _prepare(code: Code, plugins: tuple[str, ...]) -> None:
+    """What each of a run's several processes does first."""
+    refuse_other_code(code)
+    load_plugins(plugins)
 
 
 def still_ours(locks: RunLocks, run_id: str, token: str, job: str = "", speaks: bool = True) -> bool:
@@ -186,6 +194,7 @@ class RunJob(Checkpointable):
     execution: Execution
     token: str  # of the claim under which it was started
     plugins: tuple[str, ...] = ()
+    code: Code | None = None  # of the suite that submitted it; None of earlier versions
 
     def __call__(self) -> str:
         """Returns the run's id. Exits as benchmarks.dispatch.retries expects it where there is no result."""
@@ -204,9 +213,11 @@ class RunJob(Checkpointable):
         requeue: Any = signal.getsignal(usr2)
         tasks = environment if environment.num_tasks > 1 else None
         with stop_signal(usr2, signal.SIGTERM) as stop:
-            run = partial(
+            run: Callable[[], object] = partial(
                 execute, spec, self.runs, self.execution, stop, self.plugins, job=job, tasks=tasks, say=_print
             )
+            if self.code:
+                run = partial(_checked, self.code, run)
             try:
                 failure = attempt(spec, self.runs, run)
             except Interrupted:
@@ -222,6 +233,11 @@ class RunJob(Checkpointable):
             forget_attempts(self.runs, spec.id)
             locks.delete(spec.id)
         return spec.id
+
+
+def _checked(code: Code, run: Callable[[], object]) -> object:
+    refuse_other_code(code)
+    return run()
 
 
 def _print(line: str) -> None:

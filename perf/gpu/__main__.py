@@ -2,7 +2,6 @@
 2 bad input, 3 the time was over: the same command goes on."""
 
 import argparse
-import signal
 import sys
 import time
 from pathlib import Path
@@ -58,7 +57,7 @@ def measure(options: argparse.Namespace) -> int:
     from sskd.device import device_of
     from sskd.errors import UserError, unknown
     from sskd.runs.provenance import provenance
-    from sskd.training.signals import stop_signal
+    from sskd.training.signals import ENDING, stop_signal
 
     parts = options.parts.split(",")
     for part in parts:
@@ -74,7 +73,7 @@ def measure(options: argparse.Namespace) -> int:
         null.labels_on_the_host()
     until = time.monotonic() + 60 * options.minutes
     unfinished = []
-    with stop_signal(signal.SIGTERM, signal.SIGINT) as stop:
+    with stop_signal(*ENDING) as stop:
         measurement = Measurement(
             options.dataset_root.resolve(),
             options.out,

@@ -2,13 +2,13 @@
 
 import os
 import platform
-import socket
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sskd.device import arithmetic
+from sskd.machine import host
 from sskd.version import code, first_line, packages
 
 
@@ -18,7 +18,7 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
     on_gpu = device.type == "cuda"
     return {
-        "host": socket.gethostname(),
+        "host": host(),
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
         "driver": first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
         **(arithmetic() if on_gpu else {}),

@@ -16,7 +16,6 @@ trackers.json        what the run is called by trackers; events.*, wandb/: their
 import fcntl
 import json
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +27,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from sskd.errors import UserError
+from sskd.machine import host
 from sskd.runs.epoch_state import state_bytes
 from sskd.runs.files import append_line, one_line, plain_os_errors, read_json, write_atomically, write_json
 from sskd.runs.spec import RunSpec, spec_yaml
@@ -108,7 +108,7 @@ class RunFolder:
                     break  # and not a file that the one before us has just removed
             with suppress(OSError):  # a full disk: the run itself will say so
                 file.truncate(0)
-                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.write(f"process {os.getpid()} on {host()}\n")
                 file.flush()
             try:
                 yield

@@ -21,6 +21,7 @@ from sskd.distributed import is_peer_failure, join
 from sskd.errors import UserError
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 from sskd.training.loop import Interrupted, OnStep, StepEvent, train
+from sskd.training.signals import ENDING
 
 LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
 LEAVE_SECONDS = 60.0  # that processes may take to end their own helpers; a busy machine needs many of them
@@ -186,7 +187,7 @@ def _work(
     messages: Any,
     stop: Any,
 ) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):  # they may reach all: the one that started us decides
+    for number in ENDING:  # they may reach all: the one that started us decides
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

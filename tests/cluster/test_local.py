@@ -1,6 +1,7 @@
 """Local processes: the numbers of one process, also after a kill; claims shared with other command lines."""
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -9,14 +10,24 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks.dispatch import local
+from benchmarks.dispatch.cluster import read_cluster
+from benchmarks.dispatch.local import Place, ProcessSlot
 from benchmarks.dispatch.run_lock import LockHolder, RunLocks
+from benchmarks.dispatch.scheduler import schedule
+from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import is_out_of_memory
+from benchmarks.plan import make_plan
+from sskd.mps import Sharing
+from sskd.training.progress import Progress
 from sskd.training.signals import StopSignal
+from tests import small
 from tests.cluster.slurm_site import wait_for
 from tests.cluster.suite import SLOW, Suite
 
@@ -155,3 +166,118 @@ def test_detached_status_and_cancel(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "go").touch()
     assert suite.run() == 0
     assert f"epoch {done + 1}/12" in suite.log("student").split("started: job")[-1]
+
+
+# --- the beginning: while the process that runs are forked from imports torch ----------------------------------------
+
+
+class ContextOf:
+    """Stands for multiprocessing's: processes whose start fails as often as the list says."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.started = 0
+
+    def Pipe(self, duplex: bool) -> tuple[Any, Any]:
+        return multiprocessing.Pipe(duplex)
+
+    def Process(self, **_: Any) -> Any:
+        context = self
+
+        class Process:
+            exitcode, pid = 0, 2**30
+
+            def start(self) -> None:
+                if context.errors:
+                    raise context.errors.pop()
+                context.started += 1
+
+        return Process()
+
+
+@pytest.mark.parametrize(
+    "error", [EOFError("unexpected EOF"), ConnectionRefusedError(), BrokenPipeError(), ConnectionResetError()]
+)
+def test_a_run_whose_fork_server_was_killed_is_lost_and_tried_again(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = small.spec(small.teacher())
+    work = Work(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("side_by_side", []))
+    monkeypatch.setattr(local, "start_fork_server", lambda: None)
+    context = ContextOf(error)
+    slot = ProcessSlot(work, Place(1), context, tmp_path / "log", Sharing())
+    slot.start(spec, LockHolder(), StopSignal())
+    assert slot.ended()
+    slot.terminate()  # nothing is there that could be ended
+    slot.kill()
+    assert slot.failure is None
+    slot.start(spec, LockHolder(), StopSignal())
+    assert context.started == 1
+    assert slot.ended()
+
+
+def test_interrupted_while_a_process_is_started_nothing_is_left_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = small.spec(small.teacher())
+    work = Work(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("side_by_side", []))
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "start_fork_server", interrupted)
+    slot = ProcessSlot(work, Place(1), ContextOf(), tmp_path / "log", Sharing())
+    with Progress(1) as progress, pytest.raises(KeyboardInterrupt):
+        schedule(work, progress, [slot])
+    assert work.locks.holder(spec.id) is None
+
+
+def test_a_process_goes_on_when_the_fork_server_is_killed(tmp_path: Path) -> None:
+    """Its end is then told by its pipe, and not by a status that nobody knows."""
+    slot = ProcessSlot(
+        Work(make_plan([]), tmp_path, small.EXECUTION, read_cluster("side_by_side", [])),
+        Place(1),
+        None,
+        tmp_path,
+        Sharing(),
+    )
+    process = subprocess.Popen(["sleep", "60"])
+    slot._answer, says = multiprocessing.Pipe(duplex=False)
+    slot._process = SimpleNamespace(exitcode=local.FORGOTTEN, pid=process.pid)
+    assert not slot.ended()
+    slot.terminate()
+    assert process.wait(10) == -signal.SIGTERM
+    says.close()
+    assert slot.ended()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "status"), [("Ctrl-C", 130), ("SIGTERM", 143), ("hangup", 129), ("fork server killed", 0)]
+)
+def test_ended_right_after_the_plan(what: str, status: int, tmp_path: Path) -> None:
+    suite = Suite(tmp_path, "--cluster", "side_by_side", "--set", "cluster.runs_at_once=2", methods=["none"])
+    process = subprocess.Popen(
+        [sys.executable, "run_all.py", *suite.command()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    while "finished already" not in process.stdout.readline():
+        assert process.poll() is None
+    servers: list[str] = []
+    while not servers:
+        command = ["pgrep", "-P", str(process.pid), "-f", "forkserver"]
+        servers = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    if what == "fork server killed":
+        os.kill(int(servers[0]), signal.SIGKILL)
+    elif what == "SIGTERM":
+        process.terminate()
+    else:
+        os.killpg(process.pid, signal.SIGINT if what == "Ctrl-C" else signal.SIGHUP)
+    said, errors = process.communicate(timeout=2 * PATIENCE)
+    assert process.returncode == status, errors
+    assert "Traceback" not in said + errors
+    assert len(errors.strip().splitlines()) == (1 if status else 0)

@@ -1,9 +1,11 @@
 """RunLocks: one taker, whatever happens at the same time."""
 
 import dataclasses
+import getpass
 import json
 import multiprocessing
 import os
+import socket
 import subprocess
 import time
 from functools import partial
@@ -219,3 +221,21 @@ def test_a_run_that_is_finished_while_it_is_claimed(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(os, "link", forgotten)
     assert not locks.acquire("run", LockHolder(), lambda _: True)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("getpwuid(): uid not found: 12345"), OSError("No username set in the environment")]
+)
+def test_a_user_and_a_machine_without_names(error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in containers that are started under a number: the number is the name, and claims work."""
+
+    def fails() -> str:
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", fails)
+    monkeypatch.setattr(socket, "gethostname", lambda: "" if isinstance(error, KeyError) else fails())
+    holder = LockHolder()
+    assert (holder.user, holder.host) == (str(os.getuid()), "localhost")
+    locks = RunLocks(tmp_path)
+    assert locks.acquire("run", holder, process_is_alive)
+    assert not locks.acquire("run", LockHolder(), process_is_alive)

@@ -1,0 +1,106 @@
+"""The processes that work for a suite have its code: they are told where it is, and refuse to train with another.
+
+Several checkouts and an installed package may lie side by side on one machine. Python looks for a package in the
+working folder first, so a process would otherwise take whatever is there.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+from typing import NamedTuple
+
+import benchmarks
+from sskd.errors import UserError
+from sskd.places import CLONE, PACKAGE
+from sskd.version import CODE, code
+
+IMPORTED_FROM = PACKAGE.parent  # the folder on sys.path that has this code
+
+
+class Code(NamedTuple):
+    """Where a process has the two packages from, and their commit."""
+
+    sskd: str
+    benchmarks: str
+    commit: str | None
+
+
+def this_code() -> Code:
+    """What this process has imported."""
+    return Code(str(PACKAGE), str(Path(benchmarks.__path__[0]).resolve()), code()["commit"])
+
+
+def refuse_other_code(wanted: Code) -> None:
+    """UserError if this process has imported other code than the suite that it works for."""
+    here = this_code()
+    for name in ("sskd", "benchmarks"):
+        if getattr(here, name) != getattr(wanted, name):
+            raise UserError(
+                f"this process would train with other code than the suite's: it imports {name} from "
+                f"{getattr(here, name)}, and the suite from {getattr(wanted, name)}"
+            )
+    if here.commit != wanted.commit and not _equal_code(wanted.commit, here.commit):
+        raise UserError(
+            f"the code is not the one that the suite was started with: commit {_short(here.commit)} is in "
+            f"{IMPORTED_FROM} now, and it was {_short(wanted.commit)}; start the same command again"
+        )
+
+
+def _equal_code(one: str | None, other: str | None) -> bool:
+    """Whether two commits differ in nothing that is executed."""
+    if CLONE is None or one is None or other is None:
+        return False
+    done = subprocess.run(
+        ["git", "-C", str(CLONE), "diff", "--quiet", one, other, "--", *CODE], capture_output=True, check=False
+    )
+    return done.returncode == 0
+
+
+def _short(commit: str | None) -> str:
+    return commit[:12] if commit else "unknown"
+
+
+def shell_lines() -> list[str]:
+    """What a shell script says before it starts Python, so that Python imports this code and nothing from the working
+    folder (before Python 3.11 the working folder cannot be left out, and ``refuse_other_code`` tells)."""
+    path = str(IMPORTED_FROM).replace("'", "'\\''")
+    return [f"export PYTHONPATH='{path}'${{PYTHONPATH:+:$PYTHONPATH}}", "export PYTHONSAFEPATH=1"]
+
+
+def python_that(statements: str) -> list[str]:
+    """A command that executes ``statements`` in a Python which imports as this process does."""
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {statements}"]
+
+
+def start_fork_server() -> None:
+    """Starts the process that the processes of runs are forked from, unless it is there: with this process's
+    sys.path, and deaf to Ctrl-C and a closed terminal, which reach it while it still imports torch."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it is blocked in what is started, too
+    try:
+        resource_tracker.ensure_running()  # here, for it unblocks SIGINT
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        with _python_environment():
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _python_environment() -> Iterator[None]:
+    """In the block, a Python that is started imports as this process does."""
+    wanted = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
