@@ -137,7 +137,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         check_runs(todo, profile, root)
         shown = claims or [claim for claim in CLAIMS if claim.benchmark in cells]
         print_plan(plan, folder, profile, cells, shown, anew, at_once(work.cluster), options)
-        check_teachers(todo, root)  # last: a plan may be made where the weights are not
+        for line in check_teachers(todo, root):  # last: a plan may be made where the weights are not
+            print(line)
         return Outcome()
     if options.status:
         from benchmarks.dispatch.status import show_status, summary, watch

@@ -99,19 +99,21 @@ def _check_networks(spec: RunSpec, size: int) -> None:
         raise UserError(f"{pair}: {described(error)}") from None
 
 
-def check_teachers(specs: Iterable[RunSpec], root: Path) -> None:
+def check_teachers(specs: Iterable[RunSpec], root: Path) -> list[str]:
     """UserError if a teacher's weights file is missing, not the one that is meant, of another network, or of another
-    number of classes than the data."""
+    number of classes than the data. Returns what the plan is to say of the weights, a line each."""
+    said: list[str] = []
     given = {(spec.teacher, spec.dataset) for spec in specs if isinstance(spec.teacher, Pretrained)}
     for teacher, dataset in sorted(given, key=str):
         try:
             check_weights(teacher)
             data, assumed = _extent(root, dataset)
             if data and not assumed:  # a folder of ImageNet that is still to come may hold a part of it
-                check_classes(teacher, data.num_classes)
+                check_classes(teacher, data.num_classes, said.append)
         except UserError as error:
             hint = "" if teacher.published else f"; --set teachers.{teacher.network}.weights=FILE names another"
             raise UserError(f"teacher {teacher.network}: {error}{hint}") from None
+    return said
 
 
 def _shapes(network: str, size: int, settings: NetworkSettings) -> FeatureShapes:

@@ -24,7 +24,8 @@ def make_ready(work: Work, profile: Profile, folder: Path, anew: Sequence[RunSpe
     states = with_status(work.plan, folder, anew)
     todo = [spec for spec, state in states if state != "finished"]
     check_runs(todo, profile, root)
-    check_teachers(todo, root)
+    for line in check_teachers(todo, root):
+        print(line, flush=True)
     _check_this_machine(work, todo)
     keep_beside(anew, folder / "runs", print)
     _set_aside([spec for spec, state in states if state == "weights lost"], folder)

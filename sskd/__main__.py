@@ -47,6 +47,9 @@ def _parser() -> Parser:
     evaluate = commands.add_parser("evaluate", help="accuracy of a weights file on a test set")
     evaluate.add_argument("--network", required=True)
     evaluate.add_argument("--weights", required=True, type=Path)
+    evaluate.add_argument(
+        "--which", help="raw, averaged, or a name in the file, where it holds several weights that differ"
+    )
     evaluate.add_argument("--dataset", required=True)
     evaluate.add_argument("--dataset-path", help="for the datasets npz and folder")
     evaluate.add_argument("--image-size", type=int, help="pixels of a side that the network sees (default: its own)")
@@ -113,7 +116,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     spec: DatasetSpec = from_dict(DatasetSpec, {"name": options.dataset, "path": options.dataset_path}, "options")
     data = load_dataset(spec, Path(options.dataset_root))
     used_as: NetworkSettings = from_dict(NetworkSettings, {"image_size": options.image_size}, "options")
-    network = load_network(options.weights, options.network, data.num_classes, used_as).to(device)
+    say = partial(print, file=sys.stderr)
+    network = load_network(options.weights, options.network, data.num_classes, used_as, options.which, say).to(device)
     test = EvaluationSet(data, device, resolve_precision(options.precision, device))
     measured = accuracy(network.to(memory_format=test.layout), test)
     if options.json:

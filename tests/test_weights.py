@@ -84,7 +84,7 @@ def test_errors_name_the_file_and_the_trouble(network: Network, tmp_path: Path) 
         with pytest.raises(UserError, match=r"w\.pth"):
             load_network(path, "resnet8", 10)
     (tmp_path / "w.safetensors").write_bytes(b"not a file of tensors")
-    with pytest.raises(UserError, match=r"w\.safetensors is damaged"):
+    with pytest.raises(UserError, match=r"w\.safetensors is a text file"):
         load_network(tmp_path / "w.safetensors", "resnet8", 10)
 
 

@@ -20,7 +20,10 @@ class Pretrained(StrictModel):
     """A file (.pth, .safetensors), or published ones by name: torchvision:IMAGENET1K_V1, timm:a1_in1k."""
     sha256: str | None = None
     """The hash of the file, which is checked. With it a run's id follows the content and not the path."""
-
+    which: str | None = None
+    """Where a file holds several weights of the network that differ: raw, averaged (a moving average's: model_ema,
+    swa_model), or the name under which they stand (teacher). null: those under state_dict or model, else the only raw
+    ones; the plan says which were taken."""
     network_settings: NetworkSettings = NetworkSettings()
     """How the network is used: the size of its images, and which of its modules give maps."""
 
@@ -28,6 +31,8 @@ class Pretrained(StrictModel):
     def _digest_is_of_a_file(self) -> "Pretrained":
         if self.sha256 and self.published:
             raise ValueError("'sha256' is of a file: published weights are known by their name")
+        if self.which and self.published:
+            raise ValueError("'which' is of a file: published weights are known by their name")
         return self
 
     @property

@@ -1,16 +1,12 @@
-"""Networks from files: the published checkpoints in their several formats, and this project's own weights."""
+"""Networks from files: state dicts as training scripts save them, published weights, and this project's own."""
 
 import hashlib
 import os
-import pickle
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sskd.config.networks import NetworkSettings
@@ -19,39 +15,54 @@ from sskd.errors import UserError
 from sskd.networks import NETWORKS, Network, build_network
 from sskd.networks.build import PLAIN
 from sskd.networks.library import fetch_weights, find_weights
-
-RENAMED = {
-    "classifier.0.weight": "classifier.weight",
-    "classifier.0.bias": "classifier.bias",
-}  # CRD's MobileNetV2
-PREFIXES = ("module.", "backbone.")  # DataParallel's; SSKD's wrapper around a student
+from sskd.networks.states import RENAMED, choose, find_states, nearest_state
+from sskd.networks.weight_file import read_tensors
 
 
-def load_network(path: str | Path, name: str, num_classes: int, settings: NetworkSettings = PLAIN) -> Network:
-    """The network ``name`` with the weights of ``path``: SSKD's or CRD's format, an old pickle, safetensors; or with
-    published weights, where ``path`` is "torchvision:" or "timm:" and their name.
+def load_network(
+    path: str | Path,
+    name: str,
+    num_classes: int,
+    settings: NetworkSettings = PLAIN,
+    which: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Network:
+    """The network ``name`` with the weights of ``path``: a state dict wherever it stands in a torch.save or safetensors
+    file, under any prefix; or published weights, where ``path`` is "torchvision:" or "timm:" and their name.
 
-    Executes no code from the file. UserError if it is missing, damaged, of another network or other classes.
+    which: "raw", "averaged", or the name under which the weights stand, where the file holds several that fit. say:
+    gets one line where it does. Executes no code from the file. UserError if it is missing, damaged, of another network
+    or other classes.
     """
     network = build_network(name, num_classes, settings)
-    load_into(network, path, name, num_classes)
+    note = load_into(network, path, name, num_classes, which)
+    if note:
+        say(note)
     return network
 
 
-def load_into(network: Network, path: str | Path, name: str, num_classes: int) -> None:
-    """Gives ``network``, which errors call ``name``, the weights of ``path``, as ``load_network``."""
+def load_into(network: Network, path: str | Path, name: str, num_classes: int, which: str | None = None) -> str:
+    """Gives ``network``, which errors call ``name``, the weights of ``path``, as ``load_network``. Returns what is to
+    be said of the choice; "" where there was none."""
     wanted = network.state_dict()
-    found = fetch_weights(name, str(path)) if str(path).startswith(PUBLISHED) else _state(path)
-    state = {network.own_name(key): value for key, value in found.items()}
-    if state.keys() != wanted.keys():  # else the file has the network's own names, whatever they look like
-        found = _published_names(found)
-        state = {network.own_name(key): value for key, value in found.items()}
-    problem = _mismatch(state, wanted) or _unusable(state, wanted)
+    tensors = _tensors(name, path)
+    found = find_states(tensors, network)
+    fits = [state for state in found if not _mismatch(state.tensors, wanted)]
+    if not fits:
+        state = found[0] if found else nearest_state(tensors, network)
+        problem = _mismatch(state.tensors, wanted)
+        hint = _fits(name, tensors)
+        raise UserError(f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{hint}")
+    chosen, note = choose(fits, which, f"{path}", name)
+    problem = _unusable(chosen.tensors, wanted)
     if problem:
-        raise UserError(
-            f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{_fits(name, found)}"
-        )
-    network.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
+        raise UserError(f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}")
+    network.load_state_dict({key: chosen.tensors[key] for key in wanted if key in chosen.tensors}, strict=False)
+    return note
+
+
+def _tensors(name: str, path: str | Path) -> dict[str, Tensor]:
+    return fetch_weights(name, str(path)) if str(path).startswith(PUBLISHED) else read_tensors(existing(path))
 
 
 def check_weights(teacher: Pretrained) -> None:
@@ -59,15 +70,18 @@ def check_weights(teacher: Pretrained) -> None:
     if teacher.published:
         find_weights(teacher.network, teacher.weights)
         return
-    path = _existing(teacher.weights)
+    path = existing(teacher.weights)
     if teacher.sha256 is not None and (found := file_sha256(path)) != teacher.sha256:
         raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {teacher.sha256}")
 
 
-def check_classes(teacher: Pretrained, num_classes: int) -> None:
-    """UserError if the weights are not of that network with so many classes. Published ones are not downloaded."""
+def check_classes(teacher: Pretrained, num_classes: int, say: Callable[[str], None] = lambda _: None) -> None:
+    """UserError if the weights are not of that network with so many classes. Published ones are not downloaded. say: as
+    ``load_network``."""
     if not teacher.published:
-        load_network(teacher.weights, teacher.network, num_classes, teacher.network_settings)
+        load_network(
+            teacher.weights, teacher.network, num_classes, teacher.network_settings, which=teacher.which, say=say
+        )
         return
     known = find_weights(teacher.network, teacher.weights).num_classes
     if known != num_classes:
@@ -86,53 +100,13 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a weights file under their published names. UserError names what is wrong with the file."""
-    return _published_names(_state(path))
-
-
-def _state(path: str | Path) -> dict[str, Tensor]:
-    """The same under the names that the file has."""
-    path = _existing(path)
-    try:
-        data: Any = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged or no safetensors file: {error}") from None
-    except pickle.UnpicklingError as error:
-        raise UserError(f"{path} holds more than tensors, or is damaged; it was not loaded: {_reason(error)}") from None
-    except Exception as error:  # a damaged pickle may raise anything
-        raise UserError(f"{path} is damaged or cut off: {_reason(error)}") from None
-    for key in ("state_dict", "model"):
-        if isinstance(data, dict) and isinstance(data.get(key), dict):
-            data = data[key]
-    if (
-        not isinstance(data, dict)
-        or not data
-        or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in data.items())
-    ):
-        raise UserError(f"{path} holds no state dict: expected tensors by name, or a dict with 'state_dict' or 'model'")
-    return data
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-
-
-def _existing(path: str | Path) -> Path:
+def existing(path: str | Path) -> Path:
+    """The path. UserError where no file is there."""
+    if os.path.isdir(path):
+        raise UserError(f"no weights file {path}: it is a folder; name a file in it")
     if not os.path.isfile(path):  # unlike Path's, False for what cannot be looked at
         raise UserError(f"no weights file {path}")
     return Path(path)
-
-
-def _load_pickle(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _published_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in PREFIXES:
-        if any(key.startswith(prefix) for key in state):  # what lacks the prefix is a head's beside the network
-            state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    return {RENAMED.get(key, key): value for key, value in state.items()}
 
 
 CLASSIFIERS = ("fc.", "linear.", "classifier.", "head.", "heads.")  # how the tensors of one are named
@@ -184,19 +158,22 @@ def _more(keys: list[str]) -> str:
     return f" and {len(keys) - 3} more" if len(keys) > 3 else ""
 
 
+BIASES = ("fc.bias", "linear.bias", "classifier.bias", "classifier.0.bias")  # of classifiers of this suite's networks
 MOST_CLASSES = 1_000_000  # that weights are taken to be of: a damaged file may claim any number
 
 
 def _fits(asked: str, state: dict[str, Tensor]) -> str:
     """A hint: another registered network that these weights do belong to."""
-    biases = [value for key, value in state.items() if key in ("fc.bias", "linear.bias", "classifier.bias")]
-    classes = [len(value) for value in biases if value.dim() == 1 and 0 < len(value) < MOST_CLASSES]
-    if not classes:
-        return ""
-    for name in NETWORKS:
-        wanted = _empty_state(NETWORKS[name], classes[0])
-        if name != asked and not _mismatch(state, wanted):
-            return f". It fits {name} with {classes[0]} classes"
+    for key, value in state.items():
+        ends = [end for end in BIASES if f".{key}".endswith(f".{end}")]
+        if not ends or value.dim() != 1 or not 0 < len(value) < MOST_CLASSES:
+            continue
+        prefix = key.removesuffix(ends[0])
+        inside = {other[len(prefix) :]: tensor for other, tensor in state.items() if other.startswith(prefix)}
+        named = {RENAMED.get(name, name): tensor for name, tensor in inside.items()}
+        for name in NETWORKS:
+            if name != asked and not _mismatch(named, _empty_state(NETWORKS[name], len(value))):
+                return f". It fits {name} with {len(value)} classes"
     return ""
 
 

@@ -77,7 +77,7 @@ def _network_of(spec: RunSpec, runs: Path, execution: Execution) -> tuple[Networ
         info = from_dict(NetworkInfo, describe_network(spec.network, own, spec.used_as), spec.id)
     classes = len(info.class_names)
     if isinstance(spec, TeacherSpec) and isinstance(spec.teacher, Pretrained):
-        return load_network(spec.teacher.weights, spec.network, classes, spec.used_as), info
+        return load_network(spec.teacher.weights, spec.network, classes, spec.used_as, spec.teacher.which), info
     weights = folder.weights("last")
     if not weights.is_file():
         raise UserError("no linear probe: the run's last.safetensors is not here")

@@ -79,10 +79,11 @@ def load_teacher(setup: Setup, teacher: Trained | Pretrained) -> Network:
     """The teacher in eval mode, no gradient. UserError if its file is missing, damaged or of another kind."""
     if isinstance(teacher, Trained):
         path: Path | str = weights_of(setup, teacher.run, teacher.epoch)
+        which = None
     else:
         check_weights(teacher)
-        path = teacher.weights
-    network = load_network(path, teacher.network, setup.data.num_classes, teacher.network_settings)
+        path, which = teacher.weights, teacher.which
+    network = load_network(path, teacher.network, setup.data.num_classes, teacher.network_settings, which=which)
     return setup.place(network).eval().requires_grad_(False)
 
 

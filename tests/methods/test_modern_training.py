@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
-from sskd.networks.weights import load_state
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
 from tests import small
@@ -17,5 +17,5 @@ def test_saved_weights_are_those_that_were_measured(method: str, tmp_path: Path)
     result = small.train_all(wanted, tmp_path)
     job = build_task(prepare(wanted, tmp_path, small.EXECUTION))
     assert sum(p.numel() for p in job.output.parameters()) == result["parameters"]
-    job.output.load_state_dict(load_state(tmp_path / wanted.id / "last.safetensors"))
+    job.output.load_state_dict(load_file(tmp_path / wanted.id / "last.safetensors"))
     assert job.evaluate()["top1"] == result["last"]["test_top1"]

@@ -1,0 +1,286 @@
+"""Checkpoints as training scripts of the field save them, and what people have in place of one."""
+
+import argparse
+import copy
+import io
+import json
+import pathlib
+import pickle
+import zipfile
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sskd.__main__ import main
+from sskd.config.networks import NetworkSettings
+from sskd.config.pretrained import Pretrained
+from sskd.errors import UserError
+from sskd.networks import Network, build_network
+from sskd.networks.around import Around
+from sskd.networks.weights import load_into, load_network
+from tests import small
+
+State = dict[str, Tensor]
+
+
+def network(seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    return build_network("resnet8", 10)
+
+
+STATE: State = network().state_dict()
+AVERAGE: State = network(1).state_dict()
+
+
+def under(prefix: str, state: State = STATE) -> State:
+    return {prefix + key: value for key, value in state.items()}
+
+
+def nested(state: State) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in state.items():
+        *way, last = key.split(".")
+        inner = found
+        for part in way:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    return found
+
+
+def optimizer() -> dict[str, Any]:
+    """As torch.optim.SGD's: its keys are numbers."""
+    learned = [value for value in STATE.values() if value.is_floating_point()]
+    state = {number: {"momentum_buffer": value} for number, value in enumerate(learned)}
+    return {"state": state, "param_groups": [{"lr": 0.1, "params": list(state)}]}
+
+
+BESIDE = {
+    "opt": argparse.Namespace(model="resnet8", learning_rate=np.float32(0.05), out=pathlib.PurePosixPath("a/b")),
+    "best_acc": np.float64(69.1),
+    "epoch": np.int64(3),
+    "where": pathlib.Path("results"),
+    "on_windows": pathlib.PureWindowsPath("C:/results"),
+    "curve": np.arange(3.0),
+    "seen": defaultdict(list, {"a": [1]}),
+    "generator": torch.get_rng_state(),
+}
+GIVEN: dict[str, Callable[[], Any]] = {
+    "a namespace beside it": lambda: {"model": STATE} | BESIDE,
+    "an optimiser beside it": lambda: {"model": STATE, "optimizer": optimizer(), "lr_scheduler": {"last_epoch": 3}},
+    **{
+        key: lambda key=key: {key: STATE, "epoch": 3, "acc": 0.5}  # type: ignore[misc]
+        for key in ("net", "model_state_dict", "student", "teacher", "network", "weights", "module", "params", "ema")
+    },
+    "parallel": lambda: {"net": under("module."), "acc": 69.1},
+    "compiled": lambda: under("_orig_mod."),
+    "parallel, then compiled": lambda: under("_orig_mod.module."),
+    "compiled, then parallel": lambda: {"state_dict": under("module._orig_mod.")},
+    "a part compiled": lambda: {k.replace("layer1.", "layer1._orig_mod.", 1): v for k, v in STATE.items()},
+    "lightning": lambda: {
+        "state_dict": under("model.") | {"criterion.weight": torch.ones(10), "accuracy.total": torch.ones(())},
+        "hyper_parameters": {"opt": argparse.Namespace(a=1)},
+        "callbacks": {"ModelCheckpoint{}": {"best_model_score": torch.ones(())}},
+    },
+    "lightning around parallel": lambda: {"state_dict": under("net.model.module.")},
+    "a student with a head": lambda: under("module.backbone.") | {"module.proj_head.0.weight": torch.zeros(2, 2)},
+    "averaged by torch": lambda: under("module.") | {"n_averaged": torch.tensor(3)},
+    "counted by thop": lambda: STATE | {"total_ops": torch.zeros(1), "conv1.total_params": torch.zeros(1)},
+    "dicts in dicts": lambda: {"checkpoint": {"model": nested(STATE)}},
+    "an OrderedDict": lambda: OrderedDict(STATE),
+    "parameters": lambda: {k: nn.Parameter(v) if v.is_floating_point() else v for k, v in STATE.items()},
+    "old torch": lambda: {k: v for k, v in STATE.items() if not k.endswith("num_batches_tracked")},
+    "numbers beside tensors": lambda: STATE | {"epoch": 3, "arch": "resnet8"},
+    "the same twice": lambda: {"best": STATE, "latest": STATE, "ema": {k: v.clone() for k, v in STATE.items()}},
+    "another network's beside it": lambda: {"student": STATE, "teacher": build_network("resnet14", 10).state_dict()},
+    "another number of classes beside it": lambda: {"s": STATE, "t": build_network("resnet8", 7).state_dict()},
+}
+
+
+def holds(found: Network, state: State = STATE) -> bool:
+    own = found.state_dict()
+    return all(torch.equal(own[key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_a_state_dict_loads_wherever_it_stands(case: str, tmp_path: Path) -> None:
+    torch.save(GIVEN[case](), tmp_path / "w.pth")
+    said: list[str] = []
+    assert holds(load_network(tmp_path / "w.pth", "resnet8", 10, say=said.append))
+    assert said == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions(dtype: torch.dtype, tmp_path: Path) -> None:
+    state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in STATE.items()}
+    torch.save({"ema_state_dict": state}, tmp_path / "w.pth")
+    assert holds(load_network(tmp_path / "w.pth", "resnet8", 10), {k: v.to(STATE[k].dtype) for k, v in state.items()})
+
+
+def test_what_a_file_is_counts_and_not_its_name(tmp_path: Path) -> None:
+    save_file(under("model."), tmp_path / "safetensors.pth")
+    torch.save(STATE, tmp_path / "torch.safetensors")
+    for name in ("safetensors.pth", "torch.safetensors"):
+        assert holds(load_network(tmp_path / name, "resnet8", 10))
+
+
+def test_names_of_other_libraries_and_networks_keep_their_renaming(tmp_path: Path) -> None:
+    """What CRD's checkpoints call their classifier is a layer of its own in many others."""
+    theirs = nn.Sequential(
+        OrderedDict(conv=nn.Conv2d(3, 4, 3), classifier=nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 5)))
+    )
+    torch.save({"net": under("module.", theirs.state_dict())}, tmp_path / "w.pth")
+    ours = Around("own", copy.deepcopy(theirs), 5, NetworkSettings(), None)
+    nn.init.zeros_(ours.network.classifier[0].weight)
+    load_into(ours, tmp_path / "w.pth", "own", 5)
+    assert holds(ours, under("network.", theirs.state_dict()))
+
+
+BOTH = {
+    "timm": {"state_dict": STATE, "state_dict_ema": AVERAGE},
+    "torchvision": {"model": STATE, "model_ema": under("module.", AVERAGE) | {"n_averaged": torch.tensor(3)}},
+    "swa": {"net": STATE, "swa_model": under("module.", AVERAGE)},
+    "lightning": {"state_dict": under("model.") | under("ema_model.", AVERAGE)},
+    "averaged first": {"modelEMA": AVERAGE, "network": STATE},
+}
+
+
+@pytest.mark.parametrize("case", BOTH)
+def test_raw_and_averaged_weights_that_differ(case: str, tmp_path: Path) -> None:
+    path, said = tmp_path / "w.pth", list[str]()
+    torch.save(BOTH[case], path)
+    assert holds(load_network(path, "resnet8", 10, say=said.append))
+    assert "(raw) were taken" in said[0]
+    assert "(averaged) were not" in said[0]
+    assert holds(load_network(path, "resnet8", 10, which="raw"))
+    assert holds(load_network(path, "resnet8", 10, which="averaged", say=said.append), AVERAGE)
+    assert "(averaged) were taken" in said[1]
+
+
+def test_several_weights_by_name(tmp_path: Path) -> None:
+    path, said = tmp_path / "w.pth", list[str]()
+    torch.save({"student": STATE, "teacher": under("module.", AVERAGE)}, path)
+    with pytest.raises(UserError, match="under 'student' and those under 'teacher': say which"):
+        load_network(path, "resnet8", 10)
+    assert holds(load_network(path, "resnet8", 10, which="teacher"), AVERAGE)
+    for which in ("averaged", "tutor"):
+        with pytest.raises(UserError, match=f"has no weights '{which}' of resnet8: it has those under 'student'"):
+            load_network(path, "resnet8", 10, which=which)
+    torch.save({"state_dict": STATE, "best_state_dict": AVERAGE}, path)  # where the published ones have theirs
+    assert holds(load_network(path, "resnet8", 10, say=said.append))
+    assert "'best_state_dict'" in said[0]
+
+
+def test_evaluate_says_which_were_taken_and_a_spec_names_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({"state_dict": STATE, "state_dict_ema": AVERAGE}, path)
+    command = ["evaluate", "--network", "resnet8", "--weights", str(path), "--dataset", "digits", "--precision", "fp32"]
+    assert main([*command, "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "top1" in json.loads(shown.out)
+    assert "'state_dict' (raw) were taken" in shown.err
+    assert main([*command, "--which", "averaged"]) == 0
+    assert "'state_dict_ema' (averaged) were taken" in capsys.readouterr().err
+    given = {"network": "resnet8", "weights": str(path)}
+    measured = {"role": "teacher", "network": "resnet8", "dataset": {"name": "digits"}, "teacher": given}
+    ids = {small.spec(measured | {"teacher": given | more}).id for more in ({}, {"which": "averaged"})}
+    assert len(ids) == 2
+    with pytest.raises(ValueError, match="'which' is of a file"):
+        Pretrained(network="resnet8", weights="timm:a1_in1k", which="raw")
+
+
+class Unknown:
+    pass
+
+
+def script() -> bytes:
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), file)  # type: ignore[no-untyped-call]
+    return file.getvalue()
+
+
+def saved(what: Any, old: bool = False) -> bytes:
+    file = io.BytesIO()
+    torch.save(what, file, _use_new_zipfile_serialization=not old)
+    return file.getvalue()
+
+
+def npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **{key: value.numpy() for key, value in STATE.items()})  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def zipped(*names: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+    return file.getvalue()
+
+
+OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "a module": (lambda: saved(network()), "whole pickled module .sskd.networks.resnet."),
+    "a module in an old file": (lambda: saved(network(), old=True), "whole pickled module .sskd.networks.resnet."),
+    "a module in a dict": (lambda: saved({"model": nn.Linear(2, 2), "epoch": 1}), "pickled module .torch.nn.modules"),
+    "an unknown object": (lambda: saved({"model": STATE, "o": Unknown()}), "object of 'tests.*Unknown', which is not"),
+    "a function": (lambda: saved({"model": STATE, "o": network}), "object of 'tests.*network', which is not"),
+    "a script": (script, "a TorchScript program"),
+    "a pointer": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
+    "a page": (lambda: b"\n<!DOCTYPE html><html>Sign in</html>", "a web page"),
+    "an error in XML": (lambda: b"<?xml version='1.0'?><Error/>", "a web page"),
+    "nothing": (lambda: b"", "is empty"),
+    "numpy's": (npz, "a NumPy archive"),
+    "one array": (lambda: b"\x93NUMPY\x01\x00", "a NumPy array"),
+    "another zip": (lambda: zipped("weights/resnet8.pth", "readme.txt"), "zip file of something else .weights/resnet8"),
+    "an empty zip": (zipped, "zip file of something else"),
+    "gzip": (lambda: b"\x1f\x8b\x08\x00", "an archive"),
+    "Keras's": (lambda: b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    "JSON": (lambda: b'{"weight_map": {}}', "a text file"),
+    "text": (lambda: b"404: Not Found", "a text file"),
+    "a plain pickle": (lambda: pickle.dumps({"model": {"a": 1}}), "a pickle that torch.save has not written"),
+    "no tensors": (lambda: saved({"epoch": 3, "opt": argparse.Namespace()}), "'opt' .argparse.Namespace."),
+    "arrays": (lambda: saved({"fc.bias": np.zeros(2)}), "'fc.bias' .numpy.*"),
+    "a list": (lambda: saved([STATE]), "it holds a list"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_what_is_no_weights_is_named_in_one_plain_line(case: str, ending: str, tmp_path: Path) -> None:
+    content, wanted = OTHERS[case]
+    path = tmp_path / f"w.{ending}"
+    path.write_bytes(content())
+    with pytest.raises(UserError, match=rf"w\.{ending}") as refused:
+        load_network(path, "resnet8", 10)
+    said = str(refused.value)
+    assert said.isprintable(), said  # one line, and no terminal's codes
+    assert "weights_only" not in said
+    assert len(said) < 600
+    if ending == "pth":
+        assert refused.match(wanted)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="it is a folder; name a file in it"):
+        load_network(tmp_path, "resnet8", 10)
+
+
+def test_what_is_missing_is_told_of_where_most_of_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save({"net": under("module."), "epoch": 1}, path)
+    with pytest.raises(UserError, match="its classifier has 10 classes"):
+        load_network(path, "resnet8", 7)
+    with pytest.raises(UserError, match="it lacks layer1.1.conv1.weight.*It fits resnet8 with 10 classes"):
+        load_network(path, "resnet14", 10)
+    torch.save({"net": {key: value for key, value in under("module.").items() if key != "module.conv1.weight"}}, path)
+    with pytest.raises(UserError, match=r"it lacks conv1\.weight$"):
+        load_network(path, "resnet8", 10)
