@@ -37,13 +37,14 @@ def measured_with(setup: Setup) -> dict[str, Any]:
 
 
 def teacher_sha256(spec: RunSpec, runs: Path) -> str | None:
-    """Of the weights that teach; torchvision's by their name, which has their hash. None without a teacher."""
+    """Of the weights that teach; published ones by their name. None without a teacher."""
     if spec.teacher is None:
         return None
     if isinstance(spec.teacher, Trained):
         return file_sha256(RunFolder(runs, spec.teacher.run).weights(spec.teacher.epoch))
-    published = spec.teacher.published
-    return spec.teacher.weights if published else spec.teacher.sha256 or file_sha256(Path(spec.teacher.weights))
+    given = spec.teacher
+    content = given.weights if given.published else given.sha256 or file_sha256(Path(given.weights))
+    return f"{content} {given.which}" if given.which else content  # one file may hold several teachers
 
 
 @lru_cache(maxsize=1)  # as load_dataset: the runs of a suite share their data
