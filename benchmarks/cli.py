@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.listing import listing
-from benchmarks.options import CLUSTER, check_options, make_parser
+from benchmarks.options import CLUSTER, check_options, make_parser, narrows
 from sskd.errors import UserError, refuse_null_bytes
 from sskd.training.signals import Stopped
 
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         _load_plugins(options)
         return Outcome(run_submit(options) if options.submit else run_verify(options))
     from benchmarks.changes import to_train_anew
-    from benchmarks.dispatch.launch import cancel
+    from benchmarks.dispatch.cancel import cancel
     from benchmarks.plan import check_runs, check_teachers, make_plan
     from benchmarks.report.placement import place, tell_finished
     from sskd.runs.files import plain_os_errors
@@ -130,11 +130,14 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
     if options.dry_run:
         from benchmarks.analysis.claims import CLAIMS
         from benchmarks.dispatch.local import at_once
+        from benchmarks.dispatch.slurm_queue import check_time
         from benchmarks.dry_run import print_plan
         from benchmarks.ready import with_status
 
         todo = [spec for spec, state in with_status(plan, folder, anew) if state != "finished"]
         check_runs(todo, profile, root)
+        if work.cluster.kind == "slurm":
+            check_time(work.cluster)
         shown = claims or [claim for claim in CLAIMS if claim.benchmark in cells]
         print_plan(plan, folder, profile, cells, shown, anew, at_once(work.cluster), options)
         for line in check_teachers(todo, root):  # last: a plan may be made where the weights are not
@@ -149,7 +152,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         state = watch(work, cells)
         return Outcome(int(not state.all_finished), f"{profile.name}: {summary(state)}")
     if options.cancel:
-        print(f"told {plural(cancel(work, print), 'run')} to end")
+        print(f"told {plural(cancel(work, print, everything=not narrows(options)), 'run')} to end")
         return Outcome()
     if options.export:
         from benchmarks.export import export_students

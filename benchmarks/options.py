@@ -1,7 +1,9 @@
 """run_all.py's options, and which of them go together."""
 
 import argparse
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.listing import KINDS
@@ -11,6 +13,7 @@ from sskd.places import config_names
 from sskd.version import ShowVersion
 
 CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
+ONLY_STARTS = ("--notify", "--rerun")  # options with a value that mean nothing with --status
 STOPS = (
     "list",
     "dry_run",
@@ -23,9 +26,24 @@ STOPS = (
 )  # options with which no run is waited for
 
 
+def _program() -> str:
+    return "sskd-suite" if Path(sys.argv[0]).stem == "sskd-suite" else "run_all.py"
+
+
+def status_command(arguments: Sequence[str]) -> str:
+    """The command that shows the state of what a command has started, for a shell."""
+    kept: list[str] = []
+    for position, argument in enumerate(arguments):
+        of_value = position > 0 and arguments[position - 1] in ONLY_STARTS
+        if argument.partition("=")[0] not in ("--detach", "--retry-failed", *ONLY_STARTS) and not of_value:
+            kept.append(argument)
+    start = [_program()] if _program() == "sskd-suite" else ["python", _program()]
+    return shlex.join([*start, *kept, "--status"])
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="sskd-suite" if Path(sys.argv[0]).stem == "sskd-suite" else "run_all.py",
+        prog=_program(),
         description="Regenerates the tables and figures of SSKD (ECCV 2020), as far as asked.",
     )
     add = parser.add_argument
@@ -128,6 +146,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="with --list, --dry-run, --status or --report-only: print JSON")
     add("--version", action=ShowVersion)
     return parser
+
+
+def narrows(options: argparse.Namespace) -> bool:
+    """Whether the command asks for certain runs, and not for whatever its profile's folder has."""
+    settings = [setting for setting in options.set if not setting.startswith((CLUSTER, "execution."))]
+    return bool(options.only or options.methods or options.seeds or settings)
 
 
 def check_options(options: argparse.Namespace) -> None:

@@ -154,6 +154,12 @@ def _checked(parameters: dict[str, Any], where: str) -> dict[str, Any]:
     return typed | lists | {key: value for key, value in words.items() if value is not None}
 
 
+def job_limits(cluster: ClusterSpec) -> dict[str, Any]:
+    """What a job of the cluster asks Slurm for: jobs that differ in it are not the same to Slurm."""
+    limits = cluster.parameters | {"gpus_per_run": cluster.gpus_per_run, "cpus_per_run": cluster.cpus_per_run}
+    return limits | ({"time": minutes(limits["time"])} if "time" in limits else {})
+
+
 def cluster_names() -> list[str]:
     return config_names("clusters")
 

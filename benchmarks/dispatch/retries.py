@@ -21,14 +21,15 @@ class Submission(NamedTuple):
     runs: Path  # folder of the run folders
     ids: list[str]
     retries: dict[str, int]
+    asked: dict[str, Any] | None = None  # of Slurm, as cluster.job_limits has it; None in what earlier versions wrote
 
     def save(self, path: Path) -> None:
-        _write(path, {"runs": str(self.runs), "ids": self.ids, "retries": self.retries})
+        _write(path, {"runs": str(self.runs), "ids": self.ids, "retries": self.retries, "asked": self.asked})
 
 
 def read_submission(path: Path) -> Submission:
     data = json.loads(path.read_text(encoding="utf-8"))
-    return Submission(Path(data["runs"]), data["ids"], data["retries"])
+    return Submission(Path(data["runs"]), data["ids"], data["retries"], data.get("asked"))
 
 
 def attempts(runs: Path, run_id: str) -> dict[str, int]:

@@ -87,6 +87,7 @@ class _Loop:
         order = sorted(work.plan.runs, key=lambda spec: spec.id not in waited_for)
         self.todo = {spec.id: spec for spec in order if not work.finished(spec)}
         self._told: set[str] = set()  # runs of which was said that another has them
+        self._liveness = HolderMonitor(work.runs)
         self._begun: set[str] = set()  # runs that this loop has started before
 
     def is_stopped(self, stop: StopSignal) -> bool:
@@ -110,7 +111,7 @@ class _Loop:
 
     def fill(self, stop: StopSignal) -> bool:
         """Starts runs in the free slots. Whether anything was started, or found to be finished or hopeless."""
-        changed = False
+        changed, self._liveness = False, self._liveness.renewed()
         for spec in list(self.todo.values()):
             if stop():
                 break
@@ -134,7 +135,7 @@ class _Loop:
     def _begin(self, spec: RunSpec, stop: StopSignal) -> bool:
         """Starts the run unless another has it. True if so, or if another has finished it."""
         holder = LockHolder()
-        if not self.work.acquire(spec, holder, HolderMonitor(self.work.runs)):
+        if not self.work.acquire(spec, holder, self._liveness):
             if not self.work.finished(spec):
                 tell_who(self.work, spec, self.progress, self._told)
                 return False

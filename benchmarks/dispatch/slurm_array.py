@@ -2,14 +2,18 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from benchmarks.dispatch.cluster import job_limits
 from benchmarks.dispatch.retries import Submission
 from benchmarks.dispatch.run_lock import LockHolder, file_time
 from benchmarks.dispatch.same_code import this_code
 from benchmarks.dispatch.slurm_queue import (
     SUBMISSION_SECONDS,
     HolderMonitor,
+    Queued,
+    asked_for,
+    cancel_jobs,
     check_parameters,
     new_submission,
     submit_runs,
@@ -29,10 +33,15 @@ def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
     what is not submitted.
     """
     liveness, holders = HolderMonitor(work.runs), work.locks.all()
-    held = {run_id for run_id, holder in holders.items() if liveness(run_id, holder)}
-    if not all(spec.id in held or work.finished(spec) for spec in work.plan.runs):
+    held = {run_id: holder for run_id, holder in holders.items() if liveness(run_id, holder)}
+    outdated = _outdated(work, held, liveness)
+    if not all(spec.id in held.keys() - outdated.keys() or work.finished(spec) for spec in work.plan.runs):
         for processes in sorted({spec.recipe.processes for spec in work.plan.runs}):
             check_parameters(work.cluster, processes)
+    if outdated:
+        for run_id in _withdraw(work, held, outdated, say):
+            del held[run_id]
+        liveness = HolderMonitor(work.runs)
     known: dict[str, str] = {}  # the job of every run that others need
     left_out: dict[str, Failure] = {}
     submitted = arrays = 0
@@ -43,7 +52,7 @@ def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
                 continue
             failure = work.given_up(spec) or needs_failed(spec, left_out)
             try:
-                after = [] if failure else [_job_of(work, needed, known) for needed in spec.needs]
+                after = [] if failure else [_job_of(work, needed, known, liveness) for needed in spec.needs]
             except UserError as error:
                 failure = Failure(f"not submitted: {error}")
             if failure:
@@ -62,20 +71,69 @@ def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
         f"submitted {plural(submitted, 'run')} in {plural(arrays, 'array')}"
         + (f"; {others} are in the queue already" if others else "")
     )
+    _tell_hopeless(held, liveness, say)
     return left_out
 
 
-def _job_of(work: Work, spec: RunSpec, known: dict[str, str]) -> str:
+def _outdated(work: Work, held: Mapping[str, LockHolder], liveness: HolderMonitor) -> dict[str, Queued]:
+    """The waiting jobs, by run, that were submitted with other limits than are asked for now, and those that wait for
+    one of them. Of what an earlier version submitted the limits are not known: those that can never start."""
+    asked, found = job_limits(work.cluster), dict[str, Queued]()
+    for spec in work.plan.runs:  # what a run needs comes before it
+        holder = held.get(spec.id)
+        queued = liveness.queued(holder) if holder and holder.batch else None
+        if holder is None or queued is None or queued.state != "PENDING":
+            continue
+        before = asked_for(work.jobs, holder.batch)
+        other = queued.hopeless if before is None else before != asked
+        if other or any(needed.id in found for needed in spec.needs):
+            found[spec.id] = queued
+    return found
+
+
+def _withdraw(
+    work: Work, held: Mapping[str, LockHolder], outdated: Mapping[str, Queued], say: Callable[[str], None]
+) -> list[str]:
+    """Cancels the jobs unless they have just begun, and gives their runs back; returns which."""
+    jobs = plural(len(outdated), "waiting job")
+    try:
+        cancel_jobs([queued.job for queued in outdated.values()], "--state=PENDING")
+    except UserError as error:
+        say(f"{jobs} asked for other limits than now, and not all can be replaced: {error}")
+    liveness = HolderMonitor(work.runs)
+    gone = [run_id for run_id in outdated if liveness.queued(held[run_id]) is None and not liveness.silent]
+    for run_id in gone:
+        work.locks.release(run_id, held[run_id].token)
+    if gone:
+        say(f"{jobs} asked for other limits than now: {plural(len(gone), 'job')} cancelled, to be submitted anew")
+    return gone
+
+
+def _tell_hopeless(held: Mapping[str, LockHolder], liveness: HolderMonitor, say: Callable[[str], None]) -> None:
+    """Says which waiting jobs no time will start, and Slurm's reason."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for run_id, holder in held.items():
+        queued = liveness.queued(holder) if holder.batch else None
+        if queued and queued.hopeless:
+            reasons[queued.reason].append(run_id)
+    for reason, ids in reasons.items():
+        say(
+            f"{plural(len(ids), 'job')} will never start as asked for ({reason}): change --set cluster.KEY=VALUE, and "
+            f"start again; the first is that of {ids[0]}"
+        )
+
+
+def _job_of(work: Work, spec: RunSpec, known: dict[str, str], liveness: HolderMonitor) -> str:
     """The job that a run waits for: "" if the run is finished. UserError if there is no such job."""
     if spec.id not in known:
-        known[spec.id] = _find_job(work, spec)
+        known[spec.id] = _find_job(work, spec, liveness)
     return known[spec.id]
 
 
-def _find_job(work: Work, spec: RunSpec) -> str:
+def _find_job(work: Work, spec: RunSpec, liveness: HolderMonitor) -> str:
     end = time.monotonic() + SUBMISSION_SECONDS
     while not work.finished(spec):
-        holder, liveness = work.locks.holder(spec.id), HolderMonitor(work.runs)
+        holder = work.locks.holder(spec.id)
         if holder is None or not liveness(spec.id, holder):
             trainer = work.folder(spec).held_by()
             if work.finished(spec):
@@ -90,7 +148,8 @@ def _find_job(work: Work, spec: RunSpec) -> str:
             return holder.job or (queued.job if queued else "")
         if time.monotonic() > end:
             raise UserError(f"it needs {spec.id}, which {holder} has not submitted for {SUBMISSION_SECONDS:.0f} s")
-        time.sleep(0.2)  # another run_all.py is just submitting it
+        time.sleep(0.5)  # another run_all.py is just submitting it
+        liveness = liveness.renewed()
     return ""
 
 
@@ -108,7 +167,9 @@ def _submit_group(work: Work, specs: list[RunSpec], processes: int, dependency: 
         return 0
     code = this_code()
     tasks = [RunJob(spec_yaml(s), work.runs, work.execution, holder.token, work.plugins, code) for s, holder in taken]
-    batch = Submission(work.runs, [spec.id for spec, _ in taken], work.cluster.retries.model_dump())
+    batch = Submission(
+        work.runs, [spec.id for spec, _ in taken], work.cluster.retries.model_dump(), job_limits(work.cluster)
+    )
     try:
         numbers = submit_runs(work.cluster, work.jobs, name, batch, tasks, processes, dependency)
     except UserError:

@@ -1,12 +1,15 @@
 """Slurm: what is asked of its queue, and how runs are submitted to it, through submitit."""
 
 import importlib.metadata
+import math
+import re
 import secrets
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +19,22 @@ from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from benchmarks.dispatch.cluster import ClusterSpec, minutes
-from benchmarks.dispatch.retries import Submission
+from benchmarks.dispatch.retries import Submission, read_submission
 from benchmarks.dispatch.run_lock import SILENT_AFTER, LockHolder, file_time, process_is_alive, written_at
 from benchmarks.dispatch.same_code import shell_lines
 from sskd.errors import UserError, nearest
 from sskd.runs.files import plain_os_errors
 
 SUBMITIT = "1.5.4"  # which has what we use beyond its documented interface; as in constraints.txt
+LOOK_SECONDS = 10.0  # who waits for others' jobs asks Slurm at most so often
 SUBMISSION_SECONDS = 60.0  # how long another run_all may take between claiming a run and knowing its job's number
+
+
+# Slurm's reasons (squeue's %r) that waiting does not end
+HOPELESS = re.compile(
+    "Partition(Time|Node)Limit|BadConstraints|DependencyNeverSatisfied|Invalid(Account|QOS)|(Account|QOS)NotAllowed|"
+    "((Assoc|QOS)Max|Max).*(PerJob|WallDuration).*"
+)
 
 
 class Queued(NamedTuple):
@@ -34,27 +45,39 @@ class Queued(NamedTuple):
     reason: str
     name: str
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether it waits for what no time brings: a limit that it exceeds, a job that has failed."""
+        return self.state == "PENDING" and HOPELESS.fullmatch(self.reason) is not None
+
 
 class HolderMonitor:
     """Who of the holders of claims is alive, as of one moment. Slurm is asked at most once for each user.
 
-    Where Slurm does not answer, its jobs count as alive, and ``silent`` holds its words.
+    Where Slurm does not answer, its jobs count as alive, and ``silent`` holds its words. A claim that is newer than
+    the look at the queue counts as alive too, so an older look is never wrong about a job that has been submitted
+    since; it only tells later that one is gone.
     """
 
     def __init__(self, runs: Path) -> None:
-        self._runs = runs
+        self._runs, self._made = runs, time.monotonic()
         self._asked: float | None = None  # before the first look at a queue, by the file system's clock
         self._queues: dict[str, dict[str, Queued]] = {}
         self.silent = ""
 
     def __call__(self, run_id: str, holder: LockHolder) -> bool:
         if not (holder.job or holder.batch):
-            return process_is_alive(holder, self._now, [written_at(self._runs / run_id / "progress.json")])
+            return process_is_alive(holder, self.now, [written_at(self._runs / run_id / "progress.json")])
         if self.queued(holder) is not None or self.silent or self._is_newer_than_the_look(holder):
             return True
-        return not holder.job and process_is_alive(holder, self._now)  # being submitted
+        return not holder.job and process_is_alive(holder, self.now)  # being submitted
 
-    def _now(self) -> float | None:
+    def renewed(self, seconds: float = LOOK_SECONDS) -> "HolderMonitor":
+        """This one, or a new one if this is older than so many seconds: who polls does not ask Slurm every time."""
+        return self if time.monotonic() - self._made < seconds else HolderMonitor(self._runs)
+
+    def now(self) -> float | None:
+        """The present time by the file system's clock; None where nothing can be written."""
         return file_time(self._runs.parent / "jobs" / "claims")
 
     def _is_newer_than_the_look(self, holder: LockHolder) -> bool:
@@ -64,7 +87,7 @@ class HolderMonitor:
     def queued(self, holder: LockHolder) -> Queued | None:
         """The holder's place in Slurm's queue; None if it is not there (any more)."""
         if holder.user not in self._queues:
-            self._asked = self._now() if self._asked is None else self._asked
+            self._asked = self.now() if self._asked is None else self._asked
             try:
                 self._queues[holder.user] = read_queue(holder.user)
             except UserError as error:
@@ -102,9 +125,10 @@ def slurm(*command: str) -> str:
     return done.stdout
 
 
-def cancel_jobs(jobs: Sequence[str]) -> None:
+def cancel_jobs(jobs: Sequence[str], *options: str) -> None:
+    """UserError with Slurm's words where it refuses, as for another user's; the others of them are cancelled."""
     for start in range(0, len(jobs), 500):
-        slurm("scancel", *jobs[start : start + 500])
+        slurm("scancel", *options, *jobs[start : start + 500])
 
 
 @contextmanager
@@ -168,7 +192,7 @@ def make_executor(
 
 
 def check_parameters(cluster: ClusterSpec, processes: int = 1) -> None:
-    """Has Slurm look at a job as it would be submitted. UserError with Slurm's own words if it would be refused."""
+    """Has Slurm look at a job as it would be submitted. UserError, with Slurm's own words where it would be refused."""
     with tempfile.TemporaryDirectory() as folder:
         executor = make_executor(cluster, Path(folder), Path(folder) / "batch.json", processes)
         script = Path(folder) / "test.sh"
@@ -179,7 +203,32 @@ def check_parameters(cluster: ClusterSpec, processes: int = 1) -> None:
             slurm("sbatch", "--test-only", str(script))
         except UserError as error:
             raise UserError(f"cluster '{cluster.name}': {error}{_hint(str(error), cluster)}") from None
-    minutes(cluster.parameters.get("time", 5))
+    check_time(cluster)
+
+
+def check_time(cluster: ClusterSpec) -> None:
+    """UserError if a job's time limit is above the partition's, under which sbatch takes it and it waits for ever.
+    Says nothing where sinfo is not there or does not answer, and where a QOS may have limits of its own."""
+    if "time" not in cluster.parameters or "qos" in cluster.parameters:
+        return
+    try:
+        lines = slurm("sinfo", "--noheader", "--format", "%P|%l").splitlines()
+    except UserError:
+        return
+    limits, defaults = {}, []
+    for line in lines:
+        name, _, limit = line.strip().partition("|")
+        limits[name.removesuffix("*")] = minutes(limit) if limit[:1].isdigit() else math.inf  # infinite
+        defaults += [name.removesuffix("*")] if name.endswith("*") else []
+    asked = str(cluster.parameters.get("partition", ",".join(defaults))).split(",")
+    known = {name: limits[name] for name in asked if name in limits}
+    if known and minutes(cluster.parameters["time"]) > max(known.values()):
+        name = max(known, key=lambda each: known[each])
+        raise UserError(
+            f"cluster '{cluster.name}': time {cluster.parameters['time']} is above the limit of partition '{name}', "
+            f"{known[name]:.0f} minutes, so its jobs would wait for ever: --set cluster.time={known[name]:.0f} or less "
+            "(a run goes on in the next job), or another cluster.partition"
+        )
 
 
 def _hint(words: str, cluster: ClusterSpec) -> str:
@@ -200,7 +249,7 @@ def submit_runs(
     dependency: str,
 ) -> list[str]:
     """Submits the batch as one array (one run: as a plain job) and returns the jobs' numbers, in order."""
-    path = jobs / "batches" / f"{job_name(name)}.json"
+    path = batch_file(jobs, name)
     time_limit = {"time": minutes(cluster.parameters["time"])} if "time" in cluster.parameters else {}
     cluster = cluster.model_copy(update={"parameters": cluster.parameters | time_limit})
     try:
@@ -210,6 +259,19 @@ def submit_runs(
             return [job.job_id for job in executor.submit_array(list(work))]
     except (FailedJobError, FailedSubmissionError) as error:
         raise UserError(f"cluster '{cluster.name}': sbatch refuses: {_one_line(str(error))}") from None
+
+
+def batch_file(jobs: Path, batch: str) -> Path:
+    """Where a submission is noted."""
+    return jobs / "batches" / f"{job_name(batch)}.json"
+
+
+def asked_for(jobs: Path, batch: str) -> dict[str, Any] | None:
+    """What a submission asked Slurm for; None where that is not known."""
+    try:
+        return read_submission(batch_file(jobs, batch)).asked
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def new_submission() -> str:

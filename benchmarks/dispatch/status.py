@@ -4,24 +4,29 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from benchmarks.dispatch.run_lock import LockHolder, written_at
 from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.work import Work, waits_for_what
 from benchmarks.tables.benchmark import Cell
 from benchmarks.tables.spec_builder import run_label
 from sskd.errors import UserError
 from sskd.runs.result_file import read_result
+from sskd.runs.run_folder import lock_holder
 from sskd.runs.spec import RunSpec
 from sskd.training.screen import ORDER, ScreenRow, screen, totals
 from sskd.training.words import duration
 
 STATES = ("finished", "running", "waiting", "failed", "to do")
 REFRESH_SECONDS = 2.0
+SILENT_SECONDS = 120.0  # without a sign, after which a run's pace is not shown: it writes every two while it trains
 NUMBER = (int, float)
 PROGRESS: dict[str, Any] = {"stage": str, "epoch": int, "epochs": int, "top1": NUMBER, "images_per_second": NUMBER} | {
     "seconds_left": NUMBER,
@@ -48,6 +53,7 @@ class RunRow:
     job: str = ""
     log: str = ""
     label: str = ""  # the method as tables name it: ids of crd and crd+kd have the same readable part
+    last_sign: float | None = None  # seconds since it last wrote anything; of a run that has begun and is not finished
 
 
 @dataclass
@@ -58,6 +64,7 @@ class State:
     benchmarks: dict[str, dict[str, int]]
     slurm: str = ""  # its words where it does not answer
     launchers: tuple[str, ...] = ()  # processes that go on with what nobody has started yet
+    others: tuple[RunRow, ...] = ()  # runs of other requests that are running or wait in the same folder
 
     @property
     def all_finished(self) -> bool:
@@ -72,10 +79,10 @@ class State:
 def read_state(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
     liveness = HolderMonitor(work.runs)
     rows: dict[str, RunRow] = {}
-    launchers, planned = work.launched(liveness)
+    now, (launchers, planned) = liveness.now() or time.time(), work.launched(liveness)
     for spec in work.plan.runs:  # what a run needs comes before it
         try:
-            rows[spec.id] = _row(work, spec, liveness, rows)
+            rows[spec.id] = _row(work, spec, liveness, rows, now)
         except UserError as error:  # a damaged file is one run's trouble
             rows[spec.id] = RunRow(spec.id, "failed", str(error))
         if spec.id in planned and rows[spec.id].state == "to do":
@@ -85,43 +92,39 @@ def read_state(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
     for name, group in cells.items():
         ids = {run_id for cell in group for run_id in _with_needs(cell.spec)}
         counts[name] = {state: sum(rows[run_id].state == state for run_id in ids) for state in STATES}
-    return State(list(rows.values()), counts, liveness.silent, tuple(map(str, launchers)))
+    others = tuple(_others(work, liveness, planned, now))
+    return State(list(rows.values()), counts, liveness.silent, tuple(map(str, launchers)), others)
+
+
+def _others(work: Work, liveness: HolderMonitor, planned: Iterable[str], now: float) -> Iterable[RunRow]:
+    """What is at work in the folder beside the plan's runs: with a claim, with a lock alone (python -m sskd train), or
+    planned by a process that executes another plan."""
+    held = work.locks.all()
+    locked = [lock.parent.name for lock in work.runs.glob("*/train.lock")]
+    for run_id in sorted({*held, *locked, *planned} - {spec.id for spec in work.plan.runs}):
+        row = RunRow(run_id, "to do")
+        if (work.runs / run_id / "result.json").exists():
+            continue
+        if _at_work(row, work.runs / run_id, held.get(run_id), liveness, now):
+            yield row
+        elif run_id in planned:
+            row.state, row.why = "waiting", waits_for_what([])
+            yield row
 
 
 def _with_needs(spec: RunSpec) -> set[str]:
     return {spec.id}.union(*(_with_needs(needed) for needed in spec.needs))
 
 
-def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str, RunRow]) -> RunRow:
+def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str, RunRow], now: float) -> RunRow:
     folder = work.folder(spec)
     row = RunRow(spec.id, "to do", epochs=spec.recipe.epochs, label=run_label(spec))
-    if folder.path.exists():
-        row.log = str(folder.path / "log.txt")
     if folder.result.exists():
         last = read_result(folder.result, spec.role)["last"]
-        row.state, row.epoch = "finished", spec.recipe.epochs
+        row.state, row.epoch, row.log = "finished", spec.recipe.epochs, str(folder.path / "log.txt")
         row.top1 = last.get("test_top1", last.get("test_head_top1"))
         return row
-    holder = work.locks.holder(spec.id)
-    alive = holder is not None and liveness(spec.id, holder)
-    progress = _progress(work, spec)
-    for name in ("stage", "epoch", "epochs", "top1"):
-        setattr(row, name, progress.get(name, getattr(row, name)))
-    if holder is not None and alive:
-        row.job = holder.job or f"pid {holder.pid} on {holder.host}"
-        queued = liveness.queued(holder) if holder.job or holder.batch else None
-        if queued and queued.state != "RUNNING":
-            row.state, row.why, row.job = "waiting", f"{queued.state.lower()}: {queued.reason}", queued.job
-        elif holder.batch and not queued:
-            row.state, row.why = "waiting", liveness.silent or "being submitted"
-        else:
-            row.state = "running"
-            for name in ("images_per_second", "seconds_left", "cores", "gpus"):
-                setattr(row, name, progress.get(name, getattr(row, name)))
-        return row
-    trainer = folder.held_by()
-    if trainer:  # python -m sskd train
-        row.state, row.job = "running", trainer
+    if _at_work(row, folder.path, work.locks.holder(spec.id), liveness, now):
         return row
     lost = [needed.id for needed in spec.needs if known[needed.id].state == "failed"]
     if folder.failure.exists():
@@ -129,14 +132,52 @@ def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str,
     elif lost:
         row.state, row.why = "failed", f"not started: it needs {lost[0]}, which failed"
     elif folder.path.exists():
-        row.why = "interrupted: run_all.py goes on with it"
+        row.why = f"interrupted: run_all.py goes on with it{_sign(row)}"
     return row
 
 
-def _progress(work: Work, spec: RunSpec) -> dict[str, Any]:
+def _at_work(row: RunRow, folder: Path, holder: LockHolder | None, liveness: HolderMonitor, now: float) -> bool:
+    """Whether somebody trains the run in this folder, or a job for it waits; the row then says who, and how far it is.
+    Of a run that nobody works on the row has how far it came."""
+    if folder.exists():
+        row.log = str(folder / "log.txt")
+    signs = [sign for name in ("progress.json", "log.txt") if (sign := written_at(folder / name)) is not None]
+    row.last_sign = max(0.0, round(now - max(signs), 1)) if signs else None
+    progress = _progress(folder)
+    for name in ("stage", "epoch", "epochs", "top1"):
+        setattr(row, name, progress.get(name, getattr(row, name)))
+    queued = None
+    if holder is not None and liveness(row.id, holder):
+        row.job = holder.job or f"pid {holder.pid} on {holder.host}"
+        queued = liveness.queued(holder) if holder.job or holder.batch else None
+        if queued and queued.state != "RUNNING":
+            never = ": it will never start like this" if queued.hopeless else ""
+            row.state, row.why, row.job = "waiting", f"{queued.state.lower()}: {queued.reason}{never}", queued.job
+            return True
+        if holder.batch and not queued:
+            row.state, row.why = "waiting", liveness.silent or "being submitted"
+            return True
+    elif trainer := lock_holder(folder / "train.lock"):  # python -m sskd train
+        row.job = trainer
+    else:
+        return False
+    row.state = "running"
+    if row.last_sign is None or row.last_sign > SILENT_SECONDS:  # what it says of its pace was another start's
+        row.why = "has given no sign yet" if row.last_sign is None else _sign(row).removeprefix("; ")
+        return True
+    for name in ("images_per_second", "seconds_left", "cores", "gpus"):
+        setattr(row, name, progress.get(name, getattr(row, name)))
+    return True
+
+
+def _sign(row: RunRow) -> str:
+    return "" if row.last_sign is None else f"; last sign of life {duration(row.last_sign)} ago"
+
+
+def _progress(folder: Path) -> dict[str, Any]:
     """What progress.json says, as far as it can be read: the next one comes in seconds."""
     try:
-        data = json.loads((work.folder(spec).path / "progress.json").read_bytes())
+        data = json.loads((folder / "progress.json").read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
     known = data if isinstance(data, dict) else {}
@@ -188,7 +229,12 @@ def as_lines(state: State) -> list[str]:
     lines = [f"Slurm does not answer: {state.slurm}"] if state.slurm else []
     for name, counts in state.benchmarks.items():
         lines.append(f"{name}: " + ", ".join(f"{count} {label}" for label, count in counts.items() if count))
-    return lines + [f"{_named(row)}: {row.state}{_details(row)}" for row in state.runs if _is_news(row)]
+    lines += [f"{_named(row)}: {row.state}{_details(row)}" for row in state.runs if _is_news(row)]
+    return lines + _lines_of_others(state)
+
+
+def _lines_of_others(state: State) -> list[str]:
+    return [f"of another request: {row.id}: {row.state}{_details(row)}" for row in state.others]
 
 
 def as_screen(state: State, height: int) -> RenderableType:
@@ -198,7 +244,9 @@ def as_screen(state: State, height: int) -> RenderableType:
         benchmarks.add_row(name, *(str(counts[label]) for label in STATES))
     finished = sum(row.state == "finished" for row in state.runs)
     room = height - len(state.benchmarks) - 4
-    return Group(benchmarks, screen(_screen_rows(state), finished, len(state.runs), "", room))
+    others = _lines_of_others(state)[: max(3, height // 4)]
+    shown = screen(_screen_rows(state), finished, len(state.runs), "", room - len(others))
+    return Group(benchmarks, shown, *map(Text, others))
 
 
 def _screen_rows(state: State) -> list[ScreenRow]:

@@ -17,7 +17,7 @@ from benchmarks.dispatch.worker import Failure
 from benchmarks.plan import Plan
 from sskd.config.execution import Execution
 from sskd.errors import UserError
-from sskd.runs.files import read_json, write_json
+from sskd.runs.files import plain_os_errors, read_json, write_json
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.progress import Progress
@@ -143,12 +143,25 @@ def tell_who(work: Work, spec: RunSpec, progress: Progress, told: set[str]) -> N
         progress.say(f"{spec.id}: {who} has it; waiting")
 
 
+def note_cancelled(work: Work, everything: bool) -> None:
+    """For processes that execute plans in this folder, on whatever host: those that have a run of this plan, or all,
+    are to end. UserError where that cannot be written."""
+    with plain_os_errors("write", work.jobs):
+        work.jobs.mkdir(parents=True, exist_ok=True)
+        ids = [] if everything else [spec.id for spec in work.plan.runs]
+        (work.jobs / "cancelled").write_text("".join(f"{run_id}\n" for run_id in ids), encoding="utf-8")
+
+
 def cancelled_since(work: Work, started: float) -> bool:
-    """``started``: by the clock of the file system, as locks.file_time gives it."""
+    """Whether this plan's execution was to end. ``started``: by the file system's clock, as run_lock.file_time."""
+    note = work.jobs / "cancelled"
     try:
-        return (work.jobs / "cancelled").stat().st_mtime >= started
-    except OSError:
+        if note.stat().st_mtime < started:
+            return False
+        ids = set(note.read_text(encoding="utf-8").split())
+    except (OSError, ValueError):
         return False
+    return not ids or any(spec.id in ids for spec in work.plan.runs)
 
 
 def with_job(holder: LockHolder, job: str) -> LockHolder:

@@ -120,18 +120,7 @@ class RunFolder:
 
         Not for the process that trains it, which would lose its lock by asking.
         """
-        try:
-            file = self.lock.open("r+", encoding="utf-8")
-        except OSError:
-            return ""
-        with file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                return file.read().strip() or "another process"
-            except OSError:  # no locks here
-                pass
-        return ""
+        return lock_holder(self.lock)
 
     def lost_weights(self) -> bool:
         """Whether the run is finished, and its weights are gone: as in results that were committed without them."""
@@ -251,6 +240,22 @@ class RunFolder:
     def save_failure(self, message: str, kind: str = "exception", last_lines: Sequence[str] = ()) -> None:
         """Why the run ended: in one line, of which kind (benchmarks/dispatch/retries.py), and the end of its log."""
         write_json(self.failure, {"message": message, "kind": kind, "last_lines": list(last_lines)})
+
+
+def lock_holder(lock: Path) -> str:
+    """Which other process holds a run's lock file at this moment; "" if none does, or if it cannot be told."""
+    try:
+        file = lock.open("r+", encoding="utf-8")
+    except OSError:
+        return ""
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return file.read().strip() or "another process"
+        except OSError:  # no locks here
+            pass
+    return ""
 
 
 def _in_order(data: bytes) -> bytes:
