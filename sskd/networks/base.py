@@ -35,6 +35,24 @@ class Features(NamedTuple):
         """All taps but the pooled vector."""
         return self.taps[:-1]
 
+    def map(self, change: Callable[..., Tensor], needs: frozenset[str], *others: "Features") -> "Features":
+        """The features with ``change`` applied to the logits, the pooled vector, and each kind of maps that ``needs``
+        names ("taps", "preactivations", "final"); the other maps are dropped.
+
+        With ``others``, ``change`` gets each tensor of these features and the same tensor of each of the others.
+        """
+        every = (self, *others)
+
+        def each(kind: Callable[[Features], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+            return tuple(change(*same) for same in zip(*map(kind, every), strict=True))
+
+        logits, vector = each(lambda features: (features.logits, features.vector))
+        maps = each(lambda features: features.maps) if "taps" in needs else ()
+        preactivations = each(lambda features: features.preactivations) if "preactivations" in needs else ()
+        finals = [features.final for features in every if features.final is not None]
+        final = change(*finals) if finals and "final" in needs else None
+        return Features(logits, (*maps, vector), preactivations, final)
+
 
 class Network(nn.Module):
     """A backbone with a classifier. ``net(x)`` gives logits, ``net.features(x)`` everything a method may ask for.

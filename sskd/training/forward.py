@@ -1,7 +1,8 @@
 """Forward passes in the run's precision, in the fast forms that its execution's settings allow."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,9 +42,9 @@ class TeacherForward:
 
     def __call__(self, images: Tensor) -> Features:
         if images.device.type != "cpu" or len(images) <= self._piece:
-            return in_float32(self._features(images), self._needs, copy=True)
-        pieces = [in_float32(self._features(piece), self._needs) for piece in images.split(self._piece)]
-        return joined(pieces, self._needs)
+            return self._features(images).map(partial(Tensor.to, dtype=torch.float32, copy=True), self._needs)
+        first, *others = (self._features(piece).map(Tensor.float, self._needs) for piece in images.split(self._piece))
+        return first.map(lambda *pieces: torch.cat(pieces), self._needs, *others)
 
     def _features(self, images: Tensor) -> Features:
         with torch.inference_mode(), self._context:
@@ -133,35 +134,3 @@ def _counted_together(norms: Sequence[nn.modules.batchnorm._NormBase]) -> Iterat
             norm.num_batches_tracked = counter
     if counters:
         torch._foreach_add_(list(counters.values()), 1)
-
-
-def in_float32(features: Features, needs: frozenset[str], copy: bool = False) -> Features:
-    """Logits and pooled vector always; maps and pre-activations only if the method needs them."""
-
-    def cast(tensors: tuple[Tensor, ...], wanted: bool) -> tuple[Tensor, ...]:
-        return tuple(t.to(torch.float32, copy=copy) if wanted else t for t in tensors)
-
-    logits, vector = cast((features.logits, features.vector), True)
-    return Features(
-        logits,
-        (*cast(features.maps, "taps" in needs), vector),
-        cast(features.preactivations, "preactivations" in needs),
-        None if features.final is None else cast((features.final,), "final" in needs)[0],
-    )
-
-
-def joined(pieces: Sequence[Features], needs: frozenset[str]) -> Features:
-    """Features of images one after another, copied into one: logits, pooled vector, and the maps that are needed."""
-
-    def rows(tensors: Iterable[tuple[Tensor, ...]], wanted: bool) -> tuple[Tensor, ...]:
-        return tuple(torch.cat(same) for same in zip(*tensors, strict=True)) if wanted else ()
-
-    taps = rows((piece.maps for piece in pieces), "taps" in needs)
-    before = rows((piece.preactivations for piece in pieces), "preactivations" in needs)
-    last = [piece.final for piece in pieces if piece.final is not None and "final" in needs]
-    return Features(
-        torch.cat([piece.logits for piece in pieces]),
-        (*taps, torch.cat([piece.vector for piece in pieces])),
-        before,
-        torch.cat(last) if last else None,
-    )

@@ -1,10 +1,11 @@
 """What the jobs of all roles share: the spec, its data, device and precision, and whose rows a loss is of."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sskd.config.execution import Execution
 from sskd.data.augmentations import AUGMENTATIONS
@@ -67,14 +68,7 @@ class Setup(NamedTuple):
         if not self.gathers:
             return features
         sizes = [batch.views * size for size in self.replica.sizes(batch.whole)]
-
-        def gather(tensors: tuple[Tensor, ...], wanted: bool) -> tuple[Tensor, ...]:
-            return tuple(gather_rows(t, sizes) for t in tensors) if wanted else tensors
-
-        logits, vector = gather((features.logits, features.vector), True)
-        maps = gather(features.maps, "taps" in needs)
-        final = None if features.final is None else gather((features.final,), "final" in needs)[0]
-        return Features(logits, (*maps, vector), gather(features.preactivations, "preactivations" in needs), final)
+        return features.map(partial(gather_rows, sizes=sizes), needs)
 
     def gather_batch(self, batch: Batch) -> Batch:
         """The batch that goes with ``gather_features``. A gathered one has no pixels, only their number."""

@@ -15,7 +15,7 @@ from sskd.runs.spec import StudentSpec
 from sskd.runs.trained import describe_network
 from sskd.seeding import stream_seed
 from sskd.training.evaluation import accuracy, similarity
-from sskd.training.forward import TeacherForward, in_float32, training_pass
+from sskd.training.forward import TeacherForward, training_pass
 from sskd.training.head import trained_head
 from sskd.training.setup import Setup
 from sskd.training.stage import Stage, TrainingTask
@@ -81,7 +81,7 @@ class StudentTask(TrainingTask):
         """Of the whole batch, float32, with gradient."""
         with autocast(self.setup.device, self.setup.precision):
             features = self._forward(batch.images)
-        return self._gather(in_float32(features, self.method.needs), batch)
+        return self._gather(features.map(Tensor.float, self.method.needs), batch)
 
     def _gather(self, features: Features, batch: Batch) -> Features:
         return self.setup.gather_features(features, batch, self.method.needs)

@@ -21,7 +21,7 @@ from sskd.runs.spec import RunSpec, Trained
 from sskd.runs.trained import describe_network
 from sskd.seeding import stream_seed
 from sskd.training.evaluation import accuracy
-from sskd.training.forward import in_float32, training_pass
+from sskd.training.forward import training_pass
 from sskd.training.setup import Setup
 from sskd.training.stage import Stage, TrainingTask
 
@@ -44,7 +44,7 @@ class TeacherTask(TrainingTask):
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
         with autocast(self.setup.device, self.setup.precision):
             features = self._forward(batch.images)
-        features = self.setup.gather_features(in_float32(features, frozenset()), batch, frozenset())
+        features = self.setup.gather_features(features.map(Tensor.float, frozenset()), batch, frozenset())
         ce = F.cross_entropy(features.logits, self.setup.gather_batch(batch).labels)
         return ce, LossTerms({"ce": ce})
 
