@@ -26,7 +26,6 @@ from sskd.pretext import PRETEXTS
 from sskd.runs.spec import RunSpec
 from sskd.training import steps as training_steps
 from sskd.training.graphs import WARM_UP, GraphedStep, capture_cuda
-from sskd.training.loop import train_step
 from sskd.training.run_state import RunState
 
 PAIR = "resnet56/resnet20"
@@ -98,7 +97,7 @@ def measured(name: str, precision: str, run: RunState) -> Row:
 
     training_steps.GraphedStep = partial(GraphedStep, capture=capture)  # type: ignore[misc, assignment]
     loader: Any = run.loader
-    graph = training_steps.make_graph(run, loader, train_step)
+    graph = training_steps.make_graph(run, loader)
     positions = torch.zeros(loader.batch_size, dtype=torch.int64, device=run.setup.device)
     waits: Counter[str] = Counter()
     for step in range(WARM_UP + 2):

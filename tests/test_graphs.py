@@ -16,7 +16,7 @@ from torch import Tensor
 from sskd.errors import UserError
 from sskd.training import steps as training_steps
 from sskd.training.graphs import WARM_UP, GraphedStep, NotCapturable
-from sskd.training.loop import train, train_step
+from sskd.training.loop import train
 from sskd.training.run_state import RunState
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
@@ -173,7 +173,7 @@ def run_of(execution: Any, tmp_path: Path, **changes: Any) -> RunState:
 def test_a_graph_goes_with_its_run(tmp_path: Path) -> None:
     """Without waiting for Python's collector of cycles: a suite trains run after run in one process."""
     run = run_of(small.EXECUTION, tmp_path)
-    run.graph = training_steps.make_graph(run, run.loader, train_step)  # type: ignore[arg-type]
+    run.graph = training_steps.make_graph(run, run.loader)  # type: ignore[arg-type]
     graph = weakref.ref(run.graph)
     gc.disable()
     try:

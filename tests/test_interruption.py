@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import sskd.training.loop
+import sskd.training.steps
 from benchmarks.dispatch.worker import attempt
 from sskd.__main__ import main
 from sskd.runs.run_folder import RunFolder
@@ -181,7 +181,7 @@ def two_checkpoints(runs: Path, tmp_path: Path) -> Path:
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: signal.Signals) -> None:
     """This process gets the signals in the given step of the first epoch that is trained."""
-    original, done = sskd.training.loop.train_step, 0
+    original, done = sskd.training.steps.train_step, 0
 
     def stepped(run: Any, batch: Any) -> None:
         nonlocal done
@@ -191,7 +191,7 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: signal.Signa
             for number in numbers:
                 os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(sskd.training.loop, "train_step", stepped)
+    monkeypatch.setattr(sskd.training.steps, "train_step", stepped)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])

@@ -6,7 +6,6 @@ from pathlib import Path
 from sskd.config.execution import Execution
 from sskd.data.batch import Batch
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import train_step
 from sskd.training.run_state import RunState
 from sskd.training.setup import prepare
 from sskd.training.steps import steps
@@ -40,7 +39,7 @@ def stepper(run: RunState) -> Callable[[], None]:
 
     def endless() -> Iterator[None]:
         while True:
-            for _ in steps(run, train_step):
+            for _ in steps(run):
                 run.step += 1
                 yield
             run.epoch, run.step = run.epoch + 1, 0

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 
 from sskd.config.execution import Execution
-from sskd.data.batch import Batch
 from sskd.device import synchronize
 from sskd.distributed import any_rank, barrier, this_replica
 from sskd.errors import UserError
@@ -91,7 +90,7 @@ def train(
             while run.enter_unfinished_stage():
                 _begin_epoch(run)
                 # 5. step after step; none of them waits for the device
-                for images in steps(run, train_step):
+                for images in steps(run):
                     run.count_step(images)
                     on_step(_event(run, None))
                     # 6. if any process was asked to stop, all save here and end
@@ -113,21 +112,6 @@ def train(
 
         # 8. the result, which marks the run as finished
         return _save_result(folder, trained_result(run)) if first else {}
-
-
-def train_step(run: RunState, batch: Batch) -> None:
-    """What one step does on the device: loss, gradients, update, sums of the losses.
-
-    It touches device tensors alone and waits for none of them, so that a CUDA graph can hold it: the learning rate is
-    set and steps are counted outside of it.
-    """
-    run.optimizer.zero_grad(set_to_none=True)
-    total, terms = run.loss(batch)
-    run.scaler.scale(total).backward()
-    run.scaler.step(run.optimizer)
-    run.scaler.update()
-    run.stage.after_step()
-    run.meter.add(total, terms, batch.whole or len(batch.labels))
 
 
 # --- before and after an epoch's steps --------------------------------------------------------------------------------

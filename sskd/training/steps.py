@@ -1,8 +1,8 @@
-"""The steps of an epoch, eagerly or as a CUDA graph: the loop counts them, and does not know which."""
+"""One training step, and the steps of an epoch, which run eagerly or as a CUDA graph."""
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -13,15 +13,28 @@ from sskd.errors import UserError
 from sskd.training.graphs import GraphedStep
 from sskd.training.run_state import RunState
 
-TrainStep = Callable[[RunState, Batch], None]
+
+def train_step(run: RunState, batch: Batch) -> None:
+    """What one step does on the device: loss, gradients, update, sums of the losses.
+
+    It touches device tensors alone and waits for none of them, so that a CUDA graph can hold it: the learning rate is
+    set and steps are counted outside of it.
+    """
+    run.optimizer.zero_grad(set_to_none=True)
+    total, terms = run.loss(batch)
+    run.scaler.scale(total).backward()
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    run.stage.after_step()
+    run.meter.add(total, terms, batch.whole or len(batch.labels))
 
 
-def steps(run: RunState, train_step: TrainStep) -> Iterator[int]:
+def steps(run: RunState) -> Iterator[int]:
     """Does the steps of the epoch that are still to be done, one at every ``next``. Yields each one's images, of all
     processes. UserError where ``execution.graphs`` is "on" and a step cannot be one."""
     why = why_eager(run)
     if not why:
-        yield from _graphed(run, train_step)
+        yield from _graphed(run)
         return
     if run.setup.execution.graphs == "on":
         raise UserError(f"execution.graphs is on, but {run.setup.spec.id} cannot use CUDA graphs: {why}")
@@ -44,10 +57,10 @@ def why_eager(run: RunState) -> str:
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _graphed(run: RunState, train_step: TrainStep) -> Iterator[int]:
+def _graphed(run: RunState) -> Iterator[int]:
     loader = run.loader
     assert isinstance(loader, TrainLoader)
-    graph = run.graph = run.graph or make_graph(run, loader, train_step)
+    graph = run.graph = run.graph or make_graph(run, loader)
     for step, positions in loader.order(run.epoch, start=run.step):
         run.set_learning_rate()
         fixed = tuple(group["lr"] for group in run.optimizer.param_groups if not torch.is_tensor(group["lr"]))
@@ -58,7 +71,7 @@ def _graphed(run: RunState, train_step: TrainStep) -> Iterator[int]:
         yield len(positions)
 
 
-def make_graph(run: RunState, loader: TrainLoader, train_step: TrainStep) -> GraphedStep:
+def make_graph(run: RunState, loader: TrainLoader) -> GraphedStep:
     """The step of the run's stage: batches are made in the graph too. The graph does not hold the run, which holds it:
     its memory on the GPU is free as soon as the run is no more."""
     draws = torch.Generator(device=run.setup.device)
