@@ -15,9 +15,10 @@ from sskd.errors import UserError, described
 from sskd.methods import check_pair
 from sskd.networks import NETWORKS, FeatureShapes, feature_shapes
 from sskd.networks.weights import check_classes, check_weights
+from sskd.pretext import PRETEXTS
 from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder, Status
-from sskd.runs.spec import RunSpec, StudentSpec
+from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path) -> None:
         size = data.image_size if data else 32
         method = spec.method if isinstance(spec, StudentSpec) else None
         teacher = spec.teacher and (spec.teacher.network, spec.teacher.network_settings)
-        combination = (spec.network, spec.used_as, teacher, method, size)
+        task = spec.pretext.name if isinstance(spec, HeadSpec) else ""
+        combination = (spec.network, spec.used_as, teacher, method, task, size)
         if combination not in checked:
             checked.add(combination)
             _check_networks(spec, size)
@@ -88,6 +90,11 @@ def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path) -> None:
 
 def _check_networks(spec: RunSpec, size: int) -> None:
     shapes = _shapes(spec.network, size, spec.used_as)
+    if isinstance(spec, HeadSpec) and "taps" in PRETEXTS[spec.pretext.name].needs and not shapes.maps:
+        raise UserError(
+            f"the task '{spec.pretext.name}' needs feature maps, and {spec.network} gives none: its modules that do "
+            f"are named in network_settings.{spec.network}.taps"
+        )
     if not isinstance(spec, StudentSpec) or spec.teacher is None:
         return
     pair = f"{spec.teacher.network}/{spec.network} with '{spec.method.name}'"

@@ -12,6 +12,8 @@ import yaml
 from sskd.__main__ import main
 from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
+from sskd.methods import METHODS, Method
+from sskd.networks import Network
 from sskd.runs.plugins import load_plugin
 from sskd.runs.spec import spec_yaml
 from tests import small
@@ -152,3 +154,19 @@ def test_several_processes_load_what_is_ones_own(plugin: Path, tmp_path: Path) -
     command = ["train", str(tmp_path / "spec.yaml"), "--runs", str(tmp_path / "runs"), "--threads", "1"]
     assert main([*command, "--plugin", str(plugin)]) == 0
     assert yaml.safe_load(next((tmp_path / "runs").glob("*/spec.yaml")).read_text())["network"] == "own_flat"
+
+
+@pytest.mark.parametrize("method", ["simkd", "around"])
+def test_a_student_that_predicts_through_more_than_its_network_is_no_teacher(method: str) -> None:
+    """Its shapes are not those of the network that its run names."""
+
+    @METHODS.register("around")
+    class Around(Method):
+        def predictor(self, student: Network) -> Network:
+            return student
+
+    run = small.student(method)
+    for asked in (small.student("kd", teacher={"run": run}), small.head(teacher={"run": run})):
+        with pytest.raises(UserError, match=f"a student of '{method}' predicts through what"):
+            small.spec(asked)
+    assert small.spec(small.student("kd", teacher={"run": small.student("kd")})).needs

@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 from pydantic import NonNegativeFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from sskd.config.settings import MethodSettings
@@ -26,6 +26,14 @@ def projector(width: int, wanted: int, factor: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def no_larger(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (B, C, H, H), pooled to ``size`` where they are larger."""
+    return F.adaptive_avg_pool2d(maps, size) if maps.shape[2] > size[0] else maps
+
+
+fx.wrap("no_larger")  # one step of a traced network: what it does depends on the size
+
+
 class Projected(Network):
     """A student that predicts through a projector and its teacher's frozen classifier.
 
@@ -38,15 +46,14 @@ class Projected(Network):
     def __init__(self, student: Network, project: nn.Module, classifier: nn.Linear, size: tuple[int, int]) -> None:
         super().__init__()
         self.student, self.projector, self.size = student, project, size
+        self.foldable, self.gives_preactivations = student.foldable, student.gives_preactivations
         self.classifier = copy.deepcopy(classifier).requires_grad_(False)
 
     def features(self, images: Tensor) -> Features:
         features = self.student.features(images)
         maps = features.final
         assert maps is not None
-        if maps.shape[2] > self.size[0]:
-            maps = F.adaptive_avg_pool2d(maps, self.size)
-        final = self.projector(maps)
+        final = self.projector(no_larger(maps, self.size))
         vector = pool(final)
         taps, before = ((*taps[:-1], vector) for taps in (features.taps, features.preactivations))
         return Features(self.classifier(vector), taps, before, final)

@@ -59,11 +59,13 @@ class SSKD(Method):
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__(settings, context)
         assert context.head is not None
+        self.needs = self.needs | context.head.needs  # type: ignore[misc]
         # in a tuple, so that the teacher's head is no submodule: it is neither trained nor saved with the student
         self._teacher_head = (context.head,)
-        kind, teacher_context = type(context.head), context.head.context
+        kind, shapes = type(context.head), context.student_shapes
         if settings.ss_weight > 0:
-            self.head = kind(context.head.settings, teacher_context._replace(width=context.student_shapes.width))
+            own = context.head.context._replace(width=shapes.width, network=shapes.network)
+            self.head = kind(context.head.settings, own)
 
     def views(self) -> Views:
         transfers = self.settings.t_weight > 0 or self.settings.ss_weight > 0
@@ -92,7 +94,7 @@ class SSKD(Method):
             )
         if settings.ss_weight > 0:
             config = TransferConfig(settings.ss_temperature, settings.ss_keep, settings.divergence)
-            student_output, teacher_output = self.head(student.vector), self._teacher_head[0](teacher.vector)
+            student_output, teacher_output = self.head.read(student), self._teacher_head[0].read(teacher)
             transfer = self.head.transfer(student_output, teacher_output, batch, config)
             losses["ss"] = transfer.loss
             logged |= transfer.logged

@@ -31,6 +31,7 @@ class Resized(Network):
     def __init__(self, network: Network, size: int) -> None:
         super().__init__()
         self.network, self.size = network, size
+        self.foldable, self.gives_preactivations = network.foldable, network.gives_preactivations
         self.tail = tuple(f"network.{name}" for name in network.tail)
         self._names = frozenset(self.state_dict())
 

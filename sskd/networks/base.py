@@ -1,7 +1,7 @@
 """What a network is to the rest of the suite: logits, feature taps, and the layers before and after the last map."""
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -62,8 +62,8 @@ class Network(nn.Module):
     """
 
     tail: tuple[str, ...] = ("fc",)
-    foldable: ClassVar[bool] = True  # whether its features() can be traced: see folded.py
-    gives_preactivations: ClassVar[bool] = True  # False: its taps have no maps before their ReLU beside them
+    foldable: bool = True  # whether its features() can be traced: see folded.py
+    gives_preactivations: bool = True  # False: its taps have no maps before their ReLU beside them
 
     def feature_layers(self) -> list[nn.Module]:
         """The children up to the last feature map: all but the tail."""

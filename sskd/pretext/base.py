@@ -5,7 +5,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from sskd.config.settings import PretextSettings
+from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.data.batch import Batch
 from sskd.data.views import Views
 from sskd.losses import Divergence
@@ -44,12 +44,21 @@ class Pretext(nn.Module):
     title: ClassVar[str]
     method: ClassVar[str | None] = None  # the one method that it is for; None: any that transfers a task
     needs: ClassVar[frozenset[str]] = frozenset()  # of the network beside the pooled features: "taps"
+    ignores: ClassVar[frozenset[str]] = frozenset()  # settings of the method that transfer() makes no use of
     evaluable_on_test: ClassVar[bool] = True  # False: its classes are the training images, so test images say nothing
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__()
         self.settings = settings
         self.context = context
+
+    @classmethod
+    def check(cls, method: MethodSettings) -> None:
+        """ValueError where a setting of the method that this task ignores is not the default."""
+        for name in sorted(cls.ignores & type(method).model_fields.keys()):
+            default = type(method).model_fields[name].default
+            if getattr(method, name) != default:  # a spec that a run has written names defaults too
+                raise ValueError(f"'{name}' is ignored by this pretext task ({cls.title}): leave it out ({default})")
 
     @classmethod
     def views(cls, settings: Any) -> Views:

@@ -29,6 +29,7 @@ class Exemplar(Pretext):
     """
 
     title = "Exemplar"
+    ignores = frozenset({"ss_keep"})
     evaluable_on_test: ClassVar[bool] = False
 
     def __init__(self, settings: Any, context: PretextContext) -> None:

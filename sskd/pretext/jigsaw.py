@@ -60,6 +60,7 @@ class Jigsaw(Pretext):
     """Head: a linear classifier of the 24 orders, on the three puzzles of an image. Transfer without selection."""
 
     title = "Jigsaw"
+    ignores = frozenset({"ss_keep"})
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__(settings, context)

@@ -19,6 +19,7 @@ class Rotation(Pretext):
     """
 
     title = "Rotation"
+    ignores = frozenset({"ss_keep"})
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__(settings, context)

@@ -33,6 +33,15 @@ class Trained(StrictModel):
     epoch: Literal["best", "last"] = "best"
     """Whose weights: of the epoch that was best on the test images, or of the last."""
 
+    @model_validator(mode="after")
+    def _is_a_network_by_itself(self) -> "Trained":
+        if isinstance(self.run, StudentSpec) and predicts_through_more(self.run):
+            raise ValueError(
+                f"a student of '{self.run.method.name}' predicts through what the method has built around it, and "
+                "cannot teach: name a student of another method"
+            )
+        return self
+
     @property
     def network(self) -> str:
         """The run's network, by name."""
@@ -244,6 +253,7 @@ class StudentSpec(CommonSpec):
             if method.head_task not in (None, task) or PRETEXTS[task].method not in (None, name):
                 wanted = f"of the task '{method.head_task}'" if method.head_task else "of another task"
                 raise ValueError(f"the method '{name}' needs a head {wanted}, not of '{task}'")
+            PRETEXTS[task].check(self.method)
         return self
 
     @property
@@ -264,6 +274,13 @@ class StudentSpec(CommonSpec):
     @property
     def needs(self) -> "tuple[RunSpec, ...]":
         return _runs_of(self.teacher) + (() if self.head is None else (self.head,))
+
+
+def predicts_through_more(spec: "StudentSpec") -> bool:
+    """Whether the student's method has built a network of its own around it (SimKD)."""
+    from sskd.methods import METHODS, Method
+
+    return METHODS[spec.method.name].predictor is not Method.predictor
 
 
 def _role(data: Any) -> str | None:

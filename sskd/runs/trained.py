@@ -14,13 +14,13 @@ from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import Data
 from sskd.data.memory_loader import RGB
 from sskd.errors import UserError, described
-from sskd.methods import METHODS, Method, MethodContext
+from sskd.methods import METHODS, MethodContext
 from sskd.networks import NETWORKS, FeatureShapes, Network, build_network, feature_shapes
 from sskd.networks.weights import load_into
 from sskd.runs.files import read_json
 from sskd.runs.plugins import load_plugins
 from sskd.runs.settings import MethodField
-from sskd.runs.spec import RunSpec, StudentSpec, read_spec
+from sskd.runs.spec import RunSpec, StudentSpec, predicts_through_more, read_spec
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # of an exported folder
 EXPORT_FORMAT = 1  # of config.json; a reader refuses a higher one
@@ -152,7 +152,7 @@ def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int
 
 def predictor_of(spec: RunSpec) -> Predictor | None:
     """What the run's method builds around its student; None where the student predicts by itself."""
-    if not isinstance(spec, StudentSpec) or METHODS[spec.method.name].predictor is Method.predictor:
+    if not isinstance(spec, StudentSpec) or not predicts_through_more(spec):
         return None
     teacher = spec.teacher
     if teacher is None:

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from sskd.methods.simkd import Projected, projector
 from sskd.networks import NETWORKS, Features, Network, build_network
+from sskd.networks.around import Resized
 from sskd.networks.folded import ActivatedConvolution, FrozenNetwork
 from tests import golden
 
@@ -175,3 +177,34 @@ def test_what_is_changed_in_place_is_not_moved() -> None:
     with torch.inference_mode():
         found, wanted = FrozenNetwork(network, torch.float32, False).features(images), network.features(images)
     torch.testing.assert_close(found.taps, wanted.taps, rtol=1e-4, atol=1e-5)
+
+
+def project(inner: Network) -> Network:
+    return Projected(inner, projector(8, 6, 2), nn.Linear(6, 10), (4, 4))
+
+
+AROUND = {
+    "resized": lambda inner: Resized(inner, 12),
+    "projected": project,
+    "projected, then resized": lambda inner: Resized(project(inner), 12),
+    "resized, then projected": lambda inner: project(Resized(inner, 12)),
+}
+
+
+@pytest.mark.parametrize("case", AROUND)
+@pytest.mark.parametrize("able", [(True, True), (False, True), (True, False)])
+def test_what_is_around_a_network_can_do_what_that_can(case: str, able: tuple[bool, bool]) -> None:
+    class Final(Odd):
+        foldable, gives_preactivations = able
+
+        def features(self, images: torch.Tensor) -> Features:
+            x = F.relu(self.first(images))
+            return Features(self.fc(x.mean((2, 3))), (x, x.mean((2, 3))), (x, x.mean((2, 3))), x)
+
+    network = AROUND[case](Final()).eval()
+    assert (network.foldable, network.gives_preactivations) == able
+    if able[0]:
+        images = golden.images()
+        with torch.inference_mode():
+            found, wanted = FrozenNetwork(network, torch.float32, False).features(images), network.features(images)
+        torch.testing.assert_close(found.taps, wanted.taps, rtol=1e-4, atol=1e-5)

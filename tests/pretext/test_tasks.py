@@ -9,14 +9,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.plan import check_runs
+from benchmarks.profiles.read import read_profile
 from sskd.config.settings import PretextSettings
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.losses import softened_divergence
+from sskd.methods import METHODS, MethodContext
+from sskd.networks import NETWORKS, Features, FeatureShapes, build_network
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.pretext.base import TransferConfig
 from sskd.pretext.jigsaw import ORDERS, Puzzles, lay_out
+from sskd.runs.settings import method_settings
 from tests import small
 
 HOW = TransferConfig(0.5, 0.75, "kl")
@@ -128,3 +133,58 @@ def test_head_and_student_train(name: str, tmp_path: Path) -> None:
     assert spec.head is not None
     head_row = small.metrics(tmp_path / spec.head.id)[-1]
     assert ("test_head_top1" in head_row) is (name != "exemplar")
+
+
+@pytest.mark.parametrize("name", ["rotation", "jigsaw", "exemplar"])
+@pytest.mark.parametrize("keep", [0.5, 0.0, 1.0])
+def test_what_a_task_ignores_is_refused(name: str, keep: float) -> None:
+    def student(task: str, **more: Any) -> Any:
+        return small.spec(small.student({"name": "sskd"} | more, head=small.head(task)))
+
+    with pytest.raises(UserError, match="'ss_keep' is ignored by this pretext task"):
+        student(name, ss_keep=keep)
+    assert student(name, ss_keep=0.75).id == student(name).id  # a run writes its defaults too
+    assert student("contrastive", ss_keep=keep).id != student("contrastive").id
+
+
+@pytest.mark.parametrize("sees", ["logits", "a map", "vector"])
+def test_what_a_task_reads_of_a_network_is_transferred(sees: str) -> None:
+    """Of both networks what its ``read`` takes, and not the pooled vector."""
+    reads = {"logits": lambda f: f.logits, "a map": lambda f: f.maps[-1].mean((2, 3)), "vector": lambda f: f.vector}
+
+    class Reading(PRETEXTS["rotation"]):  # type: ignore[misc]
+        needs = frozenset({"taps"}) if sees == "a map" else frozenset()
+
+        def read(self, features: Features) -> torch.Tensor:
+            return self(reads[sees](features))
+
+    def side(seed: int) -> Features:
+        torch.manual_seed(seed)
+        vector = torch.randn(4 * IMAGES, WIDTH)
+        maps = (torch.randn(4 * IMAGES, WIDTH, 2, 2), vector)
+        return Features(torch.randn(4 * IMAGES, WIDTH), maps, maps)
+
+    head = Reading(PretextSettings(name="rotation"), PretextContext(WIDTH, TOTAL))
+    shapes, network = FeatureShapes("made", ((WIDTH, 2, 2), (WIDTH,))), build_network("resnet8", WIDTH)
+    context = MethodContext(network, shapes, WIDTH, torch.zeros(TOTAL, dtype=torch.long), network, shapes, head)
+    method = METHODS["sskd"](method_settings("sskd", t_weight=0), context)
+    student, teacher, batch = side(1), side(2), batch_of(head)
+    found = method.loss_terms(student, teacher, batch).losses["ss"]
+    outputs = method.head(reads[sees](student)), head(reads[sees](teacher))
+    torch.testing.assert_close(found, head.transfer(*outputs, batch, HOW).loss)
+    assert ("taps" in method.needs) is (sees == "a map")
+    assert method.head.context.network == "made"
+
+
+def test_a_task_that_reads_maps_is_refused_a_network_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(PRETEXTS["rotation"], "needs", frozenset({"taps"}))
+
+    @NETWORKS.register("flat")
+    def flat(num_classes: int) -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, num_classes))
+
+    teacher = small.teacher(network="flat")
+    specs = [small.spec(data) for data in (teacher, small.head("rotation", network="flat", teacher={"run": teacher}))]
+    check_runs(specs[:1], read_profile("demo", []), tmp_path)
+    with pytest.raises(UserError, match="'rotation' needs feature maps, and flat gives none"):
+        check_runs(specs, read_profile("demo", []), tmp_path)
