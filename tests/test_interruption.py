@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +292,92 @@ def test_several_processes_of_a_run_end_together(number: signal.Signals, status:
     assert "is saved inside epoch" in errors
     assert torch.load(folder.resume, weights_only=True)["step"] > 0
     assert not folder.lock.exists()
+
+
+# --- the best weights, where an epoch that is trained again comes out otherwise: on a GPU -----------------------------
+
+BEST = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 4}))
+
+
+def train_scored(
+    patch: pytest.MonkeyPatch, runs: Path, scores: dict[int, float], trained: dict[int, dict[str, Any]]
+) -> dict[str, Any]:
+    """Trains the run with these scores by epoch; notes in ``trained`` what each epoch has trained."""
+    original = sskd.training.loop._measure_epoch
+
+    def measured(run: Any, first: bool) -> dict[str, Any]:
+        row = original(run, first)
+        with torch.no_grad():  # as sums in another order would change it
+            for parameter in run.task.output.parameters():
+                parameter.mul_(1 + 1e-3 * scores[row["epoch"]])
+        trained[row["epoch"]] = {k: v.clone() for k, v in run.task.output.state_dict().items()}
+        return row | {"test_top1": scores[row["epoch"]]}
+
+    with patch.context() as inner:
+        inner.setattr(sskd.training.loop, "_measure_epoch", measured)
+        return train(BEST, runs, small.EXECUTION, say=lambda _: None)
+
+
+def crash_before(patch: pytest.MonkeyPatch, name: str, at: int) -> None:
+    """The ``at``-th call of a method of run folders is a power cut."""
+    original, calls = getattr(RunFolder, name), 0
+
+    def hooked(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise Crash
+        return original(*arguments)
+
+    patch.setattr(RunFolder, name, hooked)
+
+
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("where", "at", "damaged", "again", "best"),
+    [
+        slow("save_checkpoint", 3, 0, {3: 5.0, 4: 6.0}, 2),  # the third epoch is done again
+        ("write_weights", 3, 0, {4: 6.0}, 3),  # checkpoint and no weights: those of the checkpoint
+        slow("append_metrics", 3, 0, {4: 6.0}, 3),
+        ("append_metrics", 3, 1, {3: 5.0, 4: 6.0}, 2),  # back to the checkpoint before: its best weights are back
+        slow("append_metrics", 3, 1, {3: 5.0, 4: 99.0}, 4),
+        slow("append_metrics", 3, 2, {1: 1.0, 2: 9.0, 3: 5.0, 4: 6.0}, 2),  # no checkpoint is left
+        slow("save_result", 1, 0, {}, 3),
+        ("write_weights", 4, 0, {}, 3),  # the last epoch's: the checkpoint has them
+    ],
+)
+def test_best_weights_are_of_the_epoch_that_the_result_names(
+    where: str, at: int, damaged: int, again: dict[int, float], best: int, tmp_path: Path
+) -> None:
+    first = {1: 10.0, 2: 50.0, 3: 90.0, 4: 20.0}
+    trained: dict[int, dict[str, Any]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        crash_before(patch, where, at)
+        with pytest.raises(Crash):
+            train_scored(patch, tmp_path, first, trained)
+    folder = RunFolder(tmp_path, BEST)
+    for path in folder.checkpoints()[:damaged]:
+        path.write_bytes(b"garbage")
+    with pytest.MonkeyPatch.context() as patch:
+        result = train_scored(patch, tmp_path, first | again, trained)
+    assert result["best"]["epoch"] == best
+    for which, epoch in (("best", best), ("last", 4)):
+        kept = load_file(folder.weights(which))
+        assert all(torch.equal(kept[name], trained[epoch][name]) for name in kept)
+    assert not folder.previous_best.exists()
+
+
+@pytest.mark.slow
+def test_a_checkpoint_whose_best_weights_are_gone_is_not_gone_on_from(tmp_path: Path) -> None:
+    scores, trained = {1: 50.0, 2: 10.0, 3: 10.0, 4: 10.0}, dict[int, dict[str, Any]]()
+    with pytest.MonkeyPatch.context() as patch:
+        crash_before(patch, "append_metrics", 2)
+        with pytest.raises(Crash):
+            train_scored(patch, tmp_path, scores, trained)
+        RunFolder(tmp_path, BEST).weights("best").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        assert train_scored(patch, tmp_path, scores, trained)["best"]["epoch"] == 1
+    kept = load_file(RunFolder(tmp_path, BEST).weights("best"))
+    assert all(torch.equal(kept[name], trained[1][name]) for name in kept)

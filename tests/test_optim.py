@@ -208,3 +208,9 @@ def test_ones_own_that_gives_nonsense(own: None, tmp_path: Path) -> None:
         spec = small.spec(small.teacher(recipe=small.RECIPE | changes))
         with pytest.raises(UserError, match=message):
             train(spec, tmp_path, small.EXECUTION)
+
+
+def test_the_first_step_of_a_warm_up_has_rate_0() -> None:
+    """As docs/training.md says; a run's rates must not change under its id."""
+    recipe = Recipe(warmup_epochs=2, epochs=10, learning_rate=0.1)
+    assert [learning_rate_at(recipe, progress) for progress in (0, 1, 2)] == [0.0, 0.05, 0.1]

@@ -11,7 +11,11 @@ from safetensors.torch import load_file, save_file
 
 import sskd.training.student
 from sskd.__main__ import main
+from sskd.config.recipe import DatasetSpec
+from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
+from sskd.networks import build_network
+from sskd.training.evaluation import EvaluationSet, accuracy
 from sskd.training.loop import Interrupted, train
 from sskd.training.meter import Meter
 from sskd.training.setup import prepare
@@ -234,3 +238,20 @@ def test_compiled_networks_learn_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     train(spec, tmp_path, small.EXECUTION.model_copy(update={"compile": "default"}), say=lambda _: None)
     for line, expected in zip(small.metrics(tmp_path / spec.id), plain, strict=True):
         assert line["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_measuring_leaves_the_network_in_its_mode_whatever_happens(training: bool) -> None:
+    """An error in the middle, or a loop that is left early."""
+    data = load_dataset(DatasetSpec(name="digits"), Path("data"))
+    test = EvaluationSet(data, torch.device("cpu"), "fp32", batch_size=100)
+    network = build_network("resnet8", data.num_classes).train(training)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "features", lambda images: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            accuracy(network, test)
+    assert network.training is training
+    features = test.features(network)
+    next(features)
+    features.close()
+    assert network.training is training

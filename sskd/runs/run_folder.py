@@ -4,6 +4,7 @@ spec.yaml            the RunSpec, defaults written out
 metrics.jsonl        one line per epoch
 resume.pt            all that is needed to go on, and resume.previous.pt, the one before it
 best.safetensors     weights of the best epoch;  last.safetensors: of the last
+best.previous.safetensors   of the best epoch before, for the checkpoint before; gone when the run is finished
 network.json         what the weights are of: network, classes, image size, mean and std (not of heads)
 result.json          written last: a run is finished if it is there
 train.lock           while a process trains the run: who it is
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from sskd.errors import UserError
 from sskd.machine import host
+from sskd.networks.weights import file_sha256
 from sskd.runs.epoch_state import state_bytes
 from sskd.runs.files import append_line, one_line, plain_os_errors, read_json, write_atomically, write_json
 from sskd.runs.spec import RunSpec, spec_yaml
@@ -66,6 +68,7 @@ class RunFolder:
     failure = _File("failed.json")
     lock = _File("train.lock")
     epochs = _File("epochs")
+    previous_best = _File("best.previous.safetensors")
 
     def __init__(self, runs: Path, spec: RunSpec) -> None:
         self.spec = spec
@@ -212,19 +215,39 @@ class RunFolder:
         then = "going on from the one before" if path == self.resume and self.previous.exists() else "starting again"
         say(f"the checkpoint {path} cannot be used ({one_line(error)}); set aside as {aside.name}, {then}")
 
-    def save_weights(self, epoch: str, weights: dict[str, Tensor], number: int) -> None:
-        """Writes the "best" or "last" epoch's weights, a state dict by name; ``number``: which epoch that is, from 1.
-        Equal weights give equal bytes."""
+    def weights_file(self, weights: dict[str, Tensor], number: int) -> bytes:
+        """The content of a weights file: a state dict by name, of epoch ``number`` (from 1). Equal weights give equal
+        bytes."""
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        data = _in_order(safetensors_bytes(contiguous, metadata={"epoch": str(number), "run": self.spec.id}))
-        write_atomically(self.weights(epoch), lambda file: file.write(data))
+        return _in_order(safetensors_bytes(contiguous, metadata={"epoch": str(number), "run": self.spec.id}))
+
+    def save_weights(self, epoch: str, weights: dict[str, Tensor], number: int) -> None:
+        """Writes the "best" or "last" epoch's weights, as ``weights_file`` has them."""
+        self.write_weights(epoch, self.weights_file(weights, number))
+
+    def write_weights(self, epoch: str, data: bytes) -> None:
+        """Writes a weights file. The best weights before it are kept, for the checkpoint before."""
+        path, link = self.weights(epoch), self.path / f"{self.previous_best.name}.partial"
+        if epoch == "best" and path.exists():
+            with suppress(OSError):  # a file system without links keeps none
+                link.unlink(missing_ok=True)
+                os.link(path, link)
+                os.replace(link, self.previous_best)
+            link.unlink(missing_ok=True)  # left where both were the same file
+        write_atomically(path, lambda file: file.write(data))
+
+    def find_best(self, sha256: str) -> Path | None:
+        """The file of best weights that has this content; None if it is gone."""
+        return next(
+            (p for p in (self.weights("best"), self.previous_best) if p.exists() and file_sha256(p) == sha256), None
+        )
 
     # --- the end ------------------------------------------------------------------------------------------------
 
     def save_result(self, result: dict[str, Any]) -> None:
         """Marks the run as finished and drops what only resuming needed."""
         write_json(self.result, result)
-        for path in (self.failure, self.resume, self.previous):
+        for path in (self.failure, self.resume, self.previous, self.previous_best):
             path.unlink(missing_ok=True)
 
     def read_failure(self) -> dict[str, Any]:

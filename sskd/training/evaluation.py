@@ -50,12 +50,14 @@ class EvaluationSet(NamedTuple):
             batches = self.data.test_batches(self.images_at_once, config)
         else:
             batches = self.data.held_out_batches(self.held_out, self.images_at_once, config)
-        for images, labels in batches:
-            # not around the yield: a mode entered in a generator would reach whoever runs between two batches
-            with torch.inference_mode(), autocast(self.device, self.precision):
-                features = network.features(images)
-            yield features, labels
-        network.train(was_training)
+        try:
+            for images, labels in batches:
+                # not around the yield: a mode entered in a generator would reach whoever runs between two batches
+                with torch.inference_mode(), autocast(self.device, self.precision):
+                    features = network.features(images)
+                yield features, labels
+        finally:
+            network.train(was_training)
 
 
 def accuracy(network: Network, test: EvaluationSet) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """One loop for whatever is trained. It knows stages and named loss terms, and no role and no method."""
 
+import hashlib
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -96,7 +98,7 @@ def train(
                     # 6. if any process was asked to stop, all save here and end
                     if any_rank(should_stop()):
                         if first:
-                            folder.save_checkpoint(run.state_dict())
+                            folder.save_checkpoint(run.checkpoint())
                         barrier()
                         where = f"epoch {run.epoch + 1} of {run.stage.epochs}"
                         raise Interrupted(f"{spec.id} was asked to stop, and is saved inside {where}")
@@ -124,6 +126,7 @@ def _start_or_resume(setup: Setup, folder: RunFolder, say: Callable[[str], None]
         run = RunState(setup, build_task(setup), machine)
         try:
             run.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+            _refuse_without_best(run, folder)
         except (torch.OutOfMemoryError, MemoryError):
             raise  # says nothing of the file
         except Exception as error:  # whatever comes of damaged or foreign content
@@ -133,8 +136,20 @@ def _start_or_resume(setup: Setup, folder: RunFolder, say: Callable[[str], None]
     return RunState(setup, build_task(setup), machine)
 
 
+def _refuse_without_best(run: RunState, folder: RunFolder) -> None:
+    """ValueError if the best weights so far are in no file, and are not those that the run goes on with."""
+    if run.best_weights is None or (run.step == 0 and "best" in run.ends()):
+        return
+    if folder.find_best(run.best_weights) is None:
+        raise ValueError("the weights of its best epoch are gone")
+
+
 def _tidy(folder: RunFolder, run: RunState) -> None:
-    """The folder has what the checkpoint says, and no trace of a failure before it."""
+    """The folder has what the checkpoint says, weights too, and no trace of a failure before it."""
+    if run.step == 0:
+        _save_weights(folder, _weights(run, folder))
+    if run.best_weights is not None and (kept := folder.find_best(run.best_weights)) == folder.previous_best:
+        os.replace(kept, folder.weights("best"))
     folder.rewrite_metrics(run.rows)
     folder.failure.unlink(missing_ok=True)
     if run.task.description is not None:
@@ -200,23 +215,33 @@ def _refuse_divergence(run: RunState, means: dict[str, float]) -> None:
 
 
 def _save_epoch(run: RunState, folder: RunFolder, row: dict[str, Any]) -> None:
-    """Weights, then the checkpoint, then the metrics: a crash between any two of them loses nothing. On a GPU an epoch
-    takes seconds, and not every one is worth a checkpoint; the best weights always go with one."""
-    saved = False
-    last = _is_last(run, run.epoch)
-    if (last or (run.in_main_stage and run.task.score)) and run.best() is row:
-        folder.save_weights("best", run.task.output.state_dict(), run.epoch)
-        saved = True
-    if last:
-        folder.save_weights("last", run.task.output.state_dict(), run.epoch)
-        saved = True
+    """The checkpoint, then the weights, then the metrics: what a crash keeps from being written, ``_tidy`` writes from
+    the checkpoint. On a GPU an epoch takes seconds, and not every one is worth a checkpoint; weights always go with
+    one, which names them: epochs that are trained again may come out otherwise there."""
+    weights = _weights(run, folder)
     keep = run.setup.execution.keep_epochs
     if keep:
         folder.keep_epoch(len(run.rows), run.state_dict())
-    if saved or keep or run.setup.device.type != "cuda" or run.seconds_unsaved() >= SAVE_SECONDS:
-        folder.save_checkpoint(run.state_dict())
+    if weights or keep or run.setup.device.type != "cuda" or run.seconds_unsaved() >= SAVE_SECONDS:
+        folder.save_checkpoint(run.checkpoint())
         run.note_saved()
+    _save_weights(folder, weights)
     folder.append_metrics(row)
+
+
+def _weights(run: RunState, folder: RunFolder) -> dict[str, bytes]:
+    """The files of the epoch that was just done, if it is the best or the last. The state notes which is the best."""
+    ends = run.ends()
+    data = folder.weights_file(run.task.output.state_dict(), run.epoch) if ends else b""
+    if "best" in ends:
+        run.best_weights = hashlib.sha256(data).hexdigest()
+    return dict.fromkeys(ends, data)
+
+
+def _save_weights(folder: RunFolder, weights: dict[str, bytes]) -> None:
+    for epoch, data in weights.items():
+        if not folder.weights(epoch).exists() or folder.weights(epoch).read_bytes() != data:
+            folder.write_weights(epoch, data)
 
 
 def _event(run: RunState, row: dict[str, Any] | None) -> StepEvent:

@@ -27,6 +27,7 @@ class RunState:
         self.measured_with = measured_with(setup)  # now: who taught, and not who lies there when the run ends
         self.stage_number = self.epoch = self.step = 0  # what comes next, all from 0
         self.rows: list[dict[str, Any]] = []  # of the epochs that are done
+        self.best_weights: str | None = None  # sha256 of best.safetensors; None: not yet written, or not noted
         self.seconds = 0.0  # of training in the epoch under way, over all its interruptions
         self._clock, self._saved = time.perf_counter(), time.monotonic()
         self.enter_stage()
@@ -125,6 +126,13 @@ class RunState:
 
     # --- rows of the main stage ---------------------------------------------------------------------------------
 
+    def ends(self) -> list[str]:
+        """Whose weights those of the epoch that was just done are: "best", "last", both or neither."""
+        last = self.in_main_stage and self.epoch == self.stage.epochs
+        scored = self.in_main_stage and self.epoch > 0 and self.task.score
+        best = (last or scored) and self.best() is self.rows[-1]
+        return ["best"] * bool(best) + ["last"] * last
+
     def best(self) -> dict[str, Any]:
         """The first of the epochs with the highest score; the last epoch where there is no score."""
         return self.highest(f"test_{self.task.score}") if self.task.score else self._main_rows()[-1]
@@ -160,6 +168,10 @@ class RunState:
             "random_cuda": torch.cuda.get_rng_state(self.setup.device) if on_gpu else None,
         }
 
+    def checkpoint(self) -> dict[str, Any]:
+        """What a checkpoint holds: the state, and which file has the weights of the epoch that is best so far."""
+        return self.state_dict() | {"best": self.best_weights}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises whatever there is to raise where the state is not one of this run's; then this object is of no use."""
         if not isinstance(state, dict):
@@ -173,7 +185,7 @@ class RunState:
         self.stage_number = state["stage"]
         self.enter_stage()
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.rows = state["rows"]
+        self.rows, self.best_weights = state["rows"], state.get("best")
         # of a file that was edited while the run was interrupted, the result names both: it is of neither alone
         earlier = state.get("plugins", [])
         now = [entry for entry in self.machine["plugins"] if entry not in earlier]
