@@ -86,6 +86,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         return Outcome()
     if options.seed is not None and not (options.submit or options.verify):
         raise UserError("--seed is the number of --verify and --submit: seeds of runs are --seeds")
+    if options.segments is not None and not (options.submit or options.verify):
+        raise UserError("--segments says how much --verify and --submit draw")
     if options.submit or options.verify:
         from benchmarks.records.commands import run_submit, run_verify
 

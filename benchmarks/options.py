@@ -127,6 +127,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="with --verify: the number that draws these parts; with --submit: open them",
     )
     add(
+        "--segments",
+        type=int,
+        metavar="N",
+        help="with --verify and --submit: how many parts the number draws (default: 3)",
+    )
+    add(
         "--merge",
         nargs="+",
         metavar="DIR",

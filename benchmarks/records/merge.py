@@ -1,11 +1,12 @@
 """Several people's results in one folder: ``run_all.py --merge alice=DIR bob=DIR --results OUT``.
 
-Each run's folder is copied, with who.json, which says whose it is and on what machine it was done. Equal copies of a
-run are one run. Where one run has two results, the first named stays, the other is kept in conflicts/<name>/<id> beside
-runs/, and both are shown.
+Of each run's folder the files of a run are copied, with who.json, which says whose it is and on what machine it was
+done. Links are not followed. Equal copies of a run are one run. Where one run has two results, the first named stays,
+the other is kept in conflicts/<name>/<id> beside runs/, and both are shown.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,18 +14,19 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from benchmarks.records.plain import copy_plain, kind_of_entry, read_plain
+from benchmarks.records.record import FILES, read_plain_spec
+from sskd.config.fields import check_plain_name
 from sskd.errors import UserError
-from sskd.runs.files import plain_os_errors, read_json, write_json
+from sskd.runs.files import plain_os_errors, write_json
 from sskd.runs.records import SCHEMA, Record
-from sskd.runs.spec import read_spec
+from sskd.runs.result_file import read_result
 
 WHO = "who.json"
 HERE = "here"  # whose the results are that are in the folder already
 # what a result is, wherever and whenever it was found: two results are the same if these are
 NUMBERS = ("best", "last", "chosen", "kl", "cka", "parameters", "train_images", "precision")
-LEFT_BEHIND = shutil.ignore_patterns(
-    "resume*", "*.lock", "events.*", "epochs", "progress.json", "*.partial", "result.previous.json", "features.npz"
-)
+COPIED = re.compile("|".join(map(re.escape, (*FILES, WHO, "log.txt"))) + r"|probe-[^/]+\.json")
 
 
 class Source(Record):
@@ -56,8 +58,8 @@ class Who(Record):
 def read_who(run: Path) -> Who | None:
     """Of a merged run's folder; None where nothing was merged, or the file is damaged."""
     try:
-        return Who.model_validate(json.loads((run / WHO).read_bytes()))
-    except (OSError, ValueError, ValidationError):
+        return Who.model_validate(json.loads(read_plain(run / WHO)))
+    except (UserError, ValueError, RecursionError, ValidationError):
         return None
 
 
@@ -69,36 +71,52 @@ def merge(sources: Sequence[str], target: Path, profile: str, say: Callable[[str
         runs = _runs_folder(Path(place), profile)
         if runs.resolve() == (target / "runs").resolve():
             raise UserError(f"--merge {source}: these are the results that it would be merged into")
-        name = name or Path(place).resolve().name
+        name = _plain(name or Path(place).resolve().name, source)
         counts = {"new": 0, "equal": 0, "in conflict": 0}
-        for run in sorted(path for path in runs.iterdir() if (path / "result.json").is_file()):
+        for run in sorted(path for path in runs.iterdir() if kind_of_entry(path / "result.json")):
             try:
-                if read_spec(run / "spec.yaml").id != run.name:
-                    raise UserError(f"{run} is not named after its spec")
                 counts[_add(run, target, name)] += 1
             except UserError as error:  # one bad folder does not cost the others
                 say(f"left out: {error}")
         say(f"{name}, {runs}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
 
 
+def _plain(name: str, source: str) -> str:
+    """The name. UserError where it would lead out of the results."""
+    try:
+        return check_plain_name(name)
+    except ValueError as error:
+        raise UserError(f"--merge {source}: {error}; say NAME=DIR") from None
+
+
 def _runs_folder(place: Path, profile: str) -> Path:
-    """Where run folders are: of a profile's results, of all results, or the folder itself."""
+    """Where run folders are: of a profile's results, of all results, or the folder itself. Below ``place`` no link is
+    followed."""
     for folder in (place / "runs", place / profile / "runs", place):
-        if folder.is_dir() and any((run / "result.json").is_file() for run in folder.iterdir()):
+        below = [parent for parent in (folder, folder.parent) if place in parent.parents]
+        if any(kind_of_entry(parent) != "folder" for parent in below):
+            continue
+        if folder.is_dir() and any(kind_of_entry(run / "result.json") for run in folder.iterdir()):
             return folder
     raise UserError(f"--merge {place}: no finished run is in it, nor in {place / 'runs'} or {place / profile / 'runs'}")
 
 
 def _add(run: Path, target: Path, name: str) -> str:
-    """Adds one run; returns what came of it."""
-    theirs = dict(read_json(run / "result.json"))
+    """Adds one run; returns what came of it. UserError where its folder is not as a run's is."""
+    if kind_of_entry(run) != "folder":
+        raise UserError(f"{run} is a {kind_of_entry(run)}, and no folder: links are not followed")
+    spec = read_plain_spec(run / "spec.yaml")
+    if spec.id != run.name:
+        raise UserError(f"{run} is not named after its spec")
+    read_plain(run / "result.json")
+    theirs = read_result(run / "result.json", spec.role)
     known = read_who(run) or Who(who=[_source(name, theirs)])
     there = target / "runs" / run.name
     if not (there / "result.json").exists():
         _copy(run, there)
         _write(there, known)
         return "new"
-    ours = dict(read_json(there / "result.json"))
+    ours = read_result(there / "result.json", spec.role)
     who = read_who(there) or Who(who=[_source(HERE, ours)])
     equal = _numbers(ours) == _numbers(theirs)
     if equal:
@@ -138,9 +156,15 @@ def _copy(run: Path, target: Path) -> None:
     with plain_os_errors("write", target):
         shutil.rmtree(partial, ignore_errors=True)
         partial.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(run, partial, ignore=LEFT_BEHIND)
-        shutil.rmtree(target, ignore_errors=True)  # an unfinished run of the same id
-        partial.rename(target)
+        partial.mkdir()
+        try:
+            for path in sorted(run.iterdir()):
+                if COPIED.fullmatch(path.name):
+                    copy_plain(path, partial / path.name)
+            shutil.rmtree(target, ignore_errors=True)  # an unfinished run of the same id
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write(run: Path, who: Who) -> None:

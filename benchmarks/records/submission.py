@@ -10,72 +10,83 @@ Its hash (``commitment``) is of submission.json, so it stays as it is when more 
 """
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sskd.config.fields import StrictModel
-from sskd.config.validation import from_dict
+from benchmarks.records.plain import entries_below, plain_sha256
+from benchmarks.records.record import (
+    FILES,
+    MANIFEST,
+    VERDICT,
+    Manifest,
+    needed_weights,
+    numbers_of,
+    read_manifest,
+    refuse_what_cannot_be_replayed,
+    state_name,
+)
 from sskd.errors import UserError
 from sskd.networks.weights import file_sha256
-from sskd.runs.epoch_state import read_state, state_hash
+from sskd.runs.epoch_state import State, read_state, state_hash
 from sskd.runs.files import plain_os_errors, read_json, write_json
 from sskd.runs.records import SCHEMA
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, StudentSpec, Trained, parse_spec, read_spec
+from sskd.runs.spec import read_spec
 
-MANIFEST = "submission.json"
-VERDICT = "verdict.json"
-FILES = ("spec.yaml", "result.json", "metrics.jsonl", "network.json", "best.safetensors", "last.safetensors")
 SMALL = 100 * 2**20  # bytes of states that go into a submission without being asked for
+DRAWN = 3  # segments that a number draws
+LAST = 3  # segments at the end that are always replayed
 
 
-class Manifest(StrictModel):
-    """submission.json."""
+class Segments(NamedTuple):
+    """Which epochs are replayed: segment k, from 0, is from the state after k epochs to the next."""
 
-    version: int
-    """Of this format."""
-    run: str
-    """The run's id."""
-    files: dict[str, str]
-    """sha256 by path, of all files but the states."""
-    states: dict[str, str]
-    """Hash of the state after every epoch (sskd/runs/epoch_state.py), by the file's name."""
-
-    @property
-    def commitment(self) -> str:
-        """The submission's hash: of all that its owner cannot change any more."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+    always: list[int]
+    """The first, the last ones, and those that end with the best and the chosen epoch: the accuracy rests on them."""
+    drawn: list[int]
+    """Those of the others that a number draws."""
+    others: int
+    """How many others there are."""
 
     @property
-    def epochs(self) -> int:
-        """How many states are committed to."""
-        return len(self.states)
+    def all(self) -> list[int]:
+        """All that are replayed, in order."""
+        return sorted({*self.always, *self.drawn})
+
+    @property
+    def states(self) -> set[int]:
+        """After how many epochs the states are that their replay needs."""
+        return {number for segment in self.all for number in (segment, segment + 1) if number}
 
 
-def drawn(commitment: str, seed: int, segments: int, count: int) -> list[int]:
-    """Which segments a number chooses, from 0 (segment k: from the state after k epochs to the next): the first and the
-    last, on which the accuracy rests, and ``count`` of the others, by the sha256 of commitment, number and segment."""
+def segments_of(
+    commitment: str, seed: int, rows: list[dict[str, Any]], result: dict[str, Any], count: int = DRAWN
+) -> Segments:
+    """The segments of a run with these metrics and this result that are replayed; ``seed`` draws ``count`` of those
+    that are not replayed always, by the sha256 of commitment, number and segment."""
 
     def rank(segment: int) -> str:
         return hashlib.sha256(f"{commitment}:{seed}:{segment}".encode()).hexdigest()
 
-    others = sorted(range(1, segments - 1), key=rank)[:count]
-    return sorted({0, segments - 1, *others})
+    segments = range(len(rows))
+    always = {0, *segments[-LAST:], *(number - 1 for number in numbers_of(rows, result).values())}
+    others = [segment for segment in segments if segment not in always]
+    return Segments(sorted(always & {*segments}), sorted(sorted(others, key=rank)[:count]), len(others))
 
 
-def submit(run: Path, target: Path, seed: int | None = None, count: int = 3) -> Path:
+def submit(run: Path, target: Path, seed: int | None = None, count: int = DRAWN) -> Path:
     """Makes the submission of a finished run's folder, in ``target``/<id>, or adds to one that is there. Its states
-    are all opened where they are small; else those that ``seed``, the verifier's number, draws. UserError where the run
-    is not finished, did not keep its states, or is another than the one that was submitted."""
+    are all opened where they are small; else those that are replayed always, and those that ``seed``, the verifier's
+    number, draws. UserError where the run is not finished, did not keep its states, cannot be replayed, or is another
+    than the one that was submitted."""
     folder = RunFolder(run.parent, read_spec(run / "spec.yaml"))
     if folder.path.name != run.name:
         raise UserError(f"{run} is not named after its spec, which is {folder.spec.id}")
     if not folder.result.exists():
         raise UserError(f"{run} has no result.json: only a finished run can be submitted")
-    rows = folder.read_metrics()
+    result, rows = dict(read_json(folder.result)), folder.read_metrics()
+    refuse_what_cannot_be_replayed(folder.spec, result)
     paths = [folder.epoch_state(number) for number in range(1, len(rows) + 1)]
     absent = [path for path in paths if not path.exists()]
     if absent or not paths:
@@ -97,30 +108,12 @@ def submit(run: Path, target: Path, seed: int | None = None, count: int = 3) -> 
         if earlier.commitment != manifest.commitment:
             raise UserError(f"{out} is the submission of another record of this run: move it away first")
         write_json(out / MANIFEST, manifest.model_dump(mode="json"))
-        for number in _opened(manifest, paths, seed, count):
+        opened = set(range(1, len(paths) + 1))
+        if sum(path.stat().st_size for path in paths) > SMALL:
+            opened = segments_of(manifest.commitment, seed or 0, rows, result, 0 if seed is None else count).states
+        for number in opened:
             shutil.copyfile(paths[number - 1], out / "epochs" / paths[number - 1].name)
     return out
-
-
-def _opened(manifest: Manifest, paths: list[Path], seed: int | None, count: int) -> set[int]:
-    """The epochs, from 1, whose states go into the submission: the last always."""
-    last = len(paths)
-    if sum(path.stat().st_size for path in paths) <= SMALL:
-        return set(range(1, last + 1))
-    if seed is None:
-        return {last}
-    segments = drawn(manifest.commitment, seed, last, count)
-    return {last} | {number for segment in segments for number in (segment, segment + 1) if number}
-
-
-def needed_weights(spec: RunSpec) -> list[tuple[RunSpec, str]]:
-    """The runs whose weights a run learns from, each with the epoch that it takes."""
-    found: list[tuple[RunSpec, str]] = []
-    if isinstance(spec.teacher, Trained):
-        found.append((spec.teacher.run, spec.teacher.epoch))
-    if isinstance(spec, StudentSpec) and spec.head is not None:
-        found.append((spec.head, "last"))
-    return found
 
 
 def _copy_needs(folder: RunFolder, target: Path) -> None:
@@ -135,48 +128,65 @@ def _copy_needs(folder: RunFolder, target: Path) -> None:
 
 def _own_files(folder: Path) -> list[str]:
     """All files of a submission but manifest, verdict and states, in order."""
-    paths = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
-    names = [path.relative_to(folder).as_posix() for path in paths]
+    names = [name for name, kind in entries_below(folder).items() if kind == "file"]
     return [name for name in names if name not in (MANIFEST, VERDICT) and not name.startswith("epochs/")]
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """UserError where there is none, or it is of a newer version."""
-    if not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder} is no submission: there is no {MANIFEST} in it (run_all.py --submit makes one)")
-    manifest: Manifest = from_dict(Manifest, read_json(folder / MANIFEST), str(folder / MANIFEST))
-    if manifest.version > SCHEMA:
-        raise UserError(f"{folder} is of version {manifest.version} of the format; this suite reads up to {SCHEMA}")
-    return manifest
+class Opened(NamedTuple):
+    """Where a run stood in an opened state, as the state itself says it."""
+
+    run: Any
+    stage: Any
+    epoch: Any
+    step: Any
+    on_gpu: bool
 
 
-def wrong_files(folder: Path, manifest: Manifest) -> list[str]:
-    """What differs between a submission's files and what it commits to, in words."""
-    found = set(_own_files(folder))
-    wrong = [f"{name} is not listed" for name in sorted(found - manifest.files.keys())]
-    wrong += [f"{name} is missing" for name in sorted(manifest.files.keys() - found)]
-    for name in sorted(found & manifest.files.keys()):
-        path = folder / name
-        if path.is_symlink() or path.suffix not in (".json", ".jsonl", ".yaml", ".safetensors"):
-            wrong.append(f"{name} is no plain file of safetensors, JSON or YAML")
-        elif file_sha256(path) != manifest.files[name]:
+def wrong_files(folder: Path, manifest: Manifest) -> tuple[dict[int, Opened], list[str]]:
+    """The opened states, by their numbers, and in words all in which the folder is not what was committed to: it holds
+    the files that are listed, with their hashes, such states as are opened, with theirs, and nothing else."""
+    found = entries_below(folder)
+    folders = {"epochs", "needs"} | {name.rpartition("/")[0] for name in manifest.files if "/" in name}
+    states = {f"epochs/{name}": number for number, name in enumerate(manifest.states, start=1)}
+    wrong = [f"{name} is missing" for name in manifest.files if name not in found]
+    opened: dict[int, Opened] = {}
+    for name, kind in found.items():
+        listed = name in manifest.files or name in states or name in (MANIFEST, VERDICT)
+        if name in folders and kind == "folder":
+            continue
+        if not listed and name not in folders:
+            wrong.append(f"{name} is not listed")
+        elif kind != "file":
+            wrong.append(f"{name} is a {kind}, and no plain {'folder' if name in folders else 'file'}")
+        elif name in states:
+            state, problem = _opened_state(folder / name, manifest)
+            wrong += [problem] if problem else []
+            if state is not None:
+                opened[states[name]] = _where(state)
+        elif name in manifest.files and plain_sha256(folder / name) != manifest.files[name]:
             wrong.append(f"{name} is not the file that was committed to")
-    return wrong + [
-        f"epochs/{path.name} is not listed"
-        for path in sorted((folder / "epochs").glob("*"))
-        if path.name not in manifest.states
-    ]
+    return opened, wrong
 
 
-def with_weights_from(spec: RunSpec, root: Path) -> RunSpec:
-    """The spec, where it names weights files by a path that is not here, with those of the same name in ``root``. The
-    id does not follow the path of a file whose sha256 is given."""
+def _opened_state(path: Path, manifest: Manifest) -> tuple[State | None, str]:
+    """The state, and what is wrong with it."""
+    try:
+        state = read_state(path)
+        if state_hash(state) == manifest.states[path.name]:
+            return state, ""
+        return None, f"epochs/{path.name} is not the state that was committed to"
+    except UserError as error:
+        return None, f"epochs/{path.name} is not the state that was committed to: {error}"
 
-    def moved(value: Any) -> Any:
-        if isinstance(value, dict):
-            value = {key: moved(item) for key, item in value.items()}
-            if value.get("sha256") and not Path(str(value.get("weights"))).exists():
-                value["weights"] = str(root / Path(str(value["weights"])).name)
-        return value
 
-    return parse_spec(moved(spec.model_dump(mode="json", exclude_none=True)), spec.id)
+def _where(state: State) -> Opened:
+    on_gpu = state.get("random_cuda") is not None
+    return Opened(state.get("run"), state.get("stage"), state.get("epoch"), state.get("step"), on_gpu)
+
+
+def committed_state(folder: Path, manifest: Manifest, number: int) -> State:
+    """The opened state after so many epochs. UserError where it is not there, or not what was committed to."""
+    state, problem = _opened_state(folder / "epochs" / state_name(number), manifest)
+    if state is None:
+        raise UserError(problem)
+    return state

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from sskd.config.yaml import refuse_strange_values
 from sskd.errors import UserError
 
 State = dict[str, Any]
@@ -23,6 +24,18 @@ State = dict[str, Any]
 # Of a checkpoint, what is no part of the training's course: metrics.jsonl has the rows, result.json the plugins, and
 # between two epochs the meter is empty.
 UNCOUNTED = ("rows", "seconds", "plugins", "meter")
+
+# what comes of a file that somebody else may have made
+UNREADABLE = (
+    UserError,
+    OSError,
+    SafetensorError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,  # torch's, and Python's of a recursion that is too deep
+)
 
 
 def state_bytes(state: State) -> bytes:
@@ -38,10 +51,11 @@ def read_state(path: Path) -> State:
     try:
         with safe_open(path, framework="pt") as file:
             known = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
+            refuse_strange_values(known)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             tensors |= {name: _laid_out(tensors[name], strides) for name, strides in known["strides"].items()}
             state = _unpacked(known["state"], tensors)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise UserError(f"cannot read the state {path}: {' '.join(str(error).split())[:150]}") from None
     if not isinstance(state, dict):
         raise UserError(f"{path} holds no state of a run")

@@ -45,9 +45,14 @@ def check_writable(folder: Path) -> None:
             file.write(b"a sector of a disk" * 32)
 
 
+def json_bytes(data: Any) -> bytes:
+    """The content of a JSON file with this data."""
+    return (json.dumps(data, indent=1) + "\n").encode()
+
+
 def write_json(path: Path, data: Any) -> None:
     """Writes JSON atomically. UserError where the file cannot be written."""
-    write_atomically(path, lambda file: file.write((json.dumps(data, indent=1) + "\n").encode()))
+    write_atomically(path, lambda file: file.write(json_bytes(data)))
 
 
 def read_json(path: Path) -> Any:

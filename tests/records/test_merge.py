@@ -1,6 +1,9 @@
 """Several people's results in one report: whose each cell is, equal copies once, conflicts shown, not overwritten."""
 
 import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,9 +11,10 @@ import pytest
 from benchmarks.analysis.results_frame import specs_of
 from benchmarks.cli import main
 from benchmarks.profiles.read import read_profile
-from benchmarks.records.merge import read_who
+from benchmarks.records.merge import merge, read_who
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
 from benchmarks.tables.spec_builder import SpecBuilder
+from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
 from tests.benchmarks.made import finish
 
@@ -103,3 +107,84 @@ def test_bad_sources(cells: dict[str, list[Cell]], tmp_path: Path, capsys: pytes
     printed = capsys.readouterr().out
     assert "left out: " in printed
     assert "here has " in printed  # what was there before it
+
+
+@pytest.fixture(scope="module")
+def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results with a single run in them, and beside them a file that belongs to nobody else."""
+    folder = tmp_path_factory.mktemp("one")
+    profile = read_profile("demo", [])
+    made = {"comparison": BENCHMARKS["comparison"].cells(SpecBuilder(profile))}
+    results_of(
+        made, folder / "theirs", ("teacher", "head", "-sskd-", "-crd-", "-at-", "-none-", "-s0-", "-s2-"), "Epyc"
+    )
+    (folder / "secret").write_text("secret")
+    return folder
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "a link to a file": lambda run: (run / "notes.txt").symlink_to("../../../secret"),
+    "a link to the folder above": lambda run: (run / "wandb").symlink_to("..", target_is_directory=True),
+    "a FIFO": lambda run: os.mkfifo(run / "pipe"),
+    "a folder": lambda run: shutil.copytree(run, run / "epochs" / "more"),
+    "a foreign file": lambda run: (run / "run.py").write_text("print()"),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_the_known_files_of_a_run_are_copied_alone(one_run: Path, tmp_path: Path, strange: str) -> None:
+    shutil.copytree(one_run, tmp_path / "one")
+    (run,) = (tmp_path / "one" / "theirs" / "runs").iterdir()
+    STRANGE[strange](run)
+    merge([f"bob={tmp_path / 'one' / 'theirs'}"], tmp_path / "out", "demo", lambda _: None)
+    copied = {path.relative_to(tmp_path / "out" / "runs" / run.name) for path in (tmp_path / "out").rglob("*.*")}
+    assert {str(path) for path in copied} <= {"spec.yaml", "result.json", "metrics.jsonl", "who.json"}
+    assert (tmp_path / "out" / "runs" / run.name / "result.json").is_file()
+
+
+def _in_place_of(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        (run / name).unlink(missing_ok=True)
+        make(run / name)
+
+    return change
+
+
+LEFT_OUT: dict[str, Callable[[Path], object]] = {
+    "a link for the result": _in_place_of("result.json", lambda path: path.symlink_to("../../../secret")),
+    "a FIFO for the result": _in_place_of("result.json", os.mkfifo),
+    "a FIFO for the spec": _in_place_of("spec.yaml", os.mkfifo),
+    "a link for the network": _in_place_of("network.json", lambda path: path.symlink_to("../../../secret")),
+    "a folder for the weights": _in_place_of("best.safetensors", Path.mkdir),
+    "a result that is a list": lambda run: (run / "result.json").write_text("[1]"),
+    "a machine that is a list": lambda run: (run / "result.json").write_text(
+        json.dumps(json.loads((run / "result.json").read_text()) | {"machine": []})
+    ),
+    "a link for the run": lambda run: (run.rename(run.parents[1] / "kept"), run.symlink_to("../kept")),
+}
+
+
+@pytest.mark.parametrize("strange", LEFT_OUT)
+def test_a_run_that_is_none_is_left_out(one_run: Path, tmp_path: Path, strange: str) -> None:
+    shutil.copytree(one_run, tmp_path / "one")
+    (run,) = (tmp_path / "one" / "theirs" / "runs").iterdir()
+    LEFT_OUT[strange](run)
+    said: list[str] = []
+    merge([f"bob={tmp_path / 'one' / 'theirs'}"], tmp_path / "out", "demo", said.append)
+    assert "left out: " in said[0]
+    assert run.name in said[0]
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.name not in ("out", "runs")]
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/evil", "..", "a/b", ".hidden", "-x", "a\\b", "tab\t"])
+def test_a_name_leads_nowhere(one_run: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="name"):
+        merge([f"{name}={one_run / 'theirs'}"], tmp_path / "out", "demo", lambda _: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_link_for_all_runs_is_not_followed(one_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "runs").symlink_to(one_run / "theirs" / "runs")
+    with pytest.raises(UserError, match="no finished run"):
+        merge([str(tmp_path / "theirs")], tmp_path / "out", "demo", lambda _: None)

@@ -1,0 +1,218 @@
+"""What is found out about a submission by computing: the accuracy of its weights, and epochs that are trained again."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from benchmarks.records.comparing import Comparison, compare, differing, kind_of, must_be_equal
+from benchmarks.records.plain import copy_plain
+from benchmarks.records.record import Submission, needed_weights, state_name
+from benchmarks.records.submission import Segments, committed_state
+from sskd.config.execution import Execution
+from sskd.config.validation import from_dict
+from sskd.device import device_of, resolve_precision, with_threads
+from sskd.errors import UserError, described
+from sskd.runs.epoch_state import State
+from sskd.runs.files import one_line
+from sskd.runs.provenance import provenance
+from sskd.training.measured_with import measured_with
+from sskd.training.replay import Replayed, replay_epoch
+from sskd.training.setup import Setup, prepare
+from sskd.training.stage import TrainingTask
+from sskd.training.tasks import build_task
+
+THREADS = 64  # that a replay has on any machine, if the record says so; more where there are more cores
+Note = Callable[..., bool]  # takes a check's name, its problems, and what else is noted of it; whether it passed
+
+
+def by_computing(found: Submission, execution: Execution, segments: Segments, note: Note) -> str:
+    """Evaluates the weights and replays the segments. Returns how was compared."""
+    execution = _as_theirs(execution, found.result)
+    exact, on_cpu = _exact(found, execution), device_of(execution).type == "cpu"
+    with tempfile.TemporaryDirectory() as text:
+        needs = Path(text) / "needs"
+        _copy_needs(found, needs)
+        setup, task = _built(found, needs, execution)
+        begin = {key: value.detach().cpu().clone() for key, value in task.modules.state_dict().items()}
+        if note("every stage has its epochs", _wrong_stages(found, task)):
+            note("it was measured with what it says", _wrong_measure(found, setup, task))
+            for which in found.numbers:
+                _check_weights(found, task, which, exact, note)
+            equal: dict[int, bool] = {}
+            for segment in segments.all:
+                runs = Path(text) / f"segment-{segment}"
+                _copy_needs(found, runs)
+                equal[segment] = _check_segment(found, runs, execution, segment, begin, exact, note)
+            if on_cpu and not exact:
+                note("all epochs were rounded alike", _rounded_otherwise(found, equal))
+    return "bit for bit" if exact else "on another kind of machine, or not in fp32"
+
+
+# --- where, and with what ---------------------------------------------------------------------------------------------
+
+
+def _as_theirs(execution: Execution, result: dict[str, Any]) -> Execution:
+    """With the settings that round otherwise as the run had them."""
+    how = result["measured_with"]["execution"]
+    changed: Execution = from_dict(Execution, execution.model_dump() | how, "result.json's measured_with.execution")
+    most = max(THREADS, os.cpu_count() or 1)
+    return with_threads(changed, min(result["machine"]["threads"], most)) if execution.threads is None else changed
+
+
+def _exact(found: Submission, execution: Execution) -> bool:
+    """Whether this machine must give the same bits as the one that the run was done on."""
+    device = device_of(execution)
+    how = {key: getattr(execution, key) for key in found.result["measured_with"]["execution"]}
+    here = {
+        "machine": provenance(device) | {"threads": execution.threads},
+        "measured_with": {"execution": how},
+        "precision": resolve_precision(found.spec.recipe.precision, device),
+    }
+    return must_be_equal(kind_of(found.result), kind_of(here), device.type == "cpu")
+
+
+def _copy_needs(found: Submission, runs: Path) -> None:
+    runs.mkdir()
+    for spec, epoch in needed_weights(found.spec):
+        name = f"needs/{spec.id}/{epoch}.safetensors"
+        if name not in found.manifest.files:
+            raise UserError(f"{found.folder} lacks {name}, from which the run learned")
+        (runs / spec.id).mkdir()
+        copy_plain(found.folder / name, runs / spec.id / f"{epoch}.safetensors")
+
+
+def _built(found: Submission, needs: Path, execution: Execution) -> tuple[Setup, TrainingTask]:
+    """What the spec says, ready to be trained. UserError where that cannot be made here."""
+    try:
+        if execution.threads:
+            torch.set_num_threads(execution.threads)
+        setup = prepare(found.spec, needs, execution)
+        return setup, build_task(setup)
+    except UserError:
+        raise
+    except Exception as error:  # whatever comes of strange settings, or of a user's own code
+        raise UserError(f"{found.spec.id} cannot be set up here: {described(error)}") from None
+
+
+# --- what is computed -------------------------------------------------------------------------------------------------
+
+
+def _wrong_stages(found: Submission, task: TrainingTask) -> list[str]:
+    asked = [(stage.name, stage.epochs) for stage in task.stages]
+    noted = [(name, len(list(rows))) for name, rows in groupby(found.rows, key=lambda row: str(row["stage"]))]
+    return [] if asked == noted else [f"metrics.jsonl has the stages {noted}, and the spec's are {asked}"]
+
+
+def _wrong_measure(found: Submission, setup: Setup, task: TrainingTask) -> list[str]:
+    """Images, split, teacher, network and their sizes that are others here than the record says."""
+    claimed, here = found.result["measured_with"], measured_with(setup)
+    same_torch = found.result["machine"]["torch"] == torch.__version__
+    keys = [key for key in here if key in claimed and key != "execution" and (key != "network" or same_torch)]
+    numbers = {
+        "parameters": sum(parameter.numel() for parameter in task.output.parameters()),
+        "train_images": len(setup.split.indices),
+    }
+    return [f"{key} is {claimed[key]}, and {here[key]} here" for key in keys if claimed[key] != here[key]] + differing(
+        found.result, numbers, exact=True
+    )
+
+
+def _check_weights(found: Submission, task: TrainingTask, which: str, exact: bool, note: Note) -> None:
+    """Whether the weights are bit for bit those of the epoch's state, and have the accuracy that is claimed. Of the
+    chosen epoch the state alone has the weights."""
+    number = found.numbers[which]
+    name, accuracy = f"the {which} weights are those of the {which} state", f"accuracy of the {which} weights"
+    try:
+        task.modules.load_state_dict(committed_state(found.folder, found.manifest, number)["modules"])
+    except (UserError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        note(name, [f"the state after epoch {number} is none of this run: {one_line(error)}"])
+        return
+    if which != "chosen":
+        note(name, _other_tensors(found.folder / f"{which}.safetensors", task))
+    measured = {f"test_{key}": value for key, value in task.evaluate().items()}
+    measured |= {f"held_out_{key}": value for key, value in task.held_out().items()}
+    problems = differing(found.result[which], measured, exact)
+    if which == "last":
+        problems += differing(found.result, task.final(), exact)
+    note(accuracy, problems)
+
+
+def _other_tensors(path: Path, task: TrainingTask) -> list[str]:
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        return [f"cannot read {path.name}: {one_line(error)}"]
+    own = task.output.state_dict()
+    if own.keys() != weights.keys():
+        return [f"{path.name} has other tensors"]
+    other = [key for key in own if not _same_bits(own[key].detach().cpu(), weights[key])]
+    return [f"{other[0]} and {len(other) - 1} other tensors of {path.name} are not those of the state"] if other else []
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other)))
+
+
+def _check_segment(
+    found: Submission,
+    runs: Path,
+    execution: Execution,
+    segment: int,
+    begin: dict[str, Tensor],
+    exact: bool,
+    note: Note,
+) -> bool:
+    """Trains an epoch again and notes what came of it. Returns whether the replay had equal bits."""
+    name = f"epoch {segment} to {segment + 1}"
+    try:
+        start = committed_state(found.folder, found.manifest, segment) if segment else None
+        replayed = replay_epoch(found.spec, runs, execution, found.rows[:segment], start)
+        compared = _compared(found, segment, start["modules"] if start else begin, replayed, exact)
+    except Exception as error:  # whatever comes of a state that somebody made up
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise UserError(f"the memory here is not enough to replay {found.spec.id}") from None
+        note(name, [f"cannot be replayed: {one_line(error)}"])
+        return False
+    problems = [compared.problem] if compared.problem else []
+    if exact or compared.equal:
+        problems += _other_numbers(found, replayed, segment)
+    note(name, problems, equal=compared.equal, distance=compared.distance)
+    return compared.equal
+
+
+def _compared(
+    found: Submission, segment: int, before: dict[str, Tensor], replayed: Replayed, exact: bool
+) -> Comparison:
+    committed = found.manifest.states[state_name(segment + 1)]
+    submitted: State = committed_state(found.folder, found.manifest, segment + 1)
+    return compare(committed, submitted, replayed.state, before, exact)
+
+
+def _other_numbers(found: Submission, replayed: Replayed, segment: int) -> list[str]:
+    """The epoch's row, and after the last epoch the result's own numbers, that are not what the replay gave."""
+    row = found.rows[segment]
+    wrong = differing(row, replayed.row, exact=True)
+    wrong += [f"{key} is not measured in such a run" for key in row if key not in replayed.row]
+    if replayed.result is not None:
+        wrong += differing(found.result, {k: v for k, v in replayed.result.items() if k != "finished"}, exact=True)
+    return wrong
+
+
+def _rounded_otherwise(found: Submission, equal: dict[int, bool]) -> list[str]:
+    """A record names one machine. Where one epoch of a stage has the same bits here, that machine rounds as this one
+    does, and the stage's other epochs must have them too."""
+    alike = {found.rows[segment]["stage"] for segment, same in equal.items() if same}
+    odd = [segment for segment, same in equal.items() if not same and found.rows[segment]["stage"] in alike]
+    return [
+        f"epoch {segment} to {segment + 1} has other bits here, and others of its stage the same" for segment in odd
+    ]

@@ -1,0 +1,345 @@
+"""Forged and malformed records: what is found, by which check, without training anything again."""
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.cli import main
+from benchmarks.records import computing
+from benchmarks.records.submission import submit
+from benchmarks.records.verify import verify
+from sskd.errors import UserError
+from sskd.networks.weights import file_sha256
+from sskd.runs.epoch_state import read_state
+from sskd.runs.files import write_json
+from sskd.runs.run_folder import RunFolder
+from sskd.training.loop import train
+from tests import small
+
+KEEPING = small.EXECUTION.model_copy(update={"keep_epochs": True, "threads": 1})
+RECIPE = small.RECIPE | {"epochs": 3}
+STUDENT = small.spec(small.student("none", teacher=None, recipe=RECIPE, split={"fraction": 0.1, "holdout": 0.3}))
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a student that chose its epoch by images that were held out, and its submission."""
+    folder = tmp_path_factory.mktemp("honest")
+    train(STUDENT, folder / "runs", KEEPING, say=lambda _: None)
+    submit(folder / "runs" / STUDENT.id, folder)
+    return folder
+
+
+@pytest.fixture
+def made(honest: Path, tmp_path: Path) -> Path:
+    """A copy of the submission, to be changed."""
+    return Path(shutil.copytree(honest / STUDENT.id, tmp_path / STUDENT.id))
+
+
+@pytest.fixture
+def run(honest: Path, tmp_path: Path) -> RunFolder:
+    """A copy of the run's folder, to be changed and submitted."""
+    shutil.copytree(honest / "runs", tmp_path / "runs")
+    return RunFolder(tmp_path / "runs", STUDENT)
+
+
+def committed_anew(made: Path) -> None:
+    """The owner commits to whatever the files are now."""
+    manifest = json.loads((made / "submission.json").read_text())
+    manifest["files"] = {name: file_sha256(made / name) for name in manifest["files"]}
+    write_json(made / "submission.json", manifest)
+
+
+def found(made: Path) -> dict[str, str]:
+    """The checks that fail, and what they say."""
+    verdict = verify(made, small.EXECUTION, 1, 0, say=lambda _: None)
+    assert verdict["outcome"] == "does not hold"
+    return {check["check"]: str(check["problems"]) for check in verdict["checks"] if not check["passed"]}
+
+
+# --- what lies in the folder ------------------------------------------------------------------------------------------
+
+
+def _instead(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def change(made: Path) -> None:
+        path = made / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        make(path)
+
+    return change
+
+
+def _socket(path: Path) -> None:
+    here = Path.cwd()
+    os.chdir(path.parent)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+    os.chdir(here)
+
+
+ELSEWHERE = {
+    "a FIFO for a state": _instead("epochs/0002.safetensors", os.mkfifo),
+    "a link for a state": _instead("epochs/0002.safetensors", lambda path: path.symlink_to("0001.safetensors")),
+    "a folder for a state": _instead("epochs/0002.safetensors", Path.mkdir),
+    "a socket for a state": _instead("epochs/0002.safetensors", _socket),
+    "garbage for a state": _instead("epochs/0002.safetensors", lambda path: path.write_bytes(b"garbage" * 99)),
+    "nothing for a state": _instead("epochs/0002.safetensors", lambda path: path.write_bytes(b"")),
+    "another state": lambda made: shutil.copyfile(made / "epochs/0001.safetensors", made / "epochs/0002.safetensors"),
+    "a state too many": lambda made: shutil.copyfile(
+        made / "epochs/0001.safetensors", made / "epochs/0004.safetensors"
+    ),
+    "a FIFO for the metrics": _instead("metrics.jsonl", os.mkfifo),
+    "a FIFO for weights": _instead("best.safetensors", os.mkfifo),
+    "a link for weights": _instead("best.safetensors", lambda path: path.symlink_to("last.safetensors")),
+    "a folder for the spec": _instead("spec.yaml", Path.mkdir),
+    "a link for the states": _instead("epochs", lambda path: path.symlink_to("/tmp", target_is_directory=True)),
+    "a link for what it needs": _instead("needs", lambda path: path.symlink_to("epochs", target_is_directory=True)),
+    "an empty folder": lambda made: (made / "epochs" / "more").mkdir(),
+    "a link that is not listed": lambda made: (made / "notes.txt").symlink_to("/etc/hostname"),
+    "a device's name that is not listed": lambda made: (made / "null").symlink_to("/dev/zero"),
+    "weights that are missing": lambda made: (made / "last.safetensors").unlink(),
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_a_folder_holds_what_is_listed_and_nothing_else(made: Path, what: str) -> None:
+    ELSEWHERE[what](made)
+    assert list(found(made)) == ["files are what was committed to"]
+    assert main(["--verify", str(made), "--seed", "1"]) == 1
+
+
+# --- what cannot be read ----------------------------------------------------------------------------------------------
+
+
+def _result(**changes: Any) -> Callable[[Path], None]:
+    def change(made: Path) -> None:
+        result = json.loads((made / "result.json").read_text())
+        for path, value in changes.items():
+            *parents, last = path.split("__")
+            place = result
+            for parent in parents:
+                place = place[parent]
+            place[last] = value
+        (made / "result.json").write_text(json.dumps(result))
+
+    return change
+
+
+def _text(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(made: Path) -> None:
+        text = (made / name).read_text()
+        assert old in text
+        (made / name).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+DEEP = "[" * 300 + "]" * 300
+DEEPER = "[" * 100_000 + "]" * 100_000
+MALFORMED: dict[str, Callable[[Path], object]] = {
+    "deep metrics": _text("metrics.jsonl", '"epoch": 1', f'"more": {DEEP}, "epoch": 1'),
+    "deeper metrics": _text("metrics.jsonl", '"epoch": 1', f'"more": {DEEPER}, "epoch": 1'),
+    "a list in the metrics": _text("metrics.jsonl", '"epoch": 1', '"more": [1], "epoch": 1'),
+    "a line that is a number": _text("metrics.jsonl", "{", "1\n{"),
+    "text for an epoch": _text("metrics.jsonl", '"epoch": 1', '"epoch": "1"'),
+    "epoch 1e9": _text("metrics.jsonl", '"epoch": 1', '"epoch": 1000000000'),
+    "epoch 0": _text("metrics.jsonl", '"epoch": 1', '"epoch": 0'),
+    "a huge number": _text("metrics.jsonl", '"epoch": 1', f'"more": {"9" * 400}, "epoch": 1'),
+    "bytes that are no text": lambda made: (made / "metrics.jsonl").write_bytes(b"\xff\xfe\x00"),
+    "a result that is a list": lambda made: (made / "result.json").write_text("[]"),
+    "a deep result": lambda made: (made / "result.json").write_text(DEEPER),
+    "machine a list": _result(machine=[]),
+    "machine null": _result(machine=None),
+    "measured_with a list": _result(measured_with=[]),
+    "measured_with null": _result(measured_with=None),
+    "execution null": _result(measured_with__execution=None),
+    "a best that is text": _result(best="4"),
+    "threads abc": _result(machine__threads="abc"),
+    "threads 1e9": _result(machine__threads=10**9),
+    "threads 5000": _result(machine__threads=5000),
+    "threads 0": _result(machine__threads=0),
+    "threads 1.5": _result(machine__threads=1.5),
+    "compiled": _result(measured_with__execution__compile="default"),
+    "compiled with graphs": _result(measured_with__execution__compile="reduce-overhead"),
+    "compiled in no way": _result(measured_with__execution__compile="--version"),
+    "precision int4": _result(precision="int4"),
+    "a device that is a number": _result(machine__device=3),
+    "several processes": _text("spec.yaml", "processes: 1", "processes: 5"),
+    "epochs 1e9": _text("spec.yaml", "epochs: 3", "epochs: 1000000000"),
+    "a deep spec": lambda made: (made / "spec.yaml").write_text(DEEP),
+    "an endless spec": lambda made: (made / "spec.yaml").write_text("a: &a [x, x]\nb: &b [*a, *a]\n" * 20),
+    "images from a device": _text("spec.yaml", "  name: digits\n", "  name: npz\n  path: /dev/zero\n"),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_what_cannot_be_read_is_said_in_a_line(made: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    MALFORMED[what](made)
+    committed_anew(made)
+    assert main(["--verify", str(made), "--seed", "1"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"states": {}},
+        {"states": []},
+        {"states": {"0002.safetensors": "0" * 64}},
+        {"states": {f"{number:04d}.safetensors": "0" * 64 for number in range(1, 20_000)}},
+        {"states": {"0001.safetensors": "0"}},
+        {"files": {}},
+        {"files": {"../spec.yaml": "0" * 64}},
+        {"files": {"needs/../../spec.yaml": "0" * 64}},
+        {"version": "1"},
+        {"version": 10**30},
+        {"run": None},
+        {"more": DEEP},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_manifest_that_cannot_be_read(made: Path, change: dict[str, Any]) -> None:
+    write_json(made / "submission.json", json.loads((made / "submission.json").read_text()) | change)
+    with pytest.raises(UserError):
+        verify(made, small.EXECUTION, 1, say=lambda _: None)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("result.json")])
+def test_a_manifest_is_a_plain_file(made: Path, make: Callable[[Path], object]) -> None:
+    _instead("submission.json", make)(made)
+    with pytest.raises(UserError, match="plain file"):
+        verify(made, small.EXECUTION, 1, say=lambda _: None)
+
+
+# --- what its parts say against each other ----------------------------------------------------------------------------
+
+AGREE = "the record agrees with itself"
+CONTRADICTIONS: dict[str, Callable[[Path], object]] = {
+    "a chosen epoch that does not exist": _result(chosen__epoch=240, chosen__test_top1=100.0),
+    "another accuracy of the chosen epoch": _result(chosen__test_top1=100.0),
+    "another held-out accuracy of the chosen epoch": _result(chosen__held_out_top1=100.0),
+    "no chosen epoch": _result(chosen=None),
+    "another held-out accuracy of the best epoch": _result(best__held_out_top1=100.0),
+    "another held-out accuracy of the last epoch": _result(last__held_out_top1=100.0),
+    "another loss of the last epoch": _result(last__test_loss=0.0),
+    "a measure that is none": _result(best__test_top3=100.0),
+    "a precision that the spec excludes": _result(precision="bf16"),
+    "another torch than its packages": _result(machine__packages={"torch": "1.0"}),
+    "a GPU, and a processor's states": _result(machine__device="NVIDIA A100-SXM4-80GB", machine__driver="1"),
+    "an epoch too many": lambda made: (made / "metrics.jsonl").open("a").write(_lines(made)[-1] + "\n"),
+    "epochs out of order": lambda made: (made / "metrics.jsonl").write_text("\n".join(_lines(made)[::-1]) + "\n"),
+    "another run": _result(id="student-x"),
+    "held-out accuracies of some epochs": _text("metrics.jsonl", "held_out_top1", "held_out_top9"),
+}
+
+
+def _lines(made: Path) -> list[str]:
+    return (made / "metrics.jsonl").read_text().splitlines()
+
+
+@pytest.mark.parametrize("what", CONTRADICTIONS)
+def test_a_contradiction_does_not_hold(made: Path, what: str) -> None:
+    CONTRADICTIONS[what](made)
+    committed_anew(made)
+    assert list(found(made)) == [AGREE]
+
+
+@pytest.mark.parametrize("change", [{"step": 2}, {"epoch": 1}, {"epoch": 3}, {"stage": 1}, {"run": "student-x"}])
+def test_states_are_of_whole_epochs(run: RunFolder, tmp_path: Path, change: dict[str, Any]) -> None:
+    """Also those that no number draws."""
+    run.keep_epoch(2, read_state(run.epoch_state(2)) | change)
+    assert "after epoch 2" in found(submit(run.path, tmp_path))[AGREE]
+
+
+# --- what is computed -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is trained again: what is found is found without it."""
+    monkeypatch.setattr(computing, "_check_segment", lambda *args: True)
+
+
+MEASURE = "it was measured with what it says"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("pixels", "0" * 64),
+        ("split", "0" * 64),
+        ("teacher", "0" * 64),
+        ("network", "0" * 64),
+        ("image_size", 16),
+        ("mean", [0.5, 0.5, 0.5]),
+        ("parameters", 1),
+        ("train_images", 50_000),
+    ],
+)
+def test_what_it_was_measured_with_is_computed_again(
+    made: Path, no_replay: None, monkeypatch: pytest.MonkeyPatch, field: str, value: Any
+) -> None:
+    monkeypatch.setattr(computing, "_check_weights", lambda *args: None)
+    prefix = "" if field in ("parameters", "train_images") else "measured_with__"
+    _result(**{prefix + field: value})(made)
+    committed_anew(made)
+    assert field in found(made)[MEASURE]
+
+
+def test_best_weights_are_those_of_their_epoch(run: RunFolder, tmp_path: Path, no_replay: None) -> None:
+    """Weights from elsewhere, however good, are not those of the state, whether it is drawn or not."""
+    state = read_state(run.epoch_state(1))["modules"]
+    weights = {key.removeprefix("network."): value + 1e-7 for key, value in state.items()}
+    best = json.loads(run.result.read_text())["best"]["epoch"]
+    run.save_weights("best", weights, best)
+    assert list(found(submit(run.path, tmp_path))) == ["the best weights are those of the best state"]
+
+
+def test_accuracies_are_measured_again(run: RunFolder, tmp_path: Path, no_replay: None) -> None:
+    """Where metrics and result agree on numbers that are not the weights'."""
+    result, rows = json.loads(run.result.read_text()), run.read_metrics()
+    for name in ("best", "last", "chosen"):
+        for key in ("held_out_loss", "test_loss"):
+            result[name][key] = rows[result[name]["epoch"] - 1][key] = 1e-3
+    write_json(run.result, result)
+    run.rewrite_metrics(rows)
+    problems = found(submit(run.path, tmp_path))
+    assert problems.keys() == {f"accuracy of the {which} weights" for which in ("best", "last", "chosen")}
+    assert all("held_out_loss is 0.001" in text and "test_loss is 0.001" in text for text in problems.values())
+
+
+def test_runs_that_nobody_could_replay_are_not_submitted(run: RunFolder, tmp_path: Path) -> None:
+    result = json.loads(run.result.read_text())
+    result["measured_with"]["execution"]["compile"] = "default"
+    write_json(run.result, result)
+    with pytest.raises(UserError, match="compile"):
+        submit(run.path, tmp_path)
+
+
+def test_a_record_of_many_threads_is_replayed_in_few(
+    made: Path, no_replay: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that a machine may have, and this one may not be able to start."""
+    monkeypatch.setattr(computing, "_check_weights", lambda *args: None)
+    _result(machine__threads=4096)(made)
+    committed_anew(made)
+    verify(made, small.EXECUTION, 1, 0, say=lambda _: None)
+    assert torch.get_num_threads() <= max(computing.THREADS, os.cpu_count() or 1)
+
+
+COMMITTED = Path(__file__).parents[2] / "results" / "submissions"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in COMMITTED.iterdir()))
+def test_a_committed_record_holds(tmp_path: Path, no_replay: None, name: str) -> None:
+    """All of it but the replay, which the slow test of docs/reproduce_one_number.md does."""
+    made = shutil.copytree(COMMITTED / name, tmp_path / name)
+    assert sum(path.stat().st_size for path in made.rglob("*")) < 5e6
+    assert verify(made, small.EXECUTION, 1, say=lambda _: None)["outcome"] == "holds"
