@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -343,3 +344,12 @@ def test_a_committed_record_holds(tmp_path: Path, no_replay: None, name: str) ->
     made = shutil.copytree(COMMITTED / name, tmp_path / name)
     assert sum(path.stat().st_size for path in made.rglob("*")) < 5e6
     assert verify(made, small.EXECUTION, 1, say=lambda _: None)["outcome"] == "holds"
+
+
+def test_every_forgery_of_the_table_has_its_test() -> None:
+    here = Path(__file__).parent
+    table = (here.parents[1] / "docs" / "verify.md").read_text(encoding="utf-8").partition("| forgery |")[2]
+    named = set(re.findall(r"\btest_\w+", table.partition("\n\n")[0]))
+    defined = "".join(path.read_text(encoding="utf-8") for path in here.glob("test_*.py"))
+    assert len(named) > 10
+    assert {name for name in named if f"def {name}(" not in defined} == set()
