@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.analysis.claims import CLAIMS, Claim
 from benchmarks.analysis.deciding import FIRST, UNDECIDED
-from benchmarks.analysis.judging import Verdict, epoch_that_decides, judge
+from benchmarks.analysis.judging import Verdict, judge_by_its_epoch
 from benchmarks.analysis.results_frame import results_frame
 from benchmarks.cost import PlanCost, plan_cost
 from benchmarks.plan import Plan
@@ -150,11 +150,10 @@ def _costs(plan: Plan, cost: PlanCost, runs: Path) -> list[str]:
 def _decisions(profile: Profile, cells: Mapping[str, list[Cell]], runs: Path) -> list[str]:
     """The paper's claims that these runs bear on, with how many seeds, and which need another benchmark."""
     frame = results_frame(cells, runs)
-    which = epoch_that_decides(frame)
     lines, other = [], []
     for claim in CLAIMS:
         if claim.benchmark in cells:
-            lines.append(_decision(claim, judge(claim, frame, which), cells[claim.benchmark]))
+            lines.append(_decision(claim, judge_by_its_epoch(claim, frame), cells[claim.benchmark]))
         else:
             other.append(f"{claim.id} ({claim.benchmark})")
     if not lines:

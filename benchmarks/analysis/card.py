@@ -1,5 +1,10 @@
-"""The comparability card: what every table's numbers were measured with. What differs within a table is refused, unless
-the profile has a waiver for it, which is shown."""
+"""The comparability card: what every table's numbers were measured with.
+
+Within a table, a run whose images, split, teacher, preprocessing, epoch rule or batch differ answers another question.
+The table refuses it, unless the profile has a waiver for that, which is shown. What changes rounding or code (packages,
+precision, the suite's version, another training of the same head) is said, and refused only where the profile's
+``strict`` names it.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -7,7 +12,7 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field
 
-from benchmarks.analysis.card_fields import OF_EACH_SEED, PARTS, Part
+from benchmarks.analysis.card_fields import OF_EACH_SEED, PARTS
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.runs.records import SCHEMA, Record
@@ -35,7 +40,7 @@ class Entry(Record):
     not_recorded: int
     """How many runs do not say."""
     outcome: Outcome
-    """compared: it is what the table compares; shown: it differs, and need not be equal."""
+    """compared: it is what the table compares; shown: it differs, which the table says and does not refuse."""
 
 
 class Refusal(Record):
@@ -71,19 +76,23 @@ class CardFile(Record):
     """version and commit of the code that made the report."""
     waivers: dict[str, dict[str, str]]
     """By table and field: why the field may differ."""
+    strict: list[str] = []
+    """Fields that the profile asks to be equal, beside those that change the question."""
     tables: dict[str, TableCard]
     """By benchmark."""
 
 
 def compared(frame: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, dict[str, TableCard]]:
     """The report's frame, without the numbers of runs that must not stand in a table with the others of their column,
-    and the card of every table. Of what differs, the value that most runs have stays, the first of equally many.
+    and the card of every table. Of what differs, the value that most runs have is the usual one, the first of equally
+    many.
 
-    Such a run has the state "refused" there, and why. Nothing is said against what is not recorded.
+    A refused run has the state "refused", and why. The column "differs" says of a run that stays what it was measured
+    with where that is not the usual: "torch 2.13.0, not 2.14.1". Nothing is said against what is not recorded.
     """
     if frame.empty:
         return frame, {}
-    frame, cards = frame.copy(), {}
+    frame, cards = frame.assign(differs=""), {}
     places = frame.index[(frame["benchmark"] != "") & (frame["state"] == "finished")]
     numbers = [name for name in frame if str(name).startswith(NUMBERS) or name in LIKENESS]
     for benchmark in dict.fromkeys(frame["benchmark"]):
@@ -93,18 +102,23 @@ def compared(frame: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, dict[
         own = profile.for_benchmark(benchmark)
         here = frame.loc[places][frame.loc[places, "benchmark"] == benchmark]
         for (column, role), group in here.groupby(["column", "role"], sort=False):
-            for index, why in _differences(group, str(column), str(role), own, BENCHMARKS[benchmark].varies, card):
+            refused, said = _differences(group, str(column), str(role), own, BENCHMARKS[benchmark].varies, card)
+            for index, why in refused:
                 frame.loc[index, ["state", "why"]] = [REFUSED, f"{REFUSED}: {why}"]
                 frame.loc[index, numbers] = float("nan")
+            for index, words in said.items():
+                frame.loc[index, "differs"] = "; ".join(words)
         cards[str(benchmark)] = card
     return frame, cards
 
 
 def _differences(
     group: pd.DataFrame, column: str, role: str, profile: Profile, varies: tuple[str, ...], card: TableCard
-) -> list[tuple[Any, str]]:
-    """Fills the card with the parts of runs that are compared, and returns the refused with why."""
+) -> tuple[list[tuple[Any, str]], dict[Any, list[str]]]:
+    """Fills the card with the parts of runs that are compared. Returns the refused with why, and of the others what
+    differs, by the frame's index."""
     refused: list[tuple[Any, str]] = []
+    said: dict[Any, list[str]] = {}
     for part in PARTS:
         if part.column not in group:
             continue
@@ -112,15 +126,19 @@ def _differences(
         sets = [runs for _, runs in group.groupby(within, sort=False)] if within else [group]
         known = group[part.column].replace("", float("nan"))  # "": it means nothing for the run
         differs, values = False, {str(key): int(n) for key, n in known.value_counts(sort=False).items()}
-        allowed = part.field in varies or part.field in profile.waivers or not part.refuses
+        refuses = part.kind == "question" or part.field in profile.strict
+        allowed = part.field in varies or part.field in profile.waivers or not refuses
         for runs in sets:
             counts = known[runs.index].value_counts(sort=False)  # without what is not recorded
             if len(counts) < 2:
                 continue
             differs, usual = True, counts.idxmax()
-            if allowed:
-                continue
             for index, run in runs[known[runs.index].notna() & (runs[part.column] != usual)].iterrows():
+                if allowed:
+                    if part.kind == "rounding" and part.field not in varies:
+                        text = f"{part.name} {short(run[part.column])}, not {short(usual)}"
+                        said.setdefault(index, []).append(text)
+                    continue
                 why = f"{part.name} differs: {short(run[part.column])}, and {short(usual)} of {counts.max()} others"
                 refused.append((index, f"{why} (waivers.{part.field} allows it)"))
                 card.refused.append(Refusal(row=str(run["row"]), column=column, run=str(run["id"]), why=why))
@@ -135,20 +153,21 @@ def _differences(
                     role=role,
                     values=values,
                     not_recorded=missing,
-                    outcome=_outcome(part, differs, varies, profile),
+                    outcome=_outcome(part.field, differs, refuses, varies, profile),
                 )
             )
-    return refused
+    dropped = {index for index, _ in refused}
+    return refused, {index: words for index, words in said.items() if index not in dropped}
 
 
-def _outcome(part: Part, differs: bool, varies: tuple[str, ...], profile: Profile) -> Outcome:
+def _outcome(field: str, differs: bool, refuses: bool, varies: tuple[str, ...], profile: Profile) -> Outcome:
     if not differs:
         return "equal"
-    if not part.refuses:
-        return "shown"
-    if part.field in varies:
+    if field in varies:
         return "compared"
-    return "waived" if part.field in profile.waivers else "refused"
+    if field in profile.waivers:
+        return "waived"
+    return "refused" if refuses else "shown"
 
 
 def short(value: object) -> str:
@@ -185,6 +204,7 @@ def card_json(cards: Mapping[str, TableCard], profile: Profile) -> dict[str, Any
         profile=profile.name,
         suite={"version": known["version"], "commit": known["commit"]},
         waivers={name: dict(profile.for_benchmark(name).waivers) for name in cards},  # type: ignore[arg-type]
+        strict=list(profile.strict),
         tables=dict(cards),
     )
     return file.model_dump(mode="json", by_alias=True)
@@ -208,7 +228,12 @@ def card_rows(card: TableCard) -> list[tuple[str, str, str]]:
 def card_markdown(cards: Mapping[str, TableCard], profile: Profile) -> str:
     """card.md: the card as tables."""
     lines = ["## Comparability\n", "What each table's numbers were measured with (card.json has every value in full)."]
-    lines.append("Tables refuse runs that differ in these; what is not recorded is not held against a run.\n")
+    strict = f" The profile is strict in: {', '.join(profile.strict)}." if profile.strict else ""
+    lines.append(
+        "Tables refuse runs that differ in what changes the question. A difference of packages, precision, the suite's "
+        f"version, a head's weights, commit or device is shown.{strict} What is not recorded is not held against a "
+        "run.\n"
+    )
     for name, card in cards.items():
         lines.append(f"### {BENCHMARKS[name].title}\n")
         lines += [f"- waiver: {field}: {reason}" for field, reason in profile.for_benchmark(name).waivers.items()]

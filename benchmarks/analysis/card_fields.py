@@ -1,9 +1,9 @@
 """What the comparability card knows of a run: by field, the parts that must be equal where numbers are compared."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from benchmarks.profiles.profile import CardField
+from benchmarks.profiles.profile import CardField, SaidField
 from sskd.runs.spec import RunSpec, StudentSpec, Trained
 
 COLUMN = "card "  # before a part's name in the report's frame
@@ -12,12 +12,13 @@ COMPUTING = ("torch", "torchvision", "numpy", "pillow")  # the packages that num
 
 class Part(NamedTuple):
     """A part of a field. within: what else two runs must share, beside table, column and role, for the part to have to
-    be equal; refuses: whether a table refuses what differs, or only says so."""
+    be equal. kind: what a difference changes. A table refuses a difference of the "question"; one of "rounding" (or
+    code) it says of every run, unless the profile's ``strict`` asks to refuse it; one of the "place" it only counts."""
 
     field: str
     name: str
     within: tuple[str, ...] = ()
-    refuses: bool = True
+    kind: Literal["question", "rounding", "place"] = "question"
 
     @property
     def column(self) -> str:
@@ -29,7 +30,7 @@ PARTS = (
     Part("network", "network", ("network",)),
     Part("teacher", "teacher"),
     Part("teacher", "teacher's weights"),
-    Part("head", "head's weights", ("row",)),
+    Part("head", "head's weights", ("row",), "rounding"),  # of one spec: the same training on another machine
     Part("split", "split"),
     Part("split", "training images"),
     Part("preprocessing", "preprocessing"),
@@ -37,13 +38,14 @@ PARTS = (
     Part("preprocessing", "normalisation"),
     Part("batch", "batch per process"),
     Part("epoch_rule", "epochs reported"),
-    Part("precision", "precision"),
-    Part("version", "version of the suite"),
-    *(Part("packages", name) for name in COMPUTING),
-    Part("commit", "commit", refuses=False),
-    Part("machine", "device", refuses=False),
+    Part("precision", "precision", kind="rounding"),
+    Part("version", "version of the suite", kind="rounding"),
+    *(Part("packages", name, kind="rounding") for name in COMPUTING),
+    Part("commit", "commit", kind="place"),
+    Part("machine", "device", kind="place"),
 )
-assert {part.field for part in PARTS if part.refuses} == set(get_args(CardField))
+assert {part.field for part in PARTS if part.kind != "place"} == set(get_args(CardField))
+assert {part.field for part in PARTS if part.kind == "rounding"} == set(get_args(SaidField))
 OF_EACH_SEED = ("teacher", "head")  # fields that a profile with teacher_seeds has otherwise for every seed
 
 
@@ -69,10 +71,10 @@ def card_columns(spec: RunSpec, result: Mapping[str, Any]) -> dict[str, str | No
         "batch per process": f"{recipe.batch_size // recipe.processes} (of {recipe.batch_size})",
         "epochs reported": ("chosen on held-out images, " if split.holdout else "") + "last, best on test images",
         "precision": result.get("precision"),
-        "version of the suite": machine.get("version"),
+        "version of the suite": _public(machine.get("version")),
         "commit": machine.get("commit"),
         "device": machine.get("device"),
-        **{name: packages.get(name) for name in COMPUTING},
+        **{name: _public(packages.get(name)) for name in COMPUTING},
     }
     student = spec if isinstance(spec, StudentSpec) else None
     if student is None or student.teacher is None:
@@ -89,6 +91,11 @@ def _teacher(spec: RunSpec) -> str | None:
     if spec.teacher is None:
         return None
     return spec.teacher.weights if spec.teacher.published else spec.teacher.sha256
+
+
+def _public(version: Any) -> str | None:
+    """A version without its local suffix: torch's CPU wheel ("2.14.1+cpu") and its CUDA wheels are one version."""
+    return None if version is None else str(version).partition("+")[0]
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from benchmarks.analysis.paired import by_seed, paired
 from benchmarks.analysis.published import linear_evaluation
 from benchmarks.analysis.sequential import count_floor
 from benchmarks.tables import table1, table2, table3, table4
+from benchmarks.tables.benchmark import published_columns
 
 RANK_STEP = 0.2  # of Spearman's correlation of four
 TIE = 0.2  # points: closer than this counts as tied for best (C2)
@@ -32,9 +33,15 @@ class Results:
 
     def __init__(self, frame: pd.DataFrame, which: str) -> None:
         self.frame, self.which = frame, which
+        self._shown = {paper: shown for shown, paper in published_columns(frame).items()}
         self._read: dict[str, dict[tuple[str, str], dict[int, float]]] = {}
 
+    def column(self, published: str) -> str:
+        """The table's name of a published pair, which says first what was trained; of another column its own."""
+        return self._shown.get(published, published)
+
     def seeds(self, row: str, column: str, measure: str = "top1") -> dict[int, float]:
+        column = self.column(column)
         name = f"{self.which}_{measure}" if measure in ("top1", "top5") else measure
         if name not in self._read:
             self._read[name] = by_seed(self.frame, name)
@@ -42,6 +49,7 @@ class Results:
 
     def gap(self, first: str, second: str, column: str, measure: str = "top1", bound: float = 0.0) -> Condition:
         """first - second."""
+        column = self.column(column)
         values = paired(self.seeds(first, column, measure), self.seeds(second, column, measure))
         cells = ((first, column), (second, column))
         floor = self.floor() if measure in ("top1", "top5") else 0.0
@@ -102,7 +110,7 @@ def _c1(results: Results) -> Condition:
     gaps = [paired(results.seeds("SSKD", pair), results.seeds("CRD", pair)) for pair in table4.PAIRS]
     complete = sorted(set.intersection(*(set(gap) for gap in gaps)))
     means = [float(np.mean([gap[seed] for gap in gaps])) for seed in complete]
-    cells = tuple((row, pair) for pair in table4.PAIRS for row in ("SSKD", "CRD"))
+    cells = tuple((row, results.column(pair)) for pair in table4.PAIRS for row in ("SSKD", "CRD"))
     return Condition("SSKD - CRD, mean over six pairs", means, cells=cells, floor=results.floor(2 / len(gaps)))
 
 
@@ -142,7 +150,7 @@ def _c5(results: Results) -> list[Condition]:
         students = [values[seed] for values in per_task]
         # students that are all equal have no order
         correlations.append(float(stats.spearmanr(tasks, students).statistic) if len(set(students)) > 1 else 0.0)
-    cells = tuple((title, "vgg13/vgg8") for title in table2.PRETEXTS.values())
+    cells = tuple((title, results.column("vgg13/vgg8")) for title in table2.PRETEXTS.values())
     return [
         Condition("rank correlation of task and student", correlations, cells=cells, floor=RANK_STEP / math.sqrt(12))
     ]

@@ -263,6 +263,17 @@ def epoch_that_decides(frame: pd.DataFrame) -> str:
     return "chosen" if len(finished) and finished["chosen_top1"].notna().all() else "last"
 
 
+def judge_by_its_epoch(claim: Claim, frame: pd.DataFrame) -> Verdict:
+    """The verdict by the epoch that decides for the claim's own benchmark."""
+    own = frame if frame.empty else frame[frame["benchmark"] == claim.benchmark]
+    return judge(claim, frame, epoch_that_decides(own))
+
+
 def verdicts(frame: pd.DataFrame, which: str = "") -> list[Verdict]:
-    """All claims, in order, by the epoch that decides, or by another."""
-    return [judge(claim, frame, which or epoch_that_decides(frame)) for claim in CLAIMS]
+    """All claims, in order, each by the epoch that decides for its benchmark, or all by ``which``."""
+    return [judge(claim, frame, which) if which else judge_by_its_epoch(claim, frame) for claim in CLAIMS]
+
+
+def deciding_epochs(judged: Sequence[Verdict]) -> str:
+    """What the verdicts rest on, in words: "last epoch", or both where benchmarks differ."""
+    return " or ".join(dict.fromkeys(EPOCHS[verdict.epoch] for verdict in judged if verdict.runs)) or EPOCHS["last"]

@@ -128,7 +128,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def accuracy_floor(frame: pd.DataFrame, measure: Measure) -> float:
     """The least standard deviation of a difference of two of the measure's values, where they are counts of images."""
-    which, _, kind = measure.name.partition("_")
+    which, _, kind = measure.name.rpartition("_")
     images = f"{which}_images"
     return count_floor(float(frame[images].min())) if kind in ("top1", "top5") and images in frame else 0.0
 

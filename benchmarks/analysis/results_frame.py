@@ -19,6 +19,7 @@ from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec, Trained
 
 RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1", "images")
+HELD_OUT_COLUMNS = ("top1", "images")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
 PLACE_COLUMNS = ("benchmark", "row", "column", "pair", "run_pair")
 SPEC_COLUMNS = (
@@ -55,8 +56,7 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
     Columns: benchmark, row, column, pair (published), run_pair, seed, id, what of the spec tables and claims ask for,
     state ("finished", "failed", "incomplete", "absent"), why (a cell has no number), and of finished runs changed (why
     its code was not today's, or ""), best_*, last_* and, where images were held out, chosen_* of every measure, each
-    with its epoch, and where and how the run
-    was done.
+    with its epoch and, in *_held_out_*, what it reached on the held-out images, and where and how the run was done.
     """
     present = {entry.name for entry in os.scandir(runs)} if runs.is_dir() else set()
     known: dict[str, dict[str, object]] = {}
@@ -156,6 +156,9 @@ def _result_columns(result: dict[str, Any]) -> dict[str, object]:
         for name in RESULT_COLUMNS:
             if f"test_{name}" in result[which]:
                 columns[f"{which}_{name}"] = result[which][f"test_{name}"]
+        for name in HELD_OUT_COLUMNS:
+            if f"held_out_{name}" in result[which]:
+                columns[f"{which}_held_out_{name}"] = result[which][f"held_out_{name}"]
     columns |= {name: result[name] for name in RUN_COLUMNS if name in result}
     return columns | {name: result.get("machine", {}).get(name) for name in MACHINE_COLUMNS}
 

@@ -15,7 +15,7 @@ from benchmarks.analysis.buying import Price, Purchase, first_seeds, plan_purcha
 from benchmarks.analysis.card import compared
 from benchmarks.analysis.claims import CLAIMS, Claim
 from benchmarks.analysis.deciding import UNDECIDED, Cells, Need
-from benchmarks.analysis.judging import Verdict, epoch_that_decides, judge
+from benchmarks.analysis.judging import Verdict, judge_by_its_epoch
 from benchmarks.analysis.results_frame import results_frame
 from benchmarks.analysis.sequential import LAST
 from benchmarks.cost import plan_cost
@@ -62,10 +62,12 @@ def cells_of(profile: Profile, names: Iterable[str], folder: Path) -> dict[str, 
 
 
 def seed_cells(profile: Profile, benchmark: str, seeds: Sequence[int], places: Cells | None = None) -> list[Cell]:
-    """These seeds' students of a benchmark, in the ``places`` that are named."""
+    """These seeds' students of a benchmark, in the ``places`` that are named: by row and column, or published pair."""
     own = profile.for_benchmark(benchmark).model_copy(update={"seeds": tuple(seeds)})
     cells = [cell for cell in BENCHMARKS[benchmark].cells(SpecBuilder(own)) if cell.row != "Teacher"]
-    return [cell for cell in cells if places is None or (cell.row, cell.column) in places]
+    if places is None:
+        return cells
+    return [cell for cell in cells if (cell.row, cell.column) in places or (cell.row, cell.pair) in places]
 
 
 class Market(NamedTuple):
@@ -86,8 +88,7 @@ def look(claims: Sequence[Claim], profile: Profile, folder: Path) -> Market:
     names = list(dict.fromkeys(claim.benchmark for claim in claims))
     cells, runs = cells_of(profile, names, folder), folder / "runs"
     frame, _ = compared(results_frame(cells, runs), profile)
-    which = epoch_that_decides(frame)
-    verdicts = [judge(claim, frame, which) for claim in claims]
+    verdicts = [judge_by_its_epoch(claim, frame) for claim in claims]
     planned = {name: tuple(profile.for_benchmark(name).seeds) for name in names}
     possible = {name: seed_cells(profile, name, first_seeds(planned[name], LAST)) for name in names}
     plan = make_plan(cell.spec for group in possible.values() for cell in group)

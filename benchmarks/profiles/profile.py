@@ -18,6 +18,7 @@ CardField = Literal[
     "network", "teacher", "head", "split", "preprocessing", "batch", "epoch_rule", "precision", "version", "packages"
 ]
 Waivers = dict[CardField, Annotated[str, Field(min_length=1)]]
+SaidField = Literal["head", "precision", "version", "packages"]  # of what differs, tables take it and say so
 
 
 class Override(StrictModel):
@@ -104,7 +105,8 @@ class Profile(StrictModel):
     methods: Annotated[tuple[MethodField, ...], Field(min_length=1), TupleFromList, Distinct] = Field(
         default=("none", "kd", "sskd"), validate_default=True
     )
-    """Of the comparison: names, or a name with settings."""
+    """Of the comparison: names, or a name with settings. Two variants of one method have labels, which name their rows:
+    [kd, {name: kd, kd_temperature: 2.0, label: KD at 2}]."""
     table_methods: Annotated[tuple[PlainName, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
     """Of the methods that the paper's tables and figures compare, only these; null: all. Claims then say what was left
     out."""
@@ -139,7 +141,10 @@ class Profile(StrictModel):
     waivers: Waivers = {}
     """What runs of a table may differ in although they are compared: a field of the comparability card (network,
     teacher, head, split, preprocessing, batch, epoch_rule, precision, version, packages), and why. The report shows
-    both. packages: the two versions of torch gave the same numbers in a test."""
+    both. batch: SSKD has four views of each image."""
+    strict: Annotated[tuple[SaidField, ...], TupleFromList, Distinct] = ()
+    """Fields of the comparability card (head, precision, version, packages) whose differences a table refuses, although
+    they change rounding or code and not the question. Without it the table takes such runs and says what differs."""
     plugins: Annotated[tuple[str, ...], TupleFromList] = ()
     """Python files that register methods, networks, data sets, optimizers, ..."""
     execution: Execution = Execution()

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.profiles.profile import Profile, merged, split_pair
 from sskd.config.fields import StrictModel
 from sskd.config.recipe import Recipe
-from sskd.config.settings import PretextSettings
+from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.config.validation import from_dict
 from sskd.config.yaml import override, read_yaml
 from sskd.data.datasets.registry import DATASETS
@@ -147,6 +147,8 @@ def _check_names(profile: Profile) -> None:
     for name, settings in profile.method_settings.items():
         _refuse_a_name("method_settings", name, settings)
         method_settings(name, **settings)
+    for variants in (profile.methods, profile.also):
+        _check_labels(variants)
     for name in profile.table_methods or ():
         METHODS[name]
     for name, changes in profile.method_recipes.items():
@@ -165,9 +167,24 @@ def _check_names(profile: Profile) -> None:
             NETWORKS[network]
 
 
+def _check_labels(variants: Sequence[MethodSettings]) -> None:
+    """UserError for a label that another method has as its title, and for one run under two names."""
+    titles = {METHODS[name].info.title: name for name in METHODS}
+    for place, method in enumerate(variants):
+        if titles.get(method.label, method.name) != method.name:
+            raise UserError(f"methods: the label '{method.label}' is the title of '{titles[method.label]}'")
+        for other in variants[:place]:
+            if other.model_dump() == method.model_dump():
+                raise UserError(
+                    f"methods: '{method.label or method.name}' and '{other.label or other.name}' are one run"
+                )
+
+
 def _refuse_a_name(key: str, name: str, settings: dict[str, Any]) -> None:
     if "name" in settings:
         raise UserError(f"{key}.{name}.name is {settings['name']!r}: leave it out, the key is the name")
+    if "label" in settings:
+        raise UserError(f"{key}.{name}.label: an entry of 'methods' or 'also' has a label, not all of one name")
 
 
 def parse_method(text: str) -> Any:

@@ -6,6 +6,7 @@ the other is kept in conflicts/<name>/<id> beside runs/, and both are shown.
 """
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -67,7 +68,7 @@ def merge(sources: Sequence[str], target: Path, profile: str, say: Callable[[str
     """Copies the finished runs of every source ("DIR" or "NAME=DIR") into ``target``/runs; target: a profile's folder.
     UserError for a source that has none."""
     for source in sources:
-        name, _, place = source.rpartition("=")
+        name, place = named(source)
         runs = _runs_folder(Path(place), profile)
         if runs.resolve() == (target / "runs").resolve():
             raise UserError(f"--merge {source}: these are the results that it would be merged into")
@@ -79,6 +80,17 @@ def merge(sources: Sequence[str], target: Path, profile: str, say: Callable[[str
             except UserError as error:  # one bad folder does not cost the others
                 say(f"left out: {error}")
         say(f"{name}, {runs}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+
+
+def named(source: str) -> tuple[str, str]:
+    """ "NAME=DIR" to its two parts; of "DIR" the name is "". What exists as a whole is a DIR, and so is what has no
+    plain name before its first "=": /data/lr=0.1."""
+    name, _, place = source.partition("=")
+    try:
+        check_plain_name(name)
+    except ValueError:
+        return "", source
+    return (name, place) if place and not os.path.exists(source) else ("", source)
 
 
 def _plain(name: str, source: str) -> str:

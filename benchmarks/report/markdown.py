@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from benchmarks.analysis.controls import Control, control_lines
-from benchmarks.analysis.judging import EPOCHS, Verdict
+from benchmarks.analysis.judging import Verdict, deciding_epochs
 from benchmarks.analysis.paired import AVERAGE, is_sure
 from benchmarks.report.section import Section
 from benchmarks.report.tables import format_number, markdown
@@ -76,7 +76,7 @@ def matrix_markdown(pairs: pd.DataFrame, digits: int) -> str:
 
 def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequence[Control] = ()) -> str:
     """A row for each claim that has runs, one line for all that have none, and what the controls gave."""
-    epoch = EPOCHS[deciding[0].epoch] if deciding else ""
+    epoch = deciding_epochs(deciding)
     lines = [
         "## The paper's claims\n",
         f"Judged on the {epoch}; the best epoch on the test images, which the paper reports, stands beside it.",

@@ -100,7 +100,7 @@ def _wide_cell(
         cell["sd"] = "" if sd == "-" else sd
         if first:
             cell["seeds"] = f"n={record['seeds']}" if record["seeds"] != usual else ""
-            cell["why"] = record["missing"]
+            cell["why"] = "; ".join(text for text in (record["missing"], record["differs"]) if text)
     return cell
 
 

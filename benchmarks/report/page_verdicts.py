@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis.controls import Control, false_calls
 from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, UNDECIDED
-from benchmarks.analysis.judging import EPOCHS, Part, Verdict
+from benchmarks.analysis.judging import Part, Verdict, deciding_epochs
 from benchmarks.report.anchors import Place
 from benchmarks.report.curves import Plot
 from benchmarks.report.tables import format_number
@@ -33,7 +33,7 @@ def verdict_cards(report: "Report", anchors: Mapping[Place, str], plots: Mapping
         cells.setdefault((benchmark, row, column), {})[label] = anchor
     return {
         "headline": headline(counts, len(report.verdicts)),
-        "deciding": EPOCHS[report.verdicts[0].epoch],
+        "deciding": deciding_epochs(report.verdicts),
         "claims": [claim_card(verdict, best, cells, plots) for verdict, best in judged],
         "unjudged": absent,
         "controls": [_control(control) for control in report.controls],

@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,15 +12,17 @@ from typing import Any, NamedTuple
 from benchmarks.analysis.results_frame import specs_of
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
-from benchmarks.tables.benchmark import Cell
+from benchmarks.tables.benchmark import BENCHMARKS, Cell
 from sskd.errors import UserError
 from sskd.runs.files import plain_os_errors, write_json
+from sskd.runs.plugins import plugins_of
 from sskd.runs.run_folder import RunFolder
 from sskd.training.words import plural
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,=+-]*")
 LONGEST = 80  # characters of a folder's name that is made from a request
-WORDS = ("only", "methods", "seeds", "set", "reference")  # the options that say what a report is of
+WORDS = ("only", "methods", "seeds", "reference")  # the options that say what a report is of, beside --set
+OF_EXECUTION = ("execution", "cluster")  # keys of --set that say where and how runs are executed
 REQUEST = "request.json"
 
 
@@ -46,20 +49,26 @@ def place(
     profile: Profile, cells: Cells, options: argparse.Namespace, cells_of: Callable[[Profile, str], Cells]
 ) -> Placed:
     """The report of a request. If it asks for runs of the profile as its file has it, a whole benchmark or more, the
-    report is the profile's, of all its benchmarks; else it is a variant of what was asked for, in reports/. UserError
-    for a --name that is none, or that another request has."""
+    report is the profile's, of all its benchmarks; else it is a variant of what was asked for, in reports/. What only
+    says where and how runs are executed makes no other report. UserError for a --name that is none, or that another
+    request has."""
     folder = options.results / profile.name
+    own = _own(profile, options)
+    plugins = [path for path in _plugins(cells) if own is None or path not in own.plugins]
     request = {word: value for word in WORDS if (value := getattr(options, word))}
+    request |= _without_execution({"set": options.set}) | ({"plugin": plugins} if plugins else {})
     if not options.name:
-        own = _own(profile, options)
-        if own is not None and not options.reference:
+        if own is not None and not options.reference and not plugins and _same_rules(own, profile, cells):
             whole = cells_of(own, "")
             if all(_runs(cells[name]) == _runs(whole.get(name, [])) for name in cells):
                 return Placed(folder, own, whole)
     elif not NAME.fullmatch(options.name):
         raise UserError(f"--name {options.name}: letters, digits and . _ , = + - after a letter or digit")
     folder = folder / "reports" / (options.name or request_name(request))
-    _refuse_taken(folder, request)
+    if _is_taken(folder, request):
+        if options.name:
+            raise UserError(f"{folder} is the report of another request, see {REQUEST} there: take another --name")
+        folder = folder.with_name(f"{folder.name}-{_hash(json.dumps(request))}")  # plugins of one name in two folders
     return Placed(folder, profile, cells, request)
 
 
@@ -78,10 +87,30 @@ def tell_finished(placed: Placed, runs: Path) -> str:
 def _own(profile: Profile, options: argparse.Namespace) -> Profile | None:
     """The profile as its file has it, but for where and how it is executed. None if the file alone is not enough."""
     try:
-        own = read_profile(options.profile, [f"name={json.dumps(profile.name)}"], options.plugin)
+        own = read_profile(options.profile, [f"name={json.dumps(profile.name)}"])
     except UserError:
         return None
     return own.model_copy(update={"execution": profile.execution})
+
+
+def _same_rules(own: Profile, profile: Profile, cells: Cells) -> bool:
+    """Whether both profiles make the same report of the same runs."""
+    pairs = [(own.for_benchmark(name), profile.for_benchmark(name)) for name in cells]
+    return all((a.waivers, a.strict, a.probe) == (b.waivers, b.strict, b.probe) for a, b in pairs)
+
+
+def _plugins(cells: Cells) -> list[str]:
+    """The plugins that define something of the report: a benchmark, or what its runs are made of."""
+    benchmarks = [sys.modules[BENCHMARKS[name].cells.__module__] for name in cells]
+    files = {str(module.__file__) for module in benchmarks if module.__name__.startswith("plugin_")}
+    return sorted(files | {str(plugin.path) for spec in specs_of(cells).values() for plugin in plugins_of(spec)})
+
+
+def _without_execution(request: dict[str, Any]) -> dict[str, Any]:
+    """A request without the settings that say where and how runs are executed."""
+    kept = [setting for setting in request.get("set", []) if re.split(r"[.=]", setting)[0] not in OF_EXECUTION]
+    rest = {word: value for word, value in request.items() if word != "set"}
+    return rest | ({"set": kept} if kept else {})
 
 
 def _runs(cells: list[Cell]) -> list[tuple[str, str, str]]:
@@ -92,18 +121,25 @@ def request_name(request: Mapping[str, Any]) -> str:
     """A folder's name for a request that was given none: its words, and their hash where they do not fit."""
     words: list[str] = []
     for key, value in request.items():
-        words += value if isinstance(value, list) else [str(value) if key == "only" else f"{key}={value}"]
+        if key == "plugin":
+            words += [f"plugin={Path(path).stem}" for path in value]
+        else:
+            words += value if isinstance(value, list) else [str(value) if key == "only" else f"{key}={value}"]
     text = "_".join(words)
     name = re.sub(r"[^A-Za-z0-9._,=+-]+", "-", text).strip(".-")
     if name == text and len(name) <= LONGEST:
         return name
-    return f"{name[:LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{name[:LONGEST]}-{_hash(text)}"
 
 
-def _refuse_taken(folder: Path, request: Mapping[str, Any]) -> None:
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _is_taken(folder: Path, request: Mapping[str, Any]) -> bool:
+    """Whether the folder has the report of another request."""
     try:
         taken = json.loads((folder / REQUEST).read_bytes())
     except (OSError, ValueError):
-        return
-    if taken != request:
-        raise UserError(f"{folder} is the report of another request, see {REQUEST} there: take another --name")
+        return False
+    return not isinstance(taken, dict) or _without_execution(taken) != request

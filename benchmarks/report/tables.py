@@ -1,25 +1,28 @@
 """One benchmark's rows of the frame as a table: mean, deviation, seeds; best and last epoch apart; the paper's."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from benchmarks.analysis.published import published, published_elsewhere
 from benchmarks.analysis.setting import describe_setting, of_paper, paper_dataset
-from benchmarks.tables.benchmark import Benchmark, Measure
+from benchmarks.tables.benchmark import Benchmark, Measure, published_columns
+from sskd.training.words import plural
 
 OTHER_CODE, CONFLICT = "†", "‡"
-TABLE_COLUMNS = ("row", "column", "seeds", "missing")
+TABLE_COLUMNS = ("row", "column", "seeds", "missing", "differs")
 
 
 def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
     """One row for each cell: row, column, seeds, "<label> mean" and "<label> sd" (n - 1) of every measure, for those
     that the paper has "<label> paper" and "<label> difference" (ours minus the paper's, in columns whose runs have the
-    paper's setting), where numbers of another protocol are known "<label> other protocol", and "missing": why there is
-    no number, or fewer seeds than planned. Cells keep the order in which the benchmark names them."""
+    paper's setting), where numbers of another protocol are known "<label> other protocol", "missing": why there is
+    no number, or fewer seeds than planned, and "differs": what runs were measured with where it is not what most others
+    of their column were. Cells keep the order in which the benchmark names them."""
     paper, elsewhere = published(benchmark.id), published_elsewhere(benchmark.id)
+    named = published_columns(frame)
     comparable = comparable_columns(frame, benchmark)
     rows = []
     for (row, column), group in frame.groupby(["row", "column"], sort=False):
@@ -31,15 +34,15 @@ def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
             entry[f"{measure.label} mean"] = mean
             entry[f"{measure.label} sd"] = float(values.std(ddof=1)) if len(values) > 1 else math.nan
             if measure.published:
-                known = paper.get((str(row), str(column), measure.published))
+                known = paper.get((str(row), named[str(column)], measure.published))
                 entry[f"{measure.label} paper"] = known.value if known else math.nan
                 entry[f"{measure.label} difference"] = (
                     mean - known.value if known and column in comparable else math.nan
                 )
                 if elsewhere:
-                    other = elsewhere.get((str(row), str(column)))
+                    other = elsewhere.get((str(row), named[str(column)]))
                     entry[f"{measure.label} other protocol"] = other.value if other else math.nan
-        entry["missing"] = missing(group)
+        entry["missing"], entry["differs"] = missing(group), _differs(group)
         rows.append(entry)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_columns(benchmark))
 
@@ -78,6 +81,12 @@ def missing(group: pd.DataFrame) -> str:
     mark += [CONFLICT] if len(in_conflict(group)) else []
     reasons = [str(why) for why in group["why"] if why]
     return "; ".join(mark + _counted(reasons, len(group)))
+
+
+def _differs(group: pd.DataFrame) -> str:
+    """What a cell's runs were measured with that is not the usual (see card.compared): each once, with its number of
+    runs; "" if nothing is."""
+    return "; ".join(_counted([why for why in group["differs"] if why], len(group))) if "differs" in group else ""
 
 
 def other_code(frame: pd.DataFrame) -> pd.DataFrame:
@@ -153,7 +162,7 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
     if paper:
         minus = "; difference: our best epoch minus that" if "difference" in kinds else ""
         lines.append(f"paper: the best epoch on the test images of one run{minus}.")
-    lines += _other_protocols(benchmark, table)
+    lines += _other_protocols(benchmark, table, published_columns(frame))
     if benchmark.note:
         lines.append(benchmark.note)
     by_reason: dict[str, dict[str, None]] = {}
@@ -166,9 +175,10 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
     return lines
 
 
-def _other_protocols(benchmark: Benchmark, table: pd.DataFrame) -> list[str]:
-    """A line for each protocol that published numbers of the table's cells were found by, if not by this suite's."""
-    shown = set(zip(table["row"], table["column"], strict=True))
+def _other_protocols(benchmark: Benchmark, table: pd.DataFrame, named: Mapping[str, str]) -> list[str]:
+    """A line for each protocol that published numbers of the table's cells were found by, if not by this suite's.
+    named: the paper's name of each column."""
+    shown = set(zip(table["row"], table["column"].map(named), strict=True))
     pairs: dict[tuple[str, str, str], list[str]] = {}
     for (row, column), found in published_elsewhere(benchmark.id).items():
         if (row, column) in shown:
@@ -187,24 +197,19 @@ def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
         digits[f"{measure.label} {kind}"] = (measure.digits, kind == "difference")
         if kind == "mean":
             digits[f"{measure.label} sd"] = (measure.digits, False)
-    lines = [[*headers, *digits, "missing"], ["---"] * (len(headers) + len(digits) + 1)]
+    words = ["missing", *(["differs"] if table["differs"].any() else [])]
+    lines = [[*headers, *digits, *words], ["---"] * (len(headers) + len(digits) + len(words))]
     for record in table.to_dict("records"):
         values = [format_number(record[name], *how) for name, how in digits.items()]
-        lines.append(
-            [
-                str(record["row"]),
-                str(record["column"]),
-                str(record["seeds"]),
-                *values,
-                str(record["missing"]).replace("|", "/"),
-            ]
-        )
+        texts = [str(record[name]).replace("|", "/") for name in words]
+        lines.append([str(record["row"]), str(record["column"]), str(record["seeds"]), *values, *texts])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def latex(table: pd.DataFrame, benchmark: Benchmark) -> str:
+def latex(table: pd.DataFrame, benchmark: Benchmark, notes: Sequence[str] = ()) -> str:
     r"""A booktabs tabular, methods down and columns across, mean and deviation of each measure and the paper's value;
-    the best of each column in bold. Needs \usepackage{booktabs}."""
+    the best of each column in bold. Below it how many seeds there are, and the ``notes``. Needs
+    \usepackage{booktabs}."""
     columns = list(dict.fromkeys(table["column"]))
     has_paper = {m.label: (m, "paper") in shown_measures(table, benchmark) for m in benchmark.measures}
     names = [n for m in benchmark.measures for n in ([m.label, "paper"] if has_paper[m.label] else [m.label])]
@@ -212,9 +217,10 @@ def latex(table: pd.DataFrame, benchmark: Benchmark) -> str:
     cells = {(r["row"], r["column"]): r for r in table.to_dict("records")}
     width = len(names)
     lines = [
+        r"% needs \usepackage{booktabs}",
         r"\begin{tabular}{l" + ("r" * width) * len(columns) + "}",
         r"\toprule",
-        " & ".join(["", *(rf"\multicolumn{{{width}}}{{c}}{{{escape(str(c))}}}" for c in columns)]) + r" \\",
+        " & ".join(["", *(rf"\multicolumn{{{width}}}{{c}}{{{_latex_column(str(c))}}}" for c in columns)]) + r" \\",
         "".join(rf"\cmidrule(lr){{{2 + i * width}-{1 + (i + 1) * width}}}" for i in range(len(columns))),
         " & ".join([escape(benchmark.rows), *(names * len(columns))]) + r" \\",
         r"\midrule",
@@ -231,7 +237,29 @@ def latex(table: pd.DataFrame, benchmark: Benchmark) -> str:
                         format_number(record and record[f"{measure.label} paper"], measure.digits).replace("-", "--")
                     )
         lines.append(" & ".join(texts) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    below = [escape(note) + r"\par" for note in (_seeds_text(table), *notes) if note]
+    lines += [r"\bottomrule", r"\end{tabular}", *([r"\par\smallskip{\footnotesize", *below, "}"] if below else [])]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_column(column: str) -> str:
+    """A column's name; of a pair that stands for another the two in two lines."""
+    run, stands, published = column.partition(" for ")
+    return rf"\shortstack{{{escape(run)}\\for {escape(published)}}}" if stands else escape(column)
+
+
+def _seeds_text(table: pd.DataFrame) -> str:
+    """ "Means and standard deviations over 3 seeds.", or which row (and column) has how many."""
+    named = table["column"].nunique() > 1
+    counts: dict[int, list[str]] = {}
+    for cell in table[(table["row"] != "Teacher") & (table["seeds"] > 0)].to_dict("records"):
+        counts.setdefault(cell["seeds"], []).append(f"{cell['row']} in {cell['column']}" if named else cell["row"])
+    if not counts:
+        return ""
+    usual = max(counts, key=lambda seeds: len(counts[seeds]))
+    others = [f"{seeds} of {', '.join(cells)}" for seeds, cells in counts.items() if seeds != usual]
+    text = f"Means and standard deviations over {plural(usual, 'seed')}"
+    return f"{text} ({'; '.join(others)})." if others else f"{text}."
 
 
 def _latex_number(record: Mapping[Any, Any] | None, measure: Measure, bold: bool) -> str:

@@ -1,5 +1,6 @@
 """What came out: tables, figures, verdicts and the page, from the run folders as they are, at any time."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from benchmarks.report.page import write_page
 from benchmarks.report.section import Report, Section
 from benchmarks.report.spending import spending, spending_markdown
 from benchmarks.report.tables import latex, notes, summary
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, with_chosen
+from benchmarks.tables.benchmark import BENCHMARKS, HELD_OUT, Benchmark, Cell, with_chosen
 from sskd.config.execution import Execution
 from sskd.errors import UserError
 from sskd.runs.files import plain_os_errors, write_atomically, write_json
@@ -66,7 +67,7 @@ def write_report(
         texts[name] = section_markdown(section)
         _write(folder / f"{name}.md", texts[name])
         _write(folder / f"{name}.csv", section.table.to_csv(index=False))
-        _write(folder / f"{name}.tex", latex(section.table, benchmark))
+        _write(folder / f"{name}.tex", latex(section.table, benchmark, section.notes))
     timed = frame[frame["benchmark"].isin(TIMED) | (frame["benchmark"] == "")]
     spent = spent_curves(timed, runs)
     priced = frame.assign(price=frame["id"].map(run_prices(specs_of(cells).values(), runs, profile)))
@@ -113,8 +114,13 @@ def _section(
         ranking_lines(frame, benchmark.measures[0].name, benchmark.measures[0].larger_is_better),
         notes(frame, benchmark, table),
         reproductions(pairs) if benchmark.id in WITH_REPRODUCTIONS else reproductions(set()),
-        draw(frame, benchmark, folder, layouts, shown),
+        draw(frame, _drawn(benchmark), folder, layouts, shown),
     )
+
+
+def _drawn(benchmark: Benchmark) -> Benchmark:
+    """What its figure shows: accuracies on test images alone."""
+    return dataclasses.replace(benchmark, measures=tuple(m for m in benchmark.measures if m != HELD_OUT))
 
 
 def _layouts(group: list[Cell], frame: pd.DataFrame, runs: Path, execution: Execution) -> Layouts:

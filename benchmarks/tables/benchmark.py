@@ -17,13 +17,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run's place in a table: the seeds of a cell become its mean and deviation."""
+    """One run's place in a table: the seeds of a cell become its mean and deviation. A column that is a pair is named
+    by shown_pair."""
 
     row: str
     column: str
     spec: RunSpec
     pair: str = ""  # the published pair (teacher/student) that the run stands for
     run_pair: str = ""  # the pair that is run
+
+
+def shown_pair(run_pair: str, published: str) -> str:
+    """What a table calls the runs of a pair: by the networks that were trained, then by the published pair that they
+    stand for."""
+    return published if run_pair in ("", published) else f"{run_pair} for {published}"
+
+
+def published_columns(frame: pd.DataFrame) -> dict[str, str]:
+    """By column of a report's frame the paper's name of it: the published pair, where the column is one."""
+    if frame.empty:
+        return {}
+    names = dict.fromkeys(zip(*(frame[name] for name in ("column", "pair", "run_pair")), strict=True))
+    return {str(column): str(pair if column == shown_pair(run, pair) else column) for column, pair, run in names}
 
 
 class Measure(NamedTuple):
@@ -42,8 +57,8 @@ TOP1 = (
     Measure("last_top1", "last", "top-1 accuracy of the last epoch (%)"),
 )
 
-
 CHOSEN = Measure("chosen_top1", "chosen", "top-1 accuracy of the epoch chosen on held-out images (%)")
+HELD_OUT = Measure("chosen_held_out_top1", "held out", "that epoch's top-1 accuracy on the held-out images (%)")
 
 
 @dataclass(frozen=True)
@@ -66,10 +81,12 @@ class Benchmark:
 
 
 def with_chosen(benchmark: Benchmark, frame: pd.DataFrame) -> Benchmark:
-    """The benchmark as its report shows it: where runs held images out, what those chose stands first."""
-    if "chosen_top1" not in frame or not frame["chosen_top1"].notna().any() or TOP1[1] not in benchmark.measures:
+    """The benchmark as its report shows it: where its own runs held images out, what those chose stands first, and how
+    they chose. frame: the report's, of all benchmarks."""
+    own = frame[frame["benchmark"] == benchmark.id]
+    if "chosen_top1" not in own or not own["chosen_top1"].notna().any() or TOP1[1] not in benchmark.measures:
         return benchmark
-    return dataclasses.replace(benchmark, measures=(CHOSEN, *benchmark.measures))
+    return dataclasses.replace(benchmark, measures=(CHOSEN, HELD_OUT, *benchmark.measures))
 
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "benchmarks.tables")

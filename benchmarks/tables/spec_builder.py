@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.profiles.profile import Profile, split_pair
 from benchmarks.profiles.read import pretext_settings
-from benchmarks.tables.benchmark import Cell
+from benchmarks.tables.benchmark import Cell, shown_pair
 from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import Recipe, SplitSpec
@@ -135,18 +135,22 @@ class SpecBuilder:
         )
 
     def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:
-        """The cell's runs, one a seed, of the pair that stands for the published one. ``more``: as ``student``'s."""
+        """The cell's runs, one a seed, of the pair that stands for the published one. ``column``: the published pair,
+        or any other name. ``more``: as ``student``'s."""
         pair = self.pair(published)
-        run_pair = "/".join(pair)
         return [
-            Cell(row, column, self.student(pair, method, seed, **more), published, run_pair)
-            for seed in self.profile.seeds
+            self._cell(row, column, self.student(pair, method, seed, **more), published) for seed in self.profile.seeds
         ]
 
+    def _cell(self, row: str, column: str, spec: RunSpec, published: str) -> Cell:
+        run_pair = "/".join(self.pair(published))
+        shown = shown_pair(run_pair, published) if column == published else column
+        return Cell(row, shown, spec, published, run_pair)
+
     def teacher_cells(self, published: str, column: str) -> list[Cell]:
-        """The teacher's place in a table."""
-        pair = self.pair(published)
-        return [Cell("Teacher", column, run, published, "/".join(pair)) for run in self.teacher_runs(pair[0])]
+        """The teacher's place in a table. ``column``: as of ``students``."""
+        runs = self.teacher_runs(self.pair(published)[0])
+        return [self._cell("Teacher", column, run, published) for run in runs]
 
     def _head_recipe(self, task: str) -> Recipe:
         recipe, changes = self.profile.head_recipe, self.profile.head_recipes.get(task)
@@ -178,7 +182,8 @@ def placed_once(benchmark: str, cells: list[Cell]) -> list[Cell]:
         if known.spec.id != cell.spec.id:
             raise UserError(
                 f"{benchmark}: two runs of seed {cell.spec.seed} stand at '{cell.row}', '{cell.column}': "
-                f"{known.spec.id} and {cell.spec.id}; leave one of them out, or give it a profile of its own"
+                f"{known.spec.id} and {cell.spec.id}; leave one of them out, or give one a label: "
+                "methods: [kd, {name: kd, kd_temperature: 2.0, label: KD at 2}]"
             )
     return list(found.values())
 
@@ -189,8 +194,10 @@ def run_label(spec: RunSpec) -> str:
 
 
 def method_label(method: MethodSettings) -> str:
-    """As in the paper's tables, with "+KD" where KD was added to a method that has none by itself, and the
-    terms that were given no weight: "SSKD, no L_ss"."""
+    """The variant's own label. Without one as in the paper's tables, with "+KD" where KD was added to a method that has
+    none by itself, and the terms that were given no weight: "SSKD, no L_ss"."""
+    if method.label:
+        return method.label
     title = METHODS[method.name].info.title
     chosen: dict[str, Any] = {}
     if getattr(method, "host", "kd") != "kd":

@@ -1,10 +1,16 @@
 """What every method and every pretext task can be given."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat
 
 from sskd.config.fields import PlainName, StrictModel
+
+
+def _row(label: str) -> str:
+    if label != label.strip() or not label.isprintable() or len(label) > 60 or "|" in label or label == "Teacher":
+        raise ValueError("a label names a row: at most 60 characters, no '|', no blank at its ends, and not 'Teacher'")
+    return label
 
 
 class MethodSettings(StrictModel):
@@ -12,6 +18,8 @@ class MethodSettings(StrictModel):
 
     name: PlainName
     """Which method: run_all.py --list methods names them."""
+    label: Annotated[str, Field(exclude=True), AfterValidator(_row)] = ""
+    """What tables call this variant, where a profile has two of one method. It is no part of the run or of its id."""
     ce_weight: NonNegativeFloat = 1.0
     """Of the cross-entropy with the labels, over the images' normal views."""
     kd_weight: NonNegativeFloat = 0.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.analysis.results_frame import specs_of
-from benchmarks.tables.benchmark import Cell
+from benchmarks.tables.benchmark import Cell, shown_pair
 from sskd.runs.spec import RunSpec
 
 PUBLISHED = {"dataset": "cifar100", "epochs": 240, "fraction": 1.0, "best_images": 10_000, "last_images": 10_000}
@@ -26,7 +26,9 @@ def made_frame(
         pair = column if "/" in column else "vgg13/vgg8"
         for seed, value in enumerate(reached):
             place = {"benchmark": benchmark, "row": row, "column": column, "seed": seed, "id": f"{row}-{column}-{seed}"}
-            place |= {"pair": pair, "run_pair": (pairs or {}).get(pair, pair)}
+            run_pair = (pairs or {}).get(pair, pair)
+            place |= {"pair": pair, "run_pair": run_pair}
+            place |= {"column": shown_pair(run_pair, pair)} if column == pair else {}
             place |= {"role": "student", "state": "finished", "why": ""} | PUBLISHED | setting
             names = [f"best_{measure}", f"last_{measure}"] if measure in ("top1", "top5") else [measure]
             rows.append(place | dict.fromkeys(names, value))

@@ -1,16 +1,19 @@
-"""The comparability card: what differs within a table is refused and named, a waiver allows it and is shown."""
+"""The comparability card: another question is refused and named, other rounding or code is said and drops nothing."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from benchmarks.analysis.card import TableCard, card_notes, compared
 from benchmarks.analysis.card_fields import PARTS, card_columns
 from benchmarks.analysis.results_frame import results_frame
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
+from benchmarks.report.tables import markdown, summary
 from benchmarks.report.write import write_report
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
 from benchmarks.tables.spec_builder import SpecBuilder
@@ -31,9 +34,11 @@ def cells_of(profile: Profile) -> dict[str, list[Cell]]:
     return {"comparison": BENCHMARKS["comparison"].cells(SpecBuilder(profile.for_benchmark("comparison")))}
 
 
-def reported(profile: Profile, folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """The comparison and its card, of made results: each student has SAME but what ``changes`` says by method or by
-    method and seed, under "measured_with" and "machine"."""
+def measured(
+    profile: Profile, folder: Path, changes: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, list[Cell]], pd.DataFrame, TableCard]:
+    """The comparison's cells, frame and card, of made results: each student has SAME but what ``changes`` says by
+    method or by method and seed, under "measured_with" and "machine"; other keys are the result's."""
     cells = cells_of(profile)
     finish(cells, folder / "runs", lambda spec: 70.0 + spec.seed)
     for cell in cells["comparison"]:
@@ -42,10 +47,19 @@ def reported(profile: Profile, folder: Path, changes: Mapping[str, Mapping[str, 
         name = cell.spec.method.name if isinstance(cell.spec, StudentSpec) else "teacher"
         change = changes.get(f"{name} {cell.spec.seed}", changes.get(name, {}))
         result["measured_with"] = SAME | change.get("measured_with", {})
-        result["machine"] |= {"packages": {"numpy": "2.0"}} | change.get("machine", {})
+        result["machine"] |= {"packages": {"numpy": "2.0"}, "version": "0.1.0"} | change.get("machine", {})
+        result |= {key: value for key, value in change.items() if key not in ("measured_with", "machine")}
         file.write_text(json.dumps(result))
-    text = write_report(profile, cells, folder)["comparison"]
-    return text, json.loads((folder / "card.json").read_text())["tables"]["comparison"]
+    frame, cards = compared(results_frame(cells, folder / "runs"), profile)
+    return cells, frame[frame["benchmark"] != ""], cards["comparison"]
+
+
+def reported(profile: Profile, folder: Path, changes: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """The table of ``measured`` with the card's notes under it, and the card as card.json has it."""
+    _, frame, card = measured(profile, folder, changes)
+    benchmark = BENCHMARKS["comparison"]
+    lines = [markdown(summary(frame, benchmark), benchmark), *card_notes(card, profile.waivers)]
+    return "\n".join(lines), card.model_dump(mode="json")
 
 
 def line(text: str, row: str) -> list[str]:
@@ -53,30 +67,73 @@ def line(text: str, row: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("part", "measured_with", "machine"),
+    ("part", "measured_with"),
     [
-        ("teacher's weights", {"teacher": "d" * 64}, {}),
-        ("network", {"network": "d" * 64}, {}),
-        ("training images", {"split": "d" * 64}, {}),
-        ("normalisation", {"mean": [0.4]}, {}),
-        ("torch", {}, {"torch": "1.0"}),
-        ("numpy", {}, {"packages": {"numpy": "1.0"}}),
-        ("version of the suite", {}, {"version": "0.0.1"}),
+        ("teacher's weights", {"teacher": "d" * 64}),
+        ("network", {"network": "d" * 64}),
+        ("training images", {"split": "d" * 64}),
+        ("normalisation", {"mean": [0.4]}),
+        ("pixels", {"pixels": "d" * 64}),
     ],
 )
-def test_what_differs_is_refused_and_named(
-    tmp_path: Path, part: str, measured_with: dict[str, Any], machine: dict[str, Any]
-) -> None:
-    same = {name: {"machine": {"version": "0.1.0"}} for name in ("none", "kd")}
-    change = {"measured_with": measured_with, "machine": {"version": "0.1.0"} | machine}
+def test_another_question_is_refused_and_named(tmp_path: Path, part: str, measured_with: dict[str, Any]) -> None:
+    same = {name: {"measured_with": {"pixels": "e" * 64}} for name in ("none", "kd")}
+    change = {"measured_with": {"pixels": "e" * 64} | measured_with}
     text, card = reported(profile(), tmp_path, same | {"sskd": change})
     refused = line(text, "SSKD")
     assert refused[2] == "0"  # seeds
     assert f"refused: {part} differs" in refused[-1]
     assert line(text, "KD")[2] == "3"
-    assert "SSKD - KD" not in text  # nothing is compared with it
     assert {entry["row"] for entry in card["refused"]} == {"SSKD"}
     assert [entry["part"] for entry in card["fields"] if entry["outcome"] == "refused"] == [part]
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "words", "change"),
+    [
+        ("torch", "packages", "torch 2.14.0, not 2.14.1", {"machine": {"torch": "2.14.0+cpu"}}),
+        ("torchvision", "packages", "torchvision 0.28.0, not 0.29.1", {"machine": {"torchvision": "0.28.0"}}),
+        ("numpy", "packages", "numpy 1.0, not 2.0", {"machine": {"packages": {"numpy": "1.0"}}}),
+        ("precision", "precision", "precision bf16, not fp32", {"precision": "bf16"}),
+        ("version of the suite", "version", "suite 0.0.1, not 0.1.0", {"machine": {"version": "0.0.1"}}),
+        ("head's weights", "head", "head's weights ffffffffffff, not", {"measured_with": {"head": "f" * 64}}),
+    ],
+)
+def test_other_rounding_or_code_is_said_and_drops_nothing(
+    tmp_path: Path, part: str, field: str, words: str, change: dict[str, Any]
+) -> None:
+    """One seed that was added later. With ``strict`` the same table refuses it."""
+    packages = {"torch": "2.14.1+cu130", "torchvision": "0.29.1+cu130"}
+    usual = {name: {"machine": packages, "measured_with": {"head": "e" * 64}} for name in ("none", "kd", "sskd")}
+    own = usual["sskd"] | change
+    changes = usual | {"sskd 1": own | {"machine": packages | own["machine"]}}
+    text, card = reported(profile(), tmp_path / "said", changes)
+    cells = line(text, "SSKD")
+    assert cells[2] == "3"
+    assert cells[-1].startswith("1 of 3: ")
+    assert words in cells[-1]
+    assert line(text, "KD")[2] == "3"
+    assert words not in " | ".join(line(text, "KD"))
+    assert text.split("| --- |")[-1].count(f"differ in {part}: ") == 1  # under the table
+    assert card["refused"] == []
+    text, card = reported(profile(f"strict=[{field}]"), tmp_path / "strict", changes)
+    assert line(text, "SSKD")[2] == "2"
+    assert [entry["part"] for entry in card["fields"] if entry["outcome"] == "refused"] == [part]
+
+
+@pytest.mark.parametrize("build", ["2.14.1", "2.14.1+cpu", "2.14.1+cu121", "2.14.1+rocm6.3"])
+def test_another_build_of_one_version_is_no_difference(tmp_path: Path, build: str) -> None:
+    every = {name: {"machine": {"torch": "2.14.1+cu130"}} for name in ("none", "kd", "sskd")}
+    text, card = reported(profile("strict=[packages]"), tmp_path, every | {"kd 2": {"machine": {"torch": build}}})
+    assert line(text, "KD")[2] == "3"
+    assert "differs" not in text
+    assert {entry["outcome"] for entry in card["fields"] if entry["field"] == "packages"} == {"equal"}
+
+
+def test_strict_is_of_fields_that_are_only_said(tmp_path: Path) -> None:
+    for wrong in ("strict=[batch]", "strict=[torch]", "strict=[packages, packages]"):
+        with pytest.raises(UserError, match="strict"):
+            profile(wrong)
 
 
 def test_settings_of_the_spec_are_compared_too(tmp_path: Path) -> None:
@@ -84,7 +141,10 @@ def test_settings_of_the_spec_are_compared_too(tmp_path: Path) -> None:
     own = 'method_recipes={"sskd": {"batch_size": 128}}'
     text, _ = reported(profile(own), tmp_path / "refused", {})
     assert "batch per process differs: 128 (of 128), and 64 (of 64) of 6 others" in line(text, "SSKD")[-1]
-    text, card = reported(profile(own, 'waivers={"batch": "SSKD has four views"}'), tmp_path / "waived", {})
+    waived = profile(own, 'waivers={"batch": "SSKD has four views"}')
+    cells, _, known = measured(waived, tmp_path / "waived", {})
+    card = known.model_dump(mode="json")
+    text = write_report(waived, cells, tmp_path / "waived")["comparison"]
     assert line(text, "SSKD")[2] == "3"
     assert "differ in batch per process: 64 (of 64) (6), 128 (of 128) (3); waived: SSKD has four views." in text
     assert "waived" in {entry["outcome"] for entry in card["fields"]}
@@ -130,8 +190,6 @@ def test_committed_results_are_comparable(name: str, tmp_path: Path) -> None:
     known = read_profile(name, [])
     benchmarks = {each: BENCHMARKS[each].cells(SpecBuilder(known.for_benchmark(each))) for each in known.benchmarks}
     frame = results_frame(benchmarks, RESULTS / name / "runs")
-    from benchmarks.analysis.card import compared
-
     checked, cards = compared(frame, known)
     assert (frame["state"] == "finished").sum() == (checked["state"] == "finished").sum() > 10
     assert all(not card.refused for card in cards.values())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.analysis.claims import CLAIMS
 from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, UNDECIDED, Condition, decide
-from benchmarks.analysis.judging import epoch_that_decides, judge, judge_parts, teachers_luck, verdicts
+from benchmarks.analysis.judging import deciding_epochs, epoch_that_decides, judge, judge_parts, teachers_luck, verdicts
 from benchmarks.report.page_verdicts import claim_card
 from benchmarks.tables import table1, table2, table3, table4
 from benchmarks.tables.spec_builder import PAPER_METHODS, method_label
@@ -216,6 +216,31 @@ def test_held_out_selection_decides_where_all_runs_have_it() -> None:
     assert (by_id["C1"].verdict, by_id["C1"].epoch) == (CONTRADICTED, "chosen")
     chosen.loc[0, "chosen_top1"] = math.nan
     assert epoch_that_decides(chosen) == "last"
+
+
+def test_each_claim_is_judged_by_its_own_benchmarks_epoch() -> None:
+    held = MADE["C1"](3.0)
+    held = held.assign(chosen_top1=MADE["C1"](-3.0)["last_top1"], chosen_images=10_000)
+    frame = pd.concat([held, MADE["C3"](3.0)], ignore_index=True)
+    found = verdicts(frame)
+    epochs = {verdict.id: verdict.epoch for verdict in found}
+    assert (epochs["C1"], epochs["C3"], epochs["C9"]) == ("chosen", "last", "last")
+    assert deciding_epochs(found) == "epoch chosen on held-out images or last epoch"
+    assert deciding_epochs(verdicts(pd.DataFrame())) == "last epoch"
+
+
+@pytest.mark.parametrize("claim", ["C1", "C3", "C5", "C7", "C10"])
+def test_parts_name_what_was_trained_first(claim: str) -> None:
+    frame = MADE[claim](3.0)
+    published = set(frame["column"])
+    frame["column"] = [f"resnet14/resnet8 for {column}" for column in frame["column"]]
+    frame["run_pair"] = "resnet14/resnet8"
+    verdict = judge(BY_ID[claim], frame)
+    assert verdict.verdict == judge(BY_ID[claim], MADE[claim](3.0)).verdict == SUPPORTED
+    columns = {column for part in verdict.parts for _, column in part.cells}
+    assert columns <= set(frame["column"])
+    assert all(f"resnet14/resnet8 for {pair}" in part.name for pair in published for part in verdict.parts
+               if pair in part.name)  # fmt: skip
 
 
 def test_best_and_last_epoch_are_judged_apart() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.report.placement import LONGEST, request_name
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.spec_builder import SpecBuilder
 from tests.benchmarks.made import finish
+from tests.benchmarks.test_changes import OWN_METHOD, forget_plugins
 from tests.test_run_all import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +86,84 @@ def test_the_same_request_in_other_words_is_the_profiles(results: Path, options:
     before = files(results)
     assert report(results, *options) == 0
     assert files(results) == before
+
+
+def placed(results: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Path:
+    """The folder that a request's report goes to, and its request.json; the report itself is not made."""
+    folders = list[Path]()
+
+    def write_report(profile: object, cells: object, folder: Path, *more: object) -> dict[str, str]:
+        folders.append(folder)
+        return defaultdict(str)
+
+    monkeypatch.setattr("benchmarks.report.write.write_report", write_report)
+    assert report(results, *options) == 0
+    return folders[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--set", "execution.device=cpu"],
+        ["--set", "execution={device: cpu}", "cluster=side_by_side"],
+        ["--set", "cluster.runs_at_once=3"],
+        ["--set", "cluster.time=1:00:00", "execution.workers=1", "--cluster", "slurm"],
+        ["--dataset-root", "elsewhere"],
+    ],
+)
+def test_how_runs_are_executed_makes_no_other_report(
+    results: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    asked = ["--methods", "none,kd", "--seeds", "0"]
+    first = placed(results, monkeypatch, *asked)
+    again = placed(results, monkeypatch, *asked, *options)
+    assert again == first == results / "reports" / "methods=none,kd_seeds=0"
+    assert placed(results, monkeypatch, *options) == results
+    named = placed(results, monkeypatch, *asked, "--name", "mine")
+    assert placed(results, monkeypatch, *asked, "--name", "mine", *options) == named
+    before = json.loads((named / "request.json").read_text())
+    (named / "request.json").write_text(json.dumps(before | {"set": ["execution.device=cpu"]}))  # an older version's
+    assert placed(results, monkeypatch, *asked, "--name", "mine") == named
+    other = placed(results, monkeypatch, *asked, "--set", "recipe.epochs=1", "execution.device=cpu")
+    assert other.name == "methods=none,kd_seeds=0_recipe.epochs=1"
+
+
+@pytest.mark.parametrize("setting", ["strict=[packages]", 'waivers={"batch": "a reason"}', "overrides={}"])
+def test_what_a_table_refuses_is_part_of_the_request(
+    results: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    folder = placed(results, monkeypatch, "--set", setting)
+    assert (folder == results) == (setting == "overrides={}")
+
+
+def test_two_plugins_have_two_reports(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each defines a method of one name, so their runs have the same ids: the files tell them apart."""
+    files = [results.parent / folder / name for folder, name in (("a", "mine.py"), ("b", "mine.py"), ("b", "yours.py"))]
+    folders = list[Path]()
+    for file in [*files, files[0]]:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(OWN_METHOD.format(name="own_edited", title="Own"))
+        forget_plugins()
+        folders.append(placed(results, monkeypatch, "--methods", "none,own_edited", "--plugin", str(file)))
+    assert len(set(folders)) == 3
+    assert folders[0] == folders[-1]
+    assert folders[0].name == "methods=none,own_edited_plugin=mine"
+    # a plugin that defines nothing of the report makes no other one
+    assert placed(results, monkeypatch, "--methods", "none,kd", "--plugin", str(files[0])).name == "methods=none,kd"
+    assert placed(results, monkeypatch, "--plugin", str(files[0])) == results
+
+
+def test_a_profile_with_its_plugin_has_its_report(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = results.parent / "own.py", results.parent / "other.py"
+    for file in (own, other):
+        file.write_text(OWN_METHOD.format(name="own_edited", title="Own"))
+    path = results.parent.parent / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY | {"methods": ["none", "own_edited"], "plugins": [str(own)]}))
+    assert placed(results, monkeypatch) == results
+    assert placed(results, monkeypatch, "--methods", "none").name == "methods=none"
+    path.write_text(yaml.safe_dump(TINY | {"methods": ["none", "own_edited"]}))  # the file does not say whose it is
+    forget_plugins()
+    assert placed(results, monkeypatch, "--plugin", str(other)).name == "plugin=other"
 
 
 def test_a_benchmark_that_the_profile_has_not(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

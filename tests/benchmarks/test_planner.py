@@ -17,7 +17,8 @@ from benchmarks.cost import AtOnce, PlanCost, makespan, run_multiply_adds
 from benchmarks.plan import check_runs, make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import escape
-from benchmarks.tables.spec_builder import SpecBuilder, method_label
+from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.spec_builder import SpecBuilder, method_label, placed_once, run_label
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import KNOWN, Extent, extent, load_dataset
@@ -27,6 +28,7 @@ from sskd.networks import build_network
 from sskd.pretext import PRETEXTS
 from sskd.runs import settings as published
 from sskd.runs.settings import method_settings
+from sskd.runs.spec import spec_yaml
 from sskd.training.words import duration, plural
 from tests import small
 from tests.test_run_all import TINY
@@ -169,6 +171,51 @@ def test_two_runs_at_one_place_are_refused_and_one_run_named_twice_counts_once(
     assert "seeds: 0 is named twice" in capsys.readouterr().err
     assert started(profile, "--dry-run", "--methods", "kd,at,kd") == 2
     assert "methods: 'kd' is named twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"name": "kd", "kd_temperature": 2.0},
+        {"name": "sskd", "ss_keep": 0.5},
+        {"name": "crd", "negatives": 256},
+        {"name": "dkd", "standardise": True},
+    ],
+)
+def test_two_settings_of_one_method_have_labels(variant: dict[str, Any]) -> None:
+    def cells(*methods: Any) -> list[Cell]:
+        profile = read_profile("paper", [f"methods={json.dumps(methods)}", "seeds=[0,1]"])
+        return placed_once("comparison", BENCHMARKS["comparison"].cells(SpecBuilder(profile)))
+
+    name, title = variant["name"], METHODS[variant["name"]].info.title
+    both = cells("none", name, variant | {"label": "the other, T=2"})
+    assert list(dict.fromkeys(cell.row for cell in both)) == ["Teacher", "Student", title, "the other, T=2"]
+    own = [cell.spec for cell in both if cell.row == "the other, T=2"]
+    alone = [cell.spec for cell in cells("none", variant) if cell.spec.learns == name]
+    assert [spec.id for spec in own] == [spec.id for spec in alone]  # the label is no part of the run
+    assert "label" not in spec_yaml(own[0])
+    assert run_label(own[0]) == "the other, T=2"
+    if name != "dkd":  # which has a name of its own for it
+        with pytest.raises(UserError, match="give one a label"):
+            cells(name, variant)
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("methods=[kd, {name: kd, label: again}]", "are one run"),
+        ("also=[kd, {name: kd, label: again}]", "are one run"),
+        ("methods=[kd, {name: kd, kd_temperature: 2.0, label: SSKD}]", "the title of 'sskd'"),
+        ("methods=[{name: kd, label: Teacher}]", "label"),
+        ("methods=[{name: kd, label: a|b}]", "label"),
+        ("methods=[{name: kd, label: ' a'}]", "label"),
+        ("methods=[{name: kd, label: 3}]", "label"),
+        ("method_settings={kd: {label: all}}", "method_settings.kd.label"),
+    ],
+)
+def test_labels_that_mislead_are_refused(setting: str, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        read_profile("paper", [setting])
 
 
 def test_names_of_what_is_left_out_and_of_what_is_added(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,9 @@ import pytest
 from benchmarks.analysis.results_frame import read_curve, results_frame
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
-from benchmarks.report.tables import latex, summary
+from benchmarks.report.tables import escape, latex, markdown, notes, summary
 from benchmarks.report.write import write_report
-from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.benchmark import BENCHMARKS, Cell, with_chosen
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.runs.spec import RunSpec
 from tests.benchmarks.made import finish, made_frame
@@ -128,12 +128,46 @@ def test_latex_is_booktabs_with_the_best_in_bold() -> None:
     frame["row"] = frame["row"].replace("KD", "K_D&%")
     benchmark = BENCHMARKS["table3"]
     text = latex(summary(frame, benchmark), benchmark)
-    assert text.startswith(r"\begin{tabular}{lrrr}")
+    assert text.splitlines()[:2] == [r"% needs \usepackage{booktabs}", r"\begin{tabular}{lrrr}"]
+    assert r"Means and standard deviations over 2 seeds.\par" in text
     assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\cmidrule")] == [1, 1, 1, 1]
     assert r"\textbf{75.50} {\scriptsize$\pm$0.71} & 75.33 & \textbf{75.50}" in text
     assert r"K\_D\&\% & 70.50" in text
     widths = {line.count(" & ") - line.count(r"\&") * 0 for line in text.splitlines() if line.startswith(("K", "S"))}
     assert widths == {3}
+
+
+@pytest.mark.parametrize("name", ["table2", "table3", "table6", "modern"])
+def test_what_was_trained_comes_before_what_it_stands_for(name: str) -> None:
+    """In every form of a table: here all columns that are pairs, of another pair than the paper's."""
+    small = dict.fromkeys(("vgg13/vgg8", "resnet56/resnet20", "wrn_40_2/wrn_16_2"), "resnet14/resnet8")
+    profile = read_profile("smoke", ["seeds=[0]", f"pairs={json.dumps(small)}", "overrides={}"])
+    columns = {cell.column for cell in cells_of(profile, name)[name]}
+    replaced = {f"resnet14/resnet8 for {pair}" for pair in small} & columns
+    assert replaced
+    assert not columns & set(small)
+    assert all(column in replaced or " for " not in column for column in columns)
+    measure = "kl" if name == "table6" else "top1"
+    values = {(row, "vgg13/vgg8"): [70.0, 71.0] for row in ("KD", "SSKD")}
+    frame = made_frame(name, values, measure, small)
+    benchmark = BENCHMARKS[name]
+    table = summary(frame, benchmark)
+    under = notes(frame, benchmark, table)
+    assert markdown(table, benchmark).count("| resnet14/resnet8 for vgg13/vgg8 |") == 2
+    tex = latex(table, benchmark, under)
+    assert r"\shortstack{resnet14/resnet8\\for vgg13/vgg8}" in tex
+    assert under[0].startswith("On CIFAR-100 (resnet14/resnet8 for vgg13/vgg8)")
+    assert r"\end{tabular}" in tex.split(escape(under[0]))[0]  # the note stands under the table
+    if name in ("table3", "modern"):
+        assert table["best paper"].notna().all()  # it is still found by the paper's name
+        assert table["best difference"].isna().all()
+
+
+def test_the_tex_says_which_rows_have_other_seeds() -> None:
+    values = {("KD", "25%"): [1.0, 2.0], ("SSKD", "25%"): [3.0], ("KD", "50%"): [1.0, 2.0], ("SSKD", "50%"): [3.0, 4.0]}
+    benchmark = BENCHMARKS["fig4a"]
+    text = latex(summary(made_frame("fig4a", values), benchmark), benchmark)
+    assert r"over 2 seeds (1 of SSKD in 25\%).\par" in text
 
 
 DAMAGED: dict[str, bytes] = {
@@ -273,13 +307,28 @@ def test_what_held_out_images_chose_stands_first_and_decides(tmp_path: Path) -> 
         chosen = {"epoch": 1, "test_top1": 30 - result["best"]["test_top1"] / 100, "held_out_top1": 20.0}
         path.write_text(json.dumps(result | {"chosen": chosen | {"test_images": 10000}}))
     text = write_report(profile, cells, tmp_path)["fig4a"]
-    assert "| method | share of training images | seeds | chosen mean | chosen sd | best mean |" in text
+    names = "chosen mean | chosen sd | held out mean | held out sd | best mean |"
+    assert f"| method | share of training images | seeds | {names}" in text
     assert "chosen: top-1 accuracy of the epoch chosen on held-out images (%)" in text
+    assert "| SSKD | 25% | 3 | 29.29 | 0.01 | 20.00 | 0.00 |" in text
+    runs = pd.read_csv(tmp_path / "runs.csv")
+    assert set(runs["chosen_held_out_top1"].dropna()) == {20.0}
+    assert set(runs["chosen_epoch"].dropna()) == {1}
     claims = pd.read_csv(tmp_path / "claims.csv").set_index(["id", "epoch"])
     assert claims.loc[("C8", "chosen"), "verdict"] == "contradicted"
     assert claims.loc[("C8", "best"), "verdict"] != "contradicted"
     assert "Judged on the epoch chosen on held-out images" in (tmp_path / "claims.md").read_text()
     assert "best on test: " in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize("other", ["table3", "fig4b", "modern"])
+def test_a_benchmark_with_a_holdout_does_not_change_the_others(other: str) -> None:
+    plain = made_frame(other, {("KD", "vgg13/vgg8"): [70.0, 71.0]})
+    held = made_frame("fig4a", {("KD", "25%"): [60.0, 61.0]}).assign(chosen_top1=59.0, chosen_held_out_top1=58.0)
+    frame = pd.concat([plain, held], ignore_index=True)
+    assert with_chosen(BENCHMARKS[other], frame) == BENCHMARKS[other]
+    assert [measure.label for measure in with_chosen(BENCHMARKS["fig4a"], frame).measures[:2]] == ["chosen", "held out"]
+    assert with_chosen(BENCHMARKS["table6"], frame.assign(benchmark="table6")) == BENCHMARKS["table6"]
 
 
 def test_rankings_controls_and_seconds_spent_are_in_the_report(tmp_path: Path) -> None:

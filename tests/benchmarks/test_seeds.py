@@ -55,6 +55,15 @@ def test_it_buys_seed_after_seed_until_the_claim_is_decided(profile: Profile, tm
     assert again.calls == []
 
 
+@pytest.mark.parametrize("column", ["vgg13/vgg8", "resnet14/resnet8 for vgg13/vgg8"])
+def test_what_was_bought_is_found_by_the_published_pair_too(column: str, tmp_path: Path) -> None:
+    """Files of earlier versions name it alone."""
+    bought = [{"benchmark": "table6", "seed": 5, "cells": [["KD", column], ["SSKD", column]]}]
+    (tmp_path / "bought.json").write_text(json.dumps(bought))
+    cells = cells_of(read_profile("smoke", ["seeds=[0]"]), ["table6"], tmp_path)["table6"]
+    assert [(cell.row, cell.spec.seed) for cell in cells if cell.spec.seed] == [("KD", 5), ("SSKD", 5)]
+
+
 def test_a_planned_seed_does_not_come_twice(profile: Profile, tmp_path: Path) -> None:
     decide_claims(claims_named(["C8"]), 1e9, profile, tmp_path, Trainer(tmp_path), print)
     more = read_profile("smoke", ["seeds=[0,1,2,3]", "benchmarks=[fig4a]", "fractions=[0.5,1.0]"])

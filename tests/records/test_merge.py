@@ -11,7 +11,7 @@ import pytest
 from benchmarks.analysis.results_frame import specs_of
 from benchmarks.cli import main
 from benchmarks.profiles.read import read_profile
-from benchmarks.records.merge import merge, read_who
+from benchmarks.records.merge import merge, named, read_who
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
@@ -90,6 +90,32 @@ def test_two_results_of_one_run_are_shown_and_the_first_stays(cells: dict[str, l
     assert next(line for line in text.splitlines() if line.startswith("| KD |")).endswith("| ‡ |")
     assert not next(line for line in text.splitlines() if line.startswith("| SSKD |")).endswith("| ‡ |")
     assert "two results of one run" in (tmp_path / "out" / "demo" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("source", "there", "name", "place"),
+    [
+        ("bob=DIR", "", "bob", "DIR"),
+        ("DIR", "", "", "DIR"),
+        ("/data/lr=0.1", "", "", "/data/lr=0.1"),
+        ("../lr=0.1", "", "", "../lr=0.1"),
+        ("./lr=0.1", "", "", "./lr=0.1"),
+        ("lr=0.1", "lr=0.1", "", "lr=0.1"),  # a folder of this name is there
+        ("lr=0.1,seed=2", "lr=0.1,seed=2", "", "lr=0.1,seed=2"),
+        ("bob=/data/lr=0.1", "", "bob", "/data/lr=0.1"),
+        ("bob=lr=0.1", "lr=0.1", "bob", "lr=0.1"),
+        ("bob=DIR", "bob", "bob", "DIR"),  # a folder of bob's beside it
+        ("=DIR", "", "", "=DIR"),
+        ("bob=", "", "", "bob="),
+    ],
+)
+def test_a_source_and_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, there: str, name: str, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if there:
+        (tmp_path / there).mkdir()
+    assert named(source) == (name, place)
 
 
 def test_bad_sources(cells: dict[str, list[Cell]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
