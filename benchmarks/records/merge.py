@@ -72,7 +72,7 @@ def merge(sources: Sequence[str], target: Path, profile: str, say: Callable[[str
         runs = _runs_folder(Path(place), profile)
         if runs.resolve() == (target / "runs").resolve():
             raise UserError(f"--merge {source}: these are the results that it would be merged into")
-        name = _plain(name or Path(place).resolve().name, source)
+        name = name or _plain(Path(place).resolve().name, source)
         counts = {"new": 0, "equal": 0, "in conflict": 0}
         for run in sorted(path for path in runs.iterdir() if kind_of_entry(path / "result.json")):
             try:
@@ -83,14 +83,14 @@ def merge(sources: Sequence[str], target: Path, profile: str, say: Callable[[str
 
 
 def named(source: str) -> tuple[str, str]:
-    """ "NAME=DIR" to its two parts; of "DIR" the name is "". What exists as a whole is a DIR, and so is what has no
-    plain name before its first "=": /data/lr=0.1."""
-    name, _, place = source.partition("=")
-    try:
-        check_plain_name(name)
-    except ValueError:
+    """ "NAME=DIR" to its two parts; of "DIR" the name is "". What exists as a whole is a DIR: /data/lr=0.1. UserError
+    for a name that is none."""
+    name, equals, place = source.partition("=")
+    if not equals or os.path.exists(source):
         return "", source
-    return (name, place) if place and not os.path.exists(source) else ("", source)
+    if not place:
+        raise UserError(f"--merge {source}: no folder is named")
+    return _plain(name, source), place
 
 
 def _plain(name: str, source: str) -> str:
@@ -98,7 +98,7 @@ def _plain(name: str, source: str) -> str:
     try:
         return check_plain_name(name)
     except ValueError as error:
-        raise UserError(f"--merge {source}: {error}; say NAME=DIR") from None
+        raise UserError(f"--merge {source}: there is no such folder, and of NAME=DIR {error}") from None
 
 
 def _runs_folder(place: Path, profile: str) -> Path:

@@ -185,7 +185,7 @@ def test_what_is_not_recorded_is_no_difference(tmp_path: Path) -> None:
     assert {entry["part"]: entry["not_recorded"] for entry in card["fields"]}["teacher's weights"] == 3
 
 
-@pytest.mark.parametrize("name", ["short", "brief"])
+@pytest.mark.parametrize("name", ["short", "brief", "mobilenetv2"])
 def test_committed_results_are_comparable(name: str, tmp_path: Path) -> None:
     known = read_profile(name, [])
     benchmarks = {each: BENCHMARKS[each].cells(SpecBuilder(known.for_benchmark(each))) for each in known.benchmarks}

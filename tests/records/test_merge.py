@@ -97,25 +97,28 @@ def test_two_results_of_one_run_are_shown_and_the_first_stays(cells: dict[str, l
     [
         ("bob=DIR", "", "bob", "DIR"),
         ("DIR", "", "", "DIR"),
-        ("/data/lr=0.1", "", "", "/data/lr=0.1"),
-        ("../lr=0.1", "", "", "../lr=0.1"),
-        ("./lr=0.1", "", "", "./lr=0.1"),
+        ("data/lr=0.1", "data/lr=0.1", "", "data/lr=0.1"),
+        ("./lr=0.1", "lr=0.1", "", "./lr=0.1"),
+        ("../here/lr=0.1", "lr=0.1", "", "../here/lr=0.1"),
         ("lr=0.1", "lr=0.1", "", "lr=0.1"),  # a folder of this name is there
         ("lr=0.1,seed=2", "lr=0.1,seed=2", "", "lr=0.1,seed=2"),
         ("bob=/data/lr=0.1", "", "bob", "/data/lr=0.1"),
         ("bob=lr=0.1", "lr=0.1", "bob", "lr=0.1"),
         ("bob=DIR", "bob", "bob", "DIR"),  # a folder of bob's beside it
-        ("=DIR", "", "", "=DIR"),
-        ("bob=", "", "", "bob="),
     ],
 )
 def test_a_source_and_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, there: str, name: str, place: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    if there:
-        (tmp_path / there).mkdir()
+    (tmp_path / "here" / there).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
     assert named(source) == (name, place)
+
+
+@pytest.mark.parametrize("source", ["/data/lr=0.1", "~/lr=0.1", "=DIR", "bob=", "../lr=0.1"])
+def test_a_source_that_is_neither(source: str) -> None:
+    with pytest.raises(UserError, match=f"--merge {source}: "):
+        named(source)
 
 
 def test_bad_sources(cells: dict[str, list[Cell]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
