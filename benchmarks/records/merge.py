@@ -72,7 +72,7 @@ def merge(sources: Sequence[str], target: Path, profile: str, say: Callable[[str
         runs = _runs_folder(Path(place), profile)
         if runs.resolve() == (target / "runs").resolve():
             raise UserError(f"--merge {source}: these are the results that it would be merged into")
-        name = name or _plain(Path(place).resolve().name, source)
+        name = name or _plain(Path(place).resolve().name, f"--merge {source}: say NAME=DIR, for of DIR's own name")
         counts = {"new": 0, "equal": 0, "in conflict": 0}
         for run in sorted(path for path in runs.iterdir() if kind_of_entry(path / "result.json")):
             try:
@@ -90,15 +90,15 @@ def named(source: str) -> tuple[str, str]:
         return "", source
     if not place:
         raise UserError(f"--merge {source}: no folder is named")
-    return _plain(name, source), place
+    return _plain(name, f"--merge {source}: there is no such folder, and of NAME=DIR"), place
 
 
-def _plain(name: str, source: str) -> str:
-    """The name. UserError where it would lead out of the results."""
+def _plain(name: str, where: str) -> str:
+    """The name. UserError, which begins with ``where``, if it would lead out of the results."""
     try:
         return check_plain_name(name)
     except ValueError as error:
-        raise UserError(f"--merge {source}: there is no such folder, and of NAME=DIR {error}") from None
+        raise UserError(f"{where} {error}") from None
 
 
 def _runs_folder(place: Path, profile: str) -> Path:
