@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache, lru_cache
 from itertools import islice
@@ -13,8 +14,10 @@ from torch import nn
 
 from benchmarks.plan import Plan
 from benchmarks.profiles.profile import Profile
+from sskd.config.execution import Execution
 from sskd.config.networks import NetworkSettings
 from sskd.data.datasets.registry import Extent, extent
+from sskd.device import autocast, device_of, resolve_precision
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.networks import build_network
@@ -25,6 +28,13 @@ from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
 from sskd.training.words import duration, plural
 
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
+# multiply-adds/s that training sustains on one GPU, where there is none to measure: 10 TFLOP/s, an assumption
+ASSUMED_OF_A_GPU = 5e12
+ASSUMPTION = "assumed: 10 TFLOP/s of each GPU; there is none here to measure, and no run that is finished had one"
+# seconds of a run beside its training (data, networks, its files): CPU time of runs of one epoch, beyond their own
+STARTING = 0.5
+STARTING_A_JOB = 8.5  # with a Python of its own, which imports torch
+STEP = 4e9  # multiply-adds of a step that is timed on a CPU, at most: smaller batches of large networks
 
 
 class AtOnce(NamedTuple):
@@ -32,6 +42,8 @@ class AtOnce(NamedTuple):
 
     runs: int
     share: float  # runs that share one GPU, or all cores: what one run alone would have
+    gpus: bool | None = None  # whether the runs have GPUs; None: as the finished ones, or this machine
+    starting: float = STARTING  # seconds of each run beside its training
 
 
 ONE_BY_ONE = AtOnce(1, 1)
@@ -47,17 +59,19 @@ class PlanCost(NamedTuple):
     at_once: AtOnce = ONE_BY_ONE
     elapsed: float = 0.0  # seconds that what is not finished takes with so many runs at once
     alone: bool = True  # whether the rate is that of one run that shares with none
+    gpus: bool = False  # whether it is that of one GPU
 
     @property
     def text(self) -> str:
         return (
             f"about {duration(self.left)} one after another{self._side_by_side}, "
-            f"at {self.rate / 1e9:.0f} G multiply-adds/s ({self.source}){self.assumed and '; '}{self.assumed}"
+            f"at {self.rate / 1e9:.3g} G multiply-adds/s{' on each GPU' if self.gpus else ''} ({self.source}) and "
+            f"{self.at_once.starting:g} s for each run to start{self.assumed and '; '}{self.assumed}"
         )
 
     @property
     def _side_by_side(self) -> str:
-        runs, share = self.at_once
+        runs, share = self.at_once.runs, self.at_once.share
         if runs == 1 or not self.left:
             return ""
         condition = ""
@@ -75,18 +89,34 @@ def plan_cost(
 
     ``anew``: ids of finished runs that are to be trained again. Finished runs had their rate beside as many others as
     ran then; a measurement made now is of one run alone, which runs that share a GPU or the cores divide among them.
+    Where the runs will have GPUs and no finished one had, and this machine has none either, the rate is assumed: a
+    CPU's says nothing of them. The processes of a run have a GPU each; without GPUs they share the cores.
     """
     root = Path(profile.execution.dataset_root)
     known = {dataset: extent(dataset, root) for dataset in dict.fromkeys(spec.dataset for spec in plan.runs)}
     work = {spec.id: run_multiply_adds(spec, known[spec.dataset][0]) for spec in plan.runs}
-    took = {spec.id: _took(RunFolder(runs, spec)) for spec in plan.runs if spec.trains}
-    finished = [run_id for run_id, seconds in took.items() if seconds is not None]
-    done_seconds, done_work = sum(took[i] or 0.0 for i in finished), sum(work[i] for i in finished)
+    trained = [spec for spec in plan.runs if spec.trains]
+    took = {spec.id: done for spec in trained if (done := _took(RunFolder(runs, spec)))}
+    if at_once.gpus is not None:
+        took = {run_id: done for run_id, done in took.items() if done.on_gpu == at_once.gpus}
+    here = torch.cuda.is_available()
+    gpus = at_once.gpus if at_once.gpus is not None else any(d.on_gpu for d in took.values()) if took else here
+    devices = {spec.id: spec.recipe.processes if gpus else 1 for spec in plan.runs}
+    done_seconds = sum(done.seconds * devices[run_id] for run_id, done in took.items())
     if done_seconds:
-        rate, source = done_work / done_seconds, f"as {plural(len(finished), 'finished run')} had"
+        rate = sum(work[run_id] for run_id in took) / done_seconds
+        source = f"as {plural(len(took), 'finished run')} had"
+    elif gpus and not here:
+        rate, source = ASSUMED_OF_A_GPU, ASSUMPTION
+    elif trained:
+        spec = max(trained, key=lambda spec: work[spec.id])
+        rate = measured_rate(spec.network, known[spec.dataset][0].image_size, spec.recipe.batch_size, spec.used_as)
+        source = f"measured now, training {spec.network} on this machine's {'GPU' if here else 'CPU'}"
     else:
-        rate, source = measured_rate(), "measured now with one convolution; real runs reach a part of it"
-    seconds = {run_id: value / rate for run_id, value in work.items()}
+        rate, source = ASSUMED_OF_A_GPU, "nothing is trained"
+    seconds = {
+        run_id: value / rate / devices[run_id] + (at_once.starting if value else 0) for run_id, value in work.items()
+    }
     # if damaged, too
     there = {spec.id for spec in plan.runs if spec.trains and RunFolder(runs, spec).result.exists()}
     todo = {run_id: value for run_id, value in seconds.items() if run_id not in there or run_id in anew}
@@ -98,7 +128,7 @@ def plan_cost(
         for dataset, (count, absent) in known.items()
         if absent
     )
-    return PlanCost(work, seconds, sum(todo.values()), rate, source, assumed, at_once, elapsed, alone)
+    return PlanCost(work, seconds, sum(todo.values()), rate, source, assumed, at_once, elapsed, alone, gpus)
 
 
 def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: float) -> float:
@@ -134,12 +164,21 @@ def run_prices(specs: Iterable[RunSpec], runs: Path, profile: Profile) -> dict[s
         return {}
 
 
-def _took(folder: RunFolder) -> float | None:
+class Took(NamedTuple):
+    """What a finished run took: seconds of training, and whether on GPUs."""
+
+    seconds: float
+    on_gpu: bool
+
+
+def _took(folder: RunFolder) -> Took | None:
     """What a finished run's result.json says; None where there is none, or it is damaged: the report names it."""
     try:
-        seconds = json.loads(folder.result.read_bytes())["seconds"]
-        return float(seconds) if math.isfinite(seconds) and seconds > 0 else None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        result = json.loads(folder.result.read_bytes())
+        seconds, machine = result["seconds"], result.get("machine")
+        on_gpu = isinstance(machine, dict) and machine.get("driver") is not None
+        return Took(float(seconds), on_gpu) if math.isfinite(seconds) and seconds > 0 else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
@@ -197,21 +236,27 @@ def forward_multiply_adds(name: str, size: int, settings: NetworkSettings = PLAI
 
 
 @cache  # a plan asks twice: for the runs, and for the seeds that would decide a claim
-def measured_rate(seconds: float = 0.5) -> float:
-    """Multiply-adds per second of a 3x3 convolution, 64 channels at 16 x 16, batch 64, in this machine's precision."""
-    import time
-
-    from sskd.config.execution import Execution
-    from sskd.device import autocast, device_of, resolve_precision
-
+def measured_rate(name: str, size: int, batch: int, settings: NetworkSettings = PLAIN, seconds: float = 0.5) -> float:
+    """Multiply-adds per second of plain training steps of a network, in this machine's precision: what real runs have
+    of small kernels and waiting is in it."""
     device = device_of(Execution())
-    layer = nn.Conv2d(64, 64, 3, padding=1, bias=False).to(device)
-    images = torch.randn(64, 64, 16, 16, device=device)
-    done, started = 0, 0.0
-    with torch.inference_mode(), autocast(device, resolve_precision("auto", device)):
-        layer(images)
-        started = time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < seconds or not done:
-            layer(images).sum().item()
-            done += 1
-    return done * images.numel() * 64 * 9 / elapsed
+    step_work = TRAINING * forward_multiply_adds(name, size, settings)
+    batch = max(2, min(batch, int(STEP / step_work))) if device.type == "cpu" else batch
+    network = build_network(name, 100, settings).to(device).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+    images, labels = torch.randn(batch, 3, size, size, device=device), torch.zeros(batch, dtype=torch.int64).to(device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with autocast(device, resolve_precision("auto", device)):
+            loss = nn.functional.cross_entropy(network(images).float(), labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()  # waits for the device
+
+    step()
+    done, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds or not done:
+        step()
+        done += 1
+    return done * batch * step_work / elapsed

@@ -34,7 +34,7 @@ def print_plan(
     options: argparse.Namespace,
 ) -> None:
     """The runs, what they cost, and what the paper's claims lack; with --decide what would be bought."""
-    market, runs = look(claims, profile, folder), folder / "runs"
+    market, runs = look(claims, profile, folder, at_once), folder / "runs"
     again = {spec.id for spec in anew}
     known, cost = statuses(plan, runs, again), plan_cost(plan, runs, profile, at_once, again)
     changed = changed_runs(plan.runs, runs)

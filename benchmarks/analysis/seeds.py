@@ -18,7 +18,7 @@ from benchmarks.analysis.deciding import UNDECIDED, Cells, Need
 from benchmarks.analysis.judging import Verdict, judge_by_its_epoch
 from benchmarks.analysis.results_frame import results_frame
 from benchmarks.analysis.sequential import LAST
-from benchmarks.cost import plan_cost
+from benchmarks.cost import ONE_BY_ONE, AtOnce, plan_cost
 from benchmarks.plan import make_plan, statuses
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
@@ -83,8 +83,8 @@ class Market(NamedTuple):
         return plan_purchases(self.needs, seconds, self.price, self.planned)
 
 
-def look(claims: Sequence[Claim], profile: Profile, folder: Path) -> Market:
-    """Judges the claims from what is finished, and prices the seeds that would decide them."""
+def look(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtOnce = ONE_BY_ONE) -> Market:
+    """Judges the claims from what is finished, and prices the seeds that would decide them, as they would run."""
     names = list(dict.fromkeys(claim.benchmark for claim in claims))
     cells, runs = cells_of(profile, names, folder), folder / "runs"
     frame, _ = compared(results_frame(cells, runs), profile)
@@ -92,7 +92,7 @@ def look(claims: Sequence[Claim], profile: Profile, folder: Path) -> Market:
     planned = {name: tuple(profile.for_benchmark(name).seeds) for name in names}
     possible = {name: seed_cells(profile, name, first_seeds(planned[name], LAST)) for name in names}
     plan = make_plan(cell.spec for group in possible.values() for cell in group)
-    states, seconds = statuses(plan, runs), plan_cost(plan, runs, profile).seconds
+    states, seconds = statuses(plan, runs), plan_cost(plan, runs, profile, at_once).seconds
 
     @cache
     def price(benchmark: str, places: Cells, seed: int) -> Mapping[str, float]:

@@ -33,6 +33,10 @@ def cancel(work: Work, say: Callable[[str], None], everything: bool = False) -> 
         if run_id not in refused:
             work.locks.release(run_id, holder.token)
     ended = len(jobs) - len(refused)
+    for launcher, runs in work.plans(liveness):  # jobs that execute a plan, before or after they have begun
+        job = liveness.queued(launcher) if launcher.batch else None
+        if job and (everything or runs & wanted) and not _end_jobs({job.job: job}, {job.job: launcher}, say):
+            work.launchers.delete(work.launcher_name(launcher))
     hosts = {launcher.host for launcher in launchers}  # where a process reads the note
     for run_id, holder in mine.items():
         if run_id not in jobs:

@@ -99,7 +99,9 @@ class ClusterSpec(StrictModel):
     gpus_per_run: Annotated[int, Field(ge=0)] | None = None
     """null: of local one if there are any, of slurm what the parameters say."""
     runs_per_gpu: PositiveInt = 1
-    """Of local: small runs that share one, by NVIDIA's MPS where it is there (docs/gpu.md)."""
+    """Of local, and of slurm with pools: small runs that share one, by NVIDIA's MPS where it is there (docs/gpu.md)."""
+    pools: PositiveInt | None = None
+    """Of slurm: so many jobs, each of which runs a local pool over the GPUs of its node. null: a job for each run."""
     cpus_per_run: PositiveInt | None = None
     """Of slurm: divided among the run's processes, each of which has a GPU."""
     memory_gb_per_run: PositiveFloat = 0.7
@@ -137,8 +139,11 @@ def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
     where = f"{path} with {' '.join('cluster.' + setting for setting in settings)}" if settings else str(path)
     cluster: ClusterSpec = from_dict(ClusterSpec, own, where)
     cluster = cluster.model_copy(update={"parameters": _checked(cluster.parameters, where)})
-    if cluster.kind == "slurm" and cluster.runs_per_gpu > 1:
-        raise UserError(f"{path}: runs_per_gpu is for local clusters; on Slurm ask for gres=shard:1")
+    if cluster.kind == "slurm" and cluster.runs_per_gpu > 1 and cluster.pools is None:
+        raise UserError(
+            f"{path}: with runs_per_gpu several runs are in one job: --cluster slurm_node, which has whole nodes, or "
+            "cluster.pools=1; or ask for gres=shard:1, if the site has it"
+        )
     return cluster
 
 

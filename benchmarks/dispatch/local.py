@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
-from benchmarks.cost import ONE_BY_ONE, AtOnce
+from benchmarks.cost import ONE_BY_ONE, STARTING_A_JOB, AtOnce
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.inline import InlineSlot
 from benchmarks.dispatch.retries import TERMINATED, forget_attempts
@@ -100,7 +100,12 @@ def local_places(cluster: ClusterSpec) -> list[Place]:
 def at_once(cluster: ClusterSpec) -> AtOnce:
     """How many of the cluster's runs go on at the same time, and how many of them share what a run alone would have."""
     if cluster.kind == "slurm":
-        return AtOnce(cluster.array_width, 1)
+        given = cluster.parameters.get("gpus_per_node")
+        gpus = int(str(given).rpartition(":")[2]) if given else cluster.gpus_per_run or 0
+        if cluster.pools is None:
+            return AtOnce(cluster.array_width, 1, gpus > 0, STARTING_A_JOB)
+        each = max(1, gpus // (cluster.gpus_per_run or 1))
+        return AtOnce(cluster.pools * each * cluster.runs_per_gpu, cluster.runs_per_gpu, gpus > 0)
     places = [] if cluster.kind == "inline" else make_places(cluster, this_machine())
     if not places:  # or the plan is made where the GPUs are not
         return ONE_BY_ONE

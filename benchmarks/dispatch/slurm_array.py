@@ -8,6 +8,7 @@ from benchmarks.dispatch.cluster import job_limits
 from benchmarks.dispatch.retries import Submission
 from benchmarks.dispatch.run_lock import LockHolder, file_time
 from benchmarks.dispatch.same_code import this_code
+from benchmarks.dispatch.slurm_pool import submit_pools
 from benchmarks.dispatch.slurm_queue import (
     SUBMISSION_SECONDS,
     HolderMonitor,
@@ -32,6 +33,8 @@ def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
     the jobs it waits for. Runs of a stage that wait for the same runs, with as many processes, are one array. Returns
     what is not submitted.
     """
+    if work.cluster.pools:
+        return submit_pools(work, say)
     liveness, holders = HolderMonitor(work.runs), work.locks.all()
     held = {run_id: holder for run_id, holder in holders.items() if liveness(run_id, holder)}
     outdated = _outdated(work, held, liveness)
@@ -191,7 +194,7 @@ def follow(work: Work, progress: Progress, left_out: dict[str, Failure]) -> dict
     while todo:
         liveness = HolderMonitor(work.runs)
         alive = {run_id for run_id in todo if (holder := work.locks.holder(run_id)) and liveness(run_id, holder)}
-        alive |= {run_id for run_id, spec in todo.items() if work.folder(spec).held_by()}
+        alive |= {run_id for run_id, spec in todo.items() if work.folder(spec).held_by()} | work.launched(liveness)[1]
         for spec in list(todo.values()):  # after the look at the queue: a job that was gone has written its last
             if work.finished(spec):
                 del todo[spec.id]

@@ -194,10 +194,20 @@ def make_executor(
 def check_parameters(cluster: ClusterSpec, processes: int = 1) -> None:
     """Has Slurm look at a job as it would be submitted. UserError, with Slurm's own words where it would be refused."""
     with tempfile.TemporaryDirectory() as folder:
-        executor = make_executor(cluster, Path(folder), Path(folder) / "batch.json", processes)
+        lines = script_of(make_executor(cluster, Path(folder), Path(folder) / "batch.json", processes))
+    check_script(cluster, "\n".join(lines))
+
+
+def script_of(executor: SlurmExecutor) -> list[str]:
+    """The lines of a job's script that does nothing."""
+    with _private_to_submitit():
+        return list(executor._make_submission_file_text("true", "test").splitlines())
+
+
+def check_script(cluster: ClusterSpec, text: str) -> None:
+    """Has Slurm look at a job's script, as ``check_parameters``."""
+    with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "test.sh"
-        with _private_to_submitit():
-            text = executor._make_submission_file_text("true", "test")
         script.write_text(text, encoding="utf-8")
         try:
             slurm("sbatch", "--test-only", str(script))

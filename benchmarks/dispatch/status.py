@@ -80,6 +80,8 @@ def read_state(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
     liveness = HolderMonitor(work.runs)
     rows: dict[str, RunRow] = {}
     now, (launchers, planned) = liveness.now() or time.time(), work.launched(liveness)
+    jobs = [liveness.queued(launcher) for launcher in launchers if launcher.batch]
+    queued = [job for job in jobs if job and job.state != "RUNNING"]
     for spec in work.plan.runs:  # what a run needs comes before it
         try:
             rows[spec.id] = _row(work, spec, liveness, rows, now)
@@ -88,6 +90,8 @@ def read_state(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
         if spec.id in planned and rows[spec.id].state == "to do":
             needed = [other.id for other in spec.needs if rows[other.id].state != "finished"]
             rows[spec.id].state, rows[spec.id].why = "waiting", waits_for_what(needed)
+            if queued and len(queued) == len(launchers):  # whole nodes that have not begun
+                rows[spec.id].why, rows[spec.id].job = f"{queued[0].state.lower()}: {queued[0].reason}", queued[0].job
     counts = {}
     for name, group in cells.items():
         ids = {run_id for cell in group for run_id in _with_needs(cell.spec)}

@@ -56,29 +56,39 @@ class Work:
         try:
             yield
         finally:
-            self.launchers.delete(_launcher(LockHolder()))
+            self.launchers.delete(self.launcher_name(LockHolder()))
 
     def note_launcher(self, holder: LockHolder) -> None:
         """UserError or OSError where that cannot be written."""
-        name = _launcher(holder)
+        name = self.launcher_name(holder)
         self.launchers.acquire(name, holder, lambda present: present.born == holder.born)
         write_json(self.launchers.folder / name / PLANNED, [spec.id for spec in self.plan.runs])
 
     def still_launching(self) -> None:
         """A sign of life, a few times an hour, for who watches from another host and cannot see this process."""
         with suppress(OSError):
-            for claim in (self.launchers.folder / _launcher(LockHolder())).glob("[0-9]*.json"):
+            for claim in (self.launchers.folder / self.launcher_name(LockHolder())).glob("[0-9]*.json"):
                 if time.time() - claim.stat().st_mtime > SIGN_SECONDS:
                     os.utime(claim)  # without a time: over NFS the server takes its own
 
+    @staticmethod
+    def launcher_name(holder: LockHolder) -> str:
+        """The name of the claim of a process that executes a plan, or of a job that will."""
+        return f"job-{holder.batch}" if holder.batch else f"{holder.host}-{holder.pid}"
+
+    def plans(self, liveness: HolderMonitor) -> Iterator[tuple[LockHolder, set[str]]]:
+        """The launchers that are alive, each with the runs that it executes or will."""
+        for name, holder in self.launchers.all().items():
+            if liveness(name, holder):
+                planned: set[str] = set()
+                with suppress(UserError):  # it is just beginning or ending
+                    planned = set(read_json(self.launchers.folder / name / PLANNED))
+                yield holder, planned
+
     def launched(self, liveness: HolderMonitor) -> tuple[list[LockHolder], set[str]]:
-        """The launchers that are alive, and the runs that they execute or will."""
-        alive = {name: holder for name, holder in self.launchers.all().items() if liveness(name, holder)}
-        planned: set[str] = set()
-        for name in alive:
-            with suppress(UserError):  # it is just beginning or ending
-                planned |= set(read_json(self.launchers.folder / name / PLANNED))
-        return list(alive.values()), planned
+        """The launchers that are alive, and the runs of all their plans."""
+        plans = list(self.plans(liveness))
+        return [holder for holder, _ in plans], set[str]().union(*(planned for _, planned in plans))
 
     @property
     def locks(self) -> RunLocks:
@@ -121,11 +131,6 @@ def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | No
     """The failure of a run that needs one that failed."""
     lost = [needed.id for needed in spec.needs if needed.id in failures]
     return Failure(f"not started: it needs {lost[0]}, which failed") if lost else None
-
-
-def _launcher(holder: LockHolder) -> str:
-    """The name of the claim of a process that executes a plan."""
-    return f"{holder.host}-{holder.pid}"
 
 
 def waits_for_what(needed: Sequence[str]) -> str:

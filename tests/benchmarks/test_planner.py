@@ -12,6 +12,7 @@ import torch
 import torchvision
 import yaml
 
+from benchmarks import cost
 from benchmarks.cli import main
 from benchmarks.cost import AtOnce, PlanCost, makespan, run_multiply_adds
 from benchmarks.plan import check_runs, make_plan
@@ -286,3 +287,62 @@ def test_time_with_several_runs_at_once() -> None:
 def test_what_is_told_of_runs_at_once(at_once: AtOnce, alone: bool, told: str) -> None:
     cost = PlanCost({}, {}, 7200.0, 1e9, "as 3 finished runs had", "", at_once, 3600.0, alone)
     assert told.replace("1 h", duration(3600)).replace("2 h", duration(7200)) in cost.text
+
+
+# --- on what an estimate of time rests ------------------------------------------------------------------------------
+
+TRAINED_HERE = {"seconds": 10.0, "machine": {"driver": None}}
+TRAINED_ON_A_GPU = {"seconds": 1.0, "machine": {"driver": "550"}}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "result", "rate", "words"),
+    [
+        (True, None, cost.ASSUMED_OF_A_GPU, "assumed: 10 TFLOP/s of each GPU"),
+        (True, TRAINED_HERE, cost.ASSUMED_OF_A_GPU, "no run that is finished had one"),
+        (True, TRAINED_ON_A_GPU, "as it had", "on each GPU (as 1 finished run had)"),
+        (False, TRAINED_ON_A_GPU, 7.0, "measured now, training resnet8 on this machine's CPU"),
+        (False, TRAINED_HERE, "as it had", "(as 1 finished run had)"),
+        (None, TRAINED_ON_A_GPU, "as it had", "on each GPU (as 1 finished run had)"),
+        (None, TRAINED_HERE, "as it had", "(as 1 finished run had)"),
+        (None, None, 7.0, "measured now"),
+    ],
+)
+def test_a_cpus_speed_says_nothing_of_gpus(
+    gpus: bool | None,
+    result: dict[str, Any] | None,
+    rate: float | str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cost, "measured_rate", lambda *_: 7.0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    one, other = (small.spec(small.student("none", teacher=None, seed=seed)) for seed in (0, 1))
+    plan = make_plan([one, other])
+    if result:
+        (tmp_path / one.id).mkdir()
+        (tmp_path / one.id / "result.json").write_text(json.dumps(result))
+    found = cost.plan_cost(plan, tmp_path, read_profile("demo", []), AtOnce(1, 1, gpus, 2.0))
+    expected = found.multiply_adds[one.id] / result["seconds"] if result and rate == "as it had" else rate
+    assert found.rate == pytest.approx(expected)
+    assert words in found.text
+    assert found.seconds[other.id] == pytest.approx(found.multiply_adds[other.id] / found.rate + 2.0)  # to start
+
+
+@pytest.mark.parametrize("processes", [1, 2, 8])
+@pytest.mark.parametrize("gpus", [True, False])
+def test_the_processes_of_a_run_have_a_gpu_each_or_share_the_cores(
+    processes: int, gpus: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "measured_rate", lambda *_: 7.0)
+    recipe = small.RECIPE | {"batch_size": 32, "processes": processes}
+    plan = make_plan([small.spec(small.student("none", teacher=None, recipe=recipe))])
+    found = cost.plan_cost(plan, tmp_path, read_profile("demo", []), AtOnce(1, 1, gpus, 0.0))
+    assert found.left == pytest.approx(sum(found.multiply_adds.values()) / found.rate / (processes if gpus else 1))
+
+
+@pytest.mark.parametrize(("name", "size", "batch"), [("resnet8", 32, 4), ("resnet20", 64, 256)])
+def test_the_rate_is_that_of_training_steps(name: str, size: int, batch: int) -> None:
+    """Of a large network a smaller batch is timed."""
+    assert 1e6 < cost.measured_rate(name, size, batch, seconds=0.0) < 1e14

@@ -11,6 +11,11 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 
+# Two devices that are no GPUs: Slurm gives them out, and sets CUDA_VISIBLE_DEVICES, all the same.
+GRES = """
+NodeName={host} Name=gpu File=/dev/null
+NodeName={host} Name=gpu File=/dev/zero
+"""
 # Queueing, requeueing and retries within a second or two, where a real site takes minutes.
 CONF = """
 ClusterName=test
@@ -30,6 +35,7 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+GresTypes=gpu
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 AccountingStorageType=accounting_storage/none
@@ -42,7 +48,7 @@ MinJobAge=60
 InactiveLimit=0
 SchedulerType=sched/builtin
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,sched_max_job_start=0
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 Boards=1 SocketsPerBoard=1 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=1000
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 SocketsPerBoard=1 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=1000 Gres=gpu:2
 PartitionName=test Nodes={host} Default=YES MaxTime=60 State=UP OverSubscribe=FORCE:2
 """
 
@@ -67,6 +73,7 @@ class SlurmSite:
             (folder / name).mkdir()
         conf = CONF.format(host=self.host, ports=_free_ports(2), user="root", folder=folder)
         (folder / "slurm.conf").write_text(conf)
+        (folder / "gres.conf").write_text(GRES.format(host=self.host))
         os.environ["PATH"] = os.environ["PATH"] + ":/usr/sbin:/sbin"
         os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cost import AtOnce
 from benchmarks.dispatch.cluster import cluster_names, minutes, read_cluster
 from benchmarks.dispatch.local import GB, Machine, Place, at_once, make_places
 from benchmarks.dispatch.retries import attempts, forget_attempts, retry
@@ -15,9 +14,11 @@ from tests.cluster.suite import Suite
 
 
 def test_the_shipped_clusters_are_valid() -> None:
-    assert cluster_names() == ["inline", "local", "side_by_side", "slurm"]
+    assert cluster_names() == ["inline", "local", "side_by_side", "slurm", "slurm_node"]
     kinds = {name: read_cluster(name, []).kind for name in cluster_names()}
-    assert kinds == {"inline": "inline", "local": "local", "side_by_side": "local", "slurm": "slurm"}
+    assert kinds == {"inline": "inline", "local": "local", "side_by_side": "local"} | dict.fromkeys(
+        ("slurm", "slurm_node"), "slurm"
+    )
 
 
 def test_every_parameter_passes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +67,7 @@ def test_time_limits(text: object, value: int) -> None:
         (["--cluster", "local", "--set", "cluster.run_at_once=2"], "unknown key .* did you mean 'runs_at_once'?"),
         (["--cluster", "local", "--set", "cluster.runs_at_once=0"], "runs_at_once.*greater than 0"),
         (["--cluster", "inline", "--set", "cluster.partition=gpu"], "unknown key 'partition'"),
-        (["--cluster", "slurm", "--set", "cluster.runs_per_gpu=2"], "runs_per_gpu is for local clusters"),
+        (["--cluster", "slurm", "--set", "cluster.runs_per_gpu=2"], "--cluster slurm_node, which has whole nodes"),
         (["--cluster", "slurm"], "there is no sbatch on the PATH"),
         (["--cluster", "local", "--set", "cluster.time=60"], "unknown key 'time'"),
         (["--cluster", "local", "--set", "cluster.gpus_per_run=64"], "more than the GPUs that are here"),
@@ -162,15 +163,17 @@ def test_as_many_small_runs_as_may_be_used() -> None:
 
 
 def test_how_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def told(name: str, *settings: str, gpus: tuple[str, ...] = ()) -> AtOnce:
+    def told(name: str, *settings: str, gpus: tuple[str, ...] = ()) -> tuple[float | None, ...]:
         monkeypatch.setattr("benchmarks.dispatch.local.this_machine", lambda: Machine([0, 1, 2, 3], 4, None, gpus))
-        return at_once(read_cluster(name, list(settings)))
+        return at_once(read_cluster(name, list(settings)))[:3]
 
-    assert told("inline") == (1, 1)
-    assert told("slurm", "array_width=7") == (7, 1)
-    assert told("side_by_side") == (4, 4)
-    assert told("local", "runs_per_gpu=3", gpus=("0", "1")) == (6, 3)
-    assert told("local", "gpus_per_run=8") == (1, 1)  # planned where the GPUs are not
+    assert told("inline") == (1, 1, None)
+    assert told("slurm", "array_width=7") == (7, 1, True)
+    assert told("slurm", "gpus_per_run=0") == (32, 1, False)
+    assert told("slurm_node", "pools=2", "gpus_per_node=a100:8", "gpus_per_run=2") == (32, 4, True)
+    assert told("side_by_side") == (4, 4, None)
+    assert told("local", "runs_per_gpu=3", gpus=("0", "1")) == (6, 3, None)
+    assert told("local", "gpus_per_run=8") == (1, 1, None)  # planned where the GPUs are not
 
 
 RETRIES = {"exception": 1, "out_of_memory": 1, "lost": 2, "timeout": 5}

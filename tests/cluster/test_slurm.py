@@ -259,8 +259,9 @@ def test_full_disk(
     [
         ("cluster.partition=nowhere", "invalid partition specified: nowhere"),
         ("cluster.time=soon", "no time limit"),
+        ("cluster.time=61", "above the limit of partition 'test', 60 minutes"),
         ("cluster.partitoin=test", "unrecognized option '--partitoin=test'.*did you mean 'partition'"),
-        ("cluster.gpus_per_run=4", "Invalid generic resource"),
+        ("cluster.gpus_per_run=4", "node configuration is not available"),
     ],
 )
 def test_what_slurm_refuses(
@@ -311,3 +312,72 @@ def test_a_run_of_two_processes(
     (tmp_path / "go").touch()
     assert suite.run() == 0
     assert suite.metrics() == inline.metrics()
+
+
+NODE = (
+    *("--cluster", "slurm_node", "--set", "cluster.gpus_per_node=2", "cluster.runs_per_gpu=1", "cluster.time=30"),
+    *("cluster.poll_seconds=0.5", "execution.threads=1"),
+)
+
+
+def test_a_whole_node(site: SlurmSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One job, which runs a pool over the node's GPUs; what it trains is what an inline run does."""
+    suite = Suite(tmp_path / "slurm", *NODE)
+    assert suite.run("--detach") == 0
+    assert "submitted 1 job of a whole node for 5 runs" in capsys.readouterr().out
+    assert suite.run("--detach") == 0
+    assert "submitted 0 jobs of a whole node for 0 runs; 5 are in the queue already" in capsys.readouterr().out
+    wait_for(lambda: any(row["state"] == "running" for row in suite.state(capsys).values()), PATIENCE, "a run")
+    assert suite.run() == 0
+    inline = Suite(tmp_path / "inline")
+    assert inline.run() == 0
+    assert suite.metrics() == inline.metrics()
+    assert {row["state"] for row in suite.state(capsys).values()} == {"finished"}
+    wait_for(lambda: not queue(), PATIENCE, "an empty queue")
+    assert not list((suite.jobs / "launchers").iterdir())
+
+
+@pytest.mark.parametrize("ending", ["time limit", "cancel"])
+def test_a_whole_node_that_ends_early(
+    ending: str,
+    site: SlurmSite,
+    whole: Suite,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before its limit the runs save and the job requeues itself; cancelled, it is gone, and the command goes on."""
+    monkeypatch.setenv("SLOW_UNTIL", str(tmp_path / "go"))
+    suite = Suite(tmp_path, *NODE, **SLOW)
+    assert suite.run("--detach") == 0
+    wait_for(lambda: suite.epochs("student") >= 1, PATIENCE, "an epoch")
+    (job,) = queue()
+    if ending == "cancel":
+        assert suite.run("--cancel") == 0
+        wait_for(lambda: not queue(), PATIENCE, "an empty queue")
+        assert "interrupted" in next(iter(suite.state(capsys).values()))["why"]
+    else:
+        output("scancel", "--signal=USR2", "--batch", job)
+        wait_for(lambda: starts(suite) == 2, PATIENCE, "the second start")
+        assert queue() == {job}
+    finish(suite, tmp_path, whole)
+
+
+def test_jobs_that_could_never_start_take_the_new_limits(
+    site: SlurmSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The partition's limit is an hour: with 90 minutes, as where sinfo is not there to say so, jobs wait for ever."""
+    suite = Suite(tmp_path, *SLURM, methods=["none", "kd"])
+    with monkeypatch.context() as unasked:
+        unasked.setattr("benchmarks.dispatch.slurm_queue.check_time", lambda _: None)
+        assert suite.run("--detach", "--set", "cluster.time=90") == 0
+        wait_for(
+            lambda: any("PartitionTimeLimit" in row["why"] for row in suite.state(capsys).values()),
+            PATIENCE,
+            "the reason",
+        )
+    assert suite.run("--detach") == 0
+    shown = capsys.readouterr().out
+    assert "3 waiting jobs asked for other limits than now" in shown
+    assert "submitted 3 runs" in shown
+    assert suite.run() == 0
