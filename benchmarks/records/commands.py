@@ -50,8 +50,8 @@ def _chance_in_words(chance: dict[str, Any]) -> str:
         return "every epoch was replayed"
     more = ", ".join(f"--segments {count} for {percent} %" for percent, count in chance["segments_for"].items())
     return (
-        f"of the {others} epochs that are not always replayed, {drawn} were drawn: one replaced state among them is "
-        f"found with a chance of {100 * chance['found']:.1f} %; {more}"
+        f"of the {others} epochs that are not always replayed, {drawn} were drawn: on the record's kind of machine "
+        f"one replaced state among them is found with a chance of {100 * chance['found']:.1f} %; {more}"
     )
 
 

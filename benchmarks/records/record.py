@@ -235,18 +235,19 @@ def needed_weights(spec: RunSpec) -> list[tuple[RunSpec, str]]:
 
 
 def with_weights_from(spec: RunSpec, root: Path) -> RunSpec:
-    """The spec, where it names weights by a path at which no file is, with those of the same name in ``root``. The id
-    does not follow the path of a file whose sha256 is given. UserError where the spec names a device, FIFO or socket
-    as weights or images."""
+    """The spec, where it names weights, or labels, by a path at which no file is, with those of the same name in
+    ``root``. The id does not follow the path of a file whose sha256 is given. UserError where the spec names a device,
+    FIFO or socket as weights, labels or images."""
 
     def moved(value: Any) -> Any:
         if isinstance(value, dict):
             value = {key: moved(item) for key, item in value.items()}
-            for key in ("weights", "path"):
+            for key in ("weights", "file", "path"):
                 _refuse_endless(value.get(key))
-            if value.get("sha256") and not Path(str(value.get("weights"))).is_file():
-                value["weights"] = str(root / Path(str(value["weights"])).name)
-                _refuse_endless(value["weights"])
+            key = "weights" if "weights" in value else "file"
+            if value.get("sha256") and key in value and not Path(str(value.get(key))).is_file():
+                value[key] = str(root / Path(str(value[key])).name)
+                _refuse_endless(value[key])
         return value
 
     return parse_spec(moved(spec.model_dump(mode="json", exclude_none=True)), spec.id)

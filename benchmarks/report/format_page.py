@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from benchmarks.analysis.card import CardFile, Entry, Refusal
 from benchmarks.records.merge import Source, Who
-from benchmarks.records.submission import Manifest
+from benchmarks.records.record import Manifest
 from sskd.runs.records import SCHEMA, Epoch, EpochRow, ExecutedAs, Machine, MeasuredWith, Result
 from sskd.runs.trained import NetworkInfo
 

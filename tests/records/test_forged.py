@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.cli import main
 from benchmarks.records import computing
+from benchmarks.records.record import with_weights_from
 from benchmarks.records.submission import submit
 from benchmarks.records.verify import verify
 from sskd.errors import UserError
@@ -186,6 +187,15 @@ def test_what_cannot_be_read_is_said_in_a_line(made: Path, what: str, capsys: py
     committed_anew(made)
     assert main(["--verify", str(made), "--seed", "1"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("sha256", ["0" * 64, None])
+def test_weights_are_no_device(tmp_path: Path, sha256: str | None) -> None:
+    os.mkfifo(tmp_path / "pipe.pth")
+    for place in ("/dev/zero", "/missing/pipe.pth" if sha256 else str(tmp_path / "pipe.pth")):
+        teacher = {"network": "resnet8", "weights": place} | ({"sha256": sha256} if sha256 else {})
+        with pytest.raises(UserError, match="neither a file nor a folder"):
+            with_weights_from(small.spec(small.student("kd", teacher=teacher)), tmp_path)
 
 
 @pytest.mark.parametrize(
