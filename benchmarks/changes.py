@@ -23,8 +23,11 @@ def changed_since(spec: RunSpec, result: Mapping[str, Any]) -> str:
     machine = machine if isinstance(machine, dict) else {}
     noted = machine.get("plugins")
     entries = [entry for entry in noted if isinstance(entry, dict)] if isinstance(noted, list) else []
+    entries += [file for entry in entries for file in entry.get("imports") or () if isinstance(file, dict)]
     then = {str(entry.get("sha256")): Path(str(entry.get("path"))).name for entry in entries}
-    today = {plugin.sha256: plugin.path.name for plugin in plugins_of(spec)}
+    plugins = plugins_of(spec)
+    today = {plugin.sha256: plugin.path.name for plugin in plugins}
+    today |= {sha256: path.name for plugin in plugins for path, sha256 in plugin.imports}
     names = dict.fromkeys([today[sha] for sha in today.keys() - then.keys()])
     if names and not then:
         reasons = [f"{name} was not noted" for name in sorted(names)]
@@ -48,10 +51,10 @@ def changed_runs(specs: Iterable[RunSpec], runs: Path) -> dict[str, str]:
 
 def _finished(specs: Iterable[RunSpec], runs: Path) -> Iterable[tuple[RunSpec, dict[str, Any]]]:
     for spec in specs:
-        file = RunFolder(runs, spec).result
-        if file.exists():
+        folder = RunFolder(runs, spec)
+        if folder.is_finished():
             try:
-                result = read_json(file)
+                result = read_json(folder.result)
             except (UserError, ValueError):  # the report names it
                 continue
             if isinstance(result, dict):
@@ -90,7 +93,7 @@ def to_train_anew(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
     nothing has."""
     if not asked:
         return []
-    finished = [spec for spec in plan.runs if RunFolder(runs, spec).result.exists()]
+    finished = [spec for spec in plan.runs if RunFolder(runs, spec).is_finished()]
     if asked == "all":
         return finished
     if asked == "changed":

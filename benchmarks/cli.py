@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.listing import listing
 from benchmarks.options import CLUSTER, check_options, make_parser, narrows
-from sskd.errors import UserError, refuse_null_bytes
+from sskd.errors import UserError, in_words, refuse_null_bytes
 from sskd.training.signals import Stopped
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def _ended(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
     except BrokenPipeError:  # whoever read the output has seen enough: "| head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails again when it ends
         return Outcome(141, "nobody read the output any more")
-    except UserError as error:
-        print(f"run_all: {error}", file=sys.stderr)
-        return Outcome(2, str(error))
+    except (UserError, OSError) as error:  # OSError: what this user may not read or write, wherever it is met
+        print(f"run_all: {in_words(error)}", file=sys.stderr)
+        return Outcome(2, in_words(error))
     except KeyboardInterrupt as end:
         words = "stopped; the same command goes on where it was"
         print(f"\nrun_all: {words}", file=sys.stderr)
@@ -95,7 +95,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         return Outcome(run_submit(options) if options.submit else run_verify(options))
     from benchmarks.changes import to_train_anew
     from benchmarks.dispatch.cancel import cancel
-    from benchmarks.plan import check_runs, check_teachers, make_plan
+    from benchmarks.plan import check_runs, check_teachers, make_plan, statuses
+    from benchmarks.ready import damaged, make_ready, with_status
     from benchmarks.report.placement import place, tell_finished
     from sskd.runs.files import plain_os_errors
     from sskd.training.words import plural
@@ -134,7 +135,6 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         from benchmarks.dispatch.local import at_once
         from benchmarks.dispatch.slurm_queue import check_time
         from benchmarks.dry_run import print_plan
-        from benchmarks.ready import with_status
 
         todo = [spec for spec, state in with_status(plan, folder, anew) if state != "finished"]
         check_runs(todo, profile, root)
@@ -180,7 +180,6 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         placed = placement()
     elif options.detach:
         from benchmarks.dispatch.detach import start_detached
-        from benchmarks.ready import make_ready
 
         if options.notify and work.cluster.kind == "slurm":
             raise UserError("--detach submits to Slurm and does not wait: use --notify with --status --watch")
@@ -189,6 +188,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         return Outcome()
     else:
         failures = _execute(work, profile, folder, anew) | _probe(cells, profile, folder, work)
+    if not options.report_only:
+        whole = make_plan(cell.spec for group in cells.values() for cell in group)
+        failures |= damaged(statuses(whole, folder / "runs"))
     _report(placed, cells, folder, options)
     by_message: dict[str, list[str]] = {}
     for run_id, failure in failures.items():

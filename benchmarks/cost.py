@@ -118,7 +118,7 @@ def plan_cost(
         run_id: value / rate / devices[run_id] + (at_once.starting if value else 0) for run_id, value in work.items()
     }
     # if damaged, too
-    there = {spec.id for spec in plan.runs if spec.trains and RunFolder(runs, spec).result.exists()}
+    there = {spec.id for spec in plan.runs if spec.trains and RunFolder(runs, spec).is_finished()}
     todo = {run_id: value for run_id, value in seconds.items() if run_id not in there or run_id in anew}
     alone = not done_seconds
     machines = at_once.runs / at_once.share if alone else at_once.runs

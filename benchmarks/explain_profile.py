@@ -51,7 +51,7 @@ def _trained(profile: Profile, plan: Plan, runs: Path) -> list[str]:
     """How many runs of which role, on which images, and how many are there already."""
     counts = [plural(sum(s.role == role and s.trains for s in plan.runs), role) for role in ROLES]
     given = sum(not spec.trains for spec in plan.runs)
-    finished = sum(RunFolder(runs, spec).result.exists() for spec in plan.runs)
+    finished = sum(RunFolder(runs, spec).is_finished() for spec in plan.runs)
     lines = [
         f"{plural(len(plan.runs), 'run')}: {', '.join(count for count in counts if not count.startswith('0 '))}"
         + (f", and {plural(given, 'teacher')} whose weights are given and only measured" if given else "")
@@ -140,7 +140,7 @@ def _costs(plan: Plan, cost: PlanCost, runs: Path) -> list[str]:
             shares.append(f"{role}s {own / total:.0%}")
     amount = f"{total / 1e12:,.0f}" if total >= 1e14 else f"{total / 1e12:.3g}"
     lines = [f"{amount} T multiply-adds ({', '.join(shares)}); what is left takes {cost.text}."]
-    left = [spec for spec in plan.runs if spec.trains and not RunFolder(runs, spec).result.exists()]
+    left = [spec for spec in plan.runs if spec.trains and not RunFolder(runs, spec).is_finished()]
     if left:
         longest = max(left, key=lambda spec: cost.seconds[spec.id])
         lines.append(f"The longest run, {longest.id}, takes about {duration(cost.seconds[longest.id])} of that.")

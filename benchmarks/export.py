@@ -13,7 +13,7 @@ def export_students(plan: Plan, runs: Path, to: Path, licence: str, onnx: bool, 
     """Writes ``to``/<run id> for each finished student whose weights are here, and says a line of each; returns how
     many they are. UserError where there is none."""
     students = [spec for spec in plan.runs if spec.role == "student"]
-    finished = [spec for spec in students if RunFolder(runs, spec).result.exists()]
+    finished = [spec for spec in students if RunFolder(runs, spec).is_finished()]
     count = 0
     for spec in finished:
         folder = RunFolder(runs, spec)

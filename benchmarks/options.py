@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.listing import KINDS
-from sskd.arguments import Parser
+from sskd.arguments import Parser, file_path
 from sskd.errors import UserError
 from sskd.places import config_names
 from sskd.version import ShowVersion
@@ -94,7 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="train anew what is finished, and keep the old beside it: methods, run ids, all, or changed (other code)",
     )
     add("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
-    add("--results", type=Path, default=Path("results"), help="where results go (default: results)")
+    add("--results", type=file_path, default=Path("results"), help="where results go (default: results)")
     add("--dry-run", action="store_true", help="print the plan and its cost, and run nothing")
     add(
         "--decide",
@@ -118,8 +118,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add("--cancel", action="store_true", help="end what runs or waits; what it has saved stays")
     add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")
-    add("--submit", nargs="+", type=Path, metavar="RUN", help="make what others can check of these run folders")
-    add("--verify", type=Path, metavar="SUBMISSION", help="check a submission by training parts of it again")
+    add("--submit", nargs="+", type=file_path, metavar="RUN", help="make what others can check of these run folders")
+    add("--verify", type=file_path, metavar="SUBMISSION", help="check a submission by training parts of it again")
     add(
         "--seed",
         type=int,
@@ -146,7 +146,7 @@ def make_parser() -> argparse.ArgumentParser:
         const="",
         help="what a key of --set means (recipe.full_epochs), or without one what the profile is for; and stop",
     )
-    add("--export", type=Path, metavar="DIR", help="every finished student as a folder to take home, and stop")
+    add("--export", type=file_path, metavar="DIR", help="every finished student as a folder to take home, and stop")
     add("--onnx", action="store_true", help="with --export: also as ONNX, checked (extra: onnx)")
     add("--licence", "--license", default="unknown", help="with --export: of the weights, by the hub's name: mit, ...")
     add("--json", action="store_true", help="with --list, --dry-run, --status or --report-only: print JSON")

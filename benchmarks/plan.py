@@ -176,12 +176,13 @@ def refuse_hopeless(specs: Iterable[RunSpec], root: Path) -> None:
 
 def _status(spec: RunSpec, runs: Path) -> Status:
     folder = RunFolder(runs, spec)
-    if folder.result.exists():
-        try:
+    finished = folder.is_finished()
+    try:
+        if finished:
             read_result(folder.result, spec.role)
-        except UserError as error:
-            return Status("finished", spec.recipe.epochs, str(error))
-    return folder.status()
+        return folder.status()
+    except UserError as error:  # a damaged file, or a folder that is none, is one run's trouble
+        return Status("finished" if finished else "failed", spec.recipe.epochs if finished else 0, str(error))
 
 
 def statuses(plan: Plan, runs: Path, anew: Collection[str] = ()) -> dict[str, Status]:

@@ -1,15 +1,16 @@
 """Before runs are started: what cannot run is refused, and what must be trained again is set aside."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.changes import describe_changes, keep_beside
 from benchmarks.dispatch.work import Work
+from benchmarks.dispatch.worker import Failure
 from benchmarks.plan import Plan, check_runs, check_teachers, refuse_hopeless, statuses
 from benchmarks.profiles.profile import Profile
 from sskd.device import device_of
 from sskd.runs.files import check_writable
-from sskd.runs.run_folder import RunFolder
+from sskd.runs.run_folder import RunFolder, Status
 from sskd.runs.spec import RunSpec
 from sskd.training.trackers import chosen_trackers
 from sskd.training.words import plural
@@ -21,16 +22,17 @@ def make_ready(work: Work, profile: Profile, folder: Path, anew: Sequence[RunSpe
     root = Path(work.execution.dataset_root)
     check_writable(folder)
     chosen_trackers(work.execution)
-    states = with_status(work.plan, folder, anew)
-    todo = [spec for spec, state in states if state != "finished"]
+    known = statuses(work.plan, folder / "runs", {spec.id for spec in anew})
+    todo = [spec for spec in work.plan.runs if known[spec.id].state != "finished"]
     check_runs(todo, profile, root)
     for line in check_teachers(todo, root):
         print(line, flush=True)
     _check_this_machine(work, todo)
     keep_beside(anew, folder / "runs", print)
-    _set_aside([spec for spec, state in states if state == "weights lost"], folder)
-    runs = plural(len(work.plan.runs), "run")
-    print(f"{runs}, {len(work.plan.runs) - len(todo)} of them finished already", flush=True)
+    _set_aside([spec for spec in todo if known[spec.id].state == "weights lost"], folder)
+    runs, unreadable = plural(len(work.plan.runs), "run"), len(damaged(known))
+    but = f", {unreadable} with a result that cannot be read" if unreadable else ""
+    print(f"{runs}, {len(work.plan.runs) - len(todo) - unreadable} of them finished already{but}", flush=True)
     print("".join(f"{line}\n" for line in describe_changes(work.plan, folder / "runs")), end="", flush=True)
     return len(todo)
 
@@ -39,6 +41,11 @@ def with_status(plan: Plan, folder: Path, anew: Sequence[RunSpec]) -> list[tuple
     """Each planned run and its state, as plan.statuses tells it."""
     known = statuses(plan, folder / "runs", {spec.id for spec in anew})
     return [(spec, known[spec.id].state) for spec in plan.runs]
+
+
+def damaged(known: Mapping[str, Status]) -> dict[str, Failure]:
+    """Of runs as plan.statuses tells them: the finished ones whose result.json cannot be read, and why not, by id."""
+    return {run_id: Failure(at.message) for run_id, at in known.items() if at.state == "finished" and at.message}
 
 
 def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sskd.arguments import Parser
+from sskd.arguments import Parser, file_path
 from sskd.config.execution import Execution
 from sskd.config.networks import NetworkSettings
 from sskd.config.recipe import DatasetSpec
 from sskd.config.validation import from_dict
-from sskd.errors import UserError, refuse_null_bytes
+from sskd.errors import UserError, in_words, refuse_null_bytes
 from sskd.runs.spec import read_spec
 from sskd.training.signals import ENDING, Stopped, stop_signal
 from sskd.version import ShowVersion
@@ -26,8 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         refuse_null_bytes(arguments)
         options.action(options)
-    except UserError as error:
-        print(f"sskd: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:  # OSError: what this user may not read or write, wherever it is met
+        print(f"sskd: {in_words(error)}", file=sys.stderr)
         return 2
     except Stopped as end:
         print(f"\nsskd: {end}; the same command goes on from there", file=sys.stderr)
@@ -46,7 +46,7 @@ def _parser() -> Parser:
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a weights file on a test set")
     evaluate.add_argument("--network", required=True)
-    evaluate.add_argument("--weights", required=True, type=Path)
+    evaluate.add_argument("--weights", required=True, type=file_path)
     evaluate.add_argument(
         "--which", help="raw, averaged, or a name in the file, where it holds several weights that differ"
     )
@@ -58,7 +58,7 @@ def _parser() -> Parser:
     evaluate.set_defaults(action=_evaluate)
 
     run = commands.add_parser("train", help="one run from its spec")
-    run.add_argument("spec", type=Path, help="a RunSpec as YAML, like the spec.yaml in every run's folder")
+    run.add_argument("spec", type=file_path, help="a RunSpec as YAML, like the spec.yaml in every run's folder")
     run.add_argument("--processes", type=int, help="of this run; as recipe.processes it is part of the run's id")
     run.add_argument(
         "--tracker",
@@ -66,12 +66,14 @@ def _parser() -> Parser:
         metavar="NAME",
         help="tensorboard, wandb or mlflow (default: tensorboard if it is there)",
     )
-    run.add_argument("--runs", type=Path, default=Path("results/runs"), help="where run folders are")
+    run.add_argument("--runs", type=file_path, default=Path("results/runs"), help="where run folders are")
     run.set_defaults(action=_train)
 
     export = commands.add_parser("export", help="a trained network as a folder to take home, with a model card")
-    export.add_argument("run", type=Path, help="the folder of a finished run: results/PROFILE/runs/ID")
-    export.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to write: a new or empty one")
+    export.add_argument("run", type=file_path, help="the folder of a finished run: results/PROFILE/runs/ID")
+    export.add_argument(
+        "--to", type=file_path, required=True, metavar="DIR", help="the folder to write: a new or empty one"
+    )
     export.add_argument(
         "--epoch",
         choices=("last", "best"),
@@ -114,7 +116,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     torch.set_num_threads(threads_of(execution))
     device = device_of(execution)
     spec: DatasetSpec = from_dict(DatasetSpec, {"name": options.dataset, "path": options.dataset_path}, "options")
-    data = load_dataset(spec, Path(options.dataset_root))
+    data = load_dataset(spec, Path(execution.dataset_root))
     used_as: NetworkSettings = from_dict(NetworkSettings, {"image_size": options.image_size}, "options")
     say = partial(print, file=sys.stderr)
     network = load_network(options.weights, options.network, data.num_classes, used_as, options.which, say).to(device)
@@ -143,10 +145,10 @@ def _train(options: argparse.Namespace) -> None:
     processes = launch.world_size if options.processes is None and launch else options.processes
     spec = read_spec(options.spec, [] if processes is None else [f"recipe.processes={processes}"])
     first = launch is None or launch.rank == 0  # of several processes one speaks
-    finished = RunFolder(options.runs, spec).result
-    if finished.exists():
+    folder = RunFolder(options.runs, spec)
+    if folder.is_finished():
         if first:
-            print(f"{spec.id} is finished already; its result is in {finished}")
+            print(f"{spec.id} is finished already; its result is in {folder.result}")
         return
     execution = _execution(options)
     load = partial(load_plugins, options.plugin)

@@ -1,9 +1,11 @@
 """The command lines' parser: a wrong option is answered in one line, with the nearest right one."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from sskd.errors import nearest
@@ -37,6 +39,11 @@ class Parser(argparse.ArgumentParser):
             if isinstance(action, argparse._SubParsersAction):
                 for parser in action.choices.values():
                     yield from parser._options()
+
+
+def file_path(text: str) -> Path:
+    """The type of an option that names a file or folder: ~ is the user's home."""
+    return Path(os.path.expanduser(text))
 
 
 def _meant(word: str, known: set[str]) -> str:

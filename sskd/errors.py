@@ -42,3 +42,11 @@ def described(error: BaseException) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{place}"
+
+
+def in_words(error: UserError | OSError) -> str:
+    """What is wrong, in one line; of what the system refuses, with the file's name."""
+    if isinstance(error, UserError):
+        return str(error)
+    what = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return f"cannot use {error.filename}: {what}" if error.filename is not None else what

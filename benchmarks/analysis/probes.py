@@ -89,7 +89,7 @@ def probes_cost(probes: list[Probe], runs: Path, root: Path, rate: float) -> Pro
 
 def make_probes(probes: list[Probe], runs: Path, execution: Execution, say: Callable[[str], None]) -> dict[str, str]:
     """Makes those of finished runs that are not there yet; returns by run and data set why one could not be made."""
-    todo = [p for p in probes if not p.file(runs).exists() and RunFolder(runs, p.spec).result.exists()]
+    todo = [p for p in probes if not p.file(runs).exists() and RunFolder(runs, p.spec).is_finished()]
     failures: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     for number, probe in enumerate(todo, start=1):

@@ -132,9 +132,10 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
         return {"state": "absent"}
     folder = RunFolder(runs, spec)
     try:
-        if folder.result.exists():
+        if folder.is_finished():
             result = read_result(folder.result, spec.role)
-            known = {"state": "finished", "why": "", "changed": changed_since(spec, result)}
+            known: dict[str, object] = {"state": "finished", "why": "", "changed": changed_since(spec, result)}
+            known["weights"] = folder.weights_problem() if spec.trains else ""
             return known | _result_columns(result) | card_columns(spec, result) | who_columns(folder.path)
         status = folder.status()
     except UserError as error:  # a damaged file is one cell's trouble, not the report's

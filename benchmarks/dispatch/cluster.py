@@ -122,7 +122,7 @@ class ClusterSpec(StrictModel):
 
 def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
     """The cluster by name or YAML file, with ``settings`` (time=60, parameters.qos=high, ...) applied."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else CLUSTERS / f"{name}.yaml"
+    path = Path(os.path.expanduser(name)) if name.endswith((".yaml", ".yml")) else CLUSTERS / f"{name}.yaml"
     if path.parent == CLUSTERS and not os.path.isfile(path):
         raise unknown("cluster", name, cluster_names())
     data = read_yaml(path)

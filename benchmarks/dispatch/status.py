@@ -1,6 +1,7 @@
 """How a suite gets on, from run folders, claims and Slurm's queue alone: asked from any process, at any time."""
 
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,8 +19,8 @@ from benchmarks.dispatch.work import Work, waits_for_what
 from benchmarks.tables.benchmark import Cell
 from benchmarks.tables.spec_builder import run_label
 from sskd.errors import UserError
+from sskd.runs.files import lock_holder
 from sskd.runs.result_file import read_result
-from sskd.runs.run_folder import lock_holder
 from sskd.runs.spec import RunSpec
 from sskd.training.screen import ORDER, ScreenRow, screen, totals
 from sskd.training.words import duration
@@ -107,7 +108,7 @@ def _others(work: Work, liveness: HolderMonitor, planned: Iterable[str], now: fl
     locked = [lock.parent.name for lock in work.runs.glob("*/train.lock")]
     for run_id in sorted({*held, *locked, *planned} - {spec.id for spec in work.plan.runs}):
         row = RunRow(run_id, "to do")
-        if (work.runs / run_id / "result.json").exists():
+        if os.path.exists(work.runs / run_id / "result.json"):
             continue
         if _at_work(row, work.runs / run_id, held.get(run_id), liveness, now):
             yield row
@@ -123,7 +124,7 @@ def _with_needs(spec: RunSpec) -> set[str]:
 def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str, RunRow], now: float) -> RunRow:
     folder = work.folder(spec)
     row = RunRow(spec.id, "to do", epochs=spec.recipe.epochs, label=run_label(spec))
-    if folder.result.exists():
+    if folder.is_finished():
         last = read_result(folder.result, spec.role)["last"]
         row.state, row.epoch, row.log = "finished", spec.recipe.epochs, str(folder.path / "log.txt")
         row.top1 = last.get("test_top1", last.get("test_head_top1"))
@@ -131,7 +132,8 @@ def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str,
     if _at_work(row, folder.path, work.locks.holder(spec.id), liveness, now):
         return row
     lost = [needed.id for needed in spec.needs if known[needed.id].state == "failed"]
-    if folder.failure.exists():
+    folder.refuse_unreadable()
+    if os.path.exists(folder.failure):
         row.state, row.why = "failed", folder.read_failure()["message"]
     elif lost:
         row.state, row.why = "failed", f"not started: it needs {lost[0]}, which failed"

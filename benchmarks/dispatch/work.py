@@ -98,7 +98,7 @@ class Work:
         return RunFolder(self.runs, spec)
 
     def finished(self, spec: RunSpec) -> bool:
-        return self.folder(spec).result.exists()
+        return self.folder(spec).is_finished()
 
     def acquire(self, spec: RunSpec, holder: LockHolder, liveness: HolderMonitor) -> bool:
         """Claims the run; False if someone alive has it, or if it has been finished meanwhile."""
@@ -114,7 +114,7 @@ class Work:
     def given_up(self, spec: RunSpec) -> Failure | None:
         """The failure of a run that was retried often enough. Bad input may have been mended: that is tried again."""
         failure = self.folder(spec).failure
-        if self.retry_failed or self.cluster.kind == "inline" or not failure.exists():
+        if self.retry_failed or self.cluster.kind == "inline" or not os.path.exists(failure):
             return None
         data = self.folder(spec).read_failure()
         if data.get("kind") == "input":
@@ -124,7 +124,8 @@ class Work:
     def start_afresh(self, spec: RunSpec) -> None:
         """Forgets earlier failures of a run that is submitted."""
         forget_attempts(self.runs, spec.id)
-        self.folder(spec).failure.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or the run itself will say that its folder cannot be written
+            self.folder(spec).failure.unlink()
 
 
 def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | None:

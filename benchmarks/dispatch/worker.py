@@ -202,7 +202,7 @@ class RunJob(Checkpointable):
         spec = parse_spec(yaml.safe_load(self.spec_yaml), "a submitted run")
         locks = RunLocks(self.runs.parent / "jobs" / "claims")
         folder = RunFolder(self.runs, spec)
-        if folder.result.exists():
+        if folder.is_finished():
             return spec.id
         environment = JobEnvironment()
         job = environment.job_id if environment.name() == "slurm" else ""

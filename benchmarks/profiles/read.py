@@ -27,7 +27,7 @@ PRESETS = CONFIGS / "presets.yaml"
 def profile_path(name: str) -> Path:
     """A profile's file by name or path. UserError with the nearest name if there is none."""
     if name.endswith((".yaml", ".yml")):
-        return Path(name)
+        return Path(os.path.expanduser(name))
     path = PROFILES / f"{name}.yaml"
     if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
         raise unknown("profile", name, profile_names())

@@ -69,6 +69,7 @@ def merge(sources: Sequence[str], target: Path, profile: str, say: Callable[[str
     UserError for a source that has none."""
     for source in sources:
         name, place = named(source)
+        place = os.path.expanduser(place)
         runs = _runs_folder(Path(place), profile)
         if runs.resolve() == (target / "runs").resolve():
             raise UserError(f"--merge {source}: these are the results that it would be merged into")

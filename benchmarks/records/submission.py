@@ -83,7 +83,7 @@ def submit(run: Path, target: Path, seed: int | None = None, count: int = DRAWN)
     folder = RunFolder(run.parent, read_spec(run / "spec.yaml"))
     if folder.path.name != run.name:
         raise UserError(f"{run} is not named after its spec, which is {folder.spec.id}")
-    if not folder.result.exists():
+    if not folder.is_finished():
         raise UserError(f"{run} has no result.json: only a finished run can be submitted")
     result, rows = dict(read_json(folder.result)), folder.read_metrics()
     refuse_what_cannot_be_replayed(folder.spec, result)

@@ -75,7 +75,7 @@ def place(
 def tell_finished(placed: Placed, runs: Path) -> str:
     """How much there is to report of, and where. UserError if that is nothing."""
     specs = specs_of(placed.cells).values()
-    finished = sum(RunFolder(runs, spec).result.exists() for spec in specs)
+    finished = sum(RunFolder(runs, spec).is_finished() for spec in specs)
     if not finished:
         raise UserError(
             f"none of the report's {plural(len(specs), 'run')} is finished in {runs.resolve()}: nothing to report. "

@@ -12,6 +12,7 @@ from benchmarks.tables.benchmark import Benchmark, Measure, published_columns
 from sskd.training.words import plural
 
 OTHER_CODE, CONFLICT = "†", "‡"
+SHOWN = 3  # runs whose ids a line names
 TABLE_COLUMNS = ("row", "column", "seeds", "missing", "differs")
 
 
@@ -172,6 +173,20 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
     conflicts = {run["id"]: run["conflict"] for run in in_conflict(frame).to_dict("records")}
     lines += [f"{CONFLICT} two results of one run, {run}: {what}." for run, what in conflicts.items()]
     lines += _by_whom(frame)
+    lines += _weights(frame)
+    return lines
+
+
+def _weights(frame: pd.DataFrame) -> list[str]:
+    """A line each for the finished runs whose weights are missing and damaged: their numbers stand all the same."""
+    finished = frame[frame["state"] == "finished"].drop_duplicates("id")
+    lines = []
+    for problem in ("missing", "damaged") if "weights" in finished else ():
+        ids = list(finished["id"][finished["weights"] == problem])
+        more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+        if ids:
+            which = f"{len(ids)} of {plural(len(finished), 'finished run')} are {problem}"
+            lines.append(f"The weights of {which}: {', '.join(ids[:SHOWN])}{more}.")
     return lines
 
 

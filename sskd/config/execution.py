@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from sskd.config.fields import Distinct, StrictModel, TupleFromList
+from sskd.config.fields import Distinct, FilePath, StrictModel, TupleFromList
 from sskd.errors import nearest
 
 # what installs them; sskd/training/trackers.py opens them, and each is an extra of its name
@@ -26,7 +26,7 @@ class Execution(StrictModel):
     # they made steps faster, or smaller in memory, with the same numbers
     removed = dict.fromkeys(("keep_memory", "native", "together", "offload_activations"))
 
-    dataset_root: str = "data"
+    dataset_root: FilePath = "data"
     """The folder that data sets are in."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""

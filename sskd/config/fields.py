@@ -1,5 +1,6 @@
 """Field types, and the base class of every typed file: immutable, strictly typed, without unknown keys."""
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
@@ -38,6 +39,8 @@ def check_plain_name(name: str) -> str:
 
 
 Distinct = AfterValidator(_distinct)  # a value that is named twice would count as two measurements
+# a place on this machine: ~ is the user's home, as a shell would have it
+FilePath = Annotated[str, AfterValidator(os.path.expanduser)]
 PlainName = Annotated[str, AfterValidator(check_plain_name)]
 
 

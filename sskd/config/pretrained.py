@@ -4,7 +4,7 @@ from pydantic import (
     model_validator,
 )
 
-from sskd.config.fields import StrictModel
+from sskd.config.fields import FilePath, StrictModel
 from sskd.config.networks import NetworkName, NetworkSettings
 
 PUBLISHED = ("torchvision:", "timm:")  # before the name of weights that these libraries publish
@@ -16,7 +16,7 @@ class Pretrained(StrictModel):
 
     network: NetworkName
     """What the weights are of: run_all.py --list networks names them; or torchvision:NAME, timm:NAME."""
-    weights: str
+    weights: FilePath
     """A file (.pth, .safetensors), or published ones by name: torchvision:IMAGENET1K_V1, timm:a1_in1k."""
     sha256: str | None = None
     """The hash of the file, which is checked. With it a run's id follows the content and not the path."""

@@ -10,7 +10,7 @@ from pydantic import (
     model_validator,
 )
 
-from sskd.config.fields import Decay, Fraction, PlainName, Probability, StrictModel, TupleFromList
+from sskd.config.fields import Decay, FilePath, Fraction, PlainName, Probability, StrictModel, TupleFromList
 
 
 class DatasetSpec(StrictModel):
@@ -18,7 +18,7 @@ class DatasetSpec(StrictModel):
 
     name: PlainName
     """Which data set: run_all.py --list datasets names them."""
-    path: str | None = None
+    path: FilePath | None = None
     """The file or folder of the kinds that are the user's own: npz, folder, imagenet."""
     crop_size: Annotated[int, Field(ge=8)] = 224
     """Of images that are read while training (imagenet): pixels of a side that networks see."""

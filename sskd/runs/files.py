@@ -1,5 +1,6 @@
 """Writing and reading files such that a crash, a full disk or a damaged file costs nothing that is there."""
 
+import fcntl
 import json
 import os
 import tempfile
@@ -83,3 +84,19 @@ def one_line(error: Exception) -> str:
     """What the error says, at most 120 characters of it; its kind where it says nothing."""
     text = " ".join(str(error).split())
     return (text[:120] + "...") if len(text) > 120 else text or type(error).__name__
+
+
+def lock_holder(lock: Path) -> str:
+    """Which other process holds a run's lock file at this moment; "" if none does, or if it cannot be told."""
+    try:
+        file = lock.open("r+", encoding="utf-8")
+    except OSError:
+        return ""
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return file.read().strip() or "another process"
+        except OSError:  # no locks here
+            pass
+    return ""

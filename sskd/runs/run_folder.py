@@ -24,14 +24,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from sskd.errors import UserError
 from sskd.machine import host
 from sskd.networks.weights import file_sha256
-from sskd.runs.epoch_state import state_bytes
-from sskd.runs.files import append_line, one_line, plain_os_errors, read_json, write_atomically, write_json
+from sskd.runs.epoch_state import in_order, state_bytes
+from sskd.runs.files import append_line, lock_holder, one_line, plain_os_errors, read_json, write_atomically, write_json
 from sskd.runs.spec import RunSpec, spec_yaml
 
 
@@ -125,9 +126,33 @@ class RunFolder:
         """
         return lock_holder(self.lock)
 
+    def is_finished(self) -> bool:
+        """Whether there is a result. False also where this user may not look into the folder."""
+        return os.path.exists(self.result)
+
     def lost_weights(self) -> bool:
         """Whether the run is finished, and its weights are gone: as in results that were committed without them."""
-        return self.result.exists() and not all(self.weights(epoch).exists() for epoch in ("best", "last"))
+        return self.is_finished() and not all(self.weights(epoch).exists() for epoch in ("best", "last"))
+
+    def weights_problem(self) -> str:
+        """What is wrong with a finished run's weights files, by their header and their length: "missing", "damaged",
+        or "" for nothing."""
+        paths = [self.weights(epoch) for epoch in ("best", "last")]
+        if not all(map(os.path.lexists, paths)):
+            return "missing"
+        try:
+            for path in paths:
+                with safe_open(path, framework="pt"):
+                    pass
+        except (SafetensorError, OSError):
+            return "damaged"
+        return ""
+
+    def refuse_unreadable(self) -> None:
+        """UserError if what lies in the run's place is no folder, or may not be looked into."""
+        if os.path.lexists(self.path):
+            with plain_os_errors("read", self.path), suppress(FileNotFoundError):
+                os.stat(self.path / "spec.yaml")
 
     def set_aside(self) -> None:
         """Makes a finished run one that is to be trained again. Its old result is kept beside the new."""
@@ -147,10 +172,11 @@ class RunFolder:
         return beside
 
     def status(self) -> Status:
-        """How far the run is, from its files alone. UserError if its failed.json is damaged."""
-        if self.result.exists():
+        """How far the run is, from its files alone. UserError if its folder is none, or may not be read."""
+        self.refuse_unreadable()
+        if self.is_finished():
             return Status("finished", self.spec.recipe.epochs)
-        if self.failure.exists():
+        if os.path.exists(self.failure):
             return Status("failed", len(self.read_metrics()), self.read_failure()["message"])
         if self.path.exists():
             return Status("incomplete", len(self.read_metrics()))
@@ -172,7 +198,7 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """All whole lines up to the first that is none, as one is that a crash cut off."""
         rows = []
-        if self.metrics.exists():
+        with suppress(OSError):  # there is none, or it is a folder, or may not be read
             for line in self.metrics.read_bytes().splitlines():
                 try:
                     row = json.loads(line)
@@ -200,7 +226,7 @@ class RunFolder:
         """Writes the state after ``number`` epochs, for others to check (benchmarks/records)."""
         with plain_os_errors("create", self.epochs):
             self.epochs.mkdir(exist_ok=True)
-        data = _in_order(state_bytes(state))
+        data = in_order(state_bytes(state))
         write_atomically(self.epoch_state(number), lambda file: file.write(data))
 
     def checkpoints(self) -> list[Path]:
@@ -219,7 +245,7 @@ class RunFolder:
         """The content of a weights file: a state dict by name, of epoch ``number`` (from 1). Equal weights give equal
         bytes."""
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        return _in_order(safetensors_bytes(contiguous, metadata={"epoch": str(number), "run": self.spec.id}))
+        return in_order(safetensors_bytes(contiguous, metadata={"epoch": str(number), "run": self.spec.id}))
 
     def save_weights(self, epoch: str, weights: dict[str, Tensor], number: int) -> None:
         """Writes the "best" or "last" epoch's weights, as ``weights_file`` has them."""
@@ -263,28 +289,3 @@ class RunFolder:
     def save_failure(self, message: str, kind: str = "exception", last_lines: Sequence[str] = ()) -> None:
         """Why the run ended: in one line, of which kind (benchmarks/dispatch/retries.py), and the end of its log."""
         write_json(self.failure, {"message": message, "kind": kind, "last_lines": list(last_lines)})
-
-
-def lock_holder(lock: Path) -> str:
-    """Which other process holds a run's lock file at this moment; "" if none does, or if it cannot be told."""
-    try:
-        file = lock.open("r+", encoding="utf-8")
-    except OSError:
-        return ""
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            return file.read().strip() or "another process"
-        except OSError:  # no locks here
-            pass
-    return ""
-
-
-def _in_order(data: bytes) -> bytes:
-    """A safetensors file with its header's keys sorted. The library writes metadata in an order that changes from
-    process to process, so equal weights would have unequal checksums. Offsets in the header count from its end."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # tensors stay aligned
-    return len(header).to_bytes(8, "little") + header + data[8 + size :]

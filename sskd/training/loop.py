@@ -68,10 +68,10 @@ def train(
     # 1. the folder is this process's; of several processes of one run the first writes, and all read
     folder = RunFolder(runs, spec)
     first = this_replica().rank == 0
-    if first and not folder.result.exists():
+    if first and not folder.is_finished():
         folder.create()
     with folder.held() if first else nullcontext():
-        if any_rank(folder.result.exists()):
+        if any_rank(folder.is_finished()):
             return dict(read_json(folder.result))
 
         # 2. data, device and precision; what is not trained is only measured

@@ -49,5 +49,5 @@ def replay_epoch(
         pass
     if start is not None and not folder.epoch_state(len(rows) + 1).exists():  # it was refused, and the run began anew
         raise UserError(f"the state after epoch {len(rows)} is none of {spec.id}: {'; '.join(said)}")
-    result = dict(read_json(folder.result)) if folder.result.exists() else None
+    result = dict(read_json(folder.result)) if folder.is_finished() else None
     return Replayed(read_state(folder.epoch_state(len(rows) + 1)), folder.read_metrics()[len(rows)], result)
