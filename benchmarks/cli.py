@@ -1,8 +1,7 @@
 """run_all.py's options and what they do. Exit status: 0 all finished, 1 something failed, 2 bad input, 130, 143
 or 129 ended by Ctrl-C, SIGTERM or a closed terminal.
 
-What takes seconds to import (torch, pandas, matplotlib) is imported in the function that needs it: help, lists and
-answers to bad options come at once.
+What takes seconds to import (torch, pandas, ...) is imported where it is needed: help and errors come at once.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.listing import listing
 from benchmarks.options import CLUSTER, check_options, make_parser, narrows
+from sskd.arguments import print_whatever_comes
 from sskd.errors import UserError, in_words, refuse_null_bytes
 from sskd.training.signals import Stopped
 
@@ -39,6 +39,7 @@ class Outcome(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    print_whatever_comes()
     arguments = sys.argv[1:] if arguments is None else arguments
     options = make_parser().parse_args(arguments)
     try:

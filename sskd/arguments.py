@@ -1,6 +1,8 @@
 """The command lines' parser: a wrong option is answered in one line, with the nearest right one."""
 
 import argparse
+import codecs
+import io
 import os
 import re
 import sys
@@ -39,6 +41,22 @@ class Parser(argparse.ArgumentParser):
             if isinstance(action, argparse._SubParsersAction):
                 for parser in action.choices.values():
                     yield from parser._options()
+
+
+def print_whatever_comes() -> None:
+    """From now on this process prints what its terminal's encoding lacks as "?", and bytes of file names that are no
+    text as they are, instead of failing."""
+    codecs.register_error("sskd-print", _as_far_as_it_goes)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="sskd-print")
+
+
+def _as_far_as_it_goes(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    codes = [ord(character) for character in error.object[error.start : error.end]]
+    return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else ord("?") for code in codes), error.end
 
 
 def file_path(text: str) -> Path:

@@ -1,5 +1,6 @@
-"""Plugins of several files, and the user's home in paths."""
+"""Plugins of several files, the user's home in paths, and terminals that lack characters."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +13,14 @@ from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.options import make_parser
 from benchmarks.profiles.read import profile_path
 from sskd.__main__ import _parser
+from sskd.arguments import print_whatever_comes
 from sskd.config.execution import Execution
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec
 from sskd.errors import UserError
 from sskd.optim import SCHEDULES
 from sskd.runs import plugins
+from sskd.runs.files import append_line
 from sskd.runs.plugins import load_plugin, noted
 from tests import small
 
@@ -158,3 +161,27 @@ def test_the_users_home_in_a_clusters_name(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.yaml").write_text("about: mine\nkind: inline\n", encoding="utf-8")
     assert read_cluster("~/mine.yaml", []).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "printed"),
+    [
+        ("AT \u2020 \u00b1 0.5", "ascii", b"AT ? ? 0.5"),
+        ("AT \u2020", "utf-8", b"AT \xe2\x80\xa0"),
+        ("Pr\udcfcfung", "utf-8", b"Pr\xfcfung"),  # a file name in Latin-1
+        ("Pr\udcc3\udcbcfung", "ascii", b"Pr\xc3\xbcfung"),
+    ],
+)
+def test_what_a_terminal_lacks_is_no_error(
+    text: str, encoding: str, printed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding=encoding))
+    print_whatever_comes()
+    print(text, end="", flush=True)
+    assert shown.getvalue() == printed
+
+
+def test_a_log_takes_names_that_are_no_text(tmp_path: Path) -> None:
+    append_line(tmp_path / "log", "Pr\udcfcfung")
+    assert (tmp_path / "log").read_bytes() == b"Pr\xfcfung\n"

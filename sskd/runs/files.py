@@ -29,7 +29,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 def append_line(path: Path, line: str) -> None:
     """Adds a line to a file. Where the disk is full, OSError, and nothing is left of the line's beginning."""
     with path.open("ab", buffering=0) as file:
-        before, data = file.seek(0, os.SEEK_END), f"{line}\n".encode()
+        before, data = file.seek(0, os.SEEK_END), f"{line}\n".encode(errors="surrogateescape")
         try:
             while data:
                 data = data[file.write(data) :]

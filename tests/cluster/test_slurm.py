@@ -17,6 +17,7 @@ from benchmarks.dispatch.retries import read_submission
 from benchmarks.dispatch.run_lock import RunLocks
 from tests.cluster.slurm_site import SlurmSite, missing, output, wait_for
 from tests.cluster.suite import RECIPE, SLOW, Suite
+from tests.cluster.test_same_code import checkout
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -381,3 +382,15 @@ def test_jobs_that_could_never_start_take_the_new_limits(
     assert "3 waiting jobs asked for other limits than now" in shown
     assert "submitted 3 runs" in shown
     assert suite.run() == 0
+
+
+def test_jobs_train_with_the_suites_own_checkout(site: SlurmSite, tmp_path: Path) -> None:
+    """Another one is installed, and lies where the command was given."""
+    own, other = checkout(tmp_path / "own", "own"), checkout(tmp_path / "other", "other")
+    suite = Suite(tmp_path / "suite", *SLURM, methods=["none"])
+    command = [sys.executable, str(own / "run_all.py"), *suite.command("--only", "comparison")]
+    environment = os.environ | {"PYTHONPATH": str(other)}
+    done = subprocess.run(command, cwd=other, env=environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    (result,) = suite.runs.glob("*/result.json")
+    assert json.loads(result.read_text(encoding="utf-8"))["machine"]["version"] == "own"
