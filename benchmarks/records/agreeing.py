@@ -54,7 +54,7 @@ def _wrong_epochs(found: Submission, main: list[dict[str, Any]]) -> list[str]:
     for which, row in expected.items():
         claimed, measured = _measured(result.get(which) or {}), _measured(row)
         for key in sorted(claimed.keys() | measured.keys()):
-            if claimed.get(key) != measured.get(key):
+            if repr(claimed.get(key)) != repr(measured.get(key)):  # NaN is NaN
                 wrong.append(
                     f"result.json's {which}: {key} is {claimed.get(key)}, and metrics.jsonl has {row.get(key)}"
                 )
