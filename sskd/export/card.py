@@ -90,7 +90,9 @@ def _about(card: Card) -> str:
             f"({method.paper}), which transfers {method.transfers}."
         )
     else:
-        lines.append("It was trained from labels alone, without a teacher.")
+        start = spec.start.weights if isinstance(spec, TeacherSpec) and spec.start else ""
+        how = f"It was fine-tuned from {start.split('/')[-1]} on labels" if start else "It was trained from labels"
+        lines.append(f"{how} alone, without a teacher.")
     if info.predictor is not None:
         lines.append("What the method built around the student is a part of the network that is loaded here.")
     lines.append(f"Run `{spec.id}`, the weights of the {card.epoch} epoch, sskd {__version__}.")

@@ -2,16 +2,19 @@
 
 model.safetensors    the weights, as the run kept them
 config.json          what they are of: network, classes, image size, mean and std
-README.md            the model card
+README.md            the model card; MODEL_CARD.md where a git clone has a README of somebody else's
 model.onnx           where it was asked for
 *.py                 the plugins that define the network or method, where they are the user's own
 """
 
 import os
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from sskd import __version__
 from sskd.errors import UserError
@@ -23,13 +26,14 @@ from sskd.runs.plugins import load_noted, plugins_of
 from sskd.runs.spec import RunSpec, read_spec
 from sskd.runs.trained import CONFIG, EXPORT_FORMAT, WEIGHTS, load_exported, load_student, predictor_of
 
-ONNX, CARD = "model.onnx", "README.md"
+ONNX, CARD, OTHER_CARD = "model.onnx", "README.md", "MODEL_CARD.md"
 
 
 def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown", onnx: bool = False) -> str:
     """Writes the network of a finished run (a student's or a teacher's) to the folder ``to``, which is made, or is an
-    earlier export's and is written anew. Returns a line that says what was written. UserError, with nothing written,
-    for a run that has no network to take, and for a folder that holds something else.
+    earlier export's and is written anew, or is a git clone of a hub's repository. Returns a line that says what was
+    written. UserError, with nothing written, for a run that has no network to take, and for a folder that holds
+    something else.
 
     epoch: "last", or "best" on the test images. licence: the hub's name of one. onnx: also as ONNX, checked.
     """
@@ -39,8 +43,9 @@ def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown
         require_onnx()
     network, info = load_student(run, "best" if epoch == "best" else "last")
     info = info.model_copy(update={"predictor": predictor_of(spec)})
-    _make_folder(to)
     plugins = [plugin.path for plugin in plugins_of(spec)]
+    _make_folder(to, {WEIGHTS, CONFIG, *(plugin.name for plugin in plugins)})
+    card_file, known_licence = _card_file(to)
     weights = (run / f"{epoch}.safetensors").read_bytes()
     difference = write_onnx(network, info.image_size, to / ONNX) if onnx else None
     if not onnx:
@@ -59,14 +64,15 @@ def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown
         result,
         results_by_seed(spec, run.parent, run),
         run.parent,
-        licence,
+        known_licence if licence == "unknown" and known_licence else licence,
         tuple(plugin.name for plugin in plugins),
         difference,
     )
     text = write_card(card)
-    write_atomically(to / CARD, lambda file: file.write(text.encode()))
+    write_atomically(card_file, lambda file: file.write(text.encode()))
     _check(to, network, info.image_size)
     more = f", ONNX within {difference:.1g} of torch" if difference is not None else ""
+    more += f"; the model card is {OTHER_CARD}, as there is a {CARD} of your own" if card_file.name != CARD else ""
     return f"{spec.id}: top-1 {result[epoch]['test_top1']:.2f} in the {epoch} epoch, written to {to}{more}"
 
 
@@ -95,19 +101,49 @@ def _read(run: Path) -> tuple[RunSpec, dict[str, Any]]:
     return spec, result
 
 
-def _make_folder(to: Path) -> None:
-    """UserError where there is a folder with something else in it, or something that is no folder."""
+def _make_folder(to: Path, names: Collection[str]) -> None:
+    """Makes the folder. One that is there is empty, an earlier export's, or a git clone (of a hub's repository) without
+    other files of the ``names`` that are written. UserError for any other, and for what is no folder."""
     if os.path.lexists(to) and not to.is_dir():
         raise UserError(f"{to} is no folder: name another with --to")
     with plain_os_errors("write", to):
-        if to.is_dir() and any(to.iterdir()):
-            try:
-                earlier = read_json(to / CONFIG).get("library_name") == "sskd"
-            except (UserError, AttributeError):
-                earlier = False
-            if not earlier:
+        there = {path.name for path in to.iterdir()} if to.is_dir() else set()
+        if there and not _is_export(to):
+            if ".git" not in there:
                 raise UserError(f"{to} has files that are no earlier export: name an empty or a new folder with --to")
+            if others := sorted(there & {*names, ONNX}):
+                raise UserError(
+                    f"{to} is a git clone with a {others[0]} that is not of an earlier export: "
+                    "remove it, or name another folder with --to"
+                )
         to.mkdir(parents=True, exist_ok=True)
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        return bool(read_json(folder / CONFIG).get("library_name") == "sskd")
+    except (UserError, AttributeError):
+        return False
+
+
+def _card_file(to: Path) -> tuple[Path, str]:
+    """Where the card is written, and the licence that the README there names: README.md, but beside one that somebody
+    has written. That of a new repository of the hub has front matter alone."""
+    try:
+        text = (to / CARD).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return to / CARD, ""
+    except (OSError, UnicodeDecodeError):
+        return to / OTHER_CARD, ""
+    found = re.fullmatch(r"\s*---\n(.*?)\n?---\s*(.*)", text, re.DOTALL)
+    try:
+        front, rest = (yaml.safe_load(found[1]), found[2]) if found else (None, text)
+    except yaml.YAMLError:
+        front, rest = None, text
+    front = front if isinstance(front, dict) else {}
+    if front.get("library_name") == "sskd" or not rest.strip():
+        return to / CARD, str(front.get("license") or "")
+    return to / OTHER_CARD, ""
 
 
 def _check(to: Path, network: torch.nn.Module, image_size: int) -> None:

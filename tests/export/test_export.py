@@ -15,6 +15,7 @@ from sskd import load_exported
 from sskd.__main__ import main
 from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
+from sskd.export.folder import export_run
 from sskd.export.seeds import over_seeds
 from sskd.runs.plugins import load_plugin
 from sskd.runs.trained import load_student
@@ -197,7 +198,7 @@ def test_what_cannot_be_exported(runs: Path, tmp_path: Path, capsys: pytest.Capt
     (run / "result.json").write_bytes((run_of(runs, "kd") / "result.json").read_bytes())
     assert "no weights file" in refused(run)
     (run / "last.safetensors").write_bytes(b"nothing")
-    assert "is damaged or no safetensors file" in refused(run)
+    assert "last.safetensors is a text file" in refused(run)
     assert not (tmp_path / "mine").exists()
     full = tmp_path / "full"
     full.mkdir()
@@ -205,6 +206,48 @@ def test_what_cannot_be_exported(runs: Path, tmp_path: Path, capsys: pytest.Capt
     assert "has files that are no earlier export" in refused(run_of(runs, "kd"), full)
     assert "is no folder" in refused(run_of(runs, "kd"), full / "thesis.tex")
     assert [path.name for path in full.iterdir()] == ["thesis.tex"]
+
+
+READMES = {
+    "none": (None, "unknown"),
+    "the hub's": ("---\nlicense: apache-2.0\n---\n", "apache-2.0"),
+    "an empty one": ("\n", "unknown"),
+    "an earlier card": ("---\nlicense: mit\nlibrary_name: sskd\n---\n\n# resnet8\n", "mit"),
+    "somebody's": ("---\nlicense: mit\n---\n\n# My thesis\n", None),
+    "somebody's without front matter": ("# My thesis\n", None),
+    "front matter that is no YAML": ("---\n[\n---\n", None),
+}
+
+
+@pytest.mark.parametrize("case", READMES)
+def test_a_clone_of_the_hubs_repository_is_a_folder_to_export_to(case: str, runs: Path, tmp_path: Path) -> None:
+    clone, (readme, licence) = tmp_path / "clone", READMES[case]
+    theirs = {".git/HEAD": "ref: refs/heads/main\n", ".gitattributes": "*.safetensors filter=lfs\n", "LICENSE": "free"}
+    for name, text in theirs.items():
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).write_text(text)
+    if readme is not None:
+        (clone / "README.md").write_text(readme)
+    for _ in range(2):  # the second time it is an earlier export's too
+        said = export_run(run_of(runs, "kd"), clone)
+        assert {name: (clone / name).read_text() for name in theirs} == theirs
+        if licence is None:
+            assert (clone / "README.md").read_text() == readme
+            assert "MODEL_CARD.md" in said
+            assert "load_exported" in (clone / "MODEL_CARD.md").read_text()
+        else:
+            assert front_matter(clone)["license"] == licence
+            assert not (clone / "MODEL_CARD.md").exists()
+    load_exported(clone)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "model.onnx"])
+def test_a_clone_of_another_models_repository_is_left_alone(name: str, runs: Path, tmp_path: Path) -> None:
+    (tmp_path / ".git").write_text("gitdir: ../.git/worktrees/model\n")  # a worktree's is a file
+    (tmp_path / name).write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match=f"a git clone with a {name} that is not of an earlier export"):
+        export_run(run_of(runs, "kd"), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".git", name}
 
 
 def test_folders_that_are_no_export(runs: Path, tmp_path: Path) -> None:
