@@ -144,7 +144,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         shown = claims or [claim for claim in CLAIMS if claim.benchmark in cells]
         print_plan(plan, folder, profile, cells, shown, anew, at_once(work.cluster), options)
         for line in check_teachers(todo, root):  # last: a plan may be made where the weights are not
-            print(line)
+            print(line, file=sys.stderr if options.json else sys.stdout)
         return Outcome()
     if options.status:
         from benchmarks.dispatch.status import show_status, summary, watch

@@ -1,24 +1,29 @@
 """From what benchmarks ask for to what is to be run: ancestors added, duplicates dropped, in an order that works."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 from benchmarks.profiles.profile import Profile
-from sskd.config.networks import NetworkSettings
+from sskd.config.networks import NetworkSettings, Statistics
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec, SplitSpec
+from sskd.data.datasets.imagenet import STATISTICS
 from sskd.data.datasets.registry import Extent, extent, load_dataset
 from sskd.data.splits import make_split
 from sskd.errors import UserError, described
 from sskd.methods import check_pair
 from sskd.networks import NETWORKS, FeatureShapes, feature_shapes
-from sskd.networks.weights import check_classes, check_weights
+from sskd.networks.build import with_data_config
+from sskd.networks.library import data_config
+from sskd.networks.weights import check_classes, check_start, check_weights
 from sskd.pretext import PRETEXTS
 from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder, Status
-from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec
+from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
+
+IMAGENET = Statistics(*STATISTICS)
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,9 @@ def check_names(plan: Plan) -> None:
     """UserError for a network, or weights of torchvision's, that do not exist."""
     for spec in plan.runs:
         NETWORKS[spec.network]
-        if isinstance(spec.teacher, Pretrained) and spec.teacher.published:
-            check_weights(spec.teacher)
+        given = spec.start if isinstance(spec, TeacherSpec) and spec.start else spec.teacher
+        if isinstance(given, Pretrained) and given.published:
+            check_weights(given)
 
 
 def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path) -> None:
@@ -108,8 +114,18 @@ def _check_networks(spec: RunSpec, size: int) -> None:
 
 def check_teachers(specs: Iterable[RunSpec], root: Path) -> list[str]:
     """UserError if a teacher's weights file is missing, not the one that is meant, of another network, or of another
-    number of classes than the data. Returns what the plan is to say of the weights, a line each."""
-    said: list[str] = []
+    number of classes than the data; the same for weights that a training starts from, whose classes may be others.
+    Returns what the plan is to say of weights and of their images, a line each."""
+    specs = list(specs)
+    said = _lines_on_images(specs)
+    starts = {(spec.start, spec.dataset) for spec in specs if isinstance(spec, TeacherSpec) and spec.start}
+    for start, dataset in sorted(starts, key=str):
+        data, _ = _extent(root, dataset)
+        try:
+            check_start(start, data.num_classes if data else 2, said.append)
+        except UserError as error:
+            raise UserError(f"teacher {start.network}: {error}") from None
+        said.append(f"teacher {start.network}: its training starts from {start.weights}")
     given = {(spec.teacher, spec.dataset) for spec in specs if isinstance(spec.teacher, Pretrained)}
     for teacher, dataset in sorted(given, key=str):
         try:
@@ -121,6 +137,35 @@ def check_teachers(specs: Iterable[RunSpec], root: Path) -> list[str]:
             hint = "" if teacher.published else f"; --set teachers.{teacher.network}.weights=FILE names another"
             raise UserError(f"teacher {teacher.network}: {error}{hint}") from None
     return said
+
+
+def _lines_on_images(specs: Sequence[RunSpec]) -> list[str]:
+    """How images come to networks that want them otherwise than the data set has them, and to published weights."""
+    lines: dict[str, None] = {}
+    for spec in specs:
+        teacher = spec.teacher
+        sides = [(spec.network, spec.used_as), *([(teacher.network, teacher.network_settings)] if teacher else [])]
+        for name, used in sides:
+            own = with_data_config(name, used)
+            if own.mean is not None and own.std is not None:
+                source = f"{used.data_config}'s data configuration" if used.data_config else "network_settings"
+                lines[f"{name}: by {source} it gets {_images(own.image_size, Statistics(own.mean, own.std))}"] = None
+        weights = spec.start if isinstance(spec, TeacherSpec) and spec.start else teacher
+        if isinstance(weights, Pretrained) and weights.published:
+            used = weights.network_settings if weights is teacher else spec.used_as
+            size, theirs = data_config(weights.network, weights.weights)
+            known = spec.dataset.name == "imagenet" and theirs == IMAGENET
+            if used.mean is None and not used.data_config and not known:
+                lines[
+                    f"{weights.network}: {weights.weights} was trained with {_images(size, theirs)}; here it gets the "
+                    f"data set's own, as network_settings.{weights.network}.data_config={weights.weights} is not set"
+                ] = None
+    return list(lines)
+
+
+def _images(size: int | None, used: Statistics) -> str:
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in used)
+    return f"images {f'of {size} x {size} pixels, ' if size else ''}normalised with mean {mean} and std {std}"
 
 
 def _shapes(network: str, size: int, settings: NetworkSettings) -> FeatureShapes:

@@ -54,6 +54,15 @@ def _parser() -> Parser:
     evaluate.add_argument("--dataset", required=True)
     evaluate.add_argument("--dataset-path", help="for the datasets npz and folder")
     evaluate.add_argument("--image-size", type=int, help="pixels of a side that the network sees (default: its own)")
+    evaluate.add_argument("--data-config", help="published weights whose size, mean and std it gets: timm:a1_in1k")
+    for values in ("--mean", "--std"):
+        evaluate.add_argument(
+            values,
+            type=float,
+            nargs=3,
+            metavar="X",
+            help="what its images are normalised with (default: the data set's)",
+        )
     evaluate.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(action=_evaluate)
@@ -110,6 +119,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from sskd.device import device_of, resolve_precision, threads_of
     from sskd.networks.weights import load_network
     from sskd.runs.plugins import load_plugins
+    from sskd.runs.trained import statistics
     from sskd.training.evaluation import EvaluationSet, accuracy
 
     load_plugins(options.plugin)
@@ -118,9 +128,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     device = device_of(execution)
     spec: DatasetSpec = from_dict(DatasetSpec, {"name": options.dataset, "path": options.dataset_path}, "options")
     data = load_dataset(spec, Path(execution.dataset_root))
-    used_as: NetworkSettings = from_dict(NetworkSettings, {"image_size": options.image_size}, "options")
+    given = {key: getattr(options, key) for key in ("image_size", "mean", "std")}
+    given["data_config"] = options.data_config or ""
+    used_as: NetworkSettings = from_dict(NetworkSettings, given, "options")
     say = partial(print, file=sys.stderr)
-    network = load_network(options.weights, options.network, data.num_classes, used_as, options.which, say).to(device)
+    weights, images = options.weights, statistics(data)
+    network = load_network(weights, options.network, data.num_classes, used_as, options.which, say, images).to(device)
     test = EvaluationSet(data, device, resolve_precision(options.precision, device))
     measured = accuracy(network.to(memory_format=test.layout), test)
     if options.json:

@@ -21,7 +21,7 @@ from sskd.errors import UserError
 from sskd.runs.files import write_atomically
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
-from sskd.runs.trained import load_trained
+from sskd.runs.trained import load_trained, statistics
 from sskd.training.evaluation import image_vectors
 
 CLASSES = 10  # the first ten: more colours cannot be told apart, and 1,000 of CIFAR-100's test images are enough
@@ -39,7 +39,7 @@ def features_of(spec: RunSpec, runs: Path, execution: Execution, layout: bool = 
         if not weights.exists():
             raise UserError("no features: the run's last.safetensors is not here, and there is no features.npz")
         data = load_dataset(spec.dataset, Path(execution.dataset_root))
-        network = load_trained(spec, weights, data.num_classes, data.image_size)
+        network = load_trained(spec, weights, data.num_classes, data.image_size, statistics(data))
         vectors, labels = image_vectors(network, data, CLASSES)
         arrays = {"vectors": vectors.numpy(), "labels": labels.numpy()}
         arrays["silhouette"] = np.array(_silhouette(arrays))

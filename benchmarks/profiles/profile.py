@@ -7,7 +7,7 @@ from pydantic import Field, PositiveFloat
 from sskd.config.execution import Execution
 from sskd.config.fields import Distinct, Fraction, PlainName, Probability, StrictModel, TupleFromList
 from sskd.config.networks import NetworkSettings
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import TeacherEntry
 from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.config.validation import from_dict
@@ -40,8 +40,8 @@ class Override(StrictModel):
     """Of heads, by pretext task, over the profile's."""
     head_split: SplitSpec | None = None
     """Of heads, over the profile's."""
-    teachers: dict[str, Pretrained] | None = None
-    """Networks whose weights are given, beside the profile's."""
+    teachers: dict[str, TeacherEntry] | None = None
+    """Networks whose weights are given, or are where training starts, beside the profile's."""
     network_settings: dict[str, NetworkSettings] | None = None
     """By network, over the profile's."""
     pairs: dict[str, str] | None = None
@@ -96,8 +96,9 @@ class Profile(StrictModel):
     """Whose weights teach, where a run trains the teacher."""
     teacher_seeds: bool = False
     """Whether each student seed has a teacher (where a run trains it) and a head of its own."""
-    teachers: dict[str, Pretrained] = {}
-    """Networks whose weights are given instead of trained, by network."""
+    teachers: dict[str, TeacherEntry] = {}
+    """By network: weights that are given instead of trained (weights: FILE), or that its training starts from
+    (start: "timm:a1_in1k")."""
     pair: str = "resnet56/resnet20"
     """teacher/student of the comparison."""
     pairs: dict[str, str] = {}

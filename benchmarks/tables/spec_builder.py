@@ -6,7 +6,7 @@ from benchmarks.profiles.profile import Profile, split_pair
 from benchmarks.profiles.read import pretext_settings
 from benchmarks.tables.benchmark import Cell, shown_pair
 from sskd.config.networks import NetworkSettings
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FineTuned, Pretrained
 from sskd.config.recipe import Recipe, SplitSpec
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.config.validation import from_dict
@@ -56,7 +56,8 @@ class SpecBuilder:
 
     def _given(self, network: str) -> Pretrained | None:
         """The entry of the network whose weights the profile names. What the entry says of its use comes first."""
-        given = self.profile.teachers.get(network)
+        entry = self.profile.teachers.get(network)
+        given = entry if isinstance(entry, Pretrained) else None
         settings = self.profile.network_settings.get(network)
         if given is None or settings is None or "network_settings" in given.model_fields_set:
             return given
@@ -77,6 +78,7 @@ class SpecBuilder:
         profile = self.profile
         own = seed if profile.teacher_seeds else 0
         if (network, own) not in self._teachers:
+            entry = profile.teachers.get(network)
             self._teachers[network, own] = TeacherSpec(
                 role="teacher",
                 network=network,
@@ -84,6 +86,7 @@ class SpecBuilder:
                 recipe=self._recipe(profile.teacher_recipe, network),
                 seed=own,
                 network_settings=self.used_as(network),
+                start=entry.weights if isinstance(entry, FineTuned) else None,
             )
         return self._teachers[network, own]
 

@@ -1,12 +1,20 @@
 """Names of networks, and what can be said of how one is used."""
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from sskd.config.fields import Distinct, StrictModel, TupleFromList, check_plain_name
 
 LIBRARIES = ("torchvision", "timm")  # whose networks are named "LIBRARY:NAME"
+PUBLISHED = ("torchvision:", "timm:")  # before the name of weights that these libraries publish
+
+
+class Statistics(NamedTuple):
+    """By channel, of pixels / 255: what images are normalised with."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
 
 
 def split_library(name: str) -> tuple[str, str]:
@@ -36,9 +44,25 @@ class NetworkSettings(StrictModel):
     """Pixels of a side that the network sees: images of another size are resized to it (bilinear), and a vision
     transformer is built for it. null: the size that the network was made for where it takes no other, else the images'
     own."""
+    mean: Annotated[tuple[float, float, float], TupleFromList] | None = None
+    """By channel, of pixels / 255, with std: the network's images are normalised with these two, in place of the data
+    set's. For weights that were trained with others."""
+    std: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], TupleFromList] | None = None
+    """See mean."""
+    data_config: str = ""
+    """Published weights (timm:a1_in1k, torchvision:IMAGENET1K_V1) whose data configuration the network's images follow:
+    their size, mean and std. What is said beside it comes first."""
     taps: Annotated[tuple[str, ...], TupleFromList, Distinct] = ()
     """Modules whose outputs are the feature maps, in forward order, for methods that need maps: layer1, blocks.3. An
     output is (B, C, H, H), or (B, N, D) of N tokens, which become a map without the class token."""
     pooled: str = ""
     """The module whose output, averaged over its positions, is what enters the classifier: for the methods that need
     this map (catkd, simkd)."""
+
+    @model_validator(mode="after")
+    def _mean_and_std_go_together(self) -> "NetworkSettings":
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("'mean' and 'std' go together: give both, or neither")
+        if self.data_config and not self.data_config.startswith(PUBLISHED):
+            raise ValueError("'data_config' is the name of published weights: timm:a1_in1k, torchvision:IMAGENET1K_V1")
+        return self

@@ -1,13 +1,11 @@
 """A network whose weights are given."""
 
-from pydantic import (
-    model_validator,
-)
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag, model_validator
 
 from sskd.config.fields import FilePath, StrictModel
-from sskd.config.networks import NetworkName, NetworkSettings
-
-PUBLISHED = ("torchvision:", "timm:")  # before the name of weights that these libraries publish
+from sskd.config.networks import PUBLISHED, NetworkName, NetworkSettings
 
 
 class Pretrained(StrictModel):
@@ -39,3 +37,38 @@ class Pretrained(StrictModel):
     def published(self) -> bool:
         """Whether the weights are a library's, and no file."""
         return self.weights.startswith(PUBLISHED)
+
+
+class FineTuned(StrictModel):
+    """A teacher that is trained here, and starts from given weights instead of random ones. Its classifier starts anew
+    where the weights are of another number of classes."""
+
+    network: NetworkName
+    """What the weights are of; in a profile it is the entry's key."""
+    start: FilePath
+    """A file (.pth, .safetensors), or published weights by name: torchvision:IMAGENET1K_V1, timm:a1_in1k."""
+    sha256: str | None = None
+    """The hash of the file, which is checked. With it a run's id follows the content and not the path."""
+    which: str | None = None
+    """Of several weights in a file: raw, averaged, or the name under which they stand."""
+
+    @property
+    def weights(self) -> Pretrained:
+        """What the training starts from."""
+        return Pretrained(network=self.network, weights=self.start, sha256=self.sha256, which=self.which)
+
+    @model_validator(mode="after")
+    def _weights_are_allowed(self) -> "FineTuned":
+        _ = self.weights
+        return self
+
+
+def _is_start(data: Any) -> str:
+    named = isinstance(data, dict) and "start" in data and "weights" not in data
+    return "<start>" if named or isinstance(data, FineTuned) else "<given>"
+
+
+# an entry of a profile's teachers
+TeacherEntry = Annotated[
+    Annotated[FineTuned, Tag("<start>")] | Annotated[Pretrained, Tag("<given>")], Discriminator(_is_start)
+]

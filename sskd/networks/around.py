@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from sskd.config.networks import NetworkSettings
+from sskd.config.networks import NetworkSettings, Statistics
 from sskd.errors import UserError, nearest
 from sskd.networks.base import Features, Network
 
@@ -43,6 +43,34 @@ class Resized(Network):
 
     def features(self, images: Tensor) -> Features:
         return self.network.features(resized(images, self.size))
+
+
+class Renormalised(Network):
+    """A network whose images were normalised otherwise than those of the data set are.
+
+    given: what its images are normalised with; None: already as it wants them. wanted: what it was trained with.
+    """
+
+    def __init__(self, network: Network, given: Statistics | None, wanted: Statistics) -> None:
+        super().__init__()
+        self.network = network
+        self.foldable, self.gives_preactivations = network.foldable, network.gives_preactivations
+        self.tail = tuple(f"network.{name}" for name in network.tail)
+        self._names = frozenset(self.state_dict())
+        old = given or wanted
+        channels = zip(old.mean, old.std, wanted.mean, wanted.std, strict=True)
+        self.factors = [(std / own_std, (mean - own_mean) / own_std) for mean, std, own_mean, own_std in channels]
+
+    def feature_layers(self) -> list[nn.Module]:
+        return self.network.feature_layers()
+
+    def own_name(self, key: str) -> str:
+        return _inside(self._names, self.network.own_name(key))
+
+    def features(self, images: Tensor) -> Features:
+        """images: (B, 3, H, H), normalised as the data set's are."""
+        channels = [images[:, c : c + 1] * factor + shift for c, (factor, shift) in enumerate(self.factors)]
+        return self.network.features(torch.cat(channels, 1))
 
 
 class Around(Network):

@@ -4,18 +4,38 @@ from functools import lru_cache
 
 import torch
 
-from sskd.config.networks import NetworkSettings, split_library
+from sskd.config.networks import NetworkSettings, Statistics, split_library
 from sskd.errors import UserError
 from sskd.networks import library
-from sskd.networks.around import Around, Resized
+from sskd.networks.around import Around, Renormalised, Resized
 from sskd.networks.base import NETWORKS, FeatureShapes, Network, pool
 
 PLAIN = NetworkSettings()
 
 
-def build_network(name: str, num_classes: int, settings: NetworkSettings = PLAIN) -> Network:
+def build_network(
+    name: str, num_classes: int, settings: NetworkSettings = PLAIN, images: Statistics | None = None
+) -> Network:
     """A freshly initialised network (torch's global random state), used as the settings say. UserError if the name is
-    unknown, or the settings do not fit the network."""
+    unknown, or the settings do not fit the network. images: what the images that it will see are normalised with, for
+    settings that want them otherwise; None: they come as it wants them, or shapes alone count."""
+    used = with_data_config(name, settings)
+    network = _sized(name, num_classes, used)
+    if used.mean is None or used.std is None:
+        return network
+    return Renormalised(network, images, Statistics(used.mean, used.std))
+
+
+def with_data_config(name: str, settings: NetworkSettings) -> NetworkSettings:
+    """The settings with the size, mean and std of the data configuration that they name. UserError if there is none."""
+    if not settings.data_config:
+        return settings
+    size, (mean, std) = library.data_config(name, settings.data_config)
+    own = {"image_size": size, "mean": mean, "std": std}
+    return settings.model_copy(update={key: getattr(settings, key) or value for key, value in own.items()})
+
+
+def _sized(name: str, num_classes: int, settings: NetworkSettings) -> Network:
     if split_library(name)[0]:
         module, size = library.make(name, num_classes, settings.image_size)
         return Around(name, module, num_classes, settings, settings.image_size or size)

@@ -1,10 +1,11 @@
 """Networks of torchvision ("torchvision:NAME") and timm ("timm:NAME"), and the weights that these libraries publish."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from sskd.config.networks import split_library
+from sskd.config.networks import Statistics, split_library
 from sskd.errors import UserError, nearest
 
 # torchvision's networks that are built for one size of images, by the beginning of their names: the argument
@@ -92,7 +93,7 @@ def find_weights(network: str, weights: str) -> Published:
     if name not in known.__members__:
         _refuse(network, name, list(known.__members__))
     entry = known[name]
-    return Published(len(entry.meta["categories"]), entry.url)
+    return Published(len(entry.meta["categories"] or ()), entry.url)  # some have no classifier
 
 
 def _timm_weights(network: str, tag: str) -> Published:
@@ -105,6 +106,26 @@ def _timm_weights(network: str, tag: str) -> Published:
         _refuse(network, tag, known)
     config = _timm().get_pretrained_cfg(f"{base}.{tag}")
     return Published(config.num_classes, config.url or f"huggingface.co/{config.hf_hub_id}")
+
+
+class DataConfig(NamedTuple):
+    """How images come to published weights: pixels of a side, and what they are normalised with."""
+
+    image_size: int
+    statistics: Statistics
+
+
+@cache
+def data_config(network: str, weights: str) -> DataConfig:
+    """That of "torchvision:IMAGENET1K_V1" or "timm:a1_in1k" of that network. UserError if there are none."""
+    find_weights(network, weights)
+    source, name = weights.split(":", 1)
+    own = split_library(network)[1]
+    if source == "timm":
+        config = _timm().get_pretrained_cfg(f"{own.split('.')[0]}.{name}")
+        return DataConfig(config.input_size[-1], Statistics(tuple(config.mean), tuple(config.std)))
+    preset = torchvision_models().get_model_weights(own)[name].transforms()
+    return DataConfig(preset.crop_size[0], Statistics(tuple(preset.mean), tuple(preset.std)))
 
 
 def _refuse(network: str, name: str, known: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sskd.config.networks import NetworkSettings
-from sskd.config.pretrained import PUBLISHED, Pretrained
+from sskd.config.networks import PUBLISHED, NetworkSettings, Statistics
+from sskd.config.pretrained import Pretrained
 from sskd.errors import UserError
 from sskd.networks import NETWORKS, Network, build_network
 from sskd.networks.build import PLAIN
@@ -26,38 +27,48 @@ def load_network(
     settings: NetworkSettings = PLAIN,
     which: str | None = None,
     say: Callable[[str], None] = lambda _: None,
+    images: Statistics | None = None,
 ) -> Network:
     """The network ``name`` with the weights of ``path``: a state dict wherever it stands in a torch.save or safetensors
     file, under any prefix; or published weights, where ``path`` is "torchvision:" or "timm:" and their name.
 
     which: "raw", "averaged", or the name under which the weights stand, where the file holds several that fit. say:
-    gets one line where it does. Executes no code from the file. UserError if it is missing, damaged, of another network
-    or other classes.
+    gets one line where it does. images: as build_network's. Executes no code from the file. UserError if it is missing,
+    damaged, of another network or other classes.
     """
-    network = build_network(name, num_classes, settings)
+    network = build_network(name, num_classes, settings, images)
     note = load_into(network, path, name, num_classes, which)
     if note:
         say(note)
     return network
 
 
-def load_into(network: Network, path: str | Path, name: str, num_classes: int, which: str | None = None) -> str:
+def load_into(
+    network: Network,
+    path: str | Path,
+    name: str,
+    num_classes: int,
+    which: str | None = None,
+    new_classifier: bool = False,
+) -> str:
     """Gives ``network``, which errors call ``name``, the weights of ``path``, as ``load_network``. Returns what is to
-    be said of the choice; "" where there was none."""
-    wanted = network.state_dict()
+    be said of the choice; "" where there was none. new_classifier: where the file's classifier has another shape, the
+    network keeps its own."""
+    wanted, free = network.state_dict(), f"{network.tail[-1]}." if new_classifier else None
     tensors = _tensors(name, path)
     found = find_states(tensors, network)
-    fits = [state for state in found if not _mismatch(state.tensors, wanted)]
+    fits = [state for state in found if not _mismatch(state.tensors, wanted, free)]
     if not fits:
         state = found[0] if found else nearest_state(tensors, network)
-        problem = _mismatch(state.tensors, wanted)
+        problem = _mismatch(state.tensors, wanted, free)
         hint = _fits(name, tensors)
         raise UserError(f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{hint}")
     chosen, note = choose(fits, which, f"{path}", name)
-    problem = _unusable(chosen.tensors, wanted)
+    taken = {key: value for key, value in chosen.tensors.items() if value.shape == wanted[key].shape}
+    problem = _unusable(taken, wanted)
     if problem:
         raise UserError(f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}")
-    network.load_state_dict({key: chosen.tensors[key] for key in wanted if key in chosen.tensors}, strict=False)
+    network.load_state_dict(taken, strict=False)
     return note
 
 
@@ -75,6 +86,23 @@ def check_weights(teacher: Pretrained) -> None:
         raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {teacher.sha256}")
 
 
+def check_start(start: Pretrained, num_classes: int, say: Callable[[str], None] = lambda _: None) -> None:
+    """UserError if a network of so many classes cannot start from the weights. Published ones are not downloaded."""
+    check_weights(start)
+    if not start.published:
+        start_from(build_network(start.network, num_classes), start, num_classes, say)
+
+
+def start_from(
+    network: Network, start: Pretrained, num_classes: int, say: Callable[[str], None] = lambda _: None
+) -> None:
+    """Gives a new network the weights that its training starts from. Its classifier stays as it is where the weights'
+    is of other classes. UserError if they are not of that network."""
+    note = load_into(network, start.weights, start.network, num_classes, start.which, new_classifier=True)
+    if note:
+        say(note)
+
+
 def check_classes(teacher: Pretrained, num_classes: int, say: Callable[[str], None] = lambda _: None) -> None:
     """UserError if the weights are not of that network with so many classes. Published ones are not downloaded. say: as
     ``load_network``."""
@@ -85,7 +113,10 @@ def check_classes(teacher: Pretrained, num_classes: int, say: Callable[[str], No
         return
     known = find_weights(teacher.network, teacher.weights).num_classes
     if known != num_classes:
-        raise UserError(f"{teacher.weights} has {known} classes, and the data {num_classes}")
+        raise UserError(
+            f"{teacher.weights} has {known} classes, and the data {num_classes}: as a teacher's 'start', in place of "
+            "its 'weights', it is trained on these"
+        )
 
 
 def file_sha256(path: Path) -> str:
@@ -112,16 +143,17 @@ def existing(path: str | Path) -> Path:
 CLASSIFIERS = ("fc.", "linear.", "classifier.", "head.", "heads.")  # how the tensors of one are named
 
 
-def _mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
-    """What keeps a state dict from being loaded, in a few words; "" if nothing does."""
+def _mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor], free: str | None = None) -> str:
+    """What keeps a state dict from being loaded, in a few words; "" if nothing does. free: how the names of tensors
+    begin that may have another shape."""
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     extra = [key for key in state if key not in wanted]
     if missing or extra:
         parts = [("lacks", missing), ("has unknown", extra)]
         return "; ".join(f"it {verb} {', '.join(keys[:3])}{_more(keys)}" for verb, keys in parts if keys)
     for key, value in wanted.items():
-        if key in state and state[key].shape != value.shape:
-            of_classifier = key.removeprefix("network.").startswith(CLASSIFIERS)
+        if key in state and state[key].shape != value.shape and not (free and key.startswith(free)):
+            of_classifier = re.sub(r"^(network\.)+", "", key).startswith(CLASSIFIERS)
             if of_classifier and state[key].dim() and state[key].shape[1:] == value.shape[1:]:
                 return f"its classifier has {len(state[key])} classes"
             return f"{key} has shape {tuple(state[key].shape)}, not {tuple(value.shape)}"

@@ -63,6 +63,7 @@ Teacher = Annotated[
     Annotated[Trained, Tag("<trained>")] | Annotated[Pretrained, Tag("<pretrained>")], Discriminator(_teacher_kind)
 ]
 
+PLAIN = NetworkSettings()
 OF_SOME_ROLES = ("teacher", "pretext", "method", "head")  # keys that not every role has
 
 
@@ -152,6 +153,8 @@ class TeacherSpec(CommonSpec):
     network_settings: NetworkSettings = NetworkSettings()
     """How the network is used: the size of its images, and which of its modules give maps. Where its weights are given
     that is said there."""
+    start: Pretrained | None = None
+    """The weights that its training starts from; null: random ones. A classifier of other classes starts anew."""
 
     not_of_the_role = "a teacher run learns from labels alone"
 
@@ -168,6 +171,10 @@ class TeacherSpec(CommonSpec):
             raise ValueError("a teacher's 'network' is that of its weights")
         if self.teacher is not None and self.network_settings != NetworkSettings():
             raise ValueError("'network_settings' are said of the given weights, in 'teacher'")
+        if self.start is not None and self.teacher is not None:
+            raise ValueError("a teacher whose weights are given is not trained: it has no 'start'")
+        if self.start is not None and (self.start.network, self.start.network_settings) != (self.network, PLAIN):
+            raise ValueError("'start' is of the teacher's 'network', and says nothing of its use")
         return self
 
     @property

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sskd.config.fields import StrictModel, TupleFromList
-from sskd.config.networks import NetworkName, NetworkSettings
+from sskd.config.networks import NetworkName, NetworkSettings, Statistics
 from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import Data
@@ -62,6 +62,11 @@ class NetworkInfo(StrictModel):
         return (images / 255 - mean) / std
 
 
+def statistics(images: Data | NetworkInfo) -> Statistics:
+    """What a data set's images, or a trained network's, are normalised with."""
+    return Statistics(images.mean, images.std)
+
+
 def describe_network(network: str, data: Data, settings: NetworkSettings) -> dict[str, Any]:
     """What a run writes beside its weights (network.json)."""
     info = NetworkInfo(
@@ -98,9 +103,9 @@ def load_student(
     NETWORKS[info.network]  # before the spec is read: this is what plugins are most often forgotten for
     classes, weights = len(info.class_names), folder / f"{epoch}.safetensors"
     if (folder / "spec.yaml").is_file():
-        network = load_trained(read_spec(folder / "spec.yaml"), weights, classes, info.image_size)
+        network = load_trained(read_spec(folder / "spec.yaml"), weights, classes, info.image_size, statistics(info))
     else:  # weights and network.json alone, taken elsewhere
-        network = build_network(info.network, classes, info.network_settings)
+        network = build_network(info.network, classes, info.network_settings, statistics(info))
         load_into(network, weights, info.network, classes)
     return network.eval(), info
 
@@ -129,7 +134,7 @@ def load_exported(folder: str | Path, plugins: Iterable[str | Path] = ()) -> tup
     known = {key: value for key, value in data.items() if key in NetworkInfo.model_fields}
     info: NetworkInfo = from_dict(NetworkInfo, known, str(file))
     classes, used = len(info.class_names), info.network_settings
-    network = build_network(info.network, classes, used)
+    network = build_network(info.network, classes, used, statistics(info))
     if info.predictor is not None:
         network = _built(
             info.predictor, network, feature_shapes(info.network, info.image_size, used), classes, info.image_size
@@ -138,10 +143,11 @@ def load_exported(folder: str | Path, plugins: Iterable[str | Path] = ()) -> tup
     return network.eval(), info
 
 
-def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int) -> Network:
+def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int, images: Statistics) -> Network:
     """The network that the run has trained, with these weights of it: the student's, or what its method has built
-    around that. image_size: of the training images, pixels of a side. UserError if they are not of that network."""
-    network = build_network(spec.network, num_classes, spec.used_as)
+    around that. image_size: of the training images, pixels of a side; images: what they are normalised with. UserError
+    if the weights are not of that network."""
+    network = build_network(spec.network, num_classes, spec.used_as, images)
     predictor = predictor_of(spec)
     if predictor is not None:
         shapes = feature_shapes(spec.network, image_size, spec.used_as)

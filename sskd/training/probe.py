@@ -31,7 +31,7 @@ from sskd.networks.weights import load_network
 from sskd.runs.files import read_json
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, TeacherSpec
-from sskd.runs.trained import NetworkInfo, describe_network, load_trained
+from sskd.runs.trained import NetworkInfo, describe_network, load_trained, statistics
 
 BATCH = 500
 
@@ -77,11 +77,18 @@ def _network_of(spec: RunSpec, runs: Path, execution: Execution) -> tuple[Networ
         info = from_dict(NetworkInfo, describe_network(spec.network, own, spec.used_as), spec.id)
     classes = len(info.class_names)
     if isinstance(spec, TeacherSpec) and isinstance(spec.teacher, Pretrained):
-        return load_network(spec.teacher.weights, spec.network, classes, spec.used_as, spec.teacher.which), info
+        return load_network(
+            spec.teacher.weights,
+            spec.network,
+            classes,
+            spec.used_as,
+            spec.teacher.which,
+            images=statistics(info),
+        ), info
     weights = folder.weights("last")
     if not weights.is_file():
         raise UserError("no linear probe: the run's last.safetensors is not here")
-    return load_trained(spec, weights, classes, info.image_size), info
+    return load_trained(spec, weights, classes, info.image_size, statistics(info)), info
 
 
 def _features(network: Network, info: NetworkInfo, images: Tensor, device: torch.device) -> Tensor:

@@ -14,11 +14,11 @@ from sskd.device import autocast
 from sskd.errors import UserError
 from sskd.methods import LossTerms
 from sskd.networks import Network, build_network
-from sskd.networks.weights import check_weights, load_network
+from sskd.networks.weights import check_weights, load_network, start_from
 from sskd.optim import learning_rate_at
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, Trained
-from sskd.runs.trained import describe_network
+from sskd.runs.spec import RunSpec, TeacherSpec, Trained
+from sskd.runs.trained import describe_network, statistics
 from sskd.seeding import stream_seed
 from sskd.training.evaluation import accuracy
 from sskd.training.forward import training_pass
@@ -70,9 +70,14 @@ class GivenTeacherTask(TrainingTask):
 
 
 def new_network(setup: Setup) -> Network:
-    """The spec's network, untrained: the same weights for all runs of a seed."""
-    torch.manual_seed(stream_seed(setup.spec.random_seed, "network"))
-    return setup.place(build_network(setup.spec.network, setup.data.num_classes, setup.spec.used_as))
+    """The spec's network before its training: the same weights for all runs of a seed."""
+    spec, classes = setup.spec, setup.data.num_classes
+    torch.manual_seed(stream_seed(spec.random_seed, "network"))
+    network = build_network(spec.network, classes, spec.used_as, statistics(setup.data))
+    if isinstance(spec, TeacherSpec) and spec.start is not None:
+        check_weights(spec.start)
+        start_from(network, spec.start, classes)
+    return setup.place(network)
 
 
 def load_teacher(setup: Setup, teacher: Trained | Pretrained) -> Network:
@@ -83,7 +88,14 @@ def load_teacher(setup: Setup, teacher: Trained | Pretrained) -> Network:
     else:
         check_weights(teacher)
         path, which = teacher.weights, teacher.which
-    network = load_network(path, teacher.network, setup.data.num_classes, teacher.network_settings, which=which)
+    network = load_network(
+        path,
+        teacher.network,
+        setup.data.num_classes,
+        teacher.network_settings,
+        which=which,
+        images=statistics(setup.data),
+    )
     return setup.place(network).eval().requires_grad_(False)
 
 
