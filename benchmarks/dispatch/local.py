@@ -160,7 +160,8 @@ class ProcessSlot:
             return False  # the forkserver was killed, and the run's process goes on
         if not self._answer.closed:
             with suppress(EOFError), self._answer as answer:  # EOF: it ended without a word
-                self.failure = Failure(*answer.recv())
+                if answer.poll():  # else a process that it started still holds the pipe, and nothing comes
+                    self.failure = Failure(*answer.recv())
         return True
 
     def terminate(self) -> None:

@@ -249,6 +249,10 @@ def test_a_process_goes_on_when_the_fork_server_is_killed(tmp_path: Path) -> Non
     assert process.wait(10) == -signal.SIGTERM
     says.close()
     assert slot.ended()
+    slot._answer, says = multiprocessing.Pipe(duplex=False)  # held open by what a killed process has started
+    slot._process = SimpleNamespace(exitcode=-signal.SIGKILL, pid=process.pid)
+    assert slot.ended()
+    assert slot.failure is None
 
 
 @pytest.mark.slow
