@@ -22,6 +22,7 @@ from sskd.pretext import PRETEXTS
 from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder, Status
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
+from sskd.runs.trial import MOST_IMAGES, try_method, try_networks
 
 IMAGENET = Statistics(*STATISTICS)
 
@@ -84,14 +85,16 @@ def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path) -> None:
         count, (data, _) = images(spec.dataset, spec.split), known(spec.dataset)
         if count is not None and spec.trains:
             _check_batch(spec, profile, count)
-        size = data.image_size if data else 32
+        size, classes = (data.image_size, data.num_classes) if data else (32, 100)
         method = spec.method if isinstance(spec, StudentSpec) else None
+        head = spec if isinstance(spec, HeadSpec) else spec.head if isinstance(spec, StudentSpec) else None
         teacher = spec.teacher and (spec.teacher.network, spec.teacher.network_settings)
-        task = spec.pretext.name if isinstance(spec, HeadSpec) else ""
-        combination = (spec.network, spec.used_as, teacher, method, task, size)
+        combination = (spec.network, spec.used_as, teacher, method, head and head.pretext, size, classes)
         if combination not in checked:
             checked.add(combination)
+            try_networks(spec, size, classes)
             _check_networks(spec, size)
+            try_method(spec, size, classes, count or MOST_IMAGES)
 
 
 def _check_networks(spec: RunSpec, size: int) -> None:

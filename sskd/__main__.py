@@ -165,6 +165,13 @@ def _train(options: argparse.Namespace) -> None:
             print(f"{spec.id} is finished already; its result is in {folder.result}")
         return
     execution = _execution(options)
+    if options.plugin:
+        from sskd.data.datasets.registry import extent
+        from sskd.runs.trial import try_method, try_networks
+
+        data, _ = extent(spec.dataset, Path(options.dataset_root))
+        try_networks(spec, data.image_size, data.num_classes)
+        try_method(spec, data.image_size, data.num_classes, data.train_images)
     load = partial(load_plugins, options.plugin)
     execution = with_threads(execution, threads_of(execution))
     if launch is not None and not first:

@@ -4,6 +4,7 @@ import difflib
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class UserError(Exception):
@@ -37,9 +38,11 @@ def refuse_null_bytes(arguments: Sequence[str]) -> None:
             raise UserError(f"the option {argument!r} has a null byte in it")
 
 
-def described(error: BaseException) -> str:
-    """Kind, words and place of what a user's own code raised, in one line."""
-    last = traceback.extract_tb(error.__traceback__)[-1:]
+def described(error: BaseException, file: str = "") -> str:
+    """Kind, words and place of what a user's own code raised, in one line; of the places the last in ``file``, or the
+    last of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = ([frame for frame in frames if frame.filename == file] or frames)[-1:]
     place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{place}"
 
@@ -50,3 +53,18 @@ def in_words(error: UserError | OSError) -> str:
         return str(error)
     what = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return f"cannot use {error.filename}: {what}" if error.filename is not None else what
+
+
+def source_of(thing: Any) -> tuple[str, int]:
+    """File and first line of a function, a property or a class; ("", 0) where they cannot be told."""
+    import inspect  # where something is wrong: it takes as long to import as the rest of this file
+
+    if isinstance(thing, property):
+        thing = thing.fget
+    code = getattr(inspect.unwrap(getattr(thing, "func", thing)), "__code__", None)
+    if code is not None:
+        return code.co_filename, code.co_firstlineno
+    try:
+        return inspect.getsourcefile(thing) or "", inspect.getsourcelines(thing)[1]
+    except (OSError, TypeError):
+        return "", 0

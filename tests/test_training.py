@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +16,12 @@ from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
 from sskd.networks import build_network
+from sskd.runs.plugins import load_plugin
+from sskd.runs.spec import spec_yaml
 from sskd.training.evaluation import EvaluationSet, accuracy
 from sskd.training.loop import Interrupted, train
 from sskd.training.meter import Meter
+from sskd.training.result import _result
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
 from tests import small
@@ -255,3 +259,35 @@ def test_measuring_leaves_the_network_in_its_mode_whatever_happens(training: boo
     next(features)
     features.close()
     assert network.training is training
+
+
+def test_a_plugin_that_breaks_the_contract_trains_nothing(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = tmp_path / "half.py"
+    plugin.write_text(
+        "from sskd.methods import METHODS, LossTerms, Method, MethodInfo\n\n\n"
+        "@METHODS.register('half')\n"
+        "class Half(Method):\n"
+        "    info = MethodInfo('Half', 'a test', 2026, 'logits')\n"
+        "    needs, loss_weights = frozenset({'logits'}), {'t': 1.0}\n\n"
+        "    def loss_terms(self, student, teacher, batch):\n"
+        "        return LossTerms({'t': (student.logits - teacher.logits).mean().half()})\n"
+    )
+    load_plugin(plugin)
+    spec = small.spec(small.student("half"))
+    small.link_needs(runs, tmp_path / "runs", spec)
+    (tmp_path / "spec.yaml").write_text(spec_yaml(spec))
+    command = ["train", str(tmp_path / "spec.yaml"), "--runs", str(tmp_path / "runs"), "--plugin", str(plugin)]
+    assert main(command) == 2
+    assert "method 'half' (half.py, line 9) for resnet8/resnet8: its term 't' is float16" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / spec.id).exists()
+
+
+@pytest.mark.parametrize("bad", [{"test_loss": float("nan")}, {"held_out_loss": float("inf")}])
+def test_no_result_is_written_that_could_not_be_read(bad: dict[str, float]) -> None:
+    """A network whose numbers are finite in train mode alone is a failed run."""
+    setup: Any = SimpleNamespace(spec=KD)
+    rows = {"last": {"epoch": 2, "test_top1": 10.0, **bad}}
+    with pytest.raises(UserError, match=rf"{next(iter(bad))} of epoch 2 not finite"):
+        _result(setup, None, rows, {}, {})  # type: ignore[arg-type]

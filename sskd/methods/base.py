@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from sskd.pretext import Pretext
 
 
+NEEDS = frozenset({"logits", "vector", "taps", "preactivations", "final", "labels", "indices"})
+RESERVED = ("ce", "kd")  # the terms that every method has
+
+
 class MethodInfo(NamedTuple):
     """A row of the table of methods."""
 
@@ -91,8 +95,8 @@ class Method(nn.Module):
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     info: ClassVar[MethodInfo]
-    # of teacher and student: "logits", "vector" (pooled features), "taps" (maps), "preactivations", "final" (map);
-    # of the data: "labels", "indices"
+    # some of NEEDS. Of teacher and student: "logits", "vector" (pooled features), "taps" (maps), "preactivations",
+    # "final" (map); of the data: "labels", "indices"
     needs: ClassVar[frozenset[str]] = frozenset()
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False
@@ -107,9 +111,38 @@ class Method(nn.Module):
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__()
         self.settings = settings
+        # the teacher and its head; in a tuple, so that they are no submodules
+        self._frozen = tuple(module for module in (context.teacher, context.head) if module is not None)
         self._stretch = context.recipe.full_epochs / context.recipe.epochs
         # on the device, so that a step that was captured once sees the epoch's value
         self.register_buffer("ramp", torch.ones(()), persistent=False)
+
+    def train(self, mode: bool = True) -> "Method":
+        """As of any module; but the teacher, its head, and every submodule none of whose parameters is trained stay in
+        eval mode, also where a subclass keeps them as attributes."""
+        super().train(mode)
+        for module in (*self._frozen, *self.modules()):
+            trained = [parameter.requires_grad for parameter in module.parameters()]
+            if module in self._frozen or (module is not self and trained and not any(trained)):
+                module.eval()
+        return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any module, without what belongs to the teacher or its head: their own runs have saved that."""
+        state, prefix = super().state_dict(*args, **kwargs), kwargs.get("prefix", "")
+        for name in self._not_its_own():
+            state.pop(prefix + name, None)
+        return state
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name, tensor in self._not_its_own().items():
+            state_dict.setdefault(prefix + name, tensor)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _not_its_own(self) -> dict[str, Tensor]:
+        """The teacher's and its head's tensors among those of the submodules, by their names here."""
+        theirs = {id(tensor) for module in self._frozen for tensor in module.state_dict(keep_vars=True).values()}
+        return {name: t for name, t in super().state_dict(keep_vars=True).items() if id(t) in theirs}
 
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
@@ -173,6 +206,10 @@ class Method(nn.Module):
                 losses["kd"] = softened_divergence(student_logits, teacher_logits, temperature, kind=kind)
                 weights["kd"] = self.settings.kd_weight
             own = self.loss_terms(student, teacher, batch)
+            if not own.losses.keys().isdisjoint(RESERVED):
+                raise UserError(
+                    f"the method '{self.settings.name}' gives a term one of the names {', '.join(RESERVED)}"
+                )
             losses |= own.losses
             weights |= {name: self.loss_weights[name] for name in own.losses}
             logged |= own.logged
@@ -187,6 +224,7 @@ class Method(nn.Module):
 def check_pair(settings: MethodSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
     """UserError where one of the networks lacks what the method needs, or the two cannot be used with it together."""
     kind = METHODS[settings.name]
+    check_needs(settings)
     for shapes in (student, teacher):
         lacks = ""
         if {"taps", "preactivations"} & kind.needs and not shapes.maps:
@@ -203,6 +241,15 @@ def check_pair(settings: MethodSettings, student: FeatureShapes, teacher: Featur
                 )
             )
     kind.check(settings, student, teacher)
+
+
+def check_needs(settings: MethodSettings) -> None:
+    """UserError where the method's ``needs`` are no set of NEEDS."""
+    needs: Any = METHODS[settings.name].needs
+    if not isinstance(needs, frozenset | set) or not needs <= NEEDS:
+        raise UserError(
+            f"method '{settings.name}' has needs = {needs!r}: a set is wanted of {', '.join(sorted(NEEDS))}"
+        )
 
 
 METHODS: Registry[type[Method]] = Registry("method", "sskd.methods")

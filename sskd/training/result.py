@@ -1,10 +1,12 @@
 """What result.json holds: a run's numbers, and where they come from."""
 
+import math
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from sskd.errors import UserError
 from sskd.runs.plugins import noted
 from sskd.runs.provenance import provenance
 from sskd.runs.records import SCHEMA
@@ -56,7 +58,14 @@ def _result(
     "last"), never mixed: a key each."""
 
     def measured(row: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in row.items() if name.startswith(("test_", "held_out_", "epoch"))}
+        found = {name: value for name, value in row.items() if name.startswith(("test_", "held_out_", "epoch"))}
+        bad = [name for name, value in found.items() if not math.isfinite(value)]
+        if bad:
+            raise UserError(
+                f"{setup.spec.id}: {', '.join(bad)} of epoch {found['epoch']} not finite: what the network computes in "
+                "eval mode is NaN or infinite, while its losses in train mode are finite"
+            )
+        return found
 
     return {
         "schema": SCHEMA,

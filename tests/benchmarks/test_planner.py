@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -142,6 +143,65 @@ def test_pairs_are_checked_at_the_images_size(tmp_path: Path) -> None:
     spec = small.spec(small.student("looks", dataset=data, split=whole, recipe=recipe))
     check_runs([spec], read_profile("demo", []), tmp_path)
     assert sizes == [(48, 48)]
+
+
+PLUGIN = """
+from torch import nn
+from torch.nn import functional as F
+from sskd.methods import METHODS, LossTerms, Method, MethodInfo
+from sskd.networks import NETWORKS
+
+@METHODS.register("spoiled")
+class Spoiled(Method):
+    info = MethodInfo("Spoiled", "a test", 2026, "logits")
+    needs = frozenset({"logits"})
+    loss_weights = {"t": 1.0}
+
+    def loss_terms(self, student, teacher, batch):
+        return LossTerms({"t": F.mse_loss(student.logits, teacher.logits).item()})
+
+@NETWORKS.register("spoilt")
+class Spoilt(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.fc = nn.Linear(3, classes)
+
+    def forward(self, images):
+        logits = self.fc(images.mean((2, 3)))
+        return (logits, logits) if self.training else logits
+"""
+
+
+SPOILT = r"network 'spoilt' \(spoiled.py, line \d+\) on images of 32 x 32: gives a tuple"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--methods", "kd,spoiled"), r"method 'spoiled' \(spoiled.py, line 13\) .*: its term 't' is a float"),
+        (("--set", "pair=spoilt/resnet8"), SPOILT),
+        (("--set", "pair=resnet8/spoilt"), SPOILT),
+    ],
+)
+def test_a_plugins_faults_are_told_before_anything_trains(
+    options: tuple[str, ...], said: str, profile: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = profile.parent / "spoiled.py"
+    plugin.write_text(PLUGIN)
+    for more in (["--dry-run"], []):
+        assert started(profile, "--plugin", str(plugin), *options, *more) == 2
+        error = capsys.readouterr().err
+        assert re.search(said, error)
+        assert error.count("\n") == 1
+    assert not (profile.parent / "results" / "tiny" / "runs").exists()
+
+
+def test_a_trial_is_made_once_for_what_runs_have_in_common(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr("benchmarks.plan.try_method", lambda spec, *_: tried.append(spec.id))
+    specs = [small.spec(small.student("kd", seed=seed)) for seed in range(3)]
+    check_runs(specs, read_profile("demo", []), tmp_path)
+    assert tried == [specs[0].id]
 
 
 def test_only_what_is_not_finished_is_checked(profile: Path) -> None:

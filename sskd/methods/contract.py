@@ -1,0 +1,210 @@
+"""One trial of a method on made features, before anything trains: for methods of a user's own."""
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import chain
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.data.views import SingleView, Views
+from sskd.errors import UserError, described, nearest, source_of
+from sskd.methods.base import METHODS, NEEDS, RESERVED, InitialStage, LossTerms, Method, MethodContext, check_needs
+from sskd.networks import Features, Network
+from sskd.pretext.contract import FEW, batch_size, fault_of, fault_of_logged, made_batch, made_features
+
+
+def check_method(settings: MethodSettings, new_context: Callable[[], MethodContext], size: int) -> None:
+    """Builds the method and calls its losses on random features: of a few images in train and in eval mode, and of the
+    last epoch's last batch. UserError says what breaks the contract of ``Method``, by the name of the term; what the
+    method itself raises is raised.
+
+    The features have what ``needs`` names and no more. A method that cannot do with a few images is given a batch of
+    the recipe's size. size: of the images, pixels of a side.
+    """
+    kind = METHODS[settings.name]
+    check_needs(settings)
+    needs, whole = frozenset(kind.needs), new_context().recipe.batch_size
+    problems: list[Exception] = []
+    for given, images in ((needs, FEW), (needs, whole), (NEEDS, whole)):
+        try:
+            _try(settings, new_context(), size, given, images)
+        except Exception as error:  # the contract's, or whatever the method raises
+            problems.append(error)
+        else:
+            break
+    else:
+        raise problems[1]
+    if len(problems) == 2:
+        named = ", ".join(sorted(needs)) or "nothing"
+        problem = described(problems[1], source_of(kind.loss_terms)[0])
+        raise UserError(f"it uses features that its needs do not name (they name {named}): {problem}")
+
+
+def _try(settings: MethodSettings, context: MethodContext, size: int, needs: frozenset[str], most: int) -> None:
+    recipe, count = context.recipe, len(context.labels)
+    method = METHODS[settings.name](settings, context)
+    student = method.predictor(context.student)
+    if not isinstance(student, Network):
+        raise UserError(f"its predictor() returns a {type(student).__name__}, not a Network")
+    own = None if student is context.student else student
+    shapes = [of for of in (context.student_shapes, context.teacher_shapes) if of is not None]
+
+    def made(views: Views, wanted: int) -> Batch:
+        images = batch_size(shapes, views.per_image, min(wanted, most))
+        return made_batch(views, images, count, context.num_classes, size, recipe)
+
+    def features(batch: Batch) -> tuple[Features, Features | None]:
+        rows, teacher = len(batch.images), context.teacher_shapes
+        given = made_features(teacher, rows, context.num_classes, needs) if teacher is not None else None
+        if own is not None:
+            return own.features(batch.images), given
+        return made_features(context.student_shapes, rows, context.num_classes, needs, gradient=True), given
+
+    # 1. its initial stages, in which nothing else is in train mode
+    names = {"main"}
+    for stage in method.initial_stages():
+        method.eval()
+        _check_stage(stage, names, made(SingleView(), recipe.batch_size), features)
+
+    # 2. the main stage
+    given: dict[str, bool] = {}  # terms, and whether they ever had a gradient
+    reached = False
+
+    def step(training: bool, epoch: int, images: int) -> None:
+        nonlocal reached
+        student.train(training)
+        method.train(training)
+        method.begin_epoch(epoch)
+        batch = made(method.views(), images)
+        learned, fixed = features(batch)
+        terms = _own_terms(method, learned, fixed, batch)
+        for name, value in terms.items():
+            given[name] = given.get(name, False) or value.requires_grad
+        reached = _reaches(method.loss_weights, terms, learned, context.student, student) or reached
+        total = _total(method, *features(batch), batch)
+        if training:
+            total.backward()
+            with torch.no_grad():
+                method.after_step()
+
+    step(True, 0, recipe.batch_size)
+    step(False, 0, recipe.batch_size)
+    last = count % recipe.batch_size
+    try:
+        step(True, recipe.epochs - 1, last if last > 1 else recipe.batch_size)
+    except Exception as error:
+        if last < 2 or isinstance(error, UserError):
+            raise
+        problem = described(error, source_of(method.loss_terms)[0])
+        raise UserError(f"in the last batch of an epoch, which has {last} images: {problem}") from None
+    _check_all(method, given, reached)
+    _check_frozen(context)
+
+
+def _check_stage(
+    stage: Any, names: set[str], batch: Batch, features: Callable[[Batch], tuple[Features, Features | None]]
+) -> None:
+    if not isinstance(stage, InitialStage):
+        raise UserError(f"its initial_stages() hold a {type(stage).__name__}, not an InitialStage")
+    if stage.name in names:
+        raise UserError(f"two of its stages have the name '{stage.name}'")
+    names.add(stage.name)
+    if not isinstance(stage.epochs, int) or stage.epochs < 1:
+        raise UserError(f"its initial stage '{stage.name}' has {stage.epochs!r} epochs")
+    for module in stage.trained:
+        module.train()
+    if not any(p.requires_grad for p in chain.from_iterable(module.parameters() for module in stage.trained)):
+        raise UserError(f"its initial stage '{stage.name}' trains no parameter")
+    student, teacher = features(batch)
+    assert teacher is not None
+    terms = stage.loss(student if stage.uses_student else None, teacher, batch)
+    _check_terms(terms, f"its initial stage '{stage.name}'")
+    if not terms or not any(value.requires_grad for value in terms.values()):
+        raise UserError(f"its initial stage '{stage.name}' has no term with a gradient")
+    torch.stack(list(terms.values())).sum().backward()
+
+
+def _own_terms(method: Method, student: Features, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:
+    """The method's own terms, each of which is a number with a weight."""
+    if teacher is None:
+        return {}
+    found = method.loss_terms(student, teacher, batch)
+    if not isinstance(found, LossTerms):
+        raise UserError(f"its loss_terms() returns a {type(found).__name__}, not LossTerms")
+    _check_terms(found.losses, "its loss_terms()")
+    if fault := fault_of_logged(found.logged):
+        raise UserError(f"what it logs {fault}")
+    weights = method.loss_weights
+    if not isinstance(weights, Mapping):
+        raise UserError(f"its loss_weights are a {type(weights).__name__}, not a dict (or a property that returns one)")
+    for name, weight in weights.items():
+        if not isinstance(weight, Real) or not math.isfinite(weight):
+            raise UserError(f"the weight of its term '{name}' is {weight!r}: a finite number is wanted")
+    for name in found.losses:
+        if name in RESERVED:
+            raise UserError(f"its term '{name}' has a name that is the suite's own: call it something else")
+        if name not in weights:
+            near = nearest(name, weights)
+            raise UserError(
+                f"its term '{name}' has no weight: loss_weights has {', '.join(map(repr, weights)) or 'none'}"
+                + (f"; did you mean '{near}'?" if near else "")
+            )
+    return dict(found.losses)
+
+
+def _check_terms(terms: Any, whose: str) -> None:
+    if not isinstance(terms, Mapping):
+        raise UserError(f"the terms of {whose} are a {type(terms).__name__}, not a dict")
+    for name, value in terms.items():
+        if not isinstance(name, str):
+            raise UserError(f"{whose} names a term {name!r}: a name is text")
+        if fault := fault_of(value, learned=False):
+            raise UserError(f"its term '{name}' {fault}")
+
+
+def _reaches(weights: Mapping[str, float], terms: Mapping[str, Tensor], student: Features, *networks: Network) -> bool:
+    """Whether the gradient of the weighted terms reaches the student: its features, or a weight of the networks."""
+    weighted = [weights[name] * value for name, value in terms.items() if value.requires_grad and weights[name]]
+    final = () if student.final is None else (student.final,)
+    weights_of = chain.from_iterable(network.parameters() for network in networks)
+    tensors = (student.logits, *student.taps, *student.preactivations, *final, *weights_of)
+    unique = {id(tensor): tensor for tensor in tensors if tensor.requires_grad}
+    if not weighted or not unique:
+        return False
+    found = torch.autograd.grad(torch.stack(weighted).sum(), list(unique.values()), allow_unused=True)
+    return any(gradient is not None for gradient in found)
+
+
+def _total(method: Method, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
+    """The weighted total, as a step computes it."""
+    found = method(student, teacher, batch)
+    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], LossTerms):
+        raise UserError("its forward() does not return the pair (total, LossTerms)")
+    if fault := fault_of(found[0]):
+        raise UserError(f"its total {fault}")
+    return found[0]
+
+
+def _check_all(method: Method, given: Mapping[str, bool], reached: bool) -> None:
+    """Whether every term that has a weight was there, with a gradient, and whether the student learns from them."""
+    weights = {name: weight for name, weight in method.loss_weights.items() if weight}
+    for name in weights:
+        if name not in given:
+            raise UserError(f"its term '{name}' is missing: loss_weights names it, and loss_terms() does not return it")
+        if not given[name]:
+            raise UserError(f"its term '{name}' {fault_of(torch.zeros(()))}")
+    if weights and not reached:
+        raise UserError(f"no gradient of its terms ({', '.join(weights)}) reaches the student")
+
+
+def _check_frozen(context: MethodContext) -> None:
+    for name, module in (("teacher", context.teacher), ("teacher's head", context.head)):
+        if module is not None and any(parameter.requires_grad for parameter in module.parameters()):
+            raise UserError(f"it makes its {name} trainable: what is frozen has requires_grad False")
+        if module is not None and any(part.training for part in module.modules()):
+            raise UserError(f"it puts its {name} into train mode: what is frozen stays in eval mode")

@@ -1,0 +1,134 @@
+"""One trial of a network on random images, before anything trains: for networks of a user's own."""
+
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from sskd.config.networks import NetworkSettings
+from sskd.errors import UserError
+from sskd.networks.base import Features, Network, pool
+from sskd.networks.build import build_network
+from sskd.networks.folded import FrozenNetwork
+
+IMAGES = 4
+
+
+def check_network(name: str, settings: NetworkSettings, classes: int, size: int, teaches: bool) -> None:
+    """Builds the network and gives it random images (size x size pixels): a step in train mode, then a batch and a
+    single image in eval mode. UserError says what breaks the contract of ``Network``; what the network itself raises is
+    raised. teaches: whether it is to be frozen too, as a teacher is."""
+    network = build_network(name, classes, settings)
+    state = _check_state(network)
+    images = torch.randn(IMAGES, 3, size, size)
+
+    network.train()
+    features = network.features(images)
+    _check_features(features, IMAGES, classes, "train")
+    tensors = (features.logits, *features.taps, *features.preactivations)
+    sum(tensor.mean() for tensor in tensors if tensor.requires_grad).backward()  # type: ignore[union-attr]
+    if not any(parameter.grad is not None for parameter in network.parameters()):
+        raise UserError("no gradient of its logits reaches its parameters")
+    if network.state_dict().keys() != state:
+        changed = _own(sorted(network.state_dict().keys() ^ state)[0])
+        raise UserError(f"its forward pass adds or removes {changed}: its layers are to be made in __init__")
+
+    network.eval()
+    with torch.no_grad():
+        _check_features(network.features(images[:1]), 1, classes, "eval")
+        features = network.features(images)
+        _check_features(features, IMAGES, classes, "eval")
+        if not _near(network(images), features.logits):
+            raise UserError("its forward() and its features() give different logits in eval mode")
+        if teaches and network.foldable:
+            _check_folded(network, images, features)
+
+
+def _check_state(network: Network) -> set[str]:
+    """The names of its tensors, all of which can be saved, each once."""
+    lazy = [key for key, tensor in network.state_dict(keep_vars=True).items() if is_lazy(tensor)]
+    if lazy:
+        raise UserError(
+            f"its {_own(lazy[0])} has no shape yet: lazy layers cannot be saved or counted, so give it its size"
+        )
+    seen: dict[int, str] = {}
+    for key, parameter in network.named_parameters(remove_duplicate=False):
+        if id(parameter) in seen:
+            both = f"{_own(seen[id(parameter)])} and {_own(key)}"
+            raise UserError(f"its {both} are one tensor: files of weights hold no tied weights")
+        seen[id(parameter)] = key
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError("none of its parameters has requires_grad: there is nothing to train")
+    state = network.state_dict()
+    try:
+        safetensors.torch.save({key: tensor.contiguous() for key, tensor in state.items()})
+    except Exception as error:  # tensors that share memory, and what is no tensor
+        raise UserError(f"its state_dict() cannot be saved: {' '.join(str(error).split())[:150]}") from None
+    return set(state)
+
+
+def _own(key: str) -> str:
+    """A tensor's name as the user has it, without that of the network around theirs."""
+    return key.removeprefix("network.")
+
+
+def _check_features(features: Any, images: int, classes: int, mode: str) -> None:
+    if not isinstance(features, Features):
+        raise UserError(f"its features() returns a {type(features).__name__} in {mode} mode, not Features")
+    if not isinstance(features.taps, tuple | list) or not isinstance(features.preactivations, tuple | list):
+        raise UserError("the taps and preactivations of its features() are not tuples")
+    if not features.taps:
+        raise UserError("its features() have no taps: the pooled vector is the last of them")
+    *maps, vector = features.taps
+    wanted: list[tuple[str, Any, tuple[int, ...], int]] = [
+        ("logits", features.logits, (images, classes), 2),
+        ("pooled vector, the last of its taps,", vector, (images,), 2),
+        *((f"tap {number}", tap, (images,), 4) for number, tap in enumerate(maps)),
+        *((f"preactivation {n}", tap, tuple(t.shape), t.dim()) for n, (tap, t) in enumerate(_pairs(features))),
+        *([] if features.final is None else [("final map", features.final, (images, vector.shape[-1]), 4)]),
+    ]
+    for what, tensor, shape, dimensions in wanted:
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"its {what} in {mode} mode are a {type(tensor).__name__}, not a tensor")
+        if tensor.dim() != dimensions or tuple(tensor.shape[: len(shape)]) != shape:
+            sizes = ", ".join([*map(str, shape), *["..."] * (dimensions - len(shape))])
+            raise UserError(
+                f"its {what} for {images} image{'s' * (images > 1)} in {mode} mode: shape {tuple(tensor.shape)}, "
+                f"not ({sizes})"
+            )
+        if tensor.dtype != torch.float32:
+            raise UserError(f"its {what} in {mode} mode: {tensor.dtype}, not torch.float32 as the images are")
+        if not tensor.isfinite().all():
+            raise UserError(f"its {what} in {mode} mode: NaN or infinite on random images")
+    if mode == "train" and not features.logits.requires_grad:
+        raise UserError("its logits have no gradient in train mode")
+    if features.final is not None and not _near(pool(features.final), vector):
+        raise UserError(f"its final map's mean over positions is not its pooled vector in {mode} mode")
+
+
+def _pairs(features: Features) -> list[tuple[Any, Tensor]]:
+    if len(features.preactivations) != len(features.taps):
+        raise UserError(
+            f"its features() have {len(features.taps)} taps and {len(features.preactivations)} preactivations: where "
+            "there is no point before a ReLU, give the tap itself"
+        )
+    return list(zip(features.preactivations, features.taps, strict=True))
+
+
+def _check_folded(network: Network, images: Tensor, features: Features) -> None:
+    try:
+        logits = FrozenNetwork(network, torch.float32).features(images).logits
+    except Exception as error:  # whatever torch.fx makes of a forward pass that it cannot follow
+        problem = " ".join(str(error).split())[:150]
+        raise UserError(f"it cannot be traced as a teacher ({problem}): set foldable = False in its class") from None
+    if not _near(logits, features.logits):
+        raise UserError("its traced copy, which teaches, gives other logits: set foldable = False in its class")
+
+
+def _near(found: Any, wanted: Tensor) -> bool:
+    if not isinstance(found, Tensor) or found.shape != wanted.shape:
+        return False
+    scale = wanted.abs().max().item()
+    return torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * scale + 1e-6)

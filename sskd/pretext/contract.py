@@ -1,0 +1,115 @@
+"""One trial of a self-supervised task on made features, before anything trains: for tasks of a user's own."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sskd.config.recipe import Recipe
+from sskd.config.settings import PretextSettings
+from sskd.data.augmentations import AUGMENTATIONS
+from sskd.data.batch import Batch
+from sskd.data.views import Views
+from sskd.errors import UserError
+from sskd.networks import Features, FeatureShapes
+from sskd.pretext.base import PRETEXTS, PretextContext
+
+FEW = 8  # images of a trial
+NUMBERS = 20_000_000  # of a trial's features at most, so that large images have a smaller batch
+ROW = (
+    "stage",
+    "epoch",
+    "rate",
+    "seconds",
+    "evaluation_seconds",
+    "images_per_second",
+    "images_skipped",
+)  # other keys of metrics.jsonl
+
+
+def fault_of(value: Any, learned: bool = True) -> str:
+    """What keeps ``value`` from being a loss, a finite 0-d float tensor (``learned``: with gradient); "" if nothing."""
+    if not isinstance(value, Tensor):
+        hint = ": .item() and float() take the gradient away" if isinstance(value, float) else ""
+        return f"is a {type(value).__name__}, not a tensor{hint}"
+    if value.dim():
+        return f"is a tensor of shape {tuple(value.shape)}: one number is wanted (0-d), such as its mean"
+    if value.dtype not in (torch.float32, torch.float64):
+        return f"is {str(value.dtype).removeprefix('torch.')}: float32 is wanted"
+    if not value.isfinite():
+        return f"is {value.item()} on random features"
+    if learned and not value.requires_grad:
+        return "has no gradient: detach(), no_grad() or another number's value is in its way"
+    return ""
+
+
+def fault_of_logged(logged: Any) -> str:
+    """What keeps ``logged`` from being noted beside the losses: names to 0-d tensors."""
+    if not hasattr(logged, "items"):
+        return f"is a {type(logged).__name__}, not a dict"
+    for name, value in logged.items():
+        if not isinstance(name, str) or name.startswith(("loss", "test_", "held_out_")) or name in ROW:
+            return f"has the name {name!r}, which means something else in metrics.jsonl"
+        fault = fault_of(value, learned=False)
+        if fault and "on random features" not in fault:
+            return f"has '{name}', which {fault}"
+    return ""
+
+
+def batch_size(shapes: list[FeatureShapes], views: int, wanted: int) -> int:
+    """``wanted`` images, or as many as keep the features of all their views below NUMBERS, but two at least."""
+    numbers = sum(torch.Size(tap).numel() for of in shapes for tap in of.taps)
+    return max(2, min(wanted, NUMBERS // (views * numbers)))
+
+
+def made_batch(views: Views, images: int, of: int, classes: int, size: int, recipe: Recipe) -> Batch:
+    """Random images (size x size) in their views, the first of ``of`` training images. UserError if the views are not
+    what they should be."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (images, 3, size, size), dtype=torch.uint8)
+    made, labels = views(pixels, AUGMENTATIONS[recipe.augmentation](recipe), generator)
+    if made.shape != (views.per_image * images, 3, size, size):
+        raise UserError(
+            f"its views of {images} images, {views.per_image} each, are a tensor of shape {tuple(made.shape)}, not "
+            f"{(views.per_image * images, 3, size, size)}"
+        )
+    return Batch(made / 127.5 - 1, torch.arange(images) % classes, torch.arange(images) % of, labels, generator)
+
+
+def made_features(
+    shapes: FeatureShapes, rows: int, classes: int, needs: frozenset[str], gradient: bool = False
+) -> Features:
+    """Random features of ``rows`` views, as after a ReLU: logits, the vector, and of the rest what ``needs`` names."""
+
+    def leaf(*shape: int) -> Tensor:
+        return torch.randn(rows, *shape)
+
+    before = [leaf(*shape) for shape in shapes.maps] if {"taps", "preactivations"} & needs else []
+    maps = [tap.relu().requires_grad_(gradient) for tap in before] if "taps" in needs else []
+    vector = leaf(shapes.width).relu().requires_grad_(gradient)
+    early = tuple(tap.requires_grad_(gradient) for tap in before) if "preactivations" in needs else ()
+    final = leaf(*shapes.final).relu().requires_grad_(gradient) if shapes.final and "final" in needs else None
+    logits = (2 * leaf(classes)).requires_grad_(gradient)
+    return Features(logits, (*maps, vector), (*early, vector) if early else (), final)
+
+
+def check_task(
+    settings: PretextSettings, shapes: FeatureShapes, classes: int, images: int, size: int, recipe: Recipe
+) -> None:
+    """Builds the head for a network of these shapes and calls its loss once in train and once in eval mode. UserError
+    says what breaks the contract of ``Pretext``; what the task itself raises is raised."""
+    kind = PRETEXTS[settings.name]
+    if not isinstance(kind.needs, frozenset | set) or not kind.needs <= {"taps"}:
+        raise UserError(f"its needs are {kind.needs!r}: a set is wanted, empty or of 'taps'")
+    head = kind(settings, PretextContext(shapes.width, images, shapes.network, classes))
+    views = head.views(settings)
+    batch = made_batch(views, batch_size([shapes], views.per_image, FEW), images, classes, size, recipe)
+    for training in (True, False):
+        head.train(training)
+        found = head.loss(head.read(made_features(shapes, len(batch.images), classes, frozenset(kind.needs))), batch)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise UserError(f"its loss() returns a {type(found).__name__}, not the pair (loss, accuracy)")
+        for name, value, learned in (("loss", found[0], True), ("accuracy", found[1], False)):
+            if fault := fault_of(value, learned):
+                raise UserError(f"its {name} {fault}")
+        found[0].backward()

@@ -1,0 +1,95 @@
+"""Before anything trains, code of a user's own is tried once: the networks, the method and the task of a run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sskd.errors import UserError, described, source_of
+from sskd.methods import METHODS, Method, MethodContext
+from sskd.methods.contract import check_method
+from sskd.networks import NETWORKS, build_network, feature_shapes
+from sskd.networks.contract import check_network
+from sskd.pretext import PRETEXTS, Pretext, PretextContext
+from sskd.pretext.contract import check_task
+from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec
+
+MOST_IMAGES = 50_000  # that a trial's data has: a method may keep something of every image
+
+
+def try_networks(spec: RunSpec, size: int, classes: int) -> None:
+    """Tries the run's network and its teacher's, where they are a user's own. UserError says in one line what breaks
+    the contract, and in which file. size: of the images, pixels of a side."""
+    used = {(spec.network, spec.used_as): spec.role == "teacher"}
+    if spec.teacher is not None:
+        used[spec.teacher.network, spec.teacher.network_settings] = True
+    for (name, settings), teaches in used.items():
+        entry = NETWORKS[name]
+        if _is_a_users(entry):
+            with _tried(f"network '{name}'", entry, f" on images of {size} x {size}"):
+                check_network(name, settings, classes, size, teaches)
+
+
+def try_method(spec: RunSpec, size: int, classes: int, images: int) -> None:
+    """Tries a head's task, and a student's method with its two networks, where the task or the method is a user's own.
+    UserError as try_networks. images: of the training set."""
+    images = min(images, MOST_IMAGES)
+    if isinstance(spec, HeadSpec) and _is_a_users(task := PRETEXTS[spec.pretext.name]):
+        with _tried(f"pretext '{spec.pretext.name}'", task.loss):
+            shapes = feature_shapes(spec.network, size, spec.used_as)
+            check_task(spec.pretext, shapes, classes, images, size, spec.recipe)
+    if not isinstance(spec, StudentSpec):
+        return
+    method, head = METHODS[spec.method.name], None if spec.head is None else PRETEXTS[spec.head.pretext.name]
+    if _is_a_users(method):
+        own: Any = method if method.loss_terms is Method.loss_terms else method.loss_terms
+    elif head is not None and _is_a_users(head):
+        own = head if head.transfer is Pretext.transfer else head.transfer
+    else:
+        return
+    pair = f" for {spec.teacher.network}/{spec.network}" if spec.teacher is not None else ""
+    with _tried(f"method '{spec.method.name}'", own, pair):
+        check_method(spec.method, lambda: _context(spec, size, classes, images), size)
+
+
+def _context(spec: StudentSpec, size: int, classes: int, images: int) -> MethodContext:
+    """As the run's own, but untrained, on the CPU, and with made labels."""
+    given, teacher, head, shapes = spec.teacher, None, None, None
+    if given is not None:
+        teacher = build_network(given.network, classes, given.network_settings).eval().requires_grad_(False)
+        shapes = feature_shapes(given.network, size, given.network_settings)
+    if spec.head is not None and shapes is not None:
+        context = PretextContext(shapes.width, images, spec.head.network, classes)
+        head = PRETEXTS[spec.head.pretext.name](spec.head.pretext, context).eval().requires_grad_(False)
+    return MethodContext(
+        student=build_network(spec.network, classes, spec.used_as),
+        student_shapes=feature_shapes(spec.network, size, spec.used_as),
+        num_classes=classes,
+        labels=torch.arange(images) % classes,
+        teacher=teacher,
+        teacher_shapes=shapes,
+        head=head,
+        recipe=spec.recipe,
+    )
+
+
+def _is_a_users(entry: Any) -> bool:
+    """Whether something that is registered is not the suite's own."""
+    return not str(getattr(entry, "__module__", "")).startswith("sskd.")
+
+
+@contextmanager
+def _tried(what: str, own: Any, where: str = "") -> Iterator[None]:
+    """Whatever is raised within, as one line that names ``what`` and the place of ``own``. Random draws of the process
+    are afterwards as they were."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            yield
+    except (Exception, SystemExit) as error:  # whatever a user's code may raise
+        file, line = source_of(own)
+        place = f" ({Path(file).name}, line {line})" if file else ""
+        problem = str(error) if isinstance(error, UserError) else described(error, file)
+        raise UserError(f"{what}{place}{where}: {problem.removeprefix(f'{what} ')}") from None

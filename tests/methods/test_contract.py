@@ -1,0 +1,346 @@
+"""A method of a user's own is tried on made features before anything trains, and what breaks the contract is named."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config.pretrained import Pretrained
+from sskd.errors import UserError
+from sskd.methods import METHODS, InitialStage, LossTerms, Method, MethodContext, MethodInfo
+from sskd.networks import build_network, feature_shapes
+from sskd.networks.base import Network
+from sskd.pretext.base import PRETEXTS, Transfer
+from sskd.pretext.rotation import Rotation
+from sskd.runs.settings import method_settings
+from sskd.runs.spec import StudentSpec
+from sskd.runs.trial import try_method
+from tests import small
+
+Terms = Callable[[Any, Any, Any], Any]
+
+
+class Made(Method):
+    """What tests derive theirs from."""
+
+    info = MethodInfo("Made", "a test", 2026, "logits")
+    needs = frozenset({"logits", "labels"})
+    loss_weights = {"t": 1.0}  # type: ignore[assignment]
+
+
+def registered(terms: Terms | None = None, **attributes: Any) -> None:
+    """Registers the method 'made' with these terms, of (student's logits, teacher's, method), and attributes."""
+    if terms is not None:
+        attributes["loss_terms"] = lambda self, student, teacher, batch: LossTerms(
+            terms(student.logits, teacher.logits, self)
+        )
+    METHODS._entries["made"] = type("Broken", (Made,), attributes)
+
+
+def spec_of(method: str, head: str = "", **settings: Any) -> StudentSpec:
+    """A student of a given teacher."""
+    teacher = Pretrained(network="resnet8", weights="any.pth").model_dump()
+    data = small.student({"name": method, **settings}, teacher=teacher)
+    spec = small.spec(data | ({"head": small.head(head, teacher=teacher)} if head else {}))
+    assert isinstance(spec, StudentSpec)
+    return spec
+
+
+def tried(method: str = "made", head: str = "", images: int = 96, **settings: Any) -> None:
+    """The trial of such a student, on images of 16 x 16."""
+    try_method(spec_of(method, head, **settings), 16, 10, images)
+
+
+def mse(s: Tensor, t: Tensor, _: Any) -> dict[str, Tensor]:
+    return {"t": F.mse_loss(s, t)}
+
+
+BROKEN: dict[str, tuple[Terms, str]] = {
+    "reserved ce": (lambda s, t, m: {"ce": F.mse_loss(s, t)}, "'ce'"),
+    "reserved kd": (lambda s, t, m: {"t": F.mse_loss(s, t), "kd": F.mse_loss(s, t)}, "'kd'"),
+    "detached": (lambda s, t, m: {"t": F.mse_loss(s, t).detach()}, "'t' has no gradient"),
+    "its student detached": (lambda s, t, m: {"t": F.mse_loss(s.detach(), t)}, "'t' has no gradient"),
+    "a copy of the number": (lambda s, t, m: {"t": torch.tensor(F.mse_loss(s, t).item())}, "'t' has no gradient"),
+    "missing": (lambda s, t, m: {}, "'t' is missing"),
+    "another name": (lambda s, t, m: {"tt": F.mse_loss(s, t)}, "'tt' has no weight"),
+    "one too many": (lambda s, t, m: {"t": F.mse_loss(s, t), "more": s.mean()}, "'more' has no weight"),
+    "item": (lambda s, t, m: {"t": F.mse_loss(s, t).item()}, "'t' is a float"),
+    "vector": (lambda s, t, m: {"t": (s - t).square().mean(1)}, r"'t' is a tensor of shape \(\d+,\)"),
+    "one in a list": (lambda s, t, m: {"t": F.mse_loss(s, t)[None]}, r"'t' is a tensor of shape \(1,\)"),
+    "dict": (lambda s, t, m: {"t": {"a": F.mse_loss(s, t)}}, "'t' is a dict"),
+    "None": (lambda s, t, m: {"t": None}, "'t' is a NoneType"),
+    "tuple": (lambda s, t, m: {"t": (F.mse_loss(s, t),)}, "'t' is a tuple"),
+    "integers": (lambda s, t, m: {"t": (s.argmax(1) != t.argmax(1)).sum()}, "'t' is int64"),
+    "boolean": (lambda s, t, m: {"t": (s > t).all()}, "'t' is bool"),
+    "half": (lambda s, t, m: {"t": F.mse_loss(s, t).half()}, "'t' is float16"),
+    "NaN": (lambda s, t, m: {"t": F.mse_loss(s, t) * float("nan")}, "'t' is nan"),
+    "logarithm": (lambda s, t, m: {"t": s.log().mean()}, "'t' is nan"),
+    "infinite": (lambda s, t, m: {"t": F.mse_loss(s, t) / 0}, "'t' is inf"),
+    "not a dict": (lambda s, t, m: [F.mse_loss(s, t)], "a list, not a dict"),
+    "a number as a name": (lambda s, t, m: {0: F.mse_loss(s, t)}, "a term 0"),
+    "raises": (lambda s, t, m: {"t": s @ t}, "RuntimeError"),
+    "in eval mode": (lambda s, t, m: {"t": F.mse_loss(s, t) if m.training else 0.0}, "'t' is a float"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_term_that_is_no_loss_is_refused(kind: str) -> None:
+    terms, problem = BROKEN[kind]
+    registered(terms)
+    with pytest.raises(UserError, match=problem) as error:
+        tried()
+    assert "method 'made' (test_contract.py, line " in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+class Frees(Made):
+    def __init__(self, settings: Any, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        assert context.teacher is not None
+        context.teacher.requires_grad_(True)
+
+    def loss_terms(self, student: Any, teacher: Any, batch: Any) -> LossTerms:
+        return LossTerms(mse(student.logits, teacher.logits, self))
+
+
+class OnlyItself(Made):
+    """Trains a layer of its own, and the student with nothing."""
+
+    def __init__(self, settings: Any, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        self.layer = nn.Linear(10, 10)
+
+    def loss_terms(self, student: Any, teacher: Any, batch: Any) -> LossTerms:
+        return LossTerms({"t": F.mse_loss(self.layer(student.logits.detach()), teacher.logits)})
+
+
+def stage_of(loss: Any, **changes: Any) -> Any:
+    """A method's ``initial_stages`` with one stage of this loss."""
+
+    def initial_stages(self: Method) -> list[InitialStage]:
+        return [InitialStage(**{"name": "first", "epochs": 1, "trained": [self.layer], "loss": loss} | changes)]
+
+    return initial_stages
+
+
+class WithLayer(Made):
+    def __init__(self, settings: Any, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        self.layer = nn.Linear(10, 10)
+
+    def loss_terms(self, student: Any, teacher: Any, batch: Any) -> LossTerms:
+        return LossTerms({"t": F.mse_loss(self.layer(student.logits), teacher.logits)})
+
+
+def whole(self: Any, student: Any, teacher: Any, batch: Any) -> Any:
+    return student.logits.mean(1), LossTerms({})
+
+
+def maps_term(self: Any, student: Any, teacher: Any, batch: Any) -> LossTerms:
+    return LossTerms({"t": F.mse_loss(student.maps[1], teacher.maps[1])})
+
+
+def logs(**logged: Any) -> Any:
+    return lambda self, student, teacher, batch: LossTerms(mse(student.logits, teacher.logits, self), logged)
+
+
+ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown needs": ({"needs": frozenset({"logits", "attention"})}, "attention"),
+    "needs of text": ({"needs": "logits"}, "'logits'"),
+    "needs in a list": ({"needs": ["logits"]}, r"\['logits'\]"),
+    "weights no dict": ({"loss_weights": [1.0]}, "loss_weights are a list"),
+    "weights a function": ({"loss_weights": lambda self: {"t": 1.0}}, "loss_weights are a method"),
+    "a weight that is None": ({"loss_weights": {"t": None}}, "'t' is None"),
+    "a weight that is NaN": ({"loss_weights": {"t": float("nan")}}, "'t' is nan"),
+    "a weight that is a tensor": ({"loss_weights": {"t": torch.ones(())}}, "'t' is tensor"),
+    "a weight whose term is not there": ({"loss_weights": {"t": 1.0, "u": 1.0}}, "'u' is missing"),
+    "returns a dict": ({"loss_terms": lambda self, s, t, b: mse(s.logits, t.logits, self)}, "a dict, not LossTerms"),
+    "returns nothing": ({"loss_terms": lambda self, s, t, b: None}, "a NoneType, not LossTerms"),
+    "maps without a need": ({"loss_terms": maps_term}, "needs do not name"),
+    "a total of several": ({"forward": whole}, r"total is a tensor of shape"),
+    "logs a number": ({"loss_terms": logs(a=1.0)}, "logs has 'a', which is a float"),
+    "logs an epoch": ({"loss_terms": logs(epoch=torch.ones(()))}, "'epoch'"),
+    "views of no image": ({"views": lambda self: None}, "AttributeError"),
+    "a step that raises": ({"after_step": lambda self: 1 / 0}, "ZeroDivisionError"),
+    "an epoch that raises": ({"begin_epoch": lambda self, epoch: [0][epoch]}, "IndexError"),
+    "a predictor that is none": ({"predictor": lambda self, student: nn.Linear(1, 1)}, "a Linear, not a Network"),
+    "no constructor": ({"__init__": lambda self, settings: None}, "TypeError"),
+}
+
+
+@pytest.mark.parametrize("kind", ATTRIBUTES)
+def test_what_else_breaks_the_contract_is_refused(kind: str) -> None:
+    attributes, problem = ATTRIBUTES[kind]
+    registered(**{"loss_terms": lambda self, s, t, b: LossTerms(mse(s.logits, t.logits, self))} | attributes)
+    with pytest.raises(UserError, match=problem) as error:
+        tried()
+    assert "method 'made'" in str(error.value)
+
+
+STAGES: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "detached": (lambda s, t, b: {"first": F.mse_loss(s.logits, t.logits).detach()}, {}, "no term with a gradient"),
+    "vector": (lambda s, t, b: {"first": s.logits.mean(1)}, {}, "'first' is a tensor of shape"),
+    "nothing": (lambda s, t, b: {}, {}, "no term with a gradient"),
+    "no parameter": (lambda s, t, b: {"first": s.logits.mean()}, {"trained": [nn.ReLU()]}, "trains no parameter"),
+    "a stage called main": (lambda s, t, b: {"first": s.logits.mean()}, {"name": "main"}, "'main'"),
+    "no epoch": (lambda s, t, b: {"first": s.logits.mean()}, {"epochs": 0}, "0 epochs"),
+}
+
+
+@pytest.mark.parametrize("kind", STAGES)
+def test_initial_stages_are_tried_too(kind: str) -> None:
+    loss, changes, problem = STAGES[kind]
+    METHODS._entries["made"] = type("Broken", (WithLayer,), {"initial_stages": stage_of(loss, **changes)})
+    with pytest.raises(UserError, match=problem):
+        tried()
+
+
+@pytest.mark.parametrize(("kind", "problem"), [(Frees, "teacher trainable"), (OnlyItself, "reaches the student")])
+def test_what_would_train_the_wrong_thing_is_refused(kind: type[Method], problem: str) -> None:
+    METHODS._entries["made"] = kind
+    with pytest.raises(UserError, match=problem):
+        tried()
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"loss_weights": {"t": 1.0, "later": 0.0}},
+        {"needs": frozenset({"logits", "taps"}), "loss_terms": maps_term},
+        {"loss_terms": logs(share=torch.ones(()))},
+        {"initial_stages": stage_of(lambda s, t, b: {"first": F.mse_loss(s.logits, t.logits)})},
+    ],
+)
+def test_what_keeps_the_contract_is_taken(attributes: dict[str, Any]) -> None:
+    METHODS._entries["made"] = type("Kept", (WithLayer,), attributes)
+    before = torch.get_rng_state()
+    tried()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def neighbours(s: Tensor, t: Tensor, _: Any) -> dict[str, Tensor]:
+    return {"t": F.mse_loss(torch.cdist(s, s).topk(10).values, torch.cdist(t, t).topk(10).values)}
+
+
+def test_the_last_batch_of_an_epoch_is_tried() -> None:
+    registered(neighbours)
+    tried(images=96)  # three batches of 32
+    with pytest.raises(UserError, match=r"last batch of an epoch, which has 4 images: RuntimeError"):
+        tried(images=100)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("none", "hsakd")])
+def test_the_suites_own_methods_keep_it(name: str) -> None:
+    METHODS._entries["made"] = type("Same", (METHODS[name],), {"__module__": "a_users"})
+    settings = method_settings(name).model_dump(exclude={"name"})
+    tried(head="contrastive" if METHODS[name].needs_head else "", **settings)
+
+
+# --- a task of a user's own -------------------------------------------------------------------------------------------
+
+TASKS: dict[str, tuple[str, Any, str]] = {
+    "loss is a number": (
+        "loss",
+        lambda self, output, batch: (output.mean().item(), output.mean()),
+        "its loss is a float",
+    ),
+    "no accuracy": ("loss", lambda self, output, batch: output.mean(), "not the pair"),
+    "detached loss": ("loss", lambda self, o, batch: (o.mean().detach(), o.mean()), "its loss has no gradient"),
+    "detached transfer": ("transfer", lambda self, s, t, b, c: Transfer(s.mean().detach(), {}), "'ss' has no gradient"),
+    "a vector": ("transfer", lambda self, s, t, b, c: Transfer(s.mean(1), {}), r"'ss' is a tensor of shape"),
+}
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_task_is_tried_too(kind: str) -> None:
+    function, does, problem = TASKS[kind]
+    PRETEXTS._entries["mine"] = type("Mine", (Rotation,), {function: does, "__module__": "a_users"})
+    spec = spec_of("sskd", head="mine")
+    with pytest.raises(UserError, match=problem) as error:
+        try_method(spec.head if function == "loss" else spec, 16, 10, 100)  # type: ignore[arg-type]
+    assert "test_contract.py, line " in str(error.value)
+
+
+# --- what is frozen stays frozen --------------------------------------------------------------------------------------
+
+
+class Wrapper(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+
+KEEPS: dict[str, Callable[[Any], Any]] = {
+    "the teacher": lambda c: c.teacher,
+    "its head": lambda c: c.head,
+    "a part of it": lambda c: c.teacher.layer2,
+    "it in a list": lambda c: nn.ModuleList([nn.Linear(2, 2), c.teacher]),
+    "it in a module": lambda c: nn.Sequential(Wrapper(c.teacher), nn.Linear(10, 3)),
+    "a copy of it": lambda c: copy.deepcopy(c.teacher),
+}
+
+
+def context_with_head() -> MethodContext:
+    head: Any = nn.Sequential(nn.BatchNorm1d(4))
+    return MethodContext(
+        student=build_network("resnet8", 10),
+        student_shapes=feature_shapes("resnet8"),
+        num_classes=10,
+        labels=torch.arange(20) % 10,
+        teacher=build_network("resnet8", 10).eval().requires_grad_(False),
+        teacher_shapes=feature_shapes("resnet8"),
+        head=head.eval().requires_grad_(False),
+    )
+
+
+@pytest.mark.parametrize("what", KEEPS)
+def test_a_method_that_keeps_what_is_frozen_leaves_it_so(what: str) -> None:
+    registered(mse)
+    context = context_with_head()
+    method = METHODS["made"](method_settings("made"), context)
+    method.kept, method.own = KEEPS[what](context), nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    modules = nn.ModuleDict({"network": context.student, "method": method})
+    for mode in (True, False, True):
+        modules.train(mode)
+    frozen = [m for m in method.kept.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert frozen
+    assert not any(norm.training for norm in frozen)
+    assert method.own[1].training
+    assert not context.teacher.training  # type: ignore[union-attr]
+
+    saved = modules.state_dict()
+    own = {key for key in saved if key.startswith("method.")}
+    of_the_method = {"method.own.0.weight", "method.own.0.bias"}
+    assert of_the_method < own
+    if what != "a copy of it":  # which is the method's own
+        assert all(
+            key.startswith(("method.own.", "method.kept.0.weight", "method.kept.0.bias", "method.kept.1."))
+            for key in own
+        )
+    modules.load_state_dict(saved)
+    with pytest.raises(RuntimeError, match=r"method\.own\.0\.weight"):
+        modules.load_state_dict({key: value for key, value in saved.items() if key != "method.own.0.weight"})
+
+
+class Through(Network):
+    """Predicts through a layer of the teacher's."""
+
+    def __init__(self, student: Network, layer: nn.Module) -> None:
+        super().__init__()
+        self.student, self.layer = student, layer
+
+
+def test_a_predictor_with_a_part_of_the_teacher_leaves_it_frozen() -> None:
+    registered(mse)
+    context = context_with_head()
+    method, teacher = METHODS["made"](method_settings("made"), context), context.teacher
+    assert teacher is not None
+    predictor = Through(context.student, teacher.layer3)  # type: ignore[arg-type]
+    for module in (predictor, method):  # as an epoch of the main stage begins
+        module.train()
+    assert not any(module.training for module in teacher.modules())
