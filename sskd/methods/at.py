@@ -46,14 +46,11 @@ class AT(Method):
         formula="sum over middle taps of mean (a_s - a_t)^2, a the unit-length channel mean of squares",
     )
     needs = frozenset({"taps", "labels"})
+    term_weights = {"at": "weight"}
 
     @classmethod
     def check(cls, settings: ATSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
         check_middle("at", student, teacher)
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"at": self.settings.weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         return LossTerms({"at": attention_loss(middle(student.taps), middle(teacher.taps))})

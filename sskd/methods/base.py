@@ -89,7 +89,7 @@ class Method(nn.Module):
     loss_terms[name]. CE and KL are over the images' normal views. In the first ``warmup_epochs`` the weights of the
     method's own terms rise linearly from 0.
 
-    A subclass sets ``info`` and ``needs`` and overrides ``loss_terms`` and ``loss_weights``. Whatever is not named in
+    A subclass sets ``info``, ``needs`` and ``term_weights`` and overrides ``loss_terms``. Whatever is not named in
     ``needs`` may be missing from the features and the batch that ``loss_terms`` gets.
     """
 
@@ -98,6 +98,7 @@ class Method(nn.Module):
     # some of NEEDS. Of teacher and student: "logits", "vector" (pooled features), "taps" (maps), "preactivations",
     # "final" (map); of the data: "labels", "indices"
     needs: ClassVar[frozenset[str]] = frozenset()
+    term_weights: ClassVar[Mapping[str, str]] = {}  # the method's own terms, and the setting that is each one's weight
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False
     head_task: ClassVar[str | None] = None  # the only pretext task whose head will do; None: any
@@ -164,8 +165,9 @@ class Method(nn.Module):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """The weight of each of the method's own terms, by the term's name."""
-        return {}
+        """The weight of each of the method's own terms, by the term's name: the settings that ``term_weights`` names.
+        A method whose weights are computed overrides it."""
+        return {term: getattr(self.settings, setting) for term, setting in self.term_weights.items()}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         """The method's own terms, unweighted, each 0-d float32.

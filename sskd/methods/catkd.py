@@ -56,6 +56,7 @@ class CATKD(Method):
         " zero and is not trained.",
     )
     needs = frozenset({"final", "labels"})
+    term_weights = {"catkd": "weight"}
 
     def __init__(self, settings: CATKDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
@@ -71,10 +72,6 @@ class CATKD(Method):
     @classmethod
     def check(cls, settings: CATKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
         check_final("catkd", student, teacher)
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"catkd": self.settings.weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         assert student.final is not None

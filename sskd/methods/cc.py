@@ -39,16 +39,13 @@ class CC(Method):
         formula="mean over neighbours i, i + 1 of the batch of sum d_i d_(i+1), d = |e_s - e_t| of linear embeddings",
     )
     needs = frozenset({"vector", "labels"})
+    term_weights = {"cc": "weight"}
 
     def __init__(self, settings: CCSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
         self.embed_student = nn.Linear(context.student_shapes.width, settings.width)
         self.embed_teacher = nn.Linear(teacher.width, settings.width)
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"cc": self.settings.weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         loss = correlation_loss(self.embed_student(student.vector), self.embed_teacher(teacher.vector))

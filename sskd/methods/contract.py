@@ -139,7 +139,8 @@ def _own_terms(method: Method, student: Features, teacher: Features | None, batc
     _check_terms(found.losses, "its loss_terms()")
     if fault := fault_of_logged(found.logged):
         raise UserError(f"what it logs {fault}")
-    weights = method.loss_weights
+    of = type(method).loss_weights  # of a property, what it raises itself: a module's would be hidden
+    weights: Any = of.fget(method) if isinstance(of, property) and of.fget else method.loss_weights
     if not isinstance(weights, Mapping):
         raise UserError(f"its loss_weights are a {type(weights).__name__}, not a dict (or a property that returns one)")
     for name, weight in weights.items():

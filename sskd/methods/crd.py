@@ -69,6 +69,7 @@ class CRD(Method):
         "itself against K images of other classes",
     )
     needs = frozenset({"vector", "labels", "indices"})
+    term_weights = {"crd": "weight"}
     z: Tensor
 
     def __init__(self, settings: CRDSettings, context: MethodContext) -> None:
@@ -80,10 +81,6 @@ class CRD(Method):
         self.register_buffer("z", torch.full((2,), -1.0))
         # this step's indices and embeddings (student's, teacher's), until the banks have them
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"crd": self.settings.weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         settings: Any = self.settings

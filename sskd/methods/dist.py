@@ -52,10 +52,7 @@ class DIST(Method):
         differs="Paper's appendix: no T^2, which at T 4 is a weight 16 times smaller; here as the code.",
     )
     needs = frozenset({"logits", "labels"})
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"inter": self.settings.inter_weight, "intra": self.settings.intra_weight}
+    term_weights = {"inter": "inter_weight", "intra": "intra_weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         inter, intra = relation_losses(student.logits, teacher.logits, self.settings.temperature)

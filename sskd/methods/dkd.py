@@ -66,10 +66,7 @@ class DKD(Method):
         "class's logit; here it is left out, which is the same.",
     )
     needs = frozenset({"logits", "labels"})
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"tckd": self.settings.tckd_weight, "nckd": self.settings.nckd_weight}
+    term_weights = {"tckd": "tckd_weight", "nckd": "nckd_weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         student_logits, teacher_logits = student.logits, teacher.logits

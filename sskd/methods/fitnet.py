@@ -40,6 +40,7 @@ class FitNet(Method):
         " norm, ReLU) of the student's",
     )
     needs = frozenset({"taps", "labels"})
+    term_weights = {"fitnet": "weight"}
 
     def __init__(self, settings: FitNetSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
@@ -56,10 +57,6 @@ class FitNet(Method):
                     f"set tap between 0 and {len(side.maps) - 1}"
                 )
         check_regressor("fitnet", student, teacher, settings.tap)
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"fitnet": self.settings.weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         tap = self.settings.tap

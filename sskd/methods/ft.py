@@ -90,6 +90,7 @@ class FT(Method):
         "first, on the teacher's last map",
     )
     needs = frozenset({"taps", "labels"})
+    term_weights = {"ft": "weight"}
     stage_names = ("paraphraser", "main")
 
     def __init__(self, settings: FTSettings, context: MethodContext) -> None:
@@ -106,10 +107,6 @@ class FT(Method):
         super().train(mode)
         self.paraphraser.eval()
         return self
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"ft": self.settings.weight}
 
     def initial_stages(self) -> list[InitialStage]:
         return [

@@ -48,6 +48,7 @@ class HSAKD(Method):
         " authors', not used here. The authors' MobileNetV2 has a stem without stride.",
     )
     needs = frozenset({"taps", "logits", "labels"})
+    term_weights = {"branches": "branch_weight", "turned_logits": "logit_weight"}
     needs_head = True
     views_per_image = 4
     head_task = "hsakd"
@@ -71,10 +72,6 @@ class HSAKD(Method):
 
     def views(self) -> Views:
         return Turned()
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"branches": self.settings.branch_weight, "turned_logits": self.settings.logit_weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         temperature = self.settings.temperature

@@ -68,15 +68,11 @@ class MLKD(Method):
         "networks in one batch here, in two passes there: batch norm sees them together.",
     )
     needs = frozenset({"logits", "labels"})
+    term_weights = {"ce_strong": "ce_weight", "instance": "weight", "class": "weight", "batch": "weight"}
     views_per_image = 2
 
     def views(self) -> Views:
         return WeakAndStrong()
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        weight = self.settings.weight
-        return {"ce_strong": self.settings.ce_weight, "instance": weight, "class": weight, "batch": weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         weak_s, strong_s = student.logits[::2], student.logits[1::2]

@@ -52,10 +52,7 @@ class NKD(Method):
         differs="CIFAR-100's settings (T 3, 3.5) are for the authors' own ResNet-34 and 18; ImageNet: T 1, 1.5.",
     )
     needs = frozenset({"logits", "labels"})
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"target": self.settings.target_weight, "others": self.settings.others_weight}
+    term_weights = {"target": "target_weight", "others": "others_weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         student_logits, teacher_logits, labels = student.logits, teacher.logits, batch.labels

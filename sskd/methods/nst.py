@@ -67,14 +67,11 @@ class NST(Method):
         formula="sum over middle taps of the squared MMD of unit-length channel maps, kernel (x . y)^2",
     )
     needs = frozenset({"taps", "labels"})
+    term_weights = {"nst": "weight"}
 
     @classmethod
     def check(cls, settings: NSTSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
         check_middle("nst", student, teacher)
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"nst": self.settings.weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         return LossTerms({"nst": all_taps_loss(middle(student.taps), middle(teacher.taps))})

@@ -48,10 +48,7 @@ class PKT(Method):
         formula="mean p_t log(p_t / p_s) of the batch's cosine similarities, as (c + 1) / 2 over their row's sum",
     )
     needs = frozenset({"vector", "labels"})
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"pkt": self.settings.weight}
+    term_weights = {"pkt": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         return LossTerms({"pkt": probability_loss(student.vector, teacher.vector)})

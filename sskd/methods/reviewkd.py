@@ -90,6 +90,7 @@ class ReviewKD(Method):
         " as in the authors' code; mdistiller starts with 1/20.",
     )
     needs = frozenset({"taps", "preactivations", "vector", "labels"})
+    term_weights = {"review": "weight"}
     first_epoch = 0
 
     def __init__(self, settings: ReviewSettings, context: MethodContext) -> None:
@@ -112,10 +113,6 @@ class ReviewKD(Method):
                 f"method 'reviewkd' pairs all taps but the first in order, but {student.network} has "
                 f"{student_count} and {teacher.network} has {teacher_count}; choose networks with as many taps"
             )
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"review": self.settings.weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         return LossTerms({"review": self.loss(student.taps[1:], teacher.preactivations[1:])})

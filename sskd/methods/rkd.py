@@ -60,10 +60,7 @@ class RKD(Method):
         "of all triplets' angles",
     )
     needs = frozenset({"vector", "labels"})
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"rkd": self.settings.weight}
+    term_weights = {"rkd": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         settings = self.settings

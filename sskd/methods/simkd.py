@@ -82,6 +82,7 @@ class SimKD(Method):
         "figures for these are not of the networks here.",
     )
     needs = frozenset({"final", "labels"})
+    term_weights = {"simkd": "weight"}
 
     def __init__(self, settings: SimKDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
@@ -104,10 +105,6 @@ class SimKD(Method):
             setattr(student.get_submodule(inside), last, nn.Identity())
         project = projector(width, teacher_shapes.width, self.settings.factor)
         return Projected(student, project, teacher.classifier_layer, (teacher_shapes.final[1], teacher_shapes.final[2]))
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"simkd": self.settings.weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         student_map: Any = student.final

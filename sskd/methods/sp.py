@@ -42,10 +42,7 @@ class SP(Method):
         formula="sum (G_t - G_s)^2 / B^2, G the row-normalised Gram matrix of the batch's last maps",
     )
     needs = frozenset({"taps", "labels"})
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"sp": self.settings.weight}
+    term_weights = {"sp": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         return LossTerms({"sp": similarity_loss(student.maps[-1], teacher.maps[-1])})

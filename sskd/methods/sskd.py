@@ -53,6 +53,7 @@ class SSKD(Method):
         differs="docs/differences.md, a section of its own.",
     )
     needs = frozenset({"logits", "vector", "labels"})
+    term_weights = {"t": "t_weight", "ss": "ss_weight"}
     needs_head = True
     views_per_image = 4
 
@@ -71,10 +72,6 @@ class SSKD(Method):
         transfers = self.settings.t_weight > 0 or self.settings.ss_weight > 0
         head = self._teacher_head[0]
         return head.views(head.settings) if transfers else SingleView()
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"t": self.settings.t_weight, "ss": self.settings.ss_weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         settings = self.settings

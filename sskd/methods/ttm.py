@@ -41,10 +41,7 @@ class TTM(Method):
         "README's two commands agree with.",
     )
     needs = frozenset({"logits", "labels"})
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"ttm": self.settings.weight}
+    term_weights = {"ttm": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         return LossTerms({"ttm": transformed_matching(student.logits, teacher.logits, self.settings.gamma).mean()})

@@ -66,6 +66,7 @@ class VID(Method):
         "variance for each channel",
     )
     needs = frozenset({"taps", "labels"})
+    term_weights = {"vid": "weight"}
 
     def __init__(self, settings: VIDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
@@ -76,10 +77,6 @@ class VID(Method):
     @classmethod
     def check(cls, settings: VIDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
         check_middle("vid", student, teacher)
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"vid": self.settings.weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         triples = zip(self.taps, middle(student.taps), middle(teacher.taps), strict=True)

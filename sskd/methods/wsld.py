@@ -52,10 +52,7 @@ class WSLD(Method):
         " 2, weight 2.5.",
     )
     needs = frozenset({"logits", "labels"})
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"wsld": self.settings.weight}
+    term_weights = {"wsld": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         loss = weighted_soft_labels(student.logits, teacher.logits, batch.labels, self.settings.temperature)

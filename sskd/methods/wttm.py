@@ -41,10 +41,7 @@ class WTTM(Method):
         differs="As TTM's.",
     )
     needs = frozenset({"logits", "labels"})
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        return {"wttm": self.settings.weight}
+    term_weights = {"wttm": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         return LossTerms({"wttm": weighted_matching(student.logits, teacher.logits, self.settings.gamma)})

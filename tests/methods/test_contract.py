@@ -1,6 +1,5 @@
 """A method of a user's own is tried on made features before anything trains, and what breaks the contract is named."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +11,6 @@ from torch.nn import functional as F
 from sskd.config.pretrained import Pretrained
 from sskd.errors import UserError
 from sskd.methods import METHODS, InitialStage, LossTerms, Method, MethodContext, MethodInfo
-from sskd.networks import build_network, feature_shapes
-from sskd.networks.base import Network
 from sskd.pretext.base import PRETEXTS, Transfer
 from sskd.pretext.rotation import Rotation
 from sskd.runs.settings import method_settings
@@ -157,6 +154,7 @@ ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
     "a weight that is None": ({"loss_weights": {"t": None}}, "'t' is None"),
     "a weight that is NaN": ({"loss_weights": {"t": float("nan")}}, "'t' is nan"),
     "a weight that is a tensor": ({"loss_weights": {"t": torch.ones(())}}, "'t' is tensor"),
+    "a weight of no setting": ({"loss_weights": Method.loss_weights, "term_weights": {"t": "wieght"}}, "wieght"),
     "a weight whose term is not there": ({"loss_weights": {"t": 1.0, "u": 1.0}}, "'u' is missing"),
     "returns a dict": ({"loss_terms": lambda self, s, t, b: mse(s.logits, t.logits, self)}, "a dict, not LossTerms"),
     "returns nothing": ({"loss_terms": lambda self, s, t, b: None}, "a NoneType, not LossTerms"),
@@ -211,6 +209,7 @@ def test_what_would_train_the_wrong_thing_is_refused(kind: type[Method], problem
     [
         {},
         {"loss_weights": {"t": 1.0, "later": 0.0}},
+        {"loss_weights": Method.loss_weights, "term_weights": {"t": "kd_temperature"}},
         {"needs": frozenset({"logits", "taps"}), "loss_terms": maps_term},
         {"loss_terms": logs(share=torch.ones(()))},
         {"initial_stages": stage_of(lambda s, t, b: {"first": F.mse_loss(s.logits, t.logits)})},
@@ -264,83 +263,3 @@ def test_a_task_is_tried_too(kind: str) -> None:
     with pytest.raises(UserError, match=problem) as error:
         try_method(spec.head if function == "loss" else spec, 16, 10, 100)  # type: ignore[arg-type]
     assert "test_contract.py, line " in str(error.value)
-
-
-# --- what is frozen stays frozen --------------------------------------------------------------------------------------
-
-
-class Wrapper(nn.Module):
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-
-KEEPS: dict[str, Callable[[Any], Any]] = {
-    "the teacher": lambda c: c.teacher,
-    "its head": lambda c: c.head,
-    "a part of it": lambda c: c.teacher.layer2,
-    "it in a list": lambda c: nn.ModuleList([nn.Linear(2, 2), c.teacher]),
-    "it in a module": lambda c: nn.Sequential(Wrapper(c.teacher), nn.Linear(10, 3)),
-    "a copy of it": lambda c: copy.deepcopy(c.teacher),
-}
-
-
-def context_with_head() -> MethodContext:
-    head: Any = nn.Sequential(nn.BatchNorm1d(4))
-    return MethodContext(
-        student=build_network("resnet8", 10),
-        student_shapes=feature_shapes("resnet8"),
-        num_classes=10,
-        labels=torch.arange(20) % 10,
-        teacher=build_network("resnet8", 10).eval().requires_grad_(False),
-        teacher_shapes=feature_shapes("resnet8"),
-        head=head.eval().requires_grad_(False),
-    )
-
-
-@pytest.mark.parametrize("what", KEEPS)
-def test_a_method_that_keeps_what_is_frozen_leaves_it_so(what: str) -> None:
-    registered(mse)
-    context = context_with_head()
-    method = METHODS["made"](method_settings("made"), context)
-    method.kept, method.own = KEEPS[what](context), nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    modules = nn.ModuleDict({"network": context.student, "method": method})
-    for mode in (True, False, True):
-        modules.train(mode)
-    frozen = [m for m in method.kept.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-    assert frozen
-    assert not any(norm.training for norm in frozen)
-    assert method.own[1].training
-    assert not context.teacher.training  # type: ignore[union-attr]
-
-    saved = modules.state_dict()
-    own = {key for key in saved if key.startswith("method.")}
-    of_the_method = {"method.own.0.weight", "method.own.0.bias"}
-    assert of_the_method < own
-    if what != "a copy of it":  # which is the method's own
-        assert all(
-            key.startswith(("method.own.", "method.kept.0.weight", "method.kept.0.bias", "method.kept.1."))
-            for key in own
-        )
-    modules.load_state_dict(saved)
-    with pytest.raises(RuntimeError, match=r"method\.own\.0\.weight"):
-        modules.load_state_dict({key: value for key, value in saved.items() if key != "method.own.0.weight"})
-
-
-class Through(Network):
-    """Predicts through a layer of the teacher's."""
-
-    def __init__(self, student: Network, layer: nn.Module) -> None:
-        super().__init__()
-        self.student, self.layer = student, layer
-
-
-def test_a_predictor_with_a_part_of_the_teacher_leaves_it_frozen() -> None:
-    registered(mse)
-    context = context_with_head()
-    method, teacher = METHODS["made"](method_settings("made"), context), context.teacher
-    assert teacher is not None
-    predictor = Through(context.student, teacher.layer3)  # type: ignore[arg-type]
-    for module in (predictor, method):  # as an epoch of the main stage begins
-        module.train()
-    assert not any(module.training for module in teacher.modules())
