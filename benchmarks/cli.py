@@ -127,9 +127,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
     root = Path(work.execution.dataset_root)
     anew = to_train_anew(plan, folder / "runs", options.rerun)
     if options.explain is not None:
+        from benchmarks.dispatch.local import at_once
         from benchmarks.explain_profile import explain_profile
 
-        print(explain_profile(profile, plan, cells, folder))
+        print(explain_profile(profile, plan, cells, folder, at_once(work.cluster)))
         return Outcome()
     if options.dry_run:
         from benchmarks.analysis.claims import CLAIMS

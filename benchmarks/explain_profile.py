@@ -9,7 +9,7 @@ from benchmarks.analysis.claims import CLAIMS, Claim
 from benchmarks.analysis.deciding import FIRST, UNDECIDED
 from benchmarks.analysis.judging import Verdict, judge_by_its_epoch
 from benchmarks.analysis.results_frame import results_frame
-from benchmarks.cost import PlanCost, plan_cost
+from benchmarks.cost import ONE_BY_ONE, AtOnce, PlanCost, plan_cost
 from benchmarks.plan import Plan
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import BENCHMARKS, Cell
@@ -23,10 +23,13 @@ ROLES = ("teacher", "head", "student")
 NAMED = 8  # rows or columns of a benchmark that are named
 
 
-def explain_profile(profile: Profile, plan: Plan, cells: Mapping[str, list[Cell]], folder: Path) -> str:
-    """Paragraphs for a person, from the profile, its plan, and what is finished of it in ``folder``."""
+def explain_profile(
+    profile: Profile, plan: Plan, cells: Mapping[str, list[Cell]], folder: Path, at_once: AtOnce = ONE_BY_ONE
+) -> str:
+    """Paragraphs for a person, from the profile, its plan, and what is finished of it in ``folder``; ``at_once``: how
+    its runs will go on."""
     runs = folder / "runs"
-    cost = plan_cost(plan, runs, profile)
+    cost = plan_cost(plan, runs, profile, at_once)
     parts = [
         _wrapped(f"Profile {profile.name}. {profile.about}"),
         _heading("What is trained", _trained(profile, plan, runs)),

@@ -116,7 +116,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="CMD",
         help="a shell command for the end: SSKD_STATUS and SSKD_SUMMARY say how it was, as does its last argument",
     )
-    add("--cancel", action="store_true", help="end what runs or waits; what it has saved stays")
+    add("--cancel", action="store_true", help="end what runs or waits, all of the profile or what is chosen")
     add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")
     add("--submit", nargs="+", type=file_path, metavar="RUN", help="make what others can check of these run folders")
     add("--verify", type=file_path, metavar="SUBMISSION", help="check a submission by training parts of it again")

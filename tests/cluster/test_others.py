@@ -325,6 +325,15 @@ def test_a_time_above_the_partitions_limit_is_refused(
     slurm_queue.check_time(cluster)
 
 
+def test_a_plan_refuses_that_time_too(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(slurm_queue, "slurm", lambda *_: "gpu*|1:00:00")
+    settings = ("cluster.time=2:00:00", "cluster.partition=gpu")
+    assert suite.run("--dry-run", "--cluster", "slurm", "--set", *settings) == 2
+    assert "above the limit of partition 'gpu', 60 minutes" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("before", "reason", "state", "replaced"),
     [
