@@ -356,7 +356,7 @@ def test_a_whole_node_that_ends_early(
     if ending == "cancel":
         assert suite.run("--cancel") == 0
         wait_for(lambda: not queue(), PATIENCE, "an empty queue")
-        assert "interrupted" in next(iter(suite.state(capsys).values()))["why"]
+        wait_for(lambda: "interrupted" in next(iter(suite.state(capsys).values()))["why"], PATIENCE, "the run's end")
     else:
         output("scancel", "--signal=USR2", "--batch", job)
         wait_for(lambda: starts(suite) == 2, PATIENCE, "the second start")
