@@ -30,7 +30,8 @@ Cells = dict[str, list[Cell]]
 
 
 class Placed(NamedTuple):
-    """A report: what it is of, and where it goes. ``request``: of a variant."""
+    """A report: what it is of, and where it goes. ``request``: of a variant, or with plugins that the profile's file
+    does not name."""
 
     folder: Path
     profile: Profile
@@ -38,7 +39,7 @@ class Placed(NamedTuple):
     request: dict[str, Any] | None = None
 
     def note(self) -> None:
-        """Writes into a variant's folder what was asked for."""
+        """Writes into the report's folder what was asked for."""
         if self.request is not None:
             with plain_os_errors("create", self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -58,10 +59,12 @@ def place(
     request = {word: value for word in WORDS if (value := getattr(options, word))}
     request |= _without_execution({"set": options.set}) | ({"plugin": plugins} if plugins else {})
     if not options.name:
-        if own is not None and not options.reference and not plugins and _same_rules(own, profile, cells):
+        by = {"plugin": plugins}
+        free = not plugins or not _is_taken(folder, by)  # the profile's report of another plugin stays
+        if own is not None and not options.reference and free and _same_rules(own, profile, cells):
             whole = cells_of(own, "")
             if all(_runs(cells[name]) == _runs(whole.get(name, [])) for name in cells):
-                return Placed(folder, own, whole)
+                return Placed(folder, own, whole, by if plugins else None)
     elif not NAME.fullmatch(options.name):
         raise UserError(f"--name {options.name}: letters, digits and . _ , = + - after a letter or digit")
     folder = folder / "reports" / (options.name or request_name(request))
@@ -101,8 +104,8 @@ def _same_rules(own: Profile, profile: Profile, cells: Cells) -> bool:
 
 def _plugins(cells: Cells) -> list[str]:
     """The plugins that define something of the report: a benchmark, or what its runs are made of."""
-    benchmarks = [sys.modules[BENCHMARKS[name].cells.__module__] for name in cells]
-    files = {str(module.__file__) for module in benchmarks if module.__name__.startswith("plugin_")}
+    modules = [sys.modules.get(BENCHMARKS[name].cells.__module__) for name in cells]
+    files = {str(module.__file__) for module in modules if module and module.__name__.startswith("plugin_")}
     return sorted(files | {str(plugin.path) for spec in specs_of(cells).values() for plugin in plugins_of(spec)})
 
 

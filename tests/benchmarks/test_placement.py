@@ -163,7 +163,11 @@ def test_a_profile_with_its_plugin_has_its_report(results: Path, monkeypatch: py
     assert placed(results, monkeypatch, "--methods", "none").name == "methods=none"
     path.write_text(yaml.safe_dump(TINY | {"methods": ["none", "own_edited"]}))  # the file does not say whose it is
     forget_plugins()
-    assert placed(results, monkeypatch, "--plugin", str(other)).name == "plugin=other"
+    assert placed(results, monkeypatch, "--plugin", str(other)) == results
+    forget_plugins()
+    assert placed(results, monkeypatch, "--plugin", str(own)).name == "plugin=own"  # other.py's report stays
+    forget_plugins()
+    assert placed(results, monkeypatch, "--plugin", str(other)) == results
 
 
 def test_a_benchmark_that_the_profile_has_not(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
