@@ -24,14 +24,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from sskd.errors import UserError
 from sskd.machine import host
 from sskd.networks.weights import file_sha256
-from sskd.runs.epoch_state import in_order, state_bytes
+from sskd.runs.epoch_state import in_order, is_whole, state_bytes
 from sskd.runs.files import append_line, lock_holder, one_line, plain_os_errors, read_json, write_atomically, write_json
 from sskd.runs.spec import RunSpec, spec_yaml
 
@@ -140,13 +139,7 @@ class RunFolder:
         paths = [self.weights(epoch) for epoch in ("best", "last")]
         if not all(map(os.path.lexists, paths)):
             return "missing"
-        try:
-            for path in paths:
-                with safe_open(path, framework="pt"):
-                    pass
-        except (SafetensorError, OSError):
-            return "damaged"
-        return ""
+        return "" if all(map(is_whole, paths)) else "damaged"
 
     def refuse_unreadable(self) -> None:
         """UserError if what lies in the run's place is no folder, or may not be looked into."""
