@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
     from benchmarks.changes import to_train_anew
     from benchmarks.dispatch.cancel import cancel
     from benchmarks.plan import check_runs, check_teachers, make_plan, statuses
-    from benchmarks.ready import damaged, make_ready, with_status
+    from benchmarks.ready import damaged, make_ready, room, with_status
     from benchmarks.report.placement import place, tell_finished
     from sskd.runs.files import plain_os_errors
     from sskd.training.words import plural
@@ -139,7 +139,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> Outcome:
         from benchmarks.dry_run import print_plan
 
         todo = [spec for spec, state in with_status(plan, folder, anew) if state != "finished"]
-        check_runs(todo, profile, root)
+        check_runs(todo, profile, root, room(work))
         if work.cluster.kind == "slurm":
             check_time(work.cluster)
         shown = claims or [claim for claim in CLAIMS if claim.benchmark in cells]

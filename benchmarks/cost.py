@@ -12,17 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from benchmarks.memory import views_of
 from benchmarks.plan import Plan
 from benchmarks.profiles.profile import Profile
 from sskd.config.execution import Execution
 from sskd.config.networks import NetworkSettings
 from sskd.data.datasets.registry import Extent, extent
+from sskd.data.splits import listed_images
 from sskd.device import autocast, device_of, resolve_precision
 from sskd.errors import UserError
-from sskd.methods import METHODS
 from sskd.networks import build_network
 from sskd.networks.build import PLAIN
-from sskd.pretext import PRETEXTS
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
 from sskd.training.words import duration, plural
@@ -192,23 +192,18 @@ def run_multiply_adds(spec: RunSpec, data: Extent) -> float:
     """Multiply-adds of convolutions and linear layers in a run's training steps, evaluation left out."""
     if not spec.trains:
         return 0.0
-    images = spec.split.fraction * (1 - spec.split.holdout) * data.train_images * spec.recipe.epochs
+    listed = listed_images(spec.split, data.train_images)
+    images = spec.split.fraction * (1 - spec.split.holdout) * listed * spec.recipe.epochs
     own = forward_multiply_adds(spec.network, data.image_size, spec.used_as)
     match spec:
         case TeacherSpec():
             return images * TRAINING * own
         case HeadSpec():
-            return images * _views(spec) * own
+            return images * views_of(spec) * own
         case StudentSpec():
-            views = _views(spec.head) if spec.head else METHODS[spec.method.name].views_per_image
             given = spec.teacher
             teacher = forward_multiply_adds(given.network, data.image_size, given.network_settings) if given else 0
-            return images * views * (TRAINING * own + teacher)
-
-
-def _views(head: HeadSpec) -> int:
-    """Of each image, as the head's pretext task makes them."""
-    return PRETEXTS[head.pretext.name].views(head.pretext).per_image
+            return images * views_of(spec) * (TRAINING * own + teacher)
 
 
 @lru_cache(maxsize=256)

@@ -82,7 +82,9 @@ def _images(specs: Iterable[RunSpec]) -> dict[str, list[str]]:
 
 def _split(split: SplitSpec) -> str:
     share = "all images" if split.fraction == 1 else f"{split.fraction:.0%} of every class"
+    share += f" among those that {split.indices.file} lists" if split.indices else ""
     noise = f" with {split.noise:.0%} wrong labels" if split.noise else ""
+    noise += f" with the labels of {split.labels.file}" if split.labels else ""
     held_out = f", {split.holdout:.0%} of them held out to choose the epoch" if split.holdout else ""
     return share + noise + held_out
 

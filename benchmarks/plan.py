@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+from benchmarks.memory import MOST, check_batch_memory, check_padding
 from benchmarks.profiles.profile import Profile
 from sskd.config.networks import NetworkSettings, Statistics
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec, SplitSpec
 from sskd.data.datasets.imagenet import STATISTICS
-from sskd.data.datasets.registry import Extent, extent, load_dataset
-from sskd.data.splits import make_split
+from sskd.data.datasets.registry import Extent, extent, holds_a_part, load_dataset
+from sskd.data.splits import make_split, training_images
 from sskd.errors import UserError, described
 from sskd.methods import check_pair
 from sskd.networks import NETWORKS, FeatureShapes, feature_shapes
@@ -68,19 +69,21 @@ def check_names(plan: Plan) -> None:
             check_weights(given)
 
 
-def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path) -> None:
-    """UserError for networks, methods and batches that do not go with each other or with the images, before anything
-    is trained. Data that is not here is refuse_hopeless's to tell."""
+def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path, room: float = MOST) -> None:
+    """UserError for networks, methods and batches that do not go with each other, with the images, or into ``room``
+    bytes of memory, before anything is trained. Data that is not here is refuse_hopeless's to tell."""
     known = cache(partial(_extent, root))
 
     @cache
     def images(dataset: DatasetSpec, split: SplitSpec) -> int | None:
-        data, _ = known(dataset)
-        if data is None or data.labels is None:
-            return round(split.fraction * data.train_images) if data else None
+        data, assumed = known(dataset)
+        if data is None or (assumed and holds_a_part(dataset)):
+            return None
+        if data.labels is None:
+            return training_images(split, data.train_images, data.num_classes)
         return len(make_split(data.labels, data.num_classes, split).indices)
 
-    checked = set()
+    checked: set[tuple[object, ...]] = set()
     for spec in specs:
         count, (data, _) = images(spec.dataset, spec.split), known(spec.dataset)
         if count is not None and spec.trains:
@@ -90,6 +93,12 @@ def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path) -> None:
         head = spec if isinstance(spec, HeadSpec) else spec.head if isinstance(spec, StudentSpec) else None
         teacher = spec.teacher and (spec.teacher.network, spec.teacher.network_settings)
         combination = (spec.network, spec.used_as, teacher, method, head and head.pretext, size, classes)
+        recipe = spec.recipe
+        batch = (recipe.batch_size, recipe.processes, recipe.crop_padding, recipe.augmentation, recipe.precision)
+        if data and spec.trains and (*combination, batch) not in checked:
+            checked.add((*combination, batch))
+            check_padding(spec, size)
+            check_batch_memory(spec, size, room)
         if combination not in checked:
             checked.add(combination)
             try_networks(spec, size, classes)

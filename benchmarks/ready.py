@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmarks.changes import describe_changes, keep_beside
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure
+from benchmarks.memory import MOST, device_memory
 from benchmarks.plan import Plan, check_runs, check_teachers, refuse_hopeless, statuses
 from benchmarks.profiles.profile import Profile
 from sskd.device import device_of
@@ -24,7 +25,7 @@ def make_ready(work: Work, profile: Profile, folder: Path, anew: Sequence[RunSpe
     chosen_trackers(work.execution)
     known = statuses(work.plan, folder / "runs", {spec.id for spec in anew})
     todo = [spec for spec in work.plan.runs if known[spec.id].state != "finished"]
-    check_runs(todo, profile, root)
+    check_runs(todo, profile, root, room(work))
     for line in check_teachers(todo, root):
         print(line, flush=True)
     _check_this_machine(work, todo)
@@ -35,6 +36,11 @@ def make_ready(work: Work, profile: Profile, folder: Path, anew: Sequence[RunSpe
     print(f"{runs}, {len(work.plan.runs) - len(todo) - unreadable} of them finished already{but}", flush=True)
     print("".join(f"{line}\n" for line in describe_changes(work.plan, folder / "runs")), end="", flush=True)
     return len(todo)
+
+
+def room(work: Work) -> float:
+    """Bytes of memory that a run has, as far as this machine knows: Slurm's nodes are others."""
+    return MOST if work.cluster.kind == "slurm" else device_memory(work.execution)
 
 
 def with_status(plan: Plan, folder: Path, anew: Sequence[RunSpec]) -> list[tuple[RunSpec, str]]:

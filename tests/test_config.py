@@ -127,7 +127,14 @@ def test_pinned_defaults() -> None:
         "precision": "auto",
         "processes": 1,
     }
-    assert SplitSpec().model_dump() == {"fraction": 1.0, "noise": 0.0, "seed": 0, "holdout": 0.0}
+    assert SplitSpec().model_dump() == {
+        "fraction": 1.0,
+        "noise": 0.0,
+        "seed": 0,
+        "holdout": 0.0,
+        "labels": None,
+        "indices": None,
+    }
     assert PretextSettings(name="x").model_dump() == {"name": "x", "transformation": "rotation"}
     assert MethodSettings(name="x").model_dump() == {
         "name": "x",

@@ -27,7 +27,7 @@ ORDER = (
     ("benchmarks.tables",),
     ("benchmarks.listing", "benchmarks.notify"),
     ("benchmarks.options",),
-    ("benchmarks.plan", "benchmarks.changes", "benchmarks.cost"),
+    ("benchmarks.memory", "benchmarks.plan", "benchmarks.changes", "benchmarks.cost"),
     ("benchmarks.dispatch",),
     ("benchmarks.records",),
     ("benchmarks.analysis",),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 from benchmarks.profiles.profile import CardField, SaidField
+from sskd.config.recipe import SplitSpec
 from sskd.runs.spec import RunSpec, StudentSpec, Trained
 
 COLUMN = "card "  # before a part's name in the report's frame
@@ -62,7 +63,7 @@ def card_columns(spec: RunSpec, result: Mapping[str, Any]) -> dict[str, str | No
         "teacher's weights": known.get("teacher"),
         "head's weights": known.get("head"),
         "split": f"{split.fraction:g} of every class, {split.noise:g} wrong labels, {split.holdout:g} held out, seed "
-        f"{split.seed}",
+        f"{split.seed}{_from_files(split)}",
         "training images": known.get("split"),
         "preprocessing": f"{data.name}, {recipe.augmentation}, padding {recipe.crop_padding}, "
         f"{'flipped' if recipe.flip else 'not flipped'}",
@@ -82,6 +83,11 @@ def card_columns(spec: RunSpec, result: Mapping[str, Any]) -> dict[str, str | No
     if student is None or student.head is None:
         values |= {"head's weights": ""}
     return {part.column: None if (value := values[part.name]) is None else str(value) for part in PARTS}
+
+
+def _from_files(split: SplitSpec) -> str:
+    given = {"labels": split.labels, "images": split.indices}
+    return "".join(f", {what} of the file {file.sha256[:12]}" for what, file in given.items() if file)
 
 
 def _teacher(spec: RunSpec) -> str | None:

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from sskd.config.execution import Execution
-from sskd.config.fields import Distinct, Fraction, PlainName, Probability, StrictModel, TupleFromList
+from sskd.config.fields import Distinct, Fraction, PlainName, Probability, Rate, StrictModel, TupleFromList
 from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import TeacherEntry
 from sskd.config.probe import ProbeSettings
@@ -81,7 +81,7 @@ class Profile(StrictModel):
     """By pretext task, over head_recipe: jigsaw: {epochs: 100}."""
     head_split: SplitSpec = SplitSpec()
     """Of heads, which learn without labels: few-shot and noise need not touch them."""
-    learning_rates: dict[str, PositiveFloat] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
+    learning_rates: dict[str, Rate] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
     """By network, in place of the recipe's: the published recipe has these. Another optimizer may want {}."""
     network_settings: dict[str, NetworkSettings] = {}
     """By network, wherever it is a teacher or a student: timm:vit_tiny_patch16_224: {image_size: 64}."""
@@ -129,7 +129,7 @@ class Profile(StrictModel):
         0.5,
     )
     """Shares of wrong labels, in figure 4b."""
-    step_costs: dict[str, PositiveFloat] = {}
+    step_costs: dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]] = {}
     """A step's time by method, in any unit: for the benchmark equal_time."""
     probe: ProbeSettings = ProbeSettings()
     """The linear probes of the benchmark transfer."""

@@ -122,11 +122,13 @@ class SpecBuilder:
         if method.name in profile.method_recipes:
             changes = profile.method_recipes[method.name]
             recipe = from_dict(Recipe, recipe.model_dump() | changes, f"method_recipes.{method.name}")
+        if epochs:
+            recipe = from_dict(Recipe, recipe.model_dump() | {"epochs": epochs}, "as many steps, or as much time")
         return StudentSpec(
             role="student",
             network=student,
             dataset=profile.dataset,
-            recipe=recipe.model_copy(update={"epochs": epochs}) if epochs else recipe,
+            recipe=recipe,
             split=split or profile.split,
             seed=seed,
             method=method,

@@ -30,7 +30,7 @@ class Execution(StrictModel):
     """The folder that data sets are in."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
-    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads, shared by a run's processes. null: as many as may be used (sskd/cores.py)."""
     channels_last: bool = True
     """The memory layout of images and networks: channels last, in which convolutions are faster on GPUs and CPUs."""
@@ -48,7 +48,7 @@ class Execution(StrictModel):
     """The whole training step as one CUDA graph, which takes one launch instead of hundreds. auto: on a GPU, where a
     run has one process and its images lie in memory, and eagerly where a step cannot be captured; on: an error where it
     cannot; off: never. The numbers are the same."""
-    workers: Annotated[int, Field(ge=0)] | None = None
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Processes that read image files. null: as many as there are cores, 16 at most."""
     trackers: Annotated[tuple[str, ...] | None, TupleFromList, Distinct, AfterValidator(_known)] = None
     """Where an epoch's numbers also go: any of tensorboard, wandb (offline) and mlflow (files), each an extra of its

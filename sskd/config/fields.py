@@ -19,6 +19,9 @@ from sskd.errors import nearest
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+Epochs = Annotated[int, Field(gt=0, le=100_000)]
+Rate = Annotated[float, Field(gt=0, le=1000)]  # of learning
+Pixels = Annotated[int, Field(ge=8, le=4096)]  # of an image's side
 TupleFromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # YAML has no tuples
 
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator, Field, PositiveFloat, model_validator
+from pydantic import AfterValidator, PositiveFloat, model_validator
 
-from sskd.config.fields import Distinct, StrictModel, TupleFromList, check_plain_name
+from sskd.config.fields import Distinct, Pixels, StrictModel, TupleFromList, check_plain_name
 
 LIBRARIES = ("torchvision", "timm")  # whose networks are named "LIBRARY:NAME"
 PUBLISHED = ("torchvision:", "timm:")  # before the name of weights that these libraries publish
@@ -40,7 +40,7 @@ class NetworkSettings(StrictModel):
     """How a network is used. ``taps`` and ``pooled`` are for networks that are not of this suite: torchvision's, timm's
     and any module of one's own, which give logits and the pooled vector by themselves."""
 
-    image_size: Annotated[int, Field(ge=8)] | None = None
+    image_size: Pixels | None = None
     """Pixels of a side that the network sees: images of another size are resized to it (bilinear), and a vision
     transformer is built for it. null: the size that the network was made for where it takes no other, else the images'
     own."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field
 
 from sskd.config.fields import Distinct, StrictModel, TupleFromList
 from sskd.config.recipe import DatasetSpec
@@ -16,7 +16,7 @@ class ProbeSettings(StrictModel):
         DatasetSpec(name="tiny-imagenet"),
     )
     """Whose training images the classifier learns from, and whose test images it is measured on."""
-    l2: NonNegativeFloat = 1e-4
+    l2: Annotated[float, Field(ge=0, le=1e6)] = 1e-4
     """The weight of the squared weights beside the mean cross-entropy."""
-    iterations: PositiveInt = 200
+    iterations: Annotated[int, Field(gt=0, le=100_000)] = 200
     """At most so many of L-BFGS, which stops where the gradient is nearly zero."""

@@ -2,9 +2,24 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from sskd.config.fields import PlainName, StrictModel
+
+SMALLEST, LARGEST = 1e-12, 1e6  # beside 0: what is further out overflows or vanishes in float32
+
+
+class Settings(StrictModel):
+    """Of methods and tasks, the user's own too. Their numbers are such that float32 holds them and their squares."""
+
+    @model_validator(mode="after")
+    def _numbers_are_within_reason(self) -> "Settings":
+        for key in type(self).model_fields:
+            value = None if "seed" in key else getattr(self, key)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float) and number and not SMALLEST <= abs(number) <= LARGEST:
+                    raise ValueError(f"{key} is {number:g}; a number is 0, or from {SMALLEST:g} to {LARGEST:g}")
+        return self
 
 
 def _row(label: str) -> str:
@@ -13,7 +28,7 @@ def _row(label: str) -> str:
     return label
 
 
-class MethodSettings(StrictModel):
+class MethodSettings(Settings):
     """What every method has: the weights of cross-entropy and of Hinton's KD beside the method's own terms."""
 
     name: PlainName
@@ -33,7 +48,7 @@ class MethodSettings(StrictModel):
     scale like milestones."""
 
 
-class PretextSettings(StrictModel):
+class PretextSettings(Settings):
     """A self-supervised task and the transformations that make its views."""
 
     name: PlainName

@@ -1,7 +1,9 @@
 """Batches of images that are decoded while training, by worker processes; all views are made on the device."""
 
+import shutil
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,6 +19,9 @@ from sskd.data.splits import Split
 from sskd.errors import UserError
 from sskd.seeding import stream_seed
 
+PREFETCHED = 4  # batches that each worker makes ahead
+LONGEST_WAIT = 900.0  # seconds for a batch: then the workers hang
+SHARED = Path("/dev/shm")  # the memory through which workers hand over batches
 SCALE, RATIO = [0.08, 1.0], [3 / 4, 4 / 3]  # of the random resized crop: its area and its shape
 
 
@@ -93,6 +98,23 @@ class CropDataset(Dataset[DecodedBatch]):
         return -1, None, errors
 
 
+ENLARGE = "docker run takes --shm-size=8g or --ipc=host, and on a machine of your own mount -o remount,size=8g /dev/shm"
+
+
+def check_shared_memory(workers: int, batch: int) -> None:
+    """UserError where the batches of ``batch`` bytes that so many workers make ahead have no room in shared memory: a
+    container often has 64 MB, and a loader that fills it hangs or is killed."""
+    if not workers or not SHARED.is_dir():
+        return
+    needed, free = (workers * PREFETCHED + 1) * batch, shutil.disk_usage(SHARED).free
+    if needed > free:
+        fitting = max(0, (free // batch - 1) // PREFETCHED) if batch else 0
+        raise UserError(
+            f"{workers} processes that read images need {needed / 1e6:,.0f} MB of shared memory, and {SHARED} has "
+            f"{free / 1e6:,.0f} MB: set execution.workers={fitting}, or enlarge it ({ENLARGE})"
+        )
+
+
 class StreamLoader:
     """Batches as TrainLoader's, of images that need not fit into memory.
 
@@ -122,6 +144,8 @@ class StreamLoader:
         self._steps = steps_of(len(split.indices), sampling.batch_size, config.replica.world_size)
         self._tasks: list[Task] = []  # the sampler: read anew by the workers' owner in every epoch
         workers = worker_count(config.workers, config.replica.world_size)
+        rows = -(-sampling.batch_size // config.replica.world_size)
+        check_shared_memory(workers, rows * 3 * crop.size**2)
         self._workers = DataLoader(
             self._crops,
             batch_size=None,
@@ -129,7 +153,8 @@ class StreamLoader:
             num_workers=workers,
             collate_fn=as_it_is,
             pin_memory=config.device.type == "cuda",
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=PREFETCHED if workers else None,
+            timeout=LONGEST_WAIT if workers else 0,
             persistent_workers=workers > 0,
             worker_init_fn=one_thread,
             generator=torch.Generator(),  # of seeds that nobody uses: else the global one is drawn from
@@ -153,7 +178,7 @@ class StreamLoader:
         device = self.loader_config.device
         draws, own = (torch.Generator(device=device) for _ in range(2))
         rank, size = self.loader_config.replica.rank, self.loader_config.replica.world_size
-        for step, made in enumerate(self._workers, start):
+        for step, made in enumerate(self._made(), start):
             self._note(made)
             draws.manual_seed(stream_seed(self.seed, self.stream, "step", epoch, step))
             # several processes: no two rows may share their draws, and a method's draws are the same in all
@@ -165,6 +190,23 @@ class StreamLoader:
             yield Batch(
                 self._normalise(images), self.labels[positions], positions, view_labels, draws, len(parts[step - start])
             )
+
+    def _made(self) -> Iterator[DecodedBatch]:
+        """What the workers make. UserError where they hang, or were killed."""
+        made = iter(self._workers)
+        while True:
+            try:
+                batch = next(made)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader"):  # raised by what the workers do
+                    raise
+                raise UserError(
+                    f"the processes that read images gave no batch ({' '.join(str(error).split())[:120]}): the disk "
+                    f"hangs, or memory is short; with fewer (execution.workers) they need less, and {ENLARGE}"
+                ) from None
+            yield batch
 
     def _note(self, made: DecodedBatch) -> None:
         """UserError for a corrupt image, or a warning the first time that it is left out."""

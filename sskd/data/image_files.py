@@ -97,11 +97,17 @@ def decoder() -> Callable[[Path], Tensor]:
 
 
 def by_pillow(path: Path) -> Tensor:
-    """(3, H, W) uint8. ValueError for several frames, or 16 or 32 bits a pixel, which conversion to RGB would clip."""
+    """(3, H, W) uint8. ValueError as ``open_rgb``."""
+    return torch.from_numpy(np.array(open_rgb(path))).permute(2, 0, 1).contiguous()
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """An image as RGB, of 8 bits. ValueError for several frames, or 16 or 32 bits a pixel, which conversion to RGB
+    would clip. A phone's JPEG with a preview behind it (MPO) is its first frame."""
     with Image.open(path) as image:
-        if image.mode[0] in "IF" or getattr(image, "n_frames", 1) > 1:
+        if image.mode[0] in "IF" or (getattr(image, "n_frames", 1) > 1 and image.format != "MPO"):
             raise ValueError(UNUSUAL)
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+        return image.convert("RGB")
 
 
 class ResizeCenterCrop(NamedTuple):

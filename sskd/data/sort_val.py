@@ -1,30 +1,43 @@
 """Sorts ImageNet's flat validation images into one folder for each class.
 
     python -m sskd.data.sort_val imagenet/val --devkit ILSVRC2012_devkit_t12     the development kit, unpacked
-    python -m sskd.data.sort_val imagenet/val --labels FILE                      lines of "<image> <class>"
+    python -m sskd.data.sort_val imagenet/val --labels FILE
 
-Files are moved, and what is sorted already is left where it is: a second start finishes what a first began.
+FILE is Kaggle's LOC_val_solution.csv, or text with an image and its class on each line, or with a class on each line in
+the order of the images. A class is a folder of imagenet/train, or its number there, from 0 (Caffe's val.txt). Files are
+moved, and what is sorted already is left where it is: a second start finishes what a first began.
 """
 
+import csv
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sskd.arguments import Parser
+from sskd.config.fields import check_plain_name
+from sskd.data.class_folders import class_names
 from sskd.errors import UserError
+
+Pairs = list[tuple[str, str]]  # of an image's name and its class
+ENDINGS = (".jpeg", ".jpg", ".png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0, or 2 with one line for bad input."""
-    parser = Parser(prog="python -m sskd.data.sort_val", description=__doc__.splitlines()[0])
+    parser = Parser(
+        prog="python -m sskd.data.sort_val",
+        description=__doc__.partition("\n\n")[0],
+        epilog=__doc__.rpartition("\n\n")[2],
+    )
     parser.add_argument("folder", type=Path, help="with the images")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--devkit", type=Path, help="folder of the unpacked ILSVRC2012_devkit_t12")
-    source.add_argument("--labels", type=Path, help="text file: an image and its class on each line")
+    source.add_argument("--labels", type=Path, help="LOC_val_solution.csv, val.txt, or lines of an image and its class")
     options = parser.parse_args(arguments)
     try:
-        classes = from_devkit(options.devkit) if options.devkit else from_text(options.labels)
+        pairs = from_devkit(options.devkit) if options.devkit else from_text(options.labels, options.folder)
+        classes = by_image(pairs, options.folder)
         print(f"sorted {sort(options.folder, classes)} images of {len(classes)}")
     except UserError as error:
         print(f"sort_val: {error}", file=sys.stderr)
@@ -46,17 +59,92 @@ def sort(folder: Path, classes: dict[str, str]) -> int:
     return len(here)
 
 
-def from_text(file: Path) -> dict[str, str]:
-    """Image name to class."""
-    pairs = [line.split() for line in _lines(file)]
-    wrong = next((number for number, pair in enumerate(pairs, 1) if len(pair) != 2), None)
+def by_image(pairs: Pairs, folder: Path) -> dict[str, str]:
+    """Image name to class folder. Classes are checked against the folders of ``folder``/../train where it is there, and
+    numbers are turned into their names. UserError for a class that is none of them, or an image with two classes."""
+    train = folder.resolve().parent / "train"
+    known = class_names(train) if train.is_dir() else ()
+    numbered = all(label.isdecimal() and label not in known for _, label in pairs)
+    if numbered:
+        numbers = {int(label) for _, label in pairs}
+        if not known:
+            raise UserError(f"classes are given as numbers: {train} must be there, whose folders they count")
+        if min(numbers) != 0 or max(numbers) != len(known) - 1:
+            raise UserError(
+                f"classes are given as numbers from {min(numbers)} to {max(numbers)}, but {train} has {len(known)} "
+                f"folders, 0 to {len(known) - 1}"
+            )
+    classes: dict[str, str] = {}
+    for image, label in pairs:
+        label = known[int(label)] if numbered else label
+        for name in (image, label):
+            try:
+                check_plain_name(name)
+            except ValueError:
+                raise UserError(f"{name[:80]!r} is neither the name of an image nor of a class") from None
+        if known and label not in known:
+            raise UserError(f"{image}: the class '{label}' has no folder in {train}")
+        if classes.setdefault(image, label) != label:
+            raise UserError(f"{image} has two classes, {classes[image]} and {label}")
+    return classes
+
+
+def from_text(file: Path, folder: Path) -> Pairs:
+    """The images and classes of Kaggle's table or of lines."""
+    lines = [line for line in _lines(file) if line.strip()]
+    if not lines:
+        raise UserError(f"{file} is empty")
+    if "," in lines[0]:
+        return [_of_kaggle(file, number, row) for number, row in _rows(lines)]
+    words = [line.split() for line in lines]
+    if all(len(line) == 1 for line in words):
+        return _in_order(file, [line[0] for line in words], folder)
+    wrong = next((number for number, line in enumerate(words, 1) if len(line) != 2), None)
     if wrong:
         raise UserError(f"{file}, line {wrong}: expected an image and its class")
-    return {pair[0]: pair[1] for pair in pairs}
+    return [(_image(name), label) for name, label in words]
 
 
-def from_devkit(folder: Path) -> dict[str, str]:
-    """Image name to class, from the kit's list of labels and its table of classes."""
+def _rows(lines: list[str]) -> Iterable[tuple[int, list[str]]]:
+    """Of a table: its lines, counted from 1, without the names of the columns."""
+    rows = list(enumerate(csv.reader(lines), 1))
+    return rows[1:] if not _looks_like_an_image(rows[0][1][0]) else rows
+
+
+def _of_kaggle(file: Path, number: int, row: list[str]) -> tuple[str, str]:
+    """Of "ILSVRC2012_val_00048981,n03995372 85 1 499 272 ": an image, and its class before each box."""
+    found = set(row[1].split()[::5]) if len(row) == 2 else set()
+    if len(found) != 1:
+        raise UserError(f"{file}, line {number}: expected an image, a comma, and its class")
+    return _image(row[0]), found.pop()
+
+
+def _in_order(file: Path, labels: list[str], folder: Path) -> Pairs:
+    """A class on each line, in the order of the images' names."""
+    if all(label.isdecimal() for label in labels):
+        raise UserError(
+            f"{file} has numbers alone: if it is the development kit's ground truth, its numbers are the kit's own, "
+            "and --devkit reads them"
+        )
+    inside = [*folder.glob("*"), *folder.glob("*/*")] if folder.is_dir() else []
+    images = sorted(path.name for path in inside if _looks_like_an_image(path.name) and path.suffix)
+    if len(images) != len(labels):
+        raise UserError(f"{file} has {len(labels)} classes, and {folder} {len(images)} images")
+    return list(zip(images, labels, strict=True))
+
+
+def _image(name: str) -> str:
+    """The name of an image file, of a path that may lack its ending."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return last if last.lower().endswith(ENDINGS) else f"{last}.JPEG"
+
+
+def _looks_like_an_image(name: str) -> bool:
+    return not name.startswith(".") and (name.startswith("ILSVRC2012_val_") or name.lower().endswith(ENDINGS))
+
+
+def from_devkit(folder: Path) -> Pairs:
+    """The images and classes, from the kit's list of labels and its table of classes."""
     from scipy.io import loadmat  # reads numbers and texts; executes nothing
 
     truth, table = folder / "data" / "ILSVRC2012_validation_ground_truth.txt", folder / "data" / "meta.mat"
@@ -64,14 +152,14 @@ def from_devkit(folder: Path) -> dict[str, str]:
     try:
         synsets = loadmat(str(table), squeeze_me=True)["synsets"]
         wnids = {int(number): str(wnid) for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)}
-        return {f"ILSVRC2012_val_{i:08d}.JPEG": wnids[int(number)] for i, number in enumerate(numbers, 1)}
+        return [(f"ILSVRC2012_val_{i:08d}.JPEG", wnids[int(number)]) for i, number in enumerate(numbers, 1)]
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         raise UserError(f"{table} cannot be read as the kit's table of classes: {error}") from None
 
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {file}: {error}") from None
 

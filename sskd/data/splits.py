@@ -1,17 +1,19 @@
-"""Which training images, with which labels: few-shot subsets and label noise, from a split seed alone.
+"""Which training images, with which labels: few-shot subsets and label noise, from a split seed alone, or from files.
 
 Draws come from NumPy's legacy RandomState: its stream is frozen, so a split is the same in every NumPy version, on
 every platform, for every method, and whatever ran before.
 """
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sskd.config.recipe import SplitSpec
+from sskd.config.recipe import NumberFile, SplitSpec
+from sskd.data.number_files import named_numbers, read_hashed, read_numbers
 from sskd.errors import UserError
 from sskd.seeding import stream_seed
 
@@ -34,19 +36,22 @@ class Split(NamedTuple):
 def make_split(labels: Tensor, num_classes: int, spec: SplitSpec) -> Split:
     """The split of a training set with ``labels`` (N,).
 
+    With ``spec.indices`` the training set is those images, with ``spec.labels`` its labels are the file's.
     Few-shot: of a class with c images, max(1, round(fraction * c)), halves rounded up; smaller fractions are subsets
     of larger ones. Noise: exactly round(noise * n) of the n labels change, each to a class drawn uniformly from the
     others; for one fraction, labels changed at a lower rate are changed at a higher one, to the same class.
     Held out: of a class with c images left, round(holdout * c), but never all. Held-out images keep their noise: who
     has wrong labels to train on has no right ones to choose an epoch by. Holding images out does not change the
-    labels of the others. UserError for labels outside 0..num_classes - 1, for noise with one class, and for a holdout
-    of nothing.
+    labels of the others. Shares are of classes as the data set has them, not as a file does. UserError for labels
+    outside 0..num_classes - 1, for noise with one class or beside a file's labels, for a holdout of nothing, and for a
+    file that does not fit the data set.
     """
     clean = labels.numpy()
     if clean.size == 0 or clean.min() < 0 or clean.max() >= num_classes:
         raise UserError(f"training labels must lie in 0..{num_classes - 1}; found {_range(clean)}")
-    indices = _subset(clean, spec)
-    chosen = clean[indices].astype(np.int64)
+    given = given_labels(spec, len(clean), num_classes, clean)
+    indices = _subset(clean, given_indices(spec, len(clean)), spec)
+    chosen = (clean if given is None else given)[indices].astype(np.int64)
     changed = _round(spec.noise * len(chosen))
     if changed and num_classes < 2:
         raise UserError("label noise needs at least two classes")
@@ -63,12 +68,98 @@ def make_split(labels: Tensor, num_classes: int, spec: SplitSpec) -> Split:
     return Split(*parts[0], held_out=parts[1])
 
 
-def _subset(labels: np.ndarray, spec: SplitSpec) -> np.ndarray:
+def given_labels(spec: SplitSpec, images: int, num_classes: int, clean: np.ndarray | None = None) -> np.ndarray | None:
+    """The labels that ``spec.labels`` gives to all training images, (images,) int64, or None. ``clean``: the data
+    set's own, which a file that holds the right labels too (CIFAR-N's) must agree with. UserError where the file does
+    not fit."""
+    if spec.labels is None:
+        return None
+    if spec.noise:
+        raise UserError("split.noise changes right labels, and split.labels gives others: leave one of them out")
+    labels = _numbers(spec.labels, "labels", LABELS)
+    file = spec.labels.file
+    if len(labels) != images or labels.dtype == bool:
+        what = "truth values" if labels.dtype == bool else "labels"
+        raise UserError(f"split.labels: {file} has {len(labels):,} {what}, and the training set {images:,} images")
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(wrong):
+        counted = " (they must count from 0)" if labels.min() == 1 and labels.max() == num_classes else ""
+        raise UserError(
+            f"split.labels: {file} gives image {wrong[0]} the label {labels[wrong[0]]}, which is not in "
+            f"0..{num_classes - 1}{counted}"
+        )
+    for name in CLEAN:
+        right = named_numbers(Path(file), _content(spec.labels, "labels"), name)
+        if clean is not None and right is not None and not np.array_equal(right, clean):
+            raise UserError(
+                f"split.labels: '{name}' of {file} differs from the data set's labels: it has another order"
+            )
+    return labels
+
+
+def given_indices(spec: SplitSpec, images: int) -> np.ndarray:
+    """The training images that ``spec.indices`` lists, ascending (n,) int64, or all. UserError where the file does not
+    fit."""
+    if spec.indices is None:
+        return np.arange(images)
+    indices, file = _numbers(spec.indices, "indices", INDICES), spec.indices.file
+    if indices.dtype == bool:
+        if len(indices) != images or not indices.any():
+            raise UserError(f"split.indices: {file} is no mask of some of {images:,} training images")
+        return np.flatnonzero(indices)
+    wrong = np.flatnonzero((indices < 0) | (indices >= images))
+    if len(wrong):
+        counted = " (they must count from 0)" if indices.min() == 1 and indices.max() == images else ""
+        raise UserError(
+            f"split.indices: {file} names image {indices[wrong[0]]}, and the training set has those from 0 to "
+            f"{images - 1}{counted}"
+        )
+    indices = np.sort(indices)
+    twice = np.flatnonzero(np.diff(indices) == 0)
+    if len(twice):
+        raise UserError(f"split.indices: {file} names image {indices[twice[0]]} twice")
+    return indices
+
+
+def listed_images(spec: SplitSpec, images: int) -> int:
+    """How many of so many training images ``spec.indices`` lists, or all. UserError for a file that cannot be read."""
+    if spec.indices is None:
+        return images
+    numbers = _numbers(spec.indices, "indices", INDICES)
+    return int(numbers.sum()) if numbers.dtype == bool else len(numbers)
+
+
+def training_images(spec: SplitSpec, images: int, num_classes: int) -> int:
+    """How many of so many training images the split trains on, nearly, where their labels are not known. UserError
+    where a file of the split does not fit."""
+    given_labels(spec, images, num_classes)
+    return round(len(given_indices(spec, images)) * spec.fraction * (1 - spec.holdout))
+
+
+# what those who publish such files call the lists in them
+LABELS = ("labels", "label", "noisy_label", "noisy_labels", "noise_label", "noise_labels", "targets")
+INDICES = ("indices", "index", "idx", "indexes")
+CLEAN = ("clean_label", "clean_labels")
+
+
+def _numbers(file: NumberFile, setting: str, usual: tuple[str, ...]) -> np.ndarray:
+    try:
+        return read_numbers(Path(file.file), _content(file, setting), file.key, usual)
+    except UserError as error:
+        raise UserError(f"split.{setting}: {error}") from None
+
+
+def _content(file: NumberFile, setting: str) -> bytes:
+    return read_hashed(Path(file.file), file.sha256, f"split.{setting}")
+
+
+def _subset(labels: np.ndarray, allowed: np.ndarray, spec: SplitSpec) -> np.ndarray:
+    """Of the images ``allowed``, ascending, the share of every class that the spec says, ascending."""
     if spec.fraction == 1:
-        return np.arange(len(labels))
+        return allowed
     kept = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    for label in np.unique(labels[allowed]):
+        members = allowed[labels[allowed] == label]
         order = _rng(spec.seed, "subset", int(label)).permutation(len(members))
         kept.append(members[order[: max(1, _round(spec.fraction * len(members)))]])
     return np.sort(np.concatenate(kept))

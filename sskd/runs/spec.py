@@ -320,9 +320,9 @@ def _runs_of(teacher: Trained | Pretrained | None) -> tuple[RunSpec, ...]:
 
 
 def _identity(value: Any) -> Any:
-    """A dumped spec without what does not belong to its meaning: the place of a weights file of known content."""
+    """A dumped spec without what does not belong to its meaning: the place of a file of known content."""
     if isinstance(value, dict):
-        skip = {"weights"} if value.get("sha256") else set()
+        skip = {"weights", "file"} if value.get("sha256") else set()
         return {key: _identity(item) for key, item in value.items() if key not in skip}
     if isinstance(value, list):
         return [_identity(item) for item in value]

@@ -44,7 +44,7 @@ def test_every_field_has_a_docstring() -> None:
         ("recipe.precision", ["recipe.precision: auto or fp32 or bf16 or fp16", "default: auto"]),
         (
             "execution.threads",
-            ["execution.threads: a whole number, at least 1, at most 4096; or null", "default: null"],
+            ["execution.threads: a whole number, at least 1, at most 1024; or null", "default: null"],
         ),
         ("method_settings.at.weight", ["method_settings.at.weight: a number, at least 0", "default: 1000.0"]),
         (

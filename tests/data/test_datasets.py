@@ -81,6 +81,12 @@ def test_wrong_npz(tmp_path: Path, changed: dict[str, np.ndarray], message: str)
         load_dataset(npz(tmp_path, **changed), tmp_path)
 
 
+@pytest.mark.parametrize("names", [[b"cat", b"d\xc3\xb6g", b"eel"], ["cat", "dög", "eel"], [1, 2, 3]])
+def test_class_names_of_text_bytes_or_numbers(tmp_path: Path, names: list[bytes] | list[str] | list[int]) -> None:
+    data = load_dataset(npz(tmp_path, class_names=np.array(names)), tmp_path)
+    assert data.class_names == (("1", "2", "3") if names == [1, 2, 3] else ("cat", "dög", "eel"))
+
+
 def test_damaged_and_missing_npz(tmp_path: Path) -> None:
     spec = npz(tmp_path)
     path = Path(spec.path or "")
@@ -125,6 +131,17 @@ def npz_of(path: Path, header: bytes, content: bytes = b"") -> None:
         ({"train_images": np.array(["x"] * 6)}, "expected uint8"),
         ({"train_images": np.zeros(6, [("a", np.uint8)])}, "expected uint8"),
         ({"class_names": np.array(3)}, "there are 1 classes"),
+        ({"class_names": np.array(["a", "b", "a"])}, "'a' twice"),
+        ({"train_labels": np.arange(6) % 3 + 1, "test_labels": np.arange(3) + 1}, "from 1 to 3, and must count from 0"),
+        (
+            {
+                "train_labels": np.arange(6) % 3 + 1,
+                "test_labels": np.arange(3) + 1,
+                "class_names": np.array(list("abc")),
+            },
+            "from 1 to 3, and must count from 0",
+        ),
+        ({"train_labels": np.array([0, 2, 0, 2, 0, 2])}, "no training image has the label 1"),
         ({"class_names": np.array([[["a"]], [["b"]]])}, "there are 2 classes"),
     ],
 )

@@ -1,8 +1,12 @@
 """ImageNet's folders: what is found in them, what is refused, and batches that follow from the seed alone."""
 
 import os
+import shutil
+import signal
+import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,12 +17,12 @@ from PIL import Image
 import sskd.data.image_files as decoding
 from sskd.config.recipe import DatasetSpec, SplitSpec
 from sskd.config.validation import from_dict
+from sskd.data import file_loader
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, LoaderConfig
 from sskd.data.datasets.registry import load_dataset
 from sskd.data.file_dataset import ImageFiles
 from sskd.data.memory_loader import SamplingConfig
-from sskd.data.sort_val import main as sort_val
 from sskd.data.splits import make_split
 from sskd.data.views import Rotations, SingleView
 from sskd.distributed import Replica
@@ -238,41 +242,40 @@ def test_layouts_that_are_refused(tmp_path: Path) -> None:
         load(folder, tmp_path)
 
 
-def test_the_flat_validation_set_is_sorted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = make_imagenet(tmp_path / "images", classes=2, per_class=2, val_per_class=2)
-    lines = []
-    for file in sorted((folder / "val").glob("*/*")):
-        lines.append(f"{file.name} {file.parent.name}\n")
-        os.replace(file, folder / "val" / file.name)
-    for wnid in ("n00000000", "n00000001"):
-        (folder / "val" / wnid).rmdir()
-    with pytest.raises(UserError, match="flat validation set.*python -m sskd.data.sort_val"):
-        load(folder, tmp_path)
-    labels = tmp_path / "labels.txt"
-    labels.write_text("".join(lines) + "absent.JPEG n00000000\n")
-    assert sort_val([str(folder / "val"), "--labels", str(labels)]) == 2
-    assert "lacks absent.JPEG" in capsys.readouterr().err
-    assert len(list((folder / "val").glob("*.JPEG"))) == 4  # nothing has moved
-    labels.write_text("".join(lines))
-    assert sort_val([str(folder / "val"), "--labels", str(labels)]) == 0
-    assert load(folder, tmp_path).test_labels.tolist() == [0, 0, 1, 1]
+# --- worker processes -------------------------------------------------------------------------------------------------
 
 
-def test_the_development_kit(tmp_path: Path) -> None:
-    from scipy.io import savemat
+@pytest.mark.parametrize(("free", "fits"), [(64 * 2**20, True), (100_000, False), (0, False)])
+def test_shared_memory_is_compared_beforehand(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, fits: bool
+) -> None:
+    """Two workers with four batches each of 8 x 3 x 32 x 32 bytes, and the one in use: 221 kB."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    data = load(folder, tmp_path)
+    assert batches(data)  # without workers none is needed
+    if fits:
+        assert batches(data, workers=2)
+    else:
+        wanted = max(0, (free // 24_576 - 1) // 4)
+        with pytest.raises(UserError, match=rf"/dev/shm has .* set execution\.workers={wanted}, or .*--shm-size"):
+            batches(data, workers=2)
 
-    kit, val = tmp_path / "kit" / "data", tmp_path / "val"
-    kit.mkdir(parents=True)
-    val.mkdir()
-    kind = np.dtype([("ILSVRC2012_ID", "i4"), ("WNID", "O")])
-    savemat(str(kit / "meta.mat"), {"synsets": np.array([(1, "n1"), (2, "n2")], dtype=kind)})
-    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("2\n1\n")
-    for number in (1, 2):
-        (val / f"ILSVRC2012_val_{number:08d}.JPEG").touch()
-    assert sort_val([str(val), "--devkit", str(kit.parent)]) == 0
-    assert (val / "n2" / "ILSVRC2012_val_00000001.JPEG").exists()
-    assert (val / "n1" / "ILSVRC2012_val_00000002.JPEG").exists()
-    assert sort_val([str(val), "--devkit", str(tmp_path)]) == 2
+
+@pytest.mark.parametrize("end", ["hangs", "killed"])
+def test_workers_that_give_nothing_end_the_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    def open_image(self: decoding.Images, number: int) -> torch.Tensor:
+        if end == "killed":
+            os.kill(os.getpid(), signal.SIGBUS)
+        time.sleep(2)
+        return torch.zeros(3, 40, 40, dtype=torch.uint8)
+
+    monkeypatch.setattr(decoding.Images, "open", open_image)
+    monkeypatch.setattr(file_loader, "LONGEST_WAIT", 1.0)
+    with pytest.raises(UserError, match=r"gave no batch .*execution\.workers") as error:
+        batches(load(folder, tmp_path), workers=1)
+    assert "\n" not in str(error.value)
 
 
 def test_keys_that_mean_nothing_in_memory(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def in_fresh_folder(document: str, folder: Path) -> list[str]:
                     pixels = random.integers(0, 80, (32, 32, 3), dtype=np.uint8)
                     pixels[..., place] += 100
                     Image.fromarray(pixels).save(folder / "images" / part / name / f"{i}.png")
+        np.save(folder / "few.npy", np.arange(200))  # as lists.py makes them
+        (folder / "noisy.json").write_text(str([number % 10 for number in range(1433)]), encoding="utf-8")
     return read_document.commands
 
 

@@ -1,6 +1,7 @@
 """Data sets that torchvision downloads."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,19 +26,29 @@ KNOWN |= {
 }
 
 
-def _from_torchvision(
-    name: str, root: Path, open_part: Callable[[Path, bool], tuple[Any, Any]], **more: Any
-) -> ImageData:
+OpenPart = Callable[[Path, bool, bool], tuple[Any, Any]]  # of root, train, download: images and labels
+Files = Iterable[tuple[Path, str | None]]  # below the root, and the MD5 that torchvision wants; None: not compared
+
+
+def _from_torchvision(name: str, root: Path, open_part: OpenPart, files: Files, **more: Any) -> ImageData:
     """From <root>/<name>.npz if it is there, else torchvision's files: downloaded where they are missing, and checked
-    against torchvision's checksums. ``open_part(root, train)`` gives images and labels."""
+    against torchvision's checksums. A file of another content is refused and left as it is."""
     if (root / f"{name}.npz").exists():
         return from_npz(root / f"{name}.npz", name, more.get("statistics"))
     arrays: list[np.ndarray] = []
     for train in (True, False):
         try:
-            images, labels = open_part(root, train)
-        except Exception as error:  # whatever the network, the disk or a wrong checksum may raise
+            images, labels = _here_or_downloaded(name, root, train, open_part, files)
+        except UserError:
+            raise
+        except Exception as error:  # whatever the network, the disk or a damaged file may raise
             reason = " ".join(str(error).split())[:150]
+            found = [file for file, _ in files if (root / file).exists()]
+            if found:
+                raise UserError(
+                    f"{name}: {root.resolve() / found[0]} was found, but cannot be read as torchvision's ({reason}): "
+                    f"put the original there, delete it to have it downloaded, or make a {name}.npz of it"
+                ) from None
             raise UserError(
                 f"{name} is not in {root.resolve()} and could not be downloaded ({reason}): put torchvision's files or "
                 f"a {name}.npz (keys {', '.join(NPZ_KEYS)}) there, or name another folder with --dataset-root"
@@ -46,18 +57,38 @@ def _from_torchvision(
     return from_arrays(name, Arrays(*arrays), **more)
 
 
+def _here_or_downloaded(name: str, root: Path, train: bool, open_part: OpenPart, files: Files) -> tuple[Any, Any]:
+    try:
+        return open_part(root, train, False)
+    except Exception:  # not there, or not torchvision's, which a download would overwrite
+        for file, known in files:
+            path = root / file
+            if known is None or not path.is_file():
+                continue
+            if (found := hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()) != known:
+                raise UserError(
+                    f"{name}: {path.resolve()} was found, but it is not torchvision's file (its MD5 is {found}, not "
+                    f"{known}): put the original there, delete it to have it downloaded, or make a {name}.npz of it "
+                    f"(keys {', '.join(NPZ_KEYS)})"
+                ) from None
+    return open_part(root, train, True)
+
+
 def _cifar(name: str, kind: str) -> Callable[[Path, str | None], ImageData]:
     def load(root: Path, path: str | None) -> ImageData:
         import torchvision
 
+        source: Any = getattr(torchvision.datasets, kind)
         classes: list[str] = []
 
-        def part(root: Path, train: bool) -> tuple[Any, Any]:
-            data = getattr(torchvision.datasets, kind)(root, train, download=True)
+        def part(root: Path, train: bool, download: bool) -> tuple[Any, Any]:
+            data = source(root, train, download=download)
             classes[:] = data.classes
             return data.data, data.targets
 
-        data = _from_torchvision(name, root, part, statistics=CIFAR_STATISTICS[name])
+        listed = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
+        files = [(Path(source.base_folder, file), known) for file, known in listed]
+        data = _from_torchvision(name, root, part, files, statistics=CIFAR_STATISTICS[name])
         return replace(data, class_names=tuple(classes) or data.class_names)
 
     return load
@@ -72,11 +103,12 @@ def fashion_mnist(root: Path, path: str | None) -> ImageData:
     """28 x 28 grey, with two black pixels on each side to make 32 x 32."""
     import torchvision
 
-    def part(root: Path, train: bool) -> tuple[Any, Any]:
-        data = torchvision.datasets.FashionMNIST(root, train, download=True)
+    def part(root: Path, train: bool, download: bool) -> tuple[Any, Any]:
+        data = torchvision.datasets.FashionMNIST(root, train, download=download)
         return np.pad(data.data.numpy(), ((0, 0), (2, 2), (2, 2))), data.targets.numpy()
 
-    return _from_torchvision("fashion-mnist", root, part)
+    files = [(Path("FashionMNIST", "raw", file), known) for file, known in torchvision.datasets.FashionMNIST.resources]
+    return _from_torchvision("fashion-mnist", root, part, files)
 
 
 @DATASETS.register("svhn")
@@ -84,11 +116,12 @@ def svhn(root: Path, path: str | None) -> ImageData:
     """Street-view house numbers, 32 x 32."""
     import torchvision
 
-    def part(root: Path, train: bool) -> tuple[Any, Any]:
-        data = torchvision.datasets.SVHN(root, "train" if train else "test", download=True)
+    def part(root: Path, train: bool, download: bool) -> tuple[Any, Any]:
+        data = torchvision.datasets.SVHN(root, "train" if train else "test", download=download)
         return data.data.transpose(0, 2, 3, 1), data.labels
 
-    return _from_torchvision("svhn", root, part)
+    lists = [torchvision.datasets.SVHN.split_list[part] for part in ("train", "test")]
+    return _from_torchvision("svhn", root, part, [(Path(file), known) for _, file, known in lists])
 
 
 @DATASETS.register("stl10")
@@ -97,13 +130,14 @@ def stl10(root: Path, path: str | None) -> ImageData:
     unpacks (the 100,000 unlabelled images are not needed), else through torchvision."""
     import torchvision
 
-    def part(root: Path, train: bool) -> tuple[Any, Any]:
+    def part(root: Path, train: bool, download: bool) -> tuple[Any, Any]:
         if (root / "stl10_binary").is_dir():
             return _stl10_binary(root / "stl10_binary", train)
-        data = torchvision.datasets.STL10(root, "train" if train else "test", download=True)
+        data = torchvision.datasets.STL10(root, "train" if train else "test", download=download)
         return data.data.transpose(0, 2, 3, 1), data.labels
 
-    return _from_torchvision("stl10", root, part)
+    files = [(Path("stl10_binary", f"{part}_{kind}.bin"), None) for part in STL10_IMAGES for kind in "Xy"]
+    return _from_torchvision("stl10", root, part, files)
 
 
 STL10_IMAGES = {"train": 5_000, "test": 8_000}

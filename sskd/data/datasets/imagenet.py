@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sskd.data.class_folders import check_classes, class_images, class_names, refuse_empty
 from sskd.data.datasets.registry import DATASETS, KNOWN, Extent, Known
 from sskd.data.file_dataset import ImageFiles
 from sskd.data.image_files import Images
@@ -30,10 +31,8 @@ def imagenet(root: Path, path: str | None) -> ImageFiles:
                 "train/<class>/*.JPEG and val/<class>/*.JPEG"
             )
     cache = root / "cache"
-    classes = class_folders(folder / "train")
-    if not classes:
-        raise UserError(f"{folder / 'train'}: expected one folder for each class, found none")
-    _check_val(folder / "val", classes)
+    _refuse_flat(folder / "val")
+    classes = check_classes(folder / "train", folder / "val", ENDINGS)
     train, train_labels = listed(folder / "train", classes, cache)
     test, test_labels = listed(folder / "val", classes, cache)
     labels = torch.from_numpy(train_labels), torch.from_numpy(test_labels)
@@ -45,21 +44,12 @@ def imagenet_folder(root: Path, path: str | None) -> Path:
     return Path(path) if path else root / "imagenet"
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the folders in ``folder``, sorted: the classes, in the order of their labels."""
-    return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
-
-
-def _check_val(folder: Path, classes: tuple[str, ...]) -> None:
-    found = class_folders(folder)
-    if not found and any(entry.name.lower().endswith(ENDINGS) for entry in os.scandir(folder)):
+def _refuse_flat(folder: Path) -> None:
+    if not class_names(folder) and any(entry.name.lower().endswith(ENDINGS) for entry in os.scandir(folder)):
         raise UserError(
             f"{folder} is the flat validation set: its images lie beside each other, without their classes. Sort them "
             f"with: python -m sskd.data.sort_val {folder} --devkit ILSVRC2012_devkit_t12"
         )
-    strange = sorted(set(found) - set(classes))
-    if strange:
-        raise UserError(f"{folder}: the class '{strange[0]}' has no folder in {folder.with_name('train')}")
 
 
 def listed(folder: Path, classes: tuple[str, ...], cache: Path) -> tuple[Images, np.ndarray]:
@@ -67,8 +57,8 @@ def listed(folder: Path, classes: tuple[str, ...], cache: Path) -> tuple[Images,
     folders' times are as they were: at 1.28 million files a listing takes minutes on a network's disk."""
     present = [name for name in classes if (folder / name).is_dir()]
     times = np.array([(folder / name).stat().st_mtime_ns for name in present], dtype=np.int64)
-    names = np.array([os.fsencode(name) for name in present])
-    file = cache / f"listing-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]}.npz"
+    names = np.array([os.fsencode(name) for name in classes])  # labels are their numbers
+    file = cache / f"images-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]}.npz"
     try:
         with np.load(file, allow_pickle=False) as known:
             if np.array_equal(known["times"], times) and np.array_equal(known["classes"], names):
@@ -78,11 +68,10 @@ def listed(folder: Path, classes: tuple[str, ...], cache: Path) -> tuple[Images,
     files: list[bytes] = []
     labels: list[int] = []
     for name in present:
-        inside = sorted(e.name for e in os.scandir(folder / name) if e.name.lower().endswith(ENDINGS))
-        files += [os.fsencode(f"{name}/{file_name}") for file_name in inside]
+        inside = class_images(folder / name, ENDINGS)
+        files += [os.fsencode(f"{name}/{image}") for image in inside]
         labels += [classes.index(name)] * len(inside)
-    if not files:
-        raise UserError(f"{folder}: no images in its class folders (looked for {', '.join(ENDINGS)})")
+    refuse_empty(folder, classes, np.array(labels), ENDINGS)
     arrays = {"files": np.array(files), "labels": np.array(labels, dtype=np.int64), "times": times, "classes": names}
     partial = file.with_name(f"{file.stem}.{os.getpid()}.npz")
     try:

@@ -173,6 +173,12 @@ def extent(spec: DatasetSpec, root: Path) -> tuple[Extent, bool]:
     return known.extent._replace(image_size=size), not os.path.exists(root / known.place)
 
 
+def holds_a_part(spec: DatasetSpec) -> bool:
+    """Whether the images of a published data set are a folder, which may have a part of them only."""
+    known = KNOWN.get(spec.name)
+    return known is not None and known.own == known.place
+
+
 class Arrays(NamedTuple):
     """Raw images and labels, train and test, as ``from_arrays`` takes them."""
 
@@ -199,13 +205,23 @@ def from_arrays(
         raise UserError(f"{name}: training images are {tuple(train.shape[1:])}, test images {tuple(test.shape[1:])}")
     train_labels = _labels(f"{name}: train_labels", arrays.train_labels, len(train))
     test_labels = _labels(f"{name}: test_labels", arrays.test_labels, len(test))
-    classes = len(class_names) if class_names else int(max(train_labels.max(), test_labels.max())) + 1
+    both = torch.cat([train_labels, test_labels])
+    lowest, highest = int(both.min()), int(both.max())
+    classes = len(class_names) if class_names else highest + 1
     if not class_names and classes > len(train) + len(test):
         raise UserError(
             f"{name}: a label is {classes - 1}, but there are {len(train) + len(test)} images: classes count from 0"
         )
+    if lowest == 1 and highest == (len(class_names) if class_names else highest):
+        raise UserError(f"{name}: labels go from 1 to {highest}, and must count from 0: subtract 1 from all of them")
     _refuse_out_of_range(f"{name}: train_labels", train_labels, classes)
     _refuse_out_of_range(f"{name}: test_labels", test_labels, classes)
+    missing = set(range(classes)).difference(train_labels.tolist()) if not class_names else ()
+    if missing:
+        raise UserError(
+            f"{name}: no training image has the label {min(missing)}, though labels go to {highest}: number the "
+            "classes without gaps, or name them all (class_names)"
+        )
     mean, std = statistics or channel_statistics(train)
     names = class_names or tuple(str(number) for number in range(classes))
     return ImageData(name, train, train_labels, test, test_labels, mean, std, names)

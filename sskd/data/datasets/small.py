@@ -1,6 +1,5 @@
 """Data sets from scikit-learn, .npz files and image folders."""
 
-import math
 import os
 import zipfile
 from collections.abc import Sequence
@@ -9,15 +8,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from sskd.data.class_folders import check_classes, class_images, refuse_empty
 from sskd.data.datasets.registry import DATASETS, KNOWN, Arrays, Extent, ImageData, Known, from_arrays
+from sskd.data.image_files import DAMAGED, open_rgb
 from sskd.data.memory_loader import RGB
+from sskd.data.number_files import read_array
 from sskd.errors import UserError
 
 KNOWN["tiny-imagenet"] = Known(Extent(100_000, 200, 64, None, 10_000), "tiny-imagenet-200", "tiny-imagenet-200")
 NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
-IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
 @DATASETS.register("digits")
@@ -81,19 +83,15 @@ def folder(root: Path, path: str | None) -> ImageData:
     """train/<class>/<image> and test/<class>/<image>. Images keep their size if all are square and of one size; else
     their shorter side becomes 32 pixels and the middle is cut out."""
     base = _needed("folder", path)
-    classes = tuple(sorted(p.name for p in _listed(base / "train") if p.is_dir()))
-    if not classes:
-        raise UserError(f"{base / 'train'}: expected one folder for each class, found none")
-    strange = [p.name for p in _listed(base / "test") if p.is_dir() and p.name not in classes]
-    if strange:
-        raise UserError(f"{base / 'test'}: the class '{strange[0]}' has no folder in {base / 'train'}")
+    for part in ("train", "test"):
+        if not (base / part).is_dir():
+            raise UserError(f"no folder {base / part}: expected train/<class>/<image> and test/<class>/<image>")
+    classes = check_classes(base / "train", base / "test", IMAGE_ENDINGS)
     files = {part: _class_files(base / part, classes) for part in ("train", "test")}
     sizes = {_open(file).size for part in files.values() for file, _ in part}
     size = next(iter(sizes))[0] if len(sizes) == 1 and len(set(next(iter(sizes)))) == 1 else 32
     arrays: list[np.ndarray] = []
     for part in ("train", "test"):
-        if not files[part]:
-            raise UserError(f"{base / part}: no images (looked for {', '.join(sorted(IMAGE_ENDINGS))})")
         arrays.append(np.stack([_square(_open(file), size) for file, _ in files[part]]))
         arrays.append(np.array([label for _, label in files[part]]))
     return from_arrays(base.name, Arrays(*arrays), class_names=classes)
@@ -112,7 +110,7 @@ def tiny_imagenet(root: Path, path: str | None) -> ImageData:
     train = [
         (file, label)
         for label, name in enumerate(classes)
-        for file in sorted((base / "train" / name / "images").glob("*"))
+        for file in sorted((base / "train" / name / "images").glob("[!.]*"))
     ]
     lines = (base / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
     test = [
@@ -135,8 +133,8 @@ def from_npz(file: Path, name: str, statistics: tuple[RGB, RGB] | None = None) -
             missing = [key for key in NPZ_KEYS if key not in known]
             if missing:
                 raise UserError(f"{file}: lacks {', '.join(missing)}; it has {', '.join(known) or 'nothing'}")
-            arrays = [_array(archive, key) for key in NPZ_KEYS]
-            names = tuple(map(str, _array(archive, "class_names").reshape(-1))) if "class_names" in known else None
+            arrays = [read_array(archive, key) for key in NPZ_KEYS]
+            names = _texts(read_array(archive, "class_names")) if "class_names" in known else None
     except UserError:
         raise
     except Exception as error:  # a damaged archive may raise anything, MemoryError too
@@ -144,24 +142,13 @@ def from_npz(file: Path, name: str, statistics: tuple[RGB, RGB] | None = None) -
     return from_arrays(name if name != "npz" else file.stem, Arrays(*arrays), class_names=names, statistics=statistics)
 
 
-MOST_COMPRESSED = 1100  # deflate makes data at most about 1,030 times smaller
-
-
-def _array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
-    """The archive's array of that name. ValueError if its header claims more than the file can hold: numpy would take
-    the memory before it reads."""
-    entry = archive.getinfo(f"{key}.npy")
-    with archive.open(entry) as header:
-        version = np.lib.format.read_magic(header)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, kind = read(header)
-    claimed = math.prod(shape) * kind.itemsize
-    if kind.hasobject:
-        raise ValueError(f"{key} holds Python objects")
-    if claimed > min(entry.file_size, MOST_COMPRESSED * entry.compress_size):
-        raise ValueError(f"{key} claims {claimed:,} bytes, which the file does not hold")
-    with archive.open(entry) as content:
-        return np.lib.format.read_array(content, allow_pickle=False)
+def _texts(array: np.ndarray) -> tuple[str, ...]:
+    """Class names, of text, of bytes (UTF-8), or of numbers. ValueError for one that stands twice."""
+    names = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in array.reshape(-1).tolist())
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise ValueError(f"class_names has '{twice}' twice")
+    return names
 
 
 def _needed(kind: str, path: str | None) -> Path:
@@ -172,25 +159,22 @@ def _needed(kind: str, path: str | None) -> Path:
     return Path(path)
 
 
-def _listed(path: Path) -> list[Path]:
-    if not path.is_dir():
-        raise UserError(f"no folder {path}: expected train/<class>/<image> and test/<class>/<image>")
-    return sorted(path.iterdir())
-
-
 def _class_files(base: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
-    return [
-        (file, label)
+    """The images of a part, by class and name, and their labels. UserError for a class without images."""
+    files = [
+        (base / name / image, label)
         for label, name in enumerate(classes)
-        for file in sorted((base / name).glob("*"))
-        if file.suffix.lower() in IMAGE_ENDINGS
+        if (base / name).is_dir()
+        for image in class_images(base / name, IMAGE_ENDINGS)
     ]
+    refuse_empty(base, classes, np.array([label for _, label in files]), IMAGE_ENDINGS)
+    return files
 
 
 def _open(file: Path) -> Image.Image:
     try:
-        return Image.open(file).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+        return open_rgb(file)
+    except DAMAGED as error:
         raise UserError(f"{file} cannot be read as an image: {error}") from None
 
 

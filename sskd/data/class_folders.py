@@ -1,0 +1,95 @@
+"""Folders of images by class, as people's disks hold them: what is a class, what is an image, and what is refused."""
+
+import mimetypes
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sskd.errors import UserError
+
+# what archives, network drives and file systems leave beside the classes; hidden names are left aside as well
+NO_CLASSES = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
+IMAGE_LIKE = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".dcm", ".gif", ".npy"})  # for mimetypes
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """The names of the class folders in ``folder``, sorted: the classes, in the order of their labels. UserError
+    where the folder is missing."""
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: expected {folder.name}/<class>/<image>")
+    return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and _counts(entry.name)))
+
+
+def check_classes(train: Path, test: Path, endings: Collection[str]) -> tuple[str, ...]:
+    """The classes of ``train``. UserError where there are none, where ``test`` has others, or where images lie beside
+    the class folders of either."""
+    classes = class_names(train)
+    for part in (train, test):
+        stray = next((e.name for e in os.scandir(part) if _is_image(e.name, endings) and not e.is_dir()), None)
+        if stray is not None:
+            raise UserError(f"{part / stray} lies beside the class folders: move it into the folder of its class")
+    if not classes:
+        raise UserError(f"{train}: expected one folder for each class, found none")
+    strange = sorted(set(class_names(test)) - set(classes))
+    if strange:
+        raise UserError(f"{test}: the class '{strange[0]}' has no folder in {train}")
+    return classes
+
+
+def class_images(folder: Path, endings: Collection[str]) -> list[str]:
+    """The names of the images in a class folder, sorted. UserError names a file that is an image of a kind that is not
+    read, and an image that lies deeper."""
+    names = []
+    for entry in os.scandir(folder):
+        if not _counts(entry.name):
+            continue
+        if entry.is_dir():
+            if deeper := _first_image(Path(entry.path), endings):
+                raise UserError(f"{deeper} lies too deep: images must lie directly in the class folder {folder}")
+        elif _ending(entry.name) in endings:
+            names.append(entry.name)
+        elif _is_image(entry.name, endings):
+            raise UserError(f"{entry.path}: images of this kind are not read; convert it ({_listed(endings)} are)")
+    return sorted(names)
+
+
+def refuse_empty(folder: Path, classes: Sequence[str], labels: np.ndarray, endings: Collection[str]) -> None:
+    """UserError that names a class without images. labels: (N,), of the images found in ``folder``."""
+    counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
+    empty = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if empty:
+        more = f", and {len(empty) - 1} more classes have none either" if len(empty) > 1 else ""
+        raise UserError(
+            f"{folder / empty[0]}: the class '{empty[0]}' has no images{more} (looked for {_listed(endings)}); "
+            "add some, or remove the class everywhere"
+        )
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name not in NO_CLASSES
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _is_image(name: str, endings: Collection[str]) -> bool:
+    if not _counts(name):
+        return False
+    kind = mimetypes.guess_type(name)[0] or ""
+    return _ending(name) in endings or _ending(name) in IMAGE_LIKE or kind.startswith("image/")
+
+
+def _first_image(folder: Path, endings: Collection[str]) -> Path | None:
+    for inside, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if _counts(name))
+        for name in sorted(files):
+            if _is_image(name, endings):
+                return Path(inside) / name
+    return None
+
+
+def _listed(endings: Collection[str]) -> str:
+    return ", ".join(sorted(endings))
