@@ -230,9 +230,12 @@ def test_broken_options_of_the_trainer(options: list[str], tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("raise KeyError('no')", "network 'own' fails on images of 32 x 32: KeyError: 'no' (own.py, line 4)"),
-        ("return 5", "network 'own' fails on images of 32 x 32: AttributeError"),
-        ("import sys; sys.exit(3)", "network 'own' fails on images of 32 x 32: SystemExit"),
+        (
+            "raise KeyError('no')",
+            "network 'own' (own.py, line 2) on images of 32 x 32: KeyError: 'no' (own.py, line 4)",
+        ),
+        ("return 5", "network 'own' (own.py, line 2) on images of 32 x 32: AttributeError"),
+        ("import sys; sys.exit(3)", "network 'own' (own.py, line 2) on images of 32 x 32: SystemExit"),
     ],
 )
 def test_a_network_that_fails_when_it_is_first_built(
