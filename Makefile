@@ -1,15 +1,18 @@
 # make demo   sets up, then trains a small student five ways on embedded data, and compares them
 # make smoke  sets up if needed, then makes every table and figure but ImageNet's on embedded data
 # make test   sets up if needed, then runs the tests
+# make test-lowest  a part of the tests with the oldest versions that are allowed (constraints-lowest.txt)
 # make docs   sets up if needed, then builds the site of the documentation: site/index.html
 # RESULTS=FOLDER  with demo and smoke: where their results go, instead of results/
 # LOCKED=1    with any target: sets up with the versions that were tested (constraints.txt)
 PYTHON ?= python3
 BIN := .venv/bin
+LOWEST := tests/data/test_decoding.py tests/data/test_imagenet.py tests/data/test_number_files.py tests/networks \
+  tests/methods/test_pairs.py tests/export/test_export.py tests/test_config.py
 
 RESULTS ?= results
 
-.PHONY: demo smoke test test-all lint types docs perf clean
+.PHONY: demo smoke test test-lowest test-all lint types docs perf clean
 
 # newer than what was set up without it, so that LOCKED=1 also mends an environment that is there
 .venv/locked: constraints.txt
@@ -33,6 +36,16 @@ test: .venv/ready
 
 test-all: .venv/ready
 	$(BIN)/python -m pytest
+
+# the oldest versions that pyproject.toml allows, in an environment that is made for this and deleted: a small part of
+# the fast tests, and the demo
+test-lowest:
+	@set -e; lowest=$$(mktemp -d); trap 'rm -rf "$$lowest"' EXIT; \
+	$(PYTHON) -m venv "$$lowest"; \
+	"$$lowest/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check --constraint constraints-lowest.txt \
+	  --editable '.[onnx,timm]' pytest pytest-xdist hypothesis; \
+	OMP_NUM_THREADS=1 "$$lowest/bin/python" -m pytest -n auto -p no:cacheprovider -m "not slow" $(LOWEST); \
+	"$$lowest/bin/python" run_all.py --profile demo --seeds 0 --results "$$lowest/results"
 
 lint: .venv/ready
 	$(BIN)/ruff check .

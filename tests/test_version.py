@@ -89,3 +89,15 @@ def test_the_citation_is_of_this_version() -> None:
     assert citation["license"] == (ROOT / "LICENSE").read_text().split()[0]
     authors = [author["family-names"] for author in citation["preferred-citation"]["authors"]]
     assert authors == ["Xu", "Liu", "Li", "Loy"]
+
+
+def test_the_lower_bounds_are_those_that_are_tested() -> None:
+    """Every bound of pyproject.toml that constraints-lowest.txt names is the same there, and no package is left out."""
+    lowest = dict(
+        re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8"), re.M)
+    )
+    bounds = re.findall(r'"([\w-]+)>=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    tested = {name.lower(): re.sub(r"(\.0)+$", "", version) for name, version in lowest.items()}
+    found = {name.lower(): re.sub(r"(\.0)+$", "", version) for name, version in bounds if name.lower() in tested}
+    assert found == tested
+    assert {"torch", "torchvision", "numpy", "pydantic", "pillow", "timm", "onnx"} <= tested.keys()
