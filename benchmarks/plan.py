@@ -1,5 +1,6 @@
 """From what benchmarks ask for to what is to be run: ancestors added, duplicates dropped, in an order that works."""
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -20,6 +21,7 @@ from sskd.networks.build import with_data_config
 from sskd.networks.library import data_config
 from sskd.networks.weights import check_classes, check_start, check_weights
 from sskd.pretext import PRETEXTS
+from sskd.runs.files import plain_os_errors
 from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder, Status
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
@@ -245,10 +247,16 @@ def _status(spec: RunSpec, runs: Path) -> Status:
 def statuses(plan: Plan, runs: Path, anew: Collection[str] = ()) -> dict[str, Status]:
     """Where each planned run stands, by id. "weights lost": finished, but to be trained again, for what needs it;
     "anew": finished, and one of those that are to be trained anew. A damaged file is named in the message."""
-    known = {s.id: Status("anew") if s.id in anew else _status(s, runs) for s in plan.runs}
+    with plain_os_errors("read", runs):
+        present = {entry.name for entry in os.scandir(runs)} if runs.is_dir() else set()
+    known = {
+        s.id: Status("anew") if s.id in anew else _status(s, runs) if s.id in present else Status("absent")
+        for s in plan.runs
+    }
     for spec in reversed(plan.runs):  # what a run needs comes before it
         if known[spec.id].state != "finished":
             for needed in spec.needs:
-                if needed.id not in anew and needed.trains and RunFolder(runs, needed).lost_weights():
+                here = needed.id in present and needed.id not in anew
+                if here and needed.trains and RunFolder(runs, needed).lost_weights():
                     known[needed.id] = Status("weights lost")
     return known

@@ -143,9 +143,13 @@ class SpecBuilder:
         """The cell's runs, one a seed, of the pair that stands for the published one. ``column``: the published pair,
         or any other name. ``more``: as ``student``'s."""
         pair = self.pair(published)
-        return [
-            self._cell(row, column, self.student(pair, method, seed, **more), published) for seed in self.profile.seeds
-        ]
+        first, *others = self.profile.seeds
+        runs = [self.student(pair, method, first, **more)]
+        if self.profile.teacher_seeds:
+            runs += [self.student(pair, method, seed, **more) for seed in others]
+        else:  # nothing else differs
+            runs += [runs[0].with_seed(seed) for seed in others]
+        return [self._cell(row, column, run, published) for run in runs]
 
     def _cell(self, row: str, column: str, spec: RunSpec, published: str) -> Cell:
         run_pair = "/".join(self.pair(published))

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import Discriminator, Tag, TypeAdapter, ValidationInfo, field_validator, model_validator
@@ -64,6 +64,7 @@ Teacher = Annotated[
 ]
 
 PLAIN = NetworkSettings()
+Spec = TypeVar("Spec", bound="CommonSpec")
 OF_SOME_ROLES = ("teacher", "pretext", "method", "head")  # keys that not every role has
 
 
@@ -112,10 +113,26 @@ class CommonSpec(StrictModel):
         Values that equal a default are left out, so written or not they give the same id, and a field added later
         leaves old ids alone. (tests/test_config.py pins the defaults: changing one would change what old ids mean.)
         """
-        text = json.dumps(_identity(self.model_dump(mode="json", exclude_defaults=True)), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        digest = hashlib.sha256(json.dumps(self._meaning, sort_keys=True).encode()).hexdigest()[:12]
         words = (self.role, as_path_part(self.network), self.learns, self.dataset.name, f"s{self.seed}", digest)
         return "-".join(word for word in words if word)
+
+    @cached_property
+    def _meaning(self) -> dict[str, Any]:
+        """What of the spec differs from defaults, without what does not belong to its meaning. That of a teacher and a
+        head is made once, however many students name them."""
+        meaning: dict[str, Any] = _identity(
+            self.model_dump(mode="json", exclude_defaults=True, exclude={"teacher", "head"})
+        )
+        teacher, head = getattr(self, "teacher", None), getattr(self, "head", None)
+        if isinstance(teacher, Trained):
+            own = teacher.model_dump(mode="json", exclude_defaults=True, exclude={"run"})
+            meaning["teacher"] = own | {"run": teacher.run._meaning}
+        elif teacher is not None:
+            meaning["teacher"] = _identity(teacher.model_dump(mode="json", exclude_defaults=True))
+        if head is not None:
+            meaning["head"] = head._meaning
+        return meaning
 
     @property
     def learns(self) -> str:
@@ -126,6 +143,11 @@ class CommonSpec(StrictModel):
     def used_as(self) -> NetworkSettings:
         """How ``network`` is used."""
         raise NotImplementedError
+
+    def with_seed(self: Spec, seed: int) -> Spec:
+        """The same with another seed. Nothing is validated again: a seed stands in no relation to other keys."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_construct(self.model_fields_set | {"seed"}, **(values | {"seed": seed}))
 
     @property
     def random_seed(self) -> int:

@@ -406,3 +406,16 @@ def test_the_processes_of_a_run_have_a_gpu_each_or_share_the_cores(
 def test_the_rate_is_that_of_training_steps(name: str, size: int, batch: int) -> None:
     """Of a large network a smaller batch is timed."""
     assert 1e6 < cost.measured_rate(name, size, batch, seconds=0.0) < 1e14
+
+
+@pytest.mark.parametrize("setting", ["teacher_seeds=false", "teacher_seeds=true"])
+@pytest.mark.parametrize("method", ["none", "sskd"])
+def test_seeds_of_a_cell_are_as_if_each_were_made_alone(setting: str, method: str) -> None:
+    specs = SpecBuilder(read_profile("paper", ["seeds=[3,0,7]", setting]))
+    settings, pair = specs.method(method), ("resnet56", "resnet20")
+    alone = [specs.student(pair, settings, seed) for seed in (3, 0, 7)]
+    made = [cell.spec for cell in specs.students("/".join(pair), "row", "column", settings)]
+    assert made == alone
+    assert [spec.id for spec in made] == [spec.id for spec in alone]
+    whole = alone[0].model_dump(mode="json", exclude_defaults=True)
+    assert alone[0].id.endswith(hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12])
