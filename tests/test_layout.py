@@ -25,7 +25,7 @@ ORDER = (
     ("sskd.__main__", "sskd.mps"),
     ("benchmarks.profiles",),
     ("benchmarks.tables",),
-    ("benchmarks.listing", "benchmarks.notify"),
+    ("benchmarks.escaping", "benchmarks.listing", "benchmarks.notify"),
     ("benchmarks.options",),
     ("benchmarks.memory", "benchmarks.plan", "benchmarks.changes", "benchmarks.cost"),
     ("benchmarks.dispatch",),

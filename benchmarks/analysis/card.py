@@ -13,6 +13,7 @@ import pandas as pd
 from pydantic import Field
 
 from benchmarks.analysis.card_fields import OF_EACH_SEED, PARTS
+from benchmarks.escaping import markdown_text
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.runs.records import SCHEMA, Record
@@ -240,7 +241,7 @@ def card_markdown(cards: Mapping[str, TableCard], profile: Profile) -> str:
         rows = card_rows(card)
         if rows:
             lines += ["", "| what | value | in |", "| --- | --- | --- |"]
-            lines += [f"| {' | '.join(text.replace('|', '/') for text in row)} |" for row in rows]
+            lines += [f"| {' | '.join(markdown_text(text) for text in row)} |" for row in rows]
         else:
             lines.append("No finished run.")
         lines.append("")

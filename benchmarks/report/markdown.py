@@ -7,6 +7,7 @@ import pandas as pd
 from benchmarks.analysis.controls import Control, control_lines
 from benchmarks.analysis.judging import Verdict, deciding_epochs
 from benchmarks.analysis.paired import AVERAGE, is_sure
+from benchmarks.escaping import markdown_text
 from benchmarks.report.section import Section
 from benchmarks.report.tables import format_number, markdown
 from benchmarks.tables.benchmark import Benchmark
@@ -18,14 +19,17 @@ def section_markdown(section: Section) -> str:
     benchmark = section.benchmark
     measures = "; ".join(f"{measure.label}: {measure.title}" for measure in benchmark.measures)
     parts = [f"## {benchmark.title}\n", f"Mean and standard deviation over seeds. {measures}.\n"]
-    parts += [markdown(section.table, benchmark), *(f"{note}\n" for note in section.notes)]
+    parts += [markdown(section.table, benchmark), *(f"{markdown_text(note)}\n" for note in section.notes)]
     for measure in benchmark.measures:
         gaps = section.differences[measure.label]
         if not gaps.empty:
             parts.append(
                 f"Paired by seed, {benchmark.reference} minus each other, {measure.title}, mean and 95 % t interval:\n"
             )
-            parts.append("\n".join(f"- {line}" for line in difference_lines(gaps, benchmark, measure.digits)) + "\n")
+            parts.append(
+                "\n".join(f"- {markdown_text(line)}" for line in difference_lines(gaps, benchmark, measure.digits))
+                + "\n"
+            )
         pairs = section.pairs.get(measure.label)
         if pairs is not None and not pairs.empty:
             over = "" if section.table["column"].nunique() < 2 else ", mean over columns"
@@ -33,7 +37,7 @@ def section_markdown(section: Section) -> str:
             parts.append(matrix_markdown(pairs, measure.digits))
     if section.ranking:
         parts.append(f"Ranking by {benchmark.measures[0].title}:\n")
-        parts += [f"{line}\n" for line in section.ranking]
+        parts += [f"{markdown_text(line)}\n" for line in section.ranking]
     if not section.reproductions.empty:
         parts.append("Independent reproductions:\n")
         parts.append(
@@ -62,9 +66,9 @@ def matrix_markdown(pairs: pd.DataFrame, digits: int) -> str:
     """All pairs as a matrix in Markdown. ``pairs``: see statistics.pairwise."""
     rows = list(dict.fromkeys([*pairs["row"], *pairs["other"]]))
     known = {(pair["row"], pair["other"]): pair for pair in pairs.to_dict("records")}
-    lines = [["", *rows, "wins"], ["---"] * (len(rows) + 2)]
+    lines = [["", *map(markdown_text, rows), "wins"], ["---"] * (len(rows) + 2)]
     for row in rows:
-        line, own = [row], [pair for (first, _), pair in known.items() if first == row]
+        line, own = [markdown_text(row)], [pair for (first, _), pair in known.items() if first == row]
         for other in rows:
             pair = known.get((row, other))
             text = format_number(pair["difference"], digits, True) if pair else "-"
@@ -94,7 +98,7 @@ def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequ
         effect = f"{verdict.measured}: {format_number(verdict.effect, 3, True)}" if verdict.measured else "-"
         cells = [verdict.id, verdict.statement, verdict.verdict, other.verdict, effect, interval]
         cells += [f"{verdict.size:g}" if verdict.size is not None else "-", verdict.seeds_text, str(len(verdict.runs))]
-        lines.append("| " + " | ".join([*cells, verdict.text]) + " |")
+        lines.append("| " + " | ".join(map(markdown_text, [*cells, verdict.text])) + " |")
     absent = [f"{verdict.id} ({verdict.where})" for verdict in deciding if not verdict.runs]
     if absent:
         lines.append(("\n" if judged else "") + f"Undecided, as none of their runs is finished: {', '.join(absent)}.")
@@ -109,10 +113,10 @@ def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequ
 
 def part_lines(verdict: Verdict) -> list[str]:
     """What was compared, and a line for each comparison: "- SSKD - KD, 25%: +4.05 [1.20, 6.90], 3 seeds: supported"."""
-    lines = [f"{verdict.restated}.\n"]
+    lines = [f"{markdown_text(verdict.restated)}.\n"]
     for part in verdict.parts:
         interval = "" if pd.isna(part.lower) else f" [{format_number(part.lower, 3)}, {format_number(part.upper, 3)}]"
         effect = "no run" if pd.isna(part.effect) else f"{format_number(part.effect, 3, True)}{interval}"
         alone = "" if part.alone == part.verdict else f" ({part.alone} if it were the only one)"
-        lines.append(f"- {part.name}: {effect}, {plural(part.seeds, 'seed')}: {part.verdict}{alone}")
+        lines.append(f"- {markdown_text(part.name)}: {effect}, {plural(part.seeds, 'seed')}: {part.verdict}{alone}")
     return lines

@@ -8,6 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis.published import published, published_elsewhere
 from benchmarks.analysis.setting import describe_setting, of_paper, paper_dataset
+from benchmarks.escaping import markdown_text
 from benchmarks.tables.benchmark import Benchmark, Measure, published_columns
 from sskd.training.words import plural
 
@@ -216,8 +217,8 @@ def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
     lines = [[*headers, *digits, *words], ["---"] * (len(headers) + len(digits) + len(words))]
     for record in table.to_dict("records"):
         values = [format_number(record[name], *how) for name, how in digits.items()]
-        texts = [str(record[name]).replace("|", "/") for name in words]
-        lines.append([str(record["row"]), str(record["column"]), str(record["seeds"]), *values, *texts])
+        texts = [markdown_text(record[name]) for name in ("row", "column", "seeds", *words)]
+        lines.append([*texts[:3], *values, *texts[3:]])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

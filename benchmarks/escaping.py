@@ -1,0 +1,39 @@
+"""Text that others wrote (names of runs, hosts, devices, labels) in Markdown and in tables of numbers.
+
+HTML is escaped by the templates, and LaTeX by report/tables.py.
+"""
+
+import re
+
+import pandas as pd
+
+FORMULA = "=+-@\t\r\n＝＋－＠"  # a spreadsheet takes a cell that begins so for a formula
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+SPECIAL = re.compile(r"[\\`*|]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
+
+def markdown_text(text: object) -> str:
+    """Text as Markdown that shows it as it is, in a table's cell too: on one line, without markup of its own."""
+    line = "".join(character if character.isprintable() else " " for character in str(text))
+    for character, entity in ENTITIES.items():
+        line = line.replace(character, entity)
+    return SPECIAL.sub(lambda found: f"\\{found[0]}", " ".join(line.split()))
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """The frame as CSV, without its index. A text that a spreadsheet would compute gets an apostrophe before it, which
+    spreadsheets do not show. Numbers stay numbers."""
+    numeric = pd.api.types.is_numeric_dtype
+    columns = {name: frame[name] if numeric(frame[name]) else frame[name].map(_inert) for name in frame}
+    safe = pd.DataFrame(columns, index=frame.index)
+    safe.columns = [_inert(name) for name in frame]
+    return safe.to_csv(index=False)
+
+
+def _inert(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    computes = value[1:] and value[0] in FORMULA and not NUMBER.fullmatch(value)
+    text = value.replace("\r", " ")  # alone it ends a row for some readers, and the csv module does not quote it
+    return f"'{text}" if computes else text
