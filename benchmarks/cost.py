@@ -153,13 +153,24 @@ def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: floa
 
 
 def run_prices(specs: Iterable[RunSpec], runs: Path, profile: Profile) -> dict[str, float]:
-    """Seconds that the runs will take, by id, at the rate of those that are finished. Empty while none is, and where
-    nobody knows how many images there are: a report is the same whatever machine makes it."""
+    """Seconds that the runs will take, by id, at the rate of those that are finished. Empty while none is, where all
+    are (nothing is left to be priced), and where nobody knows how many images there are: a report is the same whatever
+    machine makes it."""
     plan = Plan([list(specs)])
-    if not any(_took(RunFolder(runs, spec)) for spec in plan.runs if spec.trains):
+    finished = [_took(RunFolder(runs, spec)) is not None for spec in plan.runs if spec.trains]
+    if not any(finished) or all(finished):
         return {}
     try:
         return plan_cost(plan, runs, profile).seconds
+    except UserError:
+        return {}
+
+
+def known_work(specs: Iterable[RunSpec], profile: Profile) -> dict[str, float]:
+    """Multiply-adds of every run's training, by id; empty where nobody knows how many images there are."""
+    root = Path(profile.execution.dataset_root)
+    try:
+        return {spec.id: run_multiply_adds(spec, extent(spec.dataset, root)[0]) for spec in specs}
     except UserError:
         return {}
 

@@ -2,8 +2,10 @@
 
     python perf/report_scale.py [--planned 10000] [--finished 5000] [--folder DIR]
 
-Wanted: 10,000 planned runs expanded, hashed and checked for being finished in under 5 s; the report in under 30 s and
-1 GB. The run folders are generated, not trained: their numbers mean nothing. Prints what it measures, asserts nothing.
+Wanted on a quick machine: 100,000 planned runs expanded, hashed and checked for being finished in 15 s; the report
+over 5,000 runs in 10 s and 1 GB, its page 5 MB, and 10 MB over 20,000. Seconds of the process are printed beside those
+of the clock: on a busy machine they say more. The run folders are generated, not trained: their numbers mean nothing.
+Prints what it measures, asserts nothing.
 """
 
 import argparse
@@ -88,12 +90,12 @@ def write_finished(spec: RunSpec, runs: Path, rng: random.Random) -> None:
 def measure_plan(runs: int, folder: Path) -> str:
     """Expands, hashes and checks about ``runs`` planned runs."""
     seeds = seeds_for(runs)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     _, cells = planned_cells(seeds)
     plan = make_plan(cell.spec for group in cells.values() for cell in group if cell.spec)
     statuses(plan, folder / "runs")
-    seconds = time.perf_counter() - started
-    return f"{len(plan.runs)} planned runs expanded, hashed and checked: {seconds:.1f} s (wanted: 5)"
+    seconds, used = time.perf_counter() - started, time.process_time() - used
+    return f"{len(plan.runs)} planned runs expanded, hashed and checked: {seconds:.1f} s, {used:.1f} s of this process"
 
 
 def generate(runs: int, folder: Path) -> str:
@@ -109,13 +111,16 @@ def generate(runs: int, folder: Path) -> str:
 def measure_report(runs: int, folder: Path) -> str:
     """Makes the report over what ``generate`` wrote, expanding the plan included."""
     seeds = seeds_for(runs)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     profile, cells = planned_cells(seeds)
     write_report(profile, cells, folder)
-    seconds = time.perf_counter() - started
+    seconds, used = time.perf_counter() - started, time.process_time() - used
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     page = (folder / "index.html").stat().st_size / 2**20
-    return f"report over them: {seconds:.1f} s (wanted: 30), peak {peak:.2f} GB (wanted: 1), page {page:.1f} MB"
+    return (
+        f"report over them: {seconds:.1f} s, {used:.1f} s of this process, peak {peak:.2f} GB (wanted: 1), "
+        f"page {page:.1f} MB"
+    )
 
 
 def main() -> None:

@@ -65,5 +65,4 @@ def gains_by_year(frame: pd.DataFrame, narrow: bool = False) -> Figure | None:
         axis.set_ylabel(label)
     axis.set_title("Gain over KD, a mean over pairs")
     axis.grid(axis="x" if narrow else "y", color="0.9", linewidth=0.7)
-    figure.tight_layout()
     return figure

@@ -169,9 +169,9 @@ def restated(parts: Sequence[Condition]) -> str:
         rivals.setdefault((row, column, part.bound), []).append(other)
     columns: dict[tuple[str, str, float], list[str]] = {}  # in which a row has these rivals
     for (row, column, bound), others in rivals.items():
-        columns.setdefault((row, _listed(others), bound), []).append(column)
+        columns.setdefault((row, listed(others), bound), []).append(column)
     return "; ".join(
-        f"{row} above {others}{f', or at most {-bound:g} below' if bound else ''}, in {_listed(where)}"
+        f"{row} above {others}{f', or at most {-bound:g} below' if bound else ''}, in {listed(where)}"
         for (row, others, bound), where in columns.items()
     )
 
@@ -180,10 +180,10 @@ def _by_name(parts: Sequence[Condition]) -> str:
     by_bound: dict[float, list[str]] = {}
     for part in parts:
         by_bound.setdefault(part.bound, []).append(part.name)
-    return "; ".join(f"{_listed(names, '; ')} above {bound:g}" for bound, names in by_bound.items())
+    return "; ".join(f"{listed(names, '; ')} above {bound:g}" for bound, names in by_bound.items())
 
 
-def _listed(names: Sequence[str], comma: str = ", ", most: int = 6) -> str:
+def listed(names: Sequence[str], comma: str = ", ", most: int = 6) -> str:
     """ "a, b and c"; of many the first ones, and how many more."""
     shown = [*names] if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
     return f"{comma.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]

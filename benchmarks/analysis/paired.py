@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.special import betaincinv
 
 from benchmarks.analysis.sequential import LEVEL, Estimate, count_floor, sequential_p
 from benchmarks.tables.benchmark import Benchmark, Measure
@@ -110,8 +111,9 @@ def pairwise(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure) -> pd.
 def win_interval(wins: float, n: int) -> tuple[float, float]:
     """The exact binomial interval (Clopper and Pearson) of the share ``wins`` / ``n``; half a win of a tie counts
     against either end."""
-    low = stats.binomtest(math.floor(wins), n).proportion_ci(LEVEL, "exact").low
-    high = stats.binomtest(math.ceil(wins), n).proportion_ci(LEVEL, "exact").high
+    few, many, tail = math.floor(wins), math.ceil(wins), (1 - LEVEL) / 2
+    low = betaincinv(few, n - few + 1, tail) if few else 0.0
+    high = betaincinv(many + 1, n - many, 1 - tail) if many < n else 1.0
     return float(low), float(high)
 
 

@@ -1,12 +1,14 @@
 """From run folders to one pandas frame. Tables, figures, claims and the page are made from that frame alone."""
 
-import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.card_fields import card_columns
@@ -18,6 +20,9 @@ from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec, Trained
 
+NUMBER = rb"\s*:\s*([-+.\deE]+)\s*[,}]"  # the value of a key of metrics.jsonl
+EPOCH, HELD_OUT = re.compile(rb'"epoch"' + NUMBER), re.compile(rb'"held_out_top1"' + NUMBER)
+TEST = re.compile(rb'"test_(?:head_)?top1"' + NUMBER)
 RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1", "images")
 HELD_OUT_COLUMNS = ("top1", "images")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
@@ -164,24 +169,22 @@ def _result_columns(result: dict[str, Any]) -> dict[str, object]:
     return columns | {name: result.get("machine", {}).get(name) for name in MACHINE_COLUMNS}
 
 
-def read_curve(metrics: Path, points: int = 60) -> list[tuple[int, float]]:
-    """(epoch, test accuracy) of a run, in percent: at most about ``points`` epochs, the last always among them.
+def read_curve(metrics: Path, points: int = 60) -> np.ndarray:
+    """A run's curve, (n, 3): epoch, accuracy on test images and on held-out ones, in percent; nan where no image was
+    held out. At most about ``points`` epochs, the last always among them.
 
-    Only the lines that are shown are parsed: a report reads thousands of these files.
+    Only the lines that are shown are read, and of them only these numbers: a report reads thousands of these files.
     """
     try:
         lines = metrics.read_bytes().splitlines()
     except OSError:
-        return []
+        return np.empty((0, 3))
     step = max(1, -(-len(lines) // points))
     curve = []
-    for index in range((len(lines) - 1) % step, len(lines), step):
-        try:
-            row = json.loads(lines[index])
-            value = row.get("test_top1", row.get("test_head_top1"))
-            point = None if value is None else (int(row["epoch"]), float(value))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):  # cut off, or damaged
-            continue
-        if point and math.isfinite(point[1]):
-            curve.append(point)
-    return curve
+    for line in lines[(len(lines) - 1) % step :: step]:
+        epoch, test, held_out = EPOCH.search(line), TEST.search(line), HELD_OUT.search(line)
+        if epoch and test and line.startswith(b"{") and line.endswith(b"}"):  # else cut off, or damaged
+            with suppress(ValueError):
+                curve.append((float(epoch[1]), float(test[1]), float(held_out[1]) if held_out else math.nan))
+    found = np.array(curve, dtype=float).reshape(-1, 3)
+    return found[np.isfinite(found[:, :2]).all(1)]

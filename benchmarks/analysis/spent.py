@@ -1,4 +1,6 @@
-"""Accuracy against all seconds spent: the student's, and those of the teacher and head that it was taught by."""
+"""Accuracy against all that was spent, in seconds and in multiply-adds: the student's, and what the teacher and head
+took that it was taught by. Seconds tell what a method takes only where a run had its machine for itself.
+"""
 
 import json
 import math
@@ -9,7 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-COLUMNS = ("benchmark", "row", "column", "epoch", "seconds", "top1", "seeds", "before")
+COLUMNS = (
+    *("benchmark", "row", "column", "epoch", "seconds", "top1", "seeds", "before"),
+    *("multiply_adds", "before_multiply_adds"),
+)
 
 
 class Spent(NamedTuple):
@@ -19,9 +24,38 @@ class Spent(NamedTuple):
     damaged: list[str]
 
 
-def spent_curves(frame: pd.DataFrame, runs: Path, tuning: Mapping[str, float] | None = None) -> Spent:
+def beside_others(frame: pd.DataFrame) -> set[str]:
+    """The ids of the finished runs that shared their machine with another of the frame's, as their hosts, ends and
+    seconds tell. Runs that other results have, or other work, may have been there too: nobody noted them."""
+    names = ["id", "host", "finished", "seconds"]
+    if not set(names) <= set(frame):
+        return set()
+    known = frame[frame["state"] == "finished"].drop_duplicates("id")[names].dropna(subset=["finished", "seconds"])
+    known = known.assign(end=pd.to_datetime(known["finished"], utc=True, errors="coerce", format="ISO8601"))
+    known = known[known["end"].notna() & (known["seconds"] > 0)]
+    shared: set[str] = set()
+    for _, group in known.groupby("host", sort=False, dropna=False):
+        end = group["end"].map(pd.Timestamp.timestamp).to_numpy(dtype=float)
+        took, ids = group["seconds"].to_numpy(dtype=float), group["id"].to_numpy()
+        latest = (-math.inf, 0.0, "")  # of those that began before: the last end, its seconds, its id
+        for place in np.argsort(end - took, kind="stable"):
+            overlap = min(latest[0], end[place]) - (end[place] - took[place])
+            if overlap > min(1.0, 0.5 * took[place], 0.5 * latest[1]):  # ends are noted in whole seconds
+                shared |= {ids[place], latest[2]}
+            if end[place] > latest[0]:
+                latest = (end[place], took[place], ids[place])
+    return shared
+
+
+def spent_curves(
+    frame: pd.DataFrame,
+    runs: Path,
+    tuning: Mapping[str, float] | None = None,
+    work: Mapping[str, float] | None = None,
+) -> Spent:
     """A curve for each method of each column: benchmark, row, column, epoch (of all stages), seconds, top1, seeds,
-    before.
+    before, multiply_adds, before_multiply_adds. ``work``: multiply-adds of every run's training, by id; nan where it
+    does not say.
 
     seconds: training and evaluation up to that epoch, over whatever views the method takes, and ``before`` it all that
     its teacher and head took, and what ``tuning`` says of its row. A teacher whose weights were given has cost nothing
@@ -30,16 +64,21 @@ def spent_curves(frame: pd.DataFrame, runs: Path, tuning: Mapping[str, float] | 
     if known.empty:
         return Spent(pd.DataFrame(columns=COLUMNS), [])
     took = dict(zip(known["id"], known["seconds"], strict=True))
+    work = dict.fromkeys(known["id"], math.nan) | dict(work or {})
     students = known[(known["role"] == "student") & (known["benchmark"] != "")]
     rows: list[tuple[object, ...]] = []
     damaged: dict[str, None] = {}
     for (benchmark, row, column), group in students.groupby(["benchmark", "row", "column"], sort=False):
         curves = []
-        for run, teacher, head in zip(group["id"], group["teacher"], group["head"], strict=True):
+        epochs = group["epochs"] if "epochs" in group else [math.nan] * len(group)
+        for run, teacher, head, of in zip(group["id"], group["teacher"], group["head"], epochs, strict=True):
             before = took.get(teacher, 0.0) + took.get(head, 0.0) + (tuning or {}).get(str(row), 0.0)
+            counted = work.get(teacher, 0.0) + work.get(head, 0.0)
             curve = _curve(runs / run / "metrics.jsonl")
             if len(curve):
-                curves.append(np.hstack([curve + np.array([0, before, 0]), np.full((len(curve), 1), before)]))
+                adds = counted + work[run] / of * curve[:, :1]
+                ones = np.ones((len(curve), 1))
+                curves.append(np.hstack([curve + np.array([0, before, 0]), before * ones, adds, counted * ones]))
             else:
                 damaged[run] = None
         if not curves:
@@ -47,7 +86,7 @@ def spent_curves(frame: pd.DataFrame, runs: Path, tuning: Mapping[str, float] | 
         length = min(map(len, curves))
         mean = np.mean([curve[:length] for curve in curves], axis=0)
         place = (benchmark, row, column)
-        rows += [(*place, int(epoch), s, top1, len(curves), before) for epoch, s, top1, before in mean.tolist()]
+        rows += [(*place, int(epoch), s, top1, len(curves), *more) for epoch, s, top1, *more in mean.tolist()]
     return Spent(pd.DataFrame(rows, columns=COLUMNS), list(damaged))
 
 

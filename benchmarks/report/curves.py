@@ -1,28 +1,43 @@
-"""Training curves as numbers for inline SVG: a plot for each column of a benchmark, a line for each of its runs."""
+"""Learning curves: of every method a mean and a band over seeds, as curves.csv, curves.pdf and on the page, where few
+runs have a line each."""
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from benchmarks.report.canvas import attempt, dashes, finish, panels, shortened, style
 from benchmarks.report.look import Look
 from benchmarks.tables.benchmark import Benchmark
+from sskd.runs.files import write_atomically
+from sskd.training.words import plural
+
+if TYPE_CHECKING:
+    from benchmarks.report.section import Section
 
 WIDTH, HEIGHT = 640, 280
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 30
-
-Curve = list[tuple[int, float]]
+MOST_LINES = 60  # of a plot of the page: where more runs are, it has a line for each method
+IMAGES = ("test", "held-out")  # what accuracy is of; their places in a curve's points, after the epoch
+NAMES = ("row", "column", "epoch", "seeds", *(f"{images} {kind}" for images in IMAGES for kind in ("mean", "sd")))
 
 
 class Line(NamedTuple):
-    """points: of an SVG polyline."""
+    """points: of an SVG polyline; band: of an SVG polygon, "" where there is none. run: "" of a mean over seeds."""
 
     run: str
     row: str
     look: str  # the row's colour and dashes, as classes of the page's style
-    seed: int
+    words: str  # what it is of
     points: str
+    band: str
     end: str  # the last value, as text
 
 
@@ -33,6 +48,7 @@ class Tick(NamedTuple):
 
 class Plot(NamedTuple):
     id: str
+    column: str
     title: str
     lines: list[Line]
     rows: list[tuple[str, str]]  # the legend: look and name
@@ -40,52 +56,177 @@ class Plot(NamedTuple):
     y_ticks: list[Tick]
 
 
+class _Curve(NamedTuple):
+    run: str
+    row: str
+    words: str
+    points: np.ndarray  # (n, 3): epoch, accuracy, standard deviation (nan: no band)
+
+
+def mean_curves(frame: pd.DataFrame, curves: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Of a benchmark's finished runs: row, column, epoch, seeds, and of test and held-out images the mean accuracy and
+    its standard deviation (n - 1) over seeds, at the epochs that every run has. frame: the benchmark's rows of the
+    report's. curves: by run, as results_frame.read_curve gives them."""
+    parts = []
+    finished = frame[frame["state"] == "finished"]
+    for (row, column), group in finished.groupby(["row", "column"], sort=False):
+        known = [curves[run] for run in dict.fromkeys(group["id"]) if len(curves.get(run, ()))]
+        if not known:
+            continue
+        epochs = known[0][:, 0]
+        for curve in known[1:]:
+            epochs = np.intersect1d(epochs, curve[:, 0])
+        if not len(epochs):
+            continue
+        values = np.stack(
+            [curve[np.isin(curve[:, 0], epochs)][-len(epochs) :, 1:] for curve in known]
+        )  # (n, epochs, 2)
+        spread = values.std(0, ddof=1) if len(known) > 1 else np.full_like(values[0], np.nan)
+        table = np.column_stack([epochs, values.mean(0)[:, 0], spread[:, 0], values.mean(0)[:, 1], spread[:, 1]])
+        part = pd.DataFrame(table, columns=["epoch", *NAMES[4:]]).round(4)
+        part = part.assign(row=row, column=column, epoch=epochs.astype(int), seeds=len(known))
+        parts.append(part[list(NAMES)])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(NAMES))
+
+
 def curve_groups(
-    frame: pd.DataFrame, benchmark: Benchmark, curves: dict[str, Curve], shown: Mapping[str, Look]
+    frame: pd.DataFrame,
+    benchmark: Benchmark,
+    curves: Mapping[str, np.ndarray],
+    means: pd.DataFrame,
+    shown: Mapping[str, Look],
 ) -> list[Plot]:
-    """A plot for each column of the benchmark that has curves. ``curves``: (epoch, accuracy) by run; ``shown``: each
-    row's look."""
+    """A plot for each column of the benchmark that has curves, and one of held-out images beside it where there are
+    any. ``means``: see mean_curves; ``shown``: each row's look."""
     plots: list[Plot] = []
     for column, group in frame.groupby("column", sort=False):
-        entries = [
-            (run, str(row), int(seed))
+        runs = [
+            (run, str(row), f"{row}, seed {int(seed)}")
             for run, row, seed in zip(group["id"], group["row"], group["seed"], strict=True)
-            if isinstance(run, str) and curves.get(run)
+            if isinstance(run, str) and len(curves.get(run, ()))
         ]
-        if entries:
-            name = f"{benchmark.id}-{len(plots) + 1}"
-            plots.append(_plot(name, str(column), entries, shown, curves))
+        for place, images in enumerate(IMAGES, start=1):
+            if len(runs) > MOST_LINES:
+                found = _of_methods(means[means["column"] == column], images)
+            else:
+                found = [_Curve(run, row, words, _with_sd(curves[run][:, [0, place]])) for run, row, words in runs]
+            found = [curve for curve in found if np.isfinite(curve.points[:, 1]).any()]
+            if found:
+                title = str(column) if images == "test" else f"{column}, {images} images"
+                name = f"{benchmark.id}-{len(plots) + 1}"
+                plots.append(_plot(name, str(column), title, found, shown))
     return plots
 
 
-def _plot(
-    name: str, title: str, entries: list[tuple[str, str, int]], shown: Mapping[str, Look], curves: dict[str, Curve]
-) -> Plot:
-    epochs = [epoch for run, _, _ in entries for epoch, _ in curves[run]]
-    values = [value for run, _, _ in entries for _, value in curves[run]]
-    x_marks, y_marks = _round_marks(min(epochs), max(epochs), whole=True), _round_marks(min(values), max(values))
-    x_low, x_high = min(epochs), max(max(epochs), min(epochs) + 1)
-    y_low, y_high = min(y_marks[0], min(values)), max(y_marks[-1], max(values))
+def _of_methods(means: pd.DataFrame, images: str) -> list[_Curve]:
+    return [
+        _Curve(
+            "",
+            str(row),
+            f"{row}, mean of {plural(int(part['seeds'].iloc[0]), 'seed')}",
+            part[["epoch", f"{images} mean", f"{images} sd"]].to_numpy(dtype=float),
+        )
+        for row, part in means.groupby("row", sort=False)
+    ]
 
-    def x(epoch: float) -> float:
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * (epoch - x_low) / (x_high - x_low), 1)
 
-    def y(value: float) -> float:
-        return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - (value - y_low) / ((y_high - y_low) or 1.0)), 1)
+def _with_sd(points: np.ndarray) -> np.ndarray:
+    return np.column_stack([points, np.full(len(points), np.nan)])
 
-    classes = {row: f"k-{shown[row].colour} d{shown[row].dash}" for _, row, _ in entries}
+
+def _plot(name: str, column: str, title: str, curves: list[_Curve], shown: Mapping[str, Look]) -> Plot:
+    every = np.concatenate([curve.points for curve in curves])
+    every = every[np.isfinite(every[:, 1])]
+    epochs, spread = every[:, 0], np.nan_to_num(every[:, 2])
+    low, high = float((every[:, 1] - spread).min()), float((every[:, 1] + spread).max())
+    x_marks, y_marks = _round_marks(epochs.min(), epochs.max(), whole=True), _round_marks(low, high)
+    x_low, x_high = epochs.min(), max(epochs.max(), epochs.min() + 1)
+    y_low, y_high = min(y_marks[0], low), max(y_marks[-1], high)
+
+    def x(epoch: np.ndarray | float) -> np.ndarray:
+        return np.round(LEFT + (WIDTH - LEFT - RIGHT) * (np.asarray(epoch) - x_low) / (x_high - x_low), 1)
+
+    def y(value: np.ndarray | float) -> np.ndarray:
+        return np.round(
+            TOP + (HEIGHT - TOP - BOTTOM) * (1 - (np.asarray(value) - y_low) / ((y_high - y_low) or 1.0)), 1
+        )
+
+    def joined(epochs: np.ndarray, values: np.ndarray) -> str:
+        return " ".join(f"{a:g},{b:g}" for a, b in zip(x(epochs).tolist(), y(values).tolist(), strict=True))
+
+    classes = {curve.row: f"k-{shown[curve.row].colour} d{shown[curve.row].dash}" for curve in curves}
     lines = []
-    for run, row, seed in entries:
-        points = " ".join(f"{x(epoch):g},{y(value):g}" for epoch, value in curves[run])
-        lines.append(Line(run, row, classes[row], seed, points, f"{curves[run][-1][1]:.2f}"))
+    for curve in curves:
+        points = curve.points[np.isfinite(curve.points[:, 1])]
+        epochs, values, spread = points.T
+        band = ""
+        if np.isfinite(spread).all():
+            edges = (values + spread, (values - spread)[::-1])
+            band = joined(np.concatenate([epochs, epochs[::-1]]), np.concatenate(edges))
+        line = joined(epochs, values)
+        lines.append(Line(curve.run, curve.row, classes[curve.row], curve.words, line, band, f"{values[-1]:.2f}"))
     return Plot(
         name,
+        column,
         title,
         lines,
         [(look, row) for row, look in classes.items()],
-        [Tick(x(mark), f"{mark:g}") for mark in x_marks if x_low <= mark <= x_high],
-        [Tick(y(mark), f"{mark:g}") for mark in y_marks],
+        [Tick(float(x(mark)), f"{mark:g}") for mark in x_marks if x_low <= mark <= x_high],
+        [Tick(float(y(mark)), f"{mark:g}") for mark in y_marks],
     )
+
+
+def curves_frame(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """All benchmarks' mean curves below each other, with the benchmark's name first."""
+    parts = [table.assign(benchmark=name) for name, table in means.items() if len(table)]
+    return pd.concat(parts, ignore_index=True)[["benchmark", *NAMES]] if parts else pd.DataFrame(columns=NAMES)
+
+
+def curves_pdf(
+    sections: "Iterable[Section]", means: Mapping[str, pd.DataFrame], path: Path, shown: Mapping[str, Look]
+) -> list[str]:
+    """Writes ``path``: a page for each benchmark that has curves, a panel for each column, held-out images in a panel
+    of their own. Returns a note where it could not be drawn."""
+    known = [section.benchmark for section in sections if len(means[section.benchmark.id])]
+
+    def write(file: IO[bytes]) -> None:
+        with PdfPages(file, metadata={"CreationDate": None, "Producer": None}) as pages:
+            for benchmark in known:
+                figure = _figure(benchmark, means[benchmark.id], shown)
+                pages.savefig(figure)
+                plt.close(figure)
+
+    def draw() -> None:
+        with style():
+            write_atomically(path, write)
+
+    return attempt(path.with_suffix(""), draw)[1] if known else []
+
+
+def _figure(benchmark: Benchmark, table: pd.DataFrame, shown: Mapping[str, Look]) -> Figure:
+    placed = [
+        (column, images)
+        for column in dict.fromkeys(map(str, table["column"]))
+        for images in IMAGES
+        if table[f"{images} mean"][table["column"] == column].notna().any()
+    ]
+    rows = list(dict.fromkeys(map(str, table["row"])))
+    names = [shortened(row) for row in rows]
+    figure, axes = panels(len(placed), 2, (3.6, 2.6), False, names, sharey=False)
+    for axis, (column, images) in zip(axes, placed, strict=True):
+        for row, part in table[table["column"] == column].groupby("row", sort=False):
+            look = shown[str(row)]
+            mean, sd = part[f"{images} mean"].to_numpy(dtype=float), part[f"{images} sd"].to_numpy(dtype=float)
+            axis.plot(part["epoch"], mean, color=look.hex, linewidth=1.2, linestyle=dashes(look))
+            if np.isfinite(sd).any():
+                axis.fill_between(part["epoch"], mean - sd, mean + sd, color=look.hex, alpha=0.15, linewidth=0)
+        axis.set(xlabel="epoch", ylabel="top-1 (%)", title=f"{column}: {images} images")
+        axis.grid(axis="y", color="0.9", linewidth=0.7)
+    handles = [
+        Line2D([], [], color=shown[row].hex, linestyle=dashes(shown[row]), label=name)
+        for row, name in zip(rows, names, strict=True)
+    ]
+    return finish(figure, handles)
 
 
 def _round_marks(low: float, high: float, whole: bool = False) -> list[float]:

@@ -1,7 +1,8 @@
 """results/<profile>/index.html: one static page of all that is known, with nothing to fetch and nothing to install.
 
-What was decided comes first (page_verdicts), then the tables it rests on (page_tables), the time it took, and every
-run (page_runs). Links lead from a verdict to its comparisons, from those to cells and curves, from cells to runs.
+What was asked comes first (page_asked), then what was decided of the paper's claims (page_verdicts), the tables it
+rests on (page_tables), what it cost, and every run (page_runs). Links lead from a verdict to its comparisons, from
+those to cells and curves, from cells to runs.
 """
 
 import os
@@ -13,14 +14,15 @@ import jinja2
 import pandas as pd
 
 from benchmarks.analysis.card import card_rows
-from benchmarks.analysis.results_frame import read_curve, specs_of
+from benchmarks.analysis.results_frame import specs_of
 from benchmarks.report.anchors import cell_anchors
 from benchmarks.report.curves import Plot, curve_groups
 from benchmarks.report.look import COLOURS, DASHES
-from benchmarks.report.page_runs import run_entry
+from benchmarks.report.page_asked import asked
+from benchmarks.report.page_runs import MOST_NAMED, MOST_TOLD, run_entry, run_line
 from benchmarks.report.page_tables import figure_entry, section_entry, table_places
 from benchmarks.report.page_verdicts import verdict_cards
-from benchmarks.report.spending import MARK, WHAT, left_out
+from benchmarks.report.spending import MARK, WORDS, amount, left_out
 from benchmarks.tables.benchmark import Cell
 from sskd.runs.files import write_atomically
 from sskd.training.words import duration
@@ -41,16 +43,20 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         lstrip_blocks=True,
     )
     environment.filters["duration"] = duration
+    environment.filters["amount"] = amount
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]  # names in it stay as they are
     specs = specs_of(cells)
     unique = report.frame[report.frame["id"].notna()].drop_duplicates("id")
-    curves = {run_id: read_curve(runs / run_id / "metrics.jsonl") for run_id in unique["id"]}
     plots = {
-        section.benchmark.id: curve_groups(section.frame, section.benchmark, curves, report.shown)
+        section.benchmark.id: curve_groups(
+            section.frame, section.benchmark, report.curves, report.means[section.benchmark.id], report.shown
+        )
         for section in report.sections
     }
     anchors = cell_anchors(place for section in report.sections for place in table_places(section))
     links = _links(report, plots)
+    records = unique.to_dict("records")
+    brief = len(records) > MOST_TOLD
     here = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
     parts = environment.get_template("page.html").generate(
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
@@ -58,17 +64,20 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         profile=report.profile,
         variant=folder.name if folder.resolve() != runs.resolve().parent else "",
         run_folders=Path(os.path.relpath(runs, folder)).as_posix(),
-        overview=_overview(unique),
+        overview=_overview(unique, report.beside),
+        asked=asked(report, anchors),
         colours=COLOURS,
         dashes=DASHES,
         verdicts=verdict_cards(report, anchors, plots),
         sections=[section_entry(section, plots[section.benchmark.id], anchors) for section in report.sections],
         spending=_spending(report),
         cards={name: card_rows(card) for name, card in report.cards.items()},
+        named=MOST_NAMED,
+        brief=brief,
         runs=(
-            run_entry(record, specs[record["id"]])
+            (run_line(record, report.beside) if brief else run_entry(record, specs[record["id"]], report.beside))
             | {"curves": links.get(record["id"], []), "folder": record["id"] in here}
-            for record in unique.to_dict("records")
+            for record in records
         ),
     )
     path = folder / "index.html"
@@ -83,12 +92,12 @@ def _links(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[str, list[
     for section in report.sections:
         for plot in plots[section.benchmark.id]:
             title = f"{section.benchmark.title.split(':')[0]}, {plot.title}"
-            for run in dict.fromkeys(line.run for line in plot.lines):
+            for run in dict.fromkeys(line.run for line in plot.lines if line.run):
                 links.setdefault(run, []).append((f"curve-{plot.id}", title))
     return links
 
 
-def _overview(unique: pd.DataFrame) -> dict[str, Any]:
+def _overview(unique: pd.DataFrame, beside: set[str]) -> dict[str, Any]:
     states: Mapping[Any, int] = unique["state"].value_counts().to_dict() if len(unique) else {}
     finished = unique[unique["state"] == "finished"] if len(unique) else unique
     has = len(finished) > 0
@@ -98,21 +107,23 @@ def _overview(unique: pd.DataFrame) -> dict[str, Any]:
         "failed": int(states.get("failed", 0)),
         "under_way": int(states.get("incomplete", 0)),
         "absent": int(states.get("absent", 0)),
-        "seconds": float(finished["seconds"].sum()) if has else 0.0,
+        "seconds": float(finished["seconds"].sum()) if has and not beside else 0.0,
         "newest": str(finished["finished"].max())[:10] if has else "",
         "devices": sorted({str(name) for name in finished["device"].dropna()}) if has else [],
     }
 
 
 def _spending(report: "Report") -> dict[str, Any] | None:
-    """None where nothing timed has a curve."""
+    """None where nothing whose cost is known has a curve."""
     spending = report.spending
-    if spending.figure is None:
+    if spending.table.empty:
         return None
     return {
         "rows": spending.table.to_dict("records"),
-        "figure": figure_entry(spending.figure),
+        "figure": figure_entry(spending.figure) if spending.figure else None,
         "mark": MARK,
-        "what": WHAT,
-        "left_out": left_out(spending.damaged) if spending.damaged else "",
+        "words": WORDS[spending.unit],
+        "unit": spending.unit,
+        "notes": [spending.said + " Means over seeds.", *spending.notes]
+        + ([left_out(spending.damaged)] if spending.damaged else []),
     }

@@ -8,15 +8,31 @@ from sskd.config.pretrained import Pretrained
 from sskd.runs.spec import RunSpec
 from sskd.training.words import duration
 
+MOST_TOLD = 1000  # runs of a page: of more each has its line alone, and the rest is in runs.csv and its folder
+MOST_NAMED = 200  # runs that a claim names
 
-def run_entry(record: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
-    """A line of the list of runs, and what it opens to."""
+
+def run_line(record: dict[str, Any], beside: set[str]) -> dict[str, Any]:
+    """A line of the list of runs. Its time is said of a run that had its machine for itself (see ``beside``)."""
+    alone = record["id"] not in beside
+    return {
+        "id": record["id"],
+        "state": record["state"],
+        "best": _score(record, "best"),
+        "last": _score(record, "last"),
+        "time": duration(record["seconds"]) if alone and pd.notna(record.get("seconds")) else "",
+    }
+
+
+def run_entry(record: dict[str, Any], spec: RunSpec, beside: set[str]) -> dict[str, Any]:
+    """A line of the list of runs, and what it opens to. beside: the runs that shared their machine with others."""
     known = {key: value for key, value in record.items() if not pd.isna(value)}
     facts = [("state", known["why"] or known["state"])]
     if known["state"] == "finished":
+        alone = "" if known["id"] not in beside else ", beside other runs"
         facts += [
-            ("time", duration(known["seconds"])),
-            ("speed", f"{known['images_per_second']:.0f} images/s in the last epoch"),
+            ("time", duration(known["seconds"]) + alone),
+            ("speed", f"{known['images_per_second']:.0f} images/s in the last epoch{alone}"),
             ("training images", f"{known['train_images']:.0f}"),
             ("parameters", f"{known['parameters']:,.0f}"),
             ("machine", f"{known.get('device', '?')} ({known.get('host', '?')}), {known.get('precision', '?')}"),
@@ -27,12 +43,7 @@ def run_entry(record: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
             ("finished", known.get("finished", "")),
             ("code", known["changed"]),
         ]
-    return {
-        "id": known["id"],
-        "state": known["state"],
-        "best": _score(known, "best"),
-        "last": _score(known, "last"),
-        "time": duration(known["seconds"]) if "seconds" in known else "",
+    return run_line(record, beside) | {
         "facts": [(name, value) for name, value in facts if value],
         "spec": spec_lines(spec),
         "needs": [needed.id for needed in spec.needs],
@@ -40,8 +51,8 @@ def run_entry(record: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
 
 
 def _score(known: dict[str, Any], which: str) -> str:
-    value = known.get(f"{which}_top1", known.get(f"{which}_head_top1"))
-    return "" if value is None else f"{value:.2f}"
+    values = [value for kind in ("top1", "head_top1") if pd.notna(value := known.get(f"{which}_{kind}"))]
+    return f"{values[0]:.2f}" if values else ""
 
 
 def _versions(known: dict[str, Any]) -> str:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from benchmarks.analysis.paired import AVERAGE, is_sure
 from benchmarks.report.anchors import Place
+from benchmarks.report.canvas import Drawn
 from benchmarks.report.curves import Plot
-from benchmarks.report.figures import Drawn
 from benchmarks.report.tables import best_rows, format_number, shown_measures
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _wide_table(section: "Section", usual: int, anchors: Mapping[Place, str], pl
     leaders = {measure.label: best_rows(table, measure) for measure in benchmark.measures}
     records = {(r["row"], r["column"]): r for r in table.to_dict("records")}
     runs = _runs_of_cells(section.frame)
-    curves = {plot.title: f"curve-{plot.id}" for plot in plots}
+    curves = {plot.column: f"curve-{plot.id}" for plot in reversed(plots)}  # of test images, which come first
     rows = []
     for row in dict.fromkeys(table["row"]):
         cells: list[dict[str, Any]] = []
@@ -65,7 +65,7 @@ def _wide_table(section: "Section", usual: int, anchors: Mapping[Place, str], pl
                 if key == "mean" and record is not None:
                     cell["anchor"] = anchors[benchmark.id, str(row), str(column), measure.label]
                     cell["runs"] = runs.get((str(row), str(column)), [])
-                    drawn = any(line.row == row for plot in plots if plot.title == str(column) for line in plot.lines)
+                    drawn = any(line.row == row for plot in plots if plot.column == str(column) for line in plot.lines)
                     cell["curve"] = curves[str(column)] if drawn else ""
                 cells.append(cell)
         rows.append({"name": row, "cells": cells})

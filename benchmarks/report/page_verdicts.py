@@ -1,6 +1,5 @@
-"""What the page shows first: what was decided, how surely, and what that rests on."""
+"""What was decided of the paper's claims, how surely, and what that rests on."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, UNDECIDED
 from benchmarks.analysis.judging import Part, Verdict, deciding_epochs
 from benchmarks.report.anchors import Place
 from benchmarks.report.curves import Plot
+from benchmarks.report.forest import digits_of, forest, interval_text, scale
 from benchmarks.report.tables import format_number
 from sskd.training.words import plural
 
@@ -22,7 +22,7 @@ NAMED = 3  # decided parts in a card's line; the others are in its table
 
 
 def verdict_cards(report: "Report", anchors: Mapping[Place, str], plots: Mapping[str, list[Plot]]) -> dict[str, Any]:
-    """Everything of the page's first screen."""
+    """The claims, and how far to trust verdicts."""
     judged = [both for both in zip(report.verdicts, report.verdicts_best, strict=True) if both[0].runs]
     counts = {
         kind: sum(verdict.verdict == kind for verdict, _ in judged) for kind in (SUPPORTED, CONTRADICTED, UNDECIDED)
@@ -56,17 +56,17 @@ def headline(counts: Mapping[str, int], claims: int) -> str:
 def claim_card(
     verdict: Verdict, best: Verdict, cells: Cells | None = None, plots: Mapping[str, list[Plot]] | None = None
 ) -> dict[str, Any]:
-    digits = _digits([verdict.effect, verdict.lower, verdict.upper])
-    own = _scale([verdict.effect, verdict.lower, verdict.upper, verdict.size])
+    digits = digits_of([verdict.effect, verdict.lower, verdict.upper])
+    own = scale([verdict.effect, verdict.lower, verdict.upper, verdict.size])
     parts = verdict.parts if len(verdict.parts) > 1 else []
-    shared = _scale([x for part in parts for x in (part.effect, part.lower, part.upper, part.bound)])
+    shared = scale([x for part in parts for x in (part.effect, part.lower, part.upper, part.bound)])
     return verdict._asdict() | {
         "reason": verdict.reason,
         "seeds": verdict.seeds_text,
         "best": best.verdict,
         "shown": "" if pd.isna(verdict.effect) else format_number(verdict.effect, digits, signed=True),
-        "interval": _interval(verdict.lower, verdict.upper, digits),
-        "plot": _forest(own, verdict.effect, verdict.lower, verdict.upper, 0.0, verdict.size),
+        "interval": interval_text(verdict.lower, verdict.upper, digits),
+        "plot": forest(own, verdict.effect, verdict.lower, verdict.upper, 0.0, verdict.size),
         "parts": [_part(verdict, part, shared, cells or {}, plots or {}) for part in parts],
         "parts_text": _parts_text(verdict) if parts else "",
     }
@@ -88,7 +88,7 @@ def _part(
     cells: Cells,
     plots: Mapping[str, list[Plot]],
 ) -> dict[str, Any]:
-    digits = _digits([part.effect, part.lower, part.upper])
+    digits = digits_of([part.effect, part.lower, part.upper])
     benchmark = verdict.benchmark
     columns = list(dict.fromkeys(column for _, column in part.cells))
     links = []
@@ -101,24 +101,24 @@ def _part(
         "name": part.name,
         "value": "" if pd.isna(part.effect) else round(part.effect, 6),
         "shown": "" if pd.isna(part.effect) else format_number(part.effect, digits, signed=True),
-        "interval": _interval(part.lower, part.upper, digits),
+        "interval": interval_text(part.lower, part.upper, digits),
         "bound": part.bound,
         "seeds": part.seeds,
         "verdict": part.verdict,
         "alone": part.alone if part.alone != part.verdict else "",
-        "plot": _forest(place, part.effect, part.lower, part.upper, part.bound, None),
+        "plot": forest(place, part.effect, part.lower, part.upper, part.bound, None),
         "links": links,
-        "curves": [(f"curve-{plot.id}", plot.title) for plot in plots.get(benchmark, []) if plot.title in columns],
+        "curves": [(f"curve-{plot.id}", plot.title) for plot in plots.get(benchmark, []) if plot.column in columns],
     }
 
 
 def _control(control: Control) -> dict[str, Any]:
-    digits = _digits([control.effect, control.lower, control.upper])
-    place = _scale([control.effect, control.lower, control.upper])
+    digits = digits_of([control.effect, control.lower, control.upper])
+    place = scale([control.effect, control.lower, control.upper])
     return control._asdict() | {
         "shown": format_number(control.effect, digits, signed=True),
-        "interval": _interval(control.lower, control.upper, digits),
-        "plot": _forest(place, control.effect, control.lower, control.upper, 0.0, None),
+        "interval": interval_text(control.lower, control.upper, digits),
+        "plot": forest(place, control.effect, control.lower, control.upper, 0.0, None),
         "dealt": "" if control.dealt is None else f"{100 * control.dealt:.1f} %",
         "seeds": plural(control.seeds, "seed"),
     }
@@ -127,34 +127,3 @@ def _control(control: Control) -> dict[str, Any]:
 def _aa_text(controls: Sequence[Control]) -> str:
     wrong, of = false_calls(controls)
     return f"{wrong} of {plural(of, 'comparison')} of KD with itself called a difference" if of else ""
-
-
-def _digits(values: Sequence[float]) -> int:
-    return 3 if max((abs(x) for x in values if not pd.isna(x)), default=0.0) < 1 else 2
-
-
-def _interval(lower: float, upper: float, digits: int) -> str:
-    return "" if pd.isna(lower) else f"{format_number(lower, digits)} to {format_number(upper, digits)}"
-
-
-def _scale(values: Sequence[float | None]) -> Callable[[float | None], float | None]:
-    """From a number to its place on a width of 100 that holds all ``values`` and zero."""
-    marks = [0.0, *(x for x in values if x is not None and math.isfinite(x))]
-    low, high = min(marks), max(marks)
-    span = (high - low) or 1.0
-    return lambda x: None if x is None or not math.isfinite(x) else round(6 + 88 * (x - low) / span, 2)
-
-
-def _forest(
-    place: Callable[[float | None], float | None],
-    effect: float,
-    lower: float,
-    upper: float,
-    bound: float,
-    size: float | None,
-) -> dict[str, float | None] | None:
-    """Where the bound, the effect, its interval's ends and the paper's size stand; None without an effect."""
-    if pd.isna(effect):
-        return None
-    named = {"zero": bound, "effect": effect, "lower": lower, "upper": upper, "size": size}
-    return {name: place(value) for name, value in named.items()}

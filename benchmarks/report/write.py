@@ -15,17 +15,20 @@ from benchmarks.analysis.probes import add_probes, probes_of
 from benchmarks.analysis.published import reproductions
 from benchmarks.analysis.ranking import ranking_lines
 from benchmarks.analysis.reference import choose_reference, with_reference
-from benchmarks.analysis.results_frame import results_frame, specs_of
-from benchmarks.analysis.spent import spent_curves
-from benchmarks.cost import run_prices
+from benchmarks.analysis.results_frame import read_curve, results_frame, specs_of
+from benchmarks.analysis.spent import beside_others, spent_curves
+from benchmarks.cost import known_work, run_prices
+from benchmarks.escaping import csv_text
 from benchmarks.profiles.profile import Profile
+from benchmarks.report.canvas import attempt
+from benchmarks.report.curves import curves_frame, curves_pdf, mean_curves
 from benchmarks.report.figures import Layouts, draw
 from benchmarks.report.format_page import schema
 from benchmarks.report.look import Look, looks
 from benchmarks.report.markdown import claims_markdown, section_markdown
 from benchmarks.report.page import write_page
 from benchmarks.report.section import Report, Section
-from benchmarks.report.spending import spending, spending_markdown
+from benchmarks.report.spending import COUNTED, SECONDS, spending, spending_markdown
 from benchmarks.report.tables import latex, notes, summary
 from benchmarks.tables.benchmark import BENCHMARKS, HELD_OUT, Benchmark, Cell, with_chosen
 from sskd.config.execution import Execution
@@ -41,8 +44,8 @@ def write_report(
 ) -> dict[str, str]:
     """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and into the same ``folder`` claims.md, claims.csv
     and parts.csv (verdicts and their comparisons), runs.csv (the frame), spent.csv (see spent.spent_curves), .md, .png
-    and .pdf, card.json and card.md (what the numbers were measured with), schema.json (what all files hold) and
-    index.html. Returns each benchmark's Markdown.
+    and .pdf, curves.csv and curves.pdf (see curves.mean_curves), card.json and card.md (what the numbers were measured
+    with), schema.json (what all files hold) and index.html. Returns each benchmark's Markdown.
 
     reference: the row that all others are compared with, as reference.choose_reference takes it. runs: where the run
     folders are, if not in ``folder``."""
@@ -66,10 +69,16 @@ def write_report(
         sections.append(section)
         texts[name] = section_markdown(section)
         _write(folder / f"{name}.md", texts[name])
-        _write(folder / f"{name}.csv", section.table.to_csv(index=False))
+        _write(folder / f"{name}.csv", csv_text(section.table))
         _write(folder / f"{name}.tex", latex(section.table, benchmark, section.notes))
     timed = frame[frame["benchmark"].isin(TIMED) | (frame["benchmark"] == "")]
-    spent = spent_curves(timed, runs)
+    beside = beside_others(frame)
+    unit = SECONDS if beside.isdisjoint(timed["id"]) else COUNTED
+    of_timed = [spec for spec in specs_of(cells).values() if spec.id in set(timed["id"])]
+    spent = spent_curves(timed, runs, work=known_work(of_timed, profile) if unit == COUNTED else None)
+    students = dict.fromkeys(frame["id"][frame["benchmark"] != ""])
+    curves = {run: curve for run in students if len(curve := read_curve(runs / run / "metrics.jsonl"))}
+    means = {section.benchmark.id: mean_curves(section.frame, curves) for section in sections}
     priced = frame.assign(price=frame["id"].map(run_prices(specs_of(cells).values(), runs, profile)))
     report = Report(
         profile,
@@ -79,19 +88,25 @@ def write_report(
         verdicts(priced),
         verdicts(priced, "best"),
         controls(frame, epoch_that_decides(frame)),
-        spending(spent, folder, shown),
+        spending(spent, folder, shown, unit),
         cards,
+        curves,
+        means,
+        beside,
     )
     _write(folder / "claims.md", claims_markdown(report.verdicts, report.verdicts_best, report.controls))
     _write(folder / "claims.csv", _claims_csv([*report.verdicts, *report.verdicts_best]))
     _write(folder / "parts.csv", _parts_csv([*report.verdicts, *report.verdicts_best]))
-    _write(folder / "spent.csv", spent.curves.to_csv(index=False))
+    _write(folder / "spent.csv", csv_text(spent.curves))
     if len(spent.curves):
         _write(folder / "spent.md", spending_markdown(report.spending))
     _write(folder / "card.md", card_markdown(cards, profile))
     write_json(folder / "card.json", card_json(cards, profile))
     write_json(folder / "schema.json", schema())
-    _write(folder / "runs.csv", frame.to_csv(index=False))
+    _write(folder / "runs.csv", csv_text(frame))
+    _write(folder / "curves.csv", csv_text(curves_frame(means)))
+    for note in curves_pdf(sections, means, folder / "curves.pdf", shown):
+        sections[0].notes.append(note)
     write_page(report, cells, folder, runs)
     return texts
 
@@ -101,6 +116,7 @@ def _section(
 ) -> Section:
     pairs = set(frame["pair"])
     table = summary(frame, benchmark)
+    figure, trouble = attempt(folder / benchmark.id, lambda: draw(frame, _drawn(benchmark), folder, layouts, shown))
     return Section(
         benchmark,
         frame,
@@ -112,9 +128,9 @@ def _section(
             if len(set(frame["row"]) - {"Teacher"}) > 2
         },
         ranking_lines(frame, benchmark.measures[0].name, benchmark.measures[0].larger_is_better),
-        notes(frame, benchmark, table),
+        [*notes(frame, benchmark, table), *trouble],
         reproductions(pairs) if benchmark.id in WITH_REPRODUCTIONS else reproductions(set()),
-        draw(frame, _drawn(benchmark), folder, layouts, shown),
+        figure,
     )
 
 
@@ -143,7 +159,7 @@ def _claims_csv(all_verdicts: list[Verdict]) -> str:
         row = verdict._asdict() | {"runs": " ".join(verdict.runs), "need": verdict.need.seeds if verdict.need else None}
         row["parts"], row["decided"] = len(verdict.parts), len(verdict.decided)
         rows.append(row | {"text": verdict.text})
-    return pd.DataFrame(rows).to_csv(index=False)
+    return csv_text(pd.DataFrame(rows))
 
 
 def _parts_csv(all_verdicts: list[Verdict]) -> str:
@@ -153,7 +169,7 @@ def _parts_csv(all_verdicts: list[Verdict]) -> str:
         for verdict in all_verdicts
         for part in verdict.parts
     ]
-    return pd.DataFrame(rows, columns=names).to_csv(index=False)
+    return csv_text(pd.DataFrame(rows, columns=names))
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 import yaml
 from pydantic import Discriminator, Tag, TypeAdapter, ValidationInfo, field_validator, model_validator
@@ -147,7 +147,8 @@ class CommonSpec(StrictModel):
     def with_seed(self: Spec, seed: int) -> Spec:
         """The same with another seed. Nothing is validated again: a seed stands in no relation to other keys."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
-        return type(self).model_construct(self.model_fields_set | {"seed"}, **(values | {"seed": seed}))
+        made = type(self).model_construct(self.model_fields_set | {"seed"}, **(values | {"seed": seed}))
+        return cast("Spec", made)
 
     @property
     def random_seed(self) -> int:

@@ -3,11 +3,15 @@
 import io
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from benchmarks.report.canvas import attempt, style
+from benchmarks.report.dots import off_axis
 from benchmarks.report.figures import _figure, draw
 from benchmarks.report.look import METHOD_LOOKS, looks
 from benchmarks.report.tables import latex, markdown, summary
@@ -82,3 +86,86 @@ def test_narrow_figures_have_their_panels_below_each_other(tmp_path: Path) -> No
     assert wide.width > wide.height
     assert narrow.width == 576  # 358 CSS pixels as the page shows it
     assert narrow.height > narrow.width
+
+
+def test_collapsed_methods_and_the_teacher_stand_at_the_edge() -> None:
+    """The README's own figure: from 38 to 49, though the placebo has 1.5 and the teacher 69.7."""
+    reached = {
+        "Teacher": 69.7,
+        "Student": 38.7,
+        "KD": 44.6,
+        "KD again": 43.7,
+        "Placebo": 1.45,
+        "AT": 38.4,
+        "SSKD": 49.0,
+    }
+    frame = made_frame("comparison", {(row, PAIR): [value, value + 0.5] for row, value in reached.items()}, epochs=12)
+    figure = _figure(frame, BENCHMARKS["comparison"], None, looks(frame["row"]), narrow=False)
+    assert figure
+    low, high = figure.axes[0].get_xlim()
+    assert 36 < low < 39
+    assert 49 < high < 52
+    assert {text.get_text() for text in figure.axes[0].texts} == {"← 1.7", "70.0 →"}
+
+
+@pytest.mark.parametrize(
+    ("means", "far"),
+    [
+        ({"Teacher": 74.0, "A": 70.0, "B": 71.0, "C": 72.0}, set()),  # near enough for one axis
+        ({"A": 70.1, "B": 70.2, "C": 67.0, "D": 70.3}, set()),  # behind, but not collapsed
+        ({"A": 70.1, "B": 70.2, "C": 1.0, "D": 70.3}, {"C"}),
+        ({"A": 70.1, "B": 1.0, "C": 2.0, "D": 70.3, "E": 69.0}, {"B", "C"}),
+        ({"A": 70.0, "B": 1.0}, set()),  # of two, neither is the odd one
+        ({"A": 70.0, "B": 71.0, "C": 1.0, "D": 2.0}, set()),  # half of all is no exception
+        ({"Teacher": 70.0}, set()),
+    ],
+)
+def test_what_stands_off_the_axis(means: dict[str, float], far: set[str]) -> None:
+    part = pd.DataFrame([{"row": row, "measure": "last", "mean": value, "sd": 0.1} for row, value in means.items()])
+    assert set(off_axis(part, points=True)) == far
+
+
+RC = {
+    "text.usetex": True,
+    "font.family": "serif",
+    "pdf.fonttype": 3,
+    "savefig.bbox": "tight",
+    "figure.autolayout": True,
+    "axes.unicode_minus": False,
+    "axes.formatter.use_mathtext": True,
+}
+
+
+@pytest.mark.parametrize("key", RC)
+def test_a_users_matplotlibrc_changes_no_figure(key: str) -> None:
+    with style():
+        usual = dict(plt.rcParams)
+    with plt.rc_context({key: RC[key]}):
+        with style():
+            assert dict(plt.rcParams) == usual
+        assert plt.rcParams[key] == plt.rcParamsDefault[key] or plt.rcParams[key] in (RC[key], [RC[key]])
+
+
+def test_a_figure_that_fails_costs_only_itself(tmp_path: Path) -> None:
+    (tmp_path / "table3.pdf").write_bytes(b"of an earlier report")
+
+    def fails() -> None:
+        raise RuntimeError("latex was not able to process the following string")
+
+    drawn, notes = attempt(tmp_path / "table3", fails)
+    assert drawn is None
+    assert "table3" in notes[0]
+    assert "latex was not able" in notes[0]
+    assert not list(tmp_path.iterdir())
+    assert attempt(tmp_path / "table3", lambda: "drawn") == ("drawn", [])
+
+
+def test_names_of_any_length_leave_the_figure_its_room(tmp_path: Path) -> None:
+    names = ("SSKD", "a method with a name that is far longer than any figure has room for", "Mine")
+    frame = made_frame("comparison", {(row, PAIR): [70.0 + i, 71.0] for i, row in enumerate(names)}, epochs=12)
+    drawn = draw(frame, BENCHMARKS["comparison"], tmp_path)
+    assert drawn
+    assert Image.open(io.BytesIO(drawn.narrow)).width == 576
+    data = (tmp_path / "comparison.pdf").read_bytes()
+    assert b"/FontFile2" in data  # Type 42: the outlines themselves
+    assert b"/Type3" not in data

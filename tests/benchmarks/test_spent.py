@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.spent import spent_curves
+from benchmarks.analysis.spent import beside_others, spent_curves
+from benchmarks.report.spending import amount, spending_table
 
 
 def metrics(runs: Path, run: str, rows: list[dict[str, float]]) -> None:
@@ -66,3 +67,57 @@ def test_a_damaged_file_is_named_and_left_out(tmp_path: Path, damage: bytes) -> 
     assert found.damaged == ["bad"]
     assert found.curves["top1"].tolist() == [40.0]
     assert found.curves["seeds"].tolist() == [1]
+
+
+MINUTE = "2026-01-01T00:{:02d}:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("runs", "shared"),
+    [
+        ([("a", "vm", 10, 60), ("b", "vm", 11, 60)], set()),  # one after the other
+        ([("a", "vm", 10, 60), ("b", "vm", 10, 60)], {"a", "b"}),
+        ([("a", "vm", 10, 60), ("b", "other", 10, 60)], set()),
+        ([("a", "vm", 50, 2400), ("b", "vm", 20, 60), ("c", "vm", 30, 60), ("d", "vm", 55, 60)], {"a", "b", "c"}),
+        ([("a", "vm", 10, 60.5), ("b", "vm", 11, 60.5)], set()),  # ends are noted in whole seconds
+        ([("a", "vm", 10, 0.6), ("b", "vm", 10, 0.6)], {"a", "b"}),
+        ([("a", None, 10, 60), ("b", None, 10, 60)], {"a", "b"}),
+        ([("a", "vm", 10, float("nan")), ("b", "vm", 10, 60)], set()),
+    ],
+)
+def test_which_runs_shared_their_machine(runs: list[tuple[str, str, int, float]], shared: set[str]) -> None:
+    rows = [
+        {"id": name, "host": host, "finished": MINUTE.format(minute), "seconds": seconds, "state": "finished"}
+        for name, host, minute, seconds in runs
+    ]
+    assert beside_others(pd.DataFrame(rows)) == shared
+    assert beside_others(pd.DataFrame(rows).assign(finished="soon")) == set()
+    assert beside_others(pd.DataFrame(columns=["id"])) == set()
+
+
+def test_multiply_adds_are_those_of_student_teacher_and_head(tmp_path: Path) -> None:
+    metrics(tmp_path, "s", [{"seconds": 1.0, "test_top1": 40.0}, {"seconds": 1.0, "test_top1": 50.0}])
+    common = {
+        "state": "finished",
+        "seconds": 1.0,
+        "benchmark": "",
+        "row": "",
+        "column": "a/b",
+        "teacher": "",
+        "head": "",
+    }
+    student = common | {"id": "s", "benchmark": "comparison", "row": "SSKD", "role": "student", "epochs": 2}
+    student |= {"teacher": "t", "head": "h"}
+    frame = pd.DataFrame([student, common | {"id": "t", "role": "teacher"}, common | {"id": "h", "role": "head"}])
+    curves = spent_curves(frame, tmp_path, work={"s": 10e12, "t": 3e12, "h": 1e12}).curves
+    assert curves["multiply_adds"].tolist() == [9e12, 14e12]
+    assert curves["before_multiply_adds"].tolist() == [4e12, 4e12]
+    table = spending_table(curves, "multiply_adds")
+    assert table.loc[0, ["cost", "before"]].tolist() == [14e12, 4e12]
+    assert [amount(value, "multiply_adds") for value in (14e12, 1.5e15, 0.0, float("nan"))] == [
+        "14 T",
+        "1.5 P",
+        "0",
+        "-",
+    ]
+    assert spent_curves(frame, tmp_path).curves["multiply_adds"].isna().all()

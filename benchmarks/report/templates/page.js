@@ -45,7 +45,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 // --- training curves: choose a run, and the others of its group step back
 for (const group of document.querySelectorAll("details.curves")) {
-  const lines = [...group.querySelectorAll("polyline")];
+  const lines = [...group.querySelectorAll("polyline[data-run]")];
+  group.choose = () => {};
+  if (!lines.length) continue;
   const label = document.createElement("label");
   label.className = "chooser";
   label.append("Show one run against the others ");
@@ -80,7 +82,7 @@ search.placeholder = "Find runs: crd vgg8 s0";
 search.setAttribute("aria-label", "Find runs by words of their id");
 list.before(search);
 const show = (wanted) => {
-  for (const run of list.querySelectorAll("details")) run.hidden = !wanted(run.id);
+  for (const run of list.querySelectorAll(".run[id]")) run.hidden = !wanted(run.id);
 };
 search.addEventListener("input", () => {
   const words = search.value.toLowerCase().split(/\s+/);
@@ -97,7 +99,7 @@ every.addEventListener("click", () => {
   show(() => true);
 });
 const showCell = (cell) => {
-  const ids = cell.dataset.runs.split(" ").map((run) => `run-${run}`);
+  const ids = [...cell.querySelectorAll('.of a[href^="#run-"]')].map((link) => link.getAttribute("href").slice(1));
   show((id) => ids.includes(id));
   for (const id of ids) document.getElementById(id).open = true;
   every.hidden = false;
@@ -112,11 +114,9 @@ const open = () => {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target) return;
   for (let box = target.parentElement?.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
-  if (target.dataset.runs) showCell(target);
-  if (target.matches("details")) {
-    if (target.hidden) every.click();
-    target.open = true;
-  }
+  if (target.matches("td[id]")) showCell(target);
+  if (target.hidden) every.click();
+  if (target.matches("details")) target.open = true;
   target.scrollIntoView({ block: target.matches("td") ? "center" : "start", inline: "nearest" });
 };
 addEventListener("hashchange", open);

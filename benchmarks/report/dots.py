@@ -1,0 +1,131 @@
+"""The figure of a table: a panel for each column, rows downwards, on an axis that lies where the data are."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmarks.analysis.published import Value
+from benchmarks.report.canvas import finish, panels, shortened
+from benchmarks.report.look import Look
+from benchmarks.tables.benchmark import Benchmark, Measure
+
+PAPER_TICK: dict[str, object] = {"marker": "|", "color": "tab:red", "markersize": 11, "markeredgewidth": 2}
+TEACHER_SPANS, STUDENT_SPANS = 1.0, 2.0  # further from the others than so many times their span: off the axis
+LEAST_SPANS = {"Teacher": 4.0, "": 5.0}  # points of accuracy that no span is taken to be less than
+Paper = Mapping[tuple[str, str, str], Value]  # as published() has it
+
+
+def dots(
+    data: pd.DataFrame, benchmark: Benchmark, rows: list[str], paper: Paper, shown: Mapping[str, Look], narrow: bool
+) -> Figure:
+    """A panel for each column (or measure, where measures have units of their own). The first measure of a panel is
+    filled, the next hollow. data: row, column, measure, mean, sd. Rows that lie far from the others, as a teacher may
+    or a method that has collapsed, stand at the panel's edge with their numbers and an arrow."""
+    same_unit = all(measure.published or "top-1" in measure.title for measure in benchmark.measures)
+    columns = list(dict.fromkeys(map(str, data["column"])))
+    placed: list[tuple[str, tuple[Measure, ...]]] = (
+        [(column, benchmark.measures) for column in columns]
+        if same_unit
+        else [(column, (measure,)) for column in columns for measure in benchmark.measures]
+    )
+    names = [shortened(row) for row in rows]
+    handles = _handles(benchmark if same_unit else None, bool(paper))
+    labels = [str(handle.get_label()) for handle in handles]
+    figure, axes = panels(len(placed), 3, (2.6, 0.9 + 0.24 * len(rows)), narrow, labels, names)
+    for axis, (column, measures) in zip(axes, placed, strict=True):
+        part = data[(data["column"] == column) & data["measure"].isin([m.label for m in measures])]
+        _panel(axis, part, measures, rows, shown, off_axis(part, same_unit))
+        for place, row in enumerate(rows):
+            known = [paper[row, column, m.published] for m in measures if (row, column, m.published) in paper]
+            if known:
+                axis.plot(known[0].value, place, zorder=5, **PAPER_TICK)  # type: ignore[arg-type]
+        axis.set(title=column if same_unit else f"{column}: {measures[0].label}", ylabel="")
+        axis.set_xlabel("top-1 (%)" if same_unit else measures[0].title, fontsize=8)
+        axis.set_yticks(range(len(rows)), names)
+        for label in axis.get_yticklabels():
+            label.set_fontweight("bold" if label.get_text() == shortened(benchmark.reference) else "normal")
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.grid(axis="y", color="0.9", linewidth=0.7)
+        axis.margins(x=0.08)
+    return finish(figure, handles, names, shared=True)
+
+
+def _panel(
+    axis: Axes,
+    part: pd.DataFrame,
+    measures: Sequence[Measure],
+    rows: list[str],
+    shown: Mapping[str, Look],
+    off: Mapping[str, str],
+) -> None:
+    for row, text in off.items():
+        right = text.endswith("→")
+        axis.annotate(
+            text, (0.99 if right else 0.02, rows.index(row)), xycoords=axis.get_yaxis_transform(),
+            ha="right" if right else "left", va="center", fontsize=8,
+        )  # fmt: skip
+    bars: list[tuple[float, float, float, str]] = []
+    for number, measure in enumerate(measures):
+        offset = 0.34 * (number / (len(measures) - 1) - 0.5) if len(measures) > 1 else 0.0
+        for entry in part[part["measure"] == measure.label].to_dict("records"):
+            if entry["row"] in off:
+                continue
+            look, place = shown[entry["row"]], rows.index(entry["row"]) + offset
+            face = "white" if number else look.hex
+            axis.plot(entry["mean"], place, color=look.hex, marker=look.marker, markerfacecolor=face, markersize=5.5)
+            if entry["sd"]:
+                bars.append((place, entry["mean"] - entry["sd"], entry["mean"] + entry["sd"], look.hex))
+    if bars:
+        places, lows, highs, colours = zip(*bars, strict=True)
+        axis.hlines(places, lows, highs, colors=colours, linewidth=1.1, zorder=1.9)
+
+
+def off_axis(part: pd.DataFrame, points: bool) -> dict[str, str]:
+    """By row "69.7 →" or "← 1.5": the rows that one axis with the others would leave these no room. ``points``: the
+    numbers are points of accuracy. Among the students that is a minority which a gap parts from the rest; the teacher
+    needs a smaller one."""
+    means = part.groupby("row", sort=False)["mean"]
+    middle, texts = means.mean(), means.agg(lambda values: ", ".join(dict.fromkeys(f"{value:.1f}" for value in values)))
+    students = middle[middle.index != "Teacher"].sort_values()
+    kept = students
+    while len(kept) > 2:
+        gaps = np.diff(kept.to_numpy())
+        widest = int(gaps.argmax())
+        rest = max(kept.iloc[: widest + 1], kept.iloc[widest + 1 :], key=len)
+        if gaps[widest] <= STUDENT_SPANS * _span(rest, "", points):
+            break
+        kept = rest
+    if 2 * (len(students) - len(kept)) >= len(students):  # no minority: the axis holds all
+        kept = students
+    far = {row: value for row, value in students.items() if row not in kept.index}
+    if "Teacher" in middle and len(kept):
+        gap = max(middle["Teacher"] - kept.iloc[-1], kept.iloc[0] - middle["Teacher"])
+        if gap > TEACHER_SPANS * _span(kept, "Teacher", points):
+            far["Teacher"] = middle["Teacher"]
+    return {
+        str(row): f"{texts[str(row)]} →" if value > kept.iloc[-1] else f"← {texts[str(row)]}"
+        for row, value in far.items()
+    }
+
+
+def _span(values: "pd.Series[float]", of: str, points: bool) -> float:
+    span = float(values.iloc[-1] - values.iloc[0])
+    return max(span, LEAST_SPANS[of]) if points else span or float("inf")
+
+
+def _handles(benchmark: Benchmark | None, paper: bool) -> list[Line2D]:
+    handles = []
+    if benchmark and len(benchmark.measures) > 1:
+        for number, measure in enumerate(benchmark.measures):
+            face = "white" if number else "0.3"
+            handles.append(
+                Line2D(
+                    [], [], linestyle="none", marker="o", color="0.3", markerfacecolor=face,
+                    label=f"{measure.label} epoch",
+                )
+            )  # fmt: skip
+    return [*handles, Line2D([], [], linestyle="none", label="paper", **PAPER_TICK)] if paper else handles  # type: ignore[arg-type]

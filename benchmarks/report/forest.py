@@ -1,0 +1,38 @@
+"""An effect and its interval as the page draws them: places on a line, and words."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from benchmarks.report.tables import format_number
+
+Place = Callable[[float | None], float | None]
+
+
+def digits_of(values: Sequence[float]) -> int:
+    """How many decimals effects of this size have."""
+    return 3 if max((abs(x) for x in values if not pd.isna(x)), default=0.0) < 1 else 2
+
+
+def interval_text(lower: float, upper: float, digits: int) -> str:
+    """ "1.20 to 6.90"; "" where there is no interval."""
+    return "" if pd.isna(lower) else f"{format_number(lower, digits)} to {format_number(upper, digits)}"
+
+
+def scale(values: Sequence[float | None]) -> Place:
+    """From a number to its place on a width of 100 that holds all ``values`` and zero."""
+    marks = [0.0, *(x for x in values if x is not None and math.isfinite(x))]
+    low, high = min(marks), max(marks)
+    span = (high - low) or 1.0
+    return lambda x: None if x is None or not math.isfinite(x) else round(6 + 88 * (x - low) / span, 2)
+
+
+def forest(
+    place: Place, effect: float, lower: float, upper: float, bound: float, size: float | None
+) -> dict[str, float | None] | None:
+    """Where the bound, the effect, its interval's ends and the paper's size stand; None without an effect."""
+    if pd.isna(effect):
+        return None
+    named = {"zero": bound, "effect": effect, "lower": lower, "upper": upper, "size": size}
+    return {name: place(value) for name, value in named.items()}

@@ -1,0 +1,75 @@
+"""The first thing on a page: how what the user asked for stands to each rival."""
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks.analysis.paired import differences
+from benchmarks.report.page_asked import asked
+from benchmarks.report.section import Section
+from benchmarks.tables.benchmark import BENCHMARKS
+from tests.benchmarks.made import made_frame
+
+PAIR = "resnet56/resnet20"
+CLOSE = [70.0, 70.1, 70.2, 70.1]
+
+
+def told(frame: pd.DataFrame, name: str = "comparison", reference: str = "Mine", which: str = "last") -> Any:
+    benchmark = dataclasses.replace(BENCHMARKS[name], reference=reference)
+    gaps = {measure.label: differences(frame, benchmark, measure) for measure in benchmark.measures}
+    section = Section(benchmark, frame, pd.DataFrame(), gaps, {}, [], [], pd.DataFrame(), None)
+    report = SimpleNamespace(sections=[section], verdicts=[SimpleNamespace(epoch=which)])
+    return asked(report, {(name, "KD", PAIR, "last"): "cell-of-kd"})  # type: ignore[arg-type]
+
+
+def test_each_rival_has_a_verdict_an_effect_an_interval_and_n() -> None:
+    apart = {"Mine": CLOSE, "Student": [x - 9 for x in CLOSE], "AT": [x + 5 for x in CLOSE], "KD": [69.0, 71.2, 70.0]}
+    frame = made_frame("comparison", {(row, PAIR): values for row, values in {"Teacher": [80.0], **apart}.items()})
+    found = told(frame)
+    lines = {rival["row"]: rival for rival in found["rivals"]}
+    assert set(lines) == {"Student", "AT", "KD"}
+    assert {row: line["verdict"] for row, line in lines.items()} == {
+        "Student": "ahead",
+        "AT": "behind",
+        "KD": "undecided",
+    }
+    assert {row: line["seeds"] for row, line in lines.items()} == {"Student": 4, "AT": 4, "KD": 3}
+    assert (lines["Student"]["text"], lines["AT"]["text"]) == ("+9.00", "-5.00")
+    low, high = map(float, lines["KD"]["interval"].split(" to "))
+    assert low < 0 < high
+    assert lines["KD"]["anchor"] == "cell-of-kd"
+    assert found["headline"] == "Mine is ahead of Student; behind AT; undecided against KD"
+    assert found["reference"] == "Mine"
+
+
+def test_a_measure_of_which_less_is_better() -> None:
+    gaps = made_frame("table6", {("SSKD", PAIR): [0.1, 0.11, 0.12], ("KD", PAIR): [0.4, 0.42, 0.41]}, measure="kl")
+    gaps["cka"] = 0.5
+    assert told(gaps, "table6", "SSKD")["rivals"][0]["verdict"] == "ahead"
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_few_seeds_decide_nothing_and_have_no_interval(seeds: int) -> None:
+    frame = made_frame("comparison", {("Mine", PAIR): [80.0] * seeds, ("KD", PAIR): [10.0] * seeds})
+    (line,) = told(frame)["rivals"]
+    assert (line["verdict"], line["interval"], line["seeds"]) == ("undecided", "", seeds)
+
+
+def test_several_columns_are_told_as_one_where_all_are_there() -> None:
+    others = ("wrn_40_2/wrn_16_2", "vgg13/vgg8")
+    values = {(row, column): CLOSE for row in ("Mine", "KD") for column in (PAIR, *others)}
+    frame = made_frame("comparison", values | {("AT", PAIR): CLOSE, ("AT", others[0]): CLOSE})
+    where = [(rival["row"], rival["where"]) for rival in told(frame)["rivals"]]
+    assert where == [("KD", "mean over 3 columns"), ("AT", PAIR), ("AT", others[0])]
+
+
+@pytest.mark.parametrize("rows", [("Mine",), ("KD", "AT"), ("Mine", "Placebo"), ("Mine", "Teacher")])
+def test_without_a_rival_nothing_is_told(rows: tuple[str, ...]) -> None:
+    assert told(made_frame("comparison", {(row, PAIR): CLOSE for row in rows})) is None
+
+
+def test_what_compares_no_methods_is_not_told() -> None:
+    assert told(made_frame("table2", {("Mine", PAIR): CLOSE, ("KD", PAIR): CLOSE}), "table2") is None
