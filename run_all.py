@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The command line of the benchmark suite: plan, run, resume, report. ``run_all.py --help`` tells the options."""
+"""The command line of the benchmark suite: run, plan, report and more. ``run_all.py --help`` tells the verbs."""
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -9,12 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.listing import CATALOGUE, catalogue
 from benchmarks.report import format_page, methods_page
 from sskd.places import ROOT
 
 GENERATED: dict[Path, Callable[[], str]] = {
-    CATALOGUE: catalogue,
     ROOT / "docs" / "methods.md": methods_page.page,
     ROOT / "docs" / "results_format.md": format_page.page,
 }

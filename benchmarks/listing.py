@@ -1,22 +1,13 @@
-"""What there is to choose from: methods, networks, data sets, benchmarks, profiles, pretext tasks.
+"""What there is to choose from: methods, networks, data sets, benchmarks, profiles, pretext tasks."""
 
-Importing what registers them takes seconds, as it needs torch. configs/catalogue.json keeps the lists, each with the
-digest of the files that it follows from; where these have changed, or a plugin may add to them, they are made anew.
-After such a change: python -m benchmarks.generated
-"""
-
-import hashlib
 import importlib
 import json
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from textwrap import TextWrapper
 from typing import Any
 
-from sskd.places import CONFIGS, PACKAGE, config_names
-
-CATALOGUE = CONFIGS / "catalogue.json"
+from sskd.places import CONFIGS, config_names
 
 
 def methods() -> list[dict[str, Any]]:
@@ -89,52 +80,11 @@ LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "profiles": _profiles,
 }
 KINDS = tuple(LISTS)
-# the files that a list follows from, beside the package sskd; a folder stands for its Python files
-SOURCES: dict[str, tuple[Path, ...]] = {
-    "methods": (
-        PACKAGE / "methods",
-        PACKAGE / "config" / "settings.py",
-        PACKAGE / "runs" / "settings.py",
-        CONFIGS / "methods.yaml",
-    ),
-    "networks": (PACKAGE / "networks",),
-    "datasets": (PACKAGE / "data" / "datasets",),
-    "pretexts": (PACKAGE / "pretext",),
-    "transformations": (PACKAGE / "data" / "transformations.py",),
-    "optimizers": (PACKAGE / "optim.py",),
-    "schedules": (PACKAGE / "optim.py",),
-    "augmentations": (PACKAGE / "data" / "augmentations.py",),
-    "benchmarks": (Path(__file__).parent / "tables",),
-}
 
 
-def digest(kind: str) -> str:
-    """Of the files that the list follows from."""
-    content = hashlib.sha256()
-    for source in SOURCES[kind]:
-        for file in sorted(source.glob("*.py")) if source.is_dir() else [source]:
-            content.update(file.name.encode() + b"\0" + file.read_bytes())
-    return content.hexdigest()
-
-
-def catalogue() -> str:
-    """What configs/catalogue.json is to hold: for each list the digest of its sources, and its rows."""
-    return json.dumps({kind: {"digest": digest(kind), "rows": LISTS[kind]()} for kind in SOURCES}, indent=1) + "\n"
-
-
-def rows_of(kind: str, *, with_plugins: bool = False) -> list[dict[str, Any]]:
-    """The list, from the catalogue where that is of today's files and no plugin was loaded."""
-    if kind in SOURCES and not with_plugins and CATALOGUE.exists():
-        kept = json.loads(CATALOGUE.read_text(encoding="utf-8")).get(kind)
-        if kept and kept["digest"] == digest(kind):
-            rows: list[dict[str, Any]] = kept["rows"]
-            return rows
-    return LISTS[kind]()
-
-
-def listing(kind: str, as_json: bool, *, with_plugins: bool = False) -> str:
+def listing(kind: str, as_json: bool) -> str:
     """The list as JSON, or an entry after the other, each wrapped to the terminal's width."""
-    rows = rows_of(kind, with_plugins=with_plugins)
+    rows = LISTS[kind]()
     if as_json:
         return json.dumps(rows, indent=1)
     width = shutil.get_terminal_size((120, 40)).columns  # where there is no terminal, as wide as the documents

@@ -27,7 +27,7 @@ An estimate: no GPU was measured. Multiply-adds of convolutions and linear layer
 (`python -m perf.paper_cost`). Assumed: a training step is {TRAINING} forward passes, the frozen teacher's one; SSKD and
 the head see 4 views of each image; {images:,} images; {epochs} epochs, {head_epochs} of the head; two FLOP a
 multiply-add; {RATE / 1e12:.0f} TFLOP/s sustained, which small networks at batch 64 often do not reach; loading and
-evaluation left out. `--dry-run` takes the rate of your own finished runs instead.
+evaluation left out. `plan` takes the rate of your own finished runs instead.
 """
     print(text)
     print("T multiply-adds an epoch; in brackets hours for the whole training.\n")

@@ -23,7 +23,8 @@ from benchmarks.plan import make_plan, statuses
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.write import write_report
-from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.runs.spec import RunSpec
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from tests.test_run_all import TINY
 
 PAGE = Path(__file__).parent.parent / "docs" / "add_a_method.md"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.profiles.read import read_profile
 from sskd.__main__ import main as sskd_main
@@ -196,7 +196,7 @@ def test_broken_options(options: list[str], tmp_path: Path, capsys: pytest.Captu
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(TINY))
     given = [] if "--profile" in options else ["--profile", str(path)]
-    assert main(["--results", str(tmp_path / "results"), *given, "--dry-run", *options]) == 2
+    assert main(["plan", "--results", str(tmp_path / "results"), *given, *options]) == 2
     error = capsys.readouterr().err
     assert error.startswith("run_all: ")
     assert error.count("\n") == 1
@@ -245,19 +245,19 @@ def test_a_network_that_fails_when_it_is_first_built(
     plugin.write_text(f"from sskd.networks import NETWORKS\n@NETWORKS.register('own')\ndef own(classes):\n    {code}\n")
     profile.write_text(yaml.safe_dump(TINY | {"pair": "resnet8/own", "methods": ["kd"]}))
     options = ["--profile", str(profile), "--results", str(tmp_path / "r"), "--plugin", str(plugin)]
-    for more in (["--dry-run"], []):
-        assert main([*options, *more]) == 2
+    for more in (["plan"], []):
+        assert main([*more, *options]) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
 
 
 def test_whoever_reads_a_plan_may_stop(tmp_path: Path) -> None:
-    """--dry-run --json | head: no traceback, and the status of a program whose reader has gone."""
+    """plan --json | head: no traceback, and the status of a program whose reader has gone."""
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"seeds": list(range(200))}))  # more than a pipe holds
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "run_all.py", "--profile", str(tmp_path / "tiny.yaml"), "--dry-run", "--json"]
+    command = [sys.executable, "run_all.py", "plan", "--profile", str(tmp_path / "tiny.yaml"), "--json"]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert done.returncode == 141

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cli import main as suite
+from benchmarks.commands.main import main as suite
 from benchmarks.listing import KINDS
 from benchmarks.plan import check_teachers
 from benchmarks.profiles.read import profile_names, read_profile
@@ -20,10 +20,11 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize(
     ("program", "command", "meant"),
     [
-        (suite, "--stauts", "'--status'"),
-        (suite, "--stat", "'--status'"),  # no abbreviation: --detach must not be read for --det, and started again
+        (suite, "stauts", "'status'"),
+        (suite, "plan --stauts", None),
+        (suite, "--detac", "'--detach'"),  # no abbreviation: it would be started again in the background
         (suite, "--profil=demo", "'--profile'"),
-        (suite, "--list method", "'methods'"),
+        (suite, "list method", "'methods'"),
         (suite, "--set a=b --dataset_root x", None),
         (trainer, "evaluate --netwrok resnet20 --weights x", "'--network'"),
         (trainer, "evalute", "'evaluate'"),
@@ -50,7 +51,7 @@ def test_lists_are_as_wide_as_the_terminal(
     kind: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    assert suite(["--list", kind]) == 0
+    assert suite(["list", kind]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(len(line) for line in lines if " " in line.strip() or len(line) < columns) <= columns
     assert lines[0] == lines[0].lstrip()

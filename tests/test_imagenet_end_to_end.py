@@ -11,7 +11,7 @@ import torch
 import torchvision
 import yaml
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from sskd.data.datasets.registry import load_dataset
 from tests.imagenet_folder import make_imagenet, truncate
 
@@ -41,7 +41,7 @@ def run(folder: Path, *options: str, **changes: Any) -> int:
     load_dataset.cache_clear()
     common = ["--profile", profile(folder, **changes), "--only", "table5", "--results", str(folder / "results")]
     settings = ["--set", "execution.workers=0", "execution.threads=1"]
-    return main([*common, "--dataset-root", str(folder), *settings, *options])
+    return main([*options, *common, "--dataset-root", str(folder), *settings])
 
 
 def results(folder: Path) -> list[dict[str, Any]]:
@@ -144,12 +144,12 @@ def test_a_corrupt_image_is_an_error_or_counted(tmp_path: Path, capsys: pytest.C
 
 def test_the_plan_needs_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--profile", "paper", "--only", "table5", "--seeds", "0", "--dataset-root", str(tmp_path)]
-    assert main([*options, "--dry-run", "--json"]) == 0
+    assert main(["plan", *options, "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     text = json.dumps(plan)
     assert text.count('"student-resnet18-') >= 7
     assert "head-resnet34-contrastive-imagenet" in text
-    assert main([*options, "--dry-run"]) == 0
+    assert main(["plan", *options]) == 0
     assert f"imagenet is not in {tmp_path}: counted as 1,281,167 images" in capsys.readouterr().out
 
 
@@ -159,7 +159,7 @@ def test_the_plan_of_a_broken_folder_is_an_error(tmp_path: Path, capsys: pytest.
         for file in folder.iterdir():
             file.rename(folder.parent / file.name)
         folder.rmdir()
-    assert run(tmp_path, "--dry-run") == 2
+    assert run(tmp_path, "plan") == 2
     assert "is the flat validation set" in capsys.readouterr().err
 
 
@@ -171,5 +171,5 @@ def test_what_no_run_can_do_without_is_one_line(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "results" / "tiny" / "runs").exists()
     make_imagenet(tmp_path / "imagenet", classes=6, per_class=4, val_per_class=1)
     settings = ["--methods", "kd", "--set", "overrides.table5.teachers.resnet34.weights=torchvision:IMAGNET1K_V1"]
-    assert run(tmp_path, *settings, "--dry-run") == 2
+    assert run(tmp_path, "plan", *settings) == 2
     assert "did you mean 'IMAGENET1K_V1'" in capsys.readouterr().err

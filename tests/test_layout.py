@@ -25,16 +25,15 @@ ORDER = (
     ("sskd.__main__", "sskd.mps"),
     ("benchmarks.profiles",),
     ("benchmarks.tables",),
-    ("benchmarks.escaping", "benchmarks.listing", "benchmarks.notify"),
-    ("benchmarks.options",),
+    ("benchmarks.escaping", "benchmarks.listing"),
     ("benchmarks.memory", "benchmarks.plan", "benchmarks.changes", "benchmarks.cost"),
     ("benchmarks.dispatch",),
     ("benchmarks.records",),
     ("benchmarks.analysis",),
     ("benchmarks.report",),
-    ("benchmarks.explain", "benchmarks.explain_profile", "benchmarks.dry_run", "benchmarks.export", "benchmarks.ready"),
+    ("benchmarks.explain",),
     ("benchmarks.generated",),
-    ("benchmarks.cli",),
+    ("benchmarks.commands",),
 )
 
 
@@ -44,12 +43,10 @@ def modules() -> dict[str, Path]:
 
 
 def imports(file: Path, known: dict[str, Path]) -> set[str]:
-    """The project's modules that the file imports anywhere, but for those that only annotations need."""
+    """The project's modules that the file imports anywhere, also those that only annotations need."""
     found: set[str] = set()
 
     def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks.changes import changed_since
+from benchmarks.commands.main import make_parser
 from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.options import make_parser
 from benchmarks.profiles.read import profile_path
 from sskd.__main__ import _parser
 from sskd.arguments import print_whatever_comes
@@ -124,12 +124,9 @@ def test_what_a_helper_lacks_is_the_plugins_error(tmp_path: Path) -> None:
     assert load_plugin(file) == file
 
 
-def options(*arguments: str) -> Callable[[str], object]:
-    def value(path: str) -> object:
-        name = arguments[-1].lstrip("-").replace("-", "_")
-        return getattr(make_parser().parse_args([*arguments, path]), name)
-
-    return value
+def option(name: str, *words: str) -> Callable[[str], object]:
+    """What a command line that ends with a path has under ``name``."""
+    return lambda path: getattr(make_parser().parse_args([*words, path]), name)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +137,10 @@ def options(*arguments: str) -> Callable[[str], object]:
         lambda path: DatasetSpec(name="folder", path=path).path,
         lambda path: load_plugin(path),
         lambda path: profile_path(path.replace("a.py", "a.yaml")),
-        options("--results"),
-        options("--verify"),
-        options("--export"),
-        lambda path: make_parser().parse_args(["--submit", path]).submit[0],
+        option("results", "run", "--results"),
+        option("submission", "verify"),
+        option("to", "export"),
+        lambda path: make_parser().parse_args(["submit", path]).runs[0],
         lambda path: _parser().parse_args(["train", path]).spec,
         lambda path: _parser().parse_args(["export", path, "--to", path]).to,
         lambda path: _parser().parse_args(["evaluate", "--network", "a", "--dataset", "b", "--weights", path]).weights,

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.profiles.read import read_profile
-from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.data.batch import Batch
 from sskd.data.transformations import PaperTransformations

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.plan import make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.spec_builder import SpecBuilder
@@ -36,7 +36,7 @@ def profile(tmp_path: Path) -> Path:
 
 
 def run(profile: Path, tmp_path: Path, *options: str) -> int:
-    return main(["--profile", str(profile), "--results", str(tmp_path / "results"), *options])
+    return main([*options, "--profile", str(profile), "--results", str(tmp_path / "results")])
 
 
 def test_lost_weights_are_trained_again_where_they_are_needed(
@@ -52,7 +52,7 @@ def test_lost_weights_are_trained_again_where_they_are_needed(
         weights.unlink()
     assert run(profile, tmp_path, *options) == 0  # nothing needs them
     assert "again" not in capsys.readouterr().out
-    assert run(profile, tmp_path, "--seeds", "0,1", "--methods", "sskd", "--dry-run") == 0
+    assert run(profile, tmp_path, "plan", "--seeds", "0,1", "--methods", "sskd") == 0
     assert "head-resnet8-contrastive-digits-s0" in (shown := capsys.readouterr().out)
     assert shown.count("weights lost") == 2  # the teacher's and the head's: the second student needs both
     assert (head / "result.json").exists()
@@ -65,7 +65,7 @@ def test_lost_weights_are_trained_again_where_they_are_needed(
 
 
 def test_plan_run_skip_and_report(profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(profile, tmp_path, "--dry-run", "--json") == 0
+    assert run(profile, tmp_path, "plan", "--json") == 0
     plan = json.loads(capsys.readouterr().out)["runs"]
     assert [(row["stage"], row["state"]) for row in plan] == [(0, "absent")] * 3 + [(1, "absent")] * 3 + [
         (2, "absent")
@@ -82,7 +82,7 @@ def test_plan_run_skip_and_report(profile: Path, tmp_path: Path, capsys: pytest.
 
     assert run(profile, tmp_path) == 0
     assert "8 runs, 8 of them finished already" in capsys.readouterr().out
-    assert run(profile, tmp_path, "--report-only", "--json") == 0
+    assert run(profile, tmp_path, "report", "--json") == 0
     assert json.loads(capsys.readouterr().out)["benchmark"] == "comparison"
 
 
@@ -120,7 +120,7 @@ def test_a_failed_run_stops_neither_others_nor_the_report(
 def test_bad_input_is_one_line_and_status_2(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--results", str(tmp_path), "--dry-run", *options]) == 2
+    assert main(["plan", "--results", str(tmp_path), *options]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     with pytest.raises(UserError, match=message):
@@ -131,12 +131,12 @@ def test_bad_input_is_one_line_and_status_2(
     "kind", ["methods", "networks", "datasets", "pretexts", "transformations", "benchmarks", "profiles"]
 )
 def test_lists(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--list", kind, "--json"]) == 0
+    assert main(["list", kind, "--json"]) == 0
     names = {row["name"] for row in json.loads(capsys.readouterr().out)}
     known = {"methods": "crd", "networks": "resnet56", "datasets": "cifar100", "pretexts": "contrastive"}
     known |= {"transformations": "rotation", "benchmarks": "comparison", "profiles": "smoke"}
     assert known[kind] in names
-    assert main(["--list", kind]) == 0
+    assert main(["list", kind]) == 0
 
 
 def test_shared_runs_are_planned_once(profile: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
 from sskd.data.augmentations import AUGMENTATIONS

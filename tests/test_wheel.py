@@ -78,9 +78,9 @@ def test_the_code_is_the_installed_one(installed: Installed) -> None:
 
 def test_lists_plans_and_reports_without_a_run(installed: Installed) -> None:
     for kind in ("methods", "networks", "profiles"):
-        assert installed.run("sskd-suite", "--list", kind)
-    assert "stage 1" in installed.run("sskd-suite", "--profile", "smoke", "--dry-run")
-    assert "nothing to report" in installed.run("sskd-suite", "--profile", "smoke", "--report-only", status=2)
+        assert installed.run("sskd-suite", "list", kind)
+    assert "stage 1" in installed.run("sskd-suite", "plan", "--profile", "smoke")
+    assert "nothing to report" in installed.run("sskd-suite", "report", "--profile", "smoke", status=2)
     assert "unknown profile 'smoek'" in installed.run("sskd-suite", "--profile", "smoek", status=2)
     assert "unknown network 'resnet9'" in installed.run(
         *("sskd", "evaluate", "--network", "resnet9", "--weights", "x.pth", "--dataset", "digits"), status=2
@@ -89,7 +89,7 @@ def test_lists_plans_and_reports_without_a_run(installed: Installed) -> None:
 
 def test_training_and_evaluation(installed: Installed) -> None:
     assert "index.html" in installed.run("sskd-suite", *RUN)
-    assert "index.html" in installed.run("sskd-suite", *RUN, "--report-only")
+    assert "index.html" in installed.run("sskd-suite", "report", *RUN)
     results = installed.folder / "results" / "demo"
     (run,) = (results / "runs").glob("student-*-kd-*")
     machine = json.loads((run / "result.json").read_text())["machine"]

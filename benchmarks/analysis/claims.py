@@ -16,7 +16,7 @@ from benchmarks.analysis.paired import by_seed, paired
 from benchmarks.analysis.published import linear_evaluation
 from benchmarks.analysis.sequential import count_floor
 from benchmarks.tables import table1, table2, table3, table4
-from benchmarks.tables.benchmark import published_columns
+from benchmarks.tables.cell import published_columns
 
 RANK_STEP = 0.2  # of Spearman's correlation of four
 TIE = 0.2  # points: closer than this counts as tied for best (C2)

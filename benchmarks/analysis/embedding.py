@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.tables.benchmark import Cell
+from benchmarks.tables.cell import Cell
 from sskd.config.execution import Execution
 from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError

@@ -13,7 +13,8 @@ import pandas as pd
 
 from benchmarks.cost import TRAINING, forward_multiply_adds
 from benchmarks.profiles.profile import Profile
-from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.cell import Cell
 from sskd.config.execution import Execution
 from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec
@@ -121,7 +122,7 @@ def add_probes(frame: pd.DataFrame, probes: list[Probe], benchmark: str, runs: P
         file = files[column, run_id]
         try:
             if not file.exists():
-                raise UserError("not probed: the command without --report-only does it")
+                raise UserError("not probed: `run` does it, and report only reads")
             frame.loc[index, "probe_top1"] = float(read_json(file)["top1"])
         except (UserError, KeyError, TypeError, ValueError) as error:
             frame.loc[index, "why"] = str(error) if isinstance(error, UserError) else f"cannot read {file}: delete it"

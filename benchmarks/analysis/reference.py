@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from benchmarks.profiles.read import parse_method
-from benchmarks.tables.benchmark import Benchmark, Cell
+from benchmarks.tables.benchmark import Benchmark
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import method_label
 from sskd.errors import UserError, unknown
 from sskd.methods import METHODS

@@ -14,7 +14,7 @@ import pandas as pd
 from benchmarks.analysis.card_fields import card_columns
 from benchmarks.changes import changed_since
 from benchmarks.records.merge import who_columns
-from benchmarks.tables.benchmark import Cell
+from benchmarks.tables.cell import Cell
 from sskd.errors import UserError
 from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder

@@ -1,4 +1,4 @@
-"""Buying seeds where they decide claims: ``run_all.py --decide C8,C9 --hours 10``.
+"""Buying seeds where they decide claims: ``run_all.py decide C8,C9 --hours 10``.
 
 After every seed that was run, its claims are judged again, by intervals that hold while one looks. It ends when all are
 decided, when the time does not suffice for the next decision, or when more seeds would not help. What was bought is
@@ -21,7 +21,8 @@ from benchmarks.analysis.sequential import LAST
 from benchmarks.cost import ONE_BY_ONE, AtOnce, plan_cost
 from benchmarks.plan import make_plan, statuses
 from benchmarks.profiles.profile import Profile
-from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, placed_once
 from sskd.errors import unknown
 from sskd.runs.files import read_json, write_json

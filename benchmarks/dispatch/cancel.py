@@ -1,4 +1,4 @@
-"""``--cancel``: ends what works in a results folder, whoever has started it, as far as this user may."""
+"""``cancel``: ends what works in a results folder, whoever has started it, as far as this user may."""
 
 import os
 import signal
@@ -44,8 +44,8 @@ def cancel(work: Work, say: Callable[[str], None], everything: bool = False) -> 
     if others:
         more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
         say(
-            f"{plural(len(others), 'run')} of another request go on: {', '.join(others[:SHOWN])}{more}; --cancel "
-            "without --only, --methods, --seeds and --set ends all that works in this folder"
+            f"{plural(len(others), 'run')} of another request go on: {', '.join(others[:SHOWN])}{more}; "
+            "cancel --all ends all that works in this folder"
         )
     return ended
 
@@ -71,7 +71,7 @@ def _end_process(run_id: str, holder: LockHolder, hosts: set[str], say: Callable
     if holder.host != LockHolder().host:
         if holder.host in hosts:
             return True
-        say(f"{run_id}: {holder} cannot be ended from here; use --cancel on {holder.host}")
+        say(f"{run_id}: {holder} cannot be ended from here; use cancel on {holder.host}")
         return False
     try:
         if not process_is_alive(holder):  # it has just ended, and its number may be another process's already

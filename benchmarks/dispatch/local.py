@@ -119,7 +119,7 @@ def make_slots(work: Work, progress: Progress, places: list[Place], shared: Shar
         return [InlineSlot(work, progress)]
     context = mp.get_context("forkserver" if FORKSERVER else "spawn")
     if FORKSERVER:
-        context.set_forkserver_preload(["benchmarks.cli", "benchmarks.dispatch.local", "torchvision"])
+        context.set_forkserver_preload(["benchmarks.commands.main", "benchmarks.dispatch.local", "torchvision"])
     log = work.jobs / "local.log"
     return [ProcessSlot(work, place, context, log, shared) for place in places]
 

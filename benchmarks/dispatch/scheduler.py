@@ -53,7 +53,7 @@ def schedule(work: Work, progress: Progress, slots: Sequence[Slot]) -> dict[str,
     """Executes what is not finished, as many runs at once as there are slots; returns the failures by run id.
 
     Another run_all.py may work on the same: each takes what is free, and waits for the rest. At SIGTERM, the first
-    Ctrl-C, a closed terminal, or --cancel, all runs save and end, and this raises Stopped; at a second Ctrl-C they end
+    Ctrl-C, a closed terminal, or cancel, all runs save and end, and this raises Stopped; at a second Ctrl-C they end
     at once.
     """
     loop = _Loop(work, progress, slots)

@@ -159,7 +159,7 @@ def _find_job(work: Work, spec: RunSpec, liveness: HolderMonitor) -> str:
 def _submit_group(work: Work, specs: list[RunSpec], processes: int, dependency: str, liveness: HolderMonitor) -> int:
     """Claims the runs that are free and submits them as one array of jobs with so many processes each; how many these
     were."""
-    name = new_submission()
+    name = new_submission(work.name)
     taken: list[tuple[RunSpec, LockHolder]] = []
     for spec in specs:
         holder = LockHolder(batch=name, index=len(taken))

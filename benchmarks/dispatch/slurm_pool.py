@@ -80,7 +80,7 @@ def _withdraw(work: Work, liveness: HolderMonitor, say: Callable[[str], None]) -
 
 def _submit(work: Work) -> None:
     """Writes what the job is to do, and submits it. UserError with Slurm's words if it refuses."""
-    batch = new_submission()
+    batch = new_submission(work.name)
     holder, cluster = LockHolder(batch=batch), work.cluster
     file = batch_file(work.jobs, batch)
     with plain_os_errors("write", work.jobs):

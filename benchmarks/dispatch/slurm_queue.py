@@ -284,8 +284,9 @@ def asked_for(jobs: Path, batch: str) -> dict[str, Any] | None:
         return None
 
 
-def new_submission() -> str:
-    return secrets.token_hex(5)
+def new_submission(request: str) -> str:
+    """A name that no other submission has; its jobs carry it in squeue."""
+    return f"{request}-{secrets.token_hex(5)}" if request else secrets.token_hex(5)
 
 
 def _one_line(text: str) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 from benchmarks.dispatch.run_lock import LockHolder, written_at
 from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.work import Work, waits_for_what
-from benchmarks.tables.benchmark import Cell
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import run_label
 from sskd.errors import UserError
 from sskd.runs.files import lock_holder
@@ -33,12 +33,12 @@ PROGRESS: dict[str, Any] = {"stage": str, "epoch": int, "epochs": int, "top1": N
     "seconds_left": NUMBER,
     "cores": int,
     "gpus": int,
-}  # of progress.json, what --status shows
+}  # of progress.json, what the status shows
 
 
 @dataclass
 class RunRow:
-    """A run as --status shows it. Times in seconds; top1 in percent, of the newest epoch."""
+    """A run as the status shows it. Times in seconds; top1 in percent, of the newest epoch."""
 
     id: str
     state: str  # one of STATES

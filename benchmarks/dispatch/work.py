@@ -36,6 +36,7 @@ class Work:
     cluster: ClusterSpec
     plugins: tuple[str, ...] = ()
     retry_failed: bool = False
+    name: str = ""  # of the request, which Slurm's jobs carry
 
     @property
     def jobs(self) -> Path:

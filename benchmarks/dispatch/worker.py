@@ -79,7 +79,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 class ProgressFile:
-    """Keeps ``progress.json`` in the run's folder: how far it is, for displays and --status in another process."""
+    """Keeps ``progress.json`` in the run's folder: how far it is, for displays and ``status`` in another process."""
 
     def __init__(self, folder: Path, job: str = "", cores: int = 0, gpus: int = 0) -> None:
         self._path, self._job = folder / "progress.json", job

@@ -108,7 +108,7 @@ class Profile(StrictModel):
     )
     """Of the comparison: names, or a name with settings. Two variants of one method have labels, which name their rows:
     [kd, {name: kd, kd_temperature: 2.0, label: KD at 2}]."""
-    table_methods: Annotated[tuple[PlainName, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
+    table_methods: Annotated[tuple[PlainName, ...] | None, TupleFromList, Distinct] = None
     """Of the methods that the paper's tables and figures compare, only these; null: all. Claims then say what was left
     out."""
     also: Annotated[tuple[MethodField, ...], TupleFromList, Distinct] = ()

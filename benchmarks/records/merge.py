@@ -1,4 +1,4 @@
-"""Several people's results in one folder: ``run_all.py --merge alice=DIR bob=DIR --results OUT``.
+"""Several people's results in one folder: ``run_all.py merge alice=DIR bob=DIR --results OUT``.
 
 Of each run's folder the files of a run are copied, with who.json, which says whose it is and on what machine it was
 done. Links are not followed. Equal copies of a run are one run. Where one run has two results, the first named stays,
@@ -34,7 +34,7 @@ class Source(Record):
     """Who has a run's result, and from which machine."""
 
     name: str
-    """As --merge was told, or the folder's name."""
+    """As ``merge`` was told, or the folder's name."""
     host: str | None = None
     """The machine's name."""
     device: str | None = None
@@ -72,8 +72,8 @@ def merge(sources: Sequence[str], target: Path, profile: str, say: Callable[[str
         place = os.path.expanduser(place)
         runs = _runs_folder(Path(place), profile)
         if runs.resolve() == (target / "runs").resolve():
-            raise UserError(f"--merge {source}: these are the results that it would be merged into")
-        name = name or _plain(Path(place).resolve().name, f"--merge {source}: say NAME=DIR, for of DIR's own name")
+            raise UserError(f"merge {source}: these are the results that it would be merged into")
+        name = name or _plain(Path(place).resolve().name, f"merge {source}: say NAME=DIR, for of DIR's own name")
         counts = {"new": 0, "equal": 0, "in conflict": 0}
         for run in sorted(path for path in runs.iterdir() if kind_of_entry(path / "result.json")):
             try:
@@ -90,8 +90,8 @@ def named(source: str) -> tuple[str, str]:
     if not equals or os.path.exists(source):
         return "", source
     if not place:
-        raise UserError(f"--merge {source}: no folder is named")
-    return _plain(name, f"--merge {source}: there is no such folder, and of NAME=DIR"), place
+        raise UserError(f"merge {source}: no folder is named")
+    return _plain(name, f"merge {source}: there is no such folder, and of NAME=DIR"), place
 
 
 def _plain(name: str, where: str) -> str:
@@ -111,7 +111,7 @@ def _runs_folder(place: Path, profile: str) -> Path:
             continue
         if folder.is_dir() and any(kind_of_entry(run / "result.json") for run in folder.iterdir()):
             return folder
-    raise UserError(f"--merge {place}: no finished run is in it, nor in {place / 'runs'} or {place / profile / 'runs'}")
+    raise UserError(f"merge {place}: no finished run is in it, nor in {place / 'runs'} or {place / profile / 'runs'}")
 
 
 def _add(run: Path, target: Path, name: str) -> str:

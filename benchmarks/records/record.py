@@ -62,7 +62,7 @@ class Manifest(StrictModel):
 
     @property
     def commitment(self) -> str:
-        """The submission's hash: the sha256 of submission.json as --submit writes it. Its owner can change nothing
+        """The submission's hash: the sha256 of submission.json as ``submit`` writes it. Its owner can change nothing
         that is committed to without changing this."""
         return hashlib.sha256(json_bytes(self.model_dump(mode="json"))).hexdigest()
 
@@ -153,7 +153,7 @@ def numbers_of(rows: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, 
 def read_manifest(folder: Path) -> Manifest:
     """UserError where there is none, it is malformed, or it is of a newer version."""
     if not kind_of_entry(folder / MANIFEST):
-        raise UserError(f"{folder} is no submission: there is no {MANIFEST} in it (run_all.py --submit makes one)")
+        raise UserError(f"{folder} is no submission: there is no {MANIFEST} in it (run_all.py submit makes one)")
     data = _json(folder / MANIFEST)
     if isinstance(data, dict) and isinstance(version := data.get("version"), int) and version > SCHEMA:
         raise UserError(f"{folder} is of version {version} of the format; this suite reads up to {SCHEMA}")

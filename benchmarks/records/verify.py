@@ -99,5 +99,5 @@ def _refuse_closed(found: Submission, segments: Segments, seed: int, count: int)
         drawn = f"--seed {seed}" + ("" if count == DRAWN else f" --segments {count}")
         raise UserError(
             f"{found.folder} has no states after epochs {', '.join(map(str, closed))}, which {seed} draws: have its "
-            f"owner open them with --submit RUN {drawn}, then verify with {drawn}"
+            f"owner open them with `submit RUN {drawn}`, then `verify` with {drawn}"
         )

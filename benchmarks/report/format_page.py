@@ -32,7 +32,7 @@ as JSON schema is in every report's folder, in `schema.json`.
 `results/<profile>/` has a report (a table as `.md`, `.csv`, `.tex`, figures, `claims.md`, `claims.csv`, `runs.csv`,
 `parts.csv`, `curves.csv`, `curves.pdf`, `spent.csv`, `spent.md`, `card.md`, `card.json`, `schema.json`, `index.html`)
 and `runs/<id>/`, a folder for each run: `spec.yaml`
-(all that the run is; `run_all.py --explain KEY` tells what a key means), `result.json`, `metrics.jsonl` (a line an
+(all that the run is; `run_all.py explain KEY` tells what a key means), `result.json`, `metrics.jsonl` (a line an
 epoch), `network.json`, `best.safetensors`, `last.safetensors`, and of merged results `who.json`. A run's id is the hash
 of its spec. What submissions hold besides: [verify.md](verify.md).
 """

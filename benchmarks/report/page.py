@@ -23,7 +23,7 @@ from benchmarks.report.page_runs import MOST_NAMED, MOST_TOLD, run_entry, run_li
 from benchmarks.report.page_tables import figure_entry, section_entry, table_places
 from benchmarks.report.page_verdicts import verdict_cards
 from benchmarks.report.spending import MARK, WORDS, amount, left_out
-from benchmarks.tables.benchmark import Cell
+from benchmarks.tables.cell import Cell
 from sskd.runs.files import write_atomically
 from sskd.training.words import duration
 

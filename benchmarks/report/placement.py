@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from benchmarks.analysis.results_frame import specs_of
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
-from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.cell import Cell
 from sskd.errors import UserError
 from sskd.runs.files import plain_os_errors, write_json
 from sskd.runs.plugins import plugins_of

@@ -9,7 +9,8 @@ import pandas as pd
 from benchmarks.analysis.published import published, published_elsewhere
 from benchmarks.analysis.setting import describe_setting, of_paper, paper_dataset
 from benchmarks.escaping import markdown_text
-from benchmarks.tables.benchmark import Benchmark, Measure, published_columns
+from benchmarks.tables.benchmark import Benchmark, Measure
+from benchmarks.tables.cell import published_columns
 from sskd.training.words import plural
 
 OTHER_CODE, CONFLICT = "†", "‡"

@@ -30,7 +30,8 @@ from benchmarks.report.page import write_page
 from benchmarks.report.section import Report, Section
 from benchmarks.report.spending import COUNTED, SECONDS, spending, spending_markdown
 from benchmarks.report.tables import latex, notes, summary
-from benchmarks.tables.benchmark import BENCHMARKS, HELD_OUT, Benchmark, Cell, with_chosen
+from benchmarks.tables.benchmark import BENCHMARKS, HELD_OUT, Benchmark, with_chosen
+from benchmarks.tables.cell import Cell
 from sskd.config.execution import Execution
 from sskd.errors import UserError
 from sskd.runs.files import plain_os_errors, write_atomically, write_json

@@ -3,42 +3,14 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
 from benchmarks.profiles.profile import Profile
+from benchmarks.tables.cell import Cell
+from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.registry import Registry
-from sskd.runs.spec import RunSpec
-
-if TYPE_CHECKING:
-    from benchmarks.tables.spec_builder import SpecBuilder
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One run's place in a table: the seeds of a cell become its mean and deviation. A column that is a pair is named
-    by shown_pair."""
-
-    row: str
-    column: str
-    spec: RunSpec
-    pair: str = ""  # the published pair (teacher/student) that the run stands for
-    run_pair: str = ""  # the pair that is run
-
-
-def shown_pair(run_pair: str, published: str) -> str:
-    """What a table calls the runs of a pair: by the networks that were trained, then by the published pair that they
-    stand for."""
-    return published if run_pair in ("", published) else f"{run_pair} for {published}"
-
-
-def published_columns(frame: pd.DataFrame) -> dict[str, str]:
-    """By column of a report's frame the paper's name of it: the published pair, where the column is one."""
-    if frame.empty:
-        return {}
-    names = dict.fromkeys(zip(*(frame[name] for name in ("column", "pair", "run_pair")), strict=True))
-    return {str(column): str(pair if column == shown_pair(run, pair) else column) for column, pair, run in names}
 
 
 class Measure(NamedTuple):
@@ -68,7 +40,7 @@ class Benchmark:
 
     id: str
     title: str
-    cells: "Callable[[SpecBuilder], list[Cell]]"
+    cells: Callable[[SpecBuilder], list[Cell]]
     rows: str = "method"  # what rows and columns are
     columns: str = "pair"
     measures: tuple[Measure, ...] = TOP1

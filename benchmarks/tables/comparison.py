@@ -8,7 +8,8 @@ after the full schedule; after a few epochs the order is anybody's guess, and th
 """
 
 from benchmarks.profiles.profile import split_pair
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 

@@ -10,7 +10,8 @@ is one that a user would choose. Pair and methods are the comparison's. Not in t
 """
 
 from benchmarks.profiles.profile import split_pair
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 REFERENCE = "sskd"

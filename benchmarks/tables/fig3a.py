@@ -9,7 +9,8 @@ beside the run. The pair is vgg13/vgg8. Cost: none of its own, as all runs are t
 larger silhouette, with SSKD (claim C10).
 """
 
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, Measure
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Measure
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 PAIR = "vgg13/vgg8"

@@ -9,7 +9,8 @@ Expect each part to help and both to do best (claim C3); differences are small, 
 was not at hand as numbers.
 """
 
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder
 
 PAIR = "vgg13/vgg8"

@@ -9,7 +9,8 @@ head, then 16 students a seed, the full ones being table 3's. Expect SSKD ahead 
 25 % (claim C8). The paper's figure was not at hand as numbers.
 """
 
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 PAIR = "vgg13/vgg8"

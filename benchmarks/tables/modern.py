@@ -5,13 +5,14 @@
 Every method alone, with its published settings for the pair, by one recipe: CRD's, with the same teachers. LSKD is
 logit standardisation, on each of its hosts. Where a method cannot be used with a pair the cell is left out (FSP needs
 equal widths). Cost in the paper's recipe: the teachers, SSKD's and HSAKD's heads, then some 31 students a pair and
-seed, 240 epochs each; --dry-run prints it. Expect most methods of the last years within a point of each other, and
+seed, 240 epochs each; `plan` prints it. Expect most methods of the last years within a point of each other, and
 above KD where their own papers are; the figure shows the gain over KD by year. Published numbers stand beside ours;
 those that were found by another protocol (other epochs, teachers or recipe, or it is not said) stand in a column of
 their own.
 """
 
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_label
 from benchmarks.tables.table3 import PAIRS as SIMILAR
 from benchmarks.tables.table4 import PAIRS as OTHER

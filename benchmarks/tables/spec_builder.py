@@ -4,7 +4,7 @@ from typing import Any
 
 from benchmarks.profiles.profile import Profile, split_pair
 from benchmarks.profiles.read import pretext_settings
-from benchmarks.tables.benchmark import Cell, shown_pair
+from benchmarks.tables.cell import Cell, shown_pair
 from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import FineTuned, Pretrained
 from sskd.config.recipe import Recipe, SplitSpec

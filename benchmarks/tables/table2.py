@@ -9,7 +9,8 @@ own quality, exemplar < jigsaw < rotation < contrastive (claim C5), within about
 reproduction at hand finds the four tasks within 0.2 points of each other on vgg13/vgg8.
 """
 
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder
 
 PAIRS = ("vgg13/vgg8", "resnet56/resnet20")

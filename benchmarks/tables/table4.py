@@ -9,7 +9,8 @@ pair, by 2.3 points over CRD on average (claim C1).
 The paper's figures are the best epoch on the test images of one run; both epochs are shown here.
 """
 
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_grid
 
 PAIRS = (

@@ -8,7 +8,8 @@ a teacher has nothing to be compared with and is left out. Cost: none of its own
 to have the smallest divergence and the largest CKA (claim C7). The paper's numbers were not at hand.
 """
 
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, Measure
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Measure
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 PAIR = "vgg13/vgg8"

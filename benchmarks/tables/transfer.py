@@ -7,11 +7,12 @@ pooled features learns the training images of another data set, made as small as
 measured on the test images. That much is CRD's (Tian et al., ICLR 2020); how the classifier is trained is ours
 (sskd/training/probe.py), so numbers are not compared with the published ones. The data sets are the profile's
 (``probe.datasets``). Cost: the runs are table 3's; a probe passes the other images once through a student, and
---dry-run counts it. The result is kept in the run's folder. STL-10 is downloaded where it is missing, Tiny-ImageNet has
+`plan` counts it. The result is kept in the run's folder. STL-10 is downloaded where it is missing, Tiny-ImageNet has
 to be unpacked into the dataset root.
 """
 
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Cell, Measure
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Measure
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
 PAIR = "wrn_40_2/wrn_16_2"

@@ -54,5 +54,5 @@ class Execution(StrictModel):
     """Where an epoch's numbers also go: any of tensorboard, wandb (offline) and mlflow (files), each an extra of its
     name. null: to tensorboard where that is installed. []: nowhere else than to metrics.jsonl."""
     keep_epochs: bool = False
-    """Whether the state after every epoch is kept in the run's folder (epochs/), as run_all.py --submit needs it to
+    """Whether the state after every epoch is kept in the run's folder (epochs/), as run_all.py submit needs it to
     let others replay the run. A state is about as large as the weights and the optimiser's averages together."""

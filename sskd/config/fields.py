@@ -60,7 +60,7 @@ class StrictModel(BaseModel):
         strict=True,
         allow_inf_nan=False,
         ignored_types=(cached_property,),
-        use_attribute_docstrings=True,  # run_all.py --explain prints them
+        use_attribute_docstrings=True,  # run_all.py explain prints them
     )
     removed: ClassVar[Mapping[str, Any]] = {}
 

@@ -13,7 +13,7 @@ class Pretrained(StrictModel):
     ``sha256`` of a file the id follows the content, not the path."""
 
     network: NetworkName
-    """What the weights are of: run_all.py --list networks names them; or torchvision:NAME, timm:NAME."""
+    """What the weights are of: run_all.py list networks names them; or torchvision:NAME, timm:NAME."""
     weights: FilePath
     """A file (.pth, .safetensors), or published ones by name: torchvision:IMAGENET1K_V1, timm:a1_in1k."""
     sha256: str | None = None

@@ -25,7 +25,7 @@ class DatasetSpec(StrictModel):
     """Which images."""
 
     name: PlainName
-    """Which data set: run_all.py --list datasets names them."""
+    """Which data set: run_all.py list datasets names them."""
     path: FilePath | None = None
     """The file or folder of the kinds that are the user's own: npz, folder, imagenet."""
     crop_size: Pixels = 224

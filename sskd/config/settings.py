@@ -32,7 +32,7 @@ class MethodSettings(Settings):
     """What every method has: the weights of cross-entropy and of Hinton's KD beside the method's own terms."""
 
     name: PlainName
-    """Which method: run_all.py --list methods names them."""
+    """Which method: run_all.py list methods names them."""
     label: Annotated[str, Field(exclude=True), AfterValidator(_row)] = ""
     """What tables call this variant, where a profile has two of one method. It is no part of the run or of its id."""
     ce_weight: NonNegativeFloat = 1.0
@@ -52,7 +52,7 @@ class PretextSettings(Settings):
     """A self-supervised task and the transformations that make its views."""
 
     name: PlainName
-    """Which self-supervised task: run_all.py --list pretexts names them."""
+    """Which self-supervised task: run_all.py list pretexts names them."""
     transformation: str = "rotation"
     """What makes the transformed views: rotation (the published code's) or paper (the four that the paper names).
     Tasks that make their own views leave it aside."""

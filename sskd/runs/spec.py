@@ -74,7 +74,7 @@ class CommonSpec(StrictModel):
     role: Literal["teacher", "head", "student"]
     """What is trained: a teacher, a head on a frozen teacher, or a student."""
     network: NetworkName
-    """Of a teacher or student the one that learns, of a head its teacher's: run_all.py --list networks names
+    """Of a teacher or student the one that learns, of a head its teacher's: run_all.py list networks names
     them; or torchvision:NAME, timm:NAME."""
     dataset: DatasetSpec
     """Which images."""

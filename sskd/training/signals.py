@@ -16,8 +16,8 @@ class StopSignal:
     """Becomes true when the process is told to end. It is what ``train`` is given as ``should_stop``.
 
     USR2 comes from submitit before the time limit and at a preemption: save and requeue. TERM comes from Slurm (which
-    requeues by itself where that is wanted), from --cancel, or from a machine that shuts down: save and end. HUP comes
-    from a terminal that was closed: save and end, and print nothing more.
+    requeues by itself where that is wanted), from ``cancel``, or from a machine that shuts down: save and end. HUP
+    comes from a terminal that was closed: save and end, and print nothing more.
     """
 
     def __init__(self) -> None:

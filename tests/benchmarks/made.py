@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.analysis.results_frame import specs_of
-from benchmarks.tables.benchmark import Cell, shown_pair
+from benchmarks.tables.cell import Cell, shown_pair
 from sskd.runs.spec import RunSpec
 
 PUBLISHED = {"dataset": "cifar100", "epochs": 240, "fraction": 1.0, "best_images": 10_000, "last_images": 10_000}

@@ -15,7 +15,8 @@ from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import markdown, summary
 from benchmarks.report.write import write_report
-from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
 from sskd.networks.fingerprint import network_sha256

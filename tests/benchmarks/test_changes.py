@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.spec_builder import SpecBuilder
@@ -62,7 +62,7 @@ class Suite:
         forget_plugins()
 
     def run(self, *options: str) -> int:
-        return main([*self.options, "--results", str(self.results), *options])
+        return main([*options, *self.options, "--results", str(self.results)])
 
 
 @pytest.fixture
@@ -72,8 +72,8 @@ def suite(tmp_path: Path) -> Suite:
 
 def test_without_an_edit_nothing_is_said(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
     forget_plugins()
-    assert suite.run("--report-only") == 0
-    assert suite.run("--dry-run") == 0
+    assert suite.run("report") == 0
+    assert suite.run("plan") == 0
     assert "other code" not in capsys.readouterr().out
     page = (suite.results / "tiny" / "index.html").read_text()
     assert "†" not in page + (suite.results / "tiny" / "comparison.md").read_text()
@@ -82,12 +82,12 @@ def test_without_an_edit_nothing_is_said(suite: Suite, capsys: pytest.CaptureFix
 def test_an_edit_is_told_in_plan_table_and_page(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
     suite.edit()
     edited = suite.ids["Edited"]
-    assert suite.run("--dry-run") == 0
+    assert suite.run("plan") == 0
     plan = capsys.readouterr().out
     assert f"{edited} (Edited): finished with other code (edited.py has changed)" in plan
     assert f"trained with other code (edited.py has changed): {edited}; --rerun changed" in plan
     assert plan.count("finished with other code") == 1  # the teacher and the student alone do not use the file
-    assert suite.run("--dry-run", "--json") == 0
+    assert suite.run("plan", "--json") == 0
     changed = {row["id"]: row["changed"] for row in json.loads(capsys.readouterr().out)["runs"]}
     assert {run for run, why in changed.items() if why} == {edited}
 
@@ -117,13 +117,13 @@ def test_what_a_run_can_have_noted(
 ) -> None:
     suite.note([])
     suite.note(plugins, **machine)
-    assert suite.run("--dry-run") == 0
+    assert suite.run("plan") == 0
     assert f"finished with other code ({why})" in capsys.readouterr().out
 
 
 def test_rerun_says_what_it_would_do(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
     def anew(asked: str) -> set[str]:
-        assert suite.run("--dry-run", "--json", "--rerun", asked) == 0
+        assert suite.run("plan", "--json", "--rerun", asked) == 0
         return {row["id"] for row in json.loads(capsys.readouterr().out)["runs"] if row["state"] == "anew"}
 
     edited, alone, teacher = (suite.ids[row] for row in ("Edited", "Student", "Teacher"))
@@ -134,9 +134,9 @@ def test_rerun_says_what_it_would_do(suite: Suite, capsys: pytest.CaptureFixture
     assert anew("all") == {edited, alone, teacher}
     suite.edit()
     assert anew("changed") == {edited}
-    assert suite.run("--dry-run", "--rerun", "own_edite") == 2
+    assert suite.run("plan", "--rerun", "own_edite") == 2
     assert "unknown --rerun 'own_edite'; did you mean 'own_edited'?" in capsys.readouterr().err
-    assert suite.run("--report-only", "--rerun", "all") == 2
+    assert suite.run("report", "--rerun", "all") == 2
     assert suite.run("--rerun", "all", "--set", "execution.device=cuda:99") == 2  # found before anything is moved
     assert sorted(path.name for path in suite.runs.iterdir()) == sorted(suite.ids.values())
 
@@ -155,7 +155,7 @@ def test_rerun_trains_anew_and_keeps_the_old_beside(suite: Suite, capsys: pytest
     assert suite.run(*options) == 0
     assert (alone.with_name(f"{alone.name}.previous-2") / "best.safetensors").exists()
     assert (kept / "result.json").read_text() == before
-    assert suite.run("--report-only") == 0  # the kept ones are no runs
+    assert suite.run("report") == 0  # the kept ones are no runs
 
 
 def test_a_run_notes_the_files_that_it_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,5 +215,5 @@ def test_an_edit_while_a_run_was_interrupted_is_told(suite: Suite, capsys: pytes
     second = hashlib.sha256(suite.plugin.read_bytes()).hexdigest()
     assert [entry["sha256"] for entry in result["machine"]["plugins"]] == [first, second]
     capsys.readouterr()
-    assert suite.run("--dry-run") == 0
+    assert suite.run("plan") == 0
     assert "trained with other code (edited.py has changed)" in capsys.readouterr().out

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save as safetensors_bytes
 
-from benchmarks.cli import main
+from benchmarks.commands.main import VERBS, main
 from benchmarks.profiles.read import read_profile
 from sskd.__main__ import main as sskd_main
 from sskd.errors import UserError
@@ -65,7 +65,7 @@ def write(path: Path, content: bytes | None) -> None:
 
 def run(results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str], *options: str) -> str:
     capsys.readouterr()
-    assert main([*REQUEST, "--results", str(results[0]), *options]) == 0
+    assert main([*options, *REQUEST, "--results", str(results[0])]) == 0
     return capsys.readouterr().out
 
 
@@ -77,8 +77,8 @@ def test_commands_survive_it(
     broken = {spec.id for spec in results[1]}
     named = name in ("result.json", "failed.json")
 
-    # --status
-    rows = {row["id"]: row for row in json.loads(run(results, capsys, "--status", "--json"))["runs"]}
+    # status
+    rows = {row["id"]: row for row in json.loads(run(results, capsys, "status", "--json"))["runs"]}
     for run_id, row in rows.items():
         if run_id not in broken:
             assert (row["state"], row["top1"]) == ("finished", pytest.approx(0.9 * 70, abs=4))
@@ -88,20 +88,20 @@ def test_commands_survive_it(
         else:
             assert row["state"] == "to do"
             assert row["why"].startswith("interrupted: run_all.py goes on with it")
-    assert len(run(results, capsys, "--status").splitlines()) == 1 + len(broken)
+    assert len(run(results, capsys, "status").splitlines()) == 1 + len(broken)
 
-    # --dry-run
-    plan = json.loads(run(results, capsys, "--dry-run", "--json"))
+    # plan
+    plan = json.loads(run(results, capsys, "plan", "--json"))
     assert plan["rate_from"].startswith("as ")
     for row in plan["runs"]:
         if row["id"] in broken:
             assert row["state"] == {"result.json": "finished", "failed.json": "failed"}.get(name, "incomplete")
         assert ("cannot read" in row["why"]) == (row["id"] in broken and named)
-    text = run(results, capsys, "--dry-run")
+    text = run(results, capsys, "plan")
     assert text.count(f"/{name}: ") == (len(broken) if named else 0)
 
     # the report
-    text = run(results, capsys, "--report-only", "--name", "damaged")
+    text = run(results, capsys, "report", "--name", "damaged")
     assert "| SSKD | 75% | 1 | " in text
     assert text.count("cannot read") >= (len(broken) if named else 0)
     page = (results[0] / "paper" / "reports" / "damaged" / "index.html").read_text()
@@ -113,9 +113,9 @@ def test_finished_runs_whose_curves_are_damaged_keep_their_numbers(
 ) -> None:
     for spec, content in zip(results[1], DAMAGES.values(), strict=True):
         write(results[0] / "paper" / "runs" / spec.id / "metrics.jsonl", content)
-    assert "cannot read" not in run(results, capsys, "--report-only", "--name", "damaged")
-    assert "cannot read" not in run(results, capsys, "--dry-run")
-    assert "failed" not in run(results, capsys, "--status")
+    assert "cannot read" not in run(results, capsys, "report", "--name", "damaged")
+    assert "cannot read" not in run(results, capsys, "plan")
+    assert "failed" not in run(results, capsys, "status")
 
 
 @pytest.mark.parametrize("content", DAMAGES.values(), ids=DAMAGES)
@@ -159,12 +159,12 @@ def test_weights_that_are_missing_or_damaged_are_named_under_the_table(
     for folder in (root / "paper" / "runs").iterdir():
         for name in ("best", "last"):
             (folder / f"{name}.safetensors").write_bytes(whole)
-    assert "The weights of" not in run(results, capsys, "--report-only", "--name", "weights")
+    assert "The weights of" not in run(results, capsys, "report", "--name", "weights")
     damages: list[bytes | None] = [whole[:-1], b"", b"garbage", whole + b"x", None]
     for spec, content in zip(students, damages, strict=False):
         write(root / "paper" / "runs" / spec.id / "best.safetensors", content)
     (root / "paper" / "runs" / students[5].id / "last.safetensors").unlink()
-    text = run(results, capsys, "--report-only", "--name", "weights")
+    text = run(results, capsys, "report", "--name", "weights")
     (damaged,) = [line for line in text.splitlines() if "are damaged" in line]
     (missing,) = [line for line in text.splitlines() if "are missing" in line]
     assert damaged.startswith("The weights of 5 of ")
@@ -211,16 +211,16 @@ def test_one_bad_folder_costs_only_its_run(
         shutil.rmtree(folder)
         folder.write_bytes(b"") if what == "a file" else folder.symlink_to(root / "nowhere")
     named = what in ("a file", "not to be entered")
-    rows = {row["id"]: row for row in json.loads(run(results, capsys, "--status", "--json"))["runs"]}
+    rows = {row["id"]: row for row in json.loads(run(results, capsys, "status", "--json"))["runs"]}
     assert [run_id for run_id, row in rows.items() if row["state"] != "finished"] == [students[0].id]
     assert ("cannot read" in rows[students[0].id]["why"]) == named
-    plan = {row["id"]: row for row in json.loads(run(results, capsys, "--dry-run", "--json"))["runs"]}
+    plan = {row["id"]: row for row in json.loads(run(results, capsys, "plan", "--json"))["runs"]}
     assert ("cannot read" in plan[students[0].id]["why"]) == named
-    assert "| SSKD | 75% | 1 | " in run(results, capsys, "--report-only", "--name", "bad")
+    assert "| SSKD | 75% | 1 | " in run(results, capsys, "report", "--name", "bad")
 
 
 @pytest.mark.parametrize(
-    "command", [["--verify", "{}"], ["--merge", "{}"], ["--report-only", "--results", "{}"], ["--profile", "{}/a.yaml"]]
+    "command", [["verify", "{}"], ["merge", "{}"], ["report", "--results", "{}"], ["--profile", "{}/a.yaml"]]
 )
 def test_what_may_not_be_entered_is_one_line(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -229,7 +229,9 @@ def test_what_may_not_be_entered_is_one_line(
     secret.mkdir(parents=True)
     forbid(monkeypatch, secret.parent)
     given = [word.format(secret) for word in command]
-    assert main([*([] if "--verify" in command else REQUEST), "--results", str(tmp_path / "r"), *given]) == 2
+    verb = [given.pop(0)] if given[0] in VERBS else []
+    results = ["--results", str(tmp_path / "r")]
+    assert main([*verb, *([] if "verify" in command else REQUEST), *results, *given]) == 2
     errors = capsys.readouterr().err
     assert str(secret) in errors
     assert len(errors.strip().splitlines()) == 1

@@ -1,11 +1,11 @@
-"""run_all.py --explain: every key has a description, and what is printed is the key's type, default and meaning."""
+"""run_all.py explain: every key has a description, and what is printed is the key's type, default and meaning."""
 
 from collections.abc import Iterator
 
 import pytest
 from pydantic import BaseModel
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.dispatch.cluster import ClusterSpec, Parameters, Retries
 from benchmarks.explain import explain
 from benchmarks.profiles.profile import Override, Profile
@@ -99,7 +99,7 @@ def test_what_has_keys_lists_them() -> None:
     ],
 )
 def test_unknown_keys(key: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--explain", key]) == 2
+    assert main(["explain", key]) == 2
     shown = capsys.readouterr().err
     assert message in shown
     assert shown.count("\n") == 1
@@ -113,5 +113,5 @@ def all_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
 def test_every_key_of_a_profile_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     keys = [*all_keys(Profile, ""), *all_keys(ClusterSpec, "cluster."), *all_keys(Override, "overrides.table1.")]
     for key in keys:
-        assert main(["--explain", key]) == 0
+        assert main(["explain", key]) == 0
         assert capsys.readouterr().out.startswith(f"{key}: ")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.analysis.results_frame import read_result
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.report.format_page import FILES, page, schema
 from sskd.errors import UserError
 from sskd.runs.records import SCHEMA, EpochRow, Result
@@ -63,5 +63,5 @@ def test_a_report_has_the_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "short").mkdir()
     (tmp_path / "short" / "runs").symlink_to(ROOT / "results" / "short" / "runs")
     monkeypatch.chdir(tmp_path)
-    assert main(["--profile", "short", "--results", ".", "--report-only", "--only", "comparison", "--name", "a"]) == 0
+    assert main(["report", "--profile", "short", "--results", ".", "--only", "comparison", "--name", "a"]) == 0
     assert json.loads(Path("short/reports/a/schema.json").read_text()) == json.loads(json.dumps(schema()))

@@ -1,14 +1,13 @@
-"""Generated files are up to date, and lists that come from one are as those that are made from the code."""
+"""The pages that are generated from the code are up to date."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks import generated, listing
-from sskd.places import CONFIGS, ROOT
+from benchmarks import generated
+from sskd.places import ROOT
 
 
 def test_they_are_up_to_date() -> None:
@@ -36,20 +35,3 @@ def test_a_stale_file_is_named_and_written_anew(
     stale.unlink()
     assert generated.main() == 0
     assert stale.read_text() == "new"
-
-
-@pytest.mark.parametrize("kind", listing.SOURCES)
-def test_a_list_comes_from_the_catalogue(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If this fails: python -m benchmarks.generated"""
-    monkeypatch.setitem(listing.LISTS, kind, list)
-    assert listing.rows_of(kind) == json.loads(listing.CATALOGUE.read_text())[kind]["rows"] != []
-
-
-def test_a_list_is_made_anew_when_its_files_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(listing.LISTS, "methods", lambda: [{"name": "made anew"}])
-    assert len(listing.rows_of("methods")) > 20
-    assert listing.rows_of("methods", with_plugins=True) == [{"name": "made anew"}]
-    changed = tmp_path / "methods.yaml"
-    changed.write_text((CONFIGS / "methods.yaml").read_text() + "# a remark\n")
-    monkeypatch.setitem(listing.SOURCES, "methods", (*listing.SOURCES["methods"][:-1], changed))
-    assert listing.rows_of("methods") == [{"name": "made anew"}]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.placement import LONGEST, request_name
 from benchmarks.tables.benchmark import BENCHMARKS
@@ -37,7 +37,7 @@ def results(tmp_path: Path) -> Path:
 
 def report(results: Path, *options: str) -> int:
     profile = str(results.parent.parent / "tiny.yaml")
-    return main(["--profile", profile, "--results", str(results.parent), "--report-only", *options])
+    return main(["report", "--profile", profile, "--results", str(results.parent), *options])
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_nothing_finished_writes_nothing(
 ) -> None:
     """As from another folder than that of the results."""
     monkeypatch.chdir(tmp_path)
-    assert main(["--profile", "smoke", "--only", "comparison", "--report-only"]) == 2
+    assert main(["report", "--profile", "smoke", "--only", "comparison"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert f"runs is finished in {tmp_path / 'results' / 'smoke' / 'runs'}: nothing to report" in error
@@ -222,7 +222,7 @@ def test_how_many_are_finished_and_where(results: Path, capsys: pytest.CaptureFi
 def test_the_committed_report_stays_byte_for_byte(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "results" / "short", tmp_path / "short")
     before = files(tmp_path / "short")
-    options = ["--profile", "short", "--results", str(tmp_path), "--report-only"]
+    options = ["report", "--profile", "short", "--results", str(tmp_path)]
     assert main([*options, "--methods", "none,kd", "--seeds", "0"]) == 0
     after = files(tmp_path / "short")
     assert {name: data for name, data in after.items() if not name.startswith("reports")} == before

@@ -14,12 +14,13 @@ import torchvision
 import yaml
 
 from benchmarks import cost
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.cost import AtOnce, PlanCost, makespan, run_multiply_adds
 from benchmarks.plan import check_runs, make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import escape
-from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_label, placed_once, run_label
 from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec
@@ -44,7 +45,7 @@ def profile(tmp_path: Path) -> Path:
 
 
 def started(profile: Path, *options: str) -> int:
-    return main(["--profile", str(profile), "--results", str(profile.parent / "results"), *options])
+    return main([*options, "--profile", str(profile), "--results", str(profile.parent / "results")])
 
 
 def no_download(*_: object, **__: object) -> None:
@@ -56,7 +57,7 @@ def test_the_papers_profile_is_planned_without_its_images(
 ) -> None:
     monkeypatch.setattr(torchvision.datasets.CIFAR100, "download", no_download)
     options = ["--profile", "paper", "--dataset-root", str(tmp_path), "--results", str(tmp_path / "r")]
-    assert main([*options, "--only", "comparison", "--dry-run"]) == 0
+    assert main(["plan", *options, "--only", "comparison"]) == 0
     shown = capsys.readouterr().out
     assert f"cifar100 is not in {tmp_path}: counted as 50,000 images" in shown
     assert "student-resnet20-sskd-cifar100-s0" in shown
@@ -83,30 +84,30 @@ def test_weights_are_missed_before_anything_trains(profile: Path, capsys: pytest
     weights = profile.parent / "resnet8.pth"
     given = {"resnet8": {"network": "resnet8", "weights": str(weights)}}
     settings = ("--set", f"teachers={json.dumps(given)}")
-    for options in (["--dry-run"], []):
-        assert started(profile, *settings, *options) == 2
+    for options in (["plan"], []):
+        assert started(profile, *options, *settings) == 2
         error = capsys.readouterr().err
         assert f"no weights file {weights}; --set teachers.resnet8.weights=FILE names another" in error
         assert error.count("\n") == 1
     torch.save(build_network("resnet8", 7).state_dict(), weights)
-    for options in (["--dry-run"], []):
-        assert started(profile, *settings, *options) == 2
+    for options in (["plan"], []):
+        assert started(profile, *options, *settings) == 2
         assert "its classifier has 7 classes" in capsys.readouterr().err
     torch.save(build_network("resnet8", 10).state_dict(), weights)
-    assert started(profile, *settings, "--dry-run") == 0
+    assert started(profile, "plan", *settings) == 0
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     given["resnet8"]["sha256"] = digest[::-1]
-    assert started(profile, "--set", f"teachers={json.dumps(given)}", "--dry-run") == 2
+    assert started(profile, "plan", "--set", f"teachers={json.dumps(given)}") == 2
     assert f"its sha256 is {digest}" in capsys.readouterr().err
     assert not (profile.parent / "results" / "tiny" / "runs").exists()
-    assert started(profile, *settings, "--report-only") == 2  # there are no results; it needs no teacher
+    assert started(profile, "report", *settings) == 2  # there are no results; it needs no teacher
     assert "nothing to report" in capsys.readouterr().err
-    assert started(profile, *settings, "--status") == 0
+    assert started(profile, "status", *settings) == 0
 
 
 def test_torchvisions_weights_have_the_classes_of_imagenet(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher = {"resnet34": {"network": "resnet34", "weights": "torchvision:IMAGENET1K_V1"}}
-    options = ["--set", f"teachers={json.dumps(teacher)}", "pair=resnet34/resnet8", "methods=[kd]", "--dry-run"]
+    options = ["plan", "--set", f"teachers={json.dumps(teacher)}", "pair=resnet34/resnet8", "methods=[kd]"]
     assert started(profile, *options) == 2
     assert "torchvision:IMAGENET1K_V1 has 1000 classes, and the data 10" in capsys.readouterr().err
 
@@ -117,8 +118,8 @@ def test_torchvisions_weights_have_the_classes_of_imagenet(profile: Path, capsys
 def test_a_batch_that_is_too_large_is_named_by_its_key(
     key: str, profile: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for options in (["--dry-run"], []):
-        assert started(profile, "--methods", "sskd", "--set", f"{key}.batch_size=1434", *options) == 2
+    for options in (["plan"], []):
+        assert started(profile, *options, "--methods", "sskd", "--set", f"{key}.batch_size=1434") == 2
         assert f"run_all: {key}.batch_size is 1434" in capsys.readouterr().err
     assert not (profile.parent / "results" / "tiny" / "runs").exists()
 
@@ -188,8 +189,8 @@ def test_a_plugins_faults_are_told_before_anything_trains(
 ) -> None:
     plugin = profile.parent / "spoiled.py"
     plugin.write_text(PLUGIN)
-    for more in (["--dry-run"], []):
-        assert started(profile, "--plugin", str(plugin), *options, *more) == 2
+    for more in (["plan"], []):
+        assert started(profile, *more, "--plugin", str(plugin), *options) == 2
         error = capsys.readouterr().err
         assert re.search(said, error)
         assert error.count("\n") == 1
@@ -224,13 +225,13 @@ def test_a_heads_views_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_two_runs_at_one_place_are_refused_and_one_run_named_twice_counts_once(
     profile: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert started(profile, "--dry-run", "--set", "methods=[sskd, {name: sskd, ss_weight: 5.0}]") == 2
+    assert started(profile, "plan", "--set", "methods=[sskd, {name: sskd, ss_weight: 5.0}]") == 2
     assert "two runs of seed 0 stand at 'SSKD', 'resnet8/resnet8'" in capsys.readouterr().err
     small_pairs = ("--set", "pairs={vgg13/vgg8: resnet8/resnet8}", "also=[at]", "fractions=[1.0]")
-    assert started(profile, "--only", "fig4a", "--dry-run", "--json", *small_pairs) == 0
-    assert started(profile, "--dry-run", "--set", "seeds=[0, 1, 0]") == 2
+    assert started(profile, "plan", "--only", "fig4a", "--json", *small_pairs) == 0
+    assert started(profile, "plan", "--set", "seeds=[0, 1, 0]") == 2
     assert "seeds: 0 is named twice" in capsys.readouterr().err
-    assert started(profile, "--dry-run", "--methods", "kd,at,kd") == 2
+    assert started(profile, "plan", "--methods", "kd,at,kd") == 2
     assert "methods: 'kd' is named twice" in capsys.readouterr().err
 
 
@@ -282,7 +283,7 @@ def test_labels_that_mislead_are_refused(setting: str, why: str) -> None:
 def test_names_of_what_is_left_out_and_of_what_is_added(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert method_label(method_settings("sskd", ss_weight=0.0)) == "SSKD, no L_ss"
     assert method_label(method_settings("sskd", ss_weight=0.0, t_weight=0.0)) == "SSKD, no L_T and L_ss"
-    assert started(profile, "--dry-run", "--methods", "at,at+kd") == 0
+    assert started(profile, "plan", "--methods", "at,at+kd") == 0
     shown = capsys.readouterr().out
     assert "(AT): absent" in shown
     assert "(AT+KD): absent" in shown

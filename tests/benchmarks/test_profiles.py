@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import check_benchmarks
 from benchmarks.tables.spec_builder import SpecBuilder
@@ -84,7 +84,7 @@ def test_a_method_of_ones_own_becomes_a_row(tmp_path: Path, capsys: pytest.Captu
     (report,) = (tmp_path / "results" / "tiny" / "reports").iterdir()
     assert "| Near+KD |" in (report / "comparison.md").read_text()
     assert "Near" in (report / "index.html").read_text()
-    assert main(["--list", "methods", "--json", "--plugin", str(plugin)]) == 0
+    assert main(["list", "methods", "--json", "--plugin", str(plugin)]) == 0
     assert "own_near" in {row["name"] for row in json.loads(capsys.readouterr().out)}
 
 
@@ -130,7 +130,7 @@ def code_in(name: str) -> str:
 def test_the_examples_in_the_docs_work(tmp_path: Path) -> None:
     for name, file in (("your_own.md", "doc_method.py"), ("add_a_benchmark.md", "doc_benchmark.py")):
         (tmp_path / file).write_text(code_in(name))
-    options = ["--profile", write(tmp_path / "tiny.yaml"), "--results", str(tmp_path / "results"), "--dry-run"]
+    options = ["plan", "--profile", write(tmp_path / "tiny.yaml"), "--results", str(tmp_path / "results")]
     options += ["--plugin", str(tmp_path / "doc_method.py"), "--plugin", str(tmp_path / "doc_benchmark.py")]
     small = ["--set", "pairs={vgg13/vgg8: resnet8/resnet8}"]
     assert main([*options, "--methods", "nearer,nearer+kd", "--only", "comparison,kd_temperature", *small]) == 0

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.analysis.paired import pairwise
 from benchmarks.analysis.reference import choose_reference, with_reference
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.markdown import matrix_markdown
 from benchmarks.report.write import write_report
@@ -55,7 +55,7 @@ def test_an_unknown_reference_names_the_nearest(capsys: pytest.CaptureFixture[st
     with pytest.raises(UserError, match="did you mean 'FitNet'"):
         choose_reference(cells, "FitNett")
     options = ["--profile", "smoke", "--only", "comparison", "--results", str(tmp_path), "--reference", "nothing"]
-    assert main([*options, "--dry-run"]) == 2
+    assert main(["plan", *options]) == 2
     assert "unknown reference 'nothing'" in capsys.readouterr().err
 
 

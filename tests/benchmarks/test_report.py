@@ -11,7 +11,8 @@ from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import escape, latex, markdown, notes, summary
 from benchmarks.report.write import write_report
-from benchmarks.tables.benchmark import BENCHMARKS, Cell, with_chosen
+from benchmarks.tables.benchmark import BENCHMARKS, with_chosen
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.runs.spec import RunSpec
 from tests.benchmarks.made import finish, made_frame

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.analysis.seeds import CellsOf, cells_of, claims_named, decide_claims, look, need_lines, read_bought
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from sskd.errors import UserError
@@ -114,16 +114,18 @@ def test_what_the_profile_lacks_is_said(tmp_path: Path) -> None:
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["--profile", "smoke", "--only", "fig4a", "--results", str(tmp_path)]
-    assert main([*common, "--dry-run"]) == 0
+    assert main(["plan", *common]) == 0
     assert "C8: 3 seeds are needed to know the spread, about " in capsys.readouterr().out
-    assert main([*common, "--dry-run", "--json"]) == 0
+    assert main(["plan", *common, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["claims"]
     assert (row["claim"], row["verdict"], row["seeds"]) == ("C8", "undecided", 3)
     assert row["seconds"] > 0
-    assert main([*common, "--dry-run", "--decide", "C8", "--hours", "100"]) == 0
+    assert main(["decide", "C8", "--offers", "--hours", "100", *common]) == 0
     assert "C8: seeds 0, 1, 2 of 16 cells of fig4a, about " in capsys.readouterr().out
-    for wrong in (["--decide", "C8"], ["--hours", "1"], ["--decide", "C99", "--hours", "1"]):
-        assert main([*common, *wrong]) == 2
+    assert main(["decide", "C99", "--hours", "1", *common]) == 2
     for hours in ("0", "-1", "nan"):
-        assert main([*common, "--decide", "C8", "--hours", hours]) == 2
-    assert main([*common, "--decide", "C8", "--hours", "1", "--detach"]) == 2
+        assert main(["decide", "C8", "--hours", hours, *common]) == 2
+    for wrong in (["decide", "C8"], ["--hours", "1"], ["decide", "C8", "--hours", "1", "--detach"]):
+        with pytest.raises(SystemExit) as end:
+            main([*wrong, *common])
+        assert end.value.code == 2

@@ -7,7 +7,8 @@ import pytest
 from benchmarks.analysis.published import linear_evaluation, published, reproductions
 from benchmarks.plan import make_plan
 from benchmarks.profiles.read import read_profile
-from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import PAPER_METHODS, SpecBuilder
 from sskd.errors import UserError
 from sskd.methods import METHODS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.analysis.probes import make_probes, probes_cost, probes_of
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.write import write_report
 from benchmarks.tables.benchmark import BENCHMARKS
@@ -41,9 +41,7 @@ def test_probes_are_made_once_and_reported(tmp_path: Path) -> None:
     assert make_probes(probes, runs, execution, lambda line: None) == {}  # nothing is finished
     for cell in group:
         small.train_all(cell.spec, runs)
-    assert (
-        "not probed: the command without --report-only" in write_report(profile, cells, tmp_path, runs=runs)["transfer"]
-    )
+    assert "not probed: `run` does it" in write_report(profile, cells, tmp_path, runs=runs)["transfer"]
     said: list[str] = []
     assert make_probes(probes[:1], runs, execution, said.append) == {}
     assert make_probes(probes, runs, execution, said.append) == {}
@@ -70,7 +68,7 @@ def test_a_data_set_that_is_not_there_is_told_and_the_others_are_probed(tmp_path
 
 
 def test_the_plan_says_what_probes_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--profile", "smoke", "--results", str(tmp_path), "--only", "transfer", "--seeds", "0", "--dry-run"]
+    options = ["plan", "--profile", "smoke", "--results", str(tmp_path), "--only", "transfer", "--seeds", "0"]
     assert main(options) == 0
     assert "13 linear probes, 0 of them made already: " in capsys.readouterr().out
     assert main([*options, "--json"]) == 0

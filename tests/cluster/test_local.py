@@ -54,7 +54,7 @@ def test_status_of_a_suite_that_another_process_runs(tmp_path: Path, capsys: pyt
     assert {row["state"] for row in suite.state(capsys).values()} == {"to do"}
     assert suite.run("--only", "comparison") == 0
     capsys.readouterr()
-    assert suite.run("--status") == 0
+    assert suite.run("status") == 0
     assert capsys.readouterr().out == "comparison: 1 finished\n"
     student = suite.folder("student")
     (student / "result.json").unlink()
@@ -73,14 +73,14 @@ def test_a_failed_need_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
     change = ("--set", "head_recipe.learning_rate=1e30")
     assert suite.run(*change) == 2
     head = suite.folder("head").name
-    suite.run(*change, "--status")
+    suite.run("status", *change)
     assert f"not started: it needs {head}, which failed" in capsys.readouterr().out
 
 
 def test_waits_for_what_another_has_claimed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither trained twice nor forgotten: when the other gives a run back, it is trained."""
     suite = Suite(tmp_path, "--set", "cluster.poll_seconds=0.1", methods=["none"])
-    suite.run("--dry-run", "--json")
+    suite.run("plan", "--json")
     ids = [row["id"] for row in json.loads(capsys.readouterr().out)["runs"]]
     student = next(run for run in ids if "student" in run)
     locks, other = RunLocks(suite.jobs / "claims"), LockHolder()
@@ -106,7 +106,7 @@ with RunFolder(Path(sys.argv[2]), spec).held():
 
 
 def test_waits_for_what_a_process_without_a_claim_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As python -m sskd train does: it is waited for, and seen by --status; killed, the run is trained here."""
+    """As python -m sskd train does: it is waited for, and seen by status; killed, the run is trained here."""
     suite = Suite(tmp_path, "--only", "comparison", "--set", "cluster.poll_seconds=0.1", methods=["none"])
     assert suite.run() == 0
     student = suite.folder("student")
@@ -159,7 +159,7 @@ def test_detached_status_and_cancel(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     row = next(row for name, row in suite.state(capsys).items() if "student" in name)
     assert row["state"] == "running"
     assert row["images_per_second"] > 0
-    assert suite.run("--cancel") == 0
+    assert suite.run("cancel") == 0
     wait_for(lambda: "SIGTERM" in suite.log("student"), PATIENCE, "the student's end")
     wait_for(lambda: "stopped" in (suite.jobs / "launcher.log").read_text(), PATIENCE, "the launcher's end")
     done = suite.epochs("student")

@@ -1,4 +1,4 @@
-"""What --status and --cancel see and end in a results folder, whoever has started it."""
+"""What status and cancel see and end in a results folder, whoever has started it."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.commands.main import main
 from benchmarks.dispatch import slurm_array, slurm_queue
 from benchmarks.dispatch.cancel import cancel
 from benchmarks.dispatch.cluster import job_limits, read_cluster
@@ -20,7 +21,6 @@ from benchmarks.dispatch.run_lock import LockHolder, RunLocks, file_time, proces
 from benchmarks.dispatch.slurm_array import submit
 from benchmarks.dispatch.slurm_queue import HolderMonitor, Queued
 from benchmarks.dispatch.work import Work, cancelled_since
-from benchmarks.options import status_command
 from benchmarks.plan import make_plan
 from sskd.errors import UserError
 from sskd.training.progress import Standing
@@ -85,7 +85,7 @@ def asked_of_slurm(monkeypatch: pytest.MonkeyPatch, queue: dict[str, Queued]) ->
 
 def state(suite: Suite, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
     capsys.readouterr()
-    assert suite.run("--status", "--json", *options) == 0
+    assert suite.run("status", "--json", *options) == 0
     return dict(json.loads(capsys.readouterr().out))
 
 
@@ -107,7 +107,7 @@ def test_status_names_what_other_requests_have_at_work(
     (suite.runs / "student-locked" / "train.lock").touch()
     monkeypatch.setattr("benchmarks.dispatch.status.lock_holder", lambda lock: "process 9" if lock.exists() else "")
     others = {row["id"]: row for row in state(suite, capsys)["others"]}
-    assert suite.run("--status") == 0
+    assert suite.run("status") == 0
     shown = capsys.readouterr().out
     assert {run_id: row["state"] for run_id, row in others.items()} == {
         "student-a": "running",
@@ -124,12 +124,10 @@ def test_status_names_what_other_requests_have_at_work(
 @pytest.mark.parametrize(
     ("options", "all_of_them"),
     [
-        ((), True),
-        (("--set", "cluster.poll_seconds=1", "execution.threads=1"), True),
-        (("--seeds", "0"), False),
-        (("--methods", "none"), False),
-        (("--only", "comparison"), False),
-        (("--set", "recipe.epochs=2"), False),
+        (("--all",), True),
+        ((), False),
+        (("--set", "cluster.poll_seconds=1", "execution.threads=1"), False),
+        (("--only", "comparison", "--seeds", "0"), False),
     ],
 )
 def test_cancel_ends_all_in_the_folder_or_what_was_asked_for(
@@ -148,7 +146,10 @@ def test_cancel_ends_all_in_the_folder_or_what_was_asked_for(
         processes[run_id] = child()
         hold(suite, run_id, pid=processes[run_id].pid, born=process_birth(processes[run_id].pid))
     hold(suite, "student-job", batch="b", job="7")
-    assert suite.run("--cancel", *options) == 0
+    if all_of_them:
+        assert main(["cancel", *options, "--results", str(suite.results)]) == 0
+    else:
+        assert suite.run("cancel", *options) == 0
     shown = capsys.readouterr().out
     assert processes[own].wait(10) == -signal.SIGTERM
     assert (not queue) == all_of_them
@@ -215,7 +216,7 @@ def test_what_cannot_be_cancelled_is_a_line(
             raise errors[kind]
 
     monkeypatch.setattr(os, "kill", kill)
-    assert suite.run("--cancel") == 0
+    assert main(["cancel", "--all", "--results", str(suite.results)]) == 0
     output = capsys.readouterr()
     assert output.err == ""
     assert "told 0 runs to end" in output.out
@@ -330,7 +331,7 @@ def test_a_plan_refuses_that_time_too(
 ) -> None:
     monkeypatch.setattr(slurm_queue, "slurm", lambda *_: "gpu*|1:00:00")
     settings = ("cluster.time=2:00:00", "cluster.partition=gpu")
-    assert suite.run("--dry-run", "--cluster", "slurm", "--set", *settings) == 2
+    assert suite.run("plan", "--cluster", "slurm", "--set", *settings) == 2
     assert "above the limit of partition 'gpu', 60 minutes" in capsys.readouterr().err
 
 
@@ -393,19 +394,3 @@ def test_jobs_that_will_never_start_are_named(tmp_path: Path, monkeypatch: pytes
     Submission(work.runs, [teacher.id], {}, job_limits(cluster)).save(slurm_queue.batch_file(work.jobs, "b"))
     submit(work, said.append)
     assert any("1 job will never start as asked for (PartitionTimeLimit)" in line for line in said)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--profile", "paper", "--detach"], "python run_all.py --profile paper --status"),
-        (["--detach", "--set", "a=[1, 2]"], "python run_all.py --set 'a=[1, 2]' --status"),
-        (["--notify", "echo x", "--detach", "--rerun=all"], "python run_all.py --status"),
-        (["--detach", "--retry-failed", "--only", "table3"], "python run_all.py --only table3 --status"),
-    ],
-)
-def test_the_command_that_shows_what_was_detached(
-    arguments: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["run_all.py"])
-    assert status_command(arguments) == expected

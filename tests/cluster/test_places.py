@@ -11,14 +11,14 @@ PLACES = ["/proc/x", "file/x", "file", "a" * 300]
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("option", ["", "--detach", "--cancel", "--report-only"])
+@pytest.mark.parametrize("option", ["", "--detach", "cancel", "report"])
 def test_one_line(
     tmp_path: Path, place: str, option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.dispatch.launch.launch", lambda *_: pytest.fail("runs were started"))
     suite = Suite(tmp_path, methods=["none"])
     (tmp_path / "file").touch()
-    status = suite.run("--results", str(tmp_path / place), *([option] if option else []))
+    status = suite.run(*([option] if option else []), "--results", str(tmp_path / place))
     shown = capsys.readouterr()
     assert status == 2
     assert shown.out == ""

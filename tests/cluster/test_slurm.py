@@ -220,7 +220,7 @@ def test_an_exception_is_retried_then_failed_then_retried_by_hand(
 def test_cancel(slow: Suite, whole: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What was saved stays: the same command goes on from there."""
     start(slow)
-    assert slow.run("--cancel") == 0
+    assert slow.run("cancel") == 0
     assert "told 1 run to end" in capsys.readouterr().out
     wait_for(lambda: not queue(), PATIENCE, "an empty queue")
     assert "interrupted" in next(row for name, row in slow.state(capsys).items() if "student" in name)["why"]
@@ -354,7 +354,7 @@ def test_a_whole_node_that_ends_early(
     wait_for(lambda: suite.epochs("student") >= 1, PATIENCE, "an epoch")
     (job,) = queue()
     if ending == "cancel":
-        assert suite.run("--cancel") == 0
+        assert suite.run("cancel") == 0
         wait_for(lambda: not queue(), PATIENCE, "an empty queue")
         wait_for(lambda: "interrupted" in next(iter(suite.state(capsys).values()))["why"], PATIENCE, "the run's end")
     else:

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
+from benchmarks.commands.notify import notify
 from benchmarks.dispatch import status
 from benchmarks.dispatch.launch import launch
 from benchmarks.dispatch.run_lock import LockHolder
 from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.status import RunRow, State, read_state, watch
 from benchmarks.dispatch.work import Work
-from benchmarks.notify import notify
 from sskd.training.progress import Progress, Standing
 from sskd.training.screen import ScreenRow, totals
 from sskd.training.signals import Stopped
@@ -174,7 +174,7 @@ def test_a_suite_that_another_process_runs(tmp_path: Path, capsys: pytest.Captur
     suite = Suite(tmp_path, "--cluster", "local", "--set", *places, "--only", "comparison")
     message = tmp_path / "message"
     assert suite.run("--detach") == 0
-    assert suite.run("--status", "--watch", "--notify", f"printf '%s: %s' $SSKD_STATUS >{message}") == 0
+    assert suite.run("watch", "--notify", f"printf '%s: %s' $SSKD_STATUS >{message}") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "5/5 finished"
     assert any(": waiting, for teacher-" in line for line in lines), lines
@@ -255,7 +255,7 @@ def test_a_message_when_it_fails_or_is_stopped(
     def stopped(*_: Any) -> None:
         raise Stopped(signal.SIGTERM)
 
-    monkeypatch.setattr("benchmarks.cli._run", stopped)
+    monkeypatch.setattr("benchmarks.commands.run.act", stopped)
     assert suite.run() == 128 + signal.SIGTERM
     assert file.read_text().splitlines()[-1].startswith("interrupted|stopped; the same command goes on")
 
@@ -272,7 +272,7 @@ def test_a_message_that_cannot_be_sent_is_one_line(
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"run_all: the command of --notify {problem}")
         assert line.endswith(command)
-    monkeypatch.setattr("benchmarks.notify.PATIENCE", 0.1)
+    monkeypatch.setattr("benchmarks.commands.notify.PATIENCE", 0.1)
     notify("sleep 5 #", 0, "all is well")
     assert "has not ended within 0 s" in capsys.readouterr().err
 
@@ -280,18 +280,32 @@ def test_a_message_that_cannot_be_sent_is_one_line(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--watch"], "--watch goes with --status"),
-        (["--status", "--watch", "--json"], "--json prints the state once"),
-        (["--dry-run", "--notify", "true"], "not with --dry-run"),
-        (["--status", "--notify", "true"], "not with --status (add --watch)"),
-        (["--explain", "--notify", "true"], "not with --explain"),
-        (["--notify", " "], "--notify needs a command"),
-        (["--onnx"], "--onnx and --licence go with --export DIR"),
+        (["watch", "--json"], "--json"),
+        (["plan", "--notify", "true"], "--notify"),
+        (["status", "--notify", "true"], "--notify"),
+        (["explain", "recipe", "--notify", "true"], "--notify"),
+        (["plan", "--detach"], "--detach"),
+        (["run", "--onnx"], "--onnx"),
+        (["status", "short", "--methods", "kd"], "--methods"),
+        (["cancel", "--all", "--only", "table3"], "--only"),
+        (["status", "--all", "short"], "short"),
+        (["status", "no-such-request"], "no-such-request"),
+        (["run", "--notify", " "], "--notify"),
     ],
 )
 def test_options_that_mean_nothing_together(
-    options: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    options: list[str],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("benchmarks.notify.notify", lambda *_: pytest.fail("nothing has ended"))
-    assert main(options) == 2
-    assert words in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("benchmarks.dispatch.launch.launch", lambda *_: pytest.fail("runs were started"))
+    try:
+        status = main([*options])
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line

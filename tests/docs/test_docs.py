@@ -1,6 +1,6 @@
 """README and docs are true: their files are written into a fresh folder, and their commands given there as they stand.
 
-What cannot be had here (CIFAR-100, GPUs, Slurm, a download) is planned with --dry-run, as declared below.
+What cannot be had here (CIFAR-100, GPUs, Slurm, a download) is only planned, as declared below.
 The fast tests plan everything; the slow ones run it.
 """
 
@@ -19,8 +19,7 @@ import yaml
 from PIL import Image
 
 import sskd.__main__
-from benchmarks.cli import main
-from benchmarks.options import make_parser
+from benchmarks.commands.main import main, make_parser, with_verb
 from sskd.runs.spec import spec_yaml
 from tests import small
 from tests.docs.reading import DOCUMENTS, ROOT, read
@@ -32,6 +31,7 @@ PLANNED = {
     r"-m sskd evaluate .* cifar100": "CIFAR-100, and weights that the reader has",
     r"--profile short": "hours, CIFAR-100, and the authors' weights",
     r"--cluster (slurm|local)": "Slurm, GPUs: tests/cluster runs both",
+    r"(status|watch|cancel) paper": "nobody has started it",
 }
 # commands that are not run: their options are looked at where they are ours
 NOT_RUN = {
@@ -45,7 +45,10 @@ NOT_RUN = {
     r"python -c": "tests/test_readme.py runs it",
 }
 # commands of what those before them have trained: the fast tests look at their options, the slow ones run them
-OF_RESULTS = {r"--(submit|verify|merge) ": "there is nothing trained"}
+OF_RESULTS = {
+    r"run_all\.py (submit|verify|merge) ": "there is nothing trained",
+    r"run_all\.py (status|watch|cancel) \w": "there is no such request",
+}
 BY_NAME = {path.name: path for path in DOCUMENTS}
 
 
@@ -113,12 +116,30 @@ def test_every_command_can_be_given(
 
 def plan(command: str, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Plans what the command would do. It may lack weights that the reader has to get, or to make."""
-    if not {"--dry-run", "--list", "--report-only"} & set(options) or "paper" in options:
-        options = [*options, "--dry-run"]
-    status = main(options)
+    verb, *words = with_verb(options)
+    make_parser().parse_args([verb, *words])
+    if verb in ("run", "decide", "export", "watch", "cancel") or "paper" in words:
+        verb, words = "plan", requested(words)
+    status = main([verb, *words])
     shown = capsys.readouterr()
-    lacks = "no weights file" in shown.err and "stage 1: " in shown.out and "short" in options
+    lacks = "no weights file" in shown.err and "stage 1: " in shown.out and "short" in words
     assert status == 0 or (status == 2 and lacks), (command, shown.err)
+
+
+def requested(words: list[str]) -> list[str]:
+    """The options that choose runs, of any verb's."""
+    chosen = make_parser().parse_args(["plan"])
+    given: list[str] = []
+    for word in words:
+        name = word.lstrip("-").replace("-", "_")
+        starts = word.startswith("--")
+        if starts and hasattr(chosen, name):
+            given.append(word)
+        elif starts:
+            given.append("")  # with what follows it
+        elif given and given[-1]:
+            given.append(word)
+    return [word for word in given if word]
 
 
 def check_options(command: str, words: list[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.records import computing
 from benchmarks.records.record import with_weights_from
 from benchmarks.records.submission import submit
@@ -114,7 +114,7 @@ ELSEWHERE = {
 def test_a_folder_holds_what_is_listed_and_nothing_else(made: Path, what: str) -> None:
     ELSEWHERE[what](made)
     assert list(found(made)) == ["files are what was committed to"]
-    assert main(["--verify", str(made), "--seed", "1"]) == 1
+    assert main(["verify", str(made), "--seed", "1"]) == 1
 
 
 # --- what cannot be read ----------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ MALFORMED: dict[str, Callable[[Path], object]] = {
 def test_what_cannot_be_read_is_said_in_a_line(made: Path, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     MALFORMED[what](made)
     committed_anew(made)
-    assert main(["--verify", str(made), "--seed", "1"]) == 2
+    assert main(["verify", str(made), "--seed", "1"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

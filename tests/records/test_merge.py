@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.analysis.results_frame import specs_of
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.profiles.read import read_profile
 from benchmarks.records.merge import merge, named, read_who
-from benchmarks.tables.benchmark import BENCHMARKS, Cell
+from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
@@ -44,7 +45,7 @@ def results_of(
 
 def merged(folder: Path, *sources: str) -> str:
     """The comparison's Markdown of what was merged."""
-    assert main([*PROFILE, "--results", str(folder), "--merge", *sources]) == 0
+    assert main(["merge", *PROFILE, "--results", str(folder), *sources]) == 0
     return (folder / "demo" / "comparison.md").read_text()
 
 
@@ -117,22 +118,22 @@ def test_a_source_and_its_name(
 
 @pytest.mark.parametrize("source", ["/data/lr=0.1", "~/lr=0.1", "=DIR", "bob=", "../lr=0.1"])
 def test_a_source_that_is_neither(source: str) -> None:
-    with pytest.raises(UserError, match=f"--merge {source}: "):
+    with pytest.raises(UserError, match=f"merge {source}: "):
         named(source)
 
 
 def test_bad_sources(cells: dict[str, list[Cell]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--results", str(tmp_path / "out")]
-    assert main([*PROFILE, *out, "--merge", str(tmp_path / "nothing")]) == 2
+    assert main(["merge", *PROFILE, *out, str(tmp_path / "nothing")]) == 2
     assert "no finished run is in it" in capsys.readouterr().err
     results_of(cells, tmp_path / "out" / "demo", (), "Epyc")
-    assert main([*PROFILE, *out, "--merge", str(tmp_path / "out")]) == 2
+    assert main(["merge", *PROFILE, *out, str(tmp_path / "out")]) == 2
     assert "merged into" in capsys.readouterr().err
     # one damaged folder is named, and costs nothing else
     results_of(cells, tmp_path / "alice", (), "Epyc", more=1.0)
     damaged = next((tmp_path / "alice" / "runs").glob("student-*"))
     (damaged / "spec.yaml").write_text("role: [")
-    assert main([*PROFILE, *out, "--merge", str(tmp_path / "alice")]) == 0
+    assert main(["merge", *PROFILE, *out, str(tmp_path / "alice")]) == 0
     printed = capsys.readouterr().out
     assert "left out: " in printed
     assert "here has " in printed  # what was there before it

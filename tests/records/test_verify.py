@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.cli import main
+from benchmarks.commands.main import main
 from benchmarks.records import computing, submission
 from benchmarks.records.record import Manifest, Submission, read_manifest
 from benchmarks.records.submission import segments_of, submit
@@ -75,12 +75,12 @@ def test_an_honest_record_holds(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["--submit", str(runs / HONEST.id), "--results", "mine"]) == 0
+    assert main(["submit", str(runs / HONEST.id), "--results", "mine"]) == 0
     made = Path("mine") / "submissions" / HONEST.id
     commitment = hashlib.sha256((made / "submission.json").read_bytes()).hexdigest()
     assert commitment in capsys.readouterr().out
     assert {path.suffix for path in made.rglob("*") if path.is_file()} == {".json", ".jsonl", ".yaml", ".safetensors"}
-    assert main(["--verify", str(made), "--seed", "5"]) == 0
+    assert main(["verify", str(made), "--seed", "5"]) == 0
     assert "bit for bit" in capsys.readouterr().out
     verdict = json.loads((made / "verdict.json").read_text())
     assert verdict["outcome"] == "holds"
@@ -201,22 +201,22 @@ def test_large_states_are_opened_for_the_number_that_draws_them(
 ) -> None:
     monkeypatch.setattr(submission, "SMALL", 1000)
     monkeypatch.chdir(tmp_path)
-    assert main(["--submit", str(forged.path)]) == 0
+    assert main(["submit", str(forged.path)]) == 0
     made = Path("results/submissions") / HONEST.id
     best = json.loads(forged.result.read_text())["best"]["epoch"]
     opened = {int(path.stem) for path in (made / "epochs").iterdir()}
     assert opened == {1, best - 1, best, EPOCHS - 1, EPOCHS} - {0}
     before = read_manifest(made).commitment
     (made / "epochs" / "0001.safetensors").unlink()
-    assert main(["--verify", str(made), "--seed", "3"]) == 2
-    assert "--submit RUN --seed 3" in capsys.readouterr().err
-    assert main(["--submit", str(forged.path), "--seed", "3"]) == 0
+    assert main(["verify", str(made), "--seed", "3"]) == 2
+    assert "submit RUN --seed 3" in capsys.readouterr().err
+    assert main(["submit", str(forged.path), "--seed", "3"]) == 0
     assert read_manifest(made).commitment == before
-    assert main(["--verify", str(made), "--seed", "3"]) == 0
+    assert main(["verify", str(made), "--seed", "3"]) == 0
     # once committed to, the record cannot change under the same name
     rows = forged.read_metrics()
     forged.rewrite_metrics([rows[0] | {"loss": 0.0}, *rows[1:]])
-    assert main(["--submit", str(forged.path), "--seed", "3"]) == 2
+    assert main(["submit", str(forged.path), "--seed", "3"]) == 2
     assert "another record" in capsys.readouterr().err
 
 
@@ -249,12 +249,12 @@ def test_the_chance_of_one_replaced_state(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_runs_that_cannot_be_submitted(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher = HONEST.needs[0]
-    assert main(["--submit", str(runs / teacher.id), "--results", str(tmp_path)]) == 2
+    assert main(["submit", str(runs / teacher.id), "--results", str(tmp_path)]) == 2
     assert "keep_epochs" in capsys.readouterr().err
-    assert main(["--submit", str(tmp_path / "nothing"), "--results", str(tmp_path)]) == 2
-    assert main(["--verify", str(tmp_path / "nothing")]) == 2
+    assert main(["submit", str(tmp_path / "nothing"), "--results", str(tmp_path)]) == 2
+    assert main(["verify", str(tmp_path / "nothing")]) == 2
     assert "is no submission" in capsys.readouterr().err
-    assert main(["--seed", "1", "--dry-run"]) == 2
+    assert main(["plan", "--seed", "1"]) == 2
     assert "--seeds" in capsys.readouterr().err
 
 

@@ -1,31 +1,34 @@
-"""run_all.py --submit and --verify: what they are given, and what they print."""
+"""``run_all.py verify``: checks a record by training parts of it again."""
 
 import argparse
 from typing import Any
 
-from benchmarks.records.record import MANIFEST, VERDICT, read_manifest
-from benchmarks.records.submission import DRAWN, submit
-from benchmarks.records.verify import FALSE, HOLDS, verify
+from benchmarks.commands.request import Outcome, add_places, add_plugins, add_settings, load_plugins
+from benchmarks.commands.submit import add_segments, segments_asked
+from sskd.arguments import file_path
 from sskd.config.execution import Execution
-from sskd.config.validation import from_dict
-from sskd.config.yaml import override
 from sskd.errors import UserError
 
 PREFIX = "execution."
+EXAMPLE = "verify results/submissions/NAME --dataset-root DIR"
 
 
-def run_submit(options: argparse.Namespace) -> int:
-    """A submission for each run folder, in <results>/submissions."""
-    for run in options.submit:
-        made = submit(run, options.results / "submissions", options.seed, _count(options))
-        print(f"{made}: {sum(path.stat().st_size for path in made.rglob('*') if path.is_file()) / 2**20:.1f} MB")
-        print(f"it commits its owner to {read_manifest(made).commitment}, the sha256 of its {MANIFEST}")
-    return 0
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("submission", type=file_path, metavar="SUBMISSION", help="the record's folder")
+    parser.add_argument("--seed", type=int, metavar="N", help="the number that draws what is trained again")
+    add_segments(parser)
+    add_settings(parser)
+    add_plugins(parser)
+    add_places(parser)
 
 
-def run_verify(options: argparse.Namespace) -> int:
+def act(options: argparse.Namespace) -> Outcome:
     """Exit status 0 where the record holds, 1 where it does not, 2 where that cannot be told here."""
-    verdict = verify(options.verify, _execution(options), options.seed, _count(options))
+    from benchmarks.records.record import VERDICT
+    from benchmarks.records.verify import FALSE, HOLDS, verify
+
+    load_plugins(options)
+    verdict = verify(options.submission, _execution(options), options.seed, segments_asked(options))
     chosen = ", ".join(str(segment + 1) for segment in verdict["segments"]) or "none"
     how = f", compared {verdict['compared']}" if "compared" in verdict else ""
     print(
@@ -33,15 +36,8 @@ def run_verify(options: argparse.Namespace) -> int:
     )
     if "chance" in verdict:
         print(_chance_in_words(verdict["chance"]))
-    print(f"drawn by {verdict['seed']} for the commitment {verdict['commitment']}; see {options.verify / VERDICT}")
-    return {HOLDS: 0, FALSE: 1}.get(verdict["outcome"], 2)
-
-
-def _count(options: argparse.Namespace) -> int:
-    count = DRAWN if options.segments is None else int(options.segments)
-    if count < 0:
-        raise UserError(f"--segments {count} is less than none")
-    return count
+    print(f"drawn by {verdict['seed']} for the commitment {verdict['commitment']}; see {options.submission / VERDICT}")
+    return Outcome({HOLDS: 0, FALSE: 1}.get(verdict["outcome"], 2))
 
 
 def _chance_in_words(chance: dict[str, Any]) -> str:
@@ -57,9 +53,12 @@ def _chance_in_words(chance: dict[str, Any]) -> str:
 
 def _execution(options: argparse.Namespace) -> Execution:
     """Where to replay: --dataset-root and --set execution.*; nothing else can be set, the submission has the rest."""
+    from sskd.config.validation import from_dict
+    from sskd.config.yaml import override
+
     strange = [setting for setting in options.set if not setting.startswith(PREFIX)]
     if strange:
-        raise UserError(f"--verify takes everything from the submission: --set {strange[0]} cannot be given with it")
+        raise UserError(f"verify takes everything from the submission: --set {strange[0]} cannot be given with it")
     given = override({}, [setting.removeprefix(PREFIX) for setting in options.set])
     root = {"dataset_root": options.dataset_root} if options.dataset_root else {}
     execution: Execution = from_dict(Execution, given | root, "options")

@@ -1,0 +1,21 @@
+"""``run_all.py cancel``: ends what runs or waits; what it has saved stays."""
+
+import argparse
+
+from benchmarks.commands.request import Outcome
+from benchmarks.commands.status import add_asked, asked_for
+
+EXAMPLE = "cancel short"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_asked(parser)
+
+
+def act(options: argparse.Namespace) -> Outcome:
+    from benchmarks.dispatch.cancel import cancel
+    from sskd.training.words import plural
+
+    told = sum(cancel(asked.work, print, everything=options.all) for asked in asked_for(options))
+    print(f"told {plural(told, 'run')} to end")
+    return Outcome()

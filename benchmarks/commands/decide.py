@@ -1,0 +1,46 @@
+"""``run_all.py decide``: runs seed after seed until claims of the paper are decided, or the time is over."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from benchmarks.commands.request import Outcome, add_cluster, add_request, read_again, read_request, work_of
+from benchmarks.commands.run import ended, execute
+from sskd.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.dispatch.worker import Failure
+    from benchmarks.tables.cell import Cell
+
+EXAMPLE = "decide C8,C9 --hours 10 --profile short --dataset-root DIR"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("claims", metavar="CLAIMS", help="of the paper, by comma: C8,C9")
+    parser.add_argument("--hours", type=float, required=True, metavar="H", help="the time that it may take")
+    add_request(parser)
+    add_cluster(parser)
+    parser.add_argument("--offers", action="store_true", help="only print which seeds it would run, and their cost")
+
+
+def act(options: argparse.Namespace) -> Outcome:
+    from benchmarks.analysis.seeds import claims_named, decide_claims, look, offer_lines
+    from benchmarks.plan import make_plan
+
+    if not options.hours > 0:
+        raise UserError("--hours is the time that it may take, above 0")
+    claims = claims_named(options.claims.split(","))
+    request = read_request(options)
+    profile, folder, seconds = request.profile, request.folder, 3600 * options.hours
+    if options.offers:
+        print("\n".join(offer_lines(look(claims, profile, folder), seconds)))
+        return Outcome()
+
+    def train(wanted: Mapping[str, list[Cell]]) -> dict[str, Failure]:
+        bought = make_plan(cell.spec for group in wanted.values() for cell in group)
+        return execute(work_of(request, bought), request)
+
+    failures = decide_claims(claims, seconds, profile, folder, train, print)
+    return ended(read_again(request), failures)

@@ -1,0 +1,39 @@
+"""``run_all.py export``: every finished student of a request as a folder to take home."""
+
+import argparse
+
+from benchmarks.commands.request import Outcome, add_request, read_request
+from sskd.arguments import file_path
+from sskd.errors import UserError
+
+EXAMPLE = "export home --profile short --licence mit --onnx"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("to", type=file_path, metavar="DIR", help="a folder for each student is made in it")
+    parser.add_argument("--onnx", action="store_true", help="also as ONNX, checked (extra: onnx)")
+    parser.add_argument("--licence", "--license", default="unknown", help="of the weights, by the hub's name: mit, ...")
+    add_request(parser)
+
+
+def act(options: argparse.Namespace) -> Outcome:
+    """UserError where there is no finished student whose weights are here."""
+    from sskd.export.folder import export_run
+    from sskd.runs.run_folder import RunFolder
+
+    request = read_request(options)
+    runs = request.folder / "runs"
+    students = [RunFolder(runs, spec) for spec in request.plan.runs if spec.role == "student"]
+    finished = [folder for folder in students if folder.is_finished()]
+    here = [folder for folder in finished if not folder.lost_weights()]
+    for folder in finished:
+        if folder in here:
+            print(export_run(folder.path, options.to / folder.path.name, licence=options.licence, onnx=options.onnx))
+        else:
+            print(f"{folder.path.name}: finished, but its weights are not here")
+    if not here:
+        raise UserError(
+            f"found no student to export: of {len(students)} that are asked for {len(finished)} are finished in "
+            f"{runs}, and none has its weights there"
+        )
+    return Outcome()

@@ -1,0 +1,121 @@
+"""``run_all.py plan``: the runs of a request, what they wait for and cost, and what the paper's claims lack."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.commands.request import Outcome, Request, add_cluster, add_json, add_request, read_request, work_of
+from benchmarks.commands.run import add_rerun
+
+if TYPE_CHECKING:
+    from benchmarks.analysis.seeds import Market
+    from benchmarks.cost import AtOnce, PlanCost
+    from sskd.runs.spec import RunSpec
+
+EXAMPLE = "plan --profile paper --only table3"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_request(parser)
+    add_cluster(parser)
+    add_rerun(parser)
+    add_json(parser)
+
+
+def act(options: argparse.Namespace) -> Outcome:
+    from benchmarks.changes import to_train_anew
+    from benchmarks.commands.preflight import room, with_status
+    from benchmarks.dispatch.local import at_once
+    from benchmarks.dispatch.slurm_queue import check_time
+    from benchmarks.plan import check_runs, check_teachers
+
+    request = read_request(options)
+    work = work_of(request)
+    root = Path(work.execution.dataset_root)
+    anew = to_train_anew(request.plan, request.folder / "runs", options.rerun)
+    todo = [spec for spec, state in with_status(request.plan, request.folder, anew) if state != "finished"]
+    check_runs(todo, request.profile, root, room(work))
+    if work.cluster.kind == "slurm":
+        check_time(work.cluster)
+    print_plan(request, anew, at_once(work.cluster))
+    for line in check_teachers(todo, root):  # last: a plan may be made where the weights are not
+        print(line, file=sys.stderr if options.json else sys.stdout)
+    return Outcome()
+
+
+def print_plan(request: Request, anew: Sequence[RunSpec], at_once: AtOnce) -> None:
+    """Prints the runs, what they cost, and what the paper's claims lack; as JSON with --json."""
+    from benchmarks.analysis.claims import CLAIMS
+    from benchmarks.analysis.probes import probes_cost, probes_of
+    from benchmarks.analysis.seeds import look, need_lines
+    from benchmarks.changes import changed_runs, describe_changes
+    from benchmarks.cost import describe_cost, plan_cost
+    from benchmarks.plan import statuses
+    from benchmarks.tables.spec_builder import run_label
+    from sskd.training.words import plural
+
+    plan, profile, runs = request.plan, request.profile, request.folder / "runs"
+    again = {spec.id for spec in anew}
+    known, cost = statuses(plan, runs, again), plan_cost(plan, runs, profile, at_once, again)
+    changed = changed_runs(plan.runs, runs)
+    market = look([claim for claim in CLAIMS if claim.benchmark in request.cells], profile, request.folder, at_once)
+    images = Path(profile.execution.dataset_root)
+    probes = probes_cost(probes_of(request.cells, profile), runs, images, cost.rate)
+    if request.options.json:
+        print(json.dumps(_as_json(request, known, changed, cost, market, probes._asdict()), indent=1))
+        return
+    for number, stage in enumerate(plan.stages, start=1):
+        print(f"stage {number}: {plural(len(stage), 'run')}")
+        for spec in stage:
+            label = f" ({text})" if (text := run_label(spec)) else ""  # an id has the same words for crd and crd+kd
+            waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
+            other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
+            why = f" ({known[spec.id].message})" if known[spec.id].message else ""
+            state = f"{known[spec.id].state}{why}{other}"
+            print(f"  {spec.id}{label}: {state}{waits}, {describe_cost(cost, spec.id)}")
+    if probes.number:
+        print(probes.text)
+    print("\n".join([cost.text, *describe_changes(plan, runs)]))
+    if market.verdicts:
+        print("the paper's claims:")
+    for line in need_lines(market):
+        print(f"  {line}")
+
+
+def _as_json(
+    request: Request, known: Any, changed: dict[str, str], cost: PlanCost, market: Market, probes: dict[str, Any]
+) -> dict[str, Any]:
+    from benchmarks.analysis.seeds import need_rows
+    from benchmarks.tables.spec_builder import run_label
+
+    rows = [
+        {
+            "id": spec.id,
+            "label": run_label(spec),
+            "stage": number,
+            "state": known[spec.id].state,
+            "why": known[spec.id].message,
+            "changed": changed.get(spec.id, ""),
+            "needs": [needed.id for needed in spec.needs],
+            "multiply_adds": cost.multiply_adds[spec.id],
+            "seconds": cost.seconds[spec.id],
+        }
+        for number, stage in enumerate(request.plan.stages)
+        for spec in stage
+    ]
+    return {
+        "runs": rows,
+        "seconds": cost.left,
+        "runs_at_once": cost.at_once.runs,
+        "seconds_at_once": cost.elapsed,
+        "rate": cost.rate,
+        "rate_from": cost.source,
+        "assumed": cost.assumed,
+        "claims": need_rows(market),
+        "probes": probes,
+    }

@@ -1,0 +1,38 @@
+"""``run_all.py report``: tables, figures and the page, from what is finished."""
+
+import argparse
+import json
+
+from benchmarks.commands.request import Outcome, Request, add_json, add_request, read_request
+
+EXAMPLE = "report --profile short"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_request(parser)
+    add_json(parser)
+
+
+def act(options: argparse.Namespace) -> Outcome:
+    from benchmarks.report.placement import tell_finished
+
+    request = read_request(options)
+    told = tell_finished(request.placed, request.folder / "runs")
+    if not options.json:
+        print(told)
+    write(request)
+    return Outcome()
+
+
+def write(request: Request) -> None:
+    """Prints the chosen benchmarks; the files and the page hold all that benchmarks.report.placement says."""
+    from benchmarks.report.write import write_report
+
+    placed, as_json = request.placed, getattr(request.options, "json", False)
+    placed.note()
+    reference = request.options.reference
+    texts = write_report(placed.profile, placed.cells, placed.folder, reference, request.folder / "runs")
+    for name in request.cells:
+        print(json.dumps({"benchmark": name, "report": texts[name]}) if as_json else "\n" + texts[name])
+    if not as_json:
+        print(f"written to {placed.folder.resolve() / 'index.html'}")

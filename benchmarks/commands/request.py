@@ -1,0 +1,275 @@
+"""What the verbs that speak of runs are asked for: which runs of which profile, and where their results are.
+
+What takes seconds to import (torch, pandas) is imported inside functions, so that help and errors come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from sskd.arguments import file_path
+from sskd.errors import UserError
+from sskd.places import config_names
+
+if TYPE_CHECKING:
+    from benchmarks.dispatch.work import Work
+    from benchmarks.plan import Plan
+    from benchmarks.profiles.profile import Profile
+    from benchmarks.report.placement import Placed
+    from benchmarks.tables.cell import Cell
+
+CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
+# the options that make a request, as requests/NAME.yaml keeps them
+WORDS = ("profile", "only", "methods", "seeds", "set", "plugin", "reference", "name", "dataset_root", "cluster")
+REQUESTS = "requests"  # the folder in --results
+
+
+class Outcome(NamedTuple):
+    """How a command ended: its exit status, and one line that says what it did, for --notify."""
+
+    status: int = 0
+    words: str = ""
+
+
+class Request(NamedTuple):
+    """The runs that a command is about."""
+
+    options: argparse.Namespace
+    profile: Profile
+    cells: dict[str, list[Cell]]  # of the benchmarks that are asked for
+    placed: Placed  # the report's folder and what it shows
+    plan: Plan
+
+    @property
+    def folder(self) -> Path:
+        """Of the profile's results."""
+        return Path(self.options.results / self.profile.name)
+
+    @property
+    def name(self) -> str:
+        """The name that ``status`` and ``cancel`` take: --name, the profile's for all of it, else made from both."""
+        if self.options.name or self.placed.request is None:
+            return self.options.name or self.profile.name
+        return f"{self.profile.name}_{self.placed.folder.name}"
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a Python file of your own methods, networks, ...",
+    )
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
+    parser.add_argument(
+        "--results", type=file_path, default=Path("results"), help="where results go (default: results)"
+    )
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override of the profile: recipe.epochs=3; or of the cluster: cluster.time=4:00:00",
+    )
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """The options that choose runs."""
+    add = parser.add_argument
+    add(
+        "--profile",
+        default="demo",
+        help=f"how much of everything: {', '.join(config_names('profiles'))}, or a YAML file (default: demo)",
+    )
+    add("--only", default="", metavar="IDS", help="benchmarks, by comma (default: the profile's)")
+    add(
+        "--methods",
+        default="",
+        metavar="NAMES",
+        help="only these rows of every benchmark that compares methods, by comma: kd,crd,crd+kd, or all",
+    )
+    add("--seeds", default="", metavar="NUMBERS", help="seeds of the students, by comma")
+    add_settings(parser)
+    add_plugins(parser)
+    add(
+        "--reference",
+        default="",
+        metavar="NAME",
+        help="the method that all others are compared with (default: the newest of your own, else SSKD)",
+    )
+    add(
+        "--name",
+        default="",
+        metavar="NAME",
+        help="of this request, and of its report in reports/NAME (default: made from the request)",
+    )
+    add_places(parser)
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cluster",
+        default="",
+        help=f"where runs execute: {', '.join(config_names('clusters'))}, or a YAML file (default: the profile's)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def load_plugins(options: argparse.Namespace) -> None:
+    if options.plugin:
+        from sskd.runs.plugins import load_plugins
+
+        load_plugins(options.plugin)
+
+
+def read_request(options: argparse.Namespace) -> Request:
+    """UserError for whatever is wrong with what is asked for."""
+    from benchmarks.plan import make_plan
+    from benchmarks.report.placement import place
+    from sskd.runs.files import plain_os_errors
+
+    profile = _profile(options)
+    folder = options.results / profile.name
+    with plain_os_errors("read", folder):
+        folder.exists()  # a name that is too long, or a folder that may not be looked into
+    cells = cells_of_request(profile, options.only, folder)
+    if options.methods:
+        cells = {name: _with_methods(name, group, profile) for name, group in cells.items()}
+    placed = place(profile, cells, options, lambda of, only: cells_of_request(of, only, folder))
+    if options.reference:  # a wrong name is told before anything is trained
+        from benchmarks.analysis.reference import choose_reference
+
+        choose_reference(placed.cells, options.reference)
+    return Request(options, profile, cells, placed, make_plan(cell.spec for group in cells.values() for cell in group))
+
+
+def read_again(request: Request) -> Request:
+    """The same request, with the seeds that ``decide`` has bought meanwhile."""
+    return read_request(request.options)
+
+
+def cells_of_request(profile: Profile, only: str, folder: Path) -> dict[str, list[Cell]]:
+    from benchmarks.analysis.seeds import cells_of
+
+    return cells_of(profile, only.split(",") if only else profile.benchmarks, folder)
+
+
+def work_of(request: Request, plan: Plan | None = None) -> Work:
+    """What to execute and where; paths absolute, for processes that start elsewhere."""
+    from benchmarks.dispatch.cluster import read_cluster
+    from benchmarks.dispatch.work import Work
+
+    options, profile = request.options, request.profile
+    settings = [setting[len(CLUSTER) :] for setting in options.set if setting.startswith(CLUSTER)]
+    root = str(Path(profile.execution.dataset_root).resolve())
+    return Work(
+        request.plan if plan is None else plan,
+        (request.folder / "runs").resolve(),
+        profile.execution.model_copy(update={"dataset_root": root}),
+        read_cluster(options.cluster or profile.cluster, settings),
+        profile.plugins,
+        getattr(options, "retry_failed", False),
+        request.name,
+    )
+
+
+def _profile(options: argparse.Namespace) -> Profile:
+    from benchmarks.profiles.read import parse_method, read_profile
+    from benchmarks.tables.benchmark import check_benchmarks
+    from benchmarks.tables.spec_builder import PAPER_METHODS
+    from sskd.methods import METHODS
+
+    load_plugins(options)  # before --methods is looked at: it may name what they register
+    settings = [setting for setting in options.set if not setting.startswith(CLUSTER)]
+    if options.dataset_root:
+        settings.append(f"execution.dataset_root={json.dumps(options.dataset_root)}")
+    if options.seeds:
+        settings.append(f"seeds=[{options.seeds}]")
+    if options.methods:
+        names = list(METHODS) if options.methods == "all" else options.methods.split(",")
+        settings.append(f"methods={json.dumps([parse_method(name) for name in names])}")
+        # the paper's tables and figures have these rows; figures 4a and 4b take others beside them
+        papers = [name for name in dict.fromkeys(names) if name in PAPER_METHODS]
+        others = [parse_method(name) for name in dict.fromkeys(names) if name not in PAPER_METHODS]
+        settings += [f"table_methods={json.dumps(papers)}", f"also={json.dumps(others)}"]
+    profile = read_profile(options.profile, settings, options.plugin)
+    check_benchmarks(profile)
+    return profile
+
+
+def _with_methods(benchmark: str, cells: list[Cell], profile: Profile) -> list[Cell]:
+    """The cells of the methods that --methods names, and the teachers. UserError where rows are no methods, or where
+    no row is left."""
+    from benchmarks.tables.benchmark import BENCHMARKS
+    from benchmarks.tables.spec_builder import method_label, run_label
+
+    if BENCHMARKS[benchmark].rows != "method":
+        raise UserError(
+            f"--methods cannot choose among the rows of {benchmark}, which are of kind '{BENCHMARKS[benchmark].rows}': "
+            "leave it out, or name other benchmarks with --only"
+        )
+    labels = {method_label(method) for method in profile.methods}
+    kept = [cell for cell in cells if cell.spec.role != "student" or run_label(cell.spec) in labels]
+    if not any(cell.spec.role == "student" for cell in kept):
+        raise UserError(f"--methods: {benchmark} has no row of {', '.join(sorted(labels))}")
+    return kept
+
+
+def save_request(request: Request) -> str:
+    """Writes results/requests/NAME.yaml and returns NAME. UserError where --name is another request's already."""
+    import yaml
+
+    from sskd.runs.files import plain_os_errors, write_atomically
+
+    options = request.options
+    said = {word: value for word in WORDS if (value := getattr(options, word, None))}
+    for word in ("profile", "cluster"):
+        if str(said.get(word, "")).endswith((".yaml", ".yml")):
+            said[word] = str(Path(said[word]).expanduser().resolve())
+    if options.plugin:
+        said["plugin"] = [str(Path(file).expanduser().resolve()) for file in options.plugin]
+    path = options.results / REQUESTS / f"{request.name}.yaml"
+    if options.name and path.exists() and _read(path).get("profile") != said["profile"]:
+        raise UserError(f"{path} is a request of another profile: take another --name")
+    with plain_os_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(yaml.safe_dump(said, sort_keys=False).encode()))
+    return request.name
+
+
+def recall_request(options: argparse.Namespace, name: str) -> None:
+    """Sets the options that a saved request was made of. UserError if there is no such request."""
+    from sskd.errors import unknown
+
+    folder = options.results / REQUESTS
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        if not known:
+            raise UserError(f"there is no request {name}: none was saved in {folder}. give its options, or --all")
+        raise unknown("request", name, known)
+    for word, value in _read(path).items():
+        setattr(options, word, value)
+
+
+def _read(path: Path) -> dict[str, object]:
+    from sskd.config.yaml import read_yaml
+
+    said = read_yaml(path)
+    if not isinstance(said, dict) or not said.keys() <= set(WORDS):
+        raise UserError(f"{path} is no saved request: delete it, and give the options again")
+    return said

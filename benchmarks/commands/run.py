@@ -1,0 +1,114 @@
+"""``run_all.py run``: trains what is missing, then reports."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from benchmarks.commands.report import write
+from benchmarks.commands.request import Outcome, Request, add_cluster, add_request, read_request, save_request, work_of
+from sskd.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.dispatch.work import Work
+    from benchmarks.dispatch.worker import Failure
+    from sskd.runs.spec import RunSpec
+
+EXAMPLE = "run --profile short --methods none,kd,sskd --dataset-root DIR"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_request(parser)
+    add_cluster(parser)
+    add = parser.add_argument
+    add("--detach", action="store_true", help="start or submit everything, and do not wait for it")
+    add_notify(parser)
+    add_rerun(parser)
+    add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")
+
+
+def add_rerun(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rerun",
+        default="",
+        metavar="NAMES",
+        help="train anew what is finished, and keep the old beside it: methods, run ids, all, or changed (other code)",
+    )
+
+
+def add_notify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--notify",
+        metavar="CMD",
+        help="a shell command for the end: SSKD_STATUS and SSKD_SUMMARY say how it was, as does its last argument",
+    )
+
+
+def act(options: argparse.Namespace) -> Outcome:
+    from benchmarks.changes import to_train_anew
+
+    request = read_request(options)
+    work = work_of(request)
+    anew = to_train_anew(request.plan, request.folder / "runs", options.rerun)
+    if options.detach:
+        return _detach(request, work, anew)
+    save_request(request)
+    return ended(request, execute(work, request, anew) | _probe(request, work))
+
+
+def execute(work: Work, request: Request, anew: Sequence[RunSpec] = ()) -> dict[str, Failure]:
+    """Runs what is not finished; returns the failures by run id."""
+    from benchmarks.commands.preflight import make_ready
+    from benchmarks.dispatch.launch import launch
+    from sskd.training.progress import Progress
+
+    with Progress(make_ready(work, request.profile, request.folder, anew)) as progress:
+        return launch(work, progress)
+
+
+def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
+    """Reports, and says what failed, each message once. A finished run whose result cannot be read has failed."""
+    from benchmarks.commands.preflight import damaged
+    from benchmarks.plan import statuses
+    from sskd.training.words import plural
+
+    failures = {**failures, **damaged(statuses(request.plan, request.folder / "runs"))}
+    write(request)
+    by_message: dict[str, list[str]] = {}
+    for run_id, failure in failures.items():
+        by_message.setdefault(failure.message, []).append(run_id)
+    for message, ids in by_message.items():
+        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        print(f"run_all: {ids[0]}{more}: {message}", file=sys.stderr)
+    status = 2 if any(failure.input_is_bad for failure in failures.values()) else 1 if failures else 0
+    failed = f", {plural(len(failures), 'run')} failed or not started" if failures else ""
+    folder = request.placed.folder.resolve()
+    return Outcome(status, f"{request.profile.name}: {plural(len(request.plan.runs), 'run')}{failed}; {folder}")
+
+
+def _detach(request: Request, work: Work, anew: Sequence[RunSpec]) -> Outcome:
+    from benchmarks.commands.main import program
+    from benchmarks.commands.preflight import make_ready
+    from benchmarks.dispatch.detach import start_detached
+
+    options = request.options
+    if options.notify and work.cluster.kind == "slurm":
+        raise UserError("--detach submits to Slurm and does not wait: use --notify with the verb watch")
+    make_ready(work, request.profile, request.folder, anew)
+    name = save_request(request)
+    print(start_detached(work, [word for word in options.arguments if word != "--detach"]))
+    where = "" if str(options.results) == "results" else f" --results {options.results}"
+    print(f"see {program()} status {name}{where}")
+    return Outcome()
+
+
+def _probe(request: Request, work: Work) -> dict[str, Failure]:
+    """Makes the linear probes of finished runs that benchmarks ask for; the failures by run and data set."""
+    from benchmarks.analysis.probes import make_probes, probes_of
+    from benchmarks.dispatch.worker import Failure
+
+    wanted = probes_of(request.cells, request.profile)
+    made = make_probes(wanted, request.folder / "runs", work.execution, lambda line: print(line, flush=True))
+    return {what: Failure(message) for what, message in made.items()}

@@ -1,0 +1,85 @@
+"""``run_all.py status``: how far everything is, from run folders, claims and Slurm's queue."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.commands.request import (
+    Outcome,
+    add_cluster,
+    add_json,
+    add_request,
+    read_request,
+    recall_request,
+    work_of,
+)
+from sskd.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.dispatch.work import Work
+    from benchmarks.tables.cell import Cell
+
+EXAMPLE = "status short"
+
+
+class Asked(NamedTuple):
+    """The work that a command asks about."""
+
+    name: str  # of the profile
+    work: Work
+    cells: dict[str, list[Cell]]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_asked(parser)
+    add_json(parser)
+
+
+def add_asked(parser: argparse.ArgumentParser) -> None:
+    """A saved request by its name, the options of one, or all."""
+    parser.add_argument("request", nargs="?", metavar="NAME", help="of a request that `run` has saved")
+    parser.add_argument("--all", action="store_true", help="whatever works in this results folder, whoever started it")
+    add_request(parser)
+    add_cluster(parser)
+
+
+def act(options: argparse.Namespace) -> Outcome:
+    from benchmarks.dispatch.status import show_status
+
+    for asked in asked_for(options):
+        show_status(asked.work, asked.cells, options.json)
+    return Outcome()
+
+
+def asked_for(options: argparse.Namespace) -> Iterator[Asked]:
+    """UserError where more than one of NAME, --all and a request's options is given."""
+    given = [f"--{word}" for word in ("only", "methods", "seeds", "set", "name", "reference") if getattr(options, word)]
+    given += ["--profile"] if options.profile != "demo" else []
+    if options.all and (options.request or given):
+        raise UserError(f"--all is about everything: leave out {options.request or given[0]}")
+    if options.request and given:
+        raise UserError(f"the request {options.request} has its options: leave out {given[0]}")
+    if options.all:
+        return _all(options.results)
+    if options.request:
+        recall_request(options, options.request)
+    request = read_request(options)
+    return iter([Asked(request.profile.name, work_of(request), request.cells)])
+
+
+def _all(results: Path) -> Iterator[Asked]:
+    """The folder of every profile, with no runs of its own: all that works there is then shown as another request's."""
+    from benchmarks.dispatch.cluster import read_cluster
+    from benchmarks.dispatch.work import Work
+    from benchmarks.plan import Plan
+    from sskd.config.execution import Execution
+
+    found = sorted({path.parent for part in ("runs", "jobs") for path in results.glob(f"*/{part}") if path.is_dir()})
+    if not found:
+        raise UserError(f"no results in {results.resolve()}: --results DIR says where they are")
+    for folder in found:
+        work = Work(Plan([]), (folder / "runs").resolve(), Execution(), read_cluster("inline", []))
+        yield Asked(folder.name, work, {})
