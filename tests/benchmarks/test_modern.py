@@ -74,7 +74,7 @@ def test_numbers_of_another_protocol_are_never_subtracted() -> None:
 def frame_row(row: str, pair: str, seed: int, top1: float) -> dict[str, object]:
     place = {"row": row, "column": pair, "pair": pair, "run_pair": pair, "seed": seed, "why": "", "state": "finished"}
     spec = {"role": "student", "dataset": "cifar100", "epochs": 240, "fraction": 1.0, "noise": 0.0}
-    return place | spec | {"best_top1": top1, "last_top1": top1}
+    return place | spec | {"id": f"{row}-{pair}-{seed}", "weights": "", "best_top1": top1, "last_top1": top1}
 
 
 def test_gains_are_paired_by_seed_and_pair() -> None:

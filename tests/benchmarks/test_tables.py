@@ -8,7 +8,7 @@ from benchmarks.analysis.published import linear_evaluation, published, reproduc
 from benchmarks.plan import make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import BENCHMARKS
-from benchmarks.tables.cell import Cell
+from benchmarks.tables.cell import Cell, shown_pair
 from benchmarks.tables.spec_builder import PAPER_METHODS, SpecBuilder
 from sskd.errors import UserError
 from sskd.methods import METHODS
@@ -93,11 +93,16 @@ def test_noisy_labels_share_one_weight_and_a_clean_teacher() -> None:
     assert {(spec.split.fraction, spec.split.seed) for spec in kinds} == {(1.0, 0)}
 
 
+def published_place(cell: Cell) -> tuple[str, str]:
+    """The row and column that the paper's table has for the cell."""
+    return cell.row, cell.pair if cell.column == shown_pair(cell.run_pair, cell.pair) else cell.column
+
+
 def test_smoke_has_every_cell_of_the_paper_profile() -> None:
     smoke, paper = cells_of("smoke"), cells_of("paper")
     for name in NAMES:
         if name != "comparison":
-            assert {(c.row, c.column) for c in smoke[name]} == {(c.row, c.column) for c in paper[name]}
+            assert set(map(published_place, smoke[name])) == set(map(published_place, paper[name]))
     plan = make_plan(spec for group in smoke.values() for spec in specs(group))
     assert len(plan.runs) == 131
     assert {spec.network for spec in plan.runs} <= {"resnet14", "resnet8", "wrn_16_1"}

@@ -154,6 +154,15 @@ def test_warm_up_follows_the_schedule(epochs: int, epoch: int, share: float) -> 
     assert "ramp" not in method.state_dict()  # an epoch's, not learned
 
 
+def test_the_warm_up_is_of_a_methods_own_terms_alone() -> None:
+    """KD that is added to a method has its whole weight from the first epoch on."""
+    student, teacher, method = logits(200), logits(201), build("dkd", epochs=240, kd_weight=0.5)
+    method.begin_epoch(0)
+    found, terms = method(features(student), features(teacher), batch_of(target()))
+    ramped = own(method, student, teacher, target()) / 20
+    torch.testing.assert_close(found, terms.losses["ce"] + 0.5 * terms.losses["kd"] + ramped)
+
+
 def two_views(weak: Tensor, strong: Tensor) -> Features:
     """Image j's weak view in row 2j, its strong one in row 2j + 1."""
     return features(torch.stack([weak, strong], dim=1).flatten(0, 1))

@@ -42,6 +42,13 @@ def test_rank_is_the_number_of_better_answers(classes: int, rows: int, seed: int
     assert ranks(scores, target).tolist() == [order[i].tolist().index(target[i]) for i in range(rows)]
 
 
+@given(st.lists(st.integers(0, 2), min_size=2, max_size=6), st.integers(0, 5))
+def test_equal_scores_count_in_favour_of_the_right_answer(scores: list[int], right: int) -> None:
+    right %= len(scores)
+    better = sum(score > scores[right] for score in scores)
+    assert ranks(torch.tensor([scores], dtype=torch.float32), torch.tensor([right])).tolist() == [better]
+
+
 def test_nothing_kept_gives_zero_and_no_gradient() -> None:
     student = torch.randn(4, 5, requires_grad=True)
     loss = softened_divergence(student, torch.randn(4, 5), 2.0, torch.zeros(4, dtype=torch.bool))
