@@ -90,7 +90,8 @@ def test_a_failed_run_stops_neither_others_nor_the_report(
     profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The head cannot be trained (its rate is too large): SSKD is not started and says why; KD is there."""
-    assert run(profile, tmp_path, "--set", "head_recipe.learning_rate=1e30", "seeds=[0]") == 2
+    too_fast = ("head_recipe.learning_rate=1000", "head_recipe.weight_decay=100", "head_recipe.epochs=12")
+    assert run(profile, tmp_path, "--set", *too_fast, "seeds=[0]") == 2
     output = capsys.readouterr()
     assert "head-resnet8-contrastive" in output.err
     assert "diverged" in output.err

@@ -136,7 +136,6 @@ def test_rerun_says_what_it_would_do(suite: Suite, capsys: pytest.CaptureFixture
     assert anew("changed") == {edited}
     assert suite.run("plan", "--rerun", "own_edite") == 2
     assert "unknown --rerun 'own_edite'; did you mean 'own_edited'?" in capsys.readouterr().err
-    assert suite.run("report", "--rerun", "all") == 2
     assert suite.run("--rerun", "all", "--set", "execution.device=cuda:99") == 2  # found before anything is moved
     assert sorted(path.name for path in suite.runs.iterdir()) == sorted(suite.ids.values())
 

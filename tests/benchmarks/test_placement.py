@@ -107,7 +107,7 @@ def placed(results: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Pat
         ["--set", "execution.device=cpu"],
         ["--set", "execution={device: cpu}", "cluster=side_by_side"],
         ["--set", "cluster.runs_at_once=3"],
-        ["--set", "cluster.time=1:00:00", "execution.workers=1", "--cluster", "slurm"],
+        ["--set", "cluster.time=1:00:00", "execution.workers=1"],
         ["--dataset-root", "elsewhere"],
     ],
 )

@@ -42,12 +42,13 @@ class Suite:
         self.extra = extra
 
     def command(self, *options: str) -> list[str]:
+        verb, given = (options[:1], options[1:]) if options and not options[0].startswith("--") else ((), options)
         asked = ["--profile", str(self.profile), "--results", str(self.results)]
         extra = list(self.extra)
-        if options[:1] in (("report",), ("export",)) and "--cluster" in extra:  # they run nothing
+        if verb in (("report",), ("export",)) and "--cluster" in extra:  # they run nothing
             place = extra.index("--cluster")
             del extra[place : place + 2]
-        return [*options, *asked, *extra]  # a verb comes first
+        return [*verb, *asked, *extra, *given]
 
     def run(self, *options: str) -> int:
         return main(self.command(*options))

@@ -70,7 +70,7 @@ def test_status_of_a_suite_that_another_process_runs(tmp_path: Path, capsys: pyt
 
 def test_a_failed_need_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = Suite(tmp_path, methods=["sskd"])
-    change = ("--set", "head_recipe.learning_rate=1e30")
+    change = ("--set", "head_recipe={learning_rate: 1000, weight_decay: 100, epochs: 12, batch_size: 16}")
     assert suite.run(*change) == 2
     head = suite.folder("head").name
     suite.run("status", *change)

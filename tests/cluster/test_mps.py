@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,7 +161,7 @@ def test_a_signal_while_it_starts(
 def test_a_process_is_told_of_its_gpu_and_of_the_daemon(tmp_path: Path) -> None:
     started: dict[str, Any] = {}
     context = SimpleNamespace(
-        Pipe=lambda duplex: (None, SimpleNamespace(close=lambda: None)),
+        Pipe=lambda duplex: (None, nullcontext()),
         Process=lambda **given: started.update(given) or SimpleNamespace(start=lambda: None),
     )
     spec = small.spec(small.teacher())

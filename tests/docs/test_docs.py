@@ -175,7 +175,7 @@ def test_every_command_runs_as_it_stands(document: str, tmp_path: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     written = {path.name for path in tmp_path.glob("results/*/reports/*")}
     expected = {
-        "add_a_method.md": {"comparison_methods=kd,sskd,cosine"},
-        "add_a_benchmark.md": {"kd_temperature"},
+        "add_a_method.md": {"comparison_methods=kd,sskd,cosine_plugin=cosine"},
+        "add_a_benchmark.md": {"kd_temperature_plugin=kd_temperature"},
     }
     assert expected.get(document, set()) <= written

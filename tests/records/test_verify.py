@@ -254,8 +254,6 @@ def test_runs_that_cannot_be_submitted(runs: Path, tmp_path: Path, capsys: pytes
     assert main(["submit", str(tmp_path / "nothing"), "--results", str(tmp_path)]) == 2
     assert main(["verify", str(tmp_path / "nothing")]) == 2
     assert "is no submission" in capsys.readouterr().err
-    assert main(["plan", "--seed", "1"]) == 2
-    assert "--seeds" in capsys.readouterr().err
 
 
 def test_a_state_comes_back_as_it_was(runs: Path) -> None:
