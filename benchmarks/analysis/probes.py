@@ -122,7 +122,7 @@ def add_probes(frame: pd.DataFrame, probes: list[Probe], benchmark: str, runs: P
         file = files[column, run_id]
         try:
             if not file.exists():
-                raise UserError("not probed: `run` does it, and report only reads")
+                raise UserError("not probed: run_all.py run does it, report only reads")
             frame.loc[index, "probe_top1"] = float(read_json(file)["top1"])
         except (UserError, KeyError, TypeError, ValueError) as error:
             frame.loc[index, "why"] = str(error) if isinstance(error, UserError) else f"cannot read {file}: delete it"

@@ -41,7 +41,7 @@ def test_probes_are_made_once_and_reported(tmp_path: Path) -> None:
     assert make_probes(probes, runs, execution, lambda line: None) == {}  # nothing is finished
     for cell in group:
         small.train_all(cell.spec, runs)
-    assert "not probed: `run` does it" in write_report(profile, cells, tmp_path, runs=runs)["transfer"]
+    assert "not probed" in write_report(profile, cells, tmp_path, runs=runs)["transfer"]
     said: list[str] = []
     assert make_probes(probes[:1], runs, execution, said.append) == {}
     assert make_probes(probes, runs, execution, said.append) == {}
