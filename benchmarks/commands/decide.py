@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from benchmarks.commands.request import Outcome, add_cluster, add_request, read_again, read_request, work_of
+from benchmarks.commands.request import Outcome, add_cluster, add_request, read_request, work_of
 from benchmarks.commands.run import ended, execute
 from sskd.errors import UserError
 
@@ -43,4 +43,4 @@ def act(options: argparse.Namespace) -> Outcome:
         return execute(work_of(request, bought), request)
 
     failures = decide_claims(claims, seconds, profile, folder, train, print)
-    return ended(read_again(request), failures)
+    return ended(read_request(options), failures)  # read again: it has more seeds now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from benchmarks.commands.run import add_rerun
 if TYPE_CHECKING:
     from benchmarks.analysis.seeds import Market
     from benchmarks.cost import AtOnce, PlanCost
+    from sskd.runs.run_folder import Status
     from sskd.runs.spec import RunSpec
 
 EXAMPLE = "plan --profile paper --only table3"
@@ -29,39 +30,39 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> Outcome:
     from benchmarks.changes import to_train_anew
-    from benchmarks.commands.preflight import room, with_status
+    from benchmarks.commands.preflight import room
     from benchmarks.dispatch.local import at_once
     from benchmarks.dispatch.slurm_queue import check_time
-    from benchmarks.plan import check_runs, check_teachers
+    from benchmarks.plan import check_runs, check_teachers, statuses
 
     request = read_request(options)
     work = work_of(request)
     root = Path(work.execution.dataset_root)
     anew = to_train_anew(request.plan, request.folder / "runs", options.rerun)
-    todo = [spec for spec, state in with_status(request.plan, request.folder, anew) if state != "finished"]
+    known = statuses(request.plan, request.folder / "runs", {spec.id for spec in anew})
+    todo = [spec for spec in request.plan.runs if known[spec.id].state != "finished"]
     check_runs(todo, request.profile, root, room(work))
     if work.cluster.kind == "slurm":
         check_time(work.cluster)
-    print_plan(request, anew, at_once(work.cluster))
+    print_plan(request, known, anew, at_once(work.cluster))
     for line in check_teachers(todo, root):  # last: a plan may be made where the weights are not
         print(line, file=sys.stderr if options.json else sys.stdout)
     return Outcome()
 
 
-def print_plan(request: Request, anew: Sequence[RunSpec], at_once: AtOnce) -> None:
+def print_plan(request: Request, known: Mapping[str, Status], anew: Sequence[RunSpec], at_once: AtOnce) -> None:
     """Prints the runs, what they cost, and what the paper's claims lack; as JSON with --json."""
     from benchmarks.analysis.claims import CLAIMS
     from benchmarks.analysis.probes import probes_cost, probes_of
     from benchmarks.analysis.seeds import look, need_lines
     from benchmarks.changes import changed_runs, describe_changes
     from benchmarks.cost import describe_cost, plan_cost
-    from benchmarks.plan import statuses
     from benchmarks.tables.spec_builder import run_label
     from sskd.training.words import plural
 
     plan, profile, runs = request.plan, request.profile, request.folder / "runs"
     again = {spec.id for spec in anew}
-    known, cost = statuses(plan, runs, again), plan_cost(plan, runs, profile, at_once, again)
+    cost = plan_cost(plan, runs, profile, at_once, again)
     changed = changed_runs(plan.runs, runs)
     market = look([claim for claim in CLAIMS if claim.benchmark in request.cells], profile, request.folder, at_once)
     images = Path(profile.execution.dataset_root)
@@ -88,7 +89,12 @@ def print_plan(request: Request, anew: Sequence[RunSpec], at_once: AtOnce) -> No
 
 
 def _as_json(
-    request: Request, known: Any, changed: dict[str, str], cost: PlanCost, market: Market, probes: dict[str, Any]
+    request: Request,
+    known: Mapping[str, Status],
+    changed: dict[str, str],
+    cost: PlanCost,
+    market: Market,
+    probes: dict[str, Any],
 ) -> dict[str, Any]:
     from benchmarks.analysis.seeds import need_rows
     from benchmarks.tables.spec_builder import run_label

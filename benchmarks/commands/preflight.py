@@ -7,7 +7,7 @@ from benchmarks.changes import describe_changes, keep_beside
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure
 from benchmarks.memory import MOST, device_memory
-from benchmarks.plan import Plan, check_runs, check_teachers, refuse_hopeless, statuses
+from benchmarks.plan import check_runs, check_teachers, refuse_hopeless, statuses
 from benchmarks.profiles.profile import Profile
 from sskd.device import device_of
 from sskd.runs.files import check_writable
@@ -41,12 +41,6 @@ def make_ready(work: Work, profile: Profile, folder: Path, anew: Sequence[RunSpe
 def room(work: Work) -> float:
     """Bytes of memory that a run has, as far as this machine knows: Slurm's nodes are others."""
     return MOST if work.cluster.kind == "slurm" else device_memory(work.execution)
-
-
-def with_status(plan: Plan, folder: Path, anew: Sequence[RunSpec]) -> list[tuple[RunSpec, str]]:
-    """Each planned run and its state, as plan.statuses tells it."""
-    known = statuses(plan, folder / "runs", {spec.id for spec in anew})
-    return [(spec, known[spec.id].state) for spec in plan.runs]
 
 
 def damaged(known: Mapping[str, Status]) -> dict[str, Failure]:

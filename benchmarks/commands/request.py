@@ -157,11 +157,6 @@ def read_request(options: argparse.Namespace) -> Request:
     return Request(options, profile, cells, placed, make_plan(cell.spec for group in cells.values() for cell in group))
 
 
-def read_again(request: Request) -> Request:
-    """The same request, with the seeds that ``decide`` has bought meanwhile."""
-    return read_request(request.options)
-
-
 def cells_of_request(profile: Profile, only: str, folder: Path) -> dict[str, list[Cell]]:
     from benchmarks.analysis.seeds import cells_of
 
@@ -260,7 +255,7 @@ def recall_request(options: argparse.Namespace, name: str) -> None:
     if not path.is_file():
         known = sorted(file.stem for file in folder.glob("*.yaml"))
         if not known:
-            raise UserError(f"there is no request {name}: none was saved in {folder}. give its options, or --all")
+            raise UserError(f"there is no request {name}: none was saved in {folder}; give its options, or --all")
         raise unknown("request", name, known)
     for word, value in _read(path).items():
         setattr(options, word, value)
