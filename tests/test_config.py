@@ -21,6 +21,7 @@ from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.runs.settings import method_settings
 from sskd.runs.spec import RunSpec, parse_spec, read_spec, spec_yaml
+from tests import small
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -71,6 +72,13 @@ def test_ids_follow_meaning() -> None:
 @given(st.permutations(sorted(STUDENT)))
 def test_key_order_does_not_matter(order: list[str]) -> None:
     assert spec({key: STUDENT[key] for key in order}).id == spec(STUDENT).id
+
+
+def test_a_changed_copy_has_an_id_of_its_own() -> None:
+    spec = small.spec(small.student("kd"))
+    first = spec.id
+    again = spec.model_copy(update={"seed": 7})
+    assert again.id == small.spec(small.student("kd", seed=7)).id != first
 
 
 def test_pinned_ids() -> None:

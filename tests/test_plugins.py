@@ -106,10 +106,10 @@ def test_an_edit_of_a_helper_is_told(tmp_path: Path) -> None:
 
 def test_a_plugin_in_a_folder_with_much_else_counts_its_own_alone(tmp_path: Path) -> None:
     (tmp_path / "lib" / "site-packages").mkdir(parents=True)
-    (tmp_path / "lib" / "site-packages" / "elsewhere.py").write_text("", encoding="utf-8")
+    (tmp_path / "lib" / "site-packages" / "counted_by_nobody.py").write_text("", encoding="utf-8")
     file = tmp_path / "alone.py"
     file.write_text(
-        f"import sys; sys.path.append({str(tmp_path / 'lib' / 'site-packages')!r}); import elsewhere", "utf-8"
+        f"import sys; sys.path.append({str(tmp_path / 'lib' / 'site-packages')!r}); import counted_by_nobody", "utf-8"
     )
     load_plugin(file)
     assert not plugins._helpers[tmp_path]

@@ -1,6 +1,7 @@
 """The accuracy of one training over its seeds: the runs beside a run that differ from it in nothing but seeds."""
 
 import math
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -22,13 +23,12 @@ class OverSeeds(NamedTuple):
 def over_seeds(values: Iterable[float]) -> OverSeeds:
     """Mean and 95 % t interval."""
     numbers = list(values)
-    count, mean = len(numbers), sum(numbers) / len(numbers)
+    count, mean = len(numbers), statistics.mean(numbers)  # exact, so that the order of the runs does not matter
     if count < 2:
         return OverSeeds(count, mean, None, None)
     from scipy import stats  # here: it takes a second to import
 
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in numbers) / (count - 1))
-    half = float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+    half = float(stats.t.ppf(0.975, count - 1)) * statistics.stdev(numbers) / math.sqrt(count)
     return OverSeeds(count, mean, mean - half, mean + half)
 
 
@@ -62,9 +62,7 @@ def _without_seeds(spec: RunSpec) -> RunSpec:
         changes["teacher"] = spec.teacher.model_copy(update={"run": _without_seeds(spec.teacher.run)})
     if isinstance(spec, StudentSpec) and spec.head is not None:
         changes["head"] = _without_seeds(spec.head)
-    copy = spec.model_copy(update=changes)
-    copy.__dict__.pop("id", None)  # the copy takes a cached id along
-    return copy
+    return spec.model_copy(update=changes)
 
 
 def _escaped(name: str) -> str:

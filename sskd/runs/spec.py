@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 import yaml
 from pydantic import Discriminator, Tag, TypeAdapter, ValidationInfo, field_validator, model_validator
+from typing_extensions import Self  # of typing itself only since Python 3.11; pydantic needs the package
 
 from sskd.config.fields import StrictModel
 from sskd.config.networks import NetworkName, NetworkSettings, as_path_part
@@ -116,6 +117,13 @@ class CommonSpec(StrictModel):
         digest = hashlib.sha256(json.dumps(self._meaning, sort_keys=True).encode()).hexdigest()[:12]
         words = (self.role, as_path_part(self.network), self.learns, self.dataset.name, f"s{self.seed}", digest)
         return "-".join(word for word in words if word)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields changed, and so with an id of its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        for computed in ("id", "_meaning"):  # pydantic copies cached values too
+            copy.__dict__.pop(computed, None)
+        return copy
 
     @cached_property
     def _meaning(self) -> dict[str, Any]:
