@@ -1,6 +1,6 @@
 """What pyproject.toml cannot say: a wheel also holds configs/ and results/paper, which lie outside the packages.
 
-sskd/places.py finds them again.
+sskd/paths.py finds them again.
 """
 
 import shutil

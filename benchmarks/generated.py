@@ -1,7 +1,7 @@
 """Files of the repository that follow from its code. After a change to what they say: python -m benchmarks.generated
 
 `--check` only says which are stale, and ends with 1 if any is; a test asks it.
-(`python -m benchmarks.analysis.simulate --write` makes its table in minutes.)
+(`python -m benchmarks.statistics.simulate --write` makes its table in minutes.)
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.report import format_page, methods_page
-from sskd.places import ROOT
+from sskd.paths import ROOT
 
 GENERATED: dict[Path, Callable[[], str]] = {
     ROOT / "docs" / "methods.md": methods_page.page,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from textwrap import TextWrapper
 from typing import Any
 
-from sskd.places import CONFIGS, config_names
+from sskd.paths import CONFIGS, config_names
 
 
 def methods() -> list[dict[str, Any]]:

@@ -18,10 +18,10 @@ import torch
 
 from perf.stages import dataset_at, make_stage, stepper
 from sskd.config.recipe import Recipe
-from sskd.device import resolve_precision
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.runs.provenance import provenance
+from sskd.runtime.device import resolve_precision
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 python -m perf.paper_cost > docs/paper_cost.md
 """
 
-from benchmarks.cost import ASSUMED_OF_A_GPU, TRAINING, run_multiply_adds
+from benchmarks.planning.cost import ASSUMED_OF_A_GPU, TRAINING, run_multiply_adds
 from benchmarks.profiles.profile import split_pair
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables import table3, table4

@@ -27,8 +27,8 @@ from torch.profiler import ProfilerActivity, profile
 from perf import baseline
 from perf.stages import dataset_at, endless, make_stage, small_images, stepper
 from sskd.data.batch import Batch
-from sskd.device import autocast
 from sskd.networks import Features, Network, build_network
+from sskd.runtime.device import autocast
 from sskd.training.forward import TeacherForward
 from sskd.training.setup import Setup
 from sskd.training.stage import Stage

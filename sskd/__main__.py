@@ -12,9 +12,9 @@ from sskd.config.execution import Execution
 from sskd.config.networks import NetworkSettings
 from sskd.config.recipe import DatasetSpec
 from sskd.config.validation import from_dict
+from sskd.console.signals import ENDING, Stopped, stop_signal
 from sskd.errors import UserError, in_words, refuse_null_bytes
 from sskd.runs.spec import read_spec
-from sskd.training.signals import ENDING, Stopped, stop_signal
 from sskd.version import ShowVersion
 
 
@@ -116,10 +116,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     import torch  # here and below: torch takes seconds to import, help comes at once
 
     from sskd.data.datasets.registry import load_dataset
-    from sskd.device import device_of, resolve_precision, threads_of
     from sskd.networks.weights import load_network
     from sskd.runs.plugins import load_plugins
     from sskd.runs.trained import statistics
+    from sskd.runtime.device import device_of, resolve_precision, threads_of
     from sskd.training.evaluation import EvaluationSet, accuracy
 
     load_plugins(options.plugin)
@@ -147,12 +147,12 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from sskd.device import cores_and_gpus, threads_of, with_threads
+    from sskd.console.progress import Progress
     from sskd.runs.plugins import load_plugins
     from sskd.runs.run_folder import RunFolder
+    from sskd.runtime.device import cores_and_gpus, threads_of, with_threads
     from sskd.training.loop import Interrupted
     from sskd.training.processes import Launch, train_in_processes, train_launched
-    from sskd.training.progress import Progress
 
     load_plugins(options.plugin)  # before the spec is read: it may name what they register
     launch = Launch.of_environment()

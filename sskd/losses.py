@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.device import constant
+from sskd.runtime.device import constant
 
 Divergence = Literal["kl", "cross_entropy"]
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sskd.places import CLONE
+from sskd.paths import CLONE
 
 __version__ = "0.1.0"
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.commands.main import main as suite
 from benchmarks.listing import KINDS
-from benchmarks.plan import check_teachers
+from benchmarks.planning.plan import check_teachers
 from benchmarks.profiles.read import profile_names, read_profile
 from sskd.__main__ import main as trainer
 from sskd.data.sort_val import main as sort_val

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sskd.cores import allowed_cores, usable_cores, usable_memory
+from sskd.runtime.cores import allowed_cores, usable_cores, usable_memory
 
 GIB = 2**30
 UNLIMITED = str(2**63 - 4096)  # as version 1 writes it
@@ -92,7 +92,8 @@ def test_a_system_that_tells_nothing(tmp_path: Path) -> None:
 def test_this_machine_under_taskset() -> None:
     core = allowed_cores()[-1]
     code = (
-        "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); from sskd.cores import *; print(usable_cores())"
+        "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); "
+        "from sskd.runtime.cores import *; print(usable_cores())"
     )
     done = subprocess.run([sys.executable, "-c", code, str(core)], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"

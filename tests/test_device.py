@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from sskd import device as devices
 from sskd.config.execution import Execution
-from sskd.device import arithmetic, configure, device_of, synchronize
 from sskd.runs.provenance import provenance
+from sskd.runtime import device as devices
+from sskd.runtime.device import arithmetic, configure, device_of, synchronize
 
 SECOND = torch.device("cuda", 1)
 

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 
 from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
-from sskd.distributed import Replica, averaging_gradients, join
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
+from sskd.runtime.distributed import Replica, averaging_gradients, join
 from sskd.training.loop import Interrupted, StepEvent, train
 from sskd.training.processes import Launch, train_in_processes
 from tests import group_norm, small

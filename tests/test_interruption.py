@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 import sskd.training.steps
 from benchmarks.dispatch.worker import attempt
 from sskd.__main__ import main
+from sskd.console.signals import ENDING, stop_signal
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.loop import Interrupted, StepEvent, train
-from sskd.training.signals import ENDING, stop_signal
 from tests import small
 
 SSKD = small.spec(small.student("sskd", with_head=True))

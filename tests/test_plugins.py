@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.changes import changed_since
 from benchmarks.commands.main import make_parser
 from benchmarks.dispatch.cluster import read_cluster
+from benchmarks.planning.staleness import changed_since
 from benchmarks.profiles.read import profile_path
 from sskd.__main__ import _parser
 from sskd.arguments import print_whatever_comes

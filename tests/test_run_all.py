@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from benchmarks.commands.main import main
-from benchmarks.plan import make_plan
+from benchmarks.planning.plan import make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError

@@ -11,10 +11,10 @@ import pytest
 
 from sskd.config.execution import TRACKERS, Execution
 from sskd.config.validation import from_dict
+from sskd.console import trackers
+from sskd.console.trackers import Tracker, chosen_trackers
 from sskd.errors import UserError
-from sskd.training import trackers
 from sskd.training.loop import Interrupted, train
-from sskd.training.trackers import Tracker, chosen_trackers
 from tests import small
 
 SPEC = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 3}))

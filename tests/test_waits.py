@@ -13,9 +13,9 @@ from sskd.data.augmentations import AUGMENTATIONS
 from sskd.data.strong import WeakAndStrong
 from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import Rotations, SingleView, Turned, Views
-from sskd.device import constant
 from sskd.pretext import PRETEXTS
 from sskd.pretext.jigsaw import Puzzles
+from sskd.runtime.device import constant
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
 from tests import small

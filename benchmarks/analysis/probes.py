@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from benchmarks.cost import TRAINING, forward_multiply_adds
+from benchmarks.planning.cost import TRAINING, forward_multiply_adds
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell
@@ -20,12 +20,12 @@ from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import KNOWN, Extent, extent, load_dataset
 from sskd.errors import UserError
+from sskd.formatting import duration, plural
 from sskd.networks import feature_shapes
 from sskd.runs.files import read_json, write_json
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.probe import probe_file, probe_run
-from sskd.training.words import duration, plural
 
 
 class Probe(NamedTuple):

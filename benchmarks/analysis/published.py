@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sskd.places import PAPER
+from sskd.paths import PAPER
 
 
 class Value(NamedTuple):

@@ -14,7 +14,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> Outcome:
     from benchmarks.dispatch.cancel import cancel
-    from sskd.training.words import plural
+    from sskd.formatting import plural
 
     told = sum(cancel(asked.work, print, everything=options.all) for asked in asked_for(options))
     print(f"told {plural(told, 'run')} to end")

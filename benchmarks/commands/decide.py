@@ -26,8 +26,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Outcome:
-    from benchmarks.analysis.seeds import claims_named, decide_claims, look, offer_lines
-    from benchmarks.plan import make_plan
+    from benchmarks.commands.seeds import claims_named, decide_claims, look, offer_lines
+    from benchmarks.planning.plan import make_plan
 
     if not options.hours > 0:
         raise UserError("--hours is the time that it may take, above 0")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from benchmarks.commands.request import Outcome
 from sskd.arguments import Parser, print_whatever_comes
+from sskd.console.signals import Stopped
 from sskd.errors import UserError, in_words, refuse_null_bytes
-from sskd.training.signals import Stopped
 from sskd.version import ShowVersion
 
 VERBS = {

@@ -13,8 +13,8 @@ from benchmarks.commands.request import Outcome, Request, add_cluster, add_json,
 from benchmarks.commands.run import add_rerun
 
 if TYPE_CHECKING:
-    from benchmarks.analysis.seeds import Market
-    from benchmarks.cost import AtOnce, PlanCost
+    from benchmarks.commands.seeds import Market
+    from benchmarks.planning.cost import AtOnce, PlanCost
     from sskd.runs.run_folder import Status
     from sskd.runs.spec import RunSpec
 
@@ -29,11 +29,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Outcome:
-    from benchmarks.changes import to_train_anew
     from benchmarks.commands.preflight import room
     from benchmarks.dispatch.local import at_once
     from benchmarks.dispatch.slurm_queue import check_time
-    from benchmarks.plan import check_runs, check_teachers, statuses
+    from benchmarks.planning.plan import check_runs, check_teachers, statuses
+    from benchmarks.planning.staleness import to_train_anew
 
     request = read_request(options)
     work = work_of(request)
@@ -52,13 +52,13 @@ def act(options: argparse.Namespace) -> Outcome:
 
 def print_plan(request: Request, known: Mapping[str, Status], anew: Sequence[RunSpec], at_once: AtOnce) -> None:
     """Prints the runs, what they cost, and what the paper's claims lack; as JSON with --json."""
-    from benchmarks.analysis.claims import CLAIMS
     from benchmarks.analysis.probes import probes_cost, probes_of
-    from benchmarks.analysis.seeds import look, need_lines
-    from benchmarks.changes import changed_runs, describe_changes
-    from benchmarks.cost import describe_cost, plan_cost
+    from benchmarks.commands.seeds import look, need_lines
+    from benchmarks.planning.cost import describe_cost, plan_cost
+    from benchmarks.planning.staleness import changed_runs, describe_changes
+    from benchmarks.statistics.claims import CLAIMS
     from benchmarks.tables.spec_builder import run_label
-    from sskd.training.words import plural
+    from sskd.formatting import plural
 
     plan, profile, runs = request.plan, request.profile, request.folder / "runs"
     again = {spec.id for spec in anew}
@@ -96,7 +96,7 @@ def _as_json(
     market: Market,
     probes: dict[str, Any],
 ) -> dict[str, Any]:
-    from benchmarks.analysis.seeds import need_rows
+    from benchmarks.commands.seeds import need_rows
     from benchmarks.tables.spec_builder import run_label
 
     rows = [

@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.changes import describe_changes, keep_beside
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure
-from benchmarks.memory import MOST, device_memory
-from benchmarks.plan import check_runs, check_teachers, refuse_hopeless, statuses
+from benchmarks.planning.memory import MOST, device_memory
+from benchmarks.planning.plan import check_runs, check_teachers, refuse_hopeless, statuses
+from benchmarks.planning.staleness import describe_changes, keep_beside
 from benchmarks.profiles.profile import Profile
-from sskd.device import device_of
+from sskd.console.trackers import chosen_trackers
+from sskd.formatting import plural
 from sskd.runs.files import check_writable
 from sskd.runs.run_folder import RunFolder, Status
 from sskd.runs.spec import RunSpec
-from sskd.training.trackers import chosen_trackers
-from sskd.training.words import plural
+from sskd.runtime.device import device_of
 
 
 def make_ready(work: Work, profile: Profile, folder: Path, anew: Sequence[RunSpec]) -> int:

@@ -14,7 +14,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Outcome:
-    from benchmarks.report.placement import tell_finished
+    from benchmarks.report.report_folder import tell_finished
 
     request = read_request(options)
     told = tell_finished(request.placed, request.folder / "runs")
@@ -25,7 +25,7 @@ def act(options: argparse.Namespace) -> Outcome:
 
 
 def write(request: Request) -> None:
-    """Prints the chosen benchmarks; the files and the page hold all that benchmarks.report.placement says."""
+    """Prints the chosen benchmarks; the files and the page hold all that benchmarks.report.report_folder says."""
     from benchmarks.report.write import write_report
 
     placed, as_json = request.placed, getattr(request.options, "json", False)

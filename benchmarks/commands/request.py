@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sskd.arguments import file_path
 from sskd.errors import UserError
-from sskd.places import config_names
+from sskd.paths import config_names
 
 if TYPE_CHECKING:
     from benchmarks.dispatch.work import Work
-    from benchmarks.plan import Plan
+    from benchmarks.planning.plan import Plan
     from benchmarks.profiles.profile import Profile
-    from benchmarks.report.placement import Placed
+    from benchmarks.report.report_folder import Placed
     from benchmarks.tables.cell import Cell
 
 CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
@@ -138,8 +138,8 @@ def load_plugins(options: argparse.Namespace) -> None:
 
 def read_request(options: argparse.Namespace) -> Request:
     """UserError for whatever is wrong with what is asked for."""
-    from benchmarks.plan import make_plan
-    from benchmarks.report.placement import place
+    from benchmarks.planning.plan import make_plan
+    from benchmarks.report.report_folder import place
     from sskd.runs.files import plain_os_errors
 
     profile = _profile(options)
@@ -151,14 +151,14 @@ def read_request(options: argparse.Namespace) -> Request:
         cells = {name: _with_methods(name, group, profile) for name, group in cells.items()}
     placed = place(profile, cells, options, lambda of, only: cells_of_request(of, only, folder))
     if options.reference:  # a wrong name is told before anything is trained
-        from benchmarks.analysis.reference import choose_reference
+        from benchmarks.statistics.reference import choose_reference
 
         choose_reference(placed.cells, options.reference)
     return Request(options, profile, cells, placed, make_plan(cell.spec for group in cells.values() for cell in group))
 
 
 def cells_of_request(profile: Profile, only: str, folder: Path) -> dict[str, list[Cell]]:
-    from benchmarks.analysis.seeds import cells_of
+    from benchmarks.commands.seeds import cells_of
 
     return cells_of(profile, only.split(",") if only else profile.benchmarks, folder)
 

@@ -47,7 +47,7 @@ def add_notify(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Outcome:
-    from benchmarks.changes import to_train_anew
+    from benchmarks.planning.staleness import to_train_anew
 
     request = read_request(options)
     work = work_of(request)
@@ -62,7 +62,7 @@ def execute(work: Work, request: Request, anew: Sequence[RunSpec] = ()) -> dict[
     """Runs what is not finished; returns the failures by run id."""
     from benchmarks.commands.preflight import make_ready
     from benchmarks.dispatch.launch import launch
-    from sskd.training.progress import Progress
+    from sskd.console.progress import Progress
 
     with Progress(make_ready(work, request.profile, request.folder, anew)) as progress:
         return launch(work, progress)
@@ -71,8 +71,8 @@ def execute(work: Work, request: Request, anew: Sequence[RunSpec] = ()) -> dict[
 def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
     """Reports, and says what failed, each message once. A finished run whose result cannot be read has failed."""
     from benchmarks.commands.preflight import damaged
-    from benchmarks.plan import statuses
-    from sskd.training.words import plural
+    from benchmarks.planning.plan import statuses
+    from sskd.formatting import plural
 
     failures = {**failures, **damaged(statuses(request.plan, request.folder / "runs"))}
     write(request)

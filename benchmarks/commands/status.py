@@ -74,7 +74,7 @@ def _all(results: Path) -> Iterator[Asked]:
     """The folder of every profile, with no runs of its own: all that works there is then shown as another request's."""
     from benchmarks.dispatch.cluster import read_cluster
     from benchmarks.dispatch.work import Work
-    from benchmarks.plan import Plan
+    from benchmarks.planning.plan import Plan
     from sskd.config.execution import Execution
 
     found = sorted({path.parent for part in ("runs", "jobs") for path in results.glob(f"*/{part}") if path.is_dir()})

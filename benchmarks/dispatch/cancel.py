@@ -9,7 +9,7 @@ from benchmarks.dispatch.run_lock import LockHolder, process_is_alive
 from benchmarks.dispatch.slurm_queue import HolderMonitor, Queued, cancel_jobs
 from benchmarks.dispatch.work import Work, note_cancelled
 from sskd.errors import UserError
-from sskd.training.words import plural
+from sskd.formatting import plural
 
 SHOWN = 3  # names of runs in a line
 

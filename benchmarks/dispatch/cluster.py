@@ -12,7 +12,7 @@ from sskd.config.fields import PlainName, StrictModel, TupleFromList
 from sskd.config.validation import from_dict
 from sskd.config.yaml import override, read_yaml
 from sskd.errors import UserError, unknown
-from sskd.places import CONFIGS, config_names
+from sskd.paths import CONFIGS, config_names
 
 CLUSTERS = CONFIGS / "clusters"
 Times = Annotated[int, Field(ge=0)]

@@ -5,11 +5,11 @@ from functools import partial
 from benchmarks.dispatch.run_lock import LockHolder
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure, attempt, execute
-from sskd.device import cores_and_gpus
+from sskd.console.progress import Progress
+from sskd.console.signals import StopSignal
 from sskd.runs.spec import RunSpec
+from sskd.runtime.device import cores_and_gpus
 from sskd.training.loop import Interrupted
-from sskd.training.progress import Progress
-from sskd.training.signals import StopSignal
 
 
 class InlineSlot:

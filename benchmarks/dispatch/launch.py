@@ -2,7 +2,7 @@
 
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure
-from sskd.training.progress import Progress
+from sskd.console.progress import Progress
 
 
 def launch(work: Work, progress: Progress) -> dict[str, Failure]:
@@ -13,8 +13,8 @@ def launch(work: Work, progress: Progress) -> dict[str, Failure]:
         return follow(work, progress, submit(work, progress.say))
     from benchmarks.dispatch.inline import InlineSlot
     from benchmarks.dispatch.local import local_places, make_slots
+    from benchmarks.dispatch.mps import sharing
     from benchmarks.dispatch.scheduler import schedule
-    from sskd.mps import sharing
 
     if work.cluster.kind == "inline":
         with work.launching():

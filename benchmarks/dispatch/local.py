@@ -16,25 +16,25 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
-from benchmarks.cost import ONE_BY_ONE, STARTING_A_JOB, AtOnce
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.inline import InlineSlot
+from benchmarks.dispatch.mps import Sharing
 from benchmarks.dispatch.retries import TERMINATED, forget_attempts
 from benchmarks.dispatch.run_lock import LockHolder, RunLocks
 from benchmarks.dispatch.same_code import Code, refuse_other_code, start_fork_server, this_code
 from benchmarks.dispatch.scheduler import Slot
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure, attempt, execute, still_ours
+from benchmarks.planning.cost import ONE_BY_ONE, STARTING_A_JOB, AtOnce
 from sskd.config.execution import Execution
-from sskd.cores import allowed_cores, usable_cores, usable_memory
-from sskd.device import with_threads
+from sskd.console.progress import Progress
+from sskd.console.signals import StopSignal, stop_signal
 from sskd.errors import UserError
-from sskd.mps import Sharing
 from sskd.runs.plugins import load_plugins
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
+from sskd.runtime.cores import allowed_cores, usable_cores, usable_memory
+from sskd.runtime.device import with_threads
 from sskd.training.loop import Interrupted
-from sskd.training.progress import Progress
-from sskd.training.signals import StopSignal, stop_signal
 
 GB = 10**9
 FORKSERVER = "forkserver" in mp.get_all_start_methods()

@@ -12,15 +12,15 @@ from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.launch import launch
 from benchmarks.dispatch.same_code import Code, refuse_other_code
 from benchmarks.dispatch.work import Work
-from benchmarks.plan import make_plan
+from benchmarks.planning.plan import make_plan
 from sskd.config.execution import Execution
 from sskd.config.validation import from_dict
+from sskd.console.progress import Progress
+from sskd.console.signals import Stopped
 from sskd.errors import UserError
 from sskd.runs.files import read_json
 from sskd.runs.plugins import load_plugins
 from sskd.runs.spec import parse_spec
-from sskd.training.progress import Progress
-from sskd.training.signals import Stopped
 
 
 def main(arguments: Sequence[str]) -> int:

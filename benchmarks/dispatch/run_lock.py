@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from sskd.errors import UserError
-from sskd.machine import host, user
 from sskd.runs.files import plain_os_errors
+from sskd.runtime.machine import host, user
 
 CLAIM = re.compile(r"[1-9][0-9]*\.json", re.ASCII)  # the name of a claim's file
 SILENT_AFTER = 3600.0  # seconds without a sign of life after which a holder on another host is given up

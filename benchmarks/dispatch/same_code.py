@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import benchmarks
 from sskd.errors import UserError
-from sskd.places import CLONE, PACKAGE
+from sskd.paths import CLONE, PACKAGE
 from sskd.version import CODE, code
 
 IMPORTED_FROM = PACKAGE.parent  # the folder on sys.path that has this code

@@ -12,10 +12,10 @@ from benchmarks.dispatch.run_lock import LockHolder, file_time
 from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.work import Work, cancelled_since, needs_failed, tell_who, waits_for_what
 from benchmarks.dispatch.worker import Failure, read_standing
+from sskd.console.progress import Progress
+from sskd.console.signals import ENDING, Stopped, StopSignal, stop_signal
 from sskd.runs.files import read_json
 from sskd.runs.spec import RunSpec
-from sskd.training.progress import Progress
-from sskd.training.signals import ENDING, Stopped, StopSignal, stop_signal
 
 ENDING_SECONDS = 0.05  # between looks at whether runs that were told to end have done so
 

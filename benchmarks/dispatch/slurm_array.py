@@ -21,11 +21,11 @@ from benchmarks.dispatch.slurm_queue import (
 )
 from benchmarks.dispatch.work import Work, cancelled_since, needs_failed, with_job
 from benchmarks.dispatch.worker import Failure, RunJob, read_standing
+from sskd.console.progress import Progress
 from sskd.errors import UserError
+from sskd.formatting import plural
 from sskd.runs.files import read_json
 from sskd.runs.spec import RunSpec, spec_yaml
-from sskd.training.progress import Progress
-from sskd.training.words import plural
 
 
 def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:

@@ -28,9 +28,9 @@ from benchmarks.dispatch.slurm_queue import (
 from benchmarks.dispatch.work import Work, needs_failed, with_job
 from benchmarks.dispatch.worker import Failure
 from sskd.errors import UserError
+from sskd.formatting import plural
 from sskd.runs.files import plain_os_errors, write_json
 from sskd.runs.spec import spec_yaml
-from sskd.training.words import plural
 
 OWN = ("runs_at_once", "gpus_per_run", "runs_per_gpu", "cpus_per_run", "memory_gb_per_run", "retries")  # the pool's
 

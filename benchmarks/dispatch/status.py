@@ -18,12 +18,12 @@ from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.work import Work, waits_for_what
 from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import run_label
+from sskd.console.screen import ORDER, ScreenRow, screen, totals
 from sskd.errors import UserError
+from sskd.formatting import duration
 from sskd.runs.files import lock_holder
 from sskd.runs.result_file import read_result
 from sskd.runs.spec import RunSpec
-from sskd.training.screen import ORDER, ScreenRow, screen, totals
-from sskd.training.words import duration
 
 STATES = ("finished", "running", "waiting", "failed", "to do")
 REFRESH_SECONDS = 2.0

@@ -14,13 +14,13 @@ from benchmarks.dispatch.retries import forget_attempts
 from benchmarks.dispatch.run_lock import SILENT_AFTER, LockHolder, RunLocks
 from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.worker import Failure
-from benchmarks.plan import Plan
+from benchmarks.planning.plan import Plan
 from sskd.config.execution import Execution
+from sskd.console.progress import Progress
 from sskd.errors import UserError
 from sskd.runs.files import plain_os_errors, read_json, write_json
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
-from sskd.training.progress import Progress
 
 SIGN_SECONDS = SILENT_AFTER / 6  # between a launcher's signs of life
 PLANNED = "runs.json"  # beside a launcher's claim: the runs of its plan

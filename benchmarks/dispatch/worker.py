@@ -24,18 +24,18 @@ from benchmarks.dispatch.retries import TERMINATED, forget_attempts, last_lines
 from benchmarks.dispatch.run_lock import LockHolder, RunLocks
 from benchmarks.dispatch.same_code import Code, refuse_other_code, this_code
 from sskd.config.execution import Execution
-from sskd.device import cores_and_gpus, threads_of, with_threads
-from sskd.distributed import is_peer_failure
+from sskd.console.progress import Pace, Standing
+from sskd.console.signals import StopSignal, stop_signal
 from sskd.errors import UserError
-from sskd.machine import host
 from sskd.runs.files import append_line
 from sskd.runs.plugins import load_plugins
 from sskd.runs.run_folder import RunFolder, RunHeld
 from sskd.runs.spec import RunSpec, parse_spec
+from sskd.runtime.device import cores_and_gpus, threads_of, with_threads
+from sskd.runtime.distributed import is_peer_failure
+from sskd.runtime.machine import host
 from sskd.training.loop import Interrupted, OnStep, StepEvent, train
 from sskd.training.processes import init_distributed, train_in_processes
-from sskd.training.progress import Pace, Standing
-from sskd.training.signals import StopSignal, stop_signal
 
 PROGRESS_SECONDS = 2.0  # between two writes of progress.json
 

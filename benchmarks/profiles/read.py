@@ -15,7 +15,7 @@ from sskd.data.datasets.registry import DATASETS
 from sskd.errors import UserError, unknown
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
-from sskd.places import CONFIGS, config_names
+from sskd.paths import CONFIGS, config_names
 from sskd.pretext import PRETEXTS
 from sskd.runs.plugins import load_plugin
 from sskd.runs.settings import PretextField, check_recipe_names, method_settings

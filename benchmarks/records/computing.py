@@ -18,11 +18,11 @@ from benchmarks.records.record import Submission, needed_weights, state_name
 from benchmarks.records.submission import Segments, committed_state
 from sskd.config.execution import Execution
 from sskd.config.validation import from_dict
-from sskd.device import device_of, resolve_precision, with_threads
 from sskd.errors import UserError, described
 from sskd.runs.epoch_state import State
 from sskd.runs.files import one_line
 from sskd.runs.provenance import provenance
+from sskd.runtime.device import device_of, resolve_precision, with_threads
 from sskd.training.measured_with import measured_with
 from sskd.training.replay import Replayed, replay_epoch
 from sskd.training.setup import Setup, prepare

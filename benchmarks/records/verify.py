@@ -16,11 +16,11 @@ from benchmarks.records.plain import kind_of_entry
 from benchmarks.records.record import VERDICT, Submission, read_manifest, read_submission
 from benchmarks.records.submission import DRAWN, Segments, segments_of, wrong_files
 from sskd.config.execution import Execution
-from sskd.device import device_of
 from sskd.errors import UserError
 from sskd.runs.files import write_json
 from sskd.runs.provenance import provenance
 from sskd.runs.records import SCHEMA
+from sskd.runtime.device import device_of
 
 HOLDS, FALSE, UNDECIDED = "holds", "does not hold", "undecided"  # outcomes
 CHANCES = (50, 90, 99)  # percent, for which a verdict says how many segments it would take

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import TightLayoutEngine
 from matplotlib.lines import Line2D
 
-from benchmarks.report.look import DASHES, Look
+from benchmarks.report.style import DASHES, Look
 from sskd.errors import UserError, described
 from sskd.runs.files import write_atomically
 

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.report.canvas import attempt, dashes, finish, panels, shortened, style
-from benchmarks.report.look import Look
+from benchmarks.report.style import Look
 from benchmarks.tables.benchmark import Benchmark
+from sskd.formatting import plural
 from sskd.runs.files import write_atomically
-from sskd.training.words import plural
 
 if TYPE_CHECKING:
     from benchmarks.report.section import Section
@@ -66,7 +66,7 @@ class _Curve(NamedTuple):
 def mean_curves(frame: pd.DataFrame, curves: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Of a benchmark's finished runs: row, column, epoch, seeds, and of test and held-out images the mean accuracy and
     its standard deviation (n - 1) over seeds, at the epochs that every run has. frame: the benchmark's rows of the
-    report's. curves: by run, as results_frame.read_curve gives them."""
+    report's. curves: by run, as frame.read_curve gives them."""
     parts = []
     finished = frame[frame["state"] == "finished"]
     for (row, column), group in finished.groupby(["row", "column"], sort=False):

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from benchmarks.analysis.published import Value
 from benchmarks.report.canvas import finish, panels, shortened
-from benchmarks.report.look import Look
+from benchmarks.report.style import Look
 from benchmarks.tables.benchmark import Benchmark, Measure
 
 PAPER_TICK: dict[str, object] = {"marker": "|", "color": "tab:red", "markersize": 11, "markeredgewidth": 2}

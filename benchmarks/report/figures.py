@@ -1,6 +1,6 @@
 """Figures, PNG and PDF: mean and deviation over seeds, the paper's value where runs have its setting.
 
-Readable in grey (every method has its own marker and line, benchmarks/report/look.py), and the same bytes for the same
+Readable in grey (every method has its own marker and line, benchmarks/report/style.py), and the same bytes for the same
 results.
 """
 
@@ -15,12 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.analysis.gains import gains_by_year
 from benchmarks.analysis.published import published
 from benchmarks.report.canvas import Drawn, dashes, finish, fitted, panels, save, shortened, style
 from benchmarks.report.dots import PAPER_TICK, Paper, dots
-from benchmarks.report.look import Look, looks
+from benchmarks.report.style import Look, looks
 from benchmarks.report.tables import comparable_columns
+from benchmarks.statistics.gains import gains_by_year
 from benchmarks.tables.benchmark import Benchmark
 
 Layouts = Mapping[str, tuple[np.ndarray, np.ndarray, float]]  # title to layout (N, 2), labels (N,), silhouette

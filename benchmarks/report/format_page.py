@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmarks.analysis.card import CardFile, Entry, Refusal
+from benchmarks.analysis.comparability import CardFile, Entry, Refusal
 from benchmarks.records.merge import Source, Who
 from benchmarks.records.record import Manifest
 from sskd.runs.records import SCHEMA, Epoch, EpochRow, ExecutedAs, Machine, MeasuredWith, Result

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from benchmarks.analysis.controls import Control, control_lines
-from benchmarks.analysis.judging import Verdict, deciding_epochs
-from benchmarks.analysis.paired import AVERAGE, is_sure
 from benchmarks.escaping import markdown_text
 from benchmarks.report.section import Section
 from benchmarks.report.tables import format_number, markdown
+from benchmarks.statistics.comparison import AVERAGE, is_sure
+from benchmarks.statistics.controls import Control, control_lines
+from benchmarks.statistics.judging import Verdict, deciding_epochs
 from benchmarks.tables.benchmark import Benchmark
-from sskd.training.words import plural
+from sskd.formatting import plural
 
 
 def section_markdown(section: Section) -> str:

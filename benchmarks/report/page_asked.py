@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.controls import AGAIN, PLACEBO
-from benchmarks.analysis.judging import EPOCHS, listed
-from benchmarks.analysis.paired import AVERAGE, accuracy_floor, by_seed, is_sure, paired
-from benchmarks.analysis.sequential import sequential_interval
 from benchmarks.report.anchors import Place
 from benchmarks.report.forest import digits_of, forest, interval_text, scale
 from benchmarks.report.tables import format_number
+from benchmarks.statistics.comparison import AVERAGE, accuracy_floor, by_seed, is_sure, paired
+from benchmarks.statistics.controls import AGAIN, PLACEBO
+from benchmarks.statistics.intervals import sequential_interval
+from benchmarks.statistics.judging import EPOCHS, listed
 from benchmarks.tables.benchmark import Measure
 
 if TYPE_CHECKING:

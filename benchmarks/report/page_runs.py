@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 
 from sskd.config.pretrained import Pretrained
+from sskd.formatting import duration
 from sskd.runs.spec import RunSpec
-from sskd.training.words import duration
 
 MOST_TOLD = 1000  # runs of a page: of more each has its line alone, and the rest is in runs.csv and its folder
 MOST_NAMED = 200  # runs that a claim names

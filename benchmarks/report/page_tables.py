@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from benchmarks.analysis.paired import AVERAGE, is_sure
 from benchmarks.report.anchors import Place
 from benchmarks.report.canvas import Drawn
 from benchmarks.report.curves import Plot
 from benchmarks.report.tables import best_rows, format_number, shown_measures
+from benchmarks.statistics.comparison import AVERAGE, is_sure
 
 if TYPE_CHECKING:
     from benchmarks.report.section import Section

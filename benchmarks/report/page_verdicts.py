@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from benchmarks.analysis.controls import Control, false_calls
-from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, UNDECIDED
-from benchmarks.analysis.judging import Part, Verdict, deciding_epochs
 from benchmarks.report.anchors import Place
 from benchmarks.report.curves import Plot
 from benchmarks.report.forest import digits_of, forest, interval_text, scale
 from benchmarks.report.tables import format_number
-from sskd.training.words import plural
+from benchmarks.statistics.controls import Control, false_calls
+from benchmarks.statistics.judging import Part, Verdict, deciding_epochs
+from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
+from sskd.formatting import plural
 
 if TYPE_CHECKING:
     from benchmarks.report.section import Report

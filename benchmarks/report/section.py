@@ -5,13 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.card import TableCard
-from benchmarks.analysis.controls import Control
-from benchmarks.analysis.judging import Verdict
+from benchmarks.analysis.comparability import TableCard
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.canvas import Drawn
-from benchmarks.report.look import Look
 from benchmarks.report.spending import Spending
+from benchmarks.report.style import Look
+from benchmarks.statistics.controls import Control
+from benchmarks.statistics.judging import Verdict
 from benchmarks.tables.benchmark import Benchmark
 
 
@@ -41,6 +41,6 @@ class Report(NamedTuple):
     controls: list[Control]
     spending: Spending
     cards: dict[str, TableCard]  # by benchmark: what its numbers were measured with
-    curves: dict[str, np.ndarray]  # by run, see results_frame.read_curve
+    curves: dict[str, np.ndarray]  # by run, see frame.read_curve
     means: dict[str, pd.DataFrame]  # by benchmark, see curves.mean_curves
     beside: set[str]  # ids of runs that shared their machine with another

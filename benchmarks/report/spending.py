@@ -9,12 +9,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.analysis.spent import Spent
 from benchmarks.escaping import markdown_text
 from benchmarks.report.canvas import Drawn, attempt, dashes, finish, panels, save, shortened, style
-from benchmarks.report.look import Look
+from benchmarks.report.style import Look
+from benchmarks.report.time_to_accuracy import Spent
 from benchmarks.tables.benchmark import BENCHMARKS
-from sskd.training.words import duration
+from sskd.formatting import duration
 
 MARK = "KD"  # whose last accuracy the others' costs are measured to
 SECONDS, COUNTED = "seconds", "multiply_adds"

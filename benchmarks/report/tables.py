@@ -11,7 +11,7 @@ from benchmarks.analysis.setting import describe_setting, of_paper, paper_datase
 from benchmarks.escaping import markdown_text
 from benchmarks.tables.benchmark import Benchmark, Measure
 from benchmarks.tables.cell import published_columns
-from sskd.training.words import plural
+from sskd.formatting import plural
 
 OTHER_CODE, CONFLICT = "†", "‡"
 SHOWN = 3  # runs whose ids a line names

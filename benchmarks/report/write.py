@@ -6,30 +6,30 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.analysis.card import card_json, card_markdown, card_notes, compared
-from benchmarks.analysis.controls import controls
+from benchmarks.analysis.comparability import card_json, card_markdown, card_notes, compared
 from benchmarks.analysis.embedding import add_silhouettes, features_of
-from benchmarks.analysis.judging import Part, Verdict, epoch_that_decides, verdicts
-from benchmarks.analysis.paired import differences, pairwise
+from benchmarks.analysis.frame import read_curve, results_frame, specs_of
 from benchmarks.analysis.probes import add_probes, probes_of
 from benchmarks.analysis.published import reproductions
-from benchmarks.analysis.ranking import ranking_lines
-from benchmarks.analysis.reference import choose_reference, with_reference
-from benchmarks.analysis.results_frame import read_curve, results_frame, specs_of
-from benchmarks.analysis.spent import beside_others, spent_curves
-from benchmarks.cost import known_work, run_prices
 from benchmarks.escaping import csv_text
+from benchmarks.planning.cost import known_work, run_prices
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.canvas import attempt
 from benchmarks.report.curves import curves_frame, curves_pdf, mean_curves
 from benchmarks.report.figures import Layouts, draw
 from benchmarks.report.format_page import schema
-from benchmarks.report.look import Look, looks
 from benchmarks.report.markdown import claims_markdown, section_markdown
 from benchmarks.report.page import write_page
 from benchmarks.report.section import Report, Section
 from benchmarks.report.spending import COUNTED, SECONDS, spending, spending_markdown
+from benchmarks.report.style import Look, looks
 from benchmarks.report.tables import latex, notes, summary
+from benchmarks.report.time_to_accuracy import beside_others, spent_curves
+from benchmarks.statistics.comparison import differences, pairwise
+from benchmarks.statistics.controls import controls
+from benchmarks.statistics.judging import Part, Verdict, epoch_that_decides, verdicts
+from benchmarks.statistics.ranking import ranking_lines
+from benchmarks.statistics.reference import choose_reference, with_reference
 from benchmarks.tables.benchmark import BENCHMARKS, HELD_OUT, Benchmark, with_chosen
 from benchmarks.tables.cell import Cell
 from sskd.config.execution import Execution

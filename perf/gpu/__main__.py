@@ -54,10 +54,10 @@ def measure(options: argparse.Namespace) -> int:
     from perf.gpu.sizes import FULL, SMALL
     from sskd.config.execution import Execution
     from sskd.config.validation import from_dict
-    from sskd.device import device_of
+    from sskd.console.signals import ENDING, stop_signal
     from sskd.errors import UserError, unknown
     from sskd.runs.provenance import provenance
-    from sskd.training.signals import ENDING, stop_signal
+    from sskd.runtime.device import device_of
 
     parts = options.parts.split(",")
     for part in parts:

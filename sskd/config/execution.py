@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from sskd.config.fields import Distinct, FilePath, StrictModel, TupleFromList
 from sskd.errors import nearest
 
-# what installs them; sskd/training/trackers.py opens them, and each is an extra of its name
+# what installs them; sskd/console/trackers.py opens them, and each is an extra of its name
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny"}
 
 
@@ -31,7 +31,7 @@ class Execution(StrictModel):
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads, shared by a run's processes. null: as many as may be used (sskd/cores.py)."""
+    """CPU threads, shared by a run's processes. null: as many as may be used (sskd/runtime/cores.py)."""
     channels_last: bool = True
     """The memory layout of images and networks: channels last, in which convolutions are faster on GPUs and CPUs."""
     fold_teacher: bool = True

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.device import counting
+from sskd.runtime.device import counting
 
 # (R, 3, H, W) uint8 and where to draw from, to the same shape and type
 Change: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]

@@ -12,8 +12,8 @@ from torch import Tensor
 from sskd.config.recipe import Recipe
 from sskd.data.augment import Augmentation
 from sskd.data.strong import GREY, strong_augment
-from sskd.device import constant
 from sskd.registry import Registry
+from sskd.runtime.device import constant
 
 AUGMENTATIONS: Registry[Callable[[Recipe], Augmentation]] = Registry("augmentation", "sskd.data")
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sskd.distributed import Replica
+from sskd.runtime.distributed import Replica
 
 
 class Batch(NamedTuple):

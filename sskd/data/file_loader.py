@@ -17,7 +17,7 @@ from sskd.data.image_files import Images, ResizeCenterCrop, Unreadable, as_it_is
 from sskd.data.memory_loader import RGB, Normalise, SamplingConfig, epoch_order, steps_of
 from sskd.data.splits import Split
 from sskd.errors import UserError
-from sskd.seeding import stream_seed
+from sskd.runtime.seeding import stream_seed
 
 PREFETCHED = 4  # batches that each worker makes ahead
 LONGEST_WAIT = 900.0  # seconds for a batch: then the workers hang

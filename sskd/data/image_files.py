@@ -19,8 +19,8 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sskd.cores import usable_cores
 from sskd.errors import UserError
+from sskd.runtime.cores import usable_cores
 
 # torchvision has announced the end of its decoders. Their successor (torchcodec) is one more dependency, with a binary
 # for each torch; Pillow is there anyway, and decodes where torchvision does not any more.

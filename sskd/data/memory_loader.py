@@ -12,7 +12,7 @@ from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, LoaderConfig
 from sskd.data.views import Views
 from sskd.errors import UserError
-from sskd.seeding import generator, stream_seed
+from sskd.runtime.seeding import generator, stream_seed
 
 RGB = tuple[float, float, float]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sskd.config.recipe import NumberFile, SplitSpec
 from sskd.data.number_files import named_numbers, read_hashed, read_numbers
 from sskd.errors import UserError
-from sskd.seeding import stream_seed
+from sskd.runtime.seeding import stream_seed
 
 
 class Part(NamedTuple):

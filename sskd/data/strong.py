@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sskd.data.augment import Augmentation
 from sskd.data.views import SingleView
-from sskd.device import constant
+from sskd.runtime.device import constant
 
 OPERATIONS = (
     "autocontrast",

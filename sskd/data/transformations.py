@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from sskd.data.augment import Augmentation, random_crop, random_flip
 from sskd.data.views import Rotations, Views
-from sskd.device import constant
 from sskd.registry import Registry
+from sskd.runtime.device import constant
 
 TRANSFORMATIONS: Registry[Views] = Registry("transformation", "sskd.data")
 TRANSFORMATIONS.register("rotation")(Rotations())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sskd.data.augment import Augmentation, random_crop, random_flip
-from sskd.device import counted_again
+from sskd.runtime.device import counted_again
 
 
 class Views(Protocol):

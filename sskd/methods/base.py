@@ -12,11 +12,11 @@ from sskd.config.recipe import Recipe
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView, Views
-from sskd.device import constant
 from sskd.errors import UserError
 from sskd.losses import softened_divergence
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.registry import Registry
+from sskd.runtime.device import constant
 
 if TYPE_CHECKING:
     from sskd.pretext import Pretext

@@ -10,12 +10,12 @@ from sskd.config.fields import Probability
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView, Views
-from sskd.device import constant
 from sskd.losses import softened_divergence
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.networks import Features
 from sskd.pretext.base import TransferConfig
 from sskd.pretext.selection import keep_mask, ranks, transformed
+from sskd.runtime.device import constant
 
 
 class Settings(MethodSettings):

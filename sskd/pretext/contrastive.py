@@ -10,10 +10,10 @@ from sskd.config.settings import PretextSettings
 from sskd.data.batch import Batch
 from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import Views
-from sskd.device import each_repeated
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 from sskd.pretext.selection import keep_mask, ranks, transformed
+from sskd.runtime.device import each_repeated
 
 
 class Settings(PretextSettings):

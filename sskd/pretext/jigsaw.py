@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from sskd.data.augment import Augmentation, random_crop, random_flip
 from sskd.data.batch import Batch
 from sskd.data.views import Views
-from sskd.device import constant
 from sskd.errors import UserError
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 from sskd.pretext.selection import transformed
+from sskd.runtime.device import constant
 
 ORDERS = tuple(permutations(range(4)))  # the first is the identity
 

@@ -6,7 +6,7 @@ Everything stays on the device; no shape depends on how many are kept.
 import torch
 from torch import Tensor
 
-from sskd.device import counting
+from sskd.runtime.device import counting
 
 
 def ranks(scores: Tensor, target: Tensor) -> Tensor:

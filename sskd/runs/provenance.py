@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from sskd.device import arithmetic
-from sskd.machine import host
+from sskd.runtime.device import arithmetic
+from sskd.runtime.machine import host
 from sskd.version import code, first_line, packages
 
 

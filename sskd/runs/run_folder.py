@@ -11,7 +11,7 @@ train.lock           while a process trains the run: who it is
 failed.json          why a run ended without a result; gone once it is started again
 epochs/NNNN.safetensors   the state after epoch NNNN, of a run that keeps them (execution.keep_epochs)
 progress.json        how far it is, every few seconds; log.txt: what was printed
-trackers.json        what the run is called by trackers; events.*, wandb/: theirs (sskd/training/trackers.py)
+trackers.json        what the run is called by trackers; events.*, wandb/: theirs (sskd/console/trackers.py)
 """
 
 import fcntl
@@ -28,11 +28,11 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from sskd.errors import UserError
-from sskd.machine import host
 from sskd.networks.weights import file_sha256
 from sskd.runs.epoch_state import in_order, is_whole, state_bytes
 from sskd.runs.files import append_line, lock_holder, one_line, plain_os_errors, read_json, write_atomically, write_json
 from sskd.runs.spec import RunSpec, spec_yaml
+from sskd.runtime.machine import host
 
 
 class Status(NamedTuple):

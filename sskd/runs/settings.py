@@ -10,7 +10,7 @@ from sskd.config.recipe import Recipe
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.config.validation import from_dict
 from sskd.config.yaml import read_yaml
-from sskd.places import CONFIGS
+from sskd.paths import CONFIGS
 
 
 @cache  # every method that is named asks for it

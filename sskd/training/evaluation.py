@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from sskd.data.batch import LoaderConfig
 from sskd.data.datasets.registry import Data, ImageData
 from sskd.data.splits import Part
-from sskd.device import autocast
 from sskd.errors import UserError
 from sskd.networks import Features, Network
+from sskd.runtime.device import autocast
 
 SMALL = 64  # pixels: of larger images, a GPU's memory holds no more than a few hundred
 

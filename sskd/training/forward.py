@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import functional_call
 
-from sskd.device import DTYPES, autocast
 from sskd.networks import Features, Network
 from sskd.networks.folded import FrozenNetwork
+from sskd.runtime.device import DTYPES, autocast
 from sskd.training.setup import Setup
 
 # float32 images that a CPU's teacher sees at a time, and twice as many in a type of two bytes: their maps stay in its

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from sskd.data.batch import Batch
 from sskd.data.splits import make_split
-from sskd.distributed import Replica
 from sskd.errors import UserError
 from sskd.methods import LossTerms
 from sskd.networks import feature_shapes
 from sskd.optim import learning_rate_at
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.runs.spec import HeadSpec
-from sskd.seeding import stream_seed
+from sskd.runtime.distributed import Replica
+from sskd.runtime.seeding import stream_seed
 from sskd.training.forward import TeacherForward
 from sskd.training.setup import Setup
 from sskd.training.stage import Stage, TrainingTask

@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 import torch
 
 from sskd.config.execution import Execution
-from sskd.device import synchronize
-from sskd.distributed import any_rank, barrier, this_replica
+from sskd.console.trackers import tracked
 from sskd.errors import UserError
 from sskd.runs.files import read_json, write_json
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
-from sskd.seeding import stream_seed
+from sskd.runtime.device import synchronize
+from sskd.runtime.distributed import any_rank, barrier, this_replica
+from sskd.runtime.seeding import stream_seed
 from sskd.training.result import measure_given, run_provenance, trained_result
 from sskd.training.run_state import RunState
 from sskd.training.setup import Setup, prepare
 from sskd.training.steps import steps
 from sskd.training.tasks import build_task
-from sskd.training.trackers import tracked
 
 SAVE_SECONDS = 30.0  # between the checkpoints of a run on a GPU, where it did not become better: CRD's have 50 MB
 

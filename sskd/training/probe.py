@@ -23,7 +23,6 @@ from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec
 from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import Data, ImageData, load_dataset
-from sskd.device import device_of
 from sskd.errors import UserError
 from sskd.networks import Network
 from sskd.networks.around import resized
@@ -32,6 +31,7 @@ from sskd.runs.files import read_json
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, TeacherSpec
 from sskd.runs.trained import NetworkInfo, describe_network, load_trained, statistics
+from sskd.runtime.device import device_of
 
 BATCH = 500
 

@@ -16,12 +16,12 @@ import torch
 import yaml
 
 from sskd.config.execution import Execution
-from sskd.device import device_of, threads_of, with_threads
-from sskd.distributed import is_peer_failure, join
+from sskd.console.signals import ENDING
 from sskd.errors import UserError
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
+from sskd.runtime.device import device_of, threads_of, with_threads
+from sskd.runtime.distributed import is_peer_failure, join
 from sskd.training.loop import Interrupted, OnStep, StepEvent, train
-from sskd.training.signals import ENDING
 
 LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
 LEAVE_SECONDS = 60.0  # that processes may take to end their own helpers; a busy machine needs many of them
@@ -158,7 +158,7 @@ def train_launched(
 
 def init_distributed(rank: int, local_rank: int, count: int, init_method: str, execution: Execution) -> Execution:
     """Makes this process the ``rank``-th of a run's, the ``local_rank``-th on this machine (see
-    sskd.distributed.join). Returns the execution on the GPU that is its own."""
+    sskd.runtime.distributed.join). Returns the execution on the GPU that is its own."""
     on_gpu = device_of(execution).type == "cuda"
     if on_gpu:
         number = local_rank % torch.cuda.device_count()  # a site may show each process its own alone

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from sskd.distributed import averaging_gradients
 from sskd.optim import make_optimizer
+from sskd.runtime.distributed import averaging_gradients
 from sskd.training.graphs import GraphedStep
 from sskd.training.measured_with import measured_with
 from sskd.training.meter import Meter

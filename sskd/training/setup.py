@@ -14,10 +14,10 @@ from sskd.data.datasets.registry import Data, load_dataset
 from sskd.data.memory_loader import Loader, SamplingConfig
 from sskd.data.splits import Split, make_split
 from sskd.data.views import Views
-from sskd.device import configure, device_of, resolve_precision
-from sskd.distributed import Replica, gather_rows, this_replica
 from sskd.networks import Features
 from sskd.runs.spec import RunSpec
+from sskd.runtime.device import configure, device_of, resolve_precision
+from sskd.runtime.distributed import Replica, gather_rows, this_replica
 from sskd.training.evaluation import EvaluationSet
 
 Placed = TypeVar("Placed", bound=nn.Module)

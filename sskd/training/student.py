@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView
-from sskd.device import autocast
 from sskd.methods import METHODS, InitialStage, LossTerms, Method, MethodContext, check_pair
 from sskd.networks import Features, Network, feature_shapes
 from sskd.optim import learning_rate_at
 from sskd.runs.spec import StudentSpec
 from sskd.runs.trained import describe_network
-from sskd.seeding import stream_seed
+from sskd.runtime.device import autocast
+from sskd.runtime.seeding import stream_seed
 from sskd.training.evaluation import accuracy, similarity
 from sskd.training.forward import TeacherForward, training_pass
 from sskd.training.head import trained_head

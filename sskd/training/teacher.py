@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from sskd.config.pretrained import Pretrained
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView
-from sskd.device import autocast
 from sskd.errors import UserError
 from sskd.methods import LossTerms
 from sskd.networks import Network, build_network
@@ -19,7 +18,8 @@ from sskd.optim import learning_rate_at
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, TeacherSpec, Trained
 from sskd.runs.trained import describe_network, statistics
-from sskd.seeding import stream_seed
+from sskd.runtime.device import autocast
+from sskd.runtime.seeding import stream_seed
 from sskd.training.evaluation import accuracy
 from sskd.training.forward import training_pass
 from sskd.training.setup import Setup

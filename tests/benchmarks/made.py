@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.analysis.results_frame import specs_of
+from benchmarks.analysis.frame import specs_of
 from benchmarks.tables.cell import Cell, shown_pair
 from sskd.runs.spec import RunSpec
 

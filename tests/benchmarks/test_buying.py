@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from benchmarks.analysis.buying import Price, Purchase, first_seeds, plan_purchases
-from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, Cells, Condition, Need, need_of
+from benchmarks.statistics.seed_allocation import Price, Purchase, first_seeds, plan_purchases
+from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED, Cells, Condition, Need, need_of
 
 KD, AT = (("SSKD", "25%"), ("KD", "25%")), (("SSKD", "25%"), ("AT", "25%"))
 

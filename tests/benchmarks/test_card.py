@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.card import TableCard, card_notes, compared
-from benchmarks.analysis.card_fields import PARTS, card_columns
-from benchmarks.analysis.results_frame import results_frame
+from benchmarks.analysis.comparability import TableCard, card_notes, compared
+from benchmarks.analysis.comparability_fields import PARTS, card_columns
+from benchmarks.analysis.frame import results_frame
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import markdown, summary

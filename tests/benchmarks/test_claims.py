@@ -9,10 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.analysis.claims import CLAIMS
-from benchmarks.analysis.deciding import CONTRADICTED, SUPPORTED, UNDECIDED, Condition, decide
-from benchmarks.analysis.judging import deciding_epochs, epoch_that_decides, judge, judge_parts, teachers_luck, verdicts
 from benchmarks.report.page_verdicts import claim_card
+from benchmarks.statistics.claims import CLAIMS
+from benchmarks.statistics.judging import (
+    deciding_epochs,
+    epoch_that_decides,
+    judge,
+    judge_parts,
+    teachers_luck,
+    verdicts,
+)
+from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED, UNDECIDED, Condition, decide
 from benchmarks.tables import table1, table2, table3, table4
 from benchmarks.tables.spec_builder import PAPER_METHODS, method_label
 from sskd.runs.settings import method_settings

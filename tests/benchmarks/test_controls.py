@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.controls import control_lines, controls, dealt_rate, false_calls
+from benchmarks.statistics.controls import control_lines, controls, dealt_rate, false_calls
 from tests.benchmarks.made import made_frame
 
 COLUMN = "resnet56/resnet20"

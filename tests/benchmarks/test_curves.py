@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.results_frame import read_curve
+from benchmarks.analysis.frame import read_curve
 from benchmarks.report.curves import MOST_LINES, curve_groups, curves_frame, curves_pdf, mean_curves
-from benchmarks.report.look import looks
 from benchmarks.report.section import Section
+from benchmarks.report.style import looks
 from benchmarks.tables.benchmark import BENCHMARKS
 from tests.benchmarks.made import made_frame
 

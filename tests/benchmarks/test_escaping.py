@@ -6,7 +6,7 @@ import io
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.card import Entry, TableCard, card_markdown
+from benchmarks.analysis.comparability import Entry, TableCard, card_markdown
 from benchmarks.escaping import csv_text, markdown_text
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.markdown import section_markdown

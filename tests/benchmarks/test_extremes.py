@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.memory import device_memory, view_bytes, views_of
-from benchmarks.plan import check_runs
+from benchmarks.planning.memory import device_memory, view_bytes, views_of
+from benchmarks.planning.plan import check_runs
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.config.execution import Execution

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.report.canvas import attempt, style
 from benchmarks.report.dots import off_axis
 from benchmarks.report.figures import _figure, draw
-from benchmarks.report.look import METHOD_LOOKS, looks
+from benchmarks.report.style import METHOD_LOOKS, looks
 from benchmarks.report.tables import latex, markdown, summary
 from benchmarks.tables.benchmark import BENCHMARKS
 from tests.benchmarks.made import made_frame

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.analysis.results_frame import read_result
+from benchmarks.analysis.frame import read_result
 from benchmarks.commands.main import main
 from benchmarks.report.format_page import FILES, page, schema
 from sskd.errors import UserError

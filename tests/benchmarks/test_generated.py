@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import generated
-from sskd.places import ROOT
+from sskd.paths import ROOT
 
 
 def test_they_are_up_to_date() -> None:

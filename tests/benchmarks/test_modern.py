@@ -5,11 +5,11 @@ import math
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.gains import gains, gains_by_year, year_of
 from benchmarks.analysis.published import published, published_elsewhere
-from benchmarks.plan import make_plan
+from benchmarks.planning.plan import make_plan
 from benchmarks.profiles.read import parse_method, read_profile
 from benchmarks.report.tables import markdown, notes, summary
+from benchmarks.statistics.gains import gains, gains_by_year, year_of
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.modern import PAIRS
 from benchmarks.tables.spec_builder import SpecBuilder

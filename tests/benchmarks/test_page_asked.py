@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.paired import differences
 from benchmarks.report.page_asked import asked
 from benchmarks.report.section import Section
+from benchmarks.statistics.comparison import differences
 from benchmarks.tables.benchmark import BENCHMARKS
 from tests.benchmarks.made import made_frame
 

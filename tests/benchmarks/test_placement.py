@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks.commands.main import main
 from benchmarks.profiles.read import read_profile
-from benchmarks.report.placement import LONGEST, request_name
+from benchmarks.report.report_folder import LONGEST, request_name
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.spec_builder import SpecBuilder
 from tests.benchmarks.made import finish

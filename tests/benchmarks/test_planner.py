@@ -13,10 +13,10 @@ import torch
 import torchvision
 import yaml
 
-from benchmarks import cost
 from benchmarks.commands.main import main
-from benchmarks.cost import AtOnce, PlanCost, makespan, run_multiply_adds
-from benchmarks.plan import check_runs, make_plan
+from benchmarks.planning import cost
+from benchmarks.planning.cost import AtOnce, PlanCost, makespan, run_multiply_adds
+from benchmarks.planning.plan import check_runs, make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import escape
 from benchmarks.tables.benchmark import BENCHMARKS
@@ -26,13 +26,13 @@ from sskd.config.pretrained import Pretrained
 from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import KNOWN, Extent, extent, load_dataset
 from sskd.errors import UserError
+from sskd.formatting import duration, plural
 from sskd.methods import METHODS, Method, MethodInfo
 from sskd.networks import build_network
 from sskd.pretext import PRETEXTS
 from sskd.runs import settings as published
 from sskd.runs.settings import method_settings
 from sskd.runs.spec import spec_yaml
-from sskd.training.words import duration, plural
 from tests import small
 from tests.test_run_all import TINY
 
@@ -199,7 +199,7 @@ def test_a_plugins_faults_are_told_before_anything_trains(
 
 def test_a_trial_is_made_once_for_what_runs_have_in_common(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tried: list[str] = []
-    monkeypatch.setattr("benchmarks.plan.try_method", lambda spec, *_: tried.append(spec.id))
+    monkeypatch.setattr("benchmarks.planning.plan.try_method", lambda spec, *_: tried.append(spec.id))
     specs = [small.spec(small.student("kd", seed=seed)) for seed in range(3)]
     check_runs(specs, read_profile("demo", []), tmp_path)
     assert tried == [specs[0].id]

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.analysis.paired import holm, pairwise, win_interval
-from benchmarks.analysis.ranking import ranking, ranking_lines, relative_improvement
-from benchmarks.analysis.sequential import count_floor, sequential_p
+from benchmarks.statistics.comparison import holm, pairwise, win_interval
+from benchmarks.statistics.intervals import count_floor, sequential_p
+from benchmarks.statistics.ranking import ranking, ranking_lines, relative_improvement
 from benchmarks.tables.benchmark import BENCHMARKS, TOP1
 from tests.benchmarks.made import made_frame
 

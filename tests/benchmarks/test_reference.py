@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.analysis.paired import pairwise
-from benchmarks.analysis.reference import choose_reference, with_reference
 from benchmarks.commands.main import main
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.markdown import matrix_markdown
 from benchmarks.report.write import write_report
+from benchmarks.statistics.comparison import pairwise
+from benchmarks.statistics.reference import choose_reference, with_reference
 from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.errors import UserError
 from sskd.methods import METHODS

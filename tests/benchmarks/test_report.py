@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.results_frame import read_curve, results_frame
+from benchmarks.analysis.frame import read_curve, results_frame
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import escape, latex, markdown, notes, summary

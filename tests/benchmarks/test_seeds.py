@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.analysis.seeds import CellsOf, cells_of, claims_named, decide_claims, look, need_lines, read_bought
 from benchmarks.commands.main import main
+from benchmarks.commands.seeds import CellsOf, cells_of, claims_named, decide_claims, look, need_lines, read_bought
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from sskd.errors import UserError

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.analysis.sequential import (
+from benchmarks.statistics.intervals import (
     FIRST,
     LAST,
     count_floor,
@@ -19,7 +19,7 @@ from benchmarks.analysis.sequential import (
     sequential_p,
     spent,
 )
-from benchmarks.analysis.simulate import DOCS, counted, judge_suites, levels, rates, selected, t_half_width
+from benchmarks.statistics.simulate import DOCS, counted, judge_suites, levels, rates, selected, t_half_width
 
 RULES = ("best on test", "last", "held-out")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.spent import beside_others, spent_curves
 from benchmarks.report.spending import amount, spending_table
+from benchmarks.report.time_to_accuracy import beside_others, spent_curves
 
 
 def metrics(runs: Path, run: str, rows: list[dict[str, float]]) -> None:

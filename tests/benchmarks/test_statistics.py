@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.analysis.paired import AVERAGE, differences, is_sure, t_interval
-from benchmarks.analysis.sequential import sequential_p
+from benchmarks.statistics.comparison import AVERAGE, differences, is_sure, t_interval
+from benchmarks.statistics.intervals import sequential_p
 from benchmarks.tables.benchmark import BENCHMARKS
 from tests.benchmarks.made import made_frame
 

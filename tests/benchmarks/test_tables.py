@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from benchmarks.analysis.published import linear_evaluation, published, reproductions
-from benchmarks.plan import make_plan
+from benchmarks.planning.plan import make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell, shown_pair

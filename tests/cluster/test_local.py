@@ -19,14 +19,14 @@ import torch
 from benchmarks.dispatch import local
 from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.dispatch.local import Place, ProcessSlot
+from benchmarks.dispatch.mps import Sharing
 from benchmarks.dispatch.run_lock import LockHolder, RunLocks
 from benchmarks.dispatch.scheduler import schedule
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import is_out_of_memory
-from benchmarks.plan import make_plan
-from sskd.mps import Sharing
-from sskd.training.progress import Progress
-from sskd.training.signals import StopSignal
+from benchmarks.planning.plan import make_plan
+from sskd.console.progress import Progress
+from sskd.console.signals import StopSignal
 from tests import small
 from tests.cluster.slurm_site import wait_for
 from tests.cluster.suite import SLOW, Suite

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.dispatch import mps
 from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.dispatch.local import Machine, Place, ProcessSlot
+from benchmarks.dispatch.mps import PIPES, Sharing, sharing
 from benchmarks.dispatch.run_lock import LockHolder
 from benchmarks.dispatch.work import Work
-from benchmarks.plan import make_plan
-from sskd import mps
-from sskd.mps import PIPES, Sharing, sharing
-from sskd.training.signals import Stopped, StopSignal
+from benchmarks.planning.plan import make_plan
+from sskd.console.signals import Stopped, StopSignal
 from tests import small
 from tests.cluster.suite import PLUGIN, Suite
 

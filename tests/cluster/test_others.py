@@ -21,9 +21,9 @@ from benchmarks.dispatch.run_lock import LockHolder, RunLocks, file_time, proces
 from benchmarks.dispatch.slurm_array import submit
 from benchmarks.dispatch.slurm_queue import HolderMonitor, Queued
 from benchmarks.dispatch.work import Work, cancelled_since
-from benchmarks.plan import make_plan
+from benchmarks.planning.plan import make_plan
+from sskd.console.progress import Standing
 from sskd.errors import UserError
-from sskd.training.progress import Standing
 from tests import small
 from tests.cluster.suite import Suite
 

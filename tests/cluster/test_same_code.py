@@ -167,6 +167,6 @@ def test_a_suite_trains_with_its_own_checkout(cluster: str, tmp_path: Path) -> N
 
 
 def test_python_that_imports_the_same() -> None:
-    command = python_that("from sskd.places import PACKAGE; print(PACKAGE)")
+    command = python_that("from sskd.paths import PACKAGE; print(PACKAGE)")
     done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd="/")
     assert done.stdout.strip() == Code(*this_code()).sskd

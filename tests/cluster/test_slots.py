@@ -17,13 +17,13 @@ from benchmarks.dispatch.run_lock import LockHolder
 from benchmarks.dispatch.scheduler import Slot, schedule
 from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import Failure, read_standing
-from benchmarks.plan import make_plan
-from sskd.cores import allowed_cores
+from benchmarks.planning.plan import make_plan
+from sskd.console.progress import Pace, Progress, Standing
+from sskd.console.signals import StopSignal
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
+from sskd.runtime.cores import allowed_cores
 from sskd.training.loop import StepEvent
-from sskd.training.progress import Pace, Progress, Standing
-from sskd.training.signals import StopSignal
 from tests import small
 from tests.cluster.slurm_site import wait_for
 from tests.cluster.suite import SLOW, Suite

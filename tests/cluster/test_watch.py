@@ -22,9 +22,9 @@ from benchmarks.dispatch.run_lock import LockHolder
 from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.status import RunRow, State, read_state, watch
 from benchmarks.dispatch.work import Work
-from sskd.training.progress import Progress, Standing
-from sskd.training.screen import ScreenRow, totals
-from sskd.training.signals import Stopped
+from sskd.console.progress import Progress, Standing
+from sskd.console.screen import ScreenRow, totals
+from sskd.console.signals import Stopped
 from tests.cluster.suite import Suite
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

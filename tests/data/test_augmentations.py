@@ -18,8 +18,8 @@ from sskd.data.splits import make_split
 from sskd.data.strong import GREY, strong_augment
 from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import Rotations, SingleView, Views
-from sskd.distributed import Replica
 from sskd.pretext.jigsaw import Puzzles
+from sskd.runtime.distributed import Replica
 from tests.imagenet_folder import make_imagenet
 
 

@@ -25,8 +25,8 @@ from sskd.data.file_dataset import ImageFiles
 from sskd.data.memory_loader import SamplingConfig
 from sskd.data.splits import make_split
 from sskd.data.views import Rotations, SingleView
-from sskd.distributed import Replica
 from sskd.errors import UserError
+from sskd.runtime.distributed import Replica
 from tests.imagenet_folder import make_imagenet, truncate
 
 CPU = torch.device("cpu")

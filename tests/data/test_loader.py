@@ -10,8 +10,8 @@ from sskd.data.augment import Augmentation
 from sskd.data.batch import LoaderConfig
 from sskd.data.memory_loader import Normalise, SamplingConfig, TrainLoader, eval_batches, kept_on, kept_part
 from sskd.data.views import Rotations, SingleView
-from sskd.distributed import Replica
 from sskd.errors import UserError
+from sskd.runtime.distributed import Replica
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 

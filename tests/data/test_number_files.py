@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.plan import check_runs
+from benchmarks.planning.plan import check_runs
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.config.recipe import SplitSpec

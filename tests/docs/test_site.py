@@ -32,7 +32,7 @@ def test_every_module_is_in_the_reference() -> None:
     shown = {line[4:] for page in API for line in page.read_text().splitlines() if line.startswith("::: ")}
     there = {f"sskd.{path.stem}" for path in (ROOT / "sskd").glob("*") if path.suffix == ".py" or is_package(path)}
     there |= {f"benchmarks.{path.stem}" for path in (ROOT / "benchmarks").glob("*") if is_package(path)}
-    not_shown = {"sskd.__init__", "sskd.__main__", "sskd.version", "sskd.places"}
+    not_shown = {"sskd.__init__", "sskd.__main__", "sskd.version", "sskd.paths"}
     assert there - shown == not_shown
 
 

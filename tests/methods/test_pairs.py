@@ -8,7 +8,7 @@ import yaml
 
 from sskd.methods import METHODS
 from sskd.networks import NETWORKS
-from sskd.places import CONFIGS
+from sskd.paths import CONFIGS
 from sskd.runs.settings import method_settings, published_settings
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.plan import check_teachers, make_plan
+from benchmarks.planning.plan import check_teachers, make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.config.networks import NetworkSettings, Statistics

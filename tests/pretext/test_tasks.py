@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.plan import check_runs
+from benchmarks.planning.plan import check_runs
 from benchmarks.profiles.read import read_profile
 from sskd.config.settings import PretextSettings
 from sskd.data.augment import Augmentation

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.analysis.results_frame import specs_of
+from benchmarks.analysis.frame import specs_of
 from benchmarks.commands.main import main
 from benchmarks.profiles.read import read_profile
 from benchmarks.records.merge import merge, named, read_who

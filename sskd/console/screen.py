@@ -8,7 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sskd.training.words import duration, plural
+from sskd.formatting import duration, plural
 
 ORDER = ("running", "failed", "waiting")  # of rows; what a small terminal has no room for is counted
 COLOURS = {"running": "green", "failed": "red", "waiting": "yellow"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from benchmarks.memory import MOST, check_batch_memory, check_padding
+from benchmarks.planning.memory import MOST, check_batch_memory, check_padding
 from benchmarks.profiles.profile import Profile
 from sskd.config.networks import NetworkSettings, Statistics
 from sskd.config.pretrained import Pretrained

@@ -12,20 +12,20 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from benchmarks.memory import views_of
-from benchmarks.plan import Plan
+from benchmarks.planning.memory import views_of
+from benchmarks.planning.plan import Plan
 from benchmarks.profiles.profile import Profile
 from sskd.config.execution import Execution
 from sskd.config.networks import NetworkSettings
 from sskd.data.datasets.registry import Extent, extent
 from sskd.data.splits import listed_images
-from sskd.device import autocast, device_of, resolve_precision
 from sskd.errors import UserError
+from sskd.formatting import duration, plural
 from sskd.networks import build_network
 from sskd.networks.build import PLAIN
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
-from sskd.training.words import duration, plural
+from sskd.runtime.device import autocast, device_of, resolve_precision
 
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
 # multiply-adds/s that training sustains on one GPU, where there is none to measure: 10 TFLOP/s, an assumption

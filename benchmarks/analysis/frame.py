@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.card_fields import card_columns
-from benchmarks.changes import changed_since
+from benchmarks.analysis.comparability_fields import card_columns
+from benchmarks.planning.staleness import changed_since
 from benchmarks.records.merge import who_columns
 from benchmarks.tables.cell import Cell
 from sskd.errors import UserError

@@ -1,4 +1,4 @@
-"""The paper's claims as code: each is a set of parts, numbers per seed that must lie above a bound (see deciding).
+"""The paper's claims as code: each is a set of parts, numbers per seed that must lie above a bound (see verdict.py).
 
 Sizes that the paper gives ("by 2.3 points") are set beside the measured effect and do not decide.
 """
@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.analysis.deciding import Cells, Condition, weakest
-from benchmarks.analysis.paired import by_seed, paired
 from benchmarks.analysis.published import linear_evaluation
-from benchmarks.analysis.sequential import count_floor
+from benchmarks.statistics.comparison import by_seed, paired
+from benchmarks.statistics.intervals import count_floor
+from benchmarks.statistics.verdict import Cells, Condition, weakest
 from benchmarks.tables import table1, table2, table3, table4
 from benchmarks.tables.cell import published_columns
 

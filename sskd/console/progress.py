@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from rich.console import Console, RenderableType
 from rich.live import Live
 
+from sskd.console.screen import ScreenRow, screen
+from sskd.formatting import duration
 from sskd.runs.spec import RunSpec
 from sskd.training.loop import OnStep, StepEvent
-from sskd.training.screen import ScreenRow, screen
-from sskd.training.words import duration
 
 REFRESHES = 2.0  # of the screen, a second: the cores are for training
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from benchmarks.analysis.paired import by_seed, holm
-from benchmarks.analysis.sequential import LEVEL
+from benchmarks.statistics.comparison import by_seed, holm
+from benchmarks.statistics.intervals import LEVEL
 
 CAUTION = "Pairs and seeds share teachers: they are not independent, and these tests are surer than they should be."
 

@@ -1,7 +1,7 @@
 """From numbers per seed to a verdict: supported, contradicted or undecided, and how many seeds would decide.
 
 A claim is a set of parts, each a number per seed that must lie above a bound for the claim to hold (SSKD's accuracy
-minus a rival's, with the same seed). Intervals are sequential.sequential_interval's: they hold while one looks after
+minus a rival's, with the same seed). Intervals are intervals.sequential_interval's: they hold while one looks after
 each added seed. The claim is
 - supported if every part's 95 % interval lies above its bound;
 - contradicted if some part's interval lies below it, at a level corrected for the number of parts (Bonferroni: among
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.analysis.sequential import (
+from benchmarks.statistics.intervals import (
     ERROR,
     FIRST,
     LAST,
@@ -32,7 +32,7 @@ Cells = tuple[tuple[str, str], ...]  # (row, column) of one benchmark
 class Condition(NamedTuple):
     """A number per seed that must exceed ``bound``. sized: whether it is what the paper gives the claim's size of.
     cells: the (row, column) that it is made of. floor: the least standard deviation that it can have (see
-    sequential.count_floor)."""
+    intervals.count_floor)."""
 
     name: str
     values: list[float]

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 from scipy.special import betaincinv
 
-from benchmarks.analysis.sequential import LEVEL, Estimate, count_floor, sequential_p
+from benchmarks.statistics.intervals import LEVEL, Estimate, count_floor, sequential_p
 from benchmarks.tables.benchmark import Benchmark, Measure
 
 AVERAGE = "average"  # the column of a mean over all columns
@@ -45,7 +45,7 @@ def paired(first: dict[int, float], second: dict[int, float]) -> dict[int, float
 
 def differences(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure) -> pd.DataFrame:
     """The benchmark's reference row minus each other one: column, row, difference, lower, upper (the 95 % t interval),
-    seeds, p_holm: the p value of no difference, which holds while one looks (sequential.sequential_p), with Holm's
+    seeds, p_holm: the p value of no difference, which holds while one looks (intervals.sequential_p), with Holm's
     correction for all differences of the table; nan for fewer than three seeds.
 
     Where there are several columns, the last ones (column "average") are over all of them: the mean of a seed's

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.claims import Results
-from benchmarks.analysis.deciding import UNDECIDED, decide
-from benchmarks.analysis.sequential import FIRST, LAST
-from benchmarks.analysis.simulate import judge_suites
-from sskd.training.words import plural
+from benchmarks.statistics.claims import Results
+from benchmarks.statistics.intervals import FIRST, LAST
+from benchmarks.statistics.simulate import judge_suites
+from benchmarks.statistics.verdict import UNDECIDED, decide
+from sskd.formatting import plural
 
 KD, AGAIN, PLACEBO, STUDENT = "KD", "KD again", "Placebo", "Student"
 DEALS = 2000

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field
 
-from benchmarks.analysis.card_fields import OF_EACH_SEED, PARTS
+from benchmarks.analysis.comparability_fields import OF_EACH_SEED, PARTS
 from benchmarks.escaping import markdown_text
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import BENCHMARKS

@@ -5,7 +5,7 @@ stops when the interval leaves zero, has up to eight chances to be wrong. Here t
 looks: every look has the same nominal level (as Pocock, Biometrika 1977, for normal means), so small that the chance
 of being wrong at any of them is the error that was asked for. The nominal levels were found by simulating Student's t
 over the same growing sample, which is exact for normal differences whatever their spread:
-``python -m benchmarks.analysis.simulate --levels`` finds them again.
+``python -m benchmarks.statistics.simulate --levels`` finds them again.
 
 An accuracy is a count of images. Three seeds with equal counts would give an interval without width, so the standard
 deviation is never taken to be less than what rounding to whole images makes of a number by itself.
@@ -23,7 +23,7 @@ LEVEL = 0.95
 FIRST, LAST = 3, 10  # seeds at the first and at the last look
 ERROR = 1 - LEVEL
 
-# the error over all looks, and the level of each look that spends it (benchmarks.analysis.simulate --levels)
+# the error over all looks, and the level of each look that spends it (benchmarks.statistics.simulate --levels)
 NOMINAL = (
     (0.0001, 0.0000145),
     (0.0005, 0.0000772),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count, islice
 from typing import NamedTuple
 
-from benchmarks.analysis.deciding import Cells, Need
+from benchmarks.statistics.verdict import Cells, Need
 
 Price = Callable[[str, Cells, int], Mapping[str, float]]  # benchmark, cells, seed: unfinished runs' seconds by id
 

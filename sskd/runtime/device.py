@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sskd.config.execution import Execution
-from sskd.cores import usable_cores
 from sskd.errors import UserError
+from sskd.runtime.cores import usable_cores
 
 # what ONEDNN_MAX_CPU_ISA may say that leaves bf16 to be emulated, ten times slower than float32
 WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}

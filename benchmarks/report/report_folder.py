@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.analysis.results_frame import specs_of
+from benchmarks.analysis.frame import specs_of
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell
 from sskd.errors import UserError
+from sskd.formatting import plural
 from sskd.runs.files import plain_os_errors, write_json
 from sskd.runs.plugins import plugins_of
 from sskd.runs.run_folder import RunFolder
-from sskd.training.words import plural
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,=+-]*")
 LONGEST = 80  # characters of a folder's name that is made from a request

@@ -1,8 +1,8 @@
 """How often the suite's own verdicts are wrong, and how often they find what is there: by simulation.
 
-    python -m benchmarks.analysis.simulate            the rates that docs/statistics.md shows, over 2,000 suites each
-    python -m benchmarks.analysis.simulate --write    puts them there
-    python -m benchmarks.analysis.simulate --levels   finds sequential.NOMINAL again, from two million growing samples
+    python -m benchmarks.statistics.simulate            the rates that docs/statistics.md shows, over 2,000 suites each
+    python -m benchmarks.statistics.simulate --write    puts them there
+    python -m benchmarks.statistics.simulate --levels   finds intervals.NOMINAL again, from two million growing samples
 
 A suite is a table of parts (a rival, a pair, ...) by seeds, judged after each of the seeds 3 to 10. Effects are in
 standard deviations of a paired difference between two students of one seed.
@@ -16,13 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from benchmarks.analysis.paired import holm
-from benchmarks.analysis.sequential import ERROR, FIRST, LAST, NOMINAL, count_floor, half_width, nominal, spent
+from benchmarks.statistics.comparison import holm
+from benchmarks.statistics.intervals import ERROR, FIRST, LAST, NOMINAL, count_floor, half_width, nominal, spent
 
 SUITES = 2000
 DIGITS = 364  # test images of the digits
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "statistics.md"
-MARKS = ("<!-- rates: python -m benchmarks.analysis.simulate --write -->\n", "<!-- end of rates -->\n")
+MARKS = ("<!-- rates: python -m benchmarks.statistics.simulate --write -->\n", "<!-- end of rates -->\n")
 
 HalfWidth = Callable[[np.ndarray, int, float, float], np.ndarray]
 
@@ -225,7 +225,7 @@ def levels(samples: int = 2_000_000, seed: int = 0) -> list[tuple[float, float]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.analysis.simulate", description=(__doc__ or "").splitlines()[0]
+        prog="python -m benchmarks.statistics.simulate", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--suites", type=int, default=SUITES, help=f"simulated suites a rate (default: {SUITES})")
     parser.add_argument("--write", action="store_true", help="put the rates into docs/statistics.md")

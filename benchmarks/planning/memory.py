@@ -9,14 +9,14 @@ from torch import nn
 
 from sskd.config.execution import Execution
 from sskd.config.networks import NetworkSettings
-from sskd.device import device_of
 from sskd.errors import UserError
+from sskd.formatting import plural
 from sskd.methods import METHODS
 from sskd.networks import build_network
 from sskd.networks.build import PLAIN
 from sskd.pretext import PRETEXTS
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec
-from sskd.training.words import plural
+from sskd.runtime.device import device_of
 
 MOST = 1e12  # bytes that no machine has for one process, where it is not known which machine runs it
 

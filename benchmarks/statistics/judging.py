@@ -11,8 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.claims import CLAIMS, Claim, Results
-from benchmarks.analysis.deciding import (
+from benchmarks.analysis.setting import describe_setting
+from benchmarks.statistics.claims import CLAIMS, Claim, Results
+from benchmarks.statistics.comparison import holm, is_sure
+from benchmarks.statistics.intervals import ERROR, LAST, Estimate, sequential_p
+from benchmarks.statistics.verdict import (
     CONTRADICTED,
     SUPPORTED,
     UNDECIDED,
@@ -23,10 +26,7 @@ from benchmarks.analysis.deciding import (
     need_of,
     weakest,
 )
-from benchmarks.analysis.paired import holm, is_sure
-from benchmarks.analysis.sequential import ERROR, LAST, Estimate, sequential_p
-from benchmarks.analysis.setting import describe_setting
-from sskd.training.words import duration
+from sskd.formatting import duration
 
 EPOCHS = {"chosen": "epoch chosen on held-out images", "last": "last epoch", "best": "best epoch on the test images"}
 

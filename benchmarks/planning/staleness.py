@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plan import Plan
+from benchmarks.planning.plan import Plan
 from sskd import __version__
 from sskd.errors import UserError, unknown
 from sskd.runs.files import read_json

@@ -11,23 +11,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from benchmarks.analysis.buying import Price, Purchase, first_seeds, plan_purchases
-from benchmarks.analysis.card import compared
-from benchmarks.analysis.claims import CLAIMS, Claim
-from benchmarks.analysis.deciding import UNDECIDED, Cells, Need
-from benchmarks.analysis.judging import Verdict, judge_by_its_epoch
-from benchmarks.analysis.results_frame import results_frame
-from benchmarks.analysis.sequential import LAST
-from benchmarks.cost import ONE_BY_ONE, AtOnce, plan_cost
-from benchmarks.plan import make_plan, statuses
+from benchmarks.analysis.comparability import compared
+from benchmarks.analysis.frame import results_frame
+from benchmarks.planning.cost import ONE_BY_ONE, AtOnce, plan_cost
+from benchmarks.planning.plan import make_plan, statuses
 from benchmarks.profiles.profile import Profile
+from benchmarks.statistics.claims import CLAIMS, Claim
+from benchmarks.statistics.intervals import LAST
+from benchmarks.statistics.judging import Verdict, judge_by_its_epoch
+from benchmarks.statistics.seed_allocation import Price, Purchase, first_seeds, plan_purchases
+from benchmarks.statistics.verdict import UNDECIDED, Cells, Need
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, placed_once
 from sskd.errors import unknown
+from sskd.formatting import duration
 from sskd.runs.files import read_json, write_json
 from sskd.runs.spec import RunSpec
-from sskd.training.words import duration
 
 BOUGHT = "bought.json"
 Failed = TypeVar("Failed")
