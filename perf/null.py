@@ -35,7 +35,7 @@ def start_again(module: str, arguments: list[str]) -> None:
 def labels_on_the_host() -> None:
     """What the null GPU computes is undefined, so what a method makes of the labels when it is built (CRD's classes) is
     made on the host; the module is moved to the device afterwards."""
-    import sskd.training.student as students
+    import sskd.training.tasks.student as students
 
     context = students.MethodContext
 

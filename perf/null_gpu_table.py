@@ -24,9 +24,9 @@ from sskd.config.execution import Execution
 from sskd.methods import METHODS
 from sskd.pretext import PRETEXTS
 from sskd.runs.spec import RunSpec
-from sskd.training import steps as training_steps
+from sskd.training import step as training_steps
+from sskd.training.checkpoint import RunState
 from sskd.training.graphs import WARM_UP, GraphedStep, capture_cuda
-from sskd.training.run_state import RunState
 
 PAIR = "resnet56/resnet20"
 COUNTED = ("launches", "library")  # kernels, and calls of cuDNN and cuBLAS, each of which is one kernel or more

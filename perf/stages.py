@@ -15,10 +15,10 @@ from sskd.data.datasets.registry import ImageData, load_dataset
 from sskd.methods import METHODS
 from sskd.networks import build_network
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, parse_spec
-from sskd.training.head import new_head
 from sskd.training.setup import Setup, prepare
-from sskd.training.stage import Stage, TrainingTask
 from sskd.training.tasks import build_task
+from sskd.training.tasks.head import new_head
+from sskd.training.tasks.stage import Stage, TrainingTask
 
 FOLDER = tempfile.TemporaryDirectory(prefix="sskd-perf-")  # for as long as the process lives: a run asks who taught it
 UNTRAINED = str(Path(FOLDER.name) / "untrained.safetensors")  # the weights of the teacher of the newest task

@@ -31,7 +31,7 @@ from sskd.networks import Features, Network, build_network
 from sskd.runtime.device import autocast
 from sskd.training.forward import TeacherForward
 from sskd.training.setup import Setup
-from sskd.training.stage import Stage
+from sskd.training.tasks.stage import Stage
 
 PAIRS = ("resnet56/resnet20", "wrn_40_2/wrn_16_2", "vgg13/vgg8")
 OURS = ("ours fp32", "ours auto")

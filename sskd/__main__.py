@@ -151,8 +151,8 @@ def _train(options: argparse.Namespace) -> None:
     from sskd.runs.plugins import load_plugins
     from sskd.runs.run_folder import RunFolder
     from sskd.runtime.device import cores_and_gpus, threads_of, with_threads
-    from sskd.training.loop import Interrupted
     from sskd.training.processes import Launch, train_in_processes, train_launched
+    from sskd.training.run import Interrupted
 
     load_plugins(options.plugin)  # before the spec is read: it may name what they register
     launch = Launch.of_environment()

@@ -16,10 +16,11 @@ from perf import null
 from perf.null_gpu_table import measured
 from sskd.config.execution import Execution
 from sskd.methods.kd import KD
-from sskd.training import loop, steps
+from sskd.training import run as training_run
+from sskd.training import step as training_step
+from sskd.training.checkpoint import RunState
 from sskd.training.graphs import GraphedStep, capture_cuda
-from sskd.training.loop import Interrupted, train
-from sskd.training.run_state import RunState
+from sskd.training.run import Interrupted, train
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
 from tests import small
@@ -124,8 +125,8 @@ def evaluation(runs: Path) -> None:
 
 if __name__ == "__main__":
     null.labels_on_the_host()
-    loop._refuse_divergence = lambda run, means: None  # what is computed is undefined
+    training_run._refuse_divergence = lambda run, means: None  # what is computed is undefined
     small.EXECUTION = Execution(dataset_root="data", device="cpu")
-    steps.GraphedStep = partial(GraphedStep, capture=capture)  # type: ignore[misc, assignment]
+    training_step.GraphedStep = partial(GraphedStep, capture=capture)  # type: ignore[misc, assignment]
     with tempfile.TemporaryDirectory() as folder:
         globals()[sys.argv[1]](Path(folder))

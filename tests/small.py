@@ -7,7 +7,7 @@ from typing import Any
 
 from sskd.config.execution import Execution
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
-from sskd.training.loop import Interrupted, train
+from sskd.training.run import Interrupted, train
 
 RECIPE = {"epochs": 2, "batch_size": 32, "learning_rate": 0.02, "flip": False, "precision": "fp32"}
 SPLIT = {"fraction": 0.05}

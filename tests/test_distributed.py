@@ -19,8 +19,8 @@ from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
 from sskd.runtime.distributed import Replica, averaging_gradients, join
-from sskd.training.loop import Interrupted, StepEvent, train
 from sskd.training.processes import Launch, train_in_processes
+from sskd.training.run import Interrupted, StepEvent, train
 from tests import group_norm, small
 
 RECIPE = small.RECIPE | {"batch_size": 30, "epochs": 2}  # 68 images: a last, smaller batch of 8

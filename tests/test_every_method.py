@@ -7,7 +7,7 @@ import pytest
 
 from sskd.methods import METHODS
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import train
+from sskd.training.run import train
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
 from tests import small

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from sskd.errors import UserError
-from sskd.training import steps as training_steps
+from sskd.training import step as training_steps
+from sskd.training.checkpoint import RunState
 from sskd.training.graphs import WARM_UP, GraphedStep, NotCapturable
-from sskd.training.loop import train
-from sskd.training.run_state import RunState
+from sskd.training.run import train
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
 from tests import small

@@ -8,7 +8,7 @@ import torch
 from sskd.data.batch import LoaderConfig
 from sskd.data.datasets.small import digits
 from sskd.training.evaluation import accuracy
-from sskd.training.loop import train
+from sskd.training.run import train
 from sskd.training.setup import Setup, prepare
 from sskd.training.tasks import build_task
 from tests import small

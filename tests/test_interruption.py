@@ -14,13 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import sskd.training.steps
+import sskd.training.step
 from benchmarks.dispatch.worker import attempt
 from sskd.__main__ import main
 from sskd.console.signals import ENDING, stop_signal
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import Interrupted, StepEvent, train
+from sskd.training.run import Interrupted, StepEvent, train
 from tests import small
 
 SSKD = small.spec(small.student("sskd", with_head=True))
@@ -182,7 +182,7 @@ def two_checkpoints(runs: Path, tmp_path: Path) -> Path:
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: signal.Signals) -> None:
     """This process gets the signals in the given step of the first epoch that is trained."""
-    original, done = sskd.training.steps.train_step, 0
+    original, done = sskd.training.step.train_step, 0
 
     def stepped(run: Any, batch: Any) -> None:
         nonlocal done
@@ -192,7 +192,7 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *numbers: signal.Signa
             for number in numbers:
                 os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(sskd.training.steps, "train_step", stepped)
+    monkeypatch.setattr(sskd.training.step, "train_step", stepped)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
@@ -303,7 +303,7 @@ def train_scored(
     patch: pytest.MonkeyPatch, runs: Path, scores: dict[int, float], trained: dict[int, dict[str, Any]]
 ) -> dict[str, Any]:
     """Trains the run with these scores by epoch; notes in ``trained`` what each epoch has trained."""
-    original = sskd.training.loop._measure_epoch
+    original = sskd.training.run._measure_epoch
 
     def measured(run: Any, first: bool) -> dict[str, Any]:
         row = original(run, first)
@@ -314,7 +314,7 @@ def train_scored(
         return row | {"test_top1": scores[row["epoch"]]}
 
     with patch.context() as inner:
-        inner.setattr(sskd.training.loop, "_measure_epoch", measured)
+        inner.setattr(sskd.training.run, "_measure_epoch", measured)
         return train(BEST, runs, small.EXECUTION, say=lambda _: None)
 
 

@@ -11,7 +11,7 @@ from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.optim import OPTIMIZERS, SCHEDULES, after_warmup, learning_rate_at, make_optimizer
-from sskd.training.loop import Interrupted, train
+from sskd.training.run import Interrupted, train
 from tests import small
 
 

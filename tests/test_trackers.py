@@ -14,7 +14,7 @@ from sskd.config.validation import from_dict
 from sskd.console import trackers
 from sskd.console.trackers import Tracker, chosen_trackers
 from sskd.errors import UserError
-from sskd.training.loop import Interrupted, train
+from sskd.training.run import Interrupted, train
 from tests import small
 
 SPEC = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 3}))

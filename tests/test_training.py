@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import sskd.training.student
+import sskd.training.tasks.student
 from sskd.__main__ import main
 from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import load_dataset
@@ -19,9 +19,9 @@ from sskd.networks import build_network
 from sskd.runs.plugins import load_plugin
 from sskd.runs.spec import spec_yaml
 from sskd.training.evaluation import EvaluationSet, accuracy
-from sskd.training.loop import Interrupted, train
 from sskd.training.meter import Meter
-from sskd.training.result import _result
+from sskd.training.result import make_result
+from sskd.training.run import Interrupted, train
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
 from tests import small
@@ -90,14 +90,14 @@ def test_only_the_student_and_its_method_are_trained(runs: Path, tmp_path: Path)
 def test_no_run_changes_its_teacher(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weights and running statistics, after a whole training with it."""
     kept = []
-    original = sskd.training.student.load_teacher
+    original = sskd.training.tasks.student.load_teacher
 
     def remember(setup: Any, teacher: Any) -> Any:
         network = original(setup, teacher)
         kept.append((network, {key: value.clone() for key, value in network.state_dict().items()}))
         return network
 
-    monkeypatch.setattr(sskd.training.student, "load_teacher", remember)
+    monkeypatch.setattr(sskd.training.tasks.student, "load_teacher", remember)
     small.link_needs(runs, tmp_path, SSKD)
     train(SSKD, tmp_path, small.EXECUTION)
     network, before = kept[0]
@@ -290,4 +290,4 @@ def test_no_result_is_written_that_could_not_be_read(bad: dict[str, float]) -> N
     setup: Any = SimpleNamespace(spec=KD)
     rows = {"last": {"epoch": 2, "test_top1": 10.0, **bad}}
     with pytest.raises(UserError, match=rf"{next(iter(bad))} of epoch 2 not finite"):
-        _result(setup, None, rows, {}, {})  # type: ignore[arg-type]
+        make_result(setup, None, rows, {}, {})  # type: ignore[arg-type]

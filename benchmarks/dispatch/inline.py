@@ -9,7 +9,7 @@ from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal
 from sskd.runs.spec import RunSpec
 from sskd.runtime.device import cores_and_gpus
-from sskd.training.loop import Interrupted
+from sskd.training.run import Interrupted
 
 
 class InlineSlot:

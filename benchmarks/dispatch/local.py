@@ -34,7 +34,7 @@ from sskd.runs.plugins import load_plugins
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 from sskd.runtime.cores import allowed_cores, usable_cores, usable_memory
 from sskd.runtime.device import with_threads
-from sskd.training.loop import Interrupted
+from sskd.training.run import Interrupted
 
 GB = 10**9
 FORKSERVER = "forkserver" in mp.get_all_start_methods()

@@ -34,8 +34,8 @@ from sskd.runs.spec import RunSpec, parse_spec
 from sskd.runtime.device import cores_and_gpus, threads_of, with_threads
 from sskd.runtime.distributed import is_peer_failure
 from sskd.runtime.machine import host
-from sskd.training.loop import Interrupted, OnStep, StepEvent, train
 from sskd.training.processes import init_distributed, train_in_processes
+from sskd.training.run import Interrupted, OnStep, StepEvent, train
 
 PROGRESS_SECONDS = 2.0  # between two writes of progress.json
 

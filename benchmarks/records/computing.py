@@ -23,11 +23,11 @@ from sskd.runs.epoch_state import State
 from sskd.runs.files import one_line
 from sskd.runs.provenance import provenance
 from sskd.runtime.device import device_of, resolve_precision, with_threads
-from sskd.training.measured_with import measured_with
 from sskd.training.replay import Replayed, replay_epoch
+from sskd.training.result import measured_with
 from sskd.training.setup import Setup, prepare
-from sskd.training.stage import TrainingTask
 from sskd.training.tasks import build_task
+from sskd.training.tasks.stage import TrainingTask
 
 THREADS = 64  # that a replay has on any machine, if the record says so; more where there are more cores
 Note = Callable[..., bool]  # takes a check's name, its problems, and what else is noted of it; whether it passed

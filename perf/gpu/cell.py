@@ -12,7 +12,7 @@ from perf.gpu.items import Items, Measurement
 from perf.stages import dataset_at
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec, parse_spec
-from sskd.training.loop import Interrupted, train
+from sskd.training.run import Interrupted, train
 
 
 def items(measurement: Measurement) -> Items:

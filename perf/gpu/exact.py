@@ -17,7 +17,7 @@ from perf.gpu.cases import Case, Cases, all_cases
 from perf.gpu.items import Items, Measurement
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import Interrupted, train
+from sskd.training.run import Interrupted, train
 
 STOPS = (5, 16)  # after so many steps; an epoch has 11
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")

@@ -19,8 +19,8 @@ from perf.gpu.items import Items, Measurement
 from perf.gpu.trainee import begin, full_batches
 from sskd.config.execution import Execution
 from sskd.data.batch import Batch
-from sskd.training.run_state import RunState
-from sskd.training.steps import train_step
+from sskd.training.checkpoint import RunState
+from sskd.training.step import train_step
 
 FIRST_LOSS, WEIGHTS = 1e-3, 0.1  # relative: what is allowed; the second to the way that the weights went
 

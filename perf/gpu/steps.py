@@ -11,9 +11,9 @@ import torch
 from perf.gpu.cases import Case, Cases, all_cases
 from perf.gpu.items import Items, Measurement
 from perf.gpu.trainee import begin, full_batches, stepper
+from sskd.training.checkpoint import RunState
 from sskd.training.graphs import WARM_UP
-from sskd.training.run_state import RunState
-from sskd.training.steps import train_step
+from sskd.training.step import train_step
 
 
 def items(measurement: Measurement) -> Items:

@@ -6,9 +6,9 @@ from pathlib import Path
 from sskd.config.execution import Execution
 from sskd.data.batch import Batch
 from sskd.runs.spec import RunSpec
-from sskd.training.run_state import RunState
+from sskd.training.checkpoint import RunState
 from sskd.training.setup import prepare
-from sskd.training.steps import steps
+from sskd.training.step import steps
 from sskd.training.tasks import build_task
 
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from sskd.console.screen import ScreenRow, screen
 from sskd.formatting import duration
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import OnStep, StepEvent
+from sskd.training.run import OnStep, StepEvent
 
 REFRESHES = 2.0  # of the screen, a second: the cores are for training
 

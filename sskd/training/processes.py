@@ -21,7 +21,7 @@ from sskd.errors import UserError
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 from sskd.runtime.device import device_of, threads_of, with_threads
 from sskd.runtime.distributed import is_peer_failure, join
-from sskd.training.loop import Interrupted, OnStep, StepEvent, train
+from sskd.training.run import Interrupted, OnStep, StepEvent, train
 
 LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
 LEAVE_SECONDS = 60.0  # that processes may take to end their own helpers; a busy machine needs many of them
@@ -47,7 +47,7 @@ def train_in_processes(
     should_stop: Callable[[], bool] = lambda: False,
     prepare: Callable[[], None] = nothing,
 ) -> dict[str, Any]:
-    """``sskd.training.loop.train`` in as many processes as the recipe says; in this one if that is one.
+    """``sskd.training.run.train`` in as many processes as the recipe says; in this one if that is one.
 
     ``prepare`` is called first in each (it loads plugins; it must be picklable). The first process writes, evaluates
     and reports; when one fails, all end. UserError where there are fewer GPUs than processes.
@@ -142,7 +142,7 @@ def train_launched(
     say: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """``sskd.training.loop.train`` in a process that torchrun started, one of the run's. The first returns the result,
+    """``sskd.training.run.train`` in a process that torchrun started, one of the run's. The first returns the result,
     the others nothing. UserError where torchrun started another number of them than the recipe says."""
     if spec.recipe.processes != launch.world_size:
         raise UserError(f"recipe.processes is {spec.recipe.processes}, but torchrun started {launch.world_size}")

@@ -9,9 +9,9 @@ from sskd.runs.epoch_state import State, read_state
 from sskd.runs.files import read_json
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import Interrupted, StepEvent
 from sskd.training.meter import Meter
 from sskd.training.processes import train_in_processes
+from sskd.training.run import Interrupted, StepEvent
 
 
 class Replayed(NamedTuple):

@@ -1,61 +1,60 @@
-"""What result.json holds: a run's numbers, and where they come from."""
+"""What result.json holds: a run's numbers, what they were measured with, and where they come from."""
 
+import hashlib
 import math
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from sskd.data.datasets.registry import ImageData
 from sskd.errors import UserError
+from sskd.networks.fingerprint import network_sha256
+from sskd.networks.weights import file_sha256
 from sskd.runs.plugins import noted
 from sskd.runs.provenance import provenance
-from sskd.runs.records import SCHEMA
-from sskd.training.measured_with import measured_with
-from sskd.training.run_state import RunState
+from sskd.runs.records import SCHEMA, ExecutedAs, MeasuredWith
+from sskd.runs.run_folder import RunFolder
+from sskd.runs.spec import RunSpec, StudentSpec, Trained
 from sskd.training.setup import Setup
-from sskd.training.stage import TrainingTask
+from sskd.training.tasks.stage import TrainingTask
 
 
 def run_provenance(setup: Setup) -> dict[str, Any]:
-    """Machine, versions and code, the user's own files among it."""
+    """Returns the machine, the versions and the code, the user's own files among it."""
     known = provenance(setup.device)
     return known | noted(setup.spec, known["dirty"])
 
 
-def measure_given(setup: Setup, task: TrainingTask) -> dict[str, Any]:
-    """The result of a network that is given: of its epoch 0, which is the best and the last."""
+def given_result(setup: Setup, task: TrainingTask) -> dict[str, Any]:
+    """Measures a network whose weights are given and returns the result: epoch 0 is its best and its last."""
     started = time.perf_counter()
     measured = task.evaluate()
     seconds = time.perf_counter() - started
     row = {"epoch": 0, **{f"test_{name}": value for name, value in measured.items()}}
-    return _result(setup, task, {"best": row, "last": row}, run_provenance(setup), measured_with(setup)) | {
+    return make_result(setup, task, {"best": row, "last": row}, run_provenance(setup), measured_with(setup)) | {
         "train_images": 0,
         "seconds": round(seconds, 1),
         "images_per_second": round(measured["images"] / seconds, 1),
     }
 
 
-def trained_result(run: RunState) -> dict[str, Any]:
-    """The result of a run whose epochs are all done."""
-    last = run.rows[-1]
-    rows = {"best": run.best(), "last": last}
-    if "held_out_top1" in last:
-        rows["chosen"] = run.highest("held_out_top1")
-    return _result(run.setup, run.task, rows, run.machine, run.measured_with) | {
-        "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in run.rows), 1),
-        "images_per_second": last["images_per_second"],
-    }
-
-
-def _result(
+def make_result(
     setup: Setup,
     task: TrainingTask,
     rows: Mapping[str, dict[str, Any]],
     machine: dict[str, Any],
     compared_by: dict[str, Any],
 ) -> dict[str, Any]:
-    """A run's numbers and where they come from (sskd/runs/records.py). ``rows``: its epochs by what they are ("best",
-    "last"), never mixed: a key each."""
+    """Returns a run's numbers and where they come from (sskd/runs/records.py).
+
+    rows: the epochs by what they are ("best", "last", "chosen"), each under a key of its own. machine: the run's
+    provenance. compared_by: ``measured_with`` of the run. UserError if a measured number is not finite.
+    """
 
     def measured(row: dict[str, Any]) -> dict[str, Any]:
         found = {name: value for name, value in row.items() if name.startswith(("test_", "held_out_", "epoch"))}
@@ -79,3 +78,50 @@ def _result(
         "measured_with": compared_by,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+# --- what the numbers were measured with: two runs are compared where these are equal ---------------------------------
+
+
+def measured_with(setup: Setup) -> dict[str, Any]:
+    """Returns the run's part of the comparability card (records.MeasuredWith)."""
+    spec, data, execution = setup.spec, setup.data, setup.execution
+    head = spec.head if isinstance(spec, StudentSpec) else None
+    noted = MeasuredWith(
+        network=network_sha256(spec.network, data.num_classes, spec.used_as),
+        teacher=teacher_sha256(spec, setup.runs),
+        head=file_sha256(RunFolder(setup.runs, head).weights("last")) if head else None,
+        split=_tensors_sha256(setup.split.indices, setup.split.labels),
+        pixels=_pixels_sha256(data) if isinstance(data, ImageData) else None,
+        image_size=data.image_size,
+        mean=list(data.mean),
+        std=list(data.std),
+        execution=ExecutedAs(
+            channels_last=execution.channels_last, fold_teacher=execution.fold_teacher, compile=execution.compile
+        ),
+    )
+    return noted.model_dump(mode="json")
+
+
+def teacher_sha256(spec: RunSpec, runs: Path) -> str | None:
+    """Returns the sha256 of the weights that teach, the name of published ones, or None without a teacher."""
+    if spec.teacher is None:
+        return None
+    if isinstance(spec.teacher, Trained):
+        return file_sha256(RunFolder(runs, spec.teacher.run).weights(spec.teacher.epoch))
+    given = spec.teacher
+    content = given.weights if given.published else given.sha256 or file_sha256(Path(given.weights))
+    return f"{content} {given.which}" if given.which else content  # one file may hold several teachers
+
+
+@lru_cache(maxsize=1)  # as load_dataset: the runs of a suite share their data
+def _pixels_sha256(data: ImageData) -> str:
+    return _tensors_sha256(data.train_images, data.test_images, data.test_labels)
+
+
+def _tensors_sha256(*tensors: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()

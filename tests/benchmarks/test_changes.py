@@ -18,7 +18,7 @@ from benchmarks.tables.spec_builder import SpecBuilder
 from sskd import version
 from sskd.runs.plugins import load_plugin, noted
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import Interrupted, train
+from sskd.training.run import Interrupted, train
 from tests import small
 from tests.benchmarks.made import finish
 from tests.benchmarks.test_profiles import OWN_METHOD

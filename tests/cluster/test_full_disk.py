@@ -23,7 +23,7 @@ from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
 from sskd.runs.files import check_writable
 from sskd.runs.run_folder import RunFolder
-from sskd.training.loop import StepEvent, train
+from sskd.training.run import StepEvent, train
 from tests import small
 from tests.benchmarks.made import finish
 from tests.cluster.suite import Suite

@@ -23,7 +23,7 @@ from sskd.console.signals import StopSignal
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.runtime.cores import allowed_cores
-from sskd.training.loop import StepEvent
+from sskd.training.run import StepEvent
 from tests import small
 from tests.cluster.slurm_site import wait_for
 from tests.cluster.suite import SLOW, Suite

@@ -22,7 +22,7 @@ from sskd.networks.weights import file_sha256
 from sskd.runs.epoch_state import read_state
 from sskd.runs.files import write_json
 from sskd.runs.run_folder import RunFolder
-from sskd.training.loop import train
+from sskd.training.run import train
 from tests import small
 
 KEEPING = small.EXECUTION.model_copy(update={"keep_epochs": True, "threads": 1})

@@ -23,8 +23,8 @@ from sskd.runs.epoch_state import read_state, state_hash
 from sskd.runs.files import write_json
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
-from sskd.training.loop import train
 from sskd.training.replay import Replayed
+from sskd.training.run import train
 from tests import small
 
 KEEPING = small.EXECUTION.model_copy(update={"keep_epochs": True, "threads": 1})

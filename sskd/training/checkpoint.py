@@ -1,25 +1,32 @@
-"""Where a run stands: the epoch and step that come next, what the stage trains with, and the metrics so far."""
+"""A run's state: where it stands, what its stage trains with, its metrics so far; how that is saved and resumed."""
 
+import hashlib
 import math
+import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from sskd.optim import make_optimizer
+from sskd.runs.files import write_json
+from sskd.runs.run_folder import RunFolder
 from sskd.runtime.distributed import averaging_gradients
 from sskd.training.graphs import GraphedStep
-from sskd.training.measured_with import measured_with
 from sskd.training.meter import Meter
+from sskd.training.result import make_result, measured_with, run_provenance
 from sskd.training.setup import Setup
-from sskd.training.stage import Loss, Stage, TrainingTask
+from sskd.training.tasks import build_task
+from sskd.training.tasks.stage import Loss, Stage, TrainingTask
 
 # what torch's SGD and AdamW keep of a parameter; a user's own optimiser may keep other shapes under other names
 AVERAGES = ("momentum_buffer", "exp_avg", "exp_avg_sq")
+SAVE_SECONDS = 30.0  # between the checkpoints of a run on a GPU, where it did not become better: CRD's have 50 MB
 
 
 class RunState:
-    """A run under way. ``state_dict`` has all that decides how it goes on; the loop alone moves it on."""
+    """A run under way. ``state_dict`` has all that decides how it goes on. Only ``train`` (run.py) moves it on."""
 
     def __init__(self, setup: Setup, task: TrainingTask, machine: dict[str, Any]) -> None:
         """machine: the run's provenance, taken now: the code on disk may be another when the run ends."""
@@ -34,7 +41,7 @@ class RunState:
 
     @property
     def stage(self) -> Stage:
-        """The one under way."""
+        """The stage that is under way."""
         return self.task.stages[self.stage_number]
 
     @property
@@ -43,7 +50,7 @@ class RunState:
         return self.stage_number + 1 == len(self.task.stages)
 
     def enter_stage(self) -> None:
-        """What a stage begins with: an optimiser of its own, over the parameters that it trains."""
+        """Gives the stage an optimiser of its own, over the parameters that it trains."""
         self.optimizer = make_optimizer(self.stage.parameters, self.setup.spec.recipe)
         self.scaler = self._new_scaler()
         self.loader = self.setup.loader(self.stage.views, self.stage.name)
@@ -54,7 +61,7 @@ class RunState:
 
     @property
     def loss(self) -> Loss:
-        """The stage's loss. Several processes must ask for it at the same time: they average its gradients."""
+        """The stage's loss, whose gradients several processes average: all of them must ask for it at the same time."""
         if self._loss is None:
             self._loss = averaging_gradients(self.stage.loss, self.stage.parameters)
         return self._loss
@@ -96,24 +103,24 @@ class RunState:
                 group["lr"] = self._rate
 
     def start_clock(self) -> None:
-        """What passed before this does not count as training."""
+        """Starts the clock: the time before does not count as training."""
         self._clock = time.perf_counter()
 
     def count_time(self) -> None:
-        """Counts what has passed since the last call as training."""
+        """Counts the time since the last call as training."""
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
 
     def note_saved(self) -> None:
-        """A checkpoint was written now."""
+        """Notes that a checkpoint was written now."""
         self._saved = time.monotonic()
 
     def seconds_unsaved(self) -> float:
-        """Since the last checkpoint, or since the run was started."""
+        """Returns the seconds since the last checkpoint, or since the run was started."""
         return time.monotonic() - self._saved
 
     def count_step(self, images: int) -> None:
-        """One step of that many images is done."""
+        """Counts one step with that many images."""
         self.meter.count(images)
         self.step += 1
         self.count_time()
@@ -127,27 +134,38 @@ class RunState:
     # --- rows of the main stage ---------------------------------------------------------------------------------
 
     def ends(self) -> list[str]:
-        """Whose weights those of the epoch that was just done are: "best", "last", both or neither."""
+        """Returns what the epoch that was just done is: "best", "last", both or neither."""
         last = self.in_main_stage and self.epoch == self.stage.epochs
         scored = self.in_main_stage and self.epoch > 0 and self.task.score
         best = (last or scored) and self.best() is self.rows[-1]
         return ["best"] * bool(best) + ["last"] * last
 
     def best(self) -> dict[str, Any]:
-        """The first of the epochs with the highest score; the last epoch where there is no score."""
+        """Returns the first epoch with the highest score, or the last epoch where there is no score."""
         return self.highest(f"test_{self.task.score}") if self.task.score else self._main_rows()[-1]
 
     def highest(self, score: str) -> dict[str, Any]:
-        """The first of the epochs whose ``score`` none exceeds."""
+        """Returns the first epoch whose ``score`` no other exceeds."""
         return max(self._main_rows(), key=lambda row: row[score])
 
     def _main_rows(self) -> list[dict[str, Any]]:
         return [row for row in self.rows if row["stage"] == self.task.stages[-1].name]
 
+    def result(self) -> dict[str, Any]:
+        """Returns the result of the run, whose epochs are all done."""
+        last = self.rows[-1]
+        rows = {"best": self.best(), "last": last}
+        if "held_out_top1" in last:
+            rows["chosen"] = self.highest("held_out_top1")
+        return make_result(self.setup, self.task, rows, self.machine, self.measured_with) | {
+            "seconds": round(sum(row["seconds"] + row["evaluation_seconds"] for row in self.rows), 1),
+            "images_per_second": last["images_per_second"],
+        }
+
     # --- saving and resuming ------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides how the run goes on, in types that load without executing code."""
+        """Returns all that decides how the run goes on, in types that load without executing code."""
         on_gpu = self.setup.device.type == "cuda"
         optimizer = self.optimizer.state_dict()
         for group in optimizer["param_groups"]:
@@ -169,7 +187,7 @@ class RunState:
         }
 
     def checkpoint(self) -> dict[str, Any]:
-        """What a checkpoint holds: the state, and which file has the weights of the epoch that is best so far."""
+        """Returns the state and the digest of the file with the best weights so far."""
         return self.state_dict() | {"best": self.best_weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -211,3 +229,77 @@ class RunState:
             raise ValueError(f"{len(self.rows)} epochs are noted in it, and it goes on after {done}")
         if self.epoch and self.in_main_stage:
             self.best()  # raises where the rows lack the score
+
+
+# --- files of a run ---------------------------------------------------------------------------------------------------
+
+
+def start_or_resume(setup: Setup, folder: RunFolder, say: Callable[[str], None]) -> RunState:
+    """Returns the run as its newest checkpoint left it, or at its beginning. A checkpoint that cannot be used is named
+    to ``say`` and set aside."""
+    machine = run_provenance(setup)
+    for path in folder.checkpoints():
+        run = RunState(setup, build_task(setup), machine)
+        try:
+            run.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+            _refuse_without_best(run, folder)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise  # says nothing of the file
+        except Exception as error:  # whatever comes of damaged or foreign content
+            folder.set_checkpoint_aside(path, error, say)
+        else:
+            return run
+    return RunState(setup, build_task(setup), machine)
+
+
+def _refuse_without_best(run: RunState, folder: RunFolder) -> None:
+    """ValueError if no file has the best weights so far, and the run does not go on with them."""
+    if run.best_weights is None or (run.step == 0 and "best" in run.ends()):
+        return
+    if folder.find_best(run.best_weights) is None:
+        raise ValueError("the weights of its best epoch are gone")
+
+
+def restore_folder(folder: RunFolder, run: RunState) -> None:
+    """Writes metrics and weights as the checkpoint has them, and removes the note of an earlier failure."""
+    if run.step == 0:
+        _save_weights(folder, _weights(run, folder))
+    if run.best_weights is not None and (kept := folder.find_best(run.best_weights)) == folder.previous_best:
+        os.replace(kept, folder.weights("best"))
+    folder.rewrite_metrics(run.rows)
+    folder.failure.unlink(missing_ok=True)
+    if run.task.description is not None:
+        write_json(folder.network, run.task.description)
+
+
+def save_epoch(folder: RunFolder, run: RunState, row: dict[str, Any]) -> None:
+    """Writes the checkpoint, then the weights, then the metrics.
+
+    ``restore_folder`` writes from the checkpoint what a crash has prevented. On a GPU an epoch takes seconds, and not
+    every epoch is worth a checkpoint. Weights are only written together with a checkpoint, which names them: epochs
+    that are trained again may come out otherwise there.
+    """
+    weights = _weights(run, folder)
+    keep = run.setup.execution.keep_epochs
+    if keep:
+        folder.keep_epoch(len(run.rows), run.state_dict())
+    if weights or keep or run.setup.device.type != "cuda" or run.seconds_unsaved() >= SAVE_SECONDS:
+        folder.save_checkpoint(run.checkpoint())
+        run.note_saved()
+    _save_weights(folder, weights)
+    folder.append_metrics(row)
+
+
+def _weights(run: RunState, folder: RunFolder) -> dict[str, bytes]:
+    """Returns the files of the epoch that was just done, if it is the best or the last; notes which is the best."""
+    ends = run.ends()
+    data = folder.weights_file(run.task.output.state_dict(), run.epoch) if ends else b""
+    if "best" in ends:
+        run.best_weights = hashlib.sha256(data).hexdigest()
+    return dict.fromkeys(ends, data)
+
+
+def _save_weights(folder: RunFolder, weights: dict[str, bytes]) -> None:
+    for epoch, data in weights.items():
+        if not folder.weights(epoch).exists() or folder.weights(epoch).read_bytes() != data:
+            folder.write_weights(epoch, data)

@@ -16,10 +16,10 @@ from sskd.runtime.device import autocast
 from sskd.runtime.seeding import stream_seed
 from sskd.training.evaluation import accuracy, similarity
 from sskd.training.forward import TeacherForward, training_pass
-from sskd.training.head import trained_head
 from sskd.training.setup import Setup
-from sskd.training.stage import Stage, TrainingTask
-from sskd.training.teacher import held_out_accuracy, load_teacher, new_network
+from sskd.training.tasks.head import trained_head
+from sskd.training.tasks.stage import Stage, TrainingTask
+from sskd.training.tasks.teacher import held_out_accuracy, load_teacher, new_network
 
 
 class StudentTask(TrainingTask):

@@ -19,8 +19,8 @@ from sskd.runtime.distributed import Replica
 from sskd.runtime.seeding import stream_seed
 from sskd.training.forward import TeacherForward
 from sskd.training.setup import Setup
-from sskd.training.stage import Stage, TrainingTask
-from sskd.training.teacher import load_teacher, weights_of
+from sskd.training.tasks.stage import Stage, TrainingTask
+from sskd.training.tasks.teacher import load_teacher, weights_of
 
 
 class HeadTask(TrainingTask):

@@ -23,7 +23,7 @@ from sskd.runtime.seeding import stream_seed
 from sskd.training.evaluation import accuracy
 from sskd.training.forward import training_pass
 from sskd.training.setup import Setup
-from sskd.training.stage import Stage, TrainingTask
+from sskd.training.tasks.stage import Stage, TrainingTask
 
 
 class TeacherTask(TrainingTask):

@@ -1,11 +1,11 @@
 """From a spec to its task: the one place that knows which role is which class."""
 
 from sskd.runs.spec import HeadSpec, StudentSpec, TeacherSpec
-from sskd.training.head import HeadTask
 from sskd.training.setup import Setup
-from sskd.training.stage import TrainingTask
-from sskd.training.student import StudentTask
-from sskd.training.teacher import GivenTeacherTask, TeacherTask
+from sskd.training.tasks.head import HeadTask
+from sskd.training.tasks.stage import TrainingTask
+from sskd.training.tasks.student import StudentTask
+from sskd.training.tasks.teacher import GivenTeacherTask, TeacherTask
 
 
 def build_task(setup: Setup) -> TrainingTask:

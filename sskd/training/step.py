@@ -10,8 +10,8 @@ from torch import Tensor
 from sskd.data.batch import Batch
 from sskd.data.memory_loader import TrainLoader
 from sskd.errors import UserError
+from sskd.training.checkpoint import RunState
 from sskd.training.graphs import GraphedStep
-from sskd.training.run_state import RunState
 
 
 def train_step(run: RunState, batch: Batch) -> None:
