@@ -1,7 +1,7 @@
 """How much longer a step takes with each method than with KD, in one run on this machine.
 
     python -m perf.method_steps --write docs/method_cost.json
-    python -m benchmarks.generated
+    python docs/generate.py
 
 A step of resnet56 to resnet20, batch 64, in the machine's fast precision; methods take turns, each turn a few steps.
 The ratio is of the medians over the turns. docs/methods.md shows the file's numbers with each method.

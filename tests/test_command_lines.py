@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.commands.list import LISTS
 from benchmarks.commands.main import main as suite
-from benchmarks.listing import KINDS
 from benchmarks.planning.plan import check_teachers
 from benchmarks.profiles.read import profile_names, read_profile
 from sskd.__main__ import main as trainer
@@ -45,7 +45,7 @@ def test_a_mistyped_option_is_one_line_with_the_right_one(
     assert meant is None or f"did you mean {meant}?" in error
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LISTS)
 @pytest.mark.parametrize("columns", [60, 100])
 def test_lists_are_as_wide_as_the_terminal(
     kind: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

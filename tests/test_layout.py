@@ -27,15 +27,12 @@ ORDER = (
     ("sskd.__main__",),
     ("benchmarks.profiles",),
     ("benchmarks.tables",),
-    ("benchmarks.escaping", "benchmarks.listing"),
     ("benchmarks.planning",),
     ("benchmarks.dispatch",),
     ("benchmarks.records",),
     ("benchmarks.analysis",),
     ("benchmarks.statistics",),
     ("benchmarks.report",),
-    ("benchmarks.explain",),
-    ("benchmarks.generated",),
     ("benchmarks.commands",),
 )
 

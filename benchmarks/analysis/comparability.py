@@ -13,7 +13,6 @@ import pandas as pd
 from pydantic import Field
 
 from benchmarks.analysis.comparability_fields import OF_EACH_SEED, PARTS
-from benchmarks.escaping import markdown_text
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.runs.records import SCHEMA, Record
@@ -177,26 +176,6 @@ def short(value: object) -> str:
     return text[:12] if len(text) in (40, 64) and set(text) <= set("0123456789abcdef") else text
 
 
-def card_notes(card: TableCard, waivers: Mapping[Any, str]) -> list[str]:
-    """What a reader of the table must know of it: lines of what is refused, waived, or differs and is shown."""
-    lines = []
-    by_reason: dict[str, list[str]] = {}
-    for refusal in card.refused:
-        by_reason.setdefault(f"{refusal.column}: {refusal.why}", []).append(refusal.row)
-    for why, rows in by_reason.items():
-        lines.append(f"Refused, as not comparable, in {why} ({_counted(rows)}).")
-    for entry in card.fields:
-        if entry.outcome in ("waived", "shown"):
-            values = ", ".join(f"{short(value)} ({count})" for value, count in entry.values.items())
-            reason = f"; waived: {waivers[entry.field]}" if entry.outcome == "waived" else ""
-            lines.append(f"Runs in {entry.column} differ in {entry.part}: {values}{reason}.")
-    return list(dict.fromkeys(lines))
-
-
-def _counted(rows: list[str]) -> str:
-    return ", ".join(f"{row}: {rows.count(row)}" for row in dict.fromkeys(rows))
-
-
 def card_json(cards: Mapping[str, TableCard], profile: Profile) -> dict[str, Any]:
     """card.json."""
     known = code()
@@ -209,40 +188,3 @@ def card_json(cards: Mapping[str, TableCard], profile: Profile) -> dict[str, Any
         tables=dict(cards),
     )
     return file.model_dump(mode="json", by_alias=True)
-
-
-def card_rows(card: TableCard) -> list[tuple[str, str, str]]:
-    """What a person reads of a table's card: (part, value or values, of which columns), each once."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for entry in card.fields:
-        if entry.role == "student":
-            values = "; ".join(
-                short(value) if len(entry.values) == 1 else f"{short(value)} ({count})"
-                for value, count in entry.values.items()
-            )
-            values += f"; not recorded ({entry.not_recorded})" if entry.not_recorded else ""
-            values += "" if entry.outcome == "equal" else f" [{entry.outcome}]"
-            found.setdefault((entry.part, values), []).append(entry.column)
-    return [(part, values, ", ".join(columns)) for (part, values), columns in found.items()]
-
-
-def card_markdown(cards: Mapping[str, TableCard], profile: Profile) -> str:
-    """card.md: the card as tables."""
-    lines = ["## Comparability\n", "What each table's numbers were measured with (card.json has every value in full)."]
-    strict = f" The profile is strict in: {', '.join(profile.strict)}." if profile.strict else ""
-    lines.append(
-        "Tables refuse runs that differ in what changes the question. A difference of packages, precision, the suite's "
-        f"version, a head's weights, commit or device is shown.{strict} What is not recorded is not held against a "
-        "run.\n"
-    )
-    for name, card in cards.items():
-        lines.append(f"### {BENCHMARKS[name].title}\n")
-        lines += [f"- waiver: {field}: {reason}" for field, reason in profile.for_benchmark(name).waivers.items()]
-        rows = card_rows(card)
-        if rows:
-            lines += ["", "| what | value | in |", "| --- | --- | --- |"]
-            lines += [f"| {' | '.join(markdown_text(text) for text in row)} |" for row in rows]
-        else:
-            lines.append("No finished run.")
-        lines.append("")
-    return "\n".join(lines) + "\n"

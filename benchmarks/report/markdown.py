@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from benchmarks.escaping import markdown_text
+from benchmarks.report.escaping import markdown_text
 from benchmarks.report.section import Section
 from benchmarks.report.tables import format_number, markdown
 from benchmarks.statistics.comparison import AVERAGE, is_sure

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pandas as pd
 
-from benchmarks.analysis.comparability import card_rows
 from benchmarks.analysis.frame import specs_of
-from benchmarks.report.anchors import cell_anchors
+from benchmarks.report.card import card_rows
 from benchmarks.report.curves import Plot, curve_groups
 from benchmarks.report.page_asked import asked
 from benchmarks.report.page_runs import MOST_NAMED, MOST_TOLD, run_entry, run_line
-from benchmarks.report.page_tables import figure_entry, section_entry, table_places
+from benchmarks.report.page_tables import cell_anchors, figure_entry, section_entry, table_places
 from benchmarks.report.page_verdicts import verdict_cards
 from benchmarks.report.spending import MARK, WORDS, amount, left_out
 from benchmarks.report.style import COLOURS, DASHES

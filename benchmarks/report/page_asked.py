@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.report.anchors import Place
 from benchmarks.report.forest import digits_of, forest, interval_text, scale
+from benchmarks.report.page_tables import Place
 from benchmarks.report.tables import format_number
 from benchmarks.statistics.comparison import AVERAGE, accuracy_floor, by_seed, is_sure, paired
 from benchmarks.statistics.controls import AGAIN, PLACEBO

@@ -1,12 +1,14 @@
 """A benchmark's part of the page: its table with a permanent link a cell, differences, all pairs, and its figure."""
 
 import base64
-from collections.abc import Mapping
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from benchmarks.report.anchors import Place
 from benchmarks.report.canvas import Drawn
 from benchmarks.report.curves import Plot
 from benchmarks.report.tables import best_rows, format_number, shown_measures
@@ -15,6 +17,7 @@ from benchmarks.statistics.comparison import AVERAGE, is_sure
 if TYPE_CHECKING:
     from benchmarks.report.section import Section
 
+Place = tuple[str, str, str, str]  # benchmark, row, column, measure's label
 Run = tuple[str, str]  # id, and what a cell calls it: "s0"
 
 
@@ -26,6 +29,22 @@ def table_places(section: "Section") -> list[Place]:
         for row, column in cells
         for measure in section.benchmark.measures
     ]
+
+
+def cell_anchors(places: Iterable[Place]) -> dict[Place, str]:
+    """ "cell-fig4a-SSKD-25-last": letters, digits and . _ + - of the place's words. Places that would be called alike
+    ("A B" and "A/B") all have a hash at their end, so no name depends on the order."""
+    plain = {place: "-".join(("cell", *(_plain(word) for word in place))) for place in places}
+    count = Counter(plain.values())
+    return {place: name if count[name] == 1 else f"{name}-{_hash(place)}" for place, name in plain.items()}
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+]+", "-", word).strip("-")
+
+
+def _hash(place: Place) -> str:
+    return hashlib.sha256("\0".join(place).encode()).hexdigest()[:8]
 
 
 def section_entry(section: "Section", plots: list[Plot], anchors: Mapping[Place, str]) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from benchmarks.report.anchors import Place
 from benchmarks.report.curves import Plot
 from benchmarks.report.forest import digits_of, forest, interval_text, scale
+from benchmarks.report.page_tables import Place
 from benchmarks.report.tables import format_number
 from benchmarks.statistics.controls import Control, false_calls
 from benchmarks.statistics.judging import Part, Verdict, deciding_epochs

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.escaping import markdown_text
 from benchmarks.report.canvas import Drawn, attempt, dashes, finish, panels, save, shortened, style
+from benchmarks.report.escaping import markdown_text
 from benchmarks.report.style import Look
 from benchmarks.report.time_to_accuracy import Spent
 from benchmarks.tables.benchmark import BENCHMARKS

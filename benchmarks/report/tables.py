@@ -8,7 +8,7 @@ import pandas as pd
 
 from benchmarks.analysis.published import published, published_elsewhere
 from benchmarks.analysis.setting import describe_setting, of_paper, paper_dataset
-from benchmarks.escaping import markdown_text
+from benchmarks.report.escaping import markdown_text
 from benchmarks.tables.benchmark import Benchmark, Measure
 from benchmarks.tables.cell import published_columns
 from sskd.formatting import plural

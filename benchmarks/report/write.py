@@ -6,20 +6,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.analysis.comparability import card_json, card_markdown, card_notes, compared
+from benchmarks.analysis.comparability import card_json, compared
 from benchmarks.analysis.embedding import add_silhouettes, features_of
 from benchmarks.analysis.frame import read_curve, results_frame, specs_of
 from benchmarks.analysis.probes import add_probes, probes_of
 from benchmarks.analysis.published import reproductions
-from benchmarks.escaping import csv_text
 from benchmarks.planning.cost import known_work, run_prices
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.canvas import attempt
+from benchmarks.report.card import card_markdown, card_notes
 from benchmarks.report.curves import curves_frame, curves_pdf, mean_curves
+from benchmarks.report.escaping import csv_text
 from benchmarks.report.figures import Layouts, draw
-from benchmarks.report.format_page import schema
 from benchmarks.report.markdown import claims_markdown, section_markdown
 from benchmarks.report.page import write_page
+from benchmarks.report.schema import schema
 from benchmarks.report.section import Report, Section
 from benchmarks.report.spending import COUNTED, SECONDS, spending, spending_markdown
 from benchmarks.report.style import Look, looks

@@ -6,9 +6,10 @@ import io
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.comparability import Entry, TableCard, card_markdown
-from benchmarks.escaping import csv_text, markdown_text
+from benchmarks.analysis.comparability import Entry, TableCard
 from benchmarks.profiles.read import read_profile
+from benchmarks.report.card import card_markdown
+from benchmarks.report.escaping import csv_text, markdown_text
 from benchmarks.report.markdown import section_markdown
 from benchmarks.report.section import Section
 from benchmarks.report.tables import markdown, summary

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from pydantic import BaseModel
 
+from benchmarks.commands.explain import explain
 from benchmarks.commands.main import main
 from benchmarks.dispatch.cluster import ClusterSpec, Parameters, Retries
-from benchmarks.explain import explain
 from benchmarks.profiles.profile import Override, Profile
 from sskd.config.execution import Execution
 from sskd.config.pretrained import Pretrained

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report.anchors import cell_anchors
+from benchmarks.report.page_tables import cell_anchors
 from benchmarks.report.write import write_report
 from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.runs.spec import RunSpec

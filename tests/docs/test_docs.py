@@ -37,12 +37,11 @@ PLANNED = {
 NOT_RUN = {
     r"^make |^python3 -m venv|pip ": "sets up an environment: .ci/run does, and tests/test_wheel.py",
     r"^python -m perf\.": "measures for minutes to hours",
-    r"python -m benchmarks\.(generated|statistics\.simulate --write)": "would write into docs/",
+    r"python (docs/generate\.py|-m benchmarks\.statistics\.simulate --write)": "would write into docs/",
     r"^python -m sskd evaluate .*--dataset cifar100": "CIFAR-100",
     r"^python -m sskd\.data\.sort_val": "ImageNet: tests/data sorts a made one",
     r"-m pytest": "tests",
     r"-m tests\.docs\.tour": "would write into docs/; tests/docs/test_tour.py runs the notebook",
-    r"python -c": "tests/test_readme.py runs it",
 }
 # commands of what those before them have trained: the fast tests look at their options, the slow ones run them
 OF_RESULTS = {

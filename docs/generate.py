@@ -1,21 +1,38 @@
-"""docs/methods.md, from the methods and their settings (``benchmarks.generated`` writes it)."""
+"""Writes what follows from the code in the documentation: docs/methods.md, docs/results_format.md and README's table of
+methods. A test says when one of them is stale.
+
+    python docs/generate.py
+"""
 
 import json
+import re
 import textwrap
+import typing
 from pathlib import Path
 from typing import Any
 
-from benchmarks.listing import short
+from pydantic import BaseModel
+
+from benchmarks.analysis.comparability import Entry, Refusal
+from benchmarks.commands.list import methods, short
+from benchmarks.records.merge import Source
+from benchmarks.report.schema import FILES
 from benchmarks.tables.modern import PAIRS
 from sskd.errors import UserError
 from sskd.methods import METHODS, Method, check_pair
 from sskd.networks import feature_shapes
+from sskd.runs.records import SCHEMA, Epoch, ExecutedAs, Machine, MeasuredWith
 from sskd.runs.settings import method_settings, pair_tables, published_settings, published_table
 
+DOCS = Path(__file__).resolve().parent
+README = DOCS.parent / "README.md"
+COST = DOCS / "method_cost.json"  # what perf/method_steps.py has measured
+# what a method's section does not repeat
 USUAL = {"ce_weight": 1.0, "kd_weight": 0.0, "kd_temperature": 4.0, "divergence": "kl", "warmup_epochs": 0.0}
-HEAD = """# Methods
+PARTS = (Epoch, Machine, MeasuredWith, ExecutedAs, Source, Entry, Refusal)  # what these hold
+METHODS_HEAD = """# Methods
 
-Made by `python -m benchmarks.generated` from the methods and their settings; a test holds it to them.
+Made by `python docs/generate.py` from the methods and their settings; a test holds it to them.
 
 A student's objective is ce_weight CE + kd_weight KL(kd_temperature) + the method's own terms, which are here. B
 images, C classes, z logits, p(T) = softmax(z / T), s student, t teacher; KL(T) is T^2 times the mean over images of
@@ -27,17 +44,50 @@ values bring others with them ("With ..."): `standardise` is logit standardisati
 tables "+LSKD", on the command line `+lskd`. Losses and gradients of every method are tested against golden values
 (`tests/golden`).
 """
+FORMAT_HEAD = f"""# What a results folder holds
+
+Made by `python docs/generate.py` from the types that reports read these files by; a test holds it to them, and
+reads the committed results by them. This is version {SCHEMA}: files name it
+under `schema`. A file without it is of before, and is read all the same: keys that were added since may be absent, and
+what is not recorded is not held against a run. A file of a newer version is refused with a line that says so. The same
+as JSON schema is in every report's folder, in `schema.json`.
+
+`results/<profile>/` has a report (a table as `.md`, `.csv`, `.tex`, figures, `claims.md`, `claims.csv`, `runs.csv`,
+`parts.csv`, `curves.csv`, `curves.pdf`, `spent.csv`, `spent.md`, `card.md`, `card.json`, `schema.json`, `index.html`)
+and `runs/<id>/`, a folder for each run: `spec.yaml`
+(all that the run is; `run_all.py explain KEY` tells what a key means), `result.json`, `metrics.jsonl` (a line an
+epoch), `network.json`, `best.safetensors`, `last.safetensors`, and of merged results `who.json`. A run's id is the hash
+of its spec. What submissions hold besides: [verify.md](verify.md).
+"""
 
 
-COST = Path(__file__).parents[2] / "docs" / "method_cost.json"  # what perf/method_steps.py has measured
+def generated() -> dict[Path, str]:
+    """Each file and its content. Of README only the table of methods changes."""
+    readme = README.read_text(encoding="utf-8")
+    table = re.compile(r"^\| name \| from \|.*\n(\|.*\n)*", re.MULTILINE)
+    return {
+        README: table.sub(lambda _: methods_table(), readme),
+        DOCS / "methods.md": methods_page(),
+        DOCS / "results_format.md": results_format(),
+    }
 
 
-def page() -> str:
-    """The whole document."""
+def methods_table() -> str:
+    """The methods as README shows them, in Markdown."""
+    lines = ["| name | from | transfers | stages |", "| --- | --- | --- | --- |"]
+    for row in methods():
+        paper = row["paper"] if row["year"] is None else f"{row['paper'].split(',')[0]} {row['year']}"
+        cells = [row["name"], paper, row["transfers"], short(row["stages"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def methods_page() -> str:
+    """docs/methods.md, from the methods and their settings."""
     cost = json.loads(COST.read_text(encoding="utf-8"))
     names = sorted(METHODS, key=lambda name: (METHODS[name].info.year, name))
     sections = [section(name, METHODS[name], cost["methods"]) for name in names]
-    return "\n".join([HEAD, how_measured(cost), *sections, refusals(names)])
+    return "\n".join([METHODS_HEAD, how_measured(cost), *sections, refusals(names)])
 
 
 def how_measured(cost: dict[str, Any]) -> str:
@@ -123,3 +173,41 @@ def refusals(names: list[str]) -> str:
             except UserError as error:
                 lines.append(f"- {pair}: {error}.")
     return "\n".join(lines) + "\n"
+
+
+def results_format() -> str:
+    """docs/results_format.md, from the types that reports read the files by."""
+    parts = [_table(f"`{path}`", model) for path, model in FILES.items()]
+    parts += [_table(f"{model.__name__}, a part of these", model) for model in PARTS]
+    return "\n".join([FORMAT_HEAD, *parts])
+
+
+def _table(title: str, model: type[BaseModel]) -> str:
+    lines = [f"## {title}", "", "| key | type | meaning |", "| --- | --- | --- |"]
+    for name, field in model.model_fields.items():
+        meaning = " ".join((field.description or "").split())
+        shown = _type(field.annotation).replace("|", "or")
+        lines.append(f"| {field.alias or name} | {shown}{'' if field.is_required() else ', or absent'} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type(annotation: Any) -> str:
+    """A type as people write it: "float", "dict of str to int", "Epoch"."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type(arguments[0])
+    if origin is typing.Literal:
+        return " | ".join(f"`{value}`" for value in arguments)
+    if origin is dict:
+        return f"dict of {_type(arguments[0])} to {_type(arguments[1])}"
+    if origin in (list, tuple):
+        return f"list of {_type(arguments[0])}"
+    kinds = [_type(each) for each in arguments if each is not type(None)]
+    return " | ".join(kinds) if kinds else getattr(annotation, "__name__", str(annotation))
+
+
+if __name__ == "__main__":
+    for file, content in generated().items():
+        if not file.exists() or file.read_text(encoding="utf-8") != content:
+            file.write_text(content, encoding="utf-8")
+            print(f"written: {file.name}")

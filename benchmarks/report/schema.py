@@ -1,0 +1,26 @@
+"""The types that a results folder's files are read by: every report's schema.json, and docs/results_format.md."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from benchmarks.analysis.comparability import CardFile
+from benchmarks.records.merge import Who
+from benchmarks.records.record import Manifest
+from sskd.runs.records import SCHEMA, EpochRow, Result
+from sskd.runs.trained import NetworkInfo
+
+FILES: dict[str, type[BaseModel]] = {
+    "runs/<id>/result.json": Result,
+    "runs/<id>/metrics.jsonl": EpochRow,
+    "runs/<id>/network.json": NetworkInfo,
+    "runs/<id>/who.json": Who,
+    "card.json": CardFile,
+    "submission.json": Manifest,
+}
+
+
+def schema() -> dict[str, Any]:
+    """schema.json: the JSON schema of every file, by its path."""
+    files = {path: model.model_json_schema(by_alias=True) for path, model in FILES.items()}
+    return {"schema": SCHEMA, "files": files}
