@@ -20,6 +20,13 @@ def standardised(logits: Tensor) -> Tensor:
     return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
 
 
+def divergences(student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+    """KL(softmax(teacher / T) || softmax(student / T)) of each row, (R, C) float32 to (R,), without the factor T^2."""
+    log_student = F.log_softmax(student / temperature, dim=1)
+    log_teacher = F.log_softmax(teacher / temperature, dim=1)
+    return (log_teacher.exp() * (log_teacher - log_student)).sum(1)
+
+
 def softened_divergence(
     student: Tensor,
     teacher: Tensor,

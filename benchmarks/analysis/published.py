@@ -28,6 +28,7 @@ FILES = {
     "table4": _File("table4_cross_architecture.csv", "method", "pair", {"top1": "top1"}),
     "table5": _File("table5_imagenet.csv", "method", "", {"top1": "top1", "top5": "top5"}),
 }
+NEWER = ("modern_methods.csv", "recent_methods.csv")  # methods of 2021 and later, and of 2019 to 2025
 IMAGENET_PAIR = "resnet34/resnet18"  # of table 5, which has one column
 OF_PAIRS = ("table3", "table4")  # what a comparison on any of their pairs is held against
 
@@ -67,7 +68,7 @@ class Elsewhere(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _modern() -> list[Elsewhere]:
-    table = pd.read_csv(PAPER / "modern_methods.csv", keep_default_na=False)
+    tables = [pd.read_csv(PAPER / name, keep_default_na=False, dtype={"epochs": str}) for name in NEWER]
     return [
         Elsewhere(
             str(record["method"]),
@@ -77,7 +78,7 @@ def _modern() -> list[Elsewhere]:
             "; ".join(part for part in (_epochs(record["epochs"]), str(record["protocol"])) if part),
             str(record["source"]),
         )
-        for record in table.to_dict("records")
+        for record in pd.concat(tables).to_dict("records")
     ]
 
 

@@ -21,8 +21,8 @@ def decoupled_divergences(
     """
     target_s, others_s = split_classes(student, labels)
     target_t, others_t = split_classes(teacher, labels)
-    binary_s = _right_or_not(target_s, others_s, temperature)
-    binary_t = _right_or_not(target_t, others_t, temperature)
+    binary_s = right_or_not(target_s, others_s, temperature)
+    binary_t = right_or_not(target_t, others_t, temperature)
     target_class = temperature**2 * softened_divergence(binary_s, binary_t, 1.0)
     return target_class, softened_divergence(others_s, others_t, temperature)
 
@@ -34,8 +34,9 @@ def split_classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return logits.gather(1, labels[:, None]), logits.gather(1, others)
 
 
-def _right_or_not(target: Tensor, others: Tensor, temperature: float | Tensor) -> Tensor:
-    """Logits (B, 2) whose softmax is (p, 1 - p), p the probability of the right class at that temperature."""
+def right_or_not(target: Tensor, others: Tensor, temperature: float | Tensor) -> Tensor:
+    """Logits (B, 2) whose softmax is (p, 1 - p), p the probability of the right class at that temperature (a number, or
+    one an image as (B, 1)), from what ``split_classes`` gives."""
     return torch.cat([target / temperature, (others / temperature).logsumexp(dim=1, keepdim=True)], dim=1)
 
 

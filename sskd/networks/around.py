@@ -38,6 +38,9 @@ class Resized(Network):
     def feature_layers(self) -> list[nn.Module]:
         return self.network.feature_layers()
 
+    def map_norms(self) -> list[nn.BatchNorm2d]:
+        return self.network.map_norms()
+
     def own_name(self, key: str) -> str:
         return _inside(self._names, self.network.own_name(key))
 
@@ -63,6 +66,9 @@ class Renormalised(Network):
 
     def feature_layers(self) -> list[nn.Module]:
         return self.network.feature_layers()
+
+    def map_norms(self) -> list[nn.BatchNorm2d]:
+        return self.network.map_norms()
 
     def own_name(self, key: str) -> str:
         return _inside(self._names, self.network.own_name(key))

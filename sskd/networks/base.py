@@ -78,6 +78,11 @@ class Network(nn.Module):
             raise UserError(f"the last of {type(self).__name__}.tail, '{self.tail[-1]}', is no linear classifier")
         return layers[-1]
 
+    def map_norms(self) -> list[nn.BatchNorm2d]:
+        """The batch norm in front of the ReLU of each map but the first, in forward order; empty where the network does
+        not say."""
+        return []
+
     def own_name(self, key: str) -> str:
         """This network's name for a parameter that its published weights call ``key``."""
         return key
@@ -125,6 +130,7 @@ class FeatureShapes(NamedTuple):
     taps: tuple[tuple[int, ...], ...]
     final: tuple[int, ...] | None = None  # of the map that is pooled to the vector, where the network gives it
     preactivations: bool = True  # whether the network gives maps before their ReLU
+    norms: int = 0  # how many map_norms() the network has
 
     @property
     def width(self) -> int:

@@ -85,6 +85,9 @@ class ResNet(Network):
         self.fc = nn.Linear(widths[3], num_classes)
         fan_out_init(self)
 
+    def map_norms(self) -> list[nn.BatchNorm2d]:
+        return [stage[-1].bn2 for stage in (self.layer1, self.layer2, self.layer3)]  # type: ignore[misc]
+
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages([self.layer1, self.layer2, self.layer3], stem)
@@ -107,6 +110,9 @@ class ResNet50(Network):
         self.layer4 = make_stage(Bottleneck, 1024, 512, 3, 2, 4)
         self.linear = nn.Linear(2048, num_classes)
         fan_out_init(self)
+
+    def map_norms(self) -> list[nn.BatchNorm2d]:
+        return [stage[-1].bn3 for stage in (self.layer1, self.layer2, self.layer3, self.layer4)]  # type: ignore[misc]
 
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)

@@ -38,6 +38,9 @@ class VGG(Network):
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)
 
+    def map_norms(self) -> list[nn.BatchNorm2d]:
+        return [getattr(self, f"block{number}")[-1] for number in range(1, 5)]
+
     def features(self, images: Tensor) -> Features:
         x, maps, before = images, [], []
         for number in range(5):

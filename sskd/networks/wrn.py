@@ -53,6 +53,9 @@ class WideResNet(Network):
         fan_out_init(self)
         nn.init.zeros_(self.fc.bias)
 
+    def map_norms(self) -> list[nn.BatchNorm2d]:
+        return [self.block2.layer[0].bn1, self.block3.layer[0].bn1, self.bn1]  # type: ignore[list-item]
+
     def features(self, images: Tensor) -> Features:
         stem = self.conv1(images)
         first = self.block1(stem)

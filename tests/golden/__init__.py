@@ -4,12 +4,13 @@ Inputs come from NumPy's legacy ``RandomState``, whose stream is the same in eve
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 HERE = Path(__file__).parent
 
@@ -55,25 +56,76 @@ def architecture(name: str) -> dict[str, Any]:
 
 
 ARCHITECTURES = sorted(path.stem for path in (HERE / "architectures").glob("*.json"))
-LOSSES: dict[str, dict[str, Any]] = json.loads((HERE / "losses.json").read_text())
+LOSSES: dict[str, dict[str, Any]] = {
+    name: entry
+    for file in ("losses.json", "losses_modern.json", "losses_recent.json")
+    for name, entry in json.loads((HERE / file).read_text()).items()
+}
+BATCH, CLASSES = 12, 100
 
 
-def assert_golden(name: str, loss: Tensor, inputs: list[Tensor], relative: float = 1e-5) -> None:
-    """Loss and gradients (with respect to ``inputs``, in order) agree with losses.json[name].
+def logits(k: int, batch: int = BATCH, classes: int = CLASSES, gradient: bool = False) -> Tensor:
+    """3 t(k), float32."""
+    return (3 * tensor(k, batch, classes)).requires_grad_(gradient)
 
-    Gradients are compared by shape, norm, mean magnitude and first entries (rounded to 1e-9 in the file).
-    """
+
+def fill_parameters(module: nn.Module, first: int) -> None:
+    """The fixed values of a module's parameters, in the module's order and of its type."""
+    for i, (name, parameter) in enumerate(module.named_parameters()):
+        parameter.data = parameter_value(first + i, name, tuple(parameter.shape)).to(parameter.dtype)
+
+
+def parameter_value(k: int, name: str, shape: tuple[int, ...]) -> Tensor:
+    draw = tensor(k, *shape).double()
+    if len(shape) > 1:
+        return draw * float(np.sqrt(2.0 / np.prod(shape[1:])))
+    return 1 + 0.1 * draw if name.endswith("weight") else 0.1 * draw
+
+
+def assert_golden(
+    name: str,
+    loss: Tensor,
+    inputs: Sequence[Tensor],
+    parameters: Sequence[Tensor] = (),
+    outputs: Sequence[Tensor] = (),
+    relative: float = 1e-5,
+) -> None:
+    """Loss, gradients for ``inputs`` and ``parameters``, their shapes, and ``outputs`` agree with the golden entry."""
     golden = LOSSES[name]
+    if parameters:
+        assert [_trimmed(p.shape) for p in parameters] == [_trimmed(shape) for _, shape in golden["parameters"]]
     torch.testing.assert_close(loss.item(), golden["loss"], rtol=relative, atol=0)
-    gradients = torch.autograd.grad(loss, inputs)
-    assert len(gradients) == len(golden["grads"])
-    for gradient, expected in zip(gradients, golden["grads"], strict=True):
-        assert list(gradient.shape) == expected["shape"]
-        scale = expected["abs_mean"]
-        for found, wanted in (
-            (gradient.norm().item(), expected["norm"]),
-            (gradient.abs().mean().item(), expected["abs_mean"]),
-        ):
-            torch.testing.assert_close(found, wanted, rtol=relative, atol=0)
-        head = gradient.contiguous().view(-1)[: len(expected["head"])].tolist()
-        torch.testing.assert_close(head, expected["head"], rtol=relative * 10, atol=scale * relative * 10 + 1e-9)
+    wanted = [*inputs, *parameters]
+    gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
+    found = [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, gradients, strict=True)]
+    expected = golden.get("grads", []) + golden.get("parameter_grads", [])
+    for value, summary in zip(found, expected, strict=True):
+        assert_summary(value, summary, relative)
+    assert_outputs(name, outputs, relative)
+
+
+def _trimmed(shape: Sequence[int]) -> list[int]:
+    """A 1x1 convolution's shape as a linear layer's."""
+    return list(shape[:2]) if tuple(shape[2:]) == (1, 1) else list(shape)
+
+
+def assert_outputs(name: str, outputs: Sequence[Tensor], relative: float = 1e-5) -> None:
+    for value, summary in zip(outputs, LOSSES[name].get("outputs", []), strict=True):
+        assert_summary(value, summary, relative)
+
+
+def assert_summary(value: Tensor, summary: dict[str, Any], relative: float) -> None:
+    """All values, or norm, mean magnitude and first entries (rounded to 1e-9 in the file). What is nought but for
+    rounding is nought to 1e-5."""
+    assert _trimmed(value.shape) == _trimmed(summary["shape"])
+    value = value.double().contiguous().flatten()
+    if "values" in summary:
+        wanted = torch.tensor(summary["values"], dtype=torch.float64)
+        torch.testing.assert_close(value, wanted, rtol=relative, atol=relative * wanted.abs().mean().item() + 1e-11)
+        return
+    floor = 1e-5 if summary["norm"] < 1e-9 else 0
+    for found, sought in ((value.norm().item(), summary["norm"]), (value.abs().mean().item(), summary["abs_mean"])):
+        torch.testing.assert_close(found, sought, rtol=relative, atol=floor)
+    head = value[: len(summary["head"])].tolist()
+    margin = summary["abs_mean"] * relative + max(floor, 1e-9)
+    torch.testing.assert_close(head, summary["head"], rtol=relative, atol=margin)

@@ -34,6 +34,12 @@ def batch_of(size: int) -> Batch:
     return Batch(torch.zeros(size, 3, 2, 2), labels, torch.arange(size), None, generator)
 
 
+def batch_like(labels: Tensor, views: int = 1) -> Batch:
+    """The images of these labels, in so many views."""
+    images = torch.zeros(views * len(labels), 3, 2, 2)
+    return Batch(images, labels, torch.arange(len(labels)), None, torch.Generator())
+
+
 def build(name: str, student: FeatureShapes, teacher: FeatureShapes, **settings: Any) -> Method:
     """The method for networks of these shapes, checked as at planning time."""
     chosen = method_settings(name, **settings)

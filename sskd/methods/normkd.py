@@ -1,0 +1,66 @@
+"""NormKD (Chi et al. 2023): KD, or DKD, at a temperature of each image's own: its logits' standard deviation."""
+
+from typing import Literal
+
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch import Tensor
+
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.losses import divergences
+from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
+from sskd.methods.dkd import right_or_not, split_classes
+from sskd.networks import Features
+
+
+class NormKDSettings(MethodSettings):
+    """The published weights for each host are in methods.yaml."""
+
+    host: Literal["kd", "dkd"] = "kd"
+    """Whose loss has the images' own temperatures."""
+    weight: NonNegativeFloat = 0.9
+    """With the host kd: the weight of the KL."""
+    tckd_weight: NonNegativeFloat = 4.0
+    """With the host dkd: the weight of the right class's part."""
+    nckd_weight: NonNegativeFloat = 5.0
+    """With the host dkd: the weight of the other classes' part."""
+    deviations: PositiveFloat = 2.0
+    """How many standard deviations of the logits the temperature is: T_norm in the paper."""
+
+
+@METHODS.register("normkd")
+class NormKD(Method):
+    """Both sides have their own temperatures, and gradients go through the student's."""
+
+    Settings = NormKDSettings
+    info = MethodInfo(
+        "NormKD",
+        "Chi et al., arXiv 2023, NormKD: Normalized Logits for Knowledge Distillation",
+        2023,
+        "predictions, softened by each image's own spread",
+        formula="mean of d_t^2 KL(softmax(z_t / d_t) || softmax(z_s / d_s)), d = `deviations` times the standard "
+        "deviation of the image's logits (C - 1); with the host dkd its two parts of z / d, each times d_t^2",
+    )
+    needs = frozenset({"logits", "labels"})
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        settings = self.settings
+        if settings.host == "kd":
+            return {"normkd": settings.weight}
+        return {"tckd": settings.tckd_weight, "nckd": settings.nckd_weight}
+
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        (normed_s, _), (normed_t, spread) = self.normed(student.logits), self.normed(teacher.logits)
+        if self.settings.host == "kd":
+            rows = {"normkd": divergences(normed_s, normed_t)}
+        else:
+            split_s, split_t = split_classes(normed_s, batch.labels), split_classes(normed_t, batch.labels)
+            binary = divergences(right_or_not(*split_s, 1.0), right_or_not(*split_t, 1.0))
+            rows = {"tckd": binary, "nckd": divergences(split_s[1], split_t[1])}
+        return LossTerms({name: (spread**2 * row).mean() for name, row in rows.items()})
+
+    def normed(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, C) at their own temperatures, and these, (B,)."""
+        spread = self.settings.deviations * logits.std(1)
+        return logits / spread[:, None], spread

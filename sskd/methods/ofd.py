@@ -1,0 +1,98 @@
+"""OFD (Heo et al. 2019): maps before their ReLU match, and what the ReLU would cut off only up to a margin."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.errors import UserError
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
+from sskd.methods.feature_maps import check_middle, middle
+from sskd.networks import Features, FeatureShapes
+
+RARE = 0.001  # a channel that is negative less often has the margin of three deviations
+
+
+def margins(norm: nn.BatchNorm2d) -> Tensor:
+    """The mean of each channel's negative values, were it normally distributed with the norm's bias and weight as mean
+    and deviation: (C,) float32, from the norm in front of a ReLU. Heo et al. 2019."""
+    deviation, mean = norm.weight.detach().double().abs(), norm.bias.detach().double()
+    below = torch.special.ndtr(-mean / deviation)
+    density = (-((mean / deviation) ** 2) / 2).exp() / math.sqrt(2 * math.pi)
+    return torch.where(below > RARE, mean - deviation * density / below, -3 * deviation).to(norm.weight.dtype)
+
+
+def partial_distance(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
+    """The sum over entries, divided by B, of the squared distance to the teacher's value, no lower than the margin;
+    nothing where the teacher's value is negative and the student's no larger; 0-d. Maps (B, C, H, W) float32 of one
+    size, margins (C,). Heo et al. 2019."""
+    target = torch.maximum(teacher, margin[:, None, None])
+    counts = (teacher > 0) | (student > target)
+    return (counts * (student - target).square()).sum() / len(student)
+
+
+class OFDSettings(MethodSettings):
+    weight: NonNegativeFloat = 0.001
+    """The weight of the method's term."""
+
+
+@METHODS.register("ofd")
+class OFD(Method):
+    """The teacher's margins follow from its batch norms, which are as trained."""
+
+    Settings = OFDSettings
+    info = MethodInfo(
+        "OFD",
+        "Heo et al., ICCV 2019, A Comprehensive Overhaul of Feature Distillation",
+        2019,
+        "maps before their ReLU, negative values up to a margin",
+        formula="sum over middle maps, the deepest with weight 1 and each before it half, of |x - max(t, m)|^2 / B "
+        "where t > 0 or x > max(t, m): x = BN(1x1 conv(s)), t the teacher's map pooled to the student's size, m the "
+        "mean of the channel's negative part by the norm before its ReLU",
+        differs="The authors' code has the teacher in train mode, so that its batch norms use the batch's statistics; "
+        "here it is in eval mode. Their recipe and networks are others (WRN 28-4, 200 epochs); mdistiller's copy "
+        "cannot use ResNet50 as a teacher, nor MobileNetV2 or ShuffleV1 as a student. MobileNetV2's blocks end "
+        "without a ReLU: its maps are compared as they are.",
+    )
+    needs = frozenset({"preactivations", "labels"})
+    term_weights = {"ofd": "weight"}
+
+    def __init__(self, settings: OFDSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        teacher, teacher_shapes = context.teacher_side()
+        self.connectors = nn.ModuleList()
+        for student_map, teacher_map in zip(
+            middle(context.student_shapes.taps), middle(teacher_shapes.taps), strict=True
+        ):
+            convolution = nn.Conv2d(student_map[0], teacher_map[0], 1, bias=False)
+            nn.init.normal_(convolution.weight, 0, math.sqrt(2 / teacher_map[0]))
+            self.connectors.append(nn.Sequential(convolution, nn.BatchNorm2d(teacher_map[0])))
+        for level, norm in enumerate(teacher.map_norms()):
+            self.register_buffer(f"margin{level}", margins(norm), persistent=False)
+
+    @classmethod
+    def check(cls, settings: OFDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        check_middle("ofd", student, teacher)
+        if teacher.norms != len(middle(teacher.taps)):
+            raise UserError(
+                f"method 'ofd' needs the batch norm before each map's ReLU, and {teacher.network} names none: as a "
+                "teacher choose a resnet, wrn or vgg, or a network whose map_norms() names them"
+            )
+
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        return LossTerms({"ofd": self.loss(middle(student.preactivations), middle(teacher.preactivations))})
+
+    def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+        """The term, 0-d. Maps (B, C, H, W) float32 before their ReLU, in forward order."""
+        total = student[0].new_zeros(())
+        for level, connect in enumerate(self.connectors):
+            connected = connect(student[level])
+            target = F.adaptive_avg_pool2d(teacher[level], connected.shape[2:])
+            distance = partial_distance(connected, target, self.get_buffer(f"margin{level}"))
+            total = total + distance / 2 ** (len(student) - 1 - level)
+        return total

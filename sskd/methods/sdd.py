@@ -1,0 +1,120 @@
+"""SDD (Wei et al. 2024): predictions for parts of the image, each learned by KD, DKD or NKD."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config.fields import TupleFromList
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.losses import divergences
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
+from sskd.methods.dkd import right_or_not, split_classes
+from sskd.methods.feature_maps import check_final
+from sskd.networks import Features, FeatureShapes
+
+CELLS = 4  # to a side: maps are pooled to so many first
+
+
+def region_logits(final: Tensor, classifier: nn.Linear, grids: tuple[int, ...]) -> Tensor:
+    """Logits of regions, (B, N, C), from the map before pooling, (B, D, H, W): of the cells of each grid (1: the whole
+    image), row by row. Every grid pools the map's 4 x 4 cells. Wei et al. 2024."""
+    cells = F.adaptive_avg_pool2d(final, CELLS)
+    vectors = torch.cat([F.adaptive_avg_pool2d(cells, grid).flatten(2) for grid in grids], dim=2)
+    return F.linear(vectors.transpose(1, 2), classifier.weight, classifier.bias)
+
+
+def region_weights(teacher: Tensor, labels: Tensor) -> Tensor:
+    """(B, N): 2 where the teacher is right of the whole image (region 0) and wrong of the region, or the other way
+    round; else 1. Logits (B, N, C), labels (B,) int64."""
+    right = teacher.argmax(2) == labels[:, None]
+    return 1.0 + (right != right[:, :1])
+
+
+class SDDSettings(MethodSettings):
+    """The published weights for each host are in methods.yaml."""
+
+    host: Literal["kd", "dkd", "nkd"] = "kd"
+    """Whose loss each region has."""
+    weight: NonNegativeFloat = 0.9
+    """With the host kd: the weight of the regions' KL."""
+    tckd_weight: NonNegativeFloat = 1.0
+    """With the host dkd: the weight of the right class's part."""
+    nckd_weight: NonNegativeFloat = 8.0
+    """With the host dkd: the weight of the other classes' part."""
+    target_weight: NonNegativeFloat = 1.0
+    """With the host nkd: the weight of the right class's part."""
+    others_weight: NonNegativeFloat = 8.0
+    """With the host nkd: the weight of the cross-entropy between softened predictions."""
+    temperature: PositiveFloat = 4.0
+    """The temperature that softens both sides' predictions."""
+    grids: Annotated[tuple[PositiveInt, ...], TupleFromList] = (1, 2)
+    """Into how many cells to a side the image is divided; the first is 1, the whole image."""
+
+
+@METHODS.register("sdd")
+class SDD(Method):
+    """Both classifiers are applied to parts of the last map; the student's learns from the regions too."""
+
+    Settings = SDDSettings
+    info = MethodInfo(
+        "SDD",
+        "Wei et al., CVPR 2024, Scaled Decoupled Distillation",
+        2024,
+        "predictions of regions of the image",
+        formula="mean over images and regions of w l, l the host's loss of the region's logits (the classifier on the "
+        "mean of its cells): KL(T), DKD, or -p_t,y log p_s,y + T^2 times the cross-entropy; w = 2 where the "
+        "teacher is right of the whole and wrong of the region or the other way round, else 1",
+        differs="On NKD the code means to leave out the right class from the cross-entropy, and its mask keeps it: "
+        "here as the code. The code clips gradients to norm 40 and replaces a loss that is not finite by 0: here "
+        "neither. No grids are published for the WRN pairs of one type and "
+        "resnet56/resnet20, which have {1, 2} as the other pairs of one type.",
+    )
+    needs = frozenset({"final", "logits", "labels"})
+
+    def __init__(self, settings: SDDSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        teacher, _ = context.teacher_side()
+        # in a tuple, so that they are not part of this module's own parameters and state
+        self._classifiers = (context.student.classifier_layer, teacher.classifier_layer)
+
+    @classmethod
+    def check(cls, settings: SDDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        check_final("sdd", student, teacher)
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        settings = self.settings
+        return {
+            "kd": {"sdd": settings.weight},
+            "dkd": {"tckd": settings.tckd_weight, "nckd": settings.nckd_weight},
+            "nkd": {"target": settings.target_weight, "others": settings.others_weight},
+        }[settings.host]
+
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        assert student.final is not None
+        assert teacher.final is not None
+        finals = zip((student.final, teacher.final), self._classifiers, strict=True)
+        of_student, of_teacher = (region_logits(final, layer, self.settings.grids) for final, layer in finals)
+        return LossTerms(self.losses(of_student, of_teacher.detach(), batch.labels))
+
+    def losses(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The host's terms, each 0-d. Region logits (B, N, C), labels (B,) int64."""
+        weights = region_weights(teacher, labels).flatten()
+        labels = labels.repeat_interleave(student.shape[1])
+        student, teacher, t = student.flatten(0, 1), teacher.flatten(0, 1), self.settings.temperature
+        if self.settings.host == "kd":
+            rows = {"sdd": t**2 * divergences(student, teacher, t)}
+        elif self.settings.host == "dkd":
+            split_s, split_t = split_classes(student, labels), split_classes(teacher, labels)
+            binary = divergences(right_or_not(*split_s, t), right_or_not(*split_t, t))
+            rows = {"tckd": t**2 * binary, "nckd": t**2 * divergences(split_s[1], split_t[1], t)}
+        else:
+            right_s, right_t = (F.log_softmax(side, 1).gather(1, labels[:, None])[:, 0] for side in (student, teacher))
+            soft = F.softmax(teacher / t, dim=1)
+            entropy = -(soft * F.log_softmax(student / t, dim=1)).sum(1)
+            rows = {"target": -right_t.exp() * right_s, "others": t**2 * entropy}
+        return {name: (weights * row).mean() for name, row in rows.items()}

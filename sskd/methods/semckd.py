@@ -1,0 +1,108 @@
+"""SemCKD (Chen et al. 2021): every map of the student learns from all of the teacher's, by learned attention."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.errors import UserError
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
+from sskd.methods.feature_maps import match_sizes, middle
+from sskd.networks import Features, FeatureShapes
+
+
+class Embedding(nn.Module):
+    """From a map (B, C, H, W) a vector of unit length for each of the B images, (B, B // 4): an MLP on the image's
+    similarities to the batch's images, which are products of the maps as rows, not normalised."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(images, 2 * (images // 4))
+        self.linear2 = nn.Linear(2 * (images // 4), images // 4)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        rows = maps.flatten(1)
+        embedded = self.linear2(F.relu(self.linear1(rows @ rows.T)))
+        return embedded / embedded.norm(dim=1, keepdim=True)
+
+
+def projection(width: int, wanted: int) -> nn.Sequential:
+    """1x1, 3x3, 1x1 convolutions without biases, the first two with norm and ReLU and twice as wide as the last."""
+    layers: list[nn.Module] = []
+    for before, kernel in ((width, 1), (2 * wanted, 3)):
+        convolution = nn.Conv2d(before, 2 * wanted, kernel, padding=kernel // 2, bias=False)
+        layers += [convolution, nn.BatchNorm2d(2 * wanted), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(2 * wanted, wanted, 1, bias=False))
+
+
+class SemCKDSettings(MethodSettings):
+    weight: NonNegativeFloat = 400.0
+    """The weight of the method's term: beta in the published code."""
+    softness: PositiveFloat = 1.0
+    """What the products of queries and keys are divided by."""
+
+
+@METHODS.register("semckd")
+class SemCKD(Method):
+    """The attention's widths depend on the batch: a smaller last batch of an epoch has the other terms alone."""
+
+    Settings = SemCKDSettings
+    info = MethodInfo(
+        "SemCKD",
+        "Chen et al., AAAI 2021, Cross-Layer Distillation with Semantic Calibration",
+        2021,
+        "middle maps, each from all of the teacher's",
+        formula="sum over images and pairs of maps (i, j) of a_ij |P_ij(s_i) - t_j|^2 / (entries), divided by B and "
+        "the student's maps: the larger map pooled to the smaller, P_ij a projection, a_i the softmax over j of "
+        "the product of embeddings of both maps' similarities between images",
+        differs="The code leaves out an epoch's smaller last batch; here it has CE and KL alone. Each embedding there "
+        "holds a second copy of its layers that nothing uses.",
+    )
+    needs = frozenset({"taps", "logits", "labels"})
+    term_weights = {"semckd": "weight"}
+
+    def __init__(self, settings: SemCKDSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        _, teacher_shapes = context.teacher_side()
+        self._images = context.recipe.batch_size
+        if self._images < 4:
+            raise UserError(f"method 'semckd' needs batches of at least 4 images: recipe.batch_size is {self._images}")
+        students, teachers = middle(context.student_shapes.taps), middle(teacher_shapes.taps)
+        self.queries = nn.ModuleList(Embedding(self._images) for _ in students)
+        self.keys = nn.ModuleList(Embedding(self._images) for _ in teachers)
+        pairs = product(students, teachers)
+        self.projections = nn.ModuleList(projection(student[0], teacher[0]) for student, teacher in pairs)
+
+    @classmethod
+    def check(cls, settings: SemCKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        for shapes in (student, teacher):
+            if not middle(shapes.taps):
+                raise UserError(f"method 'semckd' compares middle maps, and {shapes.network} gives none")
+
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        if len(batch.labels) != self._images:  # every parameter has a gradient at every step, here of zero
+            return LossTerms({"semckd": 0.0 * torch.stack([weight.sum() for weight in self.parameters()]).sum()})
+        return LossTerms({"semckd": self.loss(middle(student.taps), middle(teacher.taps))})
+
+    def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+        """The term, 0-d. Maps (B, C, H, W) float32, S of the student's and U of the teacher's."""
+        attention = self.attention(student, teacher)
+        total = student[0].new_zeros(())
+        for shares, project, pair in zip(
+            attention.flatten(1).unbind(1), self.projections, product(student, teacher), strict=True
+        ):
+            student_map, teacher_map = match_sizes(*pair)
+            errors = (project(student_map) - teacher_map).square().mean((1, 2, 3))
+            total = total + (shares * errors).sum()
+        return total / (len(attention) * len(student))
+
+    def attention(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+        """(B, S, U): how much each map of the student's learns from each of the teacher's, summing to 1."""
+        query = torch.stack([embed(maps) for embed, maps in zip(self.queries, student, strict=True)], dim=1)
+        key = torch.stack([embed(maps) for embed, maps in zip(self.keys, teacher, strict=True)], dim=1)
+        return F.softmax(query @ key.transpose(1, 2) / self.settings.softness, dim=2)

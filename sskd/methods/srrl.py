@@ -1,0 +1,53 @@
+"""SRRL (Yang et al. 2021): the student's features match the teacher's, also as the teacher's classifier reads them."""
+
+from pydantic import NonNegativeFloat
+from torch import nn
+from torch.nn import functional as F
+
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
+from sskd.networks import Features
+
+
+def connector(width: int, wanted: int) -> nn.Sequential:
+    """Linear without bias, batch norm over the batch, ReLU: pooled vectors (B, width) to (B, wanted)."""
+    return nn.Sequential(nn.Linear(width, wanted, bias=False), nn.BatchNorm1d(wanted), nn.ReLU())
+
+
+class SRRLSettings(MethodSettings):
+    feature_weight: NonNegativeFloat = 1.0
+    """The weight of the features' mean squared error."""
+    logit_weight: NonNegativeFloat = 1.0
+    """The weight of the mean squared error of the logits that the teacher's classifier gives."""
+
+
+@METHODS.register("srrl")
+class SRRL(Method):
+    """The teacher's classifier is frozen; the student's own predicts."""
+
+    Settings = SRRLSettings
+    info = MethodInfo(
+        "SRRL",
+        "Yang et al., ICLR 2021, Knowledge Distillation via Softmax Regression Representation Learning",
+        2021,
+        "pooled features, also as the teacher's classifier reads them",
+        formula="mean squared error(g, v_t) + mean squared error(h(g), z_t): g = ReLU(BN(linear(v_s))), h the "
+        "teacher's classifier",
+        differs="With CE and KL(4), as SimKD's repository has it for CIFAR-100; the authors' own is ImageNet alone, "
+        "and they searched both weights per pair and kept none.",
+    )
+    needs = frozenset({"vector", "logits", "labels"})
+    term_weights = {"features": "feature_weight", "regression": "logit_weight"}
+
+    def __init__(self, settings: SRRLSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        teacher, teacher_shapes = context.teacher_side()
+        self.connector = connector(context.student_shapes.width, teacher_shapes.width)
+        self._classifier = (teacher.classifier_layer,)  # in a tuple: no submodule
+
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        connected = self.connector(student.vector)
+        read = self._classifier[0](connected)
+        features, logits = F.mse_loss(connected, teacher.vector), F.mse_loss(read, teacher.logits)
+        return LossTerms({"features": features, "regression": logits})

@@ -1,0 +1,325 @@
+"""Golden losses, gradients and outputs of the methods that tables of 2022 to 2025 compare with, in both precisions."""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config.recipe import Recipe
+from sskd.methods import METHODS, LossTerms, Method, MethodContext
+from sskd.methods.crld import is_sure
+from sskd.methods.feature_maps import match_sizes
+from sskd.methods.luminet import perception
+from sskd.methods.ofd import margins, partial_distance
+from sskd.methods.sdd import region_logits
+from sskd.networks import Features, FeatureShapes, Network
+from sskd.runs.settings import method_settings
+from tests.golden import (
+    BATCH,
+    CLASSES,
+    LOSSES,
+    assert_golden,
+    assert_outputs,
+    fill_parameters,
+    labels,
+    parameter_value,
+    tensor,
+)
+from tests.methods.stand_ins import batch_like
+
+LABELS = labels(602, BATCH, CLASSES)
+
+
+class Case(NamedTuple):
+    loss: Tensor | None  # None: outputs alone
+    inputs: Sequence[Tensor] = ()
+    parameters: Sequence[Tensor] = ()
+    outputs: Sequence[Tensor] = ()
+
+
+class Given:
+    """The fixed inputs in one precision. ``z_s`` and ``z_s2`` have gradients."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.z_s, self.z_s2 = (self.learned(3 * self.t(k, BATCH, CLASSES)) for k in (600, 603))
+        self.z_t, self.z_t2 = 3 * self.t(601, BATCH, CLASSES), 1.8 * self.t(604, BATCH, CLASSES)
+        for teacher, every in ((self.z_t, 2), (self.z_t2, 3)):
+            teacher[torch.arange(0, BATCH, every), LABELS[::every]] += 12
+
+    def t(self, k: int, *shape: int) -> Tensor:
+        return tensor(k, *shape).to(self.dtype)
+
+    def learned(self, value: Tensor) -> Tensor:
+        return value.to(self.dtype).clone().requires_grad_()
+
+    def head(self, k: int, width: int) -> nn.Linear:
+        layer = nn.Linear(width, CLASSES).to(self.dtype).requires_grad_(False)
+        layer.weight.copy_((2 / width) ** 0.5 * self.t(k, CLASSES, width))
+        layer.bias.copy_(0.1 * self.t(k + 1, CLASSES))
+        return layer
+
+    def method(
+        self,
+        name: str,
+        student: Sequence[Tensor] = (),
+        teacher: Sequence[Tensor] = (),
+        epoch: int = 240,
+        batch_size: int = 64,
+        **settings: Any,
+    ) -> Any:
+        """The method in the published code's ``epoch`` (from 1), for maps and a pooled vector like these."""
+        networks = [Ends(tensors, self.dtype) for tensors in (student, teacher)]
+        shapes = [network.shapes for network in networks]
+        context = MethodContext(
+            networks[0],
+            shapes[0],
+            CLASSES,
+            torch.arange(50),
+            networks[1],
+            shapes[1],
+            None,
+            Recipe(batch_size=batch_size),
+        )
+        method = METHODS[name](method_settings(name, **settings), context).to(self.dtype)
+        method.begin_epoch(epoch - 1)
+        return method
+
+
+class Ends(Network):
+    """A network of which a method sees the shapes and the classifier."""
+
+    def __init__(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> None:
+        super().__init__()
+        taps = tuple(tuple(tensor.shape[1:]) for tensor in tensors) or ((4,),)
+        self.shapes = FeatureShapes("network", taps)
+        self.fc = nn.Linear(self.shapes.width, CLASSES).to(dtype)
+
+
+def features(logits: Tensor, *taps: Tensor, final: Tensor | None = None) -> Features:
+    given = taps or (logits.detach()[:, :4],)
+    return Features(logits, given, given, final)
+
+
+def views(weak: Tensor, strong: Tensor) -> Tensor:
+    """Image j's weak view in row 2j, its strong one in row 2j + 1."""
+    return torch.stack([weak, strong], dim=1).flatten(0, 1)
+
+
+def own(method: Method, student: Features, teacher: Features, *names: str, per_image: int = 1) -> Tensor:
+    """The method's own terms, weighted: those of the names, or all."""
+    terms = method.loss_terms(student, teacher, batch_like(LABELS, per_image)).losses
+    return torch.stack([method.loss_weights[name] * terms[name] for name in names or terms]).sum()
+
+
+def total(method: Method, student: Features, teacher: Features, per_image: int = 1) -> Tensor:
+    return method(student, teacher, batch_like(LABELS, per_image))[0]
+
+
+CASES: dict[str, Callable[[Given], Case]] = {}
+
+
+def of_logits(entry: str, name: str, *terms: str, **settings: Any) -> None:
+    """A method of logits: its terms, or with "total" in the entry the objective."""
+
+    def case(given: Given) -> Case:
+        method = given.method(name, **settings)
+        sides = features(given.z_s), features(given.z_t)
+        return Case(total(method, *sides) if "total" in entry else own(method, *sides, *terms), [given.z_s])
+
+    CASES[entry] = case
+
+
+SAME = {"sample_temperature": 4.0}
+IMAGENET = {"temperature": 1.0, "masked_weight": 0.5}
+of_logits("rld", "rld")
+of_logits("rld_same_t", "rld", **SAME)
+of_logits("rld_sample_part", "rld", "sample")
+of_logits("rld_masked_part", "rld", "masked", masked_weight=1.0)
+of_logits("rld_imagenet", "rld", **IMAGENET)
+of_logits("rld_standardised", "rld", standardise=True)
+of_logits("rld_total_epoch5", "rld", epoch=5)
+of_logits("normkd_t2", "normkd", weight=1.0)
+of_logits("normkd_t1", "normkd", weight=1.0, deviations=1.0)
+of_logits("normkd_total", "normkd")
+of_logits("normkd_dkd", "normkd", host="dkd")
+of_logits("normkd_dkd_total_epoch5", "normkd", host="dkd", epoch=5)
+of_logits("luminet", "luminet")
+of_logits("luminet_imagenet", "luminet", weight=4.0, temperature=0.7)
+of_logits("luminet_total_epoch5", "luminet", epoch=5)
+
+
+def nothing_left(given: Given) -> Case:
+    teacher = given.z_t.clone()
+    teacher[torch.arange(BATCH), LABELS] -= 100
+    return Case(own(given.method("rld"), features(given.z_s), features(teacher)), [given.z_s])
+
+
+CASES["rld_nothing_left"] = nothing_left
+CASES["luminet_perception"] = lambda given: Case(None, outputs=[perception(given.z_s), perception(given.z_t)])
+
+
+def of_regions(entry: str) -> None:
+    _, host, which, *_ = entry.split("_")
+
+    def case(given: Given) -> Case:
+        teacher = 3 * given.t(617, BATCH, CLASSES, 21)
+        wrong = (torch.arange(BATCH)[:, None] + torch.arange(21)) % 3 == 0
+        teacher.scatter_add_(1, LABELS[:, None, None].expand(BATCH, 1, 21), (12.0 * ~wrong[:, None]).to(teacher))
+        count = 5 if which == "12" else 21
+        student = given.learned(3 * given.t(616, BATCH, CLASSES, 21)[:, :, :count])
+        weight = {} if which == "total" else {"weight": 1.0}
+        method = given.method("sdd", host=host, epoch=5 if which == "total" else 240, **weight)
+        regions = student.transpose(1, 2), teacher[:, :, :count].transpose(1, 2)
+        method.loss_terms = lambda *_: LossTerms(method.losses(*regions, LABELS))
+        sides = features(student[:, :, 0]), features(teacher[:, :, 0])
+        return Case((total if which == "total" else own)(method, *sides), [student])
+
+    CASES[entry] = case
+
+
+for each_host in ("kd", "dkd", "nkd"):
+    for which in ("124", "12", "total_epoch5"):
+        of_regions(f"sdd_{each_host}_{which}")
+
+
+def regions_of(entry: str, k: int, size: int) -> None:
+    def case(given: Given) -> Case:
+        found = region_logits(given.t(k, BATCH, 64, size, size), given.head(614, 64), (1, 2, 4)).transpose(1, 2)
+        return Case(None, outputs=[found, *(found[:, :, n] for n in (0, 1, 4, 5, 20))])
+
+    CASES[entry] = case
+
+
+for k, size in ((610, 8), (611, 4), (612, 2), (613, 7)):
+    regions_of(f"sdd_regions_{size}", k, size)
+
+
+def of_views(entry: str, *terms: str, **settings: Any) -> None:
+    """A method of a weak and a strong view."""
+
+    def case(given: Given) -> Case:
+        method = given.method("crld", **settings)
+        sides = features(views(given.z_s, given.z_s2)), features(views(given.z_t, given.z_t2))
+        if "ce" in terms:
+            found = method(*sides, batch_like(LABELS, 2))[1].losses
+            return Case(found["ce"] + found["ce_strong"], [given.z_s, given.z_s2])
+        loss = own(method, *sides, *terms, per_image=2) if terms else total(method, *sides, per_image=2)
+        return Case(loss, [given.z_s, given.z_s2])
+
+    CASES[entry] = case
+
+
+of_views("crld_ce", "ce")
+of_views("crld_within", "within", within_weight=1.0)
+of_views("crld_across", "across", across_weight=1.0)
+of_views("crld_total")
+of_views("crld_imagenet_total", ce_weight=2.0, temperature=1.0)
+
+
+def srrl(given: Given, with_total: bool = False) -> Case:
+    student, teacher = given.learned(tensor(785, BATCH, 64)), given.t(786, BATCH, 96).relu()
+    method, head = given.method("srrl", [student], [teacher]), given.head(790, 96)
+    fill_parameters(method, 780)
+    method._classifier = (head,)
+    sides = features(given.z_s, student), features(head(teacher), teacher)
+    loss = own(method, *sides)
+    if with_total:  # its KL is of other logits than the term's
+        _, found = method(sides[0], features(given.z_t, teacher), batch_like(LABELS))
+        return Case(found.losses["ce"] + found.losses["kd"] + loss, [student, given.z_s])
+    connected = method.connector(student)
+    return Case(loss, [student], list(method.parameters()), [connected, head(connected)])
+
+
+CASES["srrl"] = srrl
+CASES["srrl_total"] = lambda given: srrl(given, with_total=True)
+
+
+def maps(given: Given, shapes: dict[int, tuple[int, ...]], factor: float = 1.0) -> list[Tensor]:
+    return [factor * given.t(k, BATCH, *shape) for k, shape in shapes.items()]
+
+
+SMALL = ((16, 16, 16), (32, 8, 8), (64, 4, 4))
+WIDER = ((24, 16, 16), (48, 8, 8), (96, 4, 4))
+LARGER = ((24, 32, 32), (48, 16, 16), (96, 8, 8))
+
+
+def ofd(given: Given, first: int = 763, shapes: Sequence[tuple[int, ...]] = WIDER, with_total: bool = False) -> Case:
+    student = [given.learned(each) for each in maps(given, dict(zip((760, 761, 762), SMALL, strict=True)))]
+    teacher = maps(given, dict(zip(range(first, first + 3), shapes, strict=True)))
+    method = given.method("ofd", *([side[0], *side, given.z_t[:, :4]] for side in (student, teacher)), weight=1.0)
+    fill_parameters(method, 750)
+    for level, margin in enumerate(ofd_margins(given)):
+        method.register_buffer(f"margin{level}", margin)
+    loss = method.loss(student, teacher)
+    if with_total:
+        return Case(F.cross_entropy(given.z_s, LABELS) + method_settings("ofd").weight * loss, student)  # type: ignore[attr-defined]
+    return Case(loss, student, list(method.parameters()))
+
+
+def ofd_margins(given: Given) -> list[Tensor]:
+    found = []
+    for level, width in enumerate((24, 48, 96)):
+        norm = nn.BatchNorm2d(width).to(given.dtype).requires_grad_(False)
+        norm.weight.copy_(1 + 0.5 * given.t(770 + 2 * level, width))
+        norm.bias.copy_(given.t(771 + 2 * level, width))
+        norm.weight[0], norm.bias[0], norm.weight[1] = 0.1, 1.0, -0.7
+        found.append(margins(norm))
+    return found
+
+
+def ofd_level(given: Given) -> Case:
+    student, teacher = given.learned(tensor(769, BATCH, 24, 16, 16)), given.t(763, BATCH, 24, 16, 16)
+    return Case(partial_distance(student, teacher, ofd_margins(given)[0]), [student])
+
+
+CASES["ofd"] = ofd
+CASES["ofd_larger_teacher"] = lambda given: ofd(given, 766, LARGER)
+CASES["ofd_total"] = lambda given: ofd(given, with_total=True)
+CASES["ofd_margins"] = lambda given: Case(None, outputs=ofd_margins(given))
+CASES["ofd_level"] = ofd_level
+
+
+def semckd(given: Given) -> Case:
+    plain = maps(given, dict(zip((800, 801, 802), SMALL, strict=True)))
+    student = [given.learned(each) for each in plain]
+    teacher = maps(given, {803: (24, 16, 16), 804: (48, 8, 8)}, 0.2)
+    method = given.method(
+        "semckd", *([side[0], *side, given.z_t[:, :4]] for side in (student, teacher)), batch_size=BATCH
+    )
+    own_parameters, parameters = iter(method.parameters()), []
+    for i, (name, shape) in enumerate(LOSSES["semckd"]["parameters"]):
+        unused = name.startswith(("query", "key")) and "regressor" in name
+        parameter = torch.zeros(shape, requires_grad=True, dtype=given.dtype) if unused else next(own_parameters)
+        parameter.data = parameter_value(1100 + i, name, shape).to(given.dtype)
+        parameters.append(parameter)
+    scaled = [0.2 * each for each in student]
+    projected = [
+        project(match_sizes(student_map, teacher_map)[0])
+        for project, (student_map, teacher_map) in zip(method.projections, product(scaled, teacher), strict=True)
+    ]
+    outputs = [method.attention(scaled, teacher), *projected]
+    return Case(method.loss(scaled, teacher), student, parameters, outputs)
+
+
+CASES["semckd"] = semckd
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float32, 1e-5), (torch.float64, 1e-10)], ids=["fp32", "fp64"])
+@pytest.mark.parametrize("entry", list(CASES))
+def test_golden(entry: str, dtype: torch.dtype, relative: float) -> None:
+    case = CASES[entry](Given(dtype))
+    if case.loss is None:
+        assert_outputs(entry, case.outputs, relative)
+    else:
+        assert_golden(entry, case.loss, case.inputs, case.parameters, case.outputs, relative)
+
+
+def test_crld_keeps_what_the_teacher_is_sure_of() -> None:
+    given = Given(torch.float32)
+    kept = {"weak": is_sure(given.z_t, 0.9).tolist(), "strong": is_sure(given.z_t2, 0.2).tolist()}
+    assert kept == LOSSES["crld_kept"]
