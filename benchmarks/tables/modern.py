@@ -4,7 +4,7 @@
 
 Every method alone, with its published settings for the pair, by one recipe: CRD's, with the same teachers. LSKD is
 logit standardisation, on each of its hosts. Where a method cannot be used with a pair the cell is left out (FSP needs
-equal widths). Cost in the paper's recipe: the teachers, SSKD's and HSAKD's heads, then some 31 students a pair and
+equal widths). Cost in the paper's recipe: the teachers, SSKD's and HSAKD's heads, then some 42 students a pair and
 seed, 240 epochs each; `plan` prints it. Expect most methods of the last years within a point of each other, and
 above KD where their own papers are; the figure shows the gain over KD by year. Published numbers stand beside ours;
 those that were found by another protocol (other epochs, teachers or recipe, or it is not said) stand in a column of
@@ -41,7 +41,9 @@ def methods(specs: SpecBuilder) -> list[MethodSettings]:
     names = sorted((name for name in METHODS if METHODS[name].info.year), key=lambda name: METHODS[name].info.year)
     standardised = [specs.method(name, standardise=True) for name in HOSTS]
     hosted = [specs.method(name, host=host) for name, host in ON_HOSTS]
-    return [specs.method(name) for name in ("none", *(name for name in names if name != "none"))] + hosted + standardised
+    return (
+        [specs.method(name) for name in ("none", *(name for name in names if name != "none"))] + hosted + standardised
+    )
 
 
 def cells(specs: SpecBuilder) -> list[Cell]:

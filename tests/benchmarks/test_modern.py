@@ -24,7 +24,8 @@ def test_every_method_on_every_pair_that_it_can_be_used_with() -> None:
     cells = BENCHMARKS["modern"].cells(SpecBuilder(read_profile("paper", ONE)))
     rows = {cell.row for cell in cells}
     titles = {METHODS[name].info.title for name in METHODS if METHODS[name].info.year}
-    assert titles | {"KD+LSKD", "DKD+LSKD", "MLKD+LSKD", "CTKD+LSKD", "Teacher", "Student"} == rows
+    hosted = {"SDD on DKD", "SDD on NKD", "NormKD on DKD", "KD+LSKD", "DKD+LSKD", "MLKD+LSKD", "CTKD+LSKD"}
+    assert titles | hosted | {"Teacher", "Student"} == rows
     there = {(cell.row, cell.column) for cell in cells}
     absent = {(row, pair) for row in rows for pair in PAIRS} - there
     assert {row for row, _ in absent} == {"FSP"}
@@ -40,6 +41,9 @@ def test_published_settings_of_the_pair_are_in_the_specs() -> None:
     assert settings["DKD+LSKD", "resnet56/resnet20"]["nckd_weight"] == 36.0
     assert settings["CAT-KD", "resnet32x4/ShuffleV1"]["size"] == 4
     assert settings["TTM", "resnet32x4/ShuffleV2"]["gamma"] == 0.4
+    assert settings["SDD on DKD", "vgg13/vgg8"]["nckd_weight"] == 6.0
+    assert settings["SDD on NKD", "ResNet50/vgg8"]["grids"] == (1, 2)
+    assert settings["SDD on NKD", "ResNet50/vgg8"]["warmup_epochs"] == 20.0
 
 
 def test_smoke_stands_small_pairs_in_and_short_heads() -> None:
@@ -53,6 +57,8 @@ def test_numbers_of_another_protocol_are_never_subtracted() -> None:
     comparable, elsewhere = published("modern"), published_elsewhere("modern")
     assert comparable["DKD", "resnet56/resnet20", "top1"].value == 71.97
     assert comparable["KD+LSKD", "resnet56/resnet20", "top1"].source
+    assert comparable["SDD on DKD", "vgg13/MobileNetV2", "top1"].value == 70.25
+    assert elsewhere["SRRL", "resnet32x4/resnet8x4"].value == 75.39
     assert not {(row, pair) for row, pair, _ in comparable} & elsewhere.keys()
     assert elsewhere["ReviewKD", "resnet56/resnet20"].value == 71.89
     assert "Nesterov" in elsewhere["ReviewKD", "resnet56/resnet20"].protocol

@@ -20,8 +20,7 @@ from sskd.pretext.hsakd import joint_labels
 from sskd.runs.settings import method_settings
 from sskd.runs.spec import parse_spec
 from tests import small
-from tests.golden import labels, tensor
-from tests.golden.modern import MODERN, assert_modern, assert_outputs, parameter_value
+from tests.golden import LOSSES, assert_golden, assert_outputs, labels, parameter_value, tensor
 from tests.methods.pairs import PAIRS
 
 LEVELS = range(3)
@@ -76,7 +75,7 @@ def test_the_students_objective() -> None:
     vector = torch.zeros(32, 4)
     total, terms = method(Features(student[0], (vector,), ()), Features(teacher, (vector,), ()), batch)
     assert terms.losses.keys() == {"ce", "branches", "turned_logits"}
-    assert_modern("hsakd_student", total, student)
+    assert_golden("hsakd_student", total, student)
 
 
 def test_the_teachers_objective() -> None:
@@ -85,9 +84,9 @@ def test_the_teachers_objective() -> None:
     head = PRETEXTS["hsakd"].__new__(PRETEXTS["hsakd"])
     batch = Batch(torch.zeros(32, 3, 1, 1), wanted, torch.arange(8), None, torch.Generator())
     loss, right = head.loss(torch.stack(student[1:]), batch)
-    assert_modern("hsakd_teacher", loss + F.cross_entropy(student[0][::4], wanted), student)
+    assert_golden("hsakd_teacher", loss + F.cross_entropy(student[0][::4], wanted), student)
     assert 0 <= right <= 1
-    assert joint_labels(wanted).tolist() == MODERN["hsakd_teacher"]["joint_labels"]
+    assert joint_labels(wanted).tolist() == LOSSES["hsakd_teacher"]["joint_labels"]
 
 
 NETWORKS = {
@@ -114,7 +113,7 @@ def golden_order(network: str, branches: Branches) -> list[nn.Parameter]:
 @pytest.mark.parametrize("network", list(NETWORKS))
 def test_branches(network: str) -> None:
     """In float64, as the golden outputs: MobileNetV2's batch norms are over four pixels, and magnify rounding."""
-    golden = MODERN[f"hsakd_branches_{network}"]
+    golden = LOSSES[f"hsakd_branches_{network}"]
     branches = Branches(network, 400)
     parameters = golden_order(network, branches)
     assert [list(p.shape) for p in parameters] == [shape for _, shape in golden["parameters"]]

@@ -11,9 +11,9 @@ from sskd.data.batch import Batch
 from sskd.methods import METHODS, Method, MethodContext
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.runs.settings import method_settings
-from tests.golden import labels
-from tests.golden.modern import BATCH, CLASSES, MODERN, assert_modern, logits, target
+from tests.golden import BATCH, CLASSES, LOSSES, assert_golden, labels, logits
 
+TARGET = labels(202, BATCH, CLASSES)
 SHAPES = FeatureShapes("network", ((4,),))
 
 
@@ -62,7 +62,7 @@ OWN: list[tuple[str, str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("golden", "name", "settings"), OWN, ids=[case[0] for case in OWN])
 def test_own_terms(golden: str, name: str, settings: dict[str, Any]) -> None:
     student = logits(200, gradient=True)
-    assert_modern(golden, own(build(name, **settings), student, logits(201), target()), [student])
+    assert_golden(golden, own(build(name, **settings), student, logits(201), TARGET), [student])
 
 
 TOTALS: list[tuple[str, str, dict[str, Any], int]] = [
@@ -77,20 +77,20 @@ def test_objectives(golden: str, name: str, settings: dict[str, Any], epoch: int
     """With the published settings, in the published code's ``epoch`` (from 1)."""
     student, method = logits(200, gradient=True), build(name, **settings)
     method.begin_epoch(epoch - 1)
-    assert_modern(golden, total(method, student, logits(201), target()), [student])
+    assert_golden(golden, total(method, student, logits(201), TARGET), [student])
 
 
 def test_standardised_kd_alone() -> None:
     student = logits(200, gradient=True)
     method = build("kd", standardise=True)
-    _, terms = method(features(student), features(logits(201)), batch_of(target()))
-    assert_modern("lskd_kd", terms.losses["kd"], [student])
+    _, terms = method(features(student), features(logits(201)), batch_of(TARGET))
+    assert_golden("lskd_kd", terms.losses["kd"], [student])
 
 
 def test_wsld_on_imagenets_classes() -> None:
     student, method = logits(330, classes=1000, gradient=True), build("wsld", temperature=2.0, weight=2.5)
     teacher, wanted = logits(331, classes=1000), labels(332, BATCH, 1000)
-    assert_modern("wsld_imagenet_total", total(method, student, teacher, wanted), [student])
+    assert_golden("wsld_imagenet_total", total(method, student, teacher, wanted), [student])
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_ctkd(golden: str, epoch: int, settings: dict[str, Any]) -> None:
     method: Any = build("ctkd", **settings).double()
     method.begin_epoch(epoch - 1)
     of = total if "total" in golden else own
-    assert_modern(golden, of(method, student, teacher, target()), [student, method.temperature.theta])
-    if "temperature" in MODERN[golden]:
-        assert method.temperature().item() == pytest.approx(MODERN[golden]["temperature"], rel=1e-6)
-        assert method.temperature.factor.item() == pytest.approx(MODERN[golden]["gradient_factor"], rel=1e-12)
+    assert_golden(golden, of(method, student, teacher, TARGET), [student, method.temperature.theta])
+    if "temperature" in LOSSES[golden]:
+        assert method.temperature().item() == pytest.approx(LOSSES[golden]["temperature"], rel=1e-6)
+        assert method.temperature.factor.item() == pytest.approx(LOSSES[golden]["gradient_factor"], rel=1e-12)
 
 
 def test_ctkds_temperature_climbs() -> None:
@@ -124,7 +124,7 @@ def test_ctkds_temperature_climbs() -> None:
     losses, taus = [], []
     for _ in range(5):
         optimiser.zero_grad()
-        loss = own(method, student, teacher, target())
+        loss = own(method, student, teacher, TARGET)
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
@@ -139,7 +139,7 @@ def test_ctkd_on_dkd_is_dkd_at_its_temperature() -> None:
     assert host.settings.ce_weight == 1.0
     tau = host.temperature().item()
     plain = build("dkd", temperature=tau, warmup_epochs=0.0)
-    torch.testing.assert_close(total(host, student, teacher, target()), total(plain, student, teacher, target()))
+    torch.testing.assert_close(total(host, student, teacher, TARGET), total(plain, student, teacher, TARGET))
 
 
 @pytest.mark.parametrize(("epochs", "epoch", "share"), [(240, 0, 1 / 20), (240, 19, 1), (240, 30, 1), (24, 0, 0.5)])
@@ -147,9 +147,9 @@ def test_warm_up_follows_the_schedule(epochs: int, epoch: int, share: float) -> 
     """Of 20 epochs in 240; in a shorter run of the same schedule, as many fewer, like the milestones."""
     student, teacher, method = logits(200), logits(201), build("dkd", epochs=epochs)
     method.begin_epoch(epoch)
-    all_of_it = own(method, student, teacher, target())
-    _, terms = method(features(student), features(teacher), batch_of(target()))
-    found = total(method, student, teacher, target()) - terms.losses["ce"]
+    all_of_it = own(method, student, teacher, TARGET)
+    _, terms = method(features(student), features(teacher), batch_of(TARGET))
+    found = total(method, student, teacher, TARGET) - terms.losses["ce"]
     torch.testing.assert_close(found, share * all_of_it)
     assert "ramp" not in method.state_dict()  # an epoch's, not learned
 
@@ -158,8 +158,8 @@ def test_the_warm_up_is_of_a_methods_own_terms_alone() -> None:
     """KD that is added to a method has its whole weight from the first epoch on."""
     student, teacher, method = logits(200), logits(201), build("dkd", epochs=240, kd_weight=0.5)
     method.begin_epoch(0)
-    found, terms = method(features(student), features(teacher), batch_of(target()))
-    ramped = own(method, student, teacher, target()) / 20
+    found, terms = method(features(student), features(teacher), batch_of(TARGET))
+    ramped = own(method, student, teacher, TARGET) / 20
     torch.testing.assert_close(found, terms.losses["ce"] + 0.5 * terms.losses["kd"] + ramped)
 
 
@@ -172,11 +172,11 @@ def two_views(weak: Tensor, strong: Tensor) -> Features:
 def test_mlkd(golden: str) -> None:
     weak, strong = logits(200, gradient=True), logits(203, gradient=True)
     method = build("mlkd", standardise=golden.startswith("lskd"))
-    wanted = batch_of(target(), views=2)
+    wanted = batch_of(TARGET, views=2)
     whole, terms = method(two_views(weak, strong), two_views(logits(201), logits(204)), wanted)
     names = {"ce": ("ce", "ce_strong"), "kd": ("instance",), "cc": ("class",), "bc": ("batch",)}
     weights = {"ce": 0.1} | method.loss_weights
     part = golden.removeprefix("mlkd_")
     if part in names:
         whole = torch.stack([weights[name] * terms.losses[name] for name in names[part]]).sum()
-    assert_modern(golden, whole, [weak, strong])
+    assert_golden(golden, whole, [weak, strong])

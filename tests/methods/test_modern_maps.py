@@ -12,8 +12,7 @@ from sskd.methods.reviewkd import ReviewKD, pyramid_loss
 from sskd.methods.simkd import Projected, projector
 from sskd.networks import Features, FeatureShapes, Network, build_network, feature_shapes
 from sskd.runs.settings import method_settings
-from tests.golden import tensor
-from tests.golden.modern import assert_modern, assert_shapes, fill_parameters
+from tests.golden import assert_golden, fill_parameters, tensor
 from tests.methods.pairs import PAIRS, a_batch
 
 STUDENT = [tensor(205, 12, 16, 16, 16), tensor(206, 12, 32, 8, 8), tensor(207, 12, 64, 4, 4), tensor(208, 12, 64)]
@@ -31,10 +30,9 @@ def test_reviewkd(golden: str, teacher: list[Tensor]) -> None:
     network = Network()
     context = MethodContext(network, shapes_of(STUDENT), 4, torch.arange(4), network, shapes_of(teacher))
     method = ReviewKD(method_settings("reviewkd"), context)
-    assert_shapes(golden, method)
     fill_parameters(method, 220)
     student = [t.clone().requires_grad_() for t in STUDENT]
-    assert_modern(golden, method.loss(student, teacher), student, list(method.parameters()))
+    assert_golden(golden, method.loss(student, teacher), student, list(method.parameters()))
 
 
 def test_reviewkds_pyramid() -> None:
@@ -44,7 +42,7 @@ def test_reviewkds_pyramid() -> None:
         tensor(218, 12, 128, 8, 8).requires_grad_(),
     ]
     losses = [pyramid_loss(student_map, teacher_map) for student_map, teacher_map in zip(student, LARGER, strict=False)]
-    assert_modern("reviewkd_pyramid_loss", torch.stack(losses).sum(), student)
+    assert_golden("reviewkd_pyramid_loss", torch.stack(losses).sum(), student)
 
 
 class GivesMap(Network):
@@ -66,7 +64,6 @@ def test_simkd(golden: str, student_map: Tensor, teacher_map: Tensor) -> None:
     classifier.weight.data = (2 / 128) ** 0.5 * tensor(279, 100, 128)
     classifier.bias.data = 0.1 * tensor(280, 100)
     project = projector(64, 128, factor=2)
-    assert_shapes(golden, project)
     fill_parameters(project, 270)
     predictor = Projected(GivesMap(), project, classifier, (teacher_map.shape[2], teacher_map.shape[3]))
     student = student_map.clone().requires_grad_()
@@ -76,7 +73,7 @@ def test_simkd(golden: str, student_map: Tensor, teacher_map: Tensor) -> None:
     )
     target = Features(teacher_map, (teacher_map,), (teacher_map,), teacher_map)
     loss = method.loss_terms(found, target, a_batch(torch.zeros(12, 3, 2, 2))).losses["simkd"]
-    assert_modern(golden, loss, [student], list(project.parameters()), [found.logits])
+    assert_golden(golden, loss, [student], list(project.parameters()), [found.logits])
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -84,7 +81,7 @@ def test_simkd(golden: str, student_map: Tensor, teacher_map: Tensor) -> None:
 def test_catkd(size: int, normalise: bool) -> None:
     student, teacher = tensor(320, 12, 100, 4, 4).requires_grad_(), tensor(321, 12, 100, 8, 8)
     golden = f"catkd_{size}x{size}" + ("_normalised" if normalise else "")
-    assert_modern(golden, class_attention_loss(student, teacher, size, normalise), [student])
+    assert_golden(golden, class_attention_loss(student, teacher, size, normalise), [student])
 
 
 def real(name: str, teacher: str, student: str, classes: int = 4) -> tuple[Any, Network, Network]:
