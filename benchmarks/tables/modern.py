@@ -23,7 +23,12 @@ from sskd.networks import feature_shapes
 
 PAIRS = SIMILAR + OTHER
 HOSTS = ("kd", "dkd", "mlkd", "ctkd")  # of logit standardisation
-ON_HOSTS = (("sdd", "dkd"), ("sdd", "nkd"), ("normkd", "dkd"))  # beside the host that a method has by itself
+ON_HOSTS = (
+    ("sdd", "dkd"),
+    ("sdd", "nkd"),
+    ("normkd", "dkd"),
+    ("kdpp", "dkd"),
+)  # beside the host that a method has by itself
 
 
 def fits(method: MethodSettings, specs: SpecBuilder, pair: str) -> bool:

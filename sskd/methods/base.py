@@ -1,8 +1,8 @@
 """The base of all methods: settings, modules of its own, perhaps an initial stage, and named loss terms."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -102,11 +102,14 @@ class Method(nn.Module):
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False
     head_task: ClassVar[str | None] = None  # the only pretext task whose head will do; None: any
+    # the training images whose features of the teacher's study() gets: "plain", in their order and as test images are
+    # cropped; "augmented", as they are in training; "": study() is not called
+    studies: ClassVar[Literal["", "plain", "augmented"]] = ""
     views_per_image: ClassVar[int] = 1  # that views() makes, for the cost of a plan
     stage_names: ClassVar[tuple[str, ...]] = ("main",)  # for the table; initial stages come first
     seed_shift: ClassVar[int] = 0  # added to the run's seed: a control that is another method with other seeds
 
-    first_epoch: ClassVar[int] = 1  # what the first epoch counts as where weights rise with the epoch
+    first_epoch: ClassVar[int] = 1  # what the first epoch counts as where weights change with the epoch
     ramp: Tensor
 
     def __init__(self, settings: Any, context: MethodContext) -> None:
@@ -115,7 +118,8 @@ class Method(nn.Module):
         # the teacher and its head; in a tuple, so that they are no submodules
         self._frozen = tuple(module for module in (context.teacher, context.head) if module is not None)
         self._stretch = context.recipe.full_epochs / context.recipe.epochs
-        # on the device, so that a step that was captured once sees the epoch's value
+        # what the weight of each term is multiplied by, by the epoch; on the device, so that a step that was captured
+        # once sees its value
         self.register_buffer("ramp", torch.ones(()), persistent=False)
 
     def train(self, mode: bool = True) -> "Method":
@@ -159,6 +163,11 @@ class Method(nn.Module):
         once, before anything is trained; the features that ``loss_terms`` gets are this network's."""
         return student
 
+    def study(self, seen: Iterable[tuple[Features, Tensor]]) -> None:
+        """Called without gradient before the main stage, where ``studies`` says of which images: gets the teacher's
+        features of every training image once, and the labels (B,), batch by batch. What it finds it keeps in buffers,
+        which are saved with the run."""
+
     def initial_stages(self) -> list[InitialStage]:
         """What is trained before the main stage, in this order; most methods have none."""
         return []
@@ -180,8 +189,22 @@ class Method(nn.Module):
     def begin_epoch(self, epoch: int) -> None:
         """Called before each epoch (from 0) of the main stage, and when one is resumed: for what changes over time.
         Epochs are counted as of the recipe's full schedule, as its milestones are: all scale together."""
-        if self.settings.warmup_epochs > 0:
-            self.ramp.fill_(min(self.epochs_at(epoch) / self.settings.warmup_epochs, 1.0))
+        if self._scheduled:
+            factors = [self.schedule(term, self.epochs_at(epoch)) for term in (*RESERVED, *self.loss_weights)]
+            if self.ramp.dim() == 0:
+                self.ramp = self.ramp.expand(len(factors)).clone()
+            self.ramp.copy_(torch.tensor(factors, dtype=self.ramp.dtype))
+
+    def schedule(self, term: str, epoch: float) -> float:
+        """Returns what the weight of a term ("ce", "kd" or one of the method's own) is multiplied by in ``epoch`` as
+        the published code counts them: own terms rise in the warm-up. A method whose weights change otherwise overrides
+        it."""
+        warmup = self.settings.warmup_epochs
+        return 1.0 if term in RESERVED or not warmup else min(epoch / warmup, 1.0)
+
+    @property
+    def _scheduled(self) -> bool:
+        return self.settings.warmup_epochs > 0 or type(self).schedule is not Method.schedule
 
     def epochs_at(self, epoch: int) -> float:
         """The published code's number of ``epoch`` (from 0): epochs of a shortened run count for more than one."""
@@ -217,9 +240,10 @@ class Method(nn.Module):
             logged |= own.logged
         terms = torch.stack(list(losses.values()))
         factors = constant(tuple(weights[name] for name in losses), terms.dtype, terms.device)
-        if self.settings.warmup_epochs > 0:
-            rises = constant(tuple(name not in ("ce", "kd") for name in losses), torch.bool, terms.device)
-            factors = factors * torch.where(rises, self.ramp, 1.0)
+        if self.ramp.dim() > 0:
+            names = (*RESERVED, *self.loss_weights)
+            places = constant(tuple(names.index(name) for name in losses), torch.int64, terms.device)
+            factors = factors * self.ramp.index_select(0, places)
         return (terms * factors).sum(), LossTerms(losses, logged)
 
 

@@ -24,7 +24,16 @@ def test_every_method_on_every_pair_that_it_can_be_used_with() -> None:
     cells = BENCHMARKS["modern"].cells(SpecBuilder(read_profile("paper", ONE)))
     rows = {cell.row for cell in cells}
     titles = {METHODS[name].info.title for name in METHODS if METHODS[name].info.year}
-    hosted = {"SDD on DKD", "SDD on NKD", "NormKD on DKD", "KD+LSKD", "DKD+LSKD", "MLKD+LSKD", "CTKD+LSKD"}
+    hosted = {
+        "SDD on DKD",
+        "SDD on NKD",
+        "NormKD on DKD",
+        "KD++ on DKD",
+        "KD+LSKD",
+        "DKD+LSKD",
+        "MLKD+LSKD",
+        "CTKD+LSKD",
+    }
     assert titles | hosted | {"Teacher", "Student"} == rows
     there = {(cell.row, cell.column) for cell in cells}
     absent = {(row, pair) for row in rows for pair in PAIRS} - there

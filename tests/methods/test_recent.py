@@ -1,5 +1,6 @@
 """Golden losses, gradients and outputs of the methods that tables of 2022 to 2025 compare with, in both precisions."""
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from sskd.methods.feature_maps import match_sizes
 from sskd.methods.luminet import perception
 from sskd.methods.ofd import margins, partial_distance
 from sskd.methods.sdd import region_logits
+from sskd.methods.wkdf import falling
+from sskd.methods.wkdl import class_distances, transport_costs, wasserstein
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.runs.settings import method_settings
 from tests.golden import (
@@ -86,7 +89,7 @@ class Given:
             Recipe(batch_size=batch_size),
         )
         method = METHODS[name](method_settings(name, **settings), context).to(self.dtype)
-        method.begin_epoch(epoch - 1)
+        method.begin_epoch(epoch - method.first_epoch)
         return method
 
 
@@ -309,6 +312,81 @@ def semckd(given: Given) -> Case:
 CASES["semckd"] = semckd
 
 
+def distances(given: Given) -> Tensor:
+    raw = 0.4 * given.t(631, CLASSES, CLASSES).abs()
+    return ((raw + raw.T) / 2).fill_diagonal_(0)
+
+
+def wkdl(entry: str, **settings: Any) -> None:
+    def case(given: Given) -> Case:
+        method = given.method("wkdl", **settings)
+        method.distances.copy_(distances(given))
+        sides = features(given.z_s), features(given.z_t)
+        return Case((total if "total" in entry else own)(method, *sides), [given.z_s])
+
+    CASES[entry] = case
+
+
+def flow_free(given: Given) -> Case:
+    student, teacher = ((z / 8).softmax(1) for z in (given.z_s, given.z_t))
+    return Case(wasserstein(student, teacher, transport_costs(distances(given), 1.0)), [given.z_s])
+
+
+wkdl("wkdl", epoch=1)
+wkdl("wkdl_imagenet", epoch=1, weight=30.0, temperature=2.0, sharpness=2.0)
+wkdl("wkdl_total_epoch150", epoch=150)
+wkdl("wkdl_total_epoch200", epoch=200)
+CASES["wkdl_flow_free"] = flow_free
+CASES["wkdl_distance"] = lambda given: Case(None, outputs=[class_distances(given.t(630, 5, 24, 16))])
+
+
+def wkdf(entry: str, s: int, student: tuple[int, ...], teacher: tuple[int, ...], **settings: Any) -> None:
+    def case(given: Given) -> Case:
+        maps = given.learned(given.t(s, BATCH, *student)), given.t(s + 1, BATCH, *teacher)
+        sides = ([each, each, given.z_t[:, :4]] for each in maps)
+        method = given.method("wkdf", *sides, weight=1.0, **settings)
+        fill_parameters(method, 650)
+        projected = method.projector(maps[0])
+        loss = own(method, *(features(given.z_t, each, given.z_t[:, :4]) for each in maps))
+        outputs = [projected, *method.parts(projected, maps[1])]
+        return Case(loss, [maps[0]], list(method.parameters()), outputs)
+
+    CASES[entry] = case
+
+
+wkdf("wkdf", 640, (32, 8, 8), (48, 8, 8), grid=1)
+wkdf("wkdf_grid4", 640, (32, 8, 8), (48, 8, 8), grid=4, mean_weight=3.0)
+wkdf("wkdf_grid4_7x7", 642, (32, 7, 7), (48, 7, 7), grid=4, mean_weight=2.0)
+wkdf("wkdf_imagenet", 642, (32, 7, 7), (48, 7, 7), grid=4, mean_weight=2.0, hidden=64)
+wkdf("wkdf_smaller_student", 644, (32, 4, 4), (48, 8, 8), grid=4, mean_weight=3.0)
+
+
+def kdpp(given: Given, with_total: bool = False) -> Case:
+    raw = 1.5 * given.t(900, BATCH, 64).relu() * torch.linspace(0.3, 1.5, BATCH, dtype=torch.float64)[:, None]
+    student, teacher = given.learned(raw), given.t(901, BATCH, 64).relu()
+    method = given.method("kdpp", [student], [teacher], epoch=5, kd_weight=3.5)
+    method.means.copy_(given.t(902, CLASSES, 64).relu())
+    sides = features(given.z_s, student), features(given.z_t, teacher)
+    inputs = [student, given.z_s] if with_total else [student]
+    return Case((total if with_total else own)(method, *sides), inputs)
+
+
+def kdpp_widened(given: Given) -> Case:
+    raw = 1.5 * given.t(900, BATCH, 64).relu() * torch.linspace(0.3, 1.5, BATCH, dtype=torch.float64)[:, None]
+    student, teacher = given.learned(raw), given.t(910, BATCH, 128).relu()
+    method = given.method("kdpp", [student], [teacher])
+    method.means.copy_(given.t(911, CLASSES, 128).relu())
+    fill_parameters(method, 905)
+    method.widen[1].eval()
+    loss = own(method, features(given.z_s, student), features(given.z_t, teacher))
+    return Case(loss, [student], list(method.parameters()), [method.widen(student)])
+
+
+CASES["kdpp_nd"] = kdpp
+CASES["kdpp_total_epoch5"] = lambda given: kdpp(given, with_total=True)
+CASES["kdpp_nd_widened"] = kdpp_widened
+
+
 @pytest.mark.parametrize(("dtype", "relative"), [(torch.float32, 1e-5), (torch.float64, 1e-10)], ids=["fp32", "fp64"])
 @pytest.mark.parametrize("entry", list(CASES))
 def test_golden(entry: str, dtype: torch.dtype, relative: float) -> None:
@@ -323,3 +401,9 @@ def test_crld_keeps_what_the_teacher_is_sure_of() -> None:
     given = Given(torch.float32)
     kept = {"weak": is_sure(given.z_t, 0.9).tolist(), "strong": is_sure(given.z_t2, 0.2).tolist()}
     assert kept == LOSSES["crld_kept"]
+
+
+@pytest.mark.parametrize(("when", "factor"), LOSSES["wkd_weight"].items())
+def test_wkds_weight_falls(when: str, factor: float) -> None:
+    start, epochs, epoch = map(float, re.findall(r"\d+", when))
+    assert falling(epoch, start, epochs) == pytest.approx(factor, rel=1e-12, abs=1e-15)

@@ -19,6 +19,7 @@ from sskd.training.forward import TeacherForward, training_pass
 from sskd.training.setup import Setup
 from sskd.training.tasks.head import trained_head
 from sskd.training.tasks.stage import Stage, TrainingTask
+from sskd.training.tasks.study import study
 from sskd.training.tasks.teacher import held_out_accuracy, load_teacher, new_network
 
 
@@ -55,7 +56,7 @@ class StudentTask(TrainingTask):
             method.views(),
             self.loss,
             method.after_step,
-            method.begin_epoch,
+            self._begin_epoch,
         )
 
     def _initial_stage(self, initial: InitialStage, teacher: TeacherForward) -> Stage:
@@ -63,6 +64,11 @@ class StudentTask(TrainingTask):
         rate = initial.learning_rate or self.spec.recipe.learning_rate
         loss = partial(self.initial_loss, initial, teacher)
         return Stage(initial.name, initial.epochs, lambda progress: rate, initial.trained, SingleView(), loss)
+
+    def _begin_epoch(self, epoch: int) -> None:
+        if epoch == 0 and self.teacher is not None:
+            study(self.method, self.teacher, self.setup)
+        self.method.begin_epoch(epoch)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
         """The method's: of the teacher's features, the student's, and the batch."""

@@ -1,0 +1,100 @@
+"""KD++ (Wang et al. 2023): KD, or DKD, and pooled features as long as the teacher's, towards the class's mean."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch import Tensor, nn
+
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
+from sskd.methods.dkd import decoupled_divergences
+from sskd.networks import Features
+
+TINY = 1e-12
+DIGITS = 4  # to which the published means are rounded
+
+
+def norm_and_direction(student: Tensor, teacher: Tensor, means: Tensor) -> Tensor:
+    """The mean of 1 - v_s . c / (|c| max(|v_s|, |v_t|)), c the mean of the image's class; 0-d. Vectors (B, D) float32.
+    Wang et al. 2023."""
+    longer = torch.maximum(student.norm(dim=1), teacher.norm(dim=1))
+    return (1 - (student * means).sum(1) / (means.norm(dim=1) * longer).clamp(min=TINY)).mean()
+
+
+class KDPPSettings(MethodSettings):
+    """With the host kd, ``kd_weight`` and ``kd_temperature`` are its own."""
+
+    host: Literal["kd", "dkd"] = "kd"
+    """What the features are learned beside."""
+    nd_weight: NonNegativeFloat = 2.0
+    """The weight of the features' norm and direction."""
+    tckd_weight: NonNegativeFloat = 1.0
+    """With the host dkd: the weight of the right class's part."""
+    nckd_weight: NonNegativeFloat = 8.0
+    """With the host dkd: the weight of the other classes' part."""
+    temperature: PositiveFloat = 4.0
+    """With the host dkd: its temperature."""
+    rising_epochs: PositiveFloat = 20.0
+    """Epochs of the full schedule in which the host's weight rises linearly from 0."""
+
+
+@METHODS.register("kdpp")
+class KDPP(Method):
+    """The class means are found once, before the main training, from the teacher's pooled features of the training
+    images, cropped and flipped. The host's weight is 0 in the first epoch; the features' is whole from the start."""
+
+    Settings = KDPPSettings
+    info = MethodInfo(
+        "KD++",
+        "Wang et al., arXiv 2023, Improving Knowledge Distillation via Regularizing Feature Norm and Direction",
+        2023,
+        "softened predictions, and the pooled features' length and direction",
+        formula="nd_weight mean of 1 - v_s . c / (|c| max(|v_s|, |v_t|)), c the mean of the teacher's features of the "
+        "image's class, beside KL(4) or DKD; v_s = linear(dropout(BN(v_s))) where widths differ",
+        differs="The authors' recipe has batch 128, rate 0.1 and Nesterov's momentum; here every method has one "
+        "recipe. Means come from files there, and from the teacher here. DIST++ and ReviewKD++ are not here.",
+    )
+    needs = frozenset({"logits", "vector", "labels"})
+    first_epoch = 0
+    studies = "augmented"
+    means: Tensor
+
+    def __init__(self, settings: KDPPSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        _, teacher_shapes = context.teacher_side()
+        width, wanted = context.student_shapes.width, teacher_shapes.width
+        self.widen = nn.Sequential()
+        if width != wanted:
+            linear = nn.Linear(width, wanted)
+            nn.init.zeros_(linear.bias)
+            self.widen = nn.Sequential(nn.BatchNorm1d(width), nn.Dropout(0.5), linear)
+        self.register_buffer("means", torch.zeros(context.num_classes, wanted))
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        settings = self.settings
+        host = {"tckd": settings.tckd_weight, "nckd": settings.nckd_weight} if settings.host == "dkd" else {}
+        return host | {"nd": settings.nd_weight}
+
+    def schedule(self, term: str, epoch: float) -> float:
+        rises = min(epoch / self.settings.rising_epochs, 1.0) if term in ("kd", "tckd", "nckd") else 1.0
+        return rises * super().schedule(term, epoch)
+
+    def study(self, seen: Iterable[tuple[Features, Tensor]]) -> None:
+        sums, count = self.means.double().zero_(), self.means.new_zeros(len(self.means), dtype=torch.float64)
+        for features, labels in seen:
+            sums.index_add_(0, labels, features.vector.double())
+            count.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
+        self.means.copy_((sums / count.clamp(min=1)[:, None]).round(decimals=DIGITS))
+
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        losses: dict[str, Tensor] = {}
+        if self.settings.host == "dkd":
+            logits = student.logits, teacher.logits
+            tckd, nckd = decoupled_divergences(*logits, batch.labels, self.settings.temperature)
+            losses |= {"tckd": tckd, "nckd": nckd}
+        widened = self.widen(student.vector)
+        return LossTerms(losses | {"nd": norm_and_direction(widened, teacher.vector, self.means[batch.labels])})

@@ -1,0 +1,112 @@
+"""WKD-F (Lv et al. 2024): the last map's channels as normal distributions, at their Wasserstein distance."""
+
+import math
+
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.errors import UserError
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
+from sskd.methods.feature_maps import check_regressor, regressor
+from sskd.networks import Features, FeatureShapes
+
+EPSILON = 1e-5
+LAST = -2  # among the taps: the last map, before the pooled vector
+
+
+def falling(epoch: float, start: float, epochs: float) -> float:
+    """What a weight is multiplied by: 1 up to epoch ``start`` (from 1), then half a cosine down to 0 in the last."""
+    return 1.0 if epoch <= start else (1 + math.cos(math.pi * (epoch - start) / max(epochs - start, 1e-9))) / 2
+
+
+def windows(size: int, grid: int) -> list[slice]:
+    """The positions of each of ``grid`` windows of adaptive pooling along a side of a map."""
+    return [slice(i * size // grid, -(-(i + 1) * size // grid)) for i in range(grid)]
+
+
+def moments(maps: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel in each window, (B, C, grid^2) each, from maps (B, C, H, W) float32; the
+    variance has n - 1 in its denominator, and 1e-5 is added to it."""
+    rows, columns = windows(maps.shape[2], grid), windows(maps.shape[3], grid)
+    found = [torch.var_mean(maps[:, :, row, column], dim=(2, 3)) for row in rows for column in columns]
+    return torch.stack([mean for _, mean in found], 2), (torch.stack([var for var, _ in found], 2) + EPSILON).sqrt()
+
+
+def projector(student: tuple[int, ...], teacher: tuple[int, ...], hidden: int) -> nn.Sequential:
+    """From maps of the student's shape to the teacher's width: FitNet's regressor, or with ``hidden`` channels between
+    them 1x1, 3x3 and 1x1 convolutions; then norm and ReLU."""
+    if not hidden:
+        return regressor(student, teacher, relu=True)
+    width, wanted = student[0], teacher[0]
+    convolutions = nn.Conv2d(width, hidden, 1), nn.Conv2d(hidden, hidden, 3, padding=1), nn.Conv2d(hidden, wanted, 1)
+    return nn.Sequential(*convolutions, nn.BatchNorm2d(wanted), nn.ReLU())
+
+
+class WKDFSettings(MethodSettings):
+    weight: NonNegativeFloat = 0.08
+    """The weight of the method's term."""
+    mean_weight: NonNegativeFloat = 4.0
+    """The weight of the means in the term, beside the deviations' of 1."""
+    grid: PositiveInt = 1
+    """Into how many windows to a side the maps are divided."""
+    hidden: NonNegativeInt = 0
+    """Channels between the projector's three convolutions (ImageNet: 256); 0: FitNet's regressor."""
+    falls_from: NonNegativeFloat = 150.0
+    """The epoch of the full schedule after which the weight falls to 0, along half a cosine."""
+
+
+@METHODS.register("wkdf")
+class WKDF(Method):
+    """The last maps are compared, a wide residual network's as they are before its last norm and ReLU."""
+
+    Settings = WKDFSettings
+    info = MethodInfo(
+        "WKD-F",
+        "Lv et al., NeurIPS 2024, Wasserstein Distance Rivals Kullback-Leibler Divergence for Knowledge Distillation",
+        2024,
+        "means and deviations of the last map's channels",
+        formula="mean_weight sum over channels and windows of (m_s - m_t)^2 / (B k^2) + the same of the deviations "
+        "sqrt(var + 1e-5), of the projected student's last map and the teacher's in k x k windows; the weight "
+        "falls along half a cosine after epoch 150",
+        differs="Two pairs have published settings; all others have those of resnet32x4/resnet8x4. WKD-L and WKD-F "
+        "together (WKD-L+F) is not here.",
+    )
+    needs = frozenset({"taps", "labels"})
+    term_weights = {"wkdf": "weight"}
+
+    def __init__(self, settings: WKDFSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        _, teacher_shapes = context.teacher_side()
+        student, teacher = context.student_shapes.taps[LAST], teacher_shapes.taps[LAST]
+        self.projector = projector(student, teacher, settings.hidden)
+        self._epochs = context.recipe.full_epochs
+
+    @classmethod
+    def check(cls, settings: WKDFSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        if not settings.hidden:
+            check_regressor("wkdf", student, teacher, LAST)
+        smaller = min(teacher.taps[LAST][1:])
+        if min(len(range(smaller)[window]) for window in windows(smaller, settings.grid)) < 2:
+            raise UserError(
+                f"method 'wkdf' compares deviations within windows, and grid {settings.grid} leaves single positions "
+                f"of the last map of {teacher.network} ({smaller} to a side), a teacher of {student.network}: choose a "
+                "smaller grid"
+            )
+
+    def schedule(self, term: str, epoch: float) -> float:
+        falls = falling(epoch, self.settings.falls_from, self._epochs) if term == "wkdf" else 1.0
+        return falls * super().schedule(term, epoch)
+
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        means, deviations = self.parts(self.projector(student.taps[LAST]), teacher.taps[LAST])
+        return LossTerms({"wkdf": self.settings.mean_weight * means + deviations})
+
+    def parts(self, projected: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """The parts of means and of deviations, each 0-d. Maps (B, C, H, W) float32."""
+        grid, images = self.settings.grid, len(teacher)
+        pairs = zip(moments(projected, grid), moments(teacher, grid), strict=True)
+        means, deviations = ((s - t).square().sum() / (images * grid**2) for s, t in pairs)
+        return means, deviations

@@ -1,0 +1,127 @@
+"""WKD-L (Lv et al. 2024): predictions at their Wasserstein distance, classes as far apart as the teacher sees them."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch import Tensor
+from torch.nn import functional as F
+
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.errors import UserError
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
+from sskd.methods.dkd import split_classes
+from sskd.methods.nkd import target_loss
+from sskd.methods.wkdf import LAST, falling
+from sskd.networks import Features, FeatureShapes
+
+REGULARISER, ITERATIONS, TINY = 0.05, 10, 1e-8  # Sinkhorn's
+
+
+def class_distances(features: Tensor) -> Tensor:
+    """1 - linear CKA of each pair of classes, (C, C), from the classes' features (C, n, D): rows of two classes go
+    together by their order, which has no meaning (as published)."""
+    centred = features - features.mean(1, keepdim=True)
+    own = torch.stack([(rows.T @ rows).norm() for rows in centred])
+    cross = torch.stack([(rows.T @ centred).square().sum((1, 2)) for rows in centred])
+    return (1 - cross / (own[:, None] * own).clamp(min=TINY)).fill_diagonal_(0)
+
+
+def transport_costs(distances: Tensor, sharpness: float) -> Tensor:
+    """What it costs to move probability from class to class, (C, C): 1 - exp(-sharpness d), or d where that is 0."""
+    costs = 1 - (-sharpness * distances).exp() if sharpness > 0 else distances
+    return costs.clamp(min=0) + TINY
+
+
+def wasserstein(student: Tensor, teacher: Tensor, costs: Tensor) -> Tensor:
+    """The mean cost of moving the student's probabilities to the teacher's by ten iterations of Sinkhorn's; 0-d, with
+    gradient through all of them. Probabilities (B, N) float32; costs (N, N), or (B, N, N) for each image."""
+    kernel = (-costs / REGULARISER).exp().expand(len(student), -1, -1)
+    rows = torch.full_like(student, 1 / student.shape[1])[:, :, None]
+    columns = rows
+    for _ in range(ITERATIONS):
+        columns = teacher[:, :, None] / (kernel.transpose(1, 2) @ rows + TINY)
+        rows = student[:, :, None] / (kernel @ columns + TINY)
+    return (rows * kernel * columns.transpose(1, 2) * costs).sum((1, 2)).mean()
+
+
+class WKDLSettings(MethodSettings):
+    weight: NonNegativeFloat = 600.0
+    """The weight of the Wasserstein distance between predictions of the wrong classes."""
+    target_weight: NonNegativeFloat = 1.0
+    """The weight of the right class's part."""
+    temperature: PositiveFloat = 8.0
+    """The temperature that softens both sides' predictions of the wrong classes."""
+    sharpness: NonNegativeFloat = 1.0
+    """How fast costs grow with the distance of classes; 0: they are the distances."""
+    distances_of: Literal["map", "logits"] = "map"
+    """What of the teacher classes are compared by: its last map at all positions, or its logits (ImageNet)."""
+    falls_from: NonNegativeFloat = 150.0
+    """The epoch of the full schedule after which the weight falls to 0, along half a cosine."""
+
+
+@METHODS.register("wkdl")
+class WKDL(Method):
+    """Distances of classes are found once, before the main training, from the teacher's features of the training
+    images in their order, in eval mode and without augmentation."""
+
+    Settings = WKDLSettings
+    info = MethodInfo(
+        "WKD-L",
+        "Lv et al., NeurIPS 2024, Wasserstein Distance Rivals Kullback-Leibler Divergence for Knowledge Distillation",
+        2024,
+        "predictions, by how alike the teacher sees the classes",
+        formula="target_weight mean of -p_t,y log p_s,y + weight times the mean Wasserstein distance (Sinkhorn, 10 "
+        "iterations) of the wrong classes' softmaxes at T; costs 1 - exp(-sharpness d), d = 1 - CKA of the "
+        "teacher's features of two classes; the weight falls along half a cosine after epoch 150",
+        differs="The distances come from a file there, and from the teacher here. Two pairs have published settings; "
+        "all others have those of resnet32x4/resnet8x4.",
+    )
+    needs = frozenset({"logits", "labels"})
+    term_weights = {"target": "target_weight", "wkdl": "weight"}
+    studies = "plain"
+    distances: Tensor
+
+    def __init__(self, settings: WKDLSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        self.register_buffer("distances", 1 - torch.eye(context.num_classes))
+        self._epochs = context.recipe.full_epochs
+
+    @classmethod
+    def check(cls, settings: WKDLSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        if settings.distances_of == "map" and not teacher.maps:
+            raise UserError(
+                f"method 'wkdl' compares classes by the teacher's last map, and {teacher.network}, teacher of "
+                f"{student.network}, gives none: set distances_of: logits"
+            )
+
+    def study(self, seen: Iterable[tuple[Features, Tensor]]) -> None:
+        rows, labels = [], []
+        for features, its_labels in seen:
+            of_map = self.settings.distances_of == "map"
+            found = features.taps[LAST].flatten(2).transpose(1, 2) if of_map else features.logits[:, None]
+            rows.append(found.float())
+            labels.append(its_labels)
+        every, of_class = torch.cat(rows), torch.cat(labels)
+        fewest = int(torch.bincount(of_class, minlength=len(self.distances)).min())
+        if not fewest:
+            raise UserError("method 'wkdl' compares classes by their training images, and a class has none")
+        each = [every[of_class == label][:fewest].flatten(0, 1) for label in range(len(self.distances))]
+        self.distances.copy_(class_distances(torch.stack(each)))
+
+    def schedule(self, term: str, epoch: float) -> float:
+        falls = falling(epoch, self.settings.falls_from, self._epochs) if term == "wkdl" else 1.0
+        return falls * super().schedule(term, epoch)
+
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        costs, settings = transport_costs(self.distances, self.settings.sharpness), self.settings
+        classes = torch.arange(len(costs), device=costs.device).expand(len(batch.labels), -1)
+        _, others = split_classes(classes, batch.labels)
+        among = costs[others[:, :, None], others[:, None, :]]
+        sides = (split_classes(side.logits, batch.labels)[1] / settings.temperature for side in (student, teacher))
+        soft_s, soft_t = (F.softmax(side, dim=1) for side in sides)
+        distance = wasserstein(soft_s, soft_t, among)
+        target = target_loss(student.logits, teacher.logits, batch.labels)
+        return LossTerms({"target": target, "wkdl": distance})

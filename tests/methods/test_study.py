@@ -1,0 +1,48 @@
+"""What methods learn of their teacher before the main training, and that a resumed run has it still."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sskd.methods.wkdl import class_distances
+from sskd.training.setup import prepare
+from sskd.training.tasks import build_task
+from tests import small
+
+
+def begun(method: str, runs: Path) -> Any:
+    """The task of a student, at the beginning of its first epoch."""
+    spec = small.spec(small.student(method))
+    for needed in spec.needs:
+        small.train_all(needed, runs)
+    task = build_task(prepare(spec, runs, small.EXECUTION))
+    task.stages[-1].begin_epoch(0)
+    return task
+
+
+def test_class_distances_are_of_all_training_images_as_they_are(tmp_path: Path) -> None:
+    task = begun("wkdl", tmp_path)
+    data, split = task.setup.data, task.setup.split
+    pixels = data.train_images[split.indices].float() / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
+    with torch.no_grad():
+        rows = task.teacher.features((pixels - mean) / std).maps[-1].flatten(2).transpose(1, 2)
+    fewest = torch.bincount(split.labels).min()
+    each = [rows[split.labels == label][:fewest].flatten(0, 1) for label in range(10)]
+    torch.testing.assert_close(task.method.distances, class_distances(torch.stack(each)), rtol=1e-4, atol=1e-5)
+    assert "distances" in task.method.state_dict()
+
+
+def test_class_means_are_of_all_training_images_once(tmp_path: Path) -> None:
+    """The digits are cropped, so means are near those of the plain images, and they are rounded."""
+    task = begun("kdpp", tmp_path)
+    split, means = task.setup.split, task.method.means
+    part = task.setup.test._replace(held_out=split)
+    vectors = torch.cat([features.vector.float() for features, _ in part.features(task.teacher)])
+    plain = torch.stack([vectors[split.labels == label].mean(0) for label in range(10)])
+    cosines = torch.cosine_similarity(means, plain)
+    assert cosines.min() > 0.9
+    torch.testing.assert_close(means, means.round(decimals=4), rtol=0, atol=1e-6)
+    again = begun("kdpp", tmp_path).method.means
+    assert torch.equal(again, means)
