@@ -214,6 +214,10 @@ class Method(nn.Module):
         """The logits (B, C) of either side as they enter Hinton's KD: a method may change them first."""
         return logits
 
+    def optimizer(self, parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer | None:
+        """Returns the optimiser of the main stage, where the method has one of its own; None: the recipe's."""
+        return None
+
     def after_step(self) -> None:
         """Called after each optimiser step of the main stage, without gradient; CRD updates its memory banks here."""
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from sskd.optim import make_optimizer
 from sskd.runs.files import write_json
 from sskd.runs.run_folder import RunFolder
 from sskd.runtime.distributed import averaging_gradients
@@ -51,7 +50,7 @@ class RunState:
 
     def enter_stage(self) -> None:
         """Gives the stage an optimiser of its own, over the parameters that it trains."""
-        self.optimizer = make_optimizer(self.stage.parameters, self.setup.spec.recipe)
+        self.optimizer = self.stage.optimizer(self.stage.parameters, self.setup.spec.recipe)
         self.scaler = self._new_scaler()
         self.loader = self.setup.loader(self.stage.views, self.stage.name)
         self.meter = Meter(self.setup.device)

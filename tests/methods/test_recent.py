@@ -13,13 +13,15 @@ from torch.nn import functional as F
 from sskd.config.recipe import Recipe
 from sskd.methods import METHODS, LossTerms, Method, MethodContext
 from sskd.methods.crld import is_sure
+from sskd.methods.dot import TwoMomenta
 from sskd.methods.feature_maps import match_sizes
 from sskd.methods.luminet import perception
+from sskd.methods.norm import Widened, layer_normalised, repeated_error
 from sskd.methods.ofd import margins, partial_distance
 from sskd.methods.sdd import region_logits
 from sskd.methods.wkdf import falling
 from sskd.methods.wkdl import class_distances, transport_costs, wasserstein
-from sskd.networks import Features, FeatureShapes, Network
+from sskd.networks import Features, FeatureShapes, Network, build_network, feature_shapes
 from sskd.runs.settings import method_settings
 from tests.golden import (
     BATCH,
@@ -27,6 +29,7 @@ from tests.golden import (
     LOSSES,
     assert_golden,
     assert_outputs,
+    assert_summary,
     fill_parameters,
     labels,
     parameter_value,
@@ -34,6 +37,7 @@ from tests.golden import (
 )
 from tests.methods.stand_ins import batch_like
 
+PRECISIONS = [(torch.float32, 1e-5), (torch.float64, 1e-10)]
 LABELS = labels(602, BATCH, CLASSES)
 
 
@@ -387,7 +391,44 @@ CASES["kdpp_total_epoch5"] = lambda given: kdpp(given, with_total=True)
 CASES["kdpp_nd_widened"] = kdpp_widened
 
 
-@pytest.mark.parametrize(("dtype", "relative"), [(torch.float32, 1e-5), (torch.float64, 1e-10)], ids=["fp32", "fp64"])
+class GivesMap(Network):
+    """A network whose last map is what it is given."""
+
+    def __init__(self, head: nn.Linear) -> None:
+        super().__init__()
+        self.fc = head
+
+    def features(self, images: Tensor) -> Features:
+        return Features(images, (images, images), (images, images), images)
+
+
+def norm(given: Given, student_map: Tensor) -> Case:
+    student, teacher = given.learned(student_map), given.t(932, BATCH, 24, 8, 8)
+    shapes = FeatureShapes("network", (tuple(student.shape[1:]), (64,)), tuple(student.shape[1:]))
+    head = nn.Linear(64, CLASSES)
+    predictor = Widened(GivesMap(head), shapes, 4 * 24).to(given.dtype)
+    parameters = [*predictor.expand.parameters(), *predictor.contract.parameters(), head.weight, head.bias]
+    for i, ((name, shape), parameter) in enumerate(zip(LOSSES["norm"]["parameters"], parameters, strict=True)):
+        parameter.data = parameter_value(920 + i, name, shape).to(given.dtype)
+    found = predictor.features(student)
+    assert found.final is not None
+    outputs = [found.final, found.logits, layer_normalised(found.logits)]
+    return Case(repeated_error(found.final, teacher, 4), [student], parameters, outputs)
+
+
+def norm_ce_kd(given: Given) -> Case:
+    maps = [given.t(930, BATCH, 64, 8, 8), given.z_t[:, :4]]
+    method = given.method("norm", maps, maps, ce_weight=0.5, kd_weight=0.5)
+    method.loss_terms = lambda *_: LossTerms({})
+    return Case(total(method, features(given.z_s), features(given.z_t)), [given.z_s])
+
+
+CASES["norm"] = lambda given: norm(given, given.t(930, BATCH, 64, 8, 8))
+CASES["norm_larger_teacher"] = lambda given: norm(given, given.t(931, BATCH, 64, 4, 4))
+CASES["norm_ce_kd"] = norm_ce_kd
+
+
+@pytest.mark.parametrize(("dtype", "relative"), PRECISIONS, ids=["fp32", "fp64"])
 @pytest.mark.parametrize("entry", list(CASES))
 def test_golden(entry: str, dtype: torch.dtype, relative: float) -> None:
     case = CASES[entry](Given(dtype))
@@ -395,6 +436,41 @@ def test_golden(entry: str, dtype: torch.dtype, relative: float) -> None:
         assert_outputs(entry, case.outputs, relative)
     else:
         assert_golden(entry, case.loss, case.inputs, case.parameters, case.outputs, relative)
+
+
+@pytest.mark.parametrize(("dtype", "relative"), PRECISIONS, ids=["fp32", "fp64"])
+@pytest.mark.parametrize(
+    ("entry", "difference", "rate", "decay"),
+    [("dot", 0.075, 0.05, 5e-4), ("dot_imagenet", 0.09, 0.2, 1e-4), ("dot_delta0", 0.0, 0.05, 5e-4)],
+)
+def test_dots_steps(
+    entry: str, difference: float, rate: float, decay: float, dtype: torch.dtype, relative: float
+) -> None:
+    """Weight 1 has no gradient of the distillation, weight 2 none of the task. With no difference the steps are
+    SGD's."""
+    shapes, given = ((3, 4), (5,), (6,)), Given(dtype)
+    weights, plain = ([nn.Parameter(given.t(700 + i, *shape)) for i, shape in enumerate(shapes)] for _ in range(2))
+    optimizer = TwoMomenta(weights, rate, 0.9, difference, decay)
+    sgd = torch.optim.SGD(plain, rate, momentum=0.9, weight_decay=decay)
+    optimizer.by_rest = {weights[0], weights[2]}
+    for number, wanted in enumerate(LOSSES[entry]["steps"]):
+        if number == 3:
+            optimizer.param_groups[0]["lr"] = sgd.param_groups[0]["lr"] = rate / 10
+        rest, task = ([given.t(k + 10 * number + i, *shape) for i, shape in enumerate(shapes)] for k in (710, 715))
+        optimizer.task = {weights[0]: task[0], weights[1]: task[1]}
+        for weight, same, gradient in zip(weights, plain, (task[0] + rest[0], task[1], rest[2]), strict=True):
+            weight.grad, same.grad = gradient.clone(), gradient.clone()
+        optimizer.step()
+        sgd.step()
+        for kind in ("task", "distillation"):
+            for weight, summary in zip(weights, wanted[kind], strict=True):
+                assert (kind in optimizer.state[weight]) == (summary is not None)
+                if summary is not None:
+                    assert_summary(optimizer.state[weight][kind], summary, relative)
+        for weight, summary in zip(weights, wanted["parameters"], strict=True):
+            assert_summary(weight.detach(), summary, relative)
+        if not difference:
+            torch.testing.assert_close(weights[:2], plain[:2])
 
 
 def test_crld_keeps_what_the_teacher_is_sure_of() -> None:
@@ -407,3 +483,13 @@ def test_crld_keeps_what_the_teacher_is_sure_of() -> None:
 def test_wkds_weight_falls(when: str, factor: float) -> None:
     start, epochs, epoch = map(float, re.findall(r"\d+", when))
     assert falling(epoch, start, epochs) == pytest.approx(factor, rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "MobileNetV2", "ShuffleV2", "vgg8"])
+def test_norms_student_is_the_student_where_nothing_is_added(name: str) -> None:
+    plain, images = build_network(name, 4).eval(), torch.randn(2, 3, 32, 32)
+    wanted = plain(images)
+    widened = Widened(plain, feature_shapes(name), 16).eval()
+    assert not torch.equal(widened(images), wanted)
+    nn.init.zeros_(widened.contract[1].weight)
+    torch.testing.assert_close(widened(images), wanted, rtol=1e-4, atol=1e-12)

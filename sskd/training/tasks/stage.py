@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from sskd.config.recipe import Recipe
 from sskd.data.batch import Batch
 from sskd.data.views import Views
 from sskd.methods import LossTerms
+from sskd.optim import make_optimizer
 
+MakeOptimizer = Callable[[Sequence[nn.Parameter], Recipe], torch.optim.Optimizer]
 Loss = Callable[[Batch], tuple[Tensor, LossTerms]]  # of a batch: the total (0-d, with gradient), and its terms by name
 
 
@@ -26,6 +30,7 @@ class Stage:
     loss: Loss
     after_step: Callable[[], None] = lambda: None
     begin_epoch: Callable[[int], None] = lambda epoch: None  # with the epoch, from 0; also when one is resumed
+    optimizer: MakeOptimizer = make_optimizer
 
     @cached_property
     def parameters(self) -> list[nn.Parameter]:

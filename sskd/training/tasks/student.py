@@ -9,7 +9,7 @@ from sskd.data.batch import Batch
 from sskd.data.views import SingleView
 from sskd.methods import METHODS, InitialStage, LossTerms, Method, MethodContext, check_pair
 from sskd.networks import Features, Network, feature_shapes
-from sskd.optim import learning_rate_at
+from sskd.optim import learning_rate_at, make_optimizer
 from sskd.runs.spec import StudentSpec
 from sskd.runs.trained import describe_network
 from sskd.runtime.device import autocast
@@ -57,6 +57,7 @@ class StudentTask(TrainingTask):
             self.loss,
             method.after_step,
             self._begin_epoch,
+            lambda parameters, of: method.optimizer(parameters, of) or make_optimizer(parameters, of),
         )
 
     def _initial_stage(self, initial: InitialStage, teacher: TeacherForward) -> Stage:

@@ -1,0 +1,146 @@
+"""DOT (Zhao et al. 2023): KD, or CRD, whose gradient has a momentum of its own, larger than cross-entropy's."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor, nn
+
+from sskd.config.recipe import Recipe
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.errors import UserError
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
+from sskd.networks import Features
+from sskd.runtime.distributed import this_replica
+
+
+class TwoMomenta(torch.optim.Optimizer):
+    """Stochastic gradient descent with two momentum buffers: of the task's gradient, with momentum - difference, and of
+    the rest's, with momentum + difference.
+
+    A parameter's ``grad`` is that of the whole loss; ``task`` has the task's share of it, and ``by_rest`` the
+    parameters that the rest reaches. What only one of the two reaches has one buffer with the plain momentum. Weight
+    decay is added to the task's gradient; without one to the rest's, from the second step on. With difference 0 it is
+    SGD.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float, momentum: float, difference: float, weight_decay: float
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.difference = difference
+        self.task: dict[nn.Parameter, Tensor] = {}
+        self.by_rest: set[nn.Parameter] | None = None  # None: not yet asked; the first loss tells
+
+    def split(self, task: Tensor, rest: Tensor) -> None:
+        """Notes the task's share of the gradient that a backward pass of the whole loss will give, and once what the
+        rest reaches, whatever its weights. Both 0-d."""
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+
+        def reached(loss: Tensor) -> dict[nn.Parameter, Tensor]:
+            found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            return {p: gradient for p, gradient in zip(parameters, found, strict=True) if gradient is not None}
+
+        self.task = reached(task)
+        if self.by_rest is None:
+            self.by_rest = set(reached(rest))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step(parameter, group)
+
+    def _step(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        state, momentum, whole = self.state[parameter], group["momentum"], parameter.grad
+        assert whole is not None
+        decay = group["weight_decay"] * parameter
+        task, rest = self.task.get(parameter), self.by_rest is None or parameter in self.by_rest
+        if task is not None and rest:
+            gradients = {"task": task + decay, "distillation": whole - task}
+            momenta = {"task": momentum - self.difference, "distillation": momentum + self.difference}
+        else:
+            name = "distillation" if task is None else "task"
+            late = task is not None or name in state
+            gradients = {name: whole + decay if late else whole.clone()}
+            momenta = {name: momentum}
+        for name, gradient in gradients.items():
+            state[name] = state[name].mul_(momenta[name]).add_(gradient) if name in state else gradient
+        for name in gradients:
+            parameter.sub_(group["lr"] * state[name])
+
+
+class DOTSettings(MethodSettings):
+    """The published weights for each host are in methods.yaml; ``ce_weight`` and ``kd_weight`` are the host's."""
+
+    host: Literal["kd", "crd"] = "kd"
+    """The method whose gradient has its own momentum."""
+    weight: NonNegativeFloat = 0.8
+    """With the host crd: its term's weight."""
+    momentum_difference: NonNegativeFloat = 0.075
+    """What the task's momentum is smaller by, and the distillation's larger, than the recipe's."""
+
+
+@METHODS.register("dot")
+class DOT(Method):
+    """The loss is the host's. Its main stage has an optimiser of its own, which makes a second backward pass."""
+
+    Settings = DOTSettings
+    info = MethodInfo(
+        "DOT",
+        "Zhao et al., ICCV 2023, DOT: A Distillation-Oriented Trainer",
+        2023,
+        "what its host transfers, with a larger momentum",
+        formula="the host's loss; v_c = (m - D) v_c + g_c + k w of cross-entropy's gradient, v_d = (m + D) v_d + g_d "
+        "of the rest's, w = w - r (v_c + v_d); D 0.075, or 0.09 on ImageNet",
+        differs="Of the hosts of the paper KD and CRD are here. Several processes, float16, Nesterov's momentum and "
+        "other optimisers than SGD are refused.",
+    )
+    needs = frozenset({"logits", "vector", "labels", "indices"})
+
+    def __init__(self, settings: DOTSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        recipe = context.recipe
+        refused = {
+            "several processes": this_replica().world_size > 1,
+            "recipe.precision fp16": recipe.precision == "fp16",
+            "recipe.nesterov": recipe.nesterov,
+            f"recipe.optimizer {recipe.optimizer}": recipe.optimizer != "sgd",
+        }
+        for what, given in refused.items():
+            if given:
+                raise UserError(f"method 'dot' is an optimiser with two momenta, which cannot be used with {what}")
+        kind = METHODS[settings.host]
+        shared = settings.model_dump(include={"ce_weight", "kd_weight", "kd_temperature", "divergence", "weight"})
+        known = {key: value for key, value in shared.items() if key in kind.Settings.model_fields}
+        self.host = kind(kind.Settings(name=settings.host, **known), context)
+        self._optimizer: TwoMomenta | None = None
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        return self.host.loss_weights
+
+    def optimizer(self, parameters: Iterable[nn.Parameter], recipe: Recipe) -> TwoMomenta:
+        rates = recipe.learning_rate, recipe.momentum, self.settings.momentum_difference, recipe.weight_decay
+        self._optimizer = TwoMomenta(parameters, *rates)
+        return self._optimizer
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.host.begin_epoch(epoch)
+
+    def after_step(self) -> None:
+        self.host.after_step()
+
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        return self.host.loss_terms(student, teacher, batch)
+
+    def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, LossTerms]:
+        total, terms = self.host(student, teacher, batch)
+        if self._optimizer is not None and torch.is_grad_enabled():
+            task = self.settings.ce_weight * terms.losses["ce"]
+            rest = torch.stack([loss for name, loss in terms.losses.items() if name != "ce"]).sum()
+            self._optimizer.split(task, rest)
+        return total, terms

@@ -1,0 +1,123 @@
+"""NORM (Liu et al. 2023): the student's last map, made N times as wide as the teacher's, matches it N times."""
+
+from typing import Any
+
+from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.errors import UserError
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
+from sskd.methods.feature_maps import check_final
+from sskd.networks import Features, FeatureShapes, Network
+from sskd.networks.base import fan_out_init, pool
+
+EPSILON, SCALE = 1e-7, 2.5
+STEPS = ((10, 0.1), (20, 0.5), (180, 1.0), (210, 0.5))  # up to which epoch the term's weight is multiplied by what
+AFTERWARDS = 0.1
+
+
+def layer_normalised(logits: Tensor) -> Tensor:
+    """2.5 (z - mean) / sqrt(variance + 1e-7) of each row of logits (B, C); the variance has C in its denominator."""
+    return SCALE * F.layer_norm(logits, logits.shape[1:], eps=EPSILON)
+
+
+def repeated_error(expanded: Tensor, teacher: Tensor, copies: int) -> Tensor:
+    """The sum over the N copies of the mean squared error between them and the teacher's map; 0-d. expanded: (B, N C,
+    H, W); teacher: (B, C, H', W'), max-pooled to the student's size where it is larger."""
+    if teacher.shape[2] > expanded.shape[2]:
+        teacher = F.adaptive_max_pool2d(teacher, expanded.shape[2:])
+    return copies * F.mse_loss(expanded, teacher.repeat(1, copies, 1, 1))
+
+
+class Widened(Network):
+    """A student whose last map is widened and narrowed again before it is pooled, beside a shortcut.
+
+    Its features' ``final`` is the widened map. A norm and ReLU that a wide residual network has between the last map
+    and the pooling come after the shortcut.
+    """
+
+    def __init__(self, student: Network, shapes: FeatureShapes, wanted: int) -> None:
+        super().__init__()
+        assert shapes.final is not None
+        self.foldable, self.gives_preactivations = student.foldable, student.gives_preactivations
+        self.tail = ("expand", "contract", f"student.{student.tail[-1]}")
+        self.after = nn.Sequential()
+        self._raw = len(student.tail) > 1 and shapes.maps[-1][0] == shapes.final[0]  # a norm and ReLU follow the map
+        width = shapes.final[0]
+        self.expand = nn.Sequential(nn.Conv2d(width, wanted, 1, bias=False), nn.BatchNorm2d(wanted))
+        self.contract = nn.Sequential(nn.Conv2d(wanted, width, 1, bias=False), nn.BatchNorm2d(width))
+        fan_out_init(self)
+        if self._raw:
+            inside, _, last = student.tail[0].rpartition(".")
+            self.after = nn.Sequential(student.get_submodule(student.tail[0]), nn.ReLU())
+            setattr(student.get_submodule(inside), last, nn.Identity())
+        self.student = student
+
+    def features(self, images: Tensor) -> Features:
+        features = self.student.features(images)
+        last: Any = features.maps[-1] if self._raw else features.final
+        expanded = self.expand(last)
+        vector = pool(self.after(last + self.contract(expanded)))
+        taps, before = ((*taps[:-1], vector) for taps in (features.taps, features.preactivations))
+        return Features(self.classifier_layer(vector), taps, before, expanded)
+
+
+class NORMSettings(MethodSettings):
+    weight: NonNegativeFloat = 1.0
+    """The weight of the method's term: beta in the published code."""
+    copies: PositiveInt = 8
+    """How many times the teacher's map is learned: N in the paper."""
+
+
+@METHODS.register("norm")
+class NORM(Method):
+    """The student keeps what widens its last map. Cross-entropy and KD are of layer-normalised logits."""
+
+    Settings = NORMSettings
+    info = MethodInfo(
+        "NORM",
+        "Liu et al., ICLR 2023, NORM: Knowledge Distillation via N-to-One Representation Matching",
+        2023,
+        "the last map, learned N times over",
+        formula="N times the mean squared error between u = BN(1x1 conv(F)), N times as wide as the teacher's last "
+        "map, and that map repeated N times; the student goes on from F + BN(1x1 conv(u)); CE and KL are of 2.5 "
+        "layer-norm(z); the weight is multiplied by 0.1, 0.5, 1, 0.5, 0.1 up to epochs 10, 20, 180, 210 and later",
+        differs="The weight of CE was searched per pair among 1/16 to 1/2 and is not published: the default is the "
+        "README's 0.1. Training lasts 241 epochs there. The code's MobileNetV2 lacks its last ReLU, and its "
+        "ShuffleNets cannot be trained: here they are as in every method.",
+    )
+    needs = frozenset({"taps", "final", "logits", "labels"})
+    term_weights = {"norm": "weight"}
+    first_epoch = 0
+
+    def __init__(self, settings: NORMSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        self._shapes = context.student_shapes
+        self._wanted = settings.copies * context.teacher_side()[1].maps[-1][0]
+
+    @classmethod
+    def check(cls, settings: NORMSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        check_final("norm", student, student)
+        if student.final is not None and student.final[1] > teacher.maps[-1][1]:
+            raise UserError(
+                f"method 'norm' pools the teacher's last map to the student's size, and that of {student.network} "
+                f"({student.final[1]} to a side) is larger than that of {teacher.network} ({teacher.maps[-1][1]})"
+            )
+
+    def predictor(self, student: Network) -> Network:
+        return Widened(student, self._shapes, self._wanted)
+
+    def schedule(self, term: str, epoch: float) -> float:
+        steps = next((factor for until, factor in STEPS if epoch < until), AFTERWARDS) if term == "norm" else 1.0
+        return steps * super().schedule(term, epoch)
+
+    def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, LossTerms]:
+        teacher = None if teacher is None else teacher._replace(logits=layer_normalised(teacher.logits))
+        return super().forward(student._replace(logits=layer_normalised(student.logits)), teacher, batch)
+
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        assert student.final is not None
+        return LossTerms({"norm": repeated_error(student.final, teacher.maps[-1], self.settings.copies)})
