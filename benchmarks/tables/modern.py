@@ -28,6 +28,7 @@ ON_HOSTS = (
     ("sdd", "nkd"),
     ("normkd", "dkd"),
     ("kdpp", "dkd"),
+    ("dot", "crd"),
 )  # beside the host that a method has by itself
 
 

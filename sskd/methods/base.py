@@ -106,6 +106,7 @@ class Method(nn.Module):
     # cropped; "augmented", as they are in training; "": study() is not called
     studies: ClassVar[Literal["", "plain", "augmented"]] = ""
     views_per_image: ClassVar[int] = 1  # that views() makes, for the cost of a plan
+    draws_on_host: ClassVar[bool] = False  # whether its steps differ by what the host draws: no CUDA graph holds them
     stage_names: ClassVar[tuple[str, ...]] = ("main",)  # for the table; initial stages come first
     seed_shift: ClassVar[int] = 0  # added to the run's seed: a control that is another method with other seeds
 

@@ -63,6 +63,8 @@ class Network(nn.Module):
 
     tail: tuple[str, ...] = ("fc",)
     foldable: bool = True  # whether its features() can be traced: see folded.py
+    staged: bool = False  # whether single stages can be run: run_stage()
+    stages_active: bool = True  # whether their maps have been through a ReLU
     gives_preactivations: bool = True  # False: its taps have no maps before their ReLU beside them
 
     def feature_layers(self) -> list[nn.Module]:
@@ -82,6 +84,16 @@ class Network(nn.Module):
         """The batch norm in front of the ReLU of each map but the first, in forward order; empty where the network does
         not say."""
         return []
+
+    def run_stage(self, number: int, maps: Tensor) -> Tensor:
+        """Returns what stage ``number`` (from 1) makes of the map before it, where the network is ``staged``. The last
+        stage's map is the one that is pooled, perhaps before its ReLU."""
+        raise NotImplementedError
+
+    def stage_maps(self, features: Features) -> tuple[Tensor, ...]:
+        """Returns the stages' maps, without the stem's, as ``run_stage`` takes and gives them."""
+        assert features.final is not None
+        return (*features.maps[1:-1], features.final)
 
     def own_name(self, key: str) -> str:
         """This network's name for a parameter that its published weights call ``key``."""
@@ -131,6 +143,7 @@ class FeatureShapes(NamedTuple):
     final: tuple[int, ...] | None = None  # of the map that is pooled to the vector, where the network gives it
     preactivations: bool = True  # whether the network gives maps before their ReLU
     norms: int = 0  # how many map_norms() the network has
+    staged: bool = False  # whether the network's single stages can be run
 
     @property
     def width(self) -> int:

@@ -63,7 +63,7 @@ def feature_shapes(name: str, image_size: int = 32, settings: NetworkSettings = 
         _check_pooled(name, image_size, settings)
     final = None if features.final is None else tuple(features.final.shape[1:])
     taps = tuple(tuple(tap.shape[1:]) for tap in features.taps)
-    return FeatureShapes(name, taps, final, network.gives_preactivations, len(network.map_norms()))
+    return FeatureShapes(name, taps, final, network.gives_preactivations, len(network.map_norms()), network.staged)
 
 
 def _check_pooled(name: str, image_size: int, settings: NetworkSettings) -> None:

@@ -47,6 +47,7 @@ class MobileNetV2(Network):
     """Blocks end without a ReLU, so taps before and after it are the same."""
 
     tail = ("conv2", "classifier")
+    staged, stages_active = True, False
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -64,6 +65,11 @@ class MobileNetV2(Network):
         fan_out_init(self)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)
+
+    def run_stage(self, number: int, maps: Tensor) -> Tensor:
+        for block in self.blocks[slice(*TAPS[number - 1])]:
+            maps = block(maps)
+        return self.conv2(maps) if number == len(TAPS) else maps
 
     def features(self, images: Tensor) -> Features:
         x = self.conv1(images)

@@ -75,6 +75,8 @@ def residual_stages(stages: Sequence[nn.Module], x: Tensor) -> tuple[list[Tensor
 class ResNet(Network):
     """Basic blocks in three stages of ``blocks`` each; widths: of the stem and of the stages."""
 
+    staged = True
+
     def __init__(self, blocks: int, widths: tuple[int, int, int, int], num_classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
@@ -88,6 +90,9 @@ class ResNet(Network):
     def map_norms(self) -> list[nn.BatchNorm2d]:
         return [stage[-1].bn2 for stage in (self.layer1, self.layer2, self.layer3)]  # type: ignore[misc]
 
+    def run_stage(self, number: int, maps: Tensor) -> Tensor:
+        return residual_stages([self.get_submodule(f"layer{number}")], maps)[0][0]
+
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages([self.layer1, self.layer2, self.layer3], stem)
@@ -99,6 +104,7 @@ class ResNet50(Network):
     """Bottlenecks in four stages (3, 4, 6, 3) for 32 x 32 images: no striding in the stem or the first stage."""
 
     tail = ("linear",)
+    staged = True
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -113,6 +119,9 @@ class ResNet50(Network):
 
     def map_norms(self) -> list[nn.BatchNorm2d]:
         return [stage[-1].bn3 for stage in (self.layer1, self.layer2, self.layer3, self.layer4)]  # type: ignore[misc]
+
+    def run_stage(self, number: int, maps: Tensor) -> Tensor:
+        return residual_stages([self.get_submodule(f"layer{number}")], maps)[0][0]
 
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)

@@ -43,6 +43,7 @@ class ShuffleV1(Network):
     """With three groups, as CRD's published code has it. Taps: the stem, the three stages, the pooled vector (960)."""
 
     tail = ("linear",)
+    staged, stages_active = True, False
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -54,6 +55,12 @@ class ShuffleV1(Network):
         ]
         self.layer1, self.layer2, self.layer3 = stages
         self.linear = nn.Linear(V1_WIDTHS[-1], num_classes)
+
+    def run_stage(self, number: int, maps: Tensor) -> Tensor:
+        return residual_stages([self.get_submodule(f"layer{number}")], F.relu(maps))[1][0]
+
+    def stage_maps(self, features: Features) -> tuple[Tensor, ...]:
+        return features.preactivations[1:-1]
 
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
@@ -114,6 +121,7 @@ class ShuffleV2(Network):
     """Of width 1. Taps: the stem, the three stages, the pooled vector (1024), which has a convolution of its own."""
 
     tail = ("conv2", "bn2", "linear")
+    staged = True
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -127,6 +135,11 @@ class ShuffleV2(Network):
         self.conv2 = nn.Conv2d(V2_WIDTHS[-1], V2_LAST, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(V2_LAST)
         self.linear = nn.Linear(V2_LAST, num_classes)
+
+    def run_stage(self, number: int, maps: Tensor) -> Tensor:
+        for block in self.get_submodule(f"layer{number}").children():
+            maps, _ = block(maps)
+        return F.relu(self.bn2(self.conv2(maps)), inplace=True) if number == 3 else maps
 
     def features(self, images: Tensor) -> Features:
         x = stem = F.relu(self.bn1(self.conv1(images)), inplace=True)

@@ -28,6 +28,7 @@ class VGG(Network):
     """Max pooling follows the first three blocks; the last two work at the same size."""
 
     tail = ("classifier",)
+    staged, stages_active = True, False
 
     def __init__(self, convolutions: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
@@ -40,6 +41,13 @@ class VGG(Network):
 
     def map_norms(self) -> list[nn.BatchNorm2d]:
         return [getattr(self, f"block{number}")[-1] for number in range(1, 5)]
+
+    def run_stage(self, number: int, maps: Tensor) -> Tensor:
+        active = F.relu(maps)
+        return self.get_submodule(f"block{number}")(F.max_pool2d(active, 2, 2) if number <= 3 else active)
+
+    def stage_maps(self, features: Features) -> tuple[Tensor, ...]:
+        return features.preactivations[1:-1]
 
     def features(self, images: Tensor) -> Features:
         x, maps, before = images, [], []

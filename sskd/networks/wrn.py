@@ -40,6 +40,7 @@ class WideResNet(Network):
     the norm that comes next, as the published networks have it."""
 
     tail = ("bn1", "fc")
+    staged, stages_active = True, False
 
     def __init__(self, depth: int, widen: int, num_classes: int) -> None:
         super().__init__()
@@ -55,6 +56,13 @@ class WideResNet(Network):
 
     def map_norms(self) -> list[nn.BatchNorm2d]:
         return [self.block2.layer[0].bn1, self.block3.layer[0].bn1, self.bn1]  # type: ignore[list-item]
+
+    def run_stage(self, number: int, maps: Tensor) -> Tensor:
+        maps = self.get_submodule(f"block{number}")(maps)
+        return self.bn1(maps) if number == 3 else maps
+
+    def stage_maps(self, features: Features) -> tuple[Tensor, ...]:
+        return (*features.maps[1:-1], features.preactivations[-2])
 
     def features(self, images: Tensor) -> Features:
         stem = self.conv1(images)

@@ -49,6 +49,7 @@ def why_eager(run: RunState) -> str:
     setup = run.setup
     reasons = {
         "execution.graphs is off": setup.execution.graphs == "off",
+        run.stage.eager: bool(run.stage.eager),
         f"its device is {setup.device}": setup.device.type != "cuda",
         "it has several processes": setup.gathers,
         "its images are read from files": not isinstance(run.loader, TrainLoader),

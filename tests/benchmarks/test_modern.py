@@ -29,6 +29,7 @@ def test_every_method_on_every_pair_that_it_can_be_used_with() -> None:
         "SDD on NKD",
         "NormKD on DKD",
         "KD++ on DKD",
+        "DOT on CRD",
         "KD+LSKD",
         "DKD+LSKD",
         "MLKD+LSKD",

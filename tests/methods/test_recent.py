@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import chain, product
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +14,7 @@ from sskd.config.recipe import Recipe
 from sskd.methods import METHODS, LossTerms, Method, MethodContext
 from sskd.methods.crld import is_sure
 from sskd.methods.dot import TwoMomenta
+from sskd.methods.fcfd import Path, classified, untouched_averages
 from sskd.methods.feature_maps import match_sizes
 from sskd.methods.luminet import perception
 from sskd.methods.norm import Widened, layer_normalised, repeated_error
@@ -391,6 +392,61 @@ CASES["kdpp_total_epoch5"] = lambda given: kdpp(given, with_total=True)
 CASES["kdpp_nd_widened"] = kdpp_widened
 
 
+class Toy(Network):
+    """Four stages of a convolution and a norm, the ReLU after each (active) or before the next."""
+
+    def __init__(self, widths: Sequence[int], strides: Sequence[int], active: bool) -> None:
+        super().__init__()
+        self.stages_active = active
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width))
+            for before, width, stride in zip((3, *widths), widths, strides, strict=False)
+        )
+        self.fc = nn.Linear(widths[-1], CLASSES)
+
+    def run_stage(self, number: int, maps: Tensor) -> Tensor:
+        stage = self.stages[number]
+        return F.relu(stage(maps)) if self.stages_active else stage(F.relu(maps))
+
+    def features(self, images: Tensor) -> Features:
+        stem = self.stages[0](images)
+        maps = [F.relu(stem) if self.stages_active else stem]
+        for number in range(1, len(self.stages)):
+            maps.append(self.run_stage(number, maps[-1]))
+        vector = F.relu(maps[-1]).mean((2, 3))
+        return Features(self.fc(vector), (*maps, vector), (*maps, vector), maps[-1])
+
+
+def fcfd(entry: str, paths: list[Path], epoch: int, active: bool = False, second: int = 1) -> None:
+    def case(given: Given) -> Case:
+        teacher = Toy((8, 8, 16, 24), (1, 1, 2, 2), active).to(given.dtype)
+        student = Toy((6, 6, 10, 12), (1, second, 2, 2), False).to(given.dtype)
+        images = given.t(940, BATCH, 3, 16, 16)
+        fill_parameters(nn.ModuleList([teacher, student]), 950)
+        learned, fixed = student.features(images), teacher.requires_grad_(False).features(images)
+        shapes = (
+            FeatureShapes("toy", tuple(tuple(t.shape[1:]) for t in of.taps), tuple(of.maps[-1].shape[1:]))
+            for of in (learned, fixed)
+        )
+        context = MethodContext(student, next(shapes), CLASSES, torch.arange(4), teacher, next(shapes))
+        method: Any = METHODS["fcfd"](method_settings("fcfd"), context).to(given.dtype)
+        teacher.train()
+        method.begin_epoch(epoch)
+        bridges = nn.ModuleList(chain.from_iterable(zip(method.to_teacher, method.to_student, strict=True)))
+        fill_parameters(bridges, 1000)
+        losses, predicted = method.losses(student.stage_maps(learned), teacher.stage_maps(fixed), fixed.logits, paths)
+        method.loss_terms = lambda *_: LossTerms(losses)
+        outputs = [fixed.logits, learned.logits, *predicted]
+        return Case(total(method, learned, fixed), [], [*student.parameters(), *bridges.parameters()], outputs)
+
+    CASES[entry] = case
+
+
+fcfd("fcfd_teacher_after_student", [Path(True, 1), Path(True, 2)], 30)
+fcfd("fcfd_student_after_teacher", [Path(False, 1), Path(False, 2)], 30)
+fcfd("fcfd_mixed_epoch4", [Path(True, 1), Path(False, 2)], 4, active=True, second=2)
+
+
 class GivesMap(Network):
     """A network whose last map is what it is given."""
 
@@ -493,3 +549,26 @@ def test_norms_student_is_the_student_where_nothing_is_added(name: str) -> None:
     assert not torch.equal(widened(images), wanted)
     nn.init.zeros_(widened.contract[1].weight)
     torch.testing.assert_close(widened(images), wanted, rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "MobileNetV2", "ShuffleV1", "ShuffleV2", "vgg8", "ResNet50"])
+def test_stages_one_after_the_other_are_the_network(name: str) -> None:
+    network = build_network(name, 4).eval()
+    features = network.features(torch.randn(2, 3, 32, 32))
+    maps: Tensor = features.maps[0]
+    for number, wanted in enumerate(network.stage_maps(features), start=1):
+        maps = network.run_stage(number, maps)
+        torch.testing.assert_close(maps, wanted, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(classified(network, maps), features.logits, rtol=1e-4, atol=1e-12)
+    assert network.stages_active == (network.stage_maps(features)[0].min() >= 0)
+    assert feature_shapes(name).staged
+
+
+def test_paths_leave_running_averages_alone() -> None:
+    network = build_network("resnet8", 4)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with untouched_averages(network):
+        network(torch.randn(2, 3, 32, 32))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    network(torch.randn(2, 3, 32, 32))
+    assert not torch.equal(network.bn1.running_mean, before["bn1.running_mean"])

@@ -31,6 +31,7 @@ class Stage:
     after_step: Callable[[], None] = lambda: None
     begin_epoch: Callable[[int], None] = lambda epoch: None  # with the epoch, from 0; also when one is resumed
     optimizer: MakeOptimizer = make_optimizer
+    eager: str = ""  # why no CUDA graph holds its steps
 
     @cached_property
     def parameters(self) -> list[nn.Parameter]:

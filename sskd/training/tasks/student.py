@@ -58,6 +58,7 @@ class StudentTask(TrainingTask):
             method.after_step,
             self._begin_epoch,
             lambda parameters, of: method.optimizer(parameters, of) or make_optimizer(parameters, of),
+            "its method draws on the host" if method.draws_on_host else "",
         )
 
     def _initial_stage(self, initial: InitialStage, teacher: TeacherForward) -> Stage:

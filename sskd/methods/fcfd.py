@@ -1,0 +1,179 @@
+"""FCFD (Liu et al. 2023): what the student computes must do for the teacher's later stages, and the other way round."""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import NonNegativeFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sskd.config.settings import MethodSettings
+from sskd.data.batch import Batch
+from sskd.errors import UserError
+from sskd.losses import softened_divergence
+from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
+from sskd.networks import Features, FeatureShapes, Network
+from sskd.networks.base import pool
+
+RISING_EPOCHS = 20.0  # of the maps' weight
+SLOPE = 0.1  # of what is negative, after a bridge to maps that have been through a ReLU
+
+
+class Path(NamedTuple):
+    """One network up to a stage (from 1), a bridge, and the other network from the next stage on."""
+
+    to_teacher: bool
+    stage: int
+
+
+def candidates(stages: int) -> list[Path]:
+    """The paths that leave either network after any stage but the last."""
+    return [Path(to_teacher, stage) for stage in range(1, stages) for to_teacher in (True, False)]
+
+
+def bridge(source: Sequence[int], target: Sequence[int], active: bool) -> nn.Sequential:
+    """From maps (channels, height, width) to those of the other network's stage: 3x3 convolution, strided where the
+    target is half as large; 4x4 transposed where it is twice as large; norm; a leaky ReLU where the target is
+    ``active``, that is after its ReLU. UserError for other sizes."""
+    convolution: nn.Module
+    if source[1] == target[1]:
+        convolution = nn.Conv2d(source[0], target[0], 3, padding=1, bias=False)
+    elif source[1] == 2 * target[1]:
+        convolution = nn.Conv2d(source[0], target[0], 3, stride=2, padding=1)
+    elif 2 * source[1] == target[1]:
+        convolution = nn.ConvTranspose2d(source[0], target[0], 4, stride=2, padding=1)
+    else:
+        raise UserError(f"no bridge leads from maps of {source[1]} to a side to maps of {target[1]}")
+    if isinstance(convolution, nn.Conv2d) and not convolution.weight.is_meta:
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(convolution, nn.BatchNorm2d(target[0]), *([nn.LeakyReLU(SLOPE)] if active else []))
+
+
+def stage_shapes(shapes: FeatureShapes) -> list[tuple[int, ...]]:
+    """(channels, height, width) of every stage's map but the stem's; the last is the map that is pooled."""
+    assert shapes.final is not None
+    return [*shapes.maps[1:-1], shapes.final]
+
+
+def classified(network: Network, last: Tensor) -> Tensor:
+    """The logits (B, C) that the network's classifier gives the last stage's map."""
+    return network.classifier_layer(pool(F.relu(last)))
+
+
+@contextmanager
+def untouched_averages(network: nn.Module) -> Iterator[None]:
+    """The network's norms compute as ever, and those in train mode leave their running averages alone."""
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+class FCFDSettings(MethodSettings):
+    """``kd_temperature`` is that of all predictions."""
+
+    weight: NonNegativeFloat = 5.0
+    """The weight of the maps' part."""
+    path_weight: NonNegativeFloat = 1.0
+    """The weight of the predictions of paths through both networks."""
+    paths: PositiveInt = 2
+    """How many paths are drawn for each step."""
+
+
+@METHODS.register("fcfd")
+class FCFD(Method):
+    """Paths are drawn on the host from the step's seed, so steps differ and no CUDA graph holds them."""
+
+    Settings = FCFDSettings
+    info = MethodInfo(
+        "FCFD",
+        "Liu et al., ICLR 2023, Function-Consistent Feature Distillation",
+        2023,
+        "maps, as the later stages of both networks take them",
+        formula="weight times the sum over stages of the mean squared error between the teacher's map and the "
+        "student's through a bridge, and between it and the teacher's stages on paths that begin in the student; of "
+        "the last stage also of the means after a ReLU; path_weight sum over two paths, drawn for each step, of KL(T) "
+        "of the path's predictions. The maps' weight rises over 20 epochs",
+        differs="The code leaves the teacher in train mode; here it is in eval mode. MobileNetV2's last stage ends "
+        "after its ReLU here, before it there. Bridges and paths are computed in float32. Nesterov's momentum is the "
+        "authors'.",
+    )
+    needs = frozenset({"taps", "preactivations", "final", "logits", "labels"})
+    term_weights = {"maps": "weight", "paths": "path_weight"}
+    draws_on_host = True
+
+    def __init__(self, settings: FCFDSettings, context: MethodContext) -> None:
+        super().__init__(settings, context)
+        teacher, teacher_shapes = context.teacher_side()
+        # in a tuple, so that they are no submodules
+        self._networks = (context.student, teacher)
+        self.to_teacher, self.to_student = nn.ModuleList(), nn.ModuleList()
+        for s, t in zip(stage_shapes(context.student_shapes), stage_shapes(teacher_shapes), strict=True):
+            self.to_teacher.append(bridge(s, t, teacher.stages_active))
+            self.to_student.append(bridge(t, s, context.student.stages_active))
+
+    @classmethod
+    def check(cls, settings: FCFDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
+        for shapes in (student, teacher):
+            if not shapes.staged:
+                raise UserError(
+                    f"method 'fcfd' runs single stages of both networks, and {shapes.network} does not name its "
+                    "stages: choose networks of this suite, at their own size, or give yours run_stage()"
+                )
+        sides = stage_shapes(student), stage_shapes(teacher)
+        if len(sides[0]) != len(sides[1]):
+            raise UserError(
+                f"method 'fcfd' pairs all stages in order, but {student.network} has {len(sides[0])} and "
+                f"{teacher.network} has {len(sides[1])}; choose networks with as many stages"
+            )
+        for number, pair in enumerate(zip(*sides, strict=True), start=1):
+            try:
+                with torch.device("meta"):
+                    bridge(*pair, active=False)
+            except UserError as error:
+                names = f"stage {number} of {student.network} and {teacher.network}"
+                raise UserError(f"method 'fcfd', {names}: {error}") from None
+
+    def schedule(self, term: str, epoch: float) -> float:
+        return (min(epoch / RISING_EPOCHS, 1.0) if term == "maps" else 1.0) * super().schedule(term, epoch)
+
+    def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
+        every = candidates(len(self.to_teacher))
+        drawn = random.Random(batch.generator.initial_seed()).sample(every, min(self.settings.paths, len(every)))
+        of_student, of_teacher = (
+            network.stage_maps(features) for network, features in zip(self._networks, (student, teacher), strict=True)
+        )
+        losses, _ = self.losses(of_student, of_teacher, teacher.logits, drawn)
+        return LossTerms(losses)
+
+    def losses(
+        self, student: Sequence[Tensor], teacher: Sequence[Tensor], logits: Tensor, paths: Sequence[Path]
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Both terms, 0-d, and the logits of each path. Stages' maps without the stem's; teacher's logits (B, C)."""
+        bridged: list[Any] = [lead(maps) for lead, maps in zip(self.to_teacher, student, strict=True)]
+        seen = list(enumerate(bridged))  # maps in the teacher's space, each with the stage (from 0) that it stands for
+        predicted = []
+        for to_teacher, stage in paths:
+            network = self._networks[to_teacher]
+            maps = bridged[stage - 1] if to_teacher else self.to_student[stage - 1](teacher[stage - 1])
+            with untouched_averages(network):
+                for number in range(stage + 1, len(teacher) + 1):
+                    maps = network.run_stage(number, maps)
+                    seen += [(number - 1, maps)] if to_teacher else []
+            predicted.append(classified(network, maps))
+        errors = [F.mse_loss(maps, teacher[stage]) for stage, maps in seen]
+        last = len(teacher) - 1
+        wanted = pool(F.relu(teacher[last]))
+        errors += [F.mse_loss(pool(F.relu(maps)), wanted) for stage, maps in seen if stage == last]
+        temperature = self.settings.kd_temperature
+        divergences = [softened_divergence(path, logits, temperature) for path in predicted]
+        # bridges that no path was drawn through have a gradient too, of zero: optimisers want one at every step
+        idle = 0.0 * torch.stack([weight.sum() for weight in self.to_student.parameters()]).sum()
+        return {"maps": torch.stack(errors).sum(), "paths": torch.stack(divergences).sum() + idle}, predicted
