@@ -53,7 +53,7 @@ what is not recorded is not held against a run. A file of a newer version is ref
 as JSON schema is in every report's folder, in `schema.json`.
 
 `results/<profile>/` has a report (a table as `.md`, `.csv`, `.tex`, figures, `claims.md`, `claims.csv`, `runs.csv`,
-`parts.csv`, `curves.csv`, `curves.pdf`, `spent.csv`, `spent.md`, `card.md`, `card.json`, `schema.json`, `index.html`)
+`parts.csv`, `curves.csv`, `spent.csv`, `spent.md`, `card.md`, `card.json`, `schema.json`, `index.html`)
 and `runs/<id>/`, a folder for each run: `spec.yaml`
 (all that the run is; `run_all.py explain KEY` tells what a key means), `result.json`, `metrics.jsonl` (a line an
 epoch), `network.json`, `best.safetensors`, `last.safetensors`, and of merged results `who.json`. A run's id is the hash

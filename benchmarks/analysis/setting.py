@@ -4,24 +4,16 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from benchmarks.tables.benchmark import Benchmark
-
-PAPER_DATASET = "cifar100"
 DATASET_TITLES = {"cifar100": "CIFAR-100", "imagenet": "ImageNet"}
 FULL_EPOCHS = {"cifar100": 240, "imagenet": 100}
 
 
-def paper_dataset(benchmark: Benchmark) -> str:
-    """The data set that the paper has for this benchmark."""
-    return "imagenet" if benchmark.id == "table5" else PAPER_DATASET
-
-
-def of_paper(frame: pd.DataFrame, dataset: str = PAPER_DATASET) -> bool:
+def of_paper(frame: pd.DataFrame, dataset: str = "cifar100") -> bool:
     """Whether the students among these runs have the paper's data, networks, epochs and training images."""
     return not describe_setting(frame, dataset)
 
 
-def describe_setting(frame: pd.DataFrame, dataset: str = PAPER_DATASET) -> str:
+def describe_setting(frame: pd.DataFrame, dataset: str = "cifar100") -> str:
     """How the finished students (all of them while none is finished) differ from the paper's setting, to be read first:
     "On digits (resnet14/resnet8 for vgg13/vgg8; 2 of 240 epochs), not CIFAR-100", or "On CIFAR-100 (10%: 12 of 240
     epochs, 10% of the training images; 25%: ...)" where columns differ; "" if they do not."""

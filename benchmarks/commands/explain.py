@@ -73,7 +73,7 @@ def _inside(key: Key, name: str) -> Key:
     if named is not None:
         return named
     of_cluster = key.path in ("cluster", "cluster.parameters")
-    models = [*_models(key.type), *([Parameters] if of_cluster else [])]
+    models: list[type[BaseModel]] = [*_models(key.type), *([Parameters] if of_cluster else [])]
     for model in models:
         if name in model.model_fields:
             return _field(model, name, key.default, path)

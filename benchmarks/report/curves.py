@@ -1,26 +1,16 @@
-"""Learning curves: of every method a mean and a band over seeds, as curves.csv, curves.pdf and on the page, where few
-runs have a line each."""
+"""Learning curves: of every method a mean and a band over seeds, as curves.csv and on the page, where few runs have a
+line each."""
 
 import math
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_pdf import PdfPages
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from benchmarks.report.canvas import attempt, dashes, finish, panels, shortened, style
 from benchmarks.report.style import Look
 from benchmarks.tables.benchmark import Benchmark
 from sskd.formatting import plural
-from sskd.runs.files import write_atomically
-
-if TYPE_CHECKING:
-    from benchmarks.report.section import Section
 
 WIDTH, HEIGHT = 640, 280
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 30
@@ -107,31 +97,27 @@ def curve_groups(
         ]
         for place, images in enumerate(IMAGES, start=1):
             if len(runs) > MOST_LINES:
-                found = _of_methods(means[means["column"] == column], images)
+                names = ["epoch", f"{images} mean", f"{images} sd"]
+                found = [
+                    _Curve(
+                        "",
+                        str(row),
+                        f"{row}, mean of {plural(int(part['seeds'].iloc[0]), 'seed')}",
+                        part[names].to_numpy(dtype=float),
+                    )
+                    for row, part in means[means["column"] == column].groupby("row", sort=False)
+                ]
             else:
-                found = [_Curve(run, row, words, _with_sd(curves[run][:, [0, place]])) for run, row, words in runs]
+                found = [
+                    _Curve(run, row, words, np.insert(curves[run][:, [0, place]], 2, np.nan, axis=1))
+                    for run, row, words in runs
+                ]
             found = [curve for curve in found if np.isfinite(curve.points[:, 1]).any()]
             if found:
                 title = str(column) if images == "test" else f"{column}, {images} images"
                 name = f"{benchmark.id}-{len(plots) + 1}"
                 plots.append(_plot(name, str(column), title, found, shown))
     return plots
-
-
-def _of_methods(means: pd.DataFrame, images: str) -> list[_Curve]:
-    return [
-        _Curve(
-            "",
-            str(row),
-            f"{row}, mean of {plural(int(part['seeds'].iloc[0]), 'seed')}",
-            part[["epoch", f"{images} mean", f"{images} sd"]].to_numpy(dtype=float),
-        )
-        for row, part in means.groupby("row", sort=False)
-    ]
-
-
-def _with_sd(points: np.ndarray) -> np.ndarray:
-    return np.column_stack([points, np.full(len(points), np.nan)])
 
 
 def _plot(name: str, column: str, title: str, curves: list[_Curve], shown: Mapping[str, Look]) -> Plot:
@@ -180,53 +166,6 @@ def curves_frame(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """All benchmarks' mean curves below each other, with the benchmark's name first."""
     parts = [table.assign(benchmark=name) for name, table in means.items() if len(table)]
     return pd.concat(parts, ignore_index=True)[["benchmark", *NAMES]] if parts else pd.DataFrame(columns=NAMES)
-
-
-def curves_pdf(
-    sections: "Iterable[Section]", means: Mapping[str, pd.DataFrame], path: Path, shown: Mapping[str, Look]
-) -> list[str]:
-    """Writes ``path``: a page for each benchmark that has curves, a panel for each column, held-out images in a panel
-    of their own. Returns a note where it could not be drawn."""
-    known = [section.benchmark for section in sections if len(means[section.benchmark.id])]
-
-    def write(file: IO[bytes]) -> None:
-        with PdfPages(file, metadata={"CreationDate": None, "Producer": None}) as pages:
-            for benchmark in known:
-                figure = _figure(benchmark, means[benchmark.id], shown)
-                pages.savefig(figure)
-                plt.close(figure)
-
-    def draw() -> None:
-        with style():
-            write_atomically(path, write)
-
-    return attempt(path.with_suffix(""), draw)[1] if known else []
-
-
-def _figure(benchmark: Benchmark, table: pd.DataFrame, shown: Mapping[str, Look]) -> Figure:
-    placed = [
-        (column, images)
-        for column in dict.fromkeys(map(str, table["column"]))
-        for images in IMAGES
-        if table[f"{images} mean"][table["column"] == column].notna().any()
-    ]
-    rows = list(dict.fromkeys(map(str, table["row"])))
-    names = [shortened(row) for row in rows]
-    figure, axes = panels(len(placed), 2, (3.6, 2.6), False, names, sharey=False)
-    for axis, (column, images) in zip(axes, placed, strict=True):
-        for row, part in table[table["column"] == column].groupby("row", sort=False):
-            look = shown[str(row)]
-            mean, sd = part[f"{images} mean"].to_numpy(dtype=float), part[f"{images} sd"].to_numpy(dtype=float)
-            axis.plot(part["epoch"], mean, color=look.hex, linewidth=1.2, linestyle=dashes(look))
-            if np.isfinite(sd).any():
-                axis.fill_between(part["epoch"], mean - sd, mean + sd, color=look.hex, alpha=0.15, linewidth=0)
-        axis.set(xlabel="epoch", ylabel="top-1 (%)", title=f"{column}: {images} images")
-        axis.grid(axis="y", color="0.9", linewidth=0.7)
-    handles = [
-        Line2D([], [], color=shown[row].hex, linestyle=dashes(shown[row]), label=name)
-        for row, name in zip(rows, names, strict=True)
-    ]
-    return finish(figure, handles)
 
 
 def _round_marks(low: float, high: float, whole: bool = False) -> list[float]:

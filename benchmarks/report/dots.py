@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.analysis.published import Value
-from benchmarks.report.canvas import finish, panels, shortened
+from benchmarks.report.canvas import legend, panels, shortened
 from benchmarks.report.style import Look
 from benchmarks.tables.benchmark import Benchmark, Measure
 
@@ -19,9 +19,7 @@ LEAST_SPANS = {"Teacher": 4.0, "": 5.0}  # points of accuracy that no span is ta
 Paper = Mapping[tuple[str, str, str], Value]  # as published() has it
 
 
-def dots(
-    data: pd.DataFrame, benchmark: Benchmark, rows: list[str], paper: Paper, shown: Mapping[str, Look], narrow: bool
-) -> Figure:
+def dots(data: pd.DataFrame, benchmark: Benchmark, rows: list[str], paper: Paper, shown: Mapping[str, Look]) -> Figure:
     """A panel for each column (or measure, where measures have units of their own). The first measure of a panel is
     filled, the next hollow. data: row, column, measure, mean, sd. Rows that lie far from the others, as a teacher may
     or a method that has collapsed, stand at the panel's edge with their numbers and an arrow."""
@@ -34,8 +32,7 @@ def dots(
     )
     names = [shortened(row) for row in rows]
     handles = _handles(benchmark if same_unit else None, bool(paper))
-    labels = [str(handle.get_label()) for handle in handles]
-    figure, axes = panels(len(placed), 3, (2.6, 0.9 + 0.24 * len(rows)), narrow, labels, names)
+    figure, axes = panels(len(placed), 3, (2.6, 0.9 + 0.24 * len(rows)), names, sharey=True)
     for axis, (column, measures) in zip(axes, placed, strict=True):
         part = data[(data["column"] == column) & data["measure"].isin([m.label for m in measures])]
         _panel(axis, part, measures, rows, shown, off_axis(part, same_unit))
@@ -51,7 +48,7 @@ def dots(
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.grid(axis="y", color="0.9", linewidth=0.7)
         axis.margins(x=0.08)
-    return finish(figure, handles, names, shared=True)
+    return legend(figure, rows, shown, handles) if handles else figure
 
 
 def _panel(

@@ -20,7 +20,7 @@ from benchmarks.report.page_asked import asked
 from benchmarks.report.page_runs import MOST_NAMED, MOST_TOLD, run_entry, run_line
 from benchmarks.report.page_tables import cell_anchors, figure_entry, section_entry, table_places
 from benchmarks.report.page_verdicts import verdict_cards
-from benchmarks.report.spending import MARK, WORDS, amount, left_out
+from benchmarks.report.spending import MARK, WORDS, amount
 from benchmarks.report.style import COLOURS, DASHES
 from benchmarks.tables.cell import Cell
 from sskd.formatting import duration
@@ -69,7 +69,10 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         dashes=DASHES,
         verdicts=verdict_cards(report, anchors, plots),
         sections=[section_entry(section, plots[section.benchmark.id], anchors) for section in report.sections],
-        spending=_spending(report),
+        spending=report.spending,
+        spent_figure=figure_entry(report.spending.figure),
+        mark=MARK,
+        words=WORDS[report.spending.unit],
         cards={name: card_rows(card) for name, card in report.cards.items()},
         named=MOST_NAMED,
         brief=brief,
@@ -109,20 +112,4 @@ def _overview(unique: pd.DataFrame, beside: set[str]) -> dict[str, Any]:
         "seconds": float(finished["seconds"].sum()) if has and not beside else 0.0,
         "newest": str(finished["finished"].max())[:10] if has else "",
         "devices": sorted({str(name) for name in finished["device"].dropna()}) if has else [],
-    }
-
-
-def _spending(report: "Report") -> dict[str, Any] | None:
-    """None where nothing whose cost is known has a curve."""
-    spending = report.spending
-    if spending.table.empty:
-        return None
-    return {
-        "rows": spending.table.to_dict("records"),
-        "figure": figure_entry(spending.figure) if spending.figure else None,
-        "mark": MARK,
-        "words": WORDS[spending.unit],
-        "unit": spending.unit,
-        "notes": [spending.said + " Means over seeds.", *spending.notes]
-        + ([left_out(spending.damaged)] if spending.damaged else []),
     }

@@ -18,7 +18,6 @@ from benchmarks.tables.benchmark import Measure
 if TYPE_CHECKING:
     from benchmarks.report.section import Report, Section
 
-FIRST = "comparison"  # the benchmark of a user's own methods, told before the others
 AHEAD, BEHIND, UNDECIDED = "ahead", "behind", "undecided"
 WORDS = {AHEAD: "ahead of", BEHIND: "behind", UNDECIDED: "undecided against"}
 CONTROLS = (AGAIN, PLACEBO)  # no rivals: the page tells them beside the verdicts
@@ -29,7 +28,7 @@ def asked(report: "Report", anchors: Mapping[Place, str]) -> dict[str, Any] | No
     """The comparison with each rival, of one benchmark in full and of the others in a line; None where no benchmark
     compares methods, or no two of them share a finished seed."""
     which = report.verdicts[0].epoch
-    sections = sorted(report.sections, key=lambda section: section.benchmark.id != FIRST)
+    sections = sorted(report.sections, key=lambda section: not section.benchmark.own_methods)
     told = [(section, measure_of(section, which)) for section in sections if section.benchmark.rows == "method"]
     found = [(section, measure, _rivals(section, measure, anchors)) for section, measure in told]
     found = [entry for entry in found if entry[2]]

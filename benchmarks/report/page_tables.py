@@ -5,11 +5,11 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from benchmarks.report.canvas import Drawn
 from benchmarks.report.curves import Plot
 from benchmarks.report.tables import best_rows, format_number, shown_measures
 from benchmarks.statistics.comparison import AVERAGE, is_sure
@@ -56,7 +56,7 @@ def section_entry(section: "Section", plots: list[Plot], anchors: Mapping[Place,
         "ranking": section.ranking,
         "table": _wide_table(section, usual, anchors, plots),
         "usual_seeds": usual,
-        "figure": figure_entry(section.figure) if section.figure else None,
+        "figure": figure_entry(section.figure),
         "differences": [_difference_table(section, m.label, m.title, m.digits) for m in benchmark.measures],
         "matrices": [_matrix(section.pairs[m.label], m.title, m.digits) for m in benchmark.measures if section.pairs],
         "reproductions": section.reproductions.to_dict("records"),
@@ -166,12 +166,10 @@ def _matrix_cell(pair: Mapping[Any, Any] | None, digits: int) -> dict[str, Any]:
     }
 
 
-def figure_entry(drawn: Drawn) -> dict[str, Any]:
-    """The PNG as a data URI, wide and narrow, each with its size in pixels (from the PNG's header)."""
-    wide = next(path for path in drawn.paths if path.suffix == ".png").read_bytes()
-    return {"wide": _image(wide), "narrow": _image(drawn.narrow)}
-
-
-def _image(data: bytes) -> dict[str, Any]:
+def figure_entry(png: Path | None) -> dict[str, Any] | None:
+    """Returns the PNG as a data URI, and its size in pixels (from the PNG's header)."""
+    if png is None:
+        return None
+    data = png.read_bytes()
     width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
     return {"uri": f"data:image/png;base64,{base64.b64encode(data).decode()}", "width": width, "height": height}

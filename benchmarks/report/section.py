@@ -1,5 +1,6 @@
 """A benchmark's part of the report, and the whole."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,6 @@ import pandas as pd
 
 from benchmarks.analysis.comparability import TableCard
 from benchmarks.profiles.profile import Profile
-from benchmarks.report.canvas import Drawn
 from benchmarks.report.spending import Spending
 from benchmarks.report.style import Look
 from benchmarks.statistics.controls import Control
@@ -26,7 +26,7 @@ class Section(NamedTuple):
     ranking: list[str]  # of its first measure, see ranking.ranking_lines
     notes: list[str]
     reproductions: pd.DataFrame
-    figure: Drawn | None
+    figure: Path | None  # its PNG
 
 
 class Report(NamedTuple):

@@ -1,19 +1,20 @@
-"""Accuracy against all that was spent, as a table and a figure: what a point of accuracy costs with each method."""
+"""Accuracy against all that was spent, in seconds or in multiply-adds: the student's, and what the teacher and
+head took that it was taught by. Seconds tell what a method takes only where a run had its machine for itself.
+"""
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from benchmarks.report.canvas import Drawn, attempt, dashes, finish, panels, save, shortened, style
+from benchmarks.report.canvas import attempt, dashes, legend, panels
 from benchmarks.report.escaping import markdown_text
 from benchmarks.report.style import Look
-from benchmarks.report.time_to_accuracy import Spent
-from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.formatting import duration
 
 MARK = "KD"  # whose last accuracy the others' costs are measured to
@@ -33,20 +34,104 @@ TIMES = ((2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))  # 
 POWERS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (0.0, ""))
 
 
-class Spending(NamedTuple):
-    """``table``: see spending_table. ``unit``: SECONDS or COUNTED. ``damaged``: finished runs whose curve cannot be
-    read. ``notes``: why there is no figure, where drawing failed."""
+COLUMNS = (
+    *("benchmark", "row", "column", "epoch", "seconds", "top1", "seeds", "before"),
+    *("multiply_adds", "before_multiply_adds"),
+)
 
+
+class Spending(NamedTuple):
+    """curves: see spent_curves. table: see spending_table. unit: SECONDS or COUNTED. figure: its PNG. notes: what the
+    numbers are, and what is missing."""
+
+    curves: pd.DataFrame
     table: pd.DataFrame
     unit: str
-    figure: Drawn | None
-    damaged: list[str]
+    figure: Path | None
     notes: list[str]
 
-    @property
-    def said(self) -> str:
-        """What the numbers are."""
-        return f"{WHAT} {HOW[self.unit]}"
+
+def beside_others(frame: pd.DataFrame) -> set[str]:
+    """The ids of the finished runs that shared their machine with another of the frame's, as their hosts, ends and
+    seconds tell. Runs that other results have, or other work, may have been there too: nobody noted them."""
+    names = ["id", "host", "finished", "seconds"]
+    if not set(names) <= set(frame):
+        return set()
+    known = frame[frame["state"] == "finished"].drop_duplicates("id")[names].dropna(subset=["finished", "seconds"])
+    known = known.assign(end=pd.to_datetime(known["finished"], utc=True, errors="coerce", format="ISO8601"))
+    known = known[known["end"].notna() & (known["seconds"] > 0)]
+    shared: set[str] = set()
+    for _, group in known.groupby("host", sort=False, dropna=False):
+        end = group["end"].map(pd.Timestamp.timestamp).to_numpy(dtype=float)
+        took, ids = group["seconds"].to_numpy(dtype=float), group["id"].to_numpy()
+        latest = (-math.inf, 0.0, "")  # of those that began before: the last end, its seconds, its id
+        for place in np.argsort(end - took, kind="stable"):
+            overlap = min(latest[0], end[place]) - (end[place] - took[place])
+            if overlap > min(1.0, 0.5 * took[place], 0.5 * latest[1]):  # ends are noted in whole seconds
+                shared |= {ids[place], latest[2]}
+            if end[place] > latest[0]:
+                latest = (end[place], took[place], ids[place])
+    return shared
+
+
+def spent_curves(
+    frame: pd.DataFrame, runs: Path, work: Mapping[str, float] | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Returns a curve for each method of each column, and the finished runs whose metrics.jsonl cannot be read, which
+    are left out. A curve: benchmark, row, column, epoch (of all stages), seconds, top1, seeds, before, multiply_adds,
+    before_multiply_adds; means over the finished seeds.
+
+    seconds: training and evaluation up to that epoch, over whatever views the method takes, and ``before`` it all that
+    its teacher and head took. A teacher whose weights were given has cost nothing here. frame: the report's, whole, as
+    it has the seconds of teachers and heads too. work: multiply-adds of every run's training, by id; without it they
+    are nan."""
+    known = frame[frame["state"] == "finished"] if len(frame) else frame
+    if known.empty:
+        return pd.DataFrame(columns=COLUMNS), []
+    took = dict(zip(known["id"], known["seconds"], strict=True))
+    work = dict.fromkeys(known["id"], math.nan) | dict(work or {})
+    students = known[(known["role"] == "student") & (known["benchmark"] != "")]
+    rows: list[tuple[object, ...]] = []
+    damaged: dict[str, None] = {}
+    for place, group in students.groupby(["benchmark", "row", "column"], sort=False):
+        curves = []
+        for run in group.to_dict("records"):
+            curve = _curve(runs / run["id"] / "metrics.jsonl")
+            if not len(curve):
+                damaged[run["id"]] = None
+                continue
+            before, counted = (sum(of.get(run[who], 0.0) for who in ("teacher", "head")) for of in (took, work))
+            adds = counted + work[run["id"]] / run.get("epochs", math.nan) * curve[:, :1]
+            ones = np.ones((len(curve), 1))
+            curves.append(np.hstack([curve + np.array([0, before, 0]), before * ones, adds, counted * ones]))
+        if curves:
+            length = min(map(len, curves))
+            mean = np.mean([curve[:length] for curve in curves], axis=0)
+            rows += [(*place, int(epoch), s, top1, len(curves), *more) for epoch, s, top1, *more in mean.tolist()]
+    return pd.DataFrame(rows, columns=COLUMNS), list(damaged)
+
+
+def _curve(metrics: Path) -> np.ndarray:
+    """(epoch of all stages, seconds so far, test accuracy) of the epochs that have one: (n, 3). None of them if any
+    line but a last one that a crash cut off is damaged: its seconds would be missing in all that follow."""
+    points, seconds = [], 0.0
+    try:
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                if number == len(lines):
+                    break
+                raise
+            seconds += row.get("seconds", 0.0) + row.get("evaluation_seconds", 0.0)
+            if "test_top1" in row:
+                points.append((float(number), seconds, float(row["test_top1"])))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        points = []
+    if not all(math.isfinite(value) for point in points for value in point):
+        points = []
+    return np.array(points).reshape(-1, 3)
 
 
 def amount(value: float, unit: str) -> str:
@@ -76,35 +161,33 @@ def spending_table(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def spending(spent: Spent, folder: Path, shown: Mapping[str, Look], unit: str) -> Spending:
-    """Writes spent.png and spent.pdf into ``folder`` where there is a curve whose cost is known in ``unit``."""
-    curves = spent.curves[spent.curves[unit].notna()]
-    path = folder / "spent"
-    figure, notes = attempt(path, lambda: _draw(curves, shown, path, unit)) if len(curves) else (None, [])
-    return Spending(spending_table(curves, unit), unit, figure, spent.damaged, notes)
+def spending(
+    frame: pd.DataFrame, runs: Path, work: Mapping[str, float], unit: str, folder: Path, shown: Mapping[str, Look]
+) -> Spending:
+    """Draws spent.png and spent.pdf into ``folder`` where there is a curve whose cost is known in ``unit``. For the
+    other arguments see spent_curves."""
+    curves, damaged = spent_curves(frame, runs, work)
+    known = curves[curves[unit].notna()]
+    figure, trouble = attempt(folder / "spent", lambda: _draw(known, shown, unit))
+    lost = [f"Left out, as their metrics.jsonl cannot be read: {', '.join(damaged)}."] if damaged else []
+    notes = [f"{WHAT} {HOW[unit]} Means over seeds.", *trouble, *lost]
+    return Spending(curves, spending_table(known, unit), unit, figure, notes)
 
 
-def _draw(curves: pd.DataFrame, shown: Mapping[str, Look], path: Path, unit: str) -> Drawn:
-    with style():
-        wide, narrow = (_figure(curves, shown, kind, unit) for kind in (False, True))
-        return save(wide, narrow, path)
-
-
-def _figure(curves: pd.DataFrame, shown: Mapping[str, Look], narrow: bool, unit: str) -> Figure:
+def _draw(curves: pd.DataFrame, shown: Mapping[str, Look], unit: str) -> Figure | None:
     """A panel for each benchmark's column, a line for each method, from its teacher's and head's end on; the dot is
     where its training ends."""
+    if curves.empty:
+        return None
     groups, seen = {}, set[str]()
     for place, group in curves.groupby(["benchmark", "column"], sort=False):
         what = group[["row", "epoch", unit, "top1"]].to_csv(index=False)
         if what not in seen:  # benchmarks may share runs
             groups[place] = group
         seen.add(what)
+    several = len({benchmark for benchmark, _ in groups}) > 1
     rows = list(dict.fromkeys(map(str, curves["row"])))
-    handles = [
-        Line2D([], [], color=look.hex, marker=look.marker, linestyle=dashes(look), label=shortened(row))
-        for row, look in ((row, shown[row]) for row in rows)
-    ]
-    figure, axes = panels(len(groups), 2, (3.6, 2.9), narrow, [shortened(row) for row in rows])
+    figure, axes = panels(len(groups), 2, (3.6, 2.9), sharey=True)
     most, size = curves[unit].max(), 1.0
     if unit == SECONDS:
         size, name = next((size, name) for least, size, name in TIMES if most >= least)
@@ -117,36 +200,27 @@ def _figure(curves: pd.DataFrame, shown: Mapping[str, Look], narrow: bool, unit:
             axis.plot(curve[unit] / size, curve["top1"], **line)
             end = curve.iloc[-1]
             axis.plot(end[unit] / size, end["top1"], color=look.hex, marker=look.marker, markersize=6)
-        axis.set(xlabel=f"{name}, all that it took", ylabel="top-1 (%)", title=panel_title(str(benchmark), str(column)))
+        title = f"{str(benchmark).replace('_', ' ')}: {column}" if several else column
+        axis.set(xlabel=f"{name}, all that it took", ylabel="top-1 (%)", title=title)
         axis.set_xlim(left=0)
         axis.grid(axis="y", color="0.9", linewidth=0.7)
-    return finish(figure, handles)
-
-
-def panel_title(benchmark: str, column: str) -> str:
-    return column if benchmark == "comparison" else f"{benchmark.replace('_', ' ')}: {column}"
+    return legend(figure, rows, shown)
 
 
 def spending_markdown(spending: Spending) -> str:
-    """The table as Markdown, and what it does not hold."""
-    words = WORDS[spending.unit]
+    """Returns the table as Markdown, and what it does not hold."""
+    words, (what, *notes) = WORDS[spending.unit], spending.notes
     lines = [
         f"## Accuracy against all {words} spent\n",
-        f"{spending.said} Means over seeds; the curves are in spent.csv and spent.pdf.\n",
+        f"{what[:-1]}; the curves are in spent.csv and spent.pdf.\n",
         f"| benchmark | column | method | seeds | all {words} | teacher and head | last top-1 | "
         f"reaches {MARK}'s last after |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for entry in spending.table.to_dict("records"):
-        cells = [BENCHMARKS[entry["benchmark"]].id, entry["column"], entry["row"], str(entry["seeds"])]
+        cells = [entry["benchmark"], entry["column"], entry["row"], str(entry["seeds"])]
         cells += [amount(entry[name], spending.unit) for name in ("cost", "before")]
         cells += [f"{entry['top1']:.2f}", amount(entry["reaches"], spending.unit)]
         lines.append("| " + " | ".join(map(markdown_text, cells)) + " |")
-    lines += [f"\n{markdown_text(note)}" for note in spending.notes]
-    if spending.damaged:
-        lines.append(f"\n{left_out(spending.damaged)}")
+    lines += [f"\n{markdown_text(note)}" for note in notes]
     return "\n".join(lines) + "\n"
-
-
-def left_out(damaged: list[str]) -> str:
-    return f"Left out, as their metrics.jsonl cannot be read: {', '.join(damaged)}."

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.analysis.published import published, published_elsewhere
-from benchmarks.analysis.setting import describe_setting, of_paper, paper_dataset
+from benchmarks.analysis.setting import describe_setting, of_paper
 from benchmarks.report.escaping import markdown_text
 from benchmarks.tables.benchmark import Benchmark, Measure
 from benchmarks.tables.cell import published_columns
@@ -60,8 +60,7 @@ def _columns(benchmark: Benchmark) -> list[str]:
 
 def comparable_columns(frame: pd.DataFrame, benchmark: Benchmark) -> set[str]:
     """The columns whose runs have the paper's setting, so that its values can be held against them."""
-    dataset = paper_dataset(benchmark)
-    return {str(column) for column, group in frame.groupby("column", sort=False) if of_paper(group, dataset)}
+    return {str(column) for column, group in frame.groupby("column", sort=False) if of_paper(group, benchmark.dataset)}
 
 
 def shown_measures(table: pd.DataFrame, benchmark: Benchmark) -> list[tuple[Measure, str]]:
@@ -149,7 +148,7 @@ def format_number(value: object, digits: int, signed: bool = False) -> str:
 def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> list[str]:
     """What stands under the table: the setting, shared runs, what the numbers are."""
     lines = []
-    where = describe_setting(frame, paper_dataset(benchmark))
+    where = describe_setting(frame, benchmark.dataset)
     kinds = {kind for _, kind in shown_measures(table, benchmark)}
     paper = "paper" in kinds
     if where and paper:

@@ -37,32 +37,25 @@ def gains(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["row", "year", "gain", "low", "high", "pairs"])
 
 
-def gains_by_year(frame: pd.DataFrame, narrow: bool = False) -> Figure | None:
-    """A point for each method, by years; the line is from the worst pair to the best. ``narrow``: for phones.
-    None while KD or all others have no result."""
+def gains_by_year(frame: pd.DataFrame) -> Figure | None:
+    """A point for each method, by years; the line is from the worst pair to the best. None
+    while KD or all others have no result."""
     table = gains(frame)
     if table.empty:
         return None
     order = table.sort_values(["year", "row"], kind="stable")
     length = 2.0 + 0.32 * len(order)
-    figure, axis = plt.subplots(figsize=(3.6, length) if narrow else (length, 3.6))
+    figure, axis = plt.subplots(figsize=(length, 3.6), layout="constrained")
     places = list(range(len(order)))
     spread = [(order["gain"] - order["low"]).tolist(), (order["high"] - order["gain"]).tolist()]
     names = [f"{row} ({year})" for row, year in zip(order["row"], order["year"], strict=True)]
     label = "best epoch's top-1 minus KD's (points)"
     style: Any = {"fmt": "o", "color": "black", "ecolor": "0.6", "elinewidth": 1, "markersize": 4}
-    if narrow:
-        axis.errorbar(order["gain"], places, xerr=spread, **style)
-        axis.axvline(0, color="tab:red", linewidth=1)
-        axis.set_yticks(places, names)
-        axis.invert_yaxis()
-        axis.set_xlabel(label)
-    else:
-        axis.errorbar(places, order["gain"], yerr=spread, **style)
-        axis.axhline(0, color="tab:red", linewidth=1)
-        axis.set_xticks(places, names)
-        axis.tick_params(axis="x", rotation=90)
-        axis.set_ylabel(label)
+    axis.errorbar(places, order["gain"], yerr=spread, **style)
+    axis.axhline(0, color="tab:red", linewidth=1)
+    axis.set_xticks(places, names)
+    axis.tick_params(axis="x", rotation=90)
+    axis.set_ylabel(label)
     axis.set_title("Gain over KD, a mean over pairs")
-    axis.grid(axis="x" if narrow else "y", color="0.9", linewidth=0.7)
+    axis.grid(axis="y", color="0.9", linewidth=0.7)
     return figure

@@ -12,6 +12,8 @@ from benchmarks.tables.benchmark import BENCHMARKS, Benchmark
 from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
+PUBLISHED = ("table3_similar_architecture.csv", "table4_cross_architecture.csv")  # of any of their pairs
+
 
 def cells(specs: SpecBuilder) -> list[Cell]:
     profile = specs.profile
@@ -29,4 +31,6 @@ def cells(specs: SpecBuilder) -> list[Cell]:
     return result
 
 
-BENCHMARKS.register("comparison")(Benchmark("comparison", "Comparison of methods on one pair", cells))
+BENCHMARKS.register("comparison")(
+    Benchmark("comparison", "Comparison of methods on one pair", cells, published=PUBLISHED, own_methods=True)
+)

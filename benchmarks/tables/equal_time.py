@@ -33,5 +33,11 @@ def cells(specs: SpecBuilder) -> list[Cell]:
 
 
 BENCHMARKS.register("equal_time")(
-    Benchmark("equal_time", "The same methods at equal epochs and at equal training time", cells, columns="training")
+    Benchmark(
+        "equal_time",
+        "The same methods at equal epochs and at equal training time",
+        cells,
+        columns="training",
+        own_methods=True,
+    )
 )

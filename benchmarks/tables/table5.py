@@ -27,5 +27,7 @@ BENCHMARKS.register("table5")(
         "Table 5: ImageNet",
         lambda specs: method_grid(specs, (PAIR,), METHODS),
         measures=(*TOP1, *TOP5),
+        published=("table5_imagenet.csv",),
+        dataset="imagenet",
     )
 )

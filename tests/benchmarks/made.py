@@ -8,10 +8,25 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.analysis.frame import specs_of
+from benchmarks.profiles.profile import Profile
+from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell, shown_pair
+from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.runs.spec import RunSpec
 
 PUBLISHED = {"dataset": "cifar100", "epochs": 240, "fraction": 1.0, "best_images": 10_000, "last_images": 10_000}
+MACHINE = {"host": "h", "device": "a <b> & c", "python": "3", "torch": "2", "commit": "abc", "dirty": False}
+RESULT: dict[str, object] = {
+    "kl": 0.2,
+    "cka": 0.8,
+    "seconds": 12.0,
+    "images_per_second": 100.0,
+    "parameters": 1234,
+    "train_images": 10,
+    "precision": "fp32",
+    "finished": "2026-01-01T00:00:00+00:00",
+    "machine": MACHINE,
+}
 
 
 def made_frame(
@@ -53,24 +68,18 @@ def finish(
         reached = [top1(spec) * share for share in (0.5, 1.0, 0.9)]
         rows = [{"stage": "main", "epoch": i, score: value} for i, value in enumerate(reached, start=1)]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        result = {
+        result = RESULT | {
             "best": {"epoch": 2, score: reached[1]},
             "last": {"epoch": 3, score: reached[2]},
-            "kl": 0.2,
-            "cka": 0.8,
-            "seconds": 12.0,
-            "images_per_second": 100.0,
-            "parameters": 1234,
-            "train_images": 10,
-            "precision": "fp32",
             "finished": (first + timedelta(minutes=place)).isoformat(),
-            "machine": {
-                "host": "h",
-                "device": "a <b> & c",
-                "python": "3",
-                "torch": "2",
-                "commit": "abc",
-                "dirty": False,
-            },
         }
         (folder / "result.json").write_text(json.dumps(result))
+
+
+def cells_of(profile: Profile, *names: str) -> dict[str, list[Cell]]:
+    return {name: BENCHMARKS[name].cells(SpecBuilder(profile.for_benchmark(name))) for name in names}
+
+
+def top1(spec: RunSpec) -> float:
+    """SSKD is best by 4 and 4.1 points, and a point lies between the other methods' seeds."""
+    return 70 + spec.seed + (4 + spec.seed / 10 if "sskd" in spec.id else 0)

@@ -75,8 +75,8 @@ def test_without_an_edit_nothing_is_said(suite: Suite, capsys: pytest.CaptureFix
     assert suite.run("report") == 0
     assert suite.run("plan") == 0
     assert "other code" not in capsys.readouterr().out
-    page = (suite.results / "tiny" / "index.html").read_text()
-    assert "†" not in page + (suite.results / "tiny" / "comparison.md").read_text()
+    folder = suite.results / "tiny" / "reports" / "plugin=edited"
+    assert "†" not in (folder / "index.html").read_text() + (folder / "comparison.md").read_text()
 
 
 def test_an_edit_is_told_in_plan_table_and_page(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +93,7 @@ def test_an_edit_is_told_in_plan_table_and_page(suite: Suite, capsys: pytest.Cap
 
     assert suite.run() == 0
     assert "3 of them finished already\ntrained with other code" in capsys.readouterr().out
-    folder = suite.results / "tiny"
+    folder = suite.results / "tiny" / "reports" / "plugin=edited"
     table = (folder / "comparison.md").read_text()
     assert "† trained with other code (edited.py has changed): " + edited in table
     assert next(line.endswith("| † |") for line in table.splitlines() if line.startswith("| Edited |"))

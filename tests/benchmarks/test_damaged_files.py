@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import pytest
 import torch
 from safetensors.torch import save as safetensors_bytes
 
+from benchmarks.analysis.frame import results_frame
 from benchmarks.commands.main import VERBS, main
 from benchmarks.profiles.read import read_profile
+from benchmarks.report.tables import notes, summary
+from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.__main__ import main as sskd_main
 from sskd.errors import UserError
 from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
-from tests.benchmarks.made import finish
-from tests.benchmarks.test_report import cells_of, top1
+from tests import small
+from tests.benchmarks.made import RESULT, cells_of, finish, top1
 
 DAMAGES: dict[str, bytes | None] = {
     "cut off": b'{"best": {"epo',
@@ -34,27 +38,32 @@ DAMAGES: dict[str, bytes | None] = {
     "number": b"7",
     "a folder": None,
 }
-REQUEST = ["--profile", "paper", "--only", "fig4a", "--seeds", "0", "--set", "fractions=[0.25,0.5,0.75]"]
+REQUEST = ["--profile", "paper", "--only", "fig4a", "--seeds", "0,1,2", "--set", "fractions=[0.25,0.5,0.75]"]
+UNFINISHED = ("failed.json", "progress.json", "metrics.jsonl")  # the files of a run that is not finished
+Damaged = dict[tuple[str, str], RunSpec]
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> tuple[Path, list[RunSpec]]:
-    """Finished runs, of which as many students have a damage each; the specs of those."""
-    profile = read_profile("paper", ["seeds=[0]", "fractions=[0.25,0.5,0.75]"])
+    """A folder of results with 36 finished students of figure 4a, and these."""
+    profile = read_profile("paper", ["seeds=[0,1,2]", "fractions=[0.25,0.5,0.75]"])
     cells = cells_of(profile, "fig4a")
     finish(cells, tmp_path / "paper" / "runs", top1)
-    students = list({cell.spec.id: cell.spec for cell in cells["fig4a"] if cell.row != "Teacher"}.values())
-    assert len(students) > len(DAMAGES)
-    return tmp_path, students[: len(DAMAGES)]
+    return tmp_path, list({cell.spec.id: cell.spec for cell in cells["fig4a"]}.values())
 
 
-def damage(results: tuple[Path, list[RunSpec]], name: str) -> None:
+def damage(results: tuple[Path, list[RunSpec]], *names: str) -> Damaged:
+    """Gives each of as many students a damaged file: each of ``names`` with each of DAMAGES."""
     root, students = results
-    for spec, content in zip(students, DAMAGES.values(), strict=True):
+    places = [(name, what) for name in names for what in DAMAGES]
+    damaged = dict(zip(places, students, strict=False))
+    assert len(damaged) == len(places)
+    for (name, what), spec in damaged.items():
         folder = root / "paper" / "runs" / spec.id
         if name != "result.json":
             (folder / "result.json").unlink()
-        write(folder / name, content)
+        write(folder / name, DAMAGES[what])
+    return damaged
 
 
 def write(path: Path, content: bytes | None) -> None:
@@ -69,70 +78,80 @@ def run(results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str],
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["result.json", "failed.json", "progress.json", "metrics.jsonl"])
+@pytest.mark.parametrize("names", [("result.json",), UNFINISHED])
 def test_commands_survive_it(
-    results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str], name: str
+    results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str], names: tuple[str, ...]
 ) -> None:
-    damage(results, name)
-    broken = {spec.id for spec in results[1]}
-    named = name in ("result.json", "failed.json")
+    broken = {spec.id: name for (name, _), spec in damage(results, *names).items()}
+    for spec in results[1][-5:]:  # finished runs keep their numbers without their curves
+        write(results[0] / "paper" / "runs" / spec.id / "metrics.jsonl", b"\xff" if spec.seed else None)
 
-    # status
-    rows = {row["id"]: row for row in json.loads(run(results, capsys, "status", "--json"))["runs"]}
-    for run_id, row in rows.items():
-        if run_id not in broken:
-            assert (row["state"], row["top1"]) == ("finished", pytest.approx(0.9 * 70, abs=4))
-        elif named:
+    def states(verb: str) -> dict[str, dict[str, Any]]:
+        return {row["id"]: row for row in json.loads(run(results, capsys, verb, "--json"))["runs"]}
+
+    for run_id, row in states("status").items():
+        name = broken.get(run_id)
+        if name is None:
+            assert (row["state"], row["top1"]) == ("finished", pytest.approx(0.9 * 71, abs=5))
+        elif name in ("result.json", "failed.json"):
             assert row["state"] == "failed"
             assert f"cannot read {results[0] / 'paper' / 'runs' / run_id / name}" in row["why"]
         else:
             assert row["state"] == "to do"
             assert row["why"].startswith("interrupted: run_all.py goes on with it")
     assert len(run(results, capsys, "status").splitlines()) == 1 + len(broken)
-
-    # plan
-    plan = json.loads(run(results, capsys, "plan", "--json"))
-    assert plan["rate_from"].startswith("as ")
-    for row in plan["runs"]:
-        if row["id"] in broken:
-            assert row["state"] == {"result.json": "finished", "failed.json": "failed"}.get(name, "incomplete")
-        assert ("cannot read" in row["why"]) == (row["id"] in broken and named)
-    text = run(results, capsys, "plan")
-    assert text.count(f"/{name}: ") == (len(broken) if named else 0)
-
-    # the report
+    named = {run_id for run_id, name in broken.items() if name in ("result.json", "failed.json")}
+    expected = {"result.json": "finished", "failed.json": "failed"}
+    for run_id, row in states("plan").items():
+        if run_id in broken:
+            assert row["state"] == expected.get(broken[run_id], "incomplete")
+        assert ("cannot read" in row["why"]) == (run_id in named)
     text = run(results, capsys, "report", "--name", "damaged")
-    assert "| SSKD | 75% | 1 | " in text
-    assert text.count("cannot read") >= (len(broken) if named else 0)
+    assert "| SSKD | 75% | 3 | " in text
+    assert text.count("cannot read") >= len(named) / 3  # a cell of three seeds says it once
     page = (results[0] / "paper" / "reports" / "damaged" / "index.html").read_text()
     assert all(f'id="run-{run_id}"' in page for run_id in broken)
 
 
-def test_finished_runs_whose_curves_are_damaged_keep_their_numbers(
-    results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for spec, content in zip(results[1], DAMAGES.values(), strict=True):
-        write(results[0] / "paper" / "runs" / spec.id / "metrics.jsonl", content)
-    assert "cannot read" not in run(results, capsys, "report", "--name", "damaged")
-    assert "cannot read" not in run(results, capsys, "plan")
-    assert "failed" not in run(results, capsys, "status")
+def changed(outer: str, inner: str, value: str) -> bytes:
+    """A whole result but for one key, which has ``value`` as it stands there."""
+    score = {"epoch": 2, "test_top1": 70.0}
+    result: dict[str, Any] = RESULT | {"best": dict(score), "last": dict(score)}
+    (result[outer] if inner else result)[inner or outer] = "HERE"
+    return json.dumps(result).replace('"HERE"', value).encode()
 
 
-@pytest.mark.parametrize("content", DAMAGES.values(), ids=DAMAGES)
-def test_what_is_read_of_each(tmp_path: Path, content: bytes | None) -> None:
-    spec = next(cell.spec for cell in cells_of(read_profile("paper", ["seeds=[0]"]), "fig4a")["fig4a"])
-    folder = RunFolder(tmp_path, spec)
+WRONG = {
+    "text": changed("best", "test_top1", '"72"'),
+    "not a number": changed("last", "test_top1", "NaN"),
+    "no number": changed("last", "test_top1", "null"),
+    "without end": changed("best", "epoch", "1e999"),
+    "a truth": changed("seconds", "", "true"),
+    "no machine": changed("machine", "", "[]"),
+}
+
+
+@pytest.mark.parametrize("what", [*DAMAGES, *WRONG])
+def test_what_is_read_of_each(tmp_path: Path, what: str) -> None:
+    content = (DAMAGES | WRONG)[what]
+    folder = RunFolder(tmp_path, small.spec(small.student("kd")))
     folder.path.mkdir()
     for file in (folder.result, folder.failure, folder.metrics):
         write(file, content)
     with pytest.raises(UserError, match=r"cannot read .*result\.json: .*; delete it"):
         read_result(folder.result, "student")
+    if what in WRONG:
+        return
     assert folder.read_failure()["message"].startswith(f"cannot read {folder.failure}: ")
     assert all(isinstance(row, dict) for row in folder.read_metrics())
-    if content is None:
-        return
-    folder.metrics.write_bytes(b'{"epoch": 1}\n' + content + b'\n{"epoch": 3}\n')
-    assert folder.read_metrics()[0] == {"epoch": 1}
+    if content is not None:
+        folder.metrics.write_bytes(b'{"epoch": 1}\n' + content + b'\n{"epoch": 3}\n')
+        assert folder.read_metrics()[0] == {"epoch": 1}
+
+
+def test_what_is_changed_in_it_is_all_that_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_bytes(changed("seconds", "", "2.0"))
+    assert read_result(tmp_path / "result.json", "student")["seconds"] == 2.0
 
 
 def test_damaged_results_are_failures(
@@ -140,36 +159,36 @@ def test_damaged_results_are_failures(
 ) -> None:
     """Nothing is left to train: every other run is finished."""
     monkeypatch.setattr("benchmarks.dispatch.local.make_slots", lambda *_: [])
-    command = [*REQUEST, "--results", str(results[0])]
-    assert main(command) == 0
-    damage(results, "result.json")
-    capsys.readouterr()
-    assert main(command) == 1
+    monkeypatch.setattr("benchmarks.report.write.write_report", lambda *_: defaultdict(str))
+    broken = damage(results, "result.json")
+    assert main([*REQUEST, "--results", str(results[0])]) == 1
     shown = capsys.readouterr()
     assert f"{len(DAMAGES)} with a result that cannot be read" in shown.out
-    for spec in results[1]:
+    for spec in broken.values():
         assert f"run_all: {spec.id}: cannot read" in shown.err
 
 
-def test_weights_that_are_missing_or_damaged_are_named_under_the_table(
-    results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_weights_that_are_missing_or_damaged_are_named_under_the_table(results: tuple[Path, list[RunSpec]]) -> None:
     root, students = results
     whole = safetensors_bytes({"a": torch.zeros(3)})
     for folder in (root / "paper" / "runs").iterdir():
         for name in ("best", "last"):
             (folder / f"{name}.safetensors").write_bytes(whole)
-    assert "The weights of" not in run(results, capsys, "report", "--name", "weights")
+    cells = cells_of(read_profile("paper", ["seeds=[0,1,2]", "fractions=[0.25,0.5,0.75]"]), "fig4a")
+
+    def said() -> list[str]:
+        frame, benchmark = results_frame(cells, root / "paper" / "runs"), BENCHMARKS["fig4a"]
+        frame = frame[frame["benchmark"] == "fig4a"]
+        return [line for line in notes(frame, benchmark, summary(frame, benchmark)) if line.startswith("The weights")]
+
+    assert said() == []
     damages: list[bytes | None] = [whole[:-1], b"", b"garbage", whole + b"x", None]
     for spec, content in zip(students, damages, strict=False):
         write(root / "paper" / "runs" / spec.id / "best.safetensors", content)
     (root / "paper" / "runs" / students[5].id / "last.safetensors").unlink()
-    text = run(results, capsys, "report", "--name", "weights")
-    (damaged,) = [line for line in text.splitlines() if "are damaged" in line]
-    (missing,) = [line for line in text.splitlines() if "are missing" in line]
-    assert damaged.startswith("The weights of 5 of ")
+    missing, damaged = said()
+    assert damaged.startswith("The weights of 5 of 36 ")
     assert students[5].id in missing
-    assert "cannot read" not in text
 
 
 # --- folders that are none, and what this user may not read -----------------------------------------------------------
@@ -193,30 +212,29 @@ def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     guarded("open", io)
 
 
-@pytest.mark.parametrize("what", ["a file", "not to be entered", "a link to nothing", "metrics"])
-def test_one_bad_folder_costs_only_its_run(
-    results: tuple[Path, list[RunSpec]],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    what: str,
+def test_bad_folders_cost_only_their_runs(
+    results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A file, a link to nothing and a folder that may not be entered in its place, and a folder as its metrics."""
     root, students = results
-    folder = root / "paper" / "runs" / students[0].id
-    if what == "not to be entered":
-        forbid(monkeypatch, folder)
-    elif what == "metrics":
-        (folder / "result.json").unlink()
-        write(folder / "metrics.jsonl", None)
-    else:
-        shutil.rmtree(folder)
-        folder.write_bytes(b"") if what == "a file" else folder.symlink_to(root / "nowhere")
-    named = what in ("a file", "not to be entered")
+    file, link, forbidden, metrics = (root / "paper" / "runs" / spec.id for spec in students[:4])
+    shutil.rmtree(file)
+    file.write_bytes(b"")
+    shutil.rmtree(link)
+    link.symlink_to(root / "nowhere")
+    forbid(monkeypatch, forbidden)
+    (metrics / "result.json").unlink()
+    write(metrics / "metrics.jsonl", None)
     rows = {row["id"]: row for row in json.loads(run(results, capsys, "status", "--json"))["runs"]}
-    assert [run_id for run_id, row in rows.items() if row["state"] != "finished"] == [students[0].id]
-    assert ("cannot read" in rows[students[0].id]["why"]) == named
+    bad = {run_id for run_id, row in rows.items() if row["state"] != "finished"}
+    assert bad == {spec.id for spec in students[:4]}
+    named = {file.name, forbidden.name}
+    assert {run_id for run_id in bad if "cannot read" in rows[run_id]["why"]} == named
     plan = {row["id"]: row for row in json.loads(run(results, capsys, "plan", "--json"))["runs"]}
-    assert ("cannot read" in plan[students[0].id]["why"]) == named
-    assert "| SSKD | 75% | 1 | " in run(results, capsys, "report", "--name", "bad")
+    assert {run_id for run_id, row in plan.items() if "cannot read" in row["why"]} == named
+    cells = cells_of(read_profile("paper", ["seeds=[0,1,2]", "fractions=[0.25,0.5,0.75]"]), "fig4a")
+    frame = results_frame(cells, root / "paper" / "runs")
+    assert set(frame["id"][frame["benchmark"].ne("") & frame["state"].ne("finished")]) == bad
 
 
 @pytest.mark.parametrize(

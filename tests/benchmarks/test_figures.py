@@ -1,6 +1,5 @@
 """Figures: one look for a method wherever it is drawn, and the paper's values only where they belong."""
 
-import io
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,11 +7,11 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
-from PIL import Image
+from matplotlib.figure import Figure
 
-from benchmarks.report.canvas import attempt, style
+from benchmarks.report.canvas import LONGEST, attempt
 from benchmarks.report.dots import off_axis
-from benchmarks.report.figures import _figure, draw
+from benchmarks.report.figures import draw
 from benchmarks.report.style import METHOD_LOOKS, looks
 from benchmarks.report.tables import latex, markdown, summary
 from benchmarks.tables.benchmark import BENCHMARKS
@@ -23,9 +22,11 @@ PAIR = "resnet56/resnet20"
 
 
 def drawn_looks(axis: Axes) -> dict[str, tuple[str, str]]:
-    """Colour and marker by row, of a "lines" figure."""
-    bars = axis.containers
-    return {str(bar.get_label()): (to_hex(bar.lines[0].get_color()), str(bar.lines[0].get_marker())) for bar in bars}
+    """Colour and marker by row, of a "lines" figure, whose legend names the rows in the order of its lines."""
+    rows = [text.get_text() for text in axis.figure.legends[0].get_texts()]
+    lines = [bar.lines[0] for bar in axis.containers]
+    drawn = [(to_hex(line.get_color()), str(line.get_marker())) for line in lines]
+    return dict(zip(rows, drawn, strict=True))
 
 
 def test_no_two_methods_look_the_same_and_company_changes_nothing() -> None:
@@ -43,8 +44,7 @@ def test_a_method_has_one_colour_and_marker_in_every_figure() -> None:
     rows = ("FitNet", *reversed(NAMES))
     noisy = made_frame("fig4b", {(row, c): [1.0 + i, 2.0] for i, row in enumerate(rows) for c in ("0%", "50%")})
     first, second = (
-        _figure(frame, BENCHMARKS[name], None, looks(frame["row"]), narrow=False)
-        for name, frame in (("fig4a", few), ("fig4b", noisy))
+        draw(frame, BENCHMARKS[name], looks(frame["row"])) for name, frame in (("fig4a", few), ("fig4b", noisy))
     )
     assert first
     assert second
@@ -58,7 +58,7 @@ def test_a_method_has_one_colour_and_marker_in_every_figure() -> None:
 def test_the_papers_ticks_and_differences_are_of_its_setting_only(setting: dict[str, float]) -> None:
     frame = made_frame("table3", {("KD", PAIR): [70.0, 70.5], ("SSKD", PAIR): [71.0, 71.5]}, **setting)
     benchmark = BENCHMARKS["table3"]
-    figure = _figure(frame, benchmark, None, looks(frame["row"]), narrow=False)
+    figure = draw(frame, benchmark, looks(frame["row"]))
     assert figure
     ticks = [line for line in figure.axes[0].lines if line.get_marker() == "|"]
     table = summary(frame, benchmark)
@@ -72,20 +72,10 @@ def test_the_papers_ticks_and_differences_are_of_its_setting_only(setting: dict[
 def test_a_far_teacher_leaves_the_students_their_room() -> None:
     values = {("Teacher", PAIR): [73.4], ("KD", PAIR): [18.0, 19.0], ("SSKD", PAIR): [19.0, 20.0]}
     frame = made_frame("comparison", values, epochs=12)
-    figure = _figure(frame, BENCHMARKS["comparison"], None, looks(frame["row"]), narrow=False)
+    figure = draw(frame, BENCHMARKS["comparison"], looks(frame["row"]))
     assert figure
     assert figure.axes[0].get_xlim()[1] < 25
     assert [text.get_text() for text in figure.axes[0].texts] == ["73.4 →"]
-
-
-def test_narrow_figures_have_their_panels_below_each_other(tmp_path: Path) -> None:
-    frame = made_frame("fig4a", {(row, c): [1.0, 2.0] for row in NAMES for c in ("10%", "25%")})
-    drawn = draw(frame, BENCHMARKS["fig4a"], tmp_path)
-    assert drawn
-    wide, narrow = Image.open(tmp_path / "fig4a.png"), Image.open(io.BytesIO(drawn.narrow))
-    assert wide.width > wide.height
-    assert narrow.width == 576  # 358 CSS pixels as the page shows it
-    assert narrow.height > narrow.width
 
 
 def test_collapsed_methods_and_the_teacher_stand_at_the_edge() -> None:
@@ -100,7 +90,7 @@ def test_collapsed_methods_and_the_teacher_stand_at_the_edge() -> None:
         "SSKD": 49.0,
     }
     frame = made_frame("comparison", {(row, PAIR): [value, value + 0.5] for row, value in reached.items()}, epochs=12)
-    figure = _figure(frame, BENCHMARKS["comparison"], None, looks(frame["row"]), narrow=False)
+    figure = draw(frame, BENCHMARKS["comparison"], looks(frame["row"]))
     assert figure
     low, high = figure.axes[0].get_xlim()
     assert 36 < low < 39
@@ -134,22 +124,40 @@ RC = {
     "axes.unicode_minus": False,
     "axes.formatter.use_mathtext": True,
 }
+NAMED = ("SSKD", "a method with a name that is far longer than any figure has room for", "Mine")
 
 
-@pytest.mark.parametrize("key", RC)
-def test_a_users_matplotlibrc_changes_no_figure(key: str) -> None:
-    with style():
-        usual = dict(plt.rcParams)
-    with plt.rc_context({key: RC[key]}):
-        with style():
-            assert dict(plt.rcParams) == usual
-        assert plt.rcParams[key] == plt.rcParamsDefault[key] or plt.rcParams[key] in (RC[key], [RC[key]])
+def test_a_figure_is_the_same_file_whatever_a_users_matplotlibrc_says(tmp_path: Path) -> None:
+    """Names of any length leave it its room, and its fonts are outlines (Type 42)."""
+    frame = made_frame("comparison", {(row, PAIR): [70.0 + i, 71.0] for i, row in enumerate(NAMED)}, epochs=12)
+
+    def figure() -> Figure | None:
+        return draw(frame, BENCHMARKS["comparison"], looks(frame["row"]))
+
+    file, notes = attempt(tmp_path / "usual", figure)
+    assert file
+    assert notes == []
+    with plt.rc_context(RC):
+        again, _ = attempt(tmp_path / "own", figure)
+        assert plt.rcParams["pdf.fonttype"] == 3
+    assert again
+    assert again.read_bytes() == file.read_bytes()
+    data = (tmp_path / "usual.pdf").read_bytes()
+    assert (tmp_path / "own.pdf").read_bytes() == data
+    assert b"/FontFile2" in data
+    assert b"/Type3" not in data
+    made = figure()
+    assert made
+    made.draw_without_rendering()
+    (axis,) = made.axes
+    assert axis.get_window_extent().width > 0.4 * made.bbox.width
+    assert max(len(label.get_text()) for label in axis.get_yticklabels()) == LONGEST
 
 
 def test_a_figure_that_fails_costs_only_itself(tmp_path: Path) -> None:
     (tmp_path / "table3.pdf").write_bytes(b"of an earlier report")
 
-    def fails() -> None:
+    def fails() -> Figure:
         raise RuntimeError("latex was not able to process the following string")
 
     drawn, notes = attempt(tmp_path / "table3", fails)
@@ -157,15 +165,3 @@ def test_a_figure_that_fails_costs_only_itself(tmp_path: Path) -> None:
     assert "table3" in notes[0]
     assert "latex was not able" in notes[0]
     assert not list(tmp_path.iterdir())
-    assert attempt(tmp_path / "table3", lambda: "drawn") == ("drawn", [])
-
-
-def test_names_of_any_length_leave_the_figure_its_room(tmp_path: Path) -> None:
-    names = ("SSKD", "a method with a name that is far longer than any figure has room for", "Mine")
-    frame = made_frame("comparison", {(row, PAIR): [70.0 + i, 71.0] for i, row in enumerate(names)}, epochs=12)
-    drawn = draw(frame, BENCHMARKS["comparison"], tmp_path)
-    assert drawn
-    assert Image.open(io.BytesIO(drawn.narrow)).width == 576
-    data = (tmp_path / "comparison.pdf").read_bytes()
-    assert b"/FontFile2" in data  # Type 42: the outlines themselves
-    assert b"/Type3" not in data

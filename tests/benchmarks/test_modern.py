@@ -73,7 +73,7 @@ def test_numbers_of_another_protocol_are_never_subtracted() -> None:
     assert elsewhere["ReviewKD", "resnet56/resnet20"].value == 71.89
     assert "Nesterov" in elsewhere["ReviewKD", "resnet56/resnet20"].protocol
     assert {row for row, _ in elsewhere} >= {"MLKD", "SimKD", "CAT-KD", "CTKD", "ReviewKD"}
-    assert all(entry.source and entry.protocol for entry in elsewhere.values() if entry.pair in PAIRS)
+    assert all(entry.source and entry.protocol for (_, pair), entry in elsewhere.items() if pair in PAIRS)
 
     rows = [frame_row(row, "resnet56/resnet20", 0, 72.0) for row in ("KD", "DKD", "ReviewKD")]
     frame = pd.DataFrame(rows)

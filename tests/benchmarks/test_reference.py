@@ -15,9 +15,8 @@ from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.runs.plugins import load_plugin
-from tests.benchmarks.made import finish, made_frame
+from tests.benchmarks.made import cells_of, finish, made_frame, top1
 from tests.benchmarks.test_profiles import OWN_METHOD
-from tests.benchmarks.test_report import cells_of, top1
 
 TOP1 = BENCHMARKS["comparison"].measures[0]
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.report.spending import amount, spending_table
-from benchmarks.report.time_to_accuracy import beside_others, spent_curves
+from benchmarks.report.spending import amount, beside_others, spending_table, spent_curves
 
 
 def metrics(runs: Path, run: str, rows: list[dict[str, float]]) -> None:
@@ -29,20 +28,18 @@ def test_a_methods_curve_begins_after_its_teacher_and_head(tmp_path: Path) -> No
         for name, role, seconds in (("t", "teacher", 100.0), ("h", "head", 50.0))
     ]
     frame = pd.DataFrame([*students, *taught, common | {"id": "s2", "state": "failed", "teacher": "t", "head": "h"}])
-    curve = spent_curves(frame, tmp_path).curves
+    curve, _ = spent_curves(frame, tmp_path)
     assert curve["epoch"].tolist() == [2, 3]
     assert curve["seconds"].tolist() == [150 + 5 + 12, 150 + 5 + 24]
     assert curve["top1"].tolist() == [40.5, 60.5]
     assert curve["seeds"].tolist() == [2, 2]
     assert curve["before"].tolist() == [150, 150]
-    tuned = spent_curves(frame, tmp_path, {"SSKD": 1000.0}).curves
-    assert tuned["seconds"].tolist() == [1167, 1179]
-    given = spent_curves(frame.assign(teacher="sha256 of a file", head=""), tmp_path).curves
+    given, _ = spent_curves(frame.assign(teacher="sha256 of a file", head=""), tmp_path)
     assert given["seconds"].tolist() == [17, 29]
 
 
 def test_nothing_finished_has_no_curve(tmp_path: Path) -> None:
-    assert spent_curves(pd.DataFrame(), tmp_path).curves.empty
+    assert spent_curves(pd.DataFrame(), tmp_path)[0].empty
 
 
 DAMAGES = [
@@ -63,10 +60,10 @@ def test_a_damaged_file_is_named_and_left_out(tmp_path: Path, damage: bytes) -> 
     (tmp_path / "bad" / "metrics.jsonl").write_bytes(damage)
     common = {"state": "finished", "benchmark": "comparison", "row": "KD", "column": "a/b", "role": "student"}
     frame = pd.DataFrame([common | {"id": name, "teacher": "", "head": "", "seconds": 0.0} for name in ("good", "bad")])
-    found = spent_curves(frame, tmp_path)
-    assert found.damaged == ["bad"]
-    assert found.curves["top1"].tolist() == [40.0]
-    assert found.curves["seeds"].tolist() == [1]
+    curves, damaged = spent_curves(frame, tmp_path)
+    assert damaged == ["bad"]
+    assert curves["top1"].tolist() == [40.0]
+    assert curves["seeds"].tolist() == [1]
 
 
 MINUTE = "2026-01-01T00:{:02d}:00+00:00"
@@ -109,7 +106,7 @@ def test_multiply_adds_are_those_of_student_teacher_and_head(tmp_path: Path) -> 
     student = common | {"id": "s", "benchmark": "comparison", "row": "SSKD", "role": "student", "epochs": 2}
     student |= {"teacher": "t", "head": "h"}
     frame = pd.DataFrame([student, common | {"id": "t", "role": "teacher"}, common | {"id": "h", "role": "head"}])
-    curves = spent_curves(frame, tmp_path, work={"s": 10e12, "t": 3e12, "h": 1e12}).curves
+    curves, _ = spent_curves(frame, tmp_path, {"s": 10e12, "t": 3e12, "h": 1e12})
     assert curves["multiply_adds"].tolist() == [9e12, 14e12]
     assert curves["before_multiply_adds"].tolist() == [4e12, 4e12]
     table = spending_table(curves, "multiply_adds")
@@ -120,4 +117,4 @@ def test_multiply_adds_are_those_of_student_teacher_and_head(tmp_path: Path) -> 
         "0",
         "-",
     ]
-    assert spent_curves(frame, tmp_path).curves["multiply_adds"].isna().all()
+    assert spent_curves(frame, tmp_path)[0]["multiply_adds"].isna().all()

@@ -119,6 +119,8 @@ def plan(command: str, options: list[str], capsys: pytest.CaptureFixture[str]) -
     make_parser().parse_args([verb, *words])
     if verb in ("run", "decide", "export", "watch", "cancel") or "paper" in words:
         verb, words = "plan", requested(words)
+    if "paper" in words and "--only" not in words:  # thousands of runs, which tests/benchmarks/test_planner.py plans
+        words = [*words, "--only", "comparison"]
     status = main([verb, *words])
     shown = capsys.readouterr()
     lacks = "no weights file" in shown.err and "stage 1: " in shown.out and "short" in words
