@@ -35,11 +35,11 @@ def start_again(module: str, arguments: list[str]) -> None:
 def labels_on_the_host() -> None:
     """What the null GPU computes is undefined, so what a method makes of the labels when it is built (CRD's classes) is
     made on the host; the module is moved to the device afterwards."""
-    import sskd.training.tasks.student as students
+    import sskd.distillation.distiller as distiller
 
-    context = students.MethodContext
+    context = distiller.MethodContext
 
     def on_the_host(**fields: Any) -> Any:
         return context(**fields | {"labels": fields["labels"].cpu()})
 
-    students.MethodContext = on_the_host  # type: ignore[assignment, misc]
+    distiller.MethodContext = on_the_host  # type: ignore[assignment, misc]

@@ -27,9 +27,9 @@ from torch.profiler import ProfilerActivity, profile
 from perf import baseline
 from perf.stages import dataset_at, endless, make_stage, small_images, stepper
 from sskd.data.batch import Batch
+from sskd.distillation.forward import TeacherForward
 from sskd.networks import Features, Network, build_network
 from sskd.runtime.device import autocast
-from sskd.training.forward import TeacherForward
 from sskd.training.setup import Setup
 from sskd.training.tasks.stage import Stage
 
@@ -137,7 +137,7 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
     and the rest, which is the student's; in the head stage losses and head are one."""
     assert setup.spec.teacher is not None
     network = build_network(setup.spec.teacher.network, setup.data.num_classes).eval()
-    teacher = TeacherForward(setup.place(network), setup, frozenset({"logits", "vector"}))
+    teacher = TeacherForward(setup.place(network), frozenset({"logits", "vector"}), setup.passes)
     spent = dict.fromkeys(("data", "teacher", "loss", "whole"), 0.0)
     student, method = stage.trained if setup.spec.role == "student" else (None, None)
     batches = endless(setup, stage)

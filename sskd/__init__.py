@@ -1,17 +1,53 @@
-"""Knowledge Distillation Meets Self-Supervision (Xu et al., ECCV 2020): the trainer.
+"""Knowledge distillation: exact methods for any training loop, and the trainer that compares them.
 
-The package trains teachers, self-supervised heads and students. It knows nothing of the paper's tables; those are
-in ``benchmarks``.
+``Distiller`` is the loss of a distillation as one module (docs/your_own_loop.md). ``python -m sskd`` trains teachers,
+self-supervised heads and students. The package knows nothing of the paper's tables; those are in ``benchmarks``.
 """
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
 from sskd.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from sskd.config.settings import MethodSettings as MethodSettings
+    from sskd.distillation.adapt import suggest_taps as suggest_taps
+    from sskd.distillation.distiller import Distiller as Distiller
+    from sskd.distillation.given import settings as settings
+    from sskd.distillation.heads import train_head as train_head
+    from sskd.errors import UserError as UserError
+    from sskd.methods import METHODS as METHODS
+    from sskd.methods import InitialStage as InitialStage
+    from sskd.methods import LossTerms as LossTerms
+    from sskd.methods import Method as Method
+    from sskd.methods import MethodContext as MethodContext
+    from sskd.methods import MethodInfo as MethodInfo
+    from sskd.networks import build_network as build_network
     from sskd.runs.trained import load_exported as load_exported
     from sskd.runs.trained import load_student as load_student
+    from sskd.training.tasks.head import load_head as load_head
+
+# what is public, and where it is: imported when it is asked for, as torch takes seconds and help must come at once
+_PLACES = {
+    "Distiller": "sskd.distillation.distiller",
+    "InitialStage": "sskd.methods",
+    "LossTerms": "sskd.methods",
+    "METHODS": "sskd.methods",
+    "Method": "sskd.methods",
+    "MethodContext": "sskd.methods",
+    "MethodInfo": "sskd.methods",
+    "MethodSettings": "sskd.config.settings",
+    "UserError": "sskd.errors",
+    "build_network": "sskd.networks",
+    "load_exported": "sskd.runs.trained",
+    "load_head": "sskd.training.tasks.head",
+    "load_student": "sskd.runs.trained",
+    "settings": "sskd.distillation.given",
+    "suggest_taps": "sskd.distillation.adapt",
+    "train_head": "sskd.distillation.heads",
+}
+__all__ = ["__version__", *_PLACES]
 
 # Read by torch at its first large allocation: huge pages for tensors on the CPU, where the kernel offers them on
 # request. Convolutional training there spends a fifth of its time on page faults otherwise (make perf).
@@ -19,8 +55,10 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("load_student", "load_exported"):  # they bring torch, which takes seconds: help must come at once
-        from sskd.runs import trained
-
-        return getattr(trained, name)
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'sskd' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

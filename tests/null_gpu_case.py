@@ -119,7 +119,7 @@ def evaluation(runs: Path) -> None:
     assert not torch.backends.cudnn.allow_tf32
     run = RunState(setup, task, {"plugins": []})
     null_gpu.reset()
-    task._teacher_forward(next(iter(run.loader.epoch(0))).images)  # type: ignore[attr-defined]
+    task.distiller._teacher_features(next(iter(run.loader.epoch(0))))  # type: ignore[attr-defined]
     assert not [name for name in null_gpu.kernels() if "clamp" in name], "a ReLU of its own"
 
 

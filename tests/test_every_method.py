@@ -1,95 +1,209 @@
-"""Every registered method trains for real, is resumed to the same end, and never makes the device wait in a step."""
+"""Every method: five steps of a plain loop are the suite's own, bit for bit, and no step makes the device wait."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
 
-from sskd.methods import METHODS
-from sskd.runs.spec import RunSpec
-from sskd.training.run import train
-from sskd.training.setup import prepare
+from sskd.data.splits import Part
+from sskd.data.views import SingleView
+from sskd.distillation.distiller import Distiller
+from sskd.distillation.stages import DistillerStage
+from sskd.methods import METHODS, Method
+from sskd.networks import build_network
+from sskd.networks.weights import load_network
+from sskd.runs.run_folder import RunFolder
+from sskd.runs.spec import HeadSpec, StudentSpec
+from sskd.runtime.seeding import stream_seed
+from sskd.training.checkpoint import RunState
+from sskd.training.run import _begin_epoch, train
+from sskd.training.setup import Setup, prepare
+from sskd.training.step import train_step
 from sskd.training.tasks import build_task
+from sskd.training.tasks.head import new_head, trained_head
 from tests import small
 from tests.waits import Waits
 
 SHORTER = {"crd": {"negatives": 64}, **{name: {"initial_epochs": 1} for name in ("ab", "ft", "fsp")}}
+STEPS, STOPPED_AFTER, IMAGES = 5, 2, 12
+VARIANTS: list[dict[str, Any]] = [
+    *({"name": name, "standardise": True} for name in ("kd", "dkd", "mlkd", "ctkd")),
+    {"name": "ctkd", "host": "dkd"},
+    {"name": "crd", "kd_weight": 1.0, "warmup_epochs": 2.0},
+]
 
 
-def spec_of(method: str, **settings: Any) -> RunSpec:
+def spec_of(method: str, recipe: dict[str, Any] = small.RECIPE, **settings: Any) -> StudentSpec:
     kind = METHODS[method]
-    chosen = {"name": method, **SHORTER.get(method, {}), **settings}
-    data = small.student(chosen)
+    data = small.student({"name": method, **SHORTER.get(method, {}), **settings}, recipe=recipe)
     if kind.needs_head:
         data |= {"head": small.head(kind.head_task or "contrastive")}
-    return small.spec(data if kind.needs_teacher else data | {"teacher": None})
+    found = small.spec(data if kind.needs_teacher else data | {"teacher": None})
+    assert isinstance(found, StudentSpec)
+    return found
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher and heads in their first state: what a step is does not depend on what they have learned."""
     path = tmp_path_factory.mktemp("shared")
+    teacher = RunFolder(path, small.spec(small.teacher()))
+    teacher.create()
+    torch.manual_seed(0)
+    save_file(build_network("resnet8", 10).state_dict(), teacher.weights("best"))
     for task in ("contrastive", "hsakd"):
-        small.train_all(small.spec(small.head(task)), path)
+        spec = small.spec(small.head(task))
+        assert isinstance(spec, HeadSpec)
+        folder = RunFolder(path, spec)
+        folder.create()
+        save_file(new_head(prepare(spec, path, small.EXECUTION), spec).state_dict(), folder.weights("last"))
     return path
 
 
-LONG = {"hsakd"}  # four views through branches of both networks
-EVERY = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in METHODS]
+class Trace:
+    """What each step of a stage came to, and what was there after the last."""
+
+    def __init__(self) -> None:
+        self.losses: list[dict[str, float]] = []
+        self.gradients: dict[str, Any] = {}
+        self.state: dict[str, Any] = {}
+
+    def end(self, modules: nn.Module) -> None:
+        self.gradients = {name: p.grad for name, p in modules.named_parameters() if p.grad is not None}
+        self.state = {name: value.clone() for name, value in modules.state_dict().items()}
 
 
-@pytest.mark.parametrize("method", EVERY)
-def test_stopped_at_every_second_step_it_ends_the_same(method: str, shared: Path, tmp_path: Path) -> None:
-    """Stops fall into initial stages too; after each, everything is built anew from what was saved."""
-    spec, whole, parts = spec_of(method), tmp_path / "whole", tmp_path / "parts"
+def of_the_suite(setup: Setup) -> dict[str, Trace]:
+    """Every stage's steps as ``train`` does them, stopped after some and gone on from what was saved."""
+    traces: dict[str, Trace] = {}
+    run = RunState(setup, build_task(setup), {"plugins": []})
+    number = 0
+    while number < len(run.task.stages):
+        run.stage_number, run.epoch, run.step, run.rows = number, 0, 0, []
+        run.enter_stage()
+        trace = traces[run.stage.name] = Trace()
+        _begin_epoch(run)
+        for step in range(STEPS):
+            if step == STOPPED_AFTER:
+                run = gone_on_from(run)
+            batch = next(iter(run.loader.epoch(0, start=step)))
+            run.meter.reset()
+            run.set_learning_rate()
+            with Waits() as waits:
+                train_step(run, batch)
+            assert step == 0 or not waits.lines, "tables are made once, in the first step; then nothing waits"
+            run.count_step(len(batch.labels))
+            trace.losses.append(run.meter.means())
+        trace.end(run.task.modules)
+        number += 1
+    return traces
+
+
+def gone_on_from(run: RunState) -> RunState:
+    file = io.BytesIO()
+    state = run.state_dict()
+    torch.save(state | {"rows": [{"stage": s.name} for s in run.task.stages[: run.stage_number]]}, file)
+    file.seek(0)
+    again = RunState(run.setup, build_task(run.setup), run.machine)
+    torch.manual_seed(99)  # whatever ran in between
+    again.load_state_dict(torch.load(file, weights_only=True))
+    _begin_epoch(again)
+    return again
+
+
+def of_a_plain_loop(setup: Setup, spec: StudentSpec) -> dict[str, Trace]:
+    """The same as somebody would write it who has two networks and a loader."""
+    torch.manual_seed(stream_seed(spec.random_seed, "network"))
+    student = build_network(spec.network, 10).to(memory_format=torch.channels_last)
+    teacher = None
+    if spec.teacher is not None:
+        weights = RunFolder(setup.runs, spec.needs[0]).weights("best")
+        teacher = load_network(weights, spec.teacher.network, 10).to(memory_format=torch.channels_last)
+    distiller = Distiller(
+        student,
+        teacher,
+        spec.method,
+        num_classes=10,
+        sample=torch.rand(2, 3, 32, 32),
+        train_labels=setup.split.labels,
+        head=trained_head(setup, spec.head) if spec.head is not None else None,
+        recipe=spec.recipe,
+        seed=spec.random_seed,
+    )
+    traces: dict[str, Trace] = {}
+    for stage in distiller.initial_stages():
+        traces[stage.name] = steps_of(distiller, stage, setup, stage.name, stage.learning_rate or 0.02)
+    study(distiller, setup)
+    distiller.begin_epoch(0, spec.recipe.epochs)
+    traces["main"] = steps_of(distiller, distiller, setup, "main", 0.02)
+    return traces
+
+
+def study(distiller: Distiller, setup: Setup) -> None:
+    """The images as the method wants them: as test images are, or as in training."""
+    part = setup.test._replace(held_out=Part(setup.split.indices, setup.split.labels))
+    plain = setup.data.held_out_batches(part.held_out, part.images_at_once, setup.loader_config)
+    batches = setup.loader(SingleView(), "study").epoch(0)
+    loaders = {"plain": plain, "augmented": ((batch.images, batch.labels) for batch in batches)}
+    if distiller.method.studies:
+        distiller.study(loaders[distiller.method.studies])
+
+
+def steps_of(distiller: Distiller, step: Distiller | DistillerStage, setup: Setup, name: str, rate: float) -> Trace:
+    views = distiller.method.views() if step is distiller else SingleView()
+    optimizer: Any = None
+    if isinstance(step, Distiller) and type(step.method).optimizer is not Method.optimizer:
+        optimizer = step.optimizer(setup.spec.recipe)
+    optimizer = optimizer or torch.optim.SGD(step.parameters(), rate, momentum=0.9, weight_decay=5e-4, fused=True)
+    trace = Trace()
+    torch.manual_seed(stream_seed(setup.spec.random_seed, "torch", name, 0))  # of dropout
+    for _, batch in zip(range(STEPS), setup.loader(views, name).epoch(0), strict=False):
+        more = {"generator": batch.generator} if step is distiller else {}
+        loss, terms = step(batch.images, batch.labels, batch.indices, **more)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step is distiller:
+            distiller.after_step()
+        losses = {key: value.item() for key, value in terms.items()}
+        trace.losses.append({"total": loss.item()} | losses)
+    trace.end(distiller)
+    return trace
+
+
+@pytest.mark.parametrize(
+    "method", [*({"name": name} for name in METHODS), *VARIANTS], ids=lambda m: "-".join(map(str, m.values()))
+)
+def test_five_steps_of_a_plain_loop_are_the_suites(method: dict[str, Any], shared: Path) -> None:
+    """Losses, gradients, weights and the method's state, also after an interruption inside the stage."""
+    settings = {key: value for key, value in method.items() if key != "name"}
+    spec = spec_of(method["name"], small.RECIPE | {"batch_size": IMAGES}, **settings)
+    setup = prepare(spec, shared, small.EXECUTION)
+    wanted, found = of_the_suite(setup), of_a_plain_loop(setup, spec)
+    assert list(found) == list(wanted)
+    for name, trace in wanted.items():
+        assert len(trace.losses) == len(found[name].losses) == STEPS
+        for row, own in zip(trace.losses, found[name].losses, strict=True):
+            assert {key.removeprefix("loss_"): value for key, value in row.items() if key != "loss"} == {
+                key: value for key, value in own.items() if key != "total"
+            }
+            assert row["loss"] == own["total"]
+        for what in ("gradients", "state"):
+            theirs, ours = getattr(trace, what), getattr(found[name], what)
+            assert theirs.keys() == ours.keys()
+            assert not [key for key in theirs if not torch.equal(theirs[key], ours[key])], f"{what} of {name}"
+
+
+def test_stopped_in_each_of_its_stages_a_run_ends_the_same(shared: Path, tmp_path: Path) -> None:
+    """After each stop everything is built anew from what was saved."""
+    spec, whole, parts = spec_of("ab"), tmp_path / "whole", tmp_path / "parts"
     small.link_needs(shared, whole, spec)
     small.link_needs(shared, parts, spec)
     result = train(spec, whole, small.EXECUTION)
     assert 0 <= result["last"]["test_top1"] <= 100
     assert small.train_with_stops(spec, parts, every=2) >= 3
     assert small.metrics(parts / spec.id) == small.metrics(whole / spec.id)
-
-
-VARIANTS: list[dict[str, Any]] = [
-    *({"method": name, "standardise": True} for name in ("kd", "dkd", "mlkd", "ctkd")),
-    {"method": "ctkd", "host": "dkd"},
-]
-
-
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())))
-def test_other_hosts_and_standardised_logits_train(variant: dict[str, Any], shared: Path, tmp_path: Path) -> None:
-    spec = spec_of(**variant)
-    runs = tmp_path / "runs"
-    small.link_needs(shared, runs, spec)
-    train(spec, runs, small.EXECUTION)
-    first, last = small.metrics(runs / spec.id)
-    assert last["loss"] != first["loss"]
-
-
-@pytest.mark.parametrize("method", list(METHODS))
-def test_no_step_waits_for_the_device(method: str, shared: Path) -> None:
-    """No .item(), no boolean indexing: in any stage, forward or backward, augmentation included."""
-    setup = prepare(spec_of(method), shared, small.EXECUTION)
-    stages = build_task(setup).stages
-    assert stages[-1].views.per_image == METHODS[method].views_per_image
-    for stage in stages:
-        for module in stage.trained:
-            module.train()
-        batches = setup.loader(stage.views, stage.name).epoch(0)
-        for _ in range(2):  # tables are made once for each device, in the first
-            with Waits() as waits:
-                total, _ = stage.loss(next(batches))
-                total.backward()
-                stage.after_step()
-        assert not waits.lines
-
-
-@pytest.mark.parametrize("method", ["crd", "at"])
-def test_with_kd_beside_it(method: str, shared: Path, tmp_path: Path) -> None:
-    spec = spec_of(method, kd_weight=1.0)
-    runs = tmp_path / "runs"
-    small.link_needs(shared, runs, spec)
-    train(spec, runs, small.EXECUTION)
-    row = small.metrics(runs / spec.id)[-1]
-    assert row["loss"] == pytest.approx(
-        row["loss_ce"] + row["loss_kd"] + spec.method.weight * row[f"loss_{method}"]  # type: ignore[union-attr]
-    )

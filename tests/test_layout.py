@@ -22,6 +22,7 @@ ORDER = (
     ("sskd.runs",),
     ("sskd.export",),
     ("sskd.console.trackers", "sskd.console.screen", "sskd.console.signals"),
+    ("sskd.distillation",),
     ("sskd.training",),
     ("sskd.console",),
     ("sskd.__main__",),

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sskd.distillation import forward
 from sskd.networks import Features, build_network
-from sskd.training import forward
 from sskd.training.setup import prepare
 from tests import small
 
@@ -32,8 +32,8 @@ def test_pieces_are_as_the_whole(network: str, fold_teacher: bool, tmp_path: Pat
     teacher = build_network(network, 10).eval().requires_grad_(False)
     images = torch.randn(2 * forward.PIECE + 3, 3, 32, 32)
     for needs in (frozenset({"logits", "vector"}), EVERYTHING):
-        in_pieces = forward.TeacherForward(teacher, setup, needs)(images)
-        whole = forward.TeacherForward(teacher, setup, needs, images_at_once=len(images))(images)
+        in_pieces = forward.TeacherForward(teacher, needs, setup.passes)(images)
+        whole = forward.TeacherForward(teacher, needs, setup.passes._replace(images_at_once=len(images)))(images)
         assert_close(in_pieces.logits, whole.logits)
         assert_close(in_pieces.vector, whole.vector)
         assert not in_pieces.logits.is_inference()

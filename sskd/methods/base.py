@@ -99,6 +99,7 @@ class Method(nn.Module):
     # "final" (map); of the data: "labels", "indices"
     needs: ClassVar[frozenset[str]] = frozenset()
     term_weights: ClassVar[Mapping[str, str]] = {}  # the method's own terms, and the setting that is each one's weight
+    paper_names: ClassVar[Mapping[str, str]] = {}  # what the paper calls a setting, where it is a Greek letter
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False
     head_task: ClassVar[str | None] = None  # the only pretext task whose head will do; None: any
@@ -118,7 +119,8 @@ class Method(nn.Module):
         self.settings = settings
         # the teacher and its head; in a tuple, so that they are no submodules
         self._frozen = tuple(module for module in (context.teacher, context.head) if module is not None)
-        self._stretch = context.recipe.full_epochs / context.recipe.epochs
+        self._full_epochs = context.recipe.full_epochs
+        self.set_epochs(context.recipe.epochs)
         # what the weight of each term is multiplied by, by the epoch; on the device, so that a step that was captured
         # once sees its value
         self.register_buffer("ramp", torch.ones(()), persistent=False)
@@ -206,6 +208,10 @@ class Method(nn.Module):
     @property
     def _scheduled(self) -> bool:
         return self.settings.warmup_epochs > 0 or type(self).schedule is not Method.schedule
+
+    def set_epochs(self, epochs: int) -> None:
+        """Notes how many epochs the main stage has: the recipe's, unless a loop of one's own has others."""
+        self._stretch = self._full_epochs / epochs
 
     def epochs_at(self, epoch: int) -> float:
         """The published code's number of ``epoch`` (from 0): epochs of a shortened run count for more than one."""

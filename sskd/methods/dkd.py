@@ -66,6 +66,7 @@ class DKD(Method):
         "wrn_40_2/ShuffleV1, the code's configuration 8. The code subtracts 1000 from the right "
         "class's logit; here it is left out, which is the same.",
     )
+    paper_names = {"alpha": "tckd_weight", "beta": "nckd_weight"}
     needs = frozenset({"logits", "labels"})
     term_weights = {"tckd": "tckd_weight", "nckd": "nckd_weight"}
 

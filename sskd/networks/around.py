@@ -88,7 +88,7 @@ class Around(Network):
     """
 
     foldable = False  # hooks do not survive a trace, and its own forward pass may not be traceable
-    gives_preactivations = False
+    gives_preactivations = False  # True, where a step asks for them: every tap must then end in a ReLU module
 
     def __init__(self, name: str, module: nn.Module, num_classes: int, settings: NetworkSettings, size: int | None):
         super().__init__()
@@ -121,6 +121,10 @@ class Around(Network):
         found: dict[str, Any] = {}
         asked = {tap: self.network.get_submodule(tap) for tap in (*self.settings.taps, self.settings.pooled) if tap}
         hooks = [module.register_forward_hook(_keep_output(found, tap)) for tap, module in asked.items()]
+        before: list[tuple[Tensor, Tensor]] = []  # what ReLUs give, and what they were given
+        if self.gives_preactivations:
+            relus = {part for module in asked.values() for part in module.modules() if isinstance(part, nn.ReLU)}
+            hooks += [relu.register_forward_hook(_keep_both(before)) for relu in relus]
         classifier = self.network.get_submodule(self.classifier)
         hooks.append(classifier.register_forward_pre_hook(_keep_input(found)))
         try:
@@ -137,8 +141,19 @@ class Around(Network):
         vector = _vector(self.name, found[""])
         maps = {tap: _as_map(self.name, tap, found[tap]) for tap in asked}
         taps = (*(maps[tap] for tap in self.settings.taps), vector)
-        # there are no maps before a ReLU here: a method that needs such is refused when a plan is made
-        return Features(logits, taps, taps, maps.get(self.settings.pooled))
+        early = taps
+        if self.gives_preactivations:
+            early = (*(self._before(tap, maps[tap], before) for tap in self.settings.taps), vector)
+        return Features(logits, taps, early, maps.get(self.settings.pooled))
+
+    def _before(self, tap: str, after: Tensor, before: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """The input of the ReLU whose output the tap is."""
+        found = [given for output, given in before if output is after]
+        if not found:
+            raise UserError(
+                f"network '{self.name}': the module '{tap}' does not end in a nn.ReLU, and maps before it are asked for"
+            )
+        return found[0]
 
 
 def _inside(names: frozenset[str], key: str) -> str:
@@ -150,6 +165,13 @@ def _inside(names: frozenset[str], key: str) -> str:
 def _keep_output(found: dict[str, Any], tap: str) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
         found[tap] = output
+
+    return hook
+
+
+def _keep_both(before: list[tuple[Tensor, Tensor]]) -> Callable[..., None]:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        before.append((output, inputs[0]))
 
     return hook
 

@@ -66,6 +66,7 @@ class Network(nn.Module):
     staged: bool = False  # whether single stages can be run: run_stage()
     stages_active: bool = True  # whether their maps have been through a ReLU
     gives_preactivations: bool = True  # False: its taps have no maps before their ReLU beside them
+    registered_as: str = ""  # the name that ``build_network`` has built it by
 
     def feature_layers(self) -> list[nn.Module]:
         """The children up to the last feature map: all but the tail."""

@@ -8,7 +8,7 @@ from sskd.config.networks import NetworkSettings, Statistics, split_library
 from sskd.errors import UserError
 from sskd.networks import library
 from sskd.networks.around import Around, Renormalised, Resized
-from sskd.networks.base import NETWORKS, FeatureShapes, Network, pool
+from sskd.networks.base import NETWORKS, Features, FeatureShapes, Network, pool
 
 PLAIN = NetworkSettings()
 
@@ -21,9 +21,10 @@ def build_network(
     settings that want them otherwise; None: they come as it wants them, or shapes alone count."""
     used = with_data_config(name, settings)
     network = _sized(name, num_classes, used)
-    if used.mean is None or used.std is None:
-        return network
-    return Renormalised(network, images, Statistics(used.mean, used.std))
+    if used.mean is not None and used.std is not None:
+        network = Renormalised(network, images, Statistics(used.mean, used.std))
+    network.registered_as = name
+    return network
 
 
 def with_data_config(name: str, settings: NetworkSettings) -> NetworkSettings:
@@ -61,6 +62,11 @@ def feature_shapes(name: str, image_size: int = 32, settings: NetworkSettings = 
         features = network.features(torch.empty(1, 3, image_size, image_size))
     if settings.pooled:
         _check_pooled(name, image_size, settings)
+    return shapes_from(name, network, features)
+
+
+def shapes_from(name: str, network: Network, features: Features) -> FeatureShapes:
+    """Returns the shapes of what the network gave, and what it says of itself."""
     final = None if features.final is None else tuple(features.final.shape[1:])
     taps = tuple(tuple(tap.shape[1:]) for tap in features.taps)
     return FeatureShapes(name, taps, final, network.gives_preactivations, len(network.map_norms()), network.staged)

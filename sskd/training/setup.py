@@ -1,6 +1,5 @@
-"""What the jobs of all roles share: the spec, its data, device and precision, and whose rows a loss is of."""
+"""What the runs of all roles share: the spec, its data, device and precision, and how networks are computed."""
 
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -9,15 +8,15 @@ from torch import nn
 
 from sskd.config.execution import Execution
 from sskd.data.augmentations import AUGMENTATIONS
-from sskd.data.batch import Batch, LoaderConfig
+from sskd.data.batch import LoaderConfig
 from sskd.data.datasets.registry import Data, load_dataset
 from sskd.data.memory_loader import Loader, SamplingConfig
 from sskd.data.splits import Split, make_split
 from sskd.data.views import Views
-from sskd.networks import Features
+from sskd.distillation.forward import Passes
 from sskd.runs.spec import RunSpec
 from sskd.runtime.device import configure, device_of, resolve_precision
-from sskd.runtime.distributed import Replica, gather_rows, this_replica
+from sskd.runtime.distributed import Replica, this_replica
 from sskd.training.evaluation import EvaluationSet
 
 Placed = TypeVar("Placed", bound=nn.Module)
@@ -63,30 +62,15 @@ class Setup(NamedTuple):
         """Whether losses are of rows that lie in several processes."""
         return self.replica.world_size > 1
 
-    def gather_features(self, features: Features, batch: Batch, needs: frozenset[str]) -> Features:
-        """The features that a loss is computed of: the whole batch's, also where its rows lie in several processes."""
-        if not self.gathers:
-            return features
-        sizes = [batch.views * size for size in self.replica.sizes(batch.whole)]
-        return features.map(partial(gather_rows, sizes=sizes), needs)
-
-    def gather_batch(self, batch: Batch) -> Batch:
-        """The batch that goes with ``gather_features``. A gathered one has no pixels, only their number."""
-        if not self.gathers:
-            return batch
-        sizes = self.replica.sizes(batch.whole)
-        of_views = [batch.views * size for size in sizes]
-        return batch._replace(
-            images=batch.images.new_empty(sum(of_views), 0),
-            labels=gather_rows(batch.labels, sizes),
-            indices=gather_rows(batch.indices, sizes),
-            view_labels=None if batch.view_labels is None else gather_rows(batch.view_labels, of_views),
-        )
+    @property
+    def passes(self) -> Passes:
+        """How the run's networks compute their forward passes."""
+        execution = self.execution
+        return Passes(self.precision, execution.fold_teacher, execution.compile, execution.channels_last)
 
     def place(self, network: Placed) -> Placed:
-        """On the device, in the memory layout that convolutions like."""
-        layout = torch.channels_last if self.execution.channels_last else torch.contiguous_format
-        return network.to(self.device).to(memory_format=layout)
+        """Moves the network to the device, in the memory layout that convolutions like."""
+        return network.to(self.device).to(memory_format=self.passes.layout)
 
 
 def prepare(spec: RunSpec, runs: Path, execution: Execution) -> Setup:

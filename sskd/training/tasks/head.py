@@ -1,24 +1,27 @@
 """The task of a head: on a frozen teacher's features, a head learns a self-supervised task."""
 
 from functools import partial
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from sskd.config.execution import Execution
 from sskd.data.batch import Batch
 from sskd.data.splits import make_split
+from sskd.distillation.forward import TeacherForward
+from sskd.distillation.gathering import whole_batch, whole_features
 from sskd.errors import UserError
 from sskd.methods import LossTerms
 from sskd.networks import feature_shapes
 from sskd.optim import learning_rate_at
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
-from sskd.runs.spec import HeadSpec
+from sskd.runs.spec import HeadSpec, read_spec
 from sskd.runtime.distributed import Replica
 from sskd.runtime.seeding import stream_seed
-from sskd.training.forward import TeacherForward
-from sskd.training.setup import Setup
+from sskd.training.setup import Setup, prepare
 from sskd.training.tasks.stage import Stage, TrainingTask
 from sskd.training.tasks.teacher import load_teacher, weights_of
 
@@ -35,15 +38,16 @@ class HeadTask(TrainingTask):
         recipe = spec.recipe
         rate = partial(learning_rate_at, recipe)
         self.stages = [Stage("main", recipe.epochs, rate, [self.head], self.views, self.loss)]
-        self._teacher_features = TeacherForward(teacher, setup, self.head.needs)
+        self._teacher_features = TeacherForward(teacher, self.head.needs, setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
-        features = self.setup.gather_features(self._teacher_features(batch.images), batch, self.head.needs)
-        value, right = self.head.loss(self.head.read(features), self.setup.gather_batch(batch))
+        replica = self.setup.replica
+        features = whole_features(self._teacher_features(batch.images), batch, self.head.needs, replica)
+        value, right = self.head.loss(self.head.read(features), whole_batch(batch, replica))
         return value, LossTerms({self.name: value}, {"head_accuracy": right})
 
     def evaluate(self) -> dict[str, float]:
-        """The head's accuracy on views of the test images: the same views for every head."""
+        """Returns the head's accuracy on views of the test images: the same views for every head."""
         if not self.head.evaluable_on_test:
             return {}
         setup = self.setup
@@ -60,7 +64,7 @@ class HeadTask(TrainingTask):
 
 
 def new_head(setup: Setup, spec: HeadSpec) -> Pretext:
-    """The head of a head run, untrained."""
+    """Returns the head of a head run, untrained."""
     torch.manual_seed(stream_seed(spec.seed, "head"))
     width = feature_shapes(spec.network, setup.data.image_size, spec.used_as).width
     images = len(make_split(setup.data.train_labels, setup.data.num_classes, spec.split).indices)
@@ -69,7 +73,7 @@ def new_head(setup: Setup, spec: HeadSpec) -> Pretext:
 
 
 def trained_head(setup: Setup, spec: HeadSpec) -> Pretext:
-    """The teacher's head as its run left it in the last epoch, frozen. UserError if its file is missing or damaged."""
+    """Returns the head as its run left it in the last epoch, frozen. UserError if its file is missing or damaged."""
     head, path = new_head(setup, spec), weights_of(setup, spec, "last")
     try:
         # not by networks.weights, which renames layers of published files: a task may name its own as it likes
@@ -77,3 +81,16 @@ def trained_head(setup: Setup, spec: HeadSpec) -> Pretext:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): delete its folder to have the run done again") from None
     return head.eval().requires_grad_(False)
+
+
+def load_head(run_folder: str | Path, dataset_root: str | Path = "data") -> Pretext:
+    """Returns the head that a run has trained, frozen and on the CPU, for ``sskd.Distiller``.
+
+    run_folder: results/PROFILE/runs/ID. dataset_root: where the data set lies that it has learned from, for the number
+    of its images. UserError if the folder is no head's, or its weights are missing or damaged.
+    """
+    folder = Path(run_folder)
+    spec = read_spec(folder / "spec.yaml")
+    if not isinstance(spec, HeadSpec):
+        raise UserError(f"{folder} is the run of a {spec.role}, not of a head")
+    return trained_head(prepare(spec, folder.parent, Execution(dataset_root=str(dataset_root), device="cpu")), spec)

@@ -43,7 +43,7 @@ class Stage:
 class TrainingTask:
     """Everything the loop needs to know of a run. Subclasses set the attributes and say what is measured."""
 
-    modules: nn.ModuleDict  # all that is learned: trained, saved and resumed
+    modules: nn.Module  # all that is learned: trained, saved and resumed
     output: nn.Module  # the one whose best and last weights are kept
     stages: list[Stage]  # none where there is nothing to train
     # the key of evaluate() that decides the best epoch; "": the last epoch counts, and it alone is measured

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from sskd.config.pretrained import Pretrained
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView
+from sskd.distillation.forward import training_pass
+from sskd.distillation.gathering import whole_batch, whole_features
 from sskd.errors import UserError
 from sskd.methods import LossTerms
 from sskd.networks import Network, build_network
@@ -17,11 +19,9 @@ from sskd.networks.weights import check_weights, load_network, start_from
 from sskd.optim import learning_rate_at
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, TeacherSpec, Trained
-from sskd.runs.trained import describe_network, statistics
-from sskd.runtime.device import autocast
+from sskd.runs.trained import describe_network, load_trained, statistics
 from sskd.runtime.seeding import stream_seed
 from sskd.training.evaluation import accuracy
-from sskd.training.forward import training_pass
 from sskd.training.setup import Setup
 from sskd.training.tasks.stage import Stage, TrainingTask
 
@@ -39,13 +39,13 @@ class TeacherTask(TrainingTask):
         recipe = setup.spec.recipe
         rate = partial(learning_rate_at, recipe)
         self.stages = [Stage("main", recipe.epochs, rate, [self.network], SingleView(), self.loss)]
-        self._forward = training_pass(self.network, setup)
+        self._forward = training_pass(self.network, setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
-        with autocast(self.setup.device, self.setup.precision):
-            features = self._forward(batch.images)
-        features = self.setup.gather_features(features.map(Tensor.float, frozenset()), batch, frozenset())
-        ce = F.cross_entropy(features.logits, self.setup.gather_batch(batch).labels)
+        replica = self.setup.replica
+        features = self._forward(batch.images).map(Tensor.float, frozenset())
+        features = whole_features(features, batch, frozenset(), replica)
+        ce = F.cross_entropy(features.logits, whole_batch(batch, replica).labels)
         return ce, LossTerms({"ce": ce})
 
     def evaluate(self) -> dict[str, float]:
@@ -70,7 +70,7 @@ class GivenTeacherTask(TrainingTask):
 
 
 def new_network(setup: Setup) -> Network:
-    """The spec's network before its training: the same weights for all runs of a seed."""
+    """Returns the spec's network before its training: the same weights for all runs of a seed."""
     spec, classes = setup.spec, setup.data.num_classes
     torch.manual_seed(stream_seed(spec.random_seed, "network"))
     network = build_network(spec.network, classes, spec.used_as, statistics(setup.data))
@@ -81,26 +81,21 @@ def new_network(setup: Setup) -> Network:
 
 
 def load_teacher(setup: Setup, teacher: Trained | Pretrained) -> Network:
-    """The teacher in eval mode, no gradient. UserError if its file is missing, damaged or of another kind."""
+    """Returns the teacher in eval mode and without gradient: of a run the whole network that it has trained, with what
+    its method has built around it. UserError if its file is missing, damaged or of another kind."""
+    classes, images = setup.data.num_classes, statistics(setup.data)
     if isinstance(teacher, Trained):
-        path: Path | str = weights_of(setup, teacher.run, teacher.epoch)
-        which = None
+        weights = weights_of(setup, teacher.run, teacher.epoch)
+        network = load_trained(teacher.run, weights, classes, setup.data.image_size, images)
     else:
         check_weights(teacher)
-        path, which = teacher.weights, teacher.which
-    network = load_network(
-        path,
-        teacher.network,
-        setup.data.num_classes,
-        teacher.network_settings,
-        which=which,
-        images=statistics(setup.data),
-    )
+        used_as, which = teacher.network_settings, teacher.which
+        network = load_network(teacher.weights, teacher.network, classes, used_as, which, images=images)
     return setup.place(network).eval().requires_grad_(False)
 
 
 def weights_of(setup: Setup, spec: RunSpec, epoch: str) -> Path:
-    """The file of a finished run's weights. UserError if there is none."""
+    """Returns the file of a finished run's weights. UserError if there is none."""
     path = RunFolder(setup.runs, spec).weights(epoch)
     if not path.exists():
         raise UserError(f"{setup.spec.id} needs the weights of {spec.id}, and there is no {path}: train that run first")
@@ -108,5 +103,5 @@ def weights_of(setup: Setup, spec: RunSpec, epoch: str) -> Path:
 
 
 def held_out_accuracy(network: Network, setup: Setup) -> dict[str, float]:
-    """As ``accuracy``, of the images that the split holds out; nothing where it holds out none."""
+    """Returns ``accuracy`` of the images that the split holds out; nothing where it holds out none."""
     return accuracy(network, setup.held_out) if setup.held_out else {}

@@ -1,9 +1,9 @@
-"""Forward passes in the run's precision, in the fast forms that its execution's settings allow."""
+"""Forward passes of teacher and student, in the fast forms that a run's execution allows."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from torch.func import functional_call
 from sskd.networks import Features, Network
 from sskd.networks.folded import FrozenNetwork
 from sskd.runtime.device import DTYPES, autocast
-from sskd.training.setup import Setup
 
 # float32 images that a CPU's teacher sees at a time, and twice as many in a type of two bytes: their maps stay in its
 # caches from layer to layer. In eval mode what is computed of an image does not depend on the others, so this changes
@@ -21,24 +20,52 @@ from sskd.training.setup import Setup
 PIECE = 64
 
 
-class TeacherForward:
-    """The teacher's forward pass: inference mode, the run's precision, and float32 copies of what is asked for.
+class Passes(NamedTuple):
+    """How forward passes are computed. The defaults are those of a training loop of one's own: whatever autocast it has
+    set, nothing compiled, and networks in the memory layout that they have."""
 
-    Copies, because tensors made in inference mode may not be kept for a backward pass. Only what ``needs`` names is
-    copied beside logits and the pooled vector. ``images_at_once``: on a CPU; None: as many as its caches hold.
+    precision: Literal["fp32", "bf16", "fp16"] | str | None = None  # None: as the caller's autocast says
+    fold_teacher: bool = True  # whether the teacher's batch norms are folded into its convolutions
+    compile: str = "off"  # torch.compile's mode for the student; "off": not compiled
+    channels_last: bool | None = None  # the memory layout of networks that are made here; None: as the given ones
+    images_at_once: int | None = None  # of the teacher on a CPU; None: as many as its caches hold
+
+    def context(self, device: torch.device) -> AbstractContextManager[None]:
+        """The context in which a network runs."""
+        return nullcontext() if self.precision is None else autocast(device, self.precision)
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """The memory layout of networks."""
+        if self.channels_last is None:
+            return torch.preserve_format
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The type that the precision's arithmetic has; None: float32."""
+        return DTYPES.get(self.precision or "")
+
+
+class TeacherForward:
+    """The teacher's forward pass in inference mode, with float32 copies of what ``needs`` names.
+
+    Copies, because tensors that were made in inference mode may not be kept for a backward pass. Logits and the pooled
+    vector are always copied, maps only where ``needs`` names them. The weights are read when this is built.
     """
 
-    def __init__(
-        self, teacher: Network, setup: Setup, needs: frozenset[str], images_at_once: int | None = None
-    ) -> None:
+    def __init__(self, teacher: Network, needs: frozenset[str], passes: Passes) -> None:
+        device = next(teacher.parameters()).device
         self._teacher: Network | FrozenNetwork = teacher
-        self._context = autocast(setup.device, setup.precision)
+        self._context = passes.context(device)
         self._needs = needs
-        dtype = DTYPES.get(setup.precision, torch.float32)
-        self._piece = images_at_once or PIECE * torch.float32.itemsize // dtype.itemsize
-        if setup.execution.fold_teacher and teacher.foldable:
-            self._teacher = setup.place(FrozenNetwork(teacher, dtype, "preactivations" in needs))
-            self._context = autocast(setup.device, "fp32")  # the weights have the precision already
+        dtype = passes.dtype or torch.float32
+        self._piece = passes.images_at_once or PIECE * torch.float32.itemsize // dtype.itemsize
+        if passes.fold_teacher and teacher.foldable:
+            folded = FrozenNetwork(teacher, dtype, "preactivations" in needs)
+            self._teacher = folded.to(device).to(memory_format=passes.layout)
+            if passes.precision is not None:
+                self._context = autocast(device, "fp32")  # the weights have the precision already
 
     def __call__(self, images: Tensor) -> Features:
         if images.device.type != "cpu" or len(images) <= self._piece:
@@ -51,15 +78,21 @@ class TeacherForward:
             return self._teacher.features(images)
 
 
-def training_pass(network: Network, setup: Setup) -> Callable[[Tensor], Features]:
-    """The forward pass of a network that learns: compiled where the execution's settings say so, and on a GPU with
-    fewer launches."""
-    mode = setup.execution.compile
-    if mode != "off":
-        return torch.compile(network.features, mode=mode, dynamic=False)
-    if setup.device.type == "cuda":
-        return TogetherForward(network, DTYPES.get(setup.precision))
-    return network.features
+def training_pass(network: Network, passes: Passes) -> Callable[[Tensor], Features]:
+    """Returns the forward pass of a network that learns: compiled where ``passes`` says so, and on a GPU, in a
+    precision that is known, with fewer launches. Its features are float32 or of the precision's type."""
+    if passes.compile != "off":
+        forward: Callable[[Tensor], Features] = torch.compile(network.features, mode=passes.compile, dynamic=False)
+    elif passes.precision is not None and next(network.parameters()).device.type == "cuda":
+        forward = TogetherForward(network, passes.dtype)
+    else:
+        forward = network.features
+
+    def features(images: Tensor) -> Features:
+        with passes.context(images.device):
+            return forward(images)
+
+    return features
 
 
 class TogetherForward:

@@ -1,0 +1,157 @@
+"""Any module as a network of this suite: which of its modules give maps, and which shapes they have."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sskd.config.networks import NetworkSettings
+from sskd.errors import UserError, nearest
+from sskd.networks import FeatureShapes, Network
+from sskd.networks.around import Around
+from sskd.networks.base import pool
+from sskd.networks.build import shapes_from
+
+SUGGESTED_TOKENS = 4  # of a transformer, whose maps all have one size: so many of its blocks
+
+
+def as_network(
+    module: nn.Module,
+    num_classes: int,
+    taps: Sequence[str] = (),
+    pooled: str = "",
+    whose: str = "student",
+    preactivations: bool = False,
+) -> Network:
+    """Returns the module itself if it is a Network, else one around it (sskd/networks/around.py).
+
+    taps: names of the modules whose outputs are maps. pooled: the name of the module whose output is pooled to the
+    vector that enters the classifier. preactivations: whether the maps are asked for as they were before their ReLU.
+    UserError if the module has no such modules, or no classifier of that many classes.
+    """
+    if isinstance(module, Network):
+        if taps or pooled:
+            raise UserError(f"the {whose} is a Network, whose features() name its maps: leave its taps and pooled out")
+        return module
+    known = [name for name, _ in module.named_modules() if name]
+    for name in (*taps, *([pooled] if pooled else [])):
+        if name not in known:
+            near = nearest(name, known)
+            hint = f"did you mean '{near}'?" if near else f"it has {', '.join(known[:8])}, ..."
+            raise UserError(f"the {whose} has no module '{name}'; {hint}")
+    settings = NetworkSettings(taps=tuple(taps), pooled=pooled)
+    try:
+        made = Around(type(module).__name__, module, num_classes, settings, None)
+    except UserError:
+        raise UserError(
+            f"the {whose} has no linear layer with {num_classes} outputs: is num_classes that of its classifier?"
+        ) from None
+    made.gives_preactivations = preactivations and bool(taps)
+    return made
+
+
+def own_module(network: nn.Module) -> nn.Module:
+    """Returns the module that ``as_network`` has put a network around, or the network itself."""
+    return network.network if isinstance(network, Around) else network
+
+
+def name_of(module: nn.Module) -> str:
+    """Returns the name under which the suite has built the network, else its class's."""
+    own = own_module(module)
+    return getattr(own, "registered_as", "") or type(own).__name__
+
+
+def shapes_of(network: Network, sample: Tensor, num_classes: int, whose: str) -> FeatureShapes:
+    """Returns the shapes of what the network gives for one image, from a forward pass in eval mode.
+
+    sample: (B, 3, H, W) images, of which the first is used. UserError if the logits are of other classes, or the pooled
+    map's mean is not what enters the classifier.
+    """
+    was_training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        features = network.features(sample[:1].to(device).float())
+    network.train(was_training)
+    classes = features.logits.shape[1]
+    if classes != num_classes:
+        raise UserError(f"the {whose} has {classes} classes, and num_classes is {num_classes}")
+    if isinstance(network, Around) and features.final is not None:
+        mean = pool(features.final)
+        if mean.shape != features.vector.shape or not torch.allclose(mean, features.vector, rtol=1e-3, atol=1e-5):
+            raise UserError(
+                f"what enters the {whose}'s classifier is not the mean of '{network.settings.pooled}' over its "
+                "positions: name another module, or leave pooled out"
+            )
+    return shapes_from(name_of(network), network, features)
+
+
+def suggest_taps(
+    module: nn.Module, sample: Tensor, teacher: nn.Module | None = None, show: bool = True
+) -> dict[str, tuple[int, ...]]:
+    """Returns the names of modules that are good taps, with the shapes (channels, height, width) of their maps.
+
+    These are the last modules before the maps become smaller; of a transformer, some of its blocks. With a ``teacher``
+    the table that is printed has its candidates beside those of the module, paired from the last. sample: (B, 3, H, W)
+    images as the networks take them. show: whether to print the table.
+    """
+    own = _candidates(module, sample)
+    other = {} if teacher is None else _candidates(teacher, sample)
+    if show:
+        rows = list(own.items())
+        beside = list(other.items())
+        rows = [("", ())] * max(0, len(beside) - len(rows)) + rows
+        beside = [("", ())] * max(0, len(rows) - len(beside)) + beside
+        for (name, shape), (its_name, its_shape) in zip(rows, beside, strict=True):
+            line = f"{name:24} {_times(shape):14}"
+            fits = "" if not (shape and its_shape) else " same size" if shape[1:] == its_shape[1:] else " other size"
+            print(f"{line} {its_name:24} {_times(its_shape):14}{fits}".rstrip())
+    return own
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _candidates(module: nn.Module, sample: Tensor) -> dict[str, tuple[int, ...]]:
+    if isinstance(module, Network):
+        return {}  # its features() name its maps
+    found: list[tuple[str, tuple[int, ...]]] = []
+    tokens: list[tuple[str, tuple[int, ...]]] = []
+    blocks = {
+        f"{name}.{key}".lstrip(".")
+        for name, parent in module.named_modules()
+        if isinstance(parent, nn.Sequential | nn.ModuleList)
+        for key, _ in parent.named_children()
+    }
+
+    def note(name: str, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            return
+        if output.dim() == 4 and output.shape[2] == output.shape[3] > 1:
+            found.append((name, tuple(output.shape[1:])))
+        elif output.dim() == 3 and name in blocks:
+            side = math.isqrt(output.shape[1])
+            tokens.append((name, (output.shape[2], side, side)))
+
+    hooks = [
+        part.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, part in module.named_modules()
+        if name
+    ]
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            module(sample[:1].to(next(module.parameters()).device).float())
+    finally:
+        module.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    if tokens:
+        step = max(1, len(tokens) // SUGGESTED_TOKENS)
+        return dict(tokens[::-1][: SUGGESTED_TOKENS * step : step][::-1])
+    last_of_size = {shape[1:]: (name, shape) for name, shape in found}  # a later module takes an earlier one's place
+    return dict(last_of_size.values())

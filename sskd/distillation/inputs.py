@@ -1,0 +1,116 @@
+"""What a training loop gives a step, as the batch that methods see: checked, and in its views."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sskd.config.networks import Statistics
+from sskd.data.augment import Augmentation
+from sskd.data.batch import Batch
+from sskd.data.memory_loader import RGB, Normalise
+from sskd.data.views import Rotations, SingleView, Turned, Views
+from sskd.errors import UserError
+
+UNCHANGED = Augmentation(padding=0, flip=False)  # the loader has cropped and flipped
+GEOMETRIC = (SingleView, Rotations, Turned)  # they move pixels and do not compute with them
+
+
+def statistics_of(mean: RGB | None, std: RGB | None) -> Statistics | None:
+    """Returns what images are normalised with, None where it is not known. UserError if one of the two is missing."""
+    if (mean is None) != (std is None):
+        raise UserError("mean and std go together: give both, or neither")
+    return None if mean is None or std is None else Statistics(mean, std)
+
+
+class Inputs(NamedTuple):
+    """What is known of the batches of a loop. image_size: pixels of a side. statistics: what float images are
+    normalised with; None: not known. train_images: how many there are; 0: not known."""
+
+    whose: str  # what needs them, as errors name it: "method 'crd'"
+    num_classes: int
+    image_size: int
+    needs: frozenset[str]
+    statistics: Statistics | None = None
+    augmentation: Augmentation | None = None
+    train_images: int = 0
+
+    def batch(
+        self,
+        views: Views,
+        images: Tensor,
+        labels: Tensor,
+        indices: Tensor | None,
+        view_labels: Tensor | None,
+        draws: torch.Generator,
+        look: bool,
+    ) -> Batch:
+        """Returns the batch, its images in ``views.per_image`` views.
+
+        images: (B, 3, H, W), uint8 or normalised floats; or (V * B, 3, H, W) normalised floats that are views already.
+        labels and indices: (B,) int64. look: whether values are checked, for which the host waits for a GPU. UserError
+        says what is wrong with them.
+        """
+        self._check(views, images, labels, indices, look)
+        if len(images) == len(labels):
+            images, view_labels = self._in_views(views, images, draws)
+        if indices is None:
+            indices = torch.full_like(labels, -1)
+        return Batch(images, labels, indices, view_labels, draws, len(labels))
+
+    def _in_views(self, views: Views, images: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        augmentation = self.augmentation or UNCHANGED
+        floats = images.is_floating_point()
+        if floats and self.augmentation is None and isinstance(views, GEOMETRIC):
+            return views(images, augmentation, draws)
+        if self.statistics is None:
+            given = "uint8 images have to be normalised" if not floats else "its views are made of pixels"
+            raise UserError(f"{self.whose}: {given}: give mean and std, by channel, of pixels / 255")
+        mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in self.statistics)
+        pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8) if floats else images
+        made, view_labels = views(pixels, augmentation, draws)
+        last = images.is_contiguous(memory_format=torch.channels_last)
+        return Normalise(*self.statistics, images.device, last)(made), view_labels
+
+    def _check(self, views: Views, images: Tensor, labels: Tensor, indices: Tensor | None, look: bool) -> None:
+        count, size = len(labels), self.image_size
+        if labels.dim() != 1 or labels.dtype != torch.int64:
+            raise UserError(f"labels are {_described(labels)}, not (B,) int64: the numbers of the classes")
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise UserError(f"images are {_described(images)}, not (B, 3, H, W)")
+        if tuple(images.shape[2:]) != (size, size):
+            found = " x ".join(map(str, images.shape[2:]))
+            raise UserError(f"images are {found}, and those of the sample {size} x {size}")
+        if not images.is_floating_point() and images.dtype != torch.uint8:
+            raise UserError(f"images are {images.dtype}: give uint8 (0 to 255) or normalised floats")
+        if len(images) not in (count, views.per_image * count) or (
+            len(images) != count and images.dtype == torch.uint8
+        ):
+            raise UserError(f"there are {len(images)} images and {count} labels: one label for each image")
+        if count < 2:
+            raise UserError("a batch of one image: batch norm and the methods need two; use drop_last=True")
+        if "indices" in self.needs and indices is None:
+            raise UserError(
+                f"{self.whose} needs the images' positions in the training set: call it with images, labels, indices"
+            )
+        if indices is not None and indices.shape != labels.shape:
+            raise UserError(f"indices are {_described(indices)}, and there are {count} labels")
+        if look and not torch.compiler.is_compiling():
+            self._check_values(images, labels, indices)
+
+    def _check_values(self, images: Tensor, labels: Tensor, indices: Tensor | None) -> None:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= self.num_classes:
+            raise UserError(
+                f"labels are {low} to {high}, and {self.num_classes} classes are 0 to {self.num_classes - 1}"
+            )
+        if indices is not None and self.train_images:
+            low, high = int(indices.min()), int(indices.max())
+            if low < 0 or high >= self.train_images:
+                raise UserError(f"indices are {low} to {high}, and there are {self.train_images} training images")
+        if images.is_floating_point() and not bool(images.isfinite().all()):
+            raise UserError("images hold NaN or infinite values")
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
