@@ -26,9 +26,11 @@ from sskd.runs.settings import method_settings, pair_tables, published_settings,
 
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
+LOOP = DOCS / "your_own_loop.md"
 COST = DOCS / "method_cost.json"  # what perf/method_steps.py has measured
 # what a method's section does not repeat
 USUAL = {"ce_weight": 1.0, "kd_weight": 0.0, "kd_temperature": 4.0, "divergence": "kl", "warmup_epochs": 0.0}
+OF_THE_SUITE = ("fcfd", "hsakd", "ofd")  # methods that ask more of a network than hooks can tell
 PARTS = (Epoch, Machine, MeasuredWith, ExecutedAs, Source, Entry, Refusal)  # what these hold
 METHODS_HEAD = """# Methods
 
@@ -67,6 +69,7 @@ def generated() -> dict[Path, str]:
     table = re.compile(r"^\| name \| from \|.*\n(\|.*\n)*", re.MULTILINE)
     return {
         README: table.sub(lambda _: methods_table(), readme),
+        LOOP: loop_page(LOOP.read_text(encoding="utf-8")),
         DOCS / "methods.md": methods_page(),
         DOCS / "results_format.md": results_format(),
     }
@@ -78,6 +81,34 @@ def methods_table() -> str:
     for row in methods():
         paper = row["paper"] if row["year"] is None else f"{row['paper'].split(',')[0]} {row['year']}"
         cells = [row["name"], paper, row["transfers"], short(row["stages"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def loop_page(page: str) -> str:
+    """docs/your_own_loop.md with its example as the file has it, and its table as the methods declare it."""
+    example = (DOCS / "examples" / "plain_pytorch.py").read_text(encoding="utf-8")
+    page = re.sub(r"(?<=# plain_pytorch.py\n).*?(?=```)", lambda _: example, page, count=1, flags=re.DOTALL)
+    return re.sub(r"^\| method \| positions.*\n(\|.*\n)*", lambda _: needs_table(), page, flags=re.MULTILINE)
+
+
+def needs_table() -> str:
+    """What each method needs of a loop of one's own, in Markdown."""
+    lines = ["| method | positions | maps | views | head | before |", "| --- | --- | --- | --- | --- | --- |"]
+    for name in METHODS:
+        kind = METHODS[name]
+        maps = "before ReLU" if "preactivations" in kind.needs else "yes" if "taps" in kind.needs else ""
+        maps = "suite" if name in OF_THE_SUITE else "pooled" if "final" in kind.needs else maps
+        before = ["stages"] * (kind.initial_stages is not Method.initial_stages) + ["study"] * bool(kind.studies)
+        before += ["optimiser"] * (kind.optimizer is not Method.optimizer)
+        cells = [
+            f"`{name}`",
+            "yes" if "indices" in kind.needs else "",
+            maps,
+            str(kind.views_per_image) if kind.views_per_image > 1 else "",
+            (kind.head_task or "yes") if kind.needs_head else "",
+            ", ".join(before),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
