@@ -64,7 +64,7 @@ of its spec. What submissions hold besides: [verify.md](verify.md).
 
 
 def generated() -> dict[Path, str]:
-    """Each file and its content. Of README only the table of methods changes."""
+    """Returns each file and its content. Of README only the table of methods changes."""
     readme = README.read_text(encoding="utf-8")
     table = re.compile(r"^\| name \| from \|.*\n(\|.*\n)*", re.MULTILINE)
     return {
@@ -76,7 +76,7 @@ def generated() -> dict[Path, str]:
 
 
 def methods_table() -> str:
-    """The methods as README shows them, in Markdown."""
+    """Returns the methods as README shows them, in Markdown."""
     lines = ["| name | from | transfers | stages |", "| --- | --- | --- | --- |"]
     for row in methods():
         paper = row["paper"] if row["year"] is None else f"{row['paper'].split(',')[0]} {row['year']}"
@@ -122,7 +122,7 @@ def methods_page() -> str:
 
 
 def how_measured(cost: dict[str, Any]) -> str:
-    """Where the costs of a step are from."""
+    """Returns how the costs of a step were measured."""
     kd = cost["methods"]["kd"]["milliseconds"]
     text = (
         f"What a step costs was measured on {cost['device']}, {cost['threads']} threads, torch {cost['torch']}, "
@@ -134,7 +134,7 @@ def how_measured(cost: dict[str, Any]) -> str:
 
 
 def step_cost(name: str, methods: dict[str, Any]) -> str:
-    """A method's step against KD's."""
+    """Returns the cost of a method's step against KD's."""
     if name not in methods:
         return "not measured"
     of = methods[name]
@@ -159,14 +159,14 @@ def section(name: str, kind: type[Method], costs: dict[str, Any]) -> str:
 
 
 def _choices(name: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each setting's value that brings others with it, and these others."""
+    """Returns each setting's value that brings others with it, and these others."""
     plain = published_settings({"name": name})
     given = [{key: value} for key, values in published_table(name).get("when", {}).items() for value in values]
     return [(one, _changed(published_settings({"name": name} | one), plain)) for one in given]
 
 
 def _pairs(name: str) -> list[str]:
-    """A table of the pairs that have settings of their own, without and with what a choice brings."""
+    """Returns a table of the pairs that have settings of their own, without and with what a choice brings."""
     rows = []
     for pair, entry in pair_tables(name).items():
         plain = {key: value for key, value in entry.items() if key != "when"}
@@ -194,7 +194,7 @@ def _listed(settings: dict[str, Any]) -> str:
 
 
 def refusals(names: list[str]) -> str:
-    """Which of the paper's pairs a method cannot be used with, and why: said when a plan is made."""
+    """Returns the paper's pairs that a method cannot be used with, and why: said when a plan is made."""
     lines = ["## Pairs that a method refuses", "", "Of the eleven pairs of tables 3 and 4, when a plan is made:", ""]
     for name in names:
         for pair in PAIRS:
@@ -223,7 +223,7 @@ def _table(title: str, model: type[BaseModel]) -> str:
 
 
 def _type(annotation: Any) -> str:
-    """A type as people write it: "float", "dict of str to int", "Epoch"."""
+    """Returns a type as people write it: "float", "dict of str to int", "Epoch"."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _type(arguments[0])
