@@ -29,8 +29,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def features_of(spec: RunSpec, runs: Path, execution: Execution, layout: bool = False) -> Arrays:
-    """Returns the run's cached features, made if need be; with ``layout`` t-SNE's too. UserError if there are no
-    weights."""
+    """The run's cached features, made if need be; with ``layout`` t-SNE's too. UserError if there are no weights."""
     folder = RunFolder(runs, spec)
     cache = folder.path / "features.npz"
     arrays = _read(cache)
@@ -84,7 +83,7 @@ def _write(cache: Path, arrays: Arrays) -> None:
 def add_silhouettes(
     frame: pd.DataFrame, cells: Mapping[str, list[Cell]], benchmark: str, runs: Path, execution: Execution
 ) -> pd.DataFrame:
-    """Returns the frame with the column "silhouette" for one benchmark's finished runs, or why there is none."""
+    """The frame with the column "silhouette" for one benchmark's finished runs, or why there is none."""
     frame = frame.copy()
     own = frame[(frame["benchmark"] == benchmark) & (frame["state"] == "finished")]
     specs = {cell.spec.id: cell.spec for cell in cells.get(benchmark, []) if cell.spec}

@@ -22,36 +22,36 @@ SaidField = Literal["head", "precision", "version", "packages"]  # of what diffe
 
 
 class Override(StrictModel):
-    """The settings that differ from the profile for one benchmark. Of nested settings only the given keys change."""
+    """What one benchmark has otherwise than its profile. Of nested settings only the keys that are given change."""
 
     dataset: DatasetSpec | None = None
-    """Data set, in place of the profile's."""
+    """Which images."""
     seeds: Annotated[tuple[int, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
-    """Seeds of the students, in place of the profile's."""
+    """Of the students, in place of the profile's."""
     split: SplitSpec | None = None
-    """Split of the students, over the profile's."""
+    """Of students, over the profile's."""
     recipe: Recipe | None = None
-    """Recipe of the students, over the profile's."""
+    """Of students, over the profile's."""
     teacher_recipe: Recipe | None = None
-    """Recipe of the teachers, over the profile's."""
+    """Of teachers, over the profile's."""
     head_recipe: Recipe | None = None
-    """Recipe of the heads, over the profile's."""
+    """Of heads, over the profile's."""
     head_recipes: dict[str, dict[str, Any]] | None = None
-    """Recipes of the heads by pretext task, over the profile's."""
+    """Of heads, by pretext task, over the profile's."""
     head_split: SplitSpec | None = None
-    """Split of the heads, over the profile's."""
+    """Of heads, over the profile's."""
     teachers: dict[str, TeacherEntry] | None = None
     """Networks whose weights are given, or are where training starts, beside the profile's."""
     network_settings: dict[str, NetworkSettings] | None = None
-    """Settings of networks by name, over the profile's."""
+    """By network, over the profile's."""
     pairs: dict[str, str] | None = None
-    """Pairs that stand for the paper's, beside the profile's."""
+    """What stands for the paper's pairs, beside the profile's."""
     method_settings: dict[str, dict[str, Any]] | None = None
-    """Settings of methods by name, over the profile's."""
+    """By method, over the profile's."""
     method_recipes: dict[str, dict[str, Any]] | None = None
-    """Changes of the recipe by method, over the profile's."""
+    """By method, over the profile's."""
     methods: Annotated[tuple[MethodField, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
-    """Methods of the comparison, in place of the profile's."""
+    """Of the comparison, in place of the profile's."""
     waivers: Waivers | None = None
     """Beside the profile's."""
 
@@ -60,57 +60,56 @@ class Profile(StrictModel):
     """A file of configs/profiles. Everything has the published recipe as its default."""
 
     name: PlainName
-    """Name of the folder of its results; the file's name unless it says another."""
+    """Of the folder of its results; the file's name unless it says another."""
     about: str
-    """The purpose of the profile, its cost and what to expect."""
+    """What it is for, what it costs, what to expect."""
     dataset: DatasetSpec
-    """Data set."""
+    """Which images."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1), TupleFromList, Distinct] = (0, 1, 2)
-    """Seeds of the students: one run for each."""
+    """Of the students: a run for each."""
     benchmarks: Annotated[tuple[str, ...], Field(min_length=1), TupleFromList, Distinct] = ("comparison",)
     """The tables and figures that are run where --only does not choose."""
     split: SplitSpec = SplitSpec()
-    """The training images and labels of the students. Teachers train on all images, with the right labels."""
+    """Which of the training images students have, with which labels. Teachers have all, with the right ones."""
     recipe: Recipe = Recipe()
-    """Recipe of the students."""
+    """How students are trained."""
     teacher_recipe: Recipe = Recipe()
-    """Recipe of the teachers, unless their weights are given."""
+    """How teachers are trained, where their weights are not given."""
     head_recipe: Recipe = Recipe(epochs=60, milestones=(30, 45), full_epochs=60)
-    """Recipe of a pretext task's head, which is trained on its frozen teacher."""
+    """How a pretext task's head is trained on its frozen teacher."""
     head_recipes: dict[str, dict[str, Any]] = {"hsakd": {"epochs": 100, "milestones": [30, 60, 90], "full_epochs": 100}}
-    """Changes of head_recipe by pretext task: jigsaw: {epochs: 100}."""
+    """By pretext task, over head_recipe: jigsaw: {epochs: 100}."""
     head_split: SplitSpec = SplitSpec()
-    """Split of the heads. They learn without labels, so few-shot and noisy students can share one head."""
+    """Of heads, which learn without labels: few-shot and noise need not touch them."""
     learning_rates: dict[str, Rate] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
-    """Learning rates by network, in place of the recipe's. These are the published ones for SGD; other optimizers may
-    need {}."""
+    """By network, in place of the recipe's: the published recipe has these. Another optimizer may want {}."""
     network_settings: dict[str, NetworkSettings] = {}
-    """Settings by network, for teachers and students: timm:vit_tiny_patch16_224: {image_size: 64}."""
+    """By network, wherever it is a teacher or a student: timm:vit_tiny_patch16_224: {image_size: 64}."""
     preset: str = "published_code"
     """Settings of configs/presets.yaml, under this profile's own: what the published code or the paper's text
     has."""
     pretext: PretextField = Field(default="contrastive", validate_default=True)
     """The self-supervised task of SSKD's head."""
     pretext_settings: dict[str, dict[str, Any]] = {}
-    """Settings by pretext task: exemplar: {transformation: paper}."""
+    """Of any task that is named, by its name: exemplar: {transformation: paper}."""
     teacher_epoch: Literal["best", "last"] = "best"
     """Whose weights teach, where a run trains the teacher."""
     teacher_seeds: bool = False
-    """Train a teacher and a head for each student seed; otherwise all seeds share one of each."""
+    """Whether each student seed has a teacher (where a run trains it) and a head of its own."""
     teachers: dict[str, TeacherEntry] = {}
-    """Teachers by network: weights that are given instead of trained (weights: FILE), or that training starts from
+    """By network: weights that are given instead of trained (weights: FILE), or that its training starts from
     (start: "timm:a1_in1k")."""
     pair: str = "resnet56/resnet20"
     """teacher/student of the comparison."""
     pairs: dict[str, str] = {}
-    """Pairs that stand for the paper's in this profile: vgg13/vgg8: resnet14/resnet8."""
+    """What stands in this profile for a pair of the paper: vgg13/vgg8: resnet14/resnet8."""
     methods: Annotated[tuple[MethodField, ...], Field(min_length=1), TupleFromList, Distinct] = Field(
         default=("none", "kd", "sskd"), validate_default=True
     )
-    """Methods of the comparison: names, or a name with settings. Two variants of one method have labels, which name
-    their rows: [kd, {name: kd, kd_temperature: 2.0, label: KD at 2}]."""
+    """Of the comparison: names, or a name with settings. Two variants of one method have labels, which name their rows:
+    [kd, {name: kd, kd_temperature: 2.0, label: KD at 2}]."""
     table_methods: Annotated[tuple[PlainName, ...] | None, TupleFromList, Distinct] = None
-    """Restricts the methods of the paper's tables and figures to these; null: all. Claims then say what was left
+    """Of the methods that the paper's tables and figures compare, only these; null: all. Claims then say what was left
     out."""
     also: Annotated[tuple[MethodField, ...], TupleFromList, Distinct] = ()
     """Methods beside the paper's in figures 4a and 4b."""
@@ -120,7 +119,7 @@ class Profile(StrictModel):
         0.75,
         1.0,
     )
-    """Fractions of each class's training images, in figure 4a."""
+    """Of every class's training images, in figure 4a."""
     equal_steps: bool = False
     """In figure 4a: smaller fractions have more epochs, so that all make as many steps."""
     noise_rates: Annotated[tuple[Probability, ...], Field(min_length=1), TupleFromList, Distinct] = (
@@ -135,13 +134,13 @@ class Profile(StrictModel):
     probe: ProbeSettings = ProbeSettings()
     """The linear probes of the benchmark transfer."""
     method_settings: dict[str, dict[str, Any]] = {}
-    """Settings by method, over the published ones: ab: {initial_epochs: 1}."""
+    """By method, over the published ones: ab: {initial_epochs: 1}."""
     method_recipes: dict[str, dict[str, Any]] = {}
-    """Changes of the students' recipe by method: sskd: {weight_decay: 5.0e-4}."""
+    """By method, over the students' recipe: sskd: {weight_decay: 5.0e-4}."""
     overrides: dict[str, Override] = {}
-    """Settings that differ from the profile, by benchmark."""
+    """What a benchmark has otherwise, by its name."""
     waivers: Waivers = {}
-    """Fields in which compared runs of a table may differ: a field of the comparability card (network,
+    """What runs of a table may differ in although they are compared: a field of the comparability card (network,
     teacher, head, split, preprocessing, batch, epoch_rule, precision, version, packages), and why. The report shows
     both. batch: SSKD has four views of each image."""
     strict: Annotated[tuple[SaidField, ...], TupleFromList, Distinct] = ()
@@ -150,9 +149,9 @@ class Profile(StrictModel):
     plugins: Annotated[tuple[str, ...], TupleFromList] = ()
     """Python files that register methods, networks, data sets, optimizers, ..."""
     execution: Execution = Execution()
-    """Device, threads, data folder and other settings of the machine. They do not enter the ids of runs."""
+    """Where and how runs execute. Nothing of it enters their ids."""
     cluster: str = "inline"
-    """The cluster that runs execute on unless --cluster names another: a name of configs/clusters, or a file."""
+    """Where runs execute unless --cluster says otherwise: a name of configs/clusters, or a file."""
 
     def for_benchmark(self, name: str) -> "Profile":
         """The profile as this benchmark has it. UserError where its changes do not fit the rest."""

@@ -1,4 +1,4 @@
-"""Writes the report: tables, figures, verdicts and the page, from the run folders as they are, at any time."""
+"""What came out: tables, figures, verdicts and the page, from the run folders as they are, at any time."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -251,7 +251,7 @@ class Method(nn.Module):
             logged |= own.logged
         terms = torch.stack(list(losses.values()))
         factors = constant(tuple(weights[name] for name in losses), terms.dtype, terms.device)
-        if self.ramp.dim() > 0:
+        if self._scheduled and self.ramp.dim() > 0:
             names = (*RESERVED, *self.loss_weights)
             places = constant(tuple(names.index(name) for name in losses), torch.int64, terms.device)
             factors = factors * self.ramp.index_select(0, places)

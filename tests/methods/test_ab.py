@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from sskd.errors import UserError
 from sskd.methods import METHODS
@@ -10,7 +9,7 @@ from sskd.methods.ab import activation_boundary_loss
 from sskd.networks import FeatureShapes, build_network
 from sskd.runs.settings import method_settings
 from tests import golden
-from tests.methods.pairs import PAIRS, a_batch, context, features_like, published_shapes
+from tests.methods.pairs import a_batch, context, features_like, published_shapes
 
 MAPS = ((16, 16, 16), (32, 8, 8), (64, 4, 4))
 
@@ -26,22 +25,6 @@ def test_loss_counts_what_is_not_past_the_margin() -> None:
     teacher = torch.tensor([[1.0, 1.0, -1.0, 0.0]])  # zero counts as inactive
     loss = activation_boundary_loss([student], [teacher])
     assert loss.item() == pytest.approx((0.5**2 + 1.5**2) * 3 / 1000)
-
-
-@pytest.mark.parametrize(("teacher", "student"), PAIRS)
-def test_every_pair_of_the_tables(teacher: str, student: str) -> None:
-    student_shapes, teacher_shapes = published_shapes(student), published_shapes(teacher)
-    METHODS["ab"].check(method_settings("ab"), student_shapes, teacher_shapes)
-    with torch.device("meta"):
-        method = METHODS["ab"](method_settings("ab"), context(teacher, student))
-        (stage,) = method.initial_stages()
-        terms = stage.loss(
-            features_like(student_shapes), features_like(teacher_shapes), a_batch(torch.empty(2, 3, 1, 1))
-        )
-    assert terms["ab"].shape == ()
-    for connector, s, t in zip(method.connectors, student_shapes.maps[1:], teacher_shapes.maps[1:], strict=True):
-        assert isinstance(connector, nn.Identity) == (s == t)
-        assert not any(isinstance(layer, nn.ReLU) for layer in connector.modules())
 
 
 def test_networks_that_do_not_fit_are_named() -> None:
@@ -106,11 +89,3 @@ def test_weight_applies_in_the_initial_stage_and_the_main_stage_has_no_term() ->
     total, terms = once(features, teacher_features, batch)
     assert set(terms.losses) == {"ce"}
     assert torch.equal(total, terms.losses["ce"])
-
-
-def test_settings() -> None:
-    assert method_settings("ab") == METHODS["ab"].Settings(name="ab")
-    assert METHODS["ab"].stage_names == ("initial", "main")
-    here = context("resnet56", "resnet20")
-    short = METHODS["ab"](method_settings("ab", initial_epochs=2), here)
-    assert [stage.epochs for stage in short.initial_stages()] == [2]

@@ -13,7 +13,7 @@ from sskd.methods.simkd import Projected, projector
 from sskd.networks import Features, FeatureShapes, Network, build_network, feature_shapes
 from sskd.runs.settings import method_settings
 from tests.golden import assert_golden, fill_parameters, tensor
-from tests.methods.pairs import PAIRS, a_batch
+from tests.methods.pairs import a_batch
 
 STUDENT = [tensor(205, 12, 16, 16, 16), tensor(206, 12, 32, 8, 8), tensor(207, 12, 64, 4, 4), tensor(208, 12, 64)]
 TEACHER = [tensor(209, 12, 32, 16, 16), tensor(210, 12, 64, 8, 8), tensor(211, 12, 128, 4, 4), tensor(212, 12, 128)]
@@ -102,8 +102,8 @@ def real(name: str, teacher: str, student: str, classes: int = 4) -> tuple[Any, 
 
 
 @pytest.mark.parametrize("name", ["reviewkd", "simkd", "catkd"])
-@pytest.mark.parametrize(("teacher", "student"), PAIRS)
-def test_learns_in_every_pair_of_the_paper(name: str, teacher: str, student: str) -> None:
+@pytest.mark.parametrize(("teacher", "student"), [("resnet32x4", "ShuffleV1"), ("vgg13", "MobileNetV2")])
+def test_all_that_is_trained_has_a_gradient(name: str, teacher: str, student: str) -> None:
     """Real networks: finite terms, and gradients to all that is trained."""
     torch.manual_seed(0)
     method, network, teacher_network = real(name, teacher, student)
