@@ -26,9 +26,11 @@ from sskd.runs.settings import method_settings, pair_tables, published_settings,
 
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
+LOOP = DOCS / "your_own_loop.md"
 COST = DOCS / "method_cost.json"  # what perf/method_steps.py has measured
 # what a method's section does not repeat
 USUAL = {"ce_weight": 1.0, "kd_weight": 0.0, "kd_temperature": 4.0, "divergence": "kl", "warmup_epochs": 0.0}
+OF_THE_SUITE = ("fcfd", "hsakd", "ofd")  # methods that ask more of a network than hooks can tell
 PARTS = (Epoch, Machine, MeasuredWith, ExecutedAs, Source, Entry, Refusal)  # what these hold
 METHODS_HEAD = """# Methods
 
@@ -62,22 +64,51 @@ of its spec. What submissions hold besides: [verify.md](verify.md).
 
 
 def generated() -> dict[Path, str]:
-    """Each file and its content. Of README only the table of methods changes."""
+    """Returns each file and its content. Of README only the table of methods changes."""
     readme = README.read_text(encoding="utf-8")
     table = re.compile(r"^\| name \| from \|.*\n(\|.*\n)*", re.MULTILINE)
     return {
         README: table.sub(lambda _: methods_table(), readme),
+        LOOP: loop_page(LOOP.read_text(encoding="utf-8")),
         DOCS / "methods.md": methods_page(),
         DOCS / "results_format.md": results_format(),
     }
 
 
 def methods_table() -> str:
-    """The methods as README shows them, in Markdown."""
+    """Returns the methods as README shows them, in Markdown."""
     lines = ["| name | from | transfers | stages |", "| --- | --- | --- | --- |"]
     for row in methods():
         paper = row["paper"] if row["year"] is None else f"{row['paper'].split(',')[0]} {row['year']}"
         cells = [row["name"], paper, row["transfers"], short(row["stages"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def loop_page(page: str) -> str:
+    """docs/your_own_loop.md with its example as the file has it, and its table as the methods declare it."""
+    example = (DOCS / "examples" / "plain_pytorch.py").read_text(encoding="utf-8")
+    page = re.sub(r"(?<=# plain_pytorch.py\n).*?(?=```)", lambda _: example, page, count=1, flags=re.DOTALL)
+    return re.sub(r"^\| method \| positions.*\n(\|.*\n)*", lambda _: needs_table(), page, flags=re.MULTILINE)
+
+
+def needs_table() -> str:
+    """What each method needs of a loop of one's own, in Markdown."""
+    lines = ["| method | positions | maps | views | head | before |", "| --- | --- | --- | --- | --- | --- |"]
+    for name in METHODS:
+        kind = METHODS[name]
+        maps = "before ReLU" if "preactivations" in kind.needs else "yes" if "taps" in kind.needs else ""
+        maps = "suite" if name in OF_THE_SUITE else "pooled" if "final" in kind.needs else maps
+        before = ["stages"] * (kind.initial_stages is not Method.initial_stages) + ["study"] * bool(kind.studies)
+        before += ["optimiser"] * (kind.optimizer is not Method.optimizer)
+        cells = [
+            f"`{name}`",
+            "yes" if "indices" in kind.needs else "",
+            maps,
+            str(kind.views_per_image) if kind.views_per_image > 1 else "",
+            (kind.head_task or "yes") if kind.needs_head else "",
+            ", ".join(before),
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -91,7 +122,7 @@ def methods_page() -> str:
 
 
 def how_measured(cost: dict[str, Any]) -> str:
-    """Where the costs of a step are from."""
+    """Returns how the costs of a step were measured."""
     kd = cost["methods"]["kd"]["milliseconds"]
     text = (
         f"What a step costs was measured on {cost['device']}, {cost['threads']} threads, torch {cost['torch']}, "
@@ -103,7 +134,7 @@ def how_measured(cost: dict[str, Any]) -> str:
 
 
 def step_cost(name: str, methods: dict[str, Any]) -> str:
-    """A method's step against KD's."""
+    """Returns the cost of a method's step against KD's."""
     if name not in methods:
         return "not measured"
     of = methods[name]
@@ -128,14 +159,14 @@ def section(name: str, kind: type[Method], costs: dict[str, Any]) -> str:
 
 
 def _choices(name: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each setting's value that brings others with it, and these others."""
+    """Returns each setting's value that brings others with it, and these others."""
     plain = published_settings({"name": name})
     given = [{key: value} for key, values in published_table(name).get("when", {}).items() for value in values]
     return [(one, _changed(published_settings({"name": name} | one), plain)) for one in given]
 
 
 def _pairs(name: str) -> list[str]:
-    """A table of the pairs that have settings of their own, without and with what a choice brings."""
+    """Returns a table of the pairs that have settings of their own, without and with what a choice brings."""
     rows = []
     for pair, entry in pair_tables(name).items():
         plain = {key: value for key, value in entry.items() if key != "when"}
@@ -163,7 +194,7 @@ def _listed(settings: dict[str, Any]) -> str:
 
 
 def refusals(names: list[str]) -> str:
-    """Which of the paper's pairs a method cannot be used with, and why: said when a plan is made."""
+    """Returns the paper's pairs that a method cannot be used with, and why: said when a plan is made."""
     lines = ["## Pairs that a method refuses", "", "Of the eleven pairs of tables 3 and 4, when a plan is made:", ""]
     for name in names:
         for pair in PAIRS:
@@ -192,7 +223,7 @@ def _table(title: str, model: type[BaseModel]) -> str:
 
 
 def _type(annotation: Any) -> str:
-    """A type as people write it: "float", "dict of str to int", "Epoch"."""
+    """Returns a type as people write it: "float", "dict of str to int", "Epoch"."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _type(arguments[0])

@@ -1,4 +1,4 @@
-"""The comparability card: what every table's numbers were measured with.
+"""The comparability card: the data, split, teacher, precision and code with which a table's numbers were measured.
 
 Within a table, a run whose images, split, teacher, preprocessing, epoch rule or batch differ answers another question.
 The table refuses it, unless the profile has a waiver for that, which is shown. What changes rounding or code (packages,
@@ -28,17 +28,17 @@ class Entry(Record):
     """One part of the card, of runs that are compared."""
 
     field: str
-    """As waivers name it; "commit" and "machine", which are never refused, have none."""
+    """Name of the field, as in waivers; "commit" and "machine" are never refused and need no waiver."""
     part: str
-    """What of the field."""
+    """The part of the field that is compared."""
     column: str
-    """Of the table."""
+    """Column of the table."""
     role: str
-    """Of the runs: student or teacher."""
+    """Role of the runs: student or teacher."""
     values: dict[str, int]
-    """How many runs have each value."""
+    """Number of runs that have each value."""
     not_recorded: int
-    """How many runs do not say."""
+    """Number of runs that do not record it."""
     outcome: Outcome
     """compared: it is what the table compares; shown: it differs, which the table says and does not refuse."""
 
@@ -47,20 +47,20 @@ class Refusal(Record):
     """A run whose number a table does not take."""
 
     row: str
-    """Of the table."""
+    """Row of the table."""
     column: str
-    """Of the table."""
+    """Column of the table."""
     run: str
     """Its id."""
     why: str
-    """What differs."""
+    """The difference that refuses it."""
 
 
 class TableCard(Record):
     """A table's card."""
 
     fields: list[Entry]
-    """What its numbers were measured with."""
+    """The parts that were compared, with their values."""
     refused: list[Refusal]
     """The runs that it does not take."""
 
@@ -71,21 +71,21 @@ class CardFile(Record):
     schema_version: Annotated[int, Field(alias="schema", le=SCHEMA)]
     """The version of this description."""
     profile: str
-    """Of the report."""
+    """Name of the report's profile."""
     suite: dict[str, str | None]
     """version and commit of the code that made the report."""
     waivers: dict[str, dict[str, str]]
-    """By table and field: why the field may differ."""
+    """Reasons why a field may differ, by table and field."""
     strict: list[str] = []
     """Fields that the profile asks to be equal, beside those that change the question."""
     tables: dict[str, TableCard]
-    """By benchmark."""
+    """Cards of the tables, by benchmark."""
 
 
 def compared(frame: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, dict[str, TableCard]]:
-    """The report's frame, without the numbers of runs that must not stand in a table with the others of their column,
-    and the card of every table. Of what differs, the value that most runs have is the usual one, the first of equally
-    many.
+    """Returns the report's frame, without the numbers of runs that must not stand in a table with the others of their
+    column, and the card of every table. Of what differs, the value that most runs have is the usual one, the first of
+    equally many.
 
     A refused run has the state "refused", and why. The column "differs" says of a run that stays what it was measured
     with where that is not the usual: "torch 2.13.0, not 2.14.1". Nothing is said against what is not recorded.
@@ -171,7 +171,7 @@ def _outcome(field: str, differs: bool, refuses: bool, varies: tuple[str, ...], 
 
 
 def short(value: object) -> str:
-    """A hash's beginning; anything else as it is."""
+    """Returns the beginning of a hash; anything else as it is."""
     text = str(value)
     return text[:12] if len(text) in (40, 64) and set(text) <= set("0123456789abcdef") else text
 

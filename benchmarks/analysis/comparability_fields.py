@@ -1,4 +1,4 @@
-"""What the comparability card knows of a run: by field, the parts that must be equal where numbers are compared."""
+"""Fields of the comparability card: the parts of a run that must be equal where numbers are compared."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
     @property
     def column(self) -> str:
-        """Of the report's frame."""
+        """Column of the report's frame."""
         return f"{COLUMN}{self.name}"
 
 
@@ -51,7 +51,8 @@ OF_EACH_SEED = ("teacher", "head")  # fields that a profile with teacher_seeds h
 
 
 def card_columns(spec: RunSpec, result: Mapping[str, Any]) -> dict[str, str | None]:
-    """Of a finished run: every part's value in words, None where it is not recorded, "" where it means nothing."""
+    """Returns every part's value of a finished run in words, None where it is not recorded, "" where it means
+    nothing."""
     known, machine = _mapping(result.get("measured_with")), _mapping(result.get("machine"))
     packages = {"torch": machine.get("torch"), "torchvision": machine.get("torchvision")}
     packages |= _mapping(machine.get("packages"))
@@ -100,7 +101,8 @@ def _teacher(spec: RunSpec) -> str | None:
 
 
 def _public(version: Any) -> str | None:
-    """A version without its local suffix: torch's CPU wheel ("2.14.1+cpu") and its CUDA wheels are one version."""
+    """Returns a version without its local suffix: torch's CPU wheel ("2.14.1+cpu") and its CUDA wheels are one
+    version."""
     return None if version is None else str(version).partition("+")[0]
 
 

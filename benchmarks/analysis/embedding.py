@@ -29,7 +29,8 @@ Arrays = dict[str, np.ndarray]
 
 
 def features_of(spec: RunSpec, runs: Path, execution: Execution, layout: bool = False) -> Arrays:
-    """The run's cached features, made if need be; with ``layout`` t-SNE's too. UserError if there are no weights."""
+    """Returns the run's cached features, made if need be; with ``layout`` t-SNE's too. UserError if there are no
+    weights."""
     folder = RunFolder(runs, spec)
     cache = folder.path / "features.npz"
     arrays = _read(cache)
@@ -83,7 +84,7 @@ def _write(cache: Path, arrays: Arrays) -> None:
 def add_silhouettes(
     frame: pd.DataFrame, cells: Mapping[str, list[Cell]], benchmark: str, runs: Path, execution: Execution
 ) -> pd.DataFrame:
-    """The frame with the column "silhouette" for one benchmark's finished runs, or why there is none."""
+    """Returns the frame with the column "silhouette" for one benchmark's finished runs, or why there is none."""
     frame = frame.copy()
     own = frame[(frame["benchmark"] == benchmark) & (frame["state"] == "finished")]
     specs = {cell.spec.id: cell.spec for cell in cells.get(benchmark, []) if cell.spec}

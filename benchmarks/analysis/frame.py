@@ -1,4 +1,4 @@
-"""From run folders to one pandas frame. Tables, figures, claims and the page are made from that frame alone."""
+"""Reads run folders into one pandas frame. Tables, figures, claims and the page are made from that frame alone."""
 
 import math
 import os
@@ -94,7 +94,7 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
 
 
 def specs_of(cells: Mapping[str, Iterable[Cell]]) -> dict[str, RunSpec]:
-    """Every run of the cells and what they need, by id, each once."""
+    """Returns every run of the cells and what they need, by id, each once."""
     specs: dict[str, RunSpec] = {}
     for group in cells.values():
         for cell in group:
@@ -126,7 +126,7 @@ def _spec_columns(spec: RunSpec) -> dict[str, object]:
 
 
 def _teacher_name(spec: RunSpec) -> str:
-    """The teacher's run, or what its weights are; "" for none."""
+    """Returns the teacher's run or weights; "" for none."""
     if isinstance(spec.teacher, Trained):
         return spec.teacher.run.id
     return (spec.teacher.sha256 or spec.teacher.weights) if spec.teacher else ""
@@ -170,8 +170,8 @@ def _result_columns(result: dict[str, Any]) -> dict[str, object]:
 
 
 def read_curve(metrics: Path, points: int = 60) -> np.ndarray:
-    """A run's curve, (n, 3): epoch, accuracy on test images and on held-out ones, in percent; nan where no image was
-    held out. At most about ``points`` epochs, the last always among them.
+    """Returns a run's curve, (n, 3): epoch, accuracy on test images and on held-out ones, in percent; nan where no
+    image was held out. At most about ``points`` epochs, the last always among them.
 
     Only the lines that are shown are read, and of them only these numbers: a report reads thousands of these files.
     """

@@ -40,7 +40,7 @@ class Probe(NamedTuple):
 
 
 def probes_of(cells: Mapping[str, list[Cell]], profile: Profile) -> list[Probe]:
-    """All that the benchmarks ask for, each once, those of one data set together."""
+    """Returns all that the benchmarks ask for, each once, those of one data set together."""
     found: dict[tuple[str, str], Probe] = {}
     for name, group in cells.items():
         if BENCHMARKS[name].probes:
@@ -53,7 +53,7 @@ def probes_of(cells: Mapping[str, list[Cell]], profile: Profile) -> list[Probe]:
 
 
 class ProbesCost(NamedTuple):
-    """What linear probes cost that are not made yet."""
+    """The cost of the linear probes that are not made yet."""
 
     number: int
     done: int
@@ -113,7 +113,7 @@ def make_probes(probes: list[Probe], runs: Path, execution: Execution, say: Call
 
 
 def add_probes(frame: pd.DataFrame, probes: list[Probe], benchmark: str, runs: Path) -> pd.DataFrame:
-    """The frame with the column "probe_top1" for one benchmark's finished runs, or why there is none."""
+    """Returns the frame with the column "probe_top1" for one benchmark's finished runs, or why there is none."""
     frame = frame.copy()
     frame["probe_top1"] = frame.get("probe_top1", float("nan"))
     files = {(probe.dataset.name, probe.spec.id): probe.file(runs) for probe in probes}

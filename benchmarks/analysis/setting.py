@@ -1,4 +1,4 @@
-"""What runs really had, where it is not what the paper's had: data, networks, epochs, share of the training images."""
+"""Differences between the runs' setting and the paper's: data, networks, epochs, share of the training images."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ FULL_EPOCHS = {"cifar100": 240, "imagenet": 100}
 
 
 def of_paper(frame: pd.DataFrame, dataset: str = "cifar100") -> bool:
-    """Whether the students among these runs have the paper's data, networks, epochs and training images."""
+    """Returns whether the students among these runs have the paper's data, networks, epochs and training images."""
     return not describe_setting(frame, dataset)
 
 
 def describe_setting(frame: pd.DataFrame, dataset: str = "cifar100") -> str:
-    """How the finished students (all of them while none is finished) differ from the paper's setting, to be read first:
+    """Returns how the finished students (all while none is finished) differ from the paper's setting, to be read first:
     "On digits (resnet14/resnet8 for vgg13/vgg8; 2 of 240 epochs), not CIFAR-100", or "On CIFAR-100 (10%: 12 of 240
     epochs, 10% of the training images; 25%: ...)" where columns differ; "" if they do not."""
     students = frame[frame["role"] == "student"] if "role" in frame else frame

@@ -139,7 +139,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a value of this type may be."""
+    """Returns the models that a value of this type may be."""
     bare = _bare(annotation)
     if inspect.isclass(bare) and issubclass(bare, BaseModel):
         return [bare]
@@ -149,7 +149,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def describe_type(annotation: Any) -> str:
-    """A type in words: "a whole number, at least 1"."""
+    """Returns a type in words: "a whole number, at least 1"."""
     if get_origin(annotation) is Annotated:
         inner, *marks = get_args(annotation)
         nested = [mark for mark in marks if isinstance(mark, FieldInfo)]
@@ -171,7 +171,7 @@ def describe_type(annotation: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """As it is written in YAML, on one line."""
+    """Returns a value as it is written in YAML, on one line."""
     if value is UNSET:
         return "none"
     if value is OUTER:

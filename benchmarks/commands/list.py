@@ -27,7 +27,7 @@ def act(options: argparse.Namespace) -> Outcome:
 
 
 def methods() -> list[dict[str, Any]]:
-    """A row a method: where it is from, what it transfers, its published settings, needs and stages."""
+    """Returns a row for each method: its paper, what it transfers, its published settings, needs and stages."""
     from sskd.methods import METHODS
     from sskd.runs.settings import method_settings
 
@@ -88,7 +88,7 @@ LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 
 
 def listing(kind: str, as_json: bool) -> str:
-    """The list as JSON, or an entry after the other, each wrapped to the terminal's width."""
+    """Returns the list as JSON, or an entry after the other, each wrapped to the terminal's width."""
     rows = LISTS[kind]()
     if as_json:
         return json.dumps(rows, indent=1)
@@ -98,7 +98,7 @@ def listing(kind: str, as_json: bool) -> str:
 
 
 def short(value: Any) -> str:
-    """A value in words: "key value, key value", or its parts by comma."""
+    """Returns a value in words: "key value, key value", or its parts by comma."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

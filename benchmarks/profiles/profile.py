@@ -22,36 +22,36 @@ SaidField = Literal["head", "precision", "version", "packages"]  # of what diffe
 
 
 class Override(StrictModel):
-    """What one benchmark has otherwise than its profile. Of nested settings only the keys that are given change."""
+    """The settings that differ from the profile for one benchmark. Of nested settings only the given keys change."""
 
     dataset: DatasetSpec | None = None
-    """Which images."""
+    """Data set, in place of the profile's."""
     seeds: Annotated[tuple[int, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
-    """Of the students, in place of the profile's."""
+    """Seeds of the students, in place of the profile's."""
     split: SplitSpec | None = None
-    """Of students, over the profile's."""
+    """Split of the students, over the profile's."""
     recipe: Recipe | None = None
-    """Of students, over the profile's."""
+    """Recipe of the students, over the profile's."""
     teacher_recipe: Recipe | None = None
-    """Of teachers, over the profile's."""
+    """Recipe of the teachers, over the profile's."""
     head_recipe: Recipe | None = None
-    """Of heads, over the profile's."""
+    """Recipe of the heads, over the profile's."""
     head_recipes: dict[str, dict[str, Any]] | None = None
-    """Of heads, by pretext task, over the profile's."""
+    """Recipes of the heads by pretext task, over the profile's."""
     head_split: SplitSpec | None = None
-    """Of heads, over the profile's."""
+    """Split of the heads, over the profile's."""
     teachers: dict[str, TeacherEntry] | None = None
     """Networks whose weights are given, or are where training starts, beside the profile's."""
     network_settings: dict[str, NetworkSettings] | None = None
-    """By network, over the profile's."""
+    """Settings of networks by name, over the profile's."""
     pairs: dict[str, str] | None = None
-    """What stands for the paper's pairs, beside the profile's."""
+    """Pairs that stand for the paper's, beside the profile's."""
     method_settings: dict[str, dict[str, Any]] | None = None
-    """By method, over the profile's."""
+    """Settings of methods by name, over the profile's."""
     method_recipes: dict[str, dict[str, Any]] | None = None
-    """By method, over the profile's."""
+    """Changes of the recipe by method, over the profile's."""
     methods: Annotated[tuple[MethodField, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
-    """Of the comparison, in place of the profile's."""
+    """Methods of the comparison, in place of the profile's."""
     waivers: Waivers | None = None
     """Beside the profile's."""
 
@@ -60,56 +60,57 @@ class Profile(StrictModel):
     """A file of configs/profiles. Everything has the published recipe as its default."""
 
     name: PlainName
-    """Of the folder of its results; the file's name unless it says another."""
+    """Name of the folder of its results; the file's name unless it says another."""
     about: str
-    """What it is for, what it costs, what to expect."""
+    """The purpose of the profile, its cost and what to expect."""
     dataset: DatasetSpec
-    """Which images."""
+    """Data set."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1), TupleFromList, Distinct] = (0, 1, 2)
-    """Of the students: a run for each."""
+    """Seeds of the students: one run for each."""
     benchmarks: Annotated[tuple[str, ...], Field(min_length=1), TupleFromList, Distinct] = ("comparison",)
     """The tables and figures that are run where --only does not choose."""
     split: SplitSpec = SplitSpec()
-    """Which of the training images students have, with which labels. Teachers have all, with the right ones."""
+    """The training images and labels of the students. Teachers train on all images, with the right labels."""
     recipe: Recipe = Recipe()
-    """How students are trained."""
+    """Recipe of the students."""
     teacher_recipe: Recipe = Recipe()
-    """How teachers are trained, where their weights are not given."""
+    """Recipe of the teachers, unless their weights are given."""
     head_recipe: Recipe = Recipe(epochs=60, milestones=(30, 45), full_epochs=60)
-    """How a pretext task's head is trained on its frozen teacher."""
+    """Recipe of a pretext task's head, which is trained on its frozen teacher."""
     head_recipes: dict[str, dict[str, Any]] = {"hsakd": {"epochs": 100, "milestones": [30, 60, 90], "full_epochs": 100}}
-    """By pretext task, over head_recipe: jigsaw: {epochs: 100}."""
+    """Changes of head_recipe by pretext task: jigsaw: {epochs: 100}."""
     head_split: SplitSpec = SplitSpec()
-    """Of heads, which learn without labels: few-shot and noise need not touch them."""
+    """Split of the heads. They learn without labels, so few-shot and noisy students can share one head."""
     learning_rates: dict[str, Rate] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
-    """By network, in place of the recipe's: the published recipe has these. Another optimizer may want {}."""
+    """Learning rates by network, in place of the recipe's. These are the published ones for SGD; other optimizers may
+    need {}."""
     network_settings: dict[str, NetworkSettings] = {}
-    """By network, wherever it is a teacher or a student: timm:vit_tiny_patch16_224: {image_size: 64}."""
+    """Settings by network, for teachers and students: timm:vit_tiny_patch16_224: {image_size: 64}."""
     preset: str = "published_code"
     """Settings of configs/presets.yaml, under this profile's own: what the published code or the paper's text
     has."""
     pretext: PretextField = Field(default="contrastive", validate_default=True)
     """The self-supervised task of SSKD's head."""
     pretext_settings: dict[str, dict[str, Any]] = {}
-    """Of any task that is named, by its name: exemplar: {transformation: paper}."""
+    """Settings by pretext task: exemplar: {transformation: paper}."""
     teacher_epoch: Literal["best", "last"] = "best"
     """Whose weights teach, where a run trains the teacher."""
     teacher_seeds: bool = False
-    """Whether each student seed has a teacher (where a run trains it) and a head of its own."""
+    """Train a teacher and a head for each student seed; otherwise all seeds share one of each."""
     teachers: dict[str, TeacherEntry] = {}
-    """By network: weights that are given instead of trained (weights: FILE), or that its training starts from
+    """Teachers by network: weights that are given instead of trained (weights: FILE), or that training starts from
     (start: "timm:a1_in1k")."""
     pair: str = "resnet56/resnet20"
     """teacher/student of the comparison."""
     pairs: dict[str, str] = {}
-    """What stands in this profile for a pair of the paper: vgg13/vgg8: resnet14/resnet8."""
+    """Pairs that stand for the paper's in this profile: vgg13/vgg8: resnet14/resnet8."""
     methods: Annotated[tuple[MethodField, ...], Field(min_length=1), TupleFromList, Distinct] = Field(
         default=("none", "kd", "sskd"), validate_default=True
     )
-    """Of the comparison: names, or a name with settings. Two variants of one method have labels, which name their rows:
-    [kd, {name: kd, kd_temperature: 2.0, label: KD at 2}]."""
+    """Methods of the comparison: names, or a name with settings. Two variants of one method have labels, which name
+    their rows: [kd, {name: kd, kd_temperature: 2.0, label: KD at 2}]."""
     table_methods: Annotated[tuple[PlainName, ...] | None, TupleFromList, Distinct] = None
-    """Of the methods that the paper's tables and figures compare, only these; null: all. Claims then say what was left
+    """Restricts the methods of the paper's tables and figures to these; null: all. Claims then say what was left
     out."""
     also: Annotated[tuple[MethodField, ...], TupleFromList, Distinct] = ()
     """Methods beside the paper's in figures 4a and 4b."""
@@ -119,7 +120,7 @@ class Profile(StrictModel):
         0.75,
         1.0,
     )
-    """Of every class's training images, in figure 4a."""
+    """Fractions of each class's training images, in figure 4a."""
     equal_steps: bool = False
     """In figure 4a: smaller fractions have more epochs, so that all make as many steps."""
     noise_rates: Annotated[tuple[Probability, ...], Field(min_length=1), TupleFromList, Distinct] = (
@@ -134,13 +135,13 @@ class Profile(StrictModel):
     probe: ProbeSettings = ProbeSettings()
     """The linear probes of the benchmark transfer."""
     method_settings: dict[str, dict[str, Any]] = {}
-    """By method, over the published ones: ab: {initial_epochs: 1}."""
+    """Settings by method, over the published ones: ab: {initial_epochs: 1}."""
     method_recipes: dict[str, dict[str, Any]] = {}
-    """By method, over the students' recipe: sskd: {weight_decay: 5.0e-4}."""
+    """Changes of the students' recipe by method: sskd: {weight_decay: 5.0e-4}."""
     overrides: dict[str, Override] = {}
-    """What a benchmark has otherwise, by its name."""
+    """Settings that differ from the profile, by benchmark."""
     waivers: Waivers = {}
-    """What runs of a table may differ in although they are compared: a field of the comparability card (network,
+    """Fields in which compared runs of a table may differ: a field of the comparability card (network,
     teacher, head, split, preprocessing, batch, epoch_rule, precision, version, packages), and why. The report shows
     both. batch: SSKD has four views of each image."""
     strict: Annotated[tuple[SaidField, ...], TupleFromList, Distinct] = ()
@@ -149,9 +150,9 @@ class Profile(StrictModel):
     plugins: Annotated[tuple[str, ...], TupleFromList] = ()
     """Python files that register methods, networks, data sets, optimizers, ..."""
     execution: Execution = Execution()
-    """Where and how runs execute. Nothing of it enters their ids."""
+    """Device, threads, data folder and other settings of the machine. They do not enter the ids of runs."""
     cluster: str = "inline"
-    """Where runs execute unless --cluster says otherwise: a name of configs/clusters, or a file."""
+    """The cluster that runs execute on unless --cluster names another: a name of configs/clusters, or a file."""
 
     def for_benchmark(self, name: str) -> "Profile":
         """The profile as this benchmark has it. UserError where its changes do not fit the rest."""

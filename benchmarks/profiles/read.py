@@ -25,7 +25,7 @@ PRESETS = CONFIGS / "presets.yaml"
 
 
 def profile_path(name: str) -> Path:
-    """A profile's file by name or path. UserError with the nearest name if there is none."""
+    """Returns a profile's file by name or path. UserError with the nearest name if there is none."""
     if name.endswith((".yaml", ".yml")):
         return Path(os.path.expanduser(name))
     path = PROFILES / f"{name}.yaml"
@@ -39,7 +39,7 @@ def profile_names() -> list[str]:
 
 
 def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) -> Profile:
-    """The profile with ``--set`` overrides applied, every name in it checked. UserError for whatever is wrong.
+    """Returns the profile with ``--set`` overrides applied, every name in it checked. UserError for whatever is wrong.
 
     ``plugins`` are imported with the profile's own, before any name is looked up.
     """
@@ -59,7 +59,7 @@ def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) ->
 
 
 def _settings_win(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """What the command line sets holds for every benchmark: no benchmark's override of the same key is left."""
+    """Drops the benchmarks' overrides of keys that the command line sets, which hold for every benchmark."""
     overrides = data.get("overrides")
     for change in overrides.values() if isinstance(overrides, dict) else ():
         for setting in settings:
@@ -73,7 +73,7 @@ def _settings_win(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
 
 
 def _with_preset(data: dict[str, Any]) -> dict[str, Any]:
-    """The profile's own settings over those of its preset (configs/presets.yaml)."""
+    """Returns the profile's own settings over those of its preset (configs/presets.yaml)."""
     name, presets = str(data.get("preset", "published_code")), read_yaml(PRESETS)
     if name not in presets:
         raise unknown("preset", name, presets)
@@ -92,7 +92,7 @@ def _with_teachers_named(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_pretext_settings(data: dict[str, Any]) -> dict[str, Any]:
-    """The profile's task with the settings for tasks of its name under what is said of it there."""
+    """Returns the profile's task with the settings for tasks of its name under what is said of it there."""
     named, task = data.get("pretext_settings"), data.get("pretext", "contrastive")
     task = {"name": task} if isinstance(task, str) else task
     if not isinstance(named, dict) or not isinstance(task, dict):
@@ -101,7 +101,7 @@ def _with_pretext_settings(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_method_settings(data: dict[str, Any]) -> dict[str, Any]:
-    """The comparison's methods with the profile's settings under what is said of each there."""
+    """Returns the comparison's methods with the profile's settings under what is said of each there."""
     named, methods = data.get("method_settings"), data.get("methods", list(Profile.model_fields["methods"].default))
     if not isinstance(named, dict) or not isinstance(methods, list):
         return data
@@ -122,7 +122,7 @@ class _OneTask(StrictModel):
 
 
 def pretext_settings(name: str, **settings: Any) -> PretextSettings:
-    """A task's settings: what is given, over the task's own. UserError names what is wrong."""
+    """Returns a task's settings: those given, over the task's own. UserError names what is wrong."""
     task = from_dict(_OneTask, {"pretext": {**settings, "name": name}}, f"settings of the task '{name}'").pretext
     PRETEXTS[name].views(task)  # it may name a transformation
     return task
@@ -188,7 +188,7 @@ def _refuse_a_name(key: str, name: str, settings: dict[str, Any]) -> None:
 
 
 def parse_method(text: str) -> Any:
-    """A method as the command line names it: "crd", "crd+kd" for CRD with KD at weight 1, "dkd+lskd" for DKD on
+    """Returns a method as the command line names it: "crd", "crd+kd" for CRD with KD at weight 1, "dkd+lskd" for DKD on
     standardised logits."""
     name, *extras = text.split("+")
     standardises = "standardise" in METHODS[name].Settings.model_fields

@@ -1,4 +1,4 @@
-"""What all figures share: the style, a sheet of panels, the legend, and the files.
+"""Style, panels, legend and files of all figures.
 
 The style is the suite's own, whatever a matplotlibrc says, so the same results give the same bytes on every machine.
 """

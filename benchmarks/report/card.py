@@ -10,7 +10,7 @@ from benchmarks.tables.benchmark import BENCHMARKS
 
 
 def card_notes(card: TableCard, waivers: Mapping[Any, str]) -> list[str]:
-    """What a reader of the table must know of it: lines of what is refused, waived, or differs and is shown."""
+    """Returns a line for each difference between a table's runs that is refused, waived or shown."""
     lines = []
     by_reason: dict[str, list[str]] = {}
     for refusal in card.refused:
@@ -30,7 +30,7 @@ def _counted(rows: list[str]) -> str:
 
 
 def card_rows(card: TableCard) -> list[tuple[str, str, str]]:
-    """What a person reads of a table's card: (part, value or values, of which columns), each once."""
+    """Returns a table's card as rows (part, value or values, columns), each once."""
     found: dict[tuple[str, str], list[str]] = {}
     for entry in card.fields:
         if entry.role == "student":

@@ -54,9 +54,9 @@ class _Curve(NamedTuple):
 
 
 def mean_curves(frame: pd.DataFrame, curves: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Of a benchmark's finished runs: row, column, epoch, seeds, and of test and held-out images the mean accuracy and
-    its standard deviation (n - 1) over seeds, at the epochs that every run has. frame: the benchmark's rows of the
-    report's. curves: by run, as frame.read_curve gives them."""
+    """Returns for a benchmark's finished runs: row, column, epoch, seeds, and of test and held-out images the mean
+    accuracy and its standard deviation (n - 1) over seeds, at the epochs that every run has. frame: the benchmark's
+    rows of the report's. curves: by run, as frame.read_curve gives them."""
     parts = []
     finished = frame[frame["state"] == "finished"]
     for (row, column), group in finished.groupby(["row", "column"], sort=False):
@@ -86,8 +86,8 @@ def curve_groups(
     means: pd.DataFrame,
     shown: Mapping[str, Look],
 ) -> list[Plot]:
-    """A plot for each column of the benchmark that has curves, and one of held-out images beside it where there are
-    any. ``means``: see mean_curves; ``shown``: each row's look."""
+    """Returns a plot for each column of the benchmark that has curves, and one of held-out images beside it where there
+    are any. ``means``: see mean_curves; ``shown``: each row's look."""
     plots: list[Plot] = []
     for column, group in frame.groupby("column", sort=False):
         runs = [
@@ -163,7 +163,7 @@ def _plot(name: str, column: str, title: str, curves: list[_Curve], shown: Mappi
 
 
 def curves_frame(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """All benchmarks' mean curves below each other, with the benchmark's name first."""
+    """Returns all benchmarks' mean curves below each other, with the benchmark's name first."""
     parts = [table.assign(benchmark=name) for name, table in means.items() if len(table)]
     return pd.concat(parts, ignore_index=True)[["benchmark", *NAMES]] if parts else pd.DataFrame(columns=NAMES)
 

@@ -22,8 +22,8 @@ def markdown_text(text: object) -> str:
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """The frame as CSV, without its index. A text that a spreadsheet would compute gets an apostrophe before it, which
-    spreadsheets do not show. Numbers stay numbers."""
+    """Returns the frame as CSV, without its index. A text that a spreadsheet would compute gets an apostrophe before
+    it, which spreadsheets do not show. Numbers stay numbers."""
     numeric = pd.api.types.is_numeric_dtype
     columns = {name: frame[name] if numeric(frame[name]) else frame[name].map(_inert) for name in frame}
     safe = pd.DataFrame(columns, index=frame.index)

@@ -89,7 +89,7 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
 
 
 def _links(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[str, list[tuple[str, str]]]:
-    """By run: where its curves are, as (identity, title) of each plot that has it."""
+    """Returns by run (identity, title) of each plot that shows it."""
     links: dict[str, list[tuple[str, str]]] = {}
     for section in report.sections:
         for plot in plots[section.benchmark.id]:

@@ -13,7 +13,8 @@ MOST_NAMED = 200  # runs that a claim names
 
 
 def run_line(record: dict[str, Any], beside: set[str]) -> dict[str, Any]:
-    """A line of the list of runs. Its time is said of a run that had its machine for itself (see ``beside``)."""
+    """Returns a line of the list of runs. Its time is said of a run that had its machine for itself (see
+    ``beside``)."""
     alone = record["id"] not in beside
     return {
         "id": record["id"],
@@ -25,7 +26,8 @@ def run_line(record: dict[str, Any], beside: set[str]) -> dict[str, Any]:
 
 
 def run_entry(record: dict[str, Any], spec: RunSpec, beside: set[str]) -> dict[str, Any]:
-    """A line of the list of runs, and what it opens to. beside: the runs that shared their machine with others."""
+    """Returns a line of the list of runs, and what it opens to. beside: the runs that shared their machine with
+    others."""
     known = {key: value for key, value in record.items() if not pd.isna(value)}
     facts = [("state", known["why"] or known["state"])]
     if known["state"] == "finished":
@@ -61,7 +63,7 @@ def _versions(known: dict[str, Any]) -> str:
 
 
 def spec_lines(spec: RunSpec) -> list[tuple[str, str]]:
-    """What the spec says beside defaults, by the key that ``--set`` would change; the whole of it is in spec.yaml."""
+    """Returns (key, value) of the spec's settings that differ from the defaults; the whole spec is in spec.yaml."""
 
     def flat(prefix: str, value: Any) -> list[tuple[str, str]]:
         if isinstance(value, dict):

@@ -22,7 +22,7 @@ Run = tuple[str, str]  # id, and what a cell calls it: "s0"
 
 
 def table_places(section: "Section") -> list[Place]:
-    """Every cell's own numbers, which have a link each."""
+    """Returns the place of every cell's own numbers, which have a link each."""
     cells = zip(section.table["row"], section.table["column"], strict=True)
     return [
         (section.benchmark.id, str(row), str(column), measure.label)
@@ -92,7 +92,7 @@ def _wide_table(section: "Section", usual: int, anchors: Mapping[Place, str], pl
 
 
 def _runs_of_cells(frame: pd.DataFrame) -> dict[tuple[str, str], list[Run]]:
-    """A run without a seed of its own, a teacher's, is called as it is."""
+    """Returns the runs of each cell. A teacher's run, which has no seed of its own, is called "run"."""
     runs: dict[tuple[str, str], list[Run]] = {}
     for row, column, run, seed in zip(frame["row"], frame["column"], frame["id"], frame["seed"], strict=True):
         name = (run, f"s{int(seed)}" if pd.notna(seed) else "run")
@@ -142,7 +142,7 @@ def _difference_table(section: "Section", label: str, title: str, digits: int) -
 
 
 def _matrix(pairs: pd.DataFrame, title: str, digits: int) -> dict[str, Any]:
-    """All pairs of rows, for statistics.pairwise's frame: a line for each row, a cell for each other."""
+    """Returns all pairs of rows, from statistics.pairwise's frame: a line for each row, a cell for each other."""
     rows = list(dict.fromkeys([*pairs["row"], *pairs["other"]]))
     known = {(pair["row"], pair["other"]): pair for pair in pairs.to_dict("records")}
     lines = []

@@ -1,4 +1,4 @@
-"""Where a report goes: a profile's own into its folder, that of any other request into a folder of its own."""
+"""The folder of a report: a profile's own, or for any other request a folder of its own."""
 
 import argparse
 import hashlib
@@ -26,7 +26,7 @@ Cells = dict[str, list[Cell]]
 
 
 class Placed(NamedTuple):
-    """A report: what it is of, and where it goes. request: of a variant."""
+    """A report and its folder. request: what was asked for, where that is not the profile's own report."""
 
     folder: Path
     profile: Profile
@@ -104,7 +104,7 @@ def _hash(text: str) -> str:
 
 
 def _is_taken(folder: Path, request: Mapping[str, Any]) -> bool:
-    """Whether the folder has the report of another request."""
+    """Returns whether the folder has the report of another request."""
     try:
         taken = json.loads((folder / REQUEST).read_bytes())
     except (OSError, ValueError):

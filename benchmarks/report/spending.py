@@ -52,8 +52,8 @@ class Spending(NamedTuple):
 
 
 def beside_others(frame: pd.DataFrame) -> set[str]:
-    """The ids of the finished runs that shared their machine with another of the frame's, as their hosts, ends and
-    seconds tell. Runs that other results have, or other work, may have been there too: nobody noted them."""
+    """Returns the ids of the finished runs that shared their machine with another of the frame's, as their hosts, ends
+    and seconds tell. Runs that other results have, or other work, may have been there too: nobody noted them."""
     names = ["id", "host", "finished", "seconds"]
     if not set(names) <= set(frame):
         return set()
@@ -135,7 +135,7 @@ def _curve(metrics: Path) -> np.ndarray:
 
 
 def amount(value: float, unit: str) -> str:
-    """A cost as a person reads it: "4 min 10 s", or "1.32 P" multiply-adds; a dash for nan."""
+    """Returns a cost as a person reads it: "4 min 10 s", or "1.32 P" multiply-adds; a dash for nan."""
     if math.isnan(value):
         return "-"
     if unit == SECONDS:
@@ -145,7 +145,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def spending_table(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """A row for each curve of spent.spent_curves: benchmark, column, row, seeds, cost (all, at its end, in ``unit``),
+    """Returns a row for each curve of spent_curves: benchmark, column, row, seeds, cost (all, at its end, in ``unit``),
     before (that of teacher and head), top1 (at its end), reaches (the cost at which it first has what KD has at its
     end; nan where it never does, or KD has no run)."""
     names = ["benchmark", "column", "row", "seeds", "cost", "before", "top1", "reaches"]
@@ -175,8 +175,8 @@ def spending(
 
 
 def _draw(curves: pd.DataFrame, shown: Mapping[str, Look], unit: str) -> Figure | None:
-    """A panel for each benchmark's column, a line for each method, from its teacher's and head's end on; the dot is
-    where its training ends."""
+    """Draws a panel for each benchmark's column, a line for each method, from its teacher's and head's end on; the dot
+    is where its training ends."""
     if curves.empty:
         return None
     groups, seen = {}, set[str]()

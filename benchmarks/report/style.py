@@ -1,4 +1,4 @@
-"""How a method looks: one colour, marker and line in every figure and curve, whatever else is drawn beside it."""
+"""The look of a method: one colour, marker and line in every figure and curve, whatever else is drawn beside it."""
 
 import hashlib
 from collections.abc import Iterable
@@ -61,9 +61,9 @@ OTHER = [Look(colour, marker, dash) for dash, marker in enumerate("o^sv") for co
 
 
 def looks(rows: Iterable[str]) -> dict[str, Look]:
-    """Every row's look. The suite's methods have theirs from the table above, "SSKD without ss" or "CRD+KD" the colour
-    of the method that they begin with; other rows (a user's method) have one that follows from the name, moved on where
-    it is taken, so that no two rows look the same."""
+    """Returns every row's look. The suite's methods have theirs from the table above, "SSKD without ss" or "CRD+KD" the
+    colour of the method that they begin with; other rows (a user's method) have one that follows from the name, moved
+    on where it is taken, so that no two rows look the same."""
     names = sorted(set(rows))
     result = {name: METHOD_LOOKS[name] for name in names if name in METHOD_LOOKS}
     for name in names:
@@ -74,7 +74,7 @@ def looks(rows: Iterable[str]) -> dict[str, Look]:
 
 
 def _choices(name: str) -> list[Look]:
-    """What a row that the table does not have may look like, the first choice first."""
+    """Returns the looks that a row may have that is not in the table, the first choice first."""
     base = next((known for known in METHOD_LOOKS if name.startswith((f"{known}+", f"{known} ", f"{known},"))), None)
     own, more = OWN, OTHER
     if base:

@@ -1,4 +1,4 @@
-"""What came out: tables, figures, verdicts and the page, from the run folders as they are, at any time."""
+"""Writes the report: tables, figures, verdicts and the page, from the run folders as they are, at any time."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a benchmark is, and the specs that it asks for."""
+"""Benchmarks: the tables and figures of the suite."""
 
 import dataclasses
 from collections.abc import Callable
@@ -56,8 +56,8 @@ class Benchmark:
 
 
 def with_chosen(benchmark: Benchmark, frame: pd.DataFrame) -> Benchmark:
-    """The benchmark as its report shows it: where its own runs held images out, what those chose stands first, and how
-    they chose. frame: the report's, of all benchmarks."""
+    """Returns the benchmark as its report shows it: where its own runs held images out, what those chose stands first,
+    and how they chose. frame: the report's, of all benchmarks."""
     own = frame[frame["benchmark"] == benchmark.id]
     if "chosen_top1" not in own or not own["chosen_top1"].notna().any() or TOP1[1] not in benchmark.measures:
         return benchmark

@@ -20,13 +20,13 @@ class Cell:
 
 
 def shown_pair(run_pair: str, published: str) -> str:
-    """What a table calls the runs of a pair: by the networks that were trained, then by the published pair that they
-    stand for."""
+    """Returns the name of a pair's runs in a table: by the networks that were trained, then by the published pair that
+    they stand for."""
     return published if run_pair in ("", published) else f"{run_pair} for {published}"
 
 
 def published_columns(frame: pd.DataFrame) -> dict[str, str]:
-    """By column of a report's frame the paper's name of it: the published pair, where the column is one."""
+    """Returns the paper's name of each column of a report's frame: the published pair, where the column is one."""
     if frame.empty:
         return {}
     names = dict.fromkeys(zip(*(frame[name] for name in ("column", "pair", "run_pair")), strict=True))

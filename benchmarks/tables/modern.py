@@ -34,7 +34,7 @@ ON_HOSTS = (
 
 
 def fits(method: MethodSettings, specs: SpecBuilder, pair: str) -> bool:
-    """Whether the method can be used with the two networks that stand for the pair."""
+    """Returns whether the method can be used with the two networks that stand for the pair."""
     teacher, student = (feature_shapes(network, settings=specs.used_as(network)) for network in specs.pair(pair))
     try:
         check_pair(method, student, teacher)
@@ -44,7 +44,7 @@ def fits(method: MethodSettings, specs: SpecBuilder, pair: str) -> bool:
 
 
 def methods(specs: SpecBuilder) -> list[MethodSettings]:
-    """All methods of the suite by year, some on further hosts, then logit standardisation on its hosts."""
+    """Returns all methods of the suite by year, some on further hosts, then logit standardisation on its hosts."""
     names = sorted((name for name in METHODS if METHODS[name].info.year), key=lambda name: METHODS[name].info.year)
     standardised = [specs.method(name, standardise=True) for name in HOSTS]
     hosted = [specs.method(name, host=host) for name, host in ON_HOSTS]

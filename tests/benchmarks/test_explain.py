@@ -62,7 +62,7 @@ def test_every_field_has_a_docstring() -> None:
         ),
         ("teachers.resnet56.weights", ["teachers.resnet56.weights: text", "default: none", "A file (.pth"]),
         ("learning_rates.MobileNetV2", ["learning_rates.MobileNetV2: a number, above 0", "default: 0.01"]),
-        ("cluster", ["cluster: text", "default: inline", "Where runs execute"]),
+        ("cluster", ["cluster: text", "default: inline", "The cluster that runs"]),
         ("cluster.time", ["cluster.time: text or a whole number or null", "default: null", "The time limit"]),
         ("cluster.retries.lost", ["cluster.retries.lost: a whole number, at least 0", "default: 3", "After a run"]),
         ("cluster.qos", ["cluster.qos: any value", "default: none", "Of submitit"]),
