@@ -122,7 +122,11 @@ def _differences(
     for part in PARTS:
         if part.column not in group:
             continue
-        within = [*part.within, *(["seed"] if profile.teacher_seeds and part.field in OF_EACH_SEED else [])]
+        own = (
+            *OF_EACH_SEED * profile.teacher_seeds,
+            *("split",) * profile.split_seeds,
+        )  # fields that each seed has apart
+        within = [*part.within, *(["seed"] if part.field in own else [])]
         sets = [runs for _, runs in group.groupby(within, sort=False)] if within else [group]
         known = group[part.column].replace("", float("nan"))  # "": it means nothing for the run
         differs, values = False, {str(key): int(n) for key, n in known.value_counts(sort=False).items()}

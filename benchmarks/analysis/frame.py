@@ -15,6 +15,8 @@ from benchmarks.analysis.comparability_fields import card_columns
 from benchmarks.planning.staleness import changed_since
 from benchmarks.records.merge import who_columns
 from benchmarks.tables.cell import Cell
+from sskd.config.recipe import SplitSpec
+from sskd.data.datasets.registry import DATASETS, KNOWN
 from sskd.errors import UserError
 from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder
@@ -23,6 +25,7 @@ from sskd.runs.spec import RunSpec, StudentSpec, Trained
 NUMBER = rb"\s*:\s*([-+.\deE]+)\s*[,}]"  # the value of a key of metrics.jsonl
 EPOCH, HELD_OUT = re.compile(rb'"epoch"' + NUMBER), re.compile(rb'"held_out_top1"' + NUMBER)
 TEST = re.compile(rb'"test_(?:head_)?top1"' + NUMBER)
+EPOCHS = ("best", "last", "chosen")
 RESULT_COLUMNS = ("top1", "top5", "loss", "head_top1", "images")
 HELD_OUT_COLUMNS = ("top1", "images")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
@@ -36,6 +39,7 @@ SPEC_COLUMNS = (
     "epochs",
     "fraction",
     "noise",
+    "split_seed",
     "teacher",
     "head",
     "state",
@@ -62,6 +66,7 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
     state ("finished", "failed", "incomplete", "absent"), why (a cell has no number), and of finished runs changed (why
     its code was not today's, or ""), best_*, last_* and, where images were held out, chosen_* of every measure, each
     with its epoch and, in *_held_out_*, what it reached on the held-out images, and where and how the run was done.
+    A student that failed has the accuracies of chance.
     """
     present = {entry.name for entry in os.scandir(runs)} if runs.is_dir() else set()
     known: dict[str, dict[str, object]] = {}
@@ -120,6 +125,7 @@ def _spec_columns(spec: RunSpec) -> dict[str, object]:
         "epochs": spec.recipe.epochs,
         "fraction": spec.split.fraction,
         "noise": spec.split.noise,
+        "split_seed": str(spec.split.seed) if spec.split != SplitSpec(seed=spec.split.seed) else "",
         "teacher": _teacher_name(spec),
         "head": spec.head.id if isinstance(spec, StudentSpec) and spec.head else "",
     }
@@ -148,14 +154,26 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
     except (OSError, ValueError, AttributeError) as error:  # of the files that an unfinished run leaves
         return {"state": "failed", "why": f"failed: cannot read {folder.path}: {type(error).__name__}"}
     if status.state == "failed":
-        return {"state": "failed", "why": f"failed: {status.message}"}
+        return {"state": "failed", "why": f"failed: {status.message}"} | _chance_columns(spec)
     epochs = spec.recipe.epochs
     return {"state": "incomplete", "why": f"running or interrupted: {100 * min(status.epoch, epochs) // epochs} %"}
 
 
+def _chance_columns(spec: RunSpec) -> dict[str, object]:
+    """What a failed student counts as: accuracies by chance, since leaving it out would favour methods that diverge. Of
+    a data set whose number of classes is not published, nothing."""
+    if not isinstance(spec, StudentSpec) or spec.dataset.name not in DATASETS or spec.dataset.name not in KNOWN:
+        return {}
+    chance = 100 / KNOWN[spec.dataset.name].extent.num_classes
+    whole: dict[str, object] = {
+        f"{which}_{name}": share * chance for which in EPOCHS for name, share in (("top1", 1), ("top5", 5))
+    }
+    return whole if spec.split.holdout else {name: x for name, x in whole.items() if not name.startswith("chosen")}
+
+
 def _result_columns(result: dict[str, Any]) -> dict[str, object]:
     columns: dict[str, object] = {}
-    for which in ("best", "last", "chosen"):
+    for which in EPOCHS:
         if which not in result:
             continue
         columns[f"{which}_epoch"] = result[which]["epoch"]

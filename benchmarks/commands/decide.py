@@ -1,4 +1,4 @@
-"""``run_all.py decide``: runs seed after seed until claims of the paper are decided, or the time is over."""
+"""``run_all.py decide``: runs seed after seed until claims, or two methods, are decided, or the time is over."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from benchmarks.dispatch.worker import Failure
     from benchmarks.tables.cell import Cell
 
-EXAMPLE = "decide C8,C9 --hours 10 --profile short --dataset-root DIR"
+EXAMPLE = "decide C8,sskd-crd --hours 10 --profile short --dataset-root DIR"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("claims", metavar="CLAIMS", help="of the paper, by comma: C8,C9")
+    parser.add_argument("claims", metavar="CLAIMS", help="of the paper, or two methods, by comma: C8,sskd-crd")
     parser.add_argument("--hours", type=float, required=True, metavar="H", help="the time that it may take")
     add_request(parser)
     add_cluster(parser)
@@ -31,8 +31,8 @@ def act(options: argparse.Namespace) -> Outcome:
 
     if not options.hours > 0:
         raise UserError("--hours is the time that it may take, above 0")
-    claims = claims_named(options.claims.split(","))
     request = read_request(options)
+    claims = claims_named(options.claims.split(","), request.profile)
     profile, folder, seconds = request.profile, request.folder, 3600 * options.hours
     if options.offers:
         print("\n".join(offer_lines(look(claims, profile, folder), seconds)))

@@ -151,7 +151,7 @@ def read_request(options: argparse.Namespace) -> Request:
         cells = {name: _with_methods(name, group, profile) for name, group in cells.items()}
     placed = place(profile, cells, options, lambda of, only: cells_of_request(of, only, folder))
     if options.reference:  # a wrong name is told before anything is trained
-        from benchmarks.statistics.reference import choose_reference
+        from benchmarks.tables.reference import choose_reference
 
         choose_reference(placed.cells, options.reference)
     return Request(options, profile, cells, placed, make_plan(cell.spec for group in cells.values() for cell in group))

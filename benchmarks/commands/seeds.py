@@ -1,10 +1,11 @@
 """Buying seeds where they decide claims: ``run_all.py decide C8,C9 --hours 10``.
 
 After every seed that was run, its claims are judged again, by intervals that hold while one looks. It ends when all are
-decided, when the time does not suffice for the next decision, or when more seeds would not help. What was bought is
-kept in the results' folder (bought.json), so every later report and plan knows of it.
+decided, when the time does not suffice for the next decision, or when ten seeds decide with a probability below 10 %.
+What was bought is kept in the results' folder (bought.json), so every later report and plan knows of it.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -16,15 +17,17 @@ from benchmarks.analysis.frame import results_frame
 from benchmarks.planning.cost import ONE_BY_ONE, AtOnce, plan_cost
 from benchmarks.planning.plan import make_plan, statuses
 from benchmarks.profiles.profile import Profile
-from benchmarks.statistics.claims import CLAIMS, Claim
-from benchmarks.statistics.intervals import LAST
+from benchmarks.statistics.claims import CLAIMS, Claim, method_claim
+from benchmarks.statistics.comparison import rule_of
 from benchmarks.statistics.judging import Verdict, judge_by_its_epoch
 from benchmarks.statistics.seed_allocation import Price, Purchase, first_seeds, plan_purchases
 from benchmarks.statistics.verdict import UNDECIDED, Cells, Need
+from benchmarks.statistics.wording import chance_text
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell
+from benchmarks.tables.reference import row_named
 from benchmarks.tables.spec_builder import SpecBuilder, placed_once
-from sskd.errors import unknown
+from sskd.errors import UserError, unknown
 from sskd.formatting import duration
 from sskd.runs.files import read_json, write_json
 from sskd.runs.spec import RunSpec
@@ -89,9 +92,9 @@ def look(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtOnc
     names = list(dict.fromkeys(claim.benchmark for claim in claims))
     cells, runs = cells_of(profile, names, folder), folder / "runs"
     frame, _ = compared(results_frame(cells, runs), profile)
-    verdicts = [judge_by_its_epoch(claim, frame) for claim in claims]
+    verdicts = [judge_by_its_epoch(claim, frame, rule_of(profile)) for claim in claims]
     planned = {name: tuple(profile.for_benchmark(name).seeds) for name in names}
-    possible = {name: seed_cells(profile, name, first_seeds(planned[name], LAST)) for name in names}
+    possible = {name: seed_cells(profile, name, first_seeds(planned[name], rule_of(profile).last)) for name in names}
     plan = make_plan(cell.spec for group in possible.values() for cell in group)
     states, seconds = statuses(plan, runs), plan_cost(plan, runs, profile, at_once).seconds
 
@@ -117,7 +120,7 @@ def look(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtOnc
             if absent:
                 problem = f"the profile '{profile.name}' has no {absent[0][0]} in {absent[0][1]} of {need.benchmark}"
             elif need.seeds is None:
-                problem = f"at the means and spread seen so far, {LAST} seeds would not decide it"
+                problem = chance_text(need)
         if problem:
             remarks.append(f"{verdict.id} cannot be decided by more seeds: {problem}")
         elif need:
@@ -129,18 +132,35 @@ def _with_ancestors(spec: RunSpec) -> list[RunSpec]:
     return [spec, *(other for needed in spec.needs for other in _with_ancestors(needed))]
 
 
-def claims_named(names: Iterable[str]) -> list[Claim]:
-    """UserError for a claim that does not exist."""
+def claims_named(names: Iterable[str], profile: Profile) -> list[Claim]:
+    """The paper's claims by their ids, and of two methods ("sskd-kd", or as tables name them, "SSKD-KD") that the first
+    is above the second, in the first of the profile's benchmarks that has both. UserError for what does not exist."""
     by_id = {claim.id: claim for claim in CLAIMS}
-    for name in names:
-        if name not in by_id:
-            raise unknown("claim", name, by_id)
-    return [by_id[name] for name in dict.fromkeys(names)]
+    return [by_id[name] if name in by_id else _of_methods(name, by_id, profile) for name in dict.fromkeys(names)]
+
+
+def _of_methods(name: str, by_id: Mapping[str, Claim], profile: Profile) -> Claim:
+    first, dash, second = name.partition("-")
+    if not dash:
+        raise unknown("claim", name, by_id)
+    known: dict[str, None] = {}
+    for benchmark in profile.benchmarks:
+        cells = BENCHMARKS[benchmark].cells(SpecBuilder(profile.for_benchmark(benchmark)))
+        rows = list(dict.fromkeys(cell.row for cell in cells if cell.row != "Teacher"))
+        known |= dict.fromkeys(rows)
+        ours, theirs = (method if method in rows else row_named(method) for method in (first, second))
+        if BENCHMARKS[benchmark].rows == "method" and ours in rows and theirs in rows and ours != theirs:
+            return method_claim(ours, theirs, benchmark)
+    for method in (first, second):
+        if method not in known and row_named(method) not in known:
+            raise unknown("method", method, known)
+    raise UserError(f"no benchmark of the profile '{profile.name}' compares {first} with {second}")
 
 
 def need_rows(market: Market) -> list[dict[str, Any]]:
-    """By claim what it lacks: claim, verdict, seeds that would decide it (None: no number would), towards which
-    verdict, and the seconds that they cost."""
+    """By claim what it lacks: claim, verdict, seeds with which half of the futures are decided (None: they hardly ever
+    are), chance: the probability that the seeds up to the last look decide it (None: nobody can tell), and the seconds
+    that they cost."""
     needs = {need.claim: need for need in market.needs}
     rows: list[dict[str, Any]] = []
     for verdict in market.verdicts:
@@ -153,7 +173,7 @@ def need_rows(market: Market) -> list[dict[str, Any]]:
                 "claim": verdict.id,
                 "verdict": verdict.verdict,
                 "seeds": need.seeds if need else None,
-                "towards": need.towards if need else "",
+                "chance": None if need is None or math.isnan(need.chance) else round(need.chance, 3),
                 "seconds": sum(runs.values()),
             }
         )
@@ -167,9 +187,15 @@ def need_lines(market: Market) -> list[str]:
         if row["verdict"] != UNDECIDED:
             lines.append(f"{row['claim']}: {row['verdict']}")
         elif row["seeds"]:
-            what = f"would decide it ({row['towards']})" if row["towards"] else "are needed to know the spread"
-            lines.append(f"{row['claim']}: {row['seeds']} seeds {what}, about {duration(row['seconds'])} more")
+            need = next(need for need in market.needs if need.claim == row["claim"])
+            lines.append(f"{row['claim']}: {_odds(need)}, about {duration(row['seconds'])} more")
     return lines + market.remarks
+
+
+def _odds(need: Need) -> str:
+    if math.isnan(need.chance):
+        return f"{need.seeds} seeds are needed to know the spread"
+    return f"{chance_text(need)}, half of the time with {need.seeds}"
 
 
 def offer_lines(market: Market, seconds: float) -> list[str]:
@@ -180,11 +206,11 @@ def offer_lines(market: Market, seconds: float) -> list[str]:
         f"about {duration(offer.seconds)}"
         for offer in offers
     ]
-    lines += [f"{v.id}: {v.verdict} already" for v in market.verdicts if v.verdict != UNDECIDED]
+    lines += [f"{v.id}: {v.effect_text}: {v.verdict} already" for v in market.verdicts if v.verdict != UNDECIDED]
     bought = {offer.claim for offer in offers}
     for need in market.needs:
         if need.claim not in bought:
-            lines.append(f"{need.claim}: {need.seeds} seeds would decide it, and the time does not suffice")
+            lines.append(f"{need.claim}: {_odds(need)}, and the time does not suffice")
     return lines + market.remarks
 
 
@@ -213,7 +239,9 @@ def decide_claims(
             say(f"{offer.claim}: seed {seed} was not finished")
             return {}
         tried.add(Bought(offer.benchmark, seed, offer.cells))
-        say(f"{offer.claim}: seed {seed} of {len(offer.cells)} cells of {offer.benchmark}; {duration(left)} left")
+        odds = next(_odds(need) for need in market.needs if need.claim == offer.claim)
+        cells = f"{len(offer.cells)} cells of {offer.benchmark}"
+        say(f"{offer.claim}: seed {seed} of {cells}; {odds}; {duration(left)} left")
         if seed not in market.planned[offer.benchmark]:
             _note(folder, Bought(offer.benchmark, seed, offer.cells))
         failures = execute({offer.benchmark: seed_cells(profile, offer.benchmark, (seed,), offer.cells)})

@@ -97,6 +97,13 @@ class Profile(StrictModel):
     """Whose weights teach, where a run trains the teacher."""
     teacher_seeds: bool = False
     """Train a teacher and a head for each student seed; otherwise all seeds share one of each."""
+    split_seeds: bool = False
+    """Give each student seed its own subset of the images and its own wrong labels, by split.seed plus the seed."""
+    margin: Annotated[float, Field(ge=0, le=100)] = 0.5
+    """Points of accuracy within which the whole interval of two equivalent methods lies."""
+    late_looks: bool = False
+    """Look at 15 and 20 seeds too, beside 3 to 10: every look then has 0.94 of its level. To be chosen before the first
+    run."""
     teachers: dict[str, TeacherEntry] = {}
     """Teachers by network: weights that are given instead of trained (weights: FILE), or that training starts from
     (start: "timm:a1_in1k")."""

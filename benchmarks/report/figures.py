@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from benchmarks.analysis.published import published
 from benchmarks.report.canvas import dashes, legend, panels, shortened
 from benchmarks.report.dots import PAPER_TICK, Paper, dots
+from benchmarks.report.gains import gains_by_year
 from benchmarks.report.style import Look
 from benchmarks.report.tables import comparable_columns
-from benchmarks.statistics.gains import gains_by_year
 from benchmarks.tables.benchmark import HELD_OUT, Benchmark
 
 Layouts = Mapping[str, tuple[np.ndarray, np.ndarray, float]]  # title to layout (N, 2), labels (N,), silhouette
@@ -32,7 +32,7 @@ def draw(
     if benchmark.figure == "embedding":
         return _embedding(layouts) if layouts else None
     if benchmark.figure == "years":
-        return gains_by_year(frame)
+        return gains_by_year(frame, benchmark)
     data = _means(frame, benchmark)
     if data.empty:
         return None

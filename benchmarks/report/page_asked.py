@@ -3,34 +3,33 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from benchmarks.report.forest import digits_of, forest, interval_text, scale
 from benchmarks.report.page_tables import Place
 from benchmarks.report.tables import format_number
-from benchmarks.statistics.comparison import AVERAGE, accuracy_floor, by_seed, is_sure, paired
-from benchmarks.statistics.controls import AGAIN, PLACEBO
-from benchmarks.statistics.intervals import sequential_interval
-from benchmarks.statistics.judging import EPOCHS, listed
+from benchmarks.statistics.comparison import AVERAGE, CONTROLS, Rule, deciding_measure, is_sure, rule_of
+from benchmarks.statistics.judging import EPOCHS
+from benchmarks.statistics.wording import listed
 from benchmarks.tables.benchmark import Measure
 
 if TYPE_CHECKING:
     from benchmarks.report.section import Report, Section
 
-AHEAD, BEHIND, UNDECIDED = "ahead", "behind", "undecided"
-WORDS = {AHEAD: "ahead of", BEHIND: "behind", UNDECIDED: "undecided against"}
-CONTROLS = (AGAIN, PLACEBO)  # no rivals: the page tells them beside the verdicts
+AHEAD, BEHIND, EQUIVALENT, UNDECIDED = "ahead", "behind", "equivalent", "undecided"
+WORDS = {AHEAD: "ahead of", BEHIND: "behind", EQUIVALENT: "equivalent to", UNDECIDED: "undecided against"}
 NAMED = 4  # rivals that a headline names of each kind
 
 
 def asked(report: "Report", anchors: Mapping[Place, str]) -> dict[str, Any] | None:
     """The comparison with each rival, of one benchmark in full and of the others in a line; None where no benchmark
     compares methods, or no two of them share a finished seed."""
-    which = report.verdicts[0].epoch
+    which, rule = report.verdicts[0].epoch, rule_of(report.profile)
     sections = sorted(report.sections, key=lambda section: not section.benchmark.own_methods)
-    told = [(section, measure_of(section, which)) for section in sections if section.benchmark.rows == "method"]
-    found = [(section, measure, _rivals(section, measure, anchors)) for section, measure in told]
+    told = [
+        (section, deciding_measure(section.benchmark, which))
+        for section in sections
+        if section.benchmark.rows == "method"
+    ]
+    found = [(section, measure, _rivals(section, measure, anchors, rule)) for section, measure in told]
     found = [entry for entry in found if entry[2]]
     if not found:
         return None
@@ -60,15 +59,9 @@ def _where(rivals: Sequence[Mapping[str, Any]]) -> str:
     return f" ({place})" if len(places) == 1 and (place := places.pop()).startswith("mean over") else ""
 
 
-def measure_of(section: "Section", which: str) -> Measure:
-    """The measure that decides: the accuracy of the epoch that verdicts are judged on, else the table's first."""
-    measures = section.benchmark.measures
-    return next((measure for measure in measures if measure.name == f"{which}_top1"), measures[0])
-
-
 def headline(reference: str, rivals: Sequence[Mapping[str, Any]]) -> str:
     """ "Mine is ahead of KD and AT; undecided against CRD". A rival that stands otherwise in another column is named
-    with its column."""
+    with its column. The table beneath has the effects and their intervals."""
     verdicts: dict[str, set[str]] = {}
     for rival in rivals:
         verdicts.setdefault(rival["row"], set()).add(rival["verdict"])
@@ -84,28 +77,20 @@ def headline(reference: str, rivals: Sequence[Mapping[str, Any]]) -> str:
     return f"{reference} is {'; '.join(parts)}"
 
 
-def _rivals(section: "Section", measure: Measure, anchors: Mapping[Place, str]) -> list[dict[str, Any]]:
+def _rivals(section: "Section", measure: Measure, anchors: Mapping[Place, str], rule: Rule) -> list[dict[str, Any]]:
     """A line for each rival: over all columns where the two share a seed in every one, else for each column."""
-    frame, benchmark = section.frame, section.benchmark
-    values, columns = by_seed(frame, measure.name), list(dict.fromkeys(map(str, frame["column"])))
-    floor = accuracy_floor(frame, measure)
-    sure = {
-        (str(gap["column"]), str(gap["row"])): is_sure(gap["p_holm"])
-        for gap in section.differences[measure.label].to_dict("records")
-    }
+    columns = list(dict.fromkeys(map(str, section.frame["column"])))
+    gaps = [
+        gap for gap in section.differences[measure.label].to_dict("records") if gap["row"] not in (*CONTROLS, "Teacher")
+    ]
+    over_all = {gap["row"] for gap in gaps if gap["column"] == AVERAGE}
     lines = []
-    for row in dict.fromkeys(map(str, frame["row"])):
-        if row in (benchmark.reference, "Teacher", *CONTROLS):
-            continue
-        gaps = {c: paired(values.get((benchmark.reference, c), {}), values.get((row, c), {})) for c in columns}
-        seeds = sorted(set.intersection(*map(set, gaps.values())))
-        places = {column: list(gaps[column].values()) for column in columns if gaps[column]}
-        if len(columns) > 1 and seeds:
-            places = {AVERAGE: [float(np.mean([gaps[column][seed] for column in columns])) for seed in seeds]}
-        for column, differences in places.items():
-            lines.append(_line(row, column, len(columns), differences, floor, sure.get((column, row), False), measure))
-            where = columns[0] if column == AVERAGE else column
-            lines[-1]["anchor"] = anchors.get((benchmark.id, row, where, measure.label), "")
+    for row in dict.fromkeys(gap["row"] for gap in gaps):
+        for gap in gaps:
+            if gap["row"] == row and (gap["column"] == AVERAGE) == (row in over_all):
+                lines.append(_line(gap, len(columns), measure, rule))
+                where = columns[0] if gap["column"] == AVERAGE else gap["column"]
+                lines[-1]["anchor"] = anchors.get((section.benchmark.id, row, where, measure.label), "")
     place = scale([x for line in lines for x in line["marks"]])
     for line in lines:
         effect, lower, upper = line["marks"]
@@ -113,22 +98,24 @@ def _rivals(section: "Section", measure: Measure, anchors: Mapping[Place, str]) 
     return lines
 
 
-def _line(
-    row: str, column: str, columns: int, differences: list[float], floor: float, sure: bool, measure: Measure
-) -> dict[str, Any]:
-    estimate = sequential_interval(differences, floor=floor)
-    better = estimate.mean > 0 if measure.larger_is_better else estimate.mean < 0
-    side = AHEAD if better else BEHIND
-    alone = not pd.isna(estimate.lower) and (estimate.lower > 0 or estimate.upper < 0)
-    digits = max(measure.digits, digits_of([estimate.mean])) if measure.digits > 2 else measure.digits
+def _line(gap: Mapping[Any, Any], columns: int, measure: Measure, rule: Rule) -> dict[str, Any]:
+    effect, lower, upper = gap["difference"], gap["lower"], gap["upper"]
+    side = AHEAD if (effect > 0) == measure.larger_is_better else BEHIND
+    alone = side if lower > 0 or upper < 0 else UNDECIDED
+    verdict = side if is_sure(gap["p_holm"]) else UNDECIDED
+    if verdict == UNDECIDED and "top1" in measure.name and -rule.margin <= lower <= upper <= rule.margin:
+        verdict = alone = EQUIVALENT
+    digits = max(measure.digits, digits_of([effect])) if measure.digits > 2 else measure.digits
     return {
-        "row": row,
-        "where": f"mean over {columns} columns" if column == AVERAGE else column,
-        "value": round(estimate.mean, 6),
-        "text": format_number(estimate.mean, digits, signed=True),
-        "interval": interval_text(estimate.lower, estimate.upper, digits),
-        "seeds": len(differences),
-        "verdict": side if sure else UNDECIDED,
-        "alone": side if alone and not sure else "",
-        "marks": (estimate.mean, estimate.lower, estimate.upper),
+        "row": gap["row"],
+        "where": f"mean over {columns} columns" if gap["column"] == AVERAGE else gap["column"],
+        "value": round(effect, 6),
+        "text": format_number(effect, digits, signed=True),
+        "interval": interval_text(lower, upper, digits),
+        "seeds": gap["seeds"],
+        "improvement": f"{round(100 * gap['improvement'])} %",
+        "share": round(gap["improvement"], 4),
+        "verdict": verdict,
+        "alone": alone if alone not in (verdict, UNDECIDED) else "",
+        "marks": (effect, lower, upper),
     }

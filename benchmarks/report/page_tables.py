@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from benchmarks.report.curves import Plot
+from benchmarks.report.forest import interval_text
 from benchmarks.report.tables import best_rows, format_number, shown_measures
-from benchmarks.statistics.comparison import AVERAGE, is_sure
+from benchmarks.statistics.comparison import AVERAGE, SENTENCE, is_sure
 
 if TYPE_CHECKING:
     from benchmarks.report.section import Section
@@ -57,6 +58,7 @@ def section_entry(section: "Section", plots: list[Plot], anchors: Mapping[Place,
         "table": _wide_table(section, usual, anchors, plots),
         "usual_seeds": usual,
         "figure": figure_entry(section.figure),
+        "rule": SENTENCE,
         "differences": [_difference_table(section, m.label, m.title, m.digits) for m in benchmark.measures],
         "matrices": [_matrix(section.pairs[m.label], m.title, m.digits) for m in benchmark.measures if section.pairs],
         "reproductions": section.reproductions.to_dict("records"),
@@ -130,9 +132,10 @@ def _difference_table(section: "Section", label: str, title: str, digits: int) -
             "row": gap["row"],
             "value": gap["difference"],
             "text": format_number(gap["difference"], digits, signed=True),
-            "interval": f"{format_number(gap['lower'], digits, True)} to {format_number(gap['upper'], digits, True)}"
-            if gap["seeds"] > 1
-            else "one seed",
+            "interval": interval_text(gap["lower"], gap["upper"], digits) or "from 3 seeds on",
+            "pairs": interval_text(gap["pairs_lower"], gap["pairs_upper"], digits),
+            "improvement": f"{round(100 * gap['improvement'])} %",
+            "share": round(gap["improvement"], 4),
             "decided": is_sure(gap["p_holm"]),
             "seeds": gap["seeds"],
         }
@@ -142,27 +145,21 @@ def _difference_table(section: "Section", label: str, title: str, digits: int) -
 
 
 def _matrix(pairs: pd.DataFrame, title: str, digits: int) -> dict[str, Any]:
-    """Returns all pairs of rows, from statistics.pairwise's frame: a line for each row, a cell for each other."""
+    """Returns all pairs of rows, from comparison.pairwise's frame: a line for each row, a cell for each other."""
     rows = list(dict.fromkeys([*pairs["row"], *pairs["other"]]))
     known = {(pair["row"], pair["other"]): pair for pair in pairs.to_dict("records")}
-    lines = []
-    for row in rows:
-        own = [known[row, other] for other in rows if (row, other) in known]
-        wins, of = sum(pair["wins"] for pair in own), sum(pair["comparisons"] for pair in own)
-        cells = [_matrix_cell(known.get((row, other)), digits) for other in rows]
-        lines.append({"row": row, "cells": cells, "rate": round(100 * wins / of), "wins": f"{wins:g} of {of}"})
+    lines = [{"row": row, "cells": [_matrix_cell(known.get((row, other)), digits) for other in rows]} for row in rows]
     return {"title": title, "rows": rows, "lines": lines}
 
 
 def _matrix_cell(pair: Mapping[Any, Any] | None, digits: int) -> dict[str, Any]:
     if pair is None:
-        return {"text": "", "decided": False, "interval": "", "wins": ""}
-    lower, upper = format_number(pair["lower"], digits, True), format_number(pair["upper"], digits, True)
+        return {"text": "", "decided": False, "interval": "", "improvement": ""}
     return {
         "text": format_number(pair["difference"], digits, signed=True),
         "decided": is_sure(pair["p_holm"]),
-        "interval": f"{lower} to {upper}" if pair["seeds"] > 1 else "one seed",
-        "wins": f"{pair['wins']:g}/{pair['comparisons']} ({pair['wins_lower']:.0%} to {pair['wins_upper']:.0%})",
+        "interval": interval_text(pair["lower"], pair["upper"], digits) or "from 3 seeds on",
+        "improvement": f"{round(100 * pair['improvement'])} %",
     }
 
 

@@ -9,9 +9,11 @@ from benchmarks.report.curves import Plot
 from benchmarks.report.forest import digits_of, forest, interval_text, scale
 from benchmarks.report.page_tables import Place
 from benchmarks.report.tables import format_number
+from benchmarks.statistics.comparison import SENTENCE, by_seed, deciding_measure, seed_correlation
 from benchmarks.statistics.controls import Control, false_calls
-from benchmarks.statistics.judging import Part, Verdict, deciding_epochs
-from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED, UNDECIDED
+from benchmarks.statistics.judging import Part, Verdict, deciding_epochs, epoch_that_decides
+from benchmarks.statistics.verdict import CONTRADICTED, EQUIVALENT, SUPPORTED, UNDECIDED
+from benchmarks.statistics.wording import MANY
 from sskd.formatting import plural
 
 if TYPE_CHECKING:
@@ -25,7 +27,8 @@ def verdict_cards(report: "Report", anchors: Mapping[Place, str], plots: Mapping
     """The claims, and how far to trust verdicts."""
     judged = [both for both in zip(report.verdicts, report.verdicts_best, strict=True) if both[0].runs]
     counts = {
-        kind: sum(verdict.verdict == kind for verdict, _ in judged) for kind in (SUPPORTED, CONTRADICTED, UNDECIDED)
+        kind: sum(verdict.verdict == kind for verdict, _ in judged)
+        for kind in (SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED)
     }
     absent = [verdict for verdict in report.verdicts if not verdict.runs]
     cells: dict[tuple[str, str, str], dict[str, str]] = {}
@@ -38,14 +41,29 @@ def verdict_cards(report: "Report", anchors: Mapping[Place, str], plots: Mapping
         "unjudged": absent,
         "controls": [_control(control) for control in report.controls],
         "aa": _aa_text(report.controls),
+        "rule": SENTENCE,
+        "many": MANY,
+        "correlations": correlation_lines(report),
         "luck": list(dict.fromkeys(verdict.luck for verdict, _ in judged if verdict.luck)),
     }
 
 
+def correlation_lines(report: "Report") -> list[str]:
+    """How methods' accuracies go together within a seed, for each table of methods that has three common seeds."""
+    lines = []
+    for section in report.sections:
+        measure = deciding_measure(section.benchmark, epoch_that_decides(section.frame))
+        value, pairs = seed_correlation(by_seed(section.frame, measure.name))
+        if section.benchmark.rows == "method" and pairs:
+            lines.append(f"{section.benchmark.id} {value:+.2f} ({plural(pairs, 'pair')} of methods)")
+    return lines
+
+
 def headline(counts: Mapping[str, int], claims: int) -> str:
     """ "2 of 10 claims decided: 1 supported, 1 contradicted"; what is undecided and what has no runs follows."""
-    decided = counts[SUPPORTED] + counts[CONTRADICTED]
-    parts = [f"{counts[kind]} {kind}" for kind in (SUPPORTED, CONTRADICTED) if counts[kind]]
+    kinds = (SUPPORTED, CONTRADICTED, EQUIVALENT)
+    decided = sum(counts.get(kind, 0) for kind in kinds)
+    parts = [f"{counts[kind]} {kind}" for kind in kinds if counts.get(kind)]
     first = f"{decided} of {plural(claims, 'claim')} decided: {', '.join(parts)}" if decided else "No claim decided yet"
     rest = [f"{counts[UNDECIDED]} undecided"] if counts[UNDECIDED] else []
     absent = claims - decided - counts[UNDECIDED]
@@ -62,6 +80,7 @@ def claim_card(
     shared = scale([x for part in parts for x in (part.effect, part.lower, part.upper, part.bound)])
     return verdict._asdict() | {
         "reason": verdict.reason,
+        "effect_text": verdict.effect_text,
         "seeds": verdict.seeds_text,
         "best": best.verdict,
         "shown": "" if pd.isna(verdict.effect) else format_number(verdict.effect, digits, signed=True),
@@ -74,7 +93,7 @@ def claim_card(
 
 def _parts_text(verdict: Verdict) -> str:
     """ "2 of 6 comparisons decided: SSKD - KD, 25% (above); ..."."""
-    sides = {SUPPORTED: "above", CONTRADICTED: "below"}
+    sides = {SUPPORTED: "above", CONTRADICTED: "below", EQUIVALENT: "equivalent"}
     named = [f"{part.name} ({sides[part.verdict]})" for part in verdict.decided]
     more = [f"{len(named) - NAMED} more"] if len(named) > NAMED else []
     text = f"{len(named)} of {len(verdict.parts)} comparisons decided"

@@ -173,6 +173,9 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
     lines += [f"{OTHER_CODE} trained with other code ({why}): {', '.join(ids)}." for why, ids in by_reason.items()]
     conflicts = {run["id"]: run["conflict"] for run in in_conflict(frame).to_dict("records")}
     lines += [f"{CONFLICT} two results of one run, {run}: {what}." for run, what in conflicts.items()]
+    failed = frame[(frame["state"] == "failed") & frame["last_top1"].notna()] if "last_top1" in frame else frame[:0]
+    for row, column, seed in zip(failed["row"], failed["column"], failed["seed"], strict=True):
+        lines.append(f"{row} in {column}, seed {seed}, failed and counts as chance.")
     lines += _by_whom(frame)
     lines += _weights(frame)
     return lines
@@ -224,7 +227,7 @@ def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
 
 def latex(table: pd.DataFrame, benchmark: Benchmark, notes: Sequence[str] = ()) -> str:
     r"""A booktabs tabular, methods down and columns across, mean and deviation of each measure and the paper's value;
-    the best of each column in bold. Below it how many seeds there are, and the ``notes``. Needs
+    the best of each column underlined. Below it how many seeds there are, and the ``notes``. Needs
     \usepackage{booktabs}."""
     columns = list(dict.fromkeys(table["column"]))
     has_paper = {m.label: (m, "paper") in shown_measures(table, benchmark) for m in benchmark.measures}
@@ -246,8 +249,8 @@ def latex(table: pd.DataFrame, benchmark: Benchmark, notes: Sequence[str] = ()) 
         for column in columns:
             record = cells.get((row, column))
             for measure in benchmark.measures:
-                bold = (str(row), str(column)) in leaders[measure.label]
-                texts.append(_latex_number(record, measure, bold))
+                leads = (str(row), str(column)) in leaders[measure.label]
+                texts.append(_latex_number(record, measure, leads))
                 if has_paper[measure.label]:
                     texts.append(
                         format_number(record and record[f"{measure.label} paper"], measure.digits).replace("-", "--")
@@ -278,12 +281,12 @@ def _seeds_text(table: pd.DataFrame) -> str:
     return f"{text} ({'; '.join(others)})." if others else f"{text}."
 
 
-def _latex_number(record: Mapping[Any, Any] | None, measure: Measure, bold: bool) -> str:
+def _latex_number(record: Mapping[Any, Any] | None, measure: Measure, leads: bool) -> str:
     if record is None or pd.isna(record[f"{measure.label} mean"]):
         return "--"
     mean = format_number(record[f"{measure.label} mean"], measure.digits)
     sd = format_number(record[f"{measure.label} sd"], measure.digits)
-    text = rf"\textbf{{{mean}}}" if bold else mean
+    text = rf"\underline{{{mean}}}" if leads else mean
     text += r"$^\dagger$" if OTHER_CODE in str(record["missing"]) else ""
     return text if sd == "-" else rf"{text} {{\scriptsize$\pm${sd}}}"
 

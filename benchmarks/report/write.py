@@ -24,13 +24,13 @@ from benchmarks.report.section import Report, Section
 from benchmarks.report.spending import COUNTED, SECONDS, beside_others, spending, spending_markdown
 from benchmarks.report.style import Look, looks
 from benchmarks.report.tables import latex, notes, summary
-from benchmarks.statistics.comparison import differences, pairwise
+from benchmarks.statistics.comparison import Rule, deciding_measure, differences, pairwise, rows_of, rule_of
 from benchmarks.statistics.controls import controls
 from benchmarks.statistics.judging import Part, Verdict, epoch_that_decides, verdicts
 from benchmarks.statistics.ranking import ranking_lines
-from benchmarks.statistics.reference import choose_reference, with_reference
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, with_chosen
 from benchmarks.tables.cell import Cell
+from benchmarks.tables.reference import choose_reference, with_reference
 from sskd.config.execution import Execution
 from sskd.errors import UserError
 from sskd.runs.files import plain_os_errors, write_atomically, write_json
@@ -74,7 +74,7 @@ def write_report(
 def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str, runs: Path) -> Report:
     """Reads the runs and draws the figures into ``folder``."""
     frame, cards = compared(results_frame(cells, runs), profile)
-    specs, row = specs_of(cells), choose_reference(cells, reference)
+    specs, row, rule = specs_of(cells), choose_reference(cells, reference), rule_of(profile)
     shown = looks(map(str, frame["row"][frame["benchmark"] != ""]))
     sections = []
     for name, group in cells.items():
@@ -85,7 +85,7 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
             layouts = _layouts(group, frame[frame["benchmark"] == name], runs, profile.execution)
         if benchmark.probes:
             frame = add_probes(frame, probes_of({name: group}, profile), name, runs)
-        section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts, shown)
+        section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts, shown, rule)
         section.notes.extend(card_notes(cards[name], profile.for_benchmark(name).waivers))
         sections.append(section)
     own = [name for name in cells if BENCHMARKS[name].own_methods]
@@ -102,9 +102,9 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
         frame,
         shown,
         sections,
-        verdicts(priced),
-        verdicts(priced, "best"),
-        controls(frame, epoch_that_decides(frame)),
+        verdicts(priced, rule=rule),
+        verdicts(priced, "best", rule),
+        controls(frame, epoch_that_decides(frame), rule),
         spending(timed, runs, work, unit, folder, shown),
         cards,
         curves,
@@ -114,17 +114,18 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
 
 
 def _section(
-    benchmark: Benchmark, frame: pd.DataFrame, folder: Path, layouts: Layouts, shown: Mapping[str, Look]
+    benchmark: Benchmark, frame: pd.DataFrame, folder: Path, layouts: Layouts, shown: Mapping[str, Look], rule: Rule
 ) -> Section:
-    table, several = summary(frame, benchmark), len(set(frame["row"]) - {"Teacher"}) > 2
+    table, several = summary(frame, benchmark), len(rows_of(frame)) > 2
+    decides = deciding_measure(benchmark, epoch_that_decides(frame))
     figure, trouble = attempt(folder / benchmark.id, lambda: draw(frame, benchmark, shown, layouts))
     return Section(
         benchmark,
         frame,
         table,
-        {measure.label: differences(frame, benchmark, measure) for measure in benchmark.measures},
-        {measure.label: pairwise(frame, benchmark, measure) for measure in benchmark.measures if several},
-        ranking_lines(frame, benchmark.measures[0].name, benchmark.measures[0].larger_is_better),
+        {measure.label: differences(frame, benchmark, measure, rule) for measure in benchmark.measures},
+        {measure.label: pairwise(frame, benchmark, measure, rule) for measure in benchmark.measures if several},
+        ranking_lines(frame, decides.name, benchmark.reference, decides.larger_is_better),
         [*notes(frame, benchmark, table), *trouble],
         reproductions(set(frame["pair"]) if benchmark.published else set()),
         figure,
@@ -149,6 +150,7 @@ def _claims_csv(all_verdicts: list[Verdict]) -> str:
     rows = []
     for verdict in all_verdicts:
         row = verdict._asdict() | {"runs": " ".join(verdict.runs), "need": verdict.need.seeds if verdict.need else None}
+        row["chance"] = verdict.need.chance if verdict.need else None
         row["parts"], row["decided"] = len(verdict.parts), len(verdict.decided)
         rows.append(row | {"text": verdict.text})
     return csv_text(pd.DataFrame(rows))

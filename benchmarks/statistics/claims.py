@@ -1,9 +1,8 @@
-"""The paper's claims as code: each is a set of parts, numbers per seed that must lie above a bound (see verdict.py).
+"""The paper's claims as code: each is a set of parts, differences that must lie above a bound (see verdict.py).
 
 Sizes that the paper gives ("by 2.3 points") are set beside the measured effect and do not decide.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,14 +11,14 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.analysis.published import linear_evaluation
-from benchmarks.statistics.comparison import by_seed, paired
+from benchmarks.statistics.comparison import RULE, Rule, Values, by_seed, compare, mean_over, paired
 from benchmarks.statistics.intervals import count_floor
-from benchmarks.statistics.verdict import Cells, Condition, weakest
+from benchmarks.statistics.verdict import Condition, Sample, weakest
 from benchmarks.tables import table1, table2, table3, table4
 from benchmarks.tables.cell import published_columns
 
-RANK_STEP = 0.2  # of Spearman's correlation of four
-TIE = 0.2  # points: closer than this counts as tied for best (C2)
+ACCURACIES = ("top1", "top5")
+STUDENT = "Student"
 # what SSKD is compared with, of tables 3 and 6, 5, and figures 4a and 4b
 TABLE_RIVALS = ("KD", "FitNet", "AT", "SP", "VID", "RKD", "PKT", "AB", "FT", "CRD")
 IMAGENET_RIVALS = ("KD", "AT", "SP", "CC", "CRD")
@@ -28,37 +27,58 @@ NOISE_RIVALS = ("KD", "FitNet", "AT", "CRD")
 
 
 class Results:
-    """One benchmark's finished runs: a measure by row, column and seed. ``which``: the "chosen" (on held-out images),
-    "last" or "best" (on test images) epoch."""
+    """One benchmark's runs: a measure by row, column and seed. ``which``: the "chosen" (on held-out images), "last" or
+    "best" (on test images) epoch. ``rule``: what the profile sets of the comparison."""
 
-    def __init__(self, frame: pd.DataFrame, which: str) -> None:
-        self.frame, self.which = frame, which
+    def __init__(self, frame: pd.DataFrame, which: str, rule: Rule = RULE) -> None:
+        self.frame, self.which, self.rule = frame, which, rule
         self._shown = {paper: shown for shown, paper in published_columns(frame).items()}
-        self._read: dict[str, dict[tuple[str, str], dict[int, float]]] = {}
+        self._read: dict[str, dict[tuple[str, str], Values]] = {}
 
     def column(self, published: str) -> str:
         """The table's name of a published pair, which says first what was trained; of another column its own."""
         return self._shown.get(published, published)
 
-    def seeds(self, row: str, column: str, measure: str = "top1") -> dict[int, float]:
+    def seeds(self, row: str, column: str, measure: str = "top1") -> Values:
         column = self.column(column)
-        name = f"{self.which}_{measure}" if measure in ("top1", "top5") else measure
+        name = f"{self.which}_{measure}" if measure in ACCURACIES else measure
         if name not in self._read:
             self._read[name] = by_seed(self.frame, name)
         return self._read[name].get((row, column), {})
 
     def gap(self, first: str, second: str, column: str, measure: str = "top1", bound: float = 0.0) -> Condition:
-        """first - second."""
+        """first - second, of two methods in one column."""
         column = self.column(column)
-        values = paired(self.seeds(first, column, measure), self.seeds(second, column, measure))
-        cells = ((first, column), (second, column))
-        floor = self.floor() if measure in ("top1", "top5") else 0.0
-        return Condition(f"{first} - {second}, {column}", list(values.values()), bound, cells=cells, floor=floor)
+        ours, theirs = (self._sample(row, column, self.seeds(row, column, measure)) for row in (first, second))
+        accuracy = measure in ACCURACIES
+        part = self.part(f"{first} - {second}, {column}", ours, theirs, 1, bound)
+        return part if accuracy else part._replace(floor=0.0, margin=0.0)
 
-    def floor(self, accuracies: float = 2) -> float:
-        """The least standard deviation of a sum or difference of so many accuracies, as they are counts."""
-        name = f"{self.which}_images"
-        return count_floor(float(self.frame[name].min()), accuracies) if name in self.frame else 0.0
+    def _sample(self, row: str, column: str, values: Values) -> Sample:
+        return Sample(((row, column),), list(values.values()))
+
+    def part(self, name: str, first: Sample, second: Sample | None, accuracies: float, bound: float = 0.0) -> Condition:
+        """A part about accuracies; ``accuracies``: of how many a value is the sum or difference."""
+        images = f"{self.which}_images"
+        floor = count_floor(float(self.frame[images].min()), accuracies) if images in self.frame else 0.0
+        return Condition(name, first, second, bound, floor=floor, margin=self.rule.margin, last=self.rule.last)
+
+    def mean_gap(self, first: str, second: str, columns: list[str], name: str) -> Condition:
+        """first - second, of two methods' means over the columns, for the seeds that have them all."""
+        columns = [self.column(column) for column in columns]
+        ours, theirs = (
+            Sample(
+                tuple((row, column) for column in columns),
+                list(mean_over([self.seeds(row, column) for column in columns]).values()),
+            )
+            for row in (first, second)
+        )
+        return self.part(name, ours, theirs, 1 / max(1, len(columns)))
+
+    def drop(self, row: str, start: str, end: str) -> Sample:
+        """How far a method falls from one column to another: within a method, paired by seed."""
+        values = paired(self.seeds(row, start), self.seeds(row, end))
+        return Sample(((row, self.column(start)), (row, self.column(end))), list(values.values()))
 
     def columns(self) -> list[str]:
         """In the benchmark's order."""
@@ -83,10 +103,24 @@ class Claim:
     dataset: str = "cifar100"
     lacks: Callable[[Results], str] = lambda results: ""
     rivals: tuple[str, ...] = ()
+    remark: str = ""  # what every reader of the verdict must know
 
     def left_out(self, results: Results) -> list[str]:
         """The rivals that were not planned: a profile's ``table_methods`` leaves them out."""
         return [row for row in self.rivals if row not in results.rows()]
+
+
+def method_claim(first: str, second: str, benchmark: str) -> Claim:
+    """The claim that one method is above another: on average over the benchmark's columns that have both."""
+
+    def parts(results: Results) -> list[Condition]:
+        rows = zip(results.frame["row"], results.frame["column"], strict=True)
+        places = set(map(tuple, rows))
+        columns = [column for column in results.columns() if {(first, column), (second, column)} <= places]
+        over = columns[0] if len(columns) == 1 else f"mean over {len(columns)} columns"
+        return [results.mean_gap(first, second, columns, f"{first} - {second}, {over}")] if columns else []
+
+    return Claim(f"{first}-{second}", f"{first} is above {second}", benchmark, benchmark, parts)
 
 
 # --- the parts of each claim ----------------------------------------------------------------------------------------
@@ -107,17 +141,15 @@ def _nothing_to_compare(rivals: tuple[str, ...]) -> Callable[[Results], str]:
 
 
 def _c1(results: Results) -> Condition:
-    gaps = [paired(results.seeds("SSKD", pair), results.seeds("CRD", pair)) for pair in table4.PAIRS]
-    complete = sorted(set.intersection(*(set(gap) for gap in gaps)))
-    means = [float(np.mean([gap[seed] for gap in gaps])) for seed in complete]
-    cells = tuple((row, results.column(pair)) for pair in table4.PAIRS for row in ("SSKD", "CRD"))
-    return Condition("SSKD - CRD, mean over six pairs", means, cells=cells, floor=results.floor(2 / len(gaps)))
+    return results.mean_gap("SSKD", "CRD", list(table4.PAIRS), "SSKD - CRD, mean over six pairs")
 
 
 def _c2(results: Results) -> list[Condition]:
+    """Best or tied: not inferior to any rival, and so not to the best, by the margin."""
     pairs = [pair for pair in table3.PAIRS if pair != "resnet56/resnet20"]
     rivals = [row for row in results.rows() if row != "SSKD"]
-    return [results.gap("SSKD", row, pair, bound=-TIE) for pair in pairs for row in rivals]
+    gaps = [results.gap("SSKD", row, pair, bound=-results.rule.margin) for pair in pairs for row in rivals]
+    return [gap._replace(margin=0.0) for gap in gaps]
 
 
 def _c3(results: Results) -> list[Condition]:
@@ -126,18 +158,8 @@ def _c3(results: Results) -> list[Condition]:
 
 
 def _c4(results: Results) -> list[Condition]:
-    best = results.seeds("SSKD", "75%")
     others = [f"{ratio:.0%}" for ratio in table1.RATIOS if ratio != 0.75]
-    floor = results.floor()
-    return [
-        Condition(
-            f"75% - {other} kept",
-            list(paired(best, results.seeds("SSKD", other)).values()),
-            cells=(("SSKD", "75%"), ("SSKD", other)),
-            floor=floor,
-        )
-        for other in others
-    ]
+    return [results.part(f"75% - {other} kept", results.drop("SSKD", "75%", other), None, 2) for other in others]
 
 
 def _c5(results: Results) -> list[Condition]:
@@ -151,9 +173,8 @@ def _c5(results: Results) -> list[Condition]:
         # students that are all equal have no order
         correlations.append(float(stats.spearmanr(tasks, students).statistic) if len(set(students)) > 1 else 0.0)
     cells = tuple((title, results.column("vgg13/vgg8")) for title in table2.PRETEXTS.values())
-    return [
-        Condition("rank correlation of task and student", correlations, cells=cells, floor=RANK_STEP / math.sqrt(12))
-    ]
+    name = "rank correlation of task and student"
+    return [Condition(name, Sample(cells, correlations), ranks=True, last=results.rule.last)]
 
 
 def _c5_lacks(results: Results) -> str:
@@ -172,7 +193,7 @@ def _c6(results: Results) -> list[Condition]:
         results.gap("SSKD", row, column, measure)
         for column in results.columns()
         for row in _among(results, IMAGENET_RIVALS)
-        for measure in ("top1", "top5")
+        for measure in ACCURACIES
     ]
 
 
@@ -192,7 +213,7 @@ def _c8(results: Results) -> list[Condition]:
 def _c8_headline(results: Results) -> Condition:
     """To the best (by its mean) of the other methods at 25 %."""
     at_25 = [results.gap("SSKD", row, "25%") for row in _among(results, FEW_SHOT_RIVALS)]
-    return weakest(at_25) or Condition("SSKD - best other, 25%", [])
+    return weakest(at_25) or Condition("SSKD - best other, 25%", Sample((), []))
 
 
 def _rates(results: Results) -> tuple[str, str] | None:
@@ -201,35 +222,32 @@ def _rates(results: Results) -> tuple[str, str] | None:
     return (rates[0], rates[-1]) if len(rates) > 1 else None
 
 
-def _drop(results: Results, row: str) -> dict[int, float]:
-    low, high = _rates(results) or ("", "")
-    return paired(results.seeds(row, low), results.seeds(row, high))
-
-
-def _drop_cells(results: Results, *rows: str) -> Cells:
-    return tuple((row, column) for row in rows for column in _rates(results) or ())
-
-
 def _c9(results: Results) -> list[Condition]:
+    low, high = _rates(results) or ("", "")
     pairs = [(row, "SSKD") for row in _among(results, NOISE_RIVALS)]
     worst, others = (_among(results, rows) for rows in (("FitNet", "AT"), ("KD", "CRD")))
     pairs += [(most, other) for most in worst for other in others]
     return [
-        Condition(
-            f"drop of {more} - drop of {less}",
-            list(paired(_drop(results, more), _drop(results, less)).values()),
-            cells=_drop_cells(results, more, less),
-            floor=results.floor(4),
-        )
+        results.part(
+            f"drop of {more} - drop of {less}", results.drop(more, low, high), results.drop(less, low, high), 2
+        )._replace(void=next(filter(None, (_on_the_floor(results, row, low) for row in (more, less))), ""))
         for more, less in pairs
     ]
 
 
+def _on_the_floor(results: Results, row: str, clean: str) -> str:
+    """Why a method's fall says nothing: without noise it is below the student alone, and cannot fall far."""
+    alone = compare(results.seeds(row, clean), results.seeds(STUDENT, clean), False, last=results.rule.last)
+    if alone.n and bool(alone.mean + alone.half_width() < 0):
+        own, student = (np.mean(list(results.seeds(name, clean).values())) for name in (row, STUDENT))
+        return f"at {clean} noise {row} has {own:.1f} %, below the student alone ({student:.1f} %): it cannot fall far"
+    return ""
+
+
 def _c9_headline(results: Results) -> Condition:
     low, high = _rates(results) or ("", "")
-    name = f"drop of SSKD from {low} to {high} noise"
-    values, sized = list(_drop(results, "SSKD").values()), (low, high) == ("0%", "50%")
-    return Condition(name, values, sized=sized, cells=_drop_cells(results, "SSKD"), floor=results.floor())
+    part = results.part(f"drop of SSKD from {low} to {high} noise", results.drop("SSKD", low, high), None, 2)
+    return part._replace(sized=(low, high) == ("0%", "50%"))
 
 
 def _c9_lacks(results: Results) -> str:
@@ -255,9 +273,11 @@ CLAIMS = (
     Claim("C6", "On ImageNet, ResNet34 to ResNet18, SSKD is above KD, AT, SP, CC and CRD", "Table 5", "table5", _c6,
           dataset="imagenet", lacks=_nothing_to_compare(IMAGENET_RIVALS), rivals=IMAGENET_RIVALS),
     Claim("C7", "The SSKD student is the most like its teacher", "Table 6", "table6", _c7,
-          lacks=_nothing_to_compare(TABLE_RIVALS), rivals=TABLE_RIVALS),
+          lacks=_nothing_to_compare(TABLE_RIVALS), rivals=TABLE_RIVALS,
+          remark="AT and CRD have no KL term: their students were never asked to match the teacher's predictions."),
     Claim("C8", "With few images SSKD leads everywhere, by about 7 points at 25 %", "Figure 4a", "fig4a", _c8,
-          _c8_headline, 7.0, lacks=_nothing_to_compare(FEW_SHOT_RIVALS), rivals=FEW_SHOT_RIVALS),
+          _c8_headline, 7.0, lacks=_nothing_to_compare(FEW_SHOT_RIVALS), rivals=FEW_SHOT_RIVALS,
+          remark="At equal epochs, not at equal time: a step of SSKD costs several of KD's."),
     Claim("C9", "With noisy labels SSKD falls by only 0.45 points from 0 to 50 %, FitNet and AT fall most", "Figure 4b",
           "fig4b", _c9, _c9_headline, 0.45, lacks=_c9_lacks, rivals=NOISE_RIVALS),
     Claim("C10", "Self-supervised targets make the classes cleaner in the student's features", "Figure 3a", "fig3a",

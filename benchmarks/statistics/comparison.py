@@ -1,170 +1,215 @@
-"""Differences between rows of a table, paired by seed: two students of one seed start from the same weights and see
-the same images in the same order, so much of what varies between seeds cancels."""
+"""Which interval a difference has. Between methods: Welch's, as seeds of two methods turned out to be uncorrelated, and
+pairing them would halve the degrees of freedom for nothing. Within a method (a row against itself in another column):
+paired by seed, as most of what varies between seeds is then the same. This file has the choice and no other does."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from scipy.special import betaincinv
 
-from benchmarks.statistics.intervals import LEVEL, Estimate, count_floor, sequential_p
+from benchmarks.profiles.profile import Profile
+from benchmarks.statistics.intervals import (
+    ERROR,
+    LAST,
+    LATE,
+    Difference,
+    Estimate,
+    count_floor,
+    holm,
+    improvement,
+    one_sample,
+    two_samples,
+)
 from benchmarks.tables.benchmark import Benchmark, Measure
 
 AVERAGE = "average"  # the column of a mean over all columns
+CONTROLS = ("KD again", "Placebo")  # rows whose answer is known: no rivals (see statistics.controls)
+Values = dict[int, float]  # by seed, in the order of their numbers
+SENTENCE = (
+    "Intervals are 95 % over all looks at 3 to 10 seeds: between methods Welch's at 1.0 % a look, within a method "
+    "paired by seed at 1.2 %. Bold: the interval leaves zero out after Holm's correction for the table's rivals."
+)
 
 
-def t_interval(values: Sequence[float], level: float = LEVEL) -> Estimate:
-    """The mean of ``values`` and its t interval at ``level``."""
-    n = len(values)
-    if n == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    mean = float(np.mean(values))
-    if n == 1:
-        return Estimate(mean, math.nan, math.nan, 1)
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * float(np.std(values, ddof=1)) / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, n)
+class Rule(NamedTuple):
+    """What a profile may set beforehand. margin: two accuracies that differ by less, in points, are equivalent; last:
+    the number of seeds at the last look (intervals.LATE with late_looks)."""
+
+    margin: float = 0.5
+    last: int = LAST
 
 
-def by_seed(frame: pd.DataFrame, measure: str) -> dict[tuple[str, str], dict[int, float]]:
-    """(row, column) to what each finished seed reached. ``frame``: one benchmark's rows of the report's frame."""
-    values: dict[tuple[str, str], dict[int, float]] = {}
-    if measure not in frame:
-        return values
-    known = frame[frame[measure].notna() & frame["seed"].notna()]
-    for row, column, seed, value in zip(known["row"], known["column"], known["seed"], known[measure], strict=True):
-        values.setdefault((row, column), {})[int(seed)] = float(value)
-    return values
+RULE = Rule()
 
 
-def paired(first: dict[int, float], second: dict[int, float]) -> dict[int, float]:
+def rule_of(profile: Profile) -> Rule:
+    return Rule(profile.margin, LATE if profile.late_looks else LAST)
+
+
+def compare(first: Values, second: Values, same_method: bool, floor: float = 0.0, last: int = LAST) -> Difference:
+    """first - second: paired by seed within a method, Welch's between methods. floor: of a value of one sample."""
+    if same_method:
+        return one_sample(list(paired(first, second).values()), math.sqrt(2) * floor, last)
+    return two_samples(list(first.values()), list(second.values()), floor, last)
+
+
+def paired(first: Values, second: Values) -> Values:
     """first - second for the seeds that both have."""
     return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
 
 
-def differences(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure) -> pd.DataFrame:
-    """The benchmark's reference row minus each other one: column, row, difference, lower, upper (the 95 % t interval),
-    seeds, p_holm: the p value of no difference, which holds while one looks (intervals.sequential_p), with Holm's
-    correction for all differences of the table; nan for fewer than three seeds.
+def mean_over(columns: Sequence[Values]) -> Values:
+    """Each seed's mean over the columns, for the seeds that every one has."""
+    seeds = sorted(set.intersection(*map(set, columns))) if columns else []
+    return {seed: float(np.mean([values[seed] for values in columns])) for seed in seeds}
 
-    Where there are several columns, the last ones (column "average") are over all of them: the mean of a seed's
-    differences, for the seeds that have every column. The teacher is no rival and is left out.
+
+def by_seed(frame: pd.DataFrame, measure: str) -> dict[tuple[str, str], Values]:
+    """(row, column) to each seed's value. Seeds count in the order of their numbers, so that those which arrive out of
+    order make no looks of their own: none counts before all smaller ones of its cell have ended. frame: one
+    benchmark's rows of the report's frame."""
+    found: dict[tuple[str, str], Values] = {}
+    if measure not in frame:
+        return found
+    ended = frame["state"].isin(("finished", "refused")) if "state" in frame else frame[measure].notna()
+    known = frame.assign(ended=ended | frame[measure].notna())[frame["seed"].notna()].sort_values("seed", kind="stable")
+    waiting: set[tuple[str, str]] = set()
+    columns = (known[name] for name in ("row", "column", "seed", measure, "ended"))
+    for row, column, seed, value, has_ended in zip(*columns, strict=True):
+        if not has_ended:
+            waiting.add((row, column))
+        elif (row, column) not in waiting and pd.notna(value):
+            found.setdefault((row, column), {})[int(seed)] = float(value)
+    return found
+
+
+def rows_of(frame: pd.DataFrame) -> list[str]:
+    """The methods: every row but the teacher and the controls."""
+    return [str(row) for row in dict.fromkeys(frame["row"]) if row not in ("Teacher", *CONTROLS)]
+
+
+def differences(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rule: Rule = RULE) -> pd.DataFrame:
+    """The benchmark's reference row minus each other one: column, row, difference, lower, upper (95 % over all looks),
+    seeds, p_holm, improvement, pairs_lower, pairs_upper.
+
+    p_holm: of no difference, over all looks, with Holm's correction for the rivals of the table; nan for controls and
+    for fewer than three seeds. improvement: P(improvement), the share of pairs of seeds in which the reference is
+    better. Where there are several columns, the last ones (column "average") are over all of them, corrected among
+    themselves: "these pairs"; pairs_lower and pairs_upper are of a t interval over the columns: "pairs like these".
     """
-    values = by_seed(frame, measure.name)
-    reference = benchmark.reference
-    rows = [row for row in dict.fromkeys(frame["row"]) if row not in (reference, "Teacher")]
-    columns = list(dict.fromkeys(frame["column"]))
-    if reference in columns:
-        return _between_columns(values, frame, reference, measure)
-    result = []
-    for row in rows:
-        per_column = {c: paired(values.get((reference, c), {}), values.get((row, c), {})) for c in columns}
-        for column, gaps in per_column.items():
-            result.append((column, row, list(gaps.values())))
+    values, floor = by_seed(frame, measure.name), accuracy_floor(frame, measure)
+    columns, reference = list(dict.fromkeys(map(str, frame["column"]))), benchmark.reference
+    compared: list[tuple[str, str, Values, Values, tuple[float, float]]] = []
+    none = (math.nan, math.nan)
+    if reference in columns:  # a table with one row (table 1): the reference column minus each other one
+        row = str(frame["row"].iloc[0])
+        own = values.get((row, reference), {})
+        compared = [
+            (row, column, own, values.get((row, column), {}), none) for column in columns if column != reference
+        ]
+    else:
+        rivals = [row for row in dict.fromkeys(map(str, frame["row"])) if row not in (reference, "Teacher")]
+        pairs = {r: [(values.get((reference, c), {}), values.get((r, c), {})) for c in columns] for r in rivals}
+        for place, column in enumerate(columns):
+            compared += [(column, row, *pairs[row][place], none) for row in rivals]
         if len(columns) > 1:
-            complete = set.intersection(*(set(gaps) for gaps in per_column.values()))
-            means = [float(np.mean([gaps[seed] for gaps in per_column.values()])) for seed in sorted(complete)]
-            result.append((AVERAGE, row, means))
-    order = {column: place for place, column in enumerate([*columns, AVERAGE])}
-    result.sort(key=lambda entry: order[entry[0]])
-    return _table(result, accuracy_floor(frame, measure))
+            for row in rivals:
+                first, second = (mean_over([pair[side] for pair in pairs[row]]) for side in (0, 1))
+                compared.append((AVERAGE, row, first, second, _over_columns(pairs[row])))
+    lines = []
+    for column, row, first, second, over_pairs in compared:
+        found = compare(first, second, reference in columns, floor, rule.last)
+        if found.n:
+            lines.append((column, row, found, _better(first, second, measure), over_pairs))
+    p_values = [math.nan if line[1] in CONTROLS else float(line[2].p()) for line in lines]
+    corrected = [math.nan] * len(lines)
+    for averages in (False, True):
+        places = [place for place, line in enumerate(lines) if (line[0] == AVERAGE) == averages]
+        for place, p in zip(places, holm([p_values[place] for place in places]), strict=True):
+            corrected[place] = p
+    names = ["column", "row", "difference", "lower", "upper", "seeds", "p_holm", "improvement"]
+    return pd.DataFrame(
+        [
+            (column, row, *found.estimate(), p, better, *over)
+            for (column, row, found, better, over), p in zip(lines, corrected, strict=True)
+        ],
+        columns=[*names, "pairs_lower", "pairs_upper"],
+    )
 
 
-def pairwise(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure) -> pd.DataFrame:
-    """Every row against every other: row, other, difference, lower, upper, seeds, p_holm, wins, comparisons,
-    wins_lower, wins_upper.
+def _over_columns(pairs: Sequence[tuple[Values, Values]]) -> tuple[float, float]:
+    """The interval of the mean difference over columns, each one value; (nan, nan) for fewer than three columns."""
+    gaps = [
+        float(np.mean([*first.values()]) - np.mean([*second.values()])) for first, second in pairs if first and second
+    ]
+    over = one_sample(gaps).estimate() if len(gaps) == len(pairs) <= LAST else Estimate(math.nan, math.nan, math.nan, 0)
+    return over.lower, over.upper
 
-    difference: row minus other, each seed's mean over the columns, for the seeds that both have in every column that
-    both have been run in; lower, upper: its 95 % t interval. wins: in how many of the ``comparisons`` (a column and a
-    seed) the row is better than the other, a tie counting half; wins_lower, wins_upper: the exact binomial interval of
-    their share. p_holm: see ``differences``, corrected for all pairs. The teacher is left out, and so are pairs that
-    share no seed.
+
+def _better(first: Values, second: Values, measure: Measure) -> float:
+    share = improvement(list(first.values()), list(second.values()))
+    return share if measure.larger_is_better else 1 - share
+
+
+def pairwise(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rule: Rule = RULE) -> pd.DataFrame:
+    """Every method against every other: row, other, difference, lower, upper, seeds, p_holm, improvement.
+
+    difference: row minus other, of each seed's mean over the columns that both have been run in. p_holm: as of
+    ``differences``, corrected for all pairs. improvement: the mean over columns. The teacher and the controls are left
+    out, and so are pairs without a common column.
     """
-    values = by_seed(frame, measure.name)
-    rows = [row for row in dict.fromkeys(frame["row"]) if row != "Teacher"]
+    values, floor = by_seed(frame, measure.name), accuracy_floor(frame, measure)
     columns = list(dict.fromkeys(frame["column"]))
-    better = 1 if measure.larger_is_better else -1
-    floor = accuracy_floor(frame, measure)
-    result = []
-    for row in rows:
-        for other in rows:
-            shared = [paired(values.get((row, c), {}), values.get((other, c), {})) for c in columns]
-            shared = [gaps for gaps in shared if gaps]
-            if row == other or not shared:
-                continue
-            complete = sorted(set.intersection(*(set(gaps) for gaps in shared)))
-            means = [float(np.mean([gaps[seed] for gaps in shared])) for seed in complete]
-            every = [better * gap for gaps in shared for gap in gaps.values()]
-            wins = sum(1.0 if gap > 0 else 0.5 if gap == 0 else 0.0 for gap in every)
-            p = sequential_p(means, floor=floor / math.sqrt(len(shared)))
-            result.append((row, other, *t_interval(means), p, wins, len(every), *win_interval(wins, len(every))))
-    names = ["row", "other", "difference", "lower", "upper", "seeds"]
-    names += ["p_holm", "wins", "comparisons", "wins_lower", "wins_upper"]
-    table = pd.DataFrame(result, columns=names)
-    once = {frozenset(pair): p for *pair, p in zip(table["row"], table["other"], table["p_holm"], strict=True)}
-    corrected = dict(zip(once, holm(list(once.values())), strict=True))
-    table["p_holm"] = [corrected[frozenset(pair)] for pair in zip(table["row"], table["other"], strict=True)]
-    return table
-
-
-def win_interval(wins: float, n: int) -> tuple[float, float]:
-    """The exact binomial interval (Clopper and Pearson) of the share ``wins`` / ``n``; half a win of a tie counts
-    against either end."""
-    few, many, tail = math.floor(wins), math.ceil(wins), (1 - LEVEL) / 2
-    low = betaincinv(few, n - few + 1, tail) if few else 0.0
-    high = betaincinv(many + 1, n - many, 1 - tail) if many < n else 1.0
-    return float(low), float(high)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (1979): in order of size the i-th of m smallest is multiplied by m - i + 1, never
-    below one before it, at most 1. nan stays nan and is not counted."""
-    known = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
-    corrected, largest = [math.nan] * len(p_values), 0.0
-    for step, (p, place) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - step) * p))
-        corrected[place] = largest
-    return corrected
+    found: list[tuple[str, str, Difference, float]] = []
+    for row, other in combinations(rows_of(frame), 2):
+        shared = [c for c in columns if (row, c) in values and (other, c) in values]
+        first, second = (mean_over([values[name, c] for c in shared]) for name in (row, other))
+        if first and second:
+            better = float(np.mean([_better(values[row, c], values[other, c], measure) for c in shared]))
+            found.append((row, other, compare(first, second, False, floor / math.sqrt(len(shared)), rule.last), better))
+    lines = []
+    corrected = holm([float(gap.p()) for *_, gap, _ in found])
+    for (row, other, gap, better), p in zip(found, corrected, strict=True):
+        mean, lower, upper, n = gap.estimate()
+        lines += [(row, other, mean, lower, upper, n, p, better), (other, row, -mean, -upper, -lower, n, p, 1 - better)]
+    names = ["row", "other", "difference", "lower", "upper", "seeds", "p_holm", "improvement"]
+    order = {row: place for place, row in enumerate(rows_of(frame))}
+    lines.sort(key=lambda line: (order[line[0]], order[line[1]]))
+    return pd.DataFrame(lines, columns=names)
 
 
 def accuracy_floor(frame: pd.DataFrame, measure: Measure) -> float:
-    """The least standard deviation of a difference of two of the measure's values, where they are counts of images."""
+    """The least standard deviation of one of the measure's values, where they are counts of images."""
     which, _, kind = measure.name.rpartition("_")
     images = f"{which}_images"
     return count_floor(float(frame[images].min())) if kind in ("top1", "top5") and images in frame else 0.0
 
 
+def deciding_measure(benchmark: Benchmark, which: str) -> Measure:
+    """The accuracy of the epoch that verdicts are judged on ("chosen", "last"), else the table's first measure."""
+    measures = benchmark.measures
+    return next((measure for measure in measures if measure.name == f"{which}_top1"), measures[0])
+
+
 def is_sure(p_holm: float) -> bool:
     """Whether a difference is set in bold: not where there is no p value (nan)."""
-    return p_holm < 1 - LEVEL
+    return p_holm < ERROR
 
 
-def _between_columns(
-    values: dict[tuple[str, str], dict[int, float]], frame: pd.DataFrame, reference: str, measure: Measure
-) -> pd.DataFrame:
-    """Of a table with one row (table 1): the reference column minus each other one."""
-    row = str(frame["row"].iloc[0])
-    result = []
-    for column in dict.fromkeys(frame["column"]):
-        if column != reference:
-            gaps = paired(values.get((row, reference), {}), values.get((row, column), {}))
-            result.append((row, column, list(gaps.values())))
-    return _table(result, accuracy_floor(frame, measure))
-
-
-def _table(rows: list[tuple[str, str, list[float]]], floor: float) -> pd.DataFrame:
-    """From (column, row, differences of seeds). Averages over columns are summaries of what the table has already, and
-    have a p value of their own that is not counted among the others."""
-    known = [entry for entry in rows if entry[2]]
-    table = pd.DataFrame(
-        [(column, row, *t_interval(gaps)) for column, row, gaps in known],
-        columns=["column", "row", "difference", "lower", "upper", "seeds"],
-    )
-    p_values = [sequential_p(gaps, floor=floor) for _, _, gaps in known]
-    corrected = [math.nan] * len(known)
-    for averages in (False, True):
-        places = [place for place, (column, _, _) in enumerate(known) if (column == AVERAGE) == averages]
-        for place, p in zip(places, holm([p_values[place] for place in places]), strict=True):
-            corrected[place] = p
-    return table.assign(p_holm=corrected)
+def seed_correlation(values: Mapping[tuple[str, str], Values]) -> tuple[float, int]:
+    """The correlation of two methods within a seed, pooled over all pairs of methods and all columns, and the number of
+    pairs: sum of (a - mean a)(b - mean b) over the root of the sums of squares. Welch's interval keeps its error where
+    it is not negative. nan for no two methods with three common seeds."""
+    products, squares, pairs = 0.0, np.zeros(2), 0
+    for (row, column), (other, elsewhere) in combinations(values, 2):
+        both = sorted(values[row, column].keys() & values[other, elsewhere].keys())
+        if column != elsewhere or row == other or len(both) < 3 or {row, other} & {"Teacher", *CONTROLS}:
+            continue
+        a, b = (np.array([values[cell][seed] for seed in both]) for cell in ((row, column), (other, column)))
+        a, b = a - a.mean(), b - b.mean()
+        products, squares, pairs = products + a @ b, squares + np.array([a @ a, b @ b]), pairs + 1
+    scale = math.sqrt(float(squares.prod()))
+    return (products / scale if scale > 0 else math.nan), pairs

@@ -5,19 +5,19 @@ every "supported" or "contradicted" of that comparison is wrong; and as their ru
 into two groups shows how often the verdict would be wrong for runs that spread as these do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.statistics.claims import Results
-from benchmarks.statistics.intervals import FIRST, LAST
-from benchmarks.statistics.simulate import judge_suites
-from benchmarks.statistics.verdict import UNDECIDED, decide
+from benchmarks.statistics.claims import STUDENT, Results
+from benchmarks.statistics.comparison import CONTROLS, RULE, Rule
+from benchmarks.statistics.intervals import FIRST
+from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED, Condition, Sample, decide, judge_suites
 from sskd.formatting import plural
 
-KD, AGAIN, PLACEBO, STUDENT = "KD", "KD again", "Placebo", "Student"
+KD, (AGAIN, PLACEBO) = "KD", CONTROLS
 DEALS = 2000
 
 
@@ -38,34 +38,29 @@ class Control(NamedTuple):
     dealt: float | None = None
 
 
-def controls(frame: pd.DataFrame, which: str) -> list[Control]:
+def controls(frame: pd.DataFrame, which: str, rule: Rule = RULE) -> list[Control]:
     """Those that have finished seeds, KD against itself first. Of benchmarks that share runs the first one tells."""
     found, seen = list[Control](), set[frozenset[str]]()
     for name in map(str, dict.fromkeys(frame["benchmark"])) if len(frame) else ():
         own = frame[frame["benchmark"] == name]
-        results = Results(own, which)
+        results = Results(own, which, rule)
         for column in results.columns():
-            runs = frozenset(own["id"][(own["column"] == column) & own["row"].isin((AGAIN, PLACEBO))])
+            runs = frozenset(own["id"][(own["column"] == column) & own["row"].isin(CONTROLS)])
             if not runs or runs in seen:
                 continue
             seen.add(runs)
-            for kind, part in (
-                ("aa", results.gap(AGAIN, KD, column)),
-                ("placebo", results.gap(PLACEBO, STUDENT, column)),
-            ):
-                if part.values:
-                    rate = None
-                    if kind == "aa":
-                        rate = dealt_rate(results.seeds(AGAIN, column), results.seeds(KD, column), part.floor)
-                    verdict = decide([part])[0]
-                    found.append(Control(kind, name, column, part.name, *part.interval(), verdict, rate))
+            for kind, first, second in (("aa", AGAIN, KD), ("placebo", PLACEBO, STUDENT)):
+                part = results.gap(first, second, column)
+                if part.n:
+                    rate = dealt_rate(part) if kind == "aa" else None
+                    found.append(Control(kind, name, column, part.name, *part.interval(), decide([part])[0], rate))
     return sorted(found, key=lambda control: control.kind)
 
 
 def false_calls(found: Sequence[Control]) -> tuple[int, int]:
     """How many of the comparisons of KD with itself were called a difference, and how many there are."""
     nulls = [control for control in found if control.kind == "aa"]
-    return sum(control.verdict != UNDECIDED for control in nulls), len(nulls)
+    return sum(control.verdict in (SUPPORTED, CONTRADICTED) for control in nulls), len(nulls)
 
 
 def control_lines(found: Sequence[Control]) -> list[str]:
@@ -74,7 +69,9 @@ def control_lines(found: Sequence[Control]) -> list[str]:
     lines = [f"{control.benchmark}: {_gap_text(control)}." for control in nulls]
     if nulls:
         wrong, of = false_calls(found)
-        lines.append(f"KD against itself: {wrong} of {plural(of, 'comparison')} called a difference.")
+        wide = max((control.upper - control.lower) / 2 for control in nulls)
+        could = "" if np.isnan(wide) else f" (with these seeds none below {wide:.1f} points could have been)"
+        lines.append(f"KD against itself: {wrong} of {plural(of, 'comparison')} called a difference{could}.")
     dealt = [control.dealt for control in nulls if control.dealt is not None]
     if dealt:
         share = f"{100 * float(np.mean(dealt)):.1f} %"
@@ -91,14 +88,14 @@ def _gap_text(control: Control) -> str:
     return f"{control.name}: {control.effect:+.2f}{interval}, {plural(control.seeds, 'seed')}, {control.verdict}"
 
 
-def dealt_rate(first: Mapping[int, float], second: Mapping[int, float], floor: float, seed: int = 0) -> float | None:
-    """How often two groups of equally many runs, dealt at random from all of these, are called "supported" at any
-    look. By seed; None for fewer than three seeds that both have."""
-    both = sorted(first.keys() & second.keys())[:LAST]
-    n = len(both)
-    if n < FIRST:
+def dealt_rate(part: Condition, seed: int = 0) -> float | None:
+    """How often two groups of as many runs, dealt at random from all of the part's, are called "supported" at any look.
+    By seed; None for fewer than three seeds."""
+    assert part.second is not None
+    if part.n < FIRST:
         return None
-    runs = np.array([values[s] for values in (first, second) for s in both])
+    runs = np.array([*part.first.values, *part.second.values])
     dealt = np.random.default_rng(seed).permuted(np.tile(runs, (DEALS, 1)), axis=1)
-    calls = judge_suites((dealt[:, :n] - dealt[:, n:])[:, None], max(floor, 1e-9), looks=range(FIRST, n + 1))
-    return float(calls.supported.mean())
+    groups = (Sample((), dealt[:, : part.first.n]), Sample((), dealt[:, part.first.n :]))
+    suites = part._replace(first=groups[0], second=groups[1], floor=max(part.floor, 1e-9))
+    return float(judge_suites([suites], range(FIRST, part.n + 1)).supported.mean())

@@ -1,7 +1,6 @@
 """Which seeds to buy first with a given time."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count, islice
 from typing import NamedTuple
 
 from benchmarks.statistics.verdict import Cells, Need
@@ -20,9 +19,9 @@ class Purchase(NamedTuple):
 
 
 def first_seeds(planned: Sequence[int], number: int) -> tuple[int, ...]:
-    """So many seeds: the planned ones first, then the smallest others."""
-    more = (seed for seed in count() if seed not in planned)
-    return (*planned, *islice(more, max(0, number - len(planned))))[:number]
+    """So many seeds in the order in which they count: the planned ones by their numbers, then the next larger ones."""
+    known = sorted(planned)
+    return (*known, *range(known[-1] + 1, known[-1] + 1 + number))[:number]
 
 
 def plan_purchases(

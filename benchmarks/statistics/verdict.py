@@ -1,73 +1,189 @@
-"""From numbers per seed to a verdict: supported, contradicted or undecided, and how many seeds would decide.
+"""From values per seed to a verdict: supported, contradicted, equivalent or undecided, and whether more seeds help.
 
-A claim is a set of parts, each a number per seed that must lie above a bound for the claim to hold (SSKD's accuracy
-minus a rival's, with the same seed). Intervals are intervals.sequential_interval's: they hold while one looks after
-each added seed. The claim is
+A claim is a set of parts, each a difference that must lie above a bound for the claim to hold. The intervals are
+intervals.py's, which hold while one looks after each added seed. The claim is
 - supported if every part's 95 % interval lies above its bound;
-- contradicted if some part's interval lies below it, at a level corrected for the number of parts (Bonferroni: among
-  forty comparisons one or two would fall below by chance);
+- contradicted if some part's interval lies below it, at a level corrected for the number of parts (Bonferroni);
+- equivalent if every part's interval lies within its margin around zero;
 - undecided otherwise: fewer than three seeds, runs missing, or an interval that spans the bound.
+A part that cannot say anything (see ``Condition.void``) is left aside.
 """
 
 import math
 from collections.abc import Sequence
+from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.statistics.intervals import (
-    ERROR,
-    FIRST,
-    LAST,
-    Estimate,
-    half_width,
-    seeds_that_decide,
-    sequential_interval,
-)
+from benchmarks.statistics.intervals import ERROR, FIRST, LAST, Difference, Estimate, counted, one_sample, two_samples
 
-SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED = "supported", "contradicted", "equivalent", "undecided"
+VOID = "void"
+RANK_LEVEL = 0.007  # of a look, one-sided, of the exact test of rank correlations
+GIVE_UP = 0.1  # no more seeds where the first ten decide with a smaller probability
+FUTURES = 500  # that the probability is found from
 Cells = tuple[tuple[str, str], ...]  # (row, column) of one benchmark
 
 
+class Sample(NamedTuple):
+    """Values of one method, one a seed in the order of the seeds (..., n), and the cells that they come from. ``have``:
+    how many of them are there before the first of the looks that are simulated."""
+
+    cells: Cells
+    values: Sequence[float] | np.ndarray
+    have: int = 0
+
+    @property
+    def n(self) -> int:
+        return int(np.shape(self.values)[-1])
+
+    def at(self, look: int) -> "Sample":
+        """What is there at a look at so many seeds."""
+        return self._replace(values=np.asarray(self.values)[..., : max(look, self.have)])
+
+
 class Condition(NamedTuple):
-    """A number per seed that must exceed ``bound``. sized: whether it is what the paper gives the claim's size of.
-    cells: the (row, column) that it is made of. floor: the least standard deviation that it can have (see
-    intervals.count_floor)."""
+    """A difference that must exceed ``bound``: ``first`` minus ``second``, of two methods, or a number of one method.
+
+    sized: whether it is what the paper gives the claim's size of. floor: the least standard deviation of a value (see
+    intervals.count_floor). margin: around zero, of equivalence; 0 where it means nothing. ranks: the values are rank
+    correlations of four tasks, which have an exact test. void: why the part can say nothing; "" if it can. last: the
+    number of seeds at the last look.
+    """
 
     name: str
-    values: list[float]
+    first: Sample
+    second: Sample | None = None
     bound: float = 0.0
     sized: bool = True
-    cells: Cells = ()
     floor: float = 0.0
+    margin: float = 0.0
+    ranks: bool = False
+    void: str = ""
+    last: int = LAST
+
+    @property
+    def cells(self) -> Cells:
+        return self.first.cells + (self.second.cells if self.second else ())
+
+    @property
+    def n(self) -> int:
+        """The smaller number of seeds."""
+        return min(self.first.n, self.second.n) if self.second else self.first.n
+
+    def at(self, look: int) -> "Condition":
+        """What is there at a look at so many seeds."""
+        return self._replace(first=self.first.at(look), second=self.second.at(look) if self.second else None)
+
+    @property
+    def known(self) -> Difference:
+        if self.second:
+            return two_samples(self.first.values, self.second.values, self.floor, self.last)
+        return one_sample(self.first.values, self.floor, self.last)
 
     def interval(self, error: float = ERROR) -> Estimate:
-        return sequential_interval(self.values, 1 - error, self.floor)
+        """The mean and its interval; of rank correlations the mean alone."""
+        found = self.known.estimate(error)
+        return found._replace(lower=math.nan, upper=math.nan) if self.ranks else found
+
+    def p(self) -> float:
+        """Two-sided, over all looks, of the bound; nan where there is none."""
+        if not self.ranks:
+            return float(self.known.p(self.bound))
+        tails = [float(rank_p(sign * np.asarray(self.first.values))) for sign in (1, -1)]
+        return min(1.0, min(tails) * ERROR / RANK_LEVEL) if self.n >= FIRST else math.nan
+
+    def sides(self, error: float = ERROR) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Whether the interval lies above the bound, below it, and within the margin."""
+        if self.ranks:
+            values = np.asarray(self.first.values)[..., : counted(self.n, self.last)]
+            level = RANK_LEVEL * error / ERROR if values.shape[-1] >= FIRST else -1.0
+            above, below = rank_p(values) <= level, rank_p(-values) <= level
+            return above, below, np.zeros_like(above)
+        found = self.known
+        low, high = found.mean - found.half_width(error), found.mean + found.half_width(error)
+        return low > self.bound, high < self.bound, (low >= -self.margin) & (high <= self.margin)
+
+
+def rank_p(correlations: np.ndarray) -> np.ndarray:
+    """One-sided p value of a mean of rank correlations (..., n), each of four things in n independent orders, being so
+    large by chance: the exact distribution of a sum of n, from the 24 permutations of four (Spearman, 1904)."""
+    n = correlations.shape[-1]
+    of_one = np.zeros(11)  # by correlation, from -1 to 1 in steps of 0.2
+    for order in permutations(range(4)):
+        of_one[10 - sum((a - b) ** 2 for a, b in enumerate(order)) // 2] += 1 / 24
+    chances = np.ones(1)
+    for _ in range(n):
+        chances = np.convolve(chances, of_one)
+    reached = np.floor((correlations.sum(-1) + n) / 0.2 + 1e-6).astype(int)  # ties lie between the steps
+    return chances[::-1].cumsum()[::-1][np.clip(reached, 0, len(chances) - 1)]
+
+
+class Calls(NamedTuple):
+    """What many suites were called at any look, (suites,) bool each. ``seeds``: at which look each was decided first,
+    the last one where it was at none."""
+
+    supported: np.ndarray
+    contradicted: np.ndarray
+    equivalent: np.ndarray
+    seeds: np.ndarray
+
+    @property
+    def decided(self) -> np.ndarray:
+        return self.supported | self.contradicted | self.equivalent
+
+
+def outcomes(parts: Sequence[Condition], error: float = ERROR) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whether a claim of these parts is supported, contradicted and equivalent, now; each of the samples' shape."""
+    sides = [part.sides(error) for part in parts]
+    sure = [part.sides(error / len(parts)) for part in parts] if len(parts) > 1 else sides
+    no = np.any([side[1] for side in sure], axis=0)
+    yes = np.all([side[0] for side in sides], axis=0) & ~no
+    return yes, no, np.all([side[2] for side in sides], axis=0) & ~yes & ~no
+
+
+def judge_suites(parts: Sequence[Condition], looks: Sequence[int]) -> Calls:
+    """The verdicts on many suites at once, as ``decide`` gives them after each of the ``looks``. The samples' values
+    are (suites, seeds)."""
+    every = np.stack([np.stack(np.broadcast_arrays(*outcomes([part.at(n) for part in parts]))) for n in looks])
+    supported, contradicted, equivalent = np.asarray(every.any(0))  # of (looks, 3, suites)
+    decided = every.any(1)
+    first = np.where(decided.any(0), decided.argmax(0), len(looks) - 1)
+    return Calls(supported, contradicted, equivalent, np.asarray(looks)[first])
 
 
 def decide(parts: Sequence[Condition]) -> tuple[str, str]:
     """The verdict on a claim of these parts, and why."""
     if not parts:
         return UNDECIDED, "nothing was run"
-    for part in parts:
-        if part.interval(ERROR / len(parts)).upper < part.bound:
+    sound = [part for part in parts if not part.void]
+    if not sound:
+        return UNDECIDED, f"every comparison is void: {parts[0].void}"
+    for part in sound:
+        if part.n and part.sides(ERROR / len(sound))[1]:
             return CONTRADICTED, f"{part.name} is below {part.bound:g}"
-    absent = [part for part in parts if not part.values]
+    absent = [part for part in sound if not part.n]
     if absent:
         return UNDECIDED, f"runs are missing ({_first(absent)})"
-    fewest = min(len(part.values) for part in parts)
+    fewest = min(part.n for part in sound)
     if fewest < FIRST:
-        few = [part for part in parts if len(part.values) == fewest]
+        few = [part for part in sound if part.n == fewest]
         seeds = "one seed gives" if fewest == 1 else "two seeds give"
         return UNDECIDED, f"{seeds} no interval that holds while one looks: it takes three ({_first(few)})"
-    flat = [part for part in parts if math.isnan(part.interval().lower)]
+    flat = [part for part in sound if math.isnan(part.interval().lower) and not part.ranks]
     if flat:
         return UNDECIDED, f"equal seeds give no interval ({_first(flat)})"
-    spans = [part for part in parts if not part.interval().lower > part.bound]
-    if spans:
-        more = f", and {len(spans) - 1} more" if len(spans) > 1 else ""
-        return UNDECIDED, f"the interval of {spans[0].name} spans {spans[0].bound:g}{more}"
-    return SUPPORTED, "every part's interval lies above its bound" if len(parts) > 1 else "its interval lies above 0"
+    yes, _, same = outcomes(sound)
+    if yes:
+        return SUPPORTED, "every part's interval lies above its bound" if len(sound) > 1 else "it lies above its bound"
+    if same:
+        return EQUIVALENT, f"no difference is larger than {max(part.margin for part in sound):g}"
+    spans = [part for part in sound if not part.sides()[0]]
+    if sound[0].ranks:
+        return UNDECIDED, "so large a correlation is not rare enough by chance"
+    more = f", and {len(spans) - 1} more" if len(spans) > 1 else ""
+    return UNDECIDED, f"the interval of {spans[0].name} spans {spans[0].bound:g}{more}"
 
 
 def _first(parts: Sequence[Condition]) -> str:
@@ -76,67 +192,78 @@ def _first(parts: Sequence[Condition]) -> str:
 
 def weakest(parts: Sequence[Condition]) -> Condition | None:
     """The one whose mean is the least above its bound."""
-    known = [part for part in parts if part.values]
-    return min(known, key=lambda part: float(np.mean(part.values)) - part.bound, default=None)
+    known = [part for part in parts if part.n and not part.void]
+    return min(known, key=lambda part: float(part.known.mean) - part.bound, default=None)
 
 
 class Need(NamedTuple):
-    """What a claim lacks. ``seeds``: how many would decide it, those that are there included, if means and deviations
-    stay what they are; None: more than LAST, or nobody can tell. ``cells``: those that need them."""
+    """What a claim lacks. ``chance``: the posterior predictive probability that the seeds up to the last look decide
+    it; nan where the seeds do not tell yet. ``seeds``: with how many, those that are there included, half of the
+    futures that decide it do; None where the chance is below GIVE_UP. ``cells``: those that need them."""
 
     claim: str
     benchmark: str
     have: int
     seeds: int | None
-    towards: str  # "supported", "contradicted", or "" where the seeds do not tell yet
+    chance: float
     cells: Cells
+    last: int = LAST
 
 
 def need_of(claim: str, benchmark: str, parts: Sequence[Condition]) -> Need:
-    """From the parts as they stand. A part with fewer than two seeds is taken to spread as the others do."""
-    have = min((len(part.values) for part in parts), default=0)
-    every = _cells(parts)
-    spreads = _spreads(parts)
-    if not parts or any(not part.values or math.isnan(spread) for part, spread in zip(parts, spreads, strict=True)):
-        return Need(claim, benchmark, have, FIRST, "", every)
-    if any(max(spread, part.floor) < 1e-9 for part, spread in zip(parts, spreads, strict=True)):
-        return Need(claim, benchmark, have, max(FIRST, have + 1), "", every)
-    known_need = _need_of_known(claim, benchmark, parts, spreads)
-    if known_need.seeds is None and have < FIRST:  # too early to give up
-        return Need(claim, benchmark, have, FIRST, "", every)
-    return known_need
+    """From the parts as they stand. Where a part lies below its bound, seeds of such parts alone can decide; else those
+    of the parts that are not above it yet."""
+    sound = [part for part in parts if not part.void]
+    have = min((part.n for part in sound), default=0)
+    if have == 0 or all(part.n < 2 for part in sound):
+        return Need(claim, benchmark, have, max(FIRST, have + 1), math.nan, _cells(sound))
+    below = [part for part in sound if float(part.known.mean) < part.bound]
+    open_parts = below or [part for part in sound if not part.sides()[0]]
+    if not open_parts:
+        return Need(claim, benchmark, have, have, 1.0, ())
+    chance, likely = predict(sound, open_parts)
+    # two seeds are too few to give up
+    seeds = likely if chance >= GIVE_UP else FIRST if have < FIRST else None
+    return Need(claim, benchmark, have, seeds, chance, _cells(open_parts), sound[0].last)
 
 
-def _need_of_known(claim: str, benchmark: str, parts: Sequence[Condition], spreads: Sequence[float]) -> Need:
-    """Where every part has a mean and a deviation."""
-    have = min(len(part.values) for part in parts)
-    gaps = [float(np.mean(part.values[:LAST])) - part.bound for part in parts]
-    below = [i for i, gap in enumerate(gaps) if gap < 0]
-    if below:
-        sure = ERROR / len(parts)
-        known = {i: seeds_that_decide(gaps[i], spreads[i], sure, parts[i].floor) for i in below}
-        enough = {i: n for i, n in known.items() if n is not None}
-        if not enough:
-            return Need(claim, benchmark, have, None, CONTRADICTED, _cells([parts[i] for i in below]))
-        first = min(enough, key=lambda i: (enough[i], gaps[i]))
-        return Need(claim, benchmark, len(parts[first].values), enough[first], CONTRADICTED, parts[first].cells)
-    needed = [seeds_that_decide(gap, s, ERROR, part.floor) for gap, s, part in zip(gaps, spreads, parts, strict=True)]
-    unsure = [part for part, gap, spread in zip(parts, gaps, spreads, strict=True) if not _decided(part, gap, spread)]
-    seeds = None if None in needed else max(n for n in needed if n is not None)
-    return Need(claim, benchmark, have, seeds, SUPPORTED, _cells(unsure))
+def predict(parts: Sequence[Condition], grown: Sequence[Condition]) -> tuple[float, int]:
+    """The probability that a claim of these parts is decided by the last look if the samples of ``grown`` get more
+    seeds, and the number of seeds at which half of those futures are. Each sample's future follows from its own
+    posterior with the flat prior, 1 / sigma: mu is t, new seeds are normal (Gelman et al., Bayesian Data Analysis,
+    section 3.2). A sample of one seed is taken to spread as the others do."""
+    rng = np.random.default_rng(0)
+    known = [sample for part in parts for sample in (part.first, part.second) if sample]
+    spreads = [(sample.n - 1, float(np.var(sample.values, ddof=1))) for sample in known if sample.n > 1]
+    total = sum(df for df, _ in spreads)
+    pooled = sum(df * variance for df, variance in spreads) / total
+    growing = _cells(grown)
+    drawn: dict[tuple[Cells, tuple[float, ...]], np.ndarray] = {}
 
+    def future(sample: Sample, part: Condition) -> Sample:
+        key = (sample.cells, tuple(map(float, sample.values)))
+        if key not in drawn:
+            n, more = sample.n, max(0, part.last - sample.n) if set(sample.cells) & set(growing) else 0
+            df, variance = (n - 1, float(np.var(sample.values, ddof=1))) if n > 1 else (total, pooled)
+            sigma = np.sqrt(max(variance, part.floor**2) * df / rng.chisquare(df, (FUTURES, 1)))
+            mu = float(np.mean(sample.values)) + sigma / math.sqrt(n) * rng.standard_normal((FUTURES, 1))
+            new = mu + sigma * rng.standard_normal((FUTURES, more))
+            if part.ranks:
+                new = np.clip(np.round(new * 5) / 5, -1, 1)
+            drawn[key] = np.concatenate([np.tile(np.asarray(sample.values, float), (FUTURES, 1)), new], 1)
+        return sample._replace(values=drawn[key], have=sample.n)
 
-def _decided(part: Condition, gap: float, spread: float) -> bool:
-    n = min(len(part.values), LAST)
-    return n >= FIRST and gap > float(half_width(spread, n, ERROR, part.floor))
-
-
-def _spreads(parts: Sequence[Condition]) -> list[float]:
-    """Each part's standard deviation; where it has one seed, the root mean square of the others' (nan without any)."""
-    known = [(len(p.values) - 1, float(np.var(p.values, ddof=1))) for p in parts if len(p.values) > 1]
-    total = sum(n for n, _ in known)
-    pooled = math.sqrt(sum(n * variance for n, variance in known) / total) if total else math.nan
-    return [float(np.std(part.values, ddof=1)) if len(part.values) > 1 else pooled for part in parts]
+    many = [
+        part._replace(first=future(part.first, part), second=future(part.second, part) if part.second else None)
+        for part in parts
+    ]
+    last, have = parts[0].last, min(part.n for part in grown)
+    looks = [n for n in range(max(FIRST, have + 1), last + 1) if counted(n, last) == n]
+    if not looks:
+        return 0.0, last
+    calls = judge_suites(many, looks)
+    decided = calls.seeds[calls.decided]
+    return float(calls.decided.mean()), int(np.median(decided)) if len(decided) else last
 
 
 def _cells(parts: Sequence[Condition]) -> Cells:

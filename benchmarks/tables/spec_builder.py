@@ -129,7 +129,7 @@ class SpecBuilder:
             network=student,
             dataset=profile.dataset,
             recipe=recipe,
-            split=split or profile.split,
+            split=self._split(split or profile.split, seed),
             seed=seed,
             method=method,
             teacher=self.teacher(teacher, seed) if kind.needs_teacher or method.kd_weight > 0 else None,
@@ -139,13 +139,18 @@ class SpecBuilder:
             network_settings=self.used_as(student),
         )
 
+    def _split(self, split: SplitSpec, seed: int) -> SplitSpec:
+        """The split of a student's seed: with split_seeds one of its own, where chance has a part in it."""
+        drawn = split.fraction < 1 or split.noise > 0 or split.holdout > 0
+        return split.model_copy(update={"seed": split.seed + seed}) if self.profile.split_seeds and drawn else split
+
     def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:
         """The cell's runs, one a seed, of the pair that stands for the published one. ``column``: the published pair,
         or any other name. ``more``: as ``student``'s."""
         pair = self.pair(published)
         first, *others = self.profile.seeds
         runs = [self.student(pair, method, first, **more)]
-        if self.profile.teacher_seeds:
+        if self.profile.teacher_seeds or self.profile.split_seeds:
             runs += [self.student(pair, method, seed, **more) for seed in others]
         else:  # nothing else differs
             runs += [runs[0].with_seed(seed) for seed in others]

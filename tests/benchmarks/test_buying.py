@@ -1,49 +1,63 @@
-"""Seeds that would decide a claim, and which are bought first."""
+"""The probability that more seeds decide a claim, and which are bought first."""
 
+import math
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 
+from benchmarks.statistics.intervals import LATE
 from benchmarks.statistics.seed_allocation import Price, Purchase, first_seeds, plan_purchases
-from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED, Cells, Condition, Need, need_of
+from benchmarks.statistics.verdict import Cells, Condition, Need, Sample, need_of
 
-KD, AT = (("SSKD", "25%"), ("KD", "25%")), (("SSKD", "25%"), ("AT", "25%"))
-
-
-def test_needed_seeds_by_hand() -> None:
-    """Deviation 1. A gap of 3 is decided at 4 seeds (2.74 deviations), one of 2 at 5 (1.95): the claim at 5."""
-    wide, narrow = Condition("a", [2.0, 3.0, 4.0], cells=KD), Condition("b", [1.0, 2.0, 3.0], cells=AT)
-    need = need_of("C8", "fig4a", [wide, narrow])
-    assert need == Need("C8", "fig4a", 3, 5, SUPPORTED, (("SSKD", "25%"), ("KD", "25%"), ("AT", "25%")))
+KD, AT = (("KD", "25%"),), (("AT", "25%"),)
+SSKD = Sample((("SSKD", "25%"),), [0.0, 0.4, -0.4])
 
 
-def test_only_what_is_not_decided_needs_seeds() -> None:
-    sure, unsure = Condition("a", [9.0, 10.0, 11.0], cells=KD), Condition("b", [1.0, 2.0, 3.0], cells=AT)
-    assert need_of("C8", "fig4a", [sure, unsure]).cells == AT
-    assert need_of("C8", "fig4a", [sure]) == Need("C8", "fig4a", 3, 3, SUPPORTED, ())
+def above(by: float, cells: Cells, seeds: int = 3, **more: float) -> Condition:
+    """SSKD above a rival by so much, whose seeds spread as its own do."""
+    rival = Sample(cells, [x - by for x in (-0.4, 0.0, 0.4)][:seeds])
+    return Condition(str(by), SSKD, rival, **more)  # type: ignore[arg-type]
 
 
-def test_a_part_below_its_bound_needs_seeds_alone() -> None:
-    """It suffices to contradict, at half the error as there are two parts: 5 seeds for 2.5 deviations."""
-    below, above = Condition("a", [-1.5, -2.5, -3.5], cells=KD), Condition("b", [1.0, 2.0, 3.0], cells=AT)
-    assert need_of("C8", "fig4a", [below, above]) == Need("C8", "fig4a", 3, 5, CONTRADICTED, KD)
+def test_the_probability_grows_with_the_effect_and_only_open_parts_get_seeds() -> None:
+    chances = [need_of("C8", "fig4a", [above(by, KD)]).chance for by in (0.0, 0.5, 1.0, 2.0)]
+    assert chances == sorted(chances)
+    assert chances[0] < 0.35
+    assert chances[-1] > 0.95
+    both = need_of("C8", "fig4a", [above(9.0, KD), above(1.0, AT)])
+    assert (both.claim, both.benchmark, both.have, both.cells) == ("C8", "fig4a", 3, SSKD.cells + AT)
+    assert both.seeds is not None
+    assert 4 <= both.seeds <= 10
+
+
+def test_seeds_of_parts_below_their_bound_suffice_to_contradict() -> None:
+    need = need_of("C8", "fig4a", [above(-1.5, KD), above(0.5, AT)])
+    assert need.cells == SSKD.cells + KD
+    assert need.chance > 0.5
 
 
 def test_what_seeds_do_not_tell() -> None:
-    assert need_of("C8", "fig4a", []).seeds == 3
-    assert need_of("C8", "fig4a", [Condition("a", [1.0], cells=KD)])[2:5] == (1, 3, "")
-    borrowed = [Condition("a", [2.0], cells=KD), Condition("b", [1.0, 2.0, 3.0], cells=AT)]
-    assert need_of("C8", "fig4a", borrowed)[2:5] == (1, 5, SUPPORTED)  # one seed, and the spread of the other part
-    hopeless = need_of("C8", "fig4a", [Condition("a", [0.1, 1.0, -1.0], cells=KD)])
-    assert (hopeless.seeds, hopeless.towards) == (None, SUPPORTED)
-    early = need_of("C8", "fig4a", [Condition("a", [0.1, -1.0], cells=KD)])
-    assert (early.seeds, early.towards) == (3, "")  # two seeds are too few to give up
-    assert need_of("C8", "fig4a", [Condition("a", [-0.3, -0.3, -0.3], cells=KD, floor=1.0)]).seeds is None
+    assert (need_of("C8", "fig4a", []).seeds, need_of("C8", "fig4a", []).cells) == (3, ())
+    one = need_of("C8", "fig4a", [Condition("a", SSKD._replace(values=[1.0]), Sample(KD, [0.0]))])
+    assert (one.have, one.seeds, math.isnan(one.chance)) == (1, 3, True)
+    borrowed = need_of("C8", "fig4a", [above(9.0, KD), above(2.0, AT, seeds=1)])  # its spread is the other samples'
+    assert (borrowed.have, borrowed.chance > 0.9) == (1, True)
 
 
-def test_first_seeds_are_the_planned_ones() -> None:
+def test_it_gives_up_below_a_tenth_but_not_before_three_seeds() -> None:
+    wide = Sample(KD, [5.0, -5.0, 0.1])
+    hopeless = need_of("C8", "fig4a", [Condition("a", Sample(SSKD.cells, list(np.linspace(-1, 1, 9))), wide)])
+    assert (hopeless.seeds, hopeless.chance < 0.1) == (None, True)
+    early = need_of("C8", "fig4a", [Condition("a", Sample(SSKD.cells, [0.1, 0.0]), Sample(KD, [9.0, -9.0]))])
+    assert early.seeds is not None
+    late = need_of("C8", "fig4a", [above(0.8, KD, last=LATE)])
+    assert (late.last, late.chance > need_of("C8", "fig4a", [above(0.8, KD)]).chance) == (LATE, True)
+
+
+def test_seeds_are_bought_in_the_order_in_which_they_count() -> None:
     assert first_seeds([0, 1], 4) == (0, 1, 2, 3)
-    assert first_seeds([7, 1], 4) == (7, 1, 0, 2)
+    assert first_seeds([7, 1], 4) == (1, 7, 8, 9)
     assert first_seeds([0, 1, 2], 2) == (0, 1)
 
 
@@ -59,17 +73,18 @@ def prices(finished: int) -> Price:
 
 
 PLANNED = {"fig4a": (0, 1), "fig4b": (0, 1)}
+CELLS = SSKD.cells + KD
 
 
 def test_the_cheapest_decision_is_bought_first_and_shared_runs_once() -> None:
     """C8 needs seeds 2, 3, 4: 15. C9 needs 2 and 3: 10, and then C8 costs 7, of which its own KD is 3."""
-    needs = [Need("C8", "fig4a", 2, 5, SUPPORTED, KD), Need("C9", "fig4b", 2, 4, SUPPORTED, KD)]
+    needs = [Need("C8", "fig4a", 2, 5, 0.5, CELLS), Need("C9", "fig4b", 2, 4, 0.5, CELLS)]
     bought = plan_purchases(needs, 100, prices(2), PLANNED)
-    assert bought == [Purchase("C9", "fig4b", KD, (2, 3), 10), Purchase("C8", "fig4a", KD, (2, 3, 4), 7)]
+    assert bought == [Purchase("C9", "fig4b", CELLS, (2, 3), 10), Purchase("C8", "fig4a", CELLS, (2, 3, 4), 7)]
     assert [p.claim for p in plan_purchases(needs, 16, prices(2), PLANNED)] == ["C9"]
     assert plan_purchases(needs, 9, prices(2), PLANNED) == []
 
 
 @pytest.mark.parametrize("seeds", [None, 2])
 def test_what_is_hopeless_or_there_is_not_bought(seeds: int | None) -> None:
-    assert plan_purchases([Need("C8", "fig4a", 2, seeds, SUPPORTED, KD)], 100, prices(2), PLANNED) == []
+    assert plan_purchases([Need("C8", "fig4a", 2, seeds, 0.0, CELLS)], 100, prices(2), PLANNED) == []

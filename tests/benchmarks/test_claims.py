@@ -1,4 +1,4 @@
-"""The paper's claims: all three verdicts, from results made for them."""
+"""The paper's claims: all verdicts, from results made for them."""
 
 import math
 from collections.abc import Callable
@@ -10,16 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.report.page_verdicts import claim_card
-from benchmarks.statistics.claims import CLAIMS
-from benchmarks.statistics.judging import (
-    deciding_epochs,
-    epoch_that_decides,
-    judge,
-    judge_parts,
-    teachers_luck,
-    verdicts,
+from benchmarks.statistics.claims import CLAIMS, method_claim
+from benchmarks.statistics.comparison import Rule
+from benchmarks.statistics.judging import deciding_epochs, epoch_that_decides, judge, judge_parts, verdicts
+from benchmarks.statistics.verdict import (
+    CONTRADICTED,
+    EQUIVALENT,
+    SUPPORTED,
+    UNDECIDED,
+    Condition,
+    Sample,
+    decide,
+    rank_p,
 )
-from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED, UNDECIDED, Condition, decide
+from benchmarks.statistics.wording import shared_luck
 from benchmarks.tables import table1, table2, table3, table4
 from benchmarks.tables.spec_builder import PAPER_METHODS, method_label
 from sskd.runs.settings import method_settings
@@ -33,6 +37,10 @@ IMAGENET = {"dataset": "imagenet", "epochs": 100}
 
 def seeds(value: float, n: int = 5) -> list[float]:
     return [value + jitter for jitter in JITTER[:n]]
+
+
+def part(values: list[float], name: str = "SSKD - KD", **more: float) -> Condition:
+    return Condition(name, Sample((), values), **more)  # type: ignore[arg-type]
 
 
 def uneven(value: float, n: int = 5) -> list[float]:
@@ -116,7 +124,7 @@ def test_the_three_verdicts(claim: object) -> None:
     supported = judge(by_id, made(3.0))
     assert (supported.verdict, supported.seeds) == (SUPPORTED, 5)
     assert supported.runs
-    assert supported.lower <= supported.effect <= supported.upper
+    assert supported.lower <= supported.effect <= supported.upper or claim.id == "C5"  # type: ignore[attr-defined]
     assert judge(by_id, made(-3.0)).verdict == CONTRADICTED
     one = judge(by_id, made(3.0, 1))
     assert (one.verdict, one.seeds) == (UNDECIDED, 1)
@@ -128,7 +136,10 @@ def test_the_three_verdicts(claim: object) -> None:
 def test_the_effect_is_what_was_put_in() -> None:
     verdict = judge(BY_ID["C1"], MADE["C1"](2.0))
     assert verdict.effect == pytest.approx(2.0)
-    assert "outside" in verdict.text  # all seeds agree on 2.0, the paper says 2.3
+    assert "inside" in verdict.text
+    assert verdict.text.startswith(
+        f"SSKD - CRD, mean over six pairs: +2.000 [{verdict.lower:.3f}, {verdict.upper:.3f}]: supported"
+    )
     assert judge(BY_ID["C9"], c9(1.0)).effect == pytest.approx(2.5)  # SSKD's own fall: half of 5
 
 
@@ -165,19 +176,85 @@ def test_an_interval_that_spans_the_bound_decides_nothing() -> None:
 
 @pytest.mark.parametrize("lead", [-1.0, 1.0])
 def test_equal_seeds_decide_by_what_is_known_of_their_spread(lead: float) -> None:
-    part = Condition("SSKD - KD", [lead] * 3)
-    assert decide([part]) == (UNDECIDED, "equal seeds give no interval (SSKD - KD)")
-    assert decide([part._replace(floor=0.1)])[0] == (SUPPORTED if lead > 0 else CONTRADICTED)
-    assert decide([part._replace(floor=0.3)])[0] == UNDECIDED  # 3 seeds: 5.2 deviations
-    assert decide([part._replace(values=[lead] * 2, floor=0.1)])[0] == UNDECIDED
+    assert decide([part([lead] * 3)]) == (UNDECIDED, "equal seeds give no interval (SSKD - KD)")
+    assert decide([part([lead] * 3, floor=0.1)])[0] == (SUPPORTED if lead > 0 else CONTRADICTED)
+    assert decide([part([lead] * 3, floor=0.3)])[0] == UNDECIDED  # 3 seeds: 5.2 deviations
+    assert decide([part([lead] * 2, floor=0.1)])[0] == UNDECIDED
 
 
-def test_one_count_less_in_every_seed_contradicts_nothing() -> None:
-    """Digits: 364 test images."""
-    values = {(row, "25%"): [90.0 - (100 / 364 if row == "SSKD" else 0)] * 3 for row in ("KD", "AT", "CRD", "SSKD")}
-    for images, verdict in ((math.nan, UNDECIDED), (364, UNDECIDED), (36400, CONTRADICTED)):
-        frame = made_frame("fig4a", values, last_images=images)
-        assert judge(BY_ID["C8"], frame).verdict == verdict
+def test_a_difference_within_the_margin_is_equivalent() -> None:
+    assert decide([part([0.1, -0.1, 0.0, 0.05], margin=0.5)]) == (EQUIVALENT, "no difference is larger than 0.5")
+    assert decide([part([0.1, -0.1, 0.0, 0.05], margin=0.1)])[0] == UNDECIDED
+    assert decide([part([0.2, 0.21, 0.19, 0.2], margin=0.5)])[0] == SUPPORTED  # small, and surely above
+    both = [part([0.1, -0.1, 0.0, 0.05], margin=0.5), part([2.0, -2.0, 1.0], margin=0.5)]
+    assert decide(both)[0] == UNDECIDED
+    assert [judged.verdict for judged in judge_parts(both, UNDECIDED)] == [EQUIVALENT, UNDECIDED]
+    values = {(row, "25%"): [70.0, 70.1, 69.9, 70.0] for row in ("KD", "AT", "CRD", "SSKD")}
+    assert judge(BY_ID["C8"], made_frame("fig4a", values)).verdict == EQUIVALENT
+    assert judge(BY_ID["C8"], made_frame("fig4a", values), rule=Rule(margin=0.1)).verdict == UNDECIDED
+
+
+def test_best_or_tied_is_not_inferior_to_any_rival_by_the_margin() -> None:
+    """C2: 0.2 points below the best is tied, 0.8 is not."""
+    few = [row for row in ROWS if row in ("Student", "KD", "SSKD")]
+    steady = {(row, c): [70.0, 70.05, 69.95, 70.0] for row in few for c in table3.PAIRS}
+    assert judge(BY_ID["C2"], made_frame("table3", steady)).verdict == SUPPORTED
+    lower = {cell: [x - 0.8 * (cell[0] == "SSKD") for x in values] for cell, values in steady.items()}
+    assert judge(BY_ID["C2"], made_frame("table3", lower)).verdict == CONTRADICTED
+
+
+def test_rank_correlations_have_an_exact_test() -> None:
+    """One of 24 orders is perfect: three seeds of it have p = 24^-3; with nine of -1 to 0.8 nothing is rare."""
+    assert float(rank_p(np.array([1.0]))) == pytest.approx(1 / 24)
+    assert float(rank_p(np.array([0.8]))) == pytest.approx(4 / 24)  # three orders exchange two neighbours
+    assert float(rank_p(np.array([1.0, 1.0, 1.0]))) == pytest.approx(24.0**-3)
+    assert float(rank_p(np.array([-1.0, -1.0]))) == pytest.approx(1.0)
+    low, high = (judge(BY_ID["C5"], c5(lead)) for lead in (-3.0, 3.0))
+    assert (low.verdict, high.verdict, high.effect, math.isnan(high.lower)) == (CONTRADICTED, SUPPORTED, 1.0, True)
+    orders = Condition("", Sample((), [0.2, 0.4, 0.0]), ranks=True)
+    assert decide([orders])[0] == UNDECIDED
+
+
+def test_a_method_on_the_floor_cannot_fall() -> None:
+    """AT without noise is below the student alone: what it falls says nothing, and "contradicted" would be false."""
+    values = {(row, "0%"): seeds(70, 4) for row in ("SSKD", "KD", "CRD")} | {("AT", "0%"): uneven(14, 4)}
+    values |= {(row, "50%"): uneven(69.9 if row == "SSKD" else 55, 4) for row in ("SSKD", "KD", "CRD")}
+    values |= {("AT", "50%"): seeds(6, 4), ("Student", "50%"): seeds(20, 4)}
+    without = judge(BY_ID["C9"], made_frame("fig4b", values))
+    assert without.verdict == CONTRADICTED  # AT falls less than KD and CRD
+    found = judge(BY_ID["C9"], made_frame("fig4b", values | {("Student", "0%"): seeds(38, 4)}))
+    assert found.verdict == SUPPORTED
+    by_name = {judged.name: judged.verdict for judged in found.parts}
+    assert by_name["drop of AT - drop of KD"] == by_name["drop of AT - drop of SSKD"] == "void"
+    assert by_name["drop of KD - drop of SSKD"] == SUPPORTED
+    assert "at 0% noise AT has 14.1 %, below the student alone (38.1 %)" in found.text
+    assert not any("AT" in judged.name for judged in found.decided)
+
+
+def test_a_drop_is_paired_within_its_method_and_welchs_between_methods() -> None:
+    wide = [60.0, 70.0, 80.0, 65.0]  # seeds that differ by far more than they fall
+    values = {("SSKD", "0%"): wide, ("SSKD", "50%"): [x - 1 - j for x, j in zip(wide, JITTER, strict=False)]}
+    values |= {("KD", "0%"): wide[::-1], ("KD", "50%"): [x - 9 - j for x, j in zip(wide[::-1], JITTER, strict=False)]}
+    found = judge(BY_ID["C9"], made_frame("fig4b", values))
+    assert found.verdict == SUPPORTED
+    assert found.parts[0].effect == pytest.approx(8.0)
+
+
+def test_any_two_methods_are_a_claim() -> None:
+    values = {("Mine", c): uneven(72 + x) for c, x in (("a/b", 0), ("c/d", 2))} | {
+        ("KD", c): seeds(70) for c in ("a/b", "c/d")
+    }
+    claim = method_claim("Mine", "KD", "comparison")
+    found = judge(claim, made_frame("comparison", values | {("Mine", "e/f"): seeds(1.0)}))
+    assert (claim.id, found.verdict, found.effect, found.seeds) == (
+        "Mine-KD",
+        SUPPORTED,
+        pytest.approx(3.0, abs=0.01),
+        5,
+    )
+    assert found.measured == "Mine - KD, mean over 2 columns"
+    assert judge(method_claim("KD", "Mine", "comparison"), made_frame("comparison", values)).verdict == CONTRADICTED
+    assert judge(claim, made_frame("comparison", {("KD", "a/b"): seeds(1.0)})).verdict == UNDECIDED
 
 
 def test_a_task_cannot_be_told_from_the_luck_of_its_only_head() -> None:
@@ -189,26 +266,32 @@ def test_a_task_cannot_be_told_from_the_luck_of_its_only_head() -> None:
         assert verdict.need is None  # no number of seeds helps
 
 
-def test_the_teachers_luck_is_said_beside_every_verdict() -> None:
+def test_what_seeds_share_is_said_beside_every_verdict() -> None:
     frame = MADE["C1"](3.0)
-    assert teachers_luck(frame) == ""  # nothing is known of teachers
-    one = frame.assign(teacher="t", head="")
+    own = frame["seed"].astype(str)
+    assert shared_luck(frame) == ""  # nothing is known of teachers
+    one = frame.assign(teacher="t", head="", split_seed="")
     assert judge(BY_ID["C1"], one).text.endswith("One teacher serves several seeds: their luck is in no interval.")
-    with_head = frame.assign(teacher="t", head="h")
-    assert "One teacher and one head serve several seeds" in judge(BY_ID["C1"], with_head).text
-    own = frame.assign(teacher="t" + frame["seed"].astype(str), head="h" + frame["seed"].astype(str))
-    assert "luck" not in judge(BY_ID["C1"], own).text
-    assert "luck" not in judge(BY_ID["C1"], frame.assign(teacher="", head="")).text
+    assert shared_luck(one.assign(head="h", split_seed="0")).startswith(
+        "One split, one teacher and one head serve several"
+    )
+    assert shared_luck(one.assign(teacher=own, head="h", split_seed=own)).startswith("One head serves")
+    assert "luck" not in judge(BY_ID["C1"], one.assign(teacher="t" + own, head="h" + own, split_seed=own)).text
 
 
-def test_undecided_claims_say_how_many_seeds_would_decide() -> None:
-    """Gaps 2, 3, 4: 4 seeds. Two equal seeds with the floor of counts: three. One seed: nobody knows."""
-    grow = {(row, c): [70.0 + (2 + s if row == "SSKD" else 0) for s in range(3)] for row in ROWS for c in table4.PAIRS}
+def test_undecided_claims_say_how_probably_more_seeds_decide() -> None:
+    grow = {
+        (row, c): [70.0 + (1 + s / 2 if row == "SSKD" else s / 2) for s in range(3)]
+        for row in ROWS
+        for c in table4.PAIRS
+    }
     verdict = judge(BY_ID["C1"], made_frame("table4", grow))
     assert verdict.need is not None
-    assert (verdict.need.have, verdict.need.seeds, len(verdict.need.cells)) == (3, 4, 12)
-    assert "4 seeds would decide it (supported)." in verdict.text
-    assert "3 seeds would decide it" in judge(BY_ID["C1"], MADE["C1"](3.0, 2)).text
+    assert (verdict.need.have, len(verdict.need.cells)) == (3, 12)
+    assert (
+        f"10 seeds decide it with a predictive probability of {round(100 * verdict.need.chance)} %, half"
+        in verdict.text
+    )
     assert "It takes 3 seeds to know the spread." in judge(BY_ID["C1"], MADE["C1"](3.0, 1)).text
     assert judge(BY_ID["C1"], MADE["C1"](3.0, 3)).need is None
     assert judge(BY_ID["C1"], pd.DataFrame()).need is None
@@ -260,32 +343,34 @@ def test_another_setting_is_said_first() -> None:
     values = {(row, "vgg13/vgg8"): seeds(0.0) for row in ("Student", "KD")} | {("SSKD", "vgg13/vgg8"): uneven(3.0)}
     pairs = {"vgg13/vgg8": "resnet14/resnet8"}
     verdict = judge(BY_ID["C10"], made_frame("fig3a", values, "silhouette", pairs, dataset="digits"))
-    assert verdict.text.startswith("On digits (resnet14/resnet8 for vgg13/vgg8), not CIFAR-100: supported")
+    assert verdict.text.startswith("On digits (resnet14/resnet8 for vgg13/vgg8), not CIFAR-100: SSKD - ")
     short = judge(BY_ID["C10"], made_frame("fig3a", values, "silhouette", epochs=12, fraction=0.1))
-    assert short.text.startswith("On CIFAR-100 (12 of 240 epochs; 10% of the training images): supported")
-    assert judge(BY_ID["C10"], made_frame("fig3a", values, "silhouette")).text.startswith("Supported")
+    assert short.text.startswith("On CIFAR-100 (12 of 240 epochs; 10% of the training images): SSKD - ")
+    assert judge(BY_ID["C10"], made_frame("fig3a", values, "silhouette")).text.startswith("SSKD - ")
 
 
 @given(st.lists(st.lists(st.integers(-1000, 1000).map(lambda x: x / 100), max_size=5), min_size=1, max_size=6))
-@settings(max_examples=200)
+@settings(max_examples=100, deadline=None)
 def test_decisions_are_consistent(values: list[list[float]]) -> None:
-    parts = [Condition(str(i), v) for i, v in enumerate(values)]
+    parts = [part(v, str(i)) for i, v in enumerate(values)]
     verdict, why = decide(parts)
     assert why
-    turned, _ = decide([Condition(part.name, [-x for x in part.values]) for part in parts])
-    if verdict == SUPPORTED:  # its opposite cannot be supported too, and every part alone is
+    turned, _ = decide([part([-x for x in v]) for v in values])
+    if verdict == SUPPORTED:  # its opposite cannot be supported too, every part alone is, and higher values stay so
         assert turned != SUPPORTED
-        assert all(decide([part])[0] == SUPPORTED for part in parts)
-        assert all(sum(part.values) > 0 for part in parts)
-    if any(len(part.values) < 3 for part in parts):
+        assert all(decide([one])[0] == SUPPORTED for one in parts)
+        assert all(sum(v) > 0 for v in values)
+        assert decide([part([x + 1 for x in v]) for v in values])[0] == SUPPORTED
+    if any(len(v) < 3 for v in values):
         assert verdict != SUPPORTED
-    if all(len(part.values) < 3 for part in parts):
+    if all(len(v) < 3 for v in values):
         assert verdict == UNDECIDED
     if verdict == CONTRADICTED:
-        assert any(sum(part.values) < 0 for part in parts)
-    # shifting everything up cannot turn support into anything else
-    if verdict == SUPPORTED:
-        assert decide([Condition(part.name, [x + 1 for x in part.values]) for part in parts])[0] == SUPPORTED
+        assert any(sum(v) < 0 for v in values)
+    judged = [one.verdict for one in judge_parts(parts, verdict)]
+    assert (verdict == SUPPORTED) == (set(judged) == {SUPPORTED}) or SUPPORTED in judged
+    assert (verdict == CONTRADICTED) == (CONTRADICTED in judged)
+    assert all(one.verdict in (one.alone, UNDECIDED) for one in judge_parts(parts, verdict))
 
 
 def test_all_claims_are_judged_on_an_empty_frame() -> None:
@@ -311,35 +396,23 @@ def test_parts_that_are_decided_show_in_an_undecided_claim() -> None:
     assert [part.seeds for part in open_one.parts] == [5, 2, 5]
 
 
-@given(st.lists(st.lists(st.floats(-3, 3), min_size=0, max_size=6), min_size=1, max_size=6))
-@settings(max_examples=100, deadline=None)
-def test_parts_agree_with_their_claim(values: list[list[float]]) -> None:
-    parts = [Condition(f"part {i}", v, floor=0.01) for i, v in enumerate(values)]
-    verdict = decide(parts)[0]
-    judged = [part.verdict for part in judge_parts(parts, verdict)]
-    assert (verdict == SUPPORTED) == (set(judged) == {SUPPORTED}) or SUPPORTED in judged
-    assert (verdict == CONTRADICTED) == (CONTRADICTED in judged)
-    for part in judge_parts(parts, verdict):
-        assert part.verdict in (part.alone, UNDECIDED)
-
-
 def test_parts_that_are_all_chance_are_hardly_ever_decided() -> None:
-    """300 claims of twelve parts without a difference, five seeds: in at most one of twenty any part is called decided,
+    """150 claims of twelve parts without a difference, five seeds: in at most one of twenty any part is called decided,
     though by their own intervals more have one."""
     random = np.random.default_rng(0)
     decided = alone = 0
-    for _ in range(300):
-        parts = [Condition(f"part {i}", list(random.normal(size=5)), floor=1e-6) for i in range(12)]
+    for _ in range(150):
+        parts = [part(list(random.normal(size=5)), floor=1e-6) for _ in range(12)]
         judged = judge_parts(parts, UNDECIDED)
         decided += any(part.verdict != UNDECIDED for part in judged)
         alone += any(part.alone != UNDECIDED for part in judged)
-    assert decided <= 15 < alone
+    assert decided <= 8 < alone
 
 
 def test_what_is_compared_is_said_in_words() -> None:
     tied = judge(BY_ID["C2"], MADE["C2"](3.0)).restated
     assert tied.startswith("SSKD above Student, KD, FitNet, AT, SP and ")
-    assert "more, or at most 0.2 below, in wrn_40_2/wrn_16_2, " in tied
+    assert "more, or at most 0.5 below, in wrn_40_2/wrn_16_2, " in tied
     assert judge(BY_ID["C4"], MADE["C4"](3.0)).restated.startswith("75% - 0% kept; 75% - ")
     assert judge(BY_ID["C8"], MADE["C8"](3.0)).restated == "SSKD above KD, AT and CRD, in 25%, 50%, 75% and 100%"
     assert judge(BY_ID["C8"], pd.DataFrame()).restated == ""

@@ -8,8 +8,8 @@ import pytest
 from benchmarks.analysis.published import published, published_elsewhere
 from benchmarks.planning.plan import make_plan
 from benchmarks.profiles.read import parse_method, read_profile
+from benchmarks.report.gains import gains, gains_by_year, year_of
 from benchmarks.report.tables import markdown, notes, summary
-from benchmarks.statistics.gains import gains, gains_by_year, year_of
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.modern import PAIRS
 from benchmarks.tables.spec_builder import SpecBuilder
@@ -93,18 +93,27 @@ def frame_row(row: str, pair: str, seed: int, top1: float) -> dict[str, object]:
     return place | spec | {"id": f"{row}-{pair}-{seed}", "weights": "", "best_top1": top1, "last_top1": top1}
 
 
-def test_gains_are_paired_by_seed_and_pair() -> None:
-    values = {("KD", "a", 0): 70, ("KD", "a", 1): 72, ("KD", "b", 0): 60, ("DKD", "a", 0): 71, ("DKD", "b", 0): 64}
-    values |= {("Teacher", "a", 0): 80, ("Student", "a", 0): 69, ("DKD+LSKD", "a", 1): 73}
-    frame = pd.DataFrame([frame_row(*key, value) for key, value in values.items()])
-    table = gains(frame).set_index("row")
-    assert table.loc["DKD"].to_dict() == {"year": 2022, "gain": 2.5, "low": 1, "high": 4, "pairs": 2}
-    assert table.loc["DKD+LSKD"].to_dict() == {"year": 2024, "gain": 1, "low": 1, "high": 1, "pairs": 1}
-    assert "Teacher" not in table.index
-    assert "Student" not in table.index
-    assert gains_by_year(frame) is not None
-    assert gains_by_year(frame[frame["row"] != "KD"]) is None
+def test_gains_over_kd_are_means_over_pairs_with_their_interval() -> None:
+    values = {
+        ("KD", "a"): [70, 72, 71],
+        ("KD", "b"): [60, 61, 60],
+        ("DKD", "a"): [71, 73.5, 72],
+        ("DKD", "b"): [64, 65, 66],
+    }
+    values |= {("Teacher", "a"): [80], ("Student", "a"): [69], ("DKD+LSKD", "a"): [73, 74, 75]}
+    frame = pd.DataFrame(
+        [frame_row(row, column, seed, x) for (row, column), reached in values.items() for seed, x in enumerate(reached)]
+    )
+    table = gains(frame, BENCHMARKS["modern"]).set_index("row")
+    assert table.loc["DKD", ["year", "gain", "seeds"]].tolist() == pytest.approx(
+        [2022, (1 + 4 + 1.5 + 4 + 1 + 6) / 6, 3]
+    )
+    assert table.loc["DKD", "lower"] < table.loc["DKD", "gain"] < table.loc["DKD", "upper"]
+    assert set(table.index) == {"DKD"}  # the others lack a pair
+    assert gains_by_year(frame, BENCHMARKS["modern"]) is not None
+    assert gains_by_year(frame[frame["row"] != "KD"], BENCHMARKS["modern"]) is None
     assert year_of("CTKD on DKD") == 2023
+    assert year_of("DKD+LSKD") == 2024
 
 
 def test_the_command_line_names_logit_standardisation() -> None:

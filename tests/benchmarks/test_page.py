@@ -173,7 +173,7 @@ def test_what_was_decided_comes_before_tables_and_runs(page: Path) -> None:
     assert places == sorted(places)
     assert "No claim decided yet; 3 undecided; 7 without a finished run" in text
     assert "Neither control has a finished run here" in text
-    luck = "One teacher and one head serve several seeds: their luck is in no interval."
+    luck = "one head serve several seeds: their luck is in no interval."
     card, beside = text[text.index('id="claim-C8"') :].split("</li>")[0], text[text.index('class="trust"') :]
     assert luck in card
     assert luck in beside.split("</aside>")[0]
@@ -199,7 +199,7 @@ def test_a_decided_claim_and_what_it_rests_on(tmp_path: Path) -> None:
     assert "2 of 3 comparisons decided: SSKD - KD, 25% (above); SSKD - CRD, 25% (above)" in card
     assert re.findall(r'<td><span class="badge (\w+)">', card) == ["supported", "undecided", "supported"]
     assert "1 of 1 comparison of KD with itself called a difference" in text
-    assert "<b>To decide it:</b> At the means and spread seen so far, " in card
+    assert "<b>To decide it:</b> 10 seeds decide it with a predictive probability of " in card
     level["at"], noise["at"] = 60.0, (0.0, 0.1, 0.05)
     for name in ("fig4a", "comparison"):
         for cell in cells[name]:

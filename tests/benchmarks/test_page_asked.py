@@ -21,27 +21,30 @@ def told(frame: pd.DataFrame, name: str = "comparison", reference: str = "Mine",
     benchmark = dataclasses.replace(BENCHMARKS[name], reference=reference)
     gaps = {measure.label: differences(frame, benchmark, measure) for measure in benchmark.measures}
     section = Section(benchmark, frame, pd.DataFrame(), gaps, {}, [], [], pd.DataFrame(), None)
-    report = SimpleNamespace(sections=[section], verdicts=[SimpleNamespace(epoch=which)])
+    profile = SimpleNamespace(margin=0.5, late_looks=False)
+    report = SimpleNamespace(sections=[section], verdicts=[SimpleNamespace(epoch=which)], profile=profile)
     return asked(report, {(name, "KD", PAIR, "last"): "cell-of-kd"})  # type: ignore[arg-type]
 
 
 def test_each_rival_has_a_verdict_an_effect_an_interval_and_n() -> None:
     apart = {"Mine": CLOSE, "Student": [x - 9 for x in CLOSE], "AT": [x + 5 for x in CLOSE], "KD": [69.0, 71.2, 70.0]}
+    apart |= {"SP": [x + 0.02 for x in CLOSE]}
     frame = made_frame("comparison", {(row, PAIR): values for row, values in {"Teacher": [80.0], **apart}.items()})
     found = told(frame)
     lines = {rival["row"]: rival for rival in found["rivals"]}
-    assert set(lines) == {"Student", "AT", "KD"}
+    assert set(lines) == {"Student", "AT", "KD", "SP"}
     assert {row: line["verdict"] for row, line in lines.items()} == {
         "Student": "ahead",
         "AT": "behind",
         "KD": "undecided",
+        "SP": "equivalent",
     }
-    assert {row: line["seeds"] for row, line in lines.items()} == {"Student": 4, "AT": 4, "KD": 3}
+    assert {row: line["seeds"] for row, line in lines.items()} == {"Student": 4, "AT": 4, "KD": 3, "SP": 4}
     assert (lines["Student"]["text"], lines["AT"]["text"]) == ("+9.00", "-5.00")
     low, high = map(float, lines["KD"]["interval"].split(" to "))
     assert low < 0 < high
     assert lines["KD"]["anchor"] == "cell-of-kd"
-    assert found["headline"] == "Mine is ahead of Student; behind AT; undecided against KD"
+    assert found["headline"] == "Mine is ahead of Student; behind AT; equivalent to SP; undecided against KD"
     assert found["reference"] == "Mine"
 
 

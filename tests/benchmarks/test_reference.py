@@ -7,15 +7,13 @@ import pytest
 
 from benchmarks.commands.main import main
 from benchmarks.profiles.read import read_profile
-from benchmarks.report.markdown import matrix_markdown
 from benchmarks.report.write import write_report
-from benchmarks.statistics.comparison import pairwise
-from benchmarks.statistics.reference import choose_reference, with_reference
 from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.reference import choose_reference, with_reference
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.runs.plugins import load_plugin
-from tests.benchmarks.made import cells_of, finish, made_frame, top1
+from tests.benchmarks.made import cells_of, finish, top1
 from tests.benchmarks.test_profiles import OWN_METHOD
 
 TOP1 = BENCHMARKS["comparison"].measures[0]
@@ -77,32 +75,3 @@ def test_an_own_method_is_compared_with_all_others(tmp_path: Path) -> None:
     assert "RefNew against each other method" in page
     assert "SSKD minus" not in page
     assert "KD - RefNew: +0.00" in write_report(profile, cells, tmp_path, "kd")["comparison"]
-
-
-def test_all_pairs_have_differences_intervals_and_wins() -> None:
-    values = {
-        ("Teacher", "a"): [90.0, 90.0],
-        ("KD", "a"): [10.0, 20.0, 30.0],
-        ("KD", "b"): [5.0, 5.0, 5.0],
-        ("AT", "a"): [11.0, 21.5, 32.0],
-        ("AT", "b"): [5.0, 4.0, 5.0],
-        ("SSKD", "a"): [0.0],
-    }
-    pairs = pairwise(made_frame("table3", values), BENCHMARKS["table3"], TOP1).set_index(["row", "other"])
-    assert set(pairs.index) == {(r, o) for r in ("KD", "AT", "SSKD") for o in ("KD", "AT", "SSKD") if r != o}
-    at_kd = pairs.loc[("AT", "KD")]
-    assert at_kd["difference"] == pytest.approx((0.5 + 0.25 + 1.0) / 3)
-    assert (at_kd["seeds"], at_kd["wins"], at_kd["comparisons"]) == (3, 4.0, 6)  # three of a, two ties of b, one lost
-    kd_at = pairs.loc[("KD", "AT")]
-    assert (kd_at["lower"], kd_at["upper"]) == pytest.approx((-at_kd["upper"], -at_kd["lower"]))
-    assert at_kd["wins"] + kd_at["wins"] == 6
-    text = matrix_markdown(pairs.reset_index(), 2)
-    assert "| KD | - | -0.58 | +10.00 | 43 % of 7 |" in text
-
-
-def test_smaller_is_better_where_the_measure_says_so() -> None:
-    frame = made_frame("table6", {("KD", "a"): [0.1, 0.2], ("AT", "a"): [0.3, 0.4]}, "kl")
-    benchmark = BENCHMARKS["table6"]
-    pairs = pairwise(frame, benchmark, benchmark.measures[0]).set_index(["row", "other"])
-    assert pairs.loc[("KD", "AT"), "wins"] == 2
-    assert pairs.loc[("KD", "AT"), "difference"] == pytest.approx(-0.2)

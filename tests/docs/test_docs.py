@@ -37,7 +37,7 @@ PLANNED = {
 NOT_RUN = {
     r"^make |^python3 -m venv|pip ": "sets up an environment: .ci/run does, and tests/test_wheel.py",
     r"^python -m perf\.": "measures for minutes to hours",
-    r"python (docs/generate\.py|-m benchmarks\.statistics\.simulate --write)": "would write into docs/",
+    r"python docs/generate\.py": "would write into docs/",
     r"^python -m sskd evaluate .*--dataset cifar100": "CIFAR-100",
     r"^python -m sskd\.data\.sort_val": "ImageNet: tests/data sorts a made one",
     r"-m pytest": "tests",

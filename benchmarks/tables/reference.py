@@ -22,7 +22,7 @@ def choose_reference(cells: Mapping[str, Iterable[Cell]], asked: str = "") -> st
     groups = [list(group) for group in cells.values()]
     if asked:
         rows = list(dict.fromkeys(cell.row for group in groups for cell in group if cell.row != "Teacher"))
-        row = asked if asked in rows else _label(asked)
+        row = asked if asked in rows else row_named(asked)
         if row not in rows:
             raise unknown("reference", asked, rows)
         return row
@@ -36,7 +36,7 @@ def choose_reference(cells: Mapping[str, Iterable[Cell]], asked: str = "") -> st
     return next((row for row in reversed(years) if years[row] == newest), DEFAULT)
 
 
-def _label(name: str) -> str:
+def row_named(name: str) -> str:
     """What a method as the command line names it is called in tables; "" for no method's name."""
     try:
         settings = parse_method(name)

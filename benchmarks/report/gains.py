@@ -1,0 +1,62 @@
+"""How much each method gains over KD, by the year in which it was published: a figure, and the numbers in it."""
+
+import dataclasses
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from benchmarks.statistics.comparison import AVERAGE, deciding_measure, differences
+from benchmarks.statistics.judging import epoch_that_decides
+from benchmarks.tables.benchmark import Benchmark
+from sskd.methods import METHODS
+
+LSKD = 2024  # Sun et al.: on whatever method
+
+
+def year_of(row: str) -> int | None:
+    """The year of a table's row ("DKD", "DKD+LSKD", "CTKD on DKD"); None for the teacher and for no distillation."""
+    if "+LSKD" in row:
+        return LSKD
+    years = {METHODS[name].info.title: METHODS[name].info.year for name in METHODS}
+    return years.get(row.split("+")[0].split(" on ")[0]) or None
+
+
+def gains(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
+    """For each method but KD that has a year: row, year, gain over KD in points, of the epoch that decides, lower and
+    upper (its interval, of the mean over columns where there are several), seeds."""
+    names = ["row", "year", "gain", "lower", "upper", "seeds"]
+    measure = deciding_measure(benchmark, epoch_that_decides(frame))
+    gaps = differences(frame, dataclasses.replace(benchmark, reference="KD"), measure)
+    if frame["column"].nunique() > 1:
+        gaps = gaps[gaps["column"] == AVERAGE]
+    rows = [
+        (gap["row"], year, -gap["difference"], -gap["upper"], -gap["lower"], gap["seeds"])
+        for gap in gaps.to_dict("records")
+        if (year := year_of(gap["row"])) is not None
+    ]
+    return pd.DataFrame(rows, columns=names)
+
+
+def gains_by_year(frame: pd.DataFrame, benchmark: Benchmark) -> Figure | None:
+    """A point with its interval for each method, by years. None while KD or all others have no result."""
+    table = gains(frame, benchmark)
+    if table.empty:
+        return None
+    order = table.sort_values(["year", "row"], kind="stable")
+    length = 2.0 + 0.32 * len(order)
+    figure, axis = plt.subplots(figsize=(length, 3.6), layout="constrained")
+    places = list(range(len(order)))
+    spread = [(order["gain"] - order["lower"]).tolist(), (order["upper"] - order["gain"]).tolist()]
+    names = [f"{row} ({year})" for row, year in zip(order["row"], order["year"], strict=True)]
+    label = "top-1 minus KD's (points), 95 % interval"
+    style: Any = {"fmt": "o", "color": "black", "ecolor": "0.6", "elinewidth": 1, "markersize": 4}
+    axis.errorbar(places, order["gain"], yerr=spread, **style)
+    axis.axhline(0, color="tab:red", linewidth=1)
+    axis.set_xticks(places, names)
+    axis.tick_params(axis="x", rotation=90)
+    axis.set_ylabel(label)
+    axis.set_title("Gain over KD")
+    axis.grid(axis="y", color="0.9", linewidth=0.7)
+    return figure
