@@ -1,6 +1,7 @@
 """Which interval a table's differences have, what is bold, and rankings: from made frames."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from benchmarks.analysis.frame import results_frame
+from benchmarks.profiles.read import read_profile
 from benchmarks.report.markdown import difference_lines, matrix_markdown
+from benchmarks.report.tables import notes, summary
 from benchmarks.statistics.comparison import (
     AVERAGE,
     Rule,
@@ -22,7 +26,7 @@ from benchmarks.statistics.comparison import (
 from benchmarks.statistics.intervals import LATE, count_floor, holm, one_sample, two_samples
 from benchmarks.statistics.ranking import rank, ranking_lines
 from benchmarks.tables.benchmark import BENCHMARKS, TOP1
-from tests.benchmarks.made import made_frame
+from tests.benchmarks.made import cells_of, finish, made_frame
 
 TABLE3, BEST = BENCHMARKS["table3"], TOP1[0]
 FLOOR = count_floor(10_000)
@@ -156,3 +160,34 @@ def test_a_ranking_takes_six_columns_and_names_who_is_left_out() -> None:
     equal = rank({row: [1.0] * 6 for row in "ABC"}, "A")
     assert (equal.friedman, set(equal.p_holm.values()), set(equal.ranks.values())) == (1.0, {1.0}, {2.0})
     assert np.isfinite(equal.friedman)
+
+
+def test_a_failed_student_counts_as_chance_and_is_named(tmp_path: Path) -> None:
+    """CIFAR-100: 1 % of top-1, 5 % of top-5. Its teacher's failure is not the student's own."""
+    cells = cells_of(read_profile("paper", ["seeds=[0,1,2]", "methods=[kd,sskd]"]), "comparison")
+    finish(cells, tmp_path, lambda spec: 70.0 + spec.seed, skip=("-kd-cifar100-s1-",))
+    failed = next(cell.spec for cell in cells["comparison"] if cell.row == "KD" and cell.spec.seed == 1)
+    (tmp_path / failed.id).mkdir()
+    (tmp_path / failed.id / "failed.json").write_text('{"message": "the loss is not a number"}')
+    frame = results_frame(cells, tmp_path)
+    run = frame[frame["id"] == failed.id].iloc[0]
+    assert (run["state"], run["last_top1"], run["best_top5"]) == ("failed", 1.0, 5.0)
+    own = frame[frame["benchmark"] == "comparison"]
+    assert by_seed(own, "best_top1")["KD", "resnet56/resnet20"] == {0: 70.0, 1: 1.0, 2: 72.0}
+    benchmark = BENCHMARKS["comparison"]
+    table = summary(own, benchmark)
+    assert table.set_index("row").loc["KD", "best mean"] == pytest.approx((70 + 1 + 72) / 3)
+    assert any("KD in resnet56/resnet20, seed 1, failed" in note for note in notes(own, benchmark, table))
+
+
+def test_split_seeds_give_each_seed_its_own_split_and_leave_other_runs_as_they_were() -> None:
+    def runs(*settings: str) -> list[Any]:
+        profile = read_profile("short", ["seeds=[0,1]", "methods=[kd]", *settings])
+        return [cell.spec for cell in cells_of(profile, "comparison")["comparison"] if cell.row == "KD"]
+
+    shared, own = runs(), runs("split_seeds=true")
+    assert [spec.split.seed for spec in shared] == [0, 0]
+    assert [spec.split.seed for spec in own] == [0, 1]
+    assert (own[0].id == shared[0].id, own[1].id == shared[1].id) == (True, False)
+    whole = runs("split_seeds=true", "split.fraction=1.0")
+    assert [spec.split.seed for spec in whole] == [0, 0]  # chance has no part in it
