@@ -1,6 +1,7 @@
 """What is found out about a submission by computing: the accuracy of its weights, and epochs that are trained again."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from itertools import groupby
@@ -10,16 +11,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
-from benchmarks.records.comparing import Comparison, compare, differing, kind_of, must_be_equal
+from benchmarks.records.comparing import differing, kind_of, must_be_equal, strange_tensors
 from benchmarks.records.plain import copy_plain
 from benchmarks.records.record import Submission, needed_weights, state_name
 from benchmarks.records.submission import Segments, committed_state
 from sskd.config.execution import Execution
 from sskd.config.validation import from_dict
 from sskd.errors import UserError, described
-from sskd.runs.epoch_state import State
+from sskd.runs.epoch_state import state_hash
 from sskd.runs.files import one_line
 from sskd.runs.provenance import provenance
 from sskd.runtime.device import device_of, resolve_precision, with_threads
@@ -34,23 +34,21 @@ Note = Callable[..., bool]  # takes a check's name, its problems, and what else 
 
 
 def by_computing(found: Submission, execution: Execution, segments: Segments, note: Note) -> str:
-    """Evaluates the weights and replays the segments. Returns how was compared."""
+    """Evaluates the weights and replays the segments. Returns how the replays were compared."""
     execution = _as_theirs(execution, found.result)
     exact, on_cpu = _exact(found, execution), device_of(execution).type == "cpu"
     with tempfile.TemporaryDirectory() as text:
-        needs = Path(text) / "needs"
-        _copy_needs(found, needs)
-        setup, task = _built(found, needs, execution)
-        begin = {key: value.detach().cpu().clone() for key, value in task.modules.state_dict().items()}
+        runs = Path(text)
+        _copy_needs(found, runs)
+        setup, task = _built(found, runs, execution)
         if note("every stage has its epochs", _wrong_stages(found, task)):
             note("it was measured with what it says", _wrong_measure(found, setup, task))
             for which in found.numbers:
                 _check_weights(found, task, which, exact, note)
             equal: dict[int, bool] = {}
             for segment in segments.all:
-                runs = Path(text) / f"segment-{segment}"
-                _copy_needs(found, runs)
-                equal[segment] = _check_segment(found, runs, execution, segment, begin, exact, note)
+                equal[segment] = _check_segment(found, runs, execution, segment, exact, note)
+                shutil.rmtree(runs / found.spec.id, ignore_errors=True)
             if on_cpu and not exact:
                 note("all epochs were rounded alike", _rounded_otherwise(found, equal))
     return "bit for bit" if exact else "on another kind of machine, or not in fp32"
@@ -80,7 +78,6 @@ def _exact(found: Submission, execution: Execution) -> bool:
 
 
 def _copy_needs(found: Submission, runs: Path) -> None:
-    runs.mkdir()
     for spec, epoch in needed_weights(found.spec):
         name = f"needs/{spec.id}/{epoch}.safetensors"
         if name not in found.manifest.files:
@@ -150,52 +147,34 @@ def _other_tensors(path: Path, task: TrainingTask) -> list[str]:
         weights = load_file(path)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         return [f"cannot read {path.name}: {one_line(error)}"]
-    own = task.output.state_dict()
+    own = {key: tensor.detach().cpu() for key, tensor in task.output.state_dict().items()}
     if own.keys() != weights.keys():
         return [f"{path.name} has other tensors"]
-    other = [key for key in own if not _same_bits(own[key].detach().cpu(), weights[key])]
+    other = [key for key in own if state_hash({key: own[key]}) != state_hash({key: weights[key]})]
     return [f"{other[0]} and {len(other) - 1} other tensors of {path.name} are not those of the state"] if other else []
 
 
-def _same_bits(one: Tensor, other: Tensor) -> bool:
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other)))
-
-
-def _check_segment(
-    found: Submission,
-    runs: Path,
-    execution: Execution,
-    segment: int,
-    begin: dict[str, Tensor],
-    exact: bool,
-    note: Note,
-) -> bool:
+def _check_segment(found: Submission, runs: Path, execution: Execution, segment: int, exact: bool, note: Note) -> bool:
     """Trains an epoch again and notes what came of it. Returns whether the replay had equal bits."""
     name = f"epoch {segment} to {segment + 1}"
     try:
         start = committed_state(found.folder, found.manifest, segment) if segment else None
         replayed = replay_epoch(found.spec, runs, execution, found.rows[:segment], start)
-        compared = _compared(found, segment, start["modules"] if start else begin, replayed, exact)
+        submitted = committed_state(found.folder, found.manifest, segment + 1)
+        equal = state_hash(replayed.state) == found.manifest.states[state_name(segment + 1)]
+        problem = "" if equal else strange_tensors(submitted["modules"], replayed.state["modules"])
     except Exception as error:  # whatever comes of a state that somebody made up
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise UserError(f"the memory here is not enough to replay {found.spec.id}") from None
         note(name, [f"cannot be replayed: {one_line(error)}"])
         return False
-    problems = [compared.problem] if compared.problem else []
-    if exact or compared.equal:
+    if exact and not equal:
+        problem = problem or "not equal bit for bit, on the same kind of CPU in fp32"
+    problems = [problem] if problem else []
+    if exact or equal:
         problems += _other_numbers(found, replayed, segment)
-    note(name, problems, equal=compared.equal, distance=compared.distance)
-    return compared.equal
-
-
-def _compared(
-    found: Submission, segment: int, before: dict[str, Tensor], replayed: Replayed, exact: bool
-) -> Comparison:
-    committed = found.manifest.states[state_name(segment + 1)]
-    submitted: State = committed_state(found.folder, found.manifest, segment + 1)
-    return compare(committed, submitted, replayed.state, before, exact)
+    note(name, problems, equal=equal)
+    return equal
 
 
 def _other_numbers(found: Submission, replayed: Replayed, segment: int) -> list[str]:

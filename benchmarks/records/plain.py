@@ -1,50 +1,46 @@
 """Files that others made: regular files alone are read. No link is followed, and no FIFO or device is opened."""
 
-import hashlib
 import os
+import shutil
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from sskd.errors import UserError
+from sskd.networks.weights import sha256_of
 from sskd.runs.files import plain_os_errors
 
 TEXT = 64 * 2**20  # bytes that a file of JSON or YAML may have
 TENSORS = 16 * 2**30  # bytes that a file of tensors may have
 DEEPEST = 4  # folders in folders that are looked into
-KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
-    (stat.S_ISREG, "file"),
-    (stat.S_ISDIR, "folder"),
-    (stat.S_ISLNK, "link"),
-    (stat.S_ISFIFO, "FIFO"),
-    (stat.S_ISSOCK, "socket"),
-)
+KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "folder",
+    stat.S_IFLNK: "link",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "socket",
+}
 
 
 def kind_of_entry(path: Path) -> str:
     """What lies at the path itself, a link not followed: file, folder, link, FIFO, socket, device; "" for nothing."""
     with plain_os_errors("read", path):
         try:
-            mode = path.lstat().st_mode
+            return KINDS.get(stat.S_IFMT(path.lstat().st_mode), "device")
         except (FileNotFoundError, NotADirectoryError):
             return ""
-    return next((name for test, name in KINDS if test(mode)), "device")
 
 
-def entries_below(folder: Path) -> dict[str, str]:
+def entries_below(folder: Path, depth: int = 1) -> dict[str, str]:
     """Everything below a folder: the kind of each entry, by its path from there. Links are not followed."""
     found: dict[str, str] = {}
-
-    def visit(place: Path, prefix: str, depth: int) -> None:
-        with plain_os_errors("read", place):
-            names = sorted(os.listdir(place))
-        for name in names:
-            kind = found[prefix + name] = kind_of_entry(place / name)
-            if kind == "folder" and depth < DEEPEST:
-                visit(place / name, f"{prefix}{name}/", depth + 1)
-
-    visit(folder, "", 1)
+    with plain_os_errors("read", folder):
+        names = sorted(os.listdir(folder))
+    for name in names:
+        found[name] = kind_of_entry(folder / name)
+        if found[name] == "folder" and depth < DEEPEST:
+            inside = entries_below(folder / name, depth + 1)
+            found |= {f"{name}/{path}": kind for path, kind in inside.items()}
     return found
 
 
@@ -55,9 +51,8 @@ def open_plain(path: Path, most: int) -> BinaryIO:
         raise UserError(f"{path} is {f'a {kind}' if kind else 'missing'}, and must be a plain file")
     with plain_os_errors("read", path):
         # should it have become something else since: a link is refused, and a FIFO does not wait for a writer
-        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    file = os.fdopen(number, "rb")
-    found = os.fstat(number)
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    found = os.fstat(file.fileno())
     if stat.S_ISREG(found.st_mode) and found.st_size <= most:
         return file
     file.close()
@@ -65,22 +60,18 @@ def open_plain(path: Path, most: int) -> BinaryIO:
 
 
 def read_plain(path: Path, most: int = TEXT) -> bytes:
-    """The content of a regular file of at most ``most`` bytes. UserError for whatever else is there."""
+    """Returns the content of a regular file of at most ``most`` bytes. UserError for whatever else is there."""
     with plain_os_errors("read", path), open_plain(path, most) as file:
         return file.read(most)
 
 
 def plain_sha256(path: Path) -> str:
-    """sha256 of a regular file's content, in hex. UserError for whatever else is there."""
-    digest = hashlib.sha256()
+    """Returns the sha256 of a regular file's content, in hex. UserError for whatever else is there."""
     with plain_os_errors("read", path), open_plain(path, TENSORS) as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return sha256_of(file)
 
 
 def copy_plain(source: Path, target: Path) -> None:
     """Copies a regular file's content. UserError for whatever else is there."""
     with plain_os_errors("copy", source), open_plain(source, TENSORS) as file, target.open("wb") as copy:
-        while block := file.read(2**20):
-            copy.write(block)
+        shutil.copyfileobj(file, copy)

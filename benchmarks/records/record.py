@@ -5,11 +5,11 @@ What cannot be read is a UserError (exit status 2); what can be read and is not 
 
 import hashlib
 import json
-from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 
 from benchmarks.records.plain import kind_of_entry, read_plain
 from sskd.config.fields import StrictModel
@@ -17,7 +17,7 @@ from sskd.config.validation import from_dict
 from sskd.config.yaml import parse_yaml, refuse_strange_values
 from sskd.errors import UserError
 from sskd.runs.files import json_bytes, one_line
-from sskd.runs.records import SCHEMA, EpochRow, ExecutedAs, Machine, MayBeNan, MeasuredWith, Result
+from sskd.runs.records import SCHEMA, EpochRow, MayBeNan, MeasuredWith, Result
 from sskd.runs.spec import RunSpec, StudentSpec, Trained, parse_spec
 
 MANIFEST = "submission.json"
@@ -82,42 +82,10 @@ class ClaimedRow(EpochRow):
     epoch: Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 
 
-class ClaimedMachine(Machine):
-    """As of any result. What decides how sums are rounded is recorded, with as many threads as a machine can have."""
-
-    device: Annotated[str, Field(min_length=1)]
-    cpu_capability: Annotated[str, Field(min_length=1)]
-    torch: Annotated[str, Field(min_length=1)]
-    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)]
-
-
-class ClaimedExecution(ExecutedAs):
-    """As of any result. Other modes cannot be replayed (refuse_what_cannot_be_replayed)."""
-
-    compile: Literal["off", "default", "reduce-overhead"]
-
-
-class ClaimedMeasure(MeasuredWith):
-    """As of any result. All of it is recorded: a replay is done, and compared, by it."""
-
-    network: str | None
-    teacher: str | None
-    head: str | None
-    split: str
-    pixels: str | None
-    image_size: int
-    mean: list[float]
-    std: list[float]
-    execution: ClaimedExecution
-
-
-class ClaimedResult(Result):
-    """result.json: whoever submits a run has one of this version."""
-
-    id: Annotated[str, Field(max_length=255)]
-    precision: Literal["fp32", "bf16", "fp16"]
-    machine: ClaimedMachine
-    measured_with: ClaimedMeasure
+# of result.json: what a replay is done, and compared, by
+RECORDED: tuple[str, ...] = ("id", "machine.device", "machine.cpu_capability", "machine.torch", "machine.threads")
+RECORDED += tuple(f"measured_with.{key}" for key in ("split", "image_size", "mean", "std", "execution"))
+RESULT, ROW = TypeAdapter(Result), TypeAdapter(ClaimedRow)
 
 
 class Submission(NamedTuple):
@@ -165,10 +133,23 @@ def read_submission(folder: Path, manifest: Manifest, root: Path) -> Submission:
     """All of a submission but its tensors. UserError names the file that is malformed, or says why nothing of it can
     be replayed. Weights that the spec names by a file are looked for in ``root`` too."""
     spec = with_weights_from(read_plain_spec(folder / "spec.yaml"), root)
-    result = _json(folder / "result.json")
-    _check(lambda: ClaimedResult.model_validate(result), folder / "result.json")
+    result = _result(folder / "result.json")
     refuse_what_cannot_be_replayed(spec, result)
     return Submission(folder, manifest, spec, _rows(folder / "metrics.jsonl"), result)
+
+
+def _result(path: Path) -> dict[str, Any]:
+    result: dict[str, Any] = _json(path)
+    checked: Result = from_dict(RESULT, result, str(path))
+    missing = [key for key in RECORDED if not attrgetter(key)(checked)]
+    missing += sorted(MeasuredWith.model_fields.keys() - result.get("measured_with", {}).keys())
+    if missing:
+        raise UserError(f"{path} lacks {missing[0]}, by which a replay is done")
+    if checked.precision not in ("fp32", "bf16", "fp16"):
+        raise UserError(f"{path}: the precision {checked.precision!r} is none that is known")
+    if not 1 <= (checked.machine.threads or 0) <= MOST_THREADS:
+        raise UserError(f"{path}: {checked.machine.threads} threads are more than any machine has, or none")
+    return result
 
 
 def refuse_what_cannot_be_replayed(spec: RunSpec, result: dict[str, Any]) -> None:
@@ -189,7 +170,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines, start=1):
         rows.append(_parsed(line, f"{path}, line {number}"))
-        _check(lambda: ClaimedRow.model_validate(rows[-1]), f"{path}, line {number}")
+        from_dict(ROW, rows[-1], f"{path}, line {number}")
     return rows
 
 
@@ -213,15 +194,6 @@ def _parsed(text: bytes, where: str) -> Any:
     except (UserError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
         raise UserError(f"cannot read {where}: {one_line(error)}") from None
     return data
-
-
-def _check(validate: Callable[[], Any], where: Path | str) -> None:
-    try:
-        validate()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"cannot read {where}: {place + ': ' if place else ''}{first['msg']}") from None
 
 
 def needed_weights(spec: RunSpec) -> list[tuple[RunSpec, str]]:

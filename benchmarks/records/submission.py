@@ -132,61 +132,41 @@ def _own_files(folder: Path) -> list[str]:
     return [name for name in names if name not in (MANIFEST, VERDICT) and not name.startswith("epochs/")]
 
 
-class Opened(NamedTuple):
-    """Where a run stood in an opened state, as the state itself says it."""
-
-    run: Any
-    stage: Any
-    epoch: Any
-    step: Any
-    on_gpu: bool
-
-
-def wrong_files(folder: Path, manifest: Manifest) -> tuple[dict[int, Opened], list[str]]:
-    """The opened states, by their numbers, and in words all in which the folder is not what was committed to: it holds
-    the files that are listed, with their hashes, such states as are opened, with theirs, and nothing else."""
+def wrong_files(folder: Path, manifest: Manifest) -> tuple[dict[int, dict[str, Any]], list[str]]:
+    """Returns what the opened states, by their numbers, say of themselves, and in words all in which the folder is not
+    what was committed to: it holds the listed files and such states as are opened, with their hashes, and nothing
+    else."""
     found = entries_below(folder)
     folders = {"epochs", "needs"} | {name.rpartition("/")[0] for name in manifest.files if "/" in name}
     states = {f"epochs/{name}": number for number, name in enumerate(manifest.states, start=1)}
     wrong = [f"{name} is missing" for name in manifest.files if name not in found]
-    opened: dict[int, Opened] = {}
+    opened: dict[int, dict[str, Any]] = {}
     for name, kind in found.items():
-        listed = name in manifest.files or name in states or name in (MANIFEST, VERDICT)
-        if name in folders and kind == "folder":
-            continue
-        if not listed and name not in folders:
+        wanted = "folder" if name in folders else "file"
+        if name not in {*folders, *manifest.files, *states, MANIFEST, VERDICT}:
             wrong.append(f"{name} is not listed")
-        elif kind != "file":
-            wrong.append(f"{name} is a {kind}, and no plain {'folder' if name in folders else 'file'}")
+        elif kind != wanted:
+            wrong.append(f"{name} is a {kind}, and no plain {wanted}")
         elif name in states:
-            state, problem = _opened_state(folder / name, manifest)
-            wrong += [problem] if problem else []
-            if state is not None:
-                opened[states[name]] = _where(state)
+            try:
+                state = committed_state(folder, manifest, states[name])
+            except UserError as error:
+                wrong.append(str(error))
+            else:
+                said = {key: state.get(key) for key in ("run", "stage", "epoch", "step")}
+                opened[states[name]] = said | {"on_gpu": state.get("random_cuda") is not None}
         elif name in manifest.files and plain_sha256(folder / name) != manifest.files[name]:
             wrong.append(f"{name} is not the file that was committed to")
     return opened, wrong
 
 
-def _opened_state(path: Path, manifest: Manifest) -> tuple[State | None, str]:
-    """The state, and what is wrong with it."""
-    try:
-        state = read_state(path)
-        if state_hash(state) == manifest.states[path.name]:
-            return state, ""
-        return None, f"epochs/{path.name} is not the state that was committed to"
-    except UserError as error:
-        return None, f"epochs/{path.name} is not the state that was committed to: {error}"
-
-
-def _where(state: State) -> Opened:
-    on_gpu = state.get("random_cuda") is not None
-    return Opened(state.get("run"), state.get("stage"), state.get("epoch"), state.get("step"), on_gpu)
-
-
 def committed_state(folder: Path, manifest: Manifest, number: int) -> State:
-    """The opened state after so many epochs. UserError where it is not there, or not what was committed to."""
-    state, problem = _opened_state(folder / "epochs" / state_name(number), manifest)
-    if state is None:
-        raise UserError(problem)
-    return state
+    """Returns the opened state after so many epochs. UserError where it is not there, or not what was committed to."""
+    name, problem = state_name(number), ""
+    try:
+        state = read_state(folder / "epochs" / name)
+        if state_hash(state) == manifest.states[name]:
+            return state
+    except UserError as error:
+        problem = f": {error}"
+    raise UserError(f"epochs/{name} is not the state that was committed to{problem}")

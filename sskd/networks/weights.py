@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -120,14 +121,19 @@ def check_classes(teacher: Pretrained, num_classes: int, say: Callable[[str], No
 
 
 def file_sha256(path: Path) -> str:
-    """Of the file's content, in hex. UserError if it cannot be read."""
-    digest = hashlib.sha256()
+    """Returns the sha256 of the file's content, in hex. UserError if it cannot be read."""
     try:
         with path.open("rb") as file:
-            while part := file.read(2**20):
-                digest.update(part)
+            return sha256_of(file)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """Returns the sha256, in hex, of what is left to be read of the file."""
+    digest = hashlib.sha256()
+    while part := file.read(2**20):
+        digest.update(part)
     return digest.hexdigest()
 
 

@@ -6,7 +6,6 @@ A forger does all that can be done without training: every forged folder is subm
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,12 @@ from tests import small
 
 KEEPING = small.EXECUTION.model_copy(update={"keep_epochs": True, "threads": 1})
 EPOCHS = 4
+DIGITS = {"dataset": {"name": "digits16"}}
 
 
-def student(epochs: int = EPOCHS, seed: int = 0, rate: float = 0.02) -> RunSpec:
-    recipe = small.RECIPE | {"epochs": epochs, "learning_rate": rate}
-    return small.spec(small.student("kd", recipe=recipe, seed=seed))
+def student(rate: float = 0.02) -> RunSpec:
+    recipe = small.RECIPE | {"epochs": EPOCHS, "learning_rate": rate}
+    return small.spec(small.student("kd", recipe=recipe, teacher={"run": small.teacher(**DIGITS)}, **DIGITS))
 
 
 HONEST = student()
@@ -128,9 +128,9 @@ def test_a_skipped_epoch_is_caught(forged: RunFolder) -> None:
     assert {"epoch 1 to 2", "epoch 2 to 3"} == found.keys()
 
 
-@pytest.mark.parametrize("other", [student(rate=0.03), student(seed=1)], ids=["another learning rate", "another seed"])
-def test_another_training_is_caught(forged: RunFolder, other: RunSpec) -> None:
+def test_another_training_is_caught(forged: RunFolder) -> None:
     """A run that was trained otherwise is given out for the one that was asked for."""
+    other = student(rate=0.03)
     train(other, forged.path.parent, KEEPING, say=lambda _: None)
     theirs = RunFolder(forged.path.parent, other)
     for number in range(1, EPOCHS + 1):
@@ -162,9 +162,7 @@ def test_one_machine_rounds_in_one_way() -> None:
     rows = [{"stage": "initial"}] * 2 + [{"stage": "main"}] * 3
     record = Submission(Path(), Manifest.model_construct(), HONEST, rows, {})
     odd = computing._rounded_otherwise
-    assert odd(record, {0: False, 1: False, 4: False}) == []
     assert odd(record, {0: True, 1: True, 4: False}) == []  # another stage computes other things
-    assert odd(record, {0: True, 2: True, 4: True}) == []
     assert len(odd(record, {0: True, 1: False, 2: True, 3: False, 4: False})) == 3
 
 
@@ -173,27 +171,6 @@ def _otherwise(replayed: Replayed) -> Replayed:
     modules = replayed.state["modules"]
     far = {key: value + 1e-4 if value.is_floating_point() else value for key, value in modules.items()}
     return replayed._replace(state=replayed.state | {"modules": far})
-
-
-def _accuracy(folder: Path) -> None:
-    text = (folder / "result.json").read_text()
-    (folder / "result.json").write_text(text.replace('"parameters"', '"paramaters"'))
-
-
-def _more(folder: Path) -> None:
-    (folder / "run.py").write_text("print()")
-
-
-def _fewer(folder: Path) -> None:
-    (folder / "best.safetensors").unlink()
-
-
-@pytest.mark.parametrize("change", [_accuracy, _more, _fewer])
-def test_a_changed_submission_is_refused(forged: RunFolder, tmp_path: Path, change: Callable[[Path], None]) -> None:
-    made = submit(forged.path, tmp_path / "submissions")
-    change(made)
-    found = failures(verify(made, small.EXECUTION, 1, say=lambda _: None))
-    assert list(found) == ["files are what was committed to"]
 
 
 def test_large_states_are_opened_for_the_number_that_draws_them(
@@ -248,12 +225,13 @@ def test_the_chance_of_one_replaced_state(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_runs_that_cannot_be_submitted(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    teacher = HONEST.needs[0]
-    assert main(["submit", str(runs / teacher.id), "--results", str(tmp_path)]) == 2
-    assert "keep_epochs" in capsys.readouterr().err
-    assert main(["submit", str(tmp_path / "nothing"), "--results", str(tmp_path)]) == 2
-    assert main(["verify", str(tmp_path / "nothing")]) == 2
-    assert "is no submission" in capsys.readouterr().err
+    for command, said in (
+        (["submit", str(runs / HONEST.needs[0].id), "--results", str(tmp_path)], "keep_epochs"),
+        (["submit", str(tmp_path / "nothing"), "--results", str(tmp_path)], "nothing"),
+        (["verify", str(tmp_path / "nothing")], "is no submission"),
+    ):
+        assert main(command) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_a_state_comes_back_as_it_was(runs: Path) -> None:
