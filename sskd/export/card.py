@@ -8,7 +8,6 @@ import yaml
 from sskd import __version__
 from sskd.config.pretrained import Pretrained
 from sskd.errors import UserError
-from sskd.export.seeds import OverSeeds, over_seeds
 from sskd.methods import METHODS
 from sskd.runs.files import read_json
 from sskd.runs.run_folder import RunFolder
@@ -24,7 +23,6 @@ class Card(NamedTuple):
     info: NetworkInfo
     epoch: str  # whose weights: "best" or "last"
     result: dict[str, Any]  # result.json
-    by_seed: dict[int, dict[str, float]]  # top-1 of the best and last epoch
     runs: Path  # where the teacher's accuracy may be
     licence: str  # the hub's name of one
     plugins: tuple[str, ...] = ()  # names of files beside the card
@@ -125,25 +123,15 @@ def _loading(card: Card) -> str:
 
 
 def _accuracy(card: Card) -> str:
-    lines = ["| top-1 on the test images, % | this run | seeds | mean over seeds | 95 % interval |"]
-    lines.append("| --- | --- | --- | --- | --- |")
+    lines = ["| top-1 on the test images, % | |", "| --- | --- |"]
     for which in ("last", "best"):
-        summary = over_seeds(values[which] for values in card.by_seed.values())
         mark = " (these weights)" if which == card.epoch else ""
-        own = card.result[which]["test_top1"]
-        lines.append(
-            f"| {which} epoch{mark} | {own:.2f} | {summary.seeds} | {summary.mean:.2f} | {_interval(summary)} |"
-        )
-    seeds = ", ".join(map(str, card.by_seed))
+        lines.append(f"| {which} epoch{mark} | {card.result[which]['test_top1']:.2f} |")
     return "\n".join(lines) + (
-        f"\n\n{card.result[card.epoch]['test_images']:,} test images. Seeds {seeds}: runs that differ in nothing else, "
-        "the t interval of their mean. The best epoch was chosen on these test images, so its figure is too high for "
-        "new ones."
+        f"\n\nThe run has the seed {card.spec.seed}; another seed gives another accuracy. It was measured on "
+        f"{card.result[card.epoch]['test_images']:,} test images. The best epoch was chosen on these test images, so "
+        "its figure is too high for new ones."
     )
-
-
-def _interval(summary: OverSeeds) -> str:
-    return "unknown: one seed" if summary.lower is None else f"{summary.lower:.2f} to {summary.upper:.2f}"
 
 
 def _origin(card: Card) -> str:

@@ -20,7 +20,6 @@ from sskd import __version__
 from sskd.errors import UserError
 from sskd.export.card import Card, write_card
 from sskd.export.onnx import require_onnx, write_onnx
-from sskd.export.seeds import results_by_seed
 from sskd.runs.files import plain_os_errors, read_json, write_atomically, write_json
 from sskd.runs.plugins import load_noted, plugins_of
 from sskd.runs.spec import RunSpec, read_spec
@@ -62,7 +61,6 @@ def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown
         info,
         epoch,
         result,
-        results_by_seed(spec, run.parent, run),
         run.parent,
         known_licence if licence == "unknown" and known_licence else licence,
         tuple(plugin.name for plugin in plugins),

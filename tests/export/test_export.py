@@ -16,7 +16,6 @@ from sskd.__main__ import main
 from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
 from sskd.export.folder import export_run
-from sskd.export.seeds import over_seeds
 from sskd.runs.plugins import load_plugin
 from sskd.runs.trained import load_student
 from tests import small
@@ -27,10 +26,9 @@ ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "on
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seeds of KD, and SimKD, which predicts with more than its student."""
+    """A student of KD, and one of SimKD, which predicts with more than its student."""
     folder = tmp_path_factory.mktemp("runs")
-    for seed in (0, 1, 2):
-        small.train_all(small.spec(small.student("kd", seed=seed)), folder)
+    small.train_all(small.spec(small.student("kd")), folder)
     small.train_all(small.spec(small.student("simkd")), folder)
     return folder
 
@@ -67,34 +65,16 @@ def test_the_exported_network_has_the_accuracy_that_its_card_names(
     assert torch.equal(net(images), ours(images))
 
 
-def test_the_card_says_what_it_learned_from_and_how_sure_it_is(runs: Path, tmp_path: Path) -> None:
+def test_the_card_says_what_it_learned_from(runs: Path, tmp_path: Path) -> None:
     run = run_of(runs, "kd")
     assert main(["export", str(run), "--to", str(tmp_path / "mine")]) == 0
     text = (tmp_path / "mine" / "README.md").read_text()
-    accuracies = [json.loads(path.read_text())["last"]["test_top1"] for path in runs.glob("*-kd-*/result.json")]
-    known = over_seeds(accuracies)
-    assert known.seeds == 3
-    assert known.lower is not None
-    assert f"| 3 | {known.mean:.2f} | {known.lower:.2f} to {known.upper:.2f} |" in text
-    teacher = json.loads(next(runs.glob("teacher-*/result.json")).read_text())
+    result, teacher = (json.loads((f / "result.json").read_text()) for f in (run, next(runs.glob("teacher-*"))))
+    assert f"| last epoch (these weights) | {result['last']['test_top1']:.2f} |" in text
+    assert f"| best epoch | {result['best']['test_top1']:.2f} |" in text
     assert f"top-1 {teacher['best']['test_top1']:.2f} % on the same test images" in text
-    assert "Hinton" in text
-    assert "70 training images of digits (5% of every class)" in text
-    assert "No licence was named" in text
-    # seeds that differ in something else, a damaged one and an older copy do not count
-    other = small.spec(small.student("kd", seed=3, recipe=small.RECIPE | {"learning_rate": 0.01}))
-    small.train_all(other, runs)
-    (runs / "student-resnet8-kd-digits-s9-0123456789ab").mkdir()
-    (runs / "student-resnet8-kd-digits-s9-0123456789ab" / "result.json").write_text("{")
-    assert main(["export", str(run), "--to", str(tmp_path / "mine")]) == 0
-    assert f"| 3 | {known.mean:.2f} |" in (tmp_path / "mine" / "README.md").read_text()
-    assert main(["export", str(run_of(runs, "simkd")), "--to", str(tmp_path / "sim")]) == 0
-    assert "unknown: one seed" in (tmp_path / "sim" / "README.md").read_text()
-
-
-def test_the_interval_is_students() -> None:
-    assert over_seeds([1.0, 2.0, 3.0]) == pytest.approx((3, 2.0, 2 - 2.4841377, 2 + 2.4841377), abs=1e-5)
-    assert over_seeds([5.0]) == (1, 5.0, None, None)
+    for told in ("Hinton", "70 training images of digits (5% of every class)", "No licence was named"):
+        assert told in text
 
 
 def test_the_cards_lines_run_elsewhere(runs: Path, tmp_path: Path) -> None:
@@ -127,11 +107,10 @@ def test_the_hub_takes_the_card(runs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not ONNX, reason="the extra onnx is not installed")
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["kd", "simkd"])
-def test_onnx_gives_torchs_logits_for_any_batch(runs: Path, tmp_path: Path, method: str) -> None:
+def test_onnx_gives_torchs_logits_for_any_batch(runs: Path, tmp_path: Path) -> None:
     import onnxruntime
 
-    assert main(["export", str(run_of(runs, method)), "--to", str(tmp_path / "mine"), "--onnx"]) == 0
+    assert main(["export", str(run_of(runs, "simkd")), "--to", str(tmp_path / "mine"), "--onnx"]) == 0
     names = {"model.safetensors", "config.json", "README.md", "model.onnx"}
     assert {path.name for path in (tmp_path / "mine").iterdir()} == names
     assert "onnx" in front_matter(tmp_path / "mine")["tags"]  # type: ignore[operator]
@@ -142,13 +121,13 @@ def test_onnx_gives_torchs_logits_for_any_batch(runs: Path, tmp_path: Path, meth
         (logits,) = session.run(["logits"], {"images": images.numpy()})
         assert torch.allclose(torch.from_numpy(logits), net(images), atol=1e-4, rtol=0)
     # exported again without it: the old one would be of other weights
-    assert main(["export", str(run_of(runs, method)), "--to", str(tmp_path / "mine")]) == 0
+    assert main(["export", str(run_of(runs, "simkd")), "--to", str(tmp_path / "mine")]) == 0
     assert not (tmp_path / "mine" / "model.onnx").exists()
 
 
 @pytest.mark.skipif(not ONNX, reason="the extra onnx is not installed")
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ShuffleV1", "ShuffleV2", "MobileNetV2", "vgg8", "wrn_16_2", "ResNet50", "resnet18"])
+@pytest.mark.parametrize("name", ["ShuffleV1", "MobileNetV2", "vgg8"])
 def test_every_family_of_networks_as_onnx(name: str, tmp_path: Path) -> None:
     from sskd.export.onnx import write_onnx
     from sskd.networks import build_network
