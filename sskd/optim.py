@@ -78,8 +78,8 @@ def after_warmup(recipe: Recipe, progress: float) -> float:
 
 @SCHEDULES.register("step")
 def step(recipe: Recipe, progress: float) -> float:
-    """The first ``milestone`` epochs, warm-up included, have none of that milestone's decay. Milestones scale with
-    epochs / full_epochs and are rounded to whole epochs."""
+    """The rate is multiplied by ``recipe.decay`` after each milestone. Milestones count epochs, warm-up included; they
+    scale with epochs / full_epochs and are rounded to whole epochs."""
     passed = sum(progress >= round(m * recipe.epochs / recipe.full_epochs) for m in recipe.milestones)
     return recipe.decay**passed
 

@@ -86,8 +86,8 @@ def missing(group: pd.DataFrame) -> str:
 
 
 def _differs(group: pd.DataFrame) -> str:
-    """What a cell's runs were measured with that is not the usual (see card.compared): each once, with its number of
-    runs; "" if nothing is."""
+    """What a cell's runs were measured with that is not the usual (see comparability.compared): each once, with
+    its number of runs; "" if nothing is."""
     return "; ".join(_counted([why for why in group["differs"] if why], len(group))) if "differs" in group else ""
 
 

@@ -106,7 +106,7 @@ class Claim:
     remark: str = ""  # what every reader of the verdict must know
 
     def left_out(self, results: Results) -> list[str]:
-        """The rivals that were not planned: a profile's ``table_methods`` leaves them out."""
+        """The rivals that were not planned: the profile's table_methods leave them out."""
         return [row for row in self.rivals if row not in results.rows()]
 
 

@@ -136,7 +136,7 @@ class Progress:
 
     @contextmanager
     def run(self, spec: RunSpec, cores: int = 0, gpus: int = 0) -> Iterator[OnStep]:
-        """The display of one run in this process, on so many cores or GPUs; yields the training loop's ``on_step``."""
+        """The display of one run in this process, on so many cores or GPUs; yields what is called after every step."""
         pace = Pace()
         try:
             yield lambda event: self.show(spec.id, pace(event)._replace(cores=cores, gpus=gpus))

@@ -52,7 +52,7 @@ _control: list[Any] = []  # the group for the hosts' agreement, on the CPU: it d
 
 
 def join(rank: int, world_size: int, init_method: str, on_gpu: bool) -> None:
-    """Makes this process one of ``size``. ``init_method``: a torch.distributed address, such as file:///a/new/file."""
+    """Makes this process one of ``world_size``. ``init_method``: an address of torch.distributed, as file:///new/file."""
     backend = "nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=world_size, timeout=TIMEOUT)
     _control[:] = [dist.new_group(backend="gloo", timeout=TIMEOUT)]

@@ -22,8 +22,8 @@ class Meter:
         self._sums: dict[tuple[str, ...], Tensor] = {}
 
     def add(self, total: Tensor, terms: LossTerms, images: int) -> None:
-        """Adds a step: the weighted total and all terms (0-d), each a mean over ``images`` images."""
-        """Adds a step's loss and terms (all 0-d, on the device), times its images. Waits for nothing."""
+        """Adds a step: the weighted total and all terms (0-d, on the device), each a mean over ``images`` images. Does
+        not wait for the device."""
         values = {"loss": total, **{f"loss_{name}": loss for name, loss in terms.losses.items()}, **terms.logged}
         names = tuple(values)
         if names not in self._sums:
@@ -41,8 +41,8 @@ class Meter:
             sums.zero_()
 
     def means(self) -> dict[str, float]:
-        """Of the images so far: "loss" (the total), "loss_<term>", and what methods log, by name."""
-        """The epoch's means by name. This waits for the device."""
+        """Returns the means over the images so far by name: "loss" (the total), "loss_<term>", and what methods log.
+        Waits for the device."""
         return {name: value.item() / self.images for name, value in self._by_name().items()}
 
     def state_dict(self) -> dict[str, Any]:
