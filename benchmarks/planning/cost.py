@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.planning.memory import views_of
 from benchmarks.planning.plan import Plan
@@ -219,26 +220,13 @@ def run_multiply_adds(spec: RunSpec, data: Extent) -> float:
 
 @lru_cache(maxsize=256)
 def forward_multiply_adds(name: str, size: int, settings: NetworkSettings = PLAIN) -> float:
-    """Of one image through a network, counted on the meta device."""
-    total = 0.0
-
-    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal total
-        if isinstance(module, nn.Conv2d):
-            per_output = module.in_channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
-            total += output.numel() * per_output
-        elif isinstance(module, nn.Linear):
-            total += output.numel() * module.in_features
-        elif isinstance(module, nn.MultiheadAttention):  # it calls none of its layers; (B, N, D), as in torchvision's
-            tokens, width = inputs[0].shape[-2:]
-            total += tokens * width * (4 * width + 2 * tokens)
-
+    """Returns those of one image of ``size`` x ``size`` pixels, as torch counts them of convolutions, matrix products
+    and attention, on the meta device."""
     with torch.device("meta"):
-        network = build_network(name, 100, settings).eval()
-        for module in network.modules():
-            module.register_forward_hook(count)
-        network(torch.empty(1, 3, size, size))
-    return total
+        network, images = build_network(name, 100, settings).eval(), torch.empty(1, 3, size, size)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(images)
+    return counter.get_total_flops() / 2
 
 
 @cache  # a plan asks twice: for the runs, and for the seeds that would decide a claim
