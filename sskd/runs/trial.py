@@ -1,7 +1,10 @@
-"""Before anything trains, code of a user's own is tried once: the networks, the method and the task of a run."""
+"""Before anything trains, new code is tried once: a user's own networks, method and task of a run, and the suite's
+where they are not committed."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from sskd.networks.contract import check_network
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.pretext.contract import check_task
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec
+from sskd.version import code, in_commit
 
 MOST_IMAGES = 50_000  # that a trial's data has: a method may keep something of every image
 
@@ -27,7 +31,7 @@ def try_networks(spec: RunSpec, size: int, classes: int) -> None:
         used[spec.teacher.network, spec.teacher.network_settings] = True
     for (name, settings), teaches in used.items():
         entry = NETWORKS[name]
-        if _is_a_users(entry):
+        if _is_tried(entry):
             with _tried(f"network '{name}'", entry, f" on images of {size} x {size}"):
                 check_network(name, settings, classes, size, teaches)
 
@@ -36,16 +40,16 @@ def try_method(spec: RunSpec, size: int, classes: int, images: int) -> None:
     """Tries a head's task, and a student's method with its two networks, where the task or the method is a user's own.
     UserError as try_networks. images: of the training set."""
     images = min(images, MOST_IMAGES)
-    if isinstance(spec, HeadSpec) and _is_a_users(task := PRETEXTS[spec.pretext.name]):
+    if isinstance(spec, HeadSpec) and _is_tried(task := PRETEXTS[spec.pretext.name]):
         with _tried(f"pretext '{spec.pretext.name}'", task.loss):
             shapes = feature_shapes(spec.network, size, spec.used_as)
             check_task(spec.pretext, shapes, classes, images, size, spec.recipe)
     if not isinstance(spec, StudentSpec):
         return
     method, head = METHODS[spec.method.name], None if spec.head is None else PRETEXTS[spec.head.pretext.name]
-    if _is_a_users(method):
+    if _is_tried(method):
         own: Any = method if method.loss_terms is Method.loss_terms else method.loss_terms
-    elif head is not None and _is_a_users(head):
+    elif head is not None and _is_tried(head):
         own = head if head.transfer is Pretext.transfer else head.transfer
     else:
         return
@@ -75,9 +79,16 @@ def _context(spec: StudentSpec, size: int, classes: int, images: int) -> MethodC
     )
 
 
-def _is_a_users(entry: Any) -> bool:
-    """Whether something that is registered is not the suite's own."""
-    return not str(getattr(entry, "__module__", "")).startswith("sskd.")
+def _is_tried(entry: Any) -> bool:
+    """Returns whether something that is registered is a user's own, or the suite's in a file that differs from its
+    commit: a new method in sskd/methods, say. What is committed has passed the suite's tests."""
+    module = str(getattr(entry, "__module__", ""))
+    return not module.startswith("sskd.") or (bool(code()["dirty"]) and not _is_committed(module))
+
+
+@cache  # git is asked once for each file
+def _is_committed(module: str) -> bool:
+    return in_commit(Path(str(sys.modules[module].__file__)))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A network of a user's own is tried on random images before anything trains, and what breaks the contract is named."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sskd.config.pretrained import Pretrained
 from sskd.errors import UserError
 from sskd.networks import NETWORKS, Features, Network
 from sskd.networks.contract import check_network
+from sskd.runs import trial
 from sskd.runs.trial import try_networks
 from tests import small
 
@@ -98,7 +100,6 @@ def nan_in_eval(self: Any, logits: Tensor) -> Tensor:
 
 BROKEN: dict[str, tuple[Any, str]] = {
     "a tuple in train mode": (ends(lambda self, y: (y, y) if self.training else y), "a tuple instead of logits"),
-    "a list in eval mode": (ends(lambda self, y: y if self.training else [y]), "a list instead of logits"),
     "a dict": (ends(lambda self, y: {"out": y}), "a dict instead of logits"),
     "lazy layers": (lazy, "no shape yet"),
     "tied weights": (tied, "fc.weight and head.weight are one tensor"),
@@ -108,16 +109,12 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "too few classes": (ends(lambda self, y: y[:, 1:]), r"shape \(4, 9\), not \(4, 10\)"),
     "one image squeezed": (ends(lambda self, y: y.squeeze()), r"for 1 image in eval mode|instead of logits"),
     "half precision": (ends(lambda self, y: y.half()), "torch.float16"),
-    "double precision": (ends(lambda self, y: y.double()), "torch.float64"),
     "detached": (ends(lambda self, y: y.detach()), "no gradient"),
     "frozen": (frozen, "nothing to train"),
     "a layer made in its forward pass": (MadeInForward, "adds or removes more"),
-    "maps of logits": (ends(lambda self, y: y[:, :, None, None]), "instead of logits"),
     "raises in train mode": (ends(lambda self, y: y if not self.training else self.missing), "AttributeError"),
     "forward disagrees": (OtherForward, r"forward\(\) and its features\(\)"),
-    "random in eval mode": (ends(lambda self, y: y + torch.rand(10)), r"forward\(\) and its features\(\)"),
     "features are a tuple": (ends(lambda self, f: tuple(f), Whole), "not Features"),
-    "features are logits": (ends(lambda self, f: f.logits, Whole), "not Features"),
     "no taps": (ends(lambda self, f: f._replace(taps=(), preactivations=()), Whole), "taps"),
     "the vector is a map": (ends(lambda self, f: f._replace(taps=f.taps[:1]), Whole), "taps|pooled vector"),
     "too few preactivations": (ends(lambda self, f: f._replace(preactivations=()), Whole), "0 preactivations"),
@@ -151,6 +148,19 @@ def test_a_student_need_not_be_traceable_and_a_teacher_may_say_that_it_is_not() 
     NETWORKS._entries["made"] = Branching
     try_networks(small.spec(small.student("kd", network="made", teacher=given)), 16, 10)
     tried(type("Said", (Branching,), {"foldable": False}))
+
+
+@pytest.mark.parametrize(("committed", "dirty"), [(True, True), (False, None), (False, True)])
+def test_a_file_of_the_suite_is_tried_where_no_commit_has_it(
+    committed: bool, dirty: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dirty: None where there is no git, which then knows nothing of any file."""
+    monkeypatch.setattr(trial, "code", lambda: {"dirty": dirty})
+    monkeypatch.setattr(trial, "_is_committed", lambda module: committed)
+    NETWORKS._entries["made"] = made = type("Made", (OtherForward,), {"__module__": "sskd.networks.made"})
+    assert made
+    with pytest.raises(UserError, match="network 'made'") if dirty and not committed else nullcontext():
+        try_networks(small.spec(small.teacher(network="made")), 16, 10)
 
 
 @pytest.mark.parametrize("name", ["resnet8", "wrn_16_1"])
