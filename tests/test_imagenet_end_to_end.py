@@ -30,7 +30,7 @@ def profile(folder: Path, **changes: Any) -> str:
         "method_recipes": {"sskd": {"weight_decay": 0.001}},
         "method_settings": {"sskd": {"ce_weight": 1.0}, "crd": {"negatives": 16}},
     }
-    data = {"about": "a test", "dataset": {"name": "digits"}, "seeds": [0, 1], "benchmarks": ["table5"]}
+    data = {"about": "a test", "dataset": {"name": "digits"}, "seeds": [0], "benchmarks": ["table5"]}
     data["overrides"] = {"table5": override}
     file = folder / "tiny.yaml"
     file.write_text(yaml.safe_dump(data))
@@ -51,7 +51,7 @@ def results(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_table5_is_filled(tmp_path: Path) -> None:
-    make_imagenet(tmp_path / "imagenet", classes=6, per_class=40, val_per_class=10)  # 300 images
+    make_imagenet(tmp_path / "imagenet", classes=6, per_class=16, val_per_class=5)
     assert run(tmp_path) == 0
     out = tmp_path / "results" / "tiny"
     table = (out / "table5.md").read_text()
@@ -60,10 +60,10 @@ def test_table5_is_filled(tmp_path: Path) -> None:
     assert "top-5" in table
     assert "71.62" in table  # the paper's
     assert "90.67" in table
-    assert len(results(tmp_path)) == 7 * 2 + 2
+    assert len(results(tmp_path)) == 7 + 2
     for result in results(tmp_path):
         # half of the images; the head has all, and the teacher, which is only measured, none
-        assert result["train_images"] == (0 if "teacher" in result["id"] else 240 if "head" in result["id"] else 120)
+        assert result["train_images"] == (0 if "teacher" in result["id"] else 96 if "head" in result["id"] else 48)
     claims = (out / "claims.md").read_text()
     c6 = next(line for line in claims.splitlines() if "C6" in line)
     assert "nothing was run" not in c6
@@ -82,16 +82,6 @@ def test_table5_is_filled(tmp_path: Path) -> None:
     assert recipes == dict.fromkeys(("none", "kd", "at", "sp", "cc", "crd"), 5e-4) | {"sskd": 1e-3}
 
 
-@pytest.mark.slow
-def test_table5_by_two_processes(tmp_path: Path) -> None:
-    make_imagenet(tmp_path / "imagenet", classes=6, per_class=16, val_per_class=4)
-    few = ["table_methods=[kd, sskd]", "recipe.processes=2", "head_recipe.processes=2"]
-    assert run(tmp_path, "--seeds", "0", "--set", *few) == 0
-    assert len(results(tmp_path)) == 2 + 2
-    specs = [yaml.safe_load(file.read_text()) for file in (tmp_path / "results").glob("tiny/runs/[hs]*/spec.yaml")]
-    assert {spec["recipe"]["processes"] for spec in specs} == {2}
-
-
 TWO_PROCESSES = """
 import sys
 from pathlib import Path
@@ -102,7 +92,7 @@ from sskd.training.processes import train_in_processes
 if __name__ == "__main__":
     recipe = {"epochs": 1, "batch_size": 12, "processes": 2, "milestones": [], "full_epochs": 1}
     data = {"name": "imagenet", "crop_size": 32}
-    spec = parse_spec({"role": "teacher", "network": "resnet18", "dataset": data, "recipe": recipe}, "a test")
+    spec = parse_spec({"role": "teacher", "network": "resnet8", "dataset": data, "recipe": recipe}, "a test")
     root = Path(sys.argv[1])
     train_in_processes(spec, root / "runs", Execution(dataset_root=str(root), workers=1, threads=1))
 """
@@ -123,14 +113,14 @@ def test_two_processes_leave_nothing_behind(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_corrupt_image_is_an_error_or_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_imagenet(tmp_path / "imagenet", classes=6, per_class=8, val_per_class=2)
-    whole = ["--seeds", "0", "--set", "split={}", "table_methods=[none, kd, sskd]"]
+    whole = ["--set", "split={}", "table_methods=[kd]"]
     for file in (folder / "train" / "n00000002").iterdir():
         truncate(file)
     assert run(tmp_path, *whole) == 2
     assert "n00000002" in capsys.readouterr().out
     assert [result["id"].split("-")[0] for result in results(tmp_path)] == ["teacher"]  # it saw the test images alone
     failed = list((tmp_path / "results" / "tiny" / "runs").glob("*/failed.json"))
-    assert len(failed) == 3  # the head and two students; SSKD's is not started without its head
+    assert len(failed) == 1
     assert all("n00000002" in json.loads(file.read_text())["message"] for file in failed)
     with pytest.warns(UserWarning, match="left out: .*n00000002"):
         assert run(tmp_path, *whole, corrupt="skip") == 0

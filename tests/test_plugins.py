@@ -14,9 +14,7 @@ from benchmarks.planning.staleness import changed_since
 from benchmarks.profiles.read import profile_path
 from sskd.__main__ import _parser
 from sskd.arguments import print_whatever_comes
-from sskd.config.execution import Execution
 from sskd.config.pretrained import Pretrained
-from sskd.config.recipe import DatasetSpec
 from sskd.errors import UserError
 from sskd.optim import SCHEDULES
 from sskd.runs import plugins
@@ -132,15 +130,11 @@ def option(name: str, *words: str) -> Callable[[str], object]:
 @pytest.mark.parametrize(
     "read",
     [
-        lambda path: Execution(dataset_root=path).dataset_root,
         lambda path: Pretrained(network="resnet8", weights=path).weights,
-        lambda path: DatasetSpec(name="folder", path=path).path,
         lambda path: load_plugin(path),
         lambda path: profile_path(path.replace("a.py", "a.yaml")),
-        option("results", "run", "--results"),
         option("submission", "verify"),
         option("to", "export"),
-        lambda path: make_parser().parse_args(["submit", path]).runs[0],
         lambda path: _parser().parse_args(["train", path]).spec,
         lambda path: _parser().parse_args(["export", path, "--to", path]).to,
         lambda path: _parser().parse_args(["evaluate", "--network", "a", "--dataset", "b", "--weights", path]).weights,

@@ -168,12 +168,13 @@ def test_the_documented_losses_are_these() -> None:
         assert f"| `{name}` | {code[name].item():.3f} | {paper[name].item():.3f} |" in text
 
 
-def test_the_papers_transformations_train_end_to_end(tmp_path: Path) -> None:
+def test_the_papers_transformations_train_end_to_end(runs: Path, tmp_path: Path) -> None:
     """A head and a student on digits, by the paper's text."""
     made = specs("preset=paper_text")
     task = made.pretext("contrastive").model_dump()
-    data = small.student(made.method("sskd").model_dump(), head=small.head(task))
-    small.train_all(small.spec(data), tmp_path)
-    row = small.metrics(tmp_path / small.spec(data).id)[-1]
+    spec = small.spec(small.student(made.method("sskd").model_dump(), head=small.head(task)))
+    small.link_needs(runs, tmp_path, spec.needs[1])
+    small.train_all(spec, tmp_path)
+    row = small.metrics(tmp_path / spec.id)[-1]
     assert row["loss_ss"] > 0
     assert 0 <= row["head_accuracy"] <= 1

@@ -75,8 +75,9 @@ print(net(info.normalise(__import__("torch").zeros(2, 3, 32, 32).byte())).argmax
 """
 
 
-def test_a_trained_student_in_another_script(tmp_path: Path) -> None:
+def test_a_trained_student_in_another_script(runs: Path, tmp_path: Path) -> None:
     spec = small.spec(small.student("kd"))
+    small.link_needs(runs, tmp_path, spec)
     result = small.train_all(spec, tmp_path)
     from sskd import load_student
 
@@ -110,10 +111,8 @@ def test_what_is_no_student(tmp_path: Path) -> None:
             load_student(tmp_path)
 
 
-def test_heads_have_none(tmp_path: Path) -> None:
-    spec = small.spec(small.head())
-    small.train_all(spec, tmp_path)
-    assert not (tmp_path / spec.id / "network.json").exists()
+def test_heads_have_none(runs: Path) -> None:
+    assert not (runs / small.spec(small.head()).id / "network.json").exists()
 
 
 def test_train_evaluate_and_load_what_is_ones_own(

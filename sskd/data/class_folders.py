@@ -38,11 +38,24 @@ def check_classes(train: Path, test: Path, endings: Collection[str]) -> tuple[st
     return classes
 
 
-def class_images(folder: Path, endings: Collection[str]) -> list[str]:
-    """The names of the images in a class folder, sorted. UserError names a file that is an image of a kind that is not
-    read, and an image that lies deeper."""
+def images_by_class(folder: Path, classes: Sequence[str], endings: Collection[str]) -> tuple[list[str], np.ndarray]:
+    """Returns the images of a part as "class/name", sorted, and their labels (N,) int64. UserError names a class
+    without images, a file that is an image of a kind that is not read, and an image that lies deeper."""
+    found = [_class_images(folder / name, endings) for name in classes]
+    empty = [name for name, images in zip(classes, found, strict=True) if not images]
+    if empty:
+        more = f", and {len(empty) - 1} more classes have none either" if len(empty) > 1 else ""
+        raise UserError(
+            f"{folder / empty[0]}: the class '{empty[0]}' has no images{more} (looked for {_listed(endings)}); "
+            "add some, or remove the class everywhere"
+        )
+    names = [f"{name}/{image}" for name, images in zip(classes, found, strict=True) for image in images]
+    return names, np.repeat(np.arange(len(classes)), [len(images) for images in found])
+
+
+def _class_images(folder: Path, endings: Collection[str]) -> list[str]:
     names = []
-    for entry in os.scandir(folder):
+    for entry in os.scandir(folder) if folder.is_dir() else ():
         if not _counts(entry.name):
             continue
         if entry.is_dir():
@@ -53,18 +66,6 @@ def class_images(folder: Path, endings: Collection[str]) -> list[str]:
         elif _is_image(entry.name, endings):
             raise UserError(f"{entry.path}: images of this kind are not read; convert it ({_listed(endings)} are)")
     return sorted(names)
-
-
-def refuse_empty(folder: Path, classes: Sequence[str], labels: np.ndarray, endings: Collection[str]) -> None:
-    """UserError that names a class without images. labels: (N,), of the images found in ``folder``."""
-    counts = np.bincount(labels.astype(np.int64), minlength=len(classes))
-    empty = [name for name, count in zip(classes, counts, strict=True) if not count]
-    if empty:
-        more = f", and {len(empty) - 1} more classes have none either" if len(empty) > 1 else ""
-        raise UserError(
-            f"{folder / empty[0]}: the class '{empty[0]}' has no images{more} (looked for {_listed(endings)}); "
-            "add some, or remove the class everywhere"
-        )
 
 
 def _counts(name: str) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from sskd.config.recipe import DatasetSpec
 from sskd.data.batch import LoaderConfig
 from sskd.data.datasets.registry import fixed_sampling
-from sskd.data.file_loader import RandomCrop, StreamLoader
+from sskd.data.file_loader import Crop, RandomCrop, StreamLoader
 from sskd.data.image_files import Images, ResizeCenterCrop, cached
 from sskd.data.memory_loader import RGB, SamplingConfig
 from sskd.data.splits import Part, Split
@@ -55,14 +55,15 @@ class ImageFiles:
         """The crop is the random resized one of ImageNet, whatever padding the augmentation has."""
         augmentation = sampling.augmentation
         crop = RandomCrop(self.image_size, augmentation.flip) if augmentation.resized_crop else self._middle
-        return StreamLoader(self.train, split, crop, sampling, config, self.mean, self.std, self.skip_corrupt)
+        return self._loader(self.train, split, crop, sampling, config)
 
     def test_loader(self, views: Views, batch_size: int, config: LoaderConfig) -> StreamLoader:
         everything = Split(torch.arange(len(self.test_labels)), self.test_labels)
         # a cache of test images holds what is seen of them
         crop = ResizeCenterCrop(self.image_size, self.image_size) if self.test.cache else self._middle
-        sampling = fixed_sampling(views, batch_size, len(self.test_labels))
-        return StreamLoader(self.test, everything, crop, sampling, config, self.mean, self.std, self.skip_corrupt)
+        return self._loader(
+            self.test, everything, crop, fixed_sampling(views, batch_size, len(self.test_labels)), config
+        )
 
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self.test_loader(SingleView(), min(batch_size, EVALUATION_BATCH), config).in_order():
@@ -70,12 +71,13 @@ class ImageFiles:
 
     def held_out_batches(self, part: Part, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         sampling = fixed_sampling(SingleView(), min(batch_size, EVALUATION_BATCH), len(part.labels))
-        images = Split(*part)
-        middle = StreamLoader(
-            self.train, images, self._middle, sampling, config, self.mean, self.std, self.skip_corrupt
-        )
-        for batch in middle.in_order():
+        for batch in self._loader(self.train, Split(*part), self._middle, sampling, config).in_order():
             yield batch.images, batch.labels
+
+    def _loader(
+        self, images: Images, split: Split, crop: Crop, sampling: SamplingConfig, config: LoaderConfig
+    ) -> StreamLoader:
+        return StreamLoader(images, split, crop, sampling, config, self.mean, self.std, self.skip_corrupt)
 
     @property
     def _middle(self) -> ResizeCenterCrop:

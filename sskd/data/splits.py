@@ -81,13 +81,7 @@ def given_labels(spec: SplitSpec, images: int, num_classes: int, clean: np.ndarr
     if len(labels) != images or labels.dtype == bool:
         what = "truth values" if labels.dtype == bool else "labels"
         raise UserError(f"split.labels: {file} has {len(labels):,} {what}, and the training set {images:,} images")
-    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if len(wrong):
-        counted = " (they must count from 0)" if labels.min() == 1 and labels.max() == num_classes else ""
-        raise UserError(
-            f"split.labels: {file} gives image {wrong[0]} the label {labels[wrong[0]]}, which is not in "
-            f"0..{num_classes - 1}{counted}"
-        )
+    _refuse_out_of_range(labels, num_classes, spec.labels, "labels")
     for name in CLEAN:
         right = named_numbers(Path(file), _content(spec.labels, "labels"), name)
         if clean is not None and right is not None and not np.array_equal(right, clean):
@@ -107,13 +101,7 @@ def given_indices(spec: SplitSpec, images: int) -> np.ndarray:
         if len(indices) != images or not indices.any():
             raise UserError(f"split.indices: {file} is no mask of some of {images:,} training images")
         return np.flatnonzero(indices)
-    wrong = np.flatnonzero((indices < 0) | (indices >= images))
-    if len(wrong):
-        counted = " (they must count from 0)" if indices.min() == 1 and indices.max() == images else ""
-        raise UserError(
-            f"split.indices: {file} names image {indices[wrong[0]]}, and the training set has those from 0 to "
-            f"{images - 1}{counted}"
-        )
+    _refuse_out_of_range(indices, images, spec.indices, "indices")
     indices = np.sort(indices)
     twice = np.flatnonzero(np.diff(indices) == 0)
     if len(twice):
@@ -122,11 +110,8 @@ def given_indices(spec: SplitSpec, images: int) -> np.ndarray:
 
 
 def listed_images(spec: SplitSpec, images: int) -> int:
-    """How many of so many training images ``spec.indices`` lists, or all. UserError for a file that cannot be read."""
-    if spec.indices is None:
-        return images
-    numbers = _numbers(spec.indices, "indices", INDICES)
-    return int(numbers.sum()) if numbers.dtype == bool else len(numbers)
+    """Returns how many of so many training images ``spec.indices`` lists, or all. UserError as ``given_indices``."""
+    return images if spec.indices is None else len(given_indices(spec, images))
 
 
 def training_images(spec: SplitSpec, images: int, num_classes: int) -> int:
@@ -147,6 +132,17 @@ def _numbers(file: NumberFile, setting: str, usual: tuple[str, ...]) -> np.ndarr
         return read_numbers(Path(file.file), _content(file, setting), file.key, usual)
     except UserError as error:
         raise UserError(f"split.{setting}: {error}") from None
+
+
+def _refuse_out_of_range(numbers: np.ndarray, end: int, file: NumberFile, setting: str) -> None:
+    """UserError that names the first of the numbers that is not in 0..end - 1."""
+    wrong = np.flatnonzero((numbers < 0) | (numbers >= end))
+    if len(wrong):
+        counted = " (they must count from 0)" if numbers.min() == 1 and numbers.max() == end else ""
+        raise UserError(
+            f"split.{setting}: {file.file} has {numbers[wrong[0]]} in place {wrong[0]} (from 0), which is not in "
+            f"0..{end - 1}{counted}"
+        )
 
 
 def _content(file: NumberFile, setting: str) -> bytes:

@@ -25,12 +25,12 @@ def resized(images: Tensor, size: int | None) -> Tensor:
 fx.wrap("resized")  # one step of a traced network: what it does depends on the size
 
 
-class Resized(Network):
-    """A network of this suite that sees images of another size."""
+class _OnImages(Network):
+    """A network of this suite whose images are changed before it sees them."""
 
-    def __init__(self, network: Network, size: int) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.network, self.size = network, size
+        self.network = network
         self.foldable, self.gives_preactivations = network.foldable, network.gives_preactivations
         self.tail = tuple(f"network.{name}" for name in network.tail)
         self._names = frozenset(self.state_dict())
@@ -44,39 +44,40 @@ class Resized(Network):
     def own_name(self, key: str) -> str:
         return _inside(self._names, self.network.own_name(key))
 
+    def changed(self, images: Tensor) -> Tensor:
+        """images: (B, 3, H, H), normalised as the data set's are."""
+        raise NotImplementedError
+
     def features(self, images: Tensor) -> Features:
-        return self.network.features(resized(images, self.size))
+        return self.network.features(self.changed(images))
 
 
-class Renormalised(Network):
+class Resized(_OnImages):
+    """A network that sees images of another size."""
+
+    def __init__(self, network: Network, size: int) -> None:
+        super().__init__(network)
+        self.size = size
+
+    def changed(self, images: Tensor) -> Tensor:
+        return resized(images, self.size)
+
+
+class Renormalised(_OnImages):
     """A network whose images were normalised otherwise than those of the data set are.
 
     given: what its images are normalised with; None: already as it wants them. wanted: what it was trained with.
     """
 
     def __init__(self, network: Network, given: Statistics | None, wanted: Statistics) -> None:
-        super().__init__()
-        self.network = network
-        self.foldable, self.gives_preactivations = network.foldable, network.gives_preactivations
-        self.tail = tuple(f"network.{name}" for name in network.tail)
-        self._names = frozenset(self.state_dict())
+        super().__init__(network)
         old = given or wanted
         channels = zip(old.mean, old.std, wanted.mean, wanted.std, strict=True)
         self.factors = [(std / own_std, (mean - own_mean) / own_std) for mean, std, own_mean, own_std in channels]
 
-    def feature_layers(self) -> list[nn.Module]:
-        return self.network.feature_layers()
-
-    def map_norms(self) -> list[nn.BatchNorm2d]:
-        return self.network.map_norms()
-
-    def own_name(self, key: str) -> str:
-        return _inside(self._names, self.network.own_name(key))
-
-    def features(self, images: Tensor) -> Features:
-        """images: (B, 3, H, H), normalised as the data set's are."""
+    def changed(self, images: Tensor) -> Tensor:
         channels = [images[:, c : c + 1] * factor + shift for c, (factor, shift) in enumerate(self.factors)]
-        return self.network.features(torch.cat(channels, 1))
+        return torch.cat(channels, 1)
 
 
 class Around(Network):

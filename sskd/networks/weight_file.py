@@ -184,39 +184,12 @@ def _load_pickle(path: Path) -> Any:
             warnings.simplefilter("ignore")  # on pickle protocols, and kinds of storage that will be removed
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path} {_refused(path, error)}") from None
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        holds = f"holds an object of '{named[1].rstrip('.')}'" if named else "is damaged, or holds objects"
+        raise UserError(
+            f"{path} {holds}, which is not loaded, as loading it could execute code: where it was made, {SAVE_STATE}"
+        ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or 'its disk fails'}") from None
     except Exception:  # a damaged pickle may raise anything
         raise UserError(f"{path} is damaged or cut off: torch cannot read it") from None
-
-
-def _refused(path: Path, error: Exception) -> str:
-    """What a pickle holds beside tensors. torch's own message is for programmers, and coloured."""
-    content = _pickle_of(path)
-    named = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if b"_parameters" in content and b"_modules" in content:
-        first = re.search(rb"c([\w.]+)\n(\w+)\n", content)
-        kind = f" ({b'.'.join(first.groups()).decode()})" if first else ""
-        return (
-            f"holds a whole pickled module{kind}, which is not loaded, as loading executes code: where it was made, "
-            + SAVE_STATE
-        )
-    if named:
-        return (
-            f"holds an object of '{named[1].rstrip('.')}', which is not loaded, as loading it could execute code: "
-            f"where it was made, {SAVE_STATE}"
-        )
-    return f"is damaged, or holds objects that are not loaded: where it was made, {SAVE_STATE}"
-
-
-def _pickle_of(path: Path) -> bytes:
-    """The part of the file that says what it holds; of an old format its beginning, up to 16 MB."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            with archive.open(name) as file:
-                return file.read(2**24)
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError):
-        with path.open("rb") as file:
-            return file.read(2**24)

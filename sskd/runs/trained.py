@@ -15,7 +15,7 @@ from sskd.data.datasets.registry import Data
 from sskd.data.memory_loader import RGB
 from sskd.errors import UserError, described
 from sskd.methods import METHODS, MethodContext
-from sskd.networks import NETWORKS, FeatureShapes, Network, build_network, feature_shapes
+from sskd.networks import NETWORKS, Network, build_network, feature_shapes
 from sskd.networks.weights import load_into
 from sskd.runs.files import read_json
 from sskd.runs.plugins import load_plugins
@@ -101,12 +101,10 @@ def load_student(
     load_plugins(map(str, plugins))
     info: NetworkInfo = from_dict(NetworkInfo, read_json(file), str(file))
     NETWORKS[info.network]  # before the spec is read: this is what plugins are most often forgotten for
-    classes, weights = len(info.class_names), folder / f"{epoch}.safetensors"
-    if (folder / "spec.yaml").is_file():
-        network = load_trained(read_spec(folder / "spec.yaml"), weights, classes, info.image_size, statistics(info))
-    else:  # weights and network.json alone, taken elsewhere
-        network = build_network(info.network, classes, info.network_settings, statistics(info))
-        load_into(network, weights, info.network, classes)
+    if not (folder / "spec.yaml").is_file():  # weights and network.json alone, taken elsewhere
+        return _with_weights(info, folder / f"{epoch}.safetensors"), info
+    spec, classes = read_spec(folder / "spec.yaml"), len(info.class_names)
+    network = load_trained(spec, folder / f"{epoch}.safetensors", classes, info.image_size, statistics(info))
     return network.eval(), info
 
 
@@ -133,14 +131,16 @@ def load_exported(folder: str | Path, plugins: Iterable[str | Path] = ()) -> tup
         )
     known = {key: value for key, value in data.items() if key in NetworkInfo.model_fields}
     info: NetworkInfo = from_dict(NetworkInfo, known, str(file))
+    return _with_weights(info, Path(folder) / WEIGHTS), info
+
+
+def _with_weights(info: NetworkInfo, weights: Path) -> Network:
     classes, used = len(info.class_names), info.network_settings
     network = build_network(info.network, classes, used, statistics(info))
     if info.predictor is not None:
-        network = _built(
-            info.predictor, network, feature_shapes(info.network, info.image_size, used), classes, info.image_size
-        )
-    load_into(network, Path(folder) / WEIGHTS, info.network, classes)
-    return network.eval(), info
+        network = _built(info.predictor, network, used, info.network, classes, info.image_size)
+    load_into(network, weights, info.network, classes)
+    return network.eval()
 
 
 def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int, images: Statistics) -> Network:
@@ -150,8 +150,7 @@ def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int
     network = build_network(spec.network, num_classes, spec.used_as, images)
     predictor = predictor_of(spec)
     if predictor is not None:
-        shapes = feature_shapes(spec.network, image_size, spec.used_as)
-        network = _built(predictor, network, shapes, num_classes, image_size, spec.recipe)
+        network = _built(predictor, network, spec.used_as, spec.network, num_classes, image_size, spec.recipe)
     load_into(network, weights, spec.network, num_classes)
     return network
 
@@ -169,7 +168,8 @@ def predictor_of(spec: RunSpec) -> Predictor | None:
 def _built(
     predictor: Predictor,
     student: Network,
-    shapes: FeatureShapes,
+    used_as: NetworkSettings,
+    name: str,
     num_classes: int,
     image_size: int,
     recipe: Recipe | None = None,
@@ -179,7 +179,7 @@ def _built(
     kind, teacher, used = METHODS[predictor.method.name], predictor.teacher, predictor.teacher_settings
     context = MethodContext(
         student=student,
-        student_shapes=shapes,
+        student_shapes=feature_shapes(name, image_size, used_as),
         num_classes=num_classes,
         labels=torch.zeros(0, dtype=torch.int64),
         teacher=build_network(teacher, num_classes, used) if teacher else None,

@@ -69,22 +69,6 @@ def test_rotations_flip_turn_then_crop_each_view() -> None:
     assert labels.tolist() == [0, 1, 2, 3] * 5
 
 
-def test_rotations_without_disturbance_are_exact_quarter_turns() -> None:
-    images = pixels(3)
-    views, _ = Rotations()(images, Augmentation(0, False), generator())
-    assert torch.equal(views[::4], images)
-    for k in (1, 2, 3):
-        assert torch.equal(views[k::4], tv.rotate(images, 90 * k))
-
-
-@pytest.mark.parametrize("views", [SingleView(), Rotations()])
-def test_same_generator_same_views(views: SingleView | Rotations) -> None:
-    images = pixels(4)
-    first, second, other = (views(images, Augmentation(), generator(seed))[0] for seed in (1, 1, 2))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, other)
-
-
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["planes", "channels last"])
 def test_rotations_come_image_by_image_in_channels_last(layout: torch.memory_format) -> None:
     images = pixels(3, 7).to(memory_format=layout)

@@ -119,14 +119,6 @@ def test_none_is_the_middle_of_image_files(files: ImageFiles) -> None:
             assert torch.equal(a, b) == fixed
 
 
-def test_cutout_of_image_files(files: ImageFiles) -> None:
-    plain, cut = first_batch(files, "standard"), first_batch(files, "cutout", cutout_size=10)
-    changed = (plain.images != cut.images).any(1).flatten(1).sum(1)
-    assert torch.equal(plain.indices, cut.indices)
-    assert changed.max() == 100
-    assert changed.min() > 0
-
-
 def test_processes_that_share_a_batch_draw_for_their_own_rows(files: ImageFiles) -> None:
     """Their squares lie in different places; what a method draws afterwards is the same in both."""
     both = [first_batch(files, "cutout", Replica(rank, 2), cutout_size=10) for rank in (0, 1)]

@@ -50,12 +50,8 @@ def load(base: Path) -> ImageData:
     "made",
     [
         "train/.ipynb_checkpoints/0-checkpoint.png",
-        "train/.ipynb_checkpoints",
-        "test/.ipynb_checkpoints",
         "__MACOSX/train/cat/0.png",
-        "train/__MACOSX/cat/0.png",
         "train/@eaDir/0.png",
-        "train/.Trashes/0.png",
         "train/cat/.ipynb_checkpoints/0.png",
         "train/cat/__MACOSX/0.png",
         "train/cat/notes",
@@ -82,19 +78,15 @@ def test_files_that_are_no_images(base: Path, name: str) -> None:
         (lambda base: (base / "test" / "dog" / "0.png").unlink(), "test/dog: the class 'dog' has no images"),
         (lambda base: put(base / "test" / "eel" / "0.png"), "the class 'eel' has no folder"),
         (lambda base: put(base / "train" / "cat" / "2020" / "1.png"), "2020/1.png lies too deep"),
-        (lambda base: put(base / "test" / "cat" / "a" / "b" / "1.jpg"), "a/b/1.jpg lies too deep"),
         (lambda base: put(base / "train" / "1.png"), "train/1.png lies beside the class folders"),
-        (lambda base: put(base / "test" / "1.gif"), "test/1.gif lies beside the class folders"),
         (lambda base: (base / "train" / "cat" / "1.heic").touch(), r"cat/1.heic: images of this kind are not read"),
         (lambda base: (base / "train" / "cat" / "1.svg").touch(), r"cat/1.svg: images of this kind are not read"),
         (lambda base: Image.fromarray(WHITE).save(base / "train/cat/1.png"), "cat/1.png cannot be read.*8 bits"),
-        (lambda base: Image.fromarray(WHITE).save(base / "train/cat/1.tif"), "cat/1.tif cannot be read.*8 bits"),
         (
             lambda base: Image.fromarray(np.ones((8, 8), np.float32)).save(base / "test/cat/1.tiff"),
             "cat/1.tiff cannot be read.*8 bits",
         ),
         (lambda base: moving(base / "train/cat/1.gif"), "cat/1.gif cannot be read.*frames"),
-        (lambda base: moving(base / "train/cat/1.tif"), "cat/1.tif cannot be read.*frames"),
     ],
 )
 def test_what_would_be_lost_or_read_wrong_is_refused_by_name(
@@ -123,9 +115,7 @@ def test_kinds_of_images_that_are_read(base: Path, ending: str) -> None:
     ("made", "named"),
     [
         ("train/.ipynb_checkpoints", ""),
-        ("val/__MACOSX/n00000000/x.JPEG", ""),
         ("train/n00000000/._x.JPEG", ""),
-        ("train/n00000002", "the class 'n00000002' has no images"),
         ("train/n00000002/0.JPEG", "val/n00000002: the class 'n00000002' has no images"),
         ("train/n00000000/images/0.JPEG", "0.JPEG lies too deep"),
         ("val/0.JPEG", "0.JPEG lies beside the class folders"),

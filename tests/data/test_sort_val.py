@@ -72,10 +72,8 @@ CAFFE = [f"{name}.JPEG {number}" for name, number in zip(NAMES, (0, 2, 1, 0), st
     ("file", "lines"),
     [
         ("LOC_val_solution.csv", KAGGLE),
-        ("without_head.csv", KAGGLE[1:]),
         ("val.txt", CAFFE),
         ("val.txt", [f"val/{line}" for line in CAFFE]),
-        ("val.txt", [line.replace(".JPEG", "") for line in CAFFE]),
         (
             "pairs.txt",
             [f"{name}.JPEG\t{c}" for name, c in zip(NAMES, ("n01", "n03", "n02", "n01"), strict=True)] + [""],
@@ -99,9 +97,7 @@ def test_lists_of_classes_that_people_have(tmp_path: Path, file: str, lines: lis
         ([*KAGGLE, f"{NAMES[0]},n02 1 2 3 4"], "has two classes, n01 and n02"),
         ([*KAGGLE, "ILSVRC2012_val_00000005,n02 1 2 3 4"], "lacks ILSVRC2012_val_00000005.JPEG"),
         ([*KAGGLE, f"{NAMES[0]},"], "line 6: expected an image, a comma, and its class"),
-        (CAFFE[:1], "numbers from 0 to 0, but .* has 3 folders"),
         ([line.replace(" 2", " 3") for line in CAFFE], "numbers from 0 to 3, but .* has 3 folders"),
-        ([f"{line} x" for line in CAFFE], "line 1: expected an image and its class"),
         ([f"{NAMES[0]}.JPEG ../../evil"], "neither the name of an image nor of a class"),
         (["n01", "n02"], "2 classes, and .* 4 images"),
         (["490", "361", "171", "822"], "--devkit"),

@@ -106,8 +106,3 @@ def test_the_weak_view_is_the_usual_one_and_comes_first() -> None:
     assert views.shape == (24, 3, 32, 32)
     assert torch.equal(views[::2], images)
     assert all((strong != weak).any() for weak, strong in zip(views[::2], views[1::2], strict=True))
-
-
-def test_other_sizes() -> None:
-    images = pictures(4, size=12)
-    assert strong_augment(images, torch.Generator().manual_seed(6)).shape == images.shape

@@ -305,7 +305,6 @@ def spec(method: str, pair: tuple[Any, Any], **changes: Any) -> RunSpec:
 
 SMALL_MAPS = {"taps": ["relu", *STAGES], "pooled": "layer4", "image_size": 32}
 TRAINED = {
-    "a transformer teaches by logits": ("kd", (VIT, {}), ("resnet8", {})),
     "a transformer teaches with a head": ("sskd", (VIT, {}), ("resnet8", {})),
     "a transformer learns": ("crd", ("resnet8", {"image_size": 32}), (VIT, {})),
     "maps of torchvision's": ("simkd", (RESNET, SMALL_MAPS), ("resnet8", {})),

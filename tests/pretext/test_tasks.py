@@ -98,7 +98,7 @@ def test_transfer_is_the_divergence_without_selection(name: str, monkeypatch: py
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_head_may_name_its_layers_as_published_files_do(
-    cut: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cut: bool, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Files of published networks call "classifier.0.weight" what is renamed when they are read; a head's is not."""
 
@@ -110,6 +110,7 @@ def test_a_head_may_name_its_layers_as_published_files_do(
     monkeypatch.setitem(PRETEXTS._entries, "rotation", Deep)
     spec = small.spec(small.student("sskd", head=small.head("rotation")))
     assert spec.head is not None
+    small.link_needs(runs, tmp_path, spec.head)
     small.train_all(spec.head, tmp_path)
     weights = tmp_path / spec.head.id / "last.safetensors"
     if cut:
@@ -122,15 +123,16 @@ def test_a_head_may_name_its_layers_as_published_files_do(
 
 
 @pytest.mark.parametrize("name", ["rotation", "jigsaw", "exemplar"])
-def test_head_and_student_train(name: str, tmp_path: Path) -> None:
+def test_head_and_student_train(name: str, runs: Path, tmp_path: Path) -> None:
     """From end to end; the student's split differs from its head's, whose classes exemplar keeps."""
     head = small.head(name, split={"fraction": 0.06})
     spec = small.spec(small.student("sskd", head=head))
+    assert spec.head is not None
+    small.link_needs(runs, tmp_path, spec.head)
     small.train_all(spec, tmp_path)
     row = small.metrics(tmp_path / spec.id)[-1]
     assert math.isfinite(row["loss_ss"])
     assert row["loss_ss"] > 0
-    assert spec.head is not None
     head_row = small.metrics(tmp_path / spec.head.id)[-1]
     assert ("test_head_top1" in head_row) is (name != "exemplar")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sskd.data.class_folders import check_classes, class_images, class_names, refuse_empty
+from sskd.data.class_folders import check_classes, class_names, images_by_class
 from sskd.data.datasets.registry import DATASETS, KNOWN, Extent, Known
 from sskd.data.file_dataset import ImageFiles
 from sskd.data.image_files import Images
@@ -65,14 +65,9 @@ def listed(folder: Path, classes: tuple[str, ...], cache: Path) -> tuple[Images,
                 return Images(folder, known["files"]), known["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # not there, or damaged: it is made anew
-    files: list[bytes] = []
-    labels: list[int] = []
-    for name in present:
-        inside = class_images(folder / name, ENDINGS)
-        files += [os.fsencode(f"{name}/{image}") for image in inside]
-        labels += [classes.index(name)] * len(inside)
-    refuse_empty(folder, classes, np.array(labels), ENDINGS)
-    arrays = {"files": np.array(files), "labels": np.array(labels, dtype=np.int64), "times": times, "classes": names}
+    images, labels = images_by_class(folder, classes, ENDINGS)
+    files = [os.fsencode(image) for image in images]
+    arrays = {"files": np.array(files), "labels": labels, "times": times, "classes": names}
     partial = file.with_name(f"{file.stem}.{os.getpid()}.npz")
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sskd.data.class_folders import check_classes, class_images, refuse_empty
+from sskd.data.class_folders import check_classes, images_by_class
 from sskd.data.datasets.registry import DATASETS, KNOWN, Arrays, Extent, ImageData, Known, from_arrays
 from sskd.data.image_files import DAMAGED, open_rgb
 from sskd.data.memory_loader import RGB
@@ -87,14 +87,14 @@ def folder(root: Path, path: str | None) -> ImageData:
         if not (base / part).is_dir():
             raise UserError(f"no folder {base / part}: expected train/<class>/<image> and test/<class>/<image>")
     classes = check_classes(base / "train", base / "test", IMAGE_ENDINGS)
-    files = {part: _class_files(base / part, classes) for part in ("train", "test")}
-    sizes = {_open(file).size for part in files.values() for file, _ in part}
-    size = next(iter(sizes))[0] if len(sizes) == 1 and len(set(next(iter(sizes)))) == 1 else 32
-    arrays: list[np.ndarray] = []
-    for part in ("train", "test"):
-        arrays.append(np.stack([_square(_open(file), size) for file, _ in files[part]]))
-        arrays.append(np.array([label for _, label in files[part]]))
-    return from_arrays(base.name, Arrays(*arrays), class_names=classes)
+    files, labels = zip(
+        *(images_by_class(base / part, classes, IMAGE_ENDINGS) for part in ("train", "test")), strict=True
+    )
+    paths = [[base / part / file for file in names] for part, names in zip(("train", "test"), files, strict=True)]
+    sizes = {_open(path).size for part in paths for path in part}
+    width, height = next(iter(sizes))
+    images = [_squares(part, width if len(sizes) == 1 and width == height else 32) for part in paths]
+    return from_arrays(base.name, Arrays(images[0], labels[0], images[1], labels[1]), class_names=classes)
 
 
 @DATASETS.register("tiny-imagenet")
@@ -107,19 +107,15 @@ def tiny_imagenet(root: Path, path: str | None) -> ImageData:
             f"unpack tiny-imagenet-200.zip (cs231n.stanford.edu) into {base.parent}"
         )
     classes = tuple(sorted((base / "wnids.txt").read_text(encoding="utf-8").split()))
-    train = [
-        (file, label)
+    train = {
+        file: label
         for label, name in enumerate(classes)
         for file in sorted((base / "train" / name / "images").glob("[!.]*"))
-    ]
+    }
     lines = (base / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
-    test = [
-        (base / "val" / "images" / name, classes.index(label))
-        for name, label in (line.split("\t")[:2] for line in lines)
-    ]
-    arrays: list[np.ndarray] = []
-    for part in (train, test):
-        arrays += [np.stack([_square(_open(file), 64) for file, _ in part]), np.array([label for _, label in part])]
+    named = (line.split("\t")[:2] for line in lines)
+    test = {base / "val" / "images" / name: classes.index(label) for name, label in named}
+    arrays = [array for part in (train, test) for array in (_squares(part, 64), np.array(list(part.values())))]
     return from_arrays("tiny-imagenet", Arrays(*arrays), class_names=classes)
 
 
@@ -159,23 +155,16 @@ def _needed(kind: str, path: str | None) -> Path:
     return Path(path)
 
 
-def _class_files(base: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
-    """The images of a part, by class and name, and their labels. UserError for a class without images."""
-    files = [
-        (base / name / image, label)
-        for label, name in enumerate(classes)
-        if (base / name).is_dir()
-        for image in class_images(base / name, IMAGE_ENDINGS)
-    ]
-    refuse_empty(base, classes, np.array([label for _, label in files]), IMAGE_ENDINGS)
-    return files
-
-
 def _open(file: Path) -> Image.Image:
     try:
         return open_rgb(file)
     except DAMAGED as error:
         raise UserError(f"{file} cannot be read as an image: {error}") from None
+
+
+def _squares(files: Iterable[Path], size: int) -> np.ndarray:
+    """(N, size, size, 3): the shorter side of each image becomes ``size``, and the middle is cut out."""
+    return np.stack([_square(_open(file), size) for file in files])
 
 
 def _square(image: Image.Image, size: int) -> np.ndarray:
