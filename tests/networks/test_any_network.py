@@ -253,7 +253,7 @@ NO_MAPS = {"logits", "vector", "labels", "indices"}
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].info.year])
 def test_a_method_takes_a_transformer_as_teacher_or_says_what_it_lacks(method: str) -> None:
     student, teacher = feature_shapes("resnet8", 16), feature_shapes(VIT, 16)
-    if METHODS[method].needs <= NO_MAPS:
+    if METHODS[method].needs <= NO_MAPS and method != "wkdl":  # it compares classes by maps, before it trains
         check_pair(method_settings(method), student, teacher)
     else:
         with pytest.raises(UserError, match=VIT):
@@ -268,7 +268,7 @@ def test_what_maps_by_name_are_enough_for() -> None:
             check_pair(method_settings(method), ours, theirs)
         except UserError as error:
             refused[method] = str(error)
-    assert refused.keys() == {"ab", "reviewkd", "hsakd"}
+    assert refused.keys() == {"ab", "reviewkd", "hsakd", "ofd", "fcfd", "wkdf"}
     assert "needs maps before their ReLU" in refused["ab"]
     assert "needs maps before their ReLU" in refused["reviewkd"]
 
