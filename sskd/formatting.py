@@ -1,4 +1,6 @@
-"""Times and counts as a person reads them."""
+"""Times, counts and lists as a person reads them."""
+
+from collections.abc import Sequence
 
 
 def duration(seconds: float) -> str:
@@ -17,3 +19,9 @@ def duration(seconds: float) -> str:
 def plural(count: int, noun: str) -> str:
     """ "1 run", "2 runs"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def first_of(names: Sequence[str], most: int = 3, of: str = "", between: str = ", ") -> str:
+    """The first names of a list, and how many it has beside them: "a, b, c and 4 more", or "... 4 more runs"."""
+    rest = len(names) - most
+    return between.join(names[:most]) + (f" and {rest} more{of and ' '}{of}" if rest > 0 else "")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.comparability_fields import card_columns
+from benchmarks.planning.plan import with_ancestors
 from benchmarks.planning.staleness import changed_since
 from benchmarks.records.merge import who_columns
 from benchmarks.tables.cell import Cell
@@ -81,7 +82,6 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
         return known[spec.id]
 
     rows: list[dict[str, object]] = []
-    needed: dict[str, RunSpec] = {}
     for benchmark, group in cells.items():
         # a rate that a profile names twice gives the same run twice, and one run is one seed
         once = {(cell.row, cell.column, cell.spec.id): cell for cell in group}
@@ -89,9 +89,8 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
             place = {"benchmark": benchmark, "row": cell.row, "column": cell.column}
             place |= {"pair": cell.pair, "run_pair": cell.run_pair}
             rows.append(place | of_run(cell.spec))
-            _add_needs(cell.spec, needed)
     in_cells = {row["id"] for row in rows}
-    for spec in needed.values():
+    for spec in specs_of(cells).values():
         if spec.id not in in_cells:
             place = {"benchmark": "", "row": spec.role.capitalize(), "column": "", "pair": "", "run_pair": ""}
             rows.append(place | of_run(spec))
@@ -100,19 +99,7 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
 
 def specs_of(cells: Mapping[str, Iterable[Cell]]) -> dict[str, RunSpec]:
     """Returns every run of the cells and what they need, by id, each once."""
-    specs: dict[str, RunSpec] = {}
-    for group in cells.values():
-        for cell in group:
-            _add_needs(cell.spec, specs)
-            specs.setdefault(cell.spec.id, cell.spec)
-    return specs
-
-
-def _add_needs(spec: RunSpec, needed: dict[str, RunSpec]) -> None:
-    for other in spec.needs:
-        if other.id not in needed:
-            _add_needs(other, needed)
-            needed[other.id] = other
+    return with_ancestors(cell.spec for group in cells.values() for cell in group)
 
 
 def _spec_columns(spec: RunSpec) -> dict[str, object]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from benchmarks.analysis.comparability import compared
 from benchmarks.analysis.frame import results_frame
 from benchmarks.planning.cost import ONE_BY_ONE, AtOnce, plan_cost
-from benchmarks.planning.plan import make_plan, statuses
+from benchmarks.planning.plan import make_plan, statuses, with_ancestors
 from benchmarks.profiles.profile import Profile
 from benchmarks.statistics.claims import CLAIMS, Claim, method_claim
 from benchmarks.statistics.comparison import rule_of
@@ -30,7 +30,6 @@ from benchmarks.tables.spec_builder import SpecBuilder, placed_once
 from sskd.errors import UserError, unknown
 from sskd.formatting import duration
 from sskd.runs.files import read_json, write_json
-from sskd.runs.spec import RunSpec
 
 BOUGHT = "bought.json"
 Failed = TypeVar("Failed")
@@ -104,7 +103,7 @@ def look(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtOnc
         here = [cell.spec for cell in cells if (cell.row, cell.column) in places]
         # what a finished student was taught by does not count, even if its weights are gone
         wanted = [spec for spec in here if states[spec.id].state != "finished"]
-        needed = {spec.id for root in wanted for spec in _with_ancestors(root)}
+        needed = with_ancestors(wanted)
         return {run: seconds[run] for run in sorted(needed) if states[run].state != "finished"}
 
     needs, remarks = [], []
@@ -126,10 +125,6 @@ def look(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtOnc
         elif need:
             needs.append(need)
     return Market(verdicts, needs, remarks, price, planned)
-
-
-def _with_ancestors(spec: RunSpec) -> list[RunSpec]:
-    return [spec, *(other for needed in spec.needs for other in _with_ancestors(needed))]
 
 
 def claims_named(names: Iterable[str], profile: Profile) -> list[Claim]:

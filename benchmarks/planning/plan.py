@@ -41,22 +41,30 @@ class Plan:
         return [spec for stage in self.stages for spec in stage]
 
 
-def make_plan(wanted: Iterable[RunSpec]) -> Plan:
-    """All wanted runs and what they need, each once. UserError for a network that does not exist."""
-    stage_of: dict[str, int] = {}
-    by_id: dict[str, RunSpec] = {}
+def with_ancestors(wanted: Iterable[RunSpec]) -> dict[str, RunSpec]:
+    """All wanted runs and what they need, by id; each once, and after what it needs."""
+    found: dict[str, RunSpec] = {}
 
-    def place(spec: RunSpec) -> int:
-        if spec.id not in stage_of:
-            by_id[spec.id] = spec
-            stage_of[spec.id] = 1 + max((place(needed) for needed in spec.needs), default=-1)
-        return stage_of[spec.id]
+    def add(spec: RunSpec) -> None:
+        if spec.id not in found:
+            for needed in spec.needs:
+                add(needed)
+            found[spec.id] = spec
 
     for spec in wanted:
-        place(spec)
-    stages: list[list[RunSpec]] = [[] for _ in range(max(stage_of.values(), default=-1) + 1)]
-    for run_id, number in stage_of.items():
-        stages[number].append(by_id[run_id])
+        add(spec)
+    return found
+
+
+def make_plan(wanted: Iterable[RunSpec]) -> Plan:
+    """All wanted runs and what they need, in stages. UserError for a network that does not exist."""
+    stage_of: dict[str, int] = {}
+    stages: list[list[RunSpec]] = []
+    for spec in with_ancestors(wanted).values():
+        number = stage_of[spec.id] = 1 + max((stage_of[needed.id] for needed in spec.needs), default=-1)
+        if number == len(stages):
+            stages.append([])
+        stages[number].append(spec)
     plan = Plan(stages)
     check_names(plan)
     return plan

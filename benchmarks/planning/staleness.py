@@ -7,13 +7,12 @@ from typing import Any
 from benchmarks.planning.plan import Plan
 from sskd import __version__
 from sskd.errors import UserError, unknown
+from sskd.formatting import first_of
 from sskd.runs.files import read_json
 from sskd.runs.plugins import plugins_of
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec
 from sskd.version import code
-
-SHOWN = 3  # names of runs in a line
 
 
 def changed_since(spec: RunSpec, result: Mapping[str, Any]) -> str:
@@ -67,7 +66,8 @@ def describe_changes(plan: Plan, runs: Path) -> list[str]:
     for run_id, why in changed_runs(plan.runs, runs).items():
         by_reason.setdefault(why, []).append(run_id)
     lines = [
-        f"trained with other code ({why}): {_named(ids)}; --rerun changed trains anew" for why, ids in by_reason.items()
+        f"trained with other code ({why}): {first_of(ids)}; --rerun changed trains anew"
+        for why, ids in by_reason.items()
     ]
     today = code()["commit"]
     others: dict[str, int] = {}
@@ -80,11 +80,6 @@ def describe_changes(plan: Plan, runs: Path) -> list[str]:
         counts = ", ".join(f"{commit} ({count})" for commit, count in others.items())
         lines.append(f"finished runs of other commits of the suite than {today[:12]}: {counts}")
     return lines
-
-
-def _named(ids: list[str]) -> str:
-    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
-    return ", ".join(ids[:SHOWN]) + more
 
 
 def to_train_anew(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:

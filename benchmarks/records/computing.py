@@ -19,6 +19,7 @@ from benchmarks.records.submission import Segments, committed_state
 from sskd.config.execution import Execution
 from sskd.config.validation import from_dict
 from sskd.errors import UserError, described
+from sskd.formatting import first_of
 from sskd.runs.epoch_state import state_hash
 from sskd.runs.files import one_line
 from sskd.runs.provenance import provenance
@@ -151,7 +152,7 @@ def _other_tensors(path: Path, task: TrainingTask) -> list[str]:
     if own.keys() != weights.keys():
         return [f"{path.name} has other tensors"]
     other = [key for key in own if state_hash({key: own[key]}) != state_hash({key: weights[key]})]
-    return [f"{other[0]} and {len(other) - 1} other tensors of {path.name} are not those of the state"] if other else []
+    return [f"{path.name} has not the state's tensors {first_of(other, 1)}"] if other else []
 
 
 def _check_segment(found: Submission, runs: Path, execution: Execution, segment: int, exact: bool, note: Note) -> bool:

@@ -11,7 +11,7 @@ from benchmarks.analysis.setting import describe_setting, of_paper
 from benchmarks.report.escaping import markdown_text
 from benchmarks.tables.benchmark import Benchmark, Measure
 from benchmarks.tables.cell import published_columns
-from sskd.formatting import plural
+from sskd.formatting import first_of, plural
 
 OTHER_CODE, CONFLICT = "†", "‡"
 SHOWN = 3  # runs whose ids a line names
@@ -187,10 +187,9 @@ def _weights(frame: pd.DataFrame) -> list[str]:
     lines = []
     for problem in ("missing", "damaged") if "weights" in finished else ():
         ids = list(finished["id"][finished["weights"] == problem])
-        more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
         if ids:
             which = f"{len(ids)} of {plural(len(finished), 'finished run')} are {problem}"
-            lines.append(f"The weights of {which}: {', '.join(ids[:SHOWN])}{more}.")
+            lines.append(f"The weights of {which}: {first_of(ids, SHOWN)}.")
     return lines
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.planning.plan import with_ancestors
 from perf.gpu.items import Items, Measurement
 from perf.stages import dataset_at
 from sskd.runs.run_folder import RunFolder
@@ -17,10 +18,8 @@ from sskd.training.run import Interrupted, train
 
 def items(measurement: Measurement) -> Items:
     """Runs in their order: what a run needs stands before it."""
-    wanted: list[RunSpec] = []
-    for spec in (cell_spec(measurement, method) for method in ("sskd", "kd")):
-        wanted += [run for run in (*_ancestors(spec), spec) if run not in wanted]
-    return {spec.id: partial(train_run, spec, measurement) for spec in wanted if measurement.computes}
+    wanted = with_ancestors(cell_spec(measurement, method) for method in ("sskd", "kd"))
+    return {run_id: partial(train_run, spec, measurement) for run_id, spec in wanted.items() if measurement.computes}
 
 
 def cell_spec(measurement: Measurement, method: str) -> RunSpec:
@@ -44,13 +43,6 @@ def cell_spec(measurement: Measurement, method: str) -> RunSpec:
     }
     student = {"role": "student", "network": student_name, "method": method, "teacher": teacher, **common, **long}
     return parse_spec(student | ({"head": head} if method == "sskd" else {}), "the cell of perf.gpu")
-
-
-def _ancestors(spec: RunSpec) -> list[RunSpec]:
-    found: list[RunSpec] = []
-    for needed in spec.needs:
-        found += [run for run in (*_ancestors(needed), needed) if run not in found]
-    return found
 
 
 def train_run(spec: RunSpec, measurement: Measurement) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sskd.arguments import Parser
 from sskd.config.fields import check_plain_name
 from sskd.data.class_folders import class_names
 from sskd.errors import UserError
+from sskd.formatting import first_of
 
 Pairs = list[tuple[str, str]]  # of an image's name and its class
 ENDINGS = (".jpeg", ".jpg", ".png")
@@ -50,7 +51,7 @@ def sort(folder: Path, classes: dict[str, str]) -> int:
     missing."""
     missing = [n for n, c in classes.items() if not (folder / n).is_file() and not (folder / c / n).is_file()]
     if missing:
-        raise UserError(f"{folder} lacks {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""))
+        raise UserError(f"{folder} lacks {first_of(missing, 1)}")
     for wnid in set(classes.values()):
         (folder / wnid).mkdir(exist_ok=True)
     here = [name for name in classes if (folder / name).is_file()]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sskd.config.networks import PUBLISHED, NetworkSettings, Statistics
 from sskd.config.pretrained import Pretrained
 from sskd.errors import UserError
+from sskd.formatting import first_of
 from sskd.networks import NETWORKS, Network, build_network
 from sskd.networks.build import PLAIN
 from sskd.networks.library import fetch_weights, find_weights
@@ -156,7 +157,7 @@ def _mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor], free: str | N
     extra = [key for key in state if key not in wanted]
     if missing or extra:
         parts = [("lacks", missing), ("has unknown", extra)]
-        return "; ".join(f"it {verb} {', '.join(keys[:3])}{_more(keys)}" for verb, keys in parts if keys)
+        return "; ".join(f"it {verb} {first_of(keys)}" for verb, keys in parts if keys)
     for key, value in wanted.items():
         if key in state and state[key].shape != value.shape and not (free and key.startswith(free)):
             of_classifier = re.sub(r"^(network\.)+", "", key).startswith(CLASSIFIERS)
@@ -190,10 +191,6 @@ def _unusable(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
         if key.endswith("running_var") and kept.numel() and kept.min() < 0:
             return f"{key} has negative variances"
     return ""
-
-
-def _more(keys: list[str]) -> str:
-    return f" and {len(keys) - 3} more" if len(keys) > 3 else ""
 
 
 BIASES = ("fc.bias", "linear.bias", "classifier.bias", "classifier.0.bias")  # of classifiers of this suite's networks
