@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.commands.request import Outcome, Request, add_cluster, add_json, add_request, read_request, work_of
 from benchmarks.commands.run import add_rerun
+from sskd.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.commands.seeds import Market
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from sskd.runs.run_folder import Status
     from sskd.runs.spec import RunSpec
 
-EXAMPLE = "plan --profile paper --only table3"
+EXAMPLE = "plan --profile paper --only table3 --gpu A100 --count 8"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_request(parser)
     add_cluster(parser)
     add_rerun(parser)
+    parser.add_argument("--gpu", default="", metavar="NAME", help="the cost on such GPUs, as a part of their name")
+    parser.add_argument("--count", type=int, metavar="N", help="so many of them, each with a run (default: 1)")
     add_json(parser)
 
 
@@ -44,10 +47,19 @@ def act(options: argparse.Namespace) -> Outcome:
     check_runs(todo, request.profile, root, room(work))
     if work.cluster.kind == "slurm":
         check_time(work.cluster)
-    print_plan(request, known, anew, at_once(work.cluster))
+    print_plan(request, known, anew, _on_gpus(options.gpu, options.count) or at_once(work.cluster))
     for line in check_teachers(todo, root):  # last: a plan may be made where the weights are not
         print(line, file=sys.stderr if options.json else sys.stdout)
     return Outcome()
+
+
+def _on_gpus(gpu: str, count: int | None) -> AtOnce | None:
+    """The GPUs that --gpu and --count name; None where they name none."""
+    from benchmarks.planning.cost import AtOnce
+
+    if count is not None and (count < 1 or not gpu):
+        raise UserError(f"--count {count}: it is the number of GPUs that --gpu names, at least 1")
+    return AtOnce(count or 1, 1, True, gpu=gpu) if gpu else None
 
 
 def print_plan(request: Request, known: Mapping[str, Status], anew: Sequence[RunSpec], at_once: AtOnce) -> None:

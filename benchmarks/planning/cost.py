@@ -31,7 +31,6 @@ from sskd.runtime.device import autocast, device_of, resolve_precision
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
 # multiply-adds/s that training sustains on one GPU, where there is none to measure: 10 TFLOP/s, an assumption
 ASSUMED_OF_A_GPU = 5e12
-ASSUMPTION = "assumed: 10 TFLOP/s of each GPU; there is none here to measure, and no run that is finished had one"
 # seconds of a run beside its training (data, networks, its files): CPU time of runs of one epoch, beyond their own
 STARTING = 0.5
 STARTING_A_JOB = 8.5  # with a Python of its own, which imports torch
@@ -45,6 +44,7 @@ class AtOnce(NamedTuple):
     share: float  # runs that share one GPU, or all cores: what one run alone would have
     gpus: bool | None = None  # whether the runs have GPUs; None: as the finished ones, or this machine
     starting: float = STARTING  # seconds of each run beside its training
+    gpu: str = ""  # of which the name is a part of the GPU's; "": any
 
 
 ONE_BY_ONE = AtOnce(1, 1)
@@ -64,23 +64,17 @@ class PlanCost(NamedTuple):
 
     @property
     def text(self) -> str:
+        runs, share = self.at_once.runs, self.at_once.share
+        beside = f", {duration(self.elapsed)} with {runs} at once" if runs > 1 and self.left else ""
+        if beside and share > 1 and self.alone:
+            beside += " if those that share a GPU, or the cores, gain nothing by it"
+        elif beside and not self.alone:
+            beside += " if the finished ones were as many at once"
         return (
-            f"about {duration(self.left)} one after another{self._side_by_side}, "
+            f"about {duration(self.left)} one after another{beside}, "
             f"at {self.rate / 1e9:.3g} G multiply-adds/s{' on each GPU' if self.gpus else ''} ({self.source}) and "
             f"{self.at_once.starting:g} s for each run to start{self.assumed and '; '}{self.assumed}"
         )
-
-    @property
-    def _side_by_side(self) -> str:
-        runs, share = self.at_once.runs, self.at_once.share
-        if runs == 1 or not self.left:
-            return ""
-        condition = ""
-        if share > 1 and self.alone:
-            condition = " if those that share a GPU, or the cores, gain nothing by it"
-        elif not self.alone:
-            condition = " if the finished ones were as many at once"
-        return f", {duration(self.elapsed)} with {runs} at once{condition}"
 
 
 def plan_cost(
@@ -90,7 +84,7 @@ def plan_cost(
 
     ``anew``: ids of finished runs that are to be trained again. Finished runs had their rate beside as many others as
     ran then; a measurement made now is of one run alone, which runs that share a GPU or the cores divide among them.
-    Where the runs will have GPUs and no finished one had, and this machine has none either, the rate is assumed: a
+    Where the runs will have GPUs and no finished one had such a one, nor has this machine, the rate is assumed: a
     CPU's says nothing of them. The processes of a run have a GPU each; without GPUs they share the cores.
     """
     root = Path(profile.execution.dataset_root)
@@ -100,15 +94,23 @@ def plan_cost(
     took = {spec.id: done for spec in trained if (done := _took(RunFolder(runs, spec)))}
     if at_once.gpus is not None:
         took = {run_id: done for run_id, done in took.items() if done.on_gpu == at_once.gpus}
-    here = torch.cuda.is_available()
-    gpus = at_once.gpus if at_once.gpus is not None else any(d.on_gpu for d in took.values()) if took else here
+    took = {run_id: done for run_id, done in took.items() if _is_called(done.device, at_once.gpu)}
+    gpus = at_once.gpus
+    if gpus is None:
+        gpus = any(done.on_gpu for done in took.values()) if took else torch.cuda.is_available()
     devices = {spec.id: spec.recipe.processes if gpus else 1 for spec in plan.runs}
     done_seconds = sum(done.seconds * devices[run_id] for run_id, done in took.items())
+    here = torch.cuda.is_available()
     if done_seconds:
         rate = sum(work[run_id] for run_id in took) / done_seconds
         source = f"as {plural(len(took), 'finished run')} had"
-    elif gpus and not here:
-        rate, source = ASSUMED_OF_A_GPU, ASSUMPTION
+    elif gpus and not (here and _is_called(torch.cuda.get_device_name(), at_once.gpu)):
+        such = f"no {at_once.gpu}" if at_once.gpu else "none"
+        rate = ASSUMED_OF_A_GPU
+        source = (
+            f"assumed: {2 * rate / 1e12:.0f} TFLOP/s of each GPU; there is {such} here to measure, and no run that is "
+            "finished had one"
+        )
     elif trained:
         spec = max(trained, key=lambda spec: work[spec.id])
         rate = measured_rate(spec.network, known[spec.dataset][0].image_size, spec.recipe.batch_size, spec.used_as)
@@ -122,14 +124,17 @@ def plan_cost(
     there = {spec.id for spec in plan.runs if spec.trains and RunFolder(runs, spec).is_finished()}
     todo = {run_id: value for run_id, value in seconds.items() if run_id not in there or run_id in anew}
     alone = not done_seconds
-    machines = at_once.runs / at_once.share if alone else at_once.runs
-    elapsed = makespan(plan, todo, at_once.runs, machines)
+    elapsed = makespan(plan, todo, at_once.runs, at_once.runs / at_once.share if alone else at_once.runs)
     assumed = " and ".join(
         f"{dataset.name} is not in {dataset.path or root.resolve()}: counted as {count.train_images:,} images"
         for dataset, (count, absent) in known.items()
         if absent
     )
     return PlanCost(work, seconds, sum(todo.values()), rate, source, assumed, at_once, elapsed, alone, gpus)
+
+
+def _is_called(device: str, name: str) -> bool:
+    return name.lower() in device.lower()
 
 
 def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: float) -> float:
@@ -181,6 +186,7 @@ class Took(NamedTuple):
 
     seconds: float
     on_gpu: bool
+    device: str  # its name
 
 
 def _took(folder: RunFolder) -> Took | None:
@@ -188,8 +194,9 @@ def _took(folder: RunFolder) -> Took | None:
     try:
         result = json.loads(folder.result.read_bytes())
         seconds, machine = result["seconds"], result.get("machine")
-        on_gpu = isinstance(machine, dict) and machine.get("driver") is not None
-        return Took(float(seconds), on_gpu) if math.isfinite(seconds) and seconds > 0 else None
+        machine = machine if isinstance(machine, dict) else {}
+        on_gpu, device = machine.get("driver") is not None, str(machine.get("device"))
+        return Took(float(seconds), on_gpu, device) if math.isfinite(seconds) and seconds > 0 else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 

@@ -353,7 +353,7 @@ def test_what_is_told_of_runs_at_once(at_once: AtOnce, alone: bool, told: str) -
 # --- on what an estimate of time rests ------------------------------------------------------------------------------
 
 TRAINED_HERE = {"seconds": 10.0, "machine": {"driver": None}}
-TRAINED_ON_A_GPU = {"seconds": 1.0, "machine": {"driver": "550"}}
+TRAINED_ON_A_GPU = {"seconds": 1.0, "machine": {"driver": "550", "device": "NVIDIA A100-SXM4-80GB"}}
 
 
 @pytest.mark.parametrize(
@@ -389,6 +389,30 @@ def test_a_cpus_speed_says_nothing_of_gpus(
     assert found.rate == pytest.approx(expected)
     assert words in found.text
     assert found.seconds[other.id] == pytest.approx(found.multiply_adds[other.id] / found.rate + 2.0)  # to start
+
+
+@pytest.mark.parametrize(
+    ("gpu", "rate", "words"),
+    [
+        ("a100", None, "on each GPU (as 1 finished run had)"),
+        ("H100", cost.ASSUMED_OF_A_GPU, "assumed: 10 TFLOP/s of each GPU; there is no H100 here to measure"),
+    ],
+)
+def test_a_named_gpu_has_the_rate_of_runs_that_had_such_a_one(
+    gpu: str, rate: float | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    one, other = (small.spec(small.student("none", teacher=None, seed=seed)) for seed in (0, 1))
+    (tmp_path / one.id).mkdir()
+    (tmp_path / one.id / "result.json").write_text(json.dumps(TRAINED_ON_A_GPU))
+    found = cost.plan_cost(make_plan([one, other]), tmp_path, read_profile("demo", []), AtOnce(2, 1, True, gpu=gpu))
+    assert found.rate == pytest.approx(rate or found.multiply_adds[one.id])
+    assert words in found.text
+
+
+@pytest.mark.parametrize("options", [("--count", "2"), ("--gpu", "A100", "--count", "0")])
+def test_a_number_of_gpus_needs_their_name(options: tuple[str, ...], profile: Path) -> None:
+    assert main(["plan", "--profile", str(profile), *options]) == 2
 
 
 @pytest.mark.parametrize("processes", [1, 2, 8])
