@@ -250,7 +250,7 @@ HOLD = """
 import fcntl, sys
 file = open(sys.argv[1], "w")
 fcntl.lockf(file, fcntl.LOCK_EX)
-print("process 7 on another-host", file=file, flush=True)
+print('{"pid": 7, "host": "another-host", "user": "ann", "job": ""}', file=file, flush=True)
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -266,10 +266,10 @@ def test_one_process_at_a_time(runs: Path, tmp_path: Path, capsys: pytest.Captur
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         assert main(small.train_command(KD, tmp_path)) == 2
-        assert f"sskd: {KD.id} is being trained by process 7 on another-host" in capsys.readouterr().err
+        assert f"sskd: {KD.id} is being trained by process 7 of ann on another-host" in capsys.readouterr().err
         failure = attempt(KD, tmp_path, lambda: train(KD, tmp_path, small.EXECUTION) and None)
         assert failure is not None
-        assert "process 7 on another-host" in failure.message
+        assert "process 7 of ann on another-host" in failure.message
         assert not folder.failure.exists()
         assert not folder.metrics.exists()
         other.kill()

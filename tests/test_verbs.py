@@ -99,10 +99,10 @@ def test_slurms_jobs_carry_it(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("benchmarks.dispatch.launch.launch", launched)
     suite.run("run", "--name", "mine")
-    from benchmarks.dispatch.slurm_queue import job_name, new_submission
+    from benchmarks.dispatch.slurm import job_name
 
-    assert job_name(new_submission(works[0].name)).startswith("sskd-mine-")
-    assert new_submission(works[0].name) != new_submission(works[0].name)
+    assert job_name(works[0].name).startswith("sskd-mine-")
+    assert job_name(works[0].name) != job_name(works[0].name)
 
 
 def test_all_that_works_in_a_results_folder(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import sskd
-from benchmarks.dispatch.slurm_queue import SUBMITIT
+from benchmarks.dispatch.slurm_jobs import SUBMITIT
 from sskd import version
 
 ROOT = Path(__file__).parent.parent

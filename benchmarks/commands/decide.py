@@ -11,7 +11,7 @@ from benchmarks.commands.run import ended, execute
 from sskd.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.dispatch.worker import Failure
+    from benchmarks.dispatch.work import Failure
     from benchmarks.tables.cell import Cell
 
 EXAMPLE = "decide C8,sskd-crd --hours 10 --profile short --dataset-root DIR"

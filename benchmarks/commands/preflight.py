@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.dispatch.work import Work
-from benchmarks.dispatch.worker import Failure
+from benchmarks.dispatch.work import Failure, Work
 from benchmarks.planning.memory import MOST, device_memory
 from benchmarks.planning.plan import check_runs, check_teachers, refuse_hopeless, statuses
 from benchmarks.planning.staleness import describe_changes, keep_beside

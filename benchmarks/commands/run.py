@@ -12,8 +12,7 @@ from benchmarks.commands.request import Outcome, Request, add_cluster, add_reque
 from sskd.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.dispatch.work import Work
-    from benchmarks.dispatch.worker import Failure
+    from benchmarks.dispatch.work import Failure, Work
     from sskd.runs.spec import RunSpec
 
 EXAMPLE = "run --profile short --methods none,kd,sskd --dataset-root DIR"
@@ -72,7 +71,7 @@ def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
     """Reports, and says what failed, each message once. A finished run whose result cannot be read has failed."""
     from benchmarks.commands.preflight import damaged
     from benchmarks.planning.plan import statuses
-    from sskd.formatting import plural
+    from sskd.formatting import first_of, plural
 
     failures = {**failures, **damaged(statuses(request.plan, request.folder / "runs"))}
     write(request)
@@ -80,8 +79,7 @@ def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
     for run_id, failure in failures.items():
         by_message.setdefault(failure.message, []).append(run_id)
     for message, ids in by_message.items():
-        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
-        print(f"run_all: {ids[0]}{more}: {message}", file=sys.stderr)
+        print(f"run_all: {first_of(ids, 1)}: {message}", file=sys.stderr)
     status = 2 if any(failure.input_is_bad for failure in failures.values()) else 1 if failures else 0
     failed = f", {plural(len(failures), 'run')} failed or not started" if failures else ""
     folder = request.placed.folder.resolve()
@@ -91,7 +89,7 @@ def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
 def _detach(request: Request, work: Work, anew: Sequence[RunSpec]) -> Outcome:
     from benchmarks.commands.main import program
     from benchmarks.commands.preflight import make_ready
-    from benchmarks.dispatch.detach import start_detached
+    from benchmarks.dispatch.launch import start_detached
 
     options = request.options
     if options.notify and work.cluster.kind == "slurm":
@@ -107,7 +105,7 @@ def _detach(request: Request, work: Work, anew: Sequence[RunSpec]) -> Outcome:
 def _probe(request: Request, work: Work) -> dict[str, Failure]:
     """Makes the linear probes of finished runs that benchmarks ask for; the failures by run and data set."""
     from benchmarks.analysis.probes import make_probes, probes_of
-    from benchmarks.dispatch.worker import Failure
+    from benchmarks.dispatch.work import Failure
 
     wanted = probes_of(request.cells, request.profile)
     made = make_probes(wanted, request.folder / "runs", work.execution, lambda line: print(line, flush=True))

@@ -1,4 +1,4 @@
-"""``run_all.py status``: how far everything is, from run folders, claims and Slurm's queue."""
+"""``run_all.py status``: how far everything is, from run folders, locks and Slurm's queue."""
 
 from __future__ import annotations
 

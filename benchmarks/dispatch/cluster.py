@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from sskd.config.fields import PlainName, StrictModel, TupleFromList
 from sskd.config.validation import from_dict
@@ -15,7 +15,8 @@ from sskd.errors import UserError, unknown
 from sskd.paths import CONFIGS, config_names
 
 CLUSTERS = CONFIGS / "clusters"
-Times = Annotated[int, Field(ge=0)]
+RETRIES = 2
+CAUSES = {"exception", "out_of_memory", "lost"}
 
 
 def _one_line(text: str) -> str:
@@ -71,17 +72,12 @@ class _Words(StrictModel):
     parameters: dict[OptionName, Plain | None]
 
 
-class Retries(StrictModel):
-    """How often a run is started again, by what ended it. Preemptions and requeues are not counted."""
-
-    exception: Times = 1
-    """After an error in the run."""
-    out_of_memory: Times = 1
-    """After there was too little memory: another process may have had it."""
-    lost: Times = 3
-    """After a run was killed, or its node was gone, without a word."""
-    timeout: Times = 100
-    """After a time limit; the run goes on where it was."""
+def _one_number(given: object) -> object:
+    """Files of earlier versions have a number for each cause: the largest, but for time limits, which do not count."""
+    if isinstance(given, dict) and given.keys() <= CAUSES | {"timeout"}:
+        numbers = [value for name, value in given.items() if name in CAUSES]
+        return max(numbers) if all(type(number) is int for number in numbers) and numbers else RETRIES
+    return given
 
 
 class ClusterSpec(StrictModel):
@@ -114,8 +110,9 @@ class ClusterSpec(StrictModel):
     """How long before the time limit a run is told to save and requeue itself."""
     poll_seconds: PositiveFloat = 10.0
     """Between looks at the queue."""
-    retries: Retries = Retries()
-    """How often a run is started again, by what ended it. Preemptions and requeues are not counted."""
+    retries: Annotated[int, BeforeValidator(_one_number), Field(ge=0)] = RETRIES
+    """How often a run is started again that failed, or whose process or node was lost. Preemptions, requeues and time
+    limits are not counted."""
     parameters: dict[str, Any] = {}
     """Of submitit (partition, time, mem_gb, ...); any other becomes --name=value of sbatch."""
 
@@ -157,12 +154,6 @@ def _checked(parameters: dict[str, Any], where: str) -> dict[str, Any]:
         minutes(typed["time"])
     lists = {key: list(value) for key, value in typed.items() if isinstance(value, tuple)}
     return typed | lists | {key: value for key, value in words.items() if value is not None}
-
-
-def job_limits(cluster: ClusterSpec) -> dict[str, Any]:
-    """What a job of the cluster asks Slurm for: jobs that differ in it are not the same to Slurm."""
-    limits = cluster.parameters | {"gpus_per_run": cluster.gpus_per_run, "cpus_per_run": cluster.cpus_per_run}
-    return limits | ({"time": minutes(limits["time"])} if "time" in limits else {})
 
 
 def cluster_names() -> list[str]:

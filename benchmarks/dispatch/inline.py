@@ -2,9 +2,8 @@
 
 from functools import partial
 
-from benchmarks.dispatch.run_lock import LockHolder
-from benchmarks.dispatch.work import Work
-from benchmarks.dispatch.worker import Failure, attempt, execute
+from benchmarks.dispatch.work import Failure, Work
+from benchmarks.dispatch.worker import attempt, execute
 from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal
 from sskd.runs.spec import RunSpec
@@ -19,7 +18,7 @@ class InlineSlot:
         self._work, self._progress = work, progress
         self.failure: Failure | None = None
 
-    def start(self, spec: RunSpec, holder: LockHolder, stop: StopSignal) -> None:
+    def start(self, spec: RunSpec, stop: StopSignal) -> None:
         """Trains the run. Interrupted, it says so, and leaves neither result nor failure."""
         work, self.failure = self._work, None
         with self._progress.run(spec, *cores_and_gpus(work.execution, spec.recipe.processes)) as show:

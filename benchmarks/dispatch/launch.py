@@ -1,24 +1,44 @@
 """Executes a plan: in this process, in local processes, or on Slurm. One run's failure does not stop the others."""
 
-from benchmarks.dispatch.work import Work
-from benchmarks.dispatch.worker import Failure
+import subprocess
+from collections.abc import Sequence
+
+from benchmarks.dispatch.launchers import note_background
+from benchmarks.dispatch.same_code import python_that
+from benchmarks.dispatch.work import Failure, Work
 from sskd.console.progress import Progress
+from sskd.runs.files import plain_os_errors
 
 
 def launch(work: Work, progress: Progress) -> dict[str, Failure]:
     """Executes what is not finished, or waits for whoever does; returns the failures by run id."""
     if work.cluster.kind == "slurm":
-        from benchmarks.dispatch.slurm_array import follow, submit
+        from benchmarks.dispatch.slurm import follow, submit
 
         return follow(work, progress, submit(work, progress.say))
-    from benchmarks.dispatch.inline import InlineSlot
-    from benchmarks.dispatch.local import local_places, make_slots
-    from benchmarks.dispatch.mps import sharing
-    from benchmarks.dispatch.scheduler import schedule
+    from benchmarks.dispatch.local import execute_here
 
-    if work.cluster.kind == "inline":
-        with work.launching():
-            return schedule(work, progress, [InlineSlot(work, progress)])
-    places = local_places(work.cluster)
-    with work.launching(), sharing([place.gpus for place in places], work.jobs / "mps", progress.say) as shared:
-        return schedule(work, progress, make_slots(work, progress, places, shared))
+    return execute_here(work, progress)
+
+
+def start_detached(work: Work, arguments: Sequence[str]) -> str:
+    """Submits to Slurm; for other clusters starts the command ``arguments`` in the background. Returns what to say."""
+    if work.cluster.kind == "slurm":
+        from benchmarks.dispatch.slurm import submit
+
+        left_out = submit(work, print)
+        return "\n".join([*(f"{run_id}: {failure.message}" for run_id, failure in left_out.items()), "submitted"])
+    log = work.jobs / "launcher.log"
+    main = "from benchmarks.commands.main import main; raise SystemExit(main())"
+    with plain_os_errors("write", log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            process = subprocess.Popen(
+                [*python_that(main), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # it outlives this terminal
+            )
+    note_background(work, process.pid)
+    return f"goes on in the background as process {process.pid}, which prints to {log}"

@@ -18,13 +18,12 @@ import yaml
 
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.inline import InlineSlot
-from benchmarks.dispatch.mps import Sharing
-from benchmarks.dispatch.retries import TERMINATED, forget_attempts
-from benchmarks.dispatch.run_lock import LockHolder, RunLocks
+from benchmarks.dispatch.mps import Sharing, sharing
+from benchmarks.dispatch.retries import TERMINATED
 from benchmarks.dispatch.same_code import Code, refuse_other_code, start_fork_server, this_code
-from benchmarks.dispatch.scheduler import Slot
-from benchmarks.dispatch.work import Work
-from benchmarks.dispatch.worker import Failure, attempt, execute, still_ours
+from benchmarks.dispatch.scheduler import Slot, schedule
+from benchmarks.dispatch.work import Failure, Work
+from benchmarks.dispatch.worker import attempt, execute
 from benchmarks.planning.cost import ONE_BY_ONE, STARTING_A_JOB, AtOnce
 from sskd.config.execution import Execution
 from sskd.console.progress import Progress
@@ -89,14 +88,6 @@ def _runs_that_fit(cluster: ClusterSpec, machine: Machine, width: int) -> int:
     return max(1, min(by_cores, by_memory))
 
 
-def local_places(cluster: ClusterSpec) -> list[Place]:
-    """The places that this machine has for a local cluster's runs. UserError if there is none."""
-    places = make_places(cluster, this_machine())
-    if not places:
-        raise UserError(f"cluster '{cluster.name}': gpus_per_run is more than the GPUs that are here")
-    return places
-
-
 def at_once(cluster: ClusterSpec) -> AtOnce:
     """How many of the cluster's runs go on at the same time, and how many of them share what a run alone would have."""
     if cluster.kind == "slurm":
@@ -113,15 +104,19 @@ def at_once(cluster: ClusterSpec) -> AtOnce:
     return AtOnce(len(places), len(places) / alone)
 
 
-def make_slots(work: Work, progress: Progress, places: list[Place], shared: Sharing) -> list[Slot]:
-    """A slot for each place: in this process where there is a place for one run only."""
+def execute_here(work: Work, progress: Progress) -> dict[str, Failure]:
+    """Executes the plan on this machine; failures by run id. UserError where it has no place for a run."""
+    places = [Place(0)] if work.cluster.kind == "inline" else make_places(work.cluster, this_machine())
+    if not places:
+        raise UserError(f"cluster '{work.cluster.name}': gpus_per_run is more than the GPUs that are here")
     if len(places) == 1 and not places[0].gpus and work.cluster.runs_at_once is None:
-        return [InlineSlot(work, progress)]
+        return schedule(work, progress, [InlineSlot(work, progress)])
     context = mp.get_context("forkserver" if FORKSERVER else "spawn")
     if FORKSERVER:
         context.set_forkserver_preload(["benchmarks.commands.main", "benchmarks.dispatch.local", "torchvision"])
-    log = work.jobs / "local.log"
-    return [ProcessSlot(work, place, context, log, shared) for place in places]
+    with sharing([place.gpus for place in places], work.jobs / "mps", progress.say) as shared:
+        slots: list[Slot] = [ProcessSlot(work, place, context, work.jobs / "local.log", shared) for place in places]
+        return schedule(work, progress, slots)
 
 
 class ProcessSlot:
@@ -134,14 +129,14 @@ class ProcessSlot:
         self.failure: Failure | None = None
         self._answer: Any = None  # the end of a pipe: the process says why its run failed
 
-    def start(self, spec: RunSpec, holder: LockHolder, stop: StopSignal) -> None:
+    def start(self, spec: RunSpec, stop: StopSignal) -> None:
         work, place, self.failure = self._work, self._place, None
         execution = work.execution
         if execution.threads is None:
             execution = with_threads(execution, place.threads)
         if execution.workers is None:
             execution = execution.model_copy(update={"workers": min(16, place.threads)})
-        task = Task(spec_yaml(spec), work.runs, execution, holder.token, work.plugins, place, self._log, this_code())
+        task = Task(spec_yaml(spec), work.runs, execution, work.plugins, place, self._log, this_code())
         surroundings = {**os.environ, **self._environment}, Path.cwd()  # as they are now: the forkserver's are older
         self._process = None  # until it is there: what is interrupted here has nothing to end
         self._answer, says = self._context.Pipe(duplex=False)
@@ -183,7 +178,6 @@ class Task(NamedTuple):
     spec_yaml: str
     runs: Path
     execution: Execution
-    token: str  # of the claim under which it was started
     plugins: tuple[str, ...]
     place: Place
     log: Path  # what it prints goes here
@@ -209,11 +203,8 @@ def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -
             load_plugins(task.plugins)
             spec = parse_spec(yaml.safe_load(task.spec_yaml), "a run of this suite")
         except UserError as error:
-            says.send(tuple(Failure(str(error), input_is_bad=True)))
+            says.send(tuple(Failure(str(error), "input")))
             raise SystemExit(1) from None
-        locks = RunLocks(task.runs.parent / "jobs" / "claims")
-        if not still_ours(locks, spec.id, task.token):
-            raise SystemExit(TERMINATED)
         try:
             failure = attempt(spec, task.runs, partial(execute, spec, task.runs, task.execution, stop, task.plugins))
         except Interrupted:
@@ -221,8 +212,6 @@ def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -
     if failure:
         says.send(tuple(failure))
         raise SystemExit(1)
-    forget_attempts(task.runs, spec.id)
-    locks.delete(spec.id)
 
 
 def _print_to(log: Path) -> None:

@@ -1,70 +1,81 @@
-"""What happens to a run that ended without a result: started again, as the cluster's policy says, or marked as failed.
+"""What happens to a run that ended without a result: it is started again, or it is marked as failed.
 
-On Slurm this is also a program, ``python -m benchmarks.dispatch.retries BATCH STATUS``: the last thing that a job's
-script does, so that a run is retried when nobody watches. It must start fast: no torch here.
+On Slurm this is also a program, ``python -m benchmarks.dispatch.retries SUBMISSION STATUS``: the last thing that a
+job's script does, so that a run is retried when nobody watches. It must start fast: no torch here.
 """
 
 import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-REQUEUED, TERMINATED = 255, 143  # exit statuses of a worker that has requeued itself, and that was told to end
+from sskd.errors import UserError
+from sskd.runs.files import append_line, write_json
+
+REQUEUED, TERMINATED = 255, 143  # exit statuses of a job that has requeued itself, and of one that was told to end
 FINAL = ("input", "timeout")  # kinds of failure that trying again does not mend
 
 
 class Submission(NamedTuple):
-    """What was submitted together: an array's tasks in order, and all that their scripts need to know."""
+    """What was submitted to Slurm together: an array's runs in order, or the runs of a job that has a whole node."""
 
     runs: Path  # folder of the run folders
     ids: list[str]
-    retries: dict[str, int]
-    asked: dict[str, Any] | None = None  # of Slurm, as cluster.job_limits has it; None in what earlier versions wrote
+    retries: int
+    user: str
+    asked: dict[str, Any] | None = None  # as cluster.job_limits has it; None in what earlier versions wrote
+    pool: bool = False  # whether one job has all the runs
 
     def save(self, path: Path) -> None:
-        _write(path, {"runs": str(self.runs), "ids": self.ids, "retries": self.retries, "asked": self.asked})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, self._asdict() | {"runs": str(self.runs)})
 
 
-def read_submission(path: Path) -> Submission:
+def read_submission(path: Path, user: str = "") -> Submission:
+    """``user``: whose it is where the file does not say so, as those of earlier versions. Raises what comes of a
+    damaged file: OSError, ValueError, TypeError, KeyError or AttributeError."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    return Submission(Path(data["runs"]), data["ids"], data["retries"], data.get("asked"))
+    retries = data["retries"] if isinstance(data["retries"], int) else 0
+    ids = [str(run_id) for run_id in data["ids"]]
+    whose, asked = str(data.get("user", user)), data.get("asked")
+    return Submission(Path(data["runs"]), ids, retries, whose, asked, data.get("pool") is True)
 
 
-def attempts(runs: Path, run_id: str) -> dict[str, int]:
-    """How often the run was started again, by what had ended it."""
-    return {kind: count for kind, count in _read(_notes(runs, run_id)).items() if isinstance(count, int)}
+def retry(folder: Path, done: int, allowed: int, ended_by: str) -> str:
+    """Decides about a run without a result that was started again ``done`` times. Returns what to say; "" if it is
+    given up, and then its failed.json says why. UserError where that cannot be written.
 
-
-def forget_attempts(runs: Path, run_id: str) -> None:
-    _notes(runs, run_id).unlink(missing_ok=True)
-
-
-def retry(runs: Path, run_id: str, retries: dict[str, int], ended_by: str) -> str:
-    """Decides about a run without a result. Returns what to say; "" if it is to be given up, and is marked failed.
-
-    ``ended_by``: in words, for a worker that left no word itself.
+    ``ended_by``: in words, for a process that left no word itself.
     """
-    failure = _read(runs / run_id / "failed.json")
+    failure = _read(folder / "failed.json")
     if failure.get("kind") in FINAL:
         return ""
-    kind = failure.get("kind", "lost") if failure else "lost"
-    done = attempts(runs, run_id)
-    if done.get(kind, 0) < retries.get(kind, 0):
-        done[kind] = done.get(kind, 0) + 1
-        _write(_notes(runs, run_id), done)
-        (runs / run_id / "failed.json").unlink(missing_ok=True)
-        why = failure.get("message", f"the worker was lost ({ended_by})")
-        line = f"{run_id}: {why}; started again ({kind.replace('_', ' ')} {done[kind]} of {retries[kind]})"
-        _log(runs / run_id, line)
+    why = failure.get("message", f"its process was lost ({ended_by})")
+    if done < allowed:
+        (folder / "failed.json").unlink(missing_ok=True)
+        line = f"{folder.name}: {why}; started again ({done + 1} of {allowed})"
+        log_line(folder, line)
         return line
     if not failure:
-        lines = last_lines(runs / run_id)
-        message = f"the worker was lost ({ended_by}) {done.get(kind, 0) + 1} times"
-        _write(runs / run_id / "failed.json", {"message": message, "kind": "lost", "last_lines": lines})
-        _log(runs / run_id, message)
+        message = f"{why}, {done + 1} times" if done else why
+        write_json(folder / "failed.json", {"message": message, "kind": "lost", "last_lines": last_lines(folder)})
+        log_line(folder, message)
     return ""
+
+
+def log_line(folder: Path, text: str) -> None:
+    """Adds to a run's log, each line with the time. What cannot be written is printed."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    stamped = "\n".join(f"{now} {line}" for line in text.rstrip().splitlines())
+    try:
+        append_line(folder / "log.txt", stamped)
+    except OSError:
+        with suppress(OSError):  # what is printed may go to the same full disk
+            print(stamped, flush=True)
 
 
 def last_lines(folder: Path, count: int = 20) -> list[str]:
@@ -78,25 +89,25 @@ def last_lines(folder: Path, count: int = 20) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """After a job of Slurm: requeues it if its run is to be retried. The status is the worker's."""
-    batch, status = read_submission(Path(arguments[0])), int(arguments[1])
-    run_id = batch.ids[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))]
-    if status in (0, REQUEUED, TERMINATED) or (batch.runs / run_id / "result.json").exists():
+    """After a job of Slurm: requeues it if its run is to be retried. The status is the job's."""
+    file, status = Path(arguments[0]), int(arguments[1])
+    submission, task = read_submission(file), os.environ.get("SLURM_ARRAY_TASK_ID", "0")
+    folder = submission.runs / submission.ids[int(task)]
+    if status in (0, REQUEUED, TERMINATED) or (folder / "result.json").exists():
         return status
+    count = file.with_suffix(f".{task}")  # how often the run was started again
     try:
-        line = retry(batch.runs, run_id, batch.retries, f"exit status {status}")
-    except OSError as error:  # a full disk: not the place to count attempts
+        done = int(_read(count).get("done", 0))
+        write_json(count, {"done": done + 1})
+        line = retry(folder, done, submission.retries, f"exit status {status}")
+    except (OSError, UserError) as error:  # a full disk
         print(f"not retried: {error}", file=sys.stderr)
         return status
     if line:
         print(line, flush=True)
-        array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+        array = os.environ.get("SLURM_ARRAY_JOB_ID")
         subprocess.run(["scontrol", "requeue", f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]], check=True)
     return status
-
-
-def _notes(runs: Path, run_id: str) -> Path:
-    return runs.parent / "jobs" / "attempts" / f"{run_id}.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -106,24 +117,6 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        draft.write_text(json.dumps(data), encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _log(folder: Path, line: str) -> None:
-    try:
-        with (folder / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(line + "\n")
-    except OSError:
-        pass
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
 """One loop that executes a plan in slots: places for one run each, in this process or in others.
 
-It knows claims, retries, failures and what needs what. A slot knows how to run one run, and nothing else.
+It knows retries, failures and what needs what. A slot knows how to run one run, and nothing else. Which process has a
+run is decided by the lock that training takes (train.lock in the run's folder).
 """
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from benchmarks.dispatch.launchers import launching
 from benchmarks.dispatch.retries import retry
-from benchmarks.dispatch.run_lock import LockHolder, file_time
-from benchmarks.dispatch.slurm_queue import HolderMonitor
-from benchmarks.dispatch.work import Work, cancelled_since, needs_failed, tell_who, waits_for_what
-from benchmarks.dispatch.worker import Failure, read_standing
+from benchmarks.dispatch.work import Failure, Work, needs_failed, tell_who, waits_for_what
+from benchmarks.dispatch.worker import read_standing
 from sskd.console.progress import Progress
 from sskd.console.signals import ENDING, Stopped, StopSignal, stop_signal
+from sskd.errors import UserError
 from sskd.runs.files import read_json
 from sskd.runs.spec import RunSpec
 
@@ -27,8 +29,8 @@ class Slot(Protocol):
     def failure(self) -> Failure | None:
         """Why the last run failed, as it said itself; None if it did not, or ended without a word."""
 
-    def start(self, spec: RunSpec, holder: LockHolder, stop: StopSignal) -> None:
-        """Starts a claimed run. A slot in this process returns when it has ended, which ``stop`` makes it do early."""
+    def start(self, spec: RunSpec, stop: StopSignal) -> None:
+        """Starts a run. A slot in this process returns when it has ended, which ``stop`` makes it do early."""
 
     def ended(self) -> bool:
         """Whether nothing works on the run any more."""
@@ -44,7 +46,6 @@ class Active(NamedTuple):
     """A run under way."""
 
     spec: RunSpec
-    holder: LockHolder
     slot: Slot
     since: float
 
@@ -56,15 +57,14 @@ def schedule(work: Work, progress: Progress, slots: Sequence[Slot]) -> dict[str,
     Ctrl-C, a closed terminal, or cancel, all runs save and end, and this raises Stopped; at a second Ctrl-C they end
     at once.
     """
-    loop = _Loop(work, progress, slots)
-    with stop_signal(*ENDING) as stop:
+    with launching(work) as cancelled, stop_signal(*ENDING) as stop:
+        loop = _Loop(work, progress, slots, stop, cancelled)
         try:
             while loop.todo:
-                if loop.is_stopped(stop):
+                if loop.is_stopped():
                     raise Stopped(stop.received)
-                changed = loop.collect(stop)
-                changed = loop.fill(stop) or changed
-                work.still_launching()
+                changed = loop.collect()
+                changed = loop.fill() or changed
                 if loop.todo and not changed:
                     time.sleep(work.cluster.poll_seconds)
         finally:
@@ -75,28 +75,28 @@ def schedule(work: Work, progress: Progress, slots: Sequence[Slot]) -> dict[str,
 class _Loop:
     """Where the execution of a plan stands."""
 
-    def __init__(self, work: Work, progress: Progress, slots: Sequence[Slot]) -> None:
+    def __init__(
+        self, work: Work, progress: Progress, slots: Sequence[Slot], stop: StopSignal, cancelled: Callable[[], bool]
+    ) -> None:
         self.work, self.progress = work, progress
-        self.started = file_time(work.jobs) or time.time()
+        self.stop, self.cancelled = stop, cancelled
         self.free = list(slots)
         self.active: dict[str, Active] = {}
         self.failures: dict[str, Failure] = {}
         self.given_up = {spec.id: failure for spec in work.plan.runs if (failure := work.given_up(spec))}
         # what others wait for comes first, so that no slot is idle for want of a teacher or a head
         waited_for = {needed.id for spec in work.plan.runs for needed in spec.needs}
-        order = sorted(work.plan.runs, key=lambda spec: spec.id not in waited_for)
-        self.todo = {spec.id: spec for spec in order if not work.finished(spec)}
+        self.todo = {spec.id: spec for spec in sorted(work.unfinished, key=lambda spec: spec.id not in waited_for)}
         self._told: set[str] = set()  # runs of which was said that another has them
-        self._liveness = HolderMonitor(work.runs)
-        self._begun: set[str] = set()  # runs that this loop has started before
+        self._starts = Counter[str]()
 
-    def is_stopped(self, stop: StopSignal) -> bool:
-        return stop() or cancelled_since(self.work, self.started)
+    def is_stopped(self) -> bool:
+        return self.stop() or self.cancelled()
 
-    def collect(self, stop: StopSignal) -> bool:
+    def collect(self) -> bool:
         """Settles the runs that have ended, and shows how far the others are. Whether any has ended."""
         ended = [run for run in self.active.values() if run.slot.ended()]
-        if ended and self.is_stopped(stop):
+        if ended and self.is_stopped():
             return False  # they have not failed: they were told to end
         for run in ended:
             del self.active[run.spec.id]
@@ -109,79 +109,68 @@ class _Loop:
                 self.progress.show(run.spec.id, standing)
         return bool(ended)
 
-    def fill(self, stop: StopSignal) -> bool:
+    def fill(self) -> bool:
         """Starts runs in the free slots. Whether anything was started, or found to be finished or hopeless."""
-        changed, self._liveness = False, self._liveness.renewed()
+        changed = False
         for spec in list(self.todo.values()):
-            if stop():
+            if self.stop():
                 break
             if spec.id in self.active:
                 continue
             waits_for = [needed.id for needed in spec.needs if needed.id in self.todo]
-            if waits_for:
-                self.progress.wait(spec.id, waits_for_what(waits_for))
-                continue
             failure = self.given_up.get(spec.id) or needs_failed(spec, self.failures)
-            if failure:
+            if waits_for or (not failure and not self.free):
+                self.progress.wait(spec.id, waits_for_what(waits_for))
+            elif failure:
                 self._fail(spec, failure)
-            elif not self.free:
-                self.progress.wait(spec.id, waits_for_what([]))
-                continue
-            elif not self._begin(spec, stop):
-                continue
-            changed = True
+                changed = True
+            else:
+                changed = self._begin(spec) or changed
         return changed
 
-    def _begin(self, spec: RunSpec, stop: StopSignal) -> bool:
+    def _begin(self, spec: RunSpec) -> bool:
         """Starts the run unless another has it. True if so, or if another has finished it."""
-        holder = LockHolder()
-        if not self.work.acquire(spec, holder, self._liveness):
-            if not self.work.finished(spec):
-                tell_who(self.work, spec, self.progress, self._told)
-                return False
-            del self.todo[spec.id]
-            self.progress.hide(spec.id)
+        if self.work.finished(spec):
+            self._take_off(spec)
             return True
-        if spec.id not in self._begun:
-            self._begun.add(spec.id)
+        if self.work.folder(spec).held_by():
+            tell_who(self.work, spec, self.progress, self._told)
+            return False
+        if not self._starts[spec.id]:
             self.work.start_afresh(spec)
+        self._starts[spec.id] += 1
         slot = self.free.pop(0)
         self.progress.hide(spec.id)
-        self.active[spec.id] = Active(spec, holder, slot, time.time())
-        slot.start(spec, holder, stop)
+        self.active[spec.id] = Active(spec, slot, time.time())
+        slot.start(spec, self.stop)
         return True
 
     def _settle(self, run: Active) -> None:
         """After a run has ended: finished, to be started again, or failed."""
-        work, spec = self.work, run.spec
+        work, spec, failure = self.work, run.spec, run.slot.failure
+        folder = work.folder(spec)
         if work.finished(spec):
-            del self.todo[spec.id]
-            work.locks.delete(spec.id)
-            self.progress.finished(spec, read_json(work.folder(spec).result))
-            return
-        holder = work.locks.holder(spec.id)
-        if holder is None or holder.token != run.holder.token:
-            return  # another has taken it over
-        line, failure = self._retry(run)
-        if line:
-            self.progress.say(line)
-        elif failure:
+            self._take_off(spec)
+            self.progress.finished(spec, read_json(folder.result))
+        elif failure and failure.kind == "held":  # another was faster: it is waited for
+            self._starts[spec.id] -= 1
+        elif failure and not folder.failure.exists():  # the disk is full, or the folder is another's
             self._fail(spec, failure)
-        work.locks.release(spec.id, holder.token)
+        else:
+            try:
+                done, allowed = self._starts[spec.id] - 1, work.cluster.retries
+                line = retry(folder.path, done, allowed, "its process was killed")
+            except (OSError, UserError) as error:
+                self._fail(spec, failure or Failure(f"ended without a result, which cannot be noted: {error}"))
+                return
+            if line:
+                self.progress.say(line)
+            else:
+                self._fail(spec, failure or work.noted_failure(spec) or Failure("ended without a result"))
 
-    def _retry(self, run: Active) -> tuple[str, Failure | None]:
-        """What is to be said of a run that is started again, or the failure of one that is not."""
-        work, noted = self.work, self.work.folder(run.spec).failure
-        if run.slot.failure and not noted.exists():  # the disk is full, or the folder is another's: not to be counted
-            return "", run.slot.failure
-        try:
-            line = retry(work.runs, run.spec.id, work.cluster.retries.model_dump(), "its process was killed")
-            if line or run.slot.failure:
-                return line, run.slot.failure
-            data = self.work.folder(run.spec).read_failure()
-        except OSError as error:
-            return "", Failure(f"ended without a result, and its attempts cannot be noted: {error.strerror}")
-        return "", Failure(data["message"], data.get("kind") == "input")
+    def _take_off(self, spec: RunSpec) -> None:
+        del self.todo[spec.id]
+        self.progress.hide(spec.id)
 
     def _fail(self, spec: RunSpec, failure: Failure) -> None:
         del self.todo[spec.id]
@@ -189,7 +178,7 @@ class _Loop:
         self.progress.failed(spec.id, failure.message)
 
     def end_all(self) -> None:
-        """Has what is under way save and end, waits for that, and gives the runs back."""
+        """Has what is under way save and end, and waits for that."""
         runs = list(self.active.values())
         try:
             for run in runs:
@@ -200,6 +189,3 @@ class _Loop:
             for run in runs:
                 run.slot.kill()
             raise
-        finally:
-            for run in runs:
-                self.work.locks.release(run.spec.id, run.holder.token)

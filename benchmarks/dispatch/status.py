@@ -1,21 +1,23 @@
-"""How a suite gets on, from run folders, claims and Slurm's queue alone: asked from any process, at any time."""
+"""How a suite gets on, from run folders, locks and Slurm's queue alone: asked from any process, at any time."""
 
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.dispatch.run_lock import LockHolder, written_at
-from benchmarks.dispatch.slurm_queue import HolderMonitor
+from benchmarks.dispatch.cancel import held_runs
+from benchmarks.dispatch.launchers import launchers, planned_by
+from benchmarks.dispatch.slurm_queue import Queue
 from benchmarks.dispatch.work import Work, waits_for_what
+from benchmarks.dispatch.worker import PROGRESS, read_standing
+from benchmarks.planning.plan import with_ancestors
 from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import run_label
 from sskd.console.screen import ORDER, ScreenRow, screen, totals
@@ -28,12 +30,6 @@ from sskd.runs.spec import RunSpec
 STATES = ("finished", "running", "waiting", "failed", "to do")
 REFRESH_SECONDS = 2.0
 SILENT_SECONDS = 120.0  # without a sign, after which a run's pace is not shown: it writes every two while it trains
-NUMBER = (int, float)
-PROGRESS: dict[str, Any] = {"stage": str, "epoch": int, "epochs": int, "top1": NUMBER, "images_per_second": NUMBER} | {
-    "seconds_left": NUMBER,
-    "cores": int,
-    "gpus": int,
-}  # of progress.json, what the status shows
 
 
 @dataclass
@@ -78,50 +74,37 @@ class State:
 
 
 def read_state(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
-    liveness = HolderMonitor(work.runs)
+    """Where every run of the plan stands, and what else is at work in the folder."""
+    seen = _Seen(work)
     rows: dict[str, RunRow] = {}
-    now, (launchers, planned) = liveness.now() or time.time(), work.launched(liveness)
-    jobs = [liveness.queued(launcher) for launcher in launchers if launcher.batch]
-    queued = [job for job in jobs if job and job.state != "RUNNING"]
     for spec in work.plan.runs:  # what a run needs comes before it
         try:
-            rows[spec.id] = _row(work, spec, liveness, rows, now)
+            rows[spec.id] = _row(work, spec, seen, rows)
         except UserError as error:  # a damaged file is one run's trouble
             rows[spec.id] = RunRow(spec.id, "failed", str(error))
-        if spec.id in planned and rows[spec.id].state == "to do":
-            needed = [other.id for other in spec.needs if rows[other.id].state != "finished"]
-            rows[spec.id].state, rows[spec.id].why = "waiting", waits_for_what(needed)
-            if queued and len(queued) == len(launchers):  # whole nodes that have not begun
-                rows[spec.id].why, rows[spec.id].job = f"{queued[0].state.lower()}: {queued[0].reason}", queued[0].job
     counts = {}
     for name, group in cells.items():
-        ids = {run_id for cell in group for run_id in _with_needs(cell.spec)}
+        ids = with_ancestors(cell.spec for cell in group)
         counts[name] = {state: sum(rows[run_id].state == state for run_id in ids) for state in STATES}
-    others = tuple(_others(work, liveness, planned, now))
-    return State(list(rows.values()), counts, liveness.silent, tuple(map(str, launchers)), others)
-
-
-def _others(work: Work, liveness: HolderMonitor, planned: Iterable[str], now: float) -> Iterable[RunRow]:
-    """What is at work in the folder beside the plan's runs: with a claim, with a lock alone (python -m sskd train), or
-    planned by a process that executes another plan."""
-    held = work.locks.all()
-    locked = [lock.parent.name for lock in work.runs.glob("*/train.lock")]
-    for run_id in sorted({*held, *locked, *planned} - {spec.id for spec in work.plan.runs}):
+    others = []
+    for run_id in sorted({*held_runs(work), *seen.queue.runs(), *seen.planned} - rows.keys()):
         row = RunRow(run_id, "to do")
-        if os.path.exists(work.runs / run_id / "result.json"):
-            continue
-        if _at_work(row, work.runs / run_id, held.get(run_id), liveness, now):
-            yield row
-        elif run_id in planned:
-            row.state, row.why = "waiting", waits_for_what([])
-            yield row
+        if not os.path.exists(work.runs / run_id / "result.json") and _at_work(row, work.runs / run_id, seen):
+            others.append(row)
+    at_work = [str(launcher.holder) for launcher in seen.launchers if launcher.starts]
+    at_work += [f"job {job.number} of {job.submission.user}" for job in seen.queue.pools]
+    return State(list(rows.values()), counts, seen.queue.silent, tuple(at_work), tuple(others))
 
 
-def _with_needs(spec: RunSpec) -> set[str]:
-    return {spec.id}.union(*(_with_needs(needed) for needed in spec.needs))
+class _Seen:
+    """Who works in the folder at this moment."""
+
+    def __init__(self, work: Work) -> None:
+        self.queue, self.launchers = Queue(work.jobs), launchers(work.jobs)
+        self.planned = planned_by(self.launchers)
 
 
-def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str, RunRow], now: float) -> RunRow:
+def _row(work: Work, spec: RunSpec, seen: _Seen, known: Mapping[str, RunRow]) -> RunRow:
     folder = work.folder(spec)
     row = RunRow(spec.id, "to do", epochs=spec.recipe.epochs, label=run_label(spec))
     if folder.is_finished():
@@ -129,65 +112,53 @@ def _row(work: Work, spec: RunSpec, liveness: HolderMonitor, known: Mapping[str,
         row.state, row.epoch, row.log = "finished", spec.recipe.epochs, str(folder.path / "log.txt")
         row.top1 = last.get("test_top1", last.get("test_head_top1"))
         return row
-    if _at_work(row, folder.path, work.locks.holder(spec.id), liveness, now):
+    needed = [other.id for other in spec.needs if known[other.id].state != "finished"]
+    if _at_work(row, folder.path, seen, needed) and row.state == "running":
         return row
-    lost = [needed.id for needed in spec.needs if known[needed.id].state == "failed"]
+    lost = [run_id for run_id in needed if known[run_id].state == "failed"]
     folder.refuse_unreadable()
     if os.path.exists(folder.failure):
         row.state, row.why = "failed", folder.read_failure()["message"]
-    elif lost:
+    elif lost and not seen.queue.tasks.get(spec.id):
         row.state, row.why = "failed", f"not started: it needs {lost[0]}, which failed"
-    elif folder.path.exists():
+    elif row.state == "to do" and folder.path.exists():
         row.why = f"interrupted: run_all.py goes on with it{_sign(row)}"
     return row
 
 
-def _at_work(row: RunRow, folder: Path, holder: LockHolder | None, liveness: HolderMonitor, now: float) -> bool:
-    """Whether somebody trains the run in this folder, or a job for it waits; the row then says who, and how far it is.
-    Of a run that nobody works on the row has how far it came."""
+def _at_work(row: RunRow, folder: Path, seen: _Seen, needed: Sequence[str] = ()) -> bool:
+    """Whether somebody trains the run in this folder, or it waits for a job or for its turn; the row then says who, and
+    how far it is. Of a run that nobody works on the row has how far it came."""
     if folder.exists():
         row.log = str(folder / "log.txt")
-    signs = [sign for name in ("progress.json", "log.txt") if (sign := written_at(folder / name)) is not None]
-    row.last_sign = max(0.0, round(now - max(signs), 1)) if signs else None
-    progress = _progress(folder)
-    for name in ("stage", "epoch", "epochs", "top1"):
-        setattr(row, name, progress.get(name, getattr(row, name)))
-    queued = None
-    if holder is not None and liveness(row.id, holder):
-        row.job = holder.job or f"pid {holder.pid} on {holder.host}"
-        queued = liveness.queued(holder) if holder.job or holder.batch else None
-        if queued and queued.state != "RUNNING":
-            never = ": it will never start like this" if queued.hopeless else ""
-            row.state, row.why, row.job = "waiting", f"{queued.state.lower()}: {queued.reason}{never}", queued.job
-            return True
-        if holder.batch and not queued:
-            row.state, row.why = "waiting", liveness.silent or "being submitted"
-            return True
-    elif trainer := lock_holder(folder / "train.lock"):  # python -m sskd train
-        row.job = trainer
-    else:
-        return False
-    row.state = "running"
-    if row.last_sign is None or row.last_sign > SILENT_SECONDS:  # what it says of its pace was another start's
-        row.why = "has given no sign yet" if row.last_sign is None else _sign(row).removeprefix("; ")
-        return True
-    for name in ("images_per_second", "seconds_left", "cores", "gpus"):
-        setattr(row, name, progress.get(name, getattr(row, name)))
-    return True
+    signs = [os.stat(file).st_mtime for name in (PROGRESS, "log.txt") if os.path.exists(file := folder / name)]
+    row.last_sign = max(0.0, round(time.time() - max(signs), 1)) if signs else None
+    standing = read_standing(folder)
+    if standing:
+        row.stage, row.epoch, row.epochs, row.top1 = standing[:4]
+    job, holder = seen.queue.tasks.get(row.id), lock_holder(folder / "train.lock")
+    pending = next((pool for pool in seen.queue.pools if row.id in pool.ids), None)
+    if job and job.state not in ("RUNNING", "UNKNOWN"):
+        never = ": it will never start like this" if job.hopeless else ""
+        row.state, row.why, row.job = "waiting", f"{job.why}{never}", job.number
+    elif holder or (job and job.state == "RUNNING"):
+        row.state = "running"
+        row.job = job.number if job else holder.job or f"pid {holder.pid} on {holder.host}" if holder else ""
+        if row.last_sign is None or row.last_sign > SILENT_SECONDS:  # what it says of its pace was another start's
+            row.why = "has given no sign yet" if row.last_sign is None else _sign(row).removeprefix("; ")
+        elif standing:
+            row.images_per_second, row.seconds_left, row.cores, row.gpus = standing[4:]
+    elif job:
+        row.state, row.why = "waiting", job.why
+    elif row.id in seen.planned or (pending and pending.state == "RUNNING"):
+        row.state, row.why = "waiting", waits_for_what(needed)
+    elif pending:
+        row.state, row.why, row.job = "waiting", pending.why, pending.number
+    return row.state != "to do"
 
 
 def _sign(row: RunRow) -> str:
     return "" if row.last_sign is None else f"; last sign of life {duration(row.last_sign)} ago"
-
-
-def _progress(folder: Path) -> dict[str, Any]:
-    """What progress.json says, as far as it can be read: the next one comes in seconds."""
-    try:
-        data = json.loads((folder / "progress.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    known = data if isinstance(data, dict) else {}
-    return {name: known[name] for name, kinds in PROGRESS.items() if isinstance(known.get(name), kinds)}
 
 
 def show_status(work: Work, cells: Mapping[str, Iterable[Cell]], as_json: bool) -> None:

@@ -14,12 +14,10 @@ progress.json        how far it is, every few seconds; log.txt: what was printed
 trackers.json        what the run is called by trackers; events.*, wandb/: theirs (sskd/console/trackers.py)
 """
 
-import fcntl
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,9 +28,19 @@ from torch import Tensor
 from sskd.errors import UserError
 from sskd.networks.weights import file_sha256
 from sskd.runs.epoch_state import in_order, is_whole, state_bytes
-from sskd.runs.files import append_line, lock_holder, one_line, plain_os_errors, read_json, write_atomically, write_json
+from sskd.runs.files import (
+    Holder,
+    Locked,
+    append_line,
+    hold,
+    lock_holder,
+    one_line,
+    plain_os_errors,
+    read_json,
+    write_atomically,
+    write_json,
+)
 from sskd.runs.spec import RunSpec, spec_yaml
-from sskd.runtime.machine import host
 
 
 class Status(NamedTuple):
@@ -86,40 +94,16 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The run is this process's alone until the end of the block. RunHeld if another has it.
-
-        The system itself holds the lock, and frees it when the process ends in whatever way. On a file system without
-        locks the run is trained all the same.
-        """
-        patience = time.monotonic() + 0.3
-        with ExitStack() as stack:
-            while True:
-                with plain_os_errors("write", self.lock):
-                    file = stack.enter_context(self.lock.open("a+", encoding="utf-8"))
-                try:
-                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except (BlockingIOError, PermissionError):
-                    if time.monotonic() < patience:  # it may be somebody who only asks, see held_by
-                        time.sleep(0.05)
-                        continue
-                    file.seek(0)
-                    who = file.read().strip() or "another process"
-                    raise RunHeld(f"{self.spec.id} is being trained by {who}: wait for it, or end it first") from None
-                except OSError:  # no locks here
-                    break
-                if self.lock.exists() and os.path.samestat(self.lock.stat(), os.fstat(file.fileno())):
-                    break  # and not a file that the one before us has just removed
-            with suppress(OSError):  # a full disk: the run itself will say so
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {host()}\n")
-                file.flush()
-            try:
+        """The run is this process's alone until the end of the block (sskd.runs.files.hold). RunHeld if another has
+        it."""
+        try:
+            with hold(self.lock):
                 yield
-            finally:
-                self.lock.unlink(missing_ok=True)
+        except Locked as other:
+            raise RunHeld(f"{self.spec.id} is being trained by {other}: wait for it, or end it first") from None
 
-    def held_by(self) -> str:
-        """Which other process trains the run at this moment; "" if none does, or if it cannot be told.
+    def held_by(self) -> Holder | None:
+        """Which other process trains the run at this moment; None if none does, or if it cannot be told.
 
         Not for the process that trains it, which would lose its lock by asking.
         """

@@ -158,7 +158,7 @@ def test_damaged_results_are_failures(
     results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is left to train: every other run is finished."""
-    monkeypatch.setattr("benchmarks.dispatch.local.make_slots", lambda *_: [])
+    monkeypatch.setattr("benchmarks.dispatch.local.ProcessSlot", lambda *_: None)
     monkeypatch.setattr("benchmarks.report.write.write_report", lambda *_: defaultdict(str))
     broken = damage(results, "result.json")
     assert main([*REQUEST, "--results", str(results[0])]) == 1

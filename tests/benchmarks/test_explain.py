@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from benchmarks.commands.explain import explain
 from benchmarks.commands.main import main
-from benchmarks.dispatch.cluster import ClusterSpec, Parameters, Retries
+from benchmarks.dispatch.cluster import ClusterSpec, Parameters
 from benchmarks.profiles.profile import Override, Profile
 from sskd.config.execution import Execution
 from sskd.config.pretrained import Pretrained
@@ -17,7 +17,7 @@ from sskd.pretext import PRETEXTS
 from sskd.runs.spec import CommonSpec, HeadSpec, StudentSpec, TeacherSpec, Trained
 
 MODELS: list[type[BaseModel]] = [Profile, Override, Recipe, SplitSpec, DatasetSpec, Execution, Pretrained, Trained]
-MODELS += [CommonSpec, TeacherSpec, HeadSpec, StudentSpec, ClusterSpec, Parameters, Retries]
+MODELS += [CommonSpec, TeacherSpec, HeadSpec, StudentSpec, ClusterSpec, Parameters]
 
 
 def test_every_field_has_a_docstring() -> None:
@@ -64,7 +64,7 @@ def test_every_field_has_a_docstring() -> None:
         ("learning_rates.MobileNetV2", ["learning_rates.MobileNetV2: a number, above 0", "default: 0.01"]),
         ("cluster", ["cluster: text", "default: inline", "The cluster that runs"]),
         ("cluster.time", ["cluster.time: text or a whole number or null", "default: null", "The time limit"]),
-        ("cluster.retries.lost", ["cluster.retries.lost: a whole number, at least 0", "default: 3", "After a run"]),
+        ("cluster.retries", ["cluster.retries: a whole number, at least 0", "default: 2", "How often"]),
         ("cluster.qos", ["cluster.qos: any value", "default: none", "Of submitit"]),
         ("seed", ["seed: a whole number", "default: 0", "Of everything random"]),
         ("methods", ["methods: a list, each a mapping of keys to values", "default: [none, kd, sskd]"]),

@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.dispatch.cluster import cluster_names, minutes, read_cluster
 from benchmarks.dispatch.local import GB, Machine, Place, at_once, make_places
-from benchmarks.dispatch.retries import attempts, forget_attempts, retry
-from benchmarks.dispatch.slurm_queue import make_executor
+from benchmarks.dispatch.retries import REQUEUED, TERMINATED, Submission, retry
+from benchmarks.dispatch.retries import main as retries_main
+from benchmarks.dispatch.slurm_jobs import make_executor
 from sskd.errors import UserError
 from tests.cluster.suite import Suite
 
@@ -30,7 +31,7 @@ def test_every_parameter_passes_through(tmp_path: Path, monkeypatch: pytest.Monk
     executor = make_executor(cluster, tmp_path, tmp_path / "b.json", 1, "afterok:1_2")
     script = executor._make_submission_file_text("run", "u")
     for option in (
-        *("--partition=gpu", "--time=1-12", "--reservation=paper", "--qos=high", "--dependency=afterok:1_2"),
+        *("--partition=gpu", "--time=2160", "--reservation=paper", "--qos=high", "--dependency=afterok:1_2"),
         *("--signal=USR2@120", "--gpus-per-node=1", "--cpus-per-task=4", "--mem=16384M", "--requeue"),
         "--kill-on-invalid-dep=yes",
     ):
@@ -99,7 +100,7 @@ def test_bad_input_is_one_line_and_status_2(
         *("additional_parameters=5", "additional_parameters=[a]", "additional_parameters={a: [1]}"),
         *("additional_parameters={a b: 1}", "nodes=two", "nodes=0", "nodes=1.5", "cpus_per_task=x", "time=[1]"),
         *("array_parallelism=x", "signal_delay_s=soon", "use_srun=maybe", "partition=[gpu]", "partition={a: b}"),
-        *("qos=.nan", "parameters=5", "parameters=[1]", "parameters.x.y=1", "array_width=many", "retries=5"),
+        *("qos=.nan", "parameters=5", "parameters=[1]", "parameters.x.y=1", "array_width=many", "retries=-1"),
         *("name=../../evil", "name=/tmp/evil", "name=5", "account=[null]", "time=tomorrow", "constraint=[a, b]"),
     ],
 )
@@ -176,44 +177,70 @@ def test_how_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told("local", "gpus_per_run=8") == (1, 1, None)  # planned where the GPUs are not
 
 
-RETRIES = {"exception": 1, "out_of_memory": 1, "lost": 2, "timeout": 5}
+@pytest.mark.parametrize(
+    ("settings", "retries"),
+    [([], 2), (["retries=5"], 5), (["retries.lost=0"], 0), (["retries={exception: 1, lost: 3, timeout: 9}"], 3)],
+)
+def test_retries_are_one_number(settings: list[str], retries: int) -> None:
+    """Files of earlier versions have one for each cause."""
+    assert read_cluster("slurm", settings).retries == retries
+    assert read_cluster("inline", []).retries == 0
 
 
-def fail(runs: Path, kind: str) -> None:
-    (runs / "run").mkdir(parents=True, exist_ok=True)
-    (runs / "run" / "failed.json").write_text(json.dumps({"message": "it broke", "kind": kind}))
+def fail(folder: Path, kind: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "failed.json").write_text(json.dumps({"message": "it broke", "kind": kind}))
 
 
-def test_retries_are_counted_by_kind(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    for kind in ("exception", "out_of_memory"):
-        fail(runs, kind)
-        assert "it broke; started again" in retry(runs, "run", RETRIES, "")
-        assert not (runs / "run" / "failed.json").exists()
-    fail(runs, "exception")
-    assert retry(runs, "run", RETRIES, "") == ""
-    assert (runs / "run" / "failed.json").exists()
-    assert attempts(runs, "run") == {"exception": 1, "out_of_memory": 1}
-    forget_attempts(runs, "run")
-    assert attempts(runs, "run") == {}
+@pytest.mark.parametrize("kind", ["exception", "out_of_memory", "input", "timeout", ""])
+def test_what_ended_is_started_again_so_often(kind: str, tmp_path: Path) -> None:
+    """Whatever ended it, but bad input and too many time limits. A lost run is marked failed, with its last lines."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "log.txt").write_text("main epoch 1/2\nmain epoch 2/2\n")
+    again = 0 if kind in ("input", "timeout") else 2
+    for done in range(again + 1):
+        if kind:
+            fail(run, kind)
+        line = retry(run, done, 2, "exit status 137")
+        assert bool(line) == (done < again)
+        assert line in (run / "log.txt").read_text()
+        assert (run / "failed.json").exists() == (done == again)
+    failed = json.loads((run / "failed.json").read_text())
+    assert failed["message"] == ("it broke" if kind else "its process was lost (exit status 137), 3 times")
+    assert kind or "main epoch 2/2" in failed["last_lines"]
 
 
-def test_bad_input_is_not_retried(tmp_path: Path) -> None:
-    for kind in ("input", "timeout"):
-        fail(tmp_path / "runs", kind)
-        assert retry(tmp_path / "runs", "run", RETRIES, "") == ""
-
-
-def test_a_lost_worker_is_marked_failed_with_its_last_lines(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    (runs / "run").mkdir(parents=True)
-    (runs / "run" / "log.txt").write_text("main epoch 1/2\nmain epoch 2/2\n")
-    for time in (1, 2):
-        assert f"(lost {time} of 2)" in retry(runs, "run", RETRIES, "exit status 137")
-    assert retry(runs, "run", RETRIES, "exit status 137") == ""
-    failed = json.loads((runs / "run" / "failed.json").read_text())
-    assert failed["message"] == "the worker was lost (exit status 137) 3 times"
-    assert "main epoch 2/2" in failed["last_lines"]
+@pytest.mark.parametrize(
+    ("status", "ids", "task", "requeued"),
+    [
+        (1, ["a", "run"], "1", True),
+        (137, ["run"], "", True),
+        (0, ["run"], "", False),
+        (TERMINATED, ["run"], "", False),
+        (REQUEUED, ["run"], "", False),
+    ],
+)
+def test_the_last_thing_that_a_job_does(
+    status: int, ids: list[str], task: str, requeued: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It requeues itself as often as was submitted; then the run has failed, and others that wait are dropped."""
+    commands: list[list[str]] = []
+    monkeypatch.setattr("subprocess.run", lambda command, **_: commands.append(command))
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    for name, value in (("SLURM_ARRAY_JOB_ID", "17"), ("SLURM_ARRAY_TASK_ID", task)):
+        monkeypatch.setenv(name, value) if task else monkeypatch.delenv(name, raising=False)
+    file, run = tmp_path / "jobs" / "batches" / "sskd-b.json", tmp_path / "runs" / "run"
+    run.mkdir(parents=True)
+    Submission(tmp_path / "runs", ids, 1, "me").save(file)
+    for _ in range(3):
+        assert retries_main([str(file), str(status)]) == status
+    assert commands == [["scontrol", "requeue", "17_1" if task else "17"]] * requeued
+    assert (run / "failed.json").exists() == requeued
+    (run / "failed.json").unlink(missing_ok=True)
+    (run / "result.json").touch()
+    assert retries_main([str(file), str(status)]) == status
+    assert not (run / "failed.json").exists()
 
 
 def test_a_submitit_without_its_private_parts_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """Local processes: the numbers of one process, also after a kill; claims shared with other command lines."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -14,31 +13,24 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from benchmarks.dispatch import local
 from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.dispatch.local import Place, ProcessSlot
 from benchmarks.dispatch.mps import Sharing
-from benchmarks.dispatch.run_lock import LockHolder, RunLocks
 from benchmarks.dispatch.scheduler import schedule
 from benchmarks.dispatch.work import Work
-from benchmarks.dispatch.worker import is_out_of_memory
 from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal
+from sskd.runs.files import lock_holder
 from tests import small
+from tests.cluster.holding import Holds
 from tests.cluster.slurm_site import wait_for
 from tests.cluster.suite import SLOW, Suite
 
 LOCAL = ("--cluster", "local", "--set", "cluster.cpus_per_run=1", "execution.threads=1")
 PATIENCE = 120.0
-
-
-def test_what_is_out_of_memory() -> None:
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory"))
-    assert not is_out_of_memory(RuntimeError("shapes do not fit"))
 
 
 def test_a_second_interrupt_ends_at_once() -> None:
@@ -49,82 +41,27 @@ def test_a_second_interrupt_ends_at_once() -> None:
         stop.receive(signal.SIGINT, None)
 
 
-def test_status_of_a_suite_that_another_process_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    suite = Suite(tmp_path, methods=["none"])
+def test_waits_for_what_another_process_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], holds: Holds
+) -> None:
+    """As python -m sskd train does, too: it is waited for, and seen by status; killed, the run is trained here."""
+    suite = Suite(tmp_path, "--only", "comparison", "--set", "cluster.poll_seconds=0.1", methods=["none"])
     assert {row["state"] for row in suite.state(capsys).values()} == {"to do"}
-    assert suite.run("--only", "comparison") == 0
-    capsys.readouterr()
-    assert suite.run("status") == 0
-    assert capsys.readouterr().out == "comparison: 1 finished\n"
-    student = suite.folder("student")
-    (student / "result.json").unlink()
-    locks = RunLocks(suite.jobs / "claims")
-    assert locks.acquire(student.name, LockHolder(), lambda _: True)
-    row = suite.state(capsys)[student.name]
-    assert row["state"] == "running"
+    (student,) = suite.state(capsys)
+    other = holds(suite.runs / student / "train.lock")
+    row = suite.state(capsys)[student]
+    assert (row["state"], row["job"]) == ("running", f"pid {other.pid} on {socket.gethostname()}")
     assert row["epochs"] == 2
-    assert row["log"] == str(student / "log.txt")
-    locks.delete(student.name)
-    assert "interrupted" in suite.state(capsys)[student.name]["why"]
-
-
-def test_a_failed_need_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    suite = Suite(tmp_path, methods=["sskd"])
-    change = ("--set", "head_recipe={learning_rate: 1000, weight_decay: 100, epochs: 12, batch_size: 16}")
-    assert suite.run(*change) == 2
-    head = suite.folder("head").name
-    suite.run("status", *change)
-    assert f"not started: it needs {head}, which failed" in capsys.readouterr().out
-
-
-def test_waits_for_what_another_has_claimed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither trained twice nor forgotten: when the other gives a run back, it is trained."""
-    suite = Suite(tmp_path, "--set", "cluster.poll_seconds=0.1", methods=["none"])
-    suite.run("plan", "--json")
-    ids = [row["id"] for row in json.loads(capsys.readouterr().out)["runs"]]
-    student = next(run for run in ids if "student" in run)
-    locks, other = RunLocks(suite.jobs / "claims"), LockHolder()
-    assert locks.acquire(student, other, lambda _: True)
-    timer = threading.Timer(2.0, locks.release, (student, other.token))
+    timer = threading.Timer(1.0, other.kill)
     timer.start()
     started = time.monotonic()
     assert suite.run() == 0
-    assert time.monotonic() - started >= 2.0
-    assert "has it; waiting" in capsys.readouterr().out
-
-
-HOLD = """
-import sys, yaml
-from pathlib import Path
-from sskd.runs.spec import parse_spec
-from sskd.runs.run_folder import RunFolder
-spec = parse_spec(yaml.safe_load(Path(sys.argv[1]).read_text()), "a test")
-with RunFolder(Path(sys.argv[2]), spec).held():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_waits_for_what_a_process_without_a_claim_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As python -m sskd train does: it is waited for, and seen by status; killed, the run is trained here."""
-    suite = Suite(tmp_path, "--only", "comparison", "--set", "cluster.poll_seconds=0.1", methods=["none"])
-    assert suite.run() == 0
-    student = suite.folder("student")
-    (student / "result.json").unlink()
-    command = [sys.executable, "-c", HOLD, str(student / "spec.yaml"), str(suite.runs)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        row = suite.state(capsys)[student.name]
-        assert (row["state"], row["job"]) == ("running", f"process {other.pid} on {socket.gethostname()}")
-        timer = threading.Timer(2.0, other.kill)
-        timer.start()
-        started = time.monotonic()
-        assert suite.run() == 0
-        assert time.monotonic() - started >= 2.0
-    assert f"process {other.pid} on {socket.gethostname()} has it; waiting" in capsys.readouterr().out
-    assert not list((suite.jobs / "claims").iterdir())
-    assert suite.state(capsys)[student.name]["state"] == "finished"
+    assert time.monotonic() - started >= 1.0
+    assert f"process {other.pid} of " in capsys.readouterr().out
+    assert suite.run("status") == 0
+    assert capsys.readouterr().out == "comparison: 1 finished\n"
+    (suite.runs / student / "result.json").unlink()
+    assert "interrupted" in suite.state(capsys)[student]["why"]
 
 
 @pytest.mark.slow
@@ -138,11 +75,10 @@ def test_local_processes_and_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     command = [sys.executable, "run_all.py", *suite.command()]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(lambda: suite.epochs("slow-digits-s1") >= 1, PATIENCE, "the student's epochs")
-    student = suite.folder("slow-digits-s1").name
-    holder = RunLocks(suite.jobs / "claims").holder(student)
+    holder = lock_holder(suite.folder("slow-digits-s1") / "train.lock")
     assert holder is not None
     os.kill(holder.pid, signal.SIGKILL)
-    wait_for(lambda: "(lost 1 of 3)" in suite.log("slow-digits-s1"), PATIENCE, "the second start")
+    wait_for(lambda: "started again (1 of 2)" in suite.log("slow-digits-s1"), PATIENCE, "the second start")
     (tmp_path / "go").touch()
     text, _ = process.communicate(timeout=2 * PATIENCE)
     assert process.returncode == 0, text
@@ -206,12 +142,12 @@ def test_a_run_whose_fork_server_was_killed_is_lost_and_tried_again(
     monkeypatch.setattr(local, "start_fork_server", lambda: None)
     context = ContextOf(error)
     slot = ProcessSlot(work, Place(1), context, tmp_path / "log", Sharing())
-    slot.start(spec, LockHolder(), StopSignal())
+    slot.start(spec, StopSignal())
     assert slot.ended()
     slot.terminate()  # nothing is there that could be ended
     slot.kill()
     assert slot.failure is None
-    slot.start(spec, LockHolder(), StopSignal())
+    slot.start(spec, StopSignal())
     assert context.started == 1
     assert slot.ended()
 
@@ -229,7 +165,6 @@ def test_interrupted_while_a_process_is_started_nothing_is_left_to_end(
     slot = ProcessSlot(work, Place(1), ContextOf(), tmp_path / "log", Sharing())
     with Progress(1) as progress, pytest.raises(KeyboardInterrupt):
         schedule(work, progress, [slot])
-    assert work.locks.holder(spec.id) is None
 
 
 def test_a_process_goes_on_when_the_fork_server_is_killed(tmp_path: Path) -> None:

@@ -1,241 +1,167 @@
-"""RunLocks: one taker, whatever happens at the same time."""
+"""The one lock of a run, and the files of launchers: one taker, whatever happens at the same time."""
 
-import dataclasses
 import getpass
 import json
 import multiprocessing
 import os
 import socket
-import subprocess
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.dispatch.run_lock import LockHolder, RunLocks, file_time, process_birth, process_is_alive
-from benchmarks.dispatch.slurm_queue import HolderMonitor
+from benchmarks.dispatch.launchers import launchers, launching, note_background, planned_by
+from benchmarks.dispatch.work import Work
+from benchmarks.planning.plan import make_plan
 from sskd.errors import UserError
+from sskd.runs.files import Holder, Locked, hold, lock_holder, read_lock, this_process
+from sskd.runs.run_folder import RunFolder, RunHeld
+from tests import small
+from tests.cluster.holding import Holds
 
-YEAR = 365 * 86400.0
-
-
-def test_taken_once_updated_released_and_taken_again(tmp_path: Path) -> None:
-    locks, first, second = RunLocks(tmp_path), LockHolder(), LockHolder()
-    assert locks.acquire("run", first, lambda _: True)
-    assert not locks.acquire("run", second, lambda _: True)
-    assert locks.holder("run") == first
-    assert not locks.update("run", second)
-    assert locks.update("run", dataclasses.replace(first, job="17_3"))
-    assert locks.all()["run"].job == "17_3"
-    locks.release("run", second.token)  # not its to release
-    assert locks.holder("run") is not None
-    locks.release("run", first.token)
-    assert locks.holder("run") is None
-    assert locks.acquire("run", second, lambda _: True)
-    locks.delete("run")
-    assert not locks.all()
+SPEC = small.spec(small.teacher())
 
 
-def acquire(folder: Path, results: "multiprocessing.Queue[bool]", start: float) -> None:
+def take(lock: Path, results: "multiprocessing.Queue[bool]", start: float, end: Any) -> None:
     while time.time() < start:
         pass
-    results.put(RunLocks(folder).acquire("run", LockHolder(), lambda holder: holder.token != "dead"))
+    try:
+        with hold(lock):
+            results.put(True)
+            end.wait(30)
+    except Locked:
+        results.put(False)
 
 
-@pytest.mark.parametrize("stale", [False, True])
-def test_a_race_has_one_winner(tmp_path: Path, stale: bool) -> None:
-    """Also over a claim whose holder is dead: one takes it over, and nobody takes it from that one."""
+@pytest.mark.parametrize("left_by_the_dead", [False, True])
+def test_a_race_has_one_winner(tmp_path: Path, left_by_the_dead: bool, holds: Holds) -> None:
     context = multiprocessing.get_context("fork")
-    for attempt in range(10):
-        folder = tmp_path / str(attempt)
-        if stale:
-            assert RunLocks(folder).acquire("run", LockHolder(token="dead"), lambda _: True)
+    for attempt in range(5):
+        lock = tmp_path / f"{attempt}.lock"
+        if left_by_the_dead:
+            other = holds(lock)
+            other.kill()
+            other.wait()
+            assert lock.exists()
         results: multiprocessing.Queue[bool] = context.Queue()
-        start = time.time() + 0.05
-        processes = [context.Process(target=acquire, args=(folder, results, start)) for _ in range(6)]
+        start, end = time.time() + 0.05, context.Event()
+        processes = [context.Process(target=take, args=(lock, results, start, end)) for _ in range(6)]
         for process in processes:
             process.start()
         assert sum(results.get(timeout=30) for _ in processes) == 1
+        end.set()
         for process in processes:
             process.join()
+        assert not lock.exists()
 
 
-def test_dead_processes_and_reused_numbers() -> None:
-    alive = LockHolder()
-    assert process_is_alive(alive)
-    assert not process_is_alive(dataclasses.replace(alive, born="1"))  # the number is another process's now
-    child = subprocess.Popen(["sleep", "60"])
-    holder = LockHolder(pid=child.pid, born=process_birth(child.pid))
-    assert process_is_alive(holder)
-    child.kill()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # a zombie now: dead, though its number is taken
-    assert not process_is_alive(holder)
-    child.wait()
-    assert not process_is_alive(holder)
+def test_who_holds_a_run(tmp_path: Path, holds: Holds) -> None:
+    """Also for a user who may not write there; the system frees the lock of a process that was killed."""
+    folder = RunFolder(tmp_path, SPEC)
+    other = holds(folder.lock, job="17_3")
+    assert folder.held_by() == this_process()._replace(pid=other.pid, job="17_3")
+    folder.lock.chmod(0o444)
+    assert str(folder.held_by()) == f"job 17_3 of {this_process().user}"
+    with pytest.raises(RunHeld, match="job 17_3"), folder.held():
+        pytest.fail("it is held")
+    other.kill()
+    other.wait()
+    assert folder.held_by() is None
+    with folder.held():
+        assert json.loads(folder.lock.read_text())["pid"] == os.getpid()
 
 
-def write_elsewhere(suite: Path, age: float, **more: Any) -> None:
-    """A claim of a process on another host, written so many seconds ago by the file system's clock."""
-    claim = suite / "jobs" / "claims" / "run" / "1.json"
-    claim.parent.mkdir(parents=True, exist_ok=True)
-    data = dataclasses.asdict(LockHolder(host="elsewhere", pid=1)) | {"time": time.time()} | more
-    claim.write_text(json.dumps(data))
-    set_age(claim, age)
+def test_one_that_only_asks_does_not_keep_a_run_from_being_trained(tmp_path: Path) -> None:
+    lock = tmp_path / "train.lock"
+    with hold(lock):
+        pass
+    lock.touch()
+    assert read_lock(lock) == (False, {})
+    with hold(lock):
+        assert lock.exists()
 
 
-def set_age(path: Path, seconds: float) -> None:
-    now = file_time(path.parent)
-    assert now is not None
-    os.utime(path, (now - seconds, now - seconds))
+@pytest.mark.parametrize("content", ["", "{", "[]", "7", "[" * 100_000, "process 17 on node3", '{"pid": "7"}', "\x00"])
+def test_what_a_lock_file_says_may_be_damaged(tmp_path: Path, content: str, holds: Holds) -> None:
+    lock = tmp_path / "train.lock"
+    other = holds(lock)
+    lock.write_text(content)
+    assert lock_holder(lock) == Holder()
+    assert str(lock_holder(lock)) == "another process"
+    other.kill()
+    other.wait()
+    assert lock_holder(lock) is None
+    with hold(lock):
+        assert "pid" in lock.read_text()
 
 
-def is_free(suite: Path) -> bool:
-    """Whether another process may take the run."""
-    return RunLocks(suite / "jobs" / "claims").acquire(
-        "run", LockHolder(), partial(HolderMonitor(suite / "runs"), "run")
-    )
+@pytest.mark.parametrize("pid", [-1, 0, 2**40, None, "7", True])
+def test_no_number_that_means_other_processes(tmp_path: Path, pid: Any, holds: Holds) -> None:
+    holds(tmp_path / "lock", pid=pid)
+    assert lock_holder(tmp_path / "lock") == Holder()
 
 
-@pytest.mark.parametrize("skew", [-62 * 60.0, 0.0, 62 * 60.0, 10 * YEAR])
-@pytest.mark.parametrize("stamped", [-10 * YEAR, 0.0, 10 * YEAR])
-@pytest.mark.parametrize("more", [{}, {"batch": "b", "job": ""}])
-def test_clocks_of_hosts_do_not_matter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew: float, stamped: float, more: dict[str, str]
-) -> None:
-    """Neither ours, which is wrong by ``skew``, nor the holder's, which is wrong by ``stamped``."""
-    monkeypatch.setattr("benchmarks.dispatch.slurm_queue.read_queue", lambda _: {})
-    right = time.time
-    monkeypatch.setattr(time, "time", lambda: right() + skew)
-    stamp = right() + stamped
-    write_elsewhere(tmp_path, age=60, time=stamp, **more)
-    assert not is_free(tmp_path)
-    write_elsewhere(tmp_path, age=3700, time=stamp, **more)
-    if not more:  # of Slurm the queue tells more
-        (tmp_path / "runs" / "run").mkdir(parents=True)
-        progress = tmp_path / "runs" / "run" / "progress.json"
-        progress.touch()
-        assert not is_free(tmp_path)
-        set_age(progress, 3700)
-    assert is_free(tmp_path)
-
-
-@pytest.mark.parametrize("more", [{}, {"batch": "b", "job": "17"}])
-def test_a_claim_from_the_future_does_not_live_until_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str]
-) -> None:
-    """Of the file system's clock, which was set back meanwhile. Whoever lives goes on giving signs."""
-    monkeypatch.setattr("benchmarks.dispatch.slurm_queue.read_queue", lambda _: {})
-    write_elsewhere(tmp_path, age=-YEAR, **more)
-    assert is_free(tmp_path)
-    if not more:
-        write_elsewhere(tmp_path / "live", age=-YEAR)
-        (tmp_path / "live" / "runs" / "run").mkdir(parents=True)
-        (tmp_path / "live" / "runs" / "run" / "progress.json").touch()
-        assert not is_free(tmp_path / "live")
-
-
-def test_a_job_claimed_after_the_look_at_the_queue_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.dispatch.slurm_queue.read_queue", lambda _: {})
-    liveness, locks = HolderMonitor(tmp_path / "runs"), RunLocks(tmp_path / "jobs" / "claims")
-    write_elsewhere(tmp_path, age=5, batch="b", job="17")
-    holder = locks.holder("run")
-    assert holder is not None
-    assert not liveness("run", holder)
-    write_elsewhere(tmp_path, age=0, batch="b", job="18")
-    holder = locks.holder("run")
-    assert holder is not None
-    assert liveness("run", holder)
-
-
-def test_where_nothing_can_be_written_nobody_is_taken_for_dead(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert file_time(tmp_path / "file" / "below") is None
-    assert process_is_alive(LockHolder(host="elsewhere"), lambda: file_time(tmp_path / "file" / "below"))
-
-
-WRONG = [
-    "",
-    '{"token": ',
-    "[]",
-    "{}",
-    "null",
-    "7",
-    '"text"',
-    "[" * 100_000,
-    "\x00\xff",
-    '{"released": 1}',
-    json.dumps(dataclasses.asdict(LockHolder()) | {"pid": "7"}),
-    json.dumps(dataclasses.asdict(LockHolder()) | {"pid": -1}),
-    json.dumps(dataclasses.asdict(LockHolder()) | {"pid": 10**30}),
-    json.dumps(dataclasses.asdict(LockHolder()) | {"host": None}),
-]
-
-
-@pytest.mark.parametrize("content", WRONG)
-def test_a_damaged_claim_is_nobodys(tmp_path: Path, content: str) -> None:
-    locks = RunLocks(tmp_path)
-    assert locks.acquire("run", LockHolder(), lambda _: True)
-    (tmp_path / "run" / "1.json").write_bytes(content.encode("latin-1"))
-    assert locks.holder("run") is None
-    assert not locks.all()
-    assert locks.acquire("run", LockHolder(), lambda _: True)
-    assert list(locks.all()) == ["run"]
-
-
-@pytest.mark.parametrize("name", ["x.json", "-1.json", "1_0.json", "0.json", "\u0663.json", ".json", "2.json.txt"])
-def test_stray_files_among_the_claims(tmp_path: Path, name: str) -> None:
-    locks, holder = RunLocks(tmp_path), LockHolder()
-    assert locks.acquire("run", holder, lambda _: True)
-    (tmp_path / name).write_text("[]")
-    (tmp_path / "run" / name).write_text("[]")
-    assert locks.all() == {"run": holder}
-    assert not locks.acquire("run", LockHolder(), lambda _: True)
-    locks.release("run", holder.token)
-    assert locks.acquire("run", LockHolder(), lambda _: True)
-
-
-def test_a_folder_among_the_claims(tmp_path: Path) -> None:
-    (tmp_path / "run" / "1.json").mkdir(parents=True)
-    assert RunLocks(tmp_path).holder("run") is None
-    assert RunLocks(tmp_path).acquire("run", LockHolder(), lambda _: True)
-
-
-@pytest.mark.parametrize("place", ["/proc/nowhere", "file/below", "file", "a" * 300])
-def test_a_claim_that_cannot_be_made_is_an_error(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["/proc/nowhere/lock", "file/below", "a" * 300])
+def test_a_lock_that_cannot_be_made_is_an_error(tmp_path: Path, place: str) -> None:
     """Else the launcher would wait for whoever has the run, for ever."""
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot (claim a run in|read)"):
-        RunLocks(tmp_path / place).acquire("run", LockHolder(), lambda _: True)
-
-
-def test_a_run_that_is_finished_while_it_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its folder of claims is removed before the claim is linked: not an error, and not taken."""
-    locks = RunLocks(tmp_path)
-    link = os.link
-
-    def forgotten(*paths: Any) -> None:
-        locks.delete("run")
-        link(*paths)
-
-    monkeypatch.setattr(os, "link", forgotten)
-    assert not locks.acquire("run", LockHolder(), lambda _: True)
+    with pytest.raises(UserError, match="cannot write"), hold(tmp_path / place):
+        pytest.fail("there is none")
+    assert read_lock(tmp_path / place) == (False, {})
 
 
 @pytest.mark.parametrize(
     "error", [KeyError("getpwuid(): uid not found: 12345"), OSError("No username set in the environment")]
 )
 def test_a_user_and_a_machine_without_names(error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As in containers that are started under a number: the number is the name, and claims work."""
+    """As in containers that are started under a number: the number is the name, and locks work."""
 
     def fails() -> str:
         raise error
 
     monkeypatch.setattr(getpass, "getuser", fails)
     monkeypatch.setattr(socket, "gethostname", lambda: "" if isinstance(error, KeyError) else fails())
-    holder = LockHolder()
-    assert (holder.user, holder.host) == (str(os.getuid()), "localhost")
-    locks = RunLocks(tmp_path)
-    assert locks.acquire("run", holder, process_is_alive)
-    assert not locks.acquire("run", LockHolder(), process_is_alive)
+    with hold(tmp_path / "lock"):
+        said = json.loads((tmp_path / "lock").read_text())
+    assert (said["user"], said["host"]) == (str(os.getuid()), "localhost")
+
+
+# --- launchers ------------------------------------------------------------------------------------------------------
+
+
+def work_in(folder: Path) -> Work:
+    return Work(make_plan([SPEC]), folder / "runs", small.EXECUTION, None)  # type: ignore[arg-type]
+
+
+def test_a_launcher_is_told_to_end_by_its_file(tmp_path: Path, holds: Holds) -> None:
+    work, file = work_in(tmp_path), tmp_path / "jobs" / "launchers" / "node-7.json"
+    holds(file, host="node", runs=[SPEC.id], starts=True)
+    (launcher,) = launchers(work.jobs)
+    assert planned_by([launcher, launcher._replace(starts=False, runs=frozenset("x"))]) == {SPEC.id}
+    launcher.cancel()
+    assert launchers(work.jobs) == []
+    with launching(work) as cancelled:
+        (own,) = (work.jobs / "launchers").iterdir()
+        assert not cancelled()
+        own.unlink()
+        assert cancelled()
+    with launching(work) as cancelled:
+        assert not cancelled()
+    assert not list((work.jobs / "launchers").iterdir())
+
+
+def test_the_dead_launch_nothing(tmp_path: Path, holds: Holds) -> None:
+    work = work_in(tmp_path)
+    other = holds(tmp_path / "jobs" / "launchers" / "a.json", runs=[SPEC.id], starts=True)
+    note_background(work, other.pid)  # which has not begun: it is known by its number and its birth
+    assert [launcher.began for launcher in launchers(work.jobs)] == [True, False]
+    other.kill()
+    other.wait()
+    assert launchers(work.jobs) == []
+
+
+def test_where_nothing_can_be_noted_a_plan_is_executed_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "jobs").touch()
+    with launching(work_in(tmp_path)) as cancelled:
+        assert not cancelled()

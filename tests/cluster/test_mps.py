@@ -15,7 +15,6 @@ from benchmarks.dispatch import mps
 from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.dispatch.local import Machine, Place, ProcessSlot
 from benchmarks.dispatch.mps import PIPES, Sharing, sharing
-from benchmarks.dispatch.run_lock import LockHolder
 from benchmarks.dispatch.work import Work
 from benchmarks.planning.plan import make_plan
 from sskd.console.signals import Stopped, StopSignal
@@ -167,7 +166,7 @@ def test_a_process_is_told_of_its_gpu_and_of_the_daemon(tmp_path: Path) -> None:
     spec = small.spec(small.teacher())
     work = Work(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("local", []))
     shared = Sharing({PIPES: "/tmp/p"}, {"6": "1"})
-    ProcessSlot(work, Place(1, ("6",)), context, tmp_path / "log", shared).start(spec, LockHolder(), StopSignal())
+    ProcessSlot(work, Place(1, ("6",)), context, tmp_path / "log", shared).start(spec, StopSignal())
     task, environment, _, _ = started["args"]
     assert task.place.gpus == ("1",)
     assert environment[PIPES] == "/tmp/p"

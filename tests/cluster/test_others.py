@@ -4,27 +4,25 @@ import json
 import os
 import re
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.commands.main import main
-from benchmarks.dispatch import slurm_array, slurm_queue
-from benchmarks.dispatch.cancel import cancel
-from benchmarks.dispatch.cluster import job_limits, read_cluster
-from benchmarks.dispatch.retries import Submission
-from benchmarks.dispatch.run_lock import LockHolder, RunLocks, file_time, process_birth
-from benchmarks.dispatch.slurm_array import submit
-from benchmarks.dispatch.slurm_queue import HolderMonitor, Queued
-from benchmarks.dispatch.work import Work, cancelled_since
+from benchmarks.dispatch import slurm, slurm_queue
+from benchmarks.dispatch.cluster import read_cluster
+from benchmarks.dispatch.retries import read_submission
+from benchmarks.dispatch.slurm import submit
+from benchmarks.dispatch.slurm_queue import Queue, Queued, job_limits
+from benchmarks.dispatch.status import read_state
+from benchmarks.dispatch.work import Work
 from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Standing
 from sskd.errors import UserError
 from tests import small
+from tests.cluster.holding import Holds, asked_of_slurm, job, set_age, submitted
 from tests.cluster.suite import Suite
 
 KD = small.spec(small.student("kd"))
@@ -35,11 +33,8 @@ def suite(tmp_path: Path) -> Suite:
     return Suite(tmp_path, methods=["none"])
 
 
-def hold(suite: Suite, run_id: str, **holder: Any) -> LockHolder:
-    """A claim of the run, of this process or as it is said."""
-    claimed = LockHolder(**holder)
-    assert RunLocks(suite.jobs / "claims").acquire(run_id, claimed, lambda _: False)
-    return claimed
+def lock_of(suite: Suite, run_id: str) -> Path:
+    return suite.runs / run_id / "train.lock"
 
 
 def progress(suite: Suite, run_id: str, age: float = 0.0) -> None:
@@ -48,39 +43,7 @@ def progress(suite: Suite, run_id: str, age: float = 0.0) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     standing = Standing("main", 2, 12, 50.0, 651.0, 70, 2)._asdict()
     (folder / "progress.json").write_text(json.dumps(standing | {"host": "here", "job": "", "time": 0.0}))
-    now = file_time(folder)
-    assert now is not None
-    os.utime(folder / "progress.json", (now - age, now - age))
-
-
-@pytest.fixture
-def child() -> Iterator[Callable[[], "subprocess.Popen[bytes]"]]:
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start() -> "subprocess.Popen[bytes]":
-        started.append(subprocess.Popen(["sleep", "60"]))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def asked_of_slurm(monkeypatch: pytest.MonkeyPatch, queue: dict[str, Queued]) -> list[tuple[str, ...]]:
-    """Slurm as the queue has it; the commands that it was asked with. scancel takes jobs off the queue."""
-    commands: list[tuple[str, ...]] = []
-
-    def answer(*command: str) -> str:
-        commands.append(command)
-        if command[0] == "scancel":
-            for job in command[1:]:
-                queue.pop(job, None)
-        lines = [f"{job.job}|{job.state}|{job.reason}|{job.name}" for job in queue.values()]
-        return "\n".join(lines) if command[0] == "squeue" else ""
-
-    monkeypatch.setattr(slurm_queue, "slurm", answer)
-    return commands
+    set_age(folder / "progress.json", age)
 
 
 def state(suite: Suite, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
@@ -93,31 +56,33 @@ def state(suite: Suite, capsys: pytest.CaptureFixture[str], *options: str) -> di
 
 
 def test_status_names_what_other_requests_have_at_work(
-    suite: Suite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    suite: Suite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, holds: Holds
 ) -> None:
-    """By a process, by a job that waits, planned by a launcher, with a lock alone; finished and dead ones are none."""
-    asked_of_slurm(monkeypatch, {"7": Queued("7", "PENDING", "Priority", "sskd-b")})
-    hold(suite, "student-a")
+    """By a process, by a job that waits, planned by a launcher or for a node; finished and dead ones are none."""
+    asked_of_slurm(monkeypatch, job("7", "sskd-b", "PENDING", "Priority") | job("8", "sskd-n"))
+    holds(lock_of(suite, "student-a"))
     progress(suite, "student-a")
-    hold(suite, "student-b", batch="b", job="7")
-    hold(suite, "student-dead", born="1")
-    work = Work(make_plan([KD]), suite.runs, small.EXECUTION, None)  # type: ignore[arg-type]
-    work.note_launcher(LockHolder())
-    (suite.runs / "student-locked").mkdir()
-    (suite.runs / "student-locked" / "train.lock").touch()
-    monkeypatch.setattr("benchmarks.dispatch.status.lock_holder", lambda lock: "process 9" if lock.exists() else "")
-    others = {row["id"]: row for row in state(suite, capsys)["others"]}
+    holds(lock_of(suite, "student-done"))
+    (suite.runs / "student-done" / "result.json").touch()
+    submitted(suite.jobs, "sskd-b", "student-b")
+    submitted(suite.jobs, "sskd-n", "student-n", pool=True)
+    submitted(suite.jobs, "sskd-over", "student-over")
+    lock_of(suite, "student-dead").parent.mkdir()
+    lock_of(suite, "student-dead").touch()
+    holds(suite.jobs / "launchers" / "here-7.json", runs=[KD.id], starts=True)
+    found = state(suite, capsys)
+    others = {row["id"]: row for row in found["others"]}
     assert suite.run("status") == 0
     shown = capsys.readouterr().out
     assert {run_id: row["state"] for run_id, row in others.items()} == {
         "student-a": "running",
         "student-b": "waiting",
-        "student-locked": "running",
+        "student-n": "waiting",
         KD.id: "waiting",
-        KD.needs[0].id: "waiting",
     }
     assert others["student-a"]["images_per_second"] == 651
     assert others["student-b"]["why"] == "pending: Priority"
+    assert len(found["launchers"]) == 2
     assert "of another request: student-a: running, epoch 2/12, top-1 50.00, 651 images/s" in shown
 
 
@@ -126,53 +91,41 @@ def test_status_names_what_other_requests_have_at_work(
     [
         (("--all",), True),
         ((), False),
-        (("--set", "cluster.poll_seconds=1", "execution.threads=1"), False),
-        (("--only", "comparison", "--seeds", "0"), False),
+        (("--only", "comparison", "--seeds", "0", "--set", "cluster.poll_seconds=1"), False),
     ],
 )
 def test_cancel_ends_all_in_the_folder_or_what_was_asked_for(
     options: Sequence[str],
     all_of_them: bool,
     suite: Suite,
-    child: Callable[[], "subprocess.Popen[bytes]"],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    holds: Holds,
 ) -> None:
-    queue = {"7": Queued("7", "RUNNING", "None", "sskd-b")}
+    """Also the launchers that would start the next run."""
+    queue = job("7")
     asked_of_slurm(monkeypatch, queue)
     own = next(iter(state(suite, capsys)["runs"]))["id"]
-    processes = {}
-    for run_id in (own, "student-other"):
-        processes[run_id] = child()
-        hold(suite, run_id, pid=processes[run_id].pid, born=process_birth(processes[run_id].pid))
-    hold(suite, "student-job", batch="b", job="7")
+    mine, other = holds(lock_of(suite, own)), holds(lock_of(suite, "student-other"))
+    submitted(suite.jobs, "sskd-b", "student-job")
+    files = [suite.jobs / "launchers" / f"{name}.json" for name in ("mine", "other")]
+    for file, run_id in zip(files, (own, "student-other"), strict=True):
+        holds(file, runs=[run_id], starts=True)
     if all_of_them:
         assert main(["cancel", *options, "--results", str(suite.results)]) == 0
     else:
         assert suite.run("cancel", *options) == 0
     shown = capsys.readouterr().out
-    assert processes[own].wait(10) == -signal.SIGTERM
+    assert mine.wait(10) == -signal.SIGTERM
     assert (not queue) == all_of_them
+    assert [file.exists() for file in files] == [False, not all_of_them]
     if all_of_them:
-        assert processes["student-other"].wait(10) == -signal.SIGTERM
+        assert other.wait(10) == -signal.SIGTERM
         assert "told 3 runs to end" in shown
     else:
-        assert processes["student-other"].poll() is None
+        assert other.poll() is None
         assert "2 runs of another request go on: student-job, student-other" in shown
         assert "told 1 run to end" in shown
-
-
-@pytest.mark.parametrize("everything", [True, False])
-def test_a_launcher_ends_only_if_its_runs_were_meant(suite: Suite, everything: bool) -> None:
-    def work(kind: str) -> Work:
-        return Work(make_plan([small.spec(small.student(kind))]), suite.runs, small.EXECUTION, None)  # type: ignore[arg-type]
-
-    before = time.time() - 5
-    cancel(work("kd"), print, everything=everything)
-    assert cancelled_since(work("kd"), before)
-    assert not cancelled_since(work("kd"), time.time() + 5)
-    other = Work(make_plan([small.spec(small.student("none", teacher=None))]), suite.runs, small.EXECUTION, None)  # type: ignore[arg-type]
-    assert cancelled_since(other, before) == everything
 
 
 @pytest.mark.parametrize(
@@ -180,18 +133,23 @@ def test_a_launcher_ends_only_if_its_runs_were_meant(suite: Suite, everything: b
     [
         ("another user's", r"student-x: process \d+ of bob on \S+ is not yours to end"),
         ("gone meanwhile", ""),
-        ("number used again", ""),
         ("on another host", r"student-x: process \d+ of bob on elsewhere cannot be ended from here"),
+        ("on another host, with its launcher", ""),
         ("another user's job", "1 job of bob: scancel refuses: Access/permission denied"),
     ],
 )
 def test_what_cannot_be_cancelled_is_a_line(
-    kind: str, words: str, suite: Suite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    words: str,
+    suite: Suite,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    holds: Holds,
 ) -> None:
-    """The others are ended, nothing is a traceback, and no other process gets a signal."""
-    commands = asked_of_slurm(monkeypatch, {"7": Queued("7", "RUNNING", "None", "sskd-b")})
+    """The others are ended, and nothing is a traceback."""
+    asked_of_slurm(monkeypatch, job("7"))
     if kind == "another user's job":
-        hold(suite, "student-x", user="bob", batch="b", job="7")
+        submitted(suite.jobs, "sskd-b", "student-x", user="bob")
         answer = slurm_queue.slurm
 
         def refuse(*command: str) -> str:
@@ -201,29 +159,46 @@ def test_what_cannot_be_cancelled_is_a_line(
 
         monkeypatch.setattr(slurm_queue, "slurm", refuse)
     else:
-        hold(suite, "student-x", user="bob", **({"host": "elsewhere"} if kind == "on another host" else {}))
-    if kind == "number used again":
-        claim = suite.jobs / "claims" / "student-x" / "1.json"
-        alive = iter([True, False])
-        monkeypatch.setattr(slurm_queue, "process_is_alive", lambda *_: next(alive))
-        claim.write_text(claim.read_text().replace(process_birth(os.getpid()), "1"))
+        elsewhere = {"host": "elsewhere"} if "host" in kind else {}
+        holds(lock_of(suite, "student-x"), user="bob", **elsewhere)
+        if "launcher" in kind:
+            holds(suite.jobs / "launchers" / "a.json", runs=["student-x"], starts=True, **elsewhere)
     errors = {"another user's": PermissionError(1, "no"), "gone meanwhile": ProcessLookupError(3, "no")}
-    signalled: list[int] = []
 
     def kill(pid: int, number: int) -> None:
-        signalled.append(number)
-        if number and kind in errors:
-            raise errors[kind]
+        raise errors[kind]
 
-    monkeypatch.setattr(os, "kill", kill)
-    assert main(["cancel", "--all", "--results", str(suite.results)]) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "kill", kill)
+        assert main(["cancel", "--all", "--results", str(suite.results)]) == 0
     output = capsys.readouterr()
     assert output.err == ""
-    assert "told 0 runs to end" in output.out
+    assert f"told {int('launcher' in kind)} run" in output.out
     assert re.search(words, output.out)
     assert len(output.out.splitlines()) == (2 if words else 1)
-    assert signal.SIGTERM not in signalled or kind in errors
-    assert commands is not None
+
+
+def test_what_earlier_versions_left_is_passed_over(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    """Claims, launchers, counts and notes of cancelling, also damaged ones."""
+    own = state(suite, capsys)["runs"][0]["id"]
+    claim = json.dumps({"token": "a", "host": "here", "pid": os.getpid(), "born": "1", "user": "u", "batch": "b"})
+    files = {
+        f"claims/{own}/1.json": claim,
+        "launchers/here-7/1.json": claim,
+        "launchers/here-7/runs.json": json.dumps([own]),
+        "launchers/here.json": "[]",
+        f"attempts/{own}.json": '{"lost": 3}',
+        "cancelled": f"{own}\n",
+        "batches/sskd-x.json": "{",
+        "batches/sskd-y.json": '{"runs": "r", "ids": 7, "retries": {}}',
+    }
+    for name, text in files.items():
+        (suite.jobs / name).parent.mkdir(parents=True, exist_ok=True)
+        (suite.jobs / name).write_text(text)
+    found = state(suite, capsys)
+    assert ([row["state"] for row in found["runs"]], found["launchers"], found["others"]) == (["to do"], [], [])
+    assert suite.run("cancel") == 0
+    assert "told 0 runs" in capsys.readouterr().out
 
 
 # --- what is said of a run ------------------------------------------------------------------------------------------
@@ -231,45 +206,70 @@ def test_what_cannot_be_cancelled_is_a_line(
 
 @pytest.mark.parametrize(
     ("slurm", "reason"),
-    [
-        ("PENDING", "Resources"),
-        ("PENDING", "BeginTime"),
-        ("CONFIGURING", "None"),
-        ("COMPLETING", "None"),
-        ("SUSPENDED", "None"),
-        ("REQUEUE_HOLD", "JobHoldMaxRequeue"),
-    ],
+    [("PENDING", "Resources"), ("CONFIGURING", "None"), ("COMPLETING", "None"), ("REQUEUE_HOLD", "JobHoldMaxRequeue")],
 )
 def test_what_slurm_says_waits_is_not_running(
     slurm: str, reason: str, suite: Suite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the run itself said two seconds ago, before it was requeued."""
     own = state(suite, capsys)["runs"][0]["id"]
-    asked_of_slurm(monkeypatch, {"7": Queued("7", slurm, reason, "sskd-b")})
-    hold(suite, own, batch="b", job="7")
+    asked_of_slurm(monkeypatch, job("7", "sskd-b", slurm, reason))
+    submitted(suite.jobs, "sskd-b", own)
     progress(suite, own)
     (row,) = state(suite, capsys)["runs"]
     assert (row["state"], row["why"]) == ("waiting", f"{slurm.lower()}: {reason}")
     assert row["images_per_second"] is None
 
 
+def test_of_a_silent_slurm_nothing_is_taken_for_lost(
+    suite: Suite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, holds: Holds
+) -> None:
+    def silent(*_: str) -> str:
+        raise UserError("squeue refuses: Unable to contact slurm controller")
+
+    own = state(suite, capsys)["runs"][0]["id"]
+    monkeypatch.setattr(slurm_queue, "slurm", silent)
+    submitted(suite.jobs, "sskd-b", own)
+    found = state(suite, capsys)
+    assert found["runs"][0]["state"] == "waiting"
+    assert "Unable to contact" in found["slurm"]
+    assert suite.run("cancel") == 2
+    holds(lock_of(suite, own))  # it goes on, as its lock says
+    assert state(suite, capsys)["runs"][0]["state"] == "running"
+
+
 @pytest.mark.parametrize("slurm", ["", "RUNNING"])
 def test_the_pace_of_an_earlier_start_is_not_shown(
-    slurm: str, suite: Suite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    slurm: str, suite: Suite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, holds: Holds
 ) -> None:
     """A job that has been started again, or a process that hangs, says nothing for a while."""
     own = state(suite, capsys)["runs"][0]["id"]
-    asked_of_slurm(monkeypatch, {"7": Queued("7", slurm, "None", "sskd-b")})
-    hold(suite, own, **({"batch": "b", "job": "7"} if slurm else {}))
+    asked_of_slurm(monkeypatch, job("7"))
+    if slurm:
+        submitted(suite.jobs, "sskd-b", own)
+    else:
+        holds(lock_of(suite, own))
     for age, pace, words in ((5, 651, ""), (3600, None, "last sign of life 1 h 0 min ago")):
         progress(suite, own, age)
         (row,) = state(suite, capsys)["runs"]
         assert (row["state"], row["images_per_second"], row["why"]) == ("running", pace, words)
 
 
-def test_after_a_kill_the_last_sign_of_life(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_need_is_named(tmp_path: Path) -> None:
+    work = Work(make_plan([KD]), tmp_path / "runs", small.EXECUTION, read_cluster("inline", []))
+    teacher = KD.needs[0]
+    work.folder(teacher).create()
+    work.folder(teacher).save_failure("it broke")
+    rows = {row.id: row for row in read_state(work, {}).runs}
+    assert (rows[teacher.id].state, rows[teacher.id].why) == ("failed", "it broke")
+    assert (rows[KD.id].state, rows[KD.id].why) == ("failed", f"not started: it needs {teacher.id}, which failed")
+
+
+def test_after_a_kill_the_last_sign_of_life(suite: Suite, capsys: pytest.CaptureFixture[str], holds: Holds) -> None:
     own = state(suite, capsys)["runs"][0]["id"]
-    hold(suite, own, born="1")
+    other = holds(lock_of(suite, own))
+    other.kill()
+    other.wait()
     progress(suite, own, 600)
     (row,) = state(suite, capsys)["runs"]
     assert (row["state"], row["images_per_second"]) == ("to do", None)
@@ -280,16 +280,21 @@ def test_after_a_kill_the_last_sign_of_life(suite: Suite, capsys: pytest.Capture
 # --- Slurm's queue and limits ---------------------------------------------------------------------------------------
 
 
-def test_slurm_is_asked_once_a_poll_for_all_holders(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue = {str(number): Queued(str(number), "RUNNING", "None", "sskd-b") for number in range(20)}
+def test_slurm_is_asked_once_for_all_jobs_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never where nothing was submitted; jobs that carry other names are passed over."""
+    queue = job("7_1", "sskd-b") | job("9", "another's") | job("8", "sskd-c", "PENDING")
     commands = asked_of_slurm(monkeypatch, queue)
-    liveness = HolderMonitor(suite.runs)
-    for _ in range(5):
-        for number in range(20):
-            liveness = liveness.renewed()
-            assert liveness("run", LockHolder(batch="b", job=str(number)))
+    assert Queue(tmp_path).runs() == set()
+    assert commands == []
+    submitted(tmp_path, "sskd-b", "x", "y")
+    submitted(tmp_path, "sskd-c", "z", pool=True)
+    submitted(tmp_path, "sskd-d", "over")
+    found = Queue(tmp_path)
     assert len(commands) == 1
-    assert liveness.renewed(0.0) is not liveness
+    assert {run_id: job.number for run_id, job in found.tasks.items()} == {"y": "7_1"}
+    assert [job.ids for job in found.pools] == [["z"]]
+    found.forget_old(tmp_path)
+    assert sorted(file.name for file in (tmp_path / "batches").iterdir()) == ["sskd-b.json", "sskd-c.json"]
 
 
 @pytest.mark.parametrize(
@@ -362,27 +367,26 @@ def test_waiting_jobs_of_other_limits_are_replaced(
         "7": Queued("7", state, reason, "sskd-b"),
         "8": Queued("8", "PENDING", "Dependency", "sskd-c"),
     }
-    commands, said, submitted = asked_of_slurm(monkeypatch, queue), list[str](), list[str]()
+    commands, said, anew, waits = asked_of_slurm(monkeypatch, queue), list[str](), list[str](), list[str]()
     asked = None if before is None else job_limits(cluster) | before
-    for batch, job, spec, limits in (("b", "7", KD.needs[0], asked), ("c", "8", KD, job_limits(cluster))):
-        holder = LockHolder(batch=batch, job=job)
-        assert work.locks.acquire(spec.id, holder, lambda _: False)
-        Submission(work.runs, [spec.id], {}, limits).save(slurm_queue.batch_file(work.jobs, batch))
+    for name, spec, limits in (("sskd-b", KD.needs[0], asked), ("sskd-c", KD, job_limits(cluster))):
+        submitted(work.jobs, name, spec.id, asked=limits)
 
-    def submit_runs(cluster: Any, jobs: Path, name: str, batch: Any, tasks: Any, *_: Any) -> list[str]:
-        submitted.extend(batch.ids)
-        number = str(100 + len(submitted))
-        queue[number] = Queued(number, "PENDING", "Priority", slurm_queue.job_name(name))
+    def submit_jobs(cluster: Any, jobs: Path, noted: Path, tasks: Any, processes: int, after: str) -> list[str]:
+        anew.extend(read_submission(noted).ids)
+        number = str(100 + len(anew))
+        queue[number] = Queued(number, "PENDING", "Priority", noted.stem)
+        waits.append(after)
         return [number for _ in tasks]
 
-    monkeypatch.setattr(slurm_array, "submit_runs", submit_runs)
-    monkeypatch.setattr(slurm_array, "check_parameters", lambda *_: None)
+    monkeypatch.setattr(slurm, "submit_jobs", submit_jobs)
+    monkeypatch.setattr(slurm, "check_parameters", lambda *_: None)
     assert submit(work, said.append) == {}
     assert [command[0] for command in commands if command[0] == "scancel"] == ["scancel"] * replaced
-    assert submitted == ([KD.needs[0].id, KD.id] if replaced else [])
+    assert anew == ([KD.needs[0].id, KD.id] if replaced else [])
+    assert waits == (["", "afterok:101"] if replaced else [])
     assert replaced == any("asked for other limits" in line for line in said)
-    if replaced:
-        assert getattr(work.locks.holder(KD.id), "job", None) == "102"
+    assert set(Queue(work.jobs).tasks) == {KD.needs[0].id, KD.id}
 
 
 def test_jobs_that_will_never_start_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +394,6 @@ def test_jobs_that_will_never_start_are_named(tmp_path: Path, monkeypatch: pytes
     teacher = KD.needs[0]
     work, said = Work(make_plan([teacher]), tmp_path / "s" / "runs", small.EXECUTION, cluster), list[str]()
     asked_of_slurm(monkeypatch, {"7": Queued("7", "PENDING", "PartitionTimeLimit", "sskd-b")})
-    assert work.locks.acquire(teacher.id, LockHolder(batch="b", job="7"), lambda _: False)
-    Submission(work.runs, [teacher.id], {}, job_limits(cluster)).save(slurm_queue.batch_file(work.jobs, "b"))
+    submitted(work.jobs, "sskd-b", teacher.id, asked=job_limits(cluster))
     submit(work, said.append)
     assert any("1 job will never start as asked for (PartitionTimeLimit)" in line for line in said)

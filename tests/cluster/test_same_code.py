@@ -15,7 +15,7 @@ import pytest
 from benchmarks.dispatch import same_code
 from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.dispatch.same_code import Code, python_that, refuse_other_code, shell_lines, this_code
-from benchmarks.dispatch.slurm_queue import make_executor
+from benchmarks.dispatch.slurm_jobs import make_executor
 from sskd.errors import UserError
 from tests.cluster.suite import Suite
 
@@ -46,7 +46,7 @@ def test_a_commit_of_documents_alone_is_no_other_code(monkeypatch: pytest.Monkey
 
 def copy_of_code(folder: Path) -> Path:
     """What the processes' code needs of a checkout, without what takes seconds to import."""
-    for name in ("errors", "places", "version", "__init__"):
+    for name in ("errors", "paths", "version", "__init__"):
         (folder / "sskd").mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "sskd" / f"{name}.py", folder / "sskd")
     (folder / "benchmarks" / "dispatch").mkdir(parents=True)

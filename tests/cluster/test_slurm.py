@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks.dispatch.retries import read_submission
-from benchmarks.dispatch.run_lock import RunLocks
+from sskd.runs.files import Holder, lock_holder
 from tests.cluster.slurm_site import SlurmSite, missing, output, wait_for
 from tests.cluster.suite import RECIPE, SLOW, Suite
 from tests.cluster.test_same_code import checkout
@@ -72,8 +72,10 @@ def start(suite: Suite, epochs: int = 1, *options: str) -> str:
     return holder(suite).job
 
 
-def holder(suite: Suite, part: str = "student") -> Any:
-    return RunLocks(suite.jobs / "claims").holder(suite.folder(part).name)
+def holder(suite: Suite, part: str = "student") -> Holder:
+    found = lock_holder(suite.folder(part) / "train.lock")
+    assert found is not None
+    return found
 
 
 def finish(suite: Suite, tmp_path: Path, whole: Suite, *options: str) -> None:
@@ -105,7 +107,7 @@ def queue() -> set[str]:
 
 def submitted(suite: Suite) -> list[str]:
     """Every run of every array that was submitted."""
-    return sorted(run for path in (suite.jobs / "batches").iterdir() for run in read_submission(path).ids)
+    return sorted(run for path in (suite.jobs / "batches").glob("*.json") for run in read_submission(path).ids)
 
 
 def test_arrays_with_dependencies(site: SlurmSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +145,7 @@ def test_two_at_once(site: SlurmSite, tmp_path: Path) -> None:
 
 def test_time_limit(slow: Suite, whole: Suite, tmp_path: Path) -> None:
     """The signal comes before the limit of one minute; the run saves, requeues itself, and goes on."""
-    start(slow, 1, "--set", "cluster.time=0:01:00", "cluster.signal_seconds=55")
+    start(slow, 1, "--set", "cluster.time=0:01:00", "cluster.signal_seconds=35")
     wait_for(lambda: "SIGUSR2" in slow.log("student"), PATIENCE, "the signal before the limit")
     wait_for(lambda: starts(slow) == 2, PATIENCE, "the requeued job")
     finish(slow, tmp_path, whole)
@@ -159,7 +161,7 @@ def test_interrupted_inside_an_epoch(slow: Suite, whole: Suite, tmp_path: Path) 
     assert not output("scontrol", "requeue", requeued.job)
     os.kill(killed.pid, signal.SIGKILL)
     wait_for(lambda: all(starts(slow, student) == 2 for student in students), PATIENCE, "the second starts")
-    for student, word in zip(students, ("SIGUSR2", "SIGTERM", "(lost 1 of 3)"), strict=True):
+    for student, word in zip(students, ("SIGUSR2", "SIGTERM", "started again (1 of 2)"), strict=True):
         assert word in slow.log(student)
     finish(slow, tmp_path, whole, "--seeds", "0,1,2")
 
@@ -172,8 +174,9 @@ def test_slurmctld_restarts(
     site.stop_controller()
     try:
         (student,) = [row for name, row in slow.state(capsys).items() if "student" in name]
-        assert student["state"] == "waiting"
-        assert "slurm" in student["why"].lower()
+        assert student["state"] == "running"  # by its lock
+        assert slow.run("status") == 0
+        assert "Slurm does not answer" in capsys.readouterr().out
         assert slow.run("--detach") == 0
         assert "submitted 0 runs" in capsys.readouterr().out
         assert slow.run("--detach", "--seeds", "0,1") == 2  # one more, which cannot be submitted now
@@ -205,16 +208,18 @@ def test_an_exception_is_retried_then_failed_then_retried_by_hand(
 ) -> None:
     crashes = tmp_path / "crashes"
     crashes.mkdir()
-    for name in "ab":
+    for name in "abc":
         (crashes / name).touch()
     monkeypatch.setenv("CRASHES", str(crashes))
     suite = Suite(tmp_path, *SLURM, methods=["slow"])
     assert suite.run() == 1
     assert "ZeroDivisionError: on purpose" in capsys.readouterr().err
-    assert "(exception 1 of 1)" in suite.log("student")
+    assert "started again (2 of 2)" in suite.log("student")
+    capsys.readouterr()
     assert suite.run() == 1
-    assert "--retry-failed tries it again" in capsys.readouterr().err
-    assert len(submitted(suite)) == 1
+    shown = capsys.readouterr()
+    assert "--retry-failed tries it again" in shown.err
+    assert "submitted 0 runs" in shown.out
     assert suite.run("--retry-failed") == 0
 
 
@@ -242,7 +247,7 @@ def test_full_disk(
     disk.mkdir()
     assert not output("mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(disk))
     try:
-        suite = Suite(disk, *SLURM, "cluster.retries.lost=0", **SLOW)
+        suite = Suite(disk, *SLURM, "cluster.retries=0", **SLOW)
         ballast = disk / "ballast"
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
         ballast.write_bytes(bytes(free - 250_000))
@@ -277,7 +282,7 @@ def test_what_slurm_refuses(
     assert error.count("\n") == 1
     assert re.search(words, error), error
     assert queue() <= before
-    assert not RunLocks(suite.jobs / "claims").all()
+    assert not list(suite.jobs.glob("batches/*.json"))
 
 
 @pytest.mark.parametrize("ending", ["time limit", "kill", "exception"])
@@ -303,11 +308,11 @@ def test_a_run_of_two_processes(
         assert tasks
         for pid in tasks:
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: "(lost 1 of 3)" in suite.log("student"), PATIENCE, "the retry")
+        wait_for(lambda: "started again (1 of 2)" in suite.log("student"), PATIENCE, "the retry")
     elif ending == "exception":
         (crashes / "a").touch()  # for whichever of the two is first to see it
         wait_for(lambda: "ZeroDivisionError: on purpose" in suite.log("student"), PATIENCE, "the exception")
-        wait_for(lambda: "(exception 1 of 1)" in suite.log("student"), PATIENCE, "the retry")
+        wait_for(lambda: "started again (1 of 2)" in suite.log("student"), PATIENCE, "the retry")
     else:
         output("scancel", "--signal=USR2", job)
         wait_for(lambda: "SIGUSR2" in suite.log("student"), PATIENCE, "the signal")
@@ -360,7 +365,7 @@ def test_a_whole_node_that_ends_early(
         wait_for(lambda: not queue(), PATIENCE, "an empty queue")
         wait_for(lambda: "interrupted" in next(iter(suite.state(capsys).values()))["why"], PATIENCE, "the run's end")
     else:
-        output("scancel", "--signal=USR2", "--batch", job)
+        output("scancel", "--signal=USR2", job)
         wait_for(lambda: starts(suite) == 2, PATIENCE, "the second start")
         assert queue() == {job}
     finish(suite, tmp_path, whole)
@@ -372,7 +377,7 @@ def test_jobs_that_could_never_start_take_the_new_limits(
     """The partition's limit is an hour: with 90 minutes, as where sinfo is not there to say so, jobs wait for ever."""
     suite = Suite(tmp_path, *SLURM, methods=["none", "kd"])
     with monkeypatch.context() as unasked:
-        unasked.setattr("benchmarks.dispatch.slurm_queue.check_time", lambda _: None)
+        unasked.setattr("benchmarks.dispatch.slurm_jobs.check_time", lambda _: None)
         assert suite.run("--detach", "--set", "cluster.time=90") == 0
         wait_for(
             lambda: any("PartitionTimeLimit" in row["why"] for row in suite.state(capsys).values()),

@@ -1,6 +1,7 @@
 """What a person sees of long work: the screen in a terminal, plain lines in a log, and a message at the end."""
 
 import json
+import multiprocessing
 import os
 import pty
 import re
@@ -17,14 +18,15 @@ import pytest
 from benchmarks.commands.main import main
 from benchmarks.commands.notify import notify
 from benchmarks.dispatch import status
+from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.dispatch.launch import launch
-from benchmarks.dispatch.run_lock import LockHolder
-from benchmarks.dispatch.slurm_queue import HolderMonitor
 from benchmarks.dispatch.status import RunRow, State, read_state, watch
 from benchmarks.dispatch.work import Work
+from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Progress, Standing
 from sskd.console.screen import ScreenRow, totals
-from sskd.console.signals import Stopped
+from sskd.console.signals import Stopped, StopSignal
+from tests import small
 from tests.cluster.suite import Suite
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -186,32 +188,26 @@ def test_a_suite_that_another_process_runs(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_who_executes_a_plan_is_known_while_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    suite = Suite(tmp_path, "--cluster", "side_by_side", "--only", "comparison", methods=["none", "kd"])
-    seen: list[dict[str, tuple[str, str]]] = []
+    work = Work(
+        make_plan([small.spec(small.student("kd"))]), tmp_path / "runs", small.EXECUTION, read_cluster("inline", [])
+    )
+    context = multiprocessing.get_context("fork")
+    seen: multiprocessing.Queue[dict[str, tuple[str, str]]] = context.Queue()
 
-    def look(work: Work, progress: Progress) -> dict[str, Any]:
-        def scheduled(work: Work, *_: Any) -> dict[str, Any]:
-            rows = read_state(work, {}).runs
-            seen.append({row.id.partition("-")[0]: (row.state, row.why) for row in rows})
-            (claim,) = (work.jobs / "launchers").glob("*/1.json")
-            os.utime(claim, (1e9, 1e9))
-            work.still_launching()
-            assert claim.stat().st_mtime > 1.1e9
-            return {}
+    def seen_by_another() -> None:
+        seen.put({row.id.partition("-")[0]: (row.state, row.why) for row in read_state(work, {}).runs})
 
-        monkeypatch.setattr("benchmarks.dispatch.scheduler.schedule", scheduled)
-        failures = launch(work, progress)
-        state = read_state(work, {})
-        assert not state.at_work
-        # a process that has died executes nothing any more
-        gone = LockHolder(pid=2**22 + 1, born="1")
-        work.note_launcher(gone)
-        assert work.launched(HolderMonitor(work.runs)) == ([], set())
-        return failures
+    def start(slot: Any, spec: Any, stop: StopSignal) -> None:
+        other = context.Process(target=seen_by_another)
+        other.start()
+        other.join()
+        stop.receive(signal.SIGTERM, None)
 
-    monkeypatch.setattr("benchmarks.dispatch.launch.launch", look)
-    suite.run()
-    (rows,) = seen
+    monkeypatch.setattr("benchmarks.dispatch.inline.InlineSlot.start", start)
+    with pytest.raises(Stopped), Progress(2) as progress:
+        launch(work, progress)
+    assert not read_state(work, {}).at_work
+    rows = seen.get(timeout=30)
     assert rows["teacher"] == ("waiting", "for its turn")
     assert rows["student"][0] == "waiting"
 
@@ -232,7 +228,8 @@ def told(tmp_path: Path) -> tuple[str, Path]:
     return str(script), file
 
 
-def test_a_message_when_all_is_done(told: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_message_when_all_is_done(told: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.dispatch.launch.launch", lambda *_: {})
     command, file = told
     suite = Suite(tmp_path / "suite", "--only", "comparison", methods=["none"])
     assert suite.run("--notify", command) == 0

@@ -1,0 +1,91 @@
+"""The processes that execute plans in a results folder: who watches knows from them that more runs will start.
+
+Each holds the lock of a file of its own in jobs/launchers, which names its runs. Removing the file tells it to end, on
+whatever host it is.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.dispatch.work import Work
+from sskd.errors import UserError
+from sskd.runs.files import Holder, Locked, hold, holder_of, read_lock, this_process, write_json
+from sskd.runtime.machine import host
+
+
+class Launcher(NamedTuple):
+    """A process that executes a plan, or waits for Slurm to do so."""
+
+    file: Path
+    holder: Holder
+    runs: frozenset[str]  # of its plan
+    starts: bool  # whether it starts them itself
+    began: bool  # whether it holds its lock: a process in the background has to import torch first
+
+    def cancel(self) -> None:
+        """Has it save and end what it has at work. UserError where the file may not be removed."""
+        try:
+            self.file.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.holder} cannot be told to end: {error.strerror}") from None
+
+
+@contextmanager
+def launching(work: Work, starts: bool = True) -> Iterator[Callable[[], bool]]:
+    """Notes in the block that this process executes the plan, or follows it. Yields whether it is to end. Where that
+    cannot be noted, a watcher may end too early, and nothing else."""
+    file = _file(work, os.getpid())
+    with ExitStack() as stack:
+        with suppress(OSError, UserError, Locked):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(hold(file, _note(work, starts)))
+        noted = file.exists()
+        yield lambda: noted and not file.exists()
+
+
+def note_background(work: Work, pid: int) -> None:
+    """Notes the process that goes on in the background, until it does so itself."""
+    with suppress(OSError, UserError):
+        file = _file(work, pid)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, _note(work, True) | this_process()._asdict() | {"pid": pid, "born": process_birth(pid)})
+
+
+def launchers(jobs: Path) -> list[Launcher]:
+    """Those that are alive, but for this process: a process loses its lock when it reads the file."""
+    found = []
+    for file in sorted((jobs / "launchers").glob("*.json")):
+        if file.stem == f"{host()}-{os.getpid()}":
+            continue
+        held, said = read_lock(file)
+        runs, holder = said.get("runs"), holder_of(said)
+        if not isinstance(runs, list):  # of an earlier version, or the disk was full
+            continue
+        if held or (holder.host == host() and process_birth(holder.pid) == said.get("born", "none")):
+            found.append(Launcher(file, holder, frozenset(map(str, runs)), said.get("starts") is True, held))
+    return found
+
+
+def planned_by(found: Iterable[Launcher]) -> set[str]:
+    """The runs that launchers start, or will."""
+    return {run_id for launcher in found if launcher.starts for run_id in launcher.runs}
+
+
+def process_birth(pid: int) -> str:
+    """When the process started, in ticks since the machine did: another process with this number has another. "" where
+    there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _file(work: Work, pid: int) -> Path:
+    return work.jobs / "launchers" / f"{host()}-{pid}.json"
+
+
+def _note(work: Work, starts: bool) -> dict[str, object]:
+    return {"runs": [spec.id for spec in work.plan.runs], "starts": starts}

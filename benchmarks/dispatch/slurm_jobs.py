@@ -1,0 +1,265 @@
+"""Jobs of Slurm, through submitit: how they are asked for, and what each does, which is a run or a node's runs."""
+
+import importlib.metadata
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from submitit import JobEnvironment, SlurmExecutor
+from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
+from submitit.helpers import Checkpointable
+
+from benchmarks.dispatch.cluster import ClusterSpec, minutes
+from benchmarks.dispatch.local import execute_here
+from benchmarks.dispatch.retries import TERMINATED, last_lines
+from benchmarks.dispatch.same_code import Code, refuse_other_code, shell_lines
+from benchmarks.dispatch.slurm_queue import check_time, slurm
+from benchmarks.dispatch.work import Work
+from benchmarks.dispatch.worker import attempt, execute
+from benchmarks.planning.plan import make_plan
+from sskd.config.execution import Execution
+from sskd.console.progress import Progress
+from sskd.console.signals import Stopped, StopSignal, stop_signal
+from sskd.errors import UserError, nearest
+from sskd.runs.files import plain_os_errors
+from sskd.runs.plugins import load_plugins
+from sskd.runs.run_folder import RunFolder
+from sskd.runs.spec import parse_spec
+from sskd.training.run import Interrupted
+
+SUBMITIT = "1.5.4"  # which has what we use beyond its documented interface; as in constraints.txt
+TIMEOUTS = 1000  # time limits after which a job is given up
+LOST_SECONDS = 300.0  # in which the file system frees the lock of a process whose node was lost
+
+# --- what a job does --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class RunJob(Checkpointable):
+    """Trains one run. Told to stop it saves at once, inside the epoch, and has submitit requeue it as it is."""
+
+    spec_yaml: str
+    runs: Path
+    execution: Execution
+    plugins: tuple[str, ...]
+    code: Code  # of the suite that submitted it
+
+    def __call__(self) -> str:
+        """Returns the run's id. Exits as benchmarks.dispatch.retries expects it where there is no result."""
+        load_plugins(self.plugins)
+        spec = parse_spec(yaml.safe_load(self.spec_yaml), "a submitted run")
+        folder, environment = RunFolder(self.runs, spec), JobEnvironment()
+        tasks = environment if environment.num_tasks > 1 else None
+        first = environment.global_rank == 0  # of a run of several processes one speaks and decides for all
+        usr2 = environment._usr_sig()
+        requeue: Any = signal.getsignal(usr2)
+        with stop_signal(usr2, signal.SIGTERM) as stop:
+            if first and (tasks is None or not folder.is_finished()):
+                _wait_for_lock(folder, stop)
+            if folder.is_finished():
+                return spec.id
+            run: Callable[[], object] = partial(
+                execute, spec, self.runs, self.execution, stop, self.plugins,
+                job=environment.job_id, tasks=tasks, say=partial(print, flush=True),
+            )  # fmt: skip
+            try:
+                failure = attempt(spec, self.runs, partial(_checked, self.code, run))
+            except Interrupted:
+                if first and stop.received == usr2:
+                    _requeue(folder, partial(requeue, usr2, None))
+                if not first:
+                    return spec.id
+                raise SystemExit(TERMINATED) from None
+        if failure:
+            print(f"{spec.id} failed: {failure.message}", flush=True)
+            raise SystemExit(TERMINATED if failure.kind == "held" else 1)
+        return spec.id
+
+
+def _checked(code: Code, run: Callable[[], object]) -> object:
+    refuse_other_code(code)
+    return run()
+
+
+def _wait_for_lock(folder: RunFolder, stop: StopSignal) -> None:
+    """Waits for whoever trains the run: on a node that was lost, the file system notices it after a while."""
+    end = time.monotonic() + LOST_SECONDS
+    while (holder := folder.held_by()) and time.monotonic() < end and not stop():
+        print(f"{holder} has it; waiting", flush=True)
+        time.sleep(5)
+
+
+def _requeue(folder: RunFolder, requeue: Callable[[], None]) -> None:
+    """Has submitit write this job for its next start, requeue it, and exit: with 255, or 1 if that was too often."""
+    try:
+        requeue()
+    except UncompletedJobError as error:
+        folder.save_failure(f"stopped at its time limit too often: {error}", "timeout", last_lines(folder.path))
+        raise SystemExit(1) from None
+
+
+@dataclass
+class PoolJob(Checkpointable):
+    """Executes a plan on the GPUs of its node, as ``--cluster local`` does: a launcher as a run_all.py is that somebody
+    has started there. Before its time limit the runs are saved, and submitit requeues it as it is."""
+
+    specs: list[str]  # as YAML
+    runs: Path
+    execution: Execution
+    cluster: ClusterSpec
+    plugins: tuple[str, ...]
+    retry_failed: bool
+    code: Code  # of the suite that submitted it
+
+    def __call__(self) -> None:
+        refuse_other_code(self.code)
+        load_plugins(self.plugins)
+        plan = make_plan(parse_spec(yaml.safe_load(text), "a submitted run") for text in self.specs)
+        again = self.retry_failed and "SLURM_RESTART_COUNT" not in os.environ  # what fails after that has failed
+        work = Work(plan, self.runs, self.execution, self.cluster, self.plugins, again)
+        usr2 = JobEnvironment()._usr_sig()
+        requeue: Any = signal.getsignal(usr2)
+        with _as_sigterm(usr2) as came, Progress(len(work.unfinished)) as progress:
+            try:
+                execute_here(work, progress)
+            except Stopped as end:
+                if came.is_set():
+                    requeue(usr2, None)
+                raise SystemExit(end.status) from None
+
+
+@contextmanager
+def _as_sigterm(number: signal.Signals) -> Iterator[threading.Event]:
+    """In the block the signal reaches this process alone, as SIGTERM, and sets the event. Slurm sends it to all
+    processes of a job: it is blocked here, and so in all that are started here."""
+    came = threading.Event()
+
+    def receive(*_: object) -> None:
+        came.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(number, receive)  # for a library's threads, which have not blocked it
+    signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    threading.Thread(target=lambda: receive(signal.sigwait({number})), daemon=True).start()
+    try:
+        yield came
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        signal.signal(number, before)
+
+
+# --- how it is asked for ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _private_to_submitit() -> Iterator[None]:
+    """For what submitit does not promise to keep: UserError, with what to do, where this version has it no more."""
+    try:
+        yield
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"this submitit ({importlib.metadata.version('submitit')}) is not like the one that the suite was tested "
+            f"with ({error}): pip install 'submitit=={SUBMITIT}', or use --cluster local"
+        ) from None
+
+
+def submitit_parameters() -> dict[str, Any]:
+    """Names and defaults of what submitit itself takes for Slurm; anything else is an option of sbatch."""
+    with _private_to_submitit():
+        from submitit.slurm.slurm import _get_default_parameters
+
+        return dict(_get_default_parameters())
+
+
+def make_executor(
+    cluster: ClusterSpec, jobs: Path, submission: Path, processes: int = 1, dependency: str = ""
+) -> SlurmExecutor:
+    """submitit's executor as the cluster's file has it, for runs of so many processes: a task each, spread evenly over
+    the nodes (cluster.nodes, else one), with its part of the run's cores and a GPU of its own (if the run has any).
+    With cluster.pools a job is one task, which has all of its node. UserError for a parameter that submitit refuses,
+    or processes that cannot be spread."""
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise UserError(
+            f"cluster '{cluster.name}': there is no sbatch on the PATH: "
+            f"start this on a machine of the cluster, or use --cluster local"
+        )
+    given = dict(cluster.parameters)
+    nodes = given.get("nodes", 1) if processes > 1 else 1
+    if processes % nodes:
+        raise UserError(f"cluster '{cluster.name}': {processes} processes cannot be spread evenly over {nodes} nodes")
+    given |= {"nodes": nodes, "ntasks_per_node": processes // nodes}
+    if cluster.cpus_per_run and not cluster.pools:
+        given.setdefault("cpus_per_task", max(1, cluster.cpus_per_run // processes))
+    if cluster.gpus_per_run and not cluster.pools:
+        given.setdefault("gpus_per_node", -(-max(cluster.gpus_per_run, processes) // nodes))
+    if "mem_gb" in given:
+        given["mem"] = f"{round(1024 * given.pop('mem_gb'))}M"
+    if "time" in given:
+        given["time"] = minutes(given["time"])
+    known = submitit_parameters()
+    sbatch = {name.replace("_", "-"): given.pop(name) for name in list(given) if name not in known}
+    given["setup"] = [*given.get("setup", []), *shell_lines()]
+    if cluster.pools:
+        given["srun_args"] = [*given.get("srun_args", []), "--cpu-bind=none"]
+    else:
+        after = f"{shlex.quote(sys.executable)} -m benchmarks.dispatch.retries {shlex.quote(str(submission))}"
+        given["teardown"] = ["status=$?", *given.get("teardown", []), f"[ $status -eq 0 ] || {after} $status"]
+    if "cpus_per_task" in given:  # srun does not take it over from sbatch any more
+        given["srun_args"] = [*given.get("srun_args", []), f"--cpus-per-task={given['cpus_per_task']}"]
+    extra = {"requeue": True, "kill-on-invalid-dep": "yes"} | given.pop("additional_parameters", {}) | sbatch
+    executor = SlurmExecutor(jobs, max_num_timeout=TIMEOUTS)
+    executor.update_parameters(
+        **{"array_parallelism": cluster.array_width, "signal_delay_s": cluster.signal_seconds}
+        | {"job_name": submission.stem}
+        | given
+        | ({"dependency": dependency} if dependency else {}),
+        additional_parameters=extra,
+    )
+    return executor
+
+
+def check_parameters(cluster: ClusterSpec, processes: int = 1) -> None:
+    """Has Slurm look at a job as it would be submitted. UserError, with Slurm's own words where it would be refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        executor, script = make_executor(cluster, Path(folder), Path(folder) / "test.json", processes), "test.sh"
+        with _private_to_submitit():
+            text = executor._make_submission_file_text("true", "test")
+        (Path(folder) / script).write_text(text, encoding="utf-8")
+        try:
+            slurm("sbatch", "--test-only", str(Path(folder) / script))
+        except UserError as error:
+            raise UserError(f"cluster '{cluster.name}': {error}{_hint(str(error), cluster)}") from None
+    check_time(cluster)
+
+
+def _hint(words: str, cluster: ClusterSpec) -> str:
+    for name in cluster.parameters:
+        near = nearest(name, [*ClusterSpec.model_fields, *submitit_parameters()])
+        if f"--{name.replace('_', '-')}" in words and near:
+            return f" (did you mean '{near}'?)"
+    return ""
+
+
+def submit_jobs(
+    cluster: ClusterSpec, jobs: Path, submission: Path, work: Sequence[Callable[[], Any]], processes: int, after: str
+) -> list[str]:
+    """Submits one array (of one job: a plain one) and returns the jobs' numbers, in order. UserError with sbatch's
+    words where it refuses."""
+    try:
+        with plain_os_errors("write", jobs):
+            executor = make_executor(cluster, jobs, submission, processes, after)
+            return [job.job_id for job in executor.submit_array(list(work))]
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise UserError(f"cluster '{cluster.name}': sbatch refuses: {' '.join(str(error).split())}") from None
