@@ -57,7 +57,8 @@ AFTER = """<script>addEventListener("load", async () => {
   filter.value = ""; filter.dispatchEvent(new Event("input"));
   seen.unfiltered = [...table.tBodies[0].rows].filter((row) => row.hidden).length;
   const links = (td) => [...td.querySelectorAll('.of a[href^="#run-"]')];
-  const cell = [...document.querySelectorAll("#table3 td[id]")].find((td) => links(td).length > 1);
+  const drawn = [...document.querySelectorAll("#table3 td[id]")].filter((td) => links(td).length > 1);
+  const cell = drawn.find((td) => td.querySelector('.of a[href^="#curve-"]'));
   seen.folded = getComputedStyle(cell.querySelector(".of")).display;
   cell.querySelector("a.to").click();
   await moment();
