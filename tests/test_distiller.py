@@ -287,7 +287,7 @@ def test_crd_without_labels_says_what_it_does_instead() -> None:
 
 # --- several processes ------------------------------------------------------------------------------------------------
 
-TOGETHER = ("kd", "sp", "rkd", "crd", "sskd")
+TOGETHER = ("at", "cc", "rkd", "crd", "sskd")
 
 
 def together(method: str) -> sskd.Distiller:

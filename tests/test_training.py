@@ -15,15 +15,18 @@ from sskd.__main__ import main
 from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
+from sskd.methods.simkd import Projected
 from sskd.networks import build_network
 from sskd.runs.plugins import load_plugin
-from sskd.runs.spec import spec_yaml
+from sskd.runs.run_folder import RunFolder
+from sskd.runs.spec import StudentSpec, Trained, spec_yaml
 from sskd.training.evaluation import EvaluationSet, accuracy
 from sskd.training.meter import Meter
 from sskd.training.result import make_result
 from sskd.training.run import Interrupted, train
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
+from sskd.training.tasks.teacher import load_teacher
 from tests import small
 
 SSKD = small.spec(small.student("sskd", with_head=True))
@@ -70,25 +73,10 @@ def test_what_a_run_leaves(runs: Path) -> None:
     assert result["machine"]["torch"] == torch.__version__
 
 
-def test_same_spec_same_metrics(runs: Path, tmp_path: Path) -> None:
-    small.link_needs(runs, tmp_path, SSKD)
-    torch.manual_seed(99)  # what ran before must not matter
-    small.train_all(SSKD, tmp_path)
-    assert small.metrics(tmp_path / SSKD.id) == small.metrics(runs / SSKD.id)
-    resumed, uninterrupted = (load_file(base / SSKD.id / "last.safetensors") for base in (tmp_path, runs))
-    assert all(torch.equal(resumed[key], uninterrupted[key]) for key in uninterrupted)
-
-
-def test_only_the_student_and_its_method_are_trained(runs: Path, tmp_path: Path) -> None:
-    small.link_needs(runs, tmp_path, SSKD)
-    job = build_task(prepare(SSKD, tmp_path, small.EXECUTION))
-    learned = {id(p) for p in job.modules.parameters()}
-    trained = {id(p) for stage in job.stages for p in stage.parameters}
-    assert trained == learned  # all that is saved is trained, and nothing else: no teacher, no teacher's head
-
-
-def test_no_run_changes_its_teacher(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its weights and running statistics, after a whole training with it."""
+def test_the_same_spec_gives_the_same_and_leaves_its_teacher_alone(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metrics and weights, whatever ran before; the teacher's weights and running statistics after a whole training."""
     kept = []
     original = sskd.training.tasks.student.load_teacher
 
@@ -99,11 +87,41 @@ def test_no_run_changes_its_teacher(runs: Path, tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(sskd.training.tasks.student, "load_teacher", remember)
     small.link_needs(runs, tmp_path, SSKD)
+    torch.manual_seed(99)
     train(SSKD, tmp_path, small.EXECUTION)
+    assert small.metrics(tmp_path / SSKD.id) == small.metrics(runs / SSKD.id)
+    again, first = (load_file(base / SSKD.id / "last.safetensors") for base in (tmp_path, runs))
+    assert all(torch.equal(again[key], first[key]) for key in first)
     network, before = kept[0]
     assert not network.training
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     assert all(p.grad is None and not p.requires_grad for p in network.parameters())
+
+
+def test_only_the_student_and_its_method_are_trained(runs: Path, tmp_path: Path) -> None:
+    small.link_needs(runs, tmp_path, SSKD)
+    job = build_task(prepare(SSKD, tmp_path, small.EXECUTION))
+    learned = {id(p) for p in job.modules.parameters()}
+    trained = {id(p) for stage in job.stages for p in stage.parameters}
+    assert trained == learned  # all that is saved is trained, and nothing else: no teacher, no teacher's head
+
+
+def test_the_teacher_is_the_whole_network_that_a_run_has_trained(runs: Path, tmp_path: Path) -> None:
+    """Of a student that predicts through more than its network: not the student alone, as its name would give."""
+    spec = small.spec(small.student("simkd"))
+    assert isinstance(spec, StudentSpec)
+    small.link_needs(runs, tmp_path, spec)
+    setup = prepare(spec, tmp_path, small.EXECUTION)
+    trained = build_task(setup).output.eval()
+    folder = RunFolder(tmp_path, spec)
+    folder.create()
+    save_file({key: value.contiguous() for key, value in trained.state_dict().items()}, folder.weights("best"))
+    teacher = load_teacher(setup, Trained.model_construct(run=spec, epoch="best"))
+    images = torch.randn(4, 3, 32, 32)
+    assert isinstance(teacher, Projected)
+    assert torch.equal(teacher(images), trained(images))
+    assert not any(part.training for part in teacher.modules())
+    assert not any(p.requires_grad for p in teacher.parameters())
 
 
 def test_a_head_is_measured_once(runs: Path, tmp_path: Path) -> None:
