@@ -1,7 +1,8 @@
 """Knowledge distillation: exact methods for any training loop, and the trainer that compares them.
 
 ``Distiller`` is the loss of a distillation as one module (docs/your_own_loop.md). ``python -m sskd`` trains teachers,
-self-supervised heads and students. The package knows nothing of the paper's tables; those are in ``benchmarks``.
+self-supervised heads and students. The package knows nothing of the paper's tables; those are in ``benchmarks``,
+and so are ``compare`` and ``plan``, which are the suite from Python.
 """
 
 import importlib
@@ -40,9 +41,11 @@ _PLACES = {
     "MethodSettings": "sskd.config.settings",
     "UserError": "sskd.errors",
     "build_network": "sskd.networks",
+    "compare": "benchmarks.commands.study",
     "load_exported": "sskd.runs.trained",
     "load_head": "sskd.training.tasks.head",
     "load_student": "sskd.runs.trained",
+    "plan": "benchmarks.commands.study",
     "settings": "sskd.distillation.given",
     "suggest_taps": "sskd.distillation.adapt",
     "train_head": "sskd.distillation.heads",

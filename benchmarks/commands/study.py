@@ -1,0 +1,289 @@
+"""The suite from Python: ``sskd.compare`` and ``sskd.plan``, for notebooks and scripts.
+
+A study is a profile that is made from arguments: its runs, its report and its page are those of ``run_all.py``, and a
+call with the same arguments goes on where an earlier one stopped.
+"""
+
+from __future__ import annotations
+
+import base64
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from typing_extensions import Required, TypedDict, Unpack
+
+from benchmarks.commands.request import Request, read_request, save_request, work_of
+from sskd.errors import UserError
+from sskd.formatting import plural
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from sskd.methods import Method
+
+BENCHMARK = "comparison"
+
+
+class Gap(NamedTuple):
+    """first - second in points of top-1. The interval is nan for fewer than three seeds.
+
+    n: the smaller number of seeds. verdict: the name of the better method, "equivalent" or "undecided"."""
+
+    first: str
+    second: str
+    mean: float
+    lower: float
+    upper: float
+    n: int
+    verdict: str
+
+    def __repr__(self) -> str:
+        interval = f", 95 % interval {self.lower:+.1f} to {self.upper:+.1f}" if self.lower == self.lower else ""
+        ahead = f"decided, {self.verdict} is ahead" if self.verdict in (self.first, self.second) else self.verdict
+        return f"{self.first} - {self.second}: {self.mean:+.1f} points{interval}, {plural(self.n, 'seed')}: {ahead}"
+
+    __str__ = __repr__
+
+
+class Study(NamedTuple):
+    """A comparison that was trained. It shows itself in Jupyter as its table and its figure."""
+
+    folder: Path
+    """The report's folder; the runs are below it in ``runs/``."""
+
+    @property
+    def page(self) -> Path:
+        """The page to open in a browser."""
+        return self.folder / "index.html"
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The page's table: a row for each method, with means and standard deviations over the finished seeds."""
+        import pandas as pd
+
+        return pd.read_csv(self.folder / f"{BENCHMARK}.csv").dropna(axis="columns", how="all")
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """A row for each run: method, seed, accuracies, seconds, machine."""
+        import pandas as pd
+
+        return pd.read_csv(self.folder / "runs.csv", low_memory=False)
+
+    def accuracies(self, method: str, epoch: str = "last") -> dict[int, float]:
+        """Top-1 in percent by seed, in the "last" or the "best" epoch. UserError for a method without finished runs."""
+        from sskd.errors import unknown
+
+        runs = self.runs[self.runs["benchmark"] == BENCHMARK]
+        finished = runs[runs["state"] == "finished"]
+        rows = {str(row).lower(): str(row) for row in finished["row"]}
+        if method.lower() not in rows:
+            raise unknown("method of this study", method, list(rows.values()))
+        own = finished[finished["row"] == rows[method.lower()]]
+        return {int(seed): float(top1) for seed, top1 in zip(own["seed"], own[f"{epoch}_top1"], strict=True)}
+
+    def difference(self, first: str, second: str, epoch: str = "last") -> Gap:
+        """first - second, with the interval of tables and claims: Welch's, 95 % over all looks at 3 to 10 seeds."""
+        from benchmarks.statistics.comparison import RULE
+        from benchmarks.statistics.comparison import compare as compared
+
+        a, b = self.accuracies(first, epoch), self.accuracies(second, epoch)
+        known = compared(a, b, same_method=False).estimate()
+        if known.lower > 0 or known.upper < 0:
+            verdict = first if known.mean > 0 else second
+        else:
+            close = -RULE.margin < known.lower and known.upper < RULE.margin
+            verdict = "equivalent" if close else "undecided"
+        return Gap(first, second, *known, verdict)
+
+    def to_latex(self) -> str:
+        """The table for a paper."""
+        return (self.folder / f"{BENCHMARK}.tex").read_text(encoding="utf-8")
+
+    def plot(self) -> Figure:
+        """A figure with a dot for each seed and a bar at each method's mean, top-1 in the last epoch."""
+        from matplotlib.figure import Figure
+
+        from benchmarks.report.style import looks
+
+        runs = self.runs[(self.runs["benchmark"] == BENCHMARK) & (self.runs["state"] == "finished")]
+        methods = [row for row in dict.fromkeys(map(str, runs["row"])) if row != "Teacher"]
+        shown = looks(methods)
+        figure = Figure(figsize=(6, 0.8 + 0.4 * len(methods)), layout="constrained")
+        axes = figure.subplots()
+        for place, name in enumerate(methods):
+            values = runs["last_top1"][runs["row"] == name].astype(float)
+            axes.plot(values, [-place] * len(values), "o", color=shown[name].hex, alpha=0.6)
+            axes.plot([values.mean()] * 2, [-place - 0.3, -place + 0.3], color=shown[name].hex, lw=2.5)
+        axes.set_yticks([-place for place in range(len(methods))], methods)
+        axes.set_xlabel("top-1 accuracy in the last epoch, %")
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        return figure
+
+    def _repr_html_(self) -> str:
+        import io
+
+        drawn = io.BytesIO()
+        self.plot().savefig(drawn, format="png", dpi=100)
+        picture = base64.b64encode(drawn.getvalue()).decode()
+        table = self.table.to_html(index=False, na_rep="", float_format=lambda number: f"{number:.2f}")
+        return f'{table}<img alt="accuracy of each run" src="data:image/png;base64,{picture}">'
+
+
+class Arguments(TypedDict, total=False):
+    """What ``compare`` and ``plan`` take beside methods. Teacher and student must be given."""
+
+    teacher: Required[str | Path | Mapping[str, str | Path]]
+    """A network's name, which is then trained, or a file of weights that is named like its network (resnet20.pth). A
+    mapping names the network of another file: {"resnet20": "weights/mine.pt"}."""
+    student: Required[str]
+    """A network's name."""
+    dataset: str
+    """A data set's name (default: cifar100)."""
+    dataset_root: str | Path
+    """The folder where data sets are (default: data)."""
+    fraction: float
+    """The share of every class's training images that students see (default: 1)."""
+    noise: float
+    """The share of their labels that are made wrong (default: 0)."""
+    seeds: int | Sequence[int]
+    """The number of seeds, or the seeds themselves (default: 3)."""
+    recipe: Mapping[str, Any]
+    """Settings of the students' training, over the published ones: {"epochs": 30}."""
+    profile: Mapping[str, Any]
+    """Any other key of a profile: {"head_recipe": {"epochs": 20}}; ``run_all.py explain`` tells them."""
+    results: str | Path
+    """The folder of the study (default: results/study)."""
+    cluster: str
+    """Where runs execute, a name of configs/clusters or a file (default: inline, in this process)."""
+    plugins: Sequence[str | Path]
+    """Files that register methods, networks or data sets."""
+
+
+def compare(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments]) -> Study:
+    """Trains what is missing, writes the report, and returns it. A second call with the same arguments goes on where
+    the first one stopped.
+
+    methods: names ("kd", "crd+kd", "sskd"), or registered Method classes of one's own. UserError for whatever is wrong
+    with the arguments, and for runs that failed, after all others have ended.
+    """
+    from benchmarks.commands.run import ended, execute
+
+    request = _request(methods, arguments)
+    save_request(request)
+    failures = execute(work_of(request), request)
+    outcome = ended(request, failures)
+    if outcome.status:
+        raise UserError(outcome.words)
+    return Study(request.placed.folder)
+
+
+def plan(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments]) -> pd.DataFrame:
+    """Returns what ``compare`` would train: a row for each run, with its state and its estimated seconds."""
+    import pandas as pd
+
+    from benchmarks.dispatch.local import at_once
+    from benchmarks.planning.cost import plan_cost
+    from benchmarks.planning.plan import statuses
+    from benchmarks.tables.spec_builder import run_label
+
+    request = _request(methods, arguments)
+    runs = request.folder / "runs"
+    known = statuses(request.plan, runs)
+    cost = plan_cost(request.plan, runs, request.profile, at_once(work_of(request).cluster))
+    rows = [
+        {"run": spec.id, "method": run_label(spec), "state": known[spec.id].state, "seconds": cost.seconds[spec.id]}
+        for spec in request.plan.runs
+    ]
+    return pd.DataFrame(rows)
+
+
+def _request(methods: Sequence[str | type[Method]], arguments: Arguments) -> Request:
+    import yaml
+
+    from benchmarks.commands.main import make_parser
+    from sskd.errors import unknown
+    from sskd.runs.files import plain_os_errors, write_atomically
+
+    if unknown_keys := arguments.keys() - Arguments.__annotations__.keys():
+        raise unknown("argument", min(unknown_keys), list(Arguments.__annotations__))
+    for key in ("teacher", "student"):
+        if key not in arguments:
+            raise UserError(f"the argument {key} is missing")
+    network, weights = _teacher(arguments["teacher"])
+    named = [_name(method) for method in methods]
+    seeds = arguments.get("seeds", 3)
+    files = [str(Path(file).expanduser().resolve()) for file in arguments.get("plugins", ())]
+    files += [file for method in methods if not isinstance(method, str) if (file := _file_of(method))]
+    folder = Path(arguments.get("results", "results/study")).expanduser().resolve()
+    content = {
+        "name": folder.name,
+        "about": f"Made by sskd.compare: {', '.join(named)}.",
+        "dataset": {"name": arguments.get("dataset", "cifar100")},
+        "benchmarks": [BENCHMARK],
+        "pair": f"{network}/{arguments['student']}",
+        "methods": named,
+        "seeds": list(range(seeds)) if isinstance(seeds, int) else list(seeds),
+        "split": {"fraction": arguments.get("fraction", 1.0), "noise": arguments.get("noise", 0.0)},
+        "recipe": dict(arguments.get("recipe", {})),
+        "teachers": {network: {"weights": weights}} if weights else {},
+        "plugins": list(dict.fromkeys(files)),
+    } | dict(arguments.get("profile", {}))
+    path = folder / "study.yaml"
+    with plain_os_errors("write", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda file: file.write(yaml.safe_dump(content, sort_keys=False).encode()))
+    words = [
+        "--profile",
+        str(path),
+        "--results",
+        str(folder.parent),
+        "--dataset-root",
+        str(arguments.get("dataset_root", "data")),
+    ]
+    return read_request(make_parser().parse_args(["run", *words, "--cluster", arguments.get("cluster", "inline")]))
+
+
+def _teacher(teacher: str | Path | Mapping[str, str | Path]) -> tuple[str, str]:
+    """The network's name, and its file of weights or ""."""
+    from sskd.networks import NETWORKS
+
+    if isinstance(teacher, Mapping):
+        if len(teacher) != 1:
+            raise UserError('a study has one teacher: {"resnet20": "weights/mine.pt"}')
+        ((network, file),) = teacher.items()
+        path = Path(file).expanduser()
+    elif str(teacher) in NETWORKS or not Path(teacher).suffix:
+        return str(teacher), ""
+    else:
+        path = Path(teacher).expanduser()
+        network = path.stem
+        if network not in NETWORKS:
+            raise UserError(f'{teacher}: no network is named {network}; name it: teacher={{"resnet20": "{teacher}"}}')
+    if not path.is_file():
+        raise UserError(f"the teacher's weights {path} are not there")
+    return network, str(path.resolve())
+
+
+def _name(method: str | type[Method]) -> str:
+    from sskd.methods import METHODS
+
+    if isinstance(method, str):
+        return method
+    names = [name for name in METHODS if METHODS[name] is method]
+    if not names:
+        raise UserError(f'{method.__name__} is not registered: write @METHODS.register("name") above it')
+    return names[0]
+
+
+def _file_of(method: type[Method]) -> str:
+    """The plugin that another process has to import to know the class; "" for the suite's own methods and for classes
+    of a notebook or of the script that runs, which this process alone knows."""
+    module = inspect.getmodule(method)
+    if module is None or module.__name__ == "__main__" or module.__name__.startswith("sskd."):
+        return ""
+    return str(module.__file__)
