@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "scipy", "sklearn", "submitit", "tensorboard"}
+HEAVY = {"torch", "torchvision", "pandas", "matplotlib", "scipy", "seaborn", "sklearn", "submitit", "tensorboard"}
 
 
 def imported(*command: str) -> tuple[set[str], "subprocess.CompletedProcess[str]"]:

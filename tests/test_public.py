@@ -22,6 +22,8 @@ PARAMETERS = {
     "load_student": "run_folder epoch plugins",
     "load_exported": "folder plugins",
     "build_network": "name num_classes settings images",
+    "compare": "methods **arguments",
+    "plan": "methods **arguments",
 }
 METHODS_OF_A_DISTILLER = {
     "forward": "self images labels indices * view_labels generator",

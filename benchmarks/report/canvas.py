@@ -13,6 +13,7 @@ import matplotlib
 matplotlib.use("Agg")  # no display is needed, and none is opened
 
 import matplotlib.pyplot as plt
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -38,7 +39,7 @@ def attempt(path: Path, draw: Callable[[], Figure | None]) -> tuple[Path | None,
     try:
         with plt.rc_context():
             plt.rcdefaults()
-            plt.rcParams.update(STYLE)
+            sns.set_theme(style="ticks", rc=STYLE)
             figure = draw()
             if figure is None:
                 return None, []

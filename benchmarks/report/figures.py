@@ -7,9 +7,9 @@ results.
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from benchmarks.analysis.published import published
@@ -89,7 +89,7 @@ def _lines(
 def _embedding(layouts: Layouts) -> Figure:
     """Draws layouts side by side: a class has its digit as marker besides its colour."""
     figure, axes = panels(len(layouts), len(layouts), (3.1, 3.2))
-    palette = matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]
+    palette = sns.color_palette("colorblind", 10)
     for axis, (title, (layout, labels, silhouette)) in zip(axes, layouts.items(), strict=True):
         for label in sorted(set(labels.tolist())):
             points, color = layout[labels == label], palette[label % len(palette)]

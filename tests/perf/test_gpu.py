@@ -27,7 +27,7 @@ from sskd.pretext import PRETEXTS
 
 ROOT = Path(__file__).parents[2]
 # what a rented machine lacks, and need not have: as if it were not there
-WITHOUT = ("submitit", "benchmarks", "pandas", "matplotlib", "jinja2")
+WITHOUT = ("submitit", "benchmarks", "pandas", "matplotlib", "seaborn", "jinja2")
 BLOCKED = f"import sys; sys.modules.update(dict.fromkeys({WITHOUT}))"
 
 
