@@ -45,8 +45,6 @@ class Gap(NamedTuple):
         ahead = f"decided, {self.verdict} is ahead" if self.verdict in (self.first, self.second) else self.verdict
         return f"{self.first} - {self.second}: {self.mean:+.1f} points{interval}, {plural(self.n, 'seed')}: {ahead}"
 
-    __str__ = __repr__
-
 
 class Study(NamedTuple):
     """A comparison that was trained. It shows itself in Jupyter as its table and its figure."""
