@@ -25,7 +25,7 @@ ORDER = (
     ("sskd.distillation",),
     ("sskd.training",),
     ("sskd.console",),
-    ("sskd.__main__",),
+    ("sskd.__main__", "sskd.mps"),
     ("benchmarks.profiles",),
     ("benchmarks.tables",),
     ("benchmarks.planning",),

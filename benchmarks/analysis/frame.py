@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.analysis.comparability_fields import card_columns
-from benchmarks.planning.plan import with_ancestors
 from benchmarks.planning.staleness import changed_since
 from benchmarks.records.merge import who_columns
 from benchmarks.tables.cell import Cell
@@ -21,7 +20,7 @@ from sskd.data.datasets.registry import DATASETS, KNOWN
 from sskd.errors import UserError
 from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, StudentSpec, Trained
+from sskd.runs.spec import RunSpec, StudentSpec, Trained, with_ancestors
 
 NUMBER = rb"\s*:\s*([-+.\deE]+)\s*[,}]"  # the value of a key of metrics.jsonl
 EPOCH, HELD_OUT = re.compile(rb'"epoch"' + NUMBER), re.compile(rb'"held_out_top1"' + NUMBER)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from benchmarks.analysis.comparability import compared
 from benchmarks.analysis.frame import results_frame
 from benchmarks.planning.cost import ONE_BY_ONE, AtOnce, plan_cost
-from benchmarks.planning.plan import make_plan, statuses, with_ancestors
+from benchmarks.planning.plan import make_plan, statuses
 from benchmarks.profiles.profile import Profile
 from benchmarks.statistics.claims import CLAIMS, Claim, method_claim
 from benchmarks.statistics.comparison import rule_of
@@ -30,6 +30,7 @@ from benchmarks.tables.spec_builder import SpecBuilder, placed_once
 from sskd.errors import UserError, unknown
 from sskd.formatting import duration
 from sskd.runs.files import read_json, write_json
+from sskd.runs.spec import with_ancestors
 
 BOUGHT = "bought.json"
 Failed = TypeVar("Failed")

@@ -18,7 +18,6 @@ import yaml
 
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.inline import InlineSlot
-from benchmarks.dispatch.mps import Sharing, sharing
 from benchmarks.dispatch.retries import TERMINATED
 from benchmarks.dispatch.same_code import Code, refuse_other_code, start_fork_server, this_code
 from benchmarks.dispatch.scheduler import Slot, schedule
@@ -29,6 +28,7 @@ from sskd.config.execution import Execution
 from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal, stop_signal
 from sskd.errors import UserError
+from sskd.mps import Sharing, sharing
 from sskd.runs.plugins import load_plugins
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 from sskd.runtime.cores import allowed_cores, usable_cores, usable_memory

@@ -17,7 +17,6 @@ from benchmarks.dispatch.launchers import launchers, planned_by
 from benchmarks.dispatch.slurm_queue import Queue
 from benchmarks.dispatch.work import Work, waits_for_what
 from benchmarks.dispatch.worker import PROGRESS, read_standing
-from benchmarks.planning.plan import with_ancestors
 from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import run_label
 from sskd.console.screen import ORDER, ScreenRow, screen, totals
@@ -25,7 +24,7 @@ from sskd.errors import UserError
 from sskd.formatting import duration
 from sskd.runs.files import lock_holder
 from sskd.runs.result_file import read_result
-from sskd.runs.spec import RunSpec
+from sskd.runs.spec import RunSpec, with_ancestors
 
 STATES = ("finished", "running", "waiting", "failed", "to do")
 REFRESH_SECONDS = 2.0

@@ -24,7 +24,7 @@ from sskd.pretext import PRETEXTS
 from sskd.runs.files import plain_os_errors
 from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder, Status
-from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
+from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec, with_ancestors
 from sskd.runs.trial import MOST_IMAGES, try_method, try_networks
 
 IMAGENET = Statistics(*STATISTICS)
@@ -39,21 +39,6 @@ class Plan:
     @property
     def runs(self) -> list[RunSpec]:
         return [spec for stage in self.stages for spec in stage]
-
-
-def with_ancestors(wanted: Iterable[RunSpec]) -> dict[str, RunSpec]:
-    """All wanted runs and what they need, by id; each once, and after what it needs."""
-    found: dict[str, RunSpec] = {}
-
-    def add(spec: RunSpec) -> None:
-        if spec.id not in found:
-            for needed in spec.needs:
-                add(needed)
-            found[spec.id] = spec
-
-    for spec in wanted:
-        add(spec)
-    return found
 
 
 def make_plan(wanted: Iterable[RunSpec]) -> Plan:

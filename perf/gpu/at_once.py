@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.dispatch.mps import sharing
 from perf.gpu.cases import Case, Cases
 from perf.gpu.items import Measurement
 from perf.gpu.sizes import Sizes
 from perf.gpu.trainee import begin, stepper
+from sskd.mps import sharing
 
 READY = "ready"
 

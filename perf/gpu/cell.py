@@ -8,11 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.planning.plan import with_ancestors
 from perf.gpu.items import Items, Measurement
 from perf.stages import dataset_at
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, StudentSpec, parse_spec
+from sskd.runs.spec import RunSpec, StudentSpec, parse_spec, with_ancestors
 from sskd.training.run import Interrupted, train
 
 

@@ -98,7 +98,8 @@ class Method(nn.Module):
     # some of NEEDS. Of teacher and student: "logits", "vector" (pooled features), "taps" (maps), "preactivations",
     # "final" (map); of the data: "labels", "indices"
     needs: ClassVar[frozenset[str]] = frozenset()
-    term_weights: ClassVar[Mapping[str, str]] = {}  # the method's own terms, and the setting that is each one's weight
+    # the method's own terms, each with its weight: the name of a setting, or a number
+    term_weights: ClassVar[Mapping[str, str | float]] = {}
     paper_names: ClassVar[Mapping[str, str]] = {}  # what the paper calls a setting, where it is a Greek letter
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False
@@ -177,9 +178,10 @@ class Method(nn.Module):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """The weight of each of the method's own terms, by the term's name: the settings that ``term_weights`` names.
-        A method whose weights are computed overrides it."""
-        return {term: getattr(self.settings, setting) for term, setting in self.term_weights.items()}
+        """The weight of each of the method's own terms, by the term's name, as ``term_weights`` has it. A method whose
+        weights are computed overrides it."""
+        weights = self.term_weights.items()
+        return {term: getattr(self.settings, of) if isinstance(of, str) else of for term, of in weights}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         """The method's own terms, unweighted, each 0-d float32.

@@ -5,7 +5,7 @@ ancestry: a student names the head it uses, the head names its teacher. So a spe
 and its id changes when anything that it was learned from changes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -260,3 +260,18 @@ def read_spec(path: Path, changes: Sequence[str] = ()) -> RunSpec:
 def spec_yaml(spec: StrictModel) -> str:
     """A spec as YAML, defaults written out."""
     return yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False, width=110)
+
+
+def with_ancestors(wanted: Iterable[RunSpec]) -> dict[str, RunSpec]:
+    """All wanted runs and what they need, by id; each once, and after what it needs."""
+    found: dict[str, RunSpec] = {}
+
+    def add(spec: RunSpec) -> None:
+        if spec.id not in found:
+            for needed in spec.needs:
+                add(needed)
+            found[spec.id] = spec
+
+    for spec in wanted:
+        add(spec)
+    return found

@@ -17,12 +17,12 @@ import pytest
 from benchmarks.dispatch import local
 from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.dispatch.local import Place, ProcessSlot
-from benchmarks.dispatch.mps import Sharing
 from benchmarks.dispatch.scheduler import schedule
 from benchmarks.dispatch.work import Work
 from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal
+from sskd.mps import Sharing
 from sskd.runs.files import lock_holder
 from tests import small
 from tests.cluster.holding import Holds

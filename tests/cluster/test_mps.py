@@ -14,10 +14,10 @@ import pytest
 from benchmarks.dispatch import mps
 from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.dispatch.local import Machine, Place, ProcessSlot
-from benchmarks.dispatch.mps import PIPES, Sharing, sharing
 from benchmarks.dispatch.work import Work
 from benchmarks.planning.plan import make_plan
 from sskd.console.signals import Stopped, StopSignal
+from sskd.mps import PIPES, Sharing, sharing
 from tests import small
 from tests.cluster.suite import PLUGIN, Suite
 
