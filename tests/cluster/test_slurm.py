@@ -147,7 +147,7 @@ def test_time_limit(slow: Suite, whole: Suite, tmp_path: Path) -> None:
     """The signal comes before the limit of one minute; the run saves, requeues itself, and goes on."""
     start(slow, 1, "--set", "cluster.time=0:01:00", "cluster.signal_seconds=35")
     wait_for(lambda: "SIGUSR2" in slow.log("student"), PATIENCE, "the signal before the limit")
-    wait_for(lambda: starts(slow) == 2, PATIENCE, "the requeued job")
+    wait_for(lambda: starts(slow) >= 2, PATIENCE, "the requeued job")
     finish(slow, tmp_path, whole)
 
 
