@@ -57,7 +57,7 @@ def in_fresh_folder(document: str, folder: Path) -> list[str]:
     for name, content in read_document.files.items():
         (folder / name).write_text(content)
     (folder / "run_all.py").symlink_to(ROOT / "run_all.py")
-    if document == "reproduce_one_number.md":
+    if document in ("README.md", "reproduce_one_number.md"):
         shutil.copytree(ROOT / "results" / "submissions", folder / "results" / "submissions")
     if document == "README.md":
         shutil.copytree(ROOT / "results" / "short", folder / "results" / "short")
