@@ -71,12 +71,15 @@ class Study(NamedTuple):
 
         return pd.read_csv(self.folder / "runs.csv", low_memory=False)
 
+    def _finished(self) -> pd.DataFrame:
+        runs = self.runs
+        return runs[(runs["benchmark"] == BENCHMARK) & (runs["state"] == "finished")]
+
     def accuracies(self, method: str, epoch: str = "last") -> dict[int, float]:
         """Top-1 in percent by seed, in the "last" or the "best" epoch. UserError for a method without finished runs."""
         from sskd.errors import unknown
 
-        runs = self.runs[self.runs["benchmark"] == BENCHMARK]
-        finished = runs[runs["state"] == "finished"]
+        finished = self._finished()
         rows = {str(row).lower(): str(row) for row in finished["row"]}
         if method.lower() not in rows:
             raise unknown("method of this study", method, list(rows.values()))
@@ -107,7 +110,7 @@ class Study(NamedTuple):
 
         from benchmarks.report.style import looks
 
-        runs = self.runs[(self.runs["benchmark"] == BENCHMARK) & (self.runs["state"] == "finished")]
+        runs = self._finished()
         methods = [row for row in dict.fromkeys(map(str, runs["row"])) if row != "Teacher"]
         shown = looks(methods)
         figure = Figure(figsize=(6, 0.8 + 0.4 * len(methods)), layout="constrained")

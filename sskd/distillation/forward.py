@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.func import functional_call
 
 from sskd.networks import Features, Network
-from sskd.networks.folded import FrozenNetwork
+from sskd.networks.folded import FrozenNetwork, Whole
 from sskd.runtime.device import DTYPES, autocast
 
 # float32 images that a CPU's teacher sees at a time, and twice as many in a type of two bytes: their maps stay in its
@@ -100,7 +100,7 @@ class TogetherForward:
     ``dtype`` (None: not at all), their gradients cast back, batch norms' counters raised. The numbers are the same."""
 
     def __init__(self, network: Network, dtype: torch.dtype | None) -> None:
-        self._whole, self._dtype = _Whole(network), dtype
+        self._whole, self._dtype = Whole(network), dtype
         self._norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
         self._weights = {
             f"{name}.{key}": parameter
@@ -116,17 +116,6 @@ class TogetherForward:
                 return self._whole(images)
             cast = _Cast.apply(self._dtype, *self._weights.values())
             return functional_call(self._whole, dict(zip(self._weights, cast, strict=True)), (images,))
-
-
-class _Whole(nn.Module):
-    """A network as a module that gives everything."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Features:
-        return self.network.features(images)
 
 
 class _Cast(Function):

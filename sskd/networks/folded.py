@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from sskd.networks.base import Features, Network
 
 
-class _Whole(nn.Module):
-    """A network whose forward pass gives everything, for torch.fx to trace."""
+class Whole(nn.Module):
+    """A network as a module whose forward pass gives everything: torch.fx and functional_call ask for one."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class FrozenNetwork(nn.Module):
 
 def trace(network: Network) -> fx.GraphModule:
     """``network.features`` as a graph."""
-    return fx.symbolic_trace(_Whole(network))
+    return fx.symbolic_trace(Whole(network))
 
 
 def _traced(network: Network, preactivations: bool) -> fx.GraphModule:
