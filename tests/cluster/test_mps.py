@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.dispatch import mps
 from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.dispatch.local import Machine, Place, ProcessSlot
 from benchmarks.dispatch.work import Work
 from benchmarks.planning.plan import make_plan
+from sskd import mps
 from sskd.console.signals import Stopped, StopSignal
 from sskd.mps import PIPES, Sharing, sharing
 from tests import small
