@@ -18,7 +18,7 @@ from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
-from sskd.runtime.distributed import Replica, averaging_gradients, join
+from sskd.runtime.distributed import Rank, join, wrap_in_ddp
 from sskd.training.processes import Launch, train_in_processes
 from sskd.training.run import Interrupted, StepEvent, train
 from tests import group_norm, small
@@ -129,7 +129,7 @@ def average(rank: int, meeting: str, found: Any) -> None:
     join(rank, 2, meeting, on_gpu=False)
     reached, unused = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
     parameters = [*reached.parameters(), *unused.parameters()]
-    loss = averaging_gradients(lambda x: (reached(x).sum(), None), parameters)
+    loss = wrap_in_ddp(lambda x: (reached(x).sum(), None), parameters)
     for step in range(3):
         reached.zero_grad()
         loss(torch.full((1, 1), float(rank + step)))[0].backward()
@@ -255,5 +255,5 @@ def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(UserError, match="batch_size 6 is too small for 4 processes"):
         from_dict(Recipe, {"batch_size": 6, "processes": 4}, "here")
-    assert Replica(1, 3).rows(8) == slice(2, 5)
-    assert Replica(0, 3).sizes(8) == [2, 3, 3]
+    assert Rank(1, 3).rows(8) == slice(2, 5)
+    assert Rank(0, 3).sizes(8) == [2, 3, 3]

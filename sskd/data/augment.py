@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sskd.runtime.device import counting
+from sskd.runtime.device import cached_arange
 
 # (R, 3, H, W) uint8 and where to draw from, to the same shape and type
 Change: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
@@ -41,7 +41,7 @@ def crop_at(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
     height, width = images.shape[2:]
     padded = F.pad(images, (padding,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (B, C, 2p + 1, 2p + 1, H, W)
-    return windows[counting(len(images), images.device), :, top, left]
+    return windows[cached_arange(len(images), images.device), :, top, left]
 
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:

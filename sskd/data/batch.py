@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sskd.runtime.distributed import Replica
+from sskd.runtime.distributed import Rank
 
 
 class Batch(NamedTuple):
@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     indices: Tensor
     view_labels: Tensor | None
     generator: torch.Generator
-    whole: int = 0  # images in the batch of all processes, where this is the part of one
+    global_batch_size: int = 0  # images on all ranks; 0: this rank has all of them
 
     @property
     def views(self) -> int:
@@ -36,5 +36,5 @@ class LoaderConfig(NamedTuple):
 
     device: torch.device
     channels_last: bool = True
-    replica: Replica = Replica()  # this process's part of every batch
+    rank: Rank = Rank()  # this process's part of every batch
     workers: int | None = None  # processes that read images from files; None: as many as there are cores

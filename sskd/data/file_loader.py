@@ -141,10 +141,10 @@ class StreamLoader:
         self.skipped: set[str] = set()  # a line for each image that was left out so far
         self._crops = CropDataset(images, split.indices.numpy(), crop, sampling.seed, sampling.stream, skip_corrupt)
         self._normalise = Normalise(mean, std, config.device, config.channels_last)
-        self._steps = steps_of(len(split.indices), sampling.batch_size, config.replica.world_size)
+        self._steps = steps_of(len(split.indices), sampling.batch_size, config.rank.world_size)
         self._tasks: list[Task] = []  # the sampler: read anew by the workers' owner in every epoch
-        workers = worker_count(config.workers, config.replica.world_size)
-        rows = -(-sampling.batch_size // config.replica.world_size)
+        workers = worker_count(config.workers, config.rank.world_size)
+        rows = -(-sampling.batch_size // config.rank.world_size)
         check_shared_memory(workers, rows * 3 * crop.size**2)
         self._workers = DataLoader(
             self._crops,
@@ -174,10 +174,10 @@ class StreamLoader:
 
     def _batches(self, epoch: int, order: Tensor, start: int) -> Iterator[Batch]:
         parts = order.split(self.batch_size)[start:]
-        self._tasks[:] = [Task(epoch, part[self.loader_config.replica.rows(len(part))].numpy()) for part in parts]
+        self._tasks[:] = [Task(epoch, part[self.loader_config.rank.rows(len(part))].numpy()) for part in parts]
         device = self.loader_config.device
         draws, own = (torch.Generator(device=device) for _ in range(2))
-        rank, size = self.loader_config.replica.rank, self.loader_config.replica.world_size
+        rank, size = self.loader_config.rank.number, self.loader_config.rank.world_size
         for step, made in enumerate(self._made(), start):
             self._note(made)
             draws.manual_seed(stream_seed(self.seed, self.stream, "step", epoch, step))

@@ -70,10 +70,10 @@ class TrainLoader:
         """images: (n, 3, H, W) uint8. labels: (n,) int64. mean, std: of pixels / 255."""
         self.images, self.labels = images.to(config.device), labels.to(config.device)
         self.batch_size, self.views, self.augmentation, self.seed, self.stream = sampling
-        self.replica = config.replica
+        self.rank = config.rank
         self.normalise = Normalise(mean, std, config.device, config.channels_last)
         self.skipped: set[str] = set()  # never any: they are in memory already
-        self._steps = steps_of(len(images), sampling.batch_size, config.replica.world_size)
+        self._steps = steps_of(len(images), sampling.batch_size, config.rank.world_size)
 
     def __len__(self) -> int:
         return self._steps
@@ -100,7 +100,7 @@ class TrainLoader:
         Of several processes each makes the whole batch, with the draws that one process has, and keeps its part.
         """
         images, view_labels = self.views(self.images[indices], self.augmentation, draws)
-        rows = self.replica.rows(len(indices))
+        rows = self.rank.rows(len(indices))
         own = slice(rows.start * self.views.per_image, rows.stop * self.views.per_image)
         labels, view_labels = self.labels[indices[rows]], None if view_labels is None else view_labels[own]
         return Batch(self.normalise(images[own]), labels, indices[rows], view_labels, draws, len(indices))

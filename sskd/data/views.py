@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sskd.data.augment import Augmentation, random_crop, random_flip
-from sskd.runtime.device import counted_again
+from sskd.runtime.device import cached_repeat
 
 
 class Views(Protocol):
@@ -51,7 +51,7 @@ class Rotations:
         if augmentation.flip:
             images = random_flip(images, generator)
         views = rotations(images)
-        labels = counted_again(4, len(images), images.device)
+        labels = cached_repeat(4, len(images), images.device)
         views = random_crop(views, augmentation.padding, generator)
         return augmentation.change(views, generator), labels
 
@@ -66,7 +66,7 @@ class Turned:
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         images, _ = SingleView()(images, augmentation, generator)
-        return rotations(images), counted_again(4, len(images), images.device)
+        return rotations(images), cached_repeat(4, len(images), images.device)
 
 
 def rotations(images: Tensor) -> Tensor:

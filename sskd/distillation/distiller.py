@@ -26,7 +26,7 @@ from sskd.networks import Features, Network
 from sskd.optim import make_optimizer
 from sskd.pretext import Pretext
 from sskd.runtime.device import autocast
-from sskd.runtime.distributed import Replica, this_replica
+from sskd.runtime.distributed import Rank, this_rank
 from sskd.runtime.seeding import stream_seed
 
 
@@ -134,7 +134,7 @@ class Distiller(BesideFrozen):
         # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
         self._asks_teacher = frozen is not None and (self.settings.kd_weight > 0 or bool(made.loss_weights))
         self._needs = frozenset(made.needs)
-        self.replica = this_replica() if gather else Replica()
+        self.rank = this_rank() if gather else Rank()
         self._inputs = Inputs(
             f"method '{self.settings.name}'",
             num_classes,
@@ -155,26 +155,26 @@ class Distiller(BesideFrozen):
         teacher = self._teacher_features(batch) if self._asks_teacher else None
         student = self._student_features(batch)
         with autocast(batch.labels.device, "fp32"):
-            return self.method(student, teacher, whole_batch(batch, self.replica))
+            return self.method(student, teacher, whole_batch(batch, self.rank))
 
     def initial_loss(self, stage: InitialStage, batch: Batch) -> tuple[Tensor, LossTerms]:
         """Returns the sum of the terms of one of the method's initial stages, and the terms."""
         student = self._student_features(batch) if stage.uses_student else None
         teacher = self._teacher_features(batch)
         with autocast(batch.labels.device, "fp32"):
-            terms = stage.loss(student, teacher, whole_batch(batch, self.replica))
+            terms = stage.loss(student, teacher, whole_batch(batch, self.rank))
             return torch.stack(list(terms.values())).sum(), LossTerms(terms)
 
     def _student_features(self, batch: Batch) -> Features:
         """Of the whole batch, float32, with gradient."""
         features = self.forwards[0](batch.images).map(Tensor.float, self._needs)
-        return whole_features(features, batch, self._needs, self.replica)
+        return whole_features(features, batch, self._needs, self.rank)
 
     def _teacher_features(self, batch: Batch) -> Features:
         """Of the whole batch, float32, without gradient."""
         ask = self.forwards[1]
         assert ask is not None
-        return whole_features(ask(batch.images), batch, self._needs, self.replica)
+        return whole_features(ask(batch.images), batch, self._needs, self.rank)
 
     @property
     def forwards(self) -> tuple[Callable[[Tensor], Features], TeacherForward | None]:
@@ -281,7 +281,7 @@ class Distiller(BesideFrozen):
         look = images.device.type == "cpu" or self._step == 0
         self._step += 1
         batch = self._inputs.batch(views, images, labels, indices, view_labels, generator, look)
-        batch = batch._replace(whole=len(labels) * self.replica.world_size)
+        batch = batch._replace(global_batch_size=len(labels) * self.rank.world_size)
         total, terms = loss(batch)
         if look and not torch.compiler.is_compiling() and not bool(total.isfinite()):
             bad = [name for name, value in terms.losses.items() if not bool(value.isfinite())]

@@ -13,7 +13,7 @@ from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.networks import Features
-from sskd.runtime.distributed import this_replica
+from sskd.runtime.distributed import this_rank
 
 
 class TwoMomenta(torch.optim.Optimizer):
@@ -105,7 +105,7 @@ class DOT(Method):
         super().__init__(settings, context)
         recipe = context.recipe
         refused = {
-            "several processes": this_replica().world_size > 1,
+            "several processes": this_rank().world_size > 1,
             "recipe.precision fp16": recipe.precision == "fp16",
             "recipe.nesterov": recipe.nesterov,
             f"recipe.optimizer {recipe.optimizer}": recipe.optimizer != "sgd",

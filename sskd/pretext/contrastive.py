@@ -13,7 +13,7 @@ from sskd.data.views import Views
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 from sskd.pretext.selection import keep_mask, ranks, transformed
-from sskd.runtime.device import each_repeated
+from sskd.runtime.device import cached_repeat_interleave
 
 
 class Settings(PretextSettings):
@@ -31,7 +31,7 @@ def own_image(scores: Tensor) -> Tensor:
     """The right column of each row of a similarity matrix ((V - 1) * B, B), the image that the view was made from:
     ((V - 1) * B,) int64."""
     images = scores.shape[1]
-    return each_repeated(images, scores.shape[0] // images, scores.device)
+    return cached_repeat_interleave(images, scores.shape[0] // images, scores.device)
 
 
 @PRETEXTS.register("contrastive")

@@ -6,7 +6,7 @@ Everything stays on the device; no shape depends on how many are kept.
 import torch
 from torch import Tensor
 
-from sskd.runtime.device import counting
+from sskd.runtime.device import cached_arange
 
 
 def ranks(scores: Tensor, target: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def keep_mask(rank: Tensor, ratio: float) -> Tensor:
     # 0.29 * 100 is 28.999999999999996 in floating point and means 29
     kept_wrong = (ratio * wrong.double() + 1e-6).floor().long()
     order = torch.argsort(rank, stable=True)
-    place = torch.empty_like(order).scatter_(0, order, counting(len(rank), rank.device))
+    place = torch.empty_like(order).scatter_(0, order, cached_arange(len(rank), rank.device))
     return place < len(rank) - wrong + kept_wrong
 
 

@@ -76,7 +76,7 @@ def constant(values: float | tuple[Any, ...], dtype: torch.dtype, device: torch.
 
 
 @functools.lru_cache(maxsize=64)
-def counting(count: int, device: torch.device) -> Tensor:
+def cached_arange(count: int, device: torch.device) -> Tensor:
     """0, 1, ... count - 1, (count,) int64, made once: a launch less for whoever wants it in every step. Not to be
     written to."""
     with torch.inference_mode(False):
@@ -84,14 +84,14 @@ def counting(count: int, device: torch.device) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def each_repeated(count: int, times: int, device: torch.device) -> Tensor:
+def cached_repeat_interleave(count: int, times: int, device: torch.device) -> Tensor:
     """0, 0, ... 1, 1, ..., (count * times,) int64, made once. Not to be written to."""
     with torch.inference_mode(False):
         return torch.arange(count, device=device).repeat_interleave(times)
 
 
 @functools.lru_cache(maxsize=64)
-def counted_again(count: int, times: int, device: torch.device) -> Tensor:
+def cached_repeat(count: int, times: int, device: torch.device) -> Tensor:
     """0, 1, ... 0, 1, ..., (count * times,) int64, made once. Not to be written to."""
     with torch.inference_mode(False):
         return torch.arange(count, device=device).repeat(times)

@@ -1,19 +1,18 @@
-"""Several processes for one run, through torch.distributed: each has its part of every batch.
+"""Data-parallel training of one run, with torch.distributed: each process has a part of every batch.
 
-A loss is of the whole batch: every process gathers all features (``gather_rows``) and computes the same loss. Gradients
-are averaged by torch's DistributedDataParallel, while the backward pass still goes on. It is put around a stage's whole
-loss (``averaging_gradients``) and not around the network's forward pass alone, so that it covers exactly what the stage
-trains:
+The loss is computed on the global batch: every process gathers the features of all ranks (``all_gather_with_grad``)
+and computes the same loss. DistributedDataParallel (DDP) averages the gradients during the backward pass. It wraps the
+loss of a stage (``wrap_in_ddp``), not only the network's forward pass, so it covers exactly the trained parameters:
 
-- The network sees its own rows. The backward pass of the gathering gives it its rows' gradient times the number of
-  processes, so that the mean over the processes is the gradient of the whole batch.
-- What is applied to gathered features (heads, embeddings) has the whole batch's gradient in every process already. The
-  mean leaves it as it is, and keeps these modules alike where a GPU adds up in another order in each process.
-- What a stage does not train, and what its loss does not reach, takes no part: a method's initial stage may train some
-  layers of the network alone.
+- The network only sees this rank's rows. The backward pass of the gathering returns the gradient of these rows times
+  the number of processes, so the mean over the ranks is the gradient of the global batch.
+- Modules that are applied to gathered features (heads, embeddings) already have the gradient of the global batch on
+  every rank. Averaging does not change it; it only keeps the ranks identical if GPUs sum in different orders.
+- Parameters that a stage does not train, or that its loss does not use, are left out: an initial stage of a method may
+  train single layers.
 
-Buffers are each process's own, and DistributedDataParallel sees none: batch norm's running statistics are evaluated and
-saved by the first process, and a memory bank is alike in all, as it takes in gathered features.
+DDP sees no buffers, so each process keeps its own. Rank 0's running statistics of batch norm are evaluated and saved. A
+memory bank is identical on all ranks, because it stores gathered features.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,54 +27,54 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 
 Loss = TypeVar("Loss", bound=Callable[..., Any])
 
-# how long a process waits for the others: an evaluation's length is no reason to give up
+# of all collectives: longer than an evaluation, which rank 0 runs while the other ranks wait
 TIMEOUT = timedelta(minutes=30)
 
 
-class Replica(NamedTuple):
-    """A process's part of every batch: it is the ``rank``-th (from 0) of ``size`` processes."""
+class Rank(NamedTuple):
+    """The rank of a process, which decides its rows of every batch."""
 
-    rank: int = 0
-    world_size: int = 1
+    number: int = 0  # from 0
+    world_size: int = 1  # number of processes
 
     def rows(self, count: int) -> slice:
-        """This process's rows of a batch of ``count``: consecutive, sizes differ by at most one."""
-        return slice(count * self.rank // self.world_size, count * (self.rank + 1) // self.world_size)
+        """Returns this rank's rows of a batch of ``count``: consecutive; the sizes of two ranks differ by at most 1."""
+        return slice(count * self.number // self.world_size, count * (self.number + 1) // self.world_size)
 
     def sizes(self, count: int) -> list[int]:
-        """How many rows each process has."""
-        parts = [Replica(rank, self.world_size).rows(count) for rank in range(self.world_size)]
+        """Returns the number of rows of each rank, for a batch of ``count``."""
+        parts = [Rank(number, self.world_size).rows(count) for number in range(self.world_size)]
         return [part.stop - part.start for part in parts]
 
 
-_control: list[Any] = []  # the group for the hosts' agreement, on the CPU: it does not make them wait for their GPUs
+_control: list[Any] = []  # the process group for CPU collectives, which need no host-device synchronisation
 
 
 def join(rank: int, world_size: int, init_method: str, on_gpu: bool) -> None:
-    """Makes this process one of ``world_size``. ``init_method``: an address of torch.distributed, as file:///new/file."""
+    """Initialises torch.distributed in this process. ``init_method``: its URL, for example file:///new/file."""
     backend = "nccl" if on_gpu else "gloo"
     dist.init_process_group(backend, init_method=init_method, rank=rank, world_size=world_size, timeout=TIMEOUT)
     _control[:] = [dist.new_group(backend="gloo", timeout=TIMEOUT)]
 
 
 def is_peer_failure(error: Exception) -> bool:
-    """Whether the error says no more than that another process of the run is gone: that one knows why."""
+    """Returns True if the error only says that another process of the run has ended: that process has the cause."""
     return isinstance(error, dist.DistError) or (dist.is_initialized() and "gloo" in str(error))
 
 
-def this_replica() -> Replica:
-    """The part of the present process; the whole where there is no other."""
-    return Replica(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Replica()
+def this_rank() -> Rank:
+    """Returns the rank of this process; rank 0 of 1 without torch.distributed."""
+    return Rank(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Rank()
 
 
 def barrier() -> None:
-    """Until all processes are here."""
+    """Blocks until all ranks have called it."""
     if dist.is_initialized():
         dist.barrier(group=_control[0])
 
 
 def any_rank(value: bool) -> bool:
-    """Whether the value is true in any process."""
+    """Returns True on all ranks if the value is True on any of them."""
     if not dist.is_initialized():
         return value
     found = torch.tensor(int(value))
@@ -84,7 +83,7 @@ def any_rank(value: bool) -> bool:
 
 
 class _Loss(nn.Module):
-    """A loss as the forward pass of a module that has the parameters, and no buffers."""
+    """Makes a loss the forward pass of a module, for DDP: the module has the parameters and no buffers."""
 
     def __init__(self, loss: Callable[[Any], Any], parameters: Iterable[nn.Parameter]) -> None:
         super().__init__()
@@ -95,25 +94,28 @@ class _Loss(nn.Module):
         return self._loss(batch)
 
 
-def averaging_gradients(loss: Loss, parameters: Iterable[nn.Parameter]) -> Loss:
-    """The loss, in whose backward pass the parameters' gradients become their means over the processes. Where there are
-    several, all of them must call this at the same time: it gives all of them the first one's parameters."""
+def wrap_in_ddp(loss: Loss, parameters: Iterable[nn.Parameter]) -> Loss:
+    """Wraps a loss in DistributedDataParallel, which averages the gradients of ``parameters`` over the ranks.
+
+    All ranks must call it at the same time: it broadcasts the parameters of rank 0. Returns the loss itself without
+    torch.distributed.
+    """
     if not dist.is_initialized():
         return loss
-    # static: what the loss does not reach in the first step it never reaches, and it is not looked for at every step
+    # static graph: parameters that are unused in the first step are never used, so DDP need not search in every step
     return cast(Loss, DDP(_Loss(loss, parameters), static_graph=True))
 
 
-def gather_rows(rows: Tensor, sizes: list[int]) -> Tensor:
-    """The rows of all processes, in their order: (n, ...) to (sum of ``sizes``, ...). With gradient: see above."""
-    return _Gather.apply(rows, sizes)
+def all_gather_with_grad(rows: Tensor, sizes: list[int]) -> Tensor:
+    """Gathers the rows of all ranks in their order: (n, ...) to (sum of ``sizes``, ...). Differentiable (see above)."""
+    return _AllGatherWithGrad.apply(rows, sizes)
 
 
-class _Gather(Function):
+class _AllGatherWithGrad(Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
         ctx.sizes = sizes
-        padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # the parts of an all-gather are of one size
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # all_gather needs equal sizes
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(parts, padded)

@@ -11,7 +11,7 @@ import torch
 
 from sskd.runs.files import write_json
 from sskd.runs.run_folder import RunFolder
-from sskd.runtime.distributed import averaging_gradients
+from sskd.runtime.distributed import wrap_in_ddp
 from sskd.training.graphs import GraphedStep
 from sskd.training.meter import Meter
 from sskd.training.result import make_result, measured_with, run_provenance
@@ -62,7 +62,7 @@ class RunState:
     def loss(self) -> Loss:
         """The stage's loss, whose gradients several processes average: all of them must ask for it at the same time."""
         if self._loss is None:
-            self._loss = averaging_gradients(self.stage.loss, self.stage.parameters)
+            self._loss = wrap_in_ddp(self.stage.loss, self.stage.parameters)
         return self._loss
 
     def _new_scaler(self) -> torch.amp.GradScaler:

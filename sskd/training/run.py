@@ -16,7 +16,7 @@ from sskd.runs.files import read_json
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.runtime.device import synchronize
-from sskd.runtime.distributed import any_rank, barrier, this_replica
+from sskd.runtime.distributed import any_rank, barrier, this_rank
 from sskd.runtime.seeding import stream_seed
 from sskd.training.checkpoint import RunState, restore_folder, save_epoch, start_or_resume
 from sskd.training.result import given_result
@@ -67,10 +67,10 @@ def train(
     """
     # 1. the folder is this process's; of several processes of one run the first writes, and all read
     folder = RunFolder(runs, spec)
-    first = this_replica().rank == 0
-    if first and not folder.is_finished():
+    is_rank_zero = this_rank().number == 0
+    if is_rank_zero and not folder.is_finished():
         folder.create()
-    with folder.held() if first else nullcontext():
+    with folder.held() if is_rank_zero else nullcontext():
         if any_rank(folder.is_finished()):
             return dict(read_json(folder.result))
 
@@ -79,16 +79,16 @@ def train(
             torch.set_num_threads(execution.threads)
         setup = prepare(spec, runs, execution)
         if not spec.trains:
-            return _save_result(folder, given_result(setup, build_task(setup))) if first else {}
+            return _save_result(folder, given_result(setup, build_task(setup))) if is_rank_zero else {}
 
         # 3. modules and stages, on from the newest checkpoint that fits
         run = start_or_resume(setup, folder, say)
         barrier()  # until all have read
-        if first:
+        if is_rank_zero:
             restore_folder(folder, run)
 
         # 4. epoch after epoch, stage after stage
-        with tracked(spec, folder.path, len(run.rows), execution, say) if first else nullcontext() as note:
+        with tracked(spec, folder.path, len(run.rows), execution, say) if is_rank_zero else nullcontext() as note:
             while run.enter_unfinished_stage():
                 _begin_epoch(run)
                 # 5. step after step; none of them waits for the device
@@ -97,15 +97,15 @@ def train(
                     on_step(_event(run, None))
                     # 6. if any process was asked to stop, all save here and end
                     if any_rank(should_stop()):
-                        if first:
+                        if is_rank_zero:
                             folder.save_checkpoint(run.checkpoint())
                         barrier()
                         where = f"epoch {run.epoch + 1} of {run.stage.epochs}"
                         raise Interrupted(f"{spec.id} was asked to stop, and is saved inside {where}")
                 # 7. what the epoch gave is measured, noted and saved; no process goes on before it is
-                row = _measure_epoch(run, first)
+                row = _measure_epoch(run, is_rank_zero)
                 run.finish_epoch(row)
-                if first:
+                if is_rank_zero:
                     save_epoch(folder, run, row)
                 barrier()
                 if note is not None:
@@ -113,7 +113,7 @@ def train(
                 on_step(_event(run, row))
 
         # 8. the result, which marks the run as finished
-        return _save_result(folder, run.result()) if first else {}
+        return _save_result(folder, run.result()) if is_rank_zero else {}
 
 
 # --- before and after an epoch's steps --------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ def _begin_epoch(run: RunState) -> None:
     run.start_clock()
 
 
-def _measure_epoch(run: RunState, first: bool) -> dict[str, Any]:
+def _measure_epoch(run: RunState, is_rank_zero: bool) -> dict[str, Any]:
     """Returns the epoch's row. UserError if a mean is not finite."""
     synchronize(run.setup.device)
     run.count_time()
@@ -139,7 +139,7 @@ def _measure_epoch(run: RunState, first: bool) -> dict[str, Any]:
     _refuse_divergence(run, means)
     started = time.perf_counter()
     measured: dict[str, float] = {}
-    if first and run.in_main_stage:
+    if is_rank_zero and run.in_main_stage:
         if run.task.score or run.epoch + 1 == run.stage.epochs:
             measured |= {f"test_{name}": value for name, value in run.task.evaluate().items()}
         measured |= {f"held_out_{name}": value for name, value in run.task.held_out().items()}

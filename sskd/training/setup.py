@@ -16,7 +16,7 @@ from sskd.data.views import Views
 from sskd.distillation.forward import Passes
 from sskd.runs.spec import RunSpec
 from sskd.runtime.device import configure, device_of, resolve_precision
-from sskd.runtime.distributed import Replica, this_replica
+from sskd.runtime.distributed import Rank, this_rank
 from sskd.training.evaluation import EvaluationSet
 
 Placed = TypeVar("Placed", bound=nn.Module)
@@ -32,12 +32,12 @@ class Setup(NamedTuple):
     precision: str
     data: Data
     split: Split
-    replica: Replica = Replica()
+    rank: Rank = Rank()
 
     @property
     def loader_config(self) -> LoaderConfig:
         """Where batches are wanted, in which layout, and by how many workers."""
-        return LoaderConfig(self.device, self.execution.channels_last, self.replica, self.execution.workers)
+        return LoaderConfig(self.device, self.execution.channels_last, self.rank, self.execution.workers)
 
     @property
     def test(self) -> EvaluationSet:
@@ -60,7 +60,7 @@ class Setup(NamedTuple):
     @property
     def gathers(self) -> bool:
         """Whether losses are of rows that lie in several processes."""
-        return self.replica.world_size > 1
+        return self.rank.world_size > 1
 
     @property
     def passes(self) -> Passes:
@@ -80,4 +80,4 @@ def prepare(spec: RunSpec, runs: Path, execution: Execution) -> Setup:
     data = load_dataset(spec.dataset, Path(execution.dataset_root))
     split = make_split(data.train_labels, data.num_classes, spec.split)
     precision = resolve_precision(spec.recipe.precision, device)
-    return Setup(spec, runs, execution, device, precision, data, split, this_replica())
+    return Setup(spec, runs, execution, device, precision, data, split, this_rank())

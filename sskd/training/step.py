@@ -26,7 +26,7 @@ def train_step(run: RunState, batch: Batch) -> None:
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.stage.after_step()
-    run.meter.add(total, terms, batch.whole or len(batch.labels))
+    run.meter.add(total, terms, batch.global_batch_size or len(batch.labels))
 
 
 def steps(run: RunState) -> Iterator[int]:
@@ -41,7 +41,7 @@ def steps(run: RunState) -> Iterator[int]:
     for batch in run.loader.epoch(run.epoch, start=run.step):
         run.set_learning_rate()
         train_step(run, batch)
-        yield batch.whole or len(batch.labels)
+        yield batch.global_batch_size or len(batch.labels)
 
 
 def why_eager(run: RunState) -> str:

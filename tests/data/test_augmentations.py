@@ -19,7 +19,7 @@ from sskd.data.strong import GREY, strong_augment
 from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import Rotations, SingleView, Views
 from sskd.pretext.jigsaw import Puzzles
-from sskd.runtime.distributed import Replica
+from sskd.runtime.distributed import Rank
 from tests.imagenet_folder import make_imagenet
 
 
@@ -96,14 +96,14 @@ def files(tmp_path: Path) -> ImageFiles:
     return data
 
 
-ALONE = Replica()
+ALONE = Rank()
 
 
-def first_batch(data: ImageFiles, augmentation: str, replica: Replica = ALONE, epoch: int = 1, **keys: Any) -> Batch:
+def first_batch(data: ImageFiles, augmentation: str, rank: Rank = ALONE, epoch: int = 1, **keys: Any) -> Batch:
     made = AUGMENTATIONS[augmentation](Recipe(augmentation=augmentation, **keys))
     split = make_split(data.train_labels, data.num_classes, SplitSpec())
     loader = data.train_loader(
-        split, SamplingConfig(8, SingleView(), made), LoaderConfig(torch.device("cpu"), replica=replica, workers=0)
+        split, SamplingConfig(8, SingleView(), made), LoaderConfig(torch.device("cpu"), rank=rank, workers=0)
     )
     return next(loader.epoch(epoch))
 
@@ -121,8 +121,8 @@ def test_none_is_the_middle_of_image_files(files: ImageFiles) -> None:
 
 def test_processes_that_share_a_batch_draw_for_their_own_rows(files: ImageFiles) -> None:
     """Their squares lie in different places; what a method draws afterwards is the same in both."""
-    both = [first_batch(files, "cutout", Replica(rank, 2), cutout_size=10) for rank in (0, 1)]
-    plain = [first_batch(files, "standard", Replica(rank, 2)) for rank in (0, 1)]
+    both = [first_batch(files, "cutout", Rank(rank, 2), cutout_size=10) for rank in (0, 1)]
+    plain = [first_batch(files, "standard", Rank(rank, 2)) for rank in (0, 1)]
     squares = [(cut.images != whole.images).any(1) for cut, whole in zip(both, plain, strict=True)]
     assert not torch.equal(*squares)
     assert torch.equal(*(torch.rand(3, generator=batch.generator) for batch in both))

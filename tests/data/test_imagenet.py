@@ -26,7 +26,7 @@ from sskd.data.memory_loader import SamplingConfig
 from sskd.data.splits import make_split
 from sskd.data.views import Rotations, SingleView
 from sskd.errors import UserError
-from sskd.runtime.distributed import Replica
+from sskd.runtime.distributed import Rank
 from tests.imagenet_folder import make_imagenet, truncate
 
 CPU = torch.device("cpu")
@@ -51,14 +51,14 @@ def load(folder: Path, root: Path, **options: Any) -> ImageFiles:
 def batches(
     data: ImageFiles,
     workers: int = 0,
-    replica: Replica = Replica(),  # noqa: B008
+    rank: Rank = Rank(),  # noqa: B008
     start: int = 0,
     views: Any = SingleView(),  # noqa: B008
     split: SplitSpec = SplitSpec(),  # noqa: B008
     epoch: int = 1,
 ) -> list[Batch]:
     made = make_split(data.train_labels, data.num_classes, split)
-    config = LoaderConfig(CPU, replica=replica, workers=workers)
+    config = LoaderConfig(CPU, rank=rank, workers=workers)
     loader = data.train_loader(made, SamplingConfig(8, views, Augmentation()), config)
     return list(loader.epoch(epoch, start))
 
@@ -89,7 +89,7 @@ def test_the_same_pixels_whoever_makes_them(folder: Path, tmp_path: Path, worker
     data = load(folder, tmp_path)
     whole = batches(data)
     assert [len(batch.labels) for batch in whole] == [8, 8, 8, 8, 4]
-    parts = [batches(data, workers, Replica(rank, size)) for rank in range(size)]
+    parts = [batches(data, workers, Rank(rank, size)) for rank in range(size)]
     joined = [
         Batch(*(torch.cat(tensors) for tensors in zip(*(p[:3] for p in step), strict=True)), None, step[0].generator)  # type: ignore[call-arg]
         for step in zip(*parts, strict=True)

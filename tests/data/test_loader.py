@@ -11,7 +11,7 @@ from sskd.data.batch import LoaderConfig
 from sskd.data.memory_loader import SamplingConfig, TrainLoader, eval_batches, kept_on, kept_part
 from sskd.data.views import Rotations, SingleView
 from sskd.errors import UserError
-from sskd.runtime.distributed import Replica
+from sskd.runtime.distributed import Rank
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
@@ -58,7 +58,7 @@ def test_an_epoch_is_its_order_and_what_is_made_of_it(rotations: bool) -> None:
         assert torch.equal(again.images, batch.images)
         assert torch.equal(again.labels, batch.labels)
         assert torch.equal(again.indices, batch.indices)
-        assert again.whole == batch.whole
+        assert again.global_batch_size == batch.global_batch_size
         assert torch.rand(1, generator=again.generator) == torch.rand(1, generator=batch.generator)
 
 
@@ -114,9 +114,7 @@ def test_the_parts_of_several_processes_are_the_whole(rotations: bool) -> None:
     whole = list(loader(count=18, rotations=rotations).epoch(1))
     parts = [
         list(
-            loader(
-                count=18, rotations=rotations, config=LoaderConfig(torch.device("cpu"), replica=Replica(rank, 3))
-            ).epoch(1)
+            loader(count=18, rotations=rotations, config=LoaderConfig(torch.device("cpu"), rank=Rank(rank, 3))).epoch(1)
         )
         for rank in range(3)
     ]

@@ -19,7 +19,7 @@ from sskd.networks import feature_shapes
 from sskd.optim import learning_rate_at
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.runs.spec import HeadSpec, read_spec
-from sskd.runtime.distributed import Replica
+from sskd.runtime.distributed import Rank
 from sskd.runtime.seeding import stream_seed
 from sskd.training.setup import Setup, prepare
 from sskd.training.tasks.stage import Stage, TrainingTask
@@ -41,9 +41,9 @@ class HeadTask(TrainingTask):
         self._teacher_features = TeacherForward(teacher, self.head.needs, setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
-        replica = self.setup.replica
-        features = whole_features(self._teacher_features(batch.images), batch, self.head.needs, replica)
-        value, right = self.head.loss(self.head.read(features), whole_batch(batch, replica))
+        rank = self.setup.rank
+        features = whole_features(self._teacher_features(batch.images), batch, self.head.needs, rank)
+        value, right = self.head.loss(self.head.read(features), whole_batch(batch, rank))
         return value, LossTerms({self.name: value}, {"head_accuracy": right})
 
     def evaluate(self) -> dict[str, float]:
@@ -51,7 +51,7 @@ class HeadTask(TrainingTask):
         if not self.head.evaluable_on_test:
             return {}
         setup = self.setup
-        config = setup.loader_config._replace(replica=Replica())  # one process has all rows
+        config = setup.loader_config._replace(rank=Rank())  # one process has all rows
         loader = setup.data.test_loader(self.views, setup.spec.recipe.batch_size, config)
         self.head.eval()
         sums = torch.zeros(3, device=setup.device)

@@ -9,7 +9,7 @@ from sskd.data.splits import Part
 from sskd.data.views import SingleView
 from sskd.methods import Method
 from sskd.networks import Features, Network
-from sskd.runtime.distributed import Replica
+from sskd.runtime.distributed import Rank
 from sskd.training.setup import Setup
 
 
@@ -26,5 +26,5 @@ def study(method: Method, teacher: Network, setup: Setup) -> None:
 
 def _augmented(teacher: Network, setup: Setup) -> Iterator[tuple[Features, Tensor]]:
     """Batches of an epoch of single views, in float32."""
-    for batch in setup._replace(replica=Replica()).loader(SingleView(), "study").epoch(0):
+    for batch in setup._replace(rank=Rank()).loader(SingleView(), "study").epoch(0):
         yield teacher.features(batch.images), batch.labels

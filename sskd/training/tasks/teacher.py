@@ -42,10 +42,10 @@ class TeacherTask(TrainingTask):
         self._forward = training_pass(self.network, setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
-        replica = self.setup.replica
+        rank = self.setup.rank
         features = self._forward(batch.images).map(Tensor.float, frozenset())
-        features = whole_features(features, batch, frozenset(), replica)
-        ce = F.cross_entropy(features.logits, whole_batch(batch, replica).labels)
+        features = whole_features(features, batch, frozenset(), rank)
+        ce = F.cross_entropy(features.logits, whole_batch(batch, rank).labels)
         return ce, LossTerms({"ce": ce})
 
     def evaluate(self) -> dict[str, float]:
