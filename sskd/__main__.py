@@ -166,10 +166,10 @@ def _train(options: argparse.Namespace) -> None:
         return
     execution = _execution(options)
     if options.plugin:
-        from sskd.data.datasets.registry import extent
+        from sskd.data.datasets.registry import dataset_info
         from sskd.runs.trial import try_method, try_networks
 
-        data, _ = extent(spec.dataset, Path(options.dataset_root))
+        data, _ = dataset_info(spec.dataset, Path(options.dataset_root))
         try_networks(spec, data.image_size, data.num_classes)
         try_method(spec, data.image_size, data.num_classes, data.train_images)
     load = partial(load_plugins, options.plugin)

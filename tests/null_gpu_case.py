@@ -115,7 +115,7 @@ def evaluation(runs: Path) -> None:
     null_gpu.reset()
     task.evaluate()
     assert null_gpu.counts()["h2d"] == null_gpu.counts()["h2d_pageable"] == 0, null_gpu.counts()
-    assert setup.test.images_at_once == 2500
+    assert setup.test.eval_batch_size == 2500
     assert not torch.backends.cudnn.allow_tf32
     run = RunState(setup, task, {"plugins": []})
     null_gpu.reset()

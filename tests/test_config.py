@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sskd.config.execution import Execution
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.config.recipe import Recipe, SplitSpec
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.config.validation import from_dict
@@ -221,5 +221,5 @@ def test_execution_and_teacher_kinds_are_strict() -> None:
         from_dict(Execution, {"thread": 2}, "x")
     assert isinstance(
         spec({**STUDENT, "head": None, "method": "kd", "teacher": {"network": "a", "weights": "b"}}).teacher,
-        Pretrained,
+        FromFile,
     )

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from sskd.data.splits import Part
+from sskd.data.splits import Subset
 from sskd.data.views import SingleView
 from sskd.distillation.distiller import Distiller
 from sskd.distillation.stages import DistillerStage
@@ -145,8 +145,8 @@ def of_a_plain_loop(setup: Setup, spec: StudentSpec) -> dict[str, Trace]:
 
 def study(distiller: Distiller, setup: Setup) -> None:
     """The images as the method wants them: as test images are, or as in training."""
-    part = setup.test._replace(held_out=Part(setup.split.indices, setup.split.labels))
-    plain = setup.data.held_out_batches(part.held_out, part.images_at_once, setup.loader_config)
+    part = setup.test._replace(subset=Subset(setup.split.indices, setup.split.labels))
+    plain = setup.data.subset_batches(part.subset, part.eval_batch_size, setup.loader_config)
     batches = setup.loader(SingleView(), "study").epoch(0)
     loaders = {"plain": plain, "augmented": ((batch.images, batch.labels) for batch in batches)}
     if distiller.method.studies:

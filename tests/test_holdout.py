@@ -49,25 +49,25 @@ def test_without_a_holdout_ids_and_results_are_as_they_were(tmp_path: Path) -> N
 def test_training_never_sees_them(tmp_path: Path) -> None:
     """Batches hold positions among the training images alone, and the pixels of those."""
     setup = setup_of(small.teacher(split=SPLIT), tmp_path)
-    assert setup.split.held_out is not None
+    assert setup.split.validation is not None
     (stage,) = build_task(setup).stages
     seen = {int(i) for batch in setup.loader(stage.views, "main").epoch(0) for i in batch.indices}
     assert seen <= set(range(len(setup.split.indices)))
-    assert not set(setup.split.indices.tolist()) & set(setup.split.held_out.indices.tolist())
+    assert not set(setup.split.indices.tolist()) & set(setup.split.validation.indices.tolist())
 
 
 def test_their_accuracy_is_of_them(tmp_path: Path) -> None:
     """Counted by hand, without augmentation."""
     setup = setup_of(small.teacher(split=SPLIT), tmp_path)
-    assert setup.held_out is not None
-    job, part, data = build_task(setup), setup.split.held_out, digits(Path(), None)
+    assert setup.validation is not None
+    job, part, data = build_task(setup), setup.split.validation, digits(Path(), None)
     assert part is not None
     pixels = data.train_images[part.indices].float() / 255
     images = (pixels - torch.tensor(data.mean).view(3, 1, 1)) / torch.tensor(data.std).view(3, 1, 1)
     with torch.inference_mode():
         right = job.output.eval()(images).argmax(1) == part.labels
-    assert accuracy(job.output, setup.held_out)["top1"] == pytest.approx(100 * right.float().mean().item())  # type: ignore[arg-type]
-    assert job.held_out()["images"] == len(part.indices)
+    assert accuracy(job.output, setup.validation)["top1"] == pytest.approx(100 * right.float().mean().item())  # type: ignore[arg-type]
+    assert job.validate()["images"] == len(part.indices)
 
 
 def test_files_are_seen_as_test_images_are(tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ def test_files_are_seen_as_test_images_are(tmp_path: Path) -> None:
     root = make_imagenet(tmp_path / "images")
     spec = small.spec(small.teacher(dataset={"name": "imagenet", "path": str(root)}, split={"holdout": 0.25}))
     setup = prepare(spec, tmp_path, small.EXECUTION)
-    part = setup.split.held_out
+    part = setup.split.validation
     assert part is not None
-    batches = list(setup.data.held_out_batches(part, 4, LoaderConfig(setup.device, workers=0)))
+    batches = list(setup.data.subset_batches(part, 4, LoaderConfig(setup.device, workers=0)))
     assert torch.equal(torch.cat([labels for _, labels in batches]), part.labels)
     assert {images.shape[2:] for images, _ in batches} == {(224, 224)}

@@ -14,7 +14,7 @@ from benchmarks.planning.staleness import changed_since
 from benchmarks.profiles.read import profile_path
 from sskd.__main__ import _parser
 from sskd.arguments import print_whatever_comes
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
 from sskd.optim import SCHEDULES
 from sskd.runs import plugins
@@ -130,7 +130,7 @@ def option(name: str, *words: str) -> Callable[[str], object]:
 @pytest.mark.parametrize(
     "read",
     [
-        lambda path: Pretrained(network="resnet8", weights=path).weights,
+        lambda path: FromFile(network="resnet8", weights=path).weights,
         lambda path: load_plugin(path),
         lambda path: profile_path(path.replace("a.py", "a.yaml")),
         option("submission", "verify"),

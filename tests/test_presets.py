@@ -18,7 +18,7 @@ from sskd.errors import UserError
 from sskd.methods import METHODS, MethodContext
 from sskd.networks import Features, FeatureShapes, build_network
 from sskd.pretext import PRETEXTS, PretextContext
-from sskd.runs.spec import Trained
+from sskd.runs.spec import FromRun
 from tests import golden, small
 
 IMAGES = 8
@@ -56,9 +56,9 @@ def test_paper_text_is_explicit_in_every_run(benchmark: str) -> None:
     task: Any = paper_text.head.pretext
     assert (task.transformation, task.temperature) == ("paper", 0.5)
     assert isinstance(PRETEXTS["contrastive"].views(task), PaperTransformations)
-    assert isinstance(paper_text.teacher, Trained)
+    assert isinstance(paper_text.teacher, FromRun)
     assert paper_text.teacher.epoch == "last"
-    assert isinstance(published.teacher, Trained)
+    assert isinstance(published.teacher, FromRun)
     assert published.teacher.epoch == "best"
     assert paper_text.id != published.id
     assert published.head is not None
@@ -80,7 +80,7 @@ def test_what_the_profile_says_wins() -> None:
     assert made.pretext("exemplar").transformation == "paper"
     assert made.pretext("jigsaw").transformation == "rotation"  # not used: its views are the puzzles
     spec = sskd_cell(made).spec
-    assert isinstance(spec.teacher, Trained)
+    assert isinstance(spec.teacher, FromRun)
     assert spec.teacher.epoch == "best"
 
 

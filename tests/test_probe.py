@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets import downloaded
-from sskd.data.datasets.registry import KNOWN, ImageData, load_dataset
+from sskd.data.datasets.registry import PUBLISHED_DATASETS, ImageData, load_dataset
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.trained import load_student
@@ -88,7 +88,7 @@ def test_turned_digits_are_digits_turned() -> None:
 
 def test_stl10_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the archive has it: every image by channel and column, classes from 1."""
-    known = KNOWN["stl10"].extent
+    known = PUBLISHED_DATASETS["stl10"].info
     assert {"train": known.train_images, "test": known.test_images} == downloaded.STL10_IMAGES
     monkeypatch.setitem(downloaded.STL10_IMAGES, "train", 20)
     monkeypatch.setitem(downloaded.STL10_IMAGES, "test", 10)

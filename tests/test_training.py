@@ -19,7 +19,7 @@ from sskd.methods.simkd import Projected
 from sskd.networks import build_network
 from sskd.runs.plugins import load_plugin
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import StudentSpec, Trained, spec_yaml
+from sskd.runs.spec import FromRun, StudentSpec, spec_yaml
 from sskd.training.evaluation import EvaluationSet, accuracy
 from sskd.training.meter import Meter
 from sskd.training.result import make_result
@@ -116,7 +116,7 @@ def test_the_teacher_is_the_whole_network_that_a_run_has_trained(runs: Path, tmp
     folder = RunFolder(tmp_path, spec)
     folder.create()
     save_file({key: value.contiguous() for key, value in trained.state_dict().items()}, folder.weights("best"))
-    teacher = load_teacher(setup, Trained.model_construct(run=spec, epoch="best"))
+    teacher = load_teacher(setup, FromRun.model_construct(run=spec, epoch="best"))
     images = torch.randn(4, 3, 32, 32)
     assert isinstance(teacher, Projected)
     assert torch.equal(teacher(images), trained(images))

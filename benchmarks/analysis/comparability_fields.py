@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from benchmarks.profiles.profile import CardField, SaidField
 from sskd.config.recipe import SplitSpec
-from sskd.runs.spec import RunSpec, StudentSpec, Trained
+from sskd.runs.spec import FromRun, RunSpec, StudentSpec
 
 COLUMN = "card "  # before a part's name in the report's frame
 COMPUTING = ("torch", "torchvision", "numpy", "pillow")  # the packages that numbers come from
@@ -93,7 +93,7 @@ def _from_files(split: SplitSpec) -> str:
 
 def _teacher(spec: RunSpec) -> str | None:
     """Who teaches, as the spec has it; None for nobody, or a file that is known by its path alone."""
-    if isinstance(spec.teacher, Trained):
+    if isinstance(spec.teacher, FromRun):
         return f"{spec.teacher.run.id}, {spec.teacher.epoch} epoch"
     if spec.teacher is None:
         return None

@@ -16,11 +16,11 @@ from benchmarks.planning.staleness import changed_since
 from benchmarks.records.merge import who_columns
 from benchmarks.tables.cell import Cell
 from sskd.config.recipe import SplitSpec
-from sskd.data.datasets.registry import DATASETS, KNOWN
+from sskd.data.datasets.registry import DATASETS, PUBLISHED_DATASETS
 from sskd.errors import UserError
 from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, StudentSpec, Trained, with_ancestors
+from sskd.runs.spec import FromRun, RunSpec, StudentSpec, with_ancestors
 
 NUMBER = rb"\s*:\s*([-+.\deE]+)\s*[,}]"  # the value of a key of metrics.jsonl
 EPOCH, HELD_OUT = re.compile(rb'"epoch"' + NUMBER), re.compile(rb'"held_out_top1"' + NUMBER)
@@ -119,7 +119,7 @@ def _spec_columns(spec: RunSpec) -> dict[str, object]:
 
 def _teacher_name(spec: RunSpec) -> str:
     """Returns the teacher's run or weights; "" for none."""
-    if isinstance(spec.teacher, Trained):
+    if isinstance(spec.teacher, FromRun):
         return spec.teacher.run.id
     return (spec.teacher.sha256 or spec.teacher.weights) if spec.teacher else ""
 
@@ -148,9 +148,10 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
 def _chance_columns(spec: RunSpec) -> dict[str, object]:
     """What a failed student counts as: accuracies by chance, since leaving it out would favour methods that diverge. Of
     a data set whose number of classes is not published, nothing."""
-    if not isinstance(spec, StudentSpec) or spec.dataset.name not in DATASETS or spec.dataset.name not in KNOWN:
+    published = PUBLISHED_DATASETS.get(spec.dataset.name)
+    if not isinstance(spec, StudentSpec) or spec.dataset.name not in DATASETS or published is None:
         return {}
-    chance = 100 / KNOWN[spec.dataset.name].extent.num_classes
+    chance = 100 / published.info.num_classes
     whole: dict[str, object] = {
         f"{which}_{name}": share * chance for which in EPOCHS for name, share in (("top1", 1), ("top5", 5))
     }

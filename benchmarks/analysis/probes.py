@@ -18,7 +18,7 @@ from benchmarks.tables.cell import Cell
 from sskd.config.execution import Execution
 from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec
-from sskd.data.datasets.registry import KNOWN, Extent, extent, load_dataset
+from sskd.data.datasets.registry import PUBLISHED_DATASETS, DatasetInfo, dataset_info, load_dataset
 from sskd.errors import UserError
 from sskd.formatting import duration, plural
 from sskd.networks import feature_shapes
@@ -71,8 +71,8 @@ def probes_cost(probes: list[Probe], runs: Path, root: Path, rate: float) -> Pro
     work, done = 0.0, 0
 
     @cache  # probes come by data set, and each has a student of another: they would be read anew in turn
-    def known(dataset: DatasetSpec) -> Extent:
-        return extent(dataset, root)[0]
+    def known(dataset: DatasetSpec) -> DatasetInfo:
+        return dataset_info(dataset, root)[0]
 
     for probe in probes:
         if probe.file(runs).exists():
@@ -80,7 +80,8 @@ def probes_cost(probes: list[Probe], runs: Path, root: Path, rate: float) -> Pro
             continue
         name, size = probe.dataset.name, known(probe.spec.dataset).image_size
         # a published data set's numbers are known without reading it
-        data = KNOWN[name].extent if name in KNOWN and not probe.dataset.path else known(probe.dataset)
+        published = None if probe.dataset.path else PUBLISHED_DATASETS.get(name)
+        data = published.info if published else known(probe.dataset)
         network, settings = probe.spec.network, probe.spec.used_as
         work += (data.train_images + data.test_images) * forward_multiply_adds(network, size, settings)
         width = feature_shapes(network, size, settings).width

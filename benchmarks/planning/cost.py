@@ -18,7 +18,7 @@ from benchmarks.planning.plan import Plan
 from benchmarks.profiles.profile import Profile
 from sskd.config.execution import Execution
 from sskd.config.networks import NetworkSettings
-from sskd.data.datasets.registry import Extent, extent
+from sskd.data.datasets.registry import DatasetInfo, dataset_info
 from sskd.data.splits import listed_images
 from sskd.errors import UserError
 from sskd.formatting import duration, plural
@@ -88,7 +88,7 @@ def plan_cost(
     CPU's says nothing of them. The processes of a run have a GPU each; without GPUs they share the cores.
     """
     root = Path(profile.execution.dataset_root)
-    known = {dataset: extent(dataset, root) for dataset in dict.fromkeys(spec.dataset for spec in plan.runs)}
+    known = {dataset: dataset_info(dataset, root) for dataset in dict.fromkeys(spec.dataset for spec in plan.runs)}
     work = {spec.id: run_multiply_adds(spec, known[spec.dataset][0]) for spec in plan.runs}
     trained = [spec for spec in plan.runs if spec.trains]
     took = {spec.id: done for spec in trained if (done := _took(RunFolder(runs, spec)))}
@@ -176,7 +176,7 @@ def known_work(specs: Iterable[RunSpec], profile: Profile) -> dict[str, float]:
     """Multiply-adds of every run's training, by id; empty where nobody knows how many images there are."""
     root = Path(profile.execution.dataset_root)
     try:
-        return {spec.id: run_multiply_adds(spec, extent(spec.dataset, root)[0]) for spec in specs}
+        return {spec.id: run_multiply_adds(spec, dataset_info(spec.dataset, root)[0]) for spec in specs}
     except UserError:
         return {}
 
@@ -207,7 +207,7 @@ def describe_cost(cost: PlanCost, run_id: str) -> str:
     return f"{cost.multiply_adds[run_id] / 1e12:.3g} T multiply-adds, about {duration(cost.seconds[run_id])}"
 
 
-def run_multiply_adds(spec: RunSpec, data: Extent) -> float:
+def run_multiply_adds(spec: RunSpec, data: DatasetInfo) -> float:
     """Multiply-adds of convolutions and linear layers in a run's training steps, evaluation left out."""
     if not spec.trains:
         return 0.0

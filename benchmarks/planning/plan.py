@@ -9,10 +9,10 @@ from pathlib import Path
 from benchmarks.planning.memory import MOST, check_batch_memory, check_padding
 from benchmarks.profiles.profile import Profile
 from sskd.config.networks import NetworkSettings, Statistics
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.config.recipe import DatasetSpec, SplitSpec
 from sskd.data.datasets.imagenet import STATISTICS
-from sskd.data.datasets.registry import Extent, extent, holds_a_part, load_dataset
+from sskd.data.datasets.registry import DatasetInfo, dataset_info, load_dataset, may_be_partial
 from sskd.data.splits import make_split, training_images
 from sskd.errors import UserError, described
 from sskd.methods import check_pair
@@ -60,19 +60,19 @@ def check_names(plan: Plan) -> None:
     for spec in plan.runs:
         NETWORKS[spec.network]
         given = spec.start if isinstance(spec, TeacherSpec) and spec.start else spec.teacher
-        if isinstance(given, Pretrained) and given.published:
+        if isinstance(given, FromFile) and given.published:
             check_weights(given)
 
 
 def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path, room: float = MOST) -> None:
     """UserError for networks, methods and batches that do not go with each other, with the images, or into ``room``
     bytes of memory, before anything is trained. Data that is not here is refuse_hopeless's to tell."""
-    known = cache(partial(_extent, root))
+    known = cache(partial(_dataset_info, root))
 
     @cache
     def images(dataset: DatasetSpec, split: SplitSpec) -> int | None:
         data, assumed = known(dataset)
-        if data is None or (assumed and holds_a_part(dataset)):
+        if data is None or (assumed and may_be_partial(dataset)):
             return None
         if data.labels is None:
             return training_images(split, data.train_images, data.num_classes)
@@ -127,17 +127,17 @@ def check_teachers(specs: Iterable[RunSpec], root: Path) -> list[str]:
     said = _lines_on_images(specs)
     starts = {(spec.start, spec.dataset) for spec in specs if isinstance(spec, TeacherSpec) and spec.start}
     for start, dataset in sorted(starts, key=str):
-        data, _ = _extent(root, dataset)
+        data, _ = _dataset_info(root, dataset)
         try:
             check_start(start, data.num_classes if data else 2, said.append)
         except UserError as error:
             raise UserError(f"teacher {start.network}: {error}") from None
         said.append(f"teacher {start.network}: its training starts from {start.weights}")
-    given = {(spec.teacher, spec.dataset) for spec in specs if isinstance(spec.teacher, Pretrained)}
+    given = {(spec.teacher, spec.dataset) for spec in specs if isinstance(spec.teacher, FromFile)}
     for teacher, dataset in sorted(given, key=str):
         try:
             check_weights(teacher)
-            data, assumed = _extent(root, dataset)
+            data, assumed = _dataset_info(root, dataset)
             if data and not assumed:  # a folder of ImageNet that is still to come may hold a part of it
                 check_classes(teacher, data.num_classes, said.append)
         except UserError as error:
@@ -158,7 +158,7 @@ def _lines_on_images(specs: Sequence[RunSpec]) -> list[str]:
                 source = f"{used.data_config}'s data configuration" if used.data_config else "network_settings"
                 lines[f"{name}: by {source} it gets {_images(own.image_size, Statistics(own.mean, own.std))}"] = None
         weights = spec.start if isinstance(spec, TeacherSpec) and spec.start else teacher
-        if isinstance(weights, Pretrained) and weights.published:
+        if isinstance(weights, FromFile) and weights.published:
             used = weights.network_settings if weights is teacher else spec.used_as
             size, theirs = data_config(weights.network, weights.weights)
             known = spec.dataset.name == "imagenet" and theirs == IMAGENET
@@ -201,10 +201,10 @@ def _check_batch(spec: RunSpec, profile: Profile, images: int) -> None:
         )
 
 
-def _extent(root: Path, dataset: DatasetSpec) -> tuple[Extent | None, bool]:
-    """As ``extent``; None where the data is not here, and not known."""
+def _dataset_info(root: Path, dataset: DatasetSpec) -> tuple[DatasetInfo | None, bool]:
+    """As ``dataset_info``; None where the data is not here, and not known."""
     try:
-        return extent(dataset, root)
+        return dataset_info(dataset, root)
     except UserError:
         return None, True
 

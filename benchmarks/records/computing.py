@@ -136,7 +136,7 @@ def _check_weights(found: Submission, task: TrainingTask, which: str, exact: boo
     if which != "chosen":
         note(name, _other_tensors(found.folder / f"{which}.safetensors", task))
     measured = {f"test_{key}": value for key, value in task.evaluate().items()}
-    measured |= {f"held_out_{key}": value for key, value in task.held_out().items()}
+    measured |= {f"held_out_{key}": value for key, value in task.validate().items()}
     problems = differing(found.result[which], measured, exact)
     if which == "last":
         problems += differing(found.result, task.final(), exact)

@@ -18,7 +18,7 @@ from sskd.config.yaml import parse_yaml, refuse_strange_values
 from sskd.errors import UserError
 from sskd.runs.files import json_bytes, one_line
 from sskd.runs.records import SCHEMA, EpochRow, MayBeNan, MeasuredWith, Result
-from sskd.runs.spec import RunSpec, StudentSpec, Trained, parse_spec
+from sskd.runs.spec import FromRun, RunSpec, StudentSpec, parse_spec
 
 MANIFEST = "submission.json"
 VERDICT = "verdict.json"
@@ -199,7 +199,7 @@ def _parsed(text: bytes, where: str) -> Any:
 def needed_weights(spec: RunSpec) -> list[tuple[RunSpec, str]]:
     """The runs whose weights a run learns from, each with the epoch that it takes."""
     found: list[tuple[RunSpec, str]] = []
-    if isinstance(spec.teacher, Trained):
+    if isinstance(spec.teacher, FromRun):
         found.append((spec.teacher.run, spec.teacher.epoch))
     if isinstance(spec, StudentSpec) and spec.head is not None:
         found.append((spec.head, "last"))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.formatting import duration
 from sskd.runs.spec import RunSpec
 
@@ -71,6 +71,6 @@ def spec_lines(spec: RunSpec) -> list[tuple[str, str]]:
         return [(prefix, str(value))]
 
     lines = flat("", spec.model_dump(mode="json", exclude_defaults=True, exclude={"teacher", "head"}))
-    if isinstance(spec.teacher, Pretrained):
+    if isinstance(spec.teacher, FromFile):
         lines += flat("teacher", spec.teacher.model_dump(mode="json", exclude_defaults=True))
     return lines

@@ -6,14 +6,14 @@ from benchmarks.profiles.profile import Profile, split_pair
 from benchmarks.profiles.read import pretext_settings
 from benchmarks.tables.cell import Cell, shown_pair
 from sskd.config.networks import NetworkSettings
-from sskd.config.pretrained import FineTuned, Pretrained
+from sskd.config.pretrained import FineTuned, FromFile
 from sskd.config.recipe import Recipe, SplitSpec
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.runs.settings import method_settings
-from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, Teacher, TeacherSpec, Trained
+from sskd.runs.spec import FromRun, HeadSpec, RunSpec, StudentSpec, Teacher, TeacherSpec
 
 # the rows of the paper's tables 3, 4 and 6, in its order
 PAPER_METHODS = ("none", "kd", "fitnet", "at", "sp", "vid", "rkd", "pkt", "ab", "ft", "crd", "sskd")
@@ -52,12 +52,12 @@ class SpecBuilder:
         """A weights file if the profile names one for the network, else a run: one teacher for all seeds, unless the
         profile has teacher_seeds."""
         given = self._given(network)
-        return given or Trained(run=self._teacher_run(network, seed), epoch=self.profile.teacher_epoch)
+        return given or FromRun(run=self._teacher_run(network, seed), epoch=self.profile.teacher_epoch)
 
-    def _given(self, network: str) -> Pretrained | None:
+    def _given(self, network: str) -> FromFile | None:
         """The entry of the network whose weights the profile names. What the entry says of its use comes first."""
         entry = self.profile.teachers.get(network)
-        given = entry if isinstance(entry, Pretrained) else None
+        given = entry if isinstance(entry, FromFile) else None
         settings = self.profile.network_settings.get(network)
         if given is None or settings is None or "network_settings" in given.model_fields_set:
             return given

@@ -8,7 +8,7 @@ from sskd.config.fields import FilePath, StrictModel
 from sskd.config.networks import PUBLISHED, NetworkName, NetworkSettings
 
 
-class Pretrained(StrictModel):
+class FromFile(StrictModel):
     """A network whose weights come from a file, or are torchvision's or timm's ("torchvision:IMAGENET1K_V1"). With
     ``sha256`` of a file the id follows the content, not the path."""
 
@@ -26,7 +26,7 @@ class Pretrained(StrictModel):
     """How the network is used: the size of its images, and which of its modules give maps."""
 
     @model_validator(mode="after")
-    def _digest_is_of_a_file(self) -> "Pretrained":
+    def _digest_is_of_a_file(self) -> "FromFile":
         if self.sha256 and self.published:
             raise ValueError("'sha256' is of a file: published weights are known by their name")
         if self.which and self.published:
@@ -53,9 +53,9 @@ class FineTuned(StrictModel):
     """Of several weights in a file: raw, averaged, or the name under which they stand."""
 
     @property
-    def weights(self) -> Pretrained:
+    def weights(self) -> FromFile:
         """What the training starts from."""
-        return Pretrained(network=self.network, weights=self.start, sha256=self.sha256, which=self.which)
+        return FromFile(network=self.network, weights=self.start, sha256=self.sha256, which=self.which)
 
     @model_validator(mode="after")
     def _weights_are_allowed(self) -> "FineTuned":
@@ -70,5 +70,5 @@ def _is_start(data: Any) -> str:
 
 # an entry of a profile's teachers
 TeacherEntry = Annotated[
-    Annotated[FineTuned, Tag("<start>")] | Annotated[Pretrained, Tag("<given>")], Discriminator(_is_start)
+    Annotated[FineTuned, Tag("<start>")] | Annotated[FromFile, Tag("<given>")], Discriminator(_is_start)
 ]

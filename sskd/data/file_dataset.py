@@ -13,7 +13,7 @@ from sskd.data.datasets.registry import fixed_sampling
 from sskd.data.file_loader import Crop, RandomCrop, StreamLoader
 from sskd.data.image_files import Images, ResizeCenterCrop, cached
 from sskd.data.memory_loader import RGB, SamplingConfig
-from sskd.data.splits import Part, Split
+from sskd.data.splits import Split, Subset
 from sskd.data.views import SingleView, Views
 
 EVALUATION_BATCH = 128  # images at most: these are larger than CIFAR's
@@ -69,9 +69,9 @@ class ImageFiles:
         for batch in self.test_loader(SingleView(), min(batch_size, EVALUATION_BATCH), config).in_order():
             yield batch.images, batch.labels
 
-    def held_out_batches(self, part: Part, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        sampling = fixed_sampling(SingleView(), min(batch_size, EVALUATION_BATCH), len(part.labels))
-        for batch in self._loader(self.train, Split(*part), self._middle, sampling, config).in_order():
+    def subset_batches(self, subset: Subset, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
+        sampling = fixed_sampling(SingleView(), min(batch_size, EVALUATION_BATCH), len(subset.labels))
+        for batch in self._loader(self.train, Split(*subset), self._middle, sampling, config).in_order():
             yield batch.images, batch.labels
 
     def _loader(

@@ -18,7 +18,7 @@ from sskd.errors import UserError
 from sskd.runtime.seeding import stream_seed
 
 
-class Part(NamedTuple):
+class Subset(NamedTuple):
     """indices: (n,) int64, ascending, into the whole training set. labels: (n,) int64, noise included."""
 
     indices: Tensor
@@ -26,11 +26,11 @@ class Part(NamedTuple):
 
 
 class Split(NamedTuple):
-    """What is trained on, as in Part, and what is held out of it to choose an epoch (None: nothing is)."""
+    """What is trained on, as in Subset, and what is held out of it to choose an epoch (None: nothing is)."""
 
     indices: Tensor
     labels: Tensor
-    held_out: Part | None = None
+    validation: Subset | None = None
 
 
 def make_split(labels: Tensor, num_classes: int, spec: SplitSpec) -> Split:
@@ -64,8 +64,8 @@ def make_split(labels: Tensor, num_classes: int, spec: SplitSpec) -> Split:
     held = _held_out(clean[indices], spec)
     if not held.any():
         raise UserError(f"split.holdout {spec.holdout:g} holds nothing out: no class has that many images")
-    parts = [Part(torch.from_numpy(indices[rows]), torch.from_numpy(chosen[rows])) for rows in (~held, held)]
-    return Split(*parts[0], held_out=parts[1])
+    parts = [Subset(torch.from_numpy(indices[rows]), torch.from_numpy(chosen[rows])) for rows in (~held, held)]
+    return Split(*parts[0], validation=parts[1])
 
 
 def given_labels(spec: SplitSpec, images: int, num_classes: int, clean: np.ndarray | None = None) -> np.ndarray | None:

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from sskd import __version__
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.runs.files import read_json
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, StudentSpec, TeacherSpec, Trained
+from sskd.runs.spec import FromRun, RunSpec, StudentSpec, TeacherSpec
 from sskd.runs.trained import NetworkInfo
 
 
@@ -163,10 +163,10 @@ def _origin(card: Card) -> str:
     return "| | |\n| --- | --- |\n" + "\n".join(f"| {name} | {text} |" for name, text in rows)
 
 
-def _teacher(card: Card, teacher: Trained | Pretrained) -> str:
+def _teacher(card: Card, teacher: FromRun | FromFile) -> str:
     """Where the teacher's weights are from, and its own accuracy where that was measured."""
     run: RunSpec
-    if isinstance(teacher, Trained):
+    if isinstance(teacher, FromRun):
         where, run, epoch = f"trained by run `{teacher.run.id}` (its {teacher.epoch} epoch)", teacher.run, teacher.epoch
     else:
         name = teacher.weights if teacher.published else f"`{Path(teacher.weights).name}`"

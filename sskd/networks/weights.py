@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sskd.config.networks import PUBLISHED, NetworkSettings, Statistics
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
 from sskd.formatting import first_of
 from sskd.networks import NETWORKS, Network, build_network
@@ -78,7 +78,7 @@ def _tensors(name: str, path: str | Path) -> dict[str, Tensor]:
     return fetch_weights(name, str(path)) if str(path).startswith(PUBLISHED) else read_tensors(existing(path))
 
 
-def check_weights(teacher: Pretrained) -> None:
+def check_weights(teacher: FromFile) -> None:
     """UserError if the weights are no file, or not the one that is meant, without loading them."""
     if teacher.published:
         find_weights(teacher.network, teacher.weights)
@@ -88,7 +88,7 @@ def check_weights(teacher: Pretrained) -> None:
         raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {teacher.sha256}")
 
 
-def check_start(start: Pretrained, num_classes: int, say: Callable[[str], None] = lambda _: None) -> None:
+def check_start(start: FromFile, num_classes: int, say: Callable[[str], None] = lambda _: None) -> None:
     """UserError if a network of so many classes cannot start from the weights. Published ones are not downloaded."""
     check_weights(start)
     if not start.published:
@@ -96,7 +96,7 @@ def check_start(start: Pretrained, num_classes: int, say: Callable[[str], None] 
 
 
 def start_from(
-    network: Network, start: Pretrained, num_classes: int, say: Callable[[str], None] = lambda _: None
+    network: Network, start: FromFile, num_classes: int, say: Callable[[str], None] = lambda _: None
 ) -> None:
     """Gives a new network the weights that its training starts from. Its classifier stays as it is where the weights'
     is of other classes. UserError if they are not of that network."""
@@ -105,7 +105,7 @@ def start_from(
         say(note)
 
 
-def check_classes(teacher: Pretrained, num_classes: int, say: Callable[[str], None] = lambda _: None) -> None:
+def check_classes(teacher: FromFile, num_classes: int, say: Callable[[str], None] = lambda _: None) -> None:
     """UserError if the weights are not of that network with so many classes. Published ones are not downloaded. say: as
     ``load_network``."""
     if not teacher.published:

@@ -14,7 +14,7 @@ from pydantic import Discriminator, Tag, TypeAdapter, ValidationInfo, field_vali
 
 from sskd.config.fields import StrictModel
 from sskd.config.networks import NetworkSettings
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.config.validation import from_dict
 from sskd.config.yaml import override, read_yaml
 from sskd.errors import UserError
@@ -22,7 +22,7 @@ from sskd.runs.common_spec import CommonSpec
 from sskd.runs.settings import MethodField, PretextField, parse_method
 
 
-class Trained(StrictModel):
+class FromRun(StrictModel):
     """A network that a run of this suite trains."""
 
     run: "TrainedNetworkSpec"
@@ -31,7 +31,7 @@ class Trained(StrictModel):
     """Whose weights: of the epoch that was best on the test images, or of the last."""
 
     @model_validator(mode="after")
-    def _is_a_network_by_itself(self) -> "Trained":
+    def _is_a_network_by_itself(self) -> "FromRun":
         if isinstance(self.run, StudentSpec) and predicts_through_more(self.run):
             raise ValueError(
                 f"a student of '{self.run.method.name}' predicts through what the method has built around it, and "
@@ -53,11 +53,11 @@ class Trained(StrictModel):
 def _teacher_kind(data: Any) -> str:
     if isinstance(data, dict):
         return "<trained>" if "run" in data else "<pretrained>"
-    return "<trained>" if isinstance(data, Trained) else "<pretrained>"
+    return "<trained>" if isinstance(data, FromRun) else "<pretrained>"
 
 
 Teacher = Annotated[
-    Annotated[Trained, Tag("<trained>")] | Annotated[Pretrained, Tag("<pretrained>")], Discriminator(_teacher_kind)
+    Annotated[FromRun, Tag("<trained>")] | Annotated[FromFile, Tag("<pretrained>")], Discriminator(_teacher_kind)
 ]
 
 PLAIN = NetworkSettings()
@@ -68,12 +68,12 @@ class TeacherSpec(CommonSpec):
 
     role: Literal["teacher"]
     """What is trained."""
-    teacher: Pretrained | None = None
+    teacher: FromFile | None = None
     """Its given weights."""
     network_settings: NetworkSettings = NetworkSettings()
     """How the network is used: the size of its images, and which of its modules give maps. Where its weights are given
     that is said there."""
-    start: Pretrained | None = None
+    start: FromFile | None = None
     """The weights that its training starts from; null: random ones. A classifier of other classes starts anew."""
 
     not_of_the_role = "a teacher run learns from labels alone"
@@ -81,7 +81,7 @@ class TeacherSpec(CommonSpec):
     @field_validator("teacher", mode="before")
     @classmethod
     def _weights_are_given(cls, teacher: Any) -> Any:
-        if isinstance(teacher, Trained) or (isinstance(teacher, dict) and "run" in teacher):
+        if isinstance(teacher, FromRun) or (isinstance(teacher, dict) and "run" in teacher):
             raise ValueError("a teacher is trained from labels, or its weights are given")
         return teacher
 
@@ -235,13 +235,13 @@ TrainedNetworkSpec = Annotated[
     Annotated[TeacherSpec, Tag("<teacher>")] | Annotated[StudentSpec, Tag("<student>")],
     _one_of("'teacher' or 'student'"),
 ]
-for _model in (Trained, HeadSpec, StudentSpec):
+for _model in (FromRun, HeadSpec, StudentSpec):
     _model.model_rebuild()
 _ANY_ROLE: TypeAdapter[RunSpec] = TypeAdapter(RunSpec)
 
 
-def _runs_of(teacher: Trained | Pretrained | None) -> tuple[RunSpec, ...]:
-    return (teacher.run,) if isinstance(teacher, Trained) else ()
+def _runs_of(teacher: FromRun | FromFile | None) -> tuple[RunSpec, ...]:
+    return (teacher.run,) if isinstance(teacher, FromRun) else ()
 
 
 def parse_spec(data: Any, where: str) -> RunSpec:

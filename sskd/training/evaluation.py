@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sskd.data.batch import LoaderConfig
 from sskd.data.datasets.registry import Data, ImageData
-from sskd.data.splits import Part
+from sskd.data.splits import Subset
 from sskd.errors import UserError
 from sskd.networks import Features, Network
 from sskd.runtime.device import autocast
@@ -28,7 +28,7 @@ class EvaluationSet(NamedTuple):
     channels_last: bool = True
     batch_size: int | None = None  # None: as many as suit the device
     workers: int | None = None
-    held_out: Part | None = None  # instead of the test images
+    subset: Subset | None = None  # training images that replace the test images
 
     @property
     def layout(self) -> torch.memory_format:
@@ -36,7 +36,7 @@ class EvaluationSet(NamedTuple):
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @property
-    def images_at_once(self) -> int:
+    def eval_batch_size(self) -> int:
         """A GPU is idle most of the time in batches of small images that suit a CPU's caches."""
         small = self.data.image_size <= SMALL
         return self.batch_size or (2500 if self.device.type == "cuda" and small else 500)
@@ -46,10 +46,10 @@ class EvaluationSet(NamedTuple):
         was_training = network.training
         network.eval()
         config = LoaderConfig(self.device, self.channels_last, workers=self.workers)
-        if self.held_out is None:
-            batches = self.data.test_batches(self.images_at_once, config)
+        if self.subset is None:
+            batches = self.data.test_batches(self.eval_batch_size, config)
         else:
-            batches = self.data.held_out_batches(self.held_out, self.images_at_once, config)
+            batches = self.data.subset_batches(self.subset, self.eval_batch_size, config)
         try:
             for images, labels in batches:
                 # not around the yield: a mode entered in a generator would reach whoever runs between two batches

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sskd.config.execution import Execution
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec
 from sskd.config.validation import from_dict
@@ -76,7 +76,7 @@ def _network_of(spec: RunSpec, runs: Path, execution: Execution) -> tuple[Networ
         own = load_dataset(spec.dataset, Path(execution.dataset_root))
         info = from_dict(NetworkInfo, describe_network(spec.network, own, spec.used_as), spec.id)
     classes = len(info.class_names)
-    if isinstance(spec, TeacherSpec) and isinstance(spec.teacher, Pretrained):
+    if isinstance(spec, TeacherSpec) and isinstance(spec.teacher, FromFile):
         return load_network(
             spec.teacher.weights,
             spec.network,

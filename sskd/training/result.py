@@ -19,7 +19,7 @@ from sskd.runs.plugins import noted
 from sskd.runs.provenance import provenance
 from sskd.runs.records import SCHEMA, ExecutedAs, MeasuredWith
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, StudentSpec, Trained
+from sskd.runs.spec import FromRun, RunSpec, StudentSpec
 from sskd.training.setup import Setup
 from sskd.training.tasks.stage import TrainingTask
 
@@ -107,7 +107,7 @@ def teacher_sha256(spec: RunSpec, runs: Path) -> str | None:
     """Returns the sha256 of the weights that teach, the name of published ones, or None without a teacher."""
     if spec.teacher is None:
         return None
-    if isinstance(spec.teacher, Trained):
+    if isinstance(spec.teacher, FromRun):
         return file_sha256(RunFolder(runs, spec.teacher.run).weights(spec.teacher.epoch))
     given = spec.teacher
     content = given.weights if given.published else given.sha256 or file_sha256(Path(given.weights))

@@ -142,7 +142,7 @@ def _measure_epoch(run: RunState, is_rank_zero: bool) -> dict[str, Any]:
     if is_rank_zero and run.in_main_stage:
         if run.task.score or run.epoch + 1 == run.stage.epochs:
             measured |= {f"test_{name}": value for name, value in run.task.evaluate().items()}
-        measured |= {f"held_out_{name}": value for name, value in run.task.held_out().items()}
+        measured |= {f"held_out_{name}": value for name, value in run.task.validate().items()}
     row = {
         "stage": run.stage.name,
         "epoch": run.epoch + 1,

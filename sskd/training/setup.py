@@ -46,9 +46,9 @@ class Setup(NamedTuple):
         return EvaluationSet(self.data, self.device, self.precision, execution.channels_last, workers=execution.workers)
 
     @property
-    def held_out(self) -> EvaluationSet | None:
+    def validation(self) -> EvaluationSet | None:
         """The images that choose an epoch, where the split holds any out."""
-        return self.test._replace(held_out=self.split.held_out) if self.split.held_out else None
+        return self.test._replace(subset=self.split.validation) if self.split.validation else None
 
     def loader(self, views: Views, stage: str) -> Loader:
         """Batches of the run's training images with these views; ``stage`` names their random stream."""

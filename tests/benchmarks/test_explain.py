@@ -10,13 +10,13 @@ from benchmarks.commands.main import main
 from benchmarks.dispatch.cluster import ClusterSpec, Parameters
 from benchmarks.profiles.profile import Override, Profile
 from sskd.config.execution import Execution
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.methods import METHODS
 from sskd.pretext import PRETEXTS
-from sskd.runs.spec import CommonSpec, HeadSpec, StudentSpec, TeacherSpec, Trained
+from sskd.runs.spec import CommonSpec, FromRun, HeadSpec, StudentSpec, TeacherSpec
 
-MODELS: list[type[BaseModel]] = [Profile, Override, Recipe, SplitSpec, DatasetSpec, Execution, Pretrained, Trained]
+MODELS: list[type[BaseModel]] = [Profile, Override, Recipe, SplitSpec, DatasetSpec, Execution, FromFile, FromRun]
 MODELS += [CommonSpec, TeacherSpec, HeadSpec, StudentSpec, ClusterSpec, Parameters]
 
 

@@ -22,9 +22,9 @@ from benchmarks.report.tables import escape
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_label, placed_once, run_label
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.config.recipe import DatasetSpec
-from sskd.data.datasets.registry import KNOWN, Extent, extent, load_dataset
+from sskd.data.datasets.registry import PUBLISHED_DATASETS, DatasetInfo, dataset_info, load_dataset
 from sskd.errors import UserError
 from sskd.formatting import duration, plural
 from sskd.methods import METHODS, Method, MethodInfo
@@ -65,19 +65,27 @@ def test_the_papers_profile_is_planned_without_its_images(
 
 def test_published_data_sets_are_as_large_as_is_assumed(tmp_path: Path) -> None:
     """Of those whose numbers torchvision states; a file of the user's under the same name is counted itself."""
-    assert extent(DatasetSpec(name="cifar100"), tmp_path) == (Extent(50_000, 100, 32, None, 10_000), True)
-    assert extent(DatasetSpec(name="imagenet", crop_size=96), tmp_path) == (
-        Extent(1_281_167, 1000, 96, None, 50_000),
+    assert dataset_info(DatasetSpec(name="cifar100"), tmp_path) == (DatasetInfo(50_000, 100, 32, None, 10_000), True)
+    assert dataset_info(DatasetSpec(name="imagenet", crop_size=96), tmp_path) == (
+        DatasetInfo(1_281_167, 1000, 96, None, 50_000),
         True,
     )
     (tmp_path / "cifar-10-batches-py").mkdir()
-    assert extent(DatasetSpec(name="cifar10"), tmp_path) == (Extent(50_000, 10, 32, None, 10_000), False)
+    assert dataset_info(DatasetSpec(name="cifar10"), tmp_path) == (DatasetInfo(50_000, 10, 32, None, 10_000), False)
     images, labels = np.zeros((4, 16, 16, 3), np.uint8), np.arange(4)
     np.savez(tmp_path / "stl10.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     load_dataset.cache_clear()
-    found, assumed = extent(DatasetSpec(name="stl10"), tmp_path)
+    found, assumed = dataset_info(DatasetSpec(name="stl10"), tmp_path)
     assert (found.train_images, found.num_classes, found.image_size, assumed) == (4, 4, 16, False)
-    assert set(KNOWN) >= {"cifar10", "cifar100", "fashion-mnist", "svhn", "stl10", "tiny-imagenet", "imagenet"}
+    assert set(PUBLISHED_DATASETS) >= {
+        "cifar10",
+        "cifar100",
+        "fashion-mnist",
+        "svhn",
+        "stl10",
+        "tiny-imagenet",
+        "imagenet",
+    }
 
 
 def test_weights_are_missed_before_anything_trains(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,7 +222,7 @@ def test_only_what_is_not_finished_is_checked(profile: Path) -> None:
 
 
 def test_a_heads_views_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, head = Extent(100, 10, 32), small.spec(small.head("rotation"))
+    data, head = DatasetInfo(100, 10, 32), small.spec(small.head("rotation"))
     student = small.spec(small.student("sskd", with_head=True))
     before = run_multiply_adds(head, data), run_multiply_adds(student, data)
     for task in ("rotation", "contrastive"):
@@ -306,7 +314,7 @@ def test_given_teachers_of_overrides_are_kept(tmp_path: Path) -> None:
     teacher = {"resnet8": {"network": "resnet8", "weights": "a.pth"}}
     path.write_text(yaml.safe_dump(TINY | {"overrides": {"table3": {"teachers": teacher}}}))
     changed = read_profile(str(path), []).for_benchmark("table3")
-    assert isinstance(SpecBuilder(changed).teacher("resnet8"), Pretrained)
+    assert isinstance(SpecBuilder(changed).teacher("resnet8"), FromFile)
 
 
 def test_published_settings_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,8 +104,8 @@ def test_a_mask_lists_images_and_a_share_is_of_those_listed(tmp_path: Path) -> N
     assert split.indices.max() < 6
     assert len(split.indices) == 3
     held = make_split(CLEAN, 3, spec(indices=str(path), holdout=0.5))
-    assert held.held_out is not None
-    assert sorted([*held.indices.tolist(), *held.held_out.indices.tolist()]) == list(range(6))
+    assert held.validation is not None
+    assert sorted([*held.indices.tolist(), *held.validation.indices.tolist()]) == list(range(6))
 
 
 @pytest.mark.parametrize(

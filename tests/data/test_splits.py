@@ -110,12 +110,12 @@ def test_held_out_images_are_counted_by_class_and_not_trained_on(
             make_split(labels, classes, holding)
         return
     held = make_split(labels, classes, holding)
-    assert held.held_out is not None
-    assert whole.held_out is None
-    assert [int((labels[held.held_out.indices] == label).sum()) for label in range(classes)] == expected
+    assert held.validation is not None
+    assert whole.validation is None
+    assert [int((labels[held.validation.indices] == label).sum()) for label in range(classes)] == expected
     together = dict(zip(held.indices.tolist(), held.labels.tolist(), strict=True))
-    together |= dict(zip(held.held_out.indices.tolist(), held.held_out.labels.tolist(), strict=True))
+    together |= dict(zip(held.validation.indices.tolist(), held.validation.labels.tolist(), strict=True))
     assert together == dict(zip(whole.indices.tolist(), whole.labels.tolist(), strict=True))  # noise where it was
-    assert len(together) == len(held.indices) + len(held.held_out.indices)
+    assert len(together) == len(held.indices) + len(held.validation.indices)
     assert (held.indices.diff() > 0).all()
-    assert (held.held_out.indices.diff() > 0).all()
+    assert (held.validation.indices.diff() > 0).all()

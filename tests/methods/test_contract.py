@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
 from sskd.methods import METHODS, InitialStage, LossTerms, Method, MethodContext, MethodInfo
 from sskd.pretext.base import PRETEXTS, Transfer
@@ -40,7 +40,7 @@ def registered(terms: Terms | None = None, **attributes: Any) -> None:
 
 def spec_of(method: str, head: str = "", **settings: Any) -> StudentSpec:
     """A student of a given teacher."""
-    teacher = Pretrained(network="resnet8", weights="any.pth").model_dump()
+    teacher = FromFile(network="resnet8", weights="any.pth").model_dump()
     data = small.student({"name": method, **settings}, teacher=teacher)
     spec = small.spec(data | ({"head": small.head(head, teacher=teacher)} if head else {}))
     assert isinstance(spec, StudentSpec)

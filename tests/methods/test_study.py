@@ -38,7 +38,7 @@ def test_class_means_are_of_all_training_images_once(tmp_path: Path) -> None:
     """The digits are cropped, so means are near those of the plain images, and they are rounded."""
     task = begun("kdpp", tmp_path)
     split, means = task.setup.split, task.method.means
-    part = task.setup.test._replace(held_out=split)
+    part = task.setup.test._replace(subset=split)
     vectors = torch.cat([features.vector.float() for features, _ in part.features(task.teacher)])
     plain = torch.stack([vectors[split.labels == label].mean(0) for label in range(10)])
     cosines = torch.cosine_similarity(means, plain)

@@ -13,7 +13,7 @@ from torchvision.models import VisionTransformer
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from sskd.config.networks import NetworkSettings
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
 from sskd.methods import METHODS, check_pair
 from sskd.networks import NETWORKS, build_network, feature_shapes
@@ -214,8 +214,8 @@ def test_weights_from_a_file_of_torchvisions_of_a_run_and_published(
 def test_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
 
-    def given(weights: str) -> Pretrained:
-        return Pretrained(network="timm:resnet18", weights=weights)
+    def given(weights: str) -> FromFile:
+        return FromFile(network="timm:resnet18", weights=weights)
 
     check_weights(given("timm:a1_in1k"))
     check_classes(given("timm:a1_in1k"), 1000)
@@ -224,7 +224,7 @@ def test_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="unknown weights of timm:resnet18 'a1_1n1k'; did you mean 'a1_in1k'"):
         check_weights(given("timm:a1_1n1k"))
     with pytest.raises(UserError, match="of networks 'timm:NAME', not of 'resnet18'"):
-        check_weights(Pretrained(network="resnet18", weights="timm:a1_in1k"))
+        check_weights(FromFile(network="resnet18", weights="timm:a1_in1k"))
     real, published = timm.create_model, timm.create_model("resnet18")
 
     def create(name: str, pretrained: bool = False, **more: Any) -> Any:

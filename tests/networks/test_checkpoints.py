@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sskd.__main__ import main
 from sskd.config.networks import NetworkSettings
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
 from sskd.networks import Network, build_network
 from sskd.networks.around import Around
@@ -190,7 +190,7 @@ def test_evaluate_says_which_were_taken_and_a_spec_names_them(
     ids = {small.spec(measured | {"teacher": given | more}).id for more in ({}, {"which": "averaged"})}
     assert len(ids) == 2
     with pytest.raises(ValueError, match="'which' is of a file"):
-        Pretrained(network="resnet8", weights="timm:a1_in1k", which="raw")
+        FromFile(network="resnet8", weights="timm:a1_in1k", which="raw")
 
 
 class Unknown:

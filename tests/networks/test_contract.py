@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
 from sskd.networks import NETWORKS, Features, Network
 from sskd.networks.contract import check_network
@@ -144,7 +144,7 @@ def test_what_keeps_the_contract_is_taken(entry: Any) -> None:
 
 
 def test_a_student_need_not_be_traceable_and_a_teacher_may_say_that_it_is_not() -> None:
-    given = Pretrained(network="resnet8", weights="any.pth").model_dump()
+    given = FromFile(network="resnet8", weights="any.pth").model_dump()
     NETWORKS._entries["made"] = Branching
     try_networks(small.spec(small.student("kd", network="made", teacher=given)), 16, 10)
     tried(type("Said", (Branching,), {"foldable": False}))

@@ -13,7 +13,7 @@ from benchmarks.planning.plan import check_teachers, make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.config.networks import NetworkSettings, Statistics
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
 from sskd.networks import NETWORKS, build_network, feature_shapes
@@ -94,7 +94,7 @@ def test_data_configurations(timm: None) -> None:
     assert data_config("torchvision:efficientnet_v2_l", "torchvision:IMAGENET1K_V1") == (480, HALF)
     assert data_config("resnet18", "torchvision:IMAGENET1K_V1").image_size == 224
     with pytest.raises(UserError, match="has 0 classes, and the data 10"):  # a published file without a classifier
-        check_classes(Pretrained(network="torchvision:vgg16", weights="torchvision:IMAGENET1K_FEATURES"), 10)
+        check_classes(FromFile(network="torchvision:vgg16", weights="torchvision:IMAGENET1K_FEATURES"), 10)
     with pytest.raises(UserError, match="unknown weights of resnet18 'IMAGENET1K_V9'"):
         data_config("resnet18", "torchvision:IMAGENET1K_V9")
 
@@ -140,7 +140,7 @@ def test_training_starts_from_weights(source: str, tmp_path: Path, timm: None) -
     if source == "a file of as many classes":
         theirs = tiny(10)
     torch.save({"net": {f"module.{key}": value for key, value in theirs.state_dict().items()}}, tmp_path / "w.pth")
-    start = Pretrained(network="timm:tiny", weights="timm:in1k" if source == "published" else str(tmp_path / "w.pth"))
+    start = FromFile(network="timm:tiny", weights="timm:in1k" if source == "published" else str(tmp_path / "w.pth"))
     ours: Any = build_network("timm:tiny", 10)
     fresh = ours.classifier_layer.weight.clone()
     start_from(ours, start, 10)
@@ -149,7 +149,7 @@ def test_training_starts_from_weights(source: str, tmp_path: Path, timm: None) -
     assert torch.equal(ours.classifier_layer.weight, theirs.state_dict()["4.weight"] if same else fresh)
     torch.save({key: value for key, value in theirs.state_dict().items() if key != "0.bias"}, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"it lacks network\.0\.bias"):
-        start_from(ours, Pretrained(network="timm:tiny", weights=str(tmp_path / "w.pth")), 10)
+        start_from(ours, FromFile(network="timm:tiny", weights=str(tmp_path / "w.pth")), 10)
 
 
 def test_a_fine_tuned_teacher_trains_and_loads(tmp_path: Path, timm: None) -> None:
@@ -175,9 +175,9 @@ def test_a_fine_tuned_teacher_trains_and_loads(tmp_path: Path, timm: None) -> No
 def test_a_profiles_entry_is_a_start_or_given(timm: None) -> None:
     (run,) = SpecBuilder(read_profile("demo", ["teachers.timm:tiny.start=timm:in1k"])).teacher_runs("timm:tiny")
     assert isinstance(run, TeacherSpec)
-    assert run.start == Pretrained(network="timm:tiny", weights="timm:in1k")
+    assert run.start == FromFile(network="timm:tiny", weights="timm:in1k")
     (given,) = SpecBuilder(read_profile("demo", ["teachers.timm:tiny.weights=a.pth"])).teacher_runs("timm:tiny")
     assert given.start is None
-    assert given.teacher == Pretrained(network="timm:tiny", weights="a.pth")
+    assert given.teacher == FromFile(network="timm:tiny", weights="a.pth")
     with pytest.raises(UserError, match="'sha256' is of a file"):
         read_profile("demo", ['teachers={"timm:tiny": {start: "timm:in1k", sha256: "0"}}'])

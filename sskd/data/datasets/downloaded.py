@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from sskd.data.datasets.registry import DATASETS, KNOWN, Arrays, Extent, ImageData, Known, from_arrays
+from sskd.data.datasets.registry import (
+    DATASETS,
+    PUBLISHED_DATASETS,
+    Arrays,
+    DatasetInfo,
+    ImageData,
+    PublishedDataset,
+    from_arrays,
+)
 from sskd.data.datasets.small import NPZ_KEYS, from_npz
 from sskd.data.memory_loader import RGB
 from sskd.errors import UserError
@@ -17,12 +25,12 @@ CIFAR_STATISTICS: dict[str, tuple[RGB, RGB]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)),  # as in the released networks' training
 }
-KNOWN |= {
-    "cifar10": Known(Extent(50_000, 10, 32, None, 10_000), "cifar10.npz", "cifar-10-batches-py"),
-    "cifar100": Known(Extent(50_000, 100, 32, None, 10_000), "cifar100.npz", "cifar-100-python"),
-    "fashion-mnist": Known(Extent(60_000, 10, 32, None, 10_000), "fashion-mnist.npz", "FashionMNIST"),
-    "svhn": Known(Extent(73_257, 10, 32, None, 26_032), "svhn.npz", "train_32x32.mat"),
-    "stl10": Known(Extent(5_000, 10, 96, None, 8_000), "stl10.npz", "stl10_binary"),
+PUBLISHED_DATASETS |= {
+    "cifar10": PublishedDataset(DatasetInfo(50_000, 10, 32, None, 10_000), "cifar10.npz", "cifar-10-batches-py"),
+    "cifar100": PublishedDataset(DatasetInfo(50_000, 100, 32, None, 10_000), "cifar100.npz", "cifar-100-python"),
+    "fashion-mnist": PublishedDataset(DatasetInfo(60_000, 10, 32, None, 10_000), "fashion-mnist.npz", "FashionMNIST"),
+    "svhn": PublishedDataset(DatasetInfo(73_257, 10, 32, None, 26_032), "svhn.npz", "train_32x32.mat"),
+    "stl10": PublishedDataset(DatasetInfo(5_000, 10, 96, None, 8_000), "stl10.npz", "stl10_binary"),
 }
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from sskd.data.class_folders import check_classes, class_names, images_by_class
-from sskd.data.datasets.registry import DATASETS, KNOWN, Extent, Known
+from sskd.data.datasets.registry import DATASETS, PUBLISHED_DATASETS, DatasetInfo, PublishedDataset
 from sskd.data.file_dataset import ImageFiles
 from sskd.data.image_files import Images
 from sskd.errors import UserError
 
 STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # torchvision's
 ENDINGS = (".jpeg", ".jpg", ".png")
-KNOWN["imagenet"] = Known(Extent(1_281_167, 1000, 0, None, 50_000), "imagenet", "imagenet")
+PUBLISHED_DATASETS["imagenet"] = PublishedDataset(DatasetInfo(1_281_167, 1000, 0, None, 50_000), "imagenet", "imagenet")
 
 
 @DATASETS.register("imagenet")

@@ -15,7 +15,7 @@ from sskd.config.recipe import DatasetSpec
 from sskd.data.augment import Augmentation
 from sskd.data.batch import LoaderConfig
 from sskd.data.memory_loader import RGB, Loader, SamplingConfig, TrainLoader, eval_batches, kept_part
-from sskd.data.splits import Part, Split
+from sskd.data.splits import Split, Subset
 from sskd.data.views import Views
 from sskd.errors import UserError, described
 from sskd.registry import Registry
@@ -73,7 +73,7 @@ class Data(Protocol):
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         """All test images in order (B, 3, H, H), normalised, and their labels (B,)."""
 
-    def held_out_batches(self, part: Part, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
+    def subset_batches(self, subset: Subset, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         """As ``test_batches``, of the training images that the split holds out, cropped as test images are."""
 
 
@@ -114,9 +114,9 @@ class ImageData:
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, config)
 
-    def held_out_batches(self, part: Part, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        images = kept_part(self.train_images, part.indices)
-        return eval_batches(images, part.labels, self.mean, self.std, batch_size, config)
+    def subset_batches(self, subset: Subset, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
+        images = kept_part(self.train_images, subset.indices)
+        return eval_batches(images, subset.labels, self.mean, self.std, batch_size, config)
 
 
 # From (root, the spec's path or None) to the data.
@@ -136,7 +136,7 @@ def load_dataset(spec: DatasetSpec, root: Path) -> Data:
         raise UserError(f"the dataset '{spec.name}' cannot be read: {described(error)}") from None
 
 
-class Extent(NamedTuple):
+class DatasetInfo(NamedTuple):
     """What planning needs of a data set. labels: the training images', (N,), or None where only numbers are known."""
 
     train_images: int
@@ -146,37 +146,37 @@ class Extent(NamedTuple):
     test_images: int = 0
 
 
-class Known(NamedTuple):
+class PublishedDataset(NamedTuple):
     """A published data set, whose extent is known without having it (image_size 0: as dataset.crop_size). ``own``: a
     file or folder under the root that is looked at where it exists, since it may hold something else; ``place``: where
     its published files are."""
 
-    extent: Extent
-    own: str
-    place: str
+    info: DatasetInfo
+    local_path: str
+    published_path: str
 
 
-KNOWN: dict[str, Known] = {}
+PUBLISHED_DATASETS: dict[str, PublishedDataset] = {}
 
 
-def extent(spec: DatasetSpec, root: Path) -> tuple[Extent, bool]:
+def dataset_info(spec: DatasetSpec, root: Path) -> tuple[DatasetInfo, bool]:
     """Of the data set, and whether that is assumed because the images are not there. Never downloads. UserError for a
     data set that is neither there nor published."""
-    known = KNOWN.get(spec.name)
-    own = Path(spec.path) if spec.path else root / known.own if known else root
+    known = PUBLISHED_DATASETS.get(spec.name)
+    own = Path(spec.path) if spec.path else root / known.local_path if known else root
     if known is None or os.path.exists(own):
         data = load_dataset(spec, root)
-        return Extent(
+        return DatasetInfo(
             len(data.train_labels), data.num_classes, data.image_size, data.train_labels, len(data.test_labels)
         ), False
-    size = known.extent.image_size or spec.crop_size
-    return known.extent._replace(image_size=size), not os.path.exists(root / known.place)
+    size = known.info.image_size or spec.crop_size
+    return known.info._replace(image_size=size), not os.path.exists(root / known.published_path)
 
 
-def holds_a_part(spec: DatasetSpec) -> bool:
+def may_be_partial(spec: DatasetSpec) -> bool:
     """Whether the images of a published data set are a folder, which may have a part of them only."""
-    known = KNOWN.get(spec.name)
-    return known is not None and known.own == known.place
+    known = PUBLISHED_DATASETS.get(spec.name)
+    return known is not None and known.local_path == known.published_path
 
 
 class Arrays(NamedTuple):

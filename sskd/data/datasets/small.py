@@ -11,13 +11,23 @@ import numpy as np
 from PIL import Image
 
 from sskd.data.class_folders import check_classes, images_by_class
-from sskd.data.datasets.registry import DATASETS, KNOWN, Arrays, Extent, ImageData, Known, from_arrays
+from sskd.data.datasets.registry import (
+    DATASETS,
+    PUBLISHED_DATASETS,
+    Arrays,
+    DatasetInfo,
+    ImageData,
+    PublishedDataset,
+    from_arrays,
+)
 from sskd.data.image_files import DAMAGED, open_rgb
 from sskd.data.memory_loader import RGB
 from sskd.data.number_files import read_array
 from sskd.errors import UserError
 
-KNOWN["tiny-imagenet"] = Known(Extent(100_000, 200, 64, None, 10_000), "tiny-imagenet-200", "tiny-imagenet-200")
+PUBLISHED_DATASETS["tiny-imagenet"] = PublishedDataset(
+    DatasetInfo(100_000, 200, 64, None, 10_000), "tiny-imagenet-200", "tiny-imagenet-200"
+)
 NPZ_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 

@@ -54,7 +54,7 @@ class TrainingTask:
         """Measured on the test images, after every epoch where there is a ``score``."""
         return {}
 
-    def held_out(self) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """As ``evaluate``, of the training images that the split holds out; nothing where it holds out none."""
         return {}
 

@@ -15,7 +15,7 @@ from sskd.training.setup import Setup
 from sskd.training.tasks.head import trained_head
 from sskd.training.tasks.stage import Stage, TrainingTask
 from sskd.training.tasks.study import study
-from sskd.training.tasks.teacher import held_out_accuracy, load_teacher, new_network
+from sskd.training.tasks.teacher import load_teacher, new_network, validation_accuracy
 
 
 class StudentTask(TrainingTask):
@@ -73,8 +73,8 @@ class StudentTask(TrainingTask):
     def evaluate(self) -> dict[str, float]:
         return accuracy(self.student, self.setup.test)
 
-    def held_out(self) -> dict[str, float]:
-        return held_out_accuracy(self.student, self.setup)
+    def validate(self) -> dict[str, float]:
+        return validation_accuracy(self.student, self.setup)
 
     def final(self) -> dict[str, float]:
         """Returns how like its teacher the student is."""

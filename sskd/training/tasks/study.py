@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sskd.data.splits import Part
+from sskd.data.splits import Subset
 from sskd.data.views import SingleView
 from sskd.methods import Method
 from sskd.networks import Features, Network
@@ -18,7 +18,7 @@ def study(method: Method, teacher: Network, setup: Setup) -> None:
     """Gives the method the teacher's features of every training image, where it asks for them (``Method.studies``).
     Several processes each go through all images. A run that is resumed in its first epoch finds the same again."""
     if method.studies == "plain":
-        images = setup.test._replace(held_out=Part(setup.split.indices, setup.split.labels))
+        images = setup.test._replace(subset=Subset(setup.split.indices, setup.split.labels))
         method.study(images.features(teacher))
     elif method.studies == "augmented":
         method.study(_augmented(teacher, setup))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sskd.config.pretrained import Pretrained
+from sskd.config.pretrained import FromFile
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView
 from sskd.distillation.forward import training_pass
@@ -18,7 +18,7 @@ from sskd.networks import Network, build_network
 from sskd.networks.weights import check_weights, load_network, start_from
 from sskd.optim import learning_rate_at
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec, TeacherSpec, Trained
+from sskd.runs.spec import FromRun, RunSpec, TeacherSpec
 from sskd.runs.trained import describe_network, load_trained, statistics
 from sskd.runtime.seeding import stream_seed
 from sskd.training.evaluation import accuracy
@@ -51,8 +51,8 @@ class TeacherTask(TrainingTask):
     def evaluate(self) -> dict[str, float]:
         return accuracy(self.network, self.setup.test)
 
-    def held_out(self) -> dict[str, float]:
-        return held_out_accuracy(self.network, self.setup)
+    def validate(self) -> dict[str, float]:
+        return validation_accuracy(self.network, self.setup)
 
 
 class GivenTeacherTask(TrainingTask):
@@ -60,7 +60,7 @@ class GivenTeacherTask(TrainingTask):
 
     score = "top1"
 
-    def __init__(self, setup: Setup, teacher: Pretrained) -> None:
+    def __init__(self, setup: Setup, teacher: FromFile) -> None:
         self.setup = setup
         self.network = self.output = load_teacher(setup, teacher)
         self.modules, self.stages = nn.ModuleDict(), []
@@ -80,11 +80,11 @@ def new_network(setup: Setup) -> Network:
     return setup.place(network)
 
 
-def load_teacher(setup: Setup, teacher: Trained | Pretrained) -> Network:
+def load_teacher(setup: Setup, teacher: FromRun | FromFile) -> Network:
     """Returns the teacher in eval mode and without gradient: of a run the whole network that it has trained, with what
     its method has built around it. UserError if its file is missing, damaged or of another kind."""
     classes, images = setup.data.num_classes, statistics(setup.data)
-    if isinstance(teacher, Trained):
+    if isinstance(teacher, FromRun):
         weights = weights_of(setup, teacher.run, teacher.epoch)
         network = load_trained(teacher.run, weights, classes, setup.data.image_size, images)
     else:
@@ -102,6 +102,6 @@ def weights_of(setup: Setup, spec: RunSpec, epoch: str) -> Path:
     return path
 
 
-def held_out_accuracy(network: Network, setup: Setup) -> dict[str, float]:
+def validation_accuracy(network: Network, setup: Setup) -> dict[str, float]:
     """Returns ``accuracy`` of the images that the split holds out; nothing where it holds out none."""
-    return accuracy(network, setup.held_out) if setup.held_out else {}
+    return accuracy(network, setup.validation) if setup.validation else {}
