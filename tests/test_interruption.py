@@ -208,11 +208,15 @@ def test_told_to_end_it_saves_inside_the_epoch(
     number: signal.Signals, status: int, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small.link_needs(runs, tmp_path, KD)
-    before = signal.getsignal(number)
-    with pytest.MonkeyPatch.context() as patch:
-        signal_at(patch, 2, number)
-        assert main(small.train_command(KD, tmp_path)) == status
-    assert signal.getsignal(number) == before
+    handler = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    outside = signal.signal(number, handler)  # tests that nohup started ignore SIGHUP
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            signal_at(patch, 2, number)
+            assert main(small.train_command(KD, tmp_path)) == status
+        assert signal.getsignal(number) == handler
+    finally:
+        signal.signal(number, outside)
     shown = capsys.readouterr().err.strip()
     where = "saved inside epoch 1 of 2; the same command goes on from there"
     assert shown == f"sskd: {KD.id} was asked to stop, and is {where}"
