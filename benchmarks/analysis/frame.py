@@ -148,8 +148,10 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
 def _chance_columns(spec: RunSpec) -> dict[str, object]:
     """What a failed student counts as: accuracies by chance, since leaving it out would favour methods that diverge. Of
     a data set whose number of classes is not published, nothing."""
-    published = PUBLISHED_DATASETS.get(spec.dataset.name)
-    if not isinstance(spec, StudentSpec) or spec.dataset.name not in DATASETS or published is None:
+    if not isinstance(spec, StudentSpec) or spec.dataset.name not in DATASETS:
+        return {}
+    published = PUBLISHED_DATASETS.get(spec.dataset.name)  # filled by the import that the registry has just made
+    if published is None:
         return {}
     chance = 100 / published.info.num_classes
     whole: dict[str, object] = {
