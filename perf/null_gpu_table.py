@@ -108,8 +108,8 @@ def measured(name: str, precision: str, run: RunState) -> Row:
         if step not in (0, WARM_UP):  # the first step makes tables, a capture reads the generators' seeds
             waits.update(f"{event.what}: {event.where}" for event in events if event.waits)
     after = null_gpu.counts()
-    if graph.refused:
-        return Row(name, precision, waits, sum(after[name] for name in COUNTED), graph.refused, "")
+    if graph.fallback_reason:
+        return Row(name, precision, waits, sum(after[name] for name in COUNTED), graph.fallback_reason, "")
     beside = ", ".join(f"{count} {name}" for name, count in after.items() if count)
     return Row(name, precision, waits, inside, "", beside)
 

@@ -137,7 +137,7 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
     and the rest, which is the student's; in the head stage losses and head are one."""
     assert setup.spec.teacher is not None
     network = build_network(setup.spec.teacher.network, setup.data.num_classes).eval()
-    teacher = TeacherForward(setup.place(network), frozenset({"logits", "vector"}), setup.passes)
+    teacher = TeacherForward(setup.to_device(network), frozenset({"logits", "vector"}), setup.passes)
     spent = dict.fromkeys(("data", "teacher", "loss", "whole"), 0.0)
     student, method = stage.trained if setup.spec.role == "student" else (None, None)
     batches = endless(setup, stage)

@@ -131,9 +131,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     given = {key: getattr(options, key) for key in ("image_size", "mean", "std")}
     given["data_config"] = options.data_config or ""
     used_as: NetworkSettings = from_dict(NetworkSettings, given, "options")
-    say = partial(print, file=sys.stderr)
+    log = partial(print, file=sys.stderr)
     weights, images = options.weights, statistics(data)
-    network = load_network(weights, options.network, data.num_classes, used_as, options.which, say, images).to(device)
+    network = load_network(weights, options.network, data.num_classes, used_as, options.which, log, images).to(device)
     test = EvaluationSet(data, device, resolve_precision(options.precision, device))
     measured = accuracy(network.to(memory_format=test.layout), test)
     if options.json:
@@ -189,9 +189,9 @@ def _train(options: argparse.Namespace) -> None:
     ):
         try:
             if launch is not None:
-                result = train_launched(launch, spec, options.runs, execution, on_step, progress.say, stop)
+                result = train_launched(launch, spec, options.runs, execution, on_step, progress.log, stop)
             else:
-                result = train_in_processes(spec, options.runs, execution, on_step, progress.say, stop, load)
+                result = train_in_processes(spec, options.runs, execution, on_step, progress.log, stop, load)
         except Interrupted as reason:
             raise Stopped(stop.received, str(reason)) from None
         progress.finished(spec, result)

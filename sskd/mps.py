@@ -36,7 +36,7 @@ class Sharing(NamedTuple):
 
 
 @contextmanager
-def sharing(gpu_sets: Sequence[Sequence[str]], logs: Path, say: Callable[[str], None]) -> Iterator[Sharing]:
+def sharing(gpu_sets: Sequence[Sequence[str]], logs: Path, log: Callable[[str], None]) -> Iterator[Sharing]:
     """For as long as the block lasts, an MPS daemon where a GPU stands in more than one of ``gpu_sets``.
 
     ``logs``: the folder for what the daemon writes. Where there is no MPS, or it does not start, says so once, and the
@@ -47,11 +47,11 @@ def sharing(gpu_sets: Sequence[Sequence[str]], logs: Path, say: Callable[[str], 
         yield Sharing()
         return
     if shutil.which(CONTROL) is None:
-        say(f"{TURNS}: there is no {CONTROL}")
+        log(f"{TURNS}: there is no {CONTROL}")
         yield Sharing()
         return
     if _ask("get_server_list", os.environ):
-        say("runs that share a GPU use the MPS daemon that is there")
+        log("runs that share a GPU use the MPS daemon that is there")
         yield Sharing()
         return
     # until the daemon has been stopped no signal may end this process: the daemon would be left behind
@@ -63,10 +63,10 @@ def sharing(gpu_sets: Sequence[Sequence[str]], logs: Path, say: Callable[[str], 
             if stop():
                 raise Stopped(stop.received)
             if problem:
-                say(f"{TURNS}: {problem}")
+                log(f"{TURNS}: {problem}")
                 yield Sharing()
             else:
-                say(f"runs that share a GPU use MPS (log: {logs})")
+                log(f"runs that share a GPU use MPS (log: {logs})")
                 # a client counts the daemon's GPUs from 0; names that begin with GPU- are the same for both
                 yield Sharing(environment, {gpu: str(n) for n, gpu in enumerate(gpus) if gpu.isdigit()})
         finally:

@@ -39,7 +39,7 @@ def train_all(wanted: RunSpec, runs: Path) -> dict[str, Any]:
     for needed in wanted.needs:
         if not (runs / needed.id / "result.json").exists():
             train_all(needed, runs)
-    return train(wanted, runs, EXECUTION, say=lambda _: None)
+    return train(wanted, runs, EXECUTION, log=lambda _: None)
 
 
 def train_with_stops(wanted: RunSpec, runs: Path, every: int) -> int:

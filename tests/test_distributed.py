@@ -59,7 +59,7 @@ def work(rank: int, size: int, meeting: str, runs: Path, wanted: list[dict[str, 
     """One process: trains all, one after another."""
     join(rank, size, meeting, on_gpu=False)
     for data in wanted:
-        train(small.spec(data), runs, EXECUTION, say=lambda _: None)
+        train(small.spec(data), runs, EXECUTION, log=lambda _: None)
     os._exit(0)
 
 
@@ -211,7 +211,7 @@ def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(spec: Any, runs: Path, **more: Any) -> dict[str, Any]:
-    return train_in_processes(spec, runs, EXECUTION, say=lambda _: None, prepare=registered, **more)
+    return train_in_processes(spec, runs, EXECUTION, log=lambda _: None, prepare=registered, **more)
 
 
 def test_interrupted_inside_an_epoch(both: Any, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def kill_the_second() -> None:
 def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
     spec = specs(methods=(), processes=2)["teacher"]
     with pytest.raises(RuntimeError, match=r"process \d of 2 of teacher-group_norm.*status 9"):
-        train_in_processes(spec, tmp_path, EXECUTION, say=lambda _: None, prepare=kill_the_second)
+        train_in_processes(spec, tmp_path, EXECUTION, log=lambda _: None, prepare=kill_the_second)
 
 
 def test_what_is_refused() -> None:

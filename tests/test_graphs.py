@@ -114,7 +114,7 @@ def test_what_cannot_be_captured_runs_eagerly_from_then_on() -> None:
     made = Steps(refuse)
     for number, batch in enumerate(BATCHES):
         made.step(batch, [number])
-    assert "mine.py:3" in made.step.refused
+    assert "mine.py:3" in made.step.fallback_reason
     assert made.recovered == 1
     assert made.seen == eagerly(BATCHES), "the step that was to be captured is done, once, with its own draws"
 

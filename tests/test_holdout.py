@@ -43,7 +43,7 @@ def test_without_a_holdout_ids_and_results_are_as_they_were(tmp_path: Path) -> N
     assert small.spec(small.student("kd", split={"fraction": 0.2, "holdout": 0.0})).id == plain.id
     assert small.spec(small.student("kd", split=SPLIT)).id != plain.id
     alone = small.spec(small.teacher())
-    assert "chosen" not in train(alone, tmp_path, small.EXECUTION, say=lambda _: None)
+    assert "chosen" not in train(alone, tmp_path, small.EXECUTION, log=lambda _: None)
 
 
 def test_training_never_sees_them(tmp_path: Path) -> None:

@@ -329,7 +329,7 @@ def train_scored(
 
     with patch.context() as inner:
         inner.setattr(sskd.training.run, "_measure_epoch", measured)
-        return train(BEST, runs, small.EXECUTION, say=lambda _: None)
+        return train(BEST, runs, small.EXECUTION, log=lambda _: None)
 
 
 def crash_before(patch: pytest.MonkeyPatch, name: str, at: int) -> None:

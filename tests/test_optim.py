@@ -147,7 +147,7 @@ def assert_resumes(spec: RunSpec, folder: Path, rows: list[dict[str, Any]]) -> N
     asked = iter([False] * 3 + [True])  # of three steps in an epoch
     with pytest.raises(Interrupted):
         train(spec, folder / "parts", small.EXECUTION, should_stop=lambda: next(asked))
-    train(spec, folder / "parts", small.EXECUTION, say=lambda line: pytest.fail(line))
+    train(spec, folder / "parts", small.EXECUTION, log=lambda line: pytest.fail(line))
     assert small.metrics(folder / "parts" / spec.id) == rows
 
 

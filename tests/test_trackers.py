@@ -45,8 +45,8 @@ def train_with_a_break(runs: Path, execution: Execution) -> list[str]:
         return steps == 5  # of two an epoch
 
     with pytest.raises(Interrupted):
-        train(SPEC, runs, execution, say=said.append, should_stop=stop)
-    train(SPEC, runs, execution, say=said.append)
+        train(SPEC, runs, execution, log=said.append, should_stop=stop)
+    train(SPEC, runs, execution, log=said.append)
     return said
 
 
@@ -141,7 +141,7 @@ def test_one_that_fails_is_told_once_and_left(where: str, tmp_path: Path, monkey
     monkeypatch.setattr(trackers, "_installed", lambda name: True)
     monkeypatch.setattr(trackers, "OPEN", {"wandb": broken, "mlflow": lambda *_: healthy})
     said: list[str] = []
-    train(SPEC, tmp_path, with_trackers("wandb", "mlflow"), say=said.append)
+    train(SPEC, tmp_path, with_trackers("wandb", "mlflow"), log=said.append)
     reason = "[Errno 28] No space left on device"
     assert said == [f"wandb fails ({reason}): the run goes on without it, and metrics.jsonl has its numbers"]
     assert others == [1, 2, 3, 1]
@@ -151,7 +151,7 @@ def test_one_that_fails_is_told_once_and_left(where: str, tmp_path: Path, monkey
 def test_none_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "_installed", lambda name: False)
     monkeypatch.setattr(trackers, "OPEN", {})
-    train(SPEC, tmp_path, small.EXECUTION, say=lambda _: None)
+    train(SPEC, tmp_path, small.EXECUTION, log=lambda _: None)
     assert not list((tmp_path / SPEC.id).glob("events.*"))
     with pytest.raises(UserError, match="names 'mlflow', which is not installed: pip install mlflow-skinny"):
         train(SPEC, tmp_path / "other", with_trackers("mlflow"))

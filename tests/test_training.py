@@ -257,7 +257,7 @@ def test_compiled_networks_learn_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     small.train_all(spec, tmp_path)
     plain = small.metrics(tmp_path / spec.id)
     (tmp_path / spec.id).rename(tmp_path / "plain")
-    train(spec, tmp_path, small.EXECUTION.model_copy(update={"compile": "default"}), say=lambda _: None)
+    train(spec, tmp_path, small.EXECUTION.model_copy(update={"compile": "default"}), log=lambda _: None)
     for line, expected in zip(small.metrics(tmp_path / spec.id), plain, strict=True):
         assert line["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 

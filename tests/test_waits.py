@@ -12,7 +12,7 @@ from sskd.data.augment import Augmentation
 from sskd.data.augmentations import AUGMENTATIONS
 from sskd.data.strong import WeakAndStrong
 from sskd.data.transformations import TRANSFORMATIONS
-from sskd.data.views import Rotations, SingleView, Turned, Views
+from sskd.data.views import Rotated, Rotations, SingleView, Views
 from sskd.pretext import PRETEXTS
 from sskd.pretext.jigsaw import Puzzles
 from sskd.runtime.device import constant
@@ -23,7 +23,7 @@ from tests.waits import Waits
 
 VIEWS: dict[str, Views] = {
     **{name: TRANSFORMATIONS[name] for name in TRANSFORMATIONS},
-    **{type(views).__name__: views for views in (SingleView(), Rotations(), Turned(), Puzzles(), WeakAndStrong())},
+    **{type(views).__name__: views for views in (SingleView(), Rotations(), Rotated(), Puzzles(), WeakAndStrong())},
 }
 
 

@@ -89,7 +89,7 @@ def probes_cost(probes: list[Probe], runs: Path, root: Path, rate: float) -> Pro
     return ProbesCost(len(probes), done, work, work / rate)
 
 
-def make_probes(probes: list[Probe], runs: Path, execution: Execution, say: Callable[[str], None]) -> dict[str, str]:
+def make_probes(probes: list[Probe], runs: Path, execution: Execution, log: Callable[[str], None]) -> dict[str, str]:
     """Makes those of finished runs that are not there yet; returns by run and data set why one could not be made."""
     todo = [p for p in probes if not p.file(runs).exists() and RunFolder(runs, p.spec).is_finished()]
     failures: dict[str, str] = {}
@@ -109,7 +109,7 @@ def make_probes(probes: list[Probe], runs: Path, execution: Execution, say: Call
         except UserError as error:
             failures[f"{probe.spec.id} on {name}"] = str(error)
         else:
-            say(f"linear probe {number} of {len(todo)}: {probe.spec.id} on {name}: {measured['top1']:.2f} %")
+            log(f"linear probe {number} of {len(todo)}: {probe.spec.id} on {name}: {measured['top1']:.2f} %")
     return failures
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.dispatch.work import Failure, Work
 from benchmarks.planning.memory import MOST, device_memory
 from benchmarks.planning.plan import check_runs, check_teachers, refuse_hopeless, statuses
-from benchmarks.planning.staleness import describe_changes, keep_beside
+from benchmarks.planning.staleness import archive_runs, describe_changes
 from benchmarks.profiles.profile import Profile
 from sskd.console.trackers import chosen_trackers
 from sskd.formatting import plural
@@ -28,8 +28,8 @@ def make_ready(work: Work, profile: Profile, folder: Path, anew: Sequence[RunSpe
     for line in check_teachers(todo, root):
         print(line, flush=True)
     _check_this_machine(work, todo)
-    keep_beside(anew, folder / "runs", print)
-    _set_aside([spec for spec in todo if known[spec.id].state == "weights lost"], folder)
+    archive_runs(anew, folder / "runs", print)
+    _mark_for_retraining([spec for spec in todo if known[spec.id].state == "weights lost"], folder)
     runs, unreadable = plural(len(work.plan.runs), "run"), len(damaged(known))
     but = f", {unreadable} with a result that cannot be read" if unreadable else ""
     print(f"{runs}, {len(work.plan.runs) - len(todo) - unreadable} of them finished already{but}", flush=True)
@@ -47,10 +47,10 @@ def damaged(known: Mapping[str, Status]) -> dict[str, Failure]:
     return {run_id: Failure(at.message) for run_id, at in known.items() if at.state == "finished" and at.message}
 
 
-def _set_aside(lost: Sequence[RunSpec], folder: Path) -> None:
+def _mark_for_retraining(lost: Sequence[RunSpec], folder: Path) -> None:
     for spec in lost:
         print(f"{spec.id} is finished, but its weights are not here, and other runs need them: it is trained again")
-        RunFolder(folder / "runs", spec).set_aside()
+        RunFolder(folder / "runs", spec).mark_for_retraining()
 
 
 def _check_this_machine(work: Work, todo: Sequence[RunSpec]) -> None:

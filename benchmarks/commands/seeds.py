@@ -216,7 +216,7 @@ def decide_claims(
     profile: Profile,
     folder: Path,
     execute: Callable[[CellsOf], dict[str, Failed]],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Failed]:
     """Buys a seed after the other with ``execute`` until all claims are decided or the ``seconds`` do not suffice;
@@ -228,16 +228,16 @@ def decide_claims(
         offers = market.offers(left)
         if not offers:
             for line in offer_lines(market, left):
-                say(line)
+                log(line)
             return {}
         offer, seed = offers[0], offers[0].seeds[0]
         if Bought(offer.benchmark, seed, offer.cells) in tried:  # cancelled by someone: it has neither ended nor failed
-            say(f"{offer.claim}: seed {seed} was not finished")
+            log(f"{offer.claim}: seed {seed} was not finished")
             return {}
         tried.add(Bought(offer.benchmark, seed, offer.cells))
         odds = next(_odds(need) for need in market.needs if need.claim == offer.claim)
         cells = f"{len(offer.cells)} cells of {offer.benchmark}"
-        say(f"{offer.claim}: seed {seed} of {cells}; {odds}; {duration(left)} left")
+        log(f"{offer.claim}: seed {seed} of {cells}; {odds}; {duration(left)} left")
         if seed not in market.planned[offer.benchmark]:
             _note(folder, Bought(offer.benchmark, seed, offer.cells))
         failures = execute({offer.benchmark: seed_cells(profile, offer.benchmark, (seed,), offer.cells)})

@@ -14,7 +14,7 @@ from sskd.runs.files import Holder, lock_holder
 from sskd.runtime.machine import host
 
 
-def cancel(work: Work, say: Callable[[str], None], everything: bool = False) -> int:
+def cancel(work: Work, log: Callable[[str], None], everything: bool = False) -> int:
     """Ends what works on the plan's runs, or on any run of the folder (``everything``); what each has saved stays.
     Returns how many runs were told to end; of what cannot be ended from here, and of what others have at work, a line
     is said. UserError where there are no results, and where Slurm does not answer."""
@@ -29,19 +29,19 @@ def cancel(work: Work, say: Callable[[str], None], everything: bool = False) -> 
             try:
                 launcher.cancel()
             except UserError as error:
-                say(str(error))
+                log(str(error))
                 continue
             if launcher.holder.host != host():
                 elsewhere |= launcher.runs
             elif not launcher.began:  # it is a Python that still imports
-                _end_process("", launcher.holder, set(), say)
-    told = _end_jobs(work, queue, None if everything else wanted, say)
+                _end_process("", launcher.holder, set(), log)
+    told = _end_jobs(work, queue, None if everything else wanted, log)
     held = held_runs(work)
     mine = {run_id: holder for run_id, holder in held.items() if everything or run_id in wanted}
-    ended = sum(_end_process(run_id, mine[run_id], elsewhere, say) for run_id in mine.keys() - told)
+    ended = sum(_end_process(run_id, mine[run_id], elsewhere, log) for run_id in mine.keys() - told)
     others = sorted((held.keys() | queue.tasks.keys()) - mine.keys() - told - wanted)
     if others and not everything:
-        say(
+        log(
             f"{plural(len(others), 'run')} of another request go on: {first_of(others)}; "
             "cancel --all ends all that works in this folder"
         )
@@ -54,7 +54,7 @@ def held_runs(work: Work) -> dict[str, Holder]:
     return {run_id: holder for run_id, holder in found.items() if holder}
 
 
-def _end_jobs(work: Work, queue: Queue, wanted: set[str] | None, say: Callable[[str], None]) -> set[str]:
+def _end_jobs(work: Work, queue: Queue, wanted: set[str] | None, log: Callable[[str], None]) -> set[str]:
     """Cancels the jobs of the wanted runs, or all; those of each user by themselves. Returns the runs of these jobs."""
     by_user: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for job in queue.all:
@@ -66,22 +66,22 @@ def _end_jobs(work: Work, queue: Queue, wanted: set[str] | None, say: Callable[[
             cancel_jobs(list(jobs))
             told.update(*jobs.values())
         except UserError as error:
-            say(f"{plural(len(jobs), 'job')} of {user}: {error}")
+            log(f"{plural(len(jobs), 'job')} of {user}: {error}")
     return told
 
 
-def _end_process(run_id: str, holder: Holder, elsewhere: set[str], say: Callable[[str], None]) -> bool:
+def _end_process(run_id: str, holder: Holder, elsewhere: set[str], log: Callable[[str], None]) -> bool:
     """Tells a process to save its run and to end; whether it was told."""
     if run_id in elsewhere:
         return True
     if holder.host != host() or not holder.pid:
-        say(f"{run_id}: {holder} cannot be ended from here; use cancel on {holder.host or 'its host'}")
+        log(f"{run_id}: {holder} cannot be ended from here; use cancel on {holder.host or 'its host'}")
         return False
     try:
         os.kill(holder.pid, signal.SIGTERM)
     except ProcessLookupError:
         return False
     except PermissionError:
-        say(f"{run_id}: {holder} is not yours to end: {holder.user} can, or root")
+        log(f"{run_id}: {holder} is not yours to end: {holder.user} can, or root")
         return False
     return True

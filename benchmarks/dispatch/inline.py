@@ -23,12 +23,12 @@ class InlineSlot:
         work, self.failure = self._work, None
         with self._progress.run(spec, *cores_and_gpus(work.execution, spec.recipe.processes)) as show:
             train = partial(
-                execute, spec, work.runs, work.execution, stop, work.plugins, show=show, say=self._progress.say
+                execute, spec, work.runs, work.execution, stop, work.plugins, show=show, log=self._progress.log
             )
             try:
                 self.failure = attempt(spec, work.runs, train)
             except Interrupted as reason:
-                self._progress.say(str(reason))
+                self._progress.log(str(reason))
 
     def ended(self) -> bool:
         return True

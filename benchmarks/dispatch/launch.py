@@ -15,7 +15,7 @@ def launch(work: Work, progress: Progress) -> dict[str, Failure]:
     if work.cluster.kind == "slurm":
         from benchmarks.dispatch.slurm import follow, submit
 
-        return follow(work, progress, submit(work, progress.say))
+        return follow(work, progress, submit(work, progress.log))
     from benchmarks.dispatch.local import execute_here
 
     return execute_here(work, progress)

@@ -114,7 +114,7 @@ def execute_here(work: Work, progress: Progress) -> dict[str, Failure]:
     context = mp.get_context("forkserver" if FORKSERVER else "spawn")
     if FORKSERVER:
         context.set_forkserver_preload(["benchmarks.commands.main", "benchmarks.dispatch.local", "torchvision"])
-    with sharing([place.gpus for place in places], work.jobs / "mps", progress.say) as shared:
+    with sharing([place.gpus for place in places], work.jobs / "mps", progress.log) as shared:
         slots: list[Slot] = [ProcessSlot(work, place, context, work.jobs / "local.log", shared) for place in places]
         return schedule(work, progress, slots)
 

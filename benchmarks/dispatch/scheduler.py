@@ -164,7 +164,7 @@ class _Loop:
                 self._fail(spec, failure or Failure(f"ended without a result, which cannot be noted: {error}"))
                 return
             if line:
-                self.progress.say(line)
+                self.progress.log(line)
             else:
                 self._fail(spec, failure or work.noted_failure(spec) or Failure("ended without a result"))
 

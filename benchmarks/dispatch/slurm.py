@@ -23,7 +23,7 @@ from sskd.runtime.machine import user
 SUBMISSION_SECONDS = 600.0  # that another run_all.py may take to submit
 
 
-def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
+def submit(work: Work, log: Callable[[str], None]) -> dict[str, Failure]:
     """Submits every run that is not finished, failed for good, or somebody's; stage by stage, so that each can name
     the jobs it waits for. Runs of a stage that wait for the same runs, with as many processes, are one array; with
     cluster.pools so many jobs have all the runs. Returns what is not submitted. One command at a time submits.
@@ -32,19 +32,19 @@ def submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
         with plain_os_errors("write", work.jobs):
             work.jobs.mkdir(parents=True, exist_ok=True)
         with hold(work.jobs / "submit.lock", patience=SUBMISSION_SECONDS):
-            return _submit(work, say)
+            return _submit(work, log)
     except Locked as other:
         raise UserError(f"{other} has been submitting to {work.jobs} for {SUBMISSION_SECONDS:.0f} s") from None
 
 
-def _submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
+def _submit(work: Work, log: Callable[[str], None]) -> dict[str, Failure]:
     queue = Queue(work.jobs)
     outdated = _outdated(work, queue)
     if not all(spec.id in queue.runs() - outdated.keys() for spec in work.unfinished):
         for processes in sorted({1 if work.cluster.pools else spec.recipe.processes for spec in work.plan.runs}):
             check_parameters(work.cluster, processes)
     if outdated:
-        queue = _withdraw(work, outdated, say)
+        queue = _withdraw(work, outdated, log)
     queue.forget_old(work.jobs)
     taken = queue.runs() | {spec.id for spec in work.unfinished if work.folder(spec).held_by()}
     if work.cluster.pools:
@@ -80,8 +80,8 @@ def _submit(work: Work, say: Callable[[str], None]) -> dict[str, Failure]:
     waiting = len(work.unfinished) - len(free) - len(left_out)
     what = f"{plural(arrays, 'job')} of a whole node for {plural(len(free), 'run')}"
     what = what if work.cluster.pools else f"{plural(len(free), 'run')} in {plural(arrays, 'array')}"
-    say(f"submitted {what}" + (f"; {waiting} are in the queue already" if waiting else ""))
-    _tell_hopeless(queue, say)
+    log(f"submitted {what}" + (f"; {waiting} are in the queue already" if waiting else ""))
+    _tell_hopeless(queue, log)
     return left_out
 
 
@@ -152,29 +152,29 @@ def _outdated(work: Work, queue: Queue) -> dict[str, Job]:
     return found
 
 
-def _withdraw(work: Work, outdated: dict[str, Job], say: Callable[[str], None]) -> Queue:
+def _withdraw(work: Work, outdated: dict[str, Job], log: Callable[[str], None]) -> Queue:
     """Cancels the jobs unless they have just begun. Returns the queue as it then is."""
     numbers = list(dict.fromkeys(job.number for job in outdated.values()))
     jobs = f"{plural(len(numbers), 'waiting job')} asked for other limits than now"
     try:
         cancel_jobs(numbers, "--state=PENDING")
     except UserError as error:
-        say(f"{jobs}, and not all can be replaced: {error}")
+        log(f"{jobs}, and not all can be replaced: {error}")
     queue = Queue(work.jobs)
     gone = len(set(numbers) - {job.number for job in queue.all})
     if gone and not queue.silent:
-        say(f"{jobs}: {plural(gone, 'job')} cancelled, to be submitted anew")
+        log(f"{jobs}: {plural(gone, 'job')} cancelled, to be submitted anew")
     return queue
 
 
-def _tell_hopeless(queue: Queue, say: Callable[[str], None]) -> None:
+def _tell_hopeless(queue: Queue, log: Callable[[str], None]) -> None:
     """Says which waiting jobs no time will start, and Slurm's reason."""
     reasons: dict[str, list[Job]] = defaultdict(list)
     for job in queue.all:
         if job.hopeless:
             reasons[job.reason].append(job)
     for reason, jobs in reasons.items():
-        say(
+        log(
             f"{plural(len(jobs), 'job')} will never start as asked for ({reason}): change --set cluster.KEY=VALUE, and "
             f"start again; the first is that of {jobs[0].ids[0]}"
         )
@@ -186,7 +186,7 @@ def follow(work: Work, progress: Progress, left_out: dict[str, Failure]) -> dict
     todo = {spec.id: spec for spec in work.unfinished if spec.id not in failures}
     silent = ""
     for run_id, failure in failures.items():
-        progress.say(f"{run_id}: {failure.message}")
+        progress.log(f"{run_id}: {failure.message}")
     with launching(work, starts=False) as cancelled:
         while todo:
             queue = Queue(work.jobs)
@@ -203,7 +203,7 @@ def follow(work: Work, progress: Progress, left_out: dict[str, Failure]) -> dict
                 else:
                     _show(work, spec, queue.tasks.get(spec.id), progress)
             if queue.silent and not silent:
-                progress.say(f"Slurm does not answer, which does not stop its jobs: {queue.silent}")
+                progress.log(f"Slurm does not answer, which does not stop its jobs: {queue.silent}")
             silent = queue.silent
             if cancelled():
                 raise KeyboardInterrupt

@@ -72,7 +72,7 @@ class RunJob(Checkpointable):
                 return spec.id
             run: Callable[[], object] = partial(
                 execute, spec, self.runs, self.execution, stop, self.plugins,
-                job=environment.job_id, tasks=tasks, say=partial(print, flush=True),
+                job=environment.job_id, tasks=tasks, log=partial(print, flush=True),
             )  # fmt: skip
             try:
                 failure = attempt(spec, self.runs, partial(_checked, self.code, run))

@@ -92,4 +92,4 @@ def tell_who(work: Work, spec: RunSpec, progress: Progress, told: set[str]) -> N
         progress.wait(spec.id, f"{who} has it")
         if spec.id not in told:
             told.add(spec.id)
-            progress.say(f"{spec.id}: {who} has it; waiting")
+            progress.log(f"{spec.id}: {who} has it; waiting")

@@ -106,9 +106,9 @@ def execute(
     job: str = "",
     tasks: JobEnvironment | None = None,
     show: OnStep = lambda event: None,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Trains the run and keeps its log.txt and progress.json; ``show`` and ``say`` are told what a person may see.
+    """Trains the run and keeps its log.txt and progress.json; ``show`` and ``log`` are told what a person may see.
 
     ``job``: of Slurm. ``tasks``: the job's, where each is one of the run's processes. Raises what training raises;
     Interrupted when ``stop`` asks for it.
@@ -137,7 +137,7 @@ def execute(
 
     def note(line: str) -> None:
         log_line(folder.path, line)
-        say(line)
+        log(line)
 
     try:
         if tasks is not None:

@@ -106,12 +106,12 @@ def to_train_anew(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
     return [spec for spec in finished if spec.id in chosen]
 
 
-def keep_beside(specs: Sequence[RunSpec], runs: Path, say: Callable[[str], None]) -> None:
+def archive_runs(specs: Sequence[RunSpec], runs: Path, log: Callable[[str], None]) -> None:
     """Renames the folders of runs that are to be trained anew, and says so."""
     for spec in specs:
-        say(f"{spec.id} is trained anew; what it was is kept in {RunFolder(runs, spec).keep_beside().name}")
+        log(f"{spec.id} is trained anew; what it was is kept in {RunFolder(runs, spec).archive().name}")
     if specs:
-        say("if this is interrupted: without --rerun the same command goes on")
+        log("if this is interrupted: without --rerun the same command goes on")
 
 
 def _called(spec: RunSpec) -> tuple[str, str]:

@@ -64,7 +64,7 @@ def read_who(run: Path) -> Who | None:
         return None
 
 
-def merge(sources: Sequence[str], target: Path, profile: str, say: Callable[[str], None] = print) -> None:
+def merge(sources: Sequence[str], target: Path, profile: str, log: Callable[[str], None] = print) -> None:
     """Copies the finished runs of every source ("DIR" or "NAME=DIR") into ``target``/runs; target: a profile's folder.
     UserError for a source that has none."""
     for source in sources:
@@ -79,8 +79,8 @@ def merge(sources: Sequence[str], target: Path, profile: str, say: Callable[[str
             try:
                 counts[_add(run, target, name)] += 1
             except UserError as error:  # one bad folder does not cost the others
-                say(f"left out: {error}")
-        say(f"{name}, {runs}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+                log(f"left out: {error}")
+        log(f"{name}, {runs}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
 
 
 def named(source: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ CHANCES = (50, 90, 99)  # percent, for which a verdict says how many segments it
 
 
 def verify(
-    folder: Path, execution: Execution, seed: int | None = None, count: int = DRAWN, say: Callable[[str], None] = print
+    folder: Path, execution: Execution, seed: int | None = None, count: int = DRAWN, log: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Checks a submission and returns the verdict, which is also written into it (verdict.json).
 
@@ -41,7 +41,7 @@ def verify(
 
     def note(name: str, problems: list[str], **more: Any) -> bool:
         checks.append({"check": name, "passed": not problems, "problems": problems, **more})
-        say(f"{name}: {'; '.join(problems) or 'passed'}")
+        log(f"{name}: {'; '.join(problems) or 'passed'}")
         return not problems
 
     compared: dict[str, Any] = {"segments": []}
@@ -68,7 +68,7 @@ def verify(
     try:
         write_json(folder / VERDICT, verdict)
     except UserError as error:  # costs the file, and not what was found
-        say(str(error))
+        log(str(error))
     return verdict
 
 

@@ -51,7 +51,7 @@ def train_run(spec: RunSpec, measurement: Measurement) -> dict[str, Any]:
     if lacks:
         return {"unfinished": True, "text": f"waits for {lacks[0]}"}
     try:
-        result = train(spec, runs, measurement.execution(), say=lambda _: None, should_stop=measurement.time_is_up)
+        result = train(spec, runs, measurement.execution(), log=lambda _: None, should_stop=measurement.time_is_up)
     except Interrupted as stopped:
         return {"unfinished": True, "text": str(stopped)}
     last = {key: value for key, value in result["last"].items() if isinstance(value, int | float)}

@@ -70,7 +70,7 @@ def _train(
 
     while True:
         try:
-            train(spec, runs, execution, say=lambda _: None, should_stop=stop)
+            train(spec, runs, execution, log=lambda _: None, should_stop=stop)
             break
         except Interrupted:
             continue

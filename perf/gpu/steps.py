@@ -50,7 +50,7 @@ def why_no_graph(run: RunState) -> str:
         for _ in range(WARM_UP + 2):
             step()
     torch.cuda.synchronize(run.setup.device)
-    return run.graph.refused if run.graph else "nobody tried"
+    return run.graph.fallback_reason if run.graph else "nobody tried"
 
 
 def where_it_waits(action: Any, device: torch.device) -> str | None:

@@ -78,7 +78,7 @@ class Progress:
         if self._live:
             self._screen.stop()
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """One line for a person, above the display."""
         self._console.print(line, markup=False, highlight=False)
         sys.stdout.flush()
@@ -92,7 +92,7 @@ class Progress:
             for name, value in result["last"].items()
             if name.endswith("top1")
         )
-        self.say(
+        self.log(
             f"[{self._done}/{self._total}] {spec.id} finished in {duration(result['seconds'])}: "
             f"{score or 'no accuracy'} in the last epoch; about {self._left()} left"
         )
@@ -101,7 +101,7 @@ class Progress:
         """Says that a run has failed, and keeps its row."""
         self.hide(run_id)
         self._failed[run_id] = message
-        self.say(f"{run_id} failed: {message}")
+        self.log(f"{run_id} failed: {message}")
 
     def wait(self, run_id: str, what_for: str) -> None:
         """Notes that a run waits, for the screen alone."""
@@ -119,7 +119,7 @@ class Progress:
             parts = [] if standing.top1 is None else [f"top1 {standing.top1:.2f}"]
             left = "?" if standing.seconds_left is None else duration(standing.seconds_left)
             note = ", ".join([*parts, f"{standing.images_per_second:.0f} images/s, {left} left"])
-            self.say(f"  {run_id} {standing.stage} epoch {standing.epoch}/{standing.epochs}: {note}")
+            self.log(f"  {run_id} {standing.stage} epoch {standing.epoch}/{standing.epochs}: {note}")
 
     def hide(self, run_id: str) -> None:
         """Takes a run's row away."""

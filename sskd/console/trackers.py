@@ -52,7 +52,7 @@ def _installed(name: str) -> bool:
 
 @contextmanager
 def tracked(
-    spec: RunSpec, folder: Path, done: int, execution: Execution, say: Callable[[str], None]
+    spec: RunSpec, folder: Path, done: int, execution: Execution, log: Callable[[str], None]
 ) -> Iterator[Callable[[Mapping[str, Any], int], None]]:
     """Opens the trackers of a run that has ``done`` epochs behind it; yields what is told of each further one: its row
     of metrics.jsonl, and its number. UserError if the package of one is missing, and nothing else."""
@@ -64,7 +64,7 @@ def tracked(
         except Exception as error:  # whatever a disk, a network or a library may raise
             opened.pop(name, None)
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            say(f"{name} fails ({reason}): the run goes on without it, and metrics.jsonl has its numbers")
+            log(f"{name} fails ({reason}): the run goes on without it, and metrics.jsonl has its numbers")
             return None
 
     for name in chosen_trackers(execution):

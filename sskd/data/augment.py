@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from sskd.runtime.device import cached_arange
 
 # (R, 3, H, W) uint8 and where to draw from, to the same shape and type
-Change: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
+Transform: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 
 
-def unchanged(images: Tensor, generator: torch.Generator) -> Tensor:
+def identity(images: Tensor, generator: torch.Generator) -> Tensor:
     """The images; nothing is drawn."""
     return images
 
@@ -24,7 +24,7 @@ class Augmentation(NamedTuple):
 
     padding: int = 4  # pixels on each side; 0 turns crops off
     flip: bool = True  # horizontally, with probability 0.5
-    change: Change = unchanged  # of cropped views, each with its own draws
+    transform: Transform = identity  # of cropped views, each with its own draws
     resized_crop: bool = True  # of image files, which are cropped when they are read; False: the middle square
 
 

@@ -33,13 +33,13 @@ def none(recipe: Recipe) -> Augmentation:
 @AUGMENTATIONS.register("cutout")
 def cutout(recipe: Recipe) -> Augmentation:
     """Crop and flip, then a grey square on every view (DeVries and Taylor, 2017)."""
-    return standard(recipe)._replace(change=partial(cut_out, size=recipe.cutout_size))
+    return standard(recipe)._replace(transform=partial(cut_out, size=recipe.cutout_size))
 
 
 @AUGMENTATIONS.register("strong")
 def strong(recipe: Recipe) -> Augmentation:
     """Crop and flip, then two random operations of fourteen and a grey square on every view (sskd/data/strong.py)."""
-    return standard(recipe)._replace(change=strong_augment)
+    return standard(recipe)._replace(transform=strong_augment)
 
 
 def cut_out(images: Tensor, generator: torch.Generator, size: int) -> Tensor:

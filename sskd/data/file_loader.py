@@ -136,7 +136,9 @@ class StreamLoader:
     ) -> None:
         self.labels = split.labels.to(config.device)
         self.batch_size, self.views, augmentation, self.seed, self.stream = sampling
-        self.augmentation = Augmentation(0, False, augmentation.change)  # crops and flips are made when files are read
+        self.augmentation = Augmentation(
+            0, False, augmentation.transform
+        )  # crops and flips are made when files are read
         self.loader_config = config
         self.skipped: set[str] = set()  # a line for each image that was left out so far
         self._crops = CropDataset(images, split.indices.numpy(), crop, sampling.seed, sampling.stream, skip_corrupt)

@@ -70,7 +70,7 @@ class PaperTransformations:
         views[:, 1:] = changed.unflatten(0, (-1, 3))
         labels = F.pad(kinds.view(-1, 3), (1, 0)).flatten()
         cropped = random_crop(views.flatten(0, 1), augmentation.padding, generator)
-        return augmentation.change(cropped, generator), labels
+        return augmentation.transform(cropped, generator), labels
 
 
 TRANSFORMATIONS.register("paper")(PaperTransformations())

@@ -36,7 +36,7 @@ class SingleView:
         images = random_crop(images, augmentation.padding, generator)
         if augmentation.flip:
             images = random_flip(images, generator)
-        return augmentation.change(images, generator), None
+        return augmentation.transform(images, generator), None
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Rotations:
         views = rotations(images)
         labels = cached_repeat(4, len(images), images.device)
         views = random_crop(views, augmentation.padding, generator)
-        return augmentation.change(views, generator), labels
+        return augmentation.transform(views, generator), labels
 
 
 @dataclass(frozen=True)
-class Turned:
+class Rotated:
     """Four views: one crop and flip as in ordinary training, turned by 0, 90, 180 and 270 degrees (as HSAKD)."""
 
     per_image = 4

@@ -9,11 +9,11 @@ from sskd.config.networks import Statistics
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch
 from sskd.data.memory_loader import RGB, Normalise
-from sskd.data.views import Rotations, SingleView, Turned, Views
+from sskd.data.views import Rotated, Rotations, SingleView, Views
 from sskd.errors import UserError
 
 UNCHANGED = Augmentation(padding=0, flip=False)  # the loader has cropped and flipped
-GEOMETRIC = (SingleView, Rotations, Turned)  # they move pixels and do not compute with them
+GEOMETRIC = (SingleView, Rotations, Rotated)  # they move pixels and do not compute with them
 
 
 def statistics_of(mean: RGB | None, std: RGB | None) -> Statistics | None:

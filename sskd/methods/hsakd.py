@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.data.views import Turned, Views
+from sskd.data.views import Rotated, Views
 from sskd.errors import UserError
 from sskd.losses import softened_divergence
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
@@ -71,7 +71,7 @@ class HSAKD(Method):
             )
 
     def views(self) -> Views:
-        return Turned()
+        return Rotated()
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         temperature = self.settings.temperature

@@ -28,20 +28,20 @@ def load_network(
     num_classes: int,
     settings: NetworkSettings = PLAIN,
     which: str | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
     images: Statistics | None = None,
 ) -> Network:
     """The network ``name`` with the weights of ``path``: a state dict wherever it stands in a torch.save or safetensors
     file, under any prefix; or published weights, where ``path`` is "torchvision:" or "timm:" and their name.
 
-    which: "raw", "averaged", or the name under which the weights stand, where the file holds several that fit. say:
+    which: "raw", "averaged", or the name under which the weights stand, where the file holds several that fit. log:
     gets one line where it does. images: as build_network's. Executes no code from the file. UserError if it is missing,
     damaged, of another network or other classes.
     """
     network = build_network(name, num_classes, settings, images)
     note = load_into(network, path, name, num_classes, which)
     if note:
-        say(note)
+        log(note)
     return network
 
 
@@ -88,29 +88,29 @@ def check_weights(teacher: FromFile) -> None:
         raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {teacher.sha256}")
 
 
-def check_start(start: FromFile, num_classes: int, say: Callable[[str], None] = lambda _: None) -> None:
+def check_start(start: FromFile, num_classes: int, log: Callable[[str], None] = lambda _: None) -> None:
     """UserError if a network of so many classes cannot start from the weights. Published ones are not downloaded."""
     check_weights(start)
     if not start.published:
-        start_from(build_network(start.network, num_classes), start, num_classes, say)
+        start_from(build_network(start.network, num_classes), start, num_classes, log)
 
 
 def start_from(
-    network: Network, start: FromFile, num_classes: int, say: Callable[[str], None] = lambda _: None
+    network: Network, start: FromFile, num_classes: int, log: Callable[[str], None] = lambda _: None
 ) -> None:
     """Gives a new network the weights that its training starts from. Its classifier stays as it is where the weights'
     is of other classes. UserError if they are not of that network."""
     note = load_into(network, start.weights, start.network, num_classes, start.which, new_classifier=True)
     if note:
-        say(note)
+        log(note)
 
 
-def check_classes(teacher: FromFile, num_classes: int, say: Callable[[str], None] = lambda _: None) -> None:
-    """UserError if the weights are not of that network with so many classes. Published ones are not downloaded. say: as
+def check_classes(teacher: FromFile, num_classes: int, log: Callable[[str], None] = lambda _: None) -> None:
+    """UserError if the weights are not of that network with so many classes. Published ones are not downloaded. log: as
     ``load_network``."""
     if not teacher.published:
         load_network(
-            teacher.weights, teacher.network, num_classes, teacher.network_settings, which=teacher.which, say=say
+            teacher.weights, teacher.network, num_classes, teacher.network_settings, which=teacher.which, log=log
         )
         return
     known = find_weights(teacher.network, teacher.weights).num_classes

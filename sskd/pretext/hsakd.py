@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sskd.data.batch import Batch
-from sskd.data.views import Turned, Views
+from sskd.data.views import Rotated, Views
 from sskd.networks import Features
 from sskd.networks.branches import Branches
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext
@@ -34,7 +34,7 @@ class HSAKDBranches(Pretext):
 
     @classmethod
     def views(cls, settings: Any) -> Views:
-        return Turned()
+        return Rotated()
 
     def read(self, features: Features) -> Tensor:
         """All branches' scores, (levels, 4 B, 4 C)."""

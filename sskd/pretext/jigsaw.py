@@ -33,7 +33,7 @@ class Puzzles:
         if augmentation.flip:
             images = random_flip(images, generator)
         views = random_crop(images.repeat_interleave(self.per_image, 0), augmentation.padding, generator)
-        views = augmentation.change(views, generator)
+        views = augmentation.transform(views, generator)
         labels = torch.randint(len(ORDERS), (len(views),), generator=generator, device=images.device)
         labels[:: self.per_image].zero_()  # the normal view
         return lay_out(views, labels), labels

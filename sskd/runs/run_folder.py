@@ -131,13 +131,13 @@ class RunFolder:
             with plain_os_errors("read", self.path), suppress(FileNotFoundError):
                 os.stat(self.path / "spec.yaml")
 
-    def set_aside(self) -> None:
+    def mark_for_retraining(self) -> None:
         """Makes a finished run one that is to be trained again. Its old result is kept beside the new."""
         for checkpoint in (self.resume, self.previous):
             checkpoint.unlink(missing_ok=True)
         os.replace(self.result, self.path / "result.previous.json")
 
-    def keep_beside(self) -> Path:
+    def archive(self) -> Path:
         """Renames the folder of a finished run that is to be trained anew, to <id>.previous, or .previous-2, ...
         Returns its new path."""
         number, beside = 1, self.path.with_name(f"{self.path.name}.previous")
@@ -210,13 +210,13 @@ class RunFolder:
         """The newest first."""
         return [path for path in (self.resume, self.previous) if path.exists()]
 
-    def set_checkpoint_aside(self, path: Path, error: Exception, say: Callable[[str], None]) -> None:
+    def quarantine_checkpoint(self, path: Path, error: Exception, log: Callable[[str], None]) -> None:
         """Renames a checkpoint that cannot be used, and says so. It is kept for whoever wants to look into it."""
         aside = path.with_suffix(".damaged")
         with suppress(FileNotFoundError):  # another process of the run has done it
             os.replace(path, aside)
         then = "going on from the one before" if path == self.resume and self.previous.exists() else "starting again"
-        say(f"the checkpoint {path} cannot be used ({one_line(error)}); set aside as {aside.name}, {then}")
+        log(f"the checkpoint {path} cannot be used ({one_line(error)}); set aside as {aside.name}, {then}")
 
     def weights_file(self, weights: dict[str, Tensor], number: int) -> bytes:
         """The content of a weights file: a state dict by name, of epoch ``number`` (from 1). Equal weights give equal

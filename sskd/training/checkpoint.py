@@ -233,9 +233,9 @@ class RunState:
 # --- files of a run ---------------------------------------------------------------------------------------------------
 
 
-def start_or_resume(setup: Setup, folder: RunFolder, say: Callable[[str], None]) -> RunState:
+def start_or_resume(setup: Setup, folder: RunFolder, log: Callable[[str], None]) -> RunState:
     """Returns the run as its newest checkpoint left it, or at its beginning. A checkpoint that cannot be used is named
-    to ``say`` and set aside."""
+    to ``log`` and set aside."""
     machine = run_provenance(setup)
     for path in folder.checkpoints():
         run = RunState(setup, build_task(setup), machine)
@@ -245,7 +245,7 @@ def start_or_resume(setup: Setup, folder: RunFolder, say: Callable[[str], None])
         except (torch.OutOfMemoryError, MemoryError):
             raise  # says nothing of the file
         except Exception as error:  # whatever comes of damaged or foreign content
-            folder.set_checkpoint_aside(path, error, say)
+            folder.quarantine_checkpoint(path, error, log)
         else:
             return run
     return RunState(setup, build_task(setup), machine)

@@ -43,7 +43,7 @@ def train_in_processes(
     runs: Path,
     execution: Execution,
     on_step: OnStep = lambda event: None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
     prepare: Callable[[], None] = nothing,
 ) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def train_in_processes(
     """
     count = spec.recipe.processes
     if count == 1:
-        return train(spec, runs, execution, on_step, say, should_stop)
+        return train(spec, runs, execution, on_step, log, should_stop)
     if device_of(execution).type == "cuda" and torch.cuda.device_count() < count:
         raise UserError(f"recipe.processes is {count}, but there are {torch.cuda.device_count()} GPUs here")
     # what one process would have is shared among them
@@ -69,7 +69,7 @@ def train_in_processes(
         for worker in workers:
             worker.start()
         try:
-            result = _listen(spec, workers, messages, stop, on_step, say, should_stop)
+            result = _listen(spec, workers, messages, stop, on_step, log, should_stop)
             for worker in workers:
                 worker.join(LEAVE_SECONDS)  # to end their own helpers
             return result
@@ -86,7 +86,7 @@ def _listen(
     messages: Any,
     stop: Any,
     on_step: OnStep,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
     """Passes on what the processes say until the first has a result, or any of them fails."""
@@ -104,8 +104,8 @@ def _listen(
             continue
         if kind == "step":
             on_step(value)
-        elif kind == "say":
-            say(value)
+        elif kind == "log":
+            log(value)
         elif kind == "result":
             return dict(value)
         else:
@@ -139,7 +139,7 @@ def train_launched(
     runs: Path,
     execution: Execution,
     on_step: OnStep = lambda event: None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """``sskd.training.run.train`` in a process that torchrun started, one of the run's. The first returns the result,
@@ -149,7 +149,7 @@ def train_launched(
     execution = with_threads(execution, max(1, threads_of(execution) // launch.local_world_size))
     execution = init_distributed(launch.rank, launch.local_rank, launch.world_size, "env://", execution)
     try:
-        return train(spec, runs, execution, on_step, say, should_stop)
+        return train(spec, runs, execution, on_step, log, should_stop)
     except Exception as error:
         if launch.rank > 0 and is_peer_failure(error):
             raise UserError(f"process {launch.rank} of {spec.id}: another of its processes has ended") from None
@@ -199,11 +199,11 @@ def _work(
             if rank == 0:
                 messages.put(("step", event))
 
-        def say(line: str) -> None:
+        def log(line: str) -> None:
             if rank == 0:
-                messages.put(("say", line))
+                messages.put(("log", line))
 
-        result = train(spec, runs, execution, on_step, say, stop.is_set)
+        result = train(spec, runs, execution, on_step, log, stop.is_set)
         if rank == 0:
             messages.put(("result", result))
     except Interrupted as reason:

@@ -52,14 +52,14 @@ def train(
     runs: Path,
     execution: Execution,
     on_step: OnStep = lambda event: None,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Trains the run in ``runs/<id>`` from where it stands and returns its result (the content of result.json).
 
     Args:
         on_step: is told of every step and every epoch.
-        say: is told what a person should read.
+        log: is told what a person should read.
         should_stop: when it answers True, the state is saved inside the epoch and Interrupted is raised.
 
     A finished run is not trained again. UserError for whatever the user can mend; RunHeld if another process trains the
@@ -82,13 +82,13 @@ def train(
             return _save_result(folder, given_result(setup, build_task(setup))) if is_rank_zero else {}
 
         # 3. modules and stages, on from the newest checkpoint that fits
-        run = start_or_resume(setup, folder, say)
+        run = start_or_resume(setup, folder, log)
         barrier()  # until all have read
         if is_rank_zero:
             restore_folder(folder, run)
 
         # 4. epoch after epoch, stage after stage
-        with tracked(spec, folder.path, len(run.rows), execution, say) if is_rank_zero else nullcontext() as note:
+        with tracked(spec, folder.path, len(run.rows), execution, log) if is_rank_zero else nullcontext() as note:
             while run.enter_unfinished_stage():
                 _begin_epoch(run)
                 # 5. step after step; none of them waits for the device

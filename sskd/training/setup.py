@@ -19,7 +19,7 @@ from sskd.runtime.device import configure, device_of, resolve_precision
 from sskd.runtime.distributed import Rank, this_rank
 from sskd.training.evaluation import EvaluationSet
 
-Placed = TypeVar("Placed", bound=nn.Module)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class Setup(NamedTuple):
@@ -68,7 +68,7 @@ class Setup(NamedTuple):
         execution = self.execution
         return Passes(self.precision, execution.fold_teacher, execution.compile, execution.channels_last)
 
-    def place(self, network: Placed) -> Placed:
+    def to_device(self, network: ModuleT) -> ModuleT:
         """Moves the network to the device, in the memory layout that convolutions like."""
         return network.to(self.device).to(memory_format=self.passes.layout)
 

@@ -64,11 +64,11 @@ def _graphed(run: RunState) -> Iterator[int]:
     graph = run.graph = run.graph or make_graph(run, loader)
     for step, positions in loader.order(run.epoch, start=run.step):
         run.set_learning_rate()
-        fixed = tuple(group["lr"] for group in run.optimizer.param_groups if not torch.is_tensor(group["lr"]))
-        known = graph.refused
-        graph(positions, [loader.step_seed(run.epoch, step)], fixed)
-        if graph.refused != known:
-            _tell(run, graph.refused)
+        host_constants = tuple(group["lr"] for group in run.optimizer.param_groups if not torch.is_tensor(group["lr"]))
+        known = graph.fallback_reason
+        graph(positions, [loader.step_seed(run.epoch, step)], host_constants)
+        if graph.fallback_reason != known:
+            _report_fallback(run, graph.fallback_reason)
         yield len(positions)
 
 
@@ -92,7 +92,7 @@ def make_graph(run: RunState, loader: TrainLoader) -> GraphedStep:
     return GraphedStep(body, loader.batch_size, [draws], run.setup.device, recover=recover)
 
 
-def _tell(run: RunState, reason: str) -> None:
+def _report_fallback(run: RunState, reason: str) -> None:
     said = f"{run.setup.spec.id}: a step of stage '{run.stage.name}' cannot be one CUDA graph: {reason}"
     if run.setup.execution.graphs == "on":
         raise UserError(f"{said}; with execution.graphs=auto it runs eagerly")

@@ -204,7 +204,7 @@ def test_curves_for_tensorboard_do_not_end_a_run(disk: Disk, tmp_path: Path, mon
 
     spec = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 12}))  # more than what the last page takes
     said: list[str] = []
-    train(spec, tmp_path, small.EXECUTION, report, say=said.append)
+    train(spec, tmp_path, small.EXECUTION, report, log=said.append)
     assert (tmp_path / spec.id / "result.json").exists()
     (line,) = said
     assert line.startswith("tensorboard fails ("), line

@@ -68,9 +68,9 @@ if __name__ == "__main__":
     print("started", flush=True)
     with context.Pool(1) as pool:
         found = [this_code(), pool.apply(this_code)]
-    say = "from benchmarks.dispatch.same_code import this_code; print(*this_code(), sep='|')"
-    script = "\\n".join([*shell_lines(), f'"{sys.executable}" -c "{say}"'])
-    for command in (python_that(say), ["sh", "-c", script]):
+    code = "from benchmarks.dispatch.same_code import this_code; print(*this_code(), sep='|')"
+    script = "\\n".join([*shell_lines(), f'"{sys.executable}" -c "{code}"'])
+    for command in (python_that(code), ["sh", "-c", script]):
         found.append(tuple(subprocess.run(command, capture_output=True, text=True).stdout.strip().split("|")))
     print(*(f"{code[0]}|{code[1]}" for code in found), "PYTHONSAFEPATH" in os.environ, sep="\\n")
 """

@@ -61,7 +61,7 @@ def test_none_and_standard() -> None:
     images = pixels(6)
     assert torch.equal(SingleView()(images, AUGMENTATIONS["none"](Recipe(augmentation="none")), generator())[0], images)
     assert AUGMENTATIONS["standard"](Recipe(crop_padding=2, flip=False)) == Augmentation(2, False)
-    assert AUGMENTATIONS["strong"](Recipe(augmentation="strong")).change is strong_augment
+    assert AUGMENTATIONS["strong"](Recipe(augmentation="strong")).transform is strong_augment
 
 
 @pytest.mark.parametrize(

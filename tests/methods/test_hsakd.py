@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch
-from sskd.data.views import Turned
+from sskd.data.views import Rotated
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.methods.hsakd import branch_divergence
@@ -139,7 +139,7 @@ def test_refuses_other_numbers_of_stages_and_unknown_networks() -> None:
 
 def test_all_views_are_turns_of_one_crop() -> None:
     images = torch.randint(256, (5, 3, 8, 8), dtype=torch.uint8)
-    views, turns = Turned()(images, Augmentation(), torch.Generator().manual_seed(0))
+    views, turns = Rotated()(images, Augmentation(), torch.Generator().manual_seed(0))
     assert turns is not None
     assert turns.tolist() == [0, 1, 2, 3] * 5
     for row, turn in enumerate(turns.tolist()):

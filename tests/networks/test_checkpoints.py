@@ -108,7 +108,7 @@ def holds(found: Network, state: State = STATE) -> bool:
 def test_a_state_dict_loads_wherever_it_stands(case: str, tmp_path: Path) -> None:
     torch.save(GIVEN[case](), tmp_path / "w.pth")
     said: list[str] = []
-    assert holds(load_network(tmp_path / "w.pth", "resnet8", 10, say=said.append))
+    assert holds(load_network(tmp_path / "w.pth", "resnet8", 10, log=said.append))
     assert said == []
 
 
@@ -151,11 +151,11 @@ BOTH = {
 def test_raw_and_averaged_weights_that_differ(case: str, tmp_path: Path) -> None:
     path, said = tmp_path / "w.pth", list[str]()
     torch.save(BOTH[case], path)
-    assert holds(load_network(path, "resnet8", 10, say=said.append))
+    assert holds(load_network(path, "resnet8", 10, log=said.append))
     assert "(raw) were taken" in said[0]
     assert "(averaged) were not" in said[0]
     assert holds(load_network(path, "resnet8", 10, which="raw"))
-    assert holds(load_network(path, "resnet8", 10, which="averaged", say=said.append), AVERAGE)
+    assert holds(load_network(path, "resnet8", 10, which="averaged", log=said.append), AVERAGE)
     assert "(averaged) were taken" in said[1]
 
 
@@ -169,7 +169,7 @@ def test_several_weights_by_name(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"has no weights '{which}' of resnet8: it has those under 'student'"):
             load_network(path, "resnet8", 10, which=which)
     torch.save({"state_dict": STATE, "best_state_dict": AVERAGE}, path)  # where the published ones have theirs
-    assert holds(load_network(path, "resnet8", 10, say=said.append))
+    assert holds(load_network(path, "resnet8", 10, log=said.append))
     assert "'best_state_dict'" in said[0]
 
 

@@ -35,7 +35,7 @@ STUDENT = small.spec(small.student("none", teacher=None, recipe=RECIPE, split=SP
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a student that chose its epoch by images that were held out, and its submission."""
     folder = tmp_path_factory.mktemp("honest")
-    train(STUDENT, folder / "runs", KEEPING, say=lambda _: None)
+    train(STUDENT, folder / "runs", KEEPING, log=lambda _: None)
     submit(folder / "runs" / STUDENT.id, folder)
     return folder
 
@@ -62,7 +62,7 @@ def committed_anew(made: Path) -> None:
 
 def found(made: Path) -> dict[str, str]:
     """The checks that fail, and what they say."""
-    verdict = verify(made, small.EXECUTION, 1, 0, say=lambda _: None)
+    verdict = verify(made, small.EXECUTION, 1, 0, log=lambda _: None)
     assert verdict["outcome"] == "does not hold"
     return {check["check"]: str(check["problems"]) for check in verdict["checks"] if not check["passed"]}
 
@@ -317,7 +317,7 @@ def test_a_record_of_many_threads_is_replayed_in_few(
     monkeypatch.setattr(computing, "_check_weights", lambda *args: None)
     _result(machine__threads=4096)(made)
     committed_anew(made)
-    verify(made, small.EXECUTION, 1, 0, say=lambda _: None)
+    verify(made, small.EXECUTION, 1, 0, log=lambda _: None)
     assert torch.get_num_threads() <= max(computing.THREADS, os.cpu_count() or 1)
 
 
@@ -329,7 +329,7 @@ def test_a_committed_record_holds(tmp_path: Path, no_replay: None, name: str) ->
     """All of it but the replay, which the slow test of docs/reproduce_one_number.md does."""
     made = shutil.copytree(COMMITTED / name, tmp_path / name)
     assert sum(path.stat().st_size for path in made.rglob("*")) < 5e6
-    assert verify(made, small.EXECUTION, 1, say=lambda _: None)["outcome"] == "holds"
+    assert verify(made, small.EXECUTION, 1, log=lambda _: None)["outcome"] == "holds"
 
 
 def test_every_forgery_of_the_table_has_its_test() -> None:

@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher, and a student that kept its states."""
     folder = tmp_path_factory.mktemp("runs")
     small.train_all(HONEST.needs[0], folder)
-    train(HONEST, folder, KEEPING, say=lambda _: None)
+    train(HONEST, folder, KEEPING, log=lambda _: None)
     return folder
 
 
@@ -63,7 +63,7 @@ def forged(runs: Path, tmp_path: Path) -> RunFolder:
 
 def checked(run: RunFolder, seed: int = 7, count: int = EPOCHS) -> dict[str, Any]:
     target = run.path.parent.parent / "submissions"
-    return verify(submit(run.path, target), small.EXECUTION, seed, count, say=lambda _: None)
+    return verify(submit(run.path, target), small.EXECUTION, seed, count, log=lambda _: None)
 
 
 def failures(verdict: dict[str, Any]) -> dict[str, list[str]]:
@@ -131,7 +131,7 @@ def test_a_skipped_epoch_is_caught(forged: RunFolder) -> None:
 def test_another_training_is_caught(forged: RunFolder) -> None:
     """A run that was trained otherwise is given out for the one that was asked for."""
     other = student(rate=0.03)
-    train(other, forged.path.parent, KEEPING, say=lambda _: None)
+    train(other, forged.path.parent, KEEPING, log=lambda _: None)
     theirs = RunFolder(forged.path.parent, other)
     for number in range(1, EPOCHS + 1):
         forged.keep_epoch(number, read_state(theirs.epoch_state(number)) | {"run": HONEST.id})

@@ -77,7 +77,7 @@ def new_network(setup: Setup) -> Network:
     if isinstance(spec, TeacherSpec) and spec.start is not None:
         check_weights(spec.start)
         start_from(network, spec.start, classes)
-    return setup.place(network)
+    return setup.to_device(network)
 
 
 def load_teacher(setup: Setup, teacher: FromRun | FromFile) -> Network:
@@ -91,7 +91,7 @@ def load_teacher(setup: Setup, teacher: FromRun | FromFile) -> Network:
         check_weights(teacher)
         used_as, which = teacher.network_settings, teacher.which
         network = load_network(teacher.weights, teacher.network, classes, used_as, which, images=images)
-    return setup.place(network).eval().requires_grad_(False)
+    return setup.to_device(network).eval().requires_grad_(False)
 
 
 def weights_of(setup: Setup, spec: RunSpec, epoch: str) -> Path:
