@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from benchmarks.analysis.comparability import Entry, Refusal
-from benchmarks.commands.list import methods, short
+from benchmarks.commands.list import short
 from benchmarks.records.merge import Source
 from benchmarks.report.schema import FILES
 from benchmarks.tables.modern import PAIRS
@@ -32,19 +32,44 @@ COST = DOCS / "method_cost.json"  # what perf/method_steps.py has measured
 USUAL = {"ce_weight": 1.0, "kd_weight": 0.0, "kd_temperature": 4.0, "divergence": "kl", "warmup_epochs": 0.0}
 OF_THE_SUITE = ("fcfd", "hsakd", "ofd")  # methods that ask more of a network than hooks can tell
 PARTS = (Epoch, Machine, MeasuredWith, ExecutedAs, Source, Entry, Refusal)  # what these hold
-METHODS_HEAD = """# Methods
+FAMILIES = {  # the heading of each family of methods, and what its methods have in common
+    "logits": ("Logits", "The student learns the teacher's predictions."),
+    "feature maps": ("Feature maps", "The student learns the teacher's maps, or its pooled vector."),
+    "relations": ("Relations", "The student learns how images of a batch, or layers, relate to each other."),
+    "contrast": ("Contrast", "The student's embedding of an image is told from embeddings of other images."),
+    "self-supervision": (
+        "Self-supervision",
+        "The student also learns the teacher's answers to a self-supervised task.",
+    ),
+    "control": ("Controls", "Methods whose result is known: they show what the measurement itself does."),
+}
+METHODS_HEAD = r"""# Methods
 
-Made by `python docs/generate.py` from the methods and their settings; a test holds it to them.
+This page is written by `python docs/generate.py` from the code; a test checks that it is up to date.
 
-A student's objective is ce_weight CE + kd_weight KL(kd_temperature) + the method's own terms, which are here. B
-images, C classes, z logits, p(T) = softmax(z / T), s student, t teacher; KL(T) is T^2 times the mean over images of
-KL(p_t(T) || p_s(T)). Own terms' weights rise from 0 in `warmup_epochs` of the full schedule.
+The loss of a student, with the settings `ce_weight`, `kd_weight` and `kd_temperature`, is
 
-Defaults are as published (`configs/methods.yaml`). Settings that differ from pair to pair (`configs/pairs`) hold
-where a spec's teacher and student are that pair and the spec says nothing else; every spec shows what it has. Some
-values bring others with them ("With ..."): `standardise` is logit standardisation (LSKD; Sun et al., CVPR 2024), in
-tables "+LSKD", on the command line `+lskd`. Losses and gradients of every method are tested against golden values
-(`tests/golden`).
+$$w_{ce} \mathrm{CE}(y, p^s) + w_{kd} T^2 \left\langle \mathrm{KL}(p^t_T \Vert p^s_T) \right\rangle + L$$
+
+The formulas below are the method's own terms $L$ with their weights ($w$ is the setting `weight` unless the text
+names another). These weights rise from 0 over `warmup_epochs`.
+
+| symbol | meaning |
+| --- | --- |
+| $s$, $t$ | student and teacher (upper indices) |
+| $B$, $C$ | images in a batch, classes |
+| $y$, $z$ | label, logits |
+| $p_T$, $p$ | $\operatorname{softmax}(z / T)$, and the same at $T = 1$ |
+| $f_l$ | feature maps at level $l$; sums over $l$ run over all maps but the first, up to $L$ |
+| $g_l$ | maps before their ReLU |
+| $F$, $v$ | the map that is pooled, the pooled vector |
+| $\langle \cdot \rangle$ | mean over the images of a batch |
+| $\mathrm{MSE}(a, b)$ | mean squared difference of all entries |
+
+Where maps of student and teacher differ in size, the larger is average-pooled to the smaller. Default settings are the
+published ones (`configs/methods.yaml`; `configs/pairs` for single pairs); settings of a spec override both. On the
+command line, `NAME+kd` adds KD to a method and `NAME+lskd` standardises logits. Losses and gradients of all methods are
+tested against golden values (`tests/golden`).
 """
 FORMAT_HEAD = f"""# What a results folder holds
 
@@ -66,7 +91,7 @@ of its spec. What submissions hold besides: [verify.md](verify.md).
 def generated() -> dict[Path, str]:
     """Returns each file and its content. Of README only the table of methods changes."""
     readme = README.read_text(encoding="utf-8")
-    table = re.compile(r"^\| name \| from \|.*\n(\|.*\n)*", re.MULTILINE)
+    table = re.compile(r"^\| family \| name \|.*\n(\|.*\n)*", re.MULTILINE)
     return {
         README: table.sub(lambda _: methods_table(), readme),
         LOOP: loop_page(LOOP.read_text(encoding="utf-8")),
@@ -76,13 +101,20 @@ def generated() -> dict[Path, str]:
 
 
 def methods_table() -> str:
-    """Returns the methods as README shows them, in Markdown."""
-    lines = ["| name | from | transfers | stages |", "| --- | --- | --- | --- |"]
-    for row in methods():
-        paper = row["paper"] if row["year"] is None else f"{row['paper'].split(',')[0]} {row['year']}"
-        cells = [row["name"], paper, row["transfers"], short(row["stages"])]
-        lines.append("| " + " | ".join(cells) + " |")
+    """Returns the methods by family as README shows them, in Markdown."""
+    lines = ["| family | name | paper | what is transferred |", "| --- | --- | --- | --- |"]
+    for family, names in by_family().items():
+        for number, name in enumerate(names):
+            info = METHODS[name].info
+            paper = f"[{info.paper.split(',')[0]} {info.year}]({info.url})" if info.url else info.paper
+            lines.append(f"| {'' if number else FAMILIES[family][0]} | `{name}` | {paper} | {info.transfers} |")
     return "\n".join(lines) + "\n"
+
+
+def by_family() -> dict[str, list[str]]:
+    """Returns the names of each family's methods, the oldest first."""
+    names = sorted(METHODS, key=lambda name: (METHODS[name].info.year, name))
+    return {family: [name for name in names if METHODS[name].info.family == family] for family in FAMILIES}
 
 
 def loop_page(page: str) -> str:
@@ -115,46 +147,46 @@ def needs_table() -> str:
 
 def methods_page() -> str:
     """docs/methods.md, from the methods and their settings."""
+    parts = [METHODS_HEAD]
+    for family, names in by_family().items():
+        title, about = FAMILIES[family]
+        drawing = f"families/{family.replace(' ', '-')}.svg"
+        picture = f"\n![{title}: what goes from teacher to student]({drawing})\n" if (DOCS / drawing).is_file() else ""
+        parts += [f"## {title}\n\n{about}\n{picture}", *(section(name, METHODS[name]) for name in names)]
     cost = json.loads(COST.read_text(encoding="utf-8"))
-    names = sorted(METHODS, key=lambda name: (METHODS[name].info.year, name))
-    sections = [section(name, METHODS[name], cost["methods"]) for name in names]
-    return "\n".join([METHODS_HEAD, how_measured(cost), *sections, refusals(names)])
+    return "\n".join([*parts, step_times(cost), refusals(list(METHODS))])
 
 
-def how_measured(cost: dict[str, Any]) -> str:
-    """Returns how the costs of a step were measured."""
-    kd = cost["methods"]["kd"]["milliseconds"]
-    text = (
-        f"What a step costs was measured on {cost['device']}, {cost['threads']} threads, torch {cost['torch']}, "
-        f"{cost['precision']}, {cost['pair']}, batch {cost['batch_size']}, {cost['dataset']}: the main stage's step, "
-        f"median of {cost['rounds']} interleaved turns of {cost['steps']} steps, {kd:.0f} ms with KD "
-        "(`python -m perf.method_steps --write docs/method_cost.json`)."
+def step_times(cost: dict[str, Any]) -> str:
+    """Returns the time of a step of each measured method, relative to KD's, in Markdown."""
+    measured = (
+        f"Main stage, {cost['pair']}, batch {cost['batch_size']}, {cost['dataset']}, {cost['precision']}, on "
+        f"{cost['device']}, {cost['threads']} threads, torch {cost['torch']}: median of {cost['rounds']} interleaved "
+        f"rounds of {cost['steps']} steps (`python -m perf.method_steps --write docs/method_cost.json`)."
     )
-    return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False) + "\n"
+    lines = ["## Time of a training step", "", textwrap.fill(measured, 118, break_on_hyphens=False), ""]
+    lines += ["| method | relative to KD | ms | range |", "| --- | ---: | ---: | --- |"]
+    for name, of in cost["methods"].items():
+        spread = f"{of['lowest']:.0f} to {of['highest']:.0f}"
+        lines.append(f"| `{name}` | {of['ratio_to_kd']:.2f} | {of['milliseconds']:.0f} | {spread} |")
+    return "\n".join(lines) + "\n"
 
 
-def step_cost(name: str, methods: dict[str, Any]) -> str:
-    """Returns the cost of a method's step against KD's."""
-    if name not in methods:
-        return "not measured"
-    of = methods[name]
-    return f"{of['ratio_to_kd']:.2f} of KD's ({of['milliseconds']:.0f} ms, {of['lowest']:.0f} to {of['highest']:.0f})"
-
-
-def section(name: str, kind: type[Method], costs: dict[str, Any]) -> str:
-    """One method: what it is, its settings, its pairs, what it costs, and where paper and code part ways."""
+def section(name: str, kind: type[Method]) -> str:
+    """One method: its formula, settings and pairs, and how paper and code differ."""
     info = kind.info
-    lines = [f"## {info.title} (`{name}`)", "", f"{info.paper}.", "", f"- Transfers: {info.transfers}."]
-    lines.append(f"- Formula: {info.formula or 'see its file'}.")
+    links = ", ".join(f"[{word}]({url})" for word, url in (("paper", info.url), ("code", info.code)) if url)
+    lines = [f"### {info.title} (`{name}`)", "", f"{info.paper}{f' ({links})' if links else ''}.", ""]
+    lines += [f"$${info.formula}$$", "", *([info.where, ""] if info.where else [])]
+    lines.append(f"- Transfers: {info.transfers}.")
     settings = method_settings(name).model_dump(exclude={"name"})
     shown = {key: value for key, value in settings.items() if USUAL.get(key) != value}
     lines.append(f"- Defaults: {_listed(shown)}.")
     lines += [f"- With {_choice(given)}: {_listed(more)}." for given, more in _choices(name)]
     needs = sorted(kind.needs) + ([f"a head ({kind.head_task or 'of a pretext task'})"] if kind.needs_head else [])
-    lines.append(f"- Needs: {', '.join(needs)}. Stages: {', '.join(kind.stage_names)}.")
-    lines.append(f"- A step costs: {step_cost(name, costs)}.")
-    if info.differs:
-        lines.append(f"- Paper and code: {info.differs}")
+    stages = "" if kind.stage_names == ("main",) else f" Stages: {', '.join(kind.stage_names)}."
+    lines.append(f"- Needs: {', '.join(needs)}.{stages}")
+    lines += [f"- Paper and code: {info.differs}"] if info.differs else []
     return "\n".join([*lines, *_pairs(name)]) + "\n"
 
 
@@ -194,16 +226,27 @@ def _listed(settings: dict[str, Any]) -> str:
 
 
 def refusals(names: list[str]) -> str:
-    """Returns the paper's pairs that a method cannot be used with, and why: said when a plan is made."""
-    lines = ["## Pairs that a method refuses", "", "Of the eleven pairs of tables 3 and 4, when a plan is made:", ""]
+    """Returns the pairs of tables 3 and 4 that each method cannot be used with."""
+    lines = ["## Pairs that a method cannot be used with", ""]
+    lines += [
+        "`plan` rejects these pairs of tables 3 and 4 and prints the reason.",
+        "",
+        "| method | pairs |",
+        "| --- | --- |",
+    ]
     for name in names:
-        for pair in PAIRS:
-            teacher, student = map(feature_shapes, pair.split("/"))
-            try:
-                check_pair(method_settings(name), student, teacher)
-            except UserError as error:
-                lines.append(f"- {pair}: {error}.")
+        refused = [pair for pair in PAIRS if not _usable(name, pair)]
+        lines += [f"| `{name}` | {', '.join(refused)} |"] if refused else []
     return "\n".join(lines) + "\n"
+
+
+def _usable(name: str, pair: str) -> bool:
+    teacher, student = map(feature_shapes, pair.split("/"))
+    try:
+        check_pair(method_settings(name), student, teacher)
+    except UserError:
+        return False
+    return True
 
 
 def results_format() -> str:

@@ -48,11 +48,13 @@ class Distiller(BesideFrozen):
         taps: names of the student's modules whose outputs are the maps that some methods compare (``suggest_taps``).
             Not for networks of this suite, which name their own.
         teacher_taps: the teacher's; None: the same names.
-        pooled, teacher_pooled: the module whose output is pooled to what enters the classifier (catkd, simkd).
+        pooled: the module of the student whose output is pooled to what enters the classifier (catkd, simkd).
+        teacher_pooled: the module of the teacher that corresponds to ``pooled``.
         train_labels: (N,) int64, the labels of the training images in the order of ``indices``, for crd.
         train_images: N, where ``train_labels`` are not at hand; crd then takes all other images as negatives.
         head: the teacher's head for sskd and hsakd, from ``train_head`` or ``load_head``.
-        mean, std: by channel, of pixels / 255: what float images are normalised with, and uint8 images are to be.
+        mean: mean per channel of pixels / 255. Float images are normalised with it already, uint8 images will be.
+        std: standard deviation per channel of pixels / 255, used like ``mean``.
         augmentation: crops and flips that are made here, of uint8 images; None: the loader has made them.
         recipe: what a method takes from it: epochs, full_epochs, and for semckd batch_size. Default: CIFAR's.
         published: whether values that are published for the two networks fill what the settings leave open, where both

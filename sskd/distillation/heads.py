@@ -47,7 +47,10 @@ def train_head(
             (hsakd needs them), positions in the training set third (exemplar).
         task: contrastive, rotation, jigsaw, exemplar or hsakd; or a dict with its name and settings.
         train_images: how many training images there are, for exemplar.
-        mean, std, augmentation, seed: as ``Distiller``'s.
+        mean: as ``Distiller``'s.
+        std: as ``Distiller``'s.
+        augmentation: as ``Distiller``'s.
+        seed: as ``Distiller``'s.
     """
     settings = parse_pretext(task)
     name, kind = settings.name, PRETEXTS[settings.name]

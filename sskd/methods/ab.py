@@ -48,8 +48,13 @@ class AB(Method):
         "Heo et al., AAAI 2019, Knowledge Transfer via Distillation of Activation Boundaries",
         2019,
         "signs of middle pre-activations",
-        formula="in the initial stage: sum over middle taps of squared distances of pre-activations to the "
-        "teacher's side of a margin of 1",
+        family="feature maps",
+        url="https://arxiv.org/abs/1811.03233",
+        code="https://github.com/bhheo/AB_distillation",
+        formula=r"\frac{3 w}{1000 B} \sum_{l=1}^{L} 2^{l-L} \sum \delta_l (\hat g^s_l - m_l)^2",
+        where=r"In the initial stage only. $\hat g^s_l$ is the student's pre-activation after a connector; the inner "
+        "sum runs over all its entries. Where the teacher's pre-activation is positive, $m_l = 1$ and "
+        r"$\delta_l = [\hat g^s_l \leq 1]$; elsewhere $m_l = -1$ and $\delta_l = [\hat g^s_l > -1]$.",
     )
     needs = frozenset({"preactivations", "labels"})
     stage_names = ("initial", "main")

@@ -43,7 +43,12 @@ class AT(Method):
         "Convolutional Neural Networks via Attention Transfer",
         2017,
         "attention maps of the middle layers",
-        formula="sum over middle taps of mean (a_s - a_t)^2, a the unit-length channel mean of squares",
+        family="feature maps",
+        url="https://arxiv.org/abs/1612.03928",
+        code="https://github.com/szagoruyko/attention-transfer",
+        formula=r"w \sum_l \mathrm{MSE}(a(f^s_l), a(f^t_l)), \quad a(f) = \frac{\sum_c f_c^2}{\lVert \sum_c f_c^2 "
+        r"\rVert}",
+        where="$f_c$ is channel $c$ of an image's map; $a$ is a vector over the positions.",
     )
     needs = frozenset({"taps", "labels"})
     term_weights = {"at": "weight"}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 NEEDS = frozenset({"logits", "vector", "taps", "preactivations", "final", "labels", "indices"})
+Family = Literal["logits", "feature maps", "relations", "contrast", "self-supervision", "control", "other"]
 RESERVED = ("ce", "kd")  # the terms that every method has
 
 
@@ -33,8 +34,12 @@ class MethodInfo(NamedTuple):
     paper: str  # "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets"
     year: int
     transfers: str  # what goes from teacher to student, in a few words
-    formula: str = ""  # the method's own terms, for docs/methods.md
-    differs: str = ""  # where the paper and its published code part ways, and where this suite does otherwise than both
+    family: Family = "other"
+    url: str = ""  # of the paper
+    code: str = ""  # URL of the authors' repository
+    formula: str = ""  # the method's own terms with their weights, in LaTeX; the symbols are those of docs/methods.md
+    where: str = ""  # what the formula's symbols mean, in Markdown with LaTeX between dollar signs
+    differs: str = ""  # where the paper and its published code differ, and where this suite differs from both
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,12 @@ class CATKD(Method):
         "Guo et al., CVPR 2023, Class Attention Transfer Based Knowledge Distillation",
         2023,
         "class activation maps",
-        formula="mean squared error of the class maps (the classifier as a 1x1 convolution without bias), "
-        "both pooled to size x size, unit-length where `normalise` is set",
+        family="feature maps",
+        url="https://arxiv.org/abs/2304.12777",
+        code="https://github.com/GzyAftermath/CAT-KD",
+        formula=r"w \mathrm{MSE}(A^s, A^t)",
+        where="$A$ are the class activation maps (the classifier without bias as a 1 x 1 convolution on $F$), "
+        "pooled to `size` x `size`; with `normalise`, each is scaled to unit length.",
         differs="Paper (by notes): always normalised, and a sum over pixels: size^2 times the code's mean; "
         "here as the code. The rebuilt networks' classifiers have no bias: here the student's bias is"
         " zero and is not trained.",

@@ -36,7 +36,10 @@ class CC(Method):
         "Peng et al., ICCV 2019, Correlation Congruence for Knowledge Distillation",
         2019,
         "correlation of neighbouring images' embeddings",
-        formula="mean over neighbours i, i + 1 of the batch of sum d_i d_(i+1), d = |e_s - e_t| of linear embeddings",
+        family="relations",
+        url="https://arxiv.org/abs/1904.01802",
+        formula=r"\frac{w}{B - 1} \sum_{i=1}^{B-1} d_i \cdot d_{i+1}, \quad d = \left| e^s - e^t \right|",
+        where="$e$ are trained linear embeddings of the pooled vectors $v$, one for each side.",
     )
     needs = frozenset({"vector", "labels"})
     term_weights = {"cc": "weight"}

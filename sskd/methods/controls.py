@@ -13,7 +13,15 @@ class KDAgain(KD):
     """KD with other random numbers (A/A): seed s has other first weights and other batches than seed s of KD, so any
     difference between the two is chance."""
 
-    info = MethodInfo("KD again", "control: KD with other seeds", 0, "softened predictions", formula="KL(T), as KD")
+    info = MethodInfo(
+        "KD again",
+        "control: KD with other seeds",
+        0,
+        "softened predictions",
+        family="control",
+        formula=r"T^2 \left\langle \mathrm{KL}(p^t_T \Vert p^s_T) \right\rangle",
+        where="KD with other random numbers: seed $n$ has the initial weights and the batches of seed $n + 10^6$.",
+    )
     seed_shift = 1_000_000
 
 
@@ -27,7 +35,9 @@ class Placebo(KD):
         "control: KD, logits of other images",
         0,
         "softened predictions, shuffled",
-        formula="KL(T) to the teacher's logits of the batch's previous image",
+        family="control",
+        formula=r"T^2 \left\langle \mathrm{KL}(p^t_{T,i-1} \Vert p^s_{T,i}) \right\rangle",
+        where="Image $i$ gets the teacher's logits of the previous image of the batch.",
     )
 
     def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, LossTerms]:

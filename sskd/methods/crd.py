@@ -65,8 +65,16 @@ class CRD(Method):
         "Tian et al., ICLR 2020, Contrastive Representation Distillation",
         2020,
         "agreement of pooled features, contrasted with other classes",
-        formula="noise-contrastive loss of each side's embedding against the other side's bank: the image "
-        "itself against K images of other classes",
+        family="contrast",
+        url="https://arxiv.org/abs/1910.10699",
+        code="https://github.com/HobbitLong/RepDistiller",
+        formula=r"- \frac{w}{B} \sum_i \left[ \log \frac{o_{i0}}{o_{i0} + m} + \sum_{k=1}^{K} \log \frac{m}{o_{ik} + "
+        r"m} \right], \quad o_{ik} = \frac{1}{Z} \exp(e_i \cdot b_{ik} / \tau)",
+        where="The sum of this for the student's embedding $e$ (a trained linear map of $v$, scaled to unit length) "
+        "with the teacher's bank $b$, and the reverse. $b_{i0}$ is the image's own entry, the others are $K$ "
+        "(`negatives`) images of other classes; $m = K / N$ for $N$ training images. $Z$ is set by the first "
+        "batch, and $10^{-7}$ is added to $m$ in the denominators. After each step, the banks move to the new "
+        "embeddings (`momentum`).",
     )
     needs = frozenset({"vector", "labels", "indices"})
     term_weights = {"crd": "weight"}

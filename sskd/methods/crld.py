@@ -44,9 +44,15 @@ class CRLD(Method):
         "Zhang et al., ACM MM 2024, Cross-View Consistency Regularisation for Knowledge Distillation",
         2024,
         "predictions on two views, within each and across",
-        formula="ce_weight CE(strong view) + within_weight mean k_w (KL_ww + KL_ss) + across_weight mean k_s (KL_sw + "
-        "KL_ws); KL_ab of the student's view a from the teacher's view b at T, k_w = [teacher's largest "
-        "probability on the weak view >= 0.9], k_s = [on the strong view >= 0.2]",
+        family="logits",
+        url="https://arxiv.org/abs/2412.16493",
+        formula=r"w_{ce} \mathrm{CE}(y, \tilde z^s) + w_1 \left\langle k_w (K_{ww} + K_{ss}) \right\rangle + w_2 "
+        r"\left\langle k_s (K_{sw} + K_{ws}) \right\rangle",
+        where="$K_{ab}$ is the term of KD of one image, from the student's view $a$ to the teacher's view $b$ (weak "
+        "or strong). $k_w$ is 1 if the teacher's largest probability on the weak view is at least 0.9 "
+        "(`weak_threshold`), $k_s$ if that on the strong view is at least 0.2 (`strong_threshold`); else 0. "
+        r"$\mathrm{CE}(y, \tilde z^s)$ is that of the strong view; $w_1$ is `within_weight`, $w_2$ is "
+        "`across_weight`.",
         differs="k_w keeps both terms within views and k_s both across, as the code has it. DeepKD's copy has "
         "`within_weight` 0.5 for three pairs. Both views go through the networks in one batch here, in two passes "
         "there: batch norm sees them together.",

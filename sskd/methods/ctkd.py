@@ -82,8 +82,14 @@ class CTKD(Method):
         "Li et al., AAAI 2023, Curriculum Temperature for Knowledge Distillation",
         2023,
         "softened predictions, at a temperature learned against the student",
-        formula="KL(tau), or DKD at tau (`host`), tau = 1 + 20 sigmoid(theta); theta's gradient comes back "
-        "times (cos(pi min(e, 10) / 10) + 1) / 2 - 1: it climbs",
+        family="logits",
+        url="https://arxiv.org/abs/2211.16231",
+        code="https://github.com/zhengli97/CTKD",
+        formula=r"w \tau^2 \left\langle \mathrm{KL}(p^t_\tau \Vert p^s_\tau) \right\rangle, \quad \tau = 1 + 20 "
+        r"\operatorname{sigmoid}(\theta)",
+        where=r"With `host: dkd`, DKD at $T = \tau$ instead. The gradient of the trained scalar $\theta$ is "
+        r"multiplied by $(\cos(\pi \min(e, E) / E) + 1) / 2 - 1$, where $e$ is the epoch (from 1) and $E$ is "
+        r"`rising_epochs`. This factor is negative, so $\tau$ grows.",
         differs="The README's per-image temperature lacks its module in the published code, and is left out. "
         "LSKD's copy of CTKD has its switch the wrong way round (its authors agree); here "
         "`standardise` does what it says.",

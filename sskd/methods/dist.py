@@ -47,8 +47,13 @@ class DIST(Method):
         "Huang et al., NeurIPS 2022, Knowledge Distillation from A Stronger Teacher",
         2022,
         "correlations of predictions, over classes and over images",
-        formula="T^2 (inter_weight (1 - mean correlation of the images' predictions) + intra_weight (1 - mean"
-        " correlation of the classes' predictions))",
+        family="logits",
+        url="https://arxiv.org/abs/2205.10536",
+        code="https://github.com/hunto/image_classification_sota",
+        formula=r"T^2 \left[ w_1 \left( 1 - \frac{1}{B} \sum_i \rho(p^s_{i \cdot}, p^t_{i \cdot}) \right) + w_2 \left( "
+        r"1 - \frac{1}{C} \sum_c \rho(p^s_{\cdot c}, p^t_{\cdot c}) \right) \right]",
+        where=r"$\rho$ is Pearson's correlation, of an image's predictions at temperature $T$ (row $i$) and of a "
+        "class's predictions over the batch (column $c$). $w_1$ is `inter_weight`, $w_2$ is `intra_weight`.",
         differs="Paper's appendix: no T^2, which at T 4 is a weight 16 times smaller; here as the code.",
     )
     needs = frozenset({"logits", "labels"})

@@ -94,8 +94,14 @@ class DOT(Method):
         "Zhao et al., ICCV 2023, DOT: A Distillation-Oriented Trainer",
         2023,
         "what its host transfers, with a larger momentum",
-        formula="the host's loss; v_c = (m - D) v_c + g_c + k w of cross-entropy's gradient, v_d = (m + D) v_d + g_d "
-        "of the rest's, w = w - r (v_c + v_d); D 0.075, or 0.09 on ImageNet",
+        family="logits",
+        url="https://arxiv.org/abs/2307.08436",
+        code="https://github.com/megvii-research/mdistiller",
+        formula=r"v_c \leftarrow (m - \Delta) v_c + g_c + \lambda \theta, \quad v_d \leftarrow (m + \Delta) v_d + g_d, "
+        r"\quad \theta \leftarrow \theta - \eta (v_c + v_d)",
+        where="The loss is the host's (KD or CRD); the optimiser differs. $g_c$ is the gradient of the weighted "
+        r"cross-entropy, $g_d$ that of all other terms, $\theta$ the weights, $m$ the momentum, $\Delta$ "
+        r"`momentum_difference`, $\lambda$ the weight decay, $\eta$ the learning rate.",
         differs="Of the hosts of the paper KD and CRD are here. Several processes, float16, Nesterov's momentum and "
         "other optimisers than SGD are refused.",
     )

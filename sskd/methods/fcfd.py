@@ -97,10 +97,16 @@ class FCFD(Method):
         "Liu et al., ICLR 2023, Function-Consistent Feature Distillation",
         2023,
         "maps, as the later stages of both networks take them",
-        formula="weight times the sum over stages of the mean squared error between the teacher's map and the "
-        "student's through a bridge, and between it and the teacher's stages on paths that begin in the student; of "
-        "the last stage also of the means after a ReLU; path_weight sum over two paths, drawn for each step, of KL(T) "
-        "of the path's predictions. The maps' weight rises over 20 epochs",
+        family="feature maps",
+        url="https://arxiv.org/abs/2304.11832",
+        code="https://github.com/LiuDongyang6/FCFD",
+        formula=r"w \sum_l \sum_{x \in X_l} \mathrm{MSE}(x, f^t_l) + w_p \sum_{p} T^2 \left\langle \mathrm{KL}(p^t_T "
+        r"\Vert p_T) \right\rangle",
+        where="The second sum runs over `paths` paths through both networks, drawn at each step: the student up to "
+        "a stage, a trained bridge, the teacher from the next stage on, or the reverse; $p$ is a path's "
+        "prediction. $X_l$ holds the student's map through its bridge and the maps of the teacher's stages on "
+        "such paths. The last stage adds the squared error of the maps' means after a ReLU. $w$ rises over 20 "
+        "epochs, $w_p$ is `path_weight`.",
         differs="The code leaves the teacher in train mode; here it is in eval mode. MobileNetV2's last stage ends "
         "after its ReLU here, before it there. Bridges and paths are computed in float32. Nesterov's momentum is the "
         "authors'.",

@@ -36,8 +36,11 @@ class FitNet(Method):
         "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets",
         2015,
         "a middle map",
-        formula="mean squared error between tap 2 (from 0) of the teacher and a regressor (convolution, batch"
-        " norm, ReLU) of the student's",
+        family="feature maps",
+        url="https://arxiv.org/abs/1412.6550",
+        code="https://github.com/adri-romsor/FitNets",
+        formula=r"w \mathrm{MSE}(r(f^s_k), f^t_k)",
+        where="$k$ is `tap` (2, counted from 0), and $r$ is a trained regressor: convolution, batch norm, ReLU.",
     )
     needs = frozenset({"taps", "labels"})
     term_weights = {"fitnet": "weight"}

@@ -86,8 +86,13 @@ class FT(Method):
         "Kim et al., NeurIPS 2018, Paraphrasing Complex Network: Network Compression via Factor Transfer",
         2018,
         "factors of the last map",
-        formula="mean |a(translator(s)) - a(encoder(t))|, a as AT's; the paraphraser's encoder is trained "
-        "first, on the teacher's last map",
+        family="feature maps",
+        url="https://arxiv.org/abs/1802.04977",
+        code="https://github.com/Jangho-Kim/Factor-Transfer-pytorch",
+        formula=r"w \operatorname{mean} \left| a(\tau(f^s_L)) - a(\epsilon(f^t_L)) \right|",
+        where=r"$a$ as in AT. $\epsilon$ is the encoder of an autoencoder of the teacher's last map (the "
+        r"paraphraser), which is trained first and then frozen; $\tau$ is the student's translator, trained "
+        "with the student.",
     )
     needs = frozenset({"taps", "labels"})
     term_weights = {"ft": "weight"}

@@ -41,8 +41,14 @@ class HSAKD(Method):
         "Yang et al., IJCAI 2021, Hierarchical Self-supervised Augmented Knowledge Distillation",
         2021,
         "class and rotation together, predicted from every map",
-        formula="branch_weight sum over maps of KL(3) of the branches' scores of class and rotation + "
-        "logit_weight KL(3) of the logits, on four turned views each",
+        family="self-supervision",
+        url="https://arxiv.org/abs/2107.13715",
+        code="https://github.com/winycg/HSAKD",
+        formula=r"w_b \sum_l T^2 \left\langle \mathrm{KL}(q^t_{l,T} \Vert q^s_{l,T}) \right\rangle + w_z T^2 "
+        r"\left\langle \mathrm{KL}(p^t_T \Vert p^s_T) \right\rangle",
+        where="Means over all four rotated views of each image. $q_l$ is the prediction of class and rotation "
+        "together ($4 C$ classes) by the auxiliary classifier of map $l$. $w_b$ is `branch_weight`, $w_z$ is "
+        "`logit_weight`.",
         differs="The teacher's branches are a run of their own (task `hsakd`), on the frozen teacher; "
         "training teacher and branches together (HSAKD*) is not done here. Nesterov's momentum is the"
         " authors', not used here. The authors' MobileNetV2 has a stem without stride.",

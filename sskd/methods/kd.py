@@ -22,7 +22,12 @@ class KD(Method):
         "Hinton et al., arXiv 2015, Distilling the Knowledge in a Neural Network",
         2015,
         "softened predictions",
-        formula="KL(T), of standardised logits where `standardise` is set (LSKD)",
+        family="logits",
+        url="https://arxiv.org/abs/1503.02531",
+        formula=r"T^2 \left\langle \mathrm{KL}(p^t_T \Vert p^s_T) \right\rangle",
+        where=r"With `standardise` (LSKD, [Sun et al., CVPR 2024](https://arxiv.org/abs/2403.01427)), $(z - \bar z) "
+        r"/ (\sigma + 10^{-7})$ replaces $z$ on both sides; $\bar z$ and $\sigma$ are the mean and the "
+        "standard deviation of an image's logits.",
         differs="LSKD: the paper's deviation has C in the denominator, the code C - 1 and 1e-7 beside it; "
         "here as the code.",
     )

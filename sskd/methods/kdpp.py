@@ -52,8 +52,15 @@ class KDPP(Method):
         "Wang et al., arXiv 2023, Improving Knowledge Distillation via Regularizing Feature Norm and Direction",
         2023,
         "softened predictions, and the pooled features' length and direction",
-        formula="nd_weight mean of 1 - v_s . c / (|c| max(|v_s|, |v_t|)), c the mean of the teacher's features of the "
-        "image's class, beside KL(4) or DKD; v_s = linear(dropout(BN(v_s))) where widths differ",
+        family="feature maps",
+        url="https://arxiv.org/abs/2305.17007",
+        code="https://github.com/WangYZ1608/Knowledge-Distillation-via-ND",
+        formula=r"w \left\langle 1 - \frac{\hat v^s \cdot c_y}{\lVert c_y \rVert \max(\lVert \hat v^s \rVert, \lVert "
+        r"v^t \rVert)} \right\rangle",
+        where=r"$c_y$ is the mean of the teacher's pooled vectors over the training images of class $y$. $\hat v^s$ "
+        "is $v^s$, or a trained linear map of it (after batch norm and dropout) if the widths differ. The "
+        "term of KD, or of DKD (`host: dkd`), is added; its weight rises over `rising_epochs`. $w$ is "
+        "`nd_weight`.",
         differs="The authors' recipe has batch 128, rate 0.1 and Nesterov's momentum; here every method has one "
         "recipe. Means come from files there, and from the teacher here. DIST++ and ReviewKD++ are not here.",
     )

@@ -58,9 +58,17 @@ class MLKD(Method):
         "Jin et al., CVPR 2023, Multi-Level Logit Distillation",
         2023,
         "predictions on two views, and their correlations over images and over classes",
-        formula="ce_weight CE(strong view) + weight (instance + class + batch): instance = m_i sum over T of "
-        "KL(T) of the weak view + KL(T) of the strong one, class = m_c sum over T of |P_t'P_t - "
-        "P_s'P_s|^2 / C, batch = m_i sum over T of |P_t P_t' - P_s P_s'|^2 / B",
+        family="logits",
+        url="https://openaccess.thecvf.com/content/CVPR2023/html/Jin_Multi-Level_Logit_Distillation_CVPR_2023_paper.html",
+        code="https://github.com/Jin-Ying/Multi-Level-Logit-Distillation",
+        formula=r"w_{ce} \mathrm{CE}(y, \tilde z^s) + w \sum_T \left[ m_i K_T + \tilde K_T + \frac{m_c}{C} \lVert "
+        r"P_t^{\top} P_t - P_s^{\top} P_s \rVert^2 + \frac{m_i}{B} \lVert P_t P_t^{\top} - P_s P_s^{\top} "
+        r"\rVert^2 \right]",
+        where=r"$K_T$ is the term of KD on the weak view, $\tilde K_T$ on the strong view, $P$ the matrix (images, "
+        "classes) of $p_T$ on the weak view; $T$ runs over `temperatures`. $m_i$ is the share of images whose "
+        "confidence (largest probability of the teacher) is at most the median, $m_c$ the share of classes "
+        "whose summed probability is at most the median. The strong view's cross-entropy has the weight "
+        "`ce_weight`.",
         differs="As the code has it, accidents too: the masks m_i and m_c are shares of the batch (both 1/2 "
         "where B and C are even), and at the last two temperatures the strong view's sum takes the "
         "weak logits. Paper (by notes): no masks. Published with 480 or 960 epochs, since September 2024 "

@@ -12,7 +12,8 @@ class NoDistillation(Method):
         "no distillation",
         0,
         "nothing",
-        formula="CE",
+        family="control",
+        formula=r"\mathrm{CE}(y, p^s)",
     )
     needs = frozenset({"labels"})
     needs_teacher = False

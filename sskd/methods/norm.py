@@ -82,9 +82,14 @@ class NORM(Method):
         "Liu et al., ICLR 2023, NORM: Knowledge Distillation via N-to-One Representation Matching",
         2023,
         "the last map, learned N times over",
-        formula="N times the mean squared error between u = BN(1x1 conv(F)), N times as wide as the teacher's last "
-        "map, and that map repeated N times; the student goes on from F + BN(1x1 conv(u)); CE and KL are of 2.5 "
-        "layer-norm(z); the weight is multiplied by 0.1, 0.5, 1, 0.5, 0.1 up to epochs 10, 20, 180, 210 and later",
+        family="feature maps",
+        url="https://arxiv.org/abs/2305.13803",
+        code="https://github.com/OSVAI/NORM",
+        formula=r"w N \mathrm{MSE} \left( u, [f^t_L, \ldots, f^t_L] \right), \quad u = "
+        r"\mathrm{BN}(\operatorname{conv}_1(F^s))",
+        where="$u$ has $N$ (`copies`) times the channels of the teacher's last map. The student goes on from $F^s + "
+        r"\mathrm{BN}(\operatorname{conv}_1(u))$. CE and KL use $2.5 (z - \bar z) / \sqrt{\sigma^2 + "
+        "10^{-7}}$. $w$ is multiplied by 0.1, 0.5, 1, 0.5, 0.1 from the epochs 0, 10, 20, 180, 210 on.",
         differs="The weight of CE was searched per pair among 1/16 to 1/2 and is not published: the default is the "
         "README's 0.1. Training lasts 241 epochs there. The code's MobileNetV2 lacks its last ReLU, and its "
         "ShuffleNets cannot be trained: here they are as in every method.",

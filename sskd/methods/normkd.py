@@ -38,8 +38,13 @@ class NormKD(Method):
         "Chi et al., arXiv 2023, NormKD: Normalized Logits for Knowledge Distillation",
         2023,
         "predictions, softened by each image's own spread",
-        formula="mean of d_t^2 KL(softmax(z_t / d_t) || softmax(z_s / d_s)), d = `deviations` times the standard "
-        "deviation of the image's logits (C - 1); with the host dkd its two parts of z / d, each times d_t^2",
+        family="logits",
+        url="https://arxiv.org/abs/2308.00520",
+        code="https://github.com/gizi1/NormKD",
+        formula=r"w \left\langle d_t^2 \mathrm{KL} \left( \operatorname{softmax}(z^t / d_t) \Vert "
+        r"\operatorname{softmax}(z^s / d_s) \right) \right\rangle",
+        where="$d$ is `deviations` times the standard deviation of the image's logits. With `host: dkd`, the two "
+        "parts of DKD on $z / d$, each image's multiplied by $d_t^2$.",
     )
     needs = frozenset({"logits", "labels"})
 

@@ -64,7 +64,13 @@ class NST(Method):
         "Huang & Wang, arXiv 2017, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer",
         2017,
         "distribution of the middle maps' channels",
-        formula="sum over middle taps of the squared MMD of unit-length channel maps, kernel (x . y)^2",
+        family="feature maps",
+        url="https://arxiv.org/abs/1707.01219",
+        code="https://github.com/TuSimple/neuron-selectivity-transfer",
+        formula=r"w \sum_l \left\langle \frac{1}{C_t^2} \sum_{j,k} (t_j \cdot t_k)^2 + \frac{1}{C_s^2} \sum_{j,k} (s_j "
+        r"\cdot s_k)^2 - \frac{2}{C_s C_t} \sum_{j,k} (s_j \cdot t_k)^2 \right\rangle",
+        where="$s_j$ and $t_k$ are the channels of both sides' maps at level $l$, each scaled to unit length; $C_s$ "
+        "and $C_t$ are their numbers.",
     )
     needs = frozenset({"taps", "labels"})
     term_weights = {"nst": "weight"}

@@ -51,9 +51,14 @@ class OFD(Method):
         "Heo et al., ICCV 2019, A Comprehensive Overhaul of Feature Distillation",
         2019,
         "maps before their ReLU, negative values up to a margin",
-        formula="sum over middle maps, the deepest with weight 1 and each before it half, of |x - max(t, m)|^2 / B "
-        "where t > 0 or x > max(t, m): x = BN(1x1 conv(s)), t the teacher's map pooled to the student's size, m the "
-        "mean of the channel's negative part by the norm before its ReLU",
+        family="feature maps",
+        url="https://arxiv.org/abs/1904.01866",
+        code="https://github.com/clovaai/overhaul-distillation",
+        formula=r"\frac{w}{B} \sum_{l=1}^{L} 2^{l-L} \sum \delta_l \left( x_l - \max(g^t_l, m_l) \right)^2",
+        where="$x_l$ is the student's pre-activation after a 1 x 1 convolution and batch norm, $g^t_l$ the "
+        r"teacher's, pooled to the student's size. $\delta_l$ is 1 where $g^t_l > 0$ or $x_l > \max(g^t_l, "
+        "m_l)$, else 0. The margin $m_l$ is the mean of the channel's negative part, from the batch norm "
+        "before the teacher's ReLU.",
         differs="The authors' code has the teacher in train mode, so that its batch norms use the batch's statistics; "
         "here it is in eval mode. Their recipe and networks are others (WRN 28-4, 200 epochs); mdistiller's copy "
         "cannot use ResNet50 as a teacher, nor MobileNetV2 or ShuffleV1 as a student. MobileNetV2's blocks end "

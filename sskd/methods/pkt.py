@@ -45,7 +45,11 @@ class PKT(Method):
         "Passalis & Tefas, ECCV 2018, Learning Deep Representations with Probabilistic Knowledge Transfer",
         2018,
         "neighbourhoods of the batch's images",
-        formula="mean p_t log(p_t / p_s) of the batch's cosine similarities, as (c + 1) / 2 over their row's sum",
+        family="relations",
+        url="https://arxiv.org/abs/1803.10837",
+        code="https://github.com/passalis/probabilistic_kt",
+        formula=r"\frac{w}{B^2} \sum_{i,j} \pi^t_{ij} \log \frac{\pi^t_{ij} + 10^{-7}}{\pi^s_{ij} + 10^{-7}}, \quad "
+        r"\pi_{ij} = \frac{\cos(v_i, v_j) + 1}{\sum_k (\cos(v_i, v_k) + 1)}",
     )
     needs = frozenset({"vector", "labels"})
     term_weights = {"pkt": "weight"}

@@ -80,10 +80,15 @@ class ReviewKD(Method):
         "Chen et al., CVPR 2021, Distilling Knowledge via Knowledge Review",
         2021,
         "maps of all levels, each learned from the student's deeper ones too",
-        formula="sum over levels, from the deepest, of the pyramid loss of o_i and the teacher's map before "
-        "its ReLU: u_i = BN(1x1 conv(s_i)), r_i = a_0 u_i + a_1 r_(i+1) with a = sigmoid(1x1 "
-        "conv([u_i, r_(i+1)])), o_i = BN(3x3 conv(r_i)); the pyramid loss is the mean squared error "
-        "at the map's size and pooled to 4, 2, 1, with weights 1, 1/2, 1/4, 1/8",
+        family="feature maps",
+        url="https://arxiv.org/abs/2104.09044",
+        code="https://github.com/dvlab-research/ReviewKD",
+        formula=r"w \sum_l H(o_l, g^t_l), \quad o_l = \mathrm{BN}(\operatorname{conv}_3(r_l)), \quad r_l = a_0 u_l + "
+        "a_1 r_{l+1}",
+        where=r"$u_l = \mathrm{BN}(\operatorname{conv}_1(f^s_l))$ and $a = "
+        r"\operatorname{sigmoid}(\operatorname{conv}_1([u_l, r_{l+1}]))$, where $\operatorname{conv}_k$ is a "
+        r"$k \times k$ convolution. The pooled vector is the deepest level, with $r_l = u_l$. $H$ is the mean "
+        "of the squared errors at full size and pooled to 4, 2 and 1, with weights 1, 1/2, 1/4, 1/8.",
         differs="Paper (by a reproduction's notes): one output of a fusion module serves for the loss and the"
         " next level; the code has two. The authors' recipe is batch 128, rate 0.1, Nesterov, with "
         "teachers of their own; here every method has one recipe. In the first epoch the weight is 0,"

@@ -56,8 +56,14 @@ class RKD(Method):
         "Park et al., CVPR 2019, Relational Knowledge Distillation",
         2019,
         "distances and angles between the batch's images",
-        formula="25 smooth-L1 of pairwise distances (each side over its mean) + 50 smooth-L1 of the cosines "
-        "of all triplets' angles",
+        family="relations",
+        url="https://arxiv.org/abs/1904.05068",
+        code="https://github.com/lenscloth/RKD",
+        formula=r"w_1 \operatorname{mean}_{ij} h(\psi^s_{ij} - \psi^t_{ij}) + w_2 \operatorname{mean}_{ijk} h(\cos "
+        r"\alpha^s_{ijk} - \cos \alpha^t_{ijk})",
+        where=r"$h$ is the smooth L1 loss, $\psi_{ij}$ the distance of the pooled vectors of the images $i$ and $j$ "
+        r"divided by the batch's mean distance, $\alpha_{ijk}$ the angle at $i$ between $j$ and $k$. $w_1$ is "
+        "`distance_weight`, $w_2$ is `angle_weight`; both are multiplied by `weight`.",
     )
     needs = frozenset({"vector", "labels"})
     term_weights = {"rkd": "weight"}

@@ -52,8 +52,14 @@ class RLD(Method):
         "Sun et al., ICCV 2025, Knowledge Distillation with Refined Logits",
         2025,
         "predictions, without the classes that the teacher ranks above the label",
-        formula="sample_weight T_1^2 KL of (teacher's largest, the rest) from (student's label, the rest) at T_1 "
-        "(`sample_temperature`) + masked_weight T^2 KL among the classes whose teacher's logit is below the label's",
+        family="logits",
+        url="https://arxiv.org/abs/2408.07703",
+        code="https://github.com/zju-SWJ/RLD",
+        formula=r"w_1 T_1^2 \left\langle \mathrm{KL}(m^t \Vert b^s) \right\rangle + w_2 T^2 \left\langle "
+        r"\mathrm{KL}(u^t \Vert u^s) \right\rangle",
+        where=r"$m^t = (\max_c p^t_c, 1 - \max_c p^t_c)$ and $b^s = (p^s_y, 1 - p^s_y)$ at the temperature $T_1$ "
+        "(`sample_temperature`); $u$ is the softmax at $T$ over the classes whose teacher logit is below that "
+        "of the label. $w_1$ is `sample_weight`, $w_2$ is `masked_weight`.",
         differs="Code: temperature 1 in the sample part, beta 8, for all pairs; paper (by notes) one temperature, beta "
         "4, tuned per pair. Where the teacher is right of every image and the temperatures are one, RLD is DKD.",
     )

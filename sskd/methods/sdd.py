@@ -65,9 +65,14 @@ class SDD(Method):
         "Wei et al., CVPR 2024, Scaled Decoupled Distillation",
         2024,
         "predictions of regions of the image",
-        formula="mean over images and regions of w l, l the host's loss of the region's logits (the classifier on the "
-        "mean of its cells): KL(T), DKD, or -p_t,y log p_s,y + T^2 times the cross-entropy; w = 2 where the "
-        "teacher is right of the whole and wrong of the region or the other way round, else 1",
+        family="logits",
+        url="https://arxiv.org/abs/2403.13512",
+        code="https://github.com/shicaiwei123/SDD-CVPR2024",
+        formula=r"\frac{1}{B N} \sum_{i=1}^B \sum_{n=1}^N w_{in} \ell(r^t_{in}, r^s_{in})",
+        where="$r_{in}$ are the logits of region $n$ of image $i$: the classifier on the mean of the region's "
+        "cells. $w_{in}$ is 2 if the teacher is right on the whole image and wrong on the region, or the "
+        r"reverse; else 1. $\ell$ is the host's loss of one image: that of KD or DKD, or $- p^t_y \log p^s_y - "
+        r"T^2 \sum_c p^t_{T,c} \log p^s_{T,c}$ (NKD), with the host's weights.",
         differs="On NKD the code means to leave out the right class from the cross-entropy, and its mask keeps it: "
         "here as the code. The code clips gradients to norm 40 and replaces a loss that is not finite by 0: here "
         "neither. No grids are published for the WRN pairs of one type and "

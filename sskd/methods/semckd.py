@@ -57,9 +57,15 @@ class SemCKD(Method):
         "Chen et al., AAAI 2021, Cross-Layer Distillation with Semantic Calibration",
         2021,
         "middle maps, each from all of the teacher's",
-        formula="sum over images and pairs of maps (i, j) of a_ij |P_ij(s_i) - t_j|^2 / (entries), divided by B and "
-        "the student's maps: the larger map pooled to the smaller, P_ij a projection, a_i the softmax over j of "
-        "the product of embeddings of both maps' similarities between images",
+        family="feature maps",
+        url="https://arxiv.org/abs/2012.03236",
+        code="https://github.com/DefangChen/SemCKD",
+        formula=r"\frac{w}{B S} \sum_i \sum_{j=1}^S \sum_k \alpha_{ijk} \mathrm{MSE} \left( P_{jk}(f^s_{ij}), f^t_{ik} "
+        r"\right)",
+        where="Image $i$, map $j$ of the student's $S$, map $k$ of the teacher; the larger map is pooled to the "
+        r"smaller, and $P_{jk}$ is a projection (three convolutions). $\alpha_{ij \cdot}$ is the softmax over "
+        "$k$ of the products of two trained embeddings, of the rows $i$ of both maps' inner products between "
+        "images.",
         differs="The code leaves out an epoch's smaller last batch; here it has CE and KL alone. Each embedding there "
         "holds a second copy of its layers that nothing uses.",
     )

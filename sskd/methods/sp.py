@@ -39,7 +39,10 @@ class SP(Method):
         "Tung & Mori, ICCV 2019, Similarity-Preserving Knowledge Distillation",
         2019,
         "similarities of the batch's images in the last map",
-        formula="sum (G_t - G_s)^2 / B^2, G the row-normalised Gram matrix of the batch's last maps",
+        family="relations",
+        url="https://arxiv.org/abs/1907.09682",
+        formula=r"\frac{w}{B^2} \lVert G^s - G^t \rVert^2",
+        where=r"$G$ is $Q Q^{\top}$ with rows scaled to unit length; $Q$ has a row per image, its last map.",
     )
     needs = frozenset({"taps", "labels"})
     term_weights = {"sp": "weight"}

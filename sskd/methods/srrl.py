@@ -32,8 +32,13 @@ class SRRL(Method):
         "Yang et al., ICLR 2021, Knowledge Distillation via Softmax Regression Representation Learning",
         2021,
         "pooled features, also as the teacher's classifier reads them",
-        formula="mean squared error(g, v_t) + mean squared error(h(g), z_t): g = ReLU(BN(linear(v_s))), h the "
-        "teacher's classifier",
+        family="feature maps",
+        url="https://openreview.net/forum?id=ZzwDy_wiWv",
+        code="https://github.com/jingyang2017/KD_SRRL",
+        formula=r"w_1 \mathrm{MSE}(\phi, v^t) + w_2 \mathrm{MSE}(h(\phi), z^t), \quad \phi = "
+        r"\operatorname{ReLU}(\mathrm{BN}(A v^s))",
+        where="$A$ is a trained matrix, $h$ the teacher's classifier; $w_1$ is `feature_weight`, $w_2$ is "
+        "`logit_weight`.",
         differs="With CE and KL(4), as SimKD's repository has it for CIFAR-100; the authors' own is ImageNet alone, "
         "and they searched both weights per pair and kept none.",
     )

@@ -48,8 +48,17 @@ class SSKD(Method):
         "Xu et al., ECCV 2020, Knowledge Distillation Meets Self-Supervision",
         2020,
         "predictions on transformed views and of a self-supervised task, selectively",
-        formula="t_weight KL(4) of transformed views + ss_weight KL(0.5) of their similarities to the batch's"
-        " normal views; the least wrong of the teacher's wrong answers, and all right ones, are kept",
+        family="self-supervision",
+        url="https://arxiv.org/abs/2006.07114",
+        code="https://github.com/xuguodong03/SSKD",
+        formula=r"w_T \frac{T^2}{n_T} \sum_{j \in J_T} \mathrm{KL}(p^t_{T,j} \Vert p^s_{T,j}) + w_{ss} "
+        r"\frac{\tau^2}{n_{ss}} \sum_{j \in J_{ss}} \mathrm{KL} \left( \operatorname{softmax}(S^t_j / \tau) "
+        r"\Vert \operatorname{softmax}(S^s_j / \tau) \right)",
+        where="$S_{jk}$ is the cosine of the head's outputs for the transformed view $j$ and the normal image $k$ "
+        "of the batch. $J$ are the $n$ transformed views that are kept: all on which the teacher is right, "
+        "and of the others the share `t_keep` (1) or `ss_keep` (0.75) for which it ranks the right answer "
+        r"highest. $T$ is `t_temperature` (4), $\tau$ is `ss_temperature` (0.5), $w_T$ is `t_weight`, $w_{ss}$ "
+        "is `ss_weight`. CE and KL use the normal images.",
         differs="docs/differences.md, a section of its own.",
     )
     needs = frozenset({"logits", "vector", "labels"})

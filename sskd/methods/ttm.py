@@ -36,7 +36,11 @@ class TTM(Method):
         "Zheng and Yang, ICLR 2024, Knowledge Distillation Based on Transformed Teacher Matching",
         2024,
         "predictions, the teacher's alone softened",
-        formula="mean KL(softmax(gamma z_t) || softmax(z_s))",
+        family="logits",
+        url="https://arxiv.org/abs/2402.11148",
+        code="https://github.com/zkxufo/TTM",
+        formula=r"w \left\langle \mathrm{KL}(r^t \Vert p^s) \right\rangle, \quad r^t = \operatorname{softmax}(\gamma "
+        "z^t)",
         differs="The row labels of the paper's same-type table sit one row off; the settings are read as the "
         "README's two commands agree with.",
     )

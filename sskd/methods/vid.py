@@ -62,8 +62,11 @@ class VID(Method):
         "Ahn et al., CVPR 2019, Variational Information Distillation for Knowledge Transfer",
         2019,
         "mutual information of the middle maps",
-        formula="sum over middle taps of mean 0.5 ((r(s) - t)^2 / v + log v), r a regressor, v a learned "
-        "variance for each channel",
+        family="feature maps",
+        url="https://arxiv.org/abs/1904.05835",
+        formula=r"w \sum_l \operatorname{mean} \frac{1}{2} \left( \frac{(r_l(f^s_l) - f^t_l)^2}{\nu_l} + \log \nu_l "
+        r"\right)",
+        where=r"$r_l$ is a regressor of three 1 x 1 convolutions, $\nu_l$ a trained variance per channel.",
     )
     needs = frozenset({"taps", "labels"})
     term_weights = {"vid": "weight"}

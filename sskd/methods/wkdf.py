@@ -68,9 +68,14 @@ class WKDF(Method):
         "Lv et al., NeurIPS 2024, Wasserstein Distance Rivals Kullback-Leibler Divergence for Knowledge Distillation",
         2024,
         "means and deviations of the last map's channels",
-        formula="mean_weight sum over channels and windows of (m_s - m_t)^2 / (B k^2) + the same of the deviations "
-        "sqrt(var + 1e-5), of the projected student's last map and the teacher's in k x k windows; the weight "
-        "falls along half a cosine after epoch 150",
+        family="feature maps",
+        url="https://arxiv.org/abs/2412.08139",
+        code="https://github.com/JiamingLv/WKD",
+        formula=r"\frac{w}{B k^2} \sum \left[ w_m (\mu^s - \mu^t)^2 + (\sigma^s - \sigma^t)^2 \right]",
+        where=r"$\mu$ and $\sigma$ are the mean and the standard deviation of each channel in each of $k \times k$ "
+        "windows (`grid`) of the last map, the student's after a trained projector; $10^{-5}$ is added to the "
+        "variance. $w_m$ is `mean_weight`. After epoch 150 (`falls_from`), $w$ falls to 0 along half a "
+        "cosine.",
         differs="Two pairs have published settings; all others have those of resnet32x4/resnet8x4. WKD-L and WKD-F "
         "together (WKD-L+F) is not here.",
     )

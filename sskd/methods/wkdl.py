@@ -73,9 +73,15 @@ class WKDL(Method):
         "Lv et al., NeurIPS 2024, Wasserstein Distance Rivals Kullback-Leibler Divergence for Knowledge Distillation",
         2024,
         "predictions, by how alike the teacher sees the classes",
-        formula="target_weight mean of -p_t,y log p_s,y + weight times the mean Wasserstein distance (Sinkhorn, 10 "
-        "iterations) of the wrong classes' softmaxes at T; costs 1 - exp(-sharpness d), d = 1 - CKA of the "
-        "teacher's features of two classes; the weight falls along half a cosine after epoch 150",
+        family="logits",
+        url="https://arxiv.org/abs/2412.08139",
+        code="https://github.com/JiamingLv/WKD",
+        formula=r"- w_1 \left\langle p^t_y \log p^s_y \right\rangle + w \left\langle \sum_{j,k} \pi_{jk} c_{jk} "
+        r"\right\rangle, \quad c_{jk} = 1 - \exp(- s d_{jk})",
+        where=r"$\pi$ is the transport plan (Sinkhorn, 10 iterations, regulariser 0.05) between the two sides' "
+        "softmaxes at $T$ over the classes other than the label. $d_{jk}$ is 1 minus the linear CKA of the "
+        "teacher's features of the classes $j$ and $k$, $s$ is `sharpness`, $w_1$ is `target_weight`. After "
+        "epoch 150 (`falls_from`), $w$ falls to 0 along half a cosine.",
         differs="The distances come from a file there, and from the teacher here. Two pairs have published settings; "
         "all others have those of resnet32x4/resnet8x4.",
     )

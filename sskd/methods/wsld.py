@@ -46,8 +46,13 @@ class WSLD(Method):
         "Perspective",
         2021,
         "softened predictions, weighted image by image",
-        formula="T^2 mean w H(p_t(T), p_s(T)), w = 1 - exp(-CE_s / CE_t) of each image at temperature 1, "
-        "without gradient",
+        family="logits",
+        url="https://arxiv.org/abs/2102.00650",
+        code="https://github.com/bellymonster/Weighted-Soft-Label-Distillation",
+        formula=r"- w T^2 \left\langle u \sum_c p^t_{T,c} \log p^s_{T,c} \right\rangle, \quad u = 1 - \exp \left( - "
+        r"\frac{\mathrm{CE}^s}{\mathrm{CE}^t} \right)",
+        where=r"$\mathrm{CE}^s$ and $\mathrm{CE}^t$ are the image's cross-entropies at temperature 1. No gradient "
+        "passes through $u$.",
         differs="CIFAR-100's settings are the authors' answer (their teachers were trained anew); ImageNet: T"
         " 2, weight 2.5.",
     )

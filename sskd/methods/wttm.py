@@ -37,7 +37,11 @@ class WTTM(Method):
         "Zheng and Yang, ICLR 2024, Knowledge Distillation Based on Transformed Teacher Matching",
         2024,
         "predictions, the teacher's alone softened, weighted image by image",
-        formula="mean of the sum over classes of p_t^gamma, times KL(softmax(gamma z_t) || softmax(z_s))",
+        family="logits",
+        url="https://arxiv.org/abs/2402.11148",
+        code="https://github.com/zkxufo/TTM",
+        formula=r"w \left\langle \left( \sum_c (p^t_c)^\gamma \right) \mathrm{KL}(r^t \Vert p^s) \right\rangle, \quad "
+        r"r^t = \operatorname{softmax}(\gamma z^t)",
         differs="As TTM's.",
     )
     needs = frozenset({"logits", "labels"})
