@@ -38,7 +38,7 @@ def capture(work: Callable[[], None], generators: Any) -> Callable[[], None]:
 
 def student(precision: str, runs: Path, method: Any = "kd", **recipe: Any) -> Any:
     spec = small.spec(small.student(method, recipe=RECIPE | {"precision": precision} | recipe))
-    for needed in spec.needs:
+    for needed in spec.dependencies:
         small.train_all(needed, runs)
     return spec
 

@@ -36,7 +36,7 @@ def spec(data: dict[str, Any]) -> RunSpec:
 
 def train_all(wanted: RunSpec, runs: Path) -> dict[str, Any]:
     """Trains what the run needs, then the run."""
-    for needed in wanted.needs:
+    for needed in wanted.dependencies:
         if not (runs / needed.id / "result.json").exists():
             train_all(needed, runs)
     return train(wanted, runs, EXECUTION, log=lambda _: None)
@@ -63,7 +63,7 @@ def metrics(run: Path) -> list[dict[str, Any]]:
 def link_needs(runs: Path, target: Path, wanted: RunSpec) -> None:
     """Makes the runs that ``wanted`` needs known in another folder."""
     target.mkdir(exist_ok=True)
-    for needed in wanted.needs:
+    for needed in wanted.dependencies:
         (target / needed.id).symlink_to(runs / needed.id)
 
 

@@ -121,7 +121,7 @@ def of_a_plain_loop(setup: Setup, spec: StudentSpec) -> dict[str, Trace]:
     student = build_network(spec.network, 10).to(memory_format=torch.channels_last)
     teacher = None
     if spec.teacher is not None:
-        weights = RunFolder(setup.runs, spec.needs[0]).weights("best")
+        weights = RunFolder(setup.runs, spec.dependencies[0]).weights("best")
         teacher = load_network(weights, spec.teacher.network, 10).to(memory_format=torch.channels_last)
     distiller = Distiller(
         student,

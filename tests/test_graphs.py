@@ -148,8 +148,8 @@ def test_a_run_is_the_same_as_a_graph(
     recipe = RECIPE | {"optimizer": optimizer, "learning_rate": 0.02 if optimizer == "sgd" else 0.001}
     spec = small.spec(small.student(settings, recipe=recipe))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    small.train_all(spec.needs[0], whole)
-    small.train_all(spec.needs[0], parts)
+    small.train_all(spec.dependencies[0], whole)
+    small.train_all(spec.dependencies[0], parts)
 
     graphs.captures = 0
     train(spec, whole, small.EXECUTION)

@@ -173,7 +173,7 @@ def test_the_papers_transformations_train_end_to_end(runs: Path, tmp_path: Path)
     made = specs("preset=paper_text")
     task = made.pretext("contrastive").model_dump()
     spec = small.spec(small.student(made.method("sskd").model_dump(), head=small.head(task)))
-    small.link_needs(runs, tmp_path, spec.needs[1])
+    small.link_needs(runs, tmp_path, spec.dependencies[1])
     small.train_all(spec, tmp_path)
     row = small.metrics(tmp_path / spec.id)[-1]
     assert row["loss_ss"] > 0

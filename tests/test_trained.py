@@ -168,4 +168,4 @@ def test_a_student_that_predicts_through_more_than_its_network_is_no_teacher(met
     for asked in (small.student("kd", teacher={"run": run}), small.head(teacher={"run": run})):
         with pytest.raises(UserError, match=f"a student of '{method}' predicts through what"):
             small.spec(asked)
-    assert small.spec(small.student("kd", teacher={"run": small.student("kd")})).needs
+    assert small.spec(small.student("kd", teacher={"run": small.student("kd")})).dependencies

@@ -75,7 +75,7 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
         if spec.id not in known:
             columns = _run_columns(spec, runs, spec.id in present)
             if columns["state"] == "absent":
-                lost = [needed.id for needed in spec.needs if of_run(needed)["state"] == "failed"]
+                lost = [needed.id for needed in spec.dependencies if of_run(needed)["state"] == "failed"]
                 columns["why"] = f"not run: it needs {lost[0]}, which failed" if lost else "not run"
             known[spec.id] = _spec_columns(spec) | columns
         return known[spec.id]

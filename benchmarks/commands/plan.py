@@ -86,7 +86,7 @@ def print_plan(request: Request, known: Mapping[str, Status], anew: Sequence[Run
         print(f"stage {number}: {plural(len(stage), 'run')}")
         for spec in stage:
             label = f" ({text})" if (text := run_label(spec)) else ""  # an id has the same words for crd and crd+kd
-            waits = f", after {', '.join(needed.id for needed in spec.needs)}" if spec.needs else ""
+            waits = f", after {', '.join(needed.id for needed in spec.dependencies)}" if spec.dependencies else ""
             other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
             why = f" ({known[spec.id].message})" if known[spec.id].message else ""
             state = f"{known[spec.id].state}{why}{other}"
@@ -119,7 +119,7 @@ def _as_json(
             "state": known[spec.id].state,
             "why": known[spec.id].message,
             "changed": changed.get(spec.id, ""),
-            "needs": [needed.id for needed in spec.needs],
+            "needs": [needed.id for needed in spec.dependencies],
             "multiply_adds": cost.multiply_adds[spec.id],
             "seconds": cost.seconds[spec.id],
         }

@@ -85,7 +85,7 @@ class _Loop:
         self.failures: dict[str, Failure] = {}
         self.given_up = {spec.id: failure for spec in work.plan.runs if (failure := work.given_up(spec))}
         # what others wait for comes first, so that no slot is idle for want of a teacher or a head
-        waited_for = {needed.id for spec in work.plan.runs for needed in spec.needs}
+        waited_for = {needed.id for spec in work.plan.runs for needed in spec.dependencies}
         self.todo = {spec.id: spec for spec in sorted(work.unfinished, key=lambda spec: spec.id not in waited_for)}
         self._told: set[str] = set()  # runs of which was said that another has them
         self._starts = Counter[str]()
@@ -117,7 +117,7 @@ class _Loop:
                 break
             if spec.id in self.active:
                 continue
-            waits_for = [needed.id for needed in spec.needs if needed.id in self.todo]
+            waits_for = [needed.id for needed in spec.dependencies if needed.id in self.todo]
             failure = self.given_up.get(spec.id) or needs_failed(spec, self.failures)
             if waits_for or (not failure and not self.free):
                 self.progress.wait(spec.id, waits_for_what(waits_for))

@@ -60,12 +60,16 @@ def _submit(work: Work, log: Callable[[str], None]) -> dict[str, Failure]:
                 continue
             failure = work.given_up(spec) or needs_failed(spec, left_out)
             if not work.cluster.pools:
-                failure = failure or next(filter(None, (_lacks(work, needed, known) for needed in spec.needs)), None)
+                failure = failure or next(
+                    filter(None, (_lacks(work, needed, known) for needed in spec.dependencies)), None
+                )
             if failure:
                 left_out[spec.id] = failure
                 continue
             free.append(spec)
-            jobs = sorted(known[needed.id] for needed in spec.needs if needed.id in known and not work.finished(needed))
+            jobs = sorted(
+                known[needed.id] for needed in spec.dependencies if needed.id in known and not work.finished(needed)
+            )
             groups[f"afterok:{':'.join(jobs)}" if jobs else "", spec.recipe.processes].append(spec)
         if work.cluster.pools:
             continue
@@ -147,7 +151,7 @@ def _outdated(work: Work, queue: Queue) -> dict[str, Job]:
         if job := waiting.get(spec.id):
             before = job.submission.asked
             other = job.hopeless if before is None else before != asked
-            if other or any(needed.id in found for needed in spec.needs):
+            if other or any(needed.id in found for needed in spec.dependencies):
                 found[spec.id] = job
     return found
 

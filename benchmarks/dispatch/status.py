@@ -111,7 +111,7 @@ def _row(work: Work, spec: RunSpec, seen: _Seen, known: Mapping[str, RunRow]) ->
         row.state, row.epoch, row.log = "finished", spec.recipe.epochs, str(folder.path / "log.txt")
         row.top1 = last.get("test_top1", last.get("test_head_top1"))
         return row
-    needed = [other.id for other in spec.needs if known[other.id].state != "finished"]
+    needed = [other.id for other in spec.dependencies if known[other.id].state != "finished"]
     if _at_work(row, folder.path, seen, needed) and row.state == "running":
         return row
     lost = [run_id for run_id in needed if known[run_id].state == "failed"]

@@ -76,7 +76,7 @@ class Work:
 
 def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | None:
     """The failure of a run that needs one that failed."""
-    lost = [needed.id for needed in spec.needs if needed.id in failures]
+    lost = [needed.id for needed in spec.dependencies if needed.id in failures]
     return Failure(f"not started: it needs {lost[0]}, which failed") if lost else None
 
 

@@ -141,7 +141,7 @@ def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: floa
     """Seconds until all runs of ``seconds`` (their own, each alone) are done, started as benchmarks.dispatch.scheduler
     does: whatever is ready, what others wait for first, at most ``runs`` at once. More than ``machines`` at once share
     them evenly and gain nothing by it."""
-    needs = {spec.id: {needed.id for needed in spec.needs} for spec in plan.runs}
+    needs = {spec.id: {needed.id for needed in spec.dependencies} for spec in plan.runs}
     waited_for = set().union(*needs.values())
     todo = sorted((run_id for run_id in needs if run_id in seconds), key=lambda run_id: run_id not in waited_for)
     active: dict[str, float] = {}  # seconds that are left of each

@@ -46,7 +46,7 @@ def make_plan(wanted: Iterable[RunSpec]) -> Plan:
     stage_of: dict[str, int] = {}
     stages: list[list[RunSpec]] = []
     for spec in with_ancestors(wanted).values():
-        number = stage_of[spec.id] = 1 + max((stage_of[needed.id] for needed in spec.needs), default=-1)
+        number = stage_of[spec.id] = 1 + max((stage_of[needed.id] for needed in spec.dependencies), default=-1)
         if number == len(stages):
             stages.append([])
         stages[number].append(spec)
@@ -248,7 +248,7 @@ def statuses(plan: Plan, runs: Path, anew: Collection[str] = ()) -> dict[str, St
     }
     for spec in reversed(plan.runs):  # what a run needs comes before it
         if known[spec.id].state != "finished":
-            for needed in spec.needs:
+            for needed in spec.dependencies:
                 here = needed.id in present and needed.id not in anew
                 if here and needed.trains and RunFolder(runs, needed).lost_weights():
                     known[needed.id] = Status("weights lost")

@@ -101,7 +101,7 @@ def to_train_anew(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
                 raise unknown("--rerun", name, ["all", "changed", *sorted({_called(s)[0] for s in plan.runs})])
             chosen |= ids
     for spec in plan.runs:  # what a run needs comes before it
-        if any(needed.id in chosen for needed in spec.needs):
+        if any(needed.id in chosen for needed in spec.dependencies):
             chosen.add(spec.id)
     return [spec for spec in finished if spec.id in chosen]
 

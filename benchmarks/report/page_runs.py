@@ -48,7 +48,7 @@ def run_entry(record: dict[str, Any], spec: RunSpec, beside: set[str]) -> dict[s
     return run_line(record, beside) | {
         "facts": [(name, value) for name, value in facts if value],
         "spec": spec_lines(spec),
-        "needs": [needed.id for needed in spec.needs],
+        "needs": [needed.id for needed in spec.dependencies],
     }
 
 

@@ -47,7 +47,7 @@ def cell_spec(measurement: Measurement, method: str) -> RunSpec:
 def train_run(spec: RunSpec, measurement: Measurement) -> dict[str, Any]:
     """Trains from where the run stands until it or the time is over."""
     runs = measurement.out / "runs"
-    lacks = [needed.id for needed in spec.needs if not RunFolder(runs, needed).is_finished()]
+    lacks = [needed.id for needed in spec.dependencies if not RunFolder(runs, needed).is_finished()]
     if lacks:
         return {"unfinished": True, "text": f"waits for {lacks[0]}"}
     try:

@@ -59,7 +59,7 @@ def _train(
 ) -> Found:
     """The last weights and the metrics of a run that is stopped after so many steps, and gone on with."""
     runs.mkdir()
-    for needed in spec.needs:
+    for needed in spec.dependencies:
         (runs / needed.id).symlink_to((cases.runs / needed.id).resolve())
     execution, done = measurement.execution(graphs, deterministic=True), 0
 

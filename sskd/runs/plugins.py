@@ -178,7 +178,7 @@ def _used(spec: RunSpec) -> Iterator[Name]:
         yield PRETEXTS.kind, spec.pretext.name
     if spec.teacher is not None:
         yield NETWORKS.kind, spec.teacher.network
-    for needed in spec.needs:
+    for needed in spec.dependencies:
         yield from _used(needed)
 
 

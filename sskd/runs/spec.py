@@ -106,7 +106,7 @@ class TeacherSpec(CommonSpec):
         return self.teacher is None
 
     @property
-    def needs(self) -> "tuple[RunSpec, ...]":
+    def dependencies(self) -> "tuple[RunSpec, ...]":
         """The runs that must be finished before this one can start."""
         return ()
 
@@ -139,7 +139,7 @@ class HeadSpec(CommonSpec):
         return self.pretext.name
 
     @property
-    def needs(self) -> "tuple[RunSpec, ...]":
+    def dependencies(self) -> "tuple[RunSpec, ...]":
         return _runs_of(self.teacher)
 
 
@@ -204,7 +204,7 @@ class StudentSpec(CommonSpec):
         return self.seed + METHODS[self.method.name].seed_shift
 
     @property
-    def needs(self) -> "tuple[RunSpec, ...]":
+    def dependencies(self) -> "tuple[RunSpec, ...]":
         return _runs_of(self.teacher) + (() if self.head is None else (self.head,))
 
 
@@ -268,7 +268,7 @@ def with_ancestors(wanted: Iterable[RunSpec]) -> dict[str, RunSpec]:
 
     def add(spec: RunSpec) -> None:
         if spec.id not in found:
-            for needed in spec.needs:
+            for needed in spec.dependencies:
                 add(needed)
             found[spec.id] = spec
 

@@ -202,9 +202,9 @@ def test_an_edit_while_a_run_was_interrupted_is_told(suite: Suite, capsys: pytes
         return next(cell.spec for cell in cells if cell.row == "Edited")
 
     runs, spec = suite.runs, student()
-    for run in (*spec.needs, spec):
+    for run in (*spec.dependencies, spec):
         shutil.rmtree(runs / run.id)  # it only looked finished
-    for needed in spec.needs:
+    for needed in spec.dependencies:
         train(needed, runs, small.EXECUTION)
     with pytest.raises(Interrupted):
         train(spec, runs, small.EXECUTION, should_stop=lambda: True)

@@ -20,7 +20,7 @@ def planned(*settings: str, room: float = 16 * GB) -> list[RunSpec]:
     """An SSKD student of the demo's profile with these settings, and what it needs, as a plan checks them."""
     specs = SpecBuilder(profile := read_profile("demo", list(settings)))
     student = specs.student(("resnet14", "resnet8"), specs.method("sskd"), 0, pretext=specs.pretext("contrastive"))
-    runs = [*student.head.needs, student.head, student] if student.head else [student]  # type: ignore[list-item]
+    runs = [*student.head.dependencies, student.head, student] if student.head else [student]  # type: ignore[list-item]
     check_runs(runs, profile, Path("data"), room)
     return runs
 

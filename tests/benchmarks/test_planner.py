@@ -332,7 +332,7 @@ def test_time_with_several_runs_at_once() -> None:
     alone = [small.spec(small.student("none", teacher=None, seed=seed)) for seed in range(3)]
     kd = small.spec(small.student("kd"))
     plan = make_plan([*alone, kd])
-    (teacher,) = kd.needs
+    (teacher,) = kd.dependencies
     seconds = {teacher.id: 5.0, kd.id: 4.0} | {spec.id: 2.0 for spec in alone}
     assert makespan(plan, seconds, 1, 1) == sum(seconds.values())
     assert makespan(plan, seconds, 2, 2) == 9  # 5 + 4 beside 2 + 2 + 2

@@ -63,7 +63,7 @@ def test_missing_cells_say_why(paper: Profile, tmp_path: Path) -> None:
 
 def test_a_run_whose_teacher_failed_says_so(paper: Profile, tmp_path: Path) -> None:
     cells = cells_of(paper, "table6")
-    teacher = next(needed for cell in cells["table6"] if cell.spec for needed in cell.spec.needs)
+    teacher = next(needed for cell in cells["table6"] if cell.spec for needed in cell.spec.dependencies)
     folder = tmp_path / "runs" / teacher.id
     folder.mkdir(parents=True)
     (folder / "failed.json").write_text('{"message": "out of memory"}')

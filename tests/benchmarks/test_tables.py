@@ -89,7 +89,7 @@ def test_noisy_labels_share_one_weight_and_a_clean_teacher() -> None:
     kinds = specs(cells_of("paper", "seeds=[0]")["fig4b"])
     assert {spec.method.ce_weight for spec in kinds if isinstance(spec, StudentSpec)} == {0.1}
     assert {spec.split.noise for spec in kinds} == {0.0, 0.1, 0.3, 0.5}
-    assert {needed.split.noise for spec in kinds for needed in spec.needs} == {0.0}
+    assert {needed.split.noise for spec in kinds for needed in spec.dependencies} == {0.0}
     assert {(spec.split.fraction, spec.split.seed) for spec in kinds} == {(1.0, 0)}
 
 
@@ -161,11 +161,11 @@ def test_teacher_seeds_give_every_seed_a_teacher_and_a_head_of_its_own() -> None
         students = [cell.spec for cell in cells["comparison"] if isinstance(cell.spec, StudentSpec)]
         sskd = [spec for spec in students if spec.head]
         assert len({spec.head.id for spec in sskd if spec.head}) == number
-        assert len({spec.needs[0].id for spec in students if spec.teacher}) == number
+        assert len({spec.dependencies[0].id for spec in students if spec.teacher}) == number
         assert sum(cell.row == "Teacher" for cell in cells["comparison"]) == number
         make_plan(spec for group in cells.values() for spec in specs(group))
     for spec in specs(own["comparison"]):
-        assert {needed.seed for needed in spec.needs} <= {spec.seed}
+        assert {needed.seed for needed in spec.dependencies} <= {spec.seed}
     seed_0 = {cell.spec.id for cell in own["comparison"] if cell.spec.seed == 0}
     assert seed_0 <= {cell.spec.id for cell in one["comparison"]}  # what has been run is not run again
 

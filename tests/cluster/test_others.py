@@ -257,7 +257,7 @@ def test_the_pace_of_an_earlier_start_is_not_shown(
 
 def test_a_failed_need_is_named(tmp_path: Path) -> None:
     work = Work(make_plan([KD]), tmp_path / "runs", small.EXECUTION, read_cluster("inline", []))
-    teacher = KD.needs[0]
+    teacher = KD.dependencies[0]
     work.folder(teacher).create()
     work.folder(teacher).save_failure("it broke")
     rows = {row.id: row for row in read_state(work, {}).runs}
@@ -369,7 +369,7 @@ def test_waiting_jobs_of_other_limits_are_replaced(
     }
     commands, said, anew, waits = asked_of_slurm(monkeypatch, queue), list[str](), list[str](), list[str]()
     asked = None if before is None else job_limits(cluster) | before
-    for name, spec, limits in (("sskd-b", KD.needs[0], asked), ("sskd-c", KD, job_limits(cluster))):
+    for name, spec, limits in (("sskd-b", KD.dependencies[0], asked), ("sskd-c", KD, job_limits(cluster))):
         submitted(work.jobs, name, spec.id, asked=limits)
 
     def submit_jobs(cluster: Any, jobs: Path, noted: Path, tasks: Any, processes: int, after: str) -> list[str]:
@@ -383,15 +383,15 @@ def test_waiting_jobs_of_other_limits_are_replaced(
     monkeypatch.setattr(slurm, "check_parameters", lambda *_: None)
     assert submit(work, said.append) == {}
     assert [command[0] for command in commands if command[0] == "scancel"] == ["scancel"] * replaced
-    assert anew == ([KD.needs[0].id, KD.id] if replaced else [])
+    assert anew == ([KD.dependencies[0].id, KD.id] if replaced else [])
     assert waits == (["", "afterok:101"] if replaced else [])
     assert replaced == any("asked for other limits" in line for line in said)
-    assert set(Queue(work.jobs).tasks) == {KD.needs[0].id, KD.id}
+    assert set(Queue(work.jobs).tasks) == {KD.dependencies[0].id, KD.id}
 
 
 def test_jobs_that_will_never_start_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = read_cluster("slurm", [])
-    teacher = KD.needs[0]
+    teacher = KD.dependencies[0]
     work, said = Work(make_plan([teacher]), tmp_path / "s" / "runs", small.EXECUTION, cluster), list[str]()
     asked_of_slurm(monkeypatch, {"7": Queued("7", "PENDING", "PartitionTimeLimit", "sskd-b")})
     submitted(work.jobs, "sskd-b", teacher.id, asked=job_limits(cluster))

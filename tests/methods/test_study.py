@@ -14,7 +14,7 @@ from tests import small
 def begun(method: str, runs: Path) -> Any:
     """The task of a student, at the beginning of its first epoch."""
     spec = small.spec(small.student(method))
-    for needed in spec.needs:
+    for needed in spec.dependencies:
         small.train_all(needed, runs)
     task = build_task(prepare(spec, runs, small.EXECUTION))
     task.stages[-1].begin_epoch(0)

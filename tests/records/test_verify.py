@@ -49,7 +49,7 @@ def _few_replays(monkeypatch: pytest.MonkeyPatch) -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher, and a student that kept its states."""
     folder = tmp_path_factory.mktemp("runs")
-    small.train_all(HONEST.needs[0], folder)
+    small.train_all(HONEST.dependencies[0], folder)
     train(HONEST, folder, KEEPING, log=lambda _: None)
     return folder
 
@@ -226,7 +226,7 @@ def test_the_chance_of_one_replaced_state(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_runs_that_cannot_be_submitted(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command, said in (
-        (["submit", str(runs / HONEST.needs[0].id), "--results", str(tmp_path)], "keep_epochs"),
+        (["submit", str(runs / HONEST.dependencies[0].id), "--results", str(tmp_path)], "keep_epochs"),
         (["submit", str(tmp_path / "nothing"), "--results", str(tmp_path)], "nothing"),
         (["verify", str(tmp_path / "nothing")], "is no submission"),
     ):
