@@ -111,7 +111,7 @@ def stepper(setup: Setup, stage: Stage) -> Callable[[], None]:
 
 def endless(setup: Setup, stage: Stage) -> Iterator[Batch]:
     """Full batches without end."""
-    loader, epoch = setup.loader(stage.views, "main"), 0
+    loader, epoch = setup.loader(stage.view_transform, "main"), 0
     while True:
         yield from (batch for batch in loader.epoch(epoch) if len(batch.labels) == loader.batch_size)
         epoch += 1

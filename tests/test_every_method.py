@@ -154,7 +154,7 @@ def study(distiller: Distiller, setup: Setup) -> None:
 
 
 def steps_of(distiller: Distiller, step: Distiller | DistillerStage, setup: Setup, name: str, rate: float) -> Trace:
-    views = distiller.method.views() if step is distiller else SingleView()
+    views = distiller.method.view_transform() if step is distiller else SingleView()
     optimizer: Any = None
     if isinstance(step, Distiller) and type(step.method).optimizer is not Method.optimizer:
         optimizer = step.optimizer(setup.spec.recipe)

@@ -51,7 +51,7 @@ def test_training_never_sees_them(tmp_path: Path) -> None:
     setup = setup_of(small.teacher(split=SPLIT), tmp_path)
     assert setup.split.validation is not None
     (stage,) = build_task(setup).stages
-    seen = {int(i) for batch in setup.loader(stage.views, "main").epoch(0) for i in batch.indices}
+    seen = {int(i) for batch in setup.loader(stage.view_transform, "main").epoch(0) for i in batch.indices}
     assert seen <= set(range(len(setup.split.indices)))
     assert not set(setup.split.indices.tolist()) & set(setup.split.validation.indices.tolist())
 

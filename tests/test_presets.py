@@ -38,7 +38,7 @@ def test_published_code_is_the_default_and_leaves_ids_as_they_are() -> None:
     assert named is not None
     assert plain.id == named.id
     assert plain.head is not None
-    assert isinstance(PRETEXTS["contrastive"].views(plain.head.pretext), Rotations)
+    assert isinstance(PRETEXTS["contrastive"].view_transform(plain.head.pretext), Rotations)
 
 
 @pytest.mark.parametrize("benchmark", ["comparison", "table3"])
@@ -55,7 +55,7 @@ def test_paper_text_is_explicit_in_every_run(benchmark: str) -> None:
     assert paper_text.head is not None
     task: Any = paper_text.head.pretext
     assert (task.transformation, task.temperature) == ("paper", 0.5)
-    assert isinstance(PRETEXTS["contrastive"].views(task), PaperTransformations)
+    assert isinstance(PRETEXTS["contrastive"].view_transform(task), PaperTransformations)
     assert isinstance(paper_text.teacher, FromRun)
     assert paper_text.teacher.epoch == "last"
     assert isinstance(published.teacher, FromRun)

@@ -174,7 +174,7 @@ def test_students_of_a_seed_start_and_see_the_same(runs: Path, tmp_path: Path) -
     for method in ("kd", "at", "vid"):
         spec = small.spec(small.student(method))
         job = build_task(prepare(spec, tmp_path, small.EXECUTION))
-        loader = prepare(spec, tmp_path, small.EXECUTION).loader(job.stages[-1].views, "main")
+        loader = prepare(spec, tmp_path, small.EXECUTION).loader(job.stages[-1].view_transform, "main")
         starts.append((job.modules.network.state_dict(), next(iter(loader.epoch(0))).images))
     for weights, images in starts[1:]:
         assert all(torch.equal(weights[key], starts[0][0][key]) for key in weights)

@@ -12,7 +12,7 @@ from sskd.data.augment import Augmentation
 from sskd.data.augmentations import AUGMENTATIONS
 from sskd.data.strong import WeakAndStrong
 from sskd.data.transformations import TRANSFORMATIONS
-from sskd.data.views import Rotated, Rotations, SingleView, Views
+from sskd.data.views import Rotated, Rotations, SingleView, ViewTransform
 from sskd.pretext import PRETEXTS
 from sskd.pretext.jigsaw import Puzzles
 from sskd.runtime.device import constant
@@ -21,13 +21,13 @@ from sskd.training.tasks import build_task
 from tests import small
 from tests.waits import Waits
 
-VIEWS: dict[str, Views] = {
+VIEWS: dict[str, ViewTransform] = {
     **{name: TRANSFORMATIONS[name] for name in TRANSFORMATIONS},
     **{type(views).__name__: views for views in (SingleView(), Rotations(), Rotated(), Puzzles(), WeakAndStrong())},
 }
 
 
-def changed(views: Views, augmentation: Augmentation) -> None:
+def changed(views: ViewTransform, augmentation: Augmentation) -> None:
     images = torch.randint(256, (6, 3, 16, 16), dtype=torch.uint8)
     views(images, augmentation, torch.Generator().manual_seed(1))
 
@@ -85,7 +85,7 @@ def test_no_head_waits(pretext: Any, runs: Path) -> None:
     (stage,) = build_task(setup).stages
     for module in stage.trained:
         module.train()
-    batches = setup.loader(stage.views, stage.name).epoch(0)
+    batches = setup.loader(stage.view_transform, stage.name).epoch(0)
     for batch in (next(batches), next(batches)):
         with Waits() as waits:
             total, _ = stage.loss(batch)
@@ -105,7 +105,7 @@ def test_no_transfer_waits(pretext: Any, runs: Path) -> None:
     stage = build_task(setup).stages[-1]
     for module in stage.trained:
         module.train()
-    batches = setup.loader(stage.views, stage.name).epoch(0)
+    batches = setup.loader(stage.view_transform, stage.name).epoch(0)
     for batch in (next(batches), next(batches)):
         with Waits() as waits:
             total, _ = stage.loss(batch)

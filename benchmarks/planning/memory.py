@@ -71,7 +71,7 @@ def views_of(spec: RunSpec) -> int:
     """Of each image in a step."""
     head = spec if isinstance(spec, HeadSpec) else spec.head if isinstance(spec, StudentSpec) else None
     if head is not None:
-        return PRETEXTS[head.pretext.name].views(head.pretext).per_image
+        return PRETEXTS[head.pretext.name].view_transform(head.pretext).views_per_image
     return METHODS[spec.method.name].views_per_image if isinstance(spec, StudentSpec) else 1
 
 

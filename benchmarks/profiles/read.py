@@ -124,7 +124,7 @@ class _OneTask(StrictModel):
 def pretext_settings(name: str, **settings: Any) -> PretextSettings:
     """Returns a task's settings: those given, over the task's own. UserError names what is wrong."""
     task = from_dict(_OneTask, {"pretext": {**settings, "name": name}}, f"settings of the task '{name}'").pretext
-    PRETEXTS[name].views(task)  # it may name a transformation
+    PRETEXTS[name].view_transform(task)  # it may name a transformation
     return task
 
 
@@ -143,7 +143,7 @@ def _check_names(profile: Profile) -> None:
     for name, settings in profile.pretext_settings.items():
         _refuse_a_name("pretext_settings", name, settings)
         pretext_settings(name, **settings)
-    PRETEXTS[profile.pretext.name].views(profile.pretext)  # it may name a transformation
+    PRETEXTS[profile.pretext.name].view_transform(profile.pretext)  # it may name a transformation
     for name, settings in profile.method_settings.items():
         _refuse_a_name("method_settings", name, settings)
         method_settings(name, **settings)

@@ -50,7 +50,7 @@ def all_cases() -> list[Case]:
 def _transformations(task: str) -> list[str]:
     """Those that give the task other views; [""] where it has its own."""
     kind = PRETEXTS[task]
-    views = {type(kind.views(kind.Settings(name=task, transformation=name))) for name in TRANSFORMATIONS}
+    views = {type(kind.view_transform(kind.Settings(name=task, transformation=name))) for name in TRANSFORMATIONS}
     return list(TRANSFORMATIONS) if len(views) > 1 else [""]
 
 

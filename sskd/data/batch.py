@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     global_batch_size: int = 0  # images on all ranks; 0: this rank has all of them
 
     @property
-    def views(self) -> int:
+    def views_per_image(self) -> int:
         """V."""
         return self.images.shape[0] // self.labels.shape[0]
 

@@ -14,7 +14,7 @@ from sskd.data.file_loader import Crop, RandomCrop, StreamLoader
 from sskd.data.image_files import Images, ResizeCenterCrop, cached
 from sskd.data.memory_loader import RGB, SamplingConfig
 from sskd.data.splits import Split, Subset
-from sskd.data.views import SingleView, Views
+from sskd.data.views import SingleView, ViewTransform
 
 EVALUATION_BATCH = 128  # images at most: these are larger than CIFAR's
 
@@ -57,12 +57,12 @@ class ImageFiles:
         crop = RandomCrop(self.image_size, augmentation.flip) if augmentation.resized_crop else self._middle
         return self._loader(self.train, split, crop, sampling, config)
 
-    def test_loader(self, views: Views, batch_size: int, config: LoaderConfig) -> StreamLoader:
+    def test_loader(self, view_transform: ViewTransform, batch_size: int, config: LoaderConfig) -> StreamLoader:
         everything = Split(torch.arange(len(self.test_labels)), self.test_labels)
         # a cache of test images holds what is seen of them
         crop = ResizeCenterCrop(self.image_size, self.image_size) if self.test.cache else self._middle
         return self._loader(
-            self.test, everything, crop, fixed_sampling(views, batch_size, len(self.test_labels)), config
+            self.test, everything, crop, fixed_sampling(view_transform, batch_size, len(self.test_labels)), config
         )
 
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:

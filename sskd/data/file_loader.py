@@ -135,7 +135,7 @@ class StreamLoader:
         skip_corrupt: bool,
     ) -> None:
         self.labels = split.labels.to(config.device)
-        self.batch_size, self.views, augmentation, self.seed, self.stream = sampling
+        self.batch_size, self.view_transform, augmentation, self.seed, self.stream = sampling
         self.augmentation = Augmentation(
             0, False, augmentation.transform
         )  # crops and flips are made when files are read
@@ -187,7 +187,7 @@ class StreamLoader:
             own.manual_seed(stream_seed(self.seed, self.stream, "step", epoch, step, "rank", rank))
             # (B, S, S, 3) as it lies is (B, 3, S, S) in channels-last
             pixels = made.pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
-            images, view_labels = self.views(pixels, self.augmentation, draws if size == 1 else own)
+            images, view_labels = self.view_transform(pixels, self.augmentation, draws if size == 1 else own)
             positions = made.positions.to(device, non_blocking=True)
             yield Batch(
                 self._normalise(images), self.labels[positions], positions, view_labels, draws, len(parts[step - start])

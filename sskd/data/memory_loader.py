@@ -10,7 +10,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, LoaderConfig
-from sskd.data.views import Views
+from sskd.data.views import ViewTransform
 from sskd.errors import UserError
 from sskd.runtime.seeding import generator, stream_seed
 
@@ -22,7 +22,7 @@ class SamplingConfig(NamedTuple):
     ``stream``."""
 
     batch_size: int
-    views: Views
+    view_transform: ViewTransform
     augmentation: Augmentation
     seed: int = 0
     stream: str = "main"
@@ -69,7 +69,7 @@ class TrainLoader:
     ) -> None:
         """images: (n, 3, H, W) uint8. labels: (n,) int64. mean, std: of pixels / 255."""
         self.images, self.labels = images.to(config.device), labels.to(config.device)
-        self.batch_size, self.views, self.augmentation, self.seed, self.stream = sampling
+        self.batch_size, self.view_transform, self.augmentation, self.seed, self.stream = sampling
         self.rank = config.rank
         self.normalise = Normalise(mean, std, config.device, config.channels_last)
         self.skipped: set[str] = set()  # never any: they are in memory already
@@ -99,9 +99,9 @@ class TrainLoader:
 
         Of several processes each makes the whole batch, with the draws that one process has, and keeps its part.
         """
-        images, view_labels = self.views(self.images[indices], self.augmentation, draws)
+        images, view_labels = self.view_transform(self.images[indices], self.augmentation, draws)
         rows = self.rank.rows(len(indices))
-        own = slice(rows.start * self.views.per_image, rows.stop * self.views.per_image)
+        own = slice(rows.start * self.view_transform.views_per_image, rows.stop * self.view_transform.views_per_image)
         labels, view_labels = self.labels[indices[rows]], None if view_labels is None else view_labels[own]
         return Batch(self.normalise(images[own]), labels, indices[rows], view_labels, draws, len(indices))
 

@@ -45,7 +45,7 @@ LUMA = (19595, 38470, 7471)  # of 65536: PIL's grey of red, green and blue
 class WeakAndStrong:
     """Two views: the usual crop and flip; and, from a crop and flip of its own, a strongly augmented one."""
 
-    per_image = 2
+    views_per_image = 2
 
     def __call__(
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sskd.data.augment import Augmentation, random_crop, random_flip
-from sskd.data.views import Rotations, Views
+from sskd.data.views import Rotations, ViewTransform
 from sskd.registry import Registry
 from sskd.runtime.device import constant
 
-TRANSFORMATIONS: Registry[Views] = Registry("transformation", "sskd.data")
+TRANSFORMATIONS: Registry[ViewTransform] = Registry("transformation", "sskd.data")
 TRANSFORMATIONS.register("rotation")(Rotations())
 
 # Chen et al., ICML 2020 (SimCLR): crops as in its appendix A, colours at the strength 0.5 that it has for CIFAR-10
@@ -58,7 +58,7 @@ class PaperTransformations:
     with sides 3:4 to 4:3, factors 0.6 to 1.4 for brightness, contrast and saturation, hue shifted by at most 0.1.
     """
 
-    per_image = 4
+    views_per_image = 4
 
     def __call__(
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator

@@ -10,11 +10,11 @@ from sskd.data.augment import Augmentation, random_crop, random_flip
 from sskd.runtime.device import cached_repeat
 
 
-class Views(Protocol):
+class ViewTransform(Protocol):
     """Makes V views of each image. Rows V * j to V * j + V - 1 are those of image j, the first its normal view."""
 
     @property
-    def per_image(self) -> int:
+    def views_per_image(self) -> int:
         """V."""
 
     def __call__(
@@ -28,7 +28,7 @@ class Views(Protocol):
 class SingleView:
     """One view, as in ordinary training: crop, then flip (the published order)."""
 
-    per_image = 1
+    views_per_image = 1
 
     def __call__(
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
@@ -43,7 +43,7 @@ class SingleView:
 class Rotations:
     """Four views: 0, 90, 180, 270 degrees counter-clockwise. Flip, rotate, then each view its own crop (as SSKD)."""
 
-    per_image = 4
+    views_per_image = 4
 
     def __call__(
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
@@ -60,7 +60,7 @@ class Rotations:
 class Rotated:
     """Four views: one crop and flip as in ordinary training, turned by 0, 90, 180 and 270 degrees (as HSAKD)."""
 
-    per_image = 4
+    views_per_image = 4
 
     def __call__(
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator

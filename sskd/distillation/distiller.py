@@ -212,7 +212,7 @@ class Distiller(BesideFrozen):
         """
         for reason in self._pending.values():
             raise UserError(reason)
-        return self._stepped(self.method.views(), self.loss, images, labels, indices, view_labels, generator)
+        return self._stepped(self.method.view_transform(), self.loss, images, labels, indices, view_labels, generator)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As of any module. Initial stages and study count as done: what is loaded has been through them."""
@@ -271,7 +271,7 @@ class Distiller(BesideFrozen):
 
     def _stepped(
         self,
-        views: Any,
+        view_transform: Any,
         loss: Callable[[Batch], tuple[Tensor, LossTerms]],
         images: Tensor,
         labels: Tensor,
@@ -282,7 +282,7 @@ class Distiller(BesideFrozen):
         generator = generator or self._draws(images.device)
         look = images.device.type == "cpu" or self._step == 0
         self._step += 1
-        batch = self._inputs.batch(views, images, labels, indices, view_labels, generator, look)
+        batch = self._inputs.batch(view_transform, images, labels, indices, view_labels, generator, look)
         batch = batch._replace(global_batch_size=len(labels) * self.rank.world_size)
         total, terms = loss(batch)
         if look and not torch.compiler.is_compiling() and not bool(total.isfinite()):

@@ -11,7 +11,7 @@ def whole_features(features: Features, batch: Batch, needs: frozenset[str], rank
     """Returns the features of all processes' rows, in their order, with gradient (sskd/runtime/distributed.py)."""
     if rank.world_size == 1:
         return features
-    sizes = [batch.views * size for size in rank.sizes(batch.global_batch_size)]
+    sizes = [batch.views_per_image * size for size in rank.sizes(batch.global_batch_size)]
     return features.map(partial(all_gather_with_grad, sizes=sizes), needs)
 
 
@@ -20,7 +20,7 @@ def whole_batch(batch: Batch, rank: Rank) -> Batch:
     if rank.world_size == 1:
         return batch
     sizes = rank.sizes(batch.global_batch_size)
-    of_views = [batch.views * size for size in sizes]
+    of_views = [batch.views_per_image * size for size in sizes]
     return batch._replace(
         images=batch.images.new_empty(sum(of_views), 0),
         labels=all_gather_with_grad(batch.labels, sizes),

@@ -67,7 +67,7 @@ def train_head(
         head = kind(settings, context).to(next(network.parameters()).device).train()
     recipe = Recipe(epochs=epochs, learning_rate=learning_rate, **PUBLISHED.get(name, OTHERS))
     optimizer = make_optimizer(head.parameters(), recipe)
-    views, forward = kind.views(settings), TeacherForward(network, kind.needs, Passes())
+    view_transform, forward = kind.view_transform(settings), TeacherForward(network, kind.needs, Passes())
     needs = frozenset() if kind.evaluable_on_test else frozenset({"indices"})
     inputs = Inputs(
         f"the task '{name}'",
@@ -87,7 +87,7 @@ def train_head(
             labels = more[0] if more else torch.zeros(len(images), dtype=torch.int64, device=images.device)
             indices = more[1] if len(more) > 1 else None
             draws = torch.Generator(device=images.device).manual_seed(stream_seed(seed, "head", epoch, step))
-            batch = inputs.batch(views, images, labels, indices, None, draws, look=epoch == 0)
+            batch = inputs.batch(view_transform, images, labels, indices, None, draws, look=epoch == 0)
             loss, _ = head.loss(head.read(forward(batch.images)), batch)
             optimizer.zero_grad()
             loss.backward()

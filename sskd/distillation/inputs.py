@@ -9,7 +9,7 @@ from sskd.config.networks import Statistics
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch
 from sskd.data.memory_loader import RGB, Normalise
-from sskd.data.views import Rotated, Rotations, SingleView, Views
+from sskd.data.views import Rotated, Rotations, SingleView, ViewTransform
 from sskd.errors import UserError
 
 UNCHANGED = Augmentation(padding=0, flip=False)  # the loader has cropped and flipped
@@ -37,7 +37,7 @@ class Inputs(NamedTuple):
 
     def batch(
         self,
-        views: Views,
+        view_transform: ViewTransform,
         images: Tensor,
         labels: Tensor,
         indices: Tensor | None,
@@ -45,34 +45,38 @@ class Inputs(NamedTuple):
         draws: torch.Generator,
         look: bool,
     ) -> Batch:
-        """Returns the batch, its images in ``views.per_image`` views.
+        """Returns the batch, its images in ``view_transform.views_per_image`` views.
 
         images: (B, 3, H, W), uint8 or normalised floats; or (V * B, 3, H, W) normalised floats that are views already.
         labels and indices: (B,) int64. look: whether values are checked, for which the host waits for a GPU. UserError
         says what is wrong with them.
         """
-        self._check(views, images, labels, indices, look)
+        self._check(view_transform, images, labels, indices, look)
         if len(images) == len(labels):
-            images, view_labels = self._in_views(views, images, draws)
+            images, view_labels = self._in_views(view_transform, images, draws)
         if indices is None:
             indices = torch.full_like(labels, -1)
         return Batch(images, labels, indices, view_labels, draws, len(labels))
 
-    def _in_views(self, views: Views, images: Tensor, draws: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    def _in_views(
+        self, view_transform: ViewTransform, images: Tensor, draws: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
         augmentation = self.augmentation or UNCHANGED
         floats = images.is_floating_point()
-        if floats and self.augmentation is None and isinstance(views, GEOMETRIC):
-            return views(images, augmentation, draws)
+        if floats and self.augmentation is None and isinstance(view_transform, GEOMETRIC):
+            return view_transform(images, augmentation, draws)
         if self.statistics is None:
             given = "uint8 images have to be normalised" if not floats else "its views are made of pixels"
             raise UserError(f"{self.whose}: {given}: give mean and std, by channel, of pixels / 255")
         mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in self.statistics)
         pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8) if floats else images
-        made, view_labels = views(pixels, augmentation, draws)
+        made, view_labels = view_transform(pixels, augmentation, draws)
         last = images.is_contiguous(memory_format=torch.channels_last)
         return Normalise(*self.statistics, images.device, last)(made), view_labels
 
-    def _check(self, views: Views, images: Tensor, labels: Tensor, indices: Tensor | None, look: bool) -> None:
+    def _check(
+        self, view_transform: ViewTransform, images: Tensor, labels: Tensor, indices: Tensor | None, look: bool
+    ) -> None:
         count, size = len(labels), self.image_size
         if labels.dim() != 1 or labels.dtype != torch.int64:
             raise UserError(f"labels are {_described(labels)}, not (B,) int64: the numbers of the classes")
@@ -83,7 +87,7 @@ class Inputs(NamedTuple):
             raise UserError(f"images are {found}, and those of the sample {size} x {size}")
         if not images.is_floating_point() and images.dtype != torch.uint8:
             raise UserError(f"images are {images.dtype}: give uint8 (0 to 255) or normalised floats")
-        if len(images) not in (count, views.per_image * count) or (
+        if len(images) not in (count, view_transform.views_per_image * count) or (
             len(images) != count and images.dtype == torch.uint8
         ):
             raise UserError(f"there are {len(images)} images and {count} labels: one label for each image")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sskd.config.recipe import Recipe
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.data.views import SingleView, Views
+from sskd.data.views import SingleView, ViewTransform
 from sskd.errors import UserError
 from sskd.losses import softened_divergence
 from sskd.networks import Features, FeatureShapes, Network
@@ -112,7 +112,7 @@ class Method(nn.Module):
     # the training images whose features of the teacher's study() gets: "plain", in their order and as test images are
     # cropped; "augmented", as they are in training; "": study() is not called
     studies: ClassVar[Literal["", "plain", "augmented"]] = ""
-    views_per_image: ClassVar[int] = 1  # that views() makes, for the cost of a plan
+    views_per_image: ClassVar[int] = 1  # that view_transform() makes, for the cost of a plan
     draws_on_host: ClassVar[bool] = False  # whether its steps differ by what the host draws: no CUDA graph holds them
     stage_names: ClassVar[tuple[str, ...]] = ("main",)  # for the table; initial stages come first
     seed_shift: ClassVar[int] = 0  # added to the run's seed: a control that is another method with other seeds
@@ -163,7 +163,7 @@ class Method(nn.Module):
         """Called before anything is trained. Raises UserError, naming networks and taps, where the method cannot
         be used with this pair."""
 
-    def views(self) -> Views:
+    def view_transform(self) -> ViewTransform:
         """The views of each image that the student is trained on."""
         return SingleView()
 
@@ -238,13 +238,14 @@ class Method(nn.Module):
     def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, LossTerms]:
         """The weighted total (0-d, with gradient), and all unweighted terms by name: "ce", "kd" and the method's own.
         Without a teacher only "ce"."""
-        logits = student.logits[:: batch.views]
+        logits = student.logits[:: batch.views_per_image]
         losses = {"ce": F.cross_entropy(logits, batch.labels)}
         weights = {"ce": self.settings.ce_weight}
         logged: dict[str, Tensor] = {}
         if teacher is not None:
             if self.settings.kd_weight > 0:
-                student_logits, teacher_logits = self.softened(logits), self.softened(teacher.logits[:: batch.views])
+                normal = teacher.logits[:: batch.views_per_image]
+                student_logits, teacher_logits = self.softened(logits), self.softened(normal)
                 temperature, kind = self.settings.kd_temperature, self.settings.divergence
                 losses["kd"] = softened_divergence(student_logits, teacher_logits, temperature, kind=kind)
                 weights["kd"] = self.settings.kd_weight

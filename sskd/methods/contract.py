@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.data.views import SingleView, Views
+from sskd.data.views import SingleView, ViewTransform
 from sskd.errors import UserError, described, nearest, source_of
 from sskd.methods.base import METHODS, NEEDS, RESERVED, InitialStage, LossTerms, Method, MethodContext, check_needs
 from sskd.networks import Features, Network
@@ -54,9 +54,9 @@ def _try(settings: MethodSettings, context: MethodContext, size: int, needs: fro
     own = None if student is context.student else student
     shapes = [of for of in (context.student_shapes, context.teacher_shapes) if of is not None]
 
-    def made(views: Views, wanted: int) -> Batch:
-        images = batch_size(shapes, views.per_image, min(wanted, most))
-        return made_batch(views, images, count, context.num_classes, size, recipe)
+    def made(view_transform: ViewTransform, wanted: int) -> Batch:
+        images = batch_size(shapes, view_transform.views_per_image, min(wanted, most))
+        return made_batch(view_transform, images, count, context.num_classes, size, recipe)
 
     def features(batch: Batch) -> tuple[Features, Features | None]:
         rows, teacher = len(batch.images), context.teacher_shapes
@@ -80,7 +80,7 @@ def _try(settings: MethodSettings, context: MethodContext, size: int, needs: fro
         student.train(training)
         method.train(training)
         method.begin_epoch(epoch)
-        batch = made(method.views(), images)
+        batch = made(method.view_transform(), images)
         learned, fixed = features(batch)
         terms = _own_terms(method, learned, fixed, batch)
         for name, value in terms.items():

@@ -8,7 +8,7 @@ from sskd.config.fields import Probability
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.strong import WeakAndStrong
-from sskd.data.views import Views
+from sskd.data.views import ViewTransform
 from sskd.losses import divergences
 from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
@@ -61,7 +61,7 @@ class CRLD(Method):
     term_weights = {"ce_strong": "ce_weight", "within": "within_weight", "across": "across_weight"}
     views_per_image = 2
 
-    def views(self) -> Views:
+    def view_transform(self) -> ViewTransform:
         return WeakAndStrong()
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

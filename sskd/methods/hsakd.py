@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.data.views import Rotated, Views
+from sskd.data.views import Rotated, ViewTransform
 from sskd.errors import UserError
 from sskd.losses import softened_divergence
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
@@ -76,7 +76,7 @@ class HSAKD(Method):
                 f"{student_count} and {teacher.network} has {teacher_count}; choose networks with as many stages"
             )
 
-    def views(self) -> Views:
+    def view_transform(self) -> ViewTransform:
         return Rotated()
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

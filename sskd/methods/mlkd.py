@@ -11,7 +11,7 @@ from sskd.config.fields import TupleFromList
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.strong import WeakAndStrong
-from sskd.data.views import Views
+from sskd.data.views import ViewTransform
 from sskd.losses import softened_divergence, standardised
 from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
@@ -79,7 +79,7 @@ class MLKD(Method):
     term_weights = {"ce_strong": "ce_weight", "instance": "weight", "class": "weight", "batch": "weight"}
     views_per_image = 2
 
-    def views(self) -> Views:
+    def view_transform(self) -> ViewTransform:
         return WeakAndStrong()
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

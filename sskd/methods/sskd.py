@@ -9,7 +9,7 @@ from torch import Tensor
 from sskd.config.fields import Probability
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.data.views import SingleView, Views
+from sskd.data.views import SingleView, ViewTransform
 from sskd.losses import softened_divergence
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.networks import Features
@@ -77,19 +77,19 @@ class SSKD(Method):
             own = context.head.context._replace(width=shapes.width, network=shapes.network)
             self.head = kind(context.head.settings, own)
 
-    def views(self) -> Views:
+    def view_transform(self) -> ViewTransform:
         transfers = self.settings.t_weight > 0 or self.settings.ss_weight > 0
         head = self._teacher_head[0]
-        return head.views(head.settings) if transfers else SingleView()
+        return head.view_transform(head.settings) if transfers else SingleView()
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         settings = self.settings
         losses: dict[str, Tensor] = {}
         logged: dict[str, Tensor] = {}
         if settings.t_weight > 0:
-            student_logits, teacher_logits = (transformed(f.logits, batch.views) for f in (student, teacher))
+            student_logits, teacher_logits = (transformed(f.logits, batch.views_per_image) for f in (student, teacher))
             if settings.t_keep < 1:
-                labels = batch.labels.repeat_interleave(batch.views - 1)
+                labels = batch.labels.repeat_interleave(batch.views_per_image - 1)
                 kept = keep_mask(ranks(teacher_logits, labels), settings.t_keep)
                 logged["t_kept"] = kept.float().mean()
             else:  # as published all are kept, and nothing has to be ranked

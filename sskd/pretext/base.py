@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.data.batch import Batch
-from sskd.data.views import Views
+from sskd.data.views import ViewTransform
 from sskd.losses import Divergence
 from sskd.networks import Features
 from sskd.registry import Registry
@@ -61,7 +61,7 @@ class Pretext(nn.Module):
                 raise ValueError(f"'{name}' is ignored by this pretext task ({cls.title}): leave it out ({default})")
 
     @classmethod
-    def views(cls, settings: Any) -> Views:
+    def view_transform(cls, settings: Any) -> ViewTransform:
         """What makes the V views of each image, of which the first is the normal one."""
         raise NotImplementedError
 

@@ -9,7 +9,7 @@ from sskd.config.recipe import Recipe
 from sskd.config.settings import PretextSettings
 from sskd.data.augmentations import AUGMENTATIONS
 from sskd.data.batch import Batch
-from sskd.data.views import Views
+from sskd.data.views import ViewTransform
 from sskd.errors import UserError
 from sskd.networks import Features, FeatureShapes
 from sskd.pretext.base import PRETEXTS, PretextContext
@@ -62,16 +62,16 @@ def batch_size(shapes: list[FeatureShapes], views: int, wanted: int) -> int:
     return max(2, min(wanted, NUMBERS // (views * numbers)))
 
 
-def made_batch(views: Views, images: int, of: int, classes: int, size: int, recipe: Recipe) -> Batch:
+def made_batch(view_transform: ViewTransform, images: int, of: int, classes: int, size: int, recipe: Recipe) -> Batch:
     """Random images (size x size) in their views, the first of ``of`` training images. UserError if the views are not
     what they should be."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (images, 3, size, size), dtype=torch.uint8)
-    made, labels = views(pixels, AUGMENTATIONS[recipe.augmentation](recipe), generator)
-    if made.shape != (views.per_image * images, 3, size, size):
+    made, labels = view_transform(pixels, AUGMENTATIONS[recipe.augmentation](recipe), generator)
+    if made.shape != (view_transform.views_per_image * images, 3, size, size):
         raise UserError(
-            f"its views of {images} images, {views.per_image} each, are a tensor of shape {tuple(made.shape)}, not "
-            f"{(views.per_image * images, 3, size, size)}"
+            f"its views of {images} images, {view_transform.views_per_image} each, are a tensor of shape "
+            f"{tuple(made.shape)}, not {(view_transform.views_per_image * images, 3, size, size)}"
         )
     return Batch(made / 127.5 - 1, torch.arange(images) % classes, torch.arange(images) % of, labels, generator)
 
@@ -102,8 +102,10 @@ def check_task(
     if not isinstance(kind.needs, frozenset | set) or not kind.needs <= {"taps"}:
         raise UserError(f"its needs are {kind.needs!r}: a set is wanted, empty or of 'taps'")
     head = kind(settings, PretextContext(shapes.width, images, shapes.network, classes))
-    views = head.views(settings)
-    batch = made_batch(views, batch_size([shapes], views.per_image, FEW), images, classes, size, recipe)
+    view_transform = head.view_transform(settings)
+    batch = made_batch(
+        view_transform, batch_size([shapes], view_transform.views_per_image, FEW), images, classes, size, recipe
+    )
     for training in (True, False):
         head.train(training)
         found = head.loss(head.read(made_features(shapes, len(batch.images), classes, frozenset(kind.needs))), batch)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from sskd.config.settings import PretextSettings
 from sskd.data.batch import Batch
 from sskd.data.transformations import TRANSFORMATIONS
-from sskd.data.views import Views
+from sskd.data.views import ViewTransform
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 from sskd.pretext.selection import keep_mask, ranks, transformed
@@ -47,7 +47,7 @@ class Contrastive(Pretext):
         self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
 
     @classmethod
-    def views(cls, settings: Any) -> Views:
+    def view_transform(cls, settings: Any) -> ViewTransform:
         return TRANSFORMATIONS[settings.transformation]
 
     def forward(self, vector: Tensor) -> Tensor:
@@ -55,17 +55,17 @@ class Contrastive(Pretext):
 
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over the images of the batch, and the share of views whose own image scores highest."""
-        scores = similarity(output, batch.views)
+        scores = similarity(output, batch.views_per_image)
         target = own_image(scores)
         right = (scores.argmax(1) == target).float().mean()
         return F.cross_entropy(scores / self.settings.temperature, target), right
 
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         """L_ss between the rows of the two similarity matrices, selected by the teacher's ranks (paper, equation 6)."""
-        teacher_similarity = similarity(teacher, batch.views)
+        teacher_similarity = similarity(teacher, batch.views_per_image)
         rank = ranks(teacher_similarity, own_image(teacher_similarity))
         kept = keep_mask(rank, config.keep)
         loss = softened_divergence(
-            similarity(student, batch.views), teacher_similarity, config.temperature, kept, config.divergence
+            similarity(student, batch.views_per_image), teacher_similarity, config.temperature, kept, config.divergence
         )
         return Transfer(loss, {"head_accuracy": (rank == 0).float().mean(), "ss_kept": kept.float().mean()})

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sskd.data.batch import Batch
 from sskd.data.transformations import TRANSFORMATIONS
-from sskd.data.views import Views
+from sskd.data.views import ViewTransform
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 
@@ -37,14 +37,14 @@ class Exemplar(Pretext):
         self.classifier = nn.Linear(context.width, context.num_images)
 
     @classmethod
-    def views(cls, settings: Any) -> Views:
+    def view_transform(cls, settings: Any) -> ViewTransform:
         return TRANSFORMATIONS[settings.transformation]
 
     def forward(self, vector: Tensor) -> Tensor:
         return self.classifier(vector)
 
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        target = batch.indices.repeat_interleave(batch.views)
+        target = batch.indices.repeat_interleave(batch.views_per_image)
         rows = max(1, CLASSES_AT_ONCE // output.shape[1])
         parts = [
             computed_again(_cross_entropy_sum, scores, wanted)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sskd.data.batch import Batch
-from sskd.data.views import Rotated, Views
+from sskd.data.views import Rotated, ViewTransform
 from sskd.networks import Features
 from sskd.networks.branches import Branches
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext
@@ -33,7 +33,7 @@ class HSAKDBranches(Pretext):
         self.branches = Branches(context.network, VIEWS * context.num_classes)
 
     @classmethod
-    def views(cls, settings: Any) -> Views:
+    def view_transform(cls, settings: Any) -> ViewTransform:
         return Rotated()
 
     def read(self, features: Features) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sskd.data.augment import Augmentation, random_crop, random_flip
 from sskd.data.batch import Batch
-from sskd.data.views import Views
+from sskd.data.views import ViewTransform
 from sskd.errors import UserError
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
@@ -25,17 +25,17 @@ class Puzzles:
     Flip, then each view its own crop and change, then the quarters are laid out anew.
     """
 
-    per_image = 4
+    views_per_image = 4
 
     def __call__(
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         if augmentation.flip:
             images = random_flip(images, generator)
-        views = random_crop(images.repeat_interleave(self.per_image, 0), augmentation.padding, generator)
+        views = random_crop(images.repeat_interleave(self.views_per_image, 0), augmentation.padding, generator)
         views = augmentation.transform(views, generator)
         labels = torch.randint(len(ORDERS), (len(views),), generator=generator, device=images.device)
-        labels[:: self.per_image].zero_()  # the normal view
+        labels[:: self.views_per_image].zero_()  # the normal view
         return lay_out(views, labels), labels
 
 
@@ -67,7 +67,7 @@ class Jigsaw(Pretext):
         self.classifier = nn.Linear(context.width, len(ORDERS))
 
     @classmethod
-    def views(cls, settings: Any) -> Views:
+    def view_transform(cls, settings: Any) -> ViewTransform:
         return Puzzles()
 
     def forward(self, vector: Tensor) -> Tensor:
@@ -75,12 +75,14 @@ class Jigsaw(Pretext):
 
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         assert batch.view_labels is not None
-        puzzles, target = transformed(output, batch.views), transformed(batch.view_labels, batch.views)
+        views = batch.views_per_image
+        puzzles, target = transformed(output, views), transformed(batch.view_labels, views)
         return F.cross_entropy(puzzles, target), (puzzles.argmax(1) == target).float().mean()
 
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         assert batch.view_labels is not None
-        student_output, teacher_output = transformed(student, batch.views), transformed(teacher, batch.views)
-        right = (teacher_output.argmax(1) == transformed(batch.view_labels, batch.views)).float().mean()
+        views = batch.views_per_image
+        student_output, teacher_output = transformed(student, views), transformed(teacher, views)
+        right = (teacher_output.argmax(1) == transformed(batch.view_labels, views)).float().mean()
         loss = softened_divergence(student_output, teacher_output, config.temperature, kind=config.divergence)
         return Transfer(loss, {"head_accuracy": right})

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sskd.data.batch import Batch
-from sskd.data.views import Rotations, Views
+from sskd.data.views import Rotations, ViewTransform
 from sskd.losses import softened_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 
@@ -23,10 +23,10 @@ class Rotation(Pretext):
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__(settings, context)
-        self.classifier = nn.Linear(context.width, Rotations.per_image)
+        self.classifier = nn.Linear(context.width, Rotations.views_per_image)
 
     @classmethod
-    def views(cls, settings: Any) -> Views:
+    def view_transform(cls, settings: Any) -> ViewTransform:
         return Rotations()
 
     def forward(self, vector: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class RunState:
         """Gives the stage an optimiser of its own, over the parameters that it trains."""
         self.optimizer = self.stage.optimizer(self.stage.parameters, self.setup.spec.recipe)
         self.scaler = self._new_scaler()
-        self.loader = self.setup.loader(self.stage.views, self.stage.name)
+        self.loader = self.setup.loader(self.stage.view_transform, self.stage.name)
         self.meter = Meter(self.setup.device)
         self.graph: GraphedStep | None = None  # of the stage's step, where it runs as one
         self._loss: Loss | None = None

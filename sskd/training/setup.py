@@ -12,7 +12,7 @@ from sskd.data.batch import LoaderConfig
 from sskd.data.datasets.registry import Data, load_dataset
 from sskd.data.memory_loader import Loader, SamplingConfig
 from sskd.data.splits import Split, make_split
-from sskd.data.views import Views
+from sskd.data.views import ViewTransform
 from sskd.distillation.forward import Passes
 from sskd.runs.spec import RunSpec
 from sskd.runtime.device import configure, device_of, resolve_precision
@@ -50,11 +50,11 @@ class Setup(NamedTuple):
         """The images that choose an epoch, where the split holds any out."""
         return self.test._replace(subset=self.split.validation) if self.split.validation else None
 
-    def loader(self, views: Views, stage: str) -> Loader:
+    def loader(self, view_transform: ViewTransform, stage: str) -> Loader:
         """Batches of the run's training images with these views; ``stage`` names their random stream."""
         recipe = self.spec.recipe
         augmentation = AUGMENTATIONS[recipe.augmentation](recipe)
-        sampling = SamplingConfig(recipe.batch_size, views, augmentation, self.spec.random_seed, stage)
+        sampling = SamplingConfig(recipe.batch_size, view_transform, augmentation, self.spec.random_seed, stage)
         return self.data.train_loader(self.split, sampling, self.loader_config)
 
     @property

@@ -226,7 +226,7 @@ def test_a_heads_views_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     student = small.spec(small.student("sskd", with_head=True))
     before = run_multiply_adds(head, data), run_multiply_adds(student, data)
     for task in ("rotation", "contrastive"):
-        monkeypatch.setattr(PRETEXTS[task], "views", lambda settings: SimpleNamespace(per_image=2))
+        monkeypatch.setattr(PRETEXTS[task], "view_transform", lambda settings: SimpleNamespace(views_per_image=2))
     assert (run_multiply_adds(head, data), run_multiply_adds(student, data)) == (before[0] / 2, before[1] / 2)
 
 

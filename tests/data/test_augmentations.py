@@ -17,7 +17,7 @@ from sskd.data.memory_loader import SamplingConfig
 from sskd.data.splits import make_split
 from sskd.data.strong import GREY, strong_augment
 from sskd.data.transformations import TRANSFORMATIONS
-from sskd.data.views import Rotations, SingleView, Views
+from sskd.data.views import Rotations, SingleView, ViewTransform
 from sskd.pretext.jigsaw import Puzzles
 from sskd.runtime.distributed import Rank
 from tests.imagenet_folder import make_imagenet
@@ -67,7 +67,7 @@ def test_none_and_standard() -> None:
 @pytest.mark.parametrize(
     "views", [SingleView(), Rotations(), Puzzles(), TRANSFORMATIONS["paper"]], ids=lambda views: type(views).__name__
 )
-def test_every_view_is_changed_once(views: Views) -> None:
+def test_every_view_is_changed_once(views: ViewTransform) -> None:
     """By one call for all of them, so each has its own draws; and not the views of test images."""
     seen: list[Tensor] = []
 

@@ -162,7 +162,7 @@ ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
     "a total of several": ({"forward": whole}, r"total is a tensor of shape"),
     "logs a number": ({"loss_terms": logs(a=1.0)}, "logs has 'a', which is a float"),
     "logs an epoch": ({"loss_terms": logs(epoch=torch.ones(()))}, "'epoch'"),
-    "views of no image": ({"views": lambda self: None}, "AttributeError"),
+    "views of no image": ({"view_transform": lambda self: None}, "AttributeError"),
     "a step that raises": ({"after_step": lambda self: 1 / 0}, "ZeroDivisionError"),
     "an epoch that raises": ({"begin_epoch": lambda self, epoch: [0][epoch]}, "IndexError"),
     "a predictor that is none": ({"predictor": lambda self, student: nn.Linear(1, 1)}, "a Linear, not a Network"),

@@ -78,7 +78,7 @@ def test_it_computes_its_loss_for_the_pair_or_says_what_does_not_fit(method: str
             made = kind(settings, context)
             predictor = made.predictor(network)
         assert {p.device.type for p in made.parameters()} <= {"meta"}
-        views = made.views().per_image
+        views = made.view_transform().views_per_image
         assert views == kind.views_per_image
         with torch.device("meta"):
             images, indices = torch.empty(FEW * views, 3, 32, 32), torch.arange(FEW)

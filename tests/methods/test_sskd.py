@@ -111,8 +111,8 @@ def test_terms_of_weight_zero_are_not_computed(student: tuple[Tensor, Tensor], t
     assert set(only_t(*features, batch())[1].losses) == {"ce", "kd", "t"}
     assert set(only_ss(*features, batch())[1].losses) == {"ce", "kd", "ss"}
     assert set(neither(*features, batch())[1].losses) == {"ce", "kd"}
-    assert isinstance(only_t.views(), Rotations)
-    assert isinstance(neither.views(), SingleView)
+    assert isinstance(only_t.view_transform(), Rotations)
+    assert isinstance(neither.view_transform(), SingleView)
 
 
 def test_cross_entropy_instead_of_kl_changes_values_and_not_gradients(

@@ -36,7 +36,7 @@ def make(name: str) -> Pretext:
 def batch_of(task: Pretext) -> Batch:
     raw = torch.randint(0, 256, (IMAGES, 3, 8, 8), dtype=torch.uint8)
     draws = torch.Generator().manual_seed(0)
-    images, labels = task.views(task.settings)(raw, Augmentation(1, True), draws)
+    images, labels = task.view_transform(task.settings)(raw, Augmentation(1, True), draws)
     return Batch(images.float(), torch.zeros(IMAGES, dtype=torch.long), torch.arange(IMAGES) + 10, labels, draws)
 
 

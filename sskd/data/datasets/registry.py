@@ -16,14 +16,14 @@ from sskd.data.augment import Augmentation
 from sskd.data.batch import LoaderConfig
 from sskd.data.memory_loader import RGB, Loader, SamplingConfig, TrainLoader, eval_batches, kept_part
 from sskd.data.splits import Split, Subset
-from sskd.data.views import Views
+from sskd.data.views import ViewTransform
 from sskd.errors import UserError, described
 from sskd.registry import Registry
 
 
-def fixed_sampling(views: Views, batch_size: int, images: int) -> SamplingConfig:
+def fixed_sampling(view_transform: ViewTransform, batch_size: int, images: int) -> SamplingConfig:
     """How test images are drawn: without augmentation, in batches of ``batch_size``, or of all where they are fewer."""
-    return SamplingConfig(min(batch_size, images), views, Augmentation(0, False), stream="head-evaluation")
+    return SamplingConfig(min(batch_size, images), view_transform, Augmentation(0, False), stream="head-evaluation")
 
 
 class Data(Protocol):
@@ -67,7 +67,7 @@ class Data(Protocol):
     def train_loader(self, split: Split, sampling: SamplingConfig, config: LoaderConfig) -> Loader:
         """Batches of the split's training images."""
 
-    def test_loader(self, views: Views, batch_size: int, config: LoaderConfig) -> Loader:
+    def test_loader(self, view_transform: ViewTransform, batch_size: int, config: LoaderConfig) -> Loader:
         """Views of the test images without augmentation. Use epoch 0, whose random draws are always the same."""
 
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
@@ -107,8 +107,8 @@ class ImageData:
     def train_loader(self, split: Split, sampling: SamplingConfig, config: LoaderConfig) -> TrainLoader:
         return TrainLoader(self.train_images[split.indices], split.labels, self.mean, self.std, sampling, config)
 
-    def test_loader(self, views: Views, batch_size: int, config: LoaderConfig) -> TrainLoader:
-        sampling = fixed_sampling(views, batch_size, len(self.test_labels))
+    def test_loader(self, view_transform: ViewTransform, batch_size: int, config: LoaderConfig) -> TrainLoader:
+        sampling = fixed_sampling(view_transform, batch_size, len(self.test_labels))
         return TrainLoader(self.test_images, self.test_labels, self.mean, self.std, sampling, config)
 
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:

@@ -34,10 +34,10 @@ class HeadTask(TrainingTask):
         teacher = load_teacher(setup, spec.teacher)
         self.head = self.output = new_head(setup, spec)
         self.modules = nn.ModuleDict({"head": self.head})
-        self.views = self.head.views(spec.pretext)
+        self.view_transform = self.head.view_transform(spec.pretext)
         recipe = spec.recipe
         rate = partial(learning_rate_at, recipe)
-        self.stages = [Stage("main", recipe.epochs, rate, [self.head], self.views, self.loss)]
+        self.stages = [Stage("main", recipe.epochs, rate, [self.head], self.view_transform, self.loss)]
         self._teacher_features = TeacherForward(teacher, self.head.needs, setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
@@ -52,7 +52,7 @@ class HeadTask(TrainingTask):
             return {}
         setup = self.setup
         config = setup.loader_config._replace(rank=Rank())  # one process has all rows
-        loader = setup.data.test_loader(self.views, setup.spec.recipe.batch_size, config)
+        loader = setup.data.test_loader(self.view_transform, setup.spec.recipe.batch_size, config)
         self.head.eval()
         sums = torch.zeros(3, device=setup.device)
         with torch.no_grad():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sskd.config.recipe import Recipe
 from sskd.data.batch import Batch
-from sskd.data.views import Views
+from sskd.data.views import ViewTransform
 from sskd.methods import LossTerms
 from sskd.optim import make_optimizer
 
@@ -26,7 +26,7 @@ class Stage:
     epochs: int
     learning_rate_at: Callable[[float], float]  # of the epochs that are done, 0.5 in the middle of the first
     trained: Sequence[nn.Module]
-    views: Views
+    view_transform: ViewTransform
     loss: Loss
     after_step: Callable[[], None] = lambda: None
     begin_epoch: Callable[[int], None] = lambda epoch: None  # with the epoch, from 0; also when one is resumed

@@ -50,7 +50,7 @@ class StudentTask(TrainingTask):
             spec.recipe.epochs,
             partial(learning_rate_at, spec.recipe),
             [self.student, method],
-            method.views(),
+            method.view_transform(),
             self.distiller.loss,
             self.distiller.after_step,
             self._begin_epoch,
