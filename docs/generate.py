@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmarks.analysis.comparability import Entry, Refusal
+from benchmarks.analysis.comparability import ComparedItem, Exclusion
 from benchmarks.commands.list import short
 from benchmarks.records.merge import Source
 from benchmarks.report.schema import FILES
@@ -31,7 +31,7 @@ COST = DOCS / "method_cost.json"  # what perf/method_steps.py has measured
 # what a method's section does not repeat
 USUAL = {"ce_weight": 1.0, "kd_weight": 0.0, "kd_temperature": 4.0, "divergence": "kl", "warmup_epochs": 0.0}
 OF_THE_SUITE = ("fcfd", "hsakd", "ofd")  # methods that ask more of a network than hooks can tell
-PARTS = (Epoch, Machine, MeasuredWith, ExecutedAs, Source, Entry, Refusal)  # what these hold
+PARTS = (Epoch, Machine, MeasuredWith, ExecutedAs, Source, ComparedItem, Exclusion)  # what these hold
 FAMILIES = {  # the heading of each family of methods, and what its methods have in common
     "logits": ("Logits", "The student learns the teacher's predictions."),
     "feature maps": ("Feature maps", "The student learns the teacher's maps, or its pooled vector."),

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from benchmarks.statistics.intervals import FIRST, LAST, LEVELS, count_floor, holm, nominal, two_samples
-from benchmarks.statistics.verdict import Calls, Condition, Need, Sample, judge_suites, need_of
+from benchmarks.statistics.intervals import FIRST, LAST, LEVELS, holm, per_look_alpha, rounding_std, two_samples
+from benchmarks.statistics.verdict import Calls, Condition, RequiredSeeds, Sample, judge_suites, required_seeds
 from sskd.paths import ROOT
 
 SUITES = 20_000
@@ -28,7 +28,7 @@ RATIOS = (1, 3, 10)  # of two methods' deviations
 Random = np.random.Generator
 
 
-class Rate(NamedTuple):
+class Frequency(NamedTuple):
     """A line of docs/statistics.md, in percent; ``bound``: what a test holds it to, at least (-) or at most (+)."""
 
     case: str
@@ -59,7 +59,7 @@ def wrong(calls: Calls) -> float:
     return percent(calls.supported | calls.contradicted)
 
 
-def rates(suites: int = SUITES, seed: int = 0) -> Iterator[Rate]:
+def rates(suites: int = SUITES, seed: int = 0) -> Iterator[Frequency]:
     """All lines of docs/statistics.md."""
     rng = np.random.default_rng(seed)
     yield from intervals(rng, suites)
@@ -68,48 +68,48 @@ def rates(suites: int = SUITES, seed: int = 0) -> Iterator[Rate]:
     yield from dangers(rng, suites)
 
 
-def intervals(rng: Random, suites: int) -> Iterator[Rate]:
+def intervals(rng: Random, suites: int) -> Iterator[Frequency]:
     """What one comparison without a difference is called at any look."""
     for ratio in RATIOS:
         calls = judged([unpaired(normal(rng, suites), ratio * normal(rng, suites))])
-        yield Rate(f"two methods, deviations 1 : {ratio}", "some wrong verdict", wrong(calls), 5.1)
+        yield Frequency(f"two methods, deviations 1 : {ratio}", "some wrong verdict", wrong(calls), 5.1)
     first, second = normal(rng, suites), 3 * normal(rng, suites)
     steps = [(n + more, n) for n in LOOKS for more in (0, 1) if n + more <= LAST]
     seen = [two_samples(first[:, :n], second[:, :m]) for n, m in steps]
     some = np.any([np.abs(gap.mean) > gap.half_width() for gap in seen], axis=0)
-    yield Rate("two methods, 1 : 3, a look after each run of either", "some wrong verdict", percent(some), 5.7)
+    yield Frequency("two methods, 1 : 3, a look after each run of either", "some wrong verdict", percent(some), 5.7)
     shared, own = normal(rng, suites), 0.3 * normal(rng, suites)
     within = judged([Condition("", Sample((), shared - (shared + own)))])
-    yield Rate("within a method, paired", "some wrong verdict", wrong(within), 5.1)
+    yield Frequency("within a method, paired", "some wrong verdict", wrong(within), 5.1)
     naive = np.any([_student(shared[:, :n]) > stats.t.isf(0.025, n - 1) for n in LOOKS], axis=0)
-    yield Rate("within a method, Student's t at every look", "some wrong verdict", percent(naive), -15)
+    yield Frequency("within a method, Student's t at every look", "some wrong verdict", percent(naive), -15)
     counts = [np.rint(rng.normal(0.95 * DIGITS, 0.75, (suites, LAST))) * 100 / DIGITS for _ in range(2)]
-    calls = judged([unpaired(*counts, floor=count_floor(DIGITS))])
-    yield Rate(f"counts of {DIGITS} images, deviation 0.75 of one", "some wrong verdict", wrong(calls), 5.1)
+    calls = judged([unpaired(*counts, min_std=rounding_std(DIGITS))])
+    yield Frequency(f"counts of {DIGITS} images, deviation 0.75 of one", "some wrong verdict", wrong(calls), 5.1)
     at_margin = judged([unpaired(normal(rng, suites) + 3, normal(rng, suites), margin=3.0)])
-    yield Rate("a difference of just the margin, 3 deviations", "equivalent", percent(at_margin.equivalent), 2.6)
+    yield Frequency("a difference of just the margin, 3 deviations", "equivalent", percent(at_margin.equivalent), 2.6)
 
 
 def _student(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(values.mean(-1)) * np.sqrt(values.shape[-1]) / values.std(-1, ddof=1))
 
 
-def claims(rng: Random, suites: int) -> Iterator[Rate]:
+def claims(rng: Random, suites: int) -> Iterator[Frequency]:
     """Claims of many parts, many claims, and tables."""
     own = normal(rng, suites)
     calls = judged([unpaired(own, normal(rng, suites)) for _ in range(16)])
-    yield Rate("a claim of 16 rivals, no difference", "contradicted", percent(calls.contradicted), 5.0)
-    yield Rate("a claim of 16 rivals, no difference", "supported", percent(calls.supported), 0.5)
+    yield Frequency("a claim of 16 rivals, no difference", "contradicted", percent(calls.contradicted), 5.0)
+    yield Frequency("a claim of 16 rivals, no difference", "supported", percent(calls.supported), 0.5)
     for ratio, some, any_wrong in ((1, 18, 32), (5, 24, 42)):
         ten = [judged([unpaired(normal(rng, suites), ratio * normal(rng, suites))]) for _ in range(10)]
         supported, contradicted = (np.any([getattr(c, kind) for c in ten], 0) for kind in ("supported", "contradicted"))
         name = f"ten claims, none true, deviations 1 : {ratio}"
-        yield Rate(name, "some supported", percent(supported), some)
-        yield Rate(name, "some wrong verdict", percent(supported | contradicted), any_wrong)
+        yield Frequency(name, "some supported", percent(supported), some)
+        yield Frequency(name, "some wrong verdict", percent(supported | contradicted), any_wrong)
     for seeds in (3, 5):
         tables = np.stack([two_samples(own[:, :seeds], normal(rng, suites, seeds)).p() for _ in range(11)], 1)
         marked = np.array([min(holm(row.tolist())) < 0.05 for row in tables[:2000]])
-        yield Rate(f"a table of eleven rivals, none apart, {seeds} seeds", "some bold (Holm)", percent(marked), 5)
+        yield Frequency(f"a table of eleven rivals, none apart, {seeds} seeds", "some bold (Holm)", percent(marked), 5)
     for effect, bound in ((0.0, 4.0), (0.5, 0.0)):
         for heads in (1, LAST):
             students = rng.normal(0, effect, (suites, 4, heads)) + rng.standard_normal((suites, 4, LAST))
@@ -118,22 +118,22 @@ def claims(rng: Random, suites: int) -> Iterator[Rate]:
             calls = judged([Condition("", Sample((), spearman), ranks=True)])
             whose = f"luck of {effect:g}, {'one head a task' if heads == 1 else 'own heads'}"
             name = f"rank correlation of four equal tasks, {whose}"
-            yield Rate(name, "supported", percent(calls.supported), 4.0 if heads > 1 else bound)
+            yield Frequency(name, "supported", percent(calls.supported), 4.0 if heads > 1 else bound)
 
 
-def power(rng: Random, suites: int) -> Iterator[Rate]:
+def power(rng: Random, suites: int) -> Iterator[Frequency]:
     """How often a difference is found; effects in deviations of a run."""
     for effect, bound in ((1, -20), (2, -90), (4, -99)):
         calls = judged([unpaired(normal(rng, suites) + effect, normal(rng, suites))])
         early = percent(calls.supported & (calls.seeds <= 5))
         name = f"two methods, {effect} deviation{'s' * (effect > 1)} apart"
-        yield Rate(name, "supported with up to 5 seeds", early, 0.0)
-        yield Rate(name, f"supported with up to {LAST} seeds", percent(calls.supported), bound)
+        yield Frequency(name, "supported with up to 5 seeds", early, 0.0)
+        yield Frequency(name, f"supported with up to {LAST} seeds", percent(calls.supported), bound)
     few = max(20, suites // 100)  # of which each takes many predictions
     stopped, full = stopping(rng, few, np.sqrt(2.0))
     name = f"two methods, 1.4 deviations apart ({few} suites)"
-    yield Rate(name, "found by ten seeds", full, 0.0)
-    yield Rate(name, "found where decide gives up below 10 %", stopped, -full * 0.8)
+    yield Frequency(name, "found by ten seeds", full, 0.0)
+    yield Frequency(name, "found where decide gives up below 10 %", stopped, -full * 0.8)
 
 
 def stopping(rng: Random, suites: int, effect: float) -> tuple[float, float]:
@@ -148,29 +148,31 @@ def stopping(rng: Random, suites: int, effect: float) -> tuple[float, float]:
             if part.sides()[0]:
                 found += 1
                 break
-            need: Need = need_of("", "", [part])
+            need: RequiredSeeds = required_seeds("", "", [part])
             if need.seeds is None:
                 break
     return round(100 * found / suites, 1), percent(full.supported)
 
 
-def dangers(rng: Random, suites: int) -> Iterator[Rate]:
+def dangers(rng: Random, suites: int) -> Iterator[Frequency]:
     """What the interval does not hold, and a reader must know."""
     for luck, bound in ((0.3, 8.5), (0.5, 14), (1.0, 33)):
         shared = rng.normal(0, luck, (suites, 1))
         calls = judged([unpaired(normal(rng, suites) + shared, normal(rng, suites))])
-        yield Rate(f"one teacher and head with a luck of {luck} deviations", "some wrong verdict", wrong(calls), bound)
+        yield Frequency(
+            f"one teacher and head with a luck of {luck} deviations", "some wrong verdict", wrong(calls), bound
+        )
     skewed = judged([Condition("", Sample((), rng.exponential(1, (suites, LAST)) - 1))])
-    yield Rate("within a method, exponential differences", "some wrong verdict", wrong(skewed), -10)
+    yield Frequency("within a method, exponential differences", "some wrong verdict", wrong(skewed), -10)
     collapsed = normal(rng, suites) - 30 * (rng.random((suites, LAST)) < 0.1)
     calls = judged([unpaired(normal(rng, suites) - 3, collapsed)])
     name = "a rival that collapses in a tenth of the seeds, equal on average"
-    yield Rate(name, "some wrong verdict", wrong(calls), -5)
+    yield Frequency(name, "some wrong verdict", wrong(calls), -5)
     for rule, bound in (("best on test", -20.0), ("held-out", 5.5), ("last", 5.5)):
         few = suites // 4
         first, second = (_reached(rng, few, noise, rule) for noise in (1.0, 0.5))
         name = f"one curve twice as noisy, epoch: {rule}"
-        yield Rate(name, "some wrong verdict", wrong(judged([unpaired(first, second)])), bound)
+        yield Frequency(name, "some wrong verdict", wrong(judged([unpaired(first, second)])), bound)
 
 
 def _reached(rng: Random, suites: int, noise: float, rule: str, epochs: int = 30) -> np.ndarray:
@@ -181,7 +183,7 @@ def _reached(rng: Random, suites: int, noise: float, rule: str, epochs: int = 30
     return np.asarray(np.take_along_axis(test, (at % epochs)[..., None], -1)[..., 0])
 
 
-def table(lines: Sequence[Rate]) -> str:
+def table(lines: Sequence[Frequency]) -> str:
     """In Markdown."""
     rows = ["| simulated | what | rate |", "| --- | --- | --- |"]
     rows += [f"| {line.case} | {line.what} | {line.value:.1f} % |" for line in lines]
@@ -191,15 +193,15 @@ def table(lines: Sequence[Rate]) -> str:
 def levels(samples: int = 1_000_000, seed: int = 0, ratios: Sequence[float] = (0, 1, 1.5, 2, 3, 5, 10)) -> np.ndarray:
     """intervals.LEVELS without its first row, (10, 3): the quantiles of the smallest p value of all looks, of one
     sample (ratio 0), and the least over the other ratios of deviations."""
-    rng, errors = np.random.default_rng(seed), [row[0] for row in LEVELS[1:]]
+    rng, alphas = np.random.default_rng(seed), [row[0] for row in LEVELS[1:]]
     found = []
     for ratio in ratios:
         smallest = []
         for _ in range(max(1, samples // 100_000)):
             first, second = normal(rng, min(samples, 100_000)), ratio * normal(rng, min(samples, 100_000))
             smallest.append(np.min([_p(first[:, :n], second[:, :n]) for n in LOOKS], 0))
-        found.append(np.quantile(np.concatenate(smallest), errors))
-    return np.column_stack([errors, found[0], np.min(found[1:], 0)])
+        found.append(np.quantile(np.concatenate(smallest), alphas))
+    return np.column_stack([alphas, found[0], np.min(found[1:], 0)])
 
 
 def _p(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -216,8 +218,9 @@ def main() -> None:
     parser.add_argument("--levels", action="store_true", help="find the levels of the looks again")
     options = parser.parse_args()
     if options.levels:
-        for error, one, two in levels():
-            print(f"{error:g}: {one:.3g}, {two:.3g} (in use: {nominal(error):.3g}, {nominal(error, True):.3g})")
+        for alpha, one, two in levels():
+            in_use = f"{per_look_alpha(alpha):.3g}, {per_look_alpha(alpha, True):.3g}"
+            print(f"{alpha:g}: {one:.3g}, {two:.3g} (in use: {in_use})")
         return
     text = table(list(rates(options.suites)))
     print(text, end="")

@@ -12,19 +12,19 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field
 
-from benchmarks.analysis.comparability_fields import OF_EACH_SEED, PARTS
+from benchmarks.analysis.comparability_fields import ITEMS, PER_SEED
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.runs.records import SCHEMA, Record
 from sskd.version import code
 
-REFUSED = "refused"  # the state of a run in a table that does not take it
+EXCLUDED = "refused"  # the state of a run in a table that does not take it
 NUMBERS = ("best_", "last_", "chosen_")  # how the columns begin whose numbers are refused
-LIKENESS = ("kl", "cka")
+FIDELITY = ("kl", "cka")
 Outcome = Literal["equal", "shown", "waived", "compared", "refused"]
 
 
-class Entry(Record):
+class ComparedItem(Record):
     """One part of the card, of runs that are compared."""
 
     field: str
@@ -43,7 +43,7 @@ class Entry(Record):
     """compared: it is what the table compares; shown: it differs, which the table says and does not refuse."""
 
 
-class Refusal(Record):
+class Exclusion(Record):
     """A run whose number a table does not take."""
 
     row: str
@@ -56,16 +56,16 @@ class Refusal(Record):
     """The difference that refuses it."""
 
 
-class TableCard(Record):
+class TableComparability(Record):
     """A table's card."""
 
-    fields: list[Entry]
+    fields: list[ComparedItem]
     """The parts that were compared, with their values."""
-    refused: list[Refusal]
+    refused: list[Exclusion]
     """The runs that it does not take."""
 
 
-class CardFile(Record):
+class ComparabilityFile(Record):
     """card.json."""
 
     schema_version: Annotated[int, Field(alias="schema", le=SCHEMA)]
@@ -78,13 +78,13 @@ class CardFile(Record):
     """Reasons why a field may differ, by table and field."""
     strict: list[str] = []
     """Fields that the profile asks to be equal, beside those that change the question."""
-    tables: dict[str, TableCard]
+    tables: dict[str, TableComparability]
     """Cards of the tables, by benchmark."""
 
 
-def compared(frame: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, dict[str, TableCard]]:
+def exclude_incomparable(frame: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, dict[str, TableComparability]]:
     """Returns the report's frame, without the numbers of runs that must not stand in a table with the others of their
-    column, and the card of every table. Of what differs, the value that most runs have is the usual one, the first of
+    column, and the table of every table. Of what differs, the value that most runs have is the usual one, the first of
     equally many.
 
     A refused run has the state "refused", and why. The column "differs" says of a run that stays what it was measured
@@ -92,38 +92,38 @@ def compared(frame: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, dict[
     """
     if frame.empty:
         return frame, {}
-    frame, cards = frame.assign(differs=""), {}
+    frame, tables = frame.assign(differs=""), {}
     places = frame.index[(frame["benchmark"] != "") & (frame["state"] == "finished")]
-    numbers = [name for name in frame if str(name).startswith(NUMBERS) or name in LIKENESS]
+    numbers = [name for name in frame if str(name).startswith(NUMBERS) or name in FIDELITY]
     for benchmark in dict.fromkeys(frame["benchmark"]):
         if not benchmark:
             continue
-        card = TableCard(fields=[], refused=[])
+        table = TableComparability(fields=[], refused=[])
         own = profile.for_benchmark(benchmark)
         here = frame.loc[places][frame.loc[places, "benchmark"] == benchmark]
         for (column, role), group in here.groupby(["column", "role"], sort=False):
-            refused, said = _differences(group, str(column), str(role), own, BENCHMARKS[benchmark].varies, card)
+            refused, said = _differences(group, str(column), str(role), own, BENCHMARKS[benchmark].varies, table)
             for index, why in refused:
-                frame.loc[index, ["state", "why"]] = [REFUSED, f"{REFUSED}: {why}"]
+                frame.loc[index, ["state", "why"]] = [EXCLUDED, f"{EXCLUDED}: {why}"]
                 frame.loc[index, numbers] = float("nan")
             for index, words in said.items():
                 frame.loc[index, "differs"] = "; ".join(words)
-        cards[str(benchmark)] = card
-    return frame, cards
+        tables[str(benchmark)] = table
+    return frame, tables
 
 
 def _differences(
-    group: pd.DataFrame, column: str, role: str, profile: Profile, varies: tuple[str, ...], card: TableCard
+    group: pd.DataFrame, column: str, role: str, profile: Profile, varies: tuple[str, ...], table: TableComparability
 ) -> tuple[list[tuple[Any, str]], dict[Any, list[str]]]:
     """Fills the card with the parts of runs that are compared. Returns the refused with why, and of the others what
     differs, by the frame's index."""
     refused: list[tuple[Any, str]] = []
     said: dict[Any, list[str]] = {}
-    for part in PARTS:
+    for part in ITEMS:
         if part.column not in group:
             continue
         own = (
-            *OF_EACH_SEED * profile.teacher_seeds,
+            *PER_SEED * profile.teacher_seeds,
             *("split",) * profile.split_seeds,
         )  # fields that each seed has apart
         within = [*part.within, *(["seed"] if part.field in own else [])]
@@ -145,12 +145,12 @@ def _differences(
                     continue
                 why = f"{part.name} differs: {short(run[part.column])}, and {short(usual)} of {counts.max()} others"
                 refused.append((index, f"{why} (waivers.{part.field} allows it)"))
-                card.refused.append(Refusal(row=str(run["row"]), column=column, run=str(run["id"]), why=why))
+                table.refused.append(Exclusion(row=str(run["row"]), column=column, run=str(run["id"]), why=why))
                 group = group.drop(index)
         missing = int(group[part.column].isna().sum())
         if values:
-            card.fields.append(
-                Entry(
+            table.fields.append(
+                ComparedItem(
                     field=part.field,
                     part=part.name,
                     column=column,
@@ -180,15 +180,15 @@ def short(value: object) -> str:
     return text[:12] if len(text) in (40, 64) and set(text) <= set("0123456789abcdef") else text
 
 
-def card_json(cards: Mapping[str, TableCard], profile: Profile) -> dict[str, Any]:
+def comparability_json(tables: Mapping[str, TableComparability], profile: Profile) -> dict[str, Any]:
     """card.json."""
     known = code()
-    file = CardFile(  # type: ignore[call-arg]  # mypy does not know the alias
+    file = ComparabilityFile(  # type: ignore[call-arg]  # mypy does not know the alias
         schema=SCHEMA,
         profile=profile.name,
         suite={"version": known["version"], "commit": known["commit"]},
-        waivers={name: dict(profile.for_benchmark(name).waivers) for name in cards},  # type: ignore[arg-type]
+        waivers={name: dict(profile.for_benchmark(name).waivers) for name in tables},  # type: ignore[arg-type]
         strict=list(profile.strict),
-        tables=dict(cards),
+        tables=dict(tables),
     )
     return file.model_dump(mode="json", by_alias=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-from benchmarks.profiles.profile import CardField, SaidField
+from benchmarks.profiles.profile import ComparabilityField, RoundingField
 from sskd.config.recipe import SplitSpec
 from sskd.runs.spec import FromRun, RunSpec, StudentSpec
 
@@ -11,15 +11,18 @@ COLUMN = "card "  # before a part's name in the report's frame
 COMPUTING = ("torch", "torchvision", "numpy", "pillow")  # the packages that numbers come from
 
 
-class Part(NamedTuple):
-    """A part of a field. within: what else two runs must share, beside table, column and role, for the part to have to
-    be equal. kind: what a difference changes. A table refuses a difference of the "question"; one of "rounding" (or
-    code) it says of every run, unless the profile's ``strict`` asks to refuse it; one of the "place" it only counts."""
+class ComparabilityItem(NamedTuple):
+    """A property of a run that is compared within a table. Several items can belong to one field of the profile.
+
+    within: columns of the frame that two runs must share (besides table, column and role) for the item to be compared.
+    kind: the consequence of a difference. "question": the run is excluded from the table. "rounding": the table shows
+    the difference, or excludes the run if the profile's ``strict`` names the field. "environment": only counted.
+    """
 
     field: str
     name: str
     within: tuple[str, ...] = ()
-    kind: Literal["question", "rounding", "place"] = "question"
+    kind: Literal["question", "rounding", "environment"] = "question"
 
     @property
     def column(self) -> str:
@@ -27,30 +30,32 @@ class Part(NamedTuple):
         return f"{COLUMN}{self.name}"
 
 
-PARTS = (
-    Part("network", "network", ("network",)),
-    Part("teacher", "teacher"),
-    Part("teacher", "teacher's weights"),
-    Part("head", "head's weights", ("row",), "rounding"),  # of one spec: the same training on another machine
-    Part("split", "split"),
-    Part("split", "training images"),
-    Part("preprocessing", "preprocessing"),
-    Part("preprocessing", "pixels"),
-    Part("preprocessing", "normalisation"),
-    Part("batch", "batch per process"),
-    Part("epoch_rule", "epochs reported"),
-    Part("precision", "precision", kind="rounding"),
-    Part("version", "version of the suite", kind="rounding"),
-    *(Part("packages", name, kind="rounding") for name in COMPUTING),
-    Part("commit", "commit", kind="place"),
-    Part("machine", "device", kind="place"),
+ITEMS = (
+    ComparabilityItem("network", "network", ("network",)),
+    ComparabilityItem("teacher", "teacher"),
+    ComparabilityItem("teacher", "teacher's weights"),
+    ComparabilityItem(
+        "head", "head's weights", ("row",), "rounding"
+    ),  # of one spec: the same training on another machine
+    ComparabilityItem("split", "split"),
+    ComparabilityItem("split", "training images"),
+    ComparabilityItem("preprocessing", "preprocessing"),
+    ComparabilityItem("preprocessing", "pixels"),
+    ComparabilityItem("preprocessing", "normalisation"),
+    ComparabilityItem("batch", "batch per process"),
+    ComparabilityItem("epoch_rule", "epochs reported"),
+    ComparabilityItem("precision", "precision", kind="rounding"),
+    ComparabilityItem("version", "version of the suite", kind="rounding"),
+    *(ComparabilityItem("packages", name, kind="rounding") for name in COMPUTING),
+    ComparabilityItem("commit", "commit", kind="environment"),
+    ComparabilityItem("machine", "device", kind="environment"),
 )
-assert {part.field for part in PARTS if part.kind != "place"} == set(get_args(CardField))
-assert {part.field for part in PARTS if part.kind == "rounding"} == set(get_args(SaidField))
-OF_EACH_SEED = ("teacher", "head")  # fields that a profile with teacher_seeds has otherwise for every seed
+assert {part.field for part in ITEMS if part.kind != "environment"} == set(get_args(ComparabilityField))
+assert {part.field for part in ITEMS if part.kind == "rounding"} == set(get_args(RoundingField))
+PER_SEED = ("teacher", "head")  # fields that a profile with teacher_seeds has otherwise for every seed
 
 
-def card_columns(spec: RunSpec, result: Mapping[str, Any]) -> dict[str, str | None]:
+def comparability_columns(spec: RunSpec, result: Mapping[str, Any]) -> dict[str, str | None]:
     """Returns every part's value of a finished run in words, None where it is not recorded, "" where it means
     nothing."""
     known, machine = _mapping(result.get("measured_with")), _mapping(result.get("machine"))
@@ -83,7 +88,7 @@ def card_columns(spec: RunSpec, result: Mapping[str, Any]) -> dict[str, str | No
         values |= dict.fromkeys(("teacher", "teacher's weights"), "")
     if student is None or student.head is None:
         values |= {"head's weights": ""}
-    return {part.column: None if (value := values[part.name]) is None else str(value) for part in PARTS}
+    return {part.column: None if (value := values[part.name]) is None else str(value) for part in ITEMS}
 
 
 def _from_files(split: SplitSpec) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.comparability_fields import card_columns
+from benchmarks.analysis.comparability_fields import comparability_columns
 from benchmarks.planning.staleness import changed_since
 from benchmarks.records.merge import who_columns
 from benchmarks.tables.cell import Cell
@@ -133,7 +133,7 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
             result = read_result(folder.result, spec.role)
             known: dict[str, object] = {"state": "finished", "why": "", "changed": changed_since(spec, result)}
             known["weights"] = folder.weights_problem() if spec.trains else ""
-            return known | _result_columns(result) | card_columns(spec, result) | who_columns(folder.path)
+            return known | _result_columns(result) | comparability_columns(spec, result) | who_columns(folder.path)
         status = folder.status()
     except UserError as error:  # a damaged file is one cell's trouble, not the report's
         return {"state": "failed", "why": f"failed: {error}"}

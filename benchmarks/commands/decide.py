@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Outcome:
-    from benchmarks.commands.seeds import claims_named, decide_claims, look, offer_lines
+    from benchmarks.commands.seeds import allocation_lines, assess, claims_named, decide_claims
     from benchmarks.planning.plan import make_plan
 
     if not options.hours > 0:
@@ -35,12 +35,12 @@ def act(options: argparse.Namespace) -> Outcome:
     claims = claims_named(options.claims.split(","), request.profile)
     profile, folder, seconds = request.profile, request.folder, 3600 * options.hours
     if options.offers:
-        print("\n".join(offer_lines(look(claims, profile, folder), seconds)))
+        print("\n".join(allocation_lines(assess(claims, profile, folder), seconds)))
         return Outcome()
 
     def train(wanted: Mapping[str, list[Cell]]) -> dict[str, Failure]:
-        bought = make_plan(cell.spec for group in wanted.values() for cell in group)
-        return execute(work_of(request, bought), request)
+        plan = make_plan(cell.spec for group in wanted.values() for cell in group)
+        return execute(work_of(request, plan), request)
 
     failures = decide_claims(claims, seconds, profile, folder, train, print)
     return ended(read_request(options), failures)  # read again: it has more seeds now

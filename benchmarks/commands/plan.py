@@ -14,7 +14,7 @@ from benchmarks.commands.run import add_rerun
 from sskd.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.commands.seeds import Market
+    from benchmarks.commands.seeds import ClaimStatus
     from benchmarks.planning.cost import AtOnce, PlanCost
     from sskd.runs.run_folder import Status
     from sskd.runs.spec import RunSpec
@@ -65,7 +65,7 @@ def _on_gpus(gpu: str, count: int | None) -> AtOnce | None:
 def print_plan(request: Request, known: Mapping[str, Status], anew: Sequence[RunSpec], at_once: AtOnce) -> None:
     """Prints the runs, what they cost, and what the paper's claims lack; as JSON with --json."""
     from benchmarks.analysis.probes import probes_cost, probes_of
-    from benchmarks.commands.seeds import look, need_lines
+    from benchmarks.commands.seeds import assess, need_lines
     from benchmarks.planning.cost import describe_cost, plan_cost
     from benchmarks.planning.staleness import changed_runs, describe_changes
     from benchmarks.statistics.claims import CLAIMS
@@ -76,11 +76,11 @@ def print_plan(request: Request, known: Mapping[str, Status], anew: Sequence[Run
     again = {spec.id for spec in anew}
     cost = plan_cost(plan, runs, profile, at_once, again)
     changed = changed_runs(plan.runs, runs)
-    market = look([claim for claim in CLAIMS if claim.benchmark in request.cells], profile, request.folder, at_once)
+    assessed = assess([claim for claim in CLAIMS if claim.benchmark in request.cells], profile, request.folder, at_once)
     images = Path(profile.execution.dataset_root)
     probes = probes_cost(probes_of(request.cells, profile), runs, images, cost.rate)
     if request.options.json:
-        print(json.dumps(_as_json(request, known, changed, cost, market, probes._asdict()), indent=1))
+        print(json.dumps(_as_json(request, known, changed, cost, assessed, probes._asdict()), indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {plural(len(stage), 'run')}")
@@ -94,9 +94,9 @@ def print_plan(request: Request, known: Mapping[str, Status], anew: Sequence[Run
     if probes.number:
         print(probes.text)
     print("\n".join([cost.text, *describe_changes(plan, runs)]))
-    if market.verdicts:
+    if assessed.verdicts:
         print("the paper's claims:")
-    for line in need_lines(market):
+    for line in need_lines(assessed):
         print(f"  {line}")
 
 
@@ -105,7 +105,7 @@ def _as_json(
     known: Mapping[str, Status],
     changed: dict[str, str],
     cost: PlanCost,
-    market: Market,
+    assessed: ClaimStatus,
     probes: dict[str, Any],
 ) -> dict[str, Any]:
     from benchmarks.commands.seeds import need_rows
@@ -134,6 +134,6 @@ def _as_json(
         "rate": cost.rate,
         "rate_from": cost.source,
         "assumed": cost.assumed,
-        "claims": need_rows(market),
+        "claims": need_rows(assessed),
         "probes": probes,
     }

@@ -14,12 +14,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Outcome:
-    from benchmarks.report.report_folder import tell_finished
+    from benchmarks.report.report_folder import finished_text
 
     request = read_request(options)
-    told = tell_finished(request.placed, request.folder / "runs")
+    text = finished_text(request.target, request.folder / "runs")
     if not options.json:
-        print(told)
+        print(text)
     write(request)
     return Outcome()
 
@@ -28,11 +28,11 @@ def write(request: Request) -> None:
     """Prints the chosen benchmarks; the files and the page hold all that benchmarks.report.report_folder says."""
     from benchmarks.report.write import write_report
 
-    placed, as_json = request.placed, getattr(request.options, "json", False)
-    placed.note()
+    target, as_json = request.target, getattr(request.options, "json", False)
+    target.save_request()
     reference = request.options.reference
-    texts = write_report(placed.profile, placed.cells, placed.folder, reference, request.folder / "runs")
+    texts = write_report(target.profile, target.cells, target.folder, reference, request.folder / "runs")
     for name in request.cells:
         print(json.dumps({"benchmark": name, "report": texts[name]}) if as_json else "\n" + texts[name])
     if not as_json:
-        print(f"written to {placed.folder.resolve() / 'index.html'}")
+        print(f"written to {target.folder.resolve() / 'index.html'}")

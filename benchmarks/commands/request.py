@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from benchmarks.dispatch.work import Work
     from benchmarks.planning.plan import Plan
     from benchmarks.profiles.profile import Profile
-    from benchmarks.report.report_folder import Placed
+    from benchmarks.report.report_folder import ReportTarget
     from benchmarks.tables.cell import Cell
 
 CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
 # the options that make a request, as requests/NAME.yaml keeps them
-WORDS = ("profile", "only", "methods", "seeds", "set", "plugin", "reference", "name", "dataset_root", "cluster")
+OPTIONS = ("profile", "only", "methods", "seeds", "set", "plugin", "reference", "name", "dataset_root", "cluster")
 REQUESTS = "requests"  # the folder in --results
 
 
@@ -40,7 +40,7 @@ class Request(NamedTuple):
     options: argparse.Namespace
     profile: Profile
     cells: dict[str, list[Cell]]  # of the benchmarks that are asked for
-    placed: Placed  # the report's folder and what it shows
+    target: ReportTarget  # the report's folder and what it shows
     plan: Plan
 
     @property
@@ -51,9 +51,9 @@ class Request(NamedTuple):
     @property
     def name(self) -> str:
         """The name that ``status`` and ``cancel`` take: --name, the profile's for all of it, else made from both."""
-        if self.options.name or self.placed.request is None:
+        if self.options.name or self.target.request is None:
             return self.options.name or self.profile.name
-        return f"{self.profile.name}_{self.placed.folder.name}"
+        return f"{self.profile.name}_{self.target.folder.name}"
 
 
 def add_plugins(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
+def add_paths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
     parser.add_argument(
         "--results", type=file_path, default=Path("results"), help="where results go (default: results)"
@@ -114,7 +114,7 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="of this request, and of its report in reports/NAME (default: made from the request)",
     )
-    add_places(parser)
+    add_paths(parser)
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -139,7 +139,7 @@ def load_plugins(options: argparse.Namespace) -> None:
 def read_request(options: argparse.Namespace) -> Request:
     """UserError for whatever is wrong with what is asked for."""
     from benchmarks.planning.plan import make_plan
-    from benchmarks.report.report_folder import place
+    from benchmarks.report.report_folder import report_target
     from sskd.runs.files import plain_os_errors
 
     profile = _profile(options)
@@ -149,12 +149,12 @@ def read_request(options: argparse.Namespace) -> Request:
     cells = cells_of_request(profile, options.only, folder)
     if options.methods:
         cells = {name: _with_methods(name, group, profile) for name, group in cells.items()}
-    placed = place(profile, cells, options, lambda of, only: cells_of_request(of, only, folder))
+    target = report_target(profile, cells, options, lambda of, only: cells_of_request(of, only, folder))
     if options.reference:  # a wrong name is told before anything is trained
         from benchmarks.tables.reference import choose_reference
 
-        choose_reference(placed.cells, options.reference)
-    return Request(options, profile, cells, placed, make_plan(cell.spec for group in cells.values() for cell in group))
+        choose_reference(target.cells, options.reference)
+    return Request(options, profile, cells, target, make_plan(cell.spec for group in cells.values() for cell in group))
 
 
 def cells_of_request(profile: Profile, only: str, folder: Path) -> dict[str, list[Cell]]:
@@ -231,7 +231,7 @@ def save_request(request: Request) -> str:
     from sskd.runs.files import plain_os_errors, write_atomically
 
     options = request.options
-    said = {word: value for word in WORDS if (value := getattr(options, word, None))}
+    said = {word: value for word in OPTIONS if (value := getattr(options, word, None))}
     for word in ("profile", "cluster"):
         if str(said.get(word, "")).endswith((".yaml", ".yml")):
             said[word] = str(Path(said[word]).expanduser().resolve())
@@ -265,6 +265,6 @@ def _read(path: Path) -> dict[str, object]:
     from sskd.config.yaml import read_yaml
 
     said = read_yaml(path)
-    if not isinstance(said, dict) or not said.keys() <= set(WORDS):
+    if not isinstance(said, dict) or not said.keys() <= set(OPTIONS):
         raise UserError(f"{path} is no saved request: delete it, and give the options again")
     return said

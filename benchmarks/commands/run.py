@@ -82,7 +82,7 @@ def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
         print(f"run_all: {first_of(ids, 1)}: {message}", file=sys.stderr)
     status = 2 if any(failure.input_is_bad for failure in failures.values()) else 1 if failures else 0
     failed = f", {plural(len(failures), 'run')} failed or not started" if failures else ""
-    folder = request.placed.folder.resolve()
+    folder = request.target.folder.resolve()
     return Outcome(status, f"{request.profile.name}: {plural(len(request.plan.runs), 'run')}{failed}; {folder}")
 
 

@@ -2,7 +2,7 @@
 
 After every seed that was run, its claims are judged again, by intervals that hold while one looks. It ends when all are
 decided, when the time does not suffice for the next decision, or when ten seeds decide with a probability below 10 %.
-What was bought is kept in the results' folder (bought.json), so every later report and plan knows of it.
+What was allocated is kept in the results' folder (bought.json), so every later report and plan knows of it.
 """
 
 import math
@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from benchmarks.analysis.comparability import compared
+from benchmarks.analysis.comparability import exclude_incomparable
 from benchmarks.analysis.frame import results_frame
 from benchmarks.planning.cost import ONE_BY_ONE, AtOnce, plan_cost
 from benchmarks.planning.plan import make_plan, statuses
@@ -20,44 +20,44 @@ from benchmarks.profiles.profile import Profile
 from benchmarks.statistics.claims import CLAIMS, Claim, method_claim
 from benchmarks.statistics.comparison import rule_of
 from benchmarks.statistics.judging import Verdict, judge_by_its_epoch
-from benchmarks.statistics.seed_allocation import Price, Purchase, first_seeds, plan_purchases
-from benchmarks.statistics.verdict import UNDECIDED, Cells, Need
+from benchmarks.statistics.seed_allocation import Allocation, SeedCost, allocate_seeds, first_seeds
+from benchmarks.statistics.verdict import UNDECIDED, CellKeys, RequiredSeeds
 from benchmarks.statistics.wording import chance_text
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell
 from benchmarks.tables.reference import row_named
-from benchmarks.tables.spec_builder import SpecBuilder, placed_once
+from benchmarks.tables.spec_builder import SpecBuilder, unique_cells
 from sskd.errors import UserError, unknown
 from sskd.formatting import duration
 from sskd.runs.files import read_json, write_json
 from sskd.runs.spec import with_ancestors
 
-BOUGHT = "bought.json"
+EXTRA_SEEDS = "bought.json"
 Failed = TypeVar("Failed")
-CellsOf = Mapping[str, list[Cell]]  # by benchmark
+BenchmarkCells = Mapping[str, list[Cell]]  # by benchmark
 
 
-class Bought(NamedTuple):
+class ExtraSeed(NamedTuple):
     """A seed of some of a benchmark's cells, beyond those that the profile plans."""
 
     benchmark: str
     seed: int
-    cells: Cells
+    cells: CellKeys
 
 
-def read_bought(folder: Path) -> list[Bought]:
+def read_extra_seeds(folder: Path) -> list[ExtraSeed]:
     """Nothing where nothing was bought. UserError for a damaged file."""
-    path = folder / BOUGHT
+    path = folder / EXTRA_SEEDS
     rows: list[dict[str, Any]] = read_json(path) if path.exists() else []
-    return [Bought(row["benchmark"], row["seed"], tuple((r, c) for r, c in row["cells"])) for row in rows]
+    return [ExtraSeed(row["benchmark"], row["seed"], tuple((r, c) for r, c in row["cells"])) for row in rows]
 
 
 def cells_of(profile: Profile, names: Iterable[str], folder: Path) -> dict[str, list[Cell]]:
     """The benchmarks' cells as the profile plans them, and what was bought."""
     cells = {
-        name: placed_once(name, BENCHMARKS[name].cells(SpecBuilder(profile.for_benchmark(name)))) for name in names
+        name: unique_cells(name, BENCHMARKS[name].cells(SpecBuilder(profile.for_benchmark(name)))) for name in names
     }
-    for entry in read_bought(folder):
+    for entry in read_extra_seeds(folder):
         if entry.benchmark in cells:
             known = {(cell.row, cell.column, cell.spec.id) for cell in cells[entry.benchmark]}
             more = seed_cells(profile, entry.benchmark, (entry.seed,), entry.cells)
@@ -65,33 +65,33 @@ def cells_of(profile: Profile, names: Iterable[str], folder: Path) -> dict[str, 
     return cells
 
 
-def seed_cells(profile: Profile, benchmark: str, seeds: Sequence[int], places: Cells | None = None) -> list[Cell]:
-    """These seeds' students of a benchmark, in the ``places`` that are named: by row and column, or published pair."""
+def seed_cells(profile: Profile, benchmark: str, seeds: Sequence[int], keys: CellKeys | None = None) -> list[Cell]:
+    """These seeds' students of a benchmark, in the ``keys`` that are named: by row and column, or published pair."""
     own = profile.for_benchmark(benchmark).model_copy(update={"seeds": tuple(seeds)})
     cells = [cell for cell in BENCHMARKS[benchmark].cells(SpecBuilder(own)) if cell.row != "Teacher"]
-    if places is None:
+    if keys is None:
         return cells
-    return [cell for cell in cells if (cell.row, cell.column) in places or (cell.row, cell.pair) in places]
+    return [cell for cell in cells if (cell.row, cell.column) in keys or (cell.row, cell.pair) in keys]
 
 
-class Market(NamedTuple):
+class ClaimStatus(NamedTuple):
     """The claims as they stand, and what seeds cost now."""
 
     verdicts: list[Verdict]
-    needs: list[Need]  # of those that seeds can decide
+    needs: list[RequiredSeeds]  # of those that seeds can decide
     remarks: list[str]  # why others cannot be
-    price: Price
+    seed_cost: SeedCost
     planned: dict[str, tuple[int, ...]]
 
-    def offers(self, seconds: float) -> list[Purchase]:
-        return plan_purchases(self.needs, seconds, self.price, self.planned)
+    def allocations(self, seconds: float) -> list[Allocation]:
+        return allocate_seeds(self.needs, seconds, self.seed_cost, self.planned)
 
 
-def look(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtOnce = ONE_BY_ONE) -> Market:
+def assess(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtOnce = ONE_BY_ONE) -> ClaimStatus:
     """Judges the claims from what is finished, and prices the seeds that would decide them, as they would run."""
     names = list(dict.fromkeys(claim.benchmark for claim in claims))
     cells, runs = cells_of(profile, names, folder), folder / "runs"
-    frame, _ = compared(results_frame(cells, runs), profile)
+    frame, _ = exclude_incomparable(results_frame(cells, runs), profile)
     verdicts = [judge_by_its_epoch(claim, frame, rule_of(profile)) for claim in claims]
     planned = {name: tuple(profile.for_benchmark(name).seeds) for name in names}
     possible = {name: seed_cells(profile, name, first_seeds(planned[name], rule_of(profile).last)) for name in names}
@@ -99,9 +99,9 @@ def look(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtOnc
     states, seconds = statuses(plan, runs), plan_cost(plan, runs, profile, at_once).seconds
 
     @cache
-    def price(benchmark: str, places: Cells, seed: int) -> Mapping[str, float]:
+    def seed_cost(benchmark: str, keys: CellKeys, seed: int) -> Mapping[str, float]:
         cells = [cell for cell in possible[benchmark] if cell.spec.seed == seed]
-        here = [cell.spec for cell in cells if (cell.row, cell.column) in places]
+        here = [cell.spec for cell in cells if (cell.row, cell.column) in keys]
         # what a finished student was taught by does not count, even if its weights are gone
         wanted = [spec for spec in here if states[spec.id].state != "finished"]
         needed = with_ancestors(wanted)
@@ -116,7 +116,7 @@ def look(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtOnc
             problem = verdict.text
         else:
             there = {(cell.row, cell.column) for cell in cells[need.benchmark]}
-            absent = [place for place in need.cells if place not in there]
+            absent = [key for key in need.cells if key not in there]
             if absent:
                 problem = f"the profile '{profile.name}' has no {absent[0][0]} in {absent[0][1]} of {need.benchmark}"
             elif need.seeds is None:
@@ -125,7 +125,7 @@ def look(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtOnc
             remarks.append(f"{verdict.id} cannot be decided by more seeds: {problem}")
         elif need:
             needs.append(need)
-    return Market(verdicts, needs, remarks, price, planned)
+    return ClaimStatus(verdicts, needs, remarks, seed_cost, planned)
 
 
 def claims_named(names: Iterable[str], profile: Profile) -> list[Claim]:
@@ -153,17 +153,17 @@ def _of_methods(name: str, by_id: Mapping[str, Claim], profile: Profile) -> Clai
     raise UserError(f"no benchmark of the profile '{profile.name}' compares {first} with {second}")
 
 
-def need_rows(market: Market) -> list[dict[str, Any]]:
+def need_rows(assessed: ClaimStatus) -> list[dict[str, Any]]:
     """By claim what it lacks: claim, verdict, seeds with which half of the futures are decided (None: they hardly ever
     are), chance: the probability that the seeds up to the last look decide it (None: nobody can tell), and the seconds
     that they cost."""
-    needs = {need.claim: need for need in market.needs}
+    needs = {need.claim: need for need in assessed.needs}
     rows: list[dict[str, Any]] = []
-    for verdict in market.verdicts:
+    for verdict in assessed.verdicts:
         need = needs.get(verdict.id)
         runs: dict[str, float] = {}
-        for seed in first_seeds(market.planned[need.benchmark], need.seeds or 0) if need else ():
-            runs |= market.price(need.benchmark, need.cells, seed)  # type: ignore[union-attr]
+        for seed in first_seeds(assessed.planned[need.benchmark], need.seeds or 0) if need else ():
+            runs |= assessed.seed_cost(need.benchmark, need.cells, seed)  # type: ignore[union-attr]
         rows.append(
             {
                 "claim": verdict.id,
@@ -176,38 +176,38 @@ def need_rows(market: Market) -> list[dict[str, Any]]:
     return rows
 
 
-def need_lines(market: Market) -> list[str]:
+def need_lines(assessed: ClaimStatus) -> list[str]:
     """The same in words."""
     lines = []
-    for row in need_rows(market):
+    for row in need_rows(assessed):
         if row["verdict"] != UNDECIDED:
             lines.append(f"{row['claim']}: {row['verdict']}")
         elif row["seeds"]:
-            need = next(need for need in market.needs if need.claim == row["claim"])
+            need = next(need for need in assessed.needs if need.claim == row["claim"])
             lines.append(f"{row['claim']}: {_odds(need)}, about {duration(row['seconds'])} more")
-    return lines + market.remarks
+    return lines + assessed.remarks
 
 
-def _odds(need: Need) -> str:
+def _odds(need: RequiredSeeds) -> str:
     if math.isnan(need.chance):
         return f"{need.seeds} seeds are needed to know the spread"
     return f"{chance_text(need)}, half of the time with {need.seeds}"
 
 
-def offer_lines(market: Market, seconds: float) -> list[str]:
-    """What would be bought, in words."""
-    offers = market.offers(seconds)
+def allocation_lines(assessed: ClaimStatus, seconds: float) -> list[str]:
+    """What would be allocated, in words."""
+    allocations = assessed.allocations(seconds)
     lines = [
-        f"{offer.claim}: seeds {', '.join(map(str, offer.seeds))} of {len(offer.cells)} cells of {offer.benchmark}, "
-        f"about {duration(offer.seconds)}"
-        for offer in offers
+        f"{one.claim}: seeds {', '.join(map(str, one.seeds))} of {len(one.cells)} cells of {one.benchmark}, "
+        f"about {duration(one.seconds)}"
+        for one in allocations
     ]
-    lines += [f"{v.id}: {v.effect_text}: {v.verdict} already" for v in market.verdicts if v.verdict != UNDECIDED]
-    bought = {offer.claim for offer in offers}
-    for need in market.needs:
-        if need.claim not in bought:
+    lines += [f"{v.id}: {v.effect_text}: {v.verdict} already" for v in assessed.verdicts if v.verdict != UNDECIDED]
+    allocated = {allocation.claim for allocation in allocations}
+    for need in assessed.needs:
+        if need.claim not in allocated:
             lines.append(f"{need.claim}: {_odds(need)}, and the time does not suffice")
-    return lines + market.remarks
+    return lines + assessed.remarks
 
 
 def decide_claims(
@@ -215,36 +215,40 @@ def decide_claims(
     seconds: float,
     profile: Profile,
     folder: Path,
-    execute: Callable[[CellsOf], dict[str, Failed]],
+    execute: Callable[[BenchmarkCells], dict[str, Failed]],
     log: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Failed]:
     """Buys a seed after the other with ``execute`` until all claims are decided or the ``seconds`` do not suffice;
     returns the failures of the purchase that ended it, by run id."""
-    started, tried = clock(), set[Bought]()
+    started, tried = clock(), set[ExtraSeed]()
     while True:
-        market = look(claims, profile, folder)
+        assessed = assess(claims, profile, folder)
         left = seconds - (clock() - started)
-        offers = market.offers(left)
-        if not offers:
-            for line in offer_lines(market, left):
+        allocations = assessed.allocations(left)
+        if not allocations:
+            for line in allocation_lines(assessed, left):
                 log(line)
             return {}
-        offer, seed = offers[0], offers[0].seeds[0]
-        if Bought(offer.benchmark, seed, offer.cells) in tried:  # cancelled by someone: it has neither ended nor failed
-            log(f"{offer.claim}: seed {seed} was not finished")
+        allocation, seed = allocations[0], allocations[0].seeds[0]
+        if (
+            ExtraSeed(allocation.benchmark, seed, allocation.cells) in tried
+        ):  # cancelled by someone: it has neither ended nor failed
+            log(f"{allocation.claim}: seed {seed} was not finished")
             return {}
-        tried.add(Bought(offer.benchmark, seed, offer.cells))
-        odds = next(_odds(need) for need in market.needs if need.claim == offer.claim)
-        cells = f"{len(offer.cells)} cells of {offer.benchmark}"
-        log(f"{offer.claim}: seed {seed} of {cells}; {odds}; {duration(left)} left")
-        if seed not in market.planned[offer.benchmark]:
-            _note(folder, Bought(offer.benchmark, seed, offer.cells))
-        failures = execute({offer.benchmark: seed_cells(profile, offer.benchmark, (seed,), offer.cells)})
+        tried.add(ExtraSeed(allocation.benchmark, seed, allocation.cells))
+        odds = next(_odds(need) for need in assessed.needs if need.claim == allocation.claim)
+        cells = f"{len(allocation.cells)} cells of {allocation.benchmark}"
+        log(f"{allocation.claim}: seed {seed} of {cells}; {odds}; {duration(left)} left")
+        if seed not in assessed.planned[allocation.benchmark]:
+            _note(folder, ExtraSeed(allocation.benchmark, seed, allocation.cells))
+        failures = execute({allocation.benchmark: seed_cells(profile, allocation.benchmark, (seed,), allocation.cells)})
         if failures:
             return failures
 
 
-def _note(folder: Path, bought: Bought) -> None:
+def _note(folder: Path, allocated: ExtraSeed) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / BOUGHT, [entry._asdict() for entry in dict.fromkeys([*read_bought(folder), bought])])
+    write_json(
+        folder / EXTRA_SEEDS, [entry._asdict() for entry in dict.fromkeys([*read_extra_seeds(folder), allocated])]
+    )

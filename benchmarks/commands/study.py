@@ -108,18 +108,18 @@ class Study(NamedTuple):
         """A figure with a dot for each seed and a bar at each method's mean, top-1 in the last epoch."""
         from matplotlib.figure import Figure
 
-        from benchmarks.report.style import looks
+        from benchmarks.report.style import styles_of
 
         runs = self._finished()
         methods = [row for row in dict.fromkeys(map(str, runs["row"])) if row != "Teacher"]
-        shown = looks(methods)
+        styles = styles_of(methods)
         figure = Figure(figsize=(6, 0.8 + 0.4 * len(methods)), layout="constrained")
         axes = figure.subplots()
-        for place, name in enumerate(methods):
+        for index, name in enumerate(methods):
             values = runs["last_top1"][runs["row"] == name].astype(float)
-            axes.plot(values, [-place] * len(values), "o", color=shown[name].hex, alpha=0.6)
-            axes.plot([values.mean()] * 2, [-place - 0.3, -place + 0.3], color=shown[name].hex, lw=2.5)
-        axes.set_yticks([-place for place in range(len(methods))], methods)
+            axes.plot(values, [-index] * len(values), "o", color=styles[name].hex, alpha=0.6)
+            axes.plot([values.mean()] * 2, [-index - 0.3, -index + 0.3], color=styles[name].hex, lw=2.5)
+        axes.set_yticks([-index for index in range(len(methods))], methods)
         axes.set_xlabel("top-1 accuracy in the last epoch, %")
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right", "left"]].set_visible(False)
@@ -180,7 +180,7 @@ def compare(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments
     outcome = ended(request, failures)
     if outcome.status:
         raise UserError(outcome.words)
-    return Study(request.placed.folder)
+    return Study(request.target.folder)
 
 
 def plan(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from benchmarks.commands.request import Outcome, add_places, add_plugins, add_settings, load_plugins
+from benchmarks.commands.request import Outcome, add_paths, add_plugins, add_settings, load_plugins
 from benchmarks.commands.submit import add_segments, segments_asked
 from sskd.arguments import file_path
 from sskd.config.execution import Execution
@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_segments(parser)
     add_settings(parser)
     add_plugins(parser)
-    add_places(parser)
+    add_paths(parser)
 
 
 def act(options: argparse.Namespace) -> Outcome:

@@ -158,7 +158,7 @@ def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: floa
     return now
 
 
-def run_prices(specs: Iterable[RunSpec], runs: Path, profile: Profile) -> dict[str, float]:
+def expected_seconds(specs: Iterable[RunSpec], runs: Path, profile: Profile) -> dict[str, float]:
     """Seconds that the runs will take, by id, at the rate of those that are finished. Empty while none is, where all
     are (nothing is left to be priced), and where nobody knows how many images there are: a report is the same whatever
     machine makes it."""

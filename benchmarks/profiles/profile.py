@@ -14,11 +14,11 @@ from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.runs.settings import MethodField, PretextField
 
-CardField = Literal[
+ComparabilityField = Literal[
     "network", "teacher", "head", "split", "preprocessing", "batch", "epoch_rule", "precision", "version", "packages"
 ]
-Waivers = dict[CardField, Annotated[str, Field(min_length=1)]]
-SaidField = Literal["head", "precision", "version", "packages"]  # of what differs, tables take it and say so
+Waivers = dict[ComparabilityField, Annotated[str, Field(min_length=1)]]
+RoundingField = Literal["head", "precision", "version", "packages"]  # of what differs, tables take it and say so
 
 
 class Override(StrictModel):
@@ -151,7 +151,7 @@ class Profile(StrictModel):
     """Fields in which compared runs of a table may differ: a field of the comparability card (network,
     teacher, head, split, preprocessing, batch, epoch_rule, precision, version, packages), and why. The report shows
     both. batch: SSKD has four views of each image."""
-    strict: Annotated[tuple[SaidField, ...], TupleFromList, Distinct] = ()
+    strict: Annotated[tuple[RoundingField, ...], TupleFromList, Distinct] = ()
     """Fields of the comparability card (head, precision, version, packages) whose differences a table refuses, although
     they change rounding or code and not the question. Without it the table takes such runs and says what differs."""
     plugins: Annotated[tuple[str, ...], TupleFromList] = ()

@@ -170,10 +170,10 @@ def _check_names(profile: Profile) -> None:
 def _check_labels(variants: Sequence[MethodSettings]) -> None:
     """UserError for a label that another method has as its title, and for one run under two names."""
     titles = {METHODS[name].info.title: name for name in METHODS}
-    for place, method in enumerate(variants):
+    for index, method in enumerate(variants):
         if titles.get(method.label, method.name) != method.name:
             raise UserError(f"methods: the label '{method.label}' is the title of '{titles[method.label]}'")
-        for other in variants[:place]:
+        for other in variants[:index]:
             if other.model_dump() == method.model_dump():
                 raise UserError(
                     f"methods: '{method.label or method.name}' and '{other.label or other.name}' are one run"

@@ -18,13 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.report.style import DASHES, Look
+from benchmarks.report.style import DASHES, Style
 from sskd.errors import UserError, described
 from sskd.runs.files import write_atomically
 
-STYLE: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
-STYLE |= {"pdf.fonttype": 42, "svg.hashsalt": "sskd", "figure.dpi": 100, "savefig.dpi": 160}
-STYLE |= {"font.sans-serif": ["DejaVu Sans"], "legend.frameon": False}  # matplotlib brings the font
+RC: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
+RC |= {"pdf.fonttype": 42, "svg.hashsalt": "sskd", "figure.dpi": 100, "savefig.dpi": 160}
+RC |= {"font.sans-serif": ["DejaVu Sans"], "legend.frameon": False}  # matplotlib brings the font
 # without dates and versions: the same results give the same files
 METADATA: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
 LETTER = 0.075  # inches of a letter, about
@@ -39,7 +39,7 @@ def attempt(path: Path, draw: Callable[[], Figure | None]) -> tuple[Path | None,
     try:
         with plt.rc_context():
             plt.rcdefaults()
-            sns.set_theme(style="ticks", rc=STYLE)
+            sns.set_theme(style="ticks", rc=RC)
             figure = draw()
             if figure is None:
                 return None, []
@@ -79,12 +79,12 @@ def panels(
     return figure, list(axes.flat[:count])
 
 
-def legend(figure: Figure, rows: Sequence[str], shown: Any, handles: Sequence[Line2D] = ()) -> Figure:
+def legend(figure: Figure, rows: Sequence[str], styles: Any, handles: Sequence[Line2D] = ()) -> Figure:
     """Adds a legend above the panels: of the rows by their looks, or of ``handles``."""
     if not handles:
         handles = [
-            Line2D([], [], color=look.hex, marker=look.marker, linestyle=dashes(look), label=shortened(row))
-            for row, look in ((row, shown[row]) for row in rows)
+            Line2D([], [], color=style.hex, marker=style.marker, linestyle=dashes(style), label=shortened(row))
+            for row, style in ((row, styles[row]) for row in rows)
         ]
     width, height = figure.get_size_inches()
     longest = max(len(str(handle.get_label())) for handle in handles)
@@ -94,9 +94,9 @@ def legend(figure: Figure, rows: Sequence[str], shown: Any, handles: Sequence[Li
     return figure
 
 
-def dashes(look: Look) -> Any:
+def dashes(style: Style) -> Any:
     """Returns a row's dashes as matplotlib's linestyle."""
-    return (0, DASHES[look.dash]) if DASHES[look.dash] else "-"
+    return (0, DASHES[style.dash]) if DASHES[style.dash] else "-"
 
 
 def shortened(name: str) -> str:

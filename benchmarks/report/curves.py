@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.report.style import Look
+from benchmarks.report.style import Style
 from benchmarks.tables.benchmark import Benchmark
 from sskd.formatting import plural
 
@@ -24,7 +24,7 @@ class Line(NamedTuple):
 
     run: str
     row: str
-    look: str  # the row's colour and dashes, as classes of the page's style
+    style: str  # the row's colour and dashes, as classes of the page's style
     words: str  # what it is of
     points: str
     band: str
@@ -41,7 +41,7 @@ class Plot(NamedTuple):
     column: str
     title: str
     lines: list[Line]
-    rows: list[tuple[str, str]]  # the legend: look and name
+    rows: list[tuple[str, str]]  # the legend: style and name
     x_ticks: list[Tick]
     y_ticks: list[Tick]
 
@@ -84,10 +84,10 @@ def curve_groups(
     benchmark: Benchmark,
     curves: Mapping[str, np.ndarray],
     means: pd.DataFrame,
-    shown: Mapping[str, Look],
+    styles: Mapping[str, Style],
 ) -> list[Plot]:
     """Returns a plot for each column of the benchmark that has curves, and one of held-out images beside it where there
-    are any. ``means``: see mean_curves; ``shown``: each row's look."""
+    are any. ``means``: see mean_curves; ``styles``: each row's style."""
     plots: list[Plot] = []
     for column, group in frame.groupby("column", sort=False):
         runs = [
@@ -116,11 +116,11 @@ def curve_groups(
             if found:
                 title = str(column) if images == "test" else f"{column}, {images} images"
                 name = f"{benchmark.id}-{len(plots) + 1}"
-                plots.append(_plot(name, str(column), title, found, shown))
+                plots.append(_plot(name, str(column), title, found, styles))
     return plots
 
 
-def _plot(name: str, column: str, title: str, curves: list[_Curve], shown: Mapping[str, Look]) -> Plot:
+def _plot(name: str, column: str, title: str, curves: list[_Curve], styles: Mapping[str, Style]) -> Plot:
     every = np.concatenate([curve.points for curve in curves])
     every = every[np.isfinite(every[:, 1])]
     epochs, spread = every[:, 0], np.nan_to_num(every[:, 2])
@@ -140,7 +140,7 @@ def _plot(name: str, column: str, title: str, curves: list[_Curve], shown: Mappi
     def joined(epochs: np.ndarray, values: np.ndarray) -> str:
         return " ".join(f"{a:g},{b:g}" for a, b in zip(x(epochs).tolist(), y(values).tolist(), strict=True))
 
-    classes = {curve.row: f"k-{shown[curve.row].colour} d{shown[curve.row].dash}" for curve in curves}
+    classes = {curve.row: f"k-{styles[curve.row].colour} d{styles[curve.row].dash}" for curve in curves}
     lines = []
     for curve in curves:
         points = curve.points[np.isfinite(curve.points[:, 1])]
@@ -156,7 +156,7 @@ def _plot(name: str, column: str, title: str, curves: list[_Curve], shown: Mappi
         column,
         title,
         lines,
-        [(look, row) for row, look in classes.items()],
+        [(style, row) for row, style in classes.items()],
         [Tick(float(x(mark)), f"{mark:g}") for mark in x_marks if x_low <= mark <= x_high],
         [Tick(float(y(mark)), f"{mark:g}") for mark in y_marks],
     )

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from benchmarks.analysis.published import Value
 from benchmarks.report.canvas import legend, panels, shortened
-from benchmarks.report.style import Look
+from benchmarks.report.style import Style
 from benchmarks.tables.benchmark import Benchmark, Measure
 
 PAPER_TICK: dict[str, object] = {"marker": "|", "color": "tab:red", "markersize": 11, "markeredgewidth": 2}
@@ -19,7 +19,9 @@ LEAST_SPANS = {"Teacher": 4.0, "": 5.0}  # points of accuracy that no span is ta
 Paper = Mapping[tuple[str, str, str], Value]  # as published() has it
 
 
-def dots(data: pd.DataFrame, benchmark: Benchmark, rows: list[str], paper: Paper, shown: Mapping[str, Look]) -> Figure:
+def dots(
+    data: pd.DataFrame, benchmark: Benchmark, rows: list[str], paper: Paper, styles: Mapping[str, Style]
+) -> Figure:
     """A panel for each column (or measure, where measures have units of their own). The first measure of a panel is
     filled, the next hollow. data: row, column, measure, mean, sd. Rows that lie far from the others, as a teacher may
     or a method that has collapsed, stand at the panel's edge with their numbers and an arrow."""
@@ -35,7 +37,7 @@ def dots(data: pd.DataFrame, benchmark: Benchmark, rows: list[str], paper: Paper
     figure, axes = panels(len(placed), 3, (2.6, 0.9 + 0.24 * len(rows)), names, sharey=True)
     for axis, (column, measures) in zip(axes, placed, strict=True):
         part = data[(data["column"] == column) & data["measure"].isin([m.label for m in measures])]
-        _panel(axis, part, measures, rows, shown, off_axis(part, same_unit))
+        _panel(axis, part, measures, rows, styles, off_axis(part, same_unit))
         for place, row in enumerate(rows):
             known = [paper[row, column, m.published] for m in measures if (row, column, m.published) in paper]
             if known:
@@ -48,7 +50,7 @@ def dots(data: pd.DataFrame, benchmark: Benchmark, rows: list[str], paper: Paper
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.grid(axis="y", color="0.9", linewidth=0.7)
         axis.margins(x=0.08)
-    return legend(figure, rows, shown, handles) if handles else figure
+    return legend(figure, rows, styles, handles) if handles else figure
 
 
 def _panel(
@@ -56,7 +58,7 @@ def _panel(
     part: pd.DataFrame,
     measures: Sequence[Measure],
     rows: list[str],
-    shown: Mapping[str, Look],
+    styles: Mapping[str, Style],
     off: Mapping[str, str],
 ) -> None:
     for row, text in off.items():
@@ -71,11 +73,11 @@ def _panel(
         for entry in part[part["measure"] == measure.label].to_dict("records"):
             if entry["row"] in off:
                 continue
-            look, place = shown[entry["row"]], rows.index(entry["row"]) + offset
-            face = "white" if number else look.hex
-            axis.plot(entry["mean"], place, color=look.hex, marker=look.marker, markerfacecolor=face, markersize=5.5)
+            style, place = styles[entry["row"]], rows.index(entry["row"]) + offset
+            face = "white" if number else style.hex
+            axis.plot(entry["mean"], place, color=style.hex, marker=style.marker, markerfacecolor=face, markersize=5.5)
             if entry["sd"]:
-                bars.append((place, entry["mean"] - entry["sd"], entry["mean"] + entry["sd"], look.hex))
+                bars.append((place, entry["mean"] - entry["sd"], entry["mean"] + entry["sd"], style.hex))
     if bars:
         places, lows, highs, colours = zip(*bars, strict=True)
         axis.hlines(places, lows, highs, colors=colours, linewidth=1.1, zorder=1.9)

@@ -16,7 +16,7 @@ from benchmarks.analysis.published import published
 from benchmarks.report.canvas import dashes, legend, panels, shortened
 from benchmarks.report.dots import PAPER_TICK, Paper, dots
 from benchmarks.report.gains import gains_by_year
-from benchmarks.report.style import Look
+from benchmarks.report.style import Style
 from benchmarks.report.tables import comparable_columns
 from benchmarks.tables.benchmark import HELD_OUT, Benchmark
 
@@ -24,11 +24,11 @@ Layouts = Mapping[str, tuple[np.ndarray, np.ndarray, float]]  # title to layout 
 
 
 def draw(
-    frame: pd.DataFrame, benchmark: Benchmark, shown: Mapping[str, Look], layouts: Layouts | None = None
+    frame: pd.DataFrame, benchmark: Benchmark, styles: Mapping[str, Style], layouts: Layouts | None = None
 ) -> Figure | None:
     """Returns the benchmark's figure; None while there is no number.
 
-    frame: its rows of the report's frame. shown: the looks by row. layouts: what an "embedding" figure shows."""
+    frame: its rows of the report's frame. styles: by row. layouts: what an "embedding" figure shows."""
     if benchmark.figure == "embedding":
         return _embedding(layouts) if layouts else None
     if benchmark.figure == "years":
@@ -39,7 +39,7 @@ def draw(
     comparable = comparable_columns(frame, benchmark)
     paper = {key: value for key, value in published(benchmark.id).items() if key[1] in comparable}
     rows = list(dict.fromkeys(map(str, frame["row"])))
-    return (_lines if benchmark.figure == "lines" else dots)(data, benchmark, rows, paper, shown)
+    return (_lines if benchmark.figure == "lines" else dots)(data, benchmark, rows, paper, styles)
 
 
 def _means(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def _means(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
 
 
 def _lines(
-    data: pd.DataFrame, benchmark: Benchmark, rows: list[str], paper: Paper, shown: Mapping[str, Look]
+    data: pd.DataFrame, benchmark: Benchmark, rows: list[str], paper: Paper, styles: Mapping[str, Style]
 ) -> Figure:
     """Draws the columns' numbers along x, a line for each row and a panel for each measure. The row that others are
     compared with is thicker."""
@@ -68,12 +68,12 @@ def _lines(
     for axis, measure in zip(axes, measures, strict=True):
         for place, row in enumerate(rows):
             part = data[(data["measure"] == measure.label) & (data["row"] == row)]
-            look, width = shown[row], 2.6 if row == benchmark.reference else 1.4
-            line: dict[str, Any] = {"color": look.hex, "marker": look.marker, "markersize": 5, "linewidth": width}
+            style, width = styles[row], 2.6 if row == benchmark.reference else 1.4
+            line: dict[str, Any] = {"color": style.hex, "marker": style.marker, "markersize": 5, "linewidth": width}
             # bars of several lines at one place would cover each other
             shift = (place - (len(rows) - 1) / 2) * 0.006 * ((ticks[-1] - ticks[0]) or 1.0)
             axis.errorbar(
-                part["x"] + shift, part["mean"], yerr=part["sd"], elinewidth=1.0, linestyle=dashes(look), **line
+                part["x"] + shift, part["mean"], yerr=part["sd"], elinewidth=1.0, linestyle=dashes(style), **line
             )
         for (row, column, name), known in paper.items():
             if name == measure.published and row in rows:
@@ -83,7 +83,7 @@ def _lines(
         if len(ticks) == 1:  # else the axis is as wide as the shifts
             axis.set_xlim(ticks[0] - 0.06, ticks[0] + 0.06)
         axis.label_outer()
-    return legend(figure, rows, shown)
+    return legend(figure, rows, styles)
 
 
 def _embedding(layouts: Layouts) -> Figure:

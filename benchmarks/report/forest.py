@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmarks.report.tables import format_number
 
-Place = Callable[[float | None], float | None]
+Scale = Callable[[float | None], float | None]
 
 
 def digits_of(values: Sequence[float]) -> int:
@@ -20,7 +20,7 @@ def interval_text(lower: float, upper: float, digits: int) -> str:
     return "" if pd.isna(lower) else f"{format_number(lower, digits)} to {format_number(upper, digits)}"
 
 
-def scale(values: Sequence[float | None]) -> Place:
+def scale_of(values: Sequence[float | None]) -> Scale:
     """From a number to its place on a width of 100 that holds all ``values`` and zero."""
     marks = [0.0, *(x for x in values if x is not None and math.isfinite(x))]
     low, high = min(marks), max(marks)
@@ -29,10 +29,10 @@ def scale(values: Sequence[float | None]) -> Place:
 
 
 def forest(
-    place: Place, effect: float, lower: float, upper: float, bound: float, size: float | None
+    position: Scale, effect: float, lower: float, upper: float, bound: float, size: float | None
 ) -> dict[str, float | None] | None:
     """Where the bound, the effect, its interval's ends and the paper's size stand; None without an effect."""
     if pd.isna(effect):
         return None
     named = {"zero": bound, "effect": effect, "lower": lower, "upper": upper, "size": size}
-    return {name: place(value) for name, value in named.items()}
+    return {name: position(value) for name, value in named.items()}

@@ -112,7 +112,7 @@ def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequ
     if absent:
         lines.append(("\n" if judged else "") + f"Undecided, as none of their runs is finished: {', '.join(absent)}.")
     for verdict, _ in judged:
-        if len(verdict.parts) > 1:
+        if len(verdict.comparisons) > 1:
             lines += [f"\n### {verdict.id}, each comparison by itself\n", *part_lines(verdict)]
     if controls:
         found = control_lines(controls)
@@ -123,7 +123,7 @@ def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequ
 def part_lines(verdict: Verdict) -> list[str]:
     """What was compared, and a line for each comparison: "- SSKD - KD, 25%: +4.05 [1.20, 6.90], 3 seeds: supported"."""
     lines = [f"{markdown_text(verdict.restated)}.\n"]
-    for part in verdict.parts:
+    for part in verdict.comparisons:
         interval = "" if pd.isna(part.lower) else f" [{format_number(part.lower, 3)}, {format_number(part.upper, 3)}]"
         effect = "no run" if pd.isna(part.effect) else f"{format_number(part.effect, 3, True)}{interval}"
         alone = "" if part.alone == part.verdict else f" ({part.alone} if it were the only one)"

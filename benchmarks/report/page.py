@@ -14,14 +14,14 @@ import jinja2
 import pandas as pd
 
 from benchmarks.analysis.frame import specs_of
-from benchmarks.report.card import card_rows
+from benchmarks.report.comparability import comparability_rows
 from benchmarks.report.curves import Plot, curve_groups
 from benchmarks.report.page_asked import asked
 from benchmarks.report.page_runs import MOST_NAMED, MOST_TOLD, run_entry, run_line
-from benchmarks.report.page_tables import cell_anchors, figure_entry, section_entry, table_places
-from benchmarks.report.page_verdicts import verdict_cards
-from benchmarks.report.spending import MARK, WORDS, amount
+from benchmarks.report.page_tables import cell_anchors, cell_keys, figure_entry, section_entry
+from benchmarks.report.page_verdicts import verdict_entries
 from benchmarks.report.style import COLOURS, DASHES
+from benchmarks.report.time_to_accuracy import MARK, WORDS, amount
 from benchmarks.tables.cell import Cell
 from sskd.formatting import duration
 from sskd.runs.files import write_atomically
@@ -48,11 +48,11 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
     unique = report.frame[report.frame["id"].notna()].drop_duplicates("id")
     plots = {
         section.benchmark.id: curve_groups(
-            section.frame, section.benchmark, report.curves, report.means[section.benchmark.id], report.shown
+            section.frame, section.benchmark, report.curves, report.means[section.benchmark.id], report.styles
         )
         for section in report.sections
     }
-    anchors = cell_anchors(place for section in report.sections for place in table_places(section))
+    anchors = cell_anchors(key for section in report.sections for key in cell_keys(section))
     links = _links(report, plots)
     records = unique.to_dict("records")
     brief = len(records) > MOST_TOLD
@@ -63,21 +63,25 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         profile=report.profile,
         variant=folder.name if folder.resolve() != runs.resolve().parent else "",
         run_folders=Path(os.path.relpath(runs, folder)).as_posix(),
-        overview=_overview(unique, report.beside),
+        overview=_overview(unique, report.shared_machine),
         asked=asked(report, anchors),
         colours=COLOURS,
         dashes=DASHES,
-        verdicts=verdict_cards(report, anchors, plots),
+        verdicts=verdict_entries(report, anchors, plots),
         sections=[section_entry(section, plots[section.benchmark.id], anchors) for section in report.sections],
-        spending=report.spending,
-        spent_figure=figure_entry(report.spending.figure),
+        time_to_accuracy=report.time_to_accuracy,
+        time_to_accuracy_figure=figure_entry(report.time_to_accuracy.figure),
         mark=MARK,
-        words=WORDS[report.spending.unit],
-        cards={name: card_rows(card) for name, card in report.cards.items()},
+        words=WORDS[report.time_to_accuracy.unit],
+        comparability={name: comparability_rows(table) for name, table in report.comparability.items()},
         named=MOST_NAMED,
         brief=brief,
         runs=(
-            (run_line(record, report.beside) if brief else run_entry(record, specs[record["id"]], report.beside))
+            (
+                run_line(record, report.shared_machine)
+                if brief
+                else run_entry(record, specs[record["id"]], report.shared_machine)
+            )
             | {"curves": links.get(record["id"], []), "folder": record["id"] in here}
             for record in records
         ),
@@ -99,7 +103,7 @@ def _links(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[str, list[
     return links
 
 
-def _overview(unique: pd.DataFrame, beside: set[str]) -> dict[str, Any]:
+def _overview(unique: pd.DataFrame, shared_machine: set[str]) -> dict[str, Any]:
     states: Mapping[Any, int] = unique["state"].value_counts().to_dict() if len(unique) else {}
     finished = unique[unique["state"] == "finished"] if len(unique) else unique
     has = len(finished) > 0
@@ -109,7 +113,7 @@ def _overview(unique: pd.DataFrame, beside: set[str]) -> dict[str, Any]:
         "failed": int(states.get("failed", 0)),
         "under_way": int(states.get("incomplete", 0)),
         "absent": int(states.get("absent", 0)),
-        "seconds": float(finished["seconds"].sum()) if has and not beside else 0.0,
+        "seconds": float(finished["seconds"].sum()) if has and not shared_machine else 0.0,
         "newest": str(finished["finished"].max())[:10] if has else "",
         "devices": sorted({str(name) for name in finished["device"].dropna()}) if has else [],
     }

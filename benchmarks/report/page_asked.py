@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.report.forest import digits_of, forest, interval_text, scale
-from benchmarks.report.page_tables import Place
+from benchmarks.report.forest import digits_of, forest, interval_text, scale_of
+from benchmarks.report.page_tables import CellKey
 from benchmarks.report.tables import format_number
 from benchmarks.statistics.comparison import AVERAGE, CONTROLS, Rule, deciding_measure, is_sure, rule_of
 from benchmarks.statistics.judging import EPOCHS
@@ -19,7 +19,7 @@ WORDS = {AHEAD: "ahead of", BEHIND: "behind", EQUIVALENT: "equivalent to", UNDEC
 NAMED = 4  # rivals that a headline names of each kind
 
 
-def asked(report: "Report", anchors: Mapping[Place, str]) -> dict[str, Any] | None:
+def asked(report: "Report", anchors: Mapping[CellKey, str]) -> dict[str, Any] | None:
     """The comparison with each rival, of one benchmark in full and of the others in a line; None where no benchmark
     compares methods, or no two of them share a finished seed."""
     which, rule = report.verdicts[0].epoch, rule_of(report.profile)
@@ -77,7 +77,7 @@ def headline(reference: str, rivals: Sequence[Mapping[str, Any]]) -> str:
     return f"{reference} is {'; '.join(parts)}"
 
 
-def _rivals(section: "Section", measure: Measure, anchors: Mapping[Place, str], rule: Rule) -> list[dict[str, Any]]:
+def _rivals(section: "Section", measure: Measure, anchors: Mapping[CellKey, str], rule: Rule) -> list[dict[str, Any]]:
     """A line for each rival: over all columns where the two share a seed in every one, else for each column."""
     columns = list(dict.fromkeys(map(str, section.frame["column"])))
     gaps = [
@@ -91,10 +91,10 @@ def _rivals(section: "Section", measure: Measure, anchors: Mapping[Place, str], 
                 lines.append(_line(gap, len(columns), measure, rule))
                 where = columns[0] if gap["column"] == AVERAGE else gap["column"]
                 lines[-1]["anchor"] = anchors.get((section.benchmark.id, row, where, measure.label), "")
-    place = scale([x for line in lines for x in line["marks"]])
+    position = scale_of([x for line in lines for x in line["marks"]])
     for line in lines:
         effect, lower, upper = line["marks"]
-        line["plot"] = forest(place, effect, lower, upper, 0.0, None)
+        line["plot"] = forest(position, effect, lower, upper, 0.0, None)
     return lines
 
 

@@ -12,10 +12,10 @@ MOST_TOLD = 1000  # runs of a page: of more each has its line alone, and the res
 MOST_NAMED = 200  # runs that a claim names
 
 
-def run_line(record: dict[str, Any], beside: set[str]) -> dict[str, Any]:
+def run_line(record: dict[str, Any], shared_machine: set[str]) -> dict[str, Any]:
     """Returns a line of the list of runs. Its time is said of a run that had its machine for itself (see
-    ``beside``)."""
-    alone = record["id"] not in beside
+    ``shared_machine``)."""
+    alone = record["id"] not in shared_machine
     return {
         "id": record["id"],
         "state": record["state"],
@@ -25,13 +25,12 @@ def run_line(record: dict[str, Any], beside: set[str]) -> dict[str, Any]:
     }
 
 
-def run_entry(record: dict[str, Any], spec: RunSpec, beside: set[str]) -> dict[str, Any]:
-    """Returns a line of the list of runs, and what it opens to. beside: the runs that shared their machine with
-    others."""
+def run_entry(record: dict[str, Any], spec: RunSpec, shared_machine: set[str]) -> dict[str, Any]:
+    """Returns a line of the list of runs and its details. shared_machine: ids of the runs that shared their machine."""
     known = {key: value for key, value in record.items() if not pd.isna(value)}
     facts = [("state", known["why"] or known["state"])]
     if known["state"] == "finished":
-        alone = "" if known["id"] not in beside else ", beside other runs"
+        alone = "" if known["id"] not in shared_machine else ", beside other runs"
         facts += [
             ("time", duration(known["seconds"]) + alone),
             ("speed", f"{known['images_per_second']:.0f} images/s in the last epoch{alone}"),
@@ -45,7 +44,7 @@ def run_entry(record: dict[str, Any], spec: RunSpec, beside: set[str]) -> dict[s
             ("finished", known.get("finished", "")),
             ("code", known["changed"]),
         ]
-    return run_line(record, beside) | {
+    return run_line(record, shared_machine) | {
         "facts": [(name, value) for name, value in facts if value],
         "spec": spec_lines(spec),
         "needs": [needed.id for needed in spec.dependencies],

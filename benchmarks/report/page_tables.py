@@ -18,12 +18,12 @@ from benchmarks.statistics.comparison import AVERAGE, SENTENCE, is_sure
 if TYPE_CHECKING:
     from benchmarks.report.section import Section
 
-Place = tuple[str, str, str, str]  # benchmark, row, column, measure's label
+CellKey = tuple[str, str, str, str]  # benchmark, row, column, measure's label
 Run = tuple[str, str]  # id, and what a cell calls it: "s0"
 
 
-def table_places(section: "Section") -> list[Place]:
-    """Returns the place of every cell's own numbers, which have a link each."""
+def cell_keys(section: "Section") -> list[CellKey]:
+    """Returns the key of every cell's own numbers, which have a link each."""
     cells = zip(section.table["row"], section.table["column"], strict=True)
     return [
         (section.benchmark.id, str(row), str(column), measure.label)
@@ -32,23 +32,23 @@ def table_places(section: "Section") -> list[Place]:
     ]
 
 
-def cell_anchors(places: Iterable[Place]) -> dict[Place, str]:
-    """ "cell-fig4a-SSKD-25-last": letters, digits and . _ + - of the place's words. Places that would be called alike
+def cell_anchors(keys: Iterable[CellKey]) -> dict[CellKey, str]:
+    """ "cell-fig4a-SSKD-25-last": letters, digits and . _ + - of the key's words. Places that would be called alike
     ("A B" and "A/B") all have a hash at their end, so no name depends on the order."""
-    plain = {place: "-".join(("cell", *(_plain(word) for word in place))) for place in places}
+    plain = {key: "-".join(("cell", *(_plain(word) for word in key))) for key in keys}
     count = Counter(plain.values())
-    return {place: name if count[name] == 1 else f"{name}-{_hash(place)}" for place, name in plain.items()}
+    return {key: name if count[name] == 1 else f"{name}-{_hash(key)}" for key, name in plain.items()}
 
 
 def _plain(word: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+]+", "-", word).strip("-")
 
 
-def _hash(place: Place) -> str:
-    return hashlib.sha256("\0".join(place).encode()).hexdigest()[:8]
+def _hash(key: CellKey) -> str:
+    return hashlib.sha256("\0".join(key).encode()).hexdigest()[:8]
 
 
-def section_entry(section: "Section", plots: list[Plot], anchors: Mapping[Place, str]) -> dict[str, Any]:
+def section_entry(section: "Section", plots: list[Plot], anchors: Mapping[CellKey, str]) -> dict[str, Any]:
     benchmark, table = section.benchmark, section.table
     usual = int(table["seeds"].mode().max()) if len(table) else 0
     return {
@@ -66,7 +66,7 @@ def section_entry(section: "Section", plots: list[Plot], anchors: Mapping[Place,
     }
 
 
-def _wide_table(section: "Section", usual: int, anchors: Mapping[Place, str], plots: list[Plot]) -> dict[str, Any]:
+def _wide_table(section: "Section", usual: int, anchors: Mapping[CellKey, str], plots: list[Plot]) -> dict[str, Any]:
     """Rows down, columns across, and in each of them the measures, the paper's value and the difference to it."""
     benchmark, table = section.benchmark, section.table
     columns = list(dict.fromkeys(table["column"]))
@@ -81,8 +81,8 @@ def _wide_table(section: "Section", usual: int, anchors: Mapping[Place, str], pl
         cells: list[dict[str, Any]] = []
         for column in columns:
             record = records.get((row, column))
-            for place, (measure, key, _) in enumerate(kinds):
-                cell = _wide_cell(record, measure, key, place == 0, usual, leaders[measure.label])
+            for index, (measure, key, _) in enumerate(kinds):
+                cell = _wide_cell(record, measure, key, index == 0, usual, leaders[measure.label])
                 if key == "mean" and record is not None:
                     cell["anchor"] = anchors[benchmark.id, str(row), str(column), measure.label]
                     cell["runs"] = runs.get((str(row), str(column)), [])

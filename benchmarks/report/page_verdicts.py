@@ -1,17 +1,17 @@
 """What was decided of the paper's claims, how surely, and what that rests on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from benchmarks.report.curves import Plot
-from benchmarks.report.forest import digits_of, forest, interval_text, scale
-from benchmarks.report.page_tables import Place
+from benchmarks.report.forest import Scale, digits_of, forest, interval_text, scale_of
+from benchmarks.report.page_tables import CellKey
 from benchmarks.report.tables import format_number
 from benchmarks.statistics.comparison import SENTENCE, by_seed, deciding_measure, seed_correlation
 from benchmarks.statistics.controls import Control, false_calls
-from benchmarks.statistics.judging import Part, Verdict, deciding_epochs, epoch_that_decides
+from benchmarks.statistics.judging import ComparisonResult, Verdict, deciding_epochs, epoch_that_decides
 from benchmarks.statistics.verdict import CONTRADICTED, EQUIVALENT, SUPPORTED, UNDECIDED
 from benchmarks.statistics.wording import MANY
 from sskd.formatting import plural
@@ -19,11 +19,13 @@ from sskd.formatting import plural
 if TYPE_CHECKING:
     from benchmarks.report.section import Report
 
-Cells = Mapping[tuple[str, str, str], Mapping[str, str]]  # by benchmark, row, column: its measures' links, by label
+CellLinks = Mapping[tuple[str, str, str], Mapping[str, str]]  # by benchmark, row, column: its measures' links, by label
 NAMED = 3  # decided parts in a card's line; the others are in its table
 
 
-def verdict_cards(report: "Report", anchors: Mapping[Place, str], plots: Mapping[str, list[Plot]]) -> dict[str, Any]:
+def verdict_entries(
+    report: "Report", anchors: Mapping[CellKey, str], plots: Mapping[str, list[Plot]]
+) -> dict[str, Any]:
     """The claims, and how far to trust verdicts."""
     judged = [both for both in zip(report.verdicts, report.verdicts_best, strict=True) if both[0].runs]
     counts = {
@@ -37,14 +39,16 @@ def verdict_cards(report: "Report", anchors: Mapping[Place, str], plots: Mapping
     return {
         "headline": headline(counts, len(report.verdicts)),
         "deciding": deciding_epochs(report.verdicts),
-        "claims": [claim_card(verdict, best, cells, plots) for verdict, best in judged],
+        "claims": [claim_entry(verdict, best, cells, plots) for verdict, best in judged],
         "unjudged": absent,
         "controls": [_control(control) for control in report.controls],
         "aa": _aa_text(report.controls),
         "rule": SENTENCE,
         "many": MANY,
         "correlations": correlation_lines(report),
-        "luck": list(dict.fromkeys(verdict.luck for verdict, _ in judged if verdict.luck)),
+        "teacher_variance": list(
+            dict.fromkeys(verdict.teacher_variance for verdict, _ in judged if verdict.teacher_variance)
+        ),
     }
 
 
@@ -71,13 +75,13 @@ def headline(counts: Mapping[str, int], claims: int) -> str:
     return "; ".join([first, *rest]) if rest else first
 
 
-def claim_card(
-    verdict: Verdict, best: Verdict, cells: Cells | None = None, plots: Mapping[str, list[Plot]] | None = None
+def claim_entry(
+    verdict: Verdict, best: Verdict, cells: CellLinks | None = None, plots: Mapping[str, list[Plot]] | None = None
 ) -> dict[str, Any]:
     digits = digits_of([verdict.effect, verdict.lower, verdict.upper])
-    own = scale([verdict.effect, verdict.lower, verdict.upper, verdict.size])
-    parts = verdict.parts if len(verdict.parts) > 1 else []
-    shared = scale([x for part in parts for x in (part.effect, part.lower, part.upper, part.bound)])
+    own = scale_of([verdict.effect, verdict.lower, verdict.upper, verdict.size])
+    parts = verdict.comparisons if len(verdict.comparisons) > 1 else []
+    shared = scale_of([x for part in parts for x in (part.effect, part.lower, part.upper, part.bound)])
     return verdict._asdict() | {
         "reason": verdict.reason,
         "effect_text": verdict.effect_text,
@@ -96,15 +100,15 @@ def _parts_text(verdict: Verdict) -> str:
     sides = {SUPPORTED: "above", CONTRADICTED: "below", EQUIVALENT: "equivalent"}
     named = [f"{part.name} ({sides[part.verdict]})" for part in verdict.decided]
     more = [f"{len(named) - NAMED} more"] if len(named) > NAMED else []
-    text = f"{len(named)} of {len(verdict.parts)} comparisons decided"
-    return f"{text}: {'; '.join(named[:NAMED] + more)}" if 0 < len(named) < len(verdict.parts) else text
+    text = f"{len(named)} of {len(verdict.comparisons)} comparisons decided"
+    return f"{text}: {'; '.join(named[:NAMED] + more)}" if 0 < len(named) < len(verdict.comparisons) else text
 
 
 def _part(
     verdict: Verdict,
-    part: Part,
-    place: Callable[[float | None], float | None],
-    cells: Cells,
+    part: ComparisonResult,
+    position: Scale,
+    cells: CellLinks,
     plots: Mapping[str, list[Plot]],
 ) -> dict[str, Any]:
     digits = digits_of([part.effect, part.lower, part.upper])
@@ -125,7 +129,7 @@ def _part(
         "seeds": part.seeds,
         "verdict": part.verdict,
         "alone": part.alone if part.alone != part.verdict else "",
-        "plot": forest(place, part.effect, part.lower, part.upper, part.bound, None),
+        "plot": forest(position, part.effect, part.lower, part.upper, part.bound, None),
         "links": links,
         "curves": [(f"curve-{plot.id}", plot.title) for plot in plots.get(benchmark, []) if plot.column in columns],
     }
@@ -133,12 +137,12 @@ def _part(
 
 def _control(control: Control) -> dict[str, Any]:
     digits = digits_of([control.effect, control.lower, control.upper])
-    place = scale([control.effect, control.lower, control.upper])
+    position = scale_of([control.effect, control.lower, control.upper])
     return control._asdict() | {
         "shown": format_number(control.effect, digits, signed=True),
         "interval": interval_text(control.lower, control.upper, digits),
-        "plot": forest(place, control.effect, control.lower, control.upper, 0.0, None),
-        "dealt": "" if control.dealt is None else f"{100 * control.dealt:.1f} %",
+        "plot": forest(position, control.effect, control.lower, control.upper, 0.0, None),
+        "permuted": "" if control.permuted is None else f"{100 * control.permuted:.1f} %",
         "seeds": plural(control.seeds, "seed"),
     }
 

@@ -18,22 +18,27 @@ from sskd.runs.run_folder import RunFolder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,=+-]*")
 LONGEST = 80  # characters of a folder's name that is made from a request
-WORDS = ("only", "methods", "seeds", "reference")  # the options that say what a report is of, beside --set and --plugin
-OF_PLACE = ("execution", "cluster", "name")  # keys of --set that only say where and how runs are executed
+OPTIONS = (
+    "only",
+    "methods",
+    "seeds",
+    "reference",
+)  # the options that say what a report is of, beside --set and --plugin
+EXECUTION_KEYS = ("execution", "cluster", "name")  # keys of --set that only say where and how runs are executed
 REQUEST = "request.json"
 
-Cells = dict[str, list[Cell]]
+BenchmarkCells = dict[str, list[Cell]]
 
 
-class Placed(NamedTuple):
+class ReportTarget(NamedTuple):
     """A report and its folder. request: what was asked for, where that is not the profile's own report."""
 
     folder: Path
     profile: Profile
-    cells: Cells
+    cells: BenchmarkCells
     request: dict[str, Any] | None = None
 
-    def note(self) -> None:
+    def save_request(self) -> None:
         """Writes into the report's folder what was asked for."""
         if self.request is not None:
             with plain_os_errors("create", self.folder):
@@ -41,15 +46,18 @@ class Placed(NamedTuple):
             write_json(self.folder / REQUEST, self.request)
 
 
-def place(
-    profile: Profile, cells: Cells, options: argparse.Namespace, cells_of: Callable[[Profile, str], Cells]
-) -> Placed:
+def report_target(
+    profile: Profile,
+    cells: BenchmarkCells,
+    options: argparse.Namespace,
+    cells_of: Callable[[Profile, str], BenchmarkCells],
+) -> ReportTarget:
     """Returns the report of a request. A request that at most chooses among the profile's benchmarks is shown in the
     profile's own report, of all of them; any other has a report in reports/, of what was asked for. UserError for a
     --name that is none, or that another request has."""
     folder, request = options.results / profile.name, _request(options)
     if not options.name and request.keys() <= {"only"} and cells.keys() <= set(profile.benchmarks):
-        return Placed(folder, profile, cells_of(profile, ""))
+        return ReportTarget(folder, profile, cells_of(profile, ""))
     if options.name and not NAME.fullmatch(options.name):
         raise UserError(f"--name {options.name}: letters, digits and . _ , = + - after a letter or digit")
     folder = folder / "reports" / (options.name or request_name(request))
@@ -57,12 +65,12 @@ def place(
         if options.name:
             raise UserError(f"{folder} is the report of another request, see {REQUEST} there: take another --name")
         folder = folder.with_name(f"{folder.name}-{_hash(json.dumps(request))}")  # plugins of one name in two folders
-    return Placed(folder, profile, cells, request)
+    return ReportTarget(folder, profile, cells, request)
 
 
-def tell_finished(placed: Placed, runs: Path) -> str:
+def finished_text(target: ReportTarget, runs: Path) -> str:
     """Returns how much there is to report of, and where. UserError if that is nothing."""
-    specs = specs_of(placed.cells).values()
+    specs = specs_of(target.cells).values()
     finished = sum(RunFolder(runs, spec).is_finished() for spec in specs)
     if not finished:
         raise UserError(
@@ -74,14 +82,14 @@ def tell_finished(placed: Placed, runs: Path) -> str:
 
 def _request(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the options that say what a report is of, without those that are not given."""
-    said: dict[str, Any] = {word: value for word in WORDS if (value := getattr(options, word))}
+    said: dict[str, Any] = {word: value for word in OPTIONS if (value := getattr(options, word))}
     said["set"] = _of_report(options.set)
     said["plugin"] = [str(Path(file).expanduser().resolve()) for file in options.plugin]
     return {word: value for word, value in said.items() if value}
 
 
 def _of_report(settings: list[str]) -> list[str]:
-    return [setting for setting in settings if re.split(r"[.=]", setting)[0] not in OF_PLACE]
+    return [setting for setting in settings if re.split(r"[.=]", setting)[0] not in EXECUTION_KEYS]
 
 
 def request_name(request: Mapping[str, Any]) -> str:

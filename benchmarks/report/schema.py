@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmarks.analysis.comparability import CardFile
+from benchmarks.analysis.comparability import ComparabilityFile
 from benchmarks.records.merge import Who
 from benchmarks.records.record import Manifest
 from sskd.runs.records import SCHEMA, EpochRow, Result
@@ -15,7 +15,7 @@ FILES: dict[str, type[BaseModel]] = {
     "runs/<id>/metrics.jsonl": EpochRow,
     "runs/<id>/network.json": NetworkInfo,
     "runs/<id>/who.json": Who,
-    "card.json": CardFile,
+    "card.json": ComparabilityFile,
     "submission.json": Manifest,
 }
 

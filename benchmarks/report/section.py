@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.analysis.comparability import TableCard
+from benchmarks.analysis.comparability import TableComparability
 from benchmarks.profiles.profile import Profile
-from benchmarks.report.spending import Spending
-from benchmarks.report.style import Look
+from benchmarks.report.style import Style
+from benchmarks.report.time_to_accuracy import TimeToAccuracy
 from benchmarks.statistics.controls import Control
 from benchmarks.statistics.judging import Verdict
 from benchmarks.tables.benchmark import Benchmark
@@ -34,13 +34,13 @@ class Report(NamedTuple):
 
     profile: Profile
     frame: pd.DataFrame
-    shown: dict[str, Look]  # by row
+    styles: dict[str, Style]  # by row
     sections: list[Section]
     verdicts: list[Verdict]  # by the epoch that decides: chosen on held-out images, else the last
     verdicts_best: list[Verdict]  # by the best on test images, as the paper
     controls: list[Control]
-    spending: Spending
-    cards: dict[str, TableCard]  # by benchmark: what its numbers were measured with
+    time_to_accuracy: TimeToAccuracy
+    comparability: dict[str, TableComparability]  # by benchmark: what its numbers were measured with
     curves: dict[str, np.ndarray]  # by run, see frame.read_curve
     means: dict[str, pd.DataFrame]  # by benchmark, see curves.mean_curves
-    beside: set[str]  # ids of runs that shared their machine with another
+    shared_machine: set[str]  # ids of runs that shared their machine with another

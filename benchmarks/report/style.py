@@ -1,4 +1,4 @@
-"""The look of a method: one colour, marker and line in every figure and curve, whatever else is drawn beside it."""
+"""The style of a method: one colour, marker and line in every figure and curve, whatever else is drawn beside it."""
 
 import hashlib
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ COLOURS = {
 DASHES = ((), (5, 2), (1.5, 1.5), (6, 1.5, 1.5, 1.5))  # of a line, in its widths; the page's classes d0 to d3
 
 
-class Look(NamedTuple):
+class Style(NamedTuple):
     """colour: a name of COLOURS; marker: matplotlib's; dash: a place in DASHES."""
 
     colour: str
@@ -36,50 +36,52 @@ class Look(NamedTuple):
         return COLOURS[self.colour][0]
 
 
-METHOD_LOOKS = {
-    "Teacher": Look("ink", "*", 0),
-    "Student": Look("grey", "s", 1),
-    "KD": Look("blue", "o", 0),
-    "FitNet": Look("gold", "v", 1),
-    "AT": Look("green", "^", 2),
-    "SP": Look("cyan", "<", 1),
-    "VID": Look("brown", ">", 3),
-    "RKD": Look("violet", "p", 2),
-    "PKT": Look("olive", "h", 3),
-    "AB": Look("cyan", "d", 2),
-    "FT": Look("gold", "P", 3),
-    "CC": Look("violet", "X", 0),
-    "NST": Look("brown", "8", 1),
-    "FSP": Look("olive", "H", 2),
-    "DKD": Look("blue", "d", 3),
-    "CRD": Look("purple", "D", 3),
-    "SSKD": Look("orange", "s", 0),
+METHOD_STYLES = {
+    "Teacher": Style("ink", "*", 0),
+    "Student": Style("grey", "s", 1),
+    "KD": Style("blue", "o", 0),
+    "FitNet": Style("gold", "v", 1),
+    "AT": Style("green", "^", 2),
+    "SP": Style("cyan", "<", 1),
+    "VID": Style("brown", ">", 3),
+    "RKD": Style("violet", "p", 2),
+    "PKT": Style("olive", "h", 3),
+    "AB": Style("cyan", "d", 2),
+    "FT": Style("gold", "P", 3),
+    "CC": Style("violet", "X", 0),
+    "NST": Style("brown", "8", 1),
+    "FSP": Style("olive", "H", 2),
+    "DKD": Style("blue", "d", 3),
+    "CRD": Style("purple", "D", 3),
+    "SSKD": Style("orange", "s", 0),
 }
 VARIANT_MARKERS = ("X", "P", "d", "v")  # of a method with other settings, which keeps the method's colour
-OWN = [Look(colour, marker, dash) for dash, marker in enumerate("DvPX") for colour in ("pink", "teal", "wine")]
-OTHER = [Look(colour, marker, dash) for dash, marker in enumerate("o^sv") for colour in COLOURS]
+OWN = [Style(colour, marker, dash) for dash, marker in enumerate("DvPX") for colour in ("pink", "teal", "wine")]
+OTHER = [Style(colour, marker, dash) for dash, marker in enumerate("o^sv") for colour in COLOURS]
 
 
-def looks(rows: Iterable[str]) -> dict[str, Look]:
-    """Returns every row's look. The suite's methods have theirs from the table above, "SSKD without ss" or "CRD+KD" the
-    colour of the method that they begin with; other rows (a user's method) have one that follows from the name, moved
-    on where it is taken, so that no two rows look the same."""
+def styles_of(rows: Iterable[str]) -> dict[str, Style]:
+    """Returns every row's style; no two rows have the same one.
+
+    The suite's methods have the style in METHOD_STYLES. A variant ("SSKD without ss", "CRD+KD") has the colour of its
+    method. The style of any other row (a user's method) follows from a hash of its name, or is the next free one.
+    """
     names = sorted(set(rows))
-    result = {name: METHOD_LOOKS[name] for name in names if name in METHOD_LOOKS}
+    result = {name: METHOD_STYLES[name] for name in names if name in METHOD_STYLES}
     for name in names:
         if name not in result:
             choices = _choices(name)
-            result[name] = next((look for look in choices if look not in result.values()), choices[0])
+            result[name] = next((style for style in choices if style not in result.values()), choices[0])
     return result
 
 
-def _choices(name: str) -> list[Look]:
+def _choices(name: str) -> list[Style]:
     """Returns the looks that a row may have that is not in the table, the first choice first."""
-    base = next((known for known in METHOD_LOOKS if name.startswith((f"{known}+", f"{known} ", f"{known},"))), None)
+    base = next((known for known in METHOD_STYLES if name.startswith((f"{known}+", f"{known} ", f"{known},"))), None)
     own, more = OWN, OTHER
     if base:
-        colour, _, usual = METHOD_LOOKS[base]
-        own = [Look(colour, marker, dash) for marker in VARIANT_MARKERS for dash in (2, 1, 3, 0) if dash != usual]
+        colour, _, usual = METHOD_STYLES[base]
+        own = [Style(colour, marker, dash) for marker in VARIANT_MARKERS for dash in (2, 1, 3, 0) if dash != usual]
         more = []
     start = int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(own)
     return own[start:] + own[:start] + more

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.analysis.comparability import card_json, compared
+from benchmarks.analysis.comparability import comparability_json, exclude_incomparable
 from benchmarks.analysis.embedding import add_silhouettes, features_of
 from benchmarks.analysis.frame import read_curve, results_frame, specs_of
 from benchmarks.analysis.probes import add_probes, probes_of
 from benchmarks.analysis.published import reproductions
-from benchmarks.planning.cost import known_work, run_prices
+from benchmarks.planning.cost import expected_seconds, known_work
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.canvas import attempt
-from benchmarks.report.card import card_markdown, card_notes
+from benchmarks.report.comparability import comparability_markdown, comparability_notes
 from benchmarks.report.curves import curves_frame, mean_curves
 from benchmarks.report.escaping import csv_text
 from benchmarks.report.figures import Layouts, draw
@@ -21,12 +21,18 @@ from benchmarks.report.markdown import claims_markdown, section_markdown
 from benchmarks.report.page import write_page
 from benchmarks.report.schema import schema
 from benchmarks.report.section import Report, Section
-from benchmarks.report.spending import COUNTED, SECONDS, beside_others, spending, spending_markdown
-from benchmarks.report.style import Look, looks
+from benchmarks.report.style import Style, styles_of
 from benchmarks.report.tables import latex, notes, summary
+from benchmarks.report.time_to_accuracy import (
+    COUNTED,
+    SECONDS,
+    make_time_to_accuracy,
+    runs_sharing_a_machine,
+    time_to_accuracy_markdown,
+)
 from benchmarks.statistics.comparison import Rule, deciding_measure, differences, pairwise, rows_of, rule_of
 from benchmarks.statistics.controls import controls
-from benchmarks.statistics.judging import Part, Verdict, epoch_that_decides, verdicts
+from benchmarks.statistics.judging import ComparisonResult, Verdict, epoch_that_decides, verdicts
 from benchmarks.statistics.ranking import ranking_lines
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, with_chosen
 from benchmarks.tables.cell import Cell
@@ -39,13 +45,15 @@ from sskd.runs.files import plain_os_errors, write_atomically, write_json
 def write_report(
     profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = "", runs: Path | None = None
 ) -> dict[str, str]:
-    """Writes for every benchmark <id>.md, .csv, .tex, .png and .pdf, and into the same ``folder`` claims.md, claims.csv
-    and parts.csv (verdicts and their comparisons), runs.csv (the frame), spent.csv (see spending.spent_curves), .md,
-    .png and .pdf, curves.csv (see curves.mean_curves), card.json and card.md (what the numbers were measured with),
-    schema.json (what all files hold) and index.html. Returns each benchmark's Markdown.
+    """Writes the report's files into ``folder`` and returns each benchmark's Markdown.
 
-    reference: the row that all others are compared with, as reference.choose_reference takes it. runs: where the run
-    folders are, if not in ``folder``."""
+    Per benchmark: <id>.md, .csv, .tex, .png and .pdf. For all: index.html; claims.md, claims.csv, parts.csv (verdicts
+    and their comparisons); runs.csv (the frame); spent.csv, .md, .png, .pdf (time_to_accuracy.py); curves.csv
+    (curves.py); card.json and card.md (comparability.py); schema.json (the JSON schema of all files).
+
+    reference: the row that all others are compared with, as reference.choose_reference takes it. runs: the folder of
+    all run folders (default: ``folder``/runs).
+    """
     runs = runs or folder / "runs"
     with plain_os_errors("write", folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,10 +61,10 @@ def write_report(
     files = {"claims.md": claims_markdown(report.verdicts, report.verdicts_best, report.controls)}
     both = [*report.verdicts, *report.verdicts_best]
     files |= {"claims.csv": _claims_csv(both), "parts.csv": _parts_csv(both)}
-    files["spent.csv"] = csv_text(report.spending.curves)
-    if len(report.spending.curves):
-        files["spent.md"] = spending_markdown(report.spending)
-    files["card.md"] = card_markdown(report.cards, profile)
+    files["spent.csv"] = csv_text(report.time_to_accuracy.curves)
+    if len(report.time_to_accuracy.curves):
+        files["spent.md"] = time_to_accuracy_markdown(report.time_to_accuracy)
+    files["card.md"] = comparability_markdown(report.comparability, profile)
     files |= {"runs.csv": csv_text(report.frame), "curves.csv": csv_text(curves_frame(report.means))}
     texts = {section.benchmark.id: section_markdown(section) for section in report.sections}
     for section in report.sections:
@@ -65,7 +73,7 @@ def write_report(
         files[f"{name}.tex"] = latex(table, section.benchmark, section.notes)
     for name, text in files.items():
         _write(folder / name, text)
-    write_json(folder / "card.json", card_json(report.cards, profile))
+    write_json(folder / "card.json", comparability_json(report.comparability, profile))
     write_json(folder / "schema.json", schema())
     write_page(report, cells, folder, runs)
     return texts
@@ -73,9 +81,9 @@ def write_report(
 
 def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str, runs: Path) -> Report:
     """Reads the runs and draws the figures into ``folder``."""
-    frame, cards = compared(results_frame(cells, runs), profile)
+    frame, comparability = exclude_incomparable(results_frame(cells, runs), profile)
     specs, row, rule = specs_of(cells), choose_reference(cells, reference), rule_of(profile)
-    shown = looks(map(str, frame["row"][frame["benchmark"] != ""]))
+    styles = styles_of(map(str, frame["row"][frame["benchmark"] != ""]))
     sections = []
     for name, group in cells.items():
         benchmark = with_chosen(with_reference(BENCHMARKS[name], group, row), frame)
@@ -85,40 +93,40 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
             layouts = _layouts(group, frame[frame["benchmark"] == name], runs, profile.execution)
         if benchmark.probes:
             frame = add_probes(frame, probes_of({name: group}, profile), name, runs)
-        section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts, shown, rule)
-        section.notes.extend(card_notes(cards[name], profile.for_benchmark(name).waivers))
+        section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts, styles, rule)
+        section.notes.extend(comparability_notes(comparability[name], profile.for_benchmark(name).waivers))
         sections.append(section)
     own = [name for name in cells if BENCHMARKS[name].own_methods]
     timed = frame[frame["benchmark"].isin(["", *own])]
-    beside = beside_others(frame)
-    unit = SECONDS if beside.isdisjoint(timed["id"]) else COUNTED
+    shared_machine = runs_sharing_a_machine(frame)
+    unit = SECONDS if shared_machine.isdisjoint(timed["id"]) else COUNTED
     of_timed = [spec for spec in specs.values() if spec.id in set(timed["id"])]
     work = known_work(of_timed, profile) if unit == COUNTED else {}
     students = dict.fromkeys(frame["id"][frame["benchmark"] != ""])
     curves = {run: curve for run in students if len(curve := read_curve(runs / run / "metrics.jsonl"))}
-    priced = frame.assign(price=frame["id"].map(run_prices(specs.values(), runs, profile)))
+    expected = frame.assign(expected_seconds=frame["id"].map(expected_seconds(specs.values(), runs, profile)))
     return Report(
         profile,
         frame,
-        shown,
+        styles,
         sections,
-        verdicts(priced, rule=rule),
-        verdicts(priced, "best", rule),
+        verdicts(expected, rule=rule),
+        verdicts(expected, "best", rule),
         controls(frame, epoch_that_decides(frame), rule),
-        spending(timed, runs, work, unit, folder, shown),
-        cards,
+        make_time_to_accuracy(timed, runs, work, unit, folder, styles),
+        comparability,
         curves,
         {section.benchmark.id: mean_curves(section.frame, curves) for section in sections},
-        beside,
+        shared_machine,
     )
 
 
 def _section(
-    benchmark: Benchmark, frame: pd.DataFrame, folder: Path, layouts: Layouts, shown: Mapping[str, Look], rule: Rule
+    benchmark: Benchmark, frame: pd.DataFrame, folder: Path, layouts: Layouts, styles: Mapping[str, Style], rule: Rule
 ) -> Section:
     table, several = summary(frame, benchmark), len(rows_of(frame)) > 2
     decides = deciding_measure(benchmark, epoch_that_decides(frame))
-    figure, trouble = attempt(folder / benchmark.id, lambda: draw(frame, benchmark, shown, layouts))
+    figure, trouble = attempt(folder / benchmark.id, lambda: draw(frame, benchmark, styles, layouts))
     return Section(
         benchmark,
         frame,
@@ -151,17 +159,17 @@ def _claims_csv(all_verdicts: list[Verdict]) -> str:
     for verdict in all_verdicts:
         row = verdict._asdict() | {"runs": " ".join(verdict.runs), "need": verdict.need.seeds if verdict.need else None}
         row["chance"] = verdict.need.chance if verdict.need else None
-        row["parts"], row["decided"] = len(verdict.parts), len(verdict.decided)
+        row["comparisons"], row["decided"] = len(verdict.comparisons), len(verdict.decided)
         rows.append(row | {"text": verdict.text})
     return csv_text(pd.DataFrame(rows))
 
 
 def _parts_csv(all_verdicts: list[Verdict]) -> str:
-    names = ["claim", "epoch", *(name for name in Part._fields if name != "cells")]
+    names = ["claim", "epoch", *(name for name in ComparisonResult._fields if name != "cells")]
     rows = [
         {"claim": verdict.id, "epoch": verdict.epoch} | part._asdict()
         for verdict in all_verdicts
-        for part in verdict.parts
+        for part in verdict.comparisons
     ]
     return csv_text(pd.DataFrame(rows, columns=names))
 

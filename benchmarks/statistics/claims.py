@@ -12,7 +12,7 @@ from scipy import stats
 
 from benchmarks.analysis.published import linear_evaluation
 from benchmarks.statistics.comparison import RULE, Rule, Values, by_seed, compare, mean_over, paired
-from benchmarks.statistics.intervals import count_floor
+from benchmarks.statistics.intervals import rounding_std
 from benchmarks.statistics.verdict import Condition, Sample, weakest
 from benchmarks.tables import table1, table2, table3, table4
 from benchmarks.tables.cell import published_columns
@@ -52,7 +52,7 @@ class Results:
         ours, theirs = (self._sample(row, column, self.seeds(row, column, measure)) for row in (first, second))
         accuracy = measure in ACCURACIES
         part = self.part(f"{first} - {second}, {column}", ours, theirs, 1, bound)
-        return part if accuracy else part._replace(floor=0.0, margin=0.0)
+        return part if accuracy else part._replace(min_std=0.0, margin=0.0)
 
     def _sample(self, row: str, column: str, values: Values) -> Sample:
         return Sample(((row, column),), list(values.values()))
@@ -60,8 +60,8 @@ class Results:
     def part(self, name: str, first: Sample, second: Sample | None, accuracies: float, bound: float = 0.0) -> Condition:
         """A part about accuracies; ``accuracies``: of how many a value is the sum or difference."""
         images = f"{self.which}_images"
-        floor = count_floor(float(self.frame[images].min()), accuracies) if images in self.frame else 0.0
-        return Condition(name, first, second, bound, floor=floor, margin=self.rule.margin, last=self.rule.last)
+        min_std = rounding_std(float(self.frame[images].min()), accuracies) if images in self.frame else 0.0
+        return Condition(name, first, second, bound, min_std=min_std, margin=self.rule.margin, last=self.rule.last)
 
     def mean_gap(self, first: str, second: str, columns: list[str], name: str) -> Condition:
         """first - second, of two methods' means over the columns, for the seeds that have them all."""
@@ -115,8 +115,8 @@ def method_claim(first: str, second: str, benchmark: str) -> Claim:
 
     def parts(results: Results) -> list[Condition]:
         rows = zip(results.frame["row"], results.frame["column"], strict=True)
-        places = set(map(tuple, rows))
-        columns = [column for column in results.columns() if {(first, column), (second, column)} <= places]
+        keys = set(map(tuple, rows))
+        columns = [column for column in results.columns() if {(first, column), (second, column)} <= keys]
         over = columns[0] if len(columns) == 1 else f"mean over {len(columns)} columns"
         return [results.mean_gap(first, second, columns, f"{first} - {second}, {over}")] if columns else []
 
@@ -230,12 +230,12 @@ def _c9(results: Results) -> list[Condition]:
     return [
         results.part(
             f"drop of {more} - drop of {less}", results.drop(more, low, high), results.drop(less, low, high), 2
-        )._replace(void=next(filter(None, (_on_the_floor(results, row, low) for row in (more, less))), ""))
+        )._replace(void=next(filter(None, (_below_student(results, row, low) for row in (more, less))), ""))
         for more, less in pairs
     ]
 
 
-def _on_the_floor(results: Results, row: str, clean: str) -> str:
+def _below_student(results: Results, row: str, clean: str) -> str:
     """Why a method's fall says nothing: without noise it is below the student alone, and cannot fall far."""
     alone = compare(results.seeds(row, clean), results.seeds(STUDENT, clean), False, last=results.rule.last)
     if alone.n and bool(alone.mean + alone.half_width() < 0):

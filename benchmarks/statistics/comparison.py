@@ -12,15 +12,15 @@ import pandas as pd
 
 from benchmarks.profiles.profile import Profile
 from benchmarks.statistics.intervals import (
-    ERROR,
+    ALPHA,
     LAST,
     LATE,
     Difference,
     Estimate,
-    count_floor,
     holm,
     improvement,
     one_sample,
+    rounding_std,
     two_samples,
 )
 from benchmarks.tables.benchmark import Benchmark, Measure
@@ -49,11 +49,11 @@ def rule_of(profile: Profile) -> Rule:
     return Rule(profile.margin, LATE if profile.late_looks else LAST)
 
 
-def compare(first: Values, second: Values, same_method: bool, floor: float = 0.0, last: int = LAST) -> Difference:
-    """first - second: paired by seed within a method, Welch's between methods. floor: of a value of one sample."""
+def compare(first: Values, second: Values, same_method: bool, min_std: float = 0.0, last: int = LAST) -> Difference:
+    """first - second: paired by seed within a method, Welch's between methods. min_std: of a value of one sample."""
     if same_method:
-        return one_sample(list(paired(first, second).values()), math.sqrt(2) * floor, last)
-    return two_samples(list(first.values()), list(second.values()), floor, last)
+        return one_sample(list(paired(first, second).values()), math.sqrt(2) * min_std, last)
+    return two_samples(list(first.values()), list(second.values()), min_std, last)
 
 
 def paired(first: Values, second: Values) -> Values:
@@ -100,7 +100,7 @@ def differences(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rul
     better. Where there are several columns, the last ones (column "average") are over all of them, corrected among
     themselves: "these pairs"; pairs_lower and pairs_upper are of a t interval over the columns: "pairs like these".
     """
-    values, floor = by_seed(frame, measure.name), accuracy_floor(frame, measure)
+    values, min_std = by_seed(frame, measure.name), measure_rounding_std(frame, measure)
     columns, reference = list(dict.fromkeys(map(str, frame["column"]))), benchmark.reference
     compared: list[tuple[str, str, Values, Values, tuple[float, float]]] = []
     none = (math.nan, math.nan)
@@ -113,23 +113,23 @@ def differences(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rul
     else:
         rivals = [row for row in dict.fromkeys(map(str, frame["row"])) if row not in (reference, "Teacher")]
         pairs = {r: [(values.get((reference, c), {}), values.get((r, c), {})) for c in columns] for r in rivals}
-        for place, column in enumerate(columns):
-            compared += [(column, row, *pairs[row][place], none) for row in rivals]
+        for index, column in enumerate(columns):
+            compared += [(column, row, *pairs[row][index], none) for row in rivals]
         if len(columns) > 1:
             for row in rivals:
                 first, second = (mean_over([pair[side] for pair in pairs[row]]) for side in (0, 1))
                 compared.append((AVERAGE, row, first, second, _over_columns(pairs[row])))
     lines = []
     for column, row, first, second, over_pairs in compared:
-        found = compare(first, second, reference in columns, floor, rule.last)
+        found = compare(first, second, reference in columns, min_std, rule.last)
         if found.n:
             lines.append((column, row, found, _better(first, second, measure), over_pairs))
     p_values = [math.nan if line[1] in CONTROLS else float(line[2].p()) for line in lines]
     corrected = [math.nan] * len(lines)
     for averages in (False, True):
-        places = [place for place, line in enumerate(lines) if (line[0] == AVERAGE) == averages]
-        for place, p in zip(places, holm([p_values[place] for place in places]), strict=True):
-            corrected[place] = p
+        indices = [index for index, line in enumerate(lines) if (line[0] == AVERAGE) == averages]
+        for index, p in zip(indices, holm([p_values[index] for index in indices]), strict=True):
+            corrected[index] = p
     names = ["column", "row", "difference", "lower", "upper", "seeds", "p_holm", "improvement"]
     return pd.DataFrame(
         [
@@ -161,7 +161,7 @@ def pairwise(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rule: 
     ``differences``, corrected for all pairs. improvement: the mean over columns. The teacher and the controls are left
     out, and so are pairs without a common column.
     """
-    values, floor = by_seed(frame, measure.name), accuracy_floor(frame, measure)
+    values, min_std = by_seed(frame, measure.name), measure_rounding_std(frame, measure)
     columns = list(dict.fromkeys(frame["column"]))
     found: list[tuple[str, str, Difference, float]] = []
     for row, other in combinations(rows_of(frame), 2):
@@ -169,23 +169,25 @@ def pairwise(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rule: 
         first, second = (mean_over([values[name, c] for c in shared]) for name in (row, other))
         if first and second:
             better = float(np.mean([_better(values[row, c], values[other, c], measure) for c in shared]))
-            found.append((row, other, compare(first, second, False, floor / math.sqrt(len(shared)), rule.last), better))
+            found.append(
+                (row, other, compare(first, second, False, min_std / math.sqrt(len(shared)), rule.last), better)
+            )
     lines = []
     corrected = holm([float(gap.p()) for *_, gap, _ in found])
     for (row, other, gap, better), p in zip(found, corrected, strict=True):
         mean, lower, upper, n = gap.estimate()
         lines += [(row, other, mean, lower, upper, n, p, better), (other, row, -mean, -upper, -lower, n, p, 1 - better)]
     names = ["row", "other", "difference", "lower", "upper", "seeds", "p_holm", "improvement"]
-    order = {row: place for place, row in enumerate(rows_of(frame))}
+    order = {row: index for index, row in enumerate(rows_of(frame))}
     lines.sort(key=lambda line: (order[line[0]], order[line[1]]))
     return pd.DataFrame(lines, columns=names)
 
 
-def accuracy_floor(frame: pd.DataFrame, measure: Measure) -> float:
+def measure_rounding_std(frame: pd.DataFrame, measure: Measure) -> float:
     """The least standard deviation of one of the measure's values, where they are counts of images."""
     which, _, kind = measure.name.rpartition("_")
     images = f"{which}_images"
-    return count_floor(float(frame[images].min())) if kind in ("top1", "top5") and images in frame else 0.0
+    return rounding_std(float(frame[images].min())) if kind in ("top1", "top5") and images in frame else 0.0
 
 
 def deciding_measure(benchmark: Benchmark, which: str) -> Measure:
@@ -196,7 +198,7 @@ def deciding_measure(benchmark: Benchmark, which: str) -> Measure:
 
 def is_sure(p_holm: float) -> bool:
     """Whether a difference is set in bold: not where there is no p value (nan)."""
-    return p_holm < ERROR
+    return p_holm < ALPHA
 
 
 def seed_correlation(values: Mapping[tuple[str, str], Values]) -> tuple[float, int]:

@@ -18,7 +18,7 @@ from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED, Condition, Sa
 from sskd.formatting import plural
 
 KD, (AGAIN, PLACEBO) = "KD", CONTROLS
-DEALS = 2000
+N_PERMUTATIONS = 2000
 
 
 class Control(NamedTuple):
@@ -35,7 +35,7 @@ class Control(NamedTuple):
     upper: float
     seeds: int
     verdict: str
-    dealt: float | None = None
+    permuted: float | None = None
 
 
 def controls(frame: pd.DataFrame, which: str, rule: Rule = RULE) -> list[Control]:
@@ -52,7 +52,7 @@ def controls(frame: pd.DataFrame, which: str, rule: Rule = RULE) -> list[Control
             for kind, first, second in (("aa", AGAIN, KD), ("placebo", PLACEBO, STUDENT)):
                 part = results.gap(first, second, column)
                 if part.n:
-                    rate = dealt_rate(part) if kind == "aa" else None
+                    rate = permutation_rate(part) if kind == "aa" else None
                     found.append(Control(kind, name, column, part.name, *part.interval(), decide([part])[0], rate))
     return sorted(found, key=lambda control: control.kind)
 
@@ -72,9 +72,9 @@ def control_lines(found: Sequence[Control]) -> list[str]:
         wide = max((control.upper - control.lower) / 2 for control in nulls)
         could = "" if np.isnan(wide) else f" (with these seeds none below {wide:.1f} points could have been)"
         lines.append(f"KD against itself: {wrong} of {plural(of, 'comparison')} called a difference{could}.")
-    dealt = [control.dealt for control in nulls if control.dealt is not None]
-    if dealt:
-        share = f"{100 * float(np.mean(dealt)):.1f} %"
+    permuted = [control.permuted for control in nulls if control.permuted is not None]
+    if permuted:
+        share = f"{100 * float(np.mean(permuted)):.1f} %"
         lines.append(
             f"Of these runs dealt anew into two groups, our verdict calls {share} supported, looking after every seed "
             "from the third."
@@ -88,14 +88,14 @@ def _gap_text(control: Control) -> str:
     return f"{control.name}: {control.effect:+.2f}{interval}, {plural(control.seeds, 'seed')}, {control.verdict}"
 
 
-def dealt_rate(part: Condition, seed: int = 0) -> float | None:
+def permutation_rate(part: Condition, seed: int = 0) -> float | None:
     """How often two groups of as many runs, dealt at random from all of the part's, are called "supported" at any look.
     By seed; None for fewer than three seeds."""
     assert part.second is not None
     if part.n < FIRST:
         return None
     runs = np.array([*part.first.values, *part.second.values])
-    dealt = np.random.default_rng(seed).permuted(np.tile(runs, (DEALS, 1)), axis=1)
-    groups = (Sample((), dealt[:, : part.first.n]), Sample((), dealt[:, part.first.n :]))
-    suites = part._replace(first=groups[0], second=groups[1], floor=max(part.floor, 1e-9))
+    permuted = np.random.default_rng(seed).permuted(np.tile(runs, (N_PERMUTATIONS, 1)), axis=1)
+    groups = (Sample((), permuted[:, : part.first.n]), Sample((), permuted[:, part.first.n :]))
+    suites = part._replace(first=groups[0], second=groups[1], min_std=max(part.min_std, 1e-9))
     return float(judge_suites([suites], range(FIRST, part.n + 1)).supported.mean())

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 LEVEL = 0.95
-ERROR = 1 - LEVEL
+ALPHA = 1 - LEVEL
 FIRST, LAST = 3, 10  # seeds at the first and at the last look
 LATE = 20  # the last look of a profile with late_looks, which looks at 15 and 20 seeds too
 LATE_SHARE = 0.94  # of the level of a look, where there are two looks more
@@ -40,18 +40,20 @@ LEVELS = (
 _CURVE = np.log(LEVELS)
 
 
-def nominal(error: float, two: bool = False, last: int = LAST) -> float:
-    """The level of each look at which the error over all looks is ``error`` (two-sided, at most 0.2). two: of two
-    samples. last: LATE where the looks at 15 and 20 seeds count too."""
-    if not 0 < error <= LEVELS[-1][0]:
-        raise ValueError(f"the error must lie in 0..{LEVELS[-1][0]:g}, found {error}")
-    below = min(0.0, math.log(error) - _CURVE[0, 0])  # beneath the table the ratio of error and level stays
-    level = float(np.exp(np.interp(math.log(error), _CURVE[:, 0], _CURVE[:, 1 + two]) + below))
+def per_look_alpha(alpha: float, two: bool = False, last: int = LAST) -> float:
+    """Returns the significance level of each look for an overall level ``alpha`` (two-sided, at most 0.2).
+
+    two: two-sample test (Welch). last: LATE if the looks at 15 and 20 seeds count too.
+    """
+    if not 0 < alpha <= LEVELS[-1][0]:
+        raise ValueError(f"alpha must lie in 0..{LEVELS[-1][0]:g}, found {alpha}")
+    below = min(0.0, math.log(alpha) - _CURVE[0, 0])  # below the table the ratio of alpha and level is constant
+    level = float(np.exp(np.interp(math.log(alpha), _CURVE[:, 0], _CURVE[:, 1 + two]) + below))
     return level * (LATE_SHARE if last > LAST else 1.0)
 
 
-def spent(p: ArrayLike, two: bool = False, last: int = LAST) -> np.ndarray:
-    """The p value over all looks that goes with ``p`` at one of them: the inverse of ``nominal``; at most 1."""
+def overall_p_value(p: ArrayLike, two: bool = False, last: int = LAST) -> np.ndarray:
+    """The p value over all looks that goes with ``p`` at one of them: the inverse of ``per_look_alpha``; at most 1."""
     each = np.log(np.maximum(np.asarray(p, dtype=float), 1e-300) / (LATE_SHARE if last > LAST else 1.0))
     levels = _CURVE[:, 1 + two]
     beyond = np.minimum(0.0, each - levels[0]) + np.maximum(0.0, each - levels[-1])
@@ -78,11 +80,11 @@ class Difference(NamedTuple):
     two: bool
     last: int = LAST
 
-    def half_width(self, error: float = ERROR) -> np.ndarray:
+    def half_width(self, alpha: float = ALPHA) -> np.ndarray:
         """Half the interval's width; infinite for fewer than FIRST seeds and where nothing is known of the spread."""
         if self.n < FIRST:
             return np.full_like(self.sd, np.inf)
-        quantile = stats.t.isf(nominal(error, self.two, self.last) / 2, self.df)
+        quantile = stats.t.isf(per_look_alpha(alpha, self.two, self.last) / 2, self.df)
         return np.where(self.sd > 1e-9, quantile * self.sd, np.inf)
 
     def p(self, bound: float = 0.0) -> np.ndarray:
@@ -92,11 +94,11 @@ class Difference(NamedTuple):
             return np.full_like(self.sd, np.nan)
         known = np.where(self.sd > 1e-9, self.sd, np.nan)
         at_this_look = 2 * stats.t.sf(np.abs(self.mean - bound) / known, self.df)
-        return np.where(np.isnan(known), np.nan, spent(at_this_look, self.two, self.last))
+        return np.where(np.isnan(known), np.nan, overall_p_value(at_this_look, self.two, self.last))
 
-    def estimate(self, error: float = ERROR) -> Estimate:
+    def estimate(self, alpha: float = ALPHA) -> Estimate:
         """The mean and its interval, of a single difference."""
-        mean, half = float(self.mean), float(self.half_width(error))
+        mean, half = float(self.mean), float(self.half_width(alpha))
         return Estimate(mean, *((mean - half, mean + half) if math.isfinite(half) else (math.nan,) * 2), self.n)
 
 
@@ -106,24 +108,24 @@ def counted(n: int, last: int = LAST) -> int:
     return max(look for look in looks if look <= n)
 
 
-def one_sample(values: ArrayLike, floor: float = 0.0, last: int = LAST) -> Difference:
+def one_sample(values: ArrayLike, min_std: float = 0.0, last: int = LAST) -> Difference:
     """The mean of ``values`` (..., n), one a seed: paired differences, or any number of one method. Student's t.
 
-    floor: the least standard deviation that a value is taken to have (see ``count_floor``).
+    min_std: the least standard deviation that a value is taken to have (see ``rounding_std``).
     """
-    mean, variance, n = _moments(values, floor, last)
+    mean, variance, n = _moments(values, min_std, last)
     return Difference(mean, np.sqrt(variance), np.full_like(mean, max(1, n - 1)), n, False, last)
 
 
-def two_samples(first: ArrayLike, second: ArrayLike, floor: float = 0.0, last: int = LAST) -> Difference:
+def two_samples(first: ArrayLike, second: ArrayLike, min_std: float = 0.0, last: int = LAST) -> Difference:
     """The difference of two means (..., n) and (..., m), of independent samples whose deviations may differ: Welch's
-    t with Satterthwaite's degrees of freedom (Welch, Biometrika 34, 1947). floor: as of ``one_sample``, of each."""
-    (mean_a, a, n), (mean_b, b, m) = _moments(first, floor, last), _moments(second, floor, last)
+    t with Satterthwaite's degrees of freedom (Welch, Biometrika 34, 1947). min_std: as of ``one_sample``, of each."""
+    (mean_a, a, n), (mean_b, b, m) = _moments(first, min_std, last), _moments(second, min_std, last)
     spread = np.maximum(a**2 / max(1, n - 1) + b**2 / max(1, m - 1), 1e-300)
     return Difference(mean_a - mean_b, np.sqrt(a + b), np.maximum((a + b) ** 2 / spread, 1.0), min(n, m), True, last)
 
 
-def _moments(values: ArrayLike, floor: float, last: int) -> tuple[np.ndarray, np.ndarray, int]:
+def _moments(values: ArrayLike, min_std: float, last: int) -> tuple[np.ndarray, np.ndarray, int]:
     """The mean, its squared standard error, and the number of the seeds that count."""
     known = np.asarray(values, dtype=float)
     n = counted(known.shape[-1], last)
@@ -131,10 +133,10 @@ def _moments(values: ArrayLike, floor: float, last: int) -> tuple[np.ndarray, np
     if n == 0:
         return np.full(known.shape[:-1], np.nan), np.full(known.shape[:-1], np.nan), 0
     variance = used.var(-1, ddof=1) if n > 1 else np.zeros(used.shape[:-1])
-    return used.mean(-1), np.maximum(variance, floor**2) / n, n
+    return used.mean(-1), np.maximum(variance, min_std**2) / n, n
 
 
-def count_floor(images: float, accuracies: float = 1) -> float:
+def rounding_std(images: float, accuracies: float = 1) -> float:
     """The least standard deviation, in points, of a sum or difference of so many accuracies over ``images`` images.
 
     An accuracy is a count: rounding to steps of h = 100 / images has the variance h^2 / 12 for each of them, and three
@@ -146,11 +148,11 @@ def count_floor(images: float, accuracies: float = 1) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979): in order of size the i-th of m smallest
     is multiplied by m - i + 1, never below one before it, at most 1. nan stays nan and is not counted."""
-    known = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
+    known = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
     corrected, largest = [math.nan] * len(p_values), 0.0
-    for step, (p, place) in enumerate(known):
+    for step, (p, index) in enumerate(known):
         largest = max(largest, min(1.0, (len(known) - step) * p))
-        corrected[place] = largest
+        corrected[index] = largest
     return corrected
 
 

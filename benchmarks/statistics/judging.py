@@ -14,26 +14,26 @@ import pandas as pd
 from benchmarks.analysis.setting import describe_setting
 from benchmarks.statistics.claims import CLAIMS, Claim, Results
 from benchmarks.statistics.comparison import RULE, Rule, is_sure
-from benchmarks.statistics.intervals import ERROR, Estimate, holm
+from benchmarks.statistics.intervals import ALPHA, Estimate, holm
 from benchmarks.statistics.verdict import (
     CONTRADICTED,
     EQUIVALENT,
     SUPPORTED,
     UNDECIDED,
     VOID,
-    Cells,
+    CellKeys,
     Condition,
-    Need,
+    RequiredSeeds,
     decide,
-    need_of,
+    required_seeds,
     weakest,
 )
-from benchmarks.statistics.wording import need_text, omitted_text, restated, shared_luck, size_text
+from benchmarks.statistics.wording import omitted_text, required_text, restated, shared_variance_text, size_text
 
 EPOCHS = {"chosen": "epoch chosen on held-out images", "last": "last epoch", "best": "best epoch on the test images"}
 
 
-class Part(NamedTuple):
+class ComparisonResult(NamedTuple):
     """One comparison of a claim, by itself. effect, lower, upper: mean over seeds and the interval that holds while
     one looks, nan where unknown. verdict: "supported" (above ``bound``), "contradicted" (below), "equivalent" (within
     the margin), "undecided", after Holm's correction for the claim's parts, or "void". alone: what its own interval
@@ -47,7 +47,7 @@ class Part(NamedTuple):
     seeds: int
     verdict: str
     alone: str
-    cells: Cells
+    cells: CellKeys
 
 
 class Verdict(NamedTuple):
@@ -68,7 +68,7 @@ class Verdict(NamedTuple):
     omitted: str
     sized: str
     lacks: str
-    luck: str
+    teacher_variance: str
     measured: str  # what the effect is of
     effect: float
     lower: float
@@ -77,14 +77,16 @@ class Verdict(NamedTuple):
     seeds: int
     effect_seeds: int
     runs: list[str]
-    parts: list[Part]
-    need: Need | None = None  # of an undecided one
+    comparisons: list[ComparisonResult]
+    need: RequiredSeeds | None = None  # of an undecided one
 
     @property
     def text(self) -> str:
         """All in words: how the setting differs from the claim's, the effect with its interval, then the verdict."""
         first = f"{self.setting}: {self.reason}" if self.setting else self.reason
-        return " ".join(sentence for sentence in (first, self.omitted, self.sized, self.lacks, self.luck) if sentence)
+        return " ".join(
+            sentence for sentence in (first, self.omitted, self.sized, self.lacks, self.teacher_variance) if sentence
+        )
 
     @property
     def effect_text(self) -> str:
@@ -108,13 +110,15 @@ class Verdict(NamedTuple):
         return text if shown == self.seeds else f"{text} (some comparisons {self.seeds})"
 
     @property
-    def decided(self) -> list[Part]:
-        return [part for part in self.parts if part.verdict not in (UNDECIDED, VOID)]
+    def decided(self) -> list[ComparisonResult]:
+        return [part for part in self.comparisons if part.verdict not in (UNDECIDED, VOID)]
 
 
 def judge(claim: Claim, frame: pd.DataFrame, which: str = "last", rule: Rule = RULE) -> Verdict:
-    """The verdict on one claim from the report's frame, by what ``which`` epoch reached. Its column "price", if it has
-    one, is what unfinished runs are expected to take, in seconds."""
+    """Returns the verdict on one claim, from the accuracies of the ``which`` epoch ("chosen", "last" or "best").
+
+    frame: the report's frame. Its optional column "expected_seconds" has the estimated duration of unfinished runs.
+    """
     own = frame if frame.empty else frame[frame["benchmark"] == claim.benchmark]
     results = Results(own, which, rule)
     parts = claim.parts(results) if len(own) else []
@@ -124,7 +128,7 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "last", rule: Rule = R
     shown = shown if shown and shown.n else weakest(parts)
     estimate = shown.interval() if shown else Estimate(np.nan, np.nan, np.nan, 0)
     finished = own[own["state"] == "finished"] if len(own) else own
-    need = need_of(claim.id, claim.benchmark, parts) if verdict == UNDECIDED and parts and not lacks else None
+    need = required_seeds(claim.id, claim.benchmark, parts) if verdict == UNDECIDED and parts and not lacks else None
     return Verdict(
         claim.id,
         claim.statement,
@@ -137,8 +141,8 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "last", rule: Rule = R
         why,
         omitted_text(claim, claim.left_out(results) if len(own) else [], [] if lacks else parts),
         size_text(claim, shown, estimate),
-        need_text(need, own),
-        shared_luck(finished),
+        required_text(need, own),
+        shared_variance_text(finished),
         shown.name if shown else "",
         estimate.mean,
         estimate.lower,
@@ -147,12 +151,12 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "last", rule: Rule = R
         min((part.n for part in parts if not part.void), default=0),
         estimate.n,
         list(dict.fromkeys(finished["id"].dropna())) if len(finished) else [],
-        [] if lacks else judge_parts(parts, verdict),
+        [] if lacks else judge_comparisons(parts, verdict),
         need,
     )
 
 
-def judge_parts(parts: Sequence[Condition], verdict: str) -> list[Part]:
+def judge_comparisons(parts: Sequence[Condition], verdict: str) -> list[ComparisonResult]:
     """Every part by itself. A supported claim's are all supported: that each is above its bound is what was tested, and
     needs no correction. Else Holm's over all parts, and below a bound by the rule that contradicts the whole claim."""
     sound = [part for part in parts if not part.void]
@@ -161,16 +165,18 @@ def judge_parts(parts: Sequence[Condition], verdict: str) -> list[Part]:
     for part in parts:
         estimate = part.interval()
         if part.void:
-            judged.append(Part(part.name, part.bound, *estimate, VOID, VOID, part.cells))
+            judged.append(ComparisonResult(part.name, part.bound, *estimate, VOID, VOID, part.cells))
             continue
         above, below, same = part.sides() if part.n else (False, False, False)
         alone = SUPPORTED if above else CONTRADICTED if below else EQUIVALENT if same else UNDECIDED
         p_holm = next(corrected)
         if below:
-            sure = bool(part.sides(ERROR / len(sound))[1])
+            sure = bool(part.sides(ALPHA / len(sound))[1])
         else:
             sure = bool(same) or verdict == SUPPORTED or is_sure(p_holm)
-        judged.append(Part(part.name, part.bound, *estimate, alone if sure else UNDECIDED, alone, part.cells))
+        judged.append(
+            ComparisonResult(part.name, part.bound, *estimate, alone if sure else UNDECIDED, alone, part.cells)
+        )
     return judged
 
 

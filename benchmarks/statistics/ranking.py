@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from benchmarks.statistics.comparison import by_seed, rows_of
-from benchmarks.statistics.intervals import ERROR, holm
+from benchmarks.statistics.intervals import ALPHA, holm
 
 BLOCKS = 6  # columns: with five no signed-rank test reaches 5 %
 CAUTION = "Columns and seeds share teachers: they are not independent, and these tests are surer than they should be."
@@ -50,8 +50,8 @@ def ranking_lines(frame: pd.DataFrame, measure: str, reference: str, larger_is_b
         return []
     scores = {row: [float(np.mean(list(values[row, column].values()))) for column in columns] for row in full}
     found = rank(scores, reference, larger_is_better)
-    ranks = ", ".join(f"{method} {place:.1f}" for method, place in found.ranks.items())
-    apart = ", ".join(rival for rival, p in found.p_holm.items() if p < ERROR)
+    ranks = ", ".join(f"{method} {index:.1f}" for method, index in found.ranks.items())
+    apart = ", ".join(rival for rival, p in found.p_holm.items() if p < ALPHA)
     left_out = [row for row in rows if row not in full]
     without = f" Left out, as columns of theirs have no result: {', '.join(left_out)}." if left_out else ""
     return [

@@ -16,21 +16,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.statistics.intervals import ERROR, FIRST, LAST, Difference, Estimate, counted, one_sample, two_samples
+from benchmarks.statistics.intervals import ALPHA, FIRST, LAST, Difference, Estimate, counted, one_sample, two_samples
 
 SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED = "supported", "contradicted", "equivalent", "undecided"
 VOID = "void"
 RANK_LEVEL = 0.007  # of a look, one-sided, of the exact test of rank correlations
 GIVE_UP = 0.1  # no more seeds where the first ten decide with a smaller probability
 FUTURES = 500  # that the probability is found from
-Cells = tuple[tuple[str, str], ...]  # (row, column) of one benchmark
+CellKeys = tuple[tuple[str, str], ...]  # (row, column) of one benchmark
 
 
 class Sample(NamedTuple):
     """Values of one method, one a seed in the order of the seeds (..., n), and the cells that they come from. ``have``:
     how many of them are there before the first of the looks that are simulated."""
 
-    cells: Cells
+    cells: CellKeys
     values: Sequence[float] | np.ndarray
     have: int = 0
 
@@ -46,8 +46,8 @@ class Sample(NamedTuple):
 class Condition(NamedTuple):
     """A difference that must exceed ``bound``: ``first`` minus ``second``, of two methods, or a number of one method.
 
-    sized: whether it is what the paper gives the claim's size of. floor: the least standard deviation of a value (see
-    intervals.count_floor). margin: around zero, of equivalence; 0 where it means nothing. ranks: the values are rank
+    sized: whether it is what the paper gives the claim's size of. min_std: the least standard deviation of a value (see
+    intervals.rounding_std). margin: around zero, of equivalence; 0 where it means nothing. ranks: the values are rank
     correlations of four tasks, which have an exact test. void: why the part can say nothing; "" if it can. last: the
     number of seeds at the last look.
     """
@@ -57,14 +57,14 @@ class Condition(NamedTuple):
     second: Sample | None = None
     bound: float = 0.0
     sized: bool = True
-    floor: float = 0.0
+    min_std: float = 0.0
     margin: float = 0.0
     ranks: bool = False
     void: str = ""
     last: int = LAST
 
     @property
-    def cells(self) -> Cells:
+    def cells(self) -> CellKeys:
         return self.first.cells + (self.second.cells if self.second else ())
 
     @property
@@ -79,12 +79,12 @@ class Condition(NamedTuple):
     @property
     def known(self) -> Difference:
         if self.second:
-            return two_samples(self.first.values, self.second.values, self.floor, self.last)
-        return one_sample(self.first.values, self.floor, self.last)
+            return two_samples(self.first.values, self.second.values, self.min_std, self.last)
+        return one_sample(self.first.values, self.min_std, self.last)
 
-    def interval(self, error: float = ERROR) -> Estimate:
+    def interval(self, alpha: float = ALPHA) -> Estimate:
         """The mean and its interval; of rank correlations the mean alone."""
-        found = self.known.estimate(error)
+        found = self.known.estimate(alpha)
         return found._replace(lower=math.nan, upper=math.nan) if self.ranks else found
 
     def p(self) -> float:
@@ -92,17 +92,17 @@ class Condition(NamedTuple):
         if not self.ranks:
             return float(self.known.p(self.bound))
         tails = [float(rank_p(sign * np.asarray(self.first.values))) for sign in (1, -1)]
-        return min(1.0, min(tails) * ERROR / RANK_LEVEL) if self.n >= FIRST else math.nan
+        return min(1.0, min(tails) * ALPHA / RANK_LEVEL) if self.n >= FIRST else math.nan
 
-    def sides(self, error: float = ERROR) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def sides(self, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Whether the interval lies above the bound, below it, and within the margin."""
         if self.ranks:
             values = np.asarray(self.first.values)[..., : counted(self.n, self.last)]
-            level = RANK_LEVEL * error / ERROR if values.shape[-1] >= FIRST else -1.0
+            level = RANK_LEVEL * alpha / ALPHA if values.shape[-1] >= FIRST else -1.0
             above, below = rank_p(values) <= level, rank_p(-values) <= level
             return above, below, np.zeros_like(above)
         found = self.known
-        low, high = found.mean - found.half_width(error), found.mean + found.half_width(error)
+        low, high = found.mean - found.half_width(alpha), found.mean + found.half_width(alpha)
         return low > self.bound, high < self.bound, (low >= -self.margin) & (high <= self.margin)
 
 
@@ -134,10 +134,10 @@ class Calls(NamedTuple):
         return self.supported | self.contradicted | self.equivalent
 
 
-def outcomes(parts: Sequence[Condition], error: float = ERROR) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def outcomes(parts: Sequence[Condition], alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Whether a claim of these parts is supported, contradicted and equivalent, now; each of the samples' shape."""
-    sides = [part.sides(error) for part in parts]
-    sure = [part.sides(error / len(parts)) for part in parts] if len(parts) > 1 else sides
+    sides = [part.sides(alpha) for part in parts]
+    sure = [part.sides(alpha / len(parts)) for part in parts] if len(parts) > 1 else sides
     no = np.any([side[1] for side in sure], axis=0)
     yes = np.all([side[0] for side in sides], axis=0) & ~no
     return yes, no, np.all([side[2] for side in sides], axis=0) & ~yes & ~no
@@ -161,7 +161,7 @@ def decide(parts: Sequence[Condition]) -> tuple[str, str]:
     if not sound:
         return UNDECIDED, f"every comparison is void: {parts[0].void}"
     for part in sound:
-        if part.n and part.sides(ERROR / len(sound))[1]:
+        if part.n and part.sides(ALPHA / len(sound))[1]:
             return CONTRADICTED, f"{part.name} is below {part.bound:g}"
     absent = [part for part in sound if not part.n]
     if absent:
@@ -196,7 +196,7 @@ def weakest(parts: Sequence[Condition]) -> Condition | None:
     return min(known, key=lambda part: float(part.known.mean) - part.bound, default=None)
 
 
-class Need(NamedTuple):
+class RequiredSeeds(NamedTuple):
     """What a claim lacks. ``chance``: the posterior predictive probability that the seeds up to the last look decide
     it; nan where the seeds do not tell yet. ``seeds``: with how many, those that are there included, half of the
     futures that decide it do; None where the chance is below GIVE_UP. ``cells``: those that need them."""
@@ -206,25 +206,25 @@ class Need(NamedTuple):
     have: int
     seeds: int | None
     chance: float
-    cells: Cells
+    cells: CellKeys
     last: int = LAST
 
 
-def need_of(claim: str, benchmark: str, parts: Sequence[Condition]) -> Need:
+def required_seeds(claim: str, benchmark: str, parts: Sequence[Condition]) -> RequiredSeeds:
     """From the parts as they stand. Where a part lies below its bound, seeds of such parts alone can decide; else those
     of the parts that are not above it yet."""
     sound = [part for part in parts if not part.void]
     have = min((part.n for part in sound), default=0)
     if have == 0 or all(part.n < 2 for part in sound):
-        return Need(claim, benchmark, have, max(FIRST, have + 1), math.nan, _cells(sound))
+        return RequiredSeeds(claim, benchmark, have, max(FIRST, have + 1), math.nan, _cells(sound))
     below = [part for part in sound if float(part.known.mean) < part.bound]
     open_parts = below or [part for part in sound if not part.sides()[0]]
     if not open_parts:
-        return Need(claim, benchmark, have, have, 1.0, ())
+        return RequiredSeeds(claim, benchmark, have, have, 1.0, ())
     chance, likely = predict(sound, open_parts)
     # two seeds are too few to give up
     seeds = likely if chance >= GIVE_UP else FIRST if have < FIRST else None
-    return Need(claim, benchmark, have, seeds, chance, _cells(open_parts), sound[0].last)
+    return RequiredSeeds(claim, benchmark, have, seeds, chance, _cells(open_parts), sound[0].last)
 
 
 def predict(parts: Sequence[Condition], grown: Sequence[Condition]) -> tuple[float, int]:
@@ -238,14 +238,14 @@ def predict(parts: Sequence[Condition], grown: Sequence[Condition]) -> tuple[flo
     total = sum(df for df, _ in spreads)
     pooled = sum(df * variance for df, variance in spreads) / total
     growing = _cells(grown)
-    drawn: dict[tuple[Cells, tuple[float, ...]], np.ndarray] = {}
+    drawn: dict[tuple[CellKeys, tuple[float, ...]], np.ndarray] = {}
 
     def future(sample: Sample, part: Condition) -> Sample:
         key = (sample.cells, tuple(map(float, sample.values)))
         if key not in drawn:
             n, more = sample.n, max(0, part.last - sample.n) if set(sample.cells) & set(growing) else 0
             df, variance = (n - 1, float(np.var(sample.values, ddof=1))) if n > 1 else (total, pooled)
-            sigma = np.sqrt(max(variance, part.floor**2) * df / rng.chisquare(df, (FUTURES, 1)))
+            sigma = np.sqrt(max(variance, part.min_std**2) * df / rng.chisquare(df, (FUTURES, 1)))
             mu = float(np.mean(sample.values)) + sigma / math.sqrt(n) * rng.standard_normal((FUTURES, 1))
             new = mu + sigma * rng.standard_normal((FUTURES, more))
             if part.ranks:
@@ -266,5 +266,5 @@ def predict(parts: Sequence[Condition], grown: Sequence[Condition]) -> tuple[flo
     return float(calls.decided.mean()), int(np.median(decided)) if len(decided) else last
 
 
-def _cells(parts: Sequence[Condition]) -> Cells:
+def _cells(parts: Sequence[Condition]) -> CellKeys:
     return tuple(dict.fromkeys(cell for part in parts for cell in part.cells))

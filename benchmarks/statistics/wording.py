@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmarks.statistics.claims import Claim
 from benchmarks.statistics.intervals import Estimate
-from benchmarks.statistics.verdict import Condition, Need
+from benchmarks.statistics.verdict import Condition, RequiredSeeds
 from sskd.formatting import duration, plural
 
 MANY = (
@@ -70,7 +70,7 @@ def size_text(claim: Claim, shown: Condition | None, estimate: Estimate) -> str:
     return f"The paper's {claim.size:g} lies {'inside' if inside else 'outside'} the interval."
 
 
-def need_text(need: Need | None, frame: pd.DataFrame) -> str:
+def required_text(need: RequiredSeeds | None, frame: pd.DataFrame) -> str:
     """The probability that more seeds decide, and what they cost, in a sentence. frame: the benchmark's rows of the
     report's."""
     if need is None or not (frame["state"] == "finished").any() or (need.seeds is not None and need.seeds <= need.have):
@@ -84,12 +84,12 @@ def need_text(need: Need | None, frame: pd.DataFrame) -> str:
     return f"{chance_text(need)}, half of the time with {plural(need.seeds, 'seed')}{cost}."
 
 
-def chance_text(need: Need) -> str:
+def chance_text(need: RequiredSeeds) -> str:
     """The predictive probability in words."""
     return f"{need.last} seeds decide it with a predictive probability of {round(100 * need.chance)} %"
 
 
-def _seconds(need: Need, frame: pd.DataFrame) -> float:
+def _seconds(need: RequiredSeeds, frame: pd.DataFrame) -> float:
     """Of the runs that the need has to have, each as long as its cell's others took, or where none has finished as the
     price says; 0 where neither is known. Teachers and heads are not counted."""
     if "seconds" not in frame or need.seeds is None:
@@ -99,7 +99,11 @@ def _seconds(need: Need, frame: pd.DataFrame) -> float:
         if cell not in groups:
             return 0.0
         finished = groups[cell][groups[cell]["state"] == "finished"]
-        each = finished["seconds"].mean() if len(finished) else groups[cell].get("price", pd.Series([math.nan])).mean()
+        each = (
+            finished["seconds"].mean()
+            if len(finished)
+            else groups[cell].get("expected_seconds", pd.Series([math.nan])).mean()
+        )
         missing = max(0, need.seeds - finished["seed"].nunique())
         if missing and pd.isna(each):
             return 0.0
@@ -114,7 +118,7 @@ SHARED = (
 )  # the frame's columns, and what to call them
 
 
-def shared_luck(finished: pd.DataFrame) -> str:
+def shared_variance_text(finished: pd.DataFrame) -> str:
     """What no interval over seeds holds, where several of them share a split, a teacher or a head."""
     if "teacher" not in finished or finished.empty:
         return ""

@@ -47,7 +47,9 @@ class Benchmark:
     # lines: the columns are numbers on the x axis; years: the gain over KD by the methods' years
     figure: Literal["dots", "lines", "embedding", "years"] = "dots"
     reference: str = "SSKD"  # the row that all others are compared with, paired by seed
-    varies: tuple[str, ...] = ()  # fields of the comparability card (profile.CardField) that its rows may differ in
+    varies: tuple[
+        str, ...
+    ] = ()  # fields of the comparability card (profile.ComparabilityField) that its rows may differ in
     published: tuple[str, ...] = ()  # the files of results/paper that have the paper's numbers of its cells
     dataset: str = "cifar100"  # the data set that the paper has for it
     own_methods: bool = False  # its rows are the profile's methods: the page tells it first, and what they cost

@@ -187,7 +187,7 @@ def method_grid(specs: SpecBuilder, pairs: tuple[str, ...], methods: tuple[str, 
 TERMS = {"ce": "CE", "t": "L_T", "ss": "L_ss"}  # a loss term's key in settings to its name in the paper
 
 
-def placed_once(benchmark: str, cells: list[Cell]) -> list[Cell]:
+def unique_cells(benchmark: str, cells: list[Cell]) -> list[Cell]:
     """The cells, those that are named twice once. UserError where two runs of one seed have the same place: they would
     count as two seeds."""
     found: dict[tuple[str, str, int], Cell] = {}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.report.page_verdicts import claim_card
+from benchmarks.report.page_verdicts import claim_entry
 from benchmarks.statistics.claims import CLAIMS, method_claim
 from benchmarks.statistics.comparison import Rule
-from benchmarks.statistics.judging import deciding_epochs, epoch_that_decides, judge, judge_parts, verdicts
+from benchmarks.statistics.judging import deciding_epochs, epoch_that_decides, judge, judge_comparisons, verdicts
 from benchmarks.statistics.verdict import (
     CONTRADICTED,
     EQUIVALENT,
@@ -23,7 +23,7 @@ from benchmarks.statistics.verdict import (
     decide,
     rank_p,
 )
-from benchmarks.statistics.wording import shared_luck
+from benchmarks.statistics.wording import shared_variance_text
 from benchmarks.tables import table1, table2, table3, table4
 from benchmarks.tables.spec_builder import PAPER_METHODS, method_label
 from sskd.runs.settings import method_settings
@@ -150,7 +150,7 @@ def test_an_interval_is_shown_with_its_own_seeds() -> None:
     assert (verdict.seeds, verdict.effect_seeds) == (1, 3)
     assert verdict.seeds_text == "3 seeds (some comparisons 1)"
     assert verdict.measured == "drop of SSKD from 0% to 50% noise"
-    shown = claim_card(verdict, verdict)
+    shown = claim_entry(verdict, verdict)
     assert shown["interval"] == f"{verdict.lower:.2f} to {verdict.upper:.2f}"
     assert shown["seeds"] == verdict.seeds_text
 
@@ -177,9 +177,9 @@ def test_an_interval_that_spans_the_bound_decides_nothing() -> None:
 @pytest.mark.parametrize("lead", [-1.0, 1.0])
 def test_equal_seeds_decide_by_what_is_known_of_their_spread(lead: float) -> None:
     assert decide([part([lead] * 3)]) == (UNDECIDED, "equal seeds give no interval (SSKD - KD)")
-    assert decide([part([lead] * 3, floor=0.1)])[0] == (SUPPORTED if lead > 0 else CONTRADICTED)
-    assert decide([part([lead] * 3, floor=0.3)])[0] == UNDECIDED  # 3 seeds: 5.2 deviations
-    assert decide([part([lead] * 2, floor=0.1)])[0] == UNDECIDED
+    assert decide([part([lead] * 3, min_std=0.1)])[0] == (SUPPORTED if lead > 0 else CONTRADICTED)
+    assert decide([part([lead] * 3, min_std=0.3)])[0] == UNDECIDED  # 3 seeds: 5.2 deviations
+    assert decide([part([lead] * 2, min_std=0.1)])[0] == UNDECIDED
 
 
 def test_a_difference_within_the_margin_is_equivalent() -> None:
@@ -188,7 +188,7 @@ def test_a_difference_within_the_margin_is_equivalent() -> None:
     assert decide([part([0.2, 0.21, 0.19, 0.2], margin=0.5)])[0] == SUPPORTED  # small, and surely above
     both = [part([0.1, -0.1, 0.0, 0.05], margin=0.5), part([2.0, -2.0, 1.0], margin=0.5)]
     assert decide(both)[0] == UNDECIDED
-    assert [judged.verdict for judged in judge_parts(both, UNDECIDED)] == [EQUIVALENT, UNDECIDED]
+    assert [judged.verdict for judged in judge_comparisons(both, UNDECIDED)] == [EQUIVALENT, UNDECIDED]
     values = {(row, "25%"): [70.0, 70.1, 69.9, 70.0] for row in ("KD", "AT", "CRD", "SSKD")}
     assert judge(BY_ID["C8"], made_frame("fig4a", values)).verdict == EQUIVALENT
     assert judge(BY_ID["C8"], made_frame("fig4a", values), rule=Rule(margin=0.1)).verdict == UNDECIDED
@@ -224,7 +224,7 @@ def test_a_method_on_the_floor_cannot_fall() -> None:
     assert without.verdict == CONTRADICTED  # AT falls less than KD and CRD
     found = judge(BY_ID["C9"], made_frame("fig4b", values | {("Student", "0%"): seeds(38, 4)}))
     assert found.verdict == SUPPORTED
-    by_name = {judged.name: judged.verdict for judged in found.parts}
+    by_name = {judged.name: judged.verdict for judged in found.comparisons}
     assert by_name["drop of AT - drop of KD"] == by_name["drop of AT - drop of SSKD"] == "void"
     assert by_name["drop of KD - drop of SSKD"] == SUPPORTED
     assert "at 0% noise AT has 14.1 %, below the student alone (38.1 %)" in found.text
@@ -237,7 +237,7 @@ def test_a_drop_is_paired_within_its_method_and_welchs_between_methods() -> None
     values |= {("KD", "0%"): wide[::-1], ("KD", "50%"): [x - 9 - j for x, j in zip(wide[::-1], JITTER, strict=False)]}
     found = judge(BY_ID["C9"], made_frame("fig4b", values))
     assert found.verdict == SUPPORTED
-    assert found.parts[0].effect == pytest.approx(8.0)
+    assert found.comparisons[0].effect == pytest.approx(8.0)
 
 
 def test_any_two_methods_are_a_claim() -> None:
@@ -269,13 +269,13 @@ def test_a_task_cannot_be_told_from_the_luck_of_its_only_head() -> None:
 def test_what_seeds_share_is_said_beside_every_verdict() -> None:
     frame = MADE["C1"](3.0)
     own = frame["seed"].astype(str)
-    assert shared_luck(frame) == ""  # nothing is known of teachers
+    assert shared_variance_text(frame) == ""  # nothing is known of teachers
     one = frame.assign(teacher="t", head="", split_seed="")
     assert judge(BY_ID["C1"], one).text.endswith("One teacher serves several seeds: their luck is in no interval.")
-    assert shared_luck(one.assign(head="h", split_seed="0")).startswith(
+    assert shared_variance_text(one.assign(head="h", split_seed="0")).startswith(
         "One split, one teacher and one head serve several"
     )
-    assert shared_luck(one.assign(teacher=own, head="h", split_seed=own)).startswith("One head serves")
+    assert shared_variance_text(one.assign(teacher=own, head="h", split_seed=own)).startswith("One head serves")
     assert "luck" not in judge(BY_ID["C1"], one.assign(teacher="t" + own, head="h" + own, split_seed=own)).text
 
 
@@ -327,9 +327,9 @@ def test_parts_name_what_was_trained_first(claim: str) -> None:
     frame["run_pair"] = "resnet14/resnet8"
     verdict = judge(BY_ID[claim], frame)
     assert verdict.verdict == judge(BY_ID[claim], MADE[claim](3.0)).verdict == SUPPORTED
-    columns = {column for part in verdict.parts for _, column in part.cells}
+    columns = {column for part in verdict.comparisons for _, column in part.cells}
     assert columns <= set(frame["column"])
-    assert all(f"resnet14/resnet8 for {pair}" in part.name for pair in published for part in verdict.parts
+    assert all(f"resnet14/resnet8 for {pair}" in part.name for pair in published for part in verdict.comparisons
                if pair in part.name)  # fmt: skip
 
 
@@ -367,10 +367,10 @@ def test_decisions_are_consistent(values: list[list[float]]) -> None:
         assert verdict == UNDECIDED
     if verdict == CONTRADICTED:
         assert any(sum(v) < 0 for v in values)
-    judged = [one.verdict for one in judge_parts(parts, verdict)]
+    judged = [one.verdict for one in judge_comparisons(parts, verdict)]
     assert (verdict == SUPPORTED) == (set(judged) == {SUPPORTED}) or SUPPORTED in judged
     assert (verdict == CONTRADICTED) == (CONTRADICTED in judged)
-    assert all(one.verdict in (one.alone, UNDECIDED) for one in judge_parts(parts, verdict))
+    assert all(one.verdict in (one.alone, UNDECIDED) for one in judge_comparisons(parts, verdict))
 
 
 def test_all_claims_are_judged_on_an_empty_frame() -> None:
@@ -383,7 +383,7 @@ def test_parts_that_are_decided_show_in_an_undecided_claim() -> None:
     values["CRD", "25%"] = [70 - jitter for jitter in JITTER]
     verdict = judge(BY_ID["C8"], made_frame("fig4a", values))
     assert verdict.verdict == CONTRADICTED
-    assert {part.name: part.verdict for part in verdict.parts} == {
+    assert {part.name: part.verdict for part in verdict.comparisons} == {
         "SSKD - KD, 25%": SUPPORTED,
         "SSKD - AT, 25%": CONTRADICTED,
         "SSKD - CRD, 25%": UNDECIDED,
@@ -393,7 +393,7 @@ def test_parts_that_are_decided_show_in_an_undecided_claim() -> None:
     values["AT", "25%"] = uneven(90, 2)
     open_one = judge(BY_ID["C8"], made_frame("fig4a", values))
     assert (open_one.verdict, len(open_one.decided)) == (UNDECIDED, 1)
-    assert [part.seeds for part in open_one.parts] == [5, 2, 5]
+    assert [part.seeds for part in open_one.comparisons] == [5, 2, 5]
 
 
 def test_parts_that_are_all_chance_are_hardly_ever_decided() -> None:
@@ -402,8 +402,8 @@ def test_parts_that_are_all_chance_are_hardly_ever_decided() -> None:
     random = np.random.default_rng(0)
     decided = alone = 0
     for _ in range(150):
-        parts = [part(list(random.normal(size=5)), floor=1e-6) for _ in range(12)]
-        judged = judge_parts(parts, UNDECIDED)
+        parts = [part(list(random.normal(size=5)), min_std=1e-6) for _ in range(12)]
+        judged = judge_comparisons(parts, UNDECIDED)
         decided += any(part.verdict != UNDECIDED for part in judged)
         alone += any(part.alone != UNDECIDED for part in judged)
     assert decided <= 8 < alone
@@ -421,13 +421,13 @@ def test_what_is_compared_is_said_in_words() -> None:
 def test_what_would_decide_has_a_price_where_nothing_has_run() -> None:
     """CRD has no run: three of 100 seconds as priced; KD lacks one of its own 10 seconds, AT none."""
     values = {("SSKD", "25%"): seeds(70, 3), ("KD", "25%"): seeds(69, 2), ("AT", "25%"): seeds(60, 3)}
-    frame = made_frame("fig4a", values, seconds=10.0, price=50.0)
-    planned = made_frame("fig4a", {("CRD", "25%"): seeds(0, 3)}, price=100.0)
+    frame = made_frame("fig4a", values, seconds=10.0, expected_seconds=50.0)
+    planned = made_frame("fig4a", {("CRD", "25%"): seeds(0, 3)}, expected_seconds=100.0)
     planned = planned.assign(state="absent", last_top1=math.nan, best_top1=math.nan)
     verdict = judge(BY_ID["C8"], pd.concat([frame, planned], ignore_index=True))
     assert verdict.lacks == "It takes 3 seeds to know the spread, about 5 min 10 s more."
-    without_price = judge(BY_ID["C8"], pd.concat([frame, planned.drop(columns="price")]))
-    assert without_price.lacks == "It takes 3 seeds to know the spread."
+    without_estimate = judge(BY_ID["C8"], pd.concat([frame, planned.drop(columns="expected_seconds")]))
+    assert without_estimate.lacks == "It takes 3 seeds to know the spread."
 
 
 def test_a_claim_about_fewer_methods_says_which_are_left_out() -> None:

@@ -23,13 +23,13 @@ from benchmarks.statistics.comparison import (
     pairwise,
     seed_correlation,
 )
-from benchmarks.statistics.intervals import LATE, count_floor, holm, one_sample, two_samples
+from benchmarks.statistics.intervals import LATE, holm, one_sample, rounding_std, two_samples
 from benchmarks.statistics.ranking import rank, ranking_lines
 from benchmarks.tables.benchmark import BENCHMARKS, TOP1
 from tests.benchmarks.made import cells_of, finish, made_frame
 
 TABLE3, BEST = BENCHMARKS["table3"], TOP1[0]
-FLOOR = count_floor(10_000)
+FLOOR = rounding_std(10_000)
 KD, SSKD = [10.0, 20.0, 30.0, 41.0], [11.0, 21.5, 31.0]
 
 

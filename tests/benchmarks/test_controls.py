@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from benchmarks.statistics.controls import control_lines, controls, dealt_rate, false_calls
+from benchmarks.statistics.controls import control_lines, controls, false_calls, permutation_rate
 from benchmarks.statistics.verdict import Condition, Sample
 from tests.benchmarks.made import made_frame
 
@@ -22,7 +22,7 @@ def test_a_null_called_a_difference_is_counted_and_the_placebo_stands_against_th
     assert (null.kind, null.name, null.seeds, null.verdict) == ("aa", f"KD again - KD, {COLUMN}", 3, "supported")
     assert null.effect == pytest.approx(14.9 / 3)
     assert null.lower < null.effect < null.upper
-    assert (placebo.kind, placebo.seeds, placebo.verdict, placebo.dealt) == ("placebo", 2, "undecided", None)
+    assert (placebo.kind, placebo.seeds, placebo.verdict, placebo.permuted) == ("placebo", 2, "undecided", None)
     assert false_calls(found) == (1, 1)
     lines = control_lines(found)
     assert "1 of 1 comparison called a difference" in lines[1]
@@ -41,7 +41,7 @@ def test_shared_runs_are_told_once() -> None:
 
 def test_dealing_by_hand() -> None:
     """0, 0, 0 and 1, 1, 1: of the 20 ways to deal six runs into two groups, one has all differences at +1."""
-    part = Condition("", Sample((), [1.0] * 3), Sample((), [0.0] * 3), floor=0.1)
-    assert dealt_rate(part) == pytest.approx(1 / 20, abs=0.02)
-    assert dealt_rate(part._replace(floor=0.5)) == 0.0  # half the width is 3.8 deviations of one
-    assert dealt_rate(part._replace(first=Sample((), [1.0, 2.0]))) is None
+    part = Condition("", Sample((), [1.0] * 3), Sample((), [0.0] * 3), min_std=0.1)
+    assert permutation_rate(part) == pytest.approx(1 / 20, abs=0.02)
+    assert permutation_rate(part._replace(min_std=0.5)) == 0.0  # half the width is 3.8 deviations of one
+    assert permutation_rate(part._replace(first=Sample((), [1.0, 2.0]))) is None

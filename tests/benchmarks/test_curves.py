@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.analysis.frame import read_curve
 from benchmarks.report.curves import MOST_LINES, curve_groups, curves_frame, mean_curves
-from benchmarks.report.style import looks
+from benchmarks.report.style import styles_of
 from benchmarks.tables.benchmark import BENCHMARKS
 from tests.benchmarks.made import made_frame
 
@@ -46,7 +46,7 @@ def test_held_out_images_have_curves_of_their_own(held_out: bool) -> None:
     assert table["benchmark"].unique().tolist() == ["comparison"]
     assert table["held-out mean"].notna().all() == held_out
     plots = curve_groups(
-        frame, benchmark, curves_of(frame, held_out=held_out), means["comparison"], looks(frame["row"])
+        frame, benchmark, curves_of(frame, held_out=held_out), means["comparison"], styles_of(frame["row"])
     )
     assert [plot.column for plot in plots] == [PAIR] * (1 + held_out)
 
@@ -56,7 +56,9 @@ def test_many_runs_have_a_line_for_each_method_with_a_band() -> None:
     frame = made_frame("comparison", {(row, PAIR): [1.0] * seeds for row in ("KD", "SSKD")})
     curves = curves_of(frame)
     for kept, lines, runs in ((frame, 2, {""}), (frame[frame["seed"] < 2], 4, None)):
-        (plot,) = curve_groups(kept, BENCHMARKS["comparison"], curves, mean_curves(kept, curves), looks(frame["row"]))
+        (plot,) = curve_groups(
+            kept, BENCHMARKS["comparison"], curves, mean_curves(kept, curves), styles_of(frame["row"])
+        )
         assert len(plot.lines) == lines
         assert {line.run for line in plot.lines} == (runs or set(kept["id"]))
         assert all(bool(line.band) == bool(runs) for line in plot.lines)

@@ -6,9 +6,9 @@ import io
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.comparability import Entry, TableCard
+from benchmarks.analysis.comparability import ComparedItem, TableComparability
 from benchmarks.profiles.read import read_profile
-from benchmarks.report.card import card_markdown
+from benchmarks.report.comparability import comparability_markdown
 from benchmarks.report.escaping import csv_text, markdown_text
 from benchmarks.report.markdown import section_markdown
 from benchmarks.report.section import Section
@@ -57,9 +57,9 @@ def test_a_tables_rows_and_notes_are_escaped(text: str) -> None:
     assert markdown(table, benchmark).count("\n") == 4
     assert markdown_text(text) in written
     assert "<script" not in written
-    card = TableCard(
+    card = TableComparability(
         fields=[
-            Entry(
+            ComparedItem(
                 field="machine",
                 part="device",
                 column=PAIR,
@@ -71,7 +71,7 @@ def test_a_tables_rows_and_notes_are_escaped(text: str) -> None:
         ],
         refused=[],
     )
-    lines = card_markdown({"comparison": card}, read_profile("paper", [])).splitlines()
+    lines = comparability_markdown({"comparison": card}, read_profile("paper", [])).splitlines()
     assert [line for line in lines if line.startswith("| device | ") and line.endswith(" |")]
 
 

@@ -1,4 +1,4 @@
-"""Figures: one look for a method wherever it is drawn, and the paper's values only where they belong."""
+"""Figures: one style for a method wherever it is drawn, and the paper's values only where they belong."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from benchmarks.report.canvas import LONGEST, attempt
 from benchmarks.report.dots import off_axis
 from benchmarks.report.figures import draw
-from benchmarks.report.style import METHOD_LOOKS, looks
+from benchmarks.report.style import METHOD_STYLES, styles_of
 from benchmarks.report.tables import latex, markdown, summary
 from benchmarks.tables.benchmark import BENCHMARKS
 from tests.benchmarks.made import made_frame
@@ -30,12 +30,12 @@ def drawn_looks(axis: Axes) -> dict[str, tuple[str, str]]:
 
 
 def test_no_two_methods_look_the_same_and_company_changes_nothing() -> None:
-    assert len(set(METHOD_LOOKS.values())) == len(METHOD_LOOKS)
-    everything = looks([*METHOD_LOOKS, *NAMES, *(f"Own{i}" for i in range(20))])
+    assert len(set(METHOD_STYLES.values())) == len(METHOD_STYLES)
+    everything = styles_of([*METHOD_STYLES, *NAMES, *(f"Own{i}" for i in range(20))])
     assert len(set(everything.values())) == len(everything)
     for name in NAMES:
-        assert looks([name])[name] == looks(NAMES)[name]
-    assert looks(NAMES)["SSKD without ss"].colour == looks(NAMES)["SSKD"].colour
+        assert styles_of([name])[name] == styles_of(NAMES)[name]
+    assert styles_of(NAMES)["SSKD without ss"].colour == styles_of(NAMES)["SSKD"].colour
 
 
 def test_a_method_has_one_colour_and_marker_in_every_figure() -> None:
@@ -44,7 +44,7 @@ def test_a_method_has_one_colour_and_marker_in_every_figure() -> None:
     rows = ("FitNet", *reversed(NAMES))
     noisy = made_frame("fig4b", {(row, c): [1.0 + i, 2.0] for i, row in enumerate(rows) for c in ("0%", "50%")})
     first, second = (
-        draw(frame, BENCHMARKS[name], looks(frame["row"])) for name, frame in (("fig4a", few), ("fig4b", noisy))
+        draw(frame, BENCHMARKS[name], styles_of(frame["row"])) for name, frame in (("fig4a", few), ("fig4b", noisy))
     )
     assert first
     assert second
@@ -58,7 +58,7 @@ def test_a_method_has_one_colour_and_marker_in_every_figure() -> None:
 def test_the_papers_ticks_and_differences_are_of_its_setting_only(setting: dict[str, float]) -> None:
     frame = made_frame("table3", {("KD", PAIR): [70.0, 70.5], ("SSKD", PAIR): [71.0, 71.5]}, **setting)
     benchmark = BENCHMARKS["table3"]
-    figure = draw(frame, benchmark, looks(frame["row"]))
+    figure = draw(frame, benchmark, styles_of(frame["row"]))
     assert figure
     ticks = [line for line in figure.axes[0].lines if line.get_marker() == "|"]
     table = summary(frame, benchmark)
@@ -72,7 +72,7 @@ def test_the_papers_ticks_and_differences_are_of_its_setting_only(setting: dict[
 def test_a_far_teacher_leaves_the_students_their_room() -> None:
     values = {("Teacher", PAIR): [73.4], ("KD", PAIR): [18.0, 19.0], ("SSKD", PAIR): [19.0, 20.0]}
     frame = made_frame("comparison", values, epochs=12)
-    figure = draw(frame, BENCHMARKS["comparison"], looks(frame["row"]))
+    figure = draw(frame, BENCHMARKS["comparison"], styles_of(frame["row"]))
     assert figure
     assert figure.axes[0].get_xlim()[1] < 25
     assert [text.get_text() for text in figure.axes[0].texts] == ["73.4 →"]
@@ -90,7 +90,7 @@ def test_collapsed_methods_and_the_teacher_stand_at_the_edge() -> None:
         "SSKD": 49.0,
     }
     frame = made_frame("comparison", {(row, PAIR): [value, value + 0.5] for row, value in reached.items()}, epochs=12)
-    figure = draw(frame, BENCHMARKS["comparison"], looks(frame["row"]))
+    figure = draw(frame, BENCHMARKS["comparison"], styles_of(frame["row"]))
     assert figure
     low, high = figure.axes[0].get_xlim()
     assert 36 < low < 39
@@ -132,7 +132,7 @@ def test_a_figure_is_the_same_file_whatever_a_users_matplotlibrc_says(tmp_path: 
     frame = made_frame("comparison", {(row, PAIR): [70.0 + i, 71.0] for i, row in enumerate(NAMED)}, epochs=12)
 
     def figure() -> Figure | None:
-        return draw(frame, BENCHMARKS["comparison"], looks(frame["row"]))
+        return draw(frame, BENCHMARKS["comparison"], styles_of(frame["row"]))
 
     file, notes = attempt(tmp_path / "usual", figure)
     assert file

@@ -12,13 +12,13 @@ from benchmarks.statistics.intervals import (
     LAST,
     LATE,
     LEVELS,
-    count_floor,
     counted,
     holm,
     improvement,
-    nominal,
     one_sample,
-    spent,
+    overall_p_value,
+    per_look_alpha,
+    rounding_std,
     two_samples,
 )
 from perf.verdict_rates import DOCS, levels, rates
@@ -41,7 +41,7 @@ def test_between_methods_it_is_welchs_at_one_percent_a_look(first: list[float], 
     assert found.estimate() == pytest.approx(
         (np.mean(first) - np.mean(second), low, high, min(len(first), len(second))), rel=1e-6, abs=1e-6
     )
-    assert float(found.p()) == pytest.approx(float(spent(welch.pvalue, two=True)), rel=1e-6)
+    assert float(found.p()) == pytest.approx(float(overall_p_value(welch.pvalue, two=True)), rel=1e-6)
     assert (float(found.p()) < 0.05) == (low > 0 or high < 0)
 
 
@@ -57,15 +57,15 @@ def test_too_few_or_equal_seeds_have_no_interval() -> None:
 
 def test_equal_counts_have_the_width_of_rounding() -> None:
     """364 images: steps of 100 / 364; a rounded number has the variance step^2 / 12, a difference of two twice that."""
-    floor = count_floor(364)
-    assert floor == pytest.approx(100 / 364 / math.sqrt(12))
-    assert count_floor(364, 2) == pytest.approx(floor * math.sqrt(2))
-    found = two_samples([90 - 100 / 364] * 3, [90.0] * 3, floor).estimate()
-    half = stats.t.ppf(0.995, 4) * floor * math.sqrt(2 / 3)
+    min_std = rounding_std(364)
+    assert min_std == pytest.approx(100 / 364 / math.sqrt(12))
+    assert rounding_std(364, 2) == pytest.approx(min_std * math.sqrt(2))
+    found = two_samples([90 - 100 / 364] * 3, [90.0] * 3, min_std).estimate()
+    half = stats.t.ppf(0.995, 4) * min_std * math.sqrt(2 / 3)
     assert (found.lower, found.upper) == pytest.approx((-100 / 364 - half, -100 / 364 + half))
     assert found.upper > 0  # one image fewer, three times, contradicts nothing
     assert one_sample([1.0, 2.0, 3.0], 0.9).estimate() == one_sample([1.0, 2.0, 3.0]).estimate()
-    assert count_floor(math.nan) == count_floor(0) == 0
+    assert rounding_std(math.nan) == rounding_std(0) == 0
 
 
 def test_looks_are_at_three_to_ten_seeds_and_of_a_late_rule_at_15_and_20() -> None:
@@ -74,16 +74,16 @@ def test_looks_are_at_three_to_ten_seeds_and_of_a_late_rule_at_15_and_20() -> No
     assert [counted(n, LATE) for n in (2, 9, 10, 14, 15, 19, 20, 25)] == [2, 9, 10, 10, 15, 15, 20, 20]
     late = one_sample(values, last=LATE)
     assert late.n == 20
-    assert nominal(0.05, True, LATE) == pytest.approx(0.0094)
+    assert per_look_alpha(0.05, True, LATE) == pytest.approx(0.0094)
     assert float(one_sample(values[:5], last=LATE).half_width()) > float(one_sample(values[:5]).half_width())
 
 
 @given(st.floats(1e-9, 0.2), st.booleans(), st.sampled_from([LAST, LATE]))
-def test_spent_is_the_inverse_of_nominal(error: float, two: bool, last: int) -> None:
-    assert spent(nominal(error, two, last), two, last) == pytest.approx(error, rel=1e-6)
-    assert 0 < nominal(error, two, last) <= error
-    with pytest.raises(ValueError, match="error"):
-        nominal(0.3)
+def test_overall_p_value_is_the_inverse_of_per_look_alpha(alpha: float, two: bool, last: int) -> None:
+    assert overall_p_value(per_look_alpha(alpha, two, last), two, last) == pytest.approx(alpha, rel=1e-6)
+    assert 0 < per_look_alpha(alpha, two, last) <= alpha
+    with pytest.raises(ValueError, match="alpha"):
+        per_look_alpha(0.3)
 
 
 def test_holm_by_hand() -> None:

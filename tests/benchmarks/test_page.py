@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.profiles.read import read_profile
-from benchmarks.report.page_tables import cell_anchors, section_entry, table_places
+from benchmarks.report.page_tables import cell_anchors, cell_keys, section_entry
 from benchmarks.report.section import Section
 from benchmarks.report.tables import summary
 from benchmarks.report.write import write_report
@@ -144,7 +144,7 @@ def test_bold_is_what_is_not_chance() -> None:
     benchmark = dataclasses.replace(benchmark, measures=(last,))
     gaps, pairs = {"last": differences(frame, benchmark, last)}, {"last": pairwise(frame, benchmark, last)}
     section = Section(benchmark, frame, summary(frame, benchmark), gaps, pairs, [], [], pd.DataFrame(), None)
-    entry = section_entry(section, [], cell_anchors(table_places(section)))
+    entry = section_entry(section, [], cell_anchors(cell_keys(section)))
     (table,), (matrix,) = entry["differences"], entry["matrices"]
     bold = {row["row"]: row["decided"] for row in table["rows"]}
     assert bold == {"Student": True, "KD": False, "AT": True, "CRD": False}

@@ -21,7 +21,7 @@ from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import escape
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell
-from benchmarks.tables.spec_builder import SpecBuilder, method_label, placed_once, run_label
+from benchmarks.tables.spec_builder import SpecBuilder, method_label, run_label, unique_cells
 from sskd.config.pretrained import FromFile
 from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import PUBLISHED_DATASETS, DatasetInfo, dataset_info, load_dataset
@@ -255,7 +255,7 @@ def test_two_runs_at_one_place_are_refused_and_one_run_named_twice_counts_once(
 def test_two_settings_of_one_method_have_labels(variant: dict[str, Any]) -> None:
     def cells(*methods: Any) -> list[Cell]:
         profile = read_profile("paper", [f"methods={json.dumps(methods)}", "seeds=[0,1]"])
-        return placed_once("comparison", BENCHMARKS["comparison"].cells(SpecBuilder(profile)))
+        return unique_cells("comparison", BENCHMARKS["comparison"].cells(SpecBuilder(profile)))
 
     name, title = variant["name"], METHODS[variant["name"]].info.title
     both = cells("none", name, variant | {"label": "the other, T=2"})

@@ -1,4 +1,4 @@
-"""Seeds are bought until claims are decided; training is stood in for by made results."""
+"""Seeds are extra until claims are decided; training is stood in for by made results."""
 
 import json
 import re
@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.commands.main import main
-from benchmarks.commands.seeds import CellsOf, cells_of, claims_named, decide_claims, look, need_lines, read_bought
+from benchmarks.commands.seeds import (
+    BenchmarkCells,
+    assess,
+    cells_of,
+    claims_named,
+    decide_claims,
+    need_lines,
+    read_extra_seeds,
+)
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from sskd.errors import UserError
@@ -21,12 +29,12 @@ class Trainer:
     """Finishes what it is given at once, and notes it."""
 
     def __init__(self, folder: Path, lead: float = 1.0) -> None:
-        self.runs, self.lead, self.calls = folder / "runs", lead, list[CellsOf]()
+        self.runs, self.lead, self.calls = folder / "runs", lead, list[BenchmarkCells]()
 
     def top1(self, spec: RunSpec) -> float:
         return 60 + (self.lead * LEAD[spec.seed] if "sskd" in spec.id else 0)
 
-    def __call__(self, cells: CellsOf) -> dict[str, str]:
+    def __call__(self, cells: BenchmarkCells) -> dict[str, str]:
         self.calls.append(cells)
         finish(cells, self.runs, self.top1)
         return {}
@@ -46,8 +54,8 @@ def test_it_buys_seed_after_seed_until_the_claim_is_decided(profile: Profile, tm
     assert decide_claims(claims_named(["C8"], profile), 1e9, profile, tmp_path, trainer, said.append) == {}
     assert trainer.seeds == [0, 1, 2, 3]  # in the order in which they count
     assert re.match(r"C8: SSKD - .*: \+\d.* \[.*\]: supported already", said[-1])
-    bought = read_bought(tmp_path)
-    assert [(entry.benchmark, entry.seed) for entry in bought] == [("fig4a", 2), ("fig4a", 3)]
+    extra = read_extra_seeds(tmp_path)
+    assert [(entry.benchmark, entry.seed) for entry in extra] == [("fig4a", 2), ("fig4a", 3)]
     cells = cells_of(profile, ["fig4a"], tmp_path)["fig4a"]
     assert {cell.spec.seed for cell in cells} == {0, 1, 2, 3}  # every later plan and report has them
     assert len({(cell.row, cell.column, cell.spec.seed) for cell in cells}) == len(cells) == 4 * 4 * 2
@@ -57,10 +65,10 @@ def test_it_buys_seed_after_seed_until_the_claim_is_decided(profile: Profile, tm
 
 
 @pytest.mark.parametrize("column", ["vgg13/vgg8", "resnet14/resnet8 for vgg13/vgg8"])
-def test_what_was_bought_is_found_by_the_published_pair_too(column: str, tmp_path: Path) -> None:
+def test_extra_seeds_are_found_by_the_published_pair_too(column: str, tmp_path: Path) -> None:
     """Files of earlier versions name it alone."""
-    bought = [{"benchmark": "table6", "seed": 5, "cells": [["KD", column], ["SSKD", column]]}]
-    (tmp_path / "bought.json").write_text(json.dumps(bought))
+    extra = [{"benchmark": "table6", "seed": 5, "cells": [["KD", column], ["SSKD", column]]}]
+    (tmp_path / "bought.json").write_text(json.dumps(extra))
     cells = cells_of(read_profile("smoke", ["seeds=[0]"]), ["table6"], tmp_path)["table6"]
     assert [(cell.row, cell.spec.seed) for cell in cells if cell.spec.seed] == [("KD", 5), ("SSKD", 5)]
 
@@ -121,7 +129,7 @@ def test_what_the_profile_lacks_is_said(tmp_path: Path) -> None:
     """C5 has one head a task; C9 needs two rates of noise."""
     profile = read_profile("smoke", ["seeds=[0,1,2]", "noise_rates=[0.5]"])
     finish(cells_of(profile, ["table2"], tmp_path), tmp_path / "runs", lambda spec: 60.0)
-    lines = need_lines(look(claims_named(["C5", "C9"], profile), profile, tmp_path))
+    lines = need_lines(assess(claims_named(["C5", "C9"], profile), profile, tmp_path))
     assert "C5 cannot be decided by more seeds" in lines[0]
     assert "one head for all seeds" in lines[0]
     assert "C9 cannot be decided by more seeds" in lines[1]

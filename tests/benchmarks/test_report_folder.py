@@ -9,7 +9,7 @@ import yaml
 from benchmarks.commands.main import main, make_parser
 from benchmarks.commands.request import read_request
 from benchmarks.profiles.read import read_profile
-from benchmarks.report.report_folder import LONGEST, Placed, request_name
+from benchmarks.report.report_folder import LONGEST, ReportTarget, request_name
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
@@ -18,13 +18,13 @@ from tests.benchmarks.test_changes import OWN_METHOD, forget_plugins
 from tests.test_run_all import TINY
 
 
-def placed(folder: Path, *options: str) -> Placed:
+def target(folder: Path, *options: str) -> ReportTarget:
     """Where the report of a request goes; nothing is written but what the folder keeps of the request."""
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(TINY))
     given = ["report", "--profile", str(path), "--results", str(folder / "results"), *options]
-    found = read_request(make_parser().parse_args(given)).placed
-    found.note()
+    found = read_request(make_parser().parse_args(given)).target
+    found.save_request()
     return found
 
 
@@ -49,27 +49,27 @@ def placed(folder: Path, *options: str) -> Placed:
 def test_a_request_has_the_profiles_report_or_one_of_its_own(
     tmp_path: Path, options: list[str], name: str | None
 ) -> None:
-    found, own = placed(tmp_path, *options), tmp_path / "results" / "tiny"
+    found, own = target(tmp_path, *options), tmp_path / "results" / "tiny"
     if name is None:
         assert found.folder == own
         assert list(found.cells) == ["comparison"]
         assert found.request is None
     else:
         assert found.folder == own / "reports" / name
-        assert placed(tmp_path, *options).folder == found.folder
+        assert target(tmp_path, *options).folder == found.folder
 
 
 def test_a_name_is_one_requests(tmp_path: Path) -> None:
     asked = ["--methods", "none,kd", "--name", "mine"]
-    folder = placed(tmp_path, *asked).folder
+    folder = target(tmp_path, *asked).folder
     with pytest.raises(UserError, match="mine is the report of another request"):
-        placed(tmp_path, "--methods", "none,sskd", "--name", "mine")
+        target(tmp_path, "--methods", "none,sskd", "--name", "mine")
     before = json.loads((folder / "request.json").read_text())
     (folder / "request.json").write_text(json.dumps(before | {"set": ["execution.device=cpu"]}))  # an older version's
-    assert placed(tmp_path, *asked, "--set", "execution.workers=1").folder == folder
+    assert target(tmp_path, *asked, "--set", "execution.workers=1").folder == folder
     for bad in ("../evil", ".", " ", "a/b", "-x"):
         with pytest.raises(UserError, match="--name"):
-            placed(tmp_path, f"--name={bad}")
+            target(tmp_path, f"--name={bad}")
 
 
 def test_two_plugins_have_two_reports(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_two_plugins_have_two_reports(tmp_path: Path) -> None:
         file.parent.mkdir(exist_ok=True)
         file.write_text(OWN_METHOD.format(name="own_edited", title="Own"))
         forget_plugins()
-        folders.append(placed(tmp_path, "--methods", "none,own_edited", "--plugin", str(file)).folder)
+        folders.append(target(tmp_path, "--methods", "none,own_edited", "--plugin", str(file)).folder)
     assert len(set(folders)) == 3
     assert folders[0] == folders[-1]
     assert folders[0].name == "methods=none,own_edited_plugin=mine"

@@ -3,21 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.analysis.comparability import TableCard, short
+from benchmarks.analysis.comparability import TableComparability, short
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.escaping import markdown_text
 from benchmarks.tables.benchmark import BENCHMARKS
 
 
-def card_notes(card: TableCard, waivers: Mapping[Any, str]) -> list[str]:
+def comparability_notes(table: TableComparability, waivers: Mapping[Any, str]) -> list[str]:
     """Returns a line for each difference between a table's runs that is refused, waived or shown."""
     lines = []
     by_reason: dict[str, list[str]] = {}
-    for refusal in card.refused:
+    for refusal in table.refused:
         by_reason.setdefault(f"{refusal.column}: {refusal.why}", []).append(refusal.row)
     for why, rows in by_reason.items():
         lines.append(f"Refused, as not comparable, in {why} ({_counted(rows)}).")
-    for entry in card.fields:
+    for entry in table.fields:
         if entry.outcome in ("waived", "shown"):
             values = ", ".join(f"{short(value)} ({count})" for value, count in entry.values.items())
             reason = f"; waived: {waivers[entry.field]}" if entry.outcome == "waived" else ""
@@ -29,10 +29,10 @@ def _counted(rows: list[str]) -> str:
     return ", ".join(f"{row}: {rows.count(row)}" for row in dict.fromkeys(rows))
 
 
-def card_rows(card: TableCard) -> list[tuple[str, str, str]]:
+def comparability_rows(table: TableComparability) -> list[tuple[str, str, str]]:
     """Returns a table's card as rows (part, value or values, columns), each once."""
     found: dict[tuple[str, str], list[str]] = {}
-    for entry in card.fields:
+    for entry in table.fields:
         if entry.role == "student":
             values = "; ".join(
                 short(value) if len(entry.values) == 1 else f"{short(value)} ({count})"
@@ -44,7 +44,7 @@ def card_rows(card: TableCard) -> list[tuple[str, str, str]]:
     return [(part, values, ", ".join(columns)) for (part, values), columns in found.items()]
 
 
-def card_markdown(cards: Mapping[str, TableCard], profile: Profile) -> str:
+def comparability_markdown(tables: Mapping[str, TableComparability], profile: Profile) -> str:
     """card.md: the card as tables."""
     lines = ["## Comparability\n", "What each table's numbers were measured with (card.json has every value in full)."]
     strict = f" The profile is strict in: {', '.join(profile.strict)}." if profile.strict else ""
@@ -53,10 +53,10 @@ def card_markdown(cards: Mapping[str, TableCard], profile: Profile) -> str:
         f"version, a head's weights, commit or device is shown.{strict} What is not recorded is not held against a "
         "run.\n"
     )
-    for name, card in cards.items():
+    for name, table in tables.items():
         lines.append(f"### {BENCHMARKS[name].title}\n")
         lines += [f"- waiver: {field}: {reason}" for field, reason in profile.for_benchmark(name).waivers.items()]
-        rows = card_rows(card)
+        rows = comparability_rows(table)
         if rows:
             lines += ["", "| what | value | in |", "| --- | --- | --- |"]
             lines += [f"| {' | '.join(markdown_text(text) for text in row)} |" for row in rows]

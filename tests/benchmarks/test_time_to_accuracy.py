@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.report.spending import amount, beside_others, spending_table, spent_curves
+from benchmarks.report.time_to_accuracy import amount, cost_curves, cost_table, runs_sharing_a_machine
 
 
 def metrics(runs: Path, run: str, rows: list[dict[str, float]]) -> None:
@@ -28,18 +28,18 @@ def test_a_methods_curve_begins_after_its_teacher_and_head(tmp_path: Path) -> No
         for name, role, seconds in (("t", "teacher", 100.0), ("h", "head", 50.0))
     ]
     frame = pd.DataFrame([*students, *taught, common | {"id": "s2", "state": "failed", "teacher": "t", "head": "h"}])
-    curve, _ = spent_curves(frame, tmp_path)
+    curve, _ = cost_curves(frame, tmp_path)
     assert curve["epoch"].tolist() == [2, 3]
     assert curve["seconds"].tolist() == [150 + 5 + 12, 150 + 5 + 24]
     assert curve["top1"].tolist() == [40.5, 60.5]
     assert curve["seeds"].tolist() == [2, 2]
     assert curve["before"].tolist() == [150, 150]
-    given, _ = spent_curves(frame.assign(teacher="sha256 of a file", head=""), tmp_path)
+    given, _ = cost_curves(frame.assign(teacher="sha256 of a file", head=""), tmp_path)
     assert given["seconds"].tolist() == [17, 29]
 
 
 def test_nothing_finished_has_no_curve(tmp_path: Path) -> None:
-    assert spent_curves(pd.DataFrame(), tmp_path)[0].empty
+    assert cost_curves(pd.DataFrame(), tmp_path)[0].empty
 
 
 DAMAGES = [
@@ -60,7 +60,7 @@ def test_a_damaged_file_is_named_and_left_out(tmp_path: Path, damage: bytes) -> 
     (tmp_path / "bad" / "metrics.jsonl").write_bytes(damage)
     common = {"state": "finished", "benchmark": "comparison", "row": "KD", "column": "a/b", "role": "student"}
     frame = pd.DataFrame([common | {"id": name, "teacher": "", "head": "", "seconds": 0.0} for name in ("good", "bad")])
-    curves, damaged = spent_curves(frame, tmp_path)
+    curves, damaged = cost_curves(frame, tmp_path)
     assert damaged == ["bad"]
     assert curves["top1"].tolist() == [40.0]
     assert curves["seeds"].tolist() == [1]
@@ -87,9 +87,9 @@ def test_which_runs_shared_their_machine(runs: list[tuple[str, str, int, float]]
         {"id": name, "host": host, "finished": MINUTE.format(minute), "seconds": seconds, "state": "finished"}
         for name, host, minute, seconds in runs
     ]
-    assert beside_others(pd.DataFrame(rows)) == shared
-    assert beside_others(pd.DataFrame(rows).assign(finished="soon")) == set()
-    assert beside_others(pd.DataFrame(columns=["id"])) == set()
+    assert runs_sharing_a_machine(pd.DataFrame(rows)) == shared
+    assert runs_sharing_a_machine(pd.DataFrame(rows).assign(finished="soon")) == set()
+    assert runs_sharing_a_machine(pd.DataFrame(columns=["id"])) == set()
 
 
 def test_multiply_adds_are_those_of_student_teacher_and_head(tmp_path: Path) -> None:
@@ -106,10 +106,10 @@ def test_multiply_adds_are_those_of_student_teacher_and_head(tmp_path: Path) -> 
     student = common | {"id": "s", "benchmark": "comparison", "row": "SSKD", "role": "student", "epochs": 2}
     student |= {"teacher": "t", "head": "h"}
     frame = pd.DataFrame([student, common | {"id": "t", "role": "teacher"}, common | {"id": "h", "role": "head"}])
-    curves, _ = spent_curves(frame, tmp_path, {"s": 10e12, "t": 3e12, "h": 1e12})
+    curves, _ = cost_curves(frame, tmp_path, {"s": 10e12, "t": 3e12, "h": 1e12})
     assert curves["multiply_adds"].tolist() == [9e12, 14e12]
     assert curves["before_multiply_adds"].tolist() == [4e12, 4e12]
-    table = spending_table(curves, "multiply_adds")
+    table = cost_table(curves, "multiply_adds")
     assert table.loc[0, ["cost", "before"]].tolist() == [14e12, 4e12]
     assert [amount(value, "multiply_adds") for value in (14e12, 1.5e15, 0.0, float("nan"))] == [
         "14 T",
@@ -117,4 +117,4 @@ def test_multiply_adds_are_those_of_student_teacher_and_head(tmp_path: Path) -> 
         "0",
         "-",
     ]
-    assert spent_curves(frame, tmp_path)[0]["multiply_adds"].isna().all()
+    assert cost_curves(frame, tmp_path)[0]["multiply_adds"].isna().all()

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.report.canvas import attempt, dashes, legend, panels
 from benchmarks.report.escaping import markdown_text
-from benchmarks.report.style import Look
+from benchmarks.report.style import Style
 from sskd.formatting import duration
 
 MARK = "KD"  # whose last accuracy the others' costs are measured to
@@ -40,8 +40,8 @@ COLUMNS = (
 )
 
 
-class Spending(NamedTuple):
-    """curves: see spent_curves. table: see spending_table. unit: SECONDS or COUNTED. figure: its PNG. notes: what the
+class TimeToAccuracy(NamedTuple):
+    """curves: see cost_curves. table: see cost_table. unit: SECONDS or COUNTED. figure: its PNG. notes: what the
     numbers are, and what is missing."""
 
     curves: pd.DataFrame
@@ -51,7 +51,7 @@ class Spending(NamedTuple):
     notes: list[str]
 
 
-def beside_others(frame: pd.DataFrame) -> set[str]:
+def runs_sharing_a_machine(frame: pd.DataFrame) -> set[str]:
     """Returns the ids of the finished runs that shared their machine with another of the frame's, as their hosts, ends
     and seconds tell. Runs that other results have, or other work, may have been there too: nobody noted them."""
     names = ["id", "host", "finished", "seconds"]
@@ -74,7 +74,7 @@ def beside_others(frame: pd.DataFrame) -> set[str]:
     return shared
 
 
-def spent_curves(
+def cost_curves(
     frame: pd.DataFrame, runs: Path, work: Mapping[str, float] | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
     """Returns a curve for each method of each column, and the finished runs whose metrics.jsonl cannot be read, which
@@ -144,8 +144,8 @@ def amount(value: float, unit: str) -> str:
     return f"{value / (size or 1.0):.3g} {letter}".strip()
 
 
-def spending_table(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Returns a row for each curve of spent_curves: benchmark, column, row, seeds, cost (all, at its end, in ``unit``),
+def cost_table(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Returns a row for each curve of cost_curves: benchmark, column, row, seeds, cost (all, at its end, in ``unit``),
     before (that of teacher and head), top1 (at its end), reaches (the cost at which it first has what KD has at its
     end; nan where it never does, or KD has no run)."""
     names = ["benchmark", "column", "row", "seeds", "cost", "before", "top1", "reaches"]
@@ -161,20 +161,20 @@ def spending_table(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def spending(
-    frame: pd.DataFrame, runs: Path, work: Mapping[str, float], unit: str, folder: Path, shown: Mapping[str, Look]
-) -> Spending:
+def make_time_to_accuracy(
+    frame: pd.DataFrame, runs: Path, work: Mapping[str, float], unit: str, folder: Path, styles: Mapping[str, Style]
+) -> TimeToAccuracy:
     """Draws spent.png and spent.pdf into ``folder`` where there is a curve whose cost is known in ``unit``. For the
-    other arguments see spent_curves."""
-    curves, damaged = spent_curves(frame, runs, work)
+    other arguments see cost_curves."""
+    curves, damaged = cost_curves(frame, runs, work)
     known = curves[curves[unit].notna()]
-    figure, trouble = attempt(folder / "spent", lambda: _draw(known, shown, unit))
+    figure, trouble = attempt(folder / "spent", lambda: _draw(known, styles, unit))
     lost = [f"Left out, as their metrics.jsonl cannot be read: {', '.join(damaged)}."] if damaged else []
     notes = [f"{WHAT} {HOW[unit]} Means over seeds.", *trouble, *lost]
-    return Spending(curves, spending_table(known, unit), unit, figure, notes)
+    return TimeToAccuracy(curves, cost_table(known, unit), unit, figure, notes)
 
 
-def _draw(curves: pd.DataFrame, shown: Mapping[str, Look], unit: str) -> Figure | None:
+def _draw(curves: pd.DataFrame, styles: Mapping[str, Style], unit: str) -> Figure | None:
     """Draws a panel for each benchmark's column, a line for each method, from its teacher's and head's end on; the dot
     is where its training ends."""
     if curves.empty:
@@ -195,21 +195,21 @@ def _draw(curves: pd.DataFrame, shown: Mapping[str, Look], unit: str) -> Figure 
         size, name = next((size or 1.0, f"{letter} multiply-adds".strip()) for size, letter in POWERS if most >= size)
     for axis, ((benchmark, column), group) in zip(axes, groups.items(), strict=True):
         for row, curve in group.groupby("row", sort=False):
-            look = shown[str(row)]
-            line: dict[str, Any] = {"color": look.hex, "linewidth": 1.4, "linestyle": dashes(look)}
+            style = styles[str(row)]
+            line: dict[str, Any] = {"color": style.hex, "linewidth": 1.4, "linestyle": dashes(style)}
             axis.plot(curve[unit] / size, curve["top1"], **line)
             end = curve.iloc[-1]
-            axis.plot(end[unit] / size, end["top1"], color=look.hex, marker=look.marker, markersize=6)
+            axis.plot(end[unit] / size, end["top1"], color=style.hex, marker=style.marker, markersize=6)
         title = f"{str(benchmark).replace('_', ' ')}: {column}" if several else column
         axis.set(xlabel=f"{name}, all that it took", ylabel="top-1 (%)", title=title)
         axis.set_xlim(left=0)
         axis.grid(axis="y", color="0.9", linewidth=0.7)
-    return legend(figure, rows, shown)
+    return legend(figure, rows, styles)
 
 
-def spending_markdown(spending: Spending) -> str:
+def time_to_accuracy_markdown(time_to_accuracy: TimeToAccuracy) -> str:
     """Returns the table as Markdown, and what it does not hold."""
-    words, (what, *notes) = WORDS[spending.unit], spending.notes
+    words, (what, *notes) = WORDS[time_to_accuracy.unit], time_to_accuracy.notes
     lines = [
         f"## Accuracy against all {words} spent\n",
         f"{what[:-1]}; the curves are in spent.csv and spent.pdf.\n",
@@ -217,10 +217,10 @@ def spending_markdown(spending: Spending) -> str:
         f"reaches {MARK}'s last after |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for entry in spending.table.to_dict("records"):
+    for entry in time_to_accuracy.table.to_dict("records"):
         cells = [entry["benchmark"], entry["column"], entry["row"], str(entry["seeds"])]
-        cells += [amount(entry[name], spending.unit) for name in ("cost", "before")]
-        cells += [f"{entry['top1']:.2f}", amount(entry["reaches"], spending.unit)]
+        cells += [amount(entry[name], time_to_accuracy.unit) for name in ("cost", "before")]
+        cells += [f"{entry['top1']:.2f}", amount(entry["reaches"], time_to_accuracy.unit)]
         lines.append("| " + " | ".join(map(markdown_text, cells)) + " |")
     lines += [f"\n{markdown_text(note)}" for note in notes]
     return "\n".join(lines) + "\n"

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.comparability import TableCard, compared
-from benchmarks.analysis.comparability_fields import PARTS, card_columns
+from benchmarks.analysis.comparability import TableComparability, exclude_incomparable
+from benchmarks.analysis.comparability_fields import ITEMS, comparability_columns
 from benchmarks.analysis.frame import results_frame
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
-from benchmarks.report.card import card_notes
+from benchmarks.report.comparability import comparability_notes
 from benchmarks.report.tables import markdown, summary
 from benchmarks.report.write import write_report
 from benchmarks.tables.benchmark import BENCHMARKS
@@ -38,7 +38,7 @@ def cells_of(profile: Profile) -> dict[str, list[Cell]]:
 
 def measured(
     profile: Profile, folder: Path, changes: Mapping[str, Mapping[str, Any]]
-) -> tuple[dict[str, list[Cell]], pd.DataFrame, TableCard]:
+) -> tuple[dict[str, list[Cell]], pd.DataFrame, TableComparability]:
     """The comparison's cells, frame and card, of made results: each student has SAME but what ``changes`` says by
     method or by method and seed, under "measured_with" and "machine"; other keys are the result's."""
     cells = cells_of(profile)
@@ -52,7 +52,7 @@ def measured(
         result["machine"] |= {"packages": {"numpy": "2.0"}, "version": "0.1.0"} | change.get("machine", {})
         result |= {key: value for key, value in change.items() if key not in ("measured_with", "machine")}
         file.write_text(json.dumps(result))
-    frame, cards = compared(results_frame(cells, folder / "runs"), profile)
+    frame, cards = exclude_incomparable(results_frame(cells, folder / "runs"), profile)
     return cells, frame[frame["benchmark"] != ""], cards["comparison"]
 
 
@@ -60,7 +60,7 @@ def reported(profile: Profile, folder: Path, changes: Mapping[str, Mapping[str, 
     """The table of ``measured`` with the card's notes under it, and the card as card.json has it."""
     _, frame, card = measured(profile, folder, changes)
     benchmark = BENCHMARKS["comparison"]
-    lines = [markdown(summary(frame, benchmark), benchmark), *card_notes(card, profile.waivers)]
+    lines = [markdown(summary(frame, benchmark), benchmark), *comparability_notes(card, profile.waivers)]
     return "\n".join(lines), card.model_dump(mode="json")
 
 
@@ -192,7 +192,7 @@ def test_committed_results_are_comparable(name: str, tmp_path: Path) -> None:
     known = read_profile(name, [])
     benchmarks = {each: BENCHMARKS[each].cells(SpecBuilder(known.for_benchmark(each))) for each in known.benchmarks}
     frame = results_frame(benchmarks, RESULTS / name / "runs")
-    checked, cards = compared(frame, known)
+    checked, cards = exclude_incomparable(frame, known)
     assert (frame["state"] == "finished").sum() == (checked["state"] == "finished").sum() > 10
     assert all(not card.refused for card in cards.values())
 
@@ -205,7 +205,7 @@ def test_waivers_are_of_known_fields_and_say_why() -> None:
 
 def test_every_part_has_a_value(tmp_path: Path) -> None:
     spec = cells_of(profile())["comparison"][-1].spec
-    assert list(card_columns(spec, {})) == [part.column for part in PARTS]
+    assert list(comparability_columns(spec, {})) == [part.column for part in ITEMS]
 
 
 def test_a_networks_fingerprint() -> None:
