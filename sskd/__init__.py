@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sskd.training.tasks.head import load_head as load_head
 
 # what is public, and where it is: imported when it is asked for, as torch takes seconds and help must come at once
-_PLACES = {
+_MODULES = {
     "Distiller": "sskd.distillation.distiller",
     "InitialStage": "sskd.methods",
     "LossTerms": "sskd.methods",
@@ -50,7 +50,7 @@ _PLACES = {
     "suggest_taps": "sskd.distillation.adapt",
     "train_head": "sskd.distillation.heads",
 }
-__all__ = ["__version__", *_PLACES]
+__all__ = ["__version__", *_MODULES]
 
 # Read by torch at its first large allocation: huge pages for tensors on the CPU, where the kernel offers them on
 # request. Convolutional training there spends a fifth of its time on page faults otherwise (make perf).
@@ -58,8 +58,8 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return getattr(importlib.import_module(_PLACES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'sskd' has no attribute '{name}'")
 
 

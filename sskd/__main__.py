@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sskd.arguments import Parser, file_path, print_whatever_comes
+from sskd.arguments import Parser, file_path, replace_unencodable_output
 from sskd.config.execution import Execution
 from sskd.config.networks import NetworkSettings
 from sskd.config.recipe import DatasetSpec
@@ -21,7 +21,7 @@ from sskd.version import ShowVersion
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0; 2 with one line for bad input; 130, 143 or 129 when ended by Ctrl-C,
     SIGTERM or a closed terminal."""
-    print_whatever_comes()
+    replace_unencodable_output()
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:

@@ -43,16 +43,16 @@ class Parser(argparse.ArgumentParser):
                     yield from parser._options()
 
 
-def print_whatever_comes() -> None:
+def replace_unencodable_output() -> None:
     """From now on this process prints what its terminal's encoding lacks as "?", and bytes of file names that are no
     text as they are, instead of failing."""
-    codecs.register_error("sskd-print", _as_far_as_it_goes)
+    codecs.register_error("sskd-print", _replace_unencodable)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="sskd-print")
 
 
-def _as_far_as_it_goes(error: UnicodeError) -> tuple[bytes, int]:
+def _replace_unencodable(error: UnicodeError) -> tuple[bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     codes = [ord(character) for character in error.object[error.start : error.end]]

@@ -13,7 +13,7 @@ from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.planning.staleness import changed_since
 from benchmarks.profiles.read import profile_path
 from sskd.__main__ import _parser
-from sskd.arguments import print_whatever_comes
+from sskd.arguments import replace_unencodable_output
 from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
 from sskd.optim import SCHEDULES
@@ -168,7 +168,7 @@ def test_what_a_terminal_lacks_is_no_error(
 ) -> None:
     shown = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding=encoding))
-    print_whatever_comes()
+    replace_unencodable_output()
     print(text, end="", flush=True)
     assert shown.getvalue() == printed
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.commands.request import Outcome
-from sskd.arguments import Parser, print_whatever_comes
+from sskd.arguments import Parser, replace_unencodable_output
 from sskd.console.signals import Stopped
 from sskd.errors import UserError, in_words, refuse_null_bytes
 from sskd.version import ShowVersion
@@ -70,7 +70,7 @@ def with_verb(arguments: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    print_whatever_comes()
+    replace_unencodable_output()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         refuse_null_bytes(arguments)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from sskd.config.execution import Execution
-from sskd.config.fields import Distinct, Fraction, PlainName, Probability, Rate, StrictModel, TupleFromList
+from sskd.config.fields import Distinct, Fraction, LearningRate, PlainName, Probability, StrictModel, TupleFromList
 from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import TeacherEntry
 from sskd.config.probe import ProbeSettings
@@ -81,7 +81,7 @@ class Profile(StrictModel):
     """Changes of head_recipe by pretext task: jigsaw: {epochs: 100}."""
     head_split: SplitSpec = SplitSpec()
     """Split of the heads. They learn without labels, so few-shot and noisy students can share one head."""
-    learning_rates: dict[str, Rate] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
+    learning_rates: dict[str, LearningRate] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
     """Learning rates by network, in place of the recipe's. These are the published ones for SGD; other optimizers may
     need {}."""
     network_settings: dict[str, NetworkSettings] = {}

@@ -20,14 +20,14 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Epochs = Annotated[int, Field(gt=0, le=100_000)]
-Rate = Annotated[float, Field(gt=0, le=1000)]  # of learning
+LearningRate = Annotated[float, Field(gt=0, le=1000)]
 Pixels = Annotated[int, Field(ge=8, le=4096)]  # of an image's side
 TupleFromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # YAML has no tuples
 
 
 def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-    for place, value in enumerate(values or ()):
-        if value in (values or ())[:place]:
+    for index, value in enumerate(values or ()):
+        if value in (values or ())[:index]:
             raise ValueError(f"{as_shown(getattr(value, 'name', value))} is named twice")
     return values
 

@@ -11,10 +11,10 @@ from sskd.config.fields import (
     Epochs,
     FilePath,
     Fraction,
+    LearningRate,
     Pixels,
     PlainName,
     Probability,
-    Rate,
     StrictModel,
     TupleFromList,
 )
@@ -100,7 +100,7 @@ class Recipe(StrictModel):
     """How often every training image is seen."""
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 64
     """Images of a step, over all processes. Methods see this many, however many views each image has."""
-    learning_rate: Rate = 0.05
+    learning_rate: LearningRate = 0.05
     """The rate that the schedule's factors multiply. A method's initial stage has it throughout."""
     milestones: Annotated[tuple[Epochs, ...], TupleFromList] = (150, 180, 210)
     """Of the schedule step, and left aside by others: epochs of the full schedule after which the rate falls."""

@@ -47,8 +47,8 @@ class Pace:
         self._first = done - 1 / event.steps if self._first is None else min(self._first, done)
         if event.row:
             self._top1 = event.row.get("test_top1", event.row.get("test_head_top1"))
-        rate = (done - self._first) / max(self._last - self._started, 1e-9)
-        left = round((event.epochs - done) / rate) if rate > 0 else None
+        epochs_per_second = (done - self._first) / max(self._last - self._started, 1e-9)
+        left = round((event.epochs - done) / epochs_per_second) if epochs_per_second > 0 else None
         images_per_second = round(event.images_per_second, 1)
         return Standing(event.stage, event.epoch, event.epochs, self._top1, images_per_second, left)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sskd.config.recipe import DatasetSpec
 from sskd.data.batch import LoaderConfig
-from sskd.data.datasets.registry import fixed_sampling
+from sskd.data.datasets.registry import evaluation_sampling
 from sskd.data.file_loader import Crop, RandomCrop, StreamLoader
 from sskd.data.image_files import Images, ResizeCenterCrop, cached
 from sskd.data.memory_loader import RGB, SamplingConfig
@@ -62,7 +62,7 @@ class ImageFiles:
         # a cache of test images holds what is seen of them
         crop = ResizeCenterCrop(self.image_size, self.image_size) if self.test.cache else self._middle
         return self._loader(
-            self.test, everything, crop, fixed_sampling(view_transform, batch_size, len(self.test_labels)), config
+            self.test, everything, crop, evaluation_sampling(view_transform, batch_size, len(self.test_labels)), config
         )
 
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
@@ -70,7 +70,7 @@ class ImageFiles:
             yield batch.images, batch.labels
 
     def subset_batches(self, subset: Subset, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        sampling = fixed_sampling(SingleView(), min(batch_size, EVALUATION_BATCH), len(subset.labels))
+        sampling = evaluation_sampling(SingleView(), min(batch_size, EVALUATION_BATCH), len(subset.labels))
         for batch in self._loader(self.train, Split(*subset), self._middle, sampling, config).in_order():
             yield batch.images, batch.labels
 

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, LoaderConfig
-from sskd.data.image_files import Images, ResizeCenterCrop, Unreadable, as_it_is, one_thread, worker_count
-from sskd.data.memory_loader import RGB, Normalise, SamplingConfig, epoch_order, steps_of
+from sskd.data.image_files import Images, ResizeCenterCrop, Unreadable, no_collate, use_one_thread, worker_count
+from sskd.data.memory_loader import RGB, Normalise, SamplingConfig, epoch_order, steps_per_epoch
 from sskd.data.splits import Split
 from sskd.errors import UserError
 from sskd.runtime.seeding import stream_seed
@@ -45,7 +45,7 @@ class RandomCrop(NamedTuple):
 Crop: TypeAlias = RandomCrop | ResizeCenterCrop  # of training images, of test images
 
 
-class Task(NamedTuple):
+class CropRequest(NamedTuple):
     """What a worker is asked for: the crops of these positions in the split, in this epoch."""
 
     epoch: int
@@ -69,19 +69,19 @@ class CropDataset(Dataset[DecodedBatch]):
         self.images, self.numbers, self.crop = images, numbers, crop
         self.seed, self.stream, self.skip = seed, stream, skip
 
-    def __getitem__(self, task: Task) -> DecodedBatch:
+    def __getitem__(self, request: CropRequest) -> DecodedBatch:
         size = self.crop.size
-        pixels = torch.empty(len(task.positions), size, size, 3, dtype=torch.uint8)
+        pixels = torch.empty(len(request.positions), size, size, 3, dtype=torch.uint8)
         positions, unreadable = [], []
         with torch.random.fork_rng(devices=[]):  # without workers this is the process that trains
-            for row, position in enumerate(task.positions.tolist()):
+            for row, position in enumerate(request.positions.tolist()):
                 position, image, errors = self._open(position)
                 positions.append(position)
                 unreadable += errors
                 if image is not None:
                     # what torch.manual_seed does to the CPU, without a look at all other devices: 1 us for 126
                     torch.default_generator.manual_seed(
-                        stream_seed(self.seed, self.stream, "crop", task.epoch, position)
+                        stream_seed(self.seed, self.stream, "crop", request.epoch, position)
                     )
                     pixels[row] = self.crop(image).permute(1, 2, 0)
         return DecodedBatch(pixels, torch.tensor(positions), unreadable)
@@ -143,22 +143,22 @@ class StreamLoader:
         self.skipped: set[str] = set()  # a line for each image that was left out so far
         self._crops = CropDataset(images, split.indices.numpy(), crop, sampling.seed, sampling.stream, skip_corrupt)
         self._normalise = Normalise(mean, std, config.device, config.channels_last)
-        self._steps = steps_of(len(split.indices), sampling.batch_size, config.rank.world_size)
-        self._tasks: list[Task] = []  # the sampler: read anew by the workers' owner in every epoch
+        self._steps = steps_per_epoch(len(split.indices), sampling.batch_size, config.rank.world_size)
+        self._requests: list[CropRequest] = []  # the sampler: read anew by the workers' owner in every epoch
         workers = worker_count(config.workers, config.rank.world_size)
         rows = -(-sampling.batch_size // config.rank.world_size)
         check_shared_memory(workers, rows * 3 * crop.size**2)
         self._workers = DataLoader(
             self._crops,
             batch_size=None,
-            sampler=self._tasks,
+            sampler=self._requests,
             num_workers=workers,
-            collate_fn=as_it_is,
+            collate_fn=no_collate,
             pin_memory=config.device.type == "cuda",
             prefetch_factor=PREFETCHED if workers else None,
             timeout=LONGEST_WAIT if workers else 0,
             persistent_workers=workers > 0,
-            worker_init_fn=one_thread,
+            worker_init_fn=use_one_thread,
             generator=torch.Generator(),  # of seeds that nobody uses: else the global one is drawn from
         )
 
@@ -176,7 +176,9 @@ class StreamLoader:
 
     def _batches(self, epoch: int, order: Tensor, start: int) -> Iterator[Batch]:
         parts = order.split(self.batch_size)[start:]
-        self._tasks[:] = [Task(epoch, part[self.loader_config.rank.rows(len(part))].numpy()) for part in parts]
+        self._requests[:] = [
+            CropRequest(epoch, part[self.loader_config.rank.rows(len(part))].numpy()) for part in parts
+        ]
         device = self.loader_config.device
         draws, own = (torch.Generator(device=device) for _ in range(2))
         rank, size = self.loader_config.rank.number, self.loader_config.rank.world_size

@@ -92,11 +92,11 @@ def decoder() -> Callable[[Path], Tensor]:
 
         decode_image(torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8), mode=ImageReadMode.RGB)
     except Exception:  # not there (ImportError, AttributeError), or built without the library (RuntimeError)
-        return by_pillow
+        return decode_with_pillow
     return lambda path: decode_image(str(path), mode=ImageReadMode.RGB)
 
 
-def by_pillow(path: Path) -> Tensor:
+def decode_with_pillow(path: Path) -> Tensor:
     """(3, H, W) uint8. ValueError as ``open_rgb``."""
     return torch.from_numpy(np.array(open_rgb(path))).permute(2, 0, 1).contiguous()
 
@@ -150,8 +150,8 @@ def _build(images: Images, shape: ResizeCenterCrop, file: Path, bad: Path, skip_
         _Squares(images, shape),
         batch_size=32,
         num_workers=worker_count(None, 1),
-        collate_fn=as_it_is,
-        worker_init_fn=one_thread,
+        collate_fn=no_collate,
+        worker_init_fn=use_one_thread,
     )
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(images), shape.size, shape.size, 3)}
     failed = []
@@ -194,12 +194,12 @@ class _Squares(Dataset[tuple[np.ndarray, list[tuple[int, str]]]]):
         return pixels, errors
 
 
-def as_it_is(made: Any) -> Any:
+def no_collate(made: Any) -> Any:
     """The collate function of data sets that make whole batches."""
     return made
 
 
-def one_thread(_: int) -> None:
+def use_one_thread(_: int) -> None:
     """Of a worker: many of them share the cores."""
     torch.set_num_threads(1)
 

@@ -44,7 +44,7 @@ class Loader(Protocol):
         """The batches of an epoch from step ``start`` on, the same whether or not those before were made."""
 
 
-def steps_of(images: int, batch_size: int, processes: int) -> int:
+def steps_per_epoch(images: int, batch_size: int, processes: int) -> int:
     """Steps in an epoch: the last, smaller batch counts unless it leaves a process a single image (batch norm needs
     two). UserError if there are too few images for one batch."""
     if batch_size > images:
@@ -73,7 +73,7 @@ class TrainLoader:
         self.rank = config.rank
         self.normalise = Normalise(mean, std, config.device, config.channels_last)
         self.skipped: set[str] = set()  # never any: they are in memory already
-        self._steps = steps_of(len(images), sampling.batch_size, config.rank.world_size)
+        self._steps = steps_per_epoch(len(images), sampling.batch_size, config.rank.world_size)
 
     def __len__(self) -> int:
         return self._steps
@@ -140,7 +140,7 @@ _kept: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # from a tensor on t
 _parts: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # from indices to what they were last used on, and its rows
 
 
-def kept_on(device: torch.device, tensor: Tensor) -> Tensor:
+def cached_on_device(device: torch.device, tensor: Tensor) -> Tensor:
     """The tensor on the device; its copy there lives as long as the tensor does."""
     if tensor.device == device:
         return tensor
@@ -150,7 +150,7 @@ def kept_on(device: torch.device, tensor: Tensor) -> Tensor:
     return copies[device]
 
 
-def kept_part(images: Tensor, indices: Tensor) -> Tensor:
+def cached_subset(images: Tensor, indices: Tensor) -> Tensor:
     """images[indices], the same tensor every time, so that it can be kept on a device."""
     source, rows = _parts.get(indices, (None, None))
     if source is not images:
@@ -163,7 +163,7 @@ def eval_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images in order, normalised and otherwise untouched, with their labels. On a GPU the images are kept there:
     they are wanted again after the next epoch."""
-    images, labels = kept_on(config.device, images), kept_on(config.device, labels)
+    images, labels = cached_on_device(config.device, images), cached_on_device(config.device, labels)
     normalise = Normalise(mean, std, config.device, config.channels_last)
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)

@@ -20,7 +20,7 @@ from sskd.data.class_folders import class_names
 from sskd.errors import UserError
 from sskd.formatting import first_of
 
-Pairs = list[tuple[str, str]]  # of an image's name and its class
+LabelledImages = list[tuple[str, str]]  # of an image's name and its class
 ENDINGS = (".jpeg", ".jpg", ".png")
 
 
@@ -60,7 +60,7 @@ def sort(folder: Path, classes: dict[str, str]) -> int:
     return len(here)
 
 
-def by_image(pairs: Pairs, folder: Path) -> dict[str, str]:
+def by_image(pairs: LabelledImages, folder: Path) -> dict[str, str]:
     """Image name to class folder. Classes are checked against the folders of ``folder``/../train where it is there, and
     numbers are turned into their names. UserError for a class that is none of them, or an image with two classes."""
     train = folder.resolve().parent / "train"
@@ -90,7 +90,7 @@ def by_image(pairs: Pairs, folder: Path) -> dict[str, str]:
     return classes
 
 
-def from_text(file: Path, folder: Path) -> Pairs:
+def from_text(file: Path, folder: Path) -> LabelledImages:
     """The images and classes of Kaggle's table or of lines."""
     lines = [line for line in _lines(file) if line.strip()]
     if not lines:
@@ -120,7 +120,7 @@ def _of_kaggle(file: Path, number: int, row: list[str]) -> tuple[str, str]:
     return _image(row[0]), found.pop()
 
 
-def _in_order(file: Path, labels: list[str], folder: Path) -> Pairs:
+def _in_order(file: Path, labels: list[str], folder: Path) -> LabelledImages:
     """A class on each line, in the order of the images' names."""
     if all(label.isdecimal() for label in labels):
         raise UserError(
@@ -144,7 +144,7 @@ def _looks_like_an_image(name: str) -> bool:
     return not name.startswith(".") and (name.startswith("ILSVRC2012_val_") or name.lower().endswith(ENDINGS))
 
 
-def from_devkit(folder: Path) -> Pairs:
+def from_devkit(folder: Path) -> LabelledImages:
     """The images and classes, from the kit's list of labels and its table of classes."""
     from scipy.io import loadmat  # reads numbers and texts; executes nothing
 

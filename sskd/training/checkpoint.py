@@ -56,7 +56,7 @@ class RunState:
         self.meter = Meter(self.setup.device)
         self.graph: GraphedStep | None = None  # of the stage's step, where it runs as one
         self._loss: Loss | None = None
-        self._rates_to_device()
+        self._move_lr_to_device()
 
     @property
     def loss(self) -> Loss:
@@ -73,10 +73,10 @@ class RunState:
         state, self.scaler = self.scaler.state_dict(), self._new_scaler()
         self.scaler.load_state_dict(state)
 
-    def _rates_to_device(self) -> None:
+    def _move_lr_to_device(self) -> None:
         """On a GPU, PyTorch's fused optimisers read the learning rate there, where a graph of the step finds it as it
         is. Of others it stays a number, and a graph is of one."""
-        self._rate = math.nan
+        self._lr = math.nan
         for group in self.optimizer.param_groups:
             if self.setup.device.type == "cuda" and group.get("fused"):
                 group["lr"] = torch.tensor(float(group["lr"]), device=self.setup.device)
@@ -94,12 +94,12 @@ class RunState:
 
     def set_learning_rate(self) -> None:
         """Gives the optimiser the rate of the step that comes next."""
-        before, self._rate = self._rate, self.stage.learning_rate_at(self.epoch + self.step / len(self.loader))
-        for group in self.optimizer.param_groups if before != self._rate else ():
+        before, self._lr = self._lr, self.stage.learning_rate_at(self.epoch + self.step / len(self.loader))
+        for group in self.optimizer.param_groups if before != self._lr else ():
             if torch.is_tensor(group["lr"]):
-                group["lr"].fill_(self._rate)
+                group["lr"].fill_(self._lr)
             else:
-                group["lr"] = self._rate
+                group["lr"] = self._lr
 
     def start_clock(self) -> None:
         """Starts the clock: the time before does not count as training."""
@@ -211,7 +211,7 @@ class RunState:
         self.meter.load_state_dict(state["meter"])
         self.task.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._rates_to_device()
+        self._move_lr_to_device()
         for parameter, kept in self.optimizer.state.items():
             averages = [kept[name] for name in AVERAGES if torch.is_tensor(kept.get(name))]
             if any(value.shape != parameter.shape for value in averages):

@@ -79,7 +79,7 @@ def accuracy(network: Network, test: EvaluationSet) -> dict[str, float]:
     }
 
 
-def similarity(student: Network, teacher: Network, test: EvaluationSet, temperature: float = 4.0) -> dict[str, float]:
+def agreement(student: Network, teacher: Network, test: EvaluationSet, temperature: float = 4.0) -> dict[str, float]:
     """How like its teacher a student is, on the test images (the paper's Table 6).
 
     kl: mean KL(teacher || student) of predictions softened by ``temperature``, in nats. cka: linear centred kernel

@@ -128,7 +128,7 @@ class GraphedStep:
         self._warm += 1
         watched = self._warm == WARM_UP and self._side is not None
         watch: AbstractContextManager[list[str]] = _sync_points() if watched else nullcontext([])
-        with _beside(self._side), watch as sync_points:
+        with _on_stream(self._side), watch as sync_points:
             self.body(positions)
         if sync_points:
             self.fallback_reason = f"the step synchronises with the device: {sync_points[0]}"
@@ -144,7 +144,7 @@ class GraphedStep:
 
 
 @contextmanager
-def _beside(stream: torch.cuda.Stream | None) -> Iterator[None]:
+def _on_stream(stream: torch.cuda.Stream | None) -> Iterator[None]:
     """Runs the block on ``stream``, ordered after earlier and before later work of the current stream."""
     if stream is None:
         yield

@@ -175,5 +175,5 @@ def _save_result(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
 def _event(run: RunState, row: dict[str, Any] | None) -> StepEvent:
     """Returns the event of the step that was just done, or of the epoch with its row."""
     epoch, steps = (row["epoch"] if row else run.epoch + 1), len(run.loader)
-    rate = row["images_per_second"] if row else run.meter.images / max(run.seconds, 1e-9)
-    return StepEvent(run.setup.spec.id, run.stage.name, epoch, run.stage.epochs, run.step or steps, steps, rate, row)
+    speed = row["images_per_second"] if row else run.meter.images / max(run.seconds, 1e-9)
+    return StepEvent(run.setup.spec.id, run.stage.name, epoch, run.stage.epochs, run.step or steps, steps, speed, row)

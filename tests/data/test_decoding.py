@@ -11,7 +11,7 @@ import torchvision.io
 from PIL import Image
 
 from sskd.data import image_files as decoding
-from sskd.data.image_files import Unreadable, by_pillow, decode, decoder
+from sskd.data.image_files import Unreadable, decode, decode_with_pillow, decoder
 
 
 @pytest.fixture(autouse=True)
@@ -40,13 +40,13 @@ def test_pillow_decodes_where_torchvision_does_not(
         files[mode] = tmp_path / f"{mode}.{ending}"
         picture(mode).save(files[mode])
     by_torchvision = {mode: decode(file) for mode, file in files.items()}
-    assert decoder() is not by_pillow
+    assert decoder() is not decode_with_pillow
     if absent:
         monkeypatch.delattr(torchvision.io, "decode_image")
     else:
         monkeypatch.setattr(torchvision.io, "decode_image", gone)
     decoder.cache_clear()
-    assert decoder() is by_pillow
+    assert decoder() is decode_with_pillow
     for mode, file in files.items():
         image = decode(file)
         assert image.shape == (3, 24, 40)
@@ -60,7 +60,7 @@ def test_what_is_no_usual_image_is_refused_with_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pillow: bool
 ) -> None:
     if pillow:
-        monkeypatch.setattr(decoding, "decoder", lambda: by_pillow)
+        monkeypatch.setattr(decoding, "decoder", lambda: decode_with_pillow)
     whole = tmp_path / "whole.jpg"
     picture("RGB").save(whole)
     for name, content in (("cut.jpg", whole.read_bytes()[:-200]), ("no.jpg", b"no image"), ("empty.jpg", b"")):

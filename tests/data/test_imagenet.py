@@ -80,8 +80,8 @@ def test_folders_and_labels(folder: Path, tmp_path: Path) -> None:
     modes = {Image.open(data.train.path(n)).mode for n in range(36)}
     assert modes == {"RGB", "L", "CMYK"}
     for n in range(36):
-        by_pillow = torch.from_numpy(np.array(Image.open(data.train.path(n)).convert("RGB")))
-        assert torch.equal(data.train.open(n), by_pillow.permute(2, 0, 1))
+        expected = torch.from_numpy(np.array(Image.open(data.train.path(n)).convert("RGB")))
+        assert torch.equal(data.train.open(n), expected.permute(2, 0, 1))
 
 
 @pytest.mark.parametrize(("workers", "size"), [(1, 1), (2, 1), (0, 2), (1, 3)])

@@ -14,14 +14,14 @@ from torch import Tensor
 from sskd.config.recipe import DatasetSpec
 from sskd.data.augment import Augmentation
 from sskd.data.batch import LoaderConfig
-from sskd.data.memory_loader import RGB, Loader, SamplingConfig, TrainLoader, eval_batches, kept_part
+from sskd.data.memory_loader import RGB, Loader, SamplingConfig, TrainLoader, cached_subset, eval_batches
 from sskd.data.splits import Split, Subset
 from sskd.data.views import ViewTransform
 from sskd.errors import UserError, described
 from sskd.registry import Registry
 
 
-def fixed_sampling(view_transform: ViewTransform, batch_size: int, images: int) -> SamplingConfig:
+def evaluation_sampling(view_transform: ViewTransform, batch_size: int, images: int) -> SamplingConfig:
     """How test images are drawn: without augmentation, in batches of ``batch_size``, or of all where they are fewer."""
     return SamplingConfig(min(batch_size, images), view_transform, Augmentation(0, False), stream="head-evaluation")
 
@@ -108,14 +108,14 @@ class ImageData:
         return TrainLoader(self.train_images[split.indices], split.labels, self.mean, self.std, sampling, config)
 
     def test_loader(self, view_transform: ViewTransform, batch_size: int, config: LoaderConfig) -> TrainLoader:
-        sampling = fixed_sampling(view_transform, batch_size, len(self.test_labels))
+        sampling = evaluation_sampling(view_transform, batch_size, len(self.test_labels))
         return TrainLoader(self.test_images, self.test_labels, self.mean, self.std, sampling, config)
 
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, config)
 
     def subset_batches(self, subset: Subset, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        images = kept_part(self.train_images, subset.indices)
+        images = cached_subset(self.train_images, subset.indices)
         return eval_batches(images, subset.labels, self.mean, self.std, batch_size, config)
 
 

@@ -36,8 +36,8 @@ class HeadTask(TrainingTask):
         self.modules = nn.ModuleDict({"head": self.head})
         self.view_transform = self.head.view_transform(spec.pretext)
         recipe = spec.recipe
-        rate = partial(learning_rate_at, recipe)
-        self.stages = [Stage("main", recipe.epochs, rate, [self.head], self.view_transform, self.loss)]
+        lr_at = partial(learning_rate_at, recipe)
+        self.stages = [Stage("main", recipe.epochs, lr_at, [self.head], self.view_transform, self.loss)]
         self._teacher_features = TeacherForward(teacher, self.head.needs, setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:

@@ -10,7 +10,7 @@ from sskd.methods import InitialStage
 from sskd.optim import learning_rate_at, make_optimizer
 from sskd.runs.spec import StudentSpec
 from sskd.runs.trained import describe_network
-from sskd.training.evaluation import accuracy, similarity
+from sskd.training.evaluation import accuracy, agreement
 from sskd.training.setup import Setup
 from sskd.training.tasks.head import trained_head
 from sskd.training.tasks.stage import Stage, TrainingTask
@@ -61,9 +61,9 @@ class StudentTask(TrainingTask):
 
     def _initial_stage(self, initial: InitialStage) -> Stage:
         """Returns a stage of the method's before the main one, at a constant rate."""
-        rate = initial.learning_rate or self.spec.recipe.learning_rate
+        lr = initial.learning_rate or self.spec.recipe.learning_rate
         loss = partial(self.distiller.initial_loss, initial)
-        return Stage(initial.name, initial.epochs, lambda progress: rate, initial.trained, SingleView(), loss)
+        return Stage(initial.name, initial.epochs, lambda progress: lr, initial.trained, SingleView(), loss)
 
     def _begin_epoch(self, epoch: int) -> None:
         if epoch == 0 and self.teacher is not None:
@@ -78,4 +78,4 @@ class StudentTask(TrainingTask):
 
     def final(self) -> dict[str, float]:
         """Returns how like its teacher the student is."""
-        return similarity(self.student, self.teacher, self.setup.test) if self.teacher is not None else {}
+        return agreement(self.student, self.teacher, self.setup.test) if self.teacher is not None else {}

@@ -37,8 +37,8 @@ class TeacherTask(TrainingTask):
         self.modules = nn.ModuleDict({"network": self.network})
         self.description = describe_network(setup.spec.network, setup.data, setup.spec.used_as)
         recipe = setup.spec.recipe
-        rate = partial(learning_rate_at, recipe)
-        self.stages = [Stage("main", recipe.epochs, rate, [self.network], SingleView(), self.loss)]
+        lr_at = partial(learning_rate_at, recipe)
+        self.stages = [Stage("main", recipe.epochs, lr_at, [self.network], SingleView(), self.loss)]
         self._forward = training_pass(self.network, setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
