@@ -2,7 +2,8 @@
 
     python docs/picture.py        # writes docs/picture.png
 
-The left half shows one of the embedded digits and its views. The right half draws the committed runs of results/short.
+The left half shows one of the embedded digits and its views. The right half draws the committed runs of
+results/miniature.
 """
 
 import csv
@@ -121,7 +122,7 @@ def draw_few_shot(axes: Axes) -> None:
 
 def read_accuracies() -> dict[tuple[str, str], list[float]]:
     found: dict[tuple[str, str], list[float]] = {}
-    with (ROOT / "results" / "short" / "runs.csv").open(encoding="utf-8", newline="") as file:
+    with (ROOT / "results" / "miniature" / "runs.csv").open(encoding="utf-8", newline="") as file:
         for run in csv.DictReader(file):
             wanted = run["benchmark"] == "fig4a" or run["row"] == "Teacher"
             if wanted and run["state"] == "finished" and run["last_top1"]:

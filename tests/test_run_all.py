@@ -152,7 +152,7 @@ def test_shared_runs_are_planned_once(profile: Path) -> None:
 
 
 def test_the_shipped_profiles_are_valid() -> None:
-    for name in ("demo", "smoke", "short", "brief", "paper"):
+    for name in ("demo", "smoke", "miniature", "paper"):
         profile = read_profile(name, [])
         assert profile.name == name
         assert make_plan([specs_of_pair(profile)]).runs

@@ -38,6 +38,16 @@ def describe_setting(frame: pd.DataFrame, dataset: str = "cifar100") -> str:
     return f"{where}, not {DATASET_TITLES[dataset]}" if other else where
 
 
+def same_runs(frame: pd.DataFrame) -> list[str]:
+    """Returns a line for each set of columns that show the same runs, with the rows of which that is true."""
+    columns_of = frame.groupby(["row", "id"], sort=False)["column"].unique()
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for row, columns in zip(columns_of.index.get_level_values("row"), columns_of, strict=True):
+        if len(columns) > 1 and row not in rows.setdefault(tuple(columns), []):
+            rows[tuple(columns)].append(row)
+    return [f"The runs are the same in {' and '.join(columns)}: {', '.join(names)}." for columns, names in rows.items()]
+
+
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(names) if len(names) < 3 else f"{len(names)} of the paper's pairs"
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from benchmarks.dispatch.work import Failure
     from benchmarks.tables.cell import Cell
 
-EXAMPLE = "decide C8,sskd-crd --hours 10 --profile short --dataset-root DIR"
+EXAMPLE = "decide C8,sskd-crd --hours 10 --profile miniature --dataset-root DIR"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ from benchmarks.commands.request import Outcome, add_request, read_request
 from sskd.arguments import file_path
 from sskd.errors import UserError
 
-EXAMPLE = "export home --profile short --licence mit --onnx"
+EXAMPLE = "export home --profile miniature --licence mit --onnx"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ import argparse
 from benchmarks.commands import report
 from benchmarks.commands.request import Outcome, add_json, add_request, read_request
 
-EXAMPLE = "merge alice=/data/alice/short bob=/data/bob/short --profile short"
+EXAMPLE = "merge alice=/data/alice/miniature bob=/data/bob/miniature --profile miniature"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ from sskd.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.commands.seeds import ClaimStatus
-    from benchmarks.planning.cost import AtOnce, PlanCost
+    from benchmarks.planning.cost import AtOnce, PlanCost, TableCost
     from sskd.runs.run_folder import Status
     from sskd.runs.spec import RunSpec
 
@@ -66,21 +66,23 @@ def print_plan(request: Request, known: Mapping[str, Status], anew: Sequence[Run
     """Prints the runs, what they cost, and what the paper's claims lack; as JSON with --json."""
     from benchmarks.analysis.probes import probes_cost, probes_of
     from benchmarks.commands.seeds import assess, need_lines
-    from benchmarks.planning.cost import describe_cost, plan_cost
+    from benchmarks.planning.cost import describe_cost, plan_cost, table_costs
     from benchmarks.planning.staleness import changed_runs, describe_changes
     from benchmarks.statistics.claims import CLAIMS
     from benchmarks.tables.spec_builder import run_label
-    from sskd.formatting import plural
+    from sskd.formatting import duration, plural
 
     plan, profile, runs = request.plan, request.profile, request.folder / "runs"
     again = {spec.id for spec in anew}
     cost = plan_cost(plan, runs, profile, at_once, again)
     changed = changed_runs(plan.runs, runs)
     assessed = assess([claim for claim in CLAIMS if claim.benchmark in request.cells], profile, request.folder, at_once)
+    specs = {name: [cell.spec for cell in group] for name, group in request.cells.items()}
+    tables = table_costs(specs, cost.seconds, known)
     images = Path(profile.execution.dataset_root)
     probes = probes_cost(probes_of(request.cells, profile), runs, images, cost.rate)
     if request.options.json:
-        print(json.dumps(_as_json(request, known, changed, cost, assessed, probes._asdict()), indent=1))
+        print(json.dumps(_as_json(request, known, changed, cost, tables, assessed, probes._asdict()), indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {plural(len(stage), 'run')}")
@@ -93,6 +95,10 @@ def print_plan(request: Request, known: Mapping[str, Status], anew: Sequence[Run
             print(f"  {spec.id}{label}: {state}{waits}, {describe_cost(cost, spec.id)}")
     if probes.number:
         print(probes.text)
+    print("by table, one run after another, a run of several tables in each:")
+    for name, table in tables.items():
+        left = f"{table.left} left, {duration(table.seconds_left)}" if table.left else "all finished"
+        print(f"  {name}: {plural(table.runs, 'run')}, {duration(table.seconds)}; {left}")
     print("\n".join([cost.text, *describe_changes(plan, runs)]))
     if assessed.verdicts:
         print("the paper's claims:")
@@ -105,6 +111,7 @@ def _as_json(
     known: Mapping[str, Status],
     changed: dict[str, str],
     cost: PlanCost,
+    tables: Mapping[str, TableCost],
     assessed: ClaimStatus,
     probes: dict[str, Any],
 ) -> dict[str, Any]:
@@ -134,6 +141,7 @@ def _as_json(
         "rate": cost.rate,
         "rate_from": cost.source,
         "assumed": cost.assumed,
+        "tables": {name: table._asdict() for name, table in tables.items()},
         "claims": need_rows(assessed),
         "probes": probes,
     }

@@ -5,7 +5,7 @@ import json
 
 from benchmarks.commands.request import Outcome, Request, add_json, add_request, read_request
 
-EXAMPLE = "report --profile short"
+EXAMPLE = "report --profile miniature"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.dispatch.work import Failure, Work
     from sskd.runs.spec import RunSpec
 
-EXAMPLE = "run --profile short --methods none,kd,sskd --dataset-root DIR"
+EXAMPLE = "run --profile miniature --methods none,kd,sskd --dataset-root DIR"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from benchmarks.commands.request import Outcome, add_plugins, load_plugins
 from sskd.arguments import file_path
 from sskd.errors import UserError
 
-EXAMPLE = "submit results/short/runs/student-resnet8-kd-cifar100-s0-*"
+EXAMPLE = "submit results/miniature/runs/student-resnet8-kd-cifar100-s0-*"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

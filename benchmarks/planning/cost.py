@@ -24,8 +24,8 @@ from sskd.errors import UserError
 from sskd.formatting import duration, plural
 from sskd.networks import build_network
 from sskd.networks.build import PLAIN
-from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec
+from sskd.runs.run_folder import RunFolder, Status
+from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec, with_ancestors
 from sskd.runtime.device import autocast, device_of, resolve_precision
 
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
@@ -131,6 +131,36 @@ def plan_cost(
         if absent
     )
     return PlanCost(work, seconds, sum(todo.values()), rate, source, assumed, at_once, elapsed, alone, gpus)
+
+
+class TableCost(NamedTuple):
+    """What a table costs. seconds, seconds_left: of all its runs, and of those that are not finished, one after
+    another; a head counts among the latter where a student that is not finished needs it."""
+
+    runs: int
+    left: int
+    seconds: float
+    seconds_left: float
+
+
+def table_costs(
+    specs: Mapping[str, Iterable[RunSpec]], seconds: Mapping[str, float], known: Mapping[str, Status]
+) -> dict[str, TableCost]:
+    """Returns the cost of each table. specs, seconds, known: its runs, and of every run its time and its state. A run
+    that several tables share counts in each."""
+    costs = {}
+    for name, own in specs.items():
+        every = with_ancestors(own)
+        todo = with_ancestors(spec for spec in every.values() if spec.role == "student" and _is_left(spec, known))
+        todo |= {run_id: spec for run_id, spec in every.items() if spec.role == "teacher"}  # those of the table itself
+        left = [run_id for run_id, spec in todo.items() if _is_left(spec, known)]
+        times = [sum(seconds[run_id] for run_id in ids) for ids in (every, left)]
+        costs[name] = TableCost(len(every), len(left), *times)
+    return costs
+
+
+def _is_left(spec: RunSpec, known: Mapping[str, Status]) -> bool:
+    return known[spec.id].state != "finished"
 
 
 def _is_called(device: str, name: str) -> bool:

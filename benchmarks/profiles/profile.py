@@ -44,7 +44,7 @@ class Override(StrictModel):
     """Networks whose weights are given, or are where training starts, beside the profile's."""
     network_settings: dict[str, NetworkSettings] | None = None
     """Settings of networks by name, over the profile's."""
-    pairs: dict[str, str] | None = None
+    pairs: dict[str, str | None] | None = None
     """Pairs that stand for the paper's, beside the profile's."""
     method_settings: dict[str, dict[str, Any]] | None = None
     """Settings of methods by name, over the profile's."""
@@ -52,6 +52,12 @@ class Override(StrictModel):
     """Changes of the recipe by method, over the profile's."""
     methods: Annotated[tuple[MethodField, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
     """Methods of the comparison, in place of the profile's."""
+    table_methods: Annotated[tuple[PlainName, ...] | None, TupleFromList, Distinct] = None
+    """Methods of the paper's tables and figures, in place of the profile's."""
+    also: Annotated[tuple[MethodField, ...] | None, TupleFromList, Distinct] = None
+    """Methods beside the paper's in figures 4a and 4b, in place of the profile's."""
+    teacher_seeds: bool | None = None
+    """A teacher and a head for each student seed, in place of the profile's."""
     waivers: Waivers | None = None
     """Beside the profile's."""
 
@@ -109,8 +115,9 @@ class Profile(StrictModel):
     (start: "timm:a1_in1k")."""
     pair: str = "resnet56/resnet20"
     """teacher/student of the comparison."""
-    pairs: dict[str, str] = {}
-    """Pairs that stand for the paper's in this profile: vgg13/vgg8: resnet14/resnet8."""
+    pairs: dict[str, str | None] = {}
+    """Pairs that stand for the paper's in this profile: vgg13/vgg8: resnet14/resnet8. null: the tables leave that pair
+    out, and the claims say so."""
     methods: Annotated[tuple[MethodField, ...], Field(min_length=1), TupleFromList, Distinct] = Field(
         default=("none", "kd", "sskd"), validate_default=True
     )

@@ -22,12 +22,15 @@ from sskd.runs.settings import PretextField, check_recipe_names, method_settings
 
 PROFILES = CONFIGS / "profiles"
 PRESETS = CONFIGS / "presets.yaml"
+RENAMED = {"short": "miniature", "mobilenetv2": "miniature"}  # profiles of earlier versions
 
 
 def profile_path(name: str) -> Path:
     """Returns a profile's file by name or path. UserError with the nearest name if there is none."""
     if name.endswith((".yaml", ".yml")):
         return Path(os.path.expanduser(name))
+    if name in RENAMED:
+        raise UserError(f"profile '{name}' is a part of '{RENAMED[name]}' now: --profile {RENAMED[name]}")
     path = PROFILES / f"{name}.yaml"
     if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
         raise unknown("profile", name, profile_names())
@@ -163,7 +166,7 @@ def _check_names(profile: Profile) -> None:
     for network in (*profile.learning_rates, *profile.network_settings, *profile.teachers):
         NETWORKS[network]
     for pair in (profile.pair, *profile.pairs, *profile.pairs.values()):
-        for network in split_pair(pair):
+        for network in split_pair(pair) if pair else ():
             NETWORKS[network]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.analysis.published import published, published_elsewhere
-from benchmarks.analysis.setting import describe_setting, of_paper
+from benchmarks.analysis.setting import describe_setting, of_paper, same_runs
 from benchmarks.report.escaping import markdown_text
 from benchmarks.tables.benchmark import Benchmark, Measure
 from benchmarks.tables.cell import published_columns
@@ -155,12 +155,7 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
         lines.append(f"{where}: the paper's values are of another setting.")
     elif where:
         lines.append(f"{where}.")
-    pairs: dict[str, set[str]] = {}
-    for pair, run_pair in zip(frame["pair"], frame["run_pair"], strict=True):
-        pairs.setdefault(run_pair, set()).add(pair)
-    shared = [run for run, stands in pairs.items() if len(stands) > 1]
-    if shared:
-        lines.append(f"Columns whose pair is the same here ({', '.join(shared)}) show the same runs.")
+    lines += same_runs(frame)
     if paper:
         minus = "; difference: our best epoch minus that" if "difference" in kinds else ""
         lines.append(f"paper: the best epoch on the test images of one run{minus}.")

@@ -100,7 +100,7 @@ class Verdict(NamedTuple):
     def reason(self) -> str:
         """The effect with its interval, then the verdict and what it rests on."""
         verdict = f"{self.verdict}, as {self.why}."
-        return f"{self.effect_text}: {verdict}" if self.effect_text else verdict.capitalize()
+        return f"{self.effect_text}: {verdict}" if self.effect_text else verdict[0].upper() + verdict[1:]
 
     @property
     def seeds_text(self) -> str:

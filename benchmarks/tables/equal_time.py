@@ -1,6 +1,6 @@
 """Methods on one pair, at equal epochs and at equal training time.
 
-    python run_all.py --profile brief --only equal_time
+    python run_all.py --profile miniature --only equal_time
 
 SSKD trains on four views of every image, so an epoch of it takes several times as long as one of KD, and a comparison
 at equal epochs flatters it. Here every method is trained twice: for the recipe's epochs, and for as many epochs as fit

@@ -54,9 +54,10 @@ def methods(specs: SpecBuilder) -> list[MethodSettings]:
 
 
 def cells(specs: SpecBuilder) -> list[Cell]:
-    result = [cell for pair in PAIRS for cell in specs.teacher_cells(pair, pair)]
+    pairs = specs.planned(PAIRS)
+    result = [cell for pair in pairs for cell in specs.teacher_cells(pair, pair)]
     for method in methods(specs):
-        for pair in PAIRS:
+        for pair in pairs:
             if fits(method, specs, pair):
                 result += specs.students(pair, method_label(method), pair, method)
     return result

@@ -1,5 +1,6 @@
 """Builds the specs that a benchmark asks for, as a profile wants them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.profiles.profile import Profile, split_pair
@@ -45,8 +46,19 @@ class SpecBuilder:
         return pretext_settings(name, **{key: value for key, value in known.items() if key != "name"})
 
     def pair(self, published: str) -> tuple[str, str]:
-        """The teacher and student that stand for a published pair in this profile."""
-        return split_pair(self.profile.pairs.get(published, published))
+        """The teacher and student that stand for a published pair in this profile. UserError for one that the profile
+        leaves out."""
+        standing = self.profile.pairs.get(published, published)
+        if standing is None:
+            raise UserError(f"pairs.{published} is null, but the table has no other pair: name one that stands for it")
+        return split_pair(standing)
+
+    def planned(self, published: Sequence[str]) -> list[str]:
+        """Those of a table's published pairs that the profile does not leave out. UserError if it leaves out all."""
+        kept = [pair for pair in published if self.profile.pairs.get(pair, pair) is not None]
+        if not kept:
+            raise UserError(f"pairs: all of a table's pairs are null: {', '.join(published)}")
+        return kept
 
     def teacher(self, network: str, seed: int = 0) -> Teacher:
         """A weights file if the profile names one for the network, else a run: one teacher for all seeds, unless the
@@ -177,9 +189,10 @@ class SpecBuilder:
 
 def method_grid(specs: SpecBuilder, pairs: tuple[str, ...], methods: tuple[str, ...] = PAPER_METHODS) -> list[Cell]:
     """The teacher and every method (rows) on every published pair (columns)."""
-    cells = [cell for pair in pairs for cell in specs.teacher_cells(pair, pair)]
+    planned = specs.planned(pairs)
+    cells = [cell for pair in planned for cell in specs.teacher_cells(pair, pair)]
     for method in specs.paper_methods(methods):
-        for pair in pairs:
+        for pair in planned:
             cells += specs.students(pair, method_label(method), pair, method)
     return cells
 

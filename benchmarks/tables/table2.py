@@ -21,7 +21,7 @@ def cells(specs: SpecBuilder) -> list[Cell]:
     result = []
     for name, title in PRETEXTS.items():
         task = specs.pretext(name)
-        for pair in PAIRS:
+        for pair in specs.planned(PAIRS):
             result += specs.students(pair, title, pair, specs.method("sskd"), pretext=task)
     return result
 

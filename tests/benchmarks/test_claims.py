@@ -138,7 +138,7 @@ def test_the_effect_is_what_was_put_in() -> None:
     assert verdict.effect == pytest.approx(2.0)
     assert "inside" in verdict.text
     assert verdict.text.startswith(
-        f"SSKD - CRD, mean over six pairs: +2.000 [{verdict.lower:.3f}, {verdict.upper:.3f}]: supported"
+        f"SSKD - CRD, mean over 6 pairs: +2.000 [{verdict.lower:.3f}, {verdict.upper:.3f}]: supported"
     )
     assert judge(BY_ID["C9"], c9(1.0)).effect == pytest.approx(2.5)  # SSKD's own fall: half of 5
 

@@ -182,7 +182,7 @@ def test_a_failed_student_counts_as_chance_and_is_named(tmp_path: Path) -> None:
 
 def test_split_seeds_give_each_seed_its_own_split_and_leave_other_runs_as_they_were() -> None:
     def runs(*settings: str) -> list[Any]:
-        profile = read_profile("short", ["seeds=[0,1]", "methods=[kd]", *settings])
+        profile = read_profile("miniature", ["seeds=[0,1]", "methods=[kd]", *settings])
         return [cell.spec for cell in cells_of(profile, "comparison")["comparison"] if cell.row == "KD"]
 
     shared, own = runs(), runs("split_seeds=true")

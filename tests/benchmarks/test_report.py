@@ -148,7 +148,7 @@ def test_the_tex_says_which_rows_have_other_seeds() -> None:
     ],
 )
 def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: str, names: str) -> None:
-    profile = read_profile("brief", ["seeds=[0,1]", f"benchmarks=[{names}]", setting])
+    profile = read_profile("miniature", ["seeds=[0,1]", f"benchmarks=[{names}]", setting])
     cells = cells_of(profile, *profile.benchmarks)
     finish(cells, tmp_path / "runs", top1)
     assert set(write_report(profile, cells, tmp_path)) == set(profile.benchmarks)
@@ -163,21 +163,21 @@ def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: s
 
 
 def test_captions_say_what_each_setting_really_had(tmp_path: Path) -> None:
-    """Of finished runs alone where there are some: in the last figure 25 %, with 5 epochs, is not there yet."""
-    profile = read_profile("brief", ["seeds=[0]"])
+    """Of finished runs alone where there are some: in the last figure 25 % is not there yet."""
+    profile = read_profile("miniature", ["seeds=[0]"])
     cells = cells_of(profile, *profile.benchmarks)
 
     def said(name: str) -> str:
         frame = results_frame({name: cells[name]}, tmp_path)
         return describe_setting(frame[frame["benchmark"] == name])
 
-    few = "10%: 12 of 240 epochs, 10% of the training images; 25%: 5 of 240 epochs, 25% of the training images"
-    assert said("fig4a") == f"On CIFAR-100 (resnet56/resnet20 for vgg13/vgg8; {few})"
-    longer = "71 of 240 epochs (Student), 41 (KD), 40 (AT), 28 (CRD), 12 (SSKD"
-    assert f"10% of the training images; equal epochs: 12 of 240 epochs; equal time: {longer}" in said("equal_time")
-    assert said("comparison") == "On CIFAR-100 (12 of 240 epochs; 10% of the training images)"
+    few = "10%: 75 of 240 epochs, 10% of the training images; 25%: 30 of 240 epochs, 25% of the training images"
+    assert said("fig4a") == f"On CIFAR-100 (resnet20/resnet8 for vgg13/vgg8; {few})"
+    longer = "112 of 240 epochs (KD), 30 (SSKD)"
+    assert f"25% of the training images; equal epochs: 30 of 240 epochs; equal time: {longer}" in said("equal_time")
+    assert said("comparison") == "On CIFAR-100 (30 of 240 epochs; 25% of the training images)"
     finish({"fig4a": [cell for cell in cells["fig4a"] if cell.column == "10%"]}, tmp_path, top1)
-    some = "resnet56/resnet20 for vgg13/vgg8; 12 of 240 epochs; 10% of the training images"
+    some = "resnet20/resnet8 for vgg13/vgg8; 75 of 240 epochs; 10% of the training images"
     assert said("fig4a") == f"On CIFAR-100 ({some})"
 
 

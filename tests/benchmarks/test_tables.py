@@ -127,10 +127,10 @@ def test_published_numbers_have_sources() -> None:
 
 
 def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
-    profile = read_profile("brief", [])
+    profile = read_profile("miniature", ["also=[none, {name: sskd, ss_weight: 0.0}]"])
     few = BENCHMARKS["fig4a"].cells(SpecBuilder(profile.for_benchmark("fig4a")))
     seen = {(cell.column, cell.spec.split.fraction, cell.spec.recipe.epochs) for cell in few if cell.spec}
-    assert seen == {("10%", 0.1, 12), ("25%", 0.25, 5)}  # 120 % and 125 % of the training images: as many steps
+    assert seen == {("10%", 0.1, 75), ("25%", 0.25, 30)}  # as many steps
     assert {cell.row for cell in few} == {"Student", "KD", "AT", "CRD", "SSKD", "SSKD, no L_ss"}
     noisy = BENCHMARKS["fig4b"].cells(SpecBuilder(profile.for_benchmark("fig4b")))
     assert {(cell.column, cell.spec.split.noise) for cell in noisy if cell.spec} == {("0%", 0.0), ("50%", 0.5)}
@@ -146,7 +146,7 @@ def test_a_profile_leaves_methods_of_the_papers_tables_out(name: str) -> None:
 
 def test_equal_time_stretches_the_cheap_methods() -> None:
     settings = ["step_costs={none: 0.5, kd: 1.0, sskd: 3.0}", "methods=[none, kd, at, sskd]", "seeds=[0]"]
-    profile = read_profile("brief", settings)
+    profile = read_profile("smoke", [*settings, "recipe.epochs=12"])
     cells = BENCHMARKS["equal_time"].cells(SpecBuilder(profile))
     epochs = {(cell.row, cell.column): cell.spec.recipe.epochs for cell in cells if cell.spec}
     equal = {(row, "equal epochs"): 12 for row in ("Student", "KD", "AT", "SSKD")}
@@ -171,7 +171,7 @@ def test_teacher_seeds_give_every_seed_a_teacher_and_a_head_of_its_own() -> None
 
 
 def test_a_teacher_from_a_file_is_one_and_its_heads_are_several() -> None:
-    profile = read_profile("brief", ["teacher_seeds=true", "seeds=[0,1]"])
+    profile = read_profile("miniature", ["teacher_seeds=true", "seeds=[0,1]"])
     students = [spec for spec in specs(BENCHMARKS["comparison"].cells(SpecBuilder(profile))) if spec.role == "student"]
     sskd = [spec for spec in students if spec.head]
     assert len({spec.teacher for spec in sskd}) == 1

@@ -29,7 +29,7 @@ PLANNED = {
     r"--profile paper": "days, and CIFAR-100 or ImageNet",
     r"start=torchvision": "a download",
     r"-m sskd evaluate .* cifar100": "CIFAR-100, and weights that the reader has",
-    r"--profile short": "hours, CIFAR-100, and the authors' weights",
+    r"--profile miniature": "hours, CIFAR-100, and the authors' weights",
     r"--cluster (slurm|local)": "Slurm, GPUs: tests/cluster runs both",
     r"(status|watch|cancel) paper": "nobody has started it",
 }
@@ -60,7 +60,7 @@ def in_fresh_folder(document: str, folder: Path) -> list[str]:
     if document in ("README.md", "reproduce_one_number.md"):
         shutil.copytree(ROOT / "results" / "submissions", folder / "results" / "submissions")
     if document == "README.md":
-        shutil.copytree(ROOT / "results" / "short", folder / "results" / "short")
+        shutil.copytree(ROOT / "results" / "miniature", folder / "results" / "miniature")
     if document == "distributed.md":
         recipe = small.RECIPE | {"batch_size": 16}
         (folder / "spec.yaml").write_text(spec_yaml(small.spec(small.teacher(recipe=recipe))))
@@ -123,7 +123,7 @@ def plan(command: str, options: list[str], capsys: pytest.CaptureFixture[str]) -
         words = [*words, "--only", "comparison"]
     status = main([verb, *words])
     shown = capsys.readouterr()
-    lacks = "no weights file" in shown.err and "stage 1: " in shown.out and "short" in words
+    lacks = "no weights file" in shown.err and "stage 1: " in shown.out and "miniature" in words
     assert status == 0 or (status == 2 and lacks), (command, shown.err)
 
 
