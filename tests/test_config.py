@@ -126,6 +126,10 @@ def test_pinned_defaults() -> None:
         "warmup_epochs": 0.0,
         "augmentation": "standard",
         "cutout_size": 8,
+        "label_smoothing": 0.0,
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "ema": 0.0,
         "precision": "auto",
         "processes": 1,
     }

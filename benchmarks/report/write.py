@@ -34,7 +34,7 @@ from benchmarks.statistics.comparison import Rule, deciding_measure, differences
 from benchmarks.statistics.controls import controls
 from benchmarks.statistics.judging import ComparisonResult, Verdict, epoch_that_decides, verdicts
 from benchmarks.statistics.ranking import ranking_lines
-from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, with_chosen
+from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, with_measured
 from benchmarks.tables.cell import Cell
 from benchmarks.tables.reference import choose_reference, with_reference
 from sskd.config.execution import Execution
@@ -86,7 +86,7 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
     styles = styles_of(map(str, frame["row"][frame["benchmark"] != ""]))
     sections = []
     for name, group in cells.items():
-        benchmark = with_chosen(with_reference(BENCHMARKS[name], group, row), frame)
+        benchmark = with_measured(with_reference(BENCHMARKS[name], group, row), frame)
         layouts: Layouts = {}
         if benchmark.figure == "embedding":
             frame = add_silhouettes(frame, cells, name, runs, profile.execution)

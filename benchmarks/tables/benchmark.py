@@ -31,6 +31,7 @@ TOP1 = (
 
 CHOSEN = Measure("chosen_top1", "chosen", "top-1 accuracy of the epoch chosen on held-out images (%)")
 HELD_OUT = Measure("chosen_held_out_top1", "held out", "that epoch's top-1 accuracy on the held-out images (%)")
+EMA = Measure("last_ema_top1", "average", "top-1 accuracy of the moving average of the weights, last epoch (%)")
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,18 @@ class Benchmark:
     note: str = ""  # what a reader of the table must know
 
 
-def with_chosen(benchmark: Benchmark, frame: pd.DataFrame) -> Benchmark:
-    """Returns the benchmark as its report shows it: where its own runs held images out, what those chose stands first,
-    and how they chose. frame: the report's, of all benchmarks."""
-    own = frame[frame["benchmark"] == benchmark.id]
-    if "chosen_top1" not in own or not own["chosen_top1"].notna().any() or TOP1[1] not in benchmark.measures:
-        return benchmark
-    return dataclasses.replace(benchmark, measures=(CHOSEN, HELD_OUT, *benchmark.measures))
+def with_measured(benchmark: Benchmark, frame: pd.DataFrame) -> Benchmark:
+    """Returns the benchmark as its report shows it. Where its own runs held images out, what those chose stands first,
+    and how they chose; where they have averages of their weights, these stand last. frame: the report's, of all
+    benchmarks."""
+    own, measures = frame[frame["benchmark"] == benchmark.id], benchmark.measures
+
+    def has(measure: Measure) -> bool:
+        return measure.name in own and bool(own[measure.name].notna().any())
+
+    if TOP1[1] in measures:
+        measures = (*((CHOSEN, HELD_OUT) if has(CHOSEN) else ()), *measures, *((EMA,) if has(EMA) else ()))
+    return dataclasses.replace(benchmark, measures=measures)
 
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "benchmarks.tables")

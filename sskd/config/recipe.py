@@ -134,6 +134,17 @@ class Recipe(StrictModel):
     cutout_size: Annotated[int, Field(gt=0, le=4096)] = 8
     """Of the augmentation cutout: pixels of the square's side. DeVries and Taylor have 8 for CIFAR-100, 16 for
     CIFAR-10."""
+    label_smoothing: Decay = 0.0
+    """The share of every label that cross-entropy spreads evenly over all classes."""
+    mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Blends the images of a batch in pairs, and their labels (Zhang et al., ICLR 2018): the alpha of the weight's
+    distribution Beta(alpha, alpha). 0: no mixup."""
+    cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Pastes a box of another image into each image, and mixes their labels by its area (Yun et al., ICCV 2019): the
+    alpha of Beta(alpha, alpha). 0: no CutMix. With mixup too each batch has one of the two, with equal probability."""
+    ema: Decay = 0.0
+    """Decay per step of an exponential moving average of the network's weights and buffers, which is measured beside
+    the network (ema_top1): 0.999 averages some 1,000 steps. 0: no average."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of forward and backward passes; weights and losses are float32. auto: bf16 where the hardware has it, else
     fp32."""

@@ -21,7 +21,7 @@ from sskd.distillation.given import check_given, check_taps, chosen_settings, la
 from sskd.distillation.inputs import Inputs, statistics_of
 from sskd.distillation.stages import DistillerStage
 from sskd.errors import UserError
-from sskd.methods import METHODS, InitialStage, LossTerms, Method, MethodContext, check_pair
+from sskd.methods import METHODS, InitialStage, LossTerms, Method, MethodContext, check_pair, check_recipe
 from sskd.networks import Features, Network
 from sskd.optim import make_optimizer
 from sskd.pretext import Pretext
@@ -56,7 +56,8 @@ class Distiller(BesideFrozen):
         mean: mean per channel of pixels / 255. Float images are normalised with it already, uint8 images will be.
         std: standard deviation per channel of pixels / 255, used like ``mean``.
         augmentation: crops and flips that are made here, of uint8 images; None: the loader has made them.
-        recipe: what a method takes from it: epochs, full_epochs, and for semckd batch_size. Default: CIFAR's.
+        recipe: what a method takes from it: epochs, full_epochs, label_smoothing, for semckd batch_size. Default:
+            CIFAR's.
         published: whether values that are published for the two networks fill what the settings leave open, where both
             are the suite's.
         gather: whether the loss is of the whole batch of all processes of torch.distributed, each of which gives an
@@ -99,6 +100,7 @@ class Distiller(BesideFrozen):
         self.settings = chosen_settings(method, student, teacher, published)
         kind = METHODS[self.settings.name]
         check_given(self.settings, teacher is not None, head)
+        check_recipe(self.settings, recipe)
         early = "preactivations" in kind.needs
         learner = as_network(student, num_classes, taps, pooled, "student", early)
         shapes = shapes_of(learner, sample, num_classes, "student")

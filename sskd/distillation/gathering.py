@@ -25,5 +25,6 @@ def whole_batch(batch: Batch, rank: Rank) -> Batch:
         images=batch.images.new_empty(sum(of_views), 0),
         labels=all_gather_with_grad(batch.labels, sizes),
         indices=all_gather_with_grad(batch.indices, sizes),
+        mixed_labels=None if batch.mixed_labels is None else all_gather_with_grad(batch.mixed_labels, sizes),
         view_labels=None if batch.view_labels is None else all_gather_with_grad(batch.view_labels, of_views),
     )

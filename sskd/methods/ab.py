@@ -56,7 +56,7 @@ class AB(Method):
         "sum runs over all its entries. Where the teacher's pre-activation is positive, $m_l = 1$ and "
         r"$\delta_l = [\hat g^s_l \leq 1]$; elsewhere $m_l = -1$ and $\delta_l = [\hat g^s_l > -1]$.",
     )
-    needs = frozenset({"preactivations", "labels"})
+    needs = frozenset({"preactivations"})
     stage_names = ("initial", "main")
 
     def __init__(self, settings: ABSettings, context: MethodContext) -> None:

@@ -50,7 +50,7 @@ class AT(Method):
         r"\rVert}",
         where="$f_c$ is channel $c$ of an image's map; $a$ is a vector over the positions.",
     )
-    needs = frozenset({"taps", "labels"})
+    needs = frozenset({"taps"})
     term_weights = {"at": "weight"}
 
     @classmethod

@@ -101,7 +101,7 @@ class Method(nn.Module):
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     info: ClassVar[MethodInfo]
     # some of NEEDS. Of teacher and student: "logits", "vector" (pooled features), "taps" (maps), "preactivations",
-    # "final" (map); of the data: "labels", "indices"
+    # "final" (map); of the data: "indices", and "labels" where the method's own terms use them
     needs: ClassVar[frozenset[str]] = frozenset()
     # the method's own terms, each with its weight: the name of a setting, or a number
     term_weights: ClassVar[Mapping[str, str | float]] = {}
@@ -125,7 +125,7 @@ class Method(nn.Module):
         self.settings = settings
         # the teacher and its head; in a tuple, so that they are no submodules
         self._frozen = tuple(module for module in (context.teacher, context.head) if module is not None)
-        self._full_epochs = context.recipe.full_epochs
+        self._full_epochs, self._smoothing = context.recipe.full_epochs, context.recipe.label_smoothing
         self.set_epochs(context.recipe.epochs)
         # what the weight of each term is multiplied by, by the epoch; on the device, so that a step that was captured
         # once sees its value
@@ -162,6 +162,10 @@ class Method(nn.Module):
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
         """Called before anything is trained. Raises UserError, naming networks and taps, where the method cannot
         be used with this pair."""
+
+    @classmethod
+    def check_recipe(cls, settings: Any, recipe: Recipe) -> None:
+        """Called before anything is trained. Raises UserError where the method cannot be used with this recipe."""
 
     def view_transform(self) -> ViewTransform:
         """The views of each image that the student is trained on."""
@@ -224,6 +228,11 @@ class Method(nn.Module):
         """The published code's number of ``epoch`` (from 0): epochs of a shortened run count for more than one."""
         return (epoch + self.first_epoch) * self._stretch
 
+    def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Returns the mean cross-entropy of logits (B, C) with the batch's labels, or its mixed labels, smoothed as the
+        recipe says; 0-d."""
+        return F.cross_entropy(logits, batch.targets, label_smoothing=self._smoothing)
+
     def softened(self, logits: Tensor) -> Tensor:
         """The logits (B, C) of either side as they enter Hinton's KD: a method may change them first."""
         return logits
@@ -239,7 +248,7 @@ class Method(nn.Module):
         """The weighted total (0-d, with gradient), and all unweighted terms by name: "ce", "kd" and the method's own.
         Without a teacher only "ce"."""
         logits = student.logits[:: batch.views_per_image]
-        losses = {"ce": F.cross_entropy(logits, batch.labels)}
+        losses = {"ce": self.cross_entropy(logits, batch)}
         weights = {"ce": self.settings.ce_weight}
         logged: dict[str, Tensor] = {}
         if teacher is not None:
@@ -264,37 +273,6 @@ class Method(nn.Module):
             places = constant(tuple(names.index(name) for name in losses), torch.int64, terms.device)
             factors = factors * self.ramp.index_select(0, places)
         return (terms * factors).sum(), LossTerms(losses, logged)
-
-
-def check_pair(settings: MethodSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-    """UserError where one of the networks lacks what the method needs, or the two cannot be used with it together."""
-    kind = METHODS[settings.name]
-    check_needs(settings)
-    for shapes in (student, teacher):
-        lacks = ""
-        if {"taps", "preactivations"} & kind.needs and not shapes.maps:
-            lacks = "feature maps"
-        elif "preactivations" in kind.needs and not shapes.preactivations:
-            lacks = "maps before their ReLU beside those after it"
-        if lacks:
-            raise UserError(
-                f"method '{settings.name}' needs {lacks}, and {shapes.network} gives none: "
-                + (
-                    f"its modules that do are named in network_settings.{shapes.network}.taps"
-                    if lacks == "feature maps"
-                    else "only a network of this suite, or derived from sskd.networks.Network, has them"
-                )
-            )
-    kind.check(settings, student, teacher)
-
-
-def check_needs(settings: MethodSettings) -> None:
-    """UserError where the method's ``needs`` are no set of NEEDS."""
-    needs: Any = METHODS[settings.name].needs
-    if not isinstance(needs, frozenset | set) or not needs <= NEEDS:
-        raise UserError(
-            f"method '{settings.name}' has needs = {needs!r}: a set is wanted of {', '.join(sorted(NEEDS))}"
-        )
 
 
 METHODS: Registry[type[Method]] = Registry("method", "sskd.methods")

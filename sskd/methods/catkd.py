@@ -59,7 +59,7 @@ class CATKD(Method):
         "here as the code. The rebuilt networks' classifiers have no bias: here the student's bias is"
         " zero and is not trained.",
     )
-    needs = frozenset({"final", "labels"})
+    needs = frozenset({"final"})
     term_weights = {"catkd": "weight"}
 
     def __init__(self, settings: CATKDSettings, context: MethodContext) -> None:

@@ -41,7 +41,7 @@ class CC(Method):
         formula=r"\frac{w}{B - 1} \sum_{i=1}^{B-1} d_i \cdot d_{i+1}, \quad d = \left| e^s - e^t \right|",
         where="$e$ are trained linear embeddings of the pooled vectors $v$, one for each side.",
     )
-    needs = frozenset({"vector", "labels"})
+    needs = frozenset({"vector"})
     term_weights = {"cc": "weight"}
 
     def __init__(self, settings: CCSettings, context: MethodContext) -> None:

@@ -13,7 +13,8 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView, ViewTransform
 from sskd.errors import UserError, described, nearest, source_of
-from sskd.methods.base import METHODS, NEEDS, RESERVED, InitialStage, LossTerms, Method, MethodContext, check_needs
+from sskd.methods.base import METHODS, NEEDS, RESERVED, InitialStage, LossTerms, Method, MethodContext
+from sskd.methods.checks import check_needs
 from sskd.networks import Features, Network
 from sskd.pretext.contract import FEW, batch_size, fault_of, fault_of_logged, made_batch, made_features
 

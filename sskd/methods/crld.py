@@ -74,5 +74,5 @@ class CRLD(Method):
 
         within = is_sure(weak_t, settings.weak_threshold) * (kl(weak_s, weak_t) + kl(strong_s, strong_t))
         across = is_sure(strong_t, settings.strong_threshold) * (kl(strong_s, weak_t) + kl(weak_s, strong_t))
-        ce_strong = F.cross_entropy(strong_s, batch.labels)
+        ce_strong = self.cross_entropy(strong_s, batch)
         return LossTerms({"ce_strong": ce_strong, "within": within.mean(), "across": across.mean()})

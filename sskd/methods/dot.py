@@ -109,9 +109,16 @@ class DOT(Method):
 
     def __init__(self, settings: DOTSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
-        recipe = context.recipe
+        kind = METHODS[settings.host]
+        shared = settings.model_dump(include={"ce_weight", "kd_weight", "kd_temperature", "divergence", "weight"})
+        known = {key: value for key, value in shared.items() if key in kind.Settings.model_fields}
+        self.host = kind(kind.Settings(name=settings.host, **known), context)
+        self._optimizer: TwoMomenta | None = None
+
+    @classmethod
+    def check_recipe(cls, settings: DOTSettings, recipe: Recipe) -> None:
         refused = {
-            "several processes": this_rank().world_size > 1,
+            "several processes": max(recipe.processes, this_rank().world_size) > 1,
             "recipe.precision fp16": recipe.precision == "fp16",
             "recipe.nesterov": recipe.nesterov,
             f"recipe.optimizer {recipe.optimizer}": recipe.optimizer != "sgd",
@@ -119,11 +126,6 @@ class DOT(Method):
         for what, given in refused.items():
             if given:
                 raise UserError(f"method 'dot' is an optimiser with two momenta, which cannot be used with {what}")
-        kind = METHODS[settings.host]
-        shared = settings.model_dump(include={"ce_weight", "kd_weight", "kd_temperature", "divergence", "weight"})
-        known = {key: value for key, value in shared.items() if key in kind.Settings.model_fields}
-        self.host = kind(kind.Settings(name=settings.host, **known), context)
-        self._optimizer: TwoMomenta | None = None
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -111,7 +111,7 @@ class FCFD(Method):
         "after its ReLU here, before it there. Bridges and paths are computed in float32. Nesterov's momentum is the "
         "authors'.",
     )
-    needs = frozenset({"taps", "preactivations", "final", "logits", "labels"})
+    needs = frozenset({"taps", "preactivations", "final", "logits"})
     term_weights = {"maps": "weight", "paths": "path_weight"}
     draws_on_host = True
 

@@ -42,7 +42,7 @@ class FitNet(Method):
         formula=r"w \mathrm{MSE}(r(f^s_k), f^t_k)",
         where="$k$ is `tap` (2, counted from 0), and $r$ is a trained regressor: convolution, batch norm, ReLU.",
     )
-    needs = frozenset({"taps", "labels"})
+    needs = frozenset({"taps"})
     term_weights = {"fitnet": "weight"}
 
     def __init__(self, settings: FitNetSettings, context: MethodContext) -> None:

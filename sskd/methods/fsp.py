@@ -64,7 +64,7 @@ class FSP(Method):
         differs="The published command has `-b 50`, which multiplies a term that is zero in the main stage. The "
         "initial stage has weight 1 there, as here.",
     )
-    needs = frozenset({"taps", "labels"})
+    needs = frozenset({"taps"})
     stage_names = ("initial", "main")
 
     def __init__(self, settings: FSPSettings, context: MethodContext) -> None:

@@ -94,7 +94,7 @@ class FT(Method):
         r"paraphraser), which is trained first and then frozen; $\tau$ is the student's translator, trained "
         "with the student.",
     )
-    needs = frozenset({"taps", "labels"})
+    needs = frozenset({"taps"})
     term_weights = {"ft": "weight"}
     stage_names = ("paraphraser", "main")
 

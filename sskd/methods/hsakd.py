@@ -53,7 +53,7 @@ class HSAKD(Method):
         "training teacher and branches together (HSAKD*) is not done here. Nesterov's momentum is the"
         " authors', not used here. The authors' MobileNetV2 has a stem without stride.",
     )
-    needs = frozenset({"taps", "logits", "labels"})
+    needs = frozenset({"taps", "logits"})
     term_weights = {"branches": "branch_weight", "turned_logits": "logit_weight"}
     needs_head = True
     views_per_image = 4

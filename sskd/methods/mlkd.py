@@ -95,7 +95,7 @@ class MLKD(Method):
         weak = [softened_divergence(weak_s, weak_t, t) for t in temperatures]
         strong = [softened_divergence(strong_s, strong_t, t) for t in temperatures[:STRONG_AT]] + weak[STRONG_AT:]
         losses = {
-            "ce_strong": F.cross_entropy(student.logits[1::2], batch.labels),
+            "ce_strong": self.cross_entropy(student.logits[1::2], batch),
             "instance": images * torch.stack(weak).sum() + torch.stack(strong).sum(),
             "class": classes * torch.stack([class_correlation(s, t) for s, t in soft]).sum(),
             "batch": images * torch.stack([batch_correlation(s, t) for s, t in soft]).sum(),

@@ -15,5 +15,4 @@ class NoDistillation(Method):
         family="control",
         formula=r"\mathrm{CE}(y, p^s)",
     )
-    needs = frozenset({"labels"})
     needs_teacher = False

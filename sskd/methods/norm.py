@@ -94,7 +94,7 @@ class NORM(Method):
         "README's 0.1. Training lasts 241 epochs there. The code's MobileNetV2 lacks its last ReLU, and its "
         "ShuffleNets cannot be trained: here they are as in every method.",
     )
-    needs = frozenset({"taps", "final", "logits", "labels"})
+    needs = frozenset({"taps", "final", "logits"})
     term_weights = {"norm": "weight"}
     first_epoch = 0
 

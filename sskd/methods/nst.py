@@ -72,7 +72,7 @@ class NST(Method):
         where="$s_j$ and $t_k$ are the channels of both sides' maps at level $l$, each scaled to unit length; $C_s$ "
         "and $C_t$ are their numbers.",
     )
-    needs = frozenset({"taps", "labels"})
+    needs = frozenset({"taps"})
     term_weights = {"nst": "weight"}
 
     @classmethod

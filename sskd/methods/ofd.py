@@ -64,7 +64,7 @@ class OFD(Method):
         "cannot use ResNet50 as a teacher, nor MobileNetV2 or ShuffleV1 as a student. MobileNetV2's blocks end "
         "without a ReLU: its maps are compared as they are.",
     )
-    needs = frozenset({"preactivations", "labels"})
+    needs = frozenset({"preactivations"})
     term_weights = {"ofd": "weight"}
 
     def __init__(self, settings: OFDSettings, context: MethodContext) -> None:

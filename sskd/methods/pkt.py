@@ -51,7 +51,7 @@ class PKT(Method):
         formula=r"\frac{w}{B^2} \sum_{i,j} \pi^t_{ij} \log \frac{\pi^t_{ij} + 10^{-7}}{\pi^s_{ij} + 10^{-7}}, \quad "
         r"\pi_{ij} = \frac{\cos(v_i, v_j) + 1}{\sum_k (\cos(v_i, v_k) + 1)}",
     )
-    needs = frozenset({"vector", "labels"})
+    needs = frozenset({"vector"})
     term_weights = {"pkt": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

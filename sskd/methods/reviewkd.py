@@ -94,7 +94,7 @@ class ReviewKD(Method):
         "teachers of their own; here every method has one recipe. In the first epoch the weight is 0,"
         " as in the authors' code; mdistiller starts with 1/20.",
     )
-    needs = frozenset({"taps", "preactivations", "vector", "labels"})
+    needs = frozenset({"taps", "preactivations", "vector"})
     term_weights = {"review": "weight"}
     first_epoch = 0
 

@@ -65,7 +65,7 @@ class RKD(Method):
         r"divided by the batch's mean distance, $\alpha_{ijk}$ the angle at $i$ between $j$ and $k$. $w_1$ is "
         "`distance_weight`, $w_2$ is `angle_weight`; both are multiplied by `weight`.",
     )
-    needs = frozenset({"vector", "labels"})
+    needs = frozenset({"vector"})
     term_weights = {"rkd": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

@@ -69,7 +69,7 @@ class SemCKD(Method):
         differs="The code leaves out an epoch's smaller last batch; here it has CE and KL alone. Each embedding there "
         "holds a second copy of its layers that nothing uses.",
     )
-    needs = frozenset({"taps", "logits", "labels"})
+    needs = frozenset({"taps", "logits"})
     term_weights = {"semckd": "weight"}
 
     def __init__(self, settings: SemCKDSettings, context: MethodContext) -> None:

@@ -85,7 +85,7 @@ class SimKD(Method):
         differs="CE and KD have weight 0. What the authors call WRN-40-2, 40-1 and 16-2 are ResNets: their "
         "figures for these are not of the networks here.",
     )
-    needs = frozenset({"final", "labels"})
+    needs = frozenset({"final"})
     term_weights = {"simkd": "weight"}
 
     def __init__(self, settings: SimKDSettings, context: MethodContext) -> None:

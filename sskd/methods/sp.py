@@ -44,7 +44,7 @@ class SP(Method):
         formula=r"\frac{w}{B^2} \lVert G^s - G^t \rVert^2",
         where=r"$G$ is $Q Q^{\top}$ with rows scaled to unit length; $Q$ has a row per image, its last map.",
     )
-    needs = frozenset({"taps", "labels"})
+    needs = frozenset({"taps"})
     term_weights = {"sp": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

@@ -42,7 +42,7 @@ class SRRL(Method):
         differs="With CE and KL(4), as SimKD's repository has it for CIFAR-100; the authors' own is ImageNet alone, "
         "and they searched both weights per pair and kept none.",
     )
-    needs = frozenset({"vector", "logits", "labels"})
+    needs = frozenset({"vector", "logits"})
     term_weights = {"features": "feature_weight", "regression": "logit_weight"}
 
     def __init__(self, settings: SRRLSettings, context: MethodContext) -> None:

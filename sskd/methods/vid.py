@@ -68,7 +68,7 @@ class VID(Method):
         r"\right)",
         where=r"$r_l$ is a regressor of three 1 x 1 convolutions, $\nu_l$ a trained variance per channel.",
     )
-    needs = frozenset({"taps", "labels"})
+    needs = frozenset({"taps"})
     term_weights = {"vid": "weight"}
 
     def __init__(self, settings: VIDSettings, context: MethodContext) -> None:

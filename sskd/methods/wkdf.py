@@ -79,7 +79,7 @@ class WKDF(Method):
         differs="Two pairs have published settings; all others have those of resnet32x4/resnet8x4. WKD-L and WKD-F "
         "together (WKD-L+F) is not here.",
     )
-    needs = frozenset({"taps", "labels"})
+    needs = frozenset({"taps"})
     term_weights = {"wkdf": "weight"}
 
     def __init__(self, settings: WKDFSettings, context: MethodContext) -> None:

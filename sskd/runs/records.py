@@ -29,6 +29,12 @@ class Epoch(Record):
     """Percent of the test images."""
     test_loss: float | None = None
     """Mean cross-entropy of the test images."""
+    test_ema_top1: float | None = None
+    """Percent of the test images, of the moving average of the weights (recipe.ema); so are ema_top5 and ema_loss."""
+    test_ema_top5: float | None = None
+    """Percent of the test images."""
+    test_ema_loss: float | None = None
+    """Mean cross-entropy of the test images."""
     test_head_top1: float | None = None
     """Percent of the views of test images whose source a head names rightly."""
     test_images: int | None = None

@@ -125,6 +125,13 @@ class HeadSpec(CommonSpec):
     not_of_the_role = "a head has neither 'method' nor 'head'"
 
     @model_validator(mode="after")
+    def _recipe_is_a_heads(self) -> "HeadSpec":
+        for key in ("label_smoothing", "mixup", "cutmix", "ema"):
+            if getattr(self.recipe, key):
+                raise ValueError(f"recipe.{key} is for teachers and students: leave it out of a head's recipe")
+        return self
+
+    @model_validator(mode="after")
     def _network_is_the_teachers(self) -> "HeadSpec":
         if self.network != self.teacher.network:
             raise ValueError("a head's 'network' is its teacher's")
@@ -169,9 +176,10 @@ class StudentSpec(CommonSpec):
 
     @model_validator(mode="after")
     def _method_has_what_it_needs(self) -> "StudentSpec":
-        from sskd.methods import METHODS
+        from sskd.methods import METHODS, check_recipe
 
         method, name = METHODS[self.method.name], self.method.name
+        check_recipe(self.method, self.recipe)
         if self.head is not None and self.head.teacher != self.teacher:
             raise ValueError("the head must belong to the student's teacher")
         if (method.needs_teacher or self.method.kd_weight > 0) and self.teacher is None:

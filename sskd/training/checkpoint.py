@@ -290,12 +290,15 @@ def save_epoch(folder: RunFolder, run: RunState, row: dict[str, Any]) -> None:
 
 
 def _weights(run: RunState, folder: RunFolder) -> dict[str, bytes]:
-    """Returns the files of the epoch that was just done, if it is the best or the last; notes which is the best."""
+    """Returns the files of the epoch that was just done, if it is the best or the last; notes which is the best. After
+    the last epoch the average of the weights is one of them, if there is one."""
     ends = run.ends()
     data = folder.weights_file(run.task.output.state_dict(), run.epoch) if ends else b""
     if "best" in ends:
         run.best_weights = hashlib.sha256(data).hexdigest()
-    return dict.fromkeys(ends, data)
+    average = run.task.average if "last" in ends else None
+    averages = {} if average is None else {"ema": folder.weights_file(average.network.state_dict(), run.epoch)}
+    return dict.fromkeys(ends, data) | averages
 
 
 def _save_weights(folder: RunFolder, weights: dict[str, bytes]) -> None:

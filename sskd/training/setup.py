@@ -8,15 +8,18 @@ from torch import nn
 
 from sskd.config.execution import Execution
 from sskd.data.augmentations import AUGMENTATIONS
-from sskd.data.batch import LoaderConfig
+from sskd.data.batch import Batch, LoaderConfig
 from sskd.data.datasets.registry import Data, load_dataset
 from sskd.data.memory_loader import Loader, SamplingConfig
+from sskd.data.mixing import mixed, mixes
 from sskd.data.splits import Split, make_split
 from sskd.data.views import ViewTransform
 from sskd.distillation.forward import Passes
+from sskd.networks import Network
 from sskd.runs.spec import RunSpec
 from sskd.runtime.device import configure, device_of, resolve_precision
 from sskd.runtime.distributed import Rank, this_rank
+from sskd.training.average import Average
 from sskd.training.evaluation import EvaluationSet
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -56,6 +59,19 @@ class Setup(NamedTuple):
         augmentation = AUGMENTATIONS[recipe.augmentation](recipe)
         sampling = SamplingConfig(recipe.batch_size, view_transform, augmentation, self.spec.random_seed, stage)
         return self.data.train_loader(self.split, sampling, self.loader_config)
+
+    def mixed(self, batch: Batch) -> Batch:
+        """Returns a batch of single views with its images mixed, where the recipe mixes them."""
+        return mixed(batch, self.spec.recipe, self.data.num_classes)
+
+    @property
+    def eager(self) -> str:
+        """Why no CUDA graph holds the steps that train a network; "" for nothing."""
+        return "the host draws how its images are mixed" if mixes(self.spec.recipe) else ""
+
+    def new_average(self, network: Network) -> Average | None:
+        """Returns the average of the network's weights, if the recipe asks for one."""
+        return Average(network, self.spec.recipe.ema) if self.spec.recipe.ema else None
 
     @property
     def gathers(self) -> bool:

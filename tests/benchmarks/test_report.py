@@ -12,7 +12,7 @@ from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import escape, latex, markdown, notes, summary
 from benchmarks.report.write import write_report
-from benchmarks.tables.benchmark import BENCHMARKS, with_chosen
+from benchmarks.tables.benchmark import BENCHMARKS, with_measured
 from sskd.runs.spec import RunSpec
 from tests.benchmarks.made import cells_of, finish, made_frame, top1
 
@@ -227,9 +227,12 @@ def test_a_benchmark_with_a_holdout_does_not_change_the_others(other: str) -> No
     plain = made_frame(other, {("KD", "vgg13/vgg8"): [70.0, 71.0]})
     held = made_frame("fig4a", {("KD", "25%"): [60.0, 61.0]}).assign(chosen_top1=59.0, chosen_held_out_top1=58.0)
     frame = pd.concat([plain, held], ignore_index=True)
-    assert with_chosen(BENCHMARKS[other], frame) == BENCHMARKS[other]
-    assert [measure.label for measure in with_chosen(BENCHMARKS["fig4a"], frame).measures[:2]] == ["chosen", "held out"]
-    assert with_chosen(BENCHMARKS["table6"], frame.assign(benchmark="table6")) == BENCHMARKS["table6"]
+    assert with_measured(BENCHMARKS[other], frame) == BENCHMARKS[other]
+    assert [measure.label for measure in with_measured(BENCHMARKS["fig4a"], frame).measures[:2]] == [
+        "chosen",
+        "held out",
+    ]
+    assert with_measured(BENCHMARKS["table6"], frame.assign(benchmark="table6")) == BENCHMARKS["table6"]
 
 
 def test_differences_controls_and_seconds_spent_are_in_the_report(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from sskd.data.batch import Batch
 from sskd.data.views import ViewTransform
 from sskd.methods import LossTerms
 from sskd.optim import make_optimizer
+from sskd.training.average import Average
+from sskd.training.evaluation import EvaluationSet, accuracy
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter], Recipe], torch.optim.Optimizer]
 Loss = Callable[[Batch], tuple[Tensor, LossTerms]]  # of a batch: the total (0-d, with gradient), and its terms by name
@@ -49,6 +51,25 @@ class TrainingTask:
     # the key of evaluate() that decides the best epoch; "": the last epoch counts, and it alone is measured
     score: str = ""
     description: dict[str, Any] | None = None  # of the network that is trained, for network.json
+
+    average: Average | None = None  # of the output's weights, if the recipe asks for it
+
+    def with_average(self, name: str, module: nn.Module) -> nn.ModuleDict:
+        """Returns the module under its name, beside the average if there is one."""
+        return nn.ModuleDict({name: module} | ({} if self.average is None else {"ema": self.average}))
+
+    def update_average(self) -> None:
+        """Called after every step of every stage."""
+        if self.average is not None:
+            self.average.update()
+
+    def with_averages(self, measured: dict[str, float], test: EvaluationSet) -> dict[str, float]:
+        """Returns the measured accuracies, with those of the average as ema_top1, ema_top5 and ema_loss if there is
+        one."""
+        if self.average is None:
+            return measured
+        own = accuracy(self.average.network, test)
+        return measured | {f"ema_{name}": own[name] for name in ("top1", "top5", "loss")}
 
     def evaluate(self) -> dict[str, float]:
         """Measured on the test images, after every epoch where there is a ``score``."""

@@ -3,10 +3,12 @@
 from functools import partial
 
 import torch
+from torch import Tensor
 
+from sskd.data.batch import Batch
 from sskd.data.views import SingleView
 from sskd.distillation.distiller import Distiller
-from sskd.methods import InitialStage
+from sskd.methods import InitialStage, LossTerms
 from sskd.optim import learning_rate_at, make_optimizer
 from sskd.runs.spec import StudentSpec
 from sskd.runs.trained import describe_network
@@ -27,7 +29,7 @@ class StudentTask(TrainingTask):
         self.setup, self.spec = setup, spec
         network, size = new_network(setup), setup.data.image_size
         self.teacher = load_teacher(setup, spec.teacher) if spec.teacher is not None else None
-        self.distiller = self.modules = Distiller(
+        self.distiller = Distiller(
             network,
             self.teacher,
             spec.method,
@@ -42,6 +44,8 @@ class StudentTask(TrainingTask):
             passes=setup.passes,
         )
         self.student = self.output = self.distiller.network
+        self.average = setup.new_average(self.student)
+        self.modules = self.distiller if self.average is None else self.with_average("distiller", self.distiller)
         self.description = describe_network(spec.network, setup.data, spec.used_as)
         self.method = method = self.distiller.method
         initial = method.initial_stages() if self.teacher is not None else []
@@ -51,11 +55,11 @@ class StudentTask(TrainingTask):
             partial(learning_rate_at, spec.recipe),
             [self.student, method],
             method.view_transform(),
-            self.distiller.loss,
-            self.distiller.after_step,
+            self._loss,
+            self._after_step,
             self._begin_epoch,
             lambda parameters, of: method.optimizer(parameters, of) or make_optimizer(parameters, of),
-            "its method draws on the host" if method.draws_on_host else "",
+            "its method draws on the host" if method.draws_on_host else setup.eager,
         )
         self.stages = [*map(self._initial_stage, initial), main]
 
@@ -63,7 +67,15 @@ class StudentTask(TrainingTask):
         """Returns a stage of the method's before the main one, at a constant rate."""
         lr = initial.learning_rate or self.spec.recipe.learning_rate
         loss = partial(self.distiller.initial_loss, initial)
-        return Stage(initial.name, initial.epochs, lambda progress: lr, initial.trained, SingleView(), loss)
+        stage = (initial.name, initial.epochs, lambda progress: lr, initial.trained, SingleView(), loss)
+        return Stage(*stage, after_step=self.update_average)
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
+        return self.distiller.loss(self.setup.mixed(batch))
+
+    def _after_step(self) -> None:
+        self.distiller.after_step()
+        self.update_average()
 
     def _begin_epoch(self, epoch: int) -> None:
         if epoch == 0 and self.teacher is not None:
@@ -71,7 +83,7 @@ class StudentTask(TrainingTask):
         self.distiller.begin_epoch(epoch)
 
     def evaluate(self) -> dict[str, float]:
-        return accuracy(self.student, self.setup.test)
+        return self.with_averages(accuracy(self.student, self.setup.test), self.setup.test)
 
     def validate(self) -> dict[str, float]:
         return validation_accuracy(self.student, self.setup)

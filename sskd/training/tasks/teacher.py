@@ -34,22 +34,30 @@ class TeacherTask(TrainingTask):
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.network = self.output = new_network(setup)
-        self.modules = nn.ModuleDict({"network": self.network})
+        self.average = setup.new_average(self.network)
+        self.modules = self.with_average("network", self.network)
         self.description = describe_network(setup.spec.network, setup.data, setup.spec.used_as)
         recipe = setup.spec.recipe
         lr_at = partial(learning_rate_at, recipe)
-        self.stages = [Stage("main", recipe.epochs, lr_at, [self.network], SingleView(), self.loss)]
+        self.stages = [
+            Stage(
+                *("main", recipe.epochs, lr_at, [self.network], SingleView(), self.loss),
+                after_step=self.update_average,
+                eager=setup.eager,
+            )
+        ]
         self._forward = training_pass(self.network, setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
-        rank = self.setup.rank
+        rank, batch = self.setup.rank, self.setup.mixed(batch)
         features = self._forward(batch.images).map(Tensor.float, frozenset())
         features = whole_features(features, batch, frozenset(), rank)
-        ce = F.cross_entropy(features.logits, whole_batch(batch, rank).labels)
+        smoothing = self.setup.spec.recipe.label_smoothing
+        ce = F.cross_entropy(features.logits, whole_batch(batch, rank).targets, label_smoothing=smoothing)
         return ce, LossTerms({"ce": ce})
 
     def evaluate(self) -> dict[str, float]:
-        return accuracy(self.network, self.setup.test)
+        return self.with_averages(accuracy(self.network, self.setup.test), self.setup.test)
 
     def validate(self) -> dict[str, float]:
         return validation_accuracy(self.network, self.setup)
