@@ -155,7 +155,9 @@ def test_the_average_of_weights() -> None:
     assert average.network.bn1.num_batches_tracked.item() == 3
 
 
-@pytest.mark.parametrize(("role", "options"), CASES, ids="-".join)
+@pytest.mark.parametrize(
+    ("role", "options"), CASES, ids=lambda value: value if isinstance(value, str) else "-".join(value)
+)
 def test_a_run_with_it_is_resumed_to_the_same_end(
     role: str, options: dict[str, Any], runs: Path, tmp_path: Path
 ) -> None:
