@@ -31,8 +31,9 @@ def write(request: Request) -> None:
     target, as_json = request.target, getattr(request.options, "json", False)
     target.save_request()
     reference = request.options.reference
-    texts = write_report(target.profile, target.cells, target.folder, reference, request.folder / "runs")
+    written = write_report(target.profile, target.cells, target.folder, reference, request.folder / "runs")
     for name in request.cells:
-        print(json.dumps({"benchmark": name, "report": texts[name]}) if as_json else "\n" + texts[name])
+        text = written.texts[name]
+        print(json.dumps({"benchmark": name, "report": text}) if as_json else f"\n{text}")
     if not as_json:
-        print(f"written to {target.folder.resolve() / 'index.html'}")
+        print(f"{written.headline}.\nwritten to {target.folder.resolve() / 'index.html'}")

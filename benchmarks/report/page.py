@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, runs: Path) -> Path:
-    """Writes <folder>/index.html and returns its path. The same results give the same bytes."""
+def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, runs: Path) -> str:
+    """Writes <folder>/index.html and returns its headline. The same results give the same bytes."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -57,6 +57,8 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
     records = unique.to_dict("records")
     brief = len(records) > MOST_TOLD
     here = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
+    verdicts, comparison = verdict_entries(report, anchors, plots), asked(report, anchors)
+    headline: str = (comparison or verdicts)["headline"]
     parts = environment.get_template("page.html").generate(
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
         script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
@@ -64,10 +66,11 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         variant=folder.name if folder.resolve() != runs.resolve().parent else "",
         run_folders=Path(os.path.relpath(runs, folder)).as_posix(),
         overview=_overview(unique, report.shared_machine),
-        asked=asked(report, anchors),
+        headline=headline,
+        asked=comparison,
         colours=COLOURS,
         dashes=DASHES,
-        verdicts=verdict_entries(report, anchors, plots),
+        verdicts=verdicts,
         sections=[section_entry(section, plots[section.benchmark.id], anchors) for section in report.sections],
         time_to_accuracy=report.time_to_accuracy,
         time_to_accuracy_figure=figure_entry(report.time_to_accuracy.figure),
@@ -86,10 +89,9 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
             for record in records
         ),
     )
-    path = folder / "index.html"
     # part by part: the page of thousands of runs is never in memory as a whole
-    write_atomically(path, lambda file: file.writelines(part.encode() for part in parts))
-    return path
+    write_atomically(folder / "index.html", lambda file: file.writelines(part.encode() for part in parts))
+    return headline
 
 
 def _links(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[str, list[tuple[str, str]]]:

@@ -78,12 +78,14 @@ def headline(reference: str, rivals: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _rivals(section: "Section", measure: Measure, anchors: Mapping[CellKey, str], rule: Rule) -> list[dict[str, Any]]:
-    """A line for each rival: over all columns where the two share a seed in every one, else for each column."""
+    """A line for each rival: over all columns where the two share a seed in every one, else for each column. Columns
+    that are numbers on an x axis have a line each, as their mean would depend on which numbers were chosen."""
     columns = list(dict.fromkeys(map(str, section.frame["column"])))
     gaps = [
         gap for gap in section.differences[measure.label].to_dict("records") if gap["row"] not in (*CONTROLS, "Teacher")
     ]
-    over_all = {gap["row"] for gap in gaps if gap["column"] == AVERAGE}
+    each = section.benchmark.figure == "lines"
+    over_all = {gap["row"] for gap in gaps if gap["column"] == AVERAGE and not each}
     lines = []
     for row in dict.fromkeys(gap["row"] for gap in gaps):
         for gap in gaps:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -42,10 +43,17 @@ from sskd.errors import UserError
 from sskd.runs.files import plain_os_errors, write_atomically, write_json
 
 
+class Written(NamedTuple):
+    """What a terminal shows of a report."""
+
+    texts: dict[str, str]  # each benchmark's Markdown
+    headline: str  # the page's
+
+
 def write_report(
     profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str = "", runs: Path | None = None
-) -> dict[str, str]:
-    """Writes the report's files into ``folder`` and returns each benchmark's Markdown.
+) -> Written:
+    """Writes the report's files into ``folder``.
 
     Per benchmark: <id>.md, .csv, .tex, .png and .pdf. For all: index.html; claims.md, claims.csv, parts.csv (verdicts
     and their comparisons); runs.csv (the frame); spent.csv, .md, .png, .pdf (time_to_accuracy.py); curves.csv
@@ -75,8 +83,7 @@ def write_report(
         _write(folder / name, text)
     write_json(folder / "card.json", comparability_json(report.comparability, profile))
     write_json(folder / "schema.json", schema())
-    write_page(report, cells, folder, runs)
-    return texts
+    return Written(texts, write_page(report, cells, folder, runs))
 
 
 def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, reference: str, runs: Path) -> Report:

@@ -146,7 +146,7 @@ def test_settings_of_the_spec_are_compared_too(tmp_path: Path) -> None:
     waived = profile(own, 'waivers={"batch": "SSKD has four views"}')
     cells, _, known = measured(waived, tmp_path / "waived", {})
     card = known.model_dump(mode="json")
-    text = write_report(waived, cells, tmp_path / "waived")["comparison"]
+    text = write_report(waived, cells, tmp_path / "waived").texts["comparison"]
     assert line(text, "SSKD")[2] == "3"
     assert "differ in batch per process: 64 (of 64) (6), 128 (of 128) (3); waived: SSKD has four views." in text
     assert "waived" in {entry["outcome"] for entry in card["fields"]}

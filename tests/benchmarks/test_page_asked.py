@@ -69,6 +69,16 @@ def test_several_columns_are_told_as_one_where_all_are_there() -> None:
     assert where == [("KD", "mean over 3 columns"), ("AT", PAIR), ("AT", others[0])]
 
 
+def test_columns_on_an_axis_are_told_each_by_itself() -> None:
+    values = {("SSKD", "5%"): CLOSE, ("KD", "5%"): [x - 9 for x in CLOSE], ("AT", "5%"): [x - 9 for x in CLOSE]}
+    values |= {("SSKD", "100%"): CLOSE, ("KD", "100%"): [69.0, 71.2, 70.0], ("AT", "100%"): [x - 9 for x in CLOSE]}
+    found = told(made_frame("fig4a", values), "fig4a", "SSKD")
+    assert found["headline"] == "SSKD is ahead of KD (5%) and AT; undecided against KD (100%)"
+    assert [(rival["row"], rival["where"]) for rival in found["rivals"]] == [
+        (row, column) for row in ("KD", "AT") for column in ("5%", "100%")
+    ]
+
+
 @pytest.mark.parametrize("rows", [("Mine",), ("KD", "AT"), ("Mine", "Placebo"), ("Mine", "Teacher")])
 def test_without_a_rival_nothing_is_told(rows: tuple[str, ...]) -> None:
     assert told(made_frame("comparison", {(row, PAIR): CLOSE for row in rows})) is None

@@ -69,9 +69,9 @@ def test_an_own_method_is_compared_with_all_others(tmp_path: Path) -> None:
     profile = read_profile("paper", ["methods=[none,kd,reference_new]", "seeds=[0,1]"])
     cells = cells_of(profile, "comparison")
     finish(cells, tmp_path / "runs", top1)
-    text = write_report(profile, cells, tmp_path)["comparison"]
+    text = write_report(profile, cells, tmp_path).texts["comparison"]
     assert "resnet56/resnet20: RefNew - KD: +0.00" in text
     page = (tmp_path / "index.html").read_text()
     assert "RefNew against each other method" in page
     assert "SSKD minus" not in page
-    assert "KD - RefNew: +0.00" in write_report(profile, cells, tmp_path, "kd")["comparison"]
+    assert "KD - RefNew: +0.00" in write_report(profile, cells, tmp_path, "kd").texts["comparison"]

@@ -74,7 +74,7 @@ def test_a_run_whose_teacher_failed_says_so(paper: Profile, tmp_path: Path) -> N
 
 def test_nothing_run_yet_is_a_report_too(paper: Profile, tmp_path: Path) -> None:
     names = [name for name in BENCHMARKS if name in paper.benchmarks]
-    texts = write_report(paper, cells_of(paper, *names), tmp_path)
+    texts = write_report(paper, cells_of(paper, *names), tmp_path).texts
     assert all("| not run |" in text for text in texts.values())
     assert not list(tmp_path.glob("*.png"))
     assert (tmp_path / "index.html").exists()
@@ -85,7 +85,7 @@ def test_without_weights_the_figure_of_features_says_so(paper: Profile, tmp_path
     cells = cells_of(paper, "fig3a")
     finish(cells, tmp_path / "runs", top1)
     (tmp_path / "runs" / cells["fig3a"][0].spec.id / "features.npz").write_bytes(b"PK\x03\x04 cut off")
-    text = write_report(paper, cells, tmp_path)["fig3a"]
+    text = write_report(paper, cells, tmp_path).texts["fig3a"]
     assert text.count("last.safetensors is not here") == 3
     assert not (tmp_path / "fig3a.png").exists()
 
@@ -151,7 +151,7 @@ def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: s
     profile = read_profile("miniature", ["seeds=[0,1]", f"benchmarks=[{names}]", setting])
     cells = cells_of(profile, *profile.benchmarks)
     finish(cells, tmp_path / "runs", top1)
-    assert set(write_report(profile, cells, tmp_path)) == set(profile.benchmarks)
+    assert set(write_report(profile, cells, tmp_path).texts) == set(profile.benchmarks)
     assert (tmp_path / "index.html").exists()
     c9 = pd.read_csv(tmp_path / "claims.csv").set_index(["id", "epoch"]).loc[("C9", "best")]
     if setting == "noise_rates=[0.3]":
@@ -207,7 +207,7 @@ def test_what_held_out_images_chose_stands_first_and_decides(tmp_path: Path) -> 
         result = json.loads(path.read_text())
         chosen = {"epoch": 1, "test_top1": 30 - result["best"]["test_top1"] / 100, "held_out_top1": 20.0}
         path.write_text(json.dumps(result | {"chosen": chosen | {"test_images": 10000}}))
-    text = write_report(profile, cells, tmp_path)["fig4a"]
+    text = write_report(profile, cells, tmp_path).texts["fig4a"]
     names = "chosen mean | chosen sd | held out mean | held out sd | best mean |"
     assert f"| method | share of training images | seeds | {names}" in text
     assert "chosen: top-1 accuracy of the epoch chosen on held-out images (%)" in text
@@ -248,7 +248,7 @@ def test_differences_controls_and_seconds_spent_are_in_the_report(tmp_path: Path
         return level.get(name, 75) + spec.seed / 10 + jitter.get(name, (0, 0, 0))[spec.seed]
 
     finish(cells, tmp_path / "runs", reached)
-    text = write_report(profile, cells, tmp_path)["comparison"]
+    text = write_report(profile, cells, tmp_path).texts["comparison"]
     assert "SSKD - KD: **+5.00 [" in text
     assert "Mean ranks" not in text  # of one column
     page = (tmp_path / "index.html").read_text()

@@ -41,7 +41,7 @@ def test_probes_are_made_once_and_reported(tmp_path: Path) -> None:
     assert make_probes(probes, runs, execution, lambda line: None) == {}  # nothing is finished
     for cell in group:
         small.train_all(cell.spec, runs)
-    assert "not probed" in write_report(profile, cells, tmp_path, runs=runs)["transfer"]
+    assert "not probed" in write_report(profile, cells, tmp_path, runs=runs).texts["transfer"]
     said: list[str] = []
     assert make_probes(probes[:1], runs, execution, said.append) == {}
     assert make_probes(probes, runs, execution, said.append) == {}
@@ -49,11 +49,11 @@ def test_probes_are_made_once_and_reported(tmp_path: Path) -> None:
     assert make_probes(probes, runs, execution, said.append) == {}
     assert len(said) == 3
     assert probes_cost(probes, runs, Path("data"), 1e9)[:3] == (3, 3, 0)
-    text = write_report(profile, cells, tmp_path, runs=runs)["transfer"]
+    text = write_report(profile, cells, tmp_path, runs=runs).texts["transfer"]
     for probe in probes:
         assert f"{json.loads(probe.file(runs).read_text())['top1']:.2f}" in text
     probes[0].file(runs).write_text("{")
-    assert "delete it" in write_report(profile, cells, tmp_path, runs=runs)["transfer"]
+    assert "delete it" in write_report(profile, cells, tmp_path, runs=runs).texts["transfer"]
 
 
 def test_a_data_set_that_is_not_there_is_told_and_the_others_are_probed(tmp_path: Path) -> None:
