@@ -33,6 +33,7 @@ ORDER = (
     ("benchmarks.records",),
     ("benchmarks.analysis",),
     ("benchmarks.statistics",),
+    ("benchmarks.tuning",),
     ("benchmarks.report",),
     ("benchmarks.commands",),
 )

@@ -37,7 +37,7 @@ def test_each_has_help_with_its_options_and_an_example(verb: str, capsys: pytest
     assert end.value.code == 0
     assert f" {verb} " in shown.partition("example: ")[2]
     assert ("--detach" in shown) == (verb == "run")
-    assert ("--only" in shown) == (verb not in ("submit", "verify", "list", "explain"))
+    assert ("--only" in shown) == (verb not in ("tune", "submit", "verify", "list", "explain"))
 
 
 @pytest.mark.parametrize("place", [0, 2])

@@ -25,6 +25,7 @@ VERBS = {
     "watch": "status, until nobody works on it any more",
     "cancel": "end what runs or waits; what it has saved stays",
     "decide": "run seed after seed until claims of the paper are decided",
+    "tune": "search methods' settings under an equal budget, and compare what it chose",
     "export": "every finished student as a folder to take home",
     "submit": "make a record of finished runs that others can check",
     "verify": "check such a record by training parts of it again",

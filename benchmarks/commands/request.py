@@ -142,7 +142,7 @@ def read_request(options: argparse.Namespace) -> Request:
     from benchmarks.report.report_folder import report_target
     from sskd.runs.files import plain_os_errors
 
-    profile = _profile(options)
+    profile = profile_of(options)
     folder = options.results / profile.name
     with plain_os_errors("read", folder):
         folder.exists()  # a name that is too long, or a folder that may not be looked into
@@ -182,7 +182,8 @@ def work_of(request: Request, plan: Plan | None = None) -> Work:
     )
 
 
-def _profile(options: argparse.Namespace) -> Profile:
+def profile_of(options: argparse.Namespace) -> Profile:
+    """Reads the profile with the options' plugins, settings, seeds and methods over it. UserError for what is wrong."""
     from benchmarks.profiles.read import parse_method, read_profile
     from benchmarks.tables.benchmark import check_benchmarks
     from benchmarks.tables.spec_builder import PAPER_METHODS

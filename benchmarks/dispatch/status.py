@@ -23,6 +23,7 @@ from sskd.console.screen import ORDER, ScreenRow, screen, totals
 from sskd.errors import UserError
 from sskd.formatting import duration
 from sskd.runs.files import lock_holder
+from sskd.runs.records import shown_top1
 from sskd.runs.result_file import read_result
 from sskd.runs.spec import RunSpec, with_ancestors
 
@@ -109,7 +110,7 @@ def _row(work: Work, spec: RunSpec, seen: _Seen, known: Mapping[str, RunRow]) ->
     if folder.is_finished():
         last = read_result(folder.result, spec.role)["last"]
         row.state, row.epoch, row.log = "finished", spec.recipe.epochs, str(folder.path / "log.txt")
-        row.top1 = last.get("test_top1", last.get("test_head_top1"))
+        row.top1 = shown_top1(last)
         return row
     needed = [other.id for other in spec.dependencies if known[other.id].state != "finished"]
     if _at_work(row, folder.path, seen, needed) and row.state == "running":

@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from sskd.config.execution import Execution
-from sskd.config.fields import Distinct, Fraction, LearningRate, PlainName, Probability, StrictModel, TupleFromList
+from sskd.config.fields import (
+    Distinct,
+    Epochs,
+    Fraction,
+    LearningRate,
+    PlainName,
+    Probability,
+    StrictModel,
+    TupleFromList,
+)
 from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import TeacherEntry
 from sskd.config.probe import ProbeSettings
@@ -60,6 +69,15 @@ class Override(StrictModel):
     """A teacher and a head for each student seed, in place of the profile's."""
     waivers: Waivers | None = None
     """Beside the profile's."""
+
+
+class Tuning(StrictModel):
+    """How ``run_all.py tune`` searches. Number of trials and of studies are options of the command."""
+
+    epochs: Epochs | None = None
+    """Epochs of a trial, its schedule scaled; null: those of the recipe."""
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Fraction of each class's training images on which trials are scored, and not trained."""
 
 
 class Profile(StrictModel):
@@ -161,6 +179,8 @@ class Profile(StrictModel):
     strict: Annotated[tuple[RoundingField, ...], TupleFromList, Distinct] = ()
     """Fields of the comparability card (head, precision, version, packages) whose differences a table refuses, although
     they change rounding or code and not the question. Without it the table takes such runs and says what differs."""
+    tuning: Tuning = Tuning()
+    """Length and held-out images of the trials of ``run_all.py tune``."""
     plugins: Annotated[tuple[str, ...], TupleFromList] = ()
     """Python files that register methods, networks, data sets, optimizers, ..."""
     execution: Execution = Execution()

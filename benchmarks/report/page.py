@@ -22,6 +22,7 @@ from benchmarks.report.page_tables import cell_anchors, cell_keys, figure_entry,
 from benchmarks.report.page_verdicts import verdict_entries
 from benchmarks.report.style import COLOURS, DASHES
 from benchmarks.report.time_to_accuracy import MARK, WORDS, amount
+from benchmarks.report.tuning import CSV, RULE_TEXT, gain_text
 from benchmarks.tables.cell import Cell
 from sskd.formatting import duration
 from sskd.runs.files import write_atomically
@@ -74,6 +75,11 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         sections=[section_entry(section, plots[section.benchmark.id], anchors) for section in report.sections],
         time_to_accuracy=report.time_to_accuracy,
         time_to_accuracy_figure=figure_entry(report.time_to_accuracy.figure),
+        tuning=report.tuning,
+        tuning_rule=RULE_TEXT,
+        tuning_csv=CSV,
+        tuning_figure=figure_entry(report.tuning.figure if report.tuning else None),
+        gain_text=gain_text,
         mark=MARK,
         words=WORDS[report.time_to_accuracy.unit],
         comparability={name: comparability_rows(table) for name, table in report.comparability.items()},

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from benchmarks.analysis.comparability import ComparabilityFile
 from benchmarks.records.merge import Who
 from benchmarks.records.record import Manifest
+from benchmarks.tuning.studies import StudyFile
 from sskd.runs.records import SCHEMA, EpochRow, Result
 from sskd.runs.trained import NetworkInfo
 
@@ -16,6 +17,7 @@ FILES: dict[str, type[BaseModel]] = {
     "runs/<id>/network.json": NetworkInfo,
     "runs/<id>/who.json": Who,
     "card.json": ComparabilityFile,
+    "tuning/<benchmark>/<method>/study-<r>.json": StudyFile,
     "submission.json": Manifest,
 }
 

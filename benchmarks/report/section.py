@@ -10,6 +10,7 @@ from benchmarks.analysis.comparability import TableComparability
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.style import Style
 from benchmarks.report.time_to_accuracy import TimeToAccuracy
+from benchmarks.report.tuning import TuningReport
 from benchmarks.statistics.controls import Control
 from benchmarks.statistics.judging import Verdict
 from benchmarks.tables.benchmark import Benchmark
@@ -44,3 +45,4 @@ class Report(NamedTuple):
     curves: dict[str, np.ndarray]  # by run, see frame.read_curve
     means: dict[str, pd.DataFrame]  # by benchmark, see curves.mean_curves
     shared_machine: set[str]  # ids of runs that shared their machine with another
+    tuning: TuningReport | None = None  # of the profile's own report

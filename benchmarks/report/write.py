@@ -31,6 +31,7 @@ from benchmarks.report.time_to_accuracy import (
     runs_sharing_a_machine,
     time_to_accuracy_markdown,
 )
+from benchmarks.report.tuning import tuning_markdown, tuning_report
 from benchmarks.statistics.comparison import Rule, deciding_measure, differences, pairwise, rows_of, rule_of
 from benchmarks.statistics.controls import controls
 from benchmarks.statistics.judging import ComparisonResult, Verdict, epoch_that_decides, verdicts
@@ -57,7 +58,8 @@ def write_report(
 
     Per benchmark: <id>.md, .csv, .tex, .png and .pdf. For all: index.html; claims.md, claims.csv, parts.csv (verdicts
     and their comparisons); runs.csv (the frame); spent.csv, .md, .png, .pdf (time_to_accuracy.py); curves.csv
-    (curves.py); card.json and card.md (comparability.py); schema.json (the JSON schema of all files).
+    (curves.py); card.json and card.md (comparability.py); schema.json (the JSON schema of all files). Where
+    methods were tuned: tuning.md, .png and .pdf, and tuning.csv beside the studies (tuning.py).
 
     reference: the row that all others are compared with, as reference.choose_reference takes it. runs: the folder of
     all run folders (default: ``folder``/runs).
@@ -72,6 +74,8 @@ def write_report(
     files["spent.csv"] = csv_text(report.time_to_accuracy.curves)
     if len(report.time_to_accuracy.curves):
         files["spent.md"] = time_to_accuracy_markdown(report.time_to_accuracy)
+    if report.tuning:
+        files["tuning.md"] = tuning_markdown(report.tuning)
     files["card.md"] = comparability_markdown(report.comparability, profile)
     files |= {"runs.csv": csv_text(report.frame), "curves.csv": csv_text(curves_frame(report.means))}
     texts = {section.benchmark.id: section_markdown(section) for section in report.sections}
@@ -125,6 +129,7 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
         curves,
         {section.benchmark.id: mean_curves(section.frame, curves) for section in sections},
         shared_machine,
+        tuning_report(folder, rule, row) if folder.resolve() == runs.resolve().parent else None,
     )
 
 

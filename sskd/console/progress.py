@@ -11,6 +11,7 @@ from rich.live import Live
 
 from sskd.console.screen import ScreenRow, screen
 from sskd.formatting import duration
+from sskd.runs.records import shown_top1
 from sskd.runs.spec import RunSpec
 from sskd.training.run import OnStep, StepEvent
 
@@ -46,7 +47,7 @@ class Pace:
         done = event.epoch - 1 + event.step / event.steps
         self._first = done - 1 / event.steps if self._first is None else min(self._first, done)
         if event.row:
-            self._top1 = event.row.get("test_top1", event.row.get("test_head_top1"))
+            self._top1 = shown_top1(event.row)
         epochs_per_second = (done - self._first) / max(self._last - self._started, 1e-9)
         left = round((event.epochs - done) / epochs_per_second) if epochs_per_second > 0 else None
         images_per_second = round(event.images_per_second, 1)
@@ -87,11 +88,9 @@ class Progress:
         """Counts a run as done and says what it reached. ``result``: as in result.json."""
         self._done += 1
         self.hide(spec.id)
-        score = ", ".join(
-            f"{name.removeprefix('test_')} {value:.2f}"
-            for name, value in result["last"].items()
-            if name.endswith("top1")
-        )
+        names = [name for name in result["last"] if name.endswith("top1")]
+        shown = ["held_out_top1"] if "held_out_top1" in names else names  # as of shown_top1
+        score = ", ".join(f"{name.removeprefix('test_')} {result['last'][name]:.2f}" for name in shown)
         self.log(
             f"[{self._done}/{self._total}] {spec.id} finished in {duration(result['seconds'])}: "
             f"{score or 'no accuracy'} in the last epoch; about {self._left()} left"

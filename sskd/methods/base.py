@@ -116,6 +116,8 @@ class Method(nn.Module):
     draws_on_host: ClassVar[bool] = False  # whether its steps differ by what the host draws: no CUDA graph holds them
     stage_names: ClassVar[tuple[str, ...]] = ("main",)  # for the table; initial stages come first
     seed_shift: ClassVar[int] = 0  # added to the run's seed: a control that is another method with other seeds
+    # what tuning varies, by setting: {"weight": {"log": [0.1, 10]}}; of the suite's methods configs/spaces.yaml has it
+    space: ClassVar[Mapping[str, Mapping[str, Sequence[float]]]] = {}
 
     first_epoch: ClassVar[int] = 1  # what the first epoch counts as where weights change with the epoch
     ramp: Tensor

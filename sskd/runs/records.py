@@ -4,12 +4,20 @@ Keys that are not named here may be anything. A field with a default may be abse
 what was not noted yet.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field
 
 SCHEMA = 1  # of every file that is described here; results of before have no number
 MayBeNan = Annotated[float, AllowInfNan(True)]
+
+
+def shown_top1(row: Mapping[str, Any]) -> float | None:
+    """Returns the accuracy of an epoch that displays show, in percent: on the held-out images where there are any, so
+    that nobody chooses by the test images; None of an epoch that was not measured."""
+    names = ("held_out_top1", "test_top1", "test_head_top1")
+    return next((row[name] for name in names if name in row), None)
 
 
 class Record(BaseModel):

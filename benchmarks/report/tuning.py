@@ -1,0 +1,145 @@
+"""The report's part on tuned methods: a table, verdicts, and the curve of accuracy by budget."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from benchmarks.report.canvas import attempt, dashes, legend, panels
+from benchmarks.report.escaping import csv_text, markdown_text
+from benchmarks.report.style import styles_of
+from benchmarks.statistics.comparison import RULE, Rule
+from benchmarks.statistics.judging import ComparisonResult
+from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED
+from benchmarks.tuning.comparing import (
+    curves,
+    finished,
+    per_study,
+    reference_of,
+    short_trials,
+    summary,
+    verdicts,
+)
+from benchmarks.tuning.studies import FOLDER, StudyFile, read_studies
+from benchmarks.tuning.trials import BENCHMARK
+from sskd.formatting import duration, plural
+from sskd.runs.files import write_atomically
+
+CSV = f"{FOLDER}/{BENCHMARK}/tuning.csv"  # in the report's folder
+RULE_TEXT = (
+    "A study fixes the seeds of split, head, search and student, equal for all methods; n is the number of studies. "
+    "Gain: tuned minus published, paired within a study. Between methods: Welch's interval, 95 % over all looks at 3 "
+    "to 10 studies, decided after Holm's correction. No test accuracy of a trial enters a choice or is shown."
+)
+
+
+class TuningReport(NamedTuple):
+    """What the page and tuning.md show. setup, check: in words. table: see comparing.summary. lines: comparisons with
+    the reference. curves: see comparing.curves. figure: its PNG."""
+
+    setup: str
+    table: pd.DataFrame
+    lines: list[str]
+    curves: pd.DataFrame
+    check: str
+    figure: Path | None
+    notes: list[str]
+
+
+def tuning_report(results: Path, rule: Rule = RULE, reference: str = "") -> TuningReport | None:
+    """Reads a profile's studies; writes tuning.csv beside them, and tuning.png and .pdf into ``results``. None where no
+    study was begun. UserError for a damaged file."""
+    studies = read_studies(results)
+    if not studies:
+        return None
+    searches = finished(studies)
+    known = sum(map(len, searches.values()))
+    under_way = (
+        f" {len(studies) - known} of {plural(len(studies), 'search')} not finished." if known < len(studies) else ""
+    )
+    lines: list[str] = []
+    if searches:
+        parts, refused = verdicts(searches, reference_of(searches, reference), rule)
+        lines = [*map(part_text, parts), *refused]
+    by_budget = curves(searches)
+    figure, trouble = attempt(results / "tuning", lambda: _draw(by_budget))
+    path = results / CSV
+    write_atomically(path, lambda file: file.write(csv_text(per_study(searches)).encode()))
+    setup = setup_text(studies) + under_way
+    return TuningReport(setup, summary(searches, rule), lines, by_budget, short_trials(studies), figure, trouble)
+
+
+def setup_text(studies: list[StudyFile]) -> str:
+    """Returns how methods were searched, in a sentence for each kind of search."""
+    kinds: dict[tuple[int, int, int, float], dict[str, None]] = {}
+    for s in studies:
+        kinds.setdefault((s.budget, s.epochs, s.full_epochs, s.holdout), {})[s.label] = None
+    return " ".join(
+        f"{', '.join(labels)}: {plural(budget, 'trial')} of {plural(epochs, 'epoch')} in each study, scored on "
+        f"{100 * holdout:g} % of the training images; then the chosen and the published setting for "
+        f"{plural(full, 'epoch')} on all of them."
+        for (budget, epochs, full, holdout), labels in kinds.items()
+    )
+
+
+def part_text(part: ComparisonResult) -> str:
+    """ "SSKD - KD: +1.20 [0.31, 2.09], 5 studies: SSKD is ahead"."""
+    first, _, second = part.name.partition(" - ")
+    says = {SUPPORTED: f"{first} is ahead", CONTRADICTED: f"{second} is ahead"}.get(part.verdict, part.verdict)
+    interval = f" [{part.lower:.2f}, {part.upper:.2f}]" if part.lower == part.lower else ""
+    studies = "1 study" if part.seeds == 1 else f"{part.seeds} studies"
+    return f"{part.name}: {part.effect:+.2f}{interval}, {studies}: {says}"
+
+
+def gain_text(mean: float, lower: float, upper: float) -> str:
+    """ "+1.20 [0.31, 2.09]"."""
+    return f"{mean:+.2f}" + (f" [{lower:.2f}, {upper:.2f}]" if lower == lower else "")
+
+
+def tuning_markdown(report: TuningReport | None) -> str:
+    """Returns tuning.md."""
+    if report is None or report.table.empty:
+        return "## Tuned under an equal budget\n\n" + (f"{report.setup}\n" if report else "No study was begun.\n")
+    lines = [f"## Tuned under an equal budget\n\n{markdown_text(report.setup)} {RULE_TEXT}\n"]
+    lines += ["| method | studies | trials | published | tuned | gain | optimism | a search | a final run |"]
+    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for row in report.table.to_dict("records"):
+        cells = [row["row"], str(row["studies"]), row["budget"], f"{row['published']:.2f}", f"{row['tuned']:.2f}"]
+        cells += [gain_text(row["gain"], row["lower"], row["upper"]), f"{row['optimism']:+.2f}"]
+        cells += [duration(row["search_seconds"]), duration(row["final_seconds"])]
+        lines.append("| " + " | ".join(map(markdown_text, cells)) + " |")
+    lines += ["", *(f"- {markdown_text(line)}" for line in report.lines)]
+    table = curve_table(report.curves)
+    lines += ["\nExpected held-out accuracy of the best of so many trials, in percent:\n"]
+    lines += ["| method | " + " | ".join(map(str, table.columns)) + " |", "| --- |" + " --- |" * len(table.columns)]
+    for label, values in table.iterrows():
+        shown = ("" if value != value else f"{value:.2f}" for value in values)
+        lines.append(f"| {markdown_text(label)} | " + " | ".join(shown) + " |")
+    lines += [f"\n{note}" for note in (report.check, *report.notes) if note]
+    return "\n".join(lines) + "\n"
+
+
+def curve_table(by_budget: pd.DataFrame) -> pd.DataFrame:
+    """Returns the curves with a row for each method and a column for each number of trials."""
+    table = by_budget.pivot(index="row", columns="trials", values="top1")
+    return table.reindex(list(dict.fromkeys(by_budget["row"])))
+
+
+def _draw(by_budget: pd.DataFrame) -> Figure | None:
+    """Draws a line for each method: trials, expected held-out accuracy of the best of them."""
+    if by_budget.empty:
+        return None
+    rows = list(dict.fromkeys(map(str, by_budget["row"])))
+    styles = styles_of(rows)
+    figure, (axis,) = panels(1, 1, (4.4, 2.9))
+    for row, curve in by_budget.groupby("row", sort=False):
+        style = styles[str(row)]
+        axis.plot(
+            curve["trials"], curve["top1"], color=style.hex, marker=style.marker, linestyle=dashes(style), markersize=5
+        )
+    axis.set(xlabel="trials", ylabel="held-out top-1 (%)", title="Expected best of so many trials")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(axis="y", color="0.9", linewidth=0.7)
+    return legend(figure, rows, styles)
