@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.tuning.studies import Study
     from sskd.runs.spec import StudentSpec
 
-EXAMPLE = "tune none,kd,sskd --budget 9 --studies 5 --profile short --set tuning.epochs=10 --dataset-root DIR"
+EXAMPLE = "tune none,kd,sskd --budget 9 --studies 5 --profile miniature --set tuning.epochs=10 --dataset-root DIR"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

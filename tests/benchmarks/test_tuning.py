@@ -33,7 +33,7 @@ Score = Callable[[StudentSpec], float]
 
 @pytest.fixture
 def profile() -> Profile:
-    return read_profile("short", ["tuning.epochs=10"])
+    return read_profile("miniature", ["tuning.epochs=10"])
 
 
 def study(profile: Profile, method: str, number: int = 0, budget: int = BUDGET, check: bool = False) -> Study:
