@@ -129,13 +129,19 @@ def needs_table() -> str:
     lines = ["| method | positions | maps | views | head | before |", "| --- | --- | --- | --- | --- | --- |"]
     for name in METHODS:
         kind = METHODS[name]
-        maps = "before ReLU" if "preactivations" in kind.needs else "yes" if "taps" in kind.needs else ""
-        maps = "suite" if name in OF_THE_SUITE else "pooled" if "final" in kind.needs else maps
+        maps = (
+            "before ReLU"
+            if "preactivations" in kind.required_features
+            else "yes"
+            if "feature_maps" in kind.required_features
+            else ""
+        )
+        maps = "suite" if name in OF_THE_SUITE else "pooled" if "pre_pool" in kind.required_features else maps
         before = ["stages"] * (kind.initial_stages is not Method.initial_stages) + ["study"] * bool(kind.studies)
         before += ["optimiser"] * (kind.optimizer is not Method.optimizer)
         cells = [
             f"`{name}`",
-            "yes" if "indices" in kind.needs else "",
+            "yes" if "indices" in kind.required_features else "",
             maps,
             str(kind.views_per_image) if kind.views_per_image > 1 else "",
             (kind.head_task or "yes") if kind.needs_head else "",
@@ -183,9 +189,9 @@ def section(name: str, kind: type[Method]) -> str:
     shown = {key: value for key, value in settings.items() if USUAL.get(key) != value}
     lines.append(f"- Defaults: {_listed(shown)}.")
     lines += [f"- With {_choice(given)}: {_listed(more)}." for given, more in _choices(name)]
-    needs = sorted(kind.needs) + ([f"a head ({kind.head_task or 'of a pretext task'})"] if kind.needs_head else [])
+    head = [f"a head ({kind.head_task or 'of a pretext task'})"] if kind.needs_head else []
     stages = "" if kind.stage_names == ("main",) else f" Stages: {', '.join(kind.stage_names)}."
-    lines.append(f"- Needs: {', '.join(needs)}.{stages}")
+    lines.append(f"- Needs: {', '.join(sorted(kind.required_features) + head)}.{stages}")
     lines += [f"- Paper and code: {info.differs}"] if info.differs else []
     return "\n".join([*lines, *_pairs(name)]) + "\n"
 

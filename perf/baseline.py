@@ -44,7 +44,7 @@ def loader(images: np.ndarray, labels: np.ndarray, batch_size: int, workers: int
 
 def head(network: str) -> nn.Module:
     """The pretext head of a network."""
-    width = feature_shapes(network).width
+    width = feature_shapes(network).embed_dim
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
@@ -54,7 +54,7 @@ def head_step(teacher: Network, head: nn.Module, optimizer: torch.optim.Optimize
     def step(views: Tensor, labels: Tensor) -> None:
         images = views.flatten(0, 1)
         with torch.no_grad():
-            vector = teacher.features(images).vector
+            vector = teacher.features(images).pooled
         scores = _similarity(head(vector), len(labels))
         target = torch.arange(len(labels), device=labels.device).repeat_interleave(3)
         loss = F.cross_entropy(scores, target)
@@ -89,8 +89,8 @@ def student_step(
         student_features = student.features(images)
         with torch.no_grad():
             teacher_features = teacher.features(images)
-            scores_t = _similarity(teacher_head(teacher_features.vector), batch)
-        scores_s = _similarity(student_head(student_features.vector), batch)
+            scores_t = _similarity(teacher_head(teacher_features.pooled), batch)
+        scores_s = _similarity(student_head(student_features.pooled), batch)
         own = torch.arange(batch, device=labels.device).repeat_interleave(3)
         kept_ss = _kept(scores_t, own, 0.75)
         kept_t = _kept(teacher_features.logits[~normal], labels.repeat_interleave(3), 1.0)

@@ -137,7 +137,7 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
     and the rest, which is the student's; in the head stage losses and head are one."""
     assert setup.spec.teacher is not None
     network = build_network(setup.spec.teacher.network, setup.data.num_classes).eval()
-    teacher = TeacherForward(setup.to_device(network), frozenset({"logits", "vector"}), setup.passes)
+    teacher = TeacherForward(setup.to_device(network), frozenset({"logits", "pooled"}), setup.passes)
     spent = dict.fromkeys(("data", "teacher", "loss", "whole"), 0.0)
     student, method = stage.trained if setup.spec.role == "student" else (None, None)
     batches = endless(setup, stage)
@@ -150,7 +150,7 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
         assert method is not None
         with torch.no_grad(), autocast(setup.device, setup.precision):
             found = student.features(batch.images)
-        of_student = Features(found.logits.float().requires_grad_(), (found.vector.float().requires_grad_(),), ())
+        of_student = Features(found.logits.float().requires_grad_(), (), found.pooled.float().requires_grad_(), ())
         timed("loss", lambda: method(of_student, of_teacher, batch)[0].backward())
 
     def timed(part: str, action: Callable[[], Any]) -> Any:

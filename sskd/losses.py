@@ -27,7 +27,7 @@ def divergences(student: Tensor, teacher: Tensor, temperature: float | Tensor = 
     return (log_teacher.exp() * (log_teacher - log_student)).sum(1)
 
 
-def softened_divergence(
+def kd_divergence(
     student: Tensor,
     teacher: Tensor,
     temperature: float | Tensor,

@@ -23,8 +23,8 @@ class GroupNormNet(Network):
             x = F.relu(total)
             maps.append(x)
             before.append(total)
-        vector = pool(x)
-        return Features(self.fc(vector), (*maps, vector), (*before, vector))
+        pooled = pool(x)
+        return Features(self.fc(pooled), tuple(maps), pooled, tuple(before))
 
 
 NETWORKS.register("group_norm")(GroupNormNet)

@@ -121,7 +121,7 @@ def losses(preset: str) -> tuple[dict[str, Tensor], list[Tensor]]:
     task.layers = torch.nn.Identity()
     context = MethodContext(
         student=build_network("resnet8", 100),
-        student_shapes=FeatureShapes("resnet8", ((64,),)),
+        student_shapes=FeatureShapes("resnet8", (), 64),
         num_classes=100,
         labels=torch.zeros(IMAGES, dtype=torch.int64),
         head=task,
@@ -129,7 +129,7 @@ def losses(preset: str) -> tuple[dict[str, Tensor], list[Tensor]]:
     method: Any = METHODS["sskd"](made.method("sskd"), context)
     method.head.layers = torch.nn.Identity()
     batch = Batch(torch.zeros(32, 3, 1, 1), labels, torch.arange(IMAGES), None, torch.Generator())
-    total, terms = method(Features(student[0], (student[1],), ()), Features(teacher, (output,), ()), batch)
+    total, terms = method(Features(student[0], (), student[1], ()), Features(teacher, (), output, ()), batch)
     return {"head": task.loss(student[1], batch)[0], **terms.losses, "total": total}, student
 
 

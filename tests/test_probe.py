@@ -51,7 +51,7 @@ def test_a_run_is_probed_on_images_made_as_small_as_its_own(tmp_path: Path) -> N
     def features(images: torch.Tensor) -> torch.Tensor:
         halved = F.interpolate(images.float(), (16, 16), mode="bilinear", antialias=True)
         with torch.inference_mode():
-            return net.features(info.normalise(halved)).vector.clone()
+            return net.features(info.normalise(halved)).pooled.clone()
 
     train, test = features(data.train_images), features(data.test_images)
     wanted = linear_probe((train, data.train_labels), (test, data.test_labels), 10, settings)

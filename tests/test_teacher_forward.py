@@ -10,12 +10,12 @@ from sskd.networks import Features, build_network
 from sskd.training.setup import prepare
 from tests import small
 
-EVERYTHING = frozenset({"logits", "vector", "taps", "preactivations", "final"})
+EVERYTHING = frozenset({"logits", "pooled", "feature_maps", "preactivations", "pre_pool"})
 
 
 def tensors(features: Features) -> list[torch.Tensor]:
-    final = [] if features.final is None else [features.final]
-    return [features.logits, *features.taps, *features.preactivations, *final]
+    final = [] if features.pre_pool is None else [features.pre_pool]
+    return [features.logits, *features.feature_maps, features.pooled, *features.preactivations, *final]
 
 
 def assert_close(found: torch.Tensor, wanted: torch.Tensor) -> None:
@@ -31,11 +31,11 @@ def test_pieces_are_as_the_whole(network: str, fold_teacher: bool, tmp_path: Pat
     setup = prepare(small.spec(small.teacher()), tmp_path, execution)
     teacher = build_network(network, 10).eval().requires_grad_(False)
     images = torch.randn(2 * forward.PIECE + 3, 3, 32, 32)
-    for needs in (frozenset({"logits", "vector"}), EVERYTHING):
+    for needs in (frozenset({"logits", "pooled"}), EVERYTHING):
         in_pieces = forward.TeacherForward(teacher, needs, setup.passes)(images)
         whole = forward.TeacherForward(teacher, needs, setup.passes._replace(images_at_once=len(images)))(images)
         assert_close(in_pieces.logits, whole.logits)
-        assert_close(in_pieces.vector, whole.vector)
+        assert_close(in_pieces.pooled, whole.pooled)
         assert not in_pieces.logits.is_inference()
         if needs is EVERYTHING:
             pairs = list(zip(tensors(in_pieces), tensors(whole), strict=True))
@@ -43,5 +43,5 @@ def test_pieces_are_as_the_whole(network: str, fold_teacher: bool, tmp_path: Pat
             for of_pieces, of_whole in pairs:
                 assert_close(of_pieces, of_whole)
         else:  # maps that nobody asked for are not copied
-            assert in_pieces.maps == in_pieces.preactivations == ()
-            assert in_pieces.final is None
+            assert in_pieces.feature_maps == in_pieces.preactivations == ()
+            assert in_pieces.pre_pool is None

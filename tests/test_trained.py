@@ -34,8 +34,8 @@ class Flat(Network):
 
     def features(self, images):
         before = self.conv(images)
-        vector = F.relu(before).mean((2, 3))
-        return Features(self.fc(vector), (F.relu(before), vector), (before, vector))
+        pooled = F.relu(before).mean((2, 3))
+        return Features(self.fc(pooled), (F.relu(before),), pooled, (before,))
 
 
 @METHODS.register("own_alone")
@@ -160,7 +160,7 @@ def test_a_student_that_predicts_through_more_than_its_network_is_no_teacher(met
     """Its shapes are not those of the network that its run names."""
 
     @METHODS.register("around")
-    class Around(Method):
+    class HookedNetwork(Method):
         def predictor(self, student: Network) -> Network:
             return student
 

@@ -84,7 +84,7 @@ def probes_cost(probes: list[Probe], runs: Path, root: Path, rate: float) -> Pro
         data = published.info if published else known(probe.dataset)
         network, settings = probe.spec.network, probe.spec.used_as
         work += (data.train_images + data.test_images) * forward_multiply_adds(network, size, settings)
-        width = feature_shapes(network, size, settings).width
+        width = feature_shapes(network, size, settings).embed_dim
         work += TRAINING * probe.settings.iterations * data.train_images * width * data.num_classes
     return ProbesCost(len(probes), done, work, work / rate)
 

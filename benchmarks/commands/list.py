@@ -43,7 +43,7 @@ def methods() -> list[dict[str, Any]]:
                 "year": kind.info.year or None,
                 "transfers": kind.info.transfers,
                 "defaults": settings,
-                "needs": sorted(kind.needs) + (["head"] if kind.needs_head else []),
+                "needs": sorted(kind.required_features) + (["head"] if kind.needs_head else []),
                 "stages": list(kind.stage_names),
             }
         )
@@ -53,7 +53,7 @@ def methods() -> list[dict[str, Any]]:
 def _networks() -> list[dict[str, Any]]:
     from sskd.networks import NETWORKS, feature_shapes
 
-    return [{"name": name, "features": feature_shapes(name).width} for name in NETWORKS]
+    return [{"name": name, "features": feature_shapes(name).embed_dim} for name in NETWORKS]
 
 
 def _benchmarks() -> list[dict[str, Any]]:

@@ -18,8 +18,8 @@ from sskd.errors import UserError, described
 from sskd.methods import check_pair
 from sskd.networks import NETWORKS, FeatureShapes, feature_shapes
 from sskd.networks.build import with_data_config
-from sskd.networks.library import data_config
 from sskd.networks.weights import check_classes, check_start, check_weights
+from sskd.networks.zoo import data_config
 from sskd.pretext import PRETEXTS
 from sskd.runs.files import plain_os_errors
 from sskd.runs.result_file import read_result
@@ -103,7 +103,11 @@ def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path, room: flo
 
 def _check_networks(spec: RunSpec, size: int) -> None:
     shapes = _shapes(spec.network, size, spec.used_as)
-    if isinstance(spec, HeadSpec) and "taps" in PRETEXTS[spec.pretext.name].needs and not shapes.maps:
+    if (
+        isinstance(spec, HeadSpec)
+        and "feature_maps" in PRETEXTS[spec.pretext.name].required_features
+        and not shapes.feature_maps
+    ):
         raise UserError(
             f"the task '{spec.pretext.name}' needs feature maps, and {spec.network} gives none: its modules that do "
             f"are named in network_settings.{spec.network}.taps"

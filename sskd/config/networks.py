@@ -6,7 +6,7 @@ from pydantic import AfterValidator, PositiveFloat, model_validator
 
 from sskd.config.fields import Distinct, Pixels, StrictModel, TupleFromList, check_plain_name
 
-LIBRARIES = ("torchvision", "timm")  # whose networks are named "LIBRARY:NAME"
+ZOOS = ("torchvision", "timm")  # whose networks are named "LIBRARY:NAME"
 PUBLISHED = ("torchvision:", "timm:")  # before the name of weights that these libraries publish
 
 
@@ -17,14 +17,14 @@ class Statistics(NamedTuple):
     std: tuple[float, float, float]
 
 
-def split_library(name: str) -> tuple[str, str]:
+def split_zoo(name: str) -> tuple[str, str]:
     """ "timm:resnet18" to ("timm", "resnet18"); a network that is registered here has no library: ("", its name)."""
     library, colon, rest = name.partition(":")
-    return (library, rest) if colon and library in LIBRARIES else ("", name)
+    return (library, rest) if colon and library in ZOOS else ("", name)
 
 
 def _network_name(name: str) -> str:
-    check_plain_name(split_library(name)[1])
+    check_plain_name(split_zoo(name)[1])
     return name
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from sskd.config.networks import NetworkSettings
 from sskd.errors import UserError, nearest
 from sskd.networks import FeatureShapes, Network
-from sskd.networks.around import Around
 from sskd.networks.base import pool
 from sskd.networks.build import shapes_from
+from sskd.networks.hooked import HookedNetwork
 
 SUGGESTED_TOKENS = 4  # of a transformer, whose maps all have one size: so many of its blocks
 
@@ -25,7 +25,7 @@ def as_network(
     whose: str = "student",
     preactivations: bool = False,
 ) -> Network:
-    """Returns the module itself if it is a Network, else one around it (sskd/networks/around.py).
+    """Returns the module itself if it is a Network, else one around it (sskd/networks/hooked.py).
 
     taps: names of the modules whose outputs are maps. pooled: the name of the module whose output is pooled to the
     vector that enters the classifier. preactivations: whether the maps are asked for as they were before their ReLU.
@@ -43,7 +43,7 @@ def as_network(
             raise UserError(f"the {whose} has no module '{name}'; {hint}")
     settings = NetworkSettings(taps=tuple(taps), pooled=pooled)
     try:
-        made = Around(type(module).__name__, module, num_classes, settings, None)
+        made = HookedNetwork(type(module).__name__, module, num_classes, settings, None)
     except UserError:
         raise UserError(
             f"the {whose} has no linear layer with {num_classes} outputs: is num_classes that of its classifier?"
@@ -54,7 +54,7 @@ def as_network(
 
 def own_module(network: nn.Module) -> nn.Module:
     """Returns the module that ``as_network`` has put a network around, or the network itself."""
-    return network.network if isinstance(network, Around) else network
+    return network.network if isinstance(network, HookedNetwork) else network
 
 
 def name_of(module: nn.Module) -> str:
@@ -78,9 +78,9 @@ def shapes_of(network: Network, sample: Tensor, num_classes: int, whose: str) ->
     classes = features.logits.shape[1]
     if classes != num_classes:
         raise UserError(f"the {whose} has {classes} classes, and num_classes is {num_classes}")
-    if isinstance(network, Around) and features.final is not None:
-        mean = pool(features.final)
-        if mean.shape != features.vector.shape or not torch.allclose(mean, features.vector, rtol=1e-3, atol=1e-5):
+    if isinstance(network, HookedNetwork) and features.pre_pool is not None:
+        mean = pool(features.pre_pool)
+        if mean.shape != features.pooled.shape or not torch.allclose(mean, features.pooled, rtol=1e-3, atol=1e-5):
             raise UserError(
                 f"what enters the {whose}'s classifier is not the mean of '{network.settings.pooled}' over its "
                 "positions: name another module, or leave pooled out"

@@ -101,7 +101,7 @@ class Distiller(BesideFrozen):
         kind = METHODS[self.settings.name]
         check_given(self.settings, teacher is not None, head)
         check_recipe(self.settings, recipe)
-        early = "preactivations" in kind.needs
+        early = "preactivations" in kind.required_features
         learner = as_network(student, num_classes, taps, pooled, "student", early)
         shapes = shapes_of(learner, sample, num_classes, "student")
         check_taps(self.settings, "student", student, shapes, sample)
@@ -137,13 +137,13 @@ class Distiller(BesideFrozen):
         self._passes = passes
         # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
         self._asks_teacher = frozen is not None and (self.settings.kd_weight > 0 or bool(made.loss_weights))
-        self._needs = frozenset(made.needs)
+        self._kept = frozenset(made.required_features)
         self.rank = this_rank() if gather else Rank()
         self._inputs = Inputs(
             f"method '{self.settings.name}'",
             num_classes,
             sample.shape[-1],
-            self._needs,
+            self._kept,
             statistics_of(mean, std),
             augmentation,
             len(labels),
@@ -171,21 +171,21 @@ class Distiller(BesideFrozen):
 
     def _student_features(self, batch: Batch) -> Features:
         """Of the whole batch, float32, with gradient."""
-        features = self.forwards[0](batch.images).map(Tensor.float, self._needs)
-        return whole_features(features, batch, self._needs, self.rank)
+        features = self.forwards[0](batch.images).map(Tensor.float, self._kept)
+        return whole_features(features, batch, self._kept, self.rank)
 
     def _teacher_features(self, batch: Batch) -> Features:
         """Of the whole batch, float32, without gradient."""
         ask = self.forwards[1]
         assert ask is not None
-        return whole_features(ask(batch.images), batch, self._needs, self.rank)
+        return whole_features(ask(batch.images), batch, self._kept, self.rank)
 
     @property
     def forwards(self) -> tuple[Callable[[Tensor], Features], TeacherForward | None]:
         """The forward passes of student and teacher, made when they are first asked for."""
         if self._made is None:
             teacher, _ = self._frozen
-            asked = None if teacher is None else TeacherForward(teacher, self._needs, self._passes)
+            asked = None if teacher is None else TeacherForward(teacher, self._kept, self._passes)
             self._made = training_pass(self.network, self._passes), asked
         return self._made
 

@@ -48,30 +48,30 @@ class Passes(NamedTuple):
 
 
 class TeacherForward:
-    """The teacher's forward pass in inference mode, with float32 copies of what ``needs`` names.
+    """The teacher's forward pass in inference mode, with float32 copies of what ``kept`` names.
 
     Copies, because tensors that were made in inference mode may not be kept for a backward pass. Logits and the pooled
-    vector are always copied, maps only where ``needs`` names them. The weights are read when this is built.
+    vector are always copied, maps only where ``kept`` names them. The weights are read when this is built.
     """
 
-    def __init__(self, teacher: Network, needs: frozenset[str], passes: Passes) -> None:
+    def __init__(self, teacher: Network, kept: frozenset[str], passes: Passes) -> None:
         device = next(teacher.parameters()).device
         self._teacher: Network | FrozenNetwork = teacher
         self._context = passes.context(device)
-        self._needs = needs
+        self._kept = kept
         dtype = passes.dtype or torch.float32
         self._piece = passes.images_at_once or PIECE * torch.float32.itemsize // dtype.itemsize
         if passes.fold_teacher and teacher.foldable:
-            folded = FrozenNetwork(teacher, dtype, "preactivations" in needs)
+            folded = FrozenNetwork(teacher, dtype, "preactivations" in kept)
             self._teacher = folded.to(device).to(memory_format=passes.layout)
             if passes.precision is not None:
                 self._context = autocast(device, "fp32")  # the weights have the precision already
 
     def __call__(self, images: Tensor) -> Features:
         if images.device.type != "cpu" or len(images) <= self._piece:
-            return self._features(images).map(partial(Tensor.to, dtype=torch.float32, copy=True), self._needs)
-        first, *others = (self._features(piece).map(Tensor.float, self._needs) for piece in images.split(self._piece))
-        return first.map(lambda *pieces: torch.cat(pieces), self._needs, *others)
+            return self._features(images).map(partial(Tensor.to, dtype=torch.float32, copy=True), self._kept)
+        first, *others = (self._features(piece).map(Tensor.float, self._kept) for piece in images.split(self._piece))
+        return first.map(lambda *pieces: torch.cat(pieces), self._kept, *others)
 
     def _features(self, images: Tensor) -> Features:
         with torch.inference_mode(), self._context:
@@ -84,7 +84,7 @@ def training_pass(network: Network, passes: Passes) -> Callable[[Tensor], Featur
     if passes.compile != "off":
         forward: Callable[[Tensor], Features] = torch.compile(network.features, mode=passes.compile, dynamic=False)
     elif passes.precision is not None and next(network.parameters()).device.type == "cuda":
-        forward = TogetherForward(network, passes.dtype)
+        forward = ForeachForward(network, passes.dtype)
     else:
         forward = network.features
 
@@ -95,7 +95,7 @@ def training_pass(network: Network, passes: Passes) -> Callable[[Tensor], Featur
     return features
 
 
-class TogetherForward:
+class ForeachForward:
     """``network.features`` within autocast, with what is done to every layer done to all in one launch: weights cast to
     ``dtype`` (None: not at all), their gradients cast back, batch norms' counters raised. The numbers are the same."""
 
@@ -111,7 +111,7 @@ class TogetherForward:
         }
 
     def __call__(self, images: Tensor) -> Features:
-        with _counted_together(self._norms):
+        with _foreach_batch_counters(self._norms):
             if self._dtype is None or not self._weights:
                 return self._whole(images)
             cast = _Cast.apply(self._dtype, *self._weights.values())
@@ -139,7 +139,7 @@ class _Cast(Function):
 
 
 @contextmanager
-def _counted_together(norms: Sequence[nn.modules.batchnorm._NormBase]) -> Iterator[None]:
+def _foreach_batch_counters(norms: Sequence[nn.modules.batchnorm._NormBase]) -> Iterator[None]:
     """The batches that norms in train mode have seen are counted at the end. Nothing is computed from these numbers
     where the running averages have a momentum; where they have none, the norms count for themselves."""
     counters = {

@@ -7,12 +7,12 @@ from sskd.networks import Features
 from sskd.runtime.distributed import Rank, all_gather_with_grad
 
 
-def whole_features(features: Features, batch: Batch, needs: frozenset[str], rank: Rank) -> Features:
+def whole_features(features: Features, batch: Batch, kept: frozenset[str], rank: Rank) -> Features:
     """Returns the features of all processes' rows, in their order, with gradient (sskd/runtime/distributed.py)."""
     if rank.world_size == 1:
         return features
     sizes = [batch.views_per_image * size for size in rank.sizes(batch.global_batch_size)]
-    return features.map(partial(all_gather_with_grad, sizes=sizes), needs)
+    return features.map(partial(all_gather_with_grad, sizes=sizes), kept)
 
 
 def whole_batch(batch: Batch, rank: Rank) -> Batch:

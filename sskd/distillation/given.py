@@ -58,9 +58,9 @@ def check_given(settings: MethodSettings, has_teacher: bool, head: Pretext | Non
 def check_taps(settings: MethodSettings, whose: str, module: nn.Module, shapes: FeatureShapes, sample: Tensor) -> None:
     """UserError where the method compares maps and no module that gives them was named; it suggests some."""
     if (
-        {"taps", "preactivations"} & METHODS[settings.name].needs
+        {"feature_maps", "preactivations"} & METHODS[settings.name].required_features
         and not isinstance(module, Network)
-        and not shapes.maps
+        and not shapes.feature_maps
     ):
         found = ", ".join(f"'{tap}' {shape}" for tap, shape in suggest_taps(module, sample, show=False).items())
         option = "taps" if whose == "student" else "teacher_taps"
@@ -74,7 +74,7 @@ def labels_of_images(settings: MethodSettings, train_labels: Tensor | None, trai
     UserError where the method needs either."""
     if train_labels is not None:
         return train_labels
-    if "indices" in METHODS[settings.name].needs:
+    if "indices" in METHODS[settings.name].required_features:
         if not train_images:
             raise UserError(f"method '{settings.name}' needs train_labels, the labels of all training images")
         warnings.warn(

@@ -61,19 +61,19 @@ def train_head(
     shapes = shapes_of(network, sample, classes, "teacher")
     if not kind.evaluable_on_test and not train_images:
         raise UserError(f"the task '{name}' needs train_images, the number of training images")
-    context = PretextContext(shapes.width, train_images or 0, shapes.network, classes)
+    context = PretextContext(shapes.embed_dim, train_images or 0, shapes.network, classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "head"))
         head = kind(settings, context).to(next(network.parameters()).device).train()
     recipe = Recipe(epochs=epochs, learning_rate=learning_rate, **PUBLISHED.get(name, OTHERS))
     optimizer = make_optimizer(head.parameters(), recipe)
-    view_transform, forward = kind.view_transform(settings), TeacherForward(network, kind.needs, Passes())
-    needs = frozenset() if kind.evaluable_on_test else frozenset({"indices"})
+    view_transform, forward = kind.view_transform(settings), TeacherForward(network, kind.required_features, Passes())
+    required = frozenset() if kind.evaluable_on_test else frozenset({"indices"})
     inputs = Inputs(
         f"the task '{name}'",
         classes,
         sample.shape[-1],
-        needs,
+        required,
         statistics_of(mean, std),
         augmentation,
         train_images or 0,

@@ -30,7 +30,7 @@ class Inputs(NamedTuple):
     whose: str  # what needs them, as errors name it: "method 'crd'"
     num_classes: int
     image_size: int
-    needs: frozenset[str]
+    required: frozenset[str]
     statistics: Statistics | None = None
     augmentation: Augmentation | None = None
     train_images: int = 0
@@ -93,7 +93,7 @@ class Inputs(NamedTuple):
             raise UserError(f"there are {len(images)} images and {count} labels: one label for each image")
         if count < 2:
             raise UserError("a batch of one image: batch norm and the methods need two; use drop_last=True")
-        if "indices" in self.needs and indices is None:
+        if "indices" in self.required and indices is None:
             raise UserError(
                 f"{self.whose} needs the images' positions in the training set: call it with images, labels, indices"
             )

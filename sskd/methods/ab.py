@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_middle, check_regressor, middle, regressor
+from sskd.methods.feature_maps import check_intermediate_maps, check_regressor, intermediate_maps, regressor
 from sskd.networks import Features, FeatureShapes
 
 MARGIN = 1.0
@@ -56,21 +56,23 @@ class AB(Method):
         "sum runs over all its entries. Where the teacher's pre-activation is positive, $m_l = 1$ and "
         r"$\delta_l = [\hat g^s_l \leq 1]$; elsewhere $m_l = -1$ and $\delta_l = [\hat g^s_l > -1]$.",
     )
-    needs = frozenset({"preactivations"})
+    required_features = frozenset({"preactivations"})
     stage_names = ("initial", "main")
 
     def __init__(self, settings: ABSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
-        pairs = zip(middle(context.student_shapes.taps), middle(teacher.taps), strict=True)
+        pairs = zip(
+            intermediate_maps(context.student_shapes.feature_maps), intermediate_maps(teacher.feature_maps), strict=True
+        )
         self.connectors = nn.ModuleList(nn.Identity() if s == t else regressor(s, t, relu=False) for s, t in pairs)
         # in a tuple, so that they are not part of this module's own parameters and state
         self._feature_layers = tuple(context.student.feature_layers())
 
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_middle("ab", student, teacher)
-        for tap in range(1, len(student.maps)):
+        check_intermediate_maps("ab", student, teacher)
+        for tap in range(1, len(student.feature_maps)):
             check_regressor("ab", student, teacher, tap)
 
     def initial_stages(self) -> list[InitialStage]:
@@ -79,6 +81,8 @@ class AB(Method):
 
     def _initial_loss(self, student: Features | None, teacher: Features, batch: Batch) -> dict[str, Tensor]:
         assert student is not None
-        pairs = zip(self.connectors, middle(student.preactivations), strict=True)
+        pairs = zip(self.connectors, intermediate_maps(student.preactivations), strict=True)
         connected = [connector(maps) for connector, maps in pairs]
-        return {"ab": self.settings.weight * activation_boundary_loss(connected, middle(teacher.preactivations))}
+        return {
+            "ab": self.settings.weight * activation_boundary_loss(connected, intermediate_maps(teacher.preactivations))
+        }

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
-from sskd.methods.feature_maps import attention, check_middle, match_sizes, middle
+from sskd.methods.feature_maps import attention, check_intermediate_maps, intermediate_maps, match_sizes
 from sskd.networks import Features, FeatureShapes
 
 
@@ -50,12 +50,14 @@ class AT(Method):
         r"\rVert}",
         where="$f_c$ is channel $c$ of an image's map; $a$ is a vector over the positions.",
     )
-    needs = frozenset({"taps"})
+    required_features = frozenset({"feature_maps"})
     term_weights = {"at": "weight"}
 
     @classmethod
     def check(cls, settings: ATSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_middle("at", student, teacher)
+        check_intermediate_maps("at", student, teacher)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        return LossTerms({"at": attention_loss(middle(student.taps), middle(teacher.taps))})
+        return LossTerms(
+            {"at": attention_loss(intermediate_maps(student.feature_maps), intermediate_maps(teacher.feature_maps))}
+        )

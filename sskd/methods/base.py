@@ -13,7 +13,7 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView, ViewTransform
 from sskd.errors import UserError
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.registry import Registry
 from sskd.runtime.device import constant
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sskd.pretext import Pretext
 
 
-NEEDS = frozenset({"logits", "vector", "taps", "preactivations", "final", "labels", "indices"})
+FEATURE_NAMES = frozenset({"logits", "pooled", "feature_maps", "preactivations", "pre_pool", "labels", "indices"})
 Family = Literal["logits", "feature maps", "relations", "contrast", "self-supervision", "control", "other"]
 RESERVED = ("ce", "kd")  # the terms that every method has
 
@@ -94,15 +94,15 @@ class Method(nn.Module):
     loss_terms[name]. CE and KL are over the images' normal views. In the first ``warmup_epochs`` the weights of the
     method's own terms rise linearly from 0.
 
-    A subclass sets ``info``, ``needs`` and ``term_weights`` and overrides ``loss_terms``. Whatever is not named in
-    ``needs`` may be missing from the features and the batch that ``loss_terms`` gets.
+    A subclass sets ``info``, ``required_features`` and ``term_weights`` and overrides ``loss_terms``. The features and
+    the batch that ``loss_terms`` gets may lack whatever ``required_features`` does not name.
     """
 
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     info: ClassVar[MethodInfo]
-    # some of NEEDS. Of teacher and student: "logits", "vector" (pooled features), "taps" (maps), "preactivations",
-    # "final" (map); of the data: "indices", and "labels" where the method's own terms use them
-    needs: ClassVar[frozenset[str]] = frozenset()
+    # names of FEATURE_NAMES: fields of the teacher's and student's Features; "indices" and "labels" of the batch if the
+    # method's own terms use them
+    required_features: ClassVar[frozenset[str]] = frozenset()
     # the method's own terms, each with its weight: the name of a setting, or a number
     term_weights: ClassVar[Mapping[str, str | float]] = {}
     paper_names: ClassVar[Mapping[str, str]] = {}  # what the paper calls a setting, where it is a Greek letter
@@ -235,7 +235,7 @@ class Method(nn.Module):
         recipe says; 0-d."""
         return F.cross_entropy(logits, batch.targets, label_smoothing=self._smoothing)
 
-    def softened(self, logits: Tensor) -> Tensor:
+    def transform_logits(self, logits: Tensor) -> Tensor:
         """The logits (B, C) of either side as they enter Hinton's KD: a method may change them first."""
         return logits
 
@@ -256,9 +256,9 @@ class Method(nn.Module):
         if teacher is not None:
             if self.settings.kd_weight > 0:
                 normal = teacher.logits[:: batch.views_per_image]
-                student_logits, teacher_logits = self.softened(logits), self.softened(normal)
+                student_logits, teacher_logits = self.transform_logits(logits), self.transform_logits(normal)
                 temperature, kind = self.settings.kd_temperature, self.settings.divergence
-                losses["kd"] = softened_divergence(student_logits, teacher_logits, temperature, kind=kind)
+                losses["kd"] = kd_divergence(student_logits, teacher_logits, temperature, kind=kind)
                 weights["kd"] = self.settings.kd_weight
             own = self.loss_terms(student, teacher, batch)
             if not own.losses.keys().isdisjoint(RESERVED):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_final
+from sskd.methods.feature_maps import check_pre_pool
 from sskd.networks import Features, FeatureShapes
 
 
@@ -59,7 +59,7 @@ class CATKD(Method):
         "here as the code. The rebuilt networks' classifiers have no bias: here the student's bias is"
         " zero and is not trained.",
     )
-    needs = frozenset({"final"})
+    required_features = frozenset({"pre_pool"})
     term_weights = {"catkd": "weight"}
 
     def __init__(self, settings: CATKDSettings, context: MethodContext) -> None:
@@ -75,12 +75,12 @@ class CATKD(Method):
 
     @classmethod
     def check(cls, settings: CATKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_final("catkd", student, teacher)
+        check_pre_pool("catkd", student, teacher)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        assert student.final is not None
-        assert teacher.final is not None
-        pairs = zip((student.final, teacher.final), self._classifiers, strict=True)
+        assert student.pre_pool is not None
+        assert teacher.pre_pool is not None
+        pairs = zip((student.pre_pool, teacher.pre_pool), self._classifiers, strict=True)
         student_maps, teacher_maps = (class_maps(final, classifier) for final, classifier in pairs)
         loss = class_attention_loss(student_maps, teacher_maps.detach(), self.settings.size, self.settings.normalise)
         return LossTerms({"catkd": loss})

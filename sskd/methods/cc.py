@@ -41,15 +41,15 @@ class CC(Method):
         formula=r"\frac{w}{B - 1} \sum_{i=1}^{B-1} d_i \cdot d_{i+1}, \quad d = \left| e^s - e^t \right|",
         where="$e$ are trained linear embeddings of the pooled vectors $v$, one for each side.",
     )
-    needs = frozenset({"vector"})
+    required_features = frozenset({"pooled"})
     term_weights = {"cc": "weight"}
 
     def __init__(self, settings: CCSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
-        self.embed_student = nn.Linear(context.student_shapes.width, settings.width)
-        self.embed_teacher = nn.Linear(teacher.width, settings.width)
+        self.embed_student = nn.Linear(context.student_shapes.embed_dim, settings.width)
+        self.embed_teacher = nn.Linear(teacher.embed_dim, settings.width)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        loss = correlation_loss(self.embed_student(student.vector), self.embed_teacher(teacher.vector))
+        loss = correlation_loss(self.embed_student(student.pooled), self.embed_teacher(teacher.pooled))
         return LossTerms({"cc": loss})

@@ -6,19 +6,19 @@ from sskd.config.recipe import Recipe
 from sskd.config.settings import MethodSettings
 from sskd.data.mixing import mixes
 from sskd.errors import UserError
-from sskd.methods.base import METHODS, NEEDS
+from sskd.methods.base import FEATURE_NAMES, METHODS
 from sskd.networks import FeatureShapes
 
 
 def check_pair(settings: MethodSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
     """UserError where one of the networks lacks what the method needs, or the two cannot be used with it together."""
     kind = METHODS[settings.name]
-    check_needs(settings)
+    check_required_features(settings)
     for shapes in (student, teacher):
         lacks = ""
-        if {"taps", "preactivations"} & kind.needs and not shapes.maps:
+        if {"feature_maps", "preactivations"} & kind.required_features and not shapes.feature_maps:
             lacks = "feature maps"
-        elif "preactivations" in kind.needs and not shapes.preactivations:
+        elif "preactivations" in kind.required_features and not shapes.preactivations:
             lacks = "maps before their ReLU beside those after it"
         if lacks:
             raise UserError(
@@ -32,12 +32,13 @@ def check_pair(settings: MethodSettings, student: FeatureShapes, teacher: Featur
     kind.check(settings, student, teacher)
 
 
-def check_needs(settings: MethodSettings) -> None:
-    """UserError where the method's ``needs`` are no set of NEEDS."""
-    needs: Any = METHODS[settings.name].needs
-    if not isinstance(needs, frozenset | set) or not needs <= NEEDS:
+def check_required_features(settings: MethodSettings) -> None:
+    """Raises UserError if the method's ``required_features`` are not a set of FEATURE_NAMES."""
+    required: Any = METHODS[settings.name].required_features
+    if not isinstance(required, frozenset | set) or not required <= FEATURE_NAMES:
         raise UserError(
-            f"method '{settings.name}' has needs = {needs!r}: a set is wanted of {', '.join(sorted(NEEDS))}"
+            f"method '{settings.name}' has required_features = {required!r}; expected a set of some of "
+            f"{', '.join(sorted(FEATURE_NAMES))}"
         )
 
 
@@ -47,8 +48,8 @@ def check_recipe(settings: MethodSettings, recipe: Recipe) -> None:
     kind = METHODS[settings.name]
     reasons = {
         "compares several views of each image": kind.views_per_image > 1,
-        "keeps something of each training image": "indices" in kind.needs,
-        "needs one label for each image": "labels" in kind.needs,
+        "keeps something of each training image": "indices" in kind.required_features,
+        "needs one label for each image": "labels" in kind.required_features,
     }
     why = next((reason for reason, holds in reasons.items() if holds), "")
     if why and mixes(recipe):

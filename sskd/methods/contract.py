@@ -13,8 +13,8 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView, ViewTransform
 from sskd.errors import UserError, described, nearest, source_of
-from sskd.methods.base import METHODS, NEEDS, RESERVED, InitialStage, LossTerms, Method, MethodContext
-from sskd.methods.checks import check_needs
+from sskd.methods.base import FEATURE_NAMES, METHODS, RESERVED, InitialStage, LossTerms, Method, MethodContext
+from sskd.methods.checks import check_required_features
 from sskd.networks import Features, Network
 from sskd.pretext.contract import FEW, batch_size, fault_of, fault_of_logged, made_batch, made_features
 
@@ -24,14 +24,14 @@ def check_method(settings: MethodSettings, new_context: Callable[[], MethodConte
     last epoch's last batch. UserError says what breaks the contract of ``Method``, by the name of the term; what the
     method itself raises is raised.
 
-    The features have what ``needs`` names and no more. A method that cannot do with a few images is given a batch of
-    the recipe's size. size: of the images, pixels of a side.
+    The features have what ``required_features`` names and no more. A method that fails with a few images is given a
+    batch of the recipe's size. size: of the images, pixels of a side.
     """
     kind = METHODS[settings.name]
-    check_needs(settings)
-    needs, whole = frozenset(kind.needs), new_context().recipe.batch_size
+    check_required_features(settings)
+    required, whole = frozenset(kind.required_features), new_context().recipe.batch_size
     problems: list[Exception] = []
-    for given, images in ((needs, FEW), (needs, whole), (NEEDS, whole)):
+    for given, images in ((required, FEW), (required, whole), (FEATURE_NAMES, whole)):
         try:
             _try(settings, new_context(), size, given, images)
         except Exception as error:  # the contract's, or whatever the method raises
@@ -41,12 +41,12 @@ def check_method(settings: MethodSettings, new_context: Callable[[], MethodConte
     else:
         raise problems[1]
     if len(problems) == 2:
-        named = ", ".join(sorted(needs)) or "nothing"
+        named = ", ".join(sorted(required)) or "nothing"
         problem = described(problems[1], source_of(kind.loss_terms)[0])
-        raise UserError(f"it uses features that its needs do not name (they name {named}): {problem}")
+        raise UserError(f"it uses features that its required_features do not name (they name {named}): {problem}")
 
 
-def _try(settings: MethodSettings, context: MethodContext, size: int, needs: frozenset[str], most: int) -> None:
+def _try(settings: MethodSettings, context: MethodContext, size: int, kept: frozenset[str], most: int) -> None:
     recipe, count = context.recipe, len(context.labels)
     method = METHODS[settings.name](settings, context)
     student = method.predictor(context.student)
@@ -61,10 +61,10 @@ def _try(settings: MethodSettings, context: MethodContext, size: int, needs: fro
 
     def features(batch: Batch) -> tuple[Features, Features | None]:
         rows, teacher = len(batch.images), context.teacher_shapes
-        given = made_features(teacher, rows, context.num_classes, needs) if teacher is not None else None
+        given = made_features(teacher, rows, context.num_classes, kept) if teacher is not None else None
         if own is not None:
             return own.features(batch.images), given
-        return made_features(context.student_shapes, rows, context.num_classes, needs, gradient=True), given
+        return made_features(context.student_shapes, rows, context.num_classes, kept, gradient=True), given
 
     # 1. its initial stages, in which nothing else is in train mode
     names = {"main"}
@@ -172,9 +172,9 @@ def _check_terms(terms: Any, whose: str) -> None:
 def _reaches(weights: Mapping[str, float], terms: Mapping[str, Tensor], student: Features, *networks: Network) -> bool:
     """Whether the gradient of the weighted terms reaches the student: its features, or a weight of the networks."""
     weighted = [weights[name] * value for name, value in terms.items() if value.requires_grad and weights[name]]
-    final = () if student.final is None else (student.final,)
+    final = () if student.pre_pool is None else (student.pre_pool,)
     weights_of = chain.from_iterable(network.parameters() for network in networks)
-    tensors = (student.logits, *student.taps, *student.preactivations, *final, *weights_of)
+    tensors = (student.logits, student.pooled, *student.feature_maps, *student.preactivations, *final, *weights_of)
     unique = {id(tensor): tensor for tensor in tensors if tensor.requires_grad}
     if not weighted or not unique:
         return False

@@ -76,15 +76,15 @@ class CRD(Method):
         "batch, and $10^{-7}$ is added to $m$ in the denominators. After each step, the banks move to the new "
         "embeddings (`momentum`).",
     )
-    needs = frozenset({"vector", "labels", "indices"})
+    required_features = frozenset({"pooled", "labels", "indices"})
     term_weights = {"crd": "weight"}
     z: Tensor
 
     def __init__(self, settings: CRDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
-        self.embed_student = nn.Linear(context.student_shapes.width, settings.width)
-        self.embed_teacher = nn.Linear(teacher.width, settings.width)
+        self.embed_student = nn.Linear(context.student_shapes.embed_dim, settings.width)
+        self.embed_teacher = nn.Linear(teacher.embed_dim, settings.width)
         self.banks = Banks(context.labels, context.num_classes, settings.width)
         self.register_buffer("z", torch.full((2,), -1.0))
         # this step's indices and embeddings (student's, teacher's), until the banks have them
@@ -92,8 +92,8 @@ class CRD(Method):
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         settings: Any = self.settings
-        embed_s = F.normalize(self.embed_student(student.vector), dim=1)
-        embed_t = F.normalize(self.embed_teacher(teacher.vector), dim=1)
+        embed_s = F.normalize(self.embed_student(student.pooled), dim=1)
+        embed_t = F.normalize(self.embed_teacher(teacher.pooled), dim=1)
         contrasts = self.banks.draw(batch.indices, settings.negatives, settings.positive, batch.generator)
         self._seen = (batch.indices, embed_s.detach(), embed_t.detach())
         return LossTerms({"crd": self.loss(embed_s, embed_t, contrasts)})

@@ -57,7 +57,7 @@ class CRLD(Method):
         "`within_weight` 0.5 for three pairs. Both views go through the networks in one batch here, in two passes "
         "there: batch norm sees them together.",
     )
-    needs = frozenset({"logits", "labels"})
+    required_features = frozenset({"logits", "labels"})
     term_weights = {"ce_strong": "ce_weight", "within": "within_weight", "across": "across_weight"}
     views_per_image = 2
 

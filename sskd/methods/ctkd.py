@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.losses import softened_divergence, standardised
+from sskd.losses import kd_divergence, standardised
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.dkd import decoupled_divergences
 from sskd.networks import Features
@@ -94,7 +94,7 @@ class CTKD(Method):
         "LSKD's copy of CTKD has its switch the wrong way round (its authors agree); here "
         "`standardise` does what it says.",
     )
-    needs = frozenset({"logits", "labels"})
+    required_features = frozenset({"logits", "labels"})
 
     def __init__(self, settings: CTKDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
@@ -119,6 +119,6 @@ class CTKD(Method):
         tau = self.temperature()
         logged = {"temperature": tau.detach()}
         if self.settings.host == "kd":
-            return LossTerms({"ctkd": softened_divergence(student_logits, teacher_logits, tau)}, logged)
+            return LossTerms({"ctkd": kd_divergence(student_logits, teacher_logits, tau)}, logged)
         tckd, nckd = decoupled_divergences(student_logits, teacher_logits, batch.labels, tau)
         return LossTerms({"tckd": tckd, "nckd": nckd}, logged)

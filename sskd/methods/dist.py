@@ -56,7 +56,7 @@ class DIST(Method):
         "class's predictions over the batch (column $c$). $w_1$ is `inter_weight`, $w_2$ is `intra_weight`.",
         differs="Paper's appendix: no T^2, which at T 4 is a weight 16 times smaller; here as the code.",
     )
-    needs = frozenset({"logits"})
+    required_features = frozenset({"logits"})
     term_weights = {"inter": "inter_weight", "intra": "intra_weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.losses import softened_divergence, standardised
+from sskd.losses import kd_divergence, standardised
 from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
@@ -19,24 +19,24 @@ def decoupled_divergences(
     Logits (B, C) float32, labels (B,) int64. Zhao et al. 2022, sec. 3: for an image, KD is TCKD + (1 - p) NCKD, p
     being the teacher's probability of the right class.
     """
-    target_s, others_s = split_classes(student, labels)
-    target_t, others_t = split_classes(teacher, labels)
-    binary_s = right_or_not(target_s, others_s, temperature)
-    binary_t = right_or_not(target_t, others_t, temperature)
-    target_class = temperature**2 * softened_divergence(binary_s, binary_t, 1.0)
-    return target_class, softened_divergence(others_s, others_t, temperature)
+    target_s, others_s = split_target(student, labels)
+    target_t, others_t = split_target(teacher, labels)
+    binary_s = binary_logits(target_s, others_s, temperature)
+    binary_t = binary_logits(target_t, others_t, temperature)
+    target_class = temperature**2 * kd_divergence(binary_s, binary_t, 1.0)
+    return target_class, kd_divergence(others_s, others_t, temperature)
 
 
-def split_classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def split_target(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The logits of the right class, (B, 1), and of the others, (B, C - 1), in their order."""
     columns = torch.arange(logits.shape[1] - 1, device=logits.device)
     others = columns + (columns >= labels[:, None])
     return logits.gather(1, labels[:, None]), logits.gather(1, others)
 
 
-def right_or_not(target: Tensor, others: Tensor, temperature: float | Tensor) -> Tensor:
+def binary_logits(target: Tensor, others: Tensor, temperature: float | Tensor) -> Tensor:
     """Logits (B, 2) whose softmax is (p, 1 - p), p the probability of the right class at that temperature (a number, or
-    one an image as (B, 1)), from what ``split_classes`` gives."""
+    one an image as (B, 1)), from what ``split_target`` gives."""
     return torch.cat([target / temperature, (others / temperature).logsumexp(dim=1, keepdim=True)], dim=1)
 
 
@@ -72,7 +72,7 @@ class DKD(Method):
         "class's logit; here it is left out, which is the same.",
     )
     paper_names = {"alpha": "tckd_weight", "beta": "nckd_weight"}
-    needs = frozenset({"logits", "labels"})
+    required_features = frozenset({"logits", "labels"})
     term_weights = {"tckd": "tckd_weight", "nckd": "nckd_weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

@@ -105,7 +105,7 @@ class DOT(Method):
         differs="Of the hosts of the paper KD and CRD are here. Several processes, float16, Nesterov's momentum and "
         "other optimisers than SGD are refused.",
     )
-    needs = frozenset({"logits", "vector", "labels", "indices"})
+    required_features = frozenset({"logits", "pooled", "labels", "indices"})
 
     def __init__(self, settings: DOTSettings, context: MethodContext) -> None:
         super().__init__(settings, context)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.networks.base import pool
@@ -54,8 +54,8 @@ def bridge(source: Sequence[int], target: Sequence[int], active: bool) -> nn.Seq
 
 def stage_shapes(shapes: FeatureShapes) -> list[tuple[int, ...]]:
     """(channels, height, width) of every stage's map but the stem's; the last is the map that is pooled."""
-    assert shapes.final is not None
-    return [*shapes.maps[1:-1], shapes.final]
+    assert shapes.pre_pool is not None
+    return [*shapes.feature_maps[1:-1], shapes.pre_pool]
 
 
 def classified(network: Network, last: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class FCFD(Method):
         "after its ReLU here, before it there. Bridges and paths are computed in float32. Nesterov's momentum is the "
         "authors'.",
     )
-    needs = frozenset({"taps", "preactivations", "final", "logits"})
+    required_features = frozenset({"feature_maps", "preactivations", "pre_pool", "logits"})
     term_weights = {"maps": "weight", "paths": "path_weight"}
     draws_on_host = True
 
@@ -179,7 +179,7 @@ class FCFD(Method):
         wanted = pool(F.relu(teacher[last]))
         errors += [F.mse_loss(pool(F.relu(maps)), wanted) for stage, maps in seen if stage == last]
         temperature = self.settings.kd_temperature
-        divergences = [softened_divergence(path, logits, temperature) for path in predicted]
+        divergences = [kd_divergence(path, logits, temperature) for path in predicted]
         # bridges that no path was drawn through have a gradient too, of zero: optimisers want one at every step
         idle = 0.0 * torch.stack([weight.sum() for weight in self.to_student.parameters()]).sum()
         return {"maps": torch.stack(errors).sum(), "paths": torch.stack(divergences).sum() + idle}, predicted

@@ -13,14 +13,17 @@ from sskd.networks import FeatureShapes
 T = TypeVar("T")
 
 
-def middle(taps: Sequence[T]) -> Sequence[T]:
-    """All taps (or their shapes) but the first map and the pooled vector."""
-    return taps[1:-1]
+def intermediate_maps(maps: Sequence[T]) -> Sequence[T]:
+    """Returns all feature maps (or their shapes) but the first."""
+    return maps[1:]
 
 
-def check_middle(method: str, student: FeatureShapes, teacher: FeatureShapes) -> None:
+def check_intermediate_maps(method: str, student: FeatureShapes, teacher: FeatureShapes) -> None:
     """UserError unless both networks have as many middle taps, at least one: they pair up in order."""
-    student_count, teacher_count = len(middle(student.taps)), len(middle(teacher.taps))
+    student_count, teacher_count = (
+        len(intermediate_maps(student.feature_maps)),
+        len(intermediate_maps(teacher.feature_maps)),
+    )
     if student_count != teacher_count or not student_count:
         raise UserError(
             f"method '{method}' pairs the middle taps in order, but {student.network} has {student_count} and "
@@ -28,13 +31,13 @@ def check_middle(method: str, student: FeatureShapes, teacher: FeatureShapes) ->
         )
 
 
-def check_final(method: str, student: FeatureShapes, teacher: FeatureShapes) -> None:
+def check_pre_pool(method: str, student: FeatureShapes, teacher: FeatureShapes) -> None:
     """UserError unless both networks give the map that they pool."""
     for shapes in (student, teacher):
-        if shapes.final is None:
+        if shapes.pre_pool is None:
             raise UserError(
                 f"method '{method}' needs the map that is pooled before the classifier, and {shapes.network} gives "
-                "none: its features() must return it as Features.final, or network_settings name it as pooled"
+                "none: its features() must return it as Features.pre_pool, or network_settings name it as pooled"
             )
 
 
@@ -80,6 +83,6 @@ def check_regressor(method: str, student: FeatureShapes, teacher: FeatureShapes,
     """UserError, naming networks, tap and sizes, where ``regressor`` has no way from one map to the other."""
     try:
         with torch.device("meta"):  # no weights are made, no random numbers drawn
-            regressor(student.taps[tap], teacher.taps[tap], relu=False)
+            regressor(student.feature_maps[tap], teacher.feature_maps[tap], relu=False)
     except UserError as error:
         raise UserError(f"method '{method}', tap {tap} of {student.network} and {teacher.network}: {error}") from None

@@ -42,25 +42,25 @@ class FitNet(Method):
         formula=r"w \mathrm{MSE}(r(f^s_k), f^t_k)",
         where="$k$ is `tap` (2, counted from 0), and $r$ is a trained regressor: convolution, batch norm, ReLU.",
     )
-    needs = frozenset({"taps"})
+    required_features = frozenset({"feature_maps"})
     term_weights = {"fitnet": "weight"}
 
     def __init__(self, settings: FitNetSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
         tap = settings.tap
-        self.regressor = regressor(context.student_shapes.taps[tap], teacher.taps[tap], relu=True)
+        self.regressor = regressor(context.student_shapes.feature_maps[tap], teacher.feature_maps[tap], relu=True)
 
     @classmethod
     def check(cls, settings: FitNetSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
         for side in (student, teacher):
-            if settings.tap >= len(side.maps):
+            if settings.tap >= len(side.feature_maps):
                 raise UserError(
                     f"method 'fitnet': {side.network} has no map at tap {settings.tap}; "
-                    f"set tap between 0 and {len(side.maps) - 1}"
+                    f"set tap between 0 and {len(side.feature_maps) - 1}"
                 )
         check_regressor("fitnet", student, teacher, settings.tap)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         tap = self.settings.tap
-        return LossTerms({"fitnet": hint_loss(self.regressor(student.taps[tap]), teacher.taps[tap])})
+        return LossTerms({"fitnet": hint_loss(self.regressor(student.feature_maps[tap]), teacher.feature_maps[tap])})

@@ -64,7 +64,7 @@ class FSP(Method):
         differs="The published command has `-b 50`, which multiplies a term that is zero in the main stage. The "
         "initial stage has weight 1 there, as here.",
     )
-    needs = frozenset({"taps"})
+    required_features = frozenset({"feature_maps"})
     stage_names = ("initial", "main")
 
     def __init__(self, settings: FSPSettings, context: MethodContext) -> None:
@@ -74,12 +74,13 @@ class FSP(Method):
 
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        if len(student.maps) != len(teacher.maps) or len(student.maps) < 2:
+        if len(student.feature_maps) != len(teacher.feature_maps) or len(student.feature_maps) < 2:
             raise UserError(
-                f"method 'fsp' pairs all maps in order, two at least, but {student.network} has {len(student.maps)} "
-                f"and {teacher.network} has {len(teacher.maps)}; choose networks with as many taps"
+                f"method 'fsp' pairs all feature maps in order and needs at least two, but {student.network} has "
+                f"{len(student.feature_maps)} and {teacher.network} has {len(teacher.feature_maps)}; choose networks "
+                "with equally many"
             )
-        for tap, (s, t) in enumerate(zip(student.maps, teacher.maps, strict=True)):
+        for tap, (s, t) in enumerate(zip(student.feature_maps, teacher.feature_maps, strict=True)):
             if s[0] != t[0]:
                 raise UserError(
                     f"method 'fsp' needs equal widths, but tap {tap} (from 0) has {s[0]} channels in "
@@ -91,4 +92,4 @@ class FSP(Method):
 
     def _initial_loss(self, student: Features | None, teacher: Features, batch: Batch) -> dict[str, Tensor]:
         assert student is not None
-        return {"fsp": self.settings.weight * flow_loss(student.maps, teacher.maps)}
+        return {"fsp": self.settings.weight * flow_loss(student.feature_maps, teacher.feature_maps)}

@@ -94,16 +94,16 @@ class FT(Method):
         r"paraphraser), which is trained first and then frozen; $\tau$ is the student's translator, trained "
         "with the student.",
     )
-    needs = frozenset({"taps"})
+    required_features = frozenset({"feature_maps"})
     term_weights = {"ft": "weight"}
     stage_names = ("paraphraser", "main")
 
     def __init__(self, settings: FTSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
-        width = teacher.maps[-1][0]
+        width = teacher.feature_maps[-1][0]
         self.paraphraser = Paraphraser(width)
-        self.translator = translator(context.student_shapes.maps[-1][0], width // 2)
+        self.translator = translator(context.student_shapes.feature_maps[-1][0], width // 2)
         small = context.student_shapes.network.startswith(("resnet", "wrn"))  # ResNet50 is none of these families
         self._paraphraser_rate = PARAPHRASER_RATE if small else None
 
@@ -126,10 +126,10 @@ class FT(Method):
         ]
 
     def _reconstruction_loss(self, student: Features | None, teacher: Features, batch: Batch) -> dict[str, Tensor]:
-        maps = teacher.maps[-1]
+        maps = teacher.feature_maps[-1]
         return {"reconstruction": F.mse_loss(self.paraphraser(maps), maps)}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         with torch.no_grad():
-            factors = self.paraphraser.encoder(teacher.maps[-1])
-        return LossTerms({"ft": factor_loss(self.translator(student.maps[-1]), factors)})
+            factors = self.paraphraser.encoder(teacher.feature_maps[-1])
+        return LossTerms({"ft": factor_loss(self.translator(student.feature_maps[-1]), factors)})

@@ -8,17 +8,17 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import Rotated, ViewTransform
 from sskd.errors import UserError
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.networks import Features, FeatureShapes
-from sskd.networks.branches import Branches, check_branches
+from sskd.networks.auxiliary_classifiers import AuxiliaryClassifiers, count_classifiers
 from sskd.pretext.hsakd import VIEWS
 
 
-def branch_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def classifier_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """The sum over branches of T^2 KL of their scores, (levels, R, 4 C) float32 each; 0-d."""
     pairs = zip(student, teacher, strict=True)
-    return torch.stack([softened_divergence(*pair, temperature) for pair in pairs]).sum()
+    return torch.stack([kd_divergence(*pair, temperature) for pair in pairs]).sum()
 
 
 class HSAKDSettings(MethodSettings):
@@ -53,7 +53,7 @@ class HSAKD(Method):
         "training teacher and branches together (HSAKD*) is not done here. Nesterov's momentum is the"
         " authors', not used here. The authors' MobileNetV2 has a stem without stride.",
     )
-    needs = frozenset({"taps", "logits"})
+    required_features = frozenset({"feature_maps", "logits"})
     term_weights = {"branches": "branch_weight", "turned_logits": "logit_weight"}
     needs_head = True
     views_per_image = 4
@@ -65,11 +65,11 @@ class HSAKD(Method):
         assert context.head is not None
         # in a tuple, so that the teacher's head is no submodule: it is neither trained nor saved with the student
         self._teacher_head = (context.head,)
-        self.branches = Branches(context.student_shapes.network, VIEWS * context.num_classes)
+        self.branches = AuxiliaryClassifiers(context.student_shapes.network, VIEWS * context.num_classes)
 
     @classmethod
     def check(cls, settings: HSAKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        student_count, teacher_count = check_branches(student.network), check_branches(teacher.network)
+        student_count, teacher_count = count_classifiers(student.network), count_classifiers(teacher.network)
         if student_count != teacher_count:
             raise UserError(
                 f"method 'hsakd' pairs the branches of all maps in order, but {student.network} has "
@@ -85,7 +85,7 @@ class HSAKD(Method):
             teacher_scores = self._teacher_head[0].read(teacher)
         student_scores = torch.stack(self.branches.read(student))
         losses = {
-            "branches": branch_divergence(student_scores, teacher_scores, temperature),
-            "turned_logits": softened_divergence(student.logits, teacher.logits, temperature),
+            "branches": classifier_divergence(student_scores, teacher_scores, temperature),
+            "turned_logits": kd_divergence(student.logits, teacher.logits, temperature),
         }
         return LossTerms(losses)

@@ -31,7 +31,7 @@ class KD(Method):
         differs="LSKD: the paper's deviation has C in the denominator, the code C - 1 and 1e-7 beside it; "
         "here as the code.",
     )
-    needs = frozenset({"logits"})
+    required_features = frozenset({"logits"})
 
-    def softened(self, logits: Tensor) -> Tensor:
+    def transform_logits(self, logits: Tensor) -> Tensor:
         return standardised(logits) if self.settings.standardise else logits

@@ -64,7 +64,7 @@ class KDPP(Method):
         differs="The authors' recipe has batch 128, rate 0.1 and Nesterov's momentum; here every method has one "
         "recipe. Means come from files there, and from the teacher here. DIST++ and ReviewKD++ are not here.",
     )
-    needs = frozenset({"logits", "vector", "labels"})
+    required_features = frozenset({"logits", "pooled", "labels"})
     first_epoch = 0
     studies = "augmented"
     means: Tensor
@@ -72,7 +72,7 @@ class KDPP(Method):
     def __init__(self, settings: KDPPSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher_shapes = context.teacher_side()
-        width, wanted = context.student_shapes.width, teacher_shapes.width
+        width, wanted = context.student_shapes.embed_dim, teacher_shapes.embed_dim
         self.widen = nn.Sequential()
         if width != wanted:
             linear = nn.Linear(width, wanted)
@@ -93,7 +93,7 @@ class KDPP(Method):
     def study(self, seen: Iterable[tuple[Features, Tensor]]) -> None:
         sums, count = self.means.double().zero_(), self.means.new_zeros(len(self.means), dtype=torch.float64)
         for features, labels in seen:
-            sums.index_add_(0, labels, features.vector.double())
+            sums.index_add_(0, labels, features.pooled.double())
             count.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
         self.means.copy_((sums / count.clamp(min=1)[:, None]).round(decimals=DIGITS))
 
@@ -103,5 +103,5 @@ class KDPP(Method):
             logits = student.logits, teacher.logits
             tckd, nckd = decoupled_divergences(*logits, batch.labels, self.settings.temperature)
             losses |= {"tckd": tckd, "nckd": nckd}
-        widened = self.widen(student.vector)
-        return LossTerms(losses | {"nd": norm_and_direction(widened, teacher.vector, self.means[batch.labels])})
+        widened = self.widen(student.pooled)
+        return LossTerms(losses | {"nd": norm_and_direction(widened, teacher.pooled, self.means[batch.labels])})

@@ -45,7 +45,7 @@ class LumiNet(Method):
         differs="Five pairs have published settings; all others have those of resnet32x4/resnet8x4. The released "
         "configurations put the three numbers under the solver's.",
     )
-    needs = frozenset({"logits"})
+    required_features = frozenset({"logits"})
     term_weights = {"luminet": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

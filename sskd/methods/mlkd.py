@@ -12,7 +12,7 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.strong import WeakAndStrong
 from sskd.data.views import ViewTransform
-from sskd.losses import softened_divergence, standardised
+from sskd.losses import kd_divergence, standardised
 from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
@@ -75,7 +75,7 @@ class MLKD(Method):
         "240 for pairs of one type, at half the rate: set `method_recipes.mlkd`. Both views go through the "
         "networks in one batch here, in two passes there: batch norm sees them together.",
     )
-    needs = frozenset({"logits", "labels"})
+    required_features = frozenset({"logits", "labels"})
     term_weights = {"ce_strong": "ce_weight", "instance": "weight", "class": "weight", "batch": "weight"}
     views_per_image = 2
 
@@ -92,8 +92,8 @@ class MLKD(Method):
         soft = [(F.softmax(weak_s / t, dim=1), F.softmax(weak_t / t, dim=1)) for t in temperatures]
         if self.settings.standardise:
             weak_s, strong_s, weak_t, strong_t = map(standardised, (weak_s, strong_s, weak_t, strong_t))
-        weak = [softened_divergence(weak_s, weak_t, t) for t in temperatures]
-        strong = [softened_divergence(strong_s, strong_t, t) for t in temperatures[:STRONG_AT]] + weak[STRONG_AT:]
+        weak = [kd_divergence(weak_s, weak_t, t) for t in temperatures]
+        strong = [kd_divergence(strong_s, strong_t, t) for t in temperatures[:STRONG_AT]] + weak[STRONG_AT:]
         losses = {
             "ce_strong": self.cross_entropy(student.logits[1::2], batch),
             "instance": images * torch.stack(weak).sum() + torch.stack(strong).sum(),

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
-from sskd.methods.dkd import split_classes
+from sskd.methods.dkd import split_target
 from sskd.networks import Features
 
 
@@ -17,12 +17,12 @@ def target_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     return -(F.softmax(teacher, dim=1).gather(1, labels[:, None]) * log_s).mean()
 
 
-def others_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
+def non_target_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """T^2 times the mean cross-entropy between the softmaxes of the C - 1 wrong classes at T; 0-d.
 
     Logits (B, C) float32, labels (B,) int64. Yang et al. 2023, eq. 10.
     """
-    (_, student_others), (_, teacher_others) = split_classes(student, labels), split_classes(teacher, labels)
+    (_, student_others), (_, teacher_others) = split_target(student, labels), split_target(teacher, labels)
     soft = F.softmax(teacher_others / temperature, dim=1)
     return -(temperature**2) * (soft * F.log_softmax(student_others / temperature, dim=1)).sum(1).mean()
 
@@ -55,10 +55,10 @@ class NKD(Method):
         "`target_weight`, $w_2$ is `others_weight`.",
         differs="CIFAR-100's settings (T 3, 3.5) are for the authors' own ResNet-34 and 18; ImageNet: T 1, 1.5.",
     )
-    needs = frozenset({"logits", "labels"})
+    required_features = frozenset({"logits", "labels"})
     term_weights = {"target": "target_weight", "others": "others_weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         student_logits, teacher_logits, labels = student.logits, teacher.logits, batch.labels
-        others = others_loss(student_logits, teacher_logits, labels, self.settings.temperature)
+        others = non_target_loss(student_logits, teacher_logits, labels, self.settings.temperature)
         return LossTerms({"target": target_loss(student_logits, teacher_logits, labels), "others": others})

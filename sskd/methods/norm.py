@@ -10,7 +10,7 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_final
+from sskd.methods.feature_maps import check_pre_pool
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.networks.base import fan_out_init, pool
 
@@ -41,12 +41,14 @@ class Widened(Network):
 
     def __init__(self, student: Network, shapes: FeatureShapes, wanted: int) -> None:
         super().__init__()
-        assert shapes.final is not None
+        assert shapes.pre_pool is not None
         self.foldable, self.gives_preactivations = student.foldable, student.gives_preactivations
         self.tail = ("expand", "contract", f"student.{student.tail[-1]}")
         self.after = nn.Sequential()
-        self._raw = len(student.tail) > 1 and shapes.maps[-1][0] == shapes.final[0]  # a norm and ReLU follow the map
-        width = shapes.final[0]
+        self._raw = (
+            len(student.tail) > 1 and shapes.feature_maps[-1][0] == shapes.pre_pool[0]
+        )  # a norm and ReLU follow the map
+        width = shapes.pre_pool[0]
         self.expand = nn.Sequential(nn.Conv2d(width, wanted, 1, bias=False), nn.BatchNorm2d(wanted))
         self.contract = nn.Sequential(nn.Conv2d(wanted, width, 1, bias=False), nn.BatchNorm2d(width))
         fan_out_init(self)
@@ -58,11 +60,11 @@ class Widened(Network):
 
     def features(self, images: Tensor) -> Features:
         features = self.student.features(images)
-        last: Any = features.maps[-1] if self._raw else features.final
+        last: Any = features.feature_maps[-1] if self._raw else features.pre_pool
         expanded = self.expand(last)
-        vector = pool(self.after(last + self.contract(expanded)))
-        taps, before = ((*taps[:-1], vector) for taps in (features.taps, features.preactivations))
-        return Features(self.classifier_layer(vector), taps, before, expanded)
+        pooled = pool(self.after(last + self.contract(expanded)))
+        logits = self.classifier_layer(pooled)
+        return Features(logits, features.feature_maps, pooled, features.preactivations, expanded)
 
 
 class NORMSettings(MethodSettings):
@@ -94,22 +96,23 @@ class NORM(Method):
         "README's 0.1. Training lasts 241 epochs there. The code's MobileNetV2 lacks its last ReLU, and its "
         "ShuffleNets cannot be trained: here they are as in every method.",
     )
-    needs = frozenset({"taps", "final", "logits"})
+    required_features = frozenset({"feature_maps", "pre_pool", "logits"})
     term_weights = {"norm": "weight"}
     first_epoch = 0
 
     def __init__(self, settings: NORMSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         self._shapes = context.student_shapes
-        self._wanted = settings.copies * context.teacher_side()[1].maps[-1][0]
+        self._wanted = settings.copies * context.teacher_side()[1].feature_maps[-1][0]
 
     @classmethod
     def check(cls, settings: NORMSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_final("norm", student, student)
-        if student.final is not None and student.final[1] > teacher.maps[-1][1]:
+        check_pre_pool("norm", student, student)
+        if student.pre_pool is not None and student.pre_pool[1] > teacher.feature_maps[-1][1]:
             raise UserError(
-                f"method 'norm' pools the teacher's last map to the student's size, and that of {student.network} "
-                f"({student.final[1]} to a side) is larger than that of {teacher.network} ({teacher.maps[-1][1]})"
+                f"method 'norm' pools the teacher's last map to the student's size, but that of {student.network} "
+                f"(side {student.pre_pool[1]}) is larger than that of {teacher.network} (side "
+                f"{teacher.feature_maps[-1][1]}); choose another pair"
             )
 
     def predictor(self, student: Network) -> Network:
@@ -124,5 +127,5 @@ class NORM(Method):
         return super().forward(student._replace(logits=layer_normalised(student.logits)), teacher, batch)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        assert student.final is not None
-        return LossTerms({"norm": repeated_error(student.final, teacher.maps[-1], self.settings.copies)})
+        assert student.pre_pool is not None
+        return LossTerms({"norm": repeated_error(student.pre_pool, teacher.feature_maps[-1], self.settings.copies)})

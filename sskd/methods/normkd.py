@@ -9,7 +9,7 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.losses import divergences
 from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
-from sskd.methods.dkd import right_or_not, split_classes
+from sskd.methods.dkd import binary_logits, split_target
 from sskd.networks import Features
 
 
@@ -46,7 +46,7 @@ class NormKD(Method):
         where="$d$ is `deviations` times the standard deviation of the image's logits. With `host: dkd`, the two "
         "parts of DKD on $z / d$, each image's multiplied by $d_t^2$.",
     )
-    needs = frozenset({"logits", "labels"})
+    required_features = frozenset({"logits", "labels"})
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -60,8 +60,8 @@ class NormKD(Method):
         if self.settings.host == "kd":
             rows = {"normkd": divergences(normed_s, normed_t)}
         else:
-            split_s, split_t = split_classes(normed_s, batch.labels), split_classes(normed_t, batch.labels)
-            binary = divergences(right_or_not(*split_s, 1.0), right_or_not(*split_t, 1.0))
+            split_s, split_t = split_target(normed_s, batch.labels), split_target(normed_t, batch.labels)
+            binary = divergences(binary_logits(*split_s, 1.0), binary_logits(*split_t, 1.0))
             rows = {"tckd": binary, "nckd": divergences(split_s[1], split_t[1])}
         return LossTerms({name: (spread**2 * row).mean() for name, row in rows.items()})
 

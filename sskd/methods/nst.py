@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
-from sskd.methods.feature_maps import check_middle, match_sizes, middle
+from sskd.methods.feature_maps import check_intermediate_maps, intermediate_maps, match_sizes
 from sskd.networks import Features, FeatureShapes
 
 
@@ -72,12 +72,14 @@ class NST(Method):
         where="$s_j$ and $t_k$ are the channels of both sides' maps at level $l$, each scaled to unit length; $C_s$ "
         "and $C_t$ are their numbers.",
     )
-    needs = frozenset({"taps"})
+    required_features = frozenset({"feature_maps"})
     term_weights = {"nst": "weight"}
 
     @classmethod
     def check(cls, settings: NSTSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_middle("nst", student, teacher)
+        check_intermediate_maps("nst", student, teacher)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        return LossTerms({"nst": all_taps_loss(middle(student.taps), middle(teacher.taps))})
+        return LossTerms(
+            {"nst": all_taps_loss(intermediate_maps(student.feature_maps), intermediate_maps(teacher.feature_maps))}
+        )

@@ -12,7 +12,7 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_middle, middle
+from sskd.methods.feature_maps import check_intermediate_maps, intermediate_maps
 from sskd.networks import Features, FeatureShapes
 
 RARE = 0.001  # a channel that is negative less often has the margin of three deviations
@@ -64,7 +64,7 @@ class OFD(Method):
         "cannot use ResNet50 as a teacher, nor MobileNetV2 or ShuffleV1 as a student. MobileNetV2's blocks end "
         "without a ReLU: its maps are compared as they are.",
     )
-    needs = frozenset({"preactivations"})
+    required_features = frozenset({"preactivations"})
     term_weights = {"ofd": "weight"}
 
     def __init__(self, settings: OFDSettings, context: MethodContext) -> None:
@@ -72,7 +72,9 @@ class OFD(Method):
         teacher, teacher_shapes = context.teacher_side()
         self.connectors = nn.ModuleList()
         for student_map, teacher_map in zip(
-            middle(context.student_shapes.taps), middle(teacher_shapes.taps), strict=True
+            intermediate_maps(context.student_shapes.feature_maps),
+            intermediate_maps(teacher_shapes.feature_maps),
+            strict=True,
         ):
             convolution = nn.Conv2d(student_map[0], teacher_map[0], 1, bias=False)
             nn.init.normal_(convolution.weight, 0, math.sqrt(2 / teacher_map[0]))
@@ -82,15 +84,17 @@ class OFD(Method):
 
     @classmethod
     def check(cls, settings: OFDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_middle("ofd", student, teacher)
-        if teacher.norms != len(middle(teacher.taps)):
+        check_intermediate_maps("ofd", student, teacher)
+        if teacher.norms != len(intermediate_maps(teacher.feature_maps)):
             raise UserError(
                 f"method 'ofd' needs the batch norm before each map's ReLU, and {teacher.network} names none: as a "
                 "teacher choose a resnet, wrn or vgg, or a network whose map_norms() names them"
             )
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        return LossTerms({"ofd": self.loss(middle(student.preactivations), middle(teacher.preactivations))})
+        return LossTerms(
+            {"ofd": self.loss(intermediate_maps(student.preactivations), intermediate_maps(teacher.preactivations))}
+        )
 
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """The term, 0-d. Maps (B, C, H, W) float32 before their ReLU, in forward order."""

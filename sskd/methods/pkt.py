@@ -51,8 +51,8 @@ class PKT(Method):
         formula=r"\frac{w}{B^2} \sum_{i,j} \pi^t_{ij} \log \frac{\pi^t_{ij} + 10^{-7}}{\pi^s_{ij} + 10^{-7}}, \quad "
         r"\pi_{ij} = \frac{\cos(v_i, v_j) + 1}{\sum_k (\cos(v_i, v_k) + 1)}",
     )
-    needs = frozenset({"vector"})
+    required_features = frozenset({"pooled"})
     term_weights = {"pkt": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        return LossTerms({"pkt": probability_loss(student.vector, teacher.vector)})
+        return LossTerms({"pkt": probability_loss(student.pooled, teacher.pooled)})

@@ -9,15 +9,15 @@ from torch.nn import functional as F
 
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
-from sskd.errors import UserError
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
+from sskd.methods.feature_maps import check_intermediate_maps, intermediate_maps
 from sskd.networks import Features, FeatureShapes
 
 WIDEST = 512  # of the maps that are fused
 POOLED = (4, 2, 1)  # sizes at which maps are compared beside their own
 
 
-def pyramid_loss(student: Tensor, teacher: Tensor) -> Tensor:
+def hcl(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean squared error of maps (B, C, H, W) at their own size and pooled to 4, 2 and 1, where these are smaller,
     each weighted by half of what came before; divided by the weights' sum; 0-d. Chen et al. 2021, sec. 3.4."""
     height = student.shape[2]
@@ -31,7 +31,7 @@ def pyramid_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return losses / total
 
 
-class Fusion(nn.Module):
+class ABF(nn.Module):
     """One level: the student's map, fused with what is passed on from the next deeper level, if there is one."""
 
     def __init__(self, width: int, fused: int, target: int, deepest: bool) -> None:
@@ -94,7 +94,7 @@ class ReviewKD(Method):
         "teachers of their own; here every method has one recipe. In the first epoch the weight is 0,"
         " as in the authors' code; mdistiller starts with 1/20.",
     )
-    needs = frozenset({"taps", "preactivations", "vector"})
+    required_features = frozenset({"feature_maps", "preactivations", "pooled"})
     term_weights = {"review": "weight"}
     first_epoch = 0
 
@@ -102,25 +102,23 @@ class ReviewKD(Method):
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
         student_widths, teacher_widths = (
-            [shape[0] for shape in shapes.taps[1:]] for shapes in (context.student_shapes, teacher)
+            [*(shape[0] for shape in intermediate_maps(shapes.feature_maps)), shapes.embed_dim]
+            for shapes in (context.student_shapes, teacher)
         )
         fused = min(WIDEST, student_widths[-1])
         levels = zip(reversed(student_widths), reversed(teacher_widths), strict=True)
         self.levels = nn.ModuleList(
-            Fusion(width, fused, target, deepest=number == 0) for number, (width, target) in enumerate(levels)
+            ABF(width, fused, target, deepest=number == 0) for number, (width, target) in enumerate(levels)
         )
 
     @classmethod
     def check(cls, settings: ReviewSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        student_count, teacher_count = len(student.taps) - 1, len(teacher.taps) - 1
-        if student_count != teacher_count or student_count < 2:
-            raise UserError(
-                f"method 'reviewkd' pairs all taps but the first in order, but {student.network} has "
-                f"{student_count} and {teacher.network} has {teacher_count}; choose networks with as many taps"
-            )
+        check_intermediate_maps("reviewkd", student, teacher)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        return LossTerms({"review": self.loss(student.taps[1:], teacher.preactivations[1:])})
+        student_levels = (*intermediate_maps(student.feature_maps), student.pooled)
+        teacher_levels = (*intermediate_maps(teacher.preactivations), teacher.pooled)
+        return LossTerms({"review": self.loss(student_levels, teacher_levels)})
 
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """The sum of all levels' losses. Maps in forward order, the pooled vectors (B, D) last."""
@@ -130,5 +128,5 @@ class ReviewKD(Method):
                 maps[:, :, None, None] if maps.ndim == 2 else maps for maps in (student_map, teacher_map)
             )
             reviewed, passed_on = level(student_map, passed_on, teacher_map.shape[2:])
-            total = total + pyramid_loss(reviewed, teacher_map)
+            total = total + hcl(reviewed, teacher_map)
         return total

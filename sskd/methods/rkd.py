@@ -65,10 +65,10 @@ class RKD(Method):
         r"divided by the batch's mean distance, $\alpha_{ijk}$ the angle at $i$ between $j$ and $k$. $w_1$ is "
         "`distance_weight`, $w_2$ is `angle_weight`; both are multiplied by `weight`.",
     )
-    needs = frozenset({"vector"})
+    required_features = frozenset({"pooled"})
     term_weights = {"rkd": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         settings = self.settings
-        loss = relational_loss(student.vector, teacher.vector, settings.distance_weight, settings.angle_weight)
+        loss = relational_loss(student.pooled, teacher.pooled, settings.distance_weight, settings.angle_weight)
         return LossTerms({"rkd": loss})

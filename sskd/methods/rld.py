@@ -7,7 +7,7 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.losses import divergences, standardised
 from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
-from sskd.methods.dkd import right_or_not, split_classes
+from sskd.methods.dkd import binary_logits, split_target
 from sskd.networks import Features
 
 FAR = -1e9  # a logit whose probability is 0, while an image that has no other is uniform and not NaN; float32 at least
@@ -16,8 +16,8 @@ FAR = -1e9  # a logit whose probability is 0, while an image that has no other i
 def sample_confidence(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """SCD: T^2 times the mean KL of the teacher's (largest probability, the rest) from the student's (probability of
     the label, the rest); 0-d. Logits (B, C) float32, labels (B,) int64. Sun et al. 2025."""
-    binary_s = right_or_not(*split_classes(student, labels), temperature)
-    binary_t = right_or_not(*split_classes(teacher, teacher.argmax(1)), temperature)
+    binary_s = binary_logits(*split_target(student, labels), temperature)
+    binary_t = binary_logits(*split_target(teacher, teacher.argmax(1)), temperature)
     return temperature**2 * divergences(binary_s, binary_t).mean()
 
 
@@ -63,7 +63,7 @@ class RLD(Method):
         differs="Code: temperature 1 in the sample part, beta 8, for all pairs; paper (by notes) one temperature, beta "
         "4, tuned per pair. Where the teacher is right of every image and the temperatures are one, RLD is DKD.",
     )
-    needs = frozenset({"logits", "labels"})
+    required_features = frozenset({"logits", "labels"})
     term_weights = {"sample": "sample_weight", "masked": "masked_weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

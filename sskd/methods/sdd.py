@@ -12,8 +12,8 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.losses import divergences
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.dkd import right_or_not, split_classes
-from sskd.methods.feature_maps import check_final
+from sskd.methods.dkd import binary_logits, split_target
+from sskd.methods.feature_maps import check_pre_pool
 from sskd.networks import Features, FeatureShapes
 
 CELLS = 4  # to a side: maps are pooled to so many first
@@ -78,7 +78,7 @@ class SDD(Method):
         "neither. No grids are published for the WRN pairs of one type and "
         "resnet56/resnet20, which have {1, 2} as the other pairs of one type.",
     )
-    needs = frozenset({"final", "logits", "labels"})
+    required_features = frozenset({"pre_pool", "logits", "labels"})
 
     def __init__(self, settings: SDDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
@@ -88,7 +88,7 @@ class SDD(Method):
 
     @classmethod
     def check(cls, settings: SDDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_final("sdd", student, teacher)
+        check_pre_pool("sdd", student, teacher)
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -100,9 +100,9 @@ class SDD(Method):
         }[settings.host]
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        assert student.final is not None
-        assert teacher.final is not None
-        finals = zip((student.final, teacher.final), self._classifiers, strict=True)
+        assert student.pre_pool is not None
+        assert teacher.pre_pool is not None
+        finals = zip((student.pre_pool, teacher.pre_pool), self._classifiers, strict=True)
         of_student, of_teacher = (region_logits(final, layer, self.settings.grids) for final, layer in finals)
         return LossTerms(self.losses(of_student, of_teacher.detach(), batch.labels))
 
@@ -114,8 +114,8 @@ class SDD(Method):
         if self.settings.host == "kd":
             rows = {"sdd": t**2 * divergences(student, teacher, t)}
         elif self.settings.host == "dkd":
-            split_s, split_t = split_classes(student, labels), split_classes(teacher, labels)
-            binary = divergences(right_or_not(*split_s, t), right_or_not(*split_t, t))
+            split_s, split_t = split_target(student, labels), split_target(teacher, labels)
+            binary = divergences(binary_logits(*split_s, t), binary_logits(*split_t, t))
             rows = {"tckd": t**2 * binary, "nckd": t**2 * divergences(split_s[1], split_t[1], t)}
         else:
             right_s, right_t = (F.log_softmax(side, 1).gather(1, labels[:, None])[:, 0] for side in (student, teacher))

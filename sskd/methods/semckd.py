@@ -12,7 +12,7 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import match_sizes, middle
+from sskd.methods.feature_maps import intermediate_maps, match_sizes
 from sskd.networks import Features, FeatureShapes
 
 
@@ -69,7 +69,7 @@ class SemCKD(Method):
         differs="The code leaves out an epoch's smaller last batch; here it has CE and KL alone. Each embedding there "
         "holds a second copy of its layers that nothing uses.",
     )
-    needs = frozenset({"taps", "logits"})
+    required_features = frozenset({"feature_maps", "logits"})
     term_weights = {"semckd": "weight"}
 
     def __init__(self, settings: SemCKDSettings, context: MethodContext) -> None:
@@ -78,7 +78,10 @@ class SemCKD(Method):
         self._images = context.recipe.batch_size
         if self._images < 4:
             raise UserError(f"method 'semckd' needs batches of at least 4 images: recipe.batch_size is {self._images}")
-        students, teachers = middle(context.student_shapes.taps), middle(teacher_shapes.taps)
+        students, teachers = (
+            intermediate_maps(context.student_shapes.feature_maps),
+            intermediate_maps(teacher_shapes.feature_maps),
+        )
         self.queries = nn.ModuleList(Embedding(self._images) for _ in students)
         self.keys = nn.ModuleList(Embedding(self._images) for _ in teachers)
         pairs = product(students, teachers)
@@ -87,13 +90,15 @@ class SemCKD(Method):
     @classmethod
     def check(cls, settings: SemCKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
         for shapes in (student, teacher):
-            if not middle(shapes.taps):
+            if not intermediate_maps(shapes.feature_maps):
                 raise UserError(f"method 'semckd' compares middle maps, and {shapes.network} gives none")
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         if len(batch.labels) != self._images:  # every parameter has a gradient at every step, here of zero
             return LossTerms({"semckd": 0.0 * torch.stack([weight.sum() for weight in self.parameters()]).sum()})
-        return LossTerms({"semckd": self.loss(middle(student.taps), middle(teacher.taps))})
+        return LossTerms(
+            {"semckd": self.loss(intermediate_maps(student.feature_maps), intermediate_maps(teacher.feature_maps))}
+        )
 
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """The term, 0-d. Maps (B, C, H, W) float32, S of the student's and U of the teacher's."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_final, match_sizes
+from sskd.methods.feature_maps import check_pre_pool, match_sizes
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.networks.base import pool
 
@@ -51,12 +51,12 @@ class Projected(Network):
 
     def features(self, images: Tensor) -> Features:
         features = self.student.features(images)
-        maps = features.final
+        maps = features.pre_pool
         assert maps is not None
         final = self.projector(no_larger(maps, self.size))
-        vector = pool(final)
-        taps, before = ((*taps[:-1], vector) for taps in (features.taps, features.preactivations))
-        return Features(self.classifier(vector), taps, before, final)
+        pooled = pool(final)
+        logits = self.classifier(pooled)
+        return Features(logits, features.feature_maps, pooled, features.preactivations, final)
 
 
 class SimKDSettings(MethodSettings):
@@ -85,7 +85,7 @@ class SimKD(Method):
         differs="CE and KD have weight 0. What the authors call WRN-40-2, 40-1 and 16-2 are ResNets: their "
         "figures for these are not of the networks here.",
     )
-    needs = frozenset({"final"})
+    required_features = frozenset({"pre_pool"})
     term_weights = {"simkd": "weight"}
 
     def __init__(self, settings: SimKDSettings, context: MethodContext) -> None:
@@ -94,23 +94,25 @@ class SimKD(Method):
 
     @classmethod
     def check(cls, settings: SimKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_final("simkd", student, teacher)
+        check_pre_pool("simkd", student, teacher)
 
     def predictor(self, student: Network) -> Network:
         teacher, teacher_shapes = self._context.teacher_side()
         student_shapes = self._context.student_shapes
-        assert teacher_shapes.final is not None
-        assert student_shapes.final is not None
+        assert teacher_shapes.pre_pool is not None
+        assert student_shapes.pre_pool is not None
         # what widens the last map before the classifier is left out, as the classifier is
-        widened = len(student.tail) > 1 and student_shapes.maps[-1][0] != student_shapes.width
-        width = student_shapes.maps[-1][0] if widened else student_shapes.final[0]
+        widened = len(student.tail) > 1 and student_shapes.feature_maps[-1][0] != student_shapes.embed_dim
+        width = student_shapes.feature_maps[-1][0] if widened else student_shapes.pre_pool[0]
         for name in student.tail if widened else student.tail[-1:]:
             inside, _, last = name.rpartition(".")
             setattr(student.get_submodule(inside), last, nn.Identity())
-        project = projector(width, teacher_shapes.width, self.settings.factor)
-        return Projected(student, project, teacher.classifier_layer, (teacher_shapes.final[1], teacher_shapes.final[2]))
+        project = projector(width, teacher_shapes.embed_dim, self.settings.factor)
+        return Projected(
+            student, project, teacher.classifier_layer, (teacher_shapes.pre_pool[1], teacher_shapes.pre_pool[2])
+        )
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        student_map: Any = student.final
-        teacher_map: Any = teacher.final
+        student_map: Any = student.pre_pool
+        teacher_map: Any = teacher.pre_pool
         return LossTerms({"simkd": F.mse_loss(*match_sizes(student_map, teacher_map))})

@@ -44,8 +44,8 @@ class SP(Method):
         formula=r"\frac{w}{B^2} \lVert G^s - G^t \rVert^2",
         where=r"$G$ is $Q Q^{\top}$ with rows scaled to unit length; $Q$ has a row per image, its last map.",
     )
-    needs = frozenset({"taps"})
+    required_features = frozenset({"feature_maps"})
     term_weights = {"sp": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        return LossTerms({"sp": similarity_loss(student.maps[-1], teacher.maps[-1])})
+        return LossTerms({"sp": similarity_loss(student.feature_maps[-1], teacher.feature_maps[-1])})

@@ -42,17 +42,17 @@ class SRRL(Method):
         differs="With CE and KL(4), as SimKD's repository has it for CIFAR-100; the authors' own is ImageNet alone, "
         "and they searched both weights per pair and kept none.",
     )
-    needs = frozenset({"vector", "logits"})
+    required_features = frozenset({"pooled", "logits"})
     term_weights = {"features": "feature_weight", "regression": "logit_weight"}
 
     def __init__(self, settings: SRRLSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         teacher, teacher_shapes = context.teacher_side()
-        self.connector = connector(context.student_shapes.width, teacher_shapes.width)
+        self.connector = connector(context.student_shapes.embed_dim, teacher_shapes.embed_dim)
         self._classifier = (teacher.classifier_layer,)  # in a tuple: no submodule
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        connected = self.connector(student.vector)
+        connected = self.connector(student.pooled)
         read = self._classifier[0](connected)
-        features, logits = F.mse_loss(connected, teacher.vector), F.mse_loss(read, teacher.logits)
+        features, logits = F.mse_loss(connected, teacher.pooled), F.mse_loss(read, teacher.logits)
         return LossTerms({"features": features, "regression": logits})

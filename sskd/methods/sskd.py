@@ -10,7 +10,7 @@ from sskd.config.fields import Probability
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView, ViewTransform
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.networks import Features
 from sskd.pretext.base import TransferConfig
@@ -61,7 +61,7 @@ class SSKD(Method):
         "is `ss_weight`. CE and KL use the normal images.",
         differs="docs/differences.md, a section of its own.",
     )
-    needs = frozenset({"logits", "vector", "labels"})
+    required_features = frozenset({"logits", "pooled", "labels"})
     term_weights = {"t": "t_weight", "ss": "ss_weight"}
     needs_head = True
     views_per_image = 4
@@ -69,12 +69,12 @@ class SSKD(Method):
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__(settings, context)
         assert context.head is not None
-        self.needs = self.needs | context.head.needs  # type: ignore[misc]
+        self.required_features = self.required_features | context.head.required_features  # type: ignore[misc]
         # in a tuple, so that the teacher's head is no submodule: it is neither trained nor saved with the student
         self._teacher_head = (context.head,)
         kind, shapes = type(context.head), context.student_shapes
         if settings.ss_weight > 0:
-            own = context.head.context._replace(width=shapes.width, network=shapes.network)
+            own = context.head.context._replace(embed_dim=shapes.embed_dim, network=shapes.network)
             self.head = kind(context.head.settings, own)
 
     def view_transform(self) -> ViewTransform:
@@ -95,7 +95,7 @@ class SSKD(Method):
             else:  # as published all are kept, and nothing has to be ranked
                 kept = constant((True,) * len(teacher_logits), torch.bool, teacher_logits.device)
                 logged["t_kept"] = constant(1.0, torch.float32, teacher_logits.device)
-            losses["t"] = softened_divergence(
+            losses["t"] = kd_divergence(
                 student_logits, teacher_logits, settings.t_temperature, kept, settings.divergence
             )
         if settings.ss_weight > 0:

@@ -44,7 +44,7 @@ class TTM(Method):
         differs="The row labels of the paper's same-type table sit one row off; the settings are read as the "
         "README's two commands agree with.",
     )
-    needs = frozenset({"logits"})
+    required_features = frozenset({"logits"})
     term_weights = {"ttm": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_middle, match_sizes, middle
+from sskd.methods.feature_maps import check_intermediate_maps, intermediate_maps, match_sizes
 from sskd.networks import Features, FeatureShapes
 
 INITIAL_VARIANCE = 5.0
@@ -68,19 +68,23 @@ class VID(Method):
         r"\right)",
         where=r"$r_l$ is a regressor of three 1 x 1 convolutions, $\nu_l$ a trained variance per channel.",
     )
-    needs = frozenset({"taps"})
+    required_features = frozenset({"feature_maps"})
     term_weights = {"vid": "weight"}
 
     def __init__(self, settings: VIDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
-        shapes = zip(middle(context.student_shapes.taps), middle(teacher.taps), strict=True)
+        shapes = zip(
+            intermediate_maps(context.student_shapes.feature_maps), intermediate_maps(teacher.feature_maps), strict=True
+        )
         self.taps = nn.ModuleList(TapRegressor(s[0], t[0]) for s, t in shapes)
 
     @classmethod
     def check(cls, settings: VIDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_middle("vid", student, teacher)
+        check_intermediate_maps("vid", student, teacher)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        triples = zip(self.taps, middle(student.taps), middle(teacher.taps), strict=True)
+        triples = zip(
+            self.taps, intermediate_maps(student.feature_maps), intermediate_maps(teacher.feature_maps), strict=True
+        )
         return LossTerms({"vid": torch.stack([tap(*pair) for tap, *pair in triples]).sum()})

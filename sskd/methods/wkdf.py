@@ -14,7 +14,6 @@ from sskd.methods.feature_maps import check_regressor, regressor
 from sskd.networks import Features, FeatureShapes
 
 EPSILON = 1e-5
-LAST = -2  # among the taps: the last map, before the pooled vector
 
 
 def falling(epoch: float, start: float, epochs: float) -> float:
@@ -79,21 +78,21 @@ class WKDF(Method):
         differs="Two pairs have published settings; all others have those of resnet32x4/resnet8x4. WKD-L and WKD-F "
         "together (WKD-L+F) is not here.",
     )
-    needs = frozenset({"taps"})
+    required_features = frozenset({"feature_maps"})
     term_weights = {"wkdf": "weight"}
 
     def __init__(self, settings: WKDFSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher_shapes = context.teacher_side()
-        student, teacher = context.student_shapes.taps[LAST], teacher_shapes.taps[LAST]
+        student, teacher = context.student_shapes.feature_maps[-1], teacher_shapes.feature_maps[-1]
         self.projector = projector(student, teacher, settings.hidden)
         self._epochs = context.recipe.full_epochs
 
     @classmethod
     def check(cls, settings: WKDFSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
         if not settings.hidden:
-            check_regressor("wkdf", student, teacher, LAST)
-        smaller = min(teacher.taps[LAST][1:])
+            check_regressor("wkdf", student, teacher, -1)
+        smaller = min(teacher.feature_maps[-1][1:])
         if min(len(range(smaller)[window]) for window in windows(smaller, settings.grid)) < 2:
             raise UserError(
                 f"method 'wkdf' compares deviations within windows, and grid {settings.grid} leaves single positions "
@@ -106,7 +105,7 @@ class WKDF(Method):
         return falls * super().schedule(term, epoch)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        means, deviations = self.parts(self.projector(student.taps[LAST]), teacher.taps[LAST])
+        means, deviations = self.parts(self.projector(student.feature_maps[-1]), teacher.feature_maps[-1])
         return LossTerms({"wkdf": self.settings.mean_weight * means + deviations})
 
     def parts(self, projected: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,9 +12,9 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.dkd import split_classes
+from sskd.methods.dkd import split_target
 from sskd.methods.nkd import target_loss
-from sskd.methods.wkdf import LAST, falling
+from sskd.methods.wkdf import falling
 from sskd.networks import Features, FeatureShapes
 
 REGULARISER, ITERATIONS, TINY = 0.05, 10, 1e-8  # Sinkhorn's
@@ -85,7 +85,7 @@ class WKDL(Method):
         differs="The distances come from a file there, and from the teacher here. Two pairs have published settings; "
         "all others have those of resnet32x4/resnet8x4.",
     )
-    needs = frozenset({"logits", "labels"})
+    required_features = frozenset({"logits", "labels"})
     term_weights = {"target": "target_weight", "wkdl": "weight"}
     studies = "plain"
     distances: Tensor
@@ -97,7 +97,7 @@ class WKDL(Method):
 
     @classmethod
     def check(cls, settings: WKDLSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        if settings.distances_of == "map" and not teacher.maps:
+        if settings.distances_of == "map" and not teacher.feature_maps:
             raise UserError(
                 f"method 'wkdl' compares classes by the teacher's last map, and {teacher.network}, teacher of "
                 f"{student.network}, gives none: set distances_of: logits"
@@ -107,7 +107,7 @@ class WKDL(Method):
         rows, labels = [], []
         for features, its_labels in seen:
             of_map = self.settings.distances_of == "map"
-            found = features.taps[LAST].flatten(2).transpose(1, 2) if of_map else features.logits[:, None]
+            found = features.feature_maps[-1].flatten(2).transpose(1, 2) if of_map else features.logits[:, None]
             rows.append(found.float())
             labels.append(its_labels)
         every, of_class = torch.cat(rows), torch.cat(labels)
@@ -124,9 +124,9 @@ class WKDL(Method):
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         costs, settings = transport_costs(self.distances, self.settings.sharpness), self.settings
         classes = torch.arange(len(costs), device=costs.device).expand(len(batch.labels), -1)
-        _, others = split_classes(classes, batch.labels)
+        _, others = split_target(classes, batch.labels)
         among = costs[others[:, :, None], others[:, None, :]]
-        sides = (split_classes(side.logits, batch.labels)[1] / settings.temperature for side in (student, teacher))
+        sides = (split_target(side.logits, batch.labels)[1] / settings.temperature for side in (student, teacher))
         soft_s, soft_t = (F.softmax(side, dim=1) for side in sides)
         distance = wasserstein(soft_s, soft_t, among)
         target = target_loss(student.logits, teacher.logits, batch.labels)

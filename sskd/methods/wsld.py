@@ -56,7 +56,7 @@ class WSLD(Method):
         differs="CIFAR-100's settings are the authors' answer (their teachers were trained anew); ImageNet: T"
         " 2, weight 2.5.",
     )
-    needs = frozenset({"logits", "labels"})
+    required_features = frozenset({"logits", "labels"})
     term_weights = {"wsld": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

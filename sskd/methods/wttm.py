@@ -44,7 +44,7 @@ class WTTM(Method):
         r"r^t = \operatorname{softmax}(\gamma z^t)",
         differs="As TTM's.",
     )
-    needs = frozenset({"logits"})
+    required_features = frozenset({"logits"})
     term_weights = {"wttm": "weight"}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

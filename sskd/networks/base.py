@@ -5,53 +5,44 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from sskd.config.networks import split_library
+from sskd.config.networks import split_zoo
 from sskd.errors import UserError
-from sskd.networks import library
+from sskd.networks import zoo
 from sskd.registry import Registry
 
 
 class Features(NamedTuple):
-    """One forward pass of B images.
+    """Results of one forward pass of B images.
 
-    logits: (B, C). taps: the feature maps (B, channels, height, width) after their ReLU in forward order, and last
-    the pooled vector (B, D) that enters the classifier. preactivations: the same taps before the ReLU (the tap
-    itself where there is no such point). final: the map (B, D, height, width) whose mean is the pooled vector; it
-    differs from the last tap where a convolution, or a norm and ReLU, come between. None if the network does not say.
+    logits: (B, C). feature_maps: (B, channels, height, width) each, after their ReLU, in forward order. pooled: (B, D),
+    the input of the classifier. preactivations: the feature maps before their ReLU; a map that follows no ReLU is
+    repeated. pre_pool: (B, D, height, width), the map whose spatial mean is ``pooled``, or None if the network does not
+    give it. It differs from the last feature map if a convolution, or a norm and a ReLU, lie between.
     """
 
     logits: Tensor
-    taps: tuple[Tensor, ...]
+    feature_maps: tuple[Tensor, ...]
+    pooled: Tensor
     preactivations: tuple[Tensor, ...]
-    final: Tensor | None = None
+    pre_pool: Tensor | None = None
 
-    @property
-    def vector(self) -> Tensor:
-        """The pooled features, (B, D)."""
-        return self.taps[-1]
+    def map(self, transform: Callable[..., Tensor], kept: frozenset[str], *others: "Features") -> "Features":
+        """Applies ``transform`` to the logits, the pooled features, and the kinds of maps that ``kept`` names
+        ("feature_maps", "preactivations", "pre_pool"); drops the other maps.
 
-    @property
-    def maps(self) -> tuple[Tensor, ...]:
-        """All taps but the pooled vector."""
-        return self.taps[:-1]
-
-    def map(self, change: Callable[..., Tensor], needs: frozenset[str], *others: "Features") -> "Features":
-        """The features with ``change`` applied to the logits, the pooled vector, and each kind of maps that ``needs``
-        names ("taps", "preactivations", "final"); the other maps are dropped.
-
-        With ``others``, ``change`` gets each tensor of these features and the same tensor of each of the others.
+        With ``others``, ``transform`` gets each tensor and the corresponding tensor of each of the others.
         """
         every = (self, *others)
 
         def each(kind: Callable[[Features], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-            return tuple(change(*same) for same in zip(*map(kind, every), strict=True))
+            return tuple(transform(*same) for same in zip(*map(kind, every), strict=True))
 
-        logits, vector = each(lambda features: (features.logits, features.vector))
-        maps = each(lambda features: features.maps) if "taps" in needs else ()
-        preactivations = each(lambda features: features.preactivations) if "preactivations" in needs else ()
-        finals = [features.final for features in every if features.final is not None]
-        final = change(*finals) if finals and "final" in needs else None
-        return Features(logits, (*maps, vector), preactivations, final)
+        logits, pooled = each(lambda features: (features.logits, features.pooled))
+        maps = each(lambda features: features.feature_maps) if "feature_maps" in kept else ()
+        preactivations = each(lambda features: features.preactivations) if "preactivations" in kept else ()
+        pre_pools = [features.pre_pool for features in every if features.pre_pool is not None]
+        pre_pool = transform(*pre_pools) if pre_pools and "pre_pool" in kept else None
+        return Features(logits, maps, pooled, preactivations, pre_pool)
 
 
 class Network(nn.Module):
@@ -93,8 +84,8 @@ class Network(nn.Module):
 
     def stage_maps(self, features: Features) -> tuple[Tensor, ...]:
         """Returns the stages' maps, without the stem's, as ``run_stage`` takes and gives them."""
-        assert features.final is not None
-        return (*features.maps[1:-1], features.final)
+        assert features.pre_pool is not None
+        return (*features.feature_maps[1:-1], features.pre_pool)
 
     def own_name(self, key: str) -> str:
         """This network's name for a parameter that its published weights call ``key``."""
@@ -127,9 +118,9 @@ class NetworkRegistry(Registry[Callable[[int], nn.Module]]):
     and "torchvision:NAME" and "timm:NAME"."""
 
     def __getitem__(self, name: str) -> Callable[[int], nn.Module]:
-        if isinstance(name, str) and split_library(name)[0]:
-            library.check_name(name)
-            return lambda num_classes: library.make(name, num_classes, None).module
+        if isinstance(name, str) and split_zoo(name)[0]:
+            zoo.check_name(name)
+            return lambda num_classes: zoo.make(name, num_classes, None).module
         return super().__getitem__(name)
 
 
@@ -137,21 +128,12 @@ NETWORKS = NetworkRegistry("network", "sskd.networks")
 
 
 class FeatureShapes(NamedTuple):
-    """Shapes of one image's features: (channels, height, width) for maps, (D,) for the pooled vector, last."""
+    """Shapes of one image's features, and what else a method must know of a network before it is built."""
 
     network: str
-    taps: tuple[tuple[int, ...], ...]
-    final: tuple[int, ...] | None = None  # of the map that is pooled to the vector, where the network gives it
+    feature_maps: tuple[tuple[int, ...], ...]  # (channels, height, width) each, in forward order
+    embed_dim: int  # D, the number of pooled features
+    pre_pool: tuple[int, ...] | None = None  # (D, height, width), if the network gives this map
     preactivations: bool = True  # whether the network gives maps before their ReLU
     norms: int = 0  # how many map_norms() the network has
     staged: bool = False  # whether the network's single stages can be run
-
-    @property
-    def width(self) -> int:
-        """D, the length of the pooled vector."""
-        return self.taps[-1][0]
-
-    @property
-    def maps(self) -> tuple[tuple[int, ...], ...]:
-        """(channels, height, width) of each tap but the vector, from the image on."""
-        return self.taps[:-1]

@@ -4,11 +4,11 @@ from functools import lru_cache
 
 import torch
 
-from sskd.config.networks import NetworkSettings, Statistics, split_library
+from sskd.config.networks import NetworkSettings, Statistics, split_zoo
 from sskd.errors import UserError
-from sskd.networks import library
-from sskd.networks.around import Around, Renormalised, Resized
+from sskd.networks import zoo
 from sskd.networks.base import NETWORKS, Features, FeatureShapes, Network, pool
+from sskd.networks.hooked import HookedNetwork, Renormalised, Resized
 
 PLAIN = NetworkSettings()
 
@@ -31,20 +31,20 @@ def with_data_config(name: str, settings: NetworkSettings) -> NetworkSettings:
     """The settings with the size, mean and std of the data configuration that they name. UserError if there is none."""
     if not settings.data_config:
         return settings
-    size, (mean, std) = library.data_config(name, settings.data_config)
+    size, (mean, std) = zoo.data_config(name, settings.data_config)
     own = {"image_size": size, "mean": mean, "std": std}
     return settings.model_copy(update={key: getattr(settings, key) or value for key, value in own.items()})
 
 
 def _sized(name: str, num_classes: int, settings: NetworkSettings) -> Network:
-    if split_library(name)[0]:
-        module, size = library.make(name, num_classes, settings.image_size)
-        return Around(name, module, num_classes, settings, settings.image_size or size)
+    if split_zoo(name)[0]:
+        module, size = zoo.make(name, num_classes, settings.image_size)
+        return HookedNetwork(name, module, num_classes, settings, settings.image_size or size)
     module = NETWORKS[name](num_classes)
     if not isinstance(module, Network):
         own = getattr(module, "image_size", None)  # torchvision's vision transformers, built for one size, say it
         size = settings.image_size or (own if isinstance(own, int) else None)
-        return Around(name, module, num_classes, settings, size)
+        return HookedNetwork(name, module, num_classes, settings, size)
     if settings.taps or settings.pooled:
         raise UserError(
             f"network_settings of '{name}': its features() says what its maps are; leave taps and pooled out"
@@ -67,18 +67,21 @@ def feature_shapes(name: str, image_size: int = 32, settings: NetworkSettings = 
 
 def shapes_from(name: str, network: Network, features: Features) -> FeatureShapes:
     """Returns the shapes of what the network gave, and what it says of itself."""
-    final = None if features.final is None else tuple(features.final.shape[1:])
-    taps = tuple(tuple(tap.shape[1:]) for tap in features.taps)
-    return FeatureShapes(name, taps, final, network.gives_preactivations, len(network.map_norms()), network.staged)
+    maps = tuple(tuple(each.shape[1:]) for each in features.feature_maps)
+    pre_pool = None if features.pre_pool is None else tuple(features.pre_pool.shape[1:])
+    norms = len(network.map_norms())
+    return FeatureShapes(
+        name, maps, features.pooled.shape[1], pre_pool, network.gives_preactivations, norms, network.staged
+    )
 
 
 def _check_pooled(name: str, image_size: int, settings: NetworkSettings) -> None:
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         network = build_network(name, 2, settings).eval()
         features = network.features(torch.randn(1, 3, image_size, image_size))
-    assert features.final is not None
-    pooled = pool(features.final)
-    if pooled.shape != features.vector.shape or not torch.allclose(pooled, features.vector, rtol=1e-3, atol=1e-5):
+    assert features.pre_pool is not None
+    pooled = pool(features.pre_pool)
+    if pooled.shape != features.pooled.shape or not torch.allclose(pooled, features.pooled, rtol=1e-3, atol=1e-5):
         raise UserError(
             f"network_settings of '{name}': what enters the classifier is not the mean of '{settings.pooled}' over its "
             "positions: name another module, or leave pooled out"

@@ -27,7 +27,7 @@ def check_network(name: str, settings: NetworkSettings, classes: int, size: int,
     network.train()
     features = network.features(images)
     _check_features(features, IMAGES, classes, "train")
-    tensors = (features.logits, *features.taps, *features.preactivations)
+    tensors = (features.logits, *features.feature_maps, features.pooled, *features.preactivations)
     sum(tensor.mean() for tensor in tensors if tensor.requires_grad).backward()  # type: ignore[union-attr]
     if not any(parameter.grad is not None for parameter in network.parameters()):
         raise UserError("no gradient of its logits reaches its parameters")
@@ -77,18 +77,18 @@ def _own(key: str) -> str:
 def _check_features(features: Any, images: int, classes: int, mode: str) -> None:
     if not isinstance(features, Features):
         raise UserError(f"its features() returns a {type(features).__name__} in {mode} mode, not Features")
-    if not isinstance(features.taps, tuple | list) or not isinstance(features.preactivations, tuple | list):
-        raise UserError("the taps and preactivations of its features() are not tuples")
-    if not features.taps:
-        raise UserError("its features() have no taps: the pooled vector is the last of them")
-    *maps, vector = features.taps
+    if not isinstance(features.feature_maps, tuple | list) or not isinstance(features.preactivations, tuple | list):
+        raise UserError("the feature_maps and preactivations of its features() are not tuples")
+    if not isinstance(features.pooled, Tensor):
+        raise UserError(f"the pooled features of its features() are a {type(features.pooled).__name__}, not a tensor")
     wanted: list[tuple[str, Any, tuple[int, ...], int]] = [
         ("logits", features.logits, (images, classes), 2),
-        ("pooled vector, the last of its taps,", vector, (images,), 2),
-        *((f"tap {number}", tap, (images,), 4) for number, tap in enumerate(maps)),
-        *((f"preactivation {n}", tap, tuple(t.shape), t.dim()) for n, (tap, t) in enumerate(_pairs(features))),
-        *([] if features.final is None else [("final map", features.final, (images, vector.shape[-1]), 4)]),
+        ("pooled features", features.pooled, (images,), 2),
+        *((f"feature map {number}", each, (images,), 4) for number, each in enumerate(features.feature_maps)),
+        *((f"preactivation {n}", each, tuple(t.shape), t.dim()) for n, (each, t) in enumerate(_pairs(features))),
     ]
+    if features.pre_pool is not None:
+        wanted.append(("pre_pool map", features.pre_pool, (images, features.pooled.shape[-1]), 4))
     for what, tensor, shape, dimensions in wanted:
         if not isinstance(tensor, Tensor):
             raise UserError(f"its {what} in {mode} mode are a {type(tensor).__name__}, not a tensor")
@@ -104,17 +104,17 @@ def _check_features(features: Any, images: int, classes: int, mode: str) -> None
             raise UserError(f"its {what} in {mode} mode: NaN or infinite on random images")
     if mode == "train" and not features.logits.requires_grad:
         raise UserError("its logits have no gradient in train mode")
-    if features.final is not None and not _near(pool(features.final), vector):
-        raise UserError(f"its final map's mean over positions is not its pooled vector in {mode} mode")
+    if features.pre_pool is not None and not _near(pool(features.pre_pool), features.pooled):
+        raise UserError(f"in {mode} mode the spatial mean of its pre_pool map differs from its pooled features")
 
 
 def _pairs(features: Features) -> list[tuple[Any, Tensor]]:
-    if len(features.preactivations) != len(features.taps):
+    if len(features.preactivations) != len(features.feature_maps):
         raise UserError(
-            f"its features() have {len(features.taps)} taps and {len(features.preactivations)} preactivations: where "
-            "there is no point before a ReLU, give the tap itself"
+            f"its features() have {len(features.feature_maps)} feature maps and {len(features.preactivations)} "
+            "preactivations: repeat a map that follows no ReLU"
         )
-    return list(zip(features.preactivations, features.taps, strict=True))
+    return list(zip(features.preactivations, features.feature_maps, strict=True))
 
 
 def _check_folded(network: Network, images: Tensor, features: Features) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from sskd.config.networks import NetworkSettings
-from sskd.networks.base import Network
+from sskd.networks.base import Features, Network
 from sskd.networks.build import PLAIN, build_network
 from sskd.networks.folded import trace
 
@@ -54,7 +54,11 @@ def _graph(network: Network) -> list[Any]:
             target = getattr(node.target, "__name__", "")
         else:
             target = str(node.target)
-        steps.append([node.op, target, plain(node.args), plain(node.kwargs)])
+        args = node.args
+        if node.target is Features:  # in the order that recorded fingerprints have
+            logits, maps, pooled, preactivations, pre_pool = args
+            args = (logits, (*maps, pooled), (*preactivations, pooled), pre_pool)
+        steps.append([node.op, target, plain(args), plain(node.kwargs)])
     return steps
 
 

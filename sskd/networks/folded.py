@@ -35,7 +35,7 @@ class FrozenNetwork(nn.Module):
         super().__init__()
         self.dtype = dtype
         graph: Any = fx_optimization.fuse(_traced(copy.deepcopy(network).eval(), preactivations))
-        _join_activations(graph)
+        _fuse_activations(graph)
         self.graph = graph.requires_grad_(False)
         for module in self.graph.modules():
             if not isinstance(module, nn.BatchNorm2d):  # those that could not be folded: their statistics stay float32
@@ -69,8 +69,8 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
 def _drop_preactivations(traced: fx.GraphModule) -> None:
     """Makes the graph return none, and removes what was computed for them alone."""
     (features,) = (node for node in traced.graph.nodes if node.target is Features)
-    logits, taps, _, *final = features.args
-    features.args = (logits, taps, (), *final)
+    logits, maps, pooled, _, pre_pool = features.args
+    features.args = (logits, maps, pooled, (), pre_pool)
     traced.graph.eliminate_dead_code()
     traced.recompile()
 
@@ -78,23 +78,23 @@ def _drop_preactivations(traced: fx.GraphModule) -> None:
 # --- a convolution, what is added to it, and its ReLU in one call of cuDNN ------------------------------------------
 
 
-class ActivatedConvolution(nn.Module):
+class ConvAddReLU2d(nn.Module):
     """relu(convolution(x) + z), z being optional. On CUDA that is one call of cuDNN instead of four launches
     (convolution, bias, sum, ReLU) where cuDNN has it for the type and shape, which the first call tries."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         self.convolution = convolution
-        self.joined = isinstance(convolution.padding, tuple) and convolution.padding_mode == "zeros"
+        self.fused = isinstance(convolution.padding, tuple) and convolution.padding_mode == "zeros"
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        if x.is_cuda and self.joined and self._fits(x, z):
+        if x.is_cuda and self.fused and self._fits(x, z):
             try:
                 return self._in_one_call(x, z)
             except RuntimeError as error:  # NotImplementedError is one: cuDNN has no such kernel
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
-                self.joined = False
+                self.fused = False
         total = self.convolution(x)
         if z is not None:  # in place where z is no number and is not broadcast: a third large tensor costs time
             same = torch.is_tensor(z) and (z.dtype, z.shape) == (total.dtype, total.shape)
@@ -124,11 +124,11 @@ class ActivatedConvolution(nn.Module):
         return torch.cudnn_convolution_add_relu(x, layer.weight, z, 1.0, *rest)
 
 
-def _join_activations(traced: fx.GraphModule) -> None:
-    """Every ReLU of a convolution, or of the sum of a convolution and another tensor, becomes an ActivatedConvolution,
+def _fuse_activations(traced: fx.GraphModule) -> None:
+    """Every ReLU of a convolution, or of the sum of a convolution and another tensor, becomes an ConvAddReLU2d,
     where nobody else asks for what lies between."""
     modules: dict[Any, nn.Module] = dict(traced.named_modules())
-    joined: set[fx.Node] = set()
+    fused: set[fx.Node] = set()
 
     def is_convolution(node: Any) -> bool:
         return isinstance(node, fx.Node) and node.op == "call_module" and type(modules[node.target]) is nn.Conv2d
@@ -151,18 +151,18 @@ def _join_activations(traced: fx.GraphModule) -> None:
         # 2. it is computed at the ReLU's place: nothing in between may change what it reads, as in-place ones do
         node, pure = convolution.next, True
         while node is not relu:
-            pure &= node is total or node in joined or is_convolution(node)
+            pure &= node is total or node in fused or is_convolution(node)
             node = node.next
         if not pure:
             continue
         # 3. one node instead
-        name = f"joined_{convolution.name}"
-        modules[name] = ActivatedConvolution(modules[convolution.target])  # type: ignore[arg-type]
+        name = f"fused_{convolution.name}"
+        modules[name] = ConvAddReLU2d(modules[convolution.target])  # type: ignore[arg-type]
         traced.add_module(name, modules[name])
         with traced.graph.inserting_before(relu):
             one = traced.graph.call_module(name, (convolution.args[0], *others))
         relu.replace_all_uses_with(one)
-        joined.add(one)
+        fused.add(one)
         for node in dict.fromkeys((relu, total, convolution)):
             traced.graph.erase_node(node)
     traced.delete_all_unused_submodules()

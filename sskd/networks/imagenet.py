@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sskd.networks.base import NETWORKS, Features, Network, pool
-from sskd.networks.library import torchvision_models
+from sskd.networks.zoo import torchvision_models
 
 
 class _Torchvision(Network):
@@ -33,8 +33,8 @@ class ImageNetResNet(_Torchvision):
             x = F.relu(total)  # not in place: the sum is a tap too
             maps.append(x)
             before.append(total)
-        vector = pool(x)
-        return Features(net.fc(vector), (*maps, vector), (*before, vector), x)
+        pooled = pool(x)
+        return Features(net.fc(pooled), tuple(maps), pooled, tuple(before), x)
 
 
 def _before_relu(block: Any, x: Tensor) -> Tensor:
@@ -73,8 +73,8 @@ class ImageNetMobileNetV2(_Torchvision):
                 if number in self.ENDS:
                     maps.append(x)
                     before.append(x)
-        vector = pool(x)
-        return Features(self.get_submodule("classifier")(vector), (*maps, vector), (*before, vector), x)
+        pooled = pool(x)
+        return Features(self.get_submodule("classifier")(pooled), tuple(maps), pooled, tuple(before), x)
 
 
 def _register(name: str, kind: type[_Torchvision]) -> None:

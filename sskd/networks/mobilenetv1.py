@@ -58,8 +58,8 @@ class MobileNetV1(Network):
             if number in ENDS:
                 maps.append(x)
                 before.append(total)
-        vector = pool(x)
-        return Features(self.fc(vector), (*maps, vector), (*before, vector), x)
+        pooled = pool(x)
+        return Features(self.fc(pooled), tuple(maps), pooled, tuple(before), x)
 
 
 NETWORKS.register("mobilenet_v1")(MobileNetV1)

@@ -78,10 +78,9 @@ class MobileNetV2(Network):
             for number in range(start, stop):
                 x = self.blocks[number](x)
             maps.append(x)
-        final = self.conv2(x)
-        vector = pool(final)
-        taps = (*maps, vector)
-        return Features(self.classifier(vector), taps, taps, final)
+        pre_pool = self.conv2(x)
+        pooled = pool(pre_pool)
+        return Features(self.classifier(pooled), tuple(maps), pooled, tuple(maps), pre_pool)
 
 
 NETWORKS.register("MobileNetV2")(MobileNetV2)

@@ -96,8 +96,8 @@ class ResNet(Network):
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages([self.layer1, self.layer2, self.layer3], stem)
-        vector = pool(maps[-1])
-        return Features(self.fc(vector), (stem, *maps, vector), (stem, *before, vector), maps[-1])
+        pooled = pool(maps[-1])
+        return Features(self.fc(pooled), (stem, *maps), pooled, (stem, *before), maps[-1])
 
 
 class ResNet50(Network):
@@ -126,8 +126,8 @@ class ResNet50(Network):
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages([self.layer1, self.layer2, self.layer3, self.layer4], stem)
-        vector = pool(maps[-1])
-        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector), maps[-1])
+        pooled = pool(maps[-1])
+        return Features(self.linear(pooled), (stem, *maps), pooled, (stem, *before), maps[-1])
 
 
 def _register(name: str, depth: int, widths: tuple[int, int, int, int]) -> None:

@@ -60,13 +60,13 @@ class ShuffleV1(Network):
         return residual_stages([self.get_submodule(f"layer{number}")], F.relu(maps))[1][0]
 
     def stage_maps(self, features: Features) -> tuple[Tensor, ...]:
-        return features.preactivations[1:-1]
+        return features.preactivations[1:]
 
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages([self.layer1, self.layer2, self.layer3], stem)
-        vector = pool(maps[-1])
-        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector), maps[-1])
+        pooled = pool(maps[-1])
+        return Features(self.linear(pooled), (stem, *maps), pooled, (stem, *before), maps[-1])
 
 
 class V2Block(nn.Module):
@@ -149,9 +149,9 @@ class ShuffleV2(Network):
                 x, total = block(x)
             maps.append(x)
             before.append(total)
-        final = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        vector = pool(final)
-        return Features(self.linear(vector), (stem, *maps, vector), (stem, *before, vector), final)
+        pre_pool = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        pooled = pool(pre_pool)
+        return Features(self.linear(pooled), (stem, *maps), pooled, (stem, *before), pre_pool)
 
 
 NETWORKS.register("ShuffleV1")(ShuffleV1)

@@ -47,7 +47,7 @@ class VGG(Network):
         return self.get_submodule(f"block{number}")(F.max_pool2d(active, 2, 2) if number <= 3 else active)
 
     def stage_maps(self, features: Features) -> tuple[Tensor, ...]:
-        return features.preactivations[1:-1]
+        return features.preactivations[1:]
 
     def features(self, images: Tensor) -> Features:
         x, maps, before = images, [], []
@@ -58,8 +58,8 @@ class VGG(Network):
             x = F.relu(total)
             maps.append(x)
             before.append(total)
-        vector = pool(x)
-        return Features(self.classifier(vector), (*maps, vector), (maps[0], *before[1:], vector), x)
+        pooled = pool(x)
+        return Features(self.classifier(pooled), tuple(maps), pooled, (maps[0], *before[1:]), x)
 
 
 def _register(name: str) -> None:

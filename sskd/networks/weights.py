@@ -17,9 +17,9 @@ from sskd.errors import UserError
 from sskd.formatting import first_of
 from sskd.networks import NETWORKS, Network, build_network
 from sskd.networks.build import PLAIN
-from sskd.networks.library import fetch_weights, find_weights
 from sskd.networks.states import RENAMED, choose, find_states, nearest_state
 from sskd.networks.weight_file import read_tensors
+from sskd.networks.zoo import fetch_weights, find_weights
 
 
 def load_network(

@@ -62,7 +62,7 @@ class WideResNet(Network):
         return self.bn1(maps) if number == 3 else maps
 
     def stage_maps(self, features: Features) -> tuple[Tensor, ...]:
-        return (*features.maps[1:-1], features.preactivations[-2])
+        return (*features.feature_maps[1:-1], features.preactivations[-1])
 
     def features(self, images: Tensor) -> Features:
         stem = self.conv1(images)
@@ -70,10 +70,10 @@ class WideResNet(Network):
         second = self.block2(first)
         third = self.block3(second)
         last = self.bn1(third)
-        final = F.relu(last)
-        vector = pool(final)
-        before = (stem, *self._normalised(first, second), last, vector)
-        return Features(self.fc(vector), (stem, first, second, third, vector), before, final)
+        pre_pool = F.relu(last)
+        pooled = pool(pre_pool)
+        before = (stem, *self._normalised(first, second), last)
+        return Features(self.fc(pooled), (stem, first, second, third), pooled, before, pre_pool)
 
     def _normalised(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """The first two taps through the next group's first norm. Its running statistics are that group's to update,

@@ -16,7 +16,7 @@ from sskd.registry import Registry
 class PretextContext(NamedTuple):
     """What a head is built from."""
 
-    width: int  # D, the length of the pooled features
+    embed_dim: int  # D, the number of pooled features
     num_images: int  # N, training images of the split (exemplar: one class each)
     network: str = ""  # whose head it is
     num_classes: int = 0
@@ -27,7 +27,7 @@ class TransferConfig(NamedTuple):
 
     temperature: float  # that softens both sides
     keep: float  # share of the teacher's wrong predictions that is kept, least wrong first; right ones always are
-    divergence: Divergence  # "kl" or "cross_entropy", see losses.softened_divergence
+    divergence: Divergence  # "kl" or "cross_entropy", see losses.kd_divergence
 
 
 class Transfer(NamedTuple):
@@ -43,7 +43,9 @@ class Pretext(nn.Module):
     Settings: ClassVar[type[PretextSettings]] = PretextSettings
     title: ClassVar[str]
     method: ClassVar[str | None] = None  # the one method that it is for; None: any that transfers a task
-    needs: ClassVar[frozenset[str]] = frozenset()  # of the network beside the pooled features: "taps"
+    required_features: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # of the network beside the pooled features: "feature_maps"
     ignores: ClassVar[frozenset[str]] = frozenset()  # settings of the method that transfer() makes no use of
     evaluable_on_test: ClassVar[bool] = True  # False: its classes are the training images, so test images say nothing
 
@@ -67,7 +69,7 @@ class Pretext(nn.Module):
 
     def read(self, features: Features) -> Tensor:
         """The head's output for one forward pass of the network; it sees the pooled vector, unless overridden."""
-        return self(features.vector)
+        return self(features.pooled)
 
     def forward(self, vector: Tensor) -> Tensor:
         """Pooled features of all views (V * B, D) float32 to the head's output (V * B, width of the head)."""

@@ -58,7 +58,7 @@ def fault_of_logged(logged: Any) -> str:
 
 def batch_size(shapes: list[FeatureShapes], views: int, wanted: int) -> int:
     """``wanted`` images, or as many as keep the features of all their views below NUMBERS, but two at least."""
-    numbers = sum(torch.Size(tap).numel() for of in shapes for tap in of.taps)
+    numbers = sum(of.embed_dim + sum(torch.Size(each).numel() for each in of.feature_maps) for of in shapes)
     return max(2, min(wanted, NUMBERS // (views * numbers)))
 
 
@@ -77,20 +77,22 @@ def made_batch(view_transform: ViewTransform, images: int, of: int, classes: int
 
 
 def made_features(
-    shapes: FeatureShapes, rows: int, classes: int, needs: frozenset[str], gradient: bool = False
+    shapes: FeatureShapes, rows: int, classes: int, kept: frozenset[str], gradient: bool = False
 ) -> Features:
-    """Random features of ``rows`` views, as after a ReLU: logits, the vector, and of the rest what ``needs`` names."""
+    """Random features of ``rows`` views, non-negative as after a ReLU: logits, pooled features, and the maps that
+    ``kept`` names."""
 
     def leaf(*shape: int) -> Tensor:
         return torch.randn(rows, *shape)
 
-    before = [leaf(*shape) for shape in shapes.maps] if {"taps", "preactivations"} & needs else []
-    maps = [tap.relu().requires_grad_(gradient) for tap in before] if "taps" in needs else []
-    vector = leaf(shapes.width).relu().requires_grad_(gradient)
-    early = tuple(tap.requires_grad_(gradient) for tap in before) if "preactivations" in needs else ()
-    final = leaf(*shapes.final).relu().requires_grad_(gradient) if shapes.final and "final" in needs else None
+    before = [leaf(*shape) for shape in shapes.feature_maps] if {"feature_maps", "preactivations"} & kept else []
+    maps = [each.relu().requires_grad_(gradient) for each in before] if "feature_maps" in kept else []
+    pooled = leaf(shapes.embed_dim).relu().requires_grad_(gradient)
+    early = [each.requires_grad_(gradient) for each in before] if "preactivations" in kept else []
+    given = shapes.pre_pool if "pre_pool" in kept else None
+    pre_pool = leaf(*given).relu().requires_grad_(gradient) if given else None
     logits = (2 * leaf(classes)).requires_grad_(gradient)
-    return Features(logits, (*maps, vector), (*early, vector) if early else (), final)
+    return Features(logits, tuple(maps), pooled, tuple(early), pre_pool)
 
 
 def check_task(
@@ -99,16 +101,20 @@ def check_task(
     """Builds the head for a network of these shapes and calls its loss once in train and once in eval mode. UserError
     says what breaks the contract of ``Pretext``; what the task itself raises is raised."""
     kind = PRETEXTS[settings.name]
-    if not isinstance(kind.needs, frozenset | set) or not kind.needs <= {"taps"}:
-        raise UserError(f"its needs are {kind.needs!r}: a set is wanted, empty or of 'taps'")
-    head = kind(settings, PretextContext(shapes.width, images, shapes.network, classes))
+    if not isinstance(kind.required_features, frozenset | set) or not kind.required_features <= {"feature_maps"}:
+        raise UserError(
+            f"its required_features are {kind.required_features!r}: expected an empty set or of 'feature_maps'"
+        )
+    head = kind(settings, PretextContext(shapes.embed_dim, images, shapes.network, classes))
     view_transform = head.view_transform(settings)
     batch = made_batch(
         view_transform, batch_size([shapes], view_transform.views_per_image, FEW), images, classes, size, recipe
     )
     for training in (True, False):
         head.train(training)
-        found = head.loss(head.read(made_features(shapes, len(batch.images), classes, frozenset(kind.needs))), batch)
+        found = head.loss(
+            head.read(made_features(shapes, len(batch.images), classes, frozenset(kind.required_features))), batch
+        )
         if not isinstance(found, tuple) or len(found) != 2:
             raise UserError(f"its loss() returns a {type(found).__name__}, not the pair (loss, accuracy)")
         for name, value, learned in (("loss", found[0], True), ("accuracy", found[1], False)):

@@ -10,7 +10,7 @@ from sskd.config.settings import PretextSettings
 from sskd.data.batch import Batch
 from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import ViewTransform
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 from sskd.pretext.selection import keep_mask, ranks, transformed
 from sskd.runtime.device import cached_repeat_interleave
@@ -27,7 +27,7 @@ def similarity(output: Tensor, views: int) -> Tensor:
     return transformed(unit, views) @ unit[::views].T
 
 
-def own_image(scores: Tensor) -> Tensor:
+def positive_index(scores: Tensor) -> Tensor:
     """The right column of each row of a similarity matrix ((V - 1) * B, B), the image that the view was made from:
     ((V - 1) * B,) int64."""
     images = scores.shape[1]
@@ -43,7 +43,7 @@ class Contrastive(Pretext):
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__(settings, context)
-        width = context.width
+        width = context.embed_dim
         self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
 
     @classmethod
@@ -56,16 +56,16 @@ class Contrastive(Pretext):
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Cross-entropy over the images of the batch, and the share of views whose own image scores highest."""
         scores = similarity(output, batch.views_per_image)
-        target = own_image(scores)
+        target = positive_index(scores)
         right = (scores.argmax(1) == target).float().mean()
         return F.cross_entropy(scores / self.settings.temperature, target), right
 
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         """L_ss between the rows of the two similarity matrices, selected by the teacher's ranks (paper, equation 6)."""
         teacher_similarity = similarity(teacher, batch.views_per_image)
-        rank = ranks(teacher_similarity, own_image(teacher_similarity))
+        rank = ranks(teacher_similarity, positive_index(teacher_similarity))
         kept = keep_mask(rank, config.keep)
-        loss = softened_divergence(
+        loss = kd_divergence(
             similarity(student, batch.views_per_image), teacher_similarity, config.temperature, kept, config.divergence
         )
         return Transfer(loss, {"head_accuracy": (rank == 0).float().mean(), "ss_kept": kept.float().mean()})

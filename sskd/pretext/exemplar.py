@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from sskd.data.batch import Batch
 from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import ViewTransform
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 
 # losses draw nothing: keeping the random state for a second pass would make the host wait for a GPU
@@ -34,7 +34,7 @@ class Exemplar(Pretext):
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__(settings, context)
-        self.classifier = nn.Linear(context.width, context.num_images)
+        self.classifier = nn.Linear(context.embed_dim, context.num_images)
 
     @classmethod
     def view_transform(cls, settings: Any) -> ViewTransform:
@@ -66,4 +66,4 @@ def _cross_entropy_sum(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def _divergence_sum(student: Tensor, teacher: Tensor, config: TransferConfig) -> Tensor:
-    return softened_divergence(student, teacher, config.temperature, kind=config.divergence) * len(student)
+    return kd_divergence(student, teacher, config.temperature, kind=config.divergence) * len(student)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from sskd.data.batch import Batch
 from sskd.data.views import Rotated, ViewTransform
 from sskd.networks import Features
-from sskd.networks.branches import Branches
+from sskd.networks.auxiliary_classifiers import AuxiliaryClassifiers
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext
 
 VIEWS = 4  # of every image, turned by 0, 90, 180 and 270 degrees
@@ -21,16 +21,16 @@ def joint_labels(labels: Tensor) -> Tensor:
 
 
 @PRETEXTS.register("hsakd")
-class HSAKDBranches(Pretext):
+class HSAKDClassifiers(Pretext):
     """Head: a branch on every map, each ending in 4 scores a class. Loss: the sum of their cross-entropies."""
 
     title = "Class and rotation"
     method: ClassVar[str | None] = "hsakd"
-    needs = frozenset({"taps"})
+    required_features = frozenset({"feature_maps"})
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__(settings, context)
-        self.branches = Branches(context.network, VIEWS * context.num_classes)
+        self.branches = AuxiliaryClassifiers(context.network, VIEWS * context.num_classes)
 
     @classmethod
     def view_transform(cls, settings: Any) -> ViewTransform:

@@ -11,7 +11,7 @@ from sskd.data.augment import Augmentation, random_crop, random_flip
 from sskd.data.batch import Batch
 from sskd.data.views import ViewTransform
 from sskd.errors import UserError
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 from sskd.pretext.selection import transformed
 from sskd.runtime.device import constant
@@ -64,7 +64,7 @@ class Jigsaw(Pretext):
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__(settings, context)
-        self.classifier = nn.Linear(context.width, len(ORDERS))
+        self.classifier = nn.Linear(context.embed_dim, len(ORDERS))
 
     @classmethod
     def view_transform(cls, settings: Any) -> ViewTransform:
@@ -84,5 +84,5 @@ class Jigsaw(Pretext):
         views = batch.views_per_image
         student_output, teacher_output = transformed(student, views), transformed(teacher, views)
         right = (teacher_output.argmax(1) == transformed(batch.view_labels, views)).float().mean()
-        loss = softened_divergence(student_output, teacher_output, config.temperature, kind=config.divergence)
+        loss = kd_divergence(student_output, teacher_output, config.temperature, kind=config.divergence)
         return Transfer(loss, {"head_accuracy": right})

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from sskd.data.batch import Batch
 from sskd.data.views import Rotations, ViewTransform
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 
 
@@ -23,7 +23,7 @@ class Rotation(Pretext):
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__(settings, context)
-        self.classifier = nn.Linear(context.width, Rotations.views_per_image)
+        self.classifier = nn.Linear(context.embed_dim, Rotations.views_per_image)
 
     @classmethod
     def view_transform(cls, settings: Any) -> ViewTransform:
@@ -40,5 +40,5 @@ class Rotation(Pretext):
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
         assert batch.view_labels is not None
         right = (teacher.argmax(1) == batch.view_labels).float().mean()
-        loss = softened_divergence(student, teacher, config.temperature, kind=config.divergence)
+        loss = kd_divergence(student, teacher, config.temperature, kind=config.divergence)
         return Transfer(loss, {"head_accuracy": right})

@@ -65,7 +65,7 @@ def _context(spec: StudentSpec, size: int, classes: int, images: int) -> MethodC
         teacher = build_network(given.network, classes, given.network_settings).eval().requires_grad_(False)
         shapes = feature_shapes(given.network, size, given.network_settings)
     if spec.head is not None and shapes is not None:
-        context = PretextContext(shapes.width, images, spec.head.network, classes)
+        context = PretextContext(shapes.embed_dim, images, spec.head.network, classes)
         head = PRETEXTS[spec.head.pretext.name](spec.head.pretext, context).eval().requires_grad_(False)
     return MethodContext(
         student=build_network(spec.network, classes, spec.used_as),

@@ -91,8 +91,8 @@ def agreement(student: Network, teacher: Network, test: EvaluationSet, temperatu
         log_s = F.log_softmax(s.logits.float() / temperature, dim=1)
         log_t = F.log_softmax(t.logits.float() / temperature, dim=1)
         divergence += F.kl_div(log_s, log_t, reduction="sum", log_target=True).double()
-        student_vectors.append(s.vector.float())
-        teacher_vectors.append(t.vector.float())
+        student_vectors.append(s.pooled.float())
+        teacher_vectors.append(t.pooled.float())
     x, y = torch.cat(student_vectors), torch.cat(teacher_vectors)
     return {"kl": divergence.item() / len(x), "cka": linear_cka(x, y)}
 
@@ -115,4 +115,4 @@ def image_vectors(network: Network, data: Data, classes: int) -> tuple[Tensor, T
     few = data.test_labels < classes
     part = dataclasses.replace(data, test_images=data.test_images[few], test_labels=data.test_labels[few])
     batches = list(EvaluationSet(part, torch.device("cpu"), "fp32").features(network))
-    return torch.cat([f.vector.float() for f, _ in batches]), torch.cat([labels for _, labels in batches])
+    return torch.cat([f.pooled.float() for f, _ in batches]), torch.cat([labels for _, labels in batches])

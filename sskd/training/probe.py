@@ -25,7 +25,7 @@ from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import Data, ImageData, load_dataset
 from sskd.errors import UserError
 from sskd.networks import Network
-from sskd.networks.around import resized
+from sskd.networks.hooked import resized
 from sskd.networks.weights import load_network
 from sskd.runs.files import read_json
 from sskd.runs.run_folder import RunFolder
@@ -99,7 +99,7 @@ def _features(network: Network, info: NetworkInfo, images: Tensor, device: torch
         for batch in images.split(BATCH):
             small = resized(batch.to(device).float(), info.image_size)
             with torch.inference_mode():
-                yield network.features(info.normalise(small)).vector.float()
+                yield network.features(info.normalise(small)).pooled.float()
 
     return torch.cat(list(batches()))
 

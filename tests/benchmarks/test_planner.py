@@ -138,11 +138,11 @@ def test_pairs_are_checked_at_the_images_size(tmp_path: Path) -> None:
     @METHODS.register("looks")
     class Looks(Method):
         info = MethodInfo("Looks", "a test", 0, "nothing")
-        needs = frozenset({"labels", "taps"})
+        required_features = frozenset({"labels", "feature_maps"})
 
         @classmethod
         def check(cls, settings: Any, student: Any, teacher: Any) -> None:
-            sizes.append(student.maps[0][1:])
+            sizes.append(student.feature_maps[0][1:])
 
     images, labels = np.zeros((6, 48, 48, 3), np.uint8), np.arange(6) % 2
     np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
@@ -163,7 +163,7 @@ from sskd.networks import NETWORKS
 @METHODS.register("spoiled")
 class Spoiled(Method):
     info = MethodInfo("Spoiled", "a test", 2026, "logits")
-    needs = frozenset({"logits"})
+    required_features = frozenset({"logits"})
     loss_weights = {"t": 1.0}
 
     def loss_terms(self, student, teacher, batch):

@@ -20,11 +20,11 @@ from sskd.methods import METHODS, Method, MethodInfo, LossTerms
 @METHODS.register("{name}")
 class Own(Method):
     info = MethodInfo("{title}", "mine", 2026, "pooled features")
-    needs = frozenset({{"vector", "labels"}})
+    required_features = frozenset({{"pooled", "labels"}})
     loss_weights = {{"near": 1.0}}
 
     def loss_terms(self, student, teacher, batch):
-        return LossTerms({{"near": (student.vector.mean() - teacher.vector.mean()).square()}})
+        return LossTerms({{"near": (student.pooled.mean() - teacher.pooled.mean()).square()}})
 """
 
 

@@ -17,7 +17,7 @@ class Slow(Method):
     """Cross-entropy, slowly."""
 
     info = MethodInfo("Slow", "a test", 0, "nothing")
-    needs = frozenset({"labels"})
+    required_features = frozenset({"labels"})
     needs_teacher = False
 
     def after_step(self) -> None:

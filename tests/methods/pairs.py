@@ -29,7 +29,8 @@ PAIRS = SIMILAR + OTHER
 def published_shapes(name: str) -> FeatureShapes:
     """From the published networks' golden values, not from this project's networks."""
     features = golden.architecture(name)["features"]
-    return FeatureShapes(name, tuple(tuple(tap["shape"][1:]) for tap in features))
+    *maps, (embed_dim,) = (tuple(each["shape"][1:]) for each in features)
+    return FeatureShapes(name, tuple(maps), embed_dim)
 
 
 def context(teacher: str, student: str, classes: int = 4, images: int = 40) -> MethodContext:
@@ -46,8 +47,9 @@ def context(teacher: str, student: str, classes: int = 4, images: int = 40) -> M
 
 def features_like(shapes: FeatureShapes, batch: int = 2) -> Features:
     """Random features of those shapes, on the default device."""
-    taps = tuple(torch.randn(batch, *shape) for shape in shapes.taps)
-    return Features(torch.randn(batch, 4), taps, taps)
+    maps = tuple(torch.randn(batch, *shape) for shape in shapes.feature_maps)
+    pooled = torch.randn(batch, shapes.embed_dim)
+    return Features(torch.randn(batch, 4), maps, pooled, maps)
 
 
 def a_batch(images: Tensor, seed: int = 0) -> Batch:

@@ -18,13 +18,14 @@ def features_of(shapes: FeatureShapes, batch: int, seed: int, gradient: bool) ->
     """Random features as after a ReLU, in channels_last, as networks give them."""
     generator = torch.Generator().manual_seed(seed)
 
-    def tap(*shape: int) -> Tensor:
-        made = torch.randn(batch, *shape, generator=generator).relu()
-        return made.contiguous(memory_format=torch.channels_last) if len(shape) == 3 else made
+    def made(*shape: int) -> Tensor:
+        values = torch.randn(batch, *shape, generator=generator).relu()
+        return values.contiguous(memory_format=torch.channels_last) if len(shape) == 3 else values
 
-    taps = tuple(tap(*shape).requires_grad_(gradient) for shape in shapes.taps)
+    maps = tuple(made(*shape).requires_grad_(gradient) for shape in shapes.feature_maps)
+    pooled = made(shapes.embed_dim).requires_grad_(gradient)
     logits = torch.randn(batch, CLASSES, generator=generator).requires_grad_(gradient)
-    return Features(logits, taps, taps)
+    return Features(logits, maps, pooled, maps)
 
 
 def batch_of(size: int) -> Batch:
@@ -68,7 +69,7 @@ def assert_learns(name: str, teacher: str, student: str, terms: set[str] | None 
     assert total.isfinite()
 
     own = torch.stack([found.losses[term] for term in terms]).sum()
-    inputs = [*learned.taps, learned.logits]
+    inputs = [*learned.feature_maps, learned.pooled, learned.logits]
     gradients = torch.autograd.grad(own, [*inputs, *method.parameters()], allow_unused=True)
     assert any(gradient is not None for gradient in gradients[: len(inputs)])
     assert all(gradient is not None for gradient in gradients[len(inputs) :])

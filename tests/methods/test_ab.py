@@ -30,8 +30,8 @@ def test_loss_counts_what_is_not_past_the_margin() -> None:
 def test_networks_that_do_not_fit_are_named() -> None:
     with pytest.raises(UserError, match="vgg8"):
         METHODS["ab"].check(method_settings("ab"), published_shapes("resnet20"), published_shapes("vgg8"))
-    small = FeatureShapes("small", ((8, 9, 9), (8, 3, 3), (8,)))
-    large = FeatureShapes("large", ((8, 9, 9), (8, 5, 5), (8,)))
+    small = FeatureShapes("small", ((8, 9, 9), (8, 3, 3)), 8)
+    large = FeatureShapes("large", ((8, 9, 9), (8, 5, 5)), 8)
     with pytest.raises(UserError, match="tap 1"):
         METHODS["ab"].check(method_settings("ab"), small, large)
 
@@ -40,7 +40,7 @@ def test_networks_that_do_not_fit_are_named() -> None:
 def test_feature_layers_are_what_the_maps_depend_on(name: str) -> None:
     """Every feature layer gets a gradient from the last map; what is left out gets none."""
     network = build_network(name, 4)
-    network.features(torch.randn(2, 3, 32, 32)).maps[-1].square().sum().backward()
+    network.features(torch.randn(2, 3, 32, 32)).feature_maps[-1].square().sum().backward()
     trained = {id(p) for layer in network.feature_layers() for p in layer.parameters()}
     reached = {id(p) for p in network.parameters() if p.grad is not None}
     assert trained == reached

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sskd.errors import UserError
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.methods import Method
 from sskd.methods.cc import CC
 from sskd.methods.dkd import decoupled_divergences
@@ -52,14 +52,18 @@ CASES: list[Case] = [
 
 
 def features(logits: Tensor, side: Side, layout: torch.memory_format, gradient: bool = False) -> Features:
-    maps, vector = side
-    taps = [each.contiguous(memory_format=layout) for each in (FIRST, *maps)]
-    taps = [each.clone().requires_grad_(gradient) for each in (*taps, vector)]
-    return Features(logits, tuple(taps), tuple(taps))
+    ready = [each.contiguous(memory_format=layout) for each in (FIRST, *side[0])]
+    *maps, pooled = (each.clone().requires_grad_(gradient) for each in (*ready, side[1]))
+    return Features(logits, tuple(maps), pooled, tuple(maps))
 
 
 def shapes(features: Features) -> FeatureShapes:
-    return FeatureShapes("network", tuple(tuple(tap.shape[1:]) for tap in features.taps))
+    maps = tuple(tuple(each.shape[1:]) for each in features.feature_maps)
+    return FeatureShapes("network", maps, features.pooled.shape[1])
+
+
+def levels(features: Features) -> tuple[Tensor, ...]:
+    return (*features.feature_maps, features.pooled)
 
 
 def set_golden_parameters(method: Method) -> None:
@@ -82,7 +86,7 @@ def test_golden_and_the_total_that_it_is_weighted_in(case: Case, layout: torch.m
     name, golden, weight, student, teacher, learned = case
     student_features = features(3 * tensor(1, BATCH, CLASSES), student, layout, gradient=True)
     teacher_features = features(3 * tensor(2, BATCH, CLASSES), teacher, layout)
-    before = [tap.detach().clone() for tap in (*student_features.taps, *teacher_features.taps)]
+    before = [each.detach().clone() for each in (*levels(student_features), *levels(teacher_features))]
     width = {"width": 64} if name == "cc" else {}
     method = build(name, shapes(student_features), shapes(teacher_features), kd_weight=1.0, **width)
     set_golden_parameters(method)
@@ -94,8 +98,8 @@ def test_golden_and_the_total_that_it_is_weighted_in(case: Case, layout: torch.m
     expected = F.cross_entropy(student_features.logits, batch.labels).item() + terms.losses["kd"].item()
     assert math.isclose(total.item(), expected + weight * LOSSES[golden]["loss"], rel_tol=1e-5)
     relative = 1e-5 if layout is torch.contiguous_format else 2e-5
-    assert_golden(golden, terms.losses[name], student_features.taps[learned], relative=relative)
-    for now, then in zip((*student_features.taps, *teacher_features.taps), before, strict=True):
+    assert_golden(golden, terms.losses[name], levels(student_features)[learned], relative=relative)
+    for now, then in zip((*levels(student_features), *levels(teacher_features)), before, strict=True):
         assert torch.equal(now, then)
 
 
@@ -115,7 +119,7 @@ def test_golden_and_the_total_that_it_is_weighted_in(case: Case, layout: torch.m
 def test_what_does_not_fit_is_refused_when_planned(
     name: str, teacher: str, settings: dict[str, Any], match: str
 ) -> None:
-    shapes = FeatureShapes("flat", ((64,),)) if teacher == "flat" else published_shapes(teacher)
+    shapes = FeatureShapes("flat", (), 64) if teacher == "flat" else published_shapes(teacher)
     with pytest.raises(UserError, match=match):
         build(name, published_shapes("resnet20"), shapes, **settings)
 
@@ -142,10 +146,10 @@ def test_fitnets_regressor_of_the_chosen_tap_ends_in_a_relu() -> None:
     shapes = published_shapes("resnet20")
     method: Any = build("fitnet", shapes, shapes, tap=1)
     student, teacher = features_of(shapes, 4, 1, True), features_of(shapes, 4, 2, False)
-    regressed = method.regressor(student.taps[1])
+    regressed = method.regressor(student.feature_maps[1])
     assert regressed.min() == 0
     found = method.loss_terms(student, teacher, batch_of(4)).losses["fitnet"]
-    torch.testing.assert_close(found, hint_loss(regressed, teacher.taps[1]))
+    torch.testing.assert_close(found, hint_loss(regressed, teacher.feature_maps[1]))
 
 
 def nst_by_definition(student: Tensor, teacher: Tensor) -> Tensor:
@@ -180,4 +184,4 @@ def test_dkds_parts_make_up_kd(seed: int, classes: int, temperature: float) -> N
     target = labels(seed, 1, classes)
     tckd, nckd = decoupled_divergences(student, teacher, target, temperature)
     p = F.softmax(teacher / temperature, dim=1)[0, target[0]]
-    torch.testing.assert_close(tckd + (1 - p) * nckd, softened_divergence(student, teacher, temperature))
+    torch.testing.assert_close(tckd + (1 - p) * nckd, kd_divergence(student, teacher, temperature))

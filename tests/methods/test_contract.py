@@ -25,7 +25,7 @@ class Made(Method):
     """What tests derive theirs from."""
 
     info = MethodInfo("Made", "a test", 2026, "logits")
-    needs = frozenset({"logits", "labels"})
+    required_features = frozenset({"logits", "labels"})
     loss_weights = {"t": 1.0}  # type: ignore[assignment]
 
 
@@ -138,7 +138,7 @@ def whole(self: Any, student: Any, teacher: Any, batch: Any) -> Any:
 
 
 def maps_term(self: Any, student: Any, teacher: Any, batch: Any) -> LossTerms:
-    return LossTerms({"t": F.mse_loss(student.maps[1], teacher.maps[1])})
+    return LossTerms({"t": F.mse_loss(student.feature_maps[1], teacher.feature_maps[1])})
 
 
 def logs(**logged: Any) -> Any:
@@ -146,9 +146,9 @@ def logs(**logged: Any) -> Any:
 
 
 ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown needs": ({"needs": frozenset({"logits", "attention"})}, "attention"),
-    "needs of text": ({"needs": "logits"}, "'logits'"),
-    "needs in a list": ({"needs": ["logits"]}, r"\['logits'\]"),
+    "unknown features": ({"required_features": frozenset({"logits", "attention"})}, "attention"),
+    "features as text": ({"required_features": "logits"}, "'logits'"),
+    "features in a list": ({"required_features": ["logits"]}, r"\['logits'\]"),
     "weights no dict": ({"loss_weights": [1.0]}, "loss_weights are a list"),
     "weights a function": ({"loss_weights": lambda self: {"t": 1.0}}, "loss_weights are a method"),
     "a weight that is None": ({"loss_weights": {"t": None}}, "'t' is None"),
@@ -158,7 +158,7 @@ ATTRIBUTES: dict[str, tuple[dict[str, Any], str]] = {
     "a weight whose term is not there": ({"loss_weights": {"t": 1.0, "u": 1.0}}, "'u' is missing"),
     "returns a dict": ({"loss_terms": lambda self, s, t, b: mse(s.logits, t.logits, self)}, "a dict, not LossTerms"),
     "returns nothing": ({"loss_terms": lambda self, s, t, b: None}, "a NoneType, not LossTerms"),
-    "maps without a need": ({"loss_terms": maps_term}, "needs do not name"),
+    "maps without a need": ({"loss_terms": maps_term}, "required_features do not name"),
     "a total of several": ({"forward": whole}, r"total is a tensor of shape"),
     "logs a number": ({"loss_terms": logs(a=1.0)}, "logs has 'a', which is a float"),
     "logs an epoch": ({"loss_terms": logs(epoch=torch.ones(()))}, "'epoch'"),
@@ -210,7 +210,7 @@ def test_what_would_train_the_wrong_thing_is_refused(kind: type[Method], problem
         {},
         {"loss_weights": {"t": 1.0, "later": 0.0}},
         {"loss_weights": Method.loss_weights, "term_weights": {"t": "kd_temperature"}},
-        {"needs": frozenset({"logits", "taps"}), "loss_terms": maps_term},
+        {"required_features": frozenset({"logits", "feature_maps"}), "loss_terms": maps_term},
         {"loss_terms": logs(share=torch.ones(()))},
         {"initial_stages": stage_of(lambda s, t, b: {"first": F.mse_loss(s.logits, t.logits)})},
     ],

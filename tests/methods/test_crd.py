@@ -34,11 +34,11 @@ def crd(**changes: object) -> CRD:
     torch.manual_seed(0)
     context = MethodContext(
         student=build_network("resnet8", CLASSES),
-        student_shapes=FeatureShapes("resnet8", ((64,),)),
+        student_shapes=FeatureShapes("resnet8", (), 64),
         num_classes=CLASSES,
         labels=torch.arange(IMAGES) % CLASSES,
         teacher=build_network("resnet8", CLASSES),
-        teacher_shapes=FeatureShapes("wide", ((128,),)),
+        teacher_shapes=FeatureShapes("wide", (), 128),
     )
     method = METHODS["crd"](method_settings("crd", **{"negatives": 12, **changes}), context)
     assert isinstance(method, CRD)
@@ -51,7 +51,7 @@ def step(method: CRD, seed: int) -> Tensor:
     batch = Batch(torch.zeros(8, 3, 1, 1), indices % CLASSES, indices, None, generator(seed + 100))
     student, teacher = golden.tensor(200 + seed, 8, 64), golden.tensor(300 + seed, 8, 128)
     logits = torch.zeros(8, CLASSES)
-    return method.loss_terms(Features(logits, (student,), ()), Features(logits, (teacher,), ()), batch).losses["crd"]
+    return method.loss_terms(Features(logits, (), student, ()), Features(logits, (), teacher, ()), batch).losses["crd"]
 
 
 def test_golden() -> None:

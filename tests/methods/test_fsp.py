@@ -59,7 +59,7 @@ def test_weight_applies_in_the_initial_stage_and_the_main_stage_has_no_term() ->
     batch = a_batch(torch.zeros(2, 3, 1, 1))
     method = METHODS["fsp"](method_settings("fsp"), here)
     found = method.initial_stages()[0].loss(student_features, teacher_features, batch)["fsp"]
-    torch.testing.assert_close(found, flow_loss(student_features.maps, teacher_features.maps))
+    torch.testing.assert_close(found, flow_loss(student_features.feature_maps, teacher_features.feature_maps))
     earlier = METHODS["fsp"](method_settings("fsp", weight=50.0), here).initial_stages()[0]
     torch.testing.assert_close(earlier.loss(student_features, teacher_features, batch)["fsp"], 50 * found)
     assert set(method(student_features, teacher_features, batch)[1].losses) == {"ce"}

@@ -12,9 +12,9 @@ from sskd.data.batch import Batch
 from sskd.data.views import Rotated
 from sskd.errors import UserError
 from sskd.methods import METHODS
-from sskd.methods.hsakd import branch_divergence
+from sskd.methods.hsakd import classifier_divergence
 from sskd.networks import Features, feature_shapes
-from sskd.networks.branches import Branches
+from sskd.networks.auxiliary_classifiers import AuxiliaryClassifiers
 from sskd.pretext import PRETEXTS, PretextContext
 from sskd.pretext.hsakd import joint_labels
 from sskd.runs.settings import method_settings
@@ -72,7 +72,7 @@ def method_and_batch() -> tuple[Any, Batch, list[Tensor], Tensor]:
 def test_the_students_objective() -> None:
     method, batch, student, teacher = method_and_batch()
     vector = torch.zeros(32, 4)
-    total, terms = method(Features(student[0], (vector,), ()), Features(teacher, (vector,), ()), batch)
+    total, terms = method(Features(student[0], (), vector, ()), Features(teacher, (), vector, ()), batch)
     assert terms.losses.keys() == {"ce", "branches", "turned_logits"}
     assert_golden("hsakd_student", total, student)
 
@@ -98,7 +98,7 @@ NETWORKS = {
 }
 
 
-def golden_order(network: str, branches: Branches) -> list[nn.Parameter]:
+def golden_order(network: str, branches: AuxiliaryClassifiers) -> list[nn.Parameter]:
     """Bodies, then what follows them, then classifiers; ShuffleNet V2 has the second with the first."""
     together = network == "ShuffleV2"
     modules: list[nn.Module] = []
@@ -113,20 +113,20 @@ def golden_order(network: str, branches: Branches) -> list[nn.Parameter]:
 def test_branches(network: str) -> None:
     """In float64, as the golden outputs: MobileNetV2's batch norms are over four pixels, and magnify rounding."""
     golden = LOSSES[f"hsakd_branches_{network}"]
-    branches = Branches(network, 400)
+    branches = AuxiliaryClassifiers(network, 400)
     parameters = golden_order(network, branches)
     assert [list(p.shape) for p in parameters] == [shape for _, shape in golden["parameters"]]
     for i, (parameter, (name, shape)) in enumerate(zip(parameters, golden["parameters"], strict=True)):
         parameter.data = parameter_value(400 + i, name, tuple(shape))
     maps = [tensor(310 + i, 4, width, size, size).double() for i, (width, size) in enumerate(NETWORKS[network])]
-    scores = branches.double().read(Features(maps[0], (maps[0], *maps, maps[0]), ()))
+    scores = branches.double().read(Features(maps[0], (maps[0], *maps), maps[0], ()))
     assert_outputs(f"hsakd_branches_{network}", scores)
 
 
 @pytest.mark.parametrize("network", list(COUNTS))
 def test_branches_have_as_many_parameters_as_published(network: str) -> None:
     with torch.device("meta"):
-        assert sum(p.numel() for p in Branches(network, 400).parameters()) == COUNTS[network]
+        assert sum(p.numel() for p in AuxiliaryClassifiers(network, 400).parameters()) == COUNTS[network]
 
 
 def test_refuses_other_numbers_of_stages_and_unknown_networks() -> None:
@@ -158,6 +158,6 @@ def test_branches_are_not_the_students() -> None:
     context = PretextContext(64, 10, "resnet8", 4)
     head: Any = PRETEXTS["hsakd"](small.spec(small.head("hsakd")).pretext, context)
     maps = [torch.randn(4, w, s, s) for w, s in ((16, 8), (16, 8), (32, 4), (64, 2))]
-    scores = head.read(Features(maps[0], (*maps, torch.zeros(4, 64)), ()))
+    scores = head.read(Features(maps[0], tuple(maps), torch.zeros(4, 64), ()))
     assert scores.shape == (3, 4, 16)
-    torch.testing.assert_close(branch_divergence(scores, scores, 3.0), torch.zeros(()), atol=1e-5, rtol=0)
+    torch.testing.assert_close(classifier_divergence(scores, scores, 3.0), torch.zeros(()), atol=1e-5, rtol=0)

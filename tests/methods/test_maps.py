@@ -5,28 +5,35 @@ import torch
 from torch import nn
 
 from sskd.errors import UserError
-from sskd.methods.feature_maps import attention, check_middle, check_regressor, match_sizes, middle, regressor
+from sskd.methods.feature_maps import (
+    attention,
+    check_intermediate_maps,
+    check_regressor,
+    intermediate_maps,
+    match_sizes,
+    regressor,
+)
 from sskd.networks import FeatureShapes
 from tests.golden import tensor
 
-RESNET = FeatureShapes("resnet20", ((16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (64,)))
-VGG = FeatureShapes("vgg8", ((64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 4, 4), (512,)))
+RESNET = FeatureShapes("resnet20", ((16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)), 64)
+VGG = FeatureShapes("vgg8", ((64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 4, 4)), 512)
 
 
 def test_middle_taps_are_all_but_the_first_and_the_vector() -> None:
-    assert list(middle(RESNET.taps)) == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
+    assert list(intermediate_maps(RESNET.feature_maps)) == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
 
 
 def test_unequal_numbers_of_taps_are_an_error_that_names_both() -> None:
     with pytest.raises(UserError, match=r"'at'.*resnet20 has 3 and vgg8 has 4"):
-        check_middle("at", RESNET, VGG)
-    check_middle("at", VGG, VGG)
+        check_intermediate_maps("at", RESNET, VGG)
+    check_intermediate_maps("at", VGG, VGG)
 
 
 def test_no_middle_taps_are_an_error() -> None:
-    shallow = FeatureShapes("shallow", ((8, 4, 4), (8,)))
+    shallow = FeatureShapes("shallow", ((8, 4, 4),), 8)
     with pytest.raises(UserError, match="has 0"):
-        check_middle("vid", shallow, shallow)
+        check_intermediate_maps("vid", shallow, shallow)
 
 
 def test_the_larger_map_is_pooled_to_the_smaller() -> None:
@@ -72,8 +79,8 @@ def test_regressor_gives_the_teachers_shape(
 
 
 def test_sizes_that_no_regressor_maps_are_an_error_that_names_tap_and_sizes() -> None:
-    student_shapes = FeatureShapes("small", ((8, 8, 8), (8, 5, 5), (8,)))
-    teacher_shapes = FeatureShapes("large", ((8, 8, 8), (8, 8, 8), (8,)))
+    student_shapes = FeatureShapes("small", ((8, 8, 8), (8, 5, 5)), 8)
+    teacher_shapes = FeatureShapes("large", ((8, 8, 8), (8, 8, 8)), 8)
     check_regressor("ab", student_shapes, teacher_shapes, 0)
     with pytest.raises(UserError, match=r"'ab', tap 1 of small and large: .*5x5.*8x8"):
         check_regressor("ab", student_shapes, teacher_shapes, 1)

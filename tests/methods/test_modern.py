@@ -14,7 +14,7 @@ from sskd.runs.settings import method_settings
 from tests.golden import BATCH, CLASSES, LOSSES, assert_golden, labels, logits
 
 TARGET = labels(202, BATCH, CLASSES)
-SHAPES = FeatureShapes("network", ((4,),))
+SHAPES = FeatureShapes("network", (), 4)
 
 
 def build(name: str, classes: int = CLASSES, epochs: int = 240, **settings: Any) -> Method:
@@ -26,8 +26,8 @@ def build(name: str, classes: int = CLASSES, epochs: int = 240, **settings: Any)
 
 
 def features(scores: Tensor) -> Features:
-    vector = scores.detach()[:, :4]
-    return Features(scores, (vector,), (vector,))
+    pooled = scores.detach()[:, :4]
+    return Features(scores, (), pooled, ())
 
 
 def batch_of(wanted: Tensor, views: int = 1) -> Batch:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sskd.methods import METHODS, MethodContext
 from sskd.methods.catkd import class_attention_loss
-from sskd.methods.reviewkd import ReviewKD, pyramid_loss
+from sskd.methods.reviewkd import ReviewKD, hcl
 from sskd.methods.simkd import Projected, projector
 from sskd.networks import Features, FeatureShapes, Network, build_network, feature_shapes
 from sskd.runs.settings import method_settings
@@ -21,8 +21,9 @@ LARGER = [tensor(213, 12, 32, 32, 32), tensor(214, 12, 64, 16, 16), tensor(215, 
 
 
 def shapes_of(tensors: list[Tensor]) -> FeatureShapes:
-    """With a first tap, which the method leaves out."""
-    return FeatureShapes("network", ((3, 2, 2), *(tuple(tensor.shape[1:]) for tensor in tensors)))
+    """Of maps and pooled features, with a first map, which the method leaves out."""
+    *maps, (embed_dim, *_) = (tuple(tensor.shape[1:]) for tensor in tensors)
+    return FeatureShapes("network", ((3, 2, 2), *maps), embed_dim)
 
 
 @pytest.mark.parametrize(("golden", "teacher"), [("reviewkd", TEACHER), ("reviewkd_larger_teacher", LARGER)])
@@ -41,7 +42,7 @@ def test_reviewkds_pyramid() -> None:
         tensor(217, 12, 64, 16, 16).requires_grad_(),
         tensor(218, 12, 128, 8, 8).requires_grad_(),
     ]
-    losses = [pyramid_loss(student_map, teacher_map) for student_map, teacher_map in zip(student, LARGER, strict=False)]
+    losses = [hcl(student_map, teacher_map) for student_map, teacher_map in zip(student, LARGER, strict=False)]
     assert_golden("reviewkd_pyramid_loss", torch.stack(losses).sum(), student)
 
 
@@ -49,7 +50,7 @@ class GivesMap(Network):
     """A network whose last map is what it is given."""
 
     def features(self, images: Tensor) -> Features:
-        return Features(images, (images, images), (images, images), images)
+        return Features(images, (images,), images, (images,), images)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_simkd(golden: str, student_map: Tensor, teacher_map: Tensor) -> None:
     method = METHODS["simkd"](
         method_settings("simkd"), MethodContext(predictor, shapes_of([student_map]), 4, torch.arange(4))
     )
-    target = Features(teacher_map, (teacher_map,), (teacher_map,), teacher_map)
+    target = Features(teacher_map, (), teacher_map, (), teacher_map)
     loss = method.loss_terms(found, target, a_batch(torch.zeros(12, 3, 2, 2))).losses["simkd"]
     assert_golden(golden, loss, [student], list(project.parameters()), [found.logits])
 
@@ -126,7 +127,7 @@ def test_simkds_student_keeps_only_what_predicts(student: str) -> None:
     own = build_network(student, 4)
     unused = own.tail if student in ("MobileNetV2", "ShuffleV2") else own.tail[-1:]
     kept = sum(p.numel() for name, p in own.named_parameters() if name.split(".")[0] not in unused)
-    width, wanted = feature_shapes(student).maps[-1][0], 512
+    width, wanted = feature_shapes(student).feature_maps[-1][0], 512
     projected = width * 256 + 9 * 256 * 256 + 256 * wanted + 2 * (256 + 256 + wanted)
     assert sum(p.numel() for p in network.parameters()) == kept + projected + wanted * 4 + 4
     assert not any(name.startswith(tuple(f"student.{layer}." for layer in unused)) for name in names)
@@ -144,7 +145,7 @@ def test_catkds_student_has_no_bias_and_its_logits_are_its_class_maps_means() ->
     for student in ("resnet8", "wrn_16_1", "MobileNetV2", "ShuffleV2"):
         method, network, _ = real("catkd", "vgg8", student)
         features = network.features(torch.randn(2, 3, 32, 32))
-        maps = class_maps(features.final, network.classifier_layer)  # type: ignore[arg-type]
+        maps = class_maps(features.pre_pool, network.classifier_layer)  # type: ignore[arg-type]
         torch.testing.assert_close(maps.mean((2, 3)), features.logits)
         assert not network.classifier_layer.bias.requires_grad
         assert not list(method.parameters())

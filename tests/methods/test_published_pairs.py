@@ -44,7 +44,7 @@ def head_of(method: str, teacher: str) -> Pretext | None:
     if not kind.needs_head:
         return None
     task = PRETEXTS[kind.head_task or "contrastive"]
-    context = PretextContext(feature_shapes(teacher).width, IMAGES, teacher, CLASSES)
+    context = PretextContext(feature_shapes(teacher).embed_dim, IMAGES, teacher, CLASSES)
     with torch.device("meta"):
         return task(task.Settings(name=kind.head_task or "contrastive"), context).eval()
 

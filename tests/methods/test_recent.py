@@ -103,14 +103,14 @@ class Ends(Network):
 
     def __init__(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> None:
         super().__init__()
-        taps = tuple(tuple(tensor.shape[1:]) for tensor in tensors) or ((4,),)
-        self.shapes = FeatureShapes("network", taps)
-        self.fc = nn.Linear(self.shapes.width, CLASSES).to(dtype)
+        *maps, (embed_dim, *_) = [tuple(tensor.shape[1:]) for tensor in tensors] or [(4,)]
+        self.shapes = FeatureShapes("network", tuple(maps), embed_dim)
+        self.fc = nn.Linear(self.shapes.embed_dim, CLASSES).to(dtype)
 
 
-def features(logits: Tensor, *taps: Tensor, final: Tensor | None = None) -> Features:
-    given = taps or (logits.detach()[:, :4],)
-    return Features(logits, given, given, final)
+def features(logits: Tensor, *maps_and_pooled: Tensor) -> Features:
+    *maps, pooled = maps_and_pooled or (logits.detach()[:, :4],)
+    return Features(logits, tuple(maps), pooled, tuple(maps))
 
 
 def views(weak: Tensor, strong: Tensor) -> Tensor:
@@ -413,8 +413,8 @@ class Toy(Network):
         maps = [F.relu(stem) if self.stages_active else stem]
         for number in range(1, len(self.stages)):
             maps.append(self.run_stage(number, maps[-1]))
-        vector = F.relu(maps[-1]).mean((2, 3))
-        return Features(self.fc(vector), (*maps, vector), (*maps, vector), maps[-1])
+        pooled = F.relu(maps[-1]).mean((2, 3))
+        return Features(self.fc(pooled), tuple(maps), pooled, tuple(maps), maps[-1])
 
 
 def fcfd(entry: str, paths: list[Path], epoch: int, active: bool = False, second: int = 1) -> None:
@@ -425,7 +425,7 @@ def fcfd(entry: str, paths: list[Path], epoch: int, active: bool = False, second
         fill_parameters(nn.ModuleList([teacher, student]), 950)
         learned, fixed = student.features(images), teacher.requires_grad_(False).features(images)
         shapes = (
-            FeatureShapes("toy", tuple(tuple(t.shape[1:]) for t in of.taps), tuple(of.maps[-1].shape[1:]))
+            FeatureShapes("toy", maps := tuple(tuple(t.shape[1:]) for t in of.feature_maps), maps[-1][0], maps[-1])
             for of in (learned, fixed)
         )
         context = MethodContext(student, next(shapes), CLASSES, torch.arange(4), teacher, next(shapes))
@@ -455,21 +455,21 @@ class GivesMap(Network):
         self.fc = head
 
     def features(self, images: Tensor) -> Features:
-        return Features(images, (images, images), (images, images), images)
+        return Features(images, (images,), images, (images,), images)
 
 
 def norm(given: Given, student_map: Tensor) -> Case:
     student, teacher = given.learned(student_map), given.t(932, BATCH, 24, 8, 8)
-    shapes = FeatureShapes("network", (tuple(student.shape[1:]), (64,)), tuple(student.shape[1:]))
+    shapes = FeatureShapes("network", (tuple(student.shape[1:]),), 64, tuple(student.shape[1:]))
     head = nn.Linear(64, CLASSES)
     predictor = Widened(GivesMap(head), shapes, 4 * 24).to(given.dtype)
     parameters = [*predictor.expand.parameters(), *predictor.contract.parameters(), head.weight, head.bias]
     for i, ((name, shape), parameter) in enumerate(zip(LOSSES["norm"]["parameters"], parameters, strict=True)):
         parameter.data = parameter_value(920 + i, name, shape).to(given.dtype)
     found = predictor.features(student)
-    assert found.final is not None
-    outputs = [found.final, found.logits, layer_normalised(found.logits)]
-    return Case(repeated_error(found.final, teacher, 4), [student], parameters, outputs)
+    assert found.pre_pool is not None
+    outputs = [found.pre_pool, found.logits, layer_normalised(found.logits)]
+    return Case(repeated_error(found.pre_pool, teacher, 4), [student], parameters, outputs)
 
 
 def norm_ce_kd(given: Given) -> Case:
@@ -555,7 +555,7 @@ def test_norms_student_is_the_student_where_nothing_is_added(name: str) -> None:
 def test_stages_one_after_the_other_are_the_network(name: str) -> None:
     network = build_network(name, 4).eval()
     features = network.features(torch.randn(2, 3, 32, 32))
-    maps: Tensor = features.maps[0]
+    maps: Tensor = features.feature_maps[0]
     for number, wanted in enumerate(network.stage_maps(features), start=1):
         maps = network.run_stage(number, maps)
         torch.testing.assert_close(maps, wanted, rtol=1e-4, atol=1e-6)

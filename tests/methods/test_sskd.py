@@ -6,13 +6,13 @@ from torch import Tensor
 
 from sskd.data.batch import Batch
 from sskd.data.views import Rotations, SingleView
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.methods import METHODS, Method, MethodContext
 from sskd.networks import Features, FeatureShapes, build_network
 from sskd.pretext import PRETEXTS, PretextContext
 from sskd.pretext.base import TransferConfig
 from sskd.pretext.contrastive import Settings as ContrastiveSettings
-from sskd.pretext.contrastive import own_image, similarity
+from sskd.pretext.contrastive import positive_index, similarity
 from sskd.pretext.selection import keep_mask, ranks, transformed
 from sskd.runs.settings import method_settings
 from tests import golden
@@ -49,7 +49,7 @@ def contrastive(temperature: float = 1.0) -> "torch.nn.Module":
 
 def test_kd_golden() -> None:
     student = (3 * golden.tensor(1, 12, 100)).requires_grad_()
-    loss = softened_divergence(student, 3 * golden.tensor(2, 12, 100), 4.0)
+    loss = kd_divergence(student, 3 * golden.tensor(2, 12, 100), 4.0)
     golden.assert_golden("kd_T4", loss, [student])
 
 
@@ -59,12 +59,12 @@ def test_transfer_golden(keep: float, student: tuple[Tensor, Tensor], teacher: t
     transfer = head.transfer(student[1], teacher[1], batch(), TransferConfig(0.5, keep, "kl"))
     golden.assert_golden(f"sskd_ss_keep{keep}", transfer.loss, [student[1]])
     scores = similarity(teacher[1], VIEWS)
-    assert ranks(scores, own_image(scores)).tolist() == golden.LOSSES[f"sskd_ss_keep{keep}"]["rank"]
+    assert ranks(scores, positive_index(scores)).tolist() == golden.LOSSES[f"sskd_ss_keep{keep}"]["rank"]
 
     student_logits, teacher_logits = transformed(student[0], VIEWS), transformed(teacher[0], VIEWS)
     rank = ranks(teacher_logits, batch().labels.repeat_interleave(3))
     assert rank.tolist() == golden.LOSSES[f"sskd_t_keep{keep}"]["rank"]
-    loss = softened_divergence(student_logits, teacher_logits, 4.0, keep_mask(rank, keep))
+    loss = kd_divergence(student_logits, teacher_logits, 4.0, keep_mask(rank, keep))
     golden.assert_golden(f"sskd_t_keep{keep}", loss, [student[0]])
 
 
@@ -83,7 +83,7 @@ def sskd(**settings: float) -> Method:
     head.layers = torch.nn.Identity()
     context = MethodContext(
         student=build_network("resnet8", 100),
-        student_shapes=FeatureShapes("resnet8", ((64,),)),
+        student_shapes=FeatureShapes("resnet8", (), 64),
         num_classes=100,
         labels=torch.zeros(IMAGES, dtype=torch.int64),
         head=head,
@@ -96,7 +96,7 @@ def sskd(**settings: float) -> Method:
 
 def test_whole_objective_golden(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> None:
     """The published defaults (configs/methods.yaml) through the method as the training loop calls it."""
-    total, terms = sskd()(Features(student[0], (student[1],), ()), Features(teacher[0], (teacher[1],), ()), batch())
+    total, terms = sskd()(Features(student[0], (), student[1], ()), Features(teacher[0], (), teacher[1], ()), batch())
     golden.assert_golden("sskd_total", total, list(student))
     assert set(terms.losses) == {"ce", "kd", "t", "ss"}
     assert terms.logged["head_accuracy"].item() == pytest.approx(17 / 24)
@@ -105,7 +105,7 @@ def test_whole_objective_golden(student: tuple[Tensor, Tensor], teacher: tuple[T
 
 
 def test_terms_of_weight_zero_are_not_computed(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> None:
-    features = Features(student[0], (student[1],), ()), Features(teacher[0], (teacher[1],), ())
+    features = Features(student[0], (), student[1], ()), Features(teacher[0], (), teacher[1], ())
     only_t, only_ss, neither = sskd(ss_weight=0.0), sskd(t_weight=0.0), sskd(ss_weight=0.0, t_weight=0.0)
     assert not list(only_t.parameters())
     assert set(only_t(*features, batch())[1].losses) == {"ce", "kd", "t"}
@@ -118,7 +118,7 @@ def test_terms_of_weight_zero_are_not_computed(student: tuple[Tensor, Tensor], t
 def test_cross_entropy_instead_of_kl_changes_values_and_not_gradients(
     student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]
 ) -> None:
-    features = Features(student[0], (student[1],), ()), Features(teacher[0], (teacher[1],), ())
+    features = Features(student[0], (), student[1], ()), Features(teacher[0], (), teacher[1], ())
     totals = [sskd(divergence=kind)(*features, batch())[0] for kind in ("kl", "cross_entropy")]
     assert totals[1] > totals[0] + 1
     for found, expected in zip(*(torch.autograd.grad(t, student, retain_graph=True) for t in totals), strict=True):

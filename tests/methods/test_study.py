@@ -27,7 +27,7 @@ def test_class_distances_are_of_all_training_images_as_they_are(tmp_path: Path) 
     pixels = data.train_images[split.indices].float() / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
     with torch.no_grad():
-        rows = task.teacher.features((pixels - mean) / std).maps[-1].flatten(2).transpose(1, 2)
+        rows = task.teacher.features((pixels - mean) / std).feature_maps[-1].flatten(2).transpose(1, 2)
     fewest = torch.bincount(split.labels).min()
     each = [rows[split.labels == label][:fewest].flatten(0, 1) for label in range(10)]
     torch.testing.assert_close(task.method.distances, class_distances(torch.stack(each)), rtol=1e-4, atol=1e-5)
@@ -39,7 +39,7 @@ def test_class_means_are_of_all_training_images_once(tmp_path: Path) -> None:
     task = begun("kdpp", tmp_path)
     split, means = task.setup.split, task.method.means
     part = task.setup.test._replace(subset=split)
-    vectors = torch.cat([features.vector.float() for features, _ in part.features(task.teacher)])
+    vectors = torch.cat([features.pooled.float() for features, _ in part.features(task.teacher)])
     plain = torch.stack([vectors[split.labels == label].mean(0) for label in range(10)])
     cosines = torch.cosine_similarity(means, plain)
     assert cosines.min() > 0.9

@@ -17,7 +17,7 @@ from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
 from sskd.methods import METHODS, check_pair
 from sskd.networks import NETWORKS, build_network, feature_shapes
-from sskd.networks.around import Around
+from sskd.networks.hooked import HookedNetwork
 from sskd.networks.weights import check_classes, check_weights, load_network
 from sskd.runs.settings import method_settings
 from sskd.runs.spec import RunSpec
@@ -46,20 +46,20 @@ def images(size: int, batch: int = 2) -> torch.Tensor:
 
 
 @pytest.fixture
-def resnet() -> Around:
+def resnet() -> HookedNetwork:
     torch.manual_seed(0)
     network = build_network(RESNET, 10, MAPS).eval()
-    assert isinstance(network, Around)
+    assert isinstance(network, HookedNetwork)
     return network
 
 
-def test_maps_are_those_of_torchvisions_feature_extraction(resnet: Around) -> None:
+def test_maps_are_those_of_torchvisions_feature_extraction(resnet: HookedNetwork) -> None:
     found = resnet.features(images(64))
     theirs = create_feature_extractor(resnet.network, [*STAGES, "flatten", "fc"])(images(64))
-    for ours, name in zip(found.taps[1:], [*STAGES, "flatten"], strict=True):
+    for ours, name in zip((*found.feature_maps[1:], found.pooled), [*STAGES, "flatten"], strict=True):
         torch.testing.assert_close(ours, theirs[name])
     torch.testing.assert_close(found.logits, theirs["fc"])
-    torch.testing.assert_close(found.final, theirs["layer4"])
+    torch.testing.assert_close(found.pre_pool, theirs["layer4"])
     assert not resnet.network._forward_hooks
     assert resnet.classifier_layer is resnet.network.fc
     assert resnet.network.fc not in resnet.feature_layers()
@@ -76,9 +76,9 @@ def test_a_map_is_what_its_module_gave_before_the_next_changes_it_in_place() -> 
             return self.fc(self.relu(self.conv(x)).mean((2, 3)))
 
     module = Overwrites(5)
-    found = Around("own", module, 5, NetworkSettings(taps=("conv",)), None).features(images(8))
-    assert torch.equal(found.taps[0], module.conv(images(8)))
-    assert found.taps[0].min() < 0
+    found = HookedNetwork("own", module, 5, NetworkSettings(taps=("conv",)), None).features(images(8))
+    assert torch.equal(found.feature_maps[0], module.conv(images(8)))
+    assert found.feature_maps[0].min() < 0
 
 
 def test_a_vision_transformer_gives_its_class_token_and_tokens_as_maps() -> None:
@@ -87,15 +87,15 @@ def test_a_vision_transformer_gives_its_class_token_and_tokens_as_maps() -> None
     module: Any = network.get_submodule("network")
     found = network.features(images(16))
     torch.testing.assert_close(found.logits, module(images(16)))
-    torch.testing.assert_close(found.logits, module.heads.head(found.vector))
+    torch.testing.assert_close(found.logits, module.heads.head(found.pooled))
     (tokens,) = (
         value
         for value in create_feature_extractor(module, {"encoder.layers.encoder_layer_0.add_1": "tokens"})(
             images(16)
         ).values()
     )
-    torch.testing.assert_close(found.maps[0][1, :, 2, 3], tokens[1, 1 + 2 * 4 + 3])
-    assert feature_shapes(VIT, 16, settings).taps == ((16, 4, 4), (16,))
+    torch.testing.assert_close(found.feature_maps[0][1, :, 2, 3], tokens[1, 1 + 2 * 4 + 3])
+    assert feature_shapes(VIT, 16, settings).feature_maps == ((16, 4, 4),)
 
 
 def test_images_are_resized_to_what_a_network_wants() -> None:
@@ -106,7 +106,7 @@ def test_images_are_resized_to_what_a_network_wants() -> None:
     larger = build_network("resnet8", 10, NetworkSettings(image_size=48)).eval()
     plain: Any = larger.get_submodule("network")
     torch.testing.assert_close(larger(images(32)), plain(F.interpolate(images(32), (48, 48), mode="bilinear")))
-    assert feature_shapes("resnet8", 32, NetworkSettings(image_size=48)).taps[0] == (16, 48, 48)
+    assert feature_shapes("resnet8", 32, NetworkSettings(image_size=48)).feature_maps[0] == (16, 48, 48)
     assert larger.classifier_layer is plain.fc
 
 
@@ -124,7 +124,7 @@ def test_images_are_resized_to_what_a_network_wants() -> None:
     }.items(),
 )
 def test_families_of_torchvision(name: str, width: int) -> None:
-    assert feature_shapes(name, 32).taps == ((width,),)
+    assert feature_shapes(name, 32)[1:3] == ((), width)
 
 
 WITH_TIMM = pytest.mark.skipif(not __import__("importlib.util").util.find_spec("timm"), reason="timm is not installed")
@@ -136,16 +136,18 @@ def test_families_of_timm(name: str) -> None:
     network = build_network(name, 7).eval()
     found = network.features(images(32))
     assert found.logits.shape == (2, 7)
-    assert found.vector.shape[1:] == feature_shapes(name, 32).taps[-1]
+    assert found.pooled.shape[1] == feature_shapes(name, 32).embed_dim
     module: Any = network.get_submodule("network")
-    torch.testing.assert_close(found.logits, module.get_classifier()(found.vector))
+    torch.testing.assert_close(found.logits, module.get_classifier()(found.pooled))
 
 
 @WITH_TIMM
 def test_a_transformer_of_timm_is_built_for_the_size_that_is_asked_for() -> None:
     network: Any = build_network("timm:test_vit", 7, NetworkSettings(image_size=32, taps=("blocks.0",)))
     assert network.network.patch_embed.img_size == (32, 32)
-    assert feature_shapes("timm:test_vit", 64, NetworkSettings(image_size=32, taps=("blocks.0",))).maps[0][1:] == (2, 2)
+    assert feature_shapes("timm:test_vit", 64, NetworkSettings(image_size=32, taps=("blocks.0",))).feature_maps[0][
+        1:
+    ] == (2, 2)
 
 
 def test_timm_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +168,7 @@ def test_names_and_settings_that_are_wrong() -> None:
     with pytest.raises(UserError, match="not the mean of 'features' over its positions"):
         feature_shapes("torchvision:vgg11", 32, NetworkSettings(pooled="features"))
     with pytest.raises(UserError, match="has no linear layer with 3 outputs"):
-        Around("own", nn.Linear(4, 5), 3, NetworkSettings(), None)
+        HookedNetwork("own", nn.Linear(4, 5), 3, NetworkSettings(), None)
 
 
 def test_what_gives_no_logits() -> None:
@@ -175,7 +177,7 @@ def test_what_gives_no_logits() -> None:
             return super().forward(x.mean((2, 3))), x
 
     with pytest.raises(UserError, match="gives a tuple instead of logits"):
-        Around("own", Two(3, 5), 5, NetworkSettings(), None).features(images(8))
+        HookedNetwork("own", Two(3, 5), 5, NetworkSettings(), None).features(images(8))
 
     class Unused(nn.Module):
         def __init__(self) -> None:
@@ -186,7 +188,7 @@ def test_what_gives_no_logits() -> None:
             return x.mean((2, 3)) @ self.fc.weight.T
 
     with pytest.raises(UserError, match="did not call its module 'fc'"):
-        Around("own", Unused(), 5, NetworkSettings(), None).features(images(8))
+        HookedNetwork("own", Unused(), 5, NetworkSettings(), None).features(images(8))
 
 
 def test_weights_from_a_file_of_torchvisions_of_a_run_and_published(
@@ -247,13 +249,15 @@ def test_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         load_network("timm:a1_in1k", "timm:resnet18", 1000)
 
 
-NO_MAPS = {"logits", "vector", "labels", "indices"}
+NO_MAPS = {"logits", "pooled", "labels", "indices"}
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].info.year])
 def test_a_method_takes_a_transformer_as_teacher_or_says_what_it_lacks(method: str) -> None:
     student, teacher = feature_shapes("resnet8", 16), feature_shapes(VIT, 16)
-    if METHODS[method].needs <= NO_MAPS and method != "wkdl":  # it compares classes by maps, before it trains
+    if (
+        METHODS[method].required_features <= NO_MAPS and method != "wkdl"
+    ):  # it compares classes by maps, before it trains
         check_pair(method_settings(method), student, teacher)
     else:
         with pytest.raises(UserError, match=VIT):

@@ -23,7 +23,7 @@ from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
 from sskd.networks import Network, build_network
-from sskd.networks.around import Around
+from sskd.networks.hooked import HookedNetwork
 from sskd.networks.weights import load_into, load_network
 from tests import small
 
@@ -132,7 +132,7 @@ def test_names_of_other_libraries_and_networks_keep_their_renaming(tmp_path: Pat
         OrderedDict(conv=nn.Conv2d(3, 4, 3), classifier=nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 5)))
     )
     torch.save({"net": under("module.", theirs.state_dict())}, tmp_path / "w.pth")
-    ours = Around("own", copy.deepcopy(theirs), 5, NetworkSettings(), None)
+    ours = HookedNetwork("own", copy.deepcopy(theirs), 5, NetworkSettings(), None)
     nn.init.zeros_(ours.network.classifier[0].weight)
     load_into(ours, tmp_path / "w.pth", "own", 5)
     assert holds(ours, under("network.", theirs.state_dict()))

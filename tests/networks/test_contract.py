@@ -40,9 +40,9 @@ class Whole(Network):
 
     def features(self, images: Tensor) -> Any:
         before = self.bn(self.conv(images))
-        final = before.relu()
-        vector = final.mean((2, 3))
-        return self.end(self, Features(self.fc(vector), (final, vector), (before, vector), final))
+        last = before.relu()
+        pooled = last.mean((2, 3))
+        return self.end(self, Features(self.fc(pooled), (last,), pooled, (before,), last))
 
 
 def tried(entry: Any) -> None:
@@ -115,14 +115,14 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "raises in train mode": (ends(lambda self, y: y if not self.training else self.missing), "AttributeError"),
     "forward disagrees": (OtherForward, r"forward\(\) and its features\(\)"),
     "features are a tuple": (ends(lambda self, f: tuple(f), Whole), "not Features"),
-    "no taps": (ends(lambda self, f: f._replace(taps=(), preactivations=()), Whole), "taps"),
-    "the vector is a map": (ends(lambda self, f: f._replace(taps=f.taps[:1]), Whole), "taps|pooled vector"),
+    "no tuple of maps": (ends(lambda self, f: f._replace(feature_maps=None), Whole), "feature_maps"),
+    "pooled features that are a map": (ends(lambda self, f: f._replace(pooled=f.pre_pool), Whole), "pooled features"),
     "too few preactivations": (ends(lambda self, f: f._replace(preactivations=()), Whole), "0 preactivations"),
     "preactivations of another shape": (
-        ends(lambda self, f: f._replace(preactivations=f.preactivations[::-1]), Whole),
+        ends(lambda self, f: f._replace(preactivations=(f.pooled,)), Whole),
         "preactivation 0",
     ),
-    "another final map": (ends(lambda self, f: f._replace(final=-f.final), Whole), "final map's mean"),
+    "another map before pooling": (ends(lambda self, f: f._replace(pre_pool=-f.pre_pool), Whole), "pre_pool map"),
     "not traceable, as a teacher": (Branching, "foldable = False"),
 }
 

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from sskd.methods.simkd import Projected, projector
 from sskd.networks import Features, Network, build_network
-from sskd.networks.around import Resized
-from sskd.networks.folded import ActivatedConvolution, FrozenNetwork
+from sskd.networks.folded import ConvAddReLU2d, FrozenNetwork
+from sskd.networks.hooked import Resized
 from tests import golden
 
 # one of each family
@@ -36,8 +36,8 @@ def test_agrees_in_fp32_and_leaves_the_network_alone(name: str) -> None:
     with torch.inference_mode():
         folded, plain = frozen.features(images), network.features(images)
     for found, wanted in zip(
-        (folded.logits, *folded.taps, *folded.preactivations),
-        (plain.logits, *plain.taps, *plain.preactivations),
+        (folded.logits, *folded.feature_maps, folded.pooled, *folded.preactivations),
+        (plain.logits, *plain.feature_maps, plain.pooled, *plain.preactivations),
         strict=True,
     ):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * wanted.abs().max().item())
@@ -72,15 +72,17 @@ class Odd(Network):
         x = self.squeeze(x.mean((2, 3), keepdim=True)) + x
         y = self.first(images)
         x = F.relu(self.third(x) + (y + y))
-        vector = x.mean((2, 3))
-        return Features(self.fc(vector), (x, vector), (x, vector))
+        pooled = x.mean((2, 3))
+        return Features(self.fc(pooled), (x,), pooled, (x,))
 
 
 def test_a_network_of_odd_sums_agrees() -> None:
     network, images = Odd().eval(), golden.images()
     with torch.inference_mode():
         found, wanted = FrozenNetwork(network, torch.float32).features(images), network.features(images)
-    torch.testing.assert_close(found.taps, wanted.taps, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        (*found.feature_maps, found.pooled), (*wanted.feature_maps, wanted.pooled), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_bf16_is_as_near_as_autocast() -> None:
@@ -132,15 +134,15 @@ def test_on_a_gpu_it_is_one_call_where_there_is_one(layer: nn.Conv2d, monkeypatc
 
     monkeypatch.setattr(torch, "cudnn_convolution_relu", one_call)
     monkeypatch.setattr(torch, "cudnn_convolution_add_relu", one_call_more)
-    joined = ActivatedConvolution(layer)
+    joined = ConvAddReLU2d(layer)
     found = [joined(images), joined(images, z), joined(images, small)]
-    assert joined.joined
+    assert joined.fused
     for ours, theirs in zip(found, wanted, strict=True):
         torch.testing.assert_close(ours.as_subclass(torch.Tensor), theirs)
 
     monkeypatch.setattr(torch, "cudnn_convolution_relu", refused)
     plain = joined(images)
-    assert not joined.joined, "it is not tried at every step"
+    assert not joined.fused, "it is not tried at every step"
     assert torch.equal(plain.as_subclass(torch.Tensor), wanted[0])
 
 
@@ -150,10 +152,10 @@ def out_of_memory(*args: object) -> torch.Tensor:
 
 def test_memory_that_ran_out_is_no_missing_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "cudnn_convolution_relu", out_of_memory)
-    joined = ActivatedConvolution(nn.Conv2d(4, 6, 3))
+    joined = ConvAddReLU2d(nn.Conv2d(4, 6, 3))
     with pytest.raises(torch.OutOfMemoryError):
         joined(torch.randn(2, 4, 9, 9).as_subclass(OnGPU))
-    assert joined.joined
+    assert joined.fused
 
 
 def test_a_resnets_relus_are_all_joined() -> None:
@@ -161,8 +163,8 @@ def test_a_resnets_relus_are_all_joined() -> None:
     network = build_network("resnet56", 10).eval()
     less, whole = (FrozenNetwork(network, torch.float32, wanted) for wanted in (False, True))
     kinds = [[type(module).__name__ for module in made.modules()] for made in (less, whole)]
-    assert kinds[0].count("ActivatedConvolution") == 55
-    assert kinds[1].count("ActivatedConvolution") == 52  # each stage's last sum is a tap
+    assert kinds[0].count("ConvAddReLU2d") == 55
+    assert kinds[1].count("ConvAddReLU2d") == 52  # each stage's last sum is a tap
     plain = [node for node in less.graph.graph.nodes if node.op == "call_function"]
     assert not [node for node in plain if "relu" in node.name or "add" in node.name]
 
@@ -179,15 +181,17 @@ class Changing(Network):
         y = self.second(x)
         z = F.relu(x, inplace=True)
         x = F.relu(y + z)
-        vector = x.mean((2, 3))
-        return Features(self.fc(vector), (x, vector), (x, vector))
+        pooled = x.mean((2, 3))
+        return Features(self.fc(pooled), (x,), pooled, (x,))
 
 
 def test_what_is_changed_in_place_is_not_moved() -> None:
     network, images = Changing().eval(), golden.images()
     with torch.inference_mode():
         found, wanted = FrozenNetwork(network, torch.float32, False).features(images), network.features(images)
-    torch.testing.assert_close(found.taps, wanted.taps, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        (*found.feature_maps, found.pooled), (*wanted.feature_maps, wanted.pooled), rtol=1e-4, atol=1e-5
+    )
 
 
 def project(inner: Network) -> Network:
@@ -210,7 +214,7 @@ def test_what_is_around_a_network_can_do_what_that_can(case: str, able: tuple[bo
 
         def features(self, images: torch.Tensor) -> Features:
             x = F.relu(self.first(images))
-            return Features(self.fc(x.mean((2, 3))), (x, x.mean((2, 3))), (x, x.mean((2, 3))), x)
+            return Features(self.fc(x.mean((2, 3))), (x,), x.mean((2, 3)), (x,), x)
 
     network = AROUND[case](Final()).eval()
     assert (network.foldable, network.gives_preactivations) == able
@@ -218,4 +222,6 @@ def test_what_is_around_a_network_can_do_what_that_can(case: str, able: tuple[bo
         images = golden.images()
         with torch.inference_mode():
             found, wanted = FrozenNetwork(network, torch.float32, False).features(images), network.features(images)
-        torch.testing.assert_close(found.taps, wanted.taps, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            (*found.feature_maps, found.pooled), (*wanted.feature_maps, wanted.pooled), rtol=1e-4, atol=1e-5
+        )

@@ -33,9 +33,11 @@ def test_published_outputs(name: str) -> None:
         features = network.eval().features(golden.images())
         logits = torch.tensor(expected["logits"])
         torch.testing.assert_close(features.logits, logits, rtol=0, atol=TOLERANCE * logits.abs().max().item())
-        for found, wanted in zip(features.taps, expected["features"], strict=True):
+        for found, wanted in zip((*features.feature_maps, features.pooled), expected["features"], strict=True):
             assert_like(found, wanted)
-        for found, wanted in zip(features.preactivations, expected["pre_activation_features"], strict=True):
+        for found, wanted in zip(
+            (*features.preactivations, features.pooled), expected["pre_activation_features"], strict=True
+        ):
             assert_like(found, wanted)
         assert_like(network.train()(golden.images(4, seed=12346)), expected["train_mode_logits_stats"])
 
@@ -66,14 +68,14 @@ def test_tail_is_what_follows_the_last_map() -> None:
             for parameter in getattr(network, child).parameters():
                 parameter.zero_()
         after = network.features(images)
-    assert torch.equal(before.maps[-1], after.maps[-1])
-    assert not torch.equal(before.vector, after.vector)
+    assert torch.equal(before.feature_maps[-1], after.feature_maps[-1])
+    assert not torch.equal(before.pooled, after.pooled)
 
 
 def test_shapes_without_computing() -> None:
     shapes = feature_shapes("resnet20")
-    assert shapes.taps == ((16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (64,))
-    assert shapes.width == 64
+    assert shapes.feature_maps == ((16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8))
+    assert shapes.embed_dim == 64
 
 
 @pytest.mark.parametrize("name", ["resnet8", "wrn_16_2", "vgg8", "MobileNetV2", "ResNet50"])

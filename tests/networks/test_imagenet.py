@@ -32,25 +32,19 @@ def test_torchvisions_numbers(name: str, training: bool, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_taps(name: str) -> None:
+def test_feature_maps(name: str) -> None:
     network = build_network(name, 7).eval()
     features = network.features(torch.randn(2, 3, 64, 64))
-    assert len(features.taps) == len(features.preactivations) == 6
-    assert tuple(tuple(tap.shape[1:]) for tap in features.taps) == feature_shapes(name, 64).taps
+    assert len(features.feature_maps) == len(features.preactivations) == 5
+    assert tuple(tuple(each.shape[1:]) for each in features.feature_maps) == feature_shapes(name, 64).feature_maps
     if name.startswith("resnet"):
-        for tap, before in zip(features.maps, features.preactivations, strict=False):
+        for tap, before in zip(features.feature_maps, features.preactivations, strict=True):
             assert torch.equal(tap, before.relu())
     else:
-        for place in (0, -2):
-            assert torch.equal(features.taps[place], features.preactivations[place].clamp(0, 6))
-    assert feature_shapes("resnet34", 224).taps == (
-        (64, 112, 112),
-        (64, 56, 56),
-        (128, 28, 28),
-        (256, 14, 14),
-        (512, 7, 7),
-        (512,),
-    )
+        for place in (0, -1):
+            assert torch.equal(features.feature_maps[place], features.preactivations[place].clamp(0, 6))
+    sizes = ((64, 112, 112), (64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7))
+    assert feature_shapes("resnet34", 224)[1:3] == (sizes, 512)
 
 
 def test_weights_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

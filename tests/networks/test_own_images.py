@@ -19,8 +19,8 @@ from sskd.errors import UserError
 from sskd.networks import NETWORKS, build_network, feature_shapes
 from sskd.networks.build import with_data_config
 from sskd.networks.folded import FrozenNetwork
-from sskd.networks.library import data_config
 from sskd.networks.weights import check_classes, start_from
+from sskd.networks.zoo import data_config
 from sskd.runs.spec import TeacherSpec
 from sskd.runs.trained import load_student
 from tests import small
@@ -79,7 +79,9 @@ def test_a_network_sees_images_as_it_was_trained_with(wanted: Statistics, name: 
     plain = network.get_submodule("network")
     found, expected = network.features(normalised(raw, DATA)), plain.features(normalised(raw, wanted))
     torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
-    assert feature_shapes(name, 16, settings).taps == tuple(tuple(tap.shape[1:]) for tap in expected.taps)
+    assert feature_shapes(name, 16, settings).feature_maps == tuple(
+        tuple(each.shape[1:]) for each in expected.feature_maps
+    )
     if network.foldable:
         folded = FrozenNetwork(network, torch.float32).features(normalised(raw, DATA))
         torch.testing.assert_close(folded.logits, found.logits, rtol=1e-3, atol=1e-3 * found.logits.abs().max().item())

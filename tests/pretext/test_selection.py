@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.pretext.selection import keep_mask, ranks
 
 RANKS = st.lists(st.integers(0, 20), min_size=1, max_size=60)
@@ -51,7 +51,7 @@ def test_equal_scores_count_in_favour_of_the_right_answer(scores: list[int], rig
 
 def test_nothing_kept_gives_zero_and_no_gradient() -> None:
     student = torch.randn(4, 5, requires_grad=True)
-    loss = softened_divergence(student, torch.randn(4, 5), 2.0, torch.zeros(4, dtype=torch.bool))
+    loss = kd_divergence(student, torch.randn(4, 5), 2.0, torch.zeros(4, dtype=torch.bool))
     (gradient,) = torch.autograd.grad(loss, student)
     assert loss.item() == 0
     assert gradient.abs().sum() == 0

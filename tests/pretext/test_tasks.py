@@ -15,7 +15,7 @@ from sskd.config.settings import PretextSettings
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch
 from sskd.errors import UserError
-from sskd.losses import softened_divergence
+from sskd.losses import kd_divergence
 from sskd.methods import METHODS, MethodContext
 from sskd.networks import NETWORKS, Features, FeatureShapes, build_network
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
@@ -89,7 +89,7 @@ def test_transfer_is_the_divergence_without_selection(name: str, monkeypatch: py
     student = task(torch.randn(4 * IMAGES, WIDTH)).detach().requires_grad_()
     loss = task.transfer(student, teacher, batch, HOW).loss
     rows = torch.tensor([row for row in range(4 * IMAGES) if name != "jigsaw" or row % 4])
-    expected = softened_divergence(student[rows], teacher[rows], 0.5)
+    expected = kd_divergence(student[rows], teacher[rows], 0.5)
     torch.testing.assert_close(loss, expected)
     found, wanted = (torch.autograd.grad(value, student)[0] for value in (loss, expected))
     torch.testing.assert_close(found, wanted)
@@ -149,37 +149,41 @@ def test_what_a_task_ignores_is_refused(name: str, keep: float) -> None:
     assert student("contrastive", ss_keep=keep).id != student("contrastive").id
 
 
-@pytest.mark.parametrize("sees", ["logits", "a map", "vector"])
+@pytest.mark.parametrize("sees", ["logits", "a map", "pooled"])
 def test_what_a_task_reads_of_a_network_is_transferred(sees: str) -> None:
-    """Of both networks what its ``read`` takes, and not the pooled vector."""
-    reads = {"logits": lambda f: f.logits, "a map": lambda f: f.maps[-1].mean((2, 3)), "vector": lambda f: f.vector}
+    """The student learns what the task's ``read`` takes of both networks, not always the pooled features."""
+    reads = {
+        "logits": lambda f: f.logits,
+        "a map": lambda f: f.feature_maps[-1].mean((2, 3)),
+        "pooled": lambda f: f.pooled,
+    }
 
     class Reading(PRETEXTS["rotation"]):  # type: ignore[misc]
-        needs = frozenset({"taps"}) if sees == "a map" else frozenset()
+        required_features = frozenset({"feature_maps"}) if sees == "a map" else frozenset()
 
         def read(self, features: Features) -> torch.Tensor:
             return self(reads[sees](features))
 
     def side(seed: int) -> Features:
         torch.manual_seed(seed)
-        vector = torch.randn(4 * IMAGES, WIDTH)
-        maps = (torch.randn(4 * IMAGES, WIDTH, 2, 2), vector)
-        return Features(torch.randn(4 * IMAGES, WIDTH), maps, maps)
+        pooled = torch.randn(4 * IMAGES, WIDTH)
+        maps = (torch.randn(4 * IMAGES, WIDTH, 2, 2),)
+        return Features(torch.randn(4 * IMAGES, WIDTH), maps, pooled, maps)
 
     head = Reading(PretextSettings(name="rotation"), PretextContext(WIDTH, TOTAL))
-    shapes, network = FeatureShapes("made", ((WIDTH, 2, 2), (WIDTH,))), build_network("resnet8", WIDTH)
+    shapes, network = FeatureShapes("made", ((WIDTH, 2, 2),), WIDTH), build_network("resnet8", WIDTH)
     context = MethodContext(network, shapes, WIDTH, torch.zeros(TOTAL, dtype=torch.long), network, shapes, head)
     method = METHODS["sskd"](method_settings("sskd", t_weight=0), context)
     student, teacher, batch = side(1), side(2), batch_of(head)
     found = method.loss_terms(student, teacher, batch).losses["ss"]
     outputs = method.head(reads[sees](student)), head(reads[sees](teacher))
     torch.testing.assert_close(found, head.transfer(*outputs, batch, HOW).loss)
-    assert ("taps" in method.needs) is (sees == "a map")
+    assert ("feature_maps" in method.required_features) is (sees == "a map")
     assert method.head.context.network == "made"
 
 
 def test_a_task_that_reads_maps_is_refused_a_network_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(PRETEXTS["rotation"], "needs", frozenset({"taps"}))
+    monkeypatch.setattr(PRETEXTS["rotation"], "required_features", frozenset({"feature_maps"}))
 
     @NETWORKS.register("flat")
     def flat(num_classes: int) -> nn.Module:

@@ -38,11 +38,11 @@ class HeadTask(TrainingTask):
         recipe = spec.recipe
         lr_at = partial(learning_rate_at, recipe)
         self.stages = [Stage("main", recipe.epochs, lr_at, [self.head], self.view_transform, self.loss)]
-        self._teacher_features = TeacherForward(teacher, self.head.needs, setup.passes)
+        self._teacher_features = TeacherForward(teacher, self.head.required_features, setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
         rank = self.setup.rank
-        features = whole_features(self._teacher_features(batch.images), batch, self.head.needs, rank)
+        features = whole_features(self._teacher_features(batch.images), batch, self.head.required_features, rank)
         value, right = self.head.loss(self.head.read(features), whole_batch(batch, rank))
         return value, LossTerms({self.name: value}, {"head_accuracy": right})
 
@@ -66,7 +66,7 @@ class HeadTask(TrainingTask):
 def new_head(setup: Setup, spec: HeadSpec) -> Pretext:
     """Returns the head of a head run, untrained."""
     torch.manual_seed(stream_seed(spec.seed, "head"))
-    width = feature_shapes(spec.network, setup.data.image_size, spec.used_as).width
+    width = feature_shapes(spec.network, setup.data.image_size, spec.used_as).embed_dim
     images = len(make_split(setup.data.train_labels, setup.data.num_classes, spec.split).indices)
     context = PretextContext(width, images, spec.network, setup.data.num_classes)
     return PRETEXTS[spec.pretext.name](spec.pretext, context).to(setup.device)

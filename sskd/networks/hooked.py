@@ -80,7 +80,7 @@ class Renormalised(_OnImages):
         return torch.cat(channels, 1)
 
 
-class Around(Network):
+class HookedNetwork(Network):
     """A module that gives logits (B, C), or an object that has them as ``logits``, and has no base class of this suite.
 
     The pooled vector is what enters its classifier: the last of its linear layers or 1x1 convolutions with C outputs.
@@ -139,13 +139,12 @@ class Around(Network):
         for tap in ("", *asked):
             if tap not in found:
                 raise UserError(f"network '{self.name}' did not call its module '{tap or self.classifier}'")
-        vector = _vector(self.name, found[""])
-        maps = {tap: _as_map(self.name, tap, found[tap]) for tap in asked}
-        taps = (*(maps[tap] for tap in self.settings.taps), vector)
-        early = taps
+        found_maps = {tap: _as_map(self.name, tap, found[tap]) for tap in asked}
+        maps = tuple(found_maps[tap] for tap in self.settings.taps)
+        early = maps
         if self.gives_preactivations:
-            early = (*(self._before(tap, maps[tap], before) for tap in self.settings.taps), vector)
-        return Features(logits, taps, early, maps.get(self.settings.pooled))
+            early = tuple(self._before(tap, found_maps[tap], before) for tap in self.settings.taps)
+        return Features(logits, maps, _pooled(self.name, found[""]), early, found_maps.get(self.settings.pooled))
 
     def _before(self, tap: str, after: Tensor, before: list[tuple[Tensor, Tensor]]) -> Tensor:
         """The input of the ReLU whose output the tap is."""
@@ -201,7 +200,7 @@ def _outputs(layer: nn.Module) -> int:
     return layer.out_features if isinstance(layer, nn.Linear) else 0
 
 
-def _vector(name: str, entered: Any) -> Tensor:
+def _pooled(name: str, entered: Any) -> Tensor:
     """(B, D) of what entered the classifier: averaged over positions where that is a map or tokens."""
     if isinstance(entered, Tensor) and entered.dim() in (2, 3, 4):
         positions = {2: [], 3: [1], 4: [2, 3]}[entered.dim()]

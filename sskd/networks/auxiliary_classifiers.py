@@ -21,7 +21,7 @@ from sskd.networks.vgg import VGG, WIDTHS, make_block
 from sskd.networks.wrn import Group, WideResNet
 
 
-class Branch(nn.Module):
+class AuxiliaryClassifier(nn.Module):
     """A map (B, C, H, W) to scores (B, wanted): later stages, what the network has before its pooling, a classifier."""
 
     def __init__(self, body: nn.Module, tail: nn.Module, width: int, wanted: int) -> None:
@@ -33,7 +33,7 @@ class Branch(nn.Module):
         return self.classifier(pool(self.tail(self.body(maps))))
 
 
-class Branches(nn.ModuleList):
+class AuxiliaryClassifiers(nn.ModuleList):
     """One branch for each map but the first convolution's; ``wanted`` scores each. UserError for a network whose stages
     are not known here."""
 
@@ -43,14 +43,14 @@ class Branches(nn.ModuleList):
         copies += [build_network(network, 2) for _ in range(STAGES[kind] - 1)]
         made: list[Any] = [MAKE[kind](copy, level) for level, copy in enumerate(copies, start=1)]
         width = copies[0].classifier_layer.in_features
-        super().__init__(Branch(body, tail, width, wanted) for body, tail in made)
+        super().__init__(AuxiliaryClassifier(body, tail, width, wanted) for body, tail in made)
 
     def read(self, features: Features) -> list[Tensor]:
         """Every branch's scores, (B, wanted) each, of one forward pass of the network."""
-        return [branch(maps) for branch, maps in zip(self, features.maps[-len(self) :], strict=True)]
+        return [branch(maps) for branch, maps in zip(self, features.feature_maps[-len(self) :], strict=True)]
 
 
-def check_branches(network: str) -> int:
+def count_classifiers(network: str) -> int:
     """How many branches the network has. UserError if its stages are not known here."""
     return STAGES[_kind(network)]
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from sskd.config.networks import Statistics, split_library
+from sskd.config.networks import Statistics, split_zoo
 from sskd.errors import UserError, nearest
 
 # torchvision's networks that are built for one size of images, by the beginning of their names: the argument
@@ -22,7 +22,7 @@ class Made(NamedTuple):
 
 def check_name(name: str) -> None:
     """UserError where the library is not installed, or has no network of that name."""
-    library, own = split_library(name)
+    library, own = split_zoo(name)
     known = _timm_names(own) if library == "timm" else torchvision_models().list_models(module=torchvision_models())
     if own not in known:
         near = nearest(own, known)
@@ -33,7 +33,7 @@ def check_name(name: str) -> None:
 def make(name: str, num_classes: int, image_size: int | None) -> Made:
     """The network, freshly initialised, for images of that size where it is built for one. UserError as check_name."""
     check_name(name)
-    library, own = split_library(name)
+    library, own = split_zoo(name)
     if library == "timm":
         timm = _timm()
         config = timm.get_pretrained_cfg(own)
@@ -81,7 +81,7 @@ class Published(NamedTuple):
 def find_weights(network: str, weights: str) -> Published:
     """What "torchvision:IMAGENET1K_V1" or "timm:a1_in1k" is for that network. UserError if there is none."""
     source, name = weights.split(":", 1)
-    library, own = split_library(network)
+    library, own = split_zoo(network)
     if source == "timm":
         return _timm_weights(network, name)
     try:
@@ -97,7 +97,7 @@ def find_weights(network: str, weights: str) -> Published:
 
 
 def _timm_weights(network: str, tag: str) -> Published:
-    library, own = split_library(network)
+    library, own = split_zoo(network)
     if library != "timm":
         raise UserError(f"timm's weights are of networks 'timm:NAME', not of '{network}'")
     base = own.split(".")[0]
@@ -120,7 +120,7 @@ def data_config(network: str, weights: str) -> DataConfig:
     """That of "torchvision:IMAGENET1K_V1" or "timm:a1_in1k" of that network. UserError if there are none."""
     find_weights(network, weights)
     source, name = weights.split(":", 1)
-    own = split_library(network)[1]
+    own = split_zoo(network)[1]
     if source == "timm":
         config = _timm().get_pretrained_cfg(f"{own.split('.')[0]}.{name}")
         return DataConfig(config.input_size[-1], Statistics(tuple(config.mean), tuple(config.std)))
@@ -139,7 +139,7 @@ def fetch_weights(network: str, weights: str) -> dict[str, Tensor]:
     are none of that name, or no network to get them by."""
     place = find_weights(network, weights).place
     source, name = weights.split(":", 1)
-    own = split_library(network)[1]
+    own = split_zoo(network)[1]
     try:
         if source == "timm":
             return dict(_timm().create_model(f"{own.split('.')[0]}.{name}", pretrained=True).state_dict())
