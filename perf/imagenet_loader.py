@@ -5,7 +5,7 @@
 Both read a generated folder of JPEGs of ImageNet's usual size. Plain: ImageFolder and a DataLoader, each image cropped,
 mirrored, made a tensor and normalised by its worker; for SSKD four PIL rotations of the crop, each made a tensor and
 normalised. Ours: one uint8 crop from the worker; views, float and normalisation on the device (here the CPU, which the
-workers share; nothing trains beside them). Reported: the median of interleaved turns, with the lowest and highest.
+workers share; nothing trains beside them). Reported: the median of interleaved rounds, with the lowest and highest.
 """
 
 import argparse
@@ -45,17 +45,17 @@ def main() -> None:
         folder = Path(name)
         make_folder(folder / "imagenet", options.images)
         for views in (1, 4):
-            contestants = {
+            variants = {
                 "plain": plain(folder / "imagenet" / "train", views, options.workers),
                 "ours": ours(folder, views, options.workers, None),
                 "ours, cache of 256": ours(folder, views, options.workers, 256),
             }
-            rates: dict[str, list[float]] = {name: [] for name in contestants}
-            for turn in range(options.rounds + 1):  # the first warms up
-                for name, epoch in contestants.items():
+            rates: dict[str, list[float]] = {name: [] for name in variants}
+            for number in range(options.rounds + 1):  # the first warms up
+                for name, epoch in variants.items():
                     started = time.perf_counter()
                     images = epoch()
-                    if turn:
+                    if number:
                         rates[name].append(images / (time.perf_counter() - started))
             base = statistics.median(rates["plain"])
             for name, values in rates.items():

@@ -4,7 +4,7 @@
     python docs/generate.py
 
 A step of resnet56 to resnet20, batch 64, in the machine's fast precision; methods take turns, each turn a few steps.
-The ratio is of the medians over the turns. docs/methods.md shows the file's numbers with each method.
+The ratio is of the medians over the rounds. docs/methods.md shows the file's numbers with each method.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--pair", default="resnet56/resnet20")
     parser.add_argument("--methods", default="", help="some of them, by comma, kd among them (default: all)")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=3, help="steps in a turn")
+    parser.add_argument("--steps", type=int, default=3, help="steps per round")
     parser.add_argument("--dataset-root", type=Path, default=Path("data"))
     parser.add_argument("--write", type=Path, help="also write what was measured to this file, as JSON")
     options = parser.parse_args()

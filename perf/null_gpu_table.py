@@ -1,4 +1,4 @@
-"""One step of everything on a null GPU (perf/null.py): what waits, what a CUDA graph holds, and how many launches.
+"""One step of everything on a null GPU (perf/null.py): what syncs, what a CUDA graph holds, and how many launches.
 
     python -m perf.null_gpu_table --write docs/gpu_steps.md
 
@@ -34,18 +34,18 @@ PAPER = {"contrastive", "exemplar"}  # the tasks that can do with the paper's tr
 
 
 class Row(NamedTuple):
-    """What one stage's step does. waits: by the line that waits, or copies from or to pageable memory."""
+    """What one stage's step does. syncs: by the line that syncs, or copies from or to pageable memory."""
 
     name: str
     precision: str
-    waits: Counter[str]
+    syncs: Counter[str]
     launches: int  # in the graph, or eagerly where there is none
-    refused: str  # why there is no graph
-    beside: str  # what the host asks for in a replayed step
+    fallback_reason: str  # why there is no graph
+    host_calls: str  # what the host asks for in a replayed step
 
     @property
     def good(self) -> bool:
-        return not self.waits and not self.refused
+        return not self.syncs and not self.fallback_reason
 
 
 def everything() -> Iterator[tuple[str, RunSpec]]:
@@ -99,19 +99,19 @@ def measured(name: str, precision: str, run: RunState) -> Row:
     loader: Any = run.loader
     graph = training_steps.make_graph(run, loader)
     positions = torch.zeros(loader.batch_size, dtype=torch.int64, device=run.setup.device)
-    waits: Counter[str] = Counter()
+    syncs: Counter[str] = Counter()
     for step in range(WARM_UP + 2):
         run.set_learning_rate()
         null_gpu.reset()
         with null_gpu.watch() as events:
             graph(positions, [step], ())
         if step not in (0, WARM_UP):  # the first step makes tables, a capture reads the generators' seeds
-            waits.update(f"{event.what}: {event.where}" for event in events if event.waits)
+            syncs.update(f"{event.what}: {event.where}" for event in events if event.waits)
     after = null_gpu.counts()
     if graph.fallback_reason:
-        return Row(name, precision, waits, sum(after[name] for name in COUNTED), graph.fallback_reason, "")
-    beside = ", ".join(f"{count} {name}" for name, count in after.items() if count)
-    return Row(name, precision, waits, inside, "", beside)
+        return Row(name, precision, syncs, sum(after[name] for name in COUNTED), graph.fallback_reason, "")
+    host_calls = ", ".join(f"{count} {name}" for name, count in after.items() if count)
+    return Row(name, precision, syncs, inside, "", host_calls)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -129,8 +129,9 @@ def table(rows: Sequence[Row]) -> str:
         "| --- | --- | ---: | --- | ---: | --- |",
     ]
     for row in rows:
-        held = f"no: {row.refused}" if row.refused else "yes"
-        lines.append(f"| {row.name} | {row.precision} | {row.waits.total()} | {held} | {row.launches} | {row.beside} |")
+        graph = f"no: {row.fallback_reason}" if row.fallback_reason else "yes"
+        cells = (row.name, row.precision, row.syncs.total(), graph, row.launches, row.host_calls)
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join([*lines, ""])
 
 
@@ -151,9 +152,9 @@ def main() -> int:
             continue
         for row in rows_of(name, spec):
             rows.append(row)
-            said = row.refused or row.beside
-            print(f"{row.name:32s} {row.precision}  waits {row.waits.total()}  launches {row.launches:5d}  {said}")
-            for place, count in row.waits.items():
+            said = row.fallback_reason or row.host_calls
+            print(f"{row.name:32s} {row.precision}  waits {row.syncs.total()}  launches {row.launches:5d}  {said}")
+            for place, count in row.syncs.items():
                 print(f"      {count} x {place}")
     if options.write:
         options.write.write_text(table(rows), encoding="utf-8")

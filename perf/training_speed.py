@@ -3,8 +3,8 @@
     make perf                                                     every pair and stage, about twenty minutes
     python -m perf.training_speed --pairs resnet56/resnet20 --rounds 3
 
-Baseline (perf/baseline.py, float32) and ours, in float32 and in the machine's fast precision, take turns in processes
-of their own, on the same images, batch 64. Reported: the median of the turns with the lowest and highest, peak memory,
+Baseline (perf/baseline.py, float32) and ours, in float32 and in the machine's fast precision, take rounds in processes
+of their own, on the same images, batch 64. Reported: the median of the rounds with the lowest and highest, peak memory,
 and which parts of a step take its time; within convolutions, forward and backward, by torch's profiler. An image counts
 once, however many views are made of it.
 """
@@ -35,7 +35,7 @@ from sskd.training.tasks.stage import Stage
 
 PAIRS = ("resnet56/resnet20", "wrn_40_2/wrn_16_2", "vgg13/vgg8")
 OURS = ("ours fp32", "ours auto")
-CONTESTANTS = ("baseline", *OURS)
+VARIANTS = ("baseline", *OURS)
 BATCH = 64
 
 
@@ -44,14 +44,14 @@ def main() -> None:
     parser.add_argument("--pairs", default=",".join(PAIRS), help="teacher/student, by comma")
     parser.add_argument("--stages", default="student,head")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=8, help="steps in a turn")
+    parser.add_argument("--steps", type=int, default=8, help="steps per round")
     parser.add_argument("--dataset-root", type=Path, default=Path("data"))
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--turn", nargs=3, metavar=("PAIR", "STAGE", "CONTESTANT"), help=argparse.SUPPRESS)
+    parser.add_argument("--round", nargs=3, metavar=("PAIR", "STAGE", "VARIANT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.turn:
-        pair, stage, contestant = options.turn
-        print(json.dumps(turn(pair, stage, contestant, options.steps, options.dataset_root)))
+    if options.round:
+        pair, stage, variant = options.round
+        print(json.dumps(time_round(pair, stage, variant, options.steps, options.dataset_root)))
         return
     rows = []
     for pair in options.pairs.split(","):
@@ -61,18 +61,18 @@ def main() -> None:
 
 
 def compare(pair: str, stage: str, options: argparse.Namespace) -> dict[str, Any]:
-    """All contestants' turns, interleaved."""
-    turns: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTESTANTS}
+    """All variants, in interleaved rounds."""
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
     for _ in range(options.rounds):
-        for name in CONTESTANTS:
-            command = [sys.executable, "-m", "perf.training_speed", "--turn", pair, stage, name]
+        for name in VARIANTS:
+            command = [sys.executable, "-m", "perf.training_speed", "--round", pair, stage, name]
             command += ["--steps", str(options.steps), "--dataset-root", str(options.dataset_root)]
             done = subprocess.run(
                 command, capture_output=True, text=True, check=True, encoding="utf-8", errors="replace"
             )
-            turns[name].append(json.loads(done.stdout.splitlines()[-1]))
+            rounds[name].append(json.loads(done.stdout.splitlines()[-1]))
     row: dict[str, Any] = {"pair": pair, "stage": stage, "dataset": dataset_at(options.dataset_root)}
-    for name, results in turns.items():
+    for name, results in rounds.items():
         rates = [result["images_per_second"] for result in results]
         row[name] = {
             "images_per_second": statistics.median(rates),
@@ -86,13 +86,13 @@ def compare(pair: str, stage: str, options: argparse.Namespace) -> dict[str, Any
     return row
 
 
-def turn(pair: str, stage: str, contestant: str, steps: int, root: Path) -> dict[str, Any]:
-    """A few steps of one contestant in this process, after two to warm up."""
+def time_round(pair: str, stage: str, variant: str, steps: int, root: Path) -> dict[str, Any]:
+    """A few steps of one variant in this process, after two to warm up."""
     ours = None
-    if contestant == "baseline":
+    if variant == "baseline":
         step = baseline_stepper(pair, stage, root)
     else:
-        ours = make_stage(pair, "sskd", contestant.removeprefix("ours "), root, stage)
+        ours = make_stage(pair, "sskd", variant.removeprefix("ours "), root, stage)
         step = stepper(*ours)
     step()
     step()
@@ -180,7 +180,7 @@ def _sgd(parameters: Any) -> torch.optim.Optimizer:
 
 def _text(row: dict[str, Any]) -> str:
     lines = [f"{row['pair']}, {row['stage']} stage, {row['dataset']}:"]
-    for name in CONTESTANTS:
+    for name in VARIANTS:
         found = row[name]
         line = f"  {name}: {found['images_per_second']:.0f} images/s ({found['lowest']:.0f} to {found['highest']:.0f})"
         if name in OURS:

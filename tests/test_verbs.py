@@ -9,7 +9,7 @@ import yaml
 
 from benchmarks.commands.main import EARLIER, VERBS, main, make_parser
 from benchmarks.commands.request import read_request
-from benchmarks.dispatch.work import Work
+from benchmarks.dispatch.job import Job
 from benchmarks.tables.spec_builder import run_label
 from sskd.errors import UserError
 from tests.cluster.suite import Suite
@@ -91,10 +91,10 @@ def test_a_name_is_of_one_profile(suite: Suite, tmp_path: Path, capsys: pytest.C
 
 
 def test_slurms_jobs_carry_it(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
-    works: list[Work] = []
+    works: list[Job] = []
 
-    def launched(work: Work, _: Any) -> dict[str, Any]:
-        works.append(work)
+    def launched(job: Job, _: Any) -> dict[str, Any]:
+        works.append(job)
         return {}
 
     monkeypatch.setattr("benchmarks.dispatch.launch.launch", launched)

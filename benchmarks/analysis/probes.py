@@ -66,8 +66,8 @@ class ProbesCost(NamedTuple):
         return f"{plural(self.number, 'linear probe')}, {self.done} of them made already: {work}"
 
 
-def probes_cost(probes: list[Probe], runs: Path, root: Path, rate: float) -> ProbesCost:
-    """Images through the networks, and the classifier's iterations, at ``rate`` multiply-adds a second."""
+def probes_cost(probes: list[Probe], runs: Path, root: Path, throughput: float) -> ProbesCost:
+    """Images through the networks, and the classifier's iterations, at ``throughput`` multiply-adds a second."""
     work, done = 0.0, 0
 
     @cache  # probes come by data set, and each has a student of another: they would be read anew in turn
@@ -86,7 +86,7 @@ def probes_cost(probes: list[Probe], runs: Path, root: Path, rate: float) -> Pro
         work += (data.train_images + data.test_images) * forward_multiply_adds(network, size, settings)
         width = feature_shapes(network, size, settings).embed_dim
         work += TRAINING * probe.settings.iterations * data.train_images * width * data.num_classes
-    return ProbesCost(len(probes), done, work, work / rate)
+    return ProbesCost(len(probes), done, work, work / throughput)
 
 
 def make_probes(probes: list[Probe], runs: Path, execution: Execution, log: Callable[[str], None]) -> dict[str, str]:

@@ -16,6 +16,6 @@ def act(options: argparse.Namespace) -> Outcome:
     from benchmarks.dispatch.cancel import cancel
     from sskd.formatting import plural
 
-    told = sum(cancel(asked.work, print, everything=options.all) for asked in asked_for(options))
+    told = sum(cancel(asked.job, print, everything=options.all) for asked in asked_for(options))
     print(f"told {plural(told, 'run')} to end")
     return Outcome()

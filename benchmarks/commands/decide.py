@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from benchmarks.commands.request import Outcome, add_cluster, add_request, read_request, work_of
+from benchmarks.commands.request import Outcome, add_cluster, add_request, job_of, read_request
 from benchmarks.commands.run import ended, execute
 from sskd.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.dispatch.work import Failure
+    from benchmarks.dispatch.job import Failure
     from benchmarks.tables.cell import Cell
 
 EXAMPLE = "decide C8,sskd-crd --hours 10 --profile miniature --dataset-root DIR"
@@ -40,7 +40,7 @@ def act(options: argparse.Namespace) -> Outcome:
 
     def train(wanted: Mapping[str, list[Cell]]) -> dict[str, Failure]:
         plan = make_plan(cell.spec for group in wanted.values() for cell in group)
-        return execute(work_of(request, plan), request)
+        return execute(job_of(request, plan), request)
 
     failures = decide_claims(claims, seconds, profile, folder, train, print)
     return ended(read_request(options), failures)  # read again: it has more seeds now

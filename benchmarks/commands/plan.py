@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.commands.request import Outcome, Request, add_cluster, add_json, add_request, read_request, work_of
+from benchmarks.commands.request import Outcome, Request, add_cluster, add_json, add_request, job_of, read_request
 from benchmarks.commands.run import add_rerun
 from sskd.errors import UserError
 
 if TYPE_CHECKING:
     from benchmarks.commands.seeds import ClaimStatus
-    from benchmarks.planning.cost import AtOnce, PlanCost, TableCost
+    from benchmarks.planning.cost import Concurrency, PlanCost, TableCost
     from sskd.runs.run_folder import Status
     from sskd.runs.spec import RunSpec
 
@@ -33,36 +33,38 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> Outcome:
     from benchmarks.commands.preflight import room
-    from benchmarks.dispatch.local import at_once
+    from benchmarks.dispatch.local import concurrency_of
     from benchmarks.dispatch.slurm_queue import check_time
     from benchmarks.planning.plan import check_runs, check_teachers, statuses
-    from benchmarks.planning.staleness import to_train_anew
+    from benchmarks.planning.staleness import runs_to_rerun
 
     request = read_request(options)
-    work = work_of(request)
-    root = Path(work.execution.dataset_root)
-    anew = to_train_anew(request.plan, request.folder / "runs", options.rerun)
-    known = statuses(request.plan, request.folder / "runs", {spec.id for spec in anew})
+    job = job_of(request)
+    root = Path(job.execution.dataset_root)
+    rerun = runs_to_rerun(request.plan, request.folder / "runs", options.rerun)
+    known = statuses(request.plan, request.folder / "runs", {spec.id for spec in rerun})
     todo = [spec for spec in request.plan.runs if known[spec.id].state != "finished"]
-    check_runs(todo, request.profile, root, room(work))
-    if work.cluster.kind == "slurm":
-        check_time(work.cluster)
-    print_plan(request, known, anew, _on_gpus(options.gpu, options.count) or at_once(work.cluster))
+    check_runs(todo, request.profile, root, room(job))
+    if job.cluster.kind == "slurm":
+        check_time(job.cluster)
+    print_plan(request, known, rerun, _on_gpus(options.gpu, options.count) or concurrency_of(job.cluster))
     for line in check_teachers(todo, root):  # last: a plan may be made where the weights are not
         print(line, file=sys.stderr if options.json else sys.stdout)
     return Outcome()
 
 
-def _on_gpus(gpu: str, count: int | None) -> AtOnce | None:
+def _on_gpus(gpu: str, count: int | None) -> Concurrency | None:
     """The GPUs that --gpu and --count name; None where they name none."""
-    from benchmarks.planning.cost import AtOnce
+    from benchmarks.planning.cost import Concurrency
 
     if count is not None and (count < 1 or not gpu):
         raise UserError(f"--count {count}: it is the number of GPUs that --gpu names, at least 1")
-    return AtOnce(count or 1, 1, True, gpu=gpu) if gpu else None
+    return Concurrency(count or 1, 1, True, gpu=gpu) if gpu else None
 
 
-def print_plan(request: Request, known: Mapping[str, Status], anew: Sequence[RunSpec], at_once: AtOnce) -> None:
+def print_plan(
+    request: Request, known: Mapping[str, Status], rerun: Sequence[RunSpec], concurrency: Concurrency
+) -> None:
     """Prints the runs, what they cost, and what the paper's claims lack; as JSON with --json."""
     from benchmarks.analysis.probes import probes_cost, probes_of
     from benchmarks.commands.seeds import assess, need_lines
@@ -73,14 +75,16 @@ def print_plan(request: Request, known: Mapping[str, Status], anew: Sequence[Run
     from sskd.formatting import duration, plural
 
     plan, profile, runs = request.plan, request.profile, request.folder / "runs"
-    again = {spec.id for spec in anew}
-    cost = plan_cost(plan, runs, profile, at_once, again)
+    again = {spec.id for spec in rerun}
+    cost = plan_cost(plan, runs, profile, concurrency, again)
     changed = changed_runs(plan.runs, runs)
-    assessed = assess([claim for claim in CLAIMS if claim.benchmark in request.cells], profile, request.folder, at_once)
+    assessed = assess(
+        [claim for claim in CLAIMS if claim.benchmark in request.cells], profile, request.folder, concurrency
+    )
     specs = {name: [cell.spec for cell in group] for name, group in request.cells.items()}
     tables = table_costs(specs, cost.seconds, known)
     images = Path(profile.execution.dataset_root)
-    probes = probes_cost(probes_of(request.cells, profile), runs, images, cost.rate)
+    probes = probes_cost(probes_of(request.cells, profile), runs, images, cost.throughput)
     if request.options.json:
         print(json.dumps(_as_json(request, known, changed, cost, tables, assessed, probes._asdict()), indent=1))
         return
@@ -136,9 +140,9 @@ def _as_json(
     return {
         "runs": rows,
         "seconds": cost.left,
-        "runs_at_once": cost.at_once.runs,
+        "runs_at_once": cost.concurrency.runs,
         "seconds_at_once": cost.elapsed,
-        "rate": cost.rate,
+        "rate": cost.throughput,
         "rate_from": cost.source,
         "assumed": cost.assumed,
         "tables": {name: table._asdict() for name, table in tables.items()},

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.dispatch.work import Failure, Work
+from benchmarks.dispatch.job import Failure, Job
 from benchmarks.planning.memory import MOST, device_memory
 from benchmarks.planning.plan import check_runs, check_teachers, refuse_hopeless, statuses
 from benchmarks.planning.staleness import archive_runs, describe_changes
@@ -16,30 +16,30 @@ from sskd.runs.spec import RunSpec
 from sskd.runtime.device import device_of
 
 
-def make_ready(work: Work, profile: Profile, folder: Path, anew: Sequence[RunSpec]) -> int:
+def preflight(job: Job, profile: Profile, folder: Path, rerun: Sequence[RunSpec]) -> int:
     """Before runs are started: refuses what cannot run, and sets aside what must be trained again, or is to be
-    (``anew``). Returns how many are to be run."""
-    root = Path(work.execution.dataset_root)
+    (``rerun``). Returns how many are to be run."""
+    root = Path(job.execution.dataset_root)
     check_writable(folder)
-    chosen_trackers(work.execution)
-    known = statuses(work.plan, folder / "runs", {spec.id for spec in anew})
-    todo = [spec for spec in work.plan.runs if known[spec.id].state != "finished"]
-    check_runs(todo, profile, root, room(work))
+    chosen_trackers(job.execution)
+    known = statuses(job.plan, folder / "runs", {spec.id for spec in rerun})
+    todo = [spec for spec in job.plan.runs if known[spec.id].state != "finished"]
+    check_runs(todo, profile, root, room(job))
     for line in check_teachers(todo, root):
         print(line, flush=True)
-    _check_this_machine(work, todo)
-    archive_runs(anew, folder / "runs", print)
+    _check_this_machine(job, todo)
+    archive_runs(rerun, folder / "runs", print)
     _mark_for_retraining([spec for spec in todo if known[spec.id].state == "weights lost"], folder)
-    runs, unreadable = plural(len(work.plan.runs), "run"), len(damaged(known))
+    runs, unreadable = plural(len(job.plan.runs), "run"), len(damaged(known))
     but = f", {unreadable} with a result that cannot be read" if unreadable else ""
-    print(f"{runs}, {len(work.plan.runs) - len(todo) - unreadable} of them finished already{but}", flush=True)
-    print("".join(f"{line}\n" for line in describe_changes(work.plan, folder / "runs")), end="", flush=True)
+    print(f"{runs}, {len(job.plan.runs) - len(todo) - unreadable} of them finished already{but}", flush=True)
+    print("".join(f"{line}\n" for line in describe_changes(job.plan, folder / "runs")), end="", flush=True)
     return len(todo)
 
 
-def room(work: Work) -> float:
+def room(job: Job) -> float:
     """Bytes of memory that a run has, as far as this machine knows: Slurm's nodes are others."""
-    return MOST if work.cluster.kind == "slurm" else device_memory(work.execution)
+    return MOST if job.cluster.kind == "slurm" else device_memory(job.execution)
 
 
 def damaged(known: Mapping[str, Status]) -> dict[str, Failure]:
@@ -53,10 +53,10 @@ def _mark_for_retraining(lost: Sequence[RunSpec], folder: Path) -> None:
         RunFolder(folder / "runs", spec).mark_for_retraining()
 
 
-def _check_this_machine(work: Work, todo: Sequence[RunSpec]) -> None:
+def _check_this_machine(job: Job, todo: Sequence[RunSpec]) -> None:
     """UserError where what runs here has no data, or not the device that is asked for. Slurm's nodes may have both."""
-    if work.cluster.kind == "slurm":
+    if job.cluster.kind == "slurm":
         return
-    refuse_hopeless(todo, Path(work.execution.dataset_root))
-    if work.execution.device != "auto":
-        device_of(work.execution)
+    refuse_hopeless(todo, Path(job.execution.dataset_root))
+    if job.execution.device != "auto":
+        device_of(job.execution)

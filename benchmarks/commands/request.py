@@ -15,7 +15,7 @@ from sskd.errors import UserError
 from sskd.paths import config_names
 
 if TYPE_CHECKING:
-    from benchmarks.dispatch.work import Work
+    from benchmarks.dispatch.job import Job
     from benchmarks.planning.plan import Plan
     from benchmarks.profiles.profile import Profile
     from benchmarks.report.report_folder import ReportTarget
@@ -163,15 +163,15 @@ def cells_of_request(profile: Profile, only: str, folder: Path) -> dict[str, lis
     return cells_of(profile, only.split(",") if only else profile.benchmarks, folder)
 
 
-def work_of(request: Request, plan: Plan | None = None) -> Work:
+def job_of(request: Request, plan: Plan | None = None) -> Job:
     """What to execute and where; paths absolute, for processes that start elsewhere."""
     from benchmarks.dispatch.cluster import read_cluster
-    from benchmarks.dispatch.work import Work
+    from benchmarks.dispatch.job import Job
 
     options, profile = request.options, request.profile
     settings = [setting[len(CLUSTER) :] for setting in options.set if setting.startswith(CLUSTER)]
     root = str(Path(profile.execution.dataset_root).resolve())
-    return Work(
+    return Job(
         request.plan if plan is None else plan,
         (request.folder / "runs").resolve(),
         profile.execution.model_copy(update={"dataset_root": root}),

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from benchmarks.commands.report import write
-from benchmarks.commands.request import Outcome, Request, add_cluster, add_request, read_request, save_request, work_of
+from benchmarks.commands.request import Outcome, Request, add_cluster, add_request, job_of, read_request, save_request
 from sskd.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.dispatch.work import Failure, Work
+    from benchmarks.dispatch.job import Failure, Job
     from sskd.runs.spec import RunSpec
 
 EXAMPLE = "run --profile miniature --methods none,kd,sskd --dataset-root DIR"
@@ -46,25 +46,25 @@ def add_notify(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Outcome:
-    from benchmarks.planning.staleness import to_train_anew
+    from benchmarks.planning.staleness import runs_to_rerun
 
     request = read_request(options)
-    work = work_of(request)
-    anew = to_train_anew(request.plan, request.folder / "runs", options.rerun)
+    job = job_of(request)
+    rerun = runs_to_rerun(request.plan, request.folder / "runs", options.rerun)
     if options.detach:
-        return _detach(request, work, anew)
+        return _detach(request, job, rerun)
     save_request(request)
-    return ended(request, execute(work, request, anew) | _probe(request, work))
+    return ended(request, execute(job, request, rerun) | _probe(request, job))
 
 
-def execute(work: Work, request: Request, anew: Sequence[RunSpec] = ()) -> dict[str, Failure]:
+def execute(job: Job, request: Request, rerun: Sequence[RunSpec] = ()) -> dict[str, Failure]:
     """Runs what is not finished; returns the failures by run id."""
-    from benchmarks.commands.preflight import make_ready
+    from benchmarks.commands.preflight import preflight
     from benchmarks.dispatch.launch import launch
     from sskd.console.progress import Progress
 
-    with Progress(make_ready(work, request.profile, request.folder, anew)) as progress:
-        return launch(work, progress)
+    with Progress(preflight(job, request.profile, request.folder, rerun)) as progress:
+        return launch(job, progress)
 
 
 def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
@@ -86,27 +86,27 @@ def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
     return Outcome(status, f"{request.profile.name}: {plural(len(request.plan.runs), 'run')}{failed}; {folder}")
 
 
-def _detach(request: Request, work: Work, anew: Sequence[RunSpec]) -> Outcome:
+def _detach(request: Request, job: Job, rerun: Sequence[RunSpec]) -> Outcome:
     from benchmarks.commands.main import program
-    from benchmarks.commands.preflight import make_ready
+    from benchmarks.commands.preflight import preflight
     from benchmarks.dispatch.launch import start_detached
 
     options = request.options
-    if options.notify and work.cluster.kind == "slurm":
+    if options.notify and job.cluster.kind == "slurm":
         raise UserError("--detach submits to Slurm and does not wait: use --notify with the verb watch")
-    make_ready(work, request.profile, request.folder, anew)
+    preflight(job, request.profile, request.folder, rerun)
     name = save_request(request)
-    print(start_detached(work, [word for word in options.arguments if word != "--detach"]))
+    print(start_detached(job, [word for word in options.arguments if word != "--detach"]))
     where = "" if str(options.results) == "results" else f" --results {options.results}"
     print(f"see {program()} status {name}{where}")
     return Outcome()
 
 
-def _probe(request: Request, work: Work) -> dict[str, Failure]:
+def _probe(request: Request, job: Job) -> dict[str, Failure]:
     """Makes the linear probes of finished runs that benchmarks ask for; the failures by run and data set."""
     from benchmarks.analysis.probes import make_probes, probes_of
-    from benchmarks.dispatch.work import Failure
+    from benchmarks.dispatch.job import Failure
 
     wanted = probes_of(request.cells, request.profile)
-    made = make_probes(wanted, request.folder / "runs", work.execution, lambda line: print(line, flush=True))
+    made = make_probes(wanted, request.folder / "runs", job.execution, lambda line: print(line, flush=True))
     return {what: Failure(message) for what, message in made.items()}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from benchmarks.analysis.comparability import exclude_incomparable
 from benchmarks.analysis.frame import results_frame
-from benchmarks.planning.cost import ONE_BY_ONE, AtOnce, plan_cost
+from benchmarks.planning.cost import SEQUENTIAL, Concurrency, plan_cost
 from benchmarks.planning.plan import make_plan, statuses
 from benchmarks.profiles.profile import Profile
 from benchmarks.statistics.claims import CLAIMS, Claim, method_claim
@@ -87,7 +87,9 @@ class ClaimStatus(NamedTuple):
         return allocate_seeds(self.needs, seconds, self.seed_cost, self.planned)
 
 
-def assess(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtOnce = ONE_BY_ONE) -> ClaimStatus:
+def assess(
+    claims: Sequence[Claim], profile: Profile, folder: Path, concurrency: Concurrency = SEQUENTIAL
+) -> ClaimStatus:
     """Judges the claims from what is finished, and prices the seeds that would decide them, as they would run."""
     names = list(dict.fromkeys(claim.benchmark for claim in claims))
     cells, runs = cells_of(profile, names, folder), folder / "runs"
@@ -96,7 +98,7 @@ def assess(claims: Sequence[Claim], profile: Profile, folder: Path, at_once: AtO
     planned = {name: tuple(profile.for_benchmark(name).seeds) for name in names}
     possible = {name: seed_cells(profile, name, first_seeds(planned[name], rule_of(profile).last)) for name in names}
     plan = make_plan(cell.spec for group in possible.values() for cell in group)
-    states, seconds = statuses(plan, runs), plan_cost(plan, runs, profile, at_once).seconds
+    states, seconds = statuses(plan, runs), plan_cost(plan, runs, profile, concurrency).seconds
 
     @cache
     def seed_cost(benchmark: str, keys: CellKeys, seed: int) -> Mapping[str, float]:

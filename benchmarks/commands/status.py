@@ -12,14 +12,14 @@ from benchmarks.commands.request import (
     add_cluster,
     add_json,
     add_request,
+    job_of,
     read_request,
     recall_request,
-    work_of,
 )
 from sskd.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.dispatch.work import Work
+    from benchmarks.dispatch.job import Job
     from benchmarks.tables.cell import Cell
 
 EXAMPLE = "status short"
@@ -29,7 +29,7 @@ class Asked(NamedTuple):
     """The work that a command asks about."""
 
     name: str  # of the profile
-    work: Work
+    job: Job
     cells: dict[str, list[Cell]]
 
 
@@ -50,7 +50,7 @@ def act(options: argparse.Namespace) -> Outcome:
     from benchmarks.dispatch.status import show_status
 
     for asked in asked_for(options):
-        show_status(asked.work, asked.cells, options.json)
+        show_status(asked.job, asked.cells, options.json)
     return Outcome()
 
 
@@ -67,13 +67,13 @@ def asked_for(options: argparse.Namespace) -> Iterator[Asked]:
     if options.request:
         recall_request(options, options.request)
     request = read_request(options)
-    return iter([Asked(request.profile.name, work_of(request), request.cells)])
+    return iter([Asked(request.profile.name, job_of(request), request.cells)])
 
 
 def _all(results: Path) -> Iterator[Asked]:
     """The folder of every profile, with no runs of its own: all that works there is then shown as another request's."""
     from benchmarks.dispatch.cluster import read_cluster
-    from benchmarks.dispatch.work import Work
+    from benchmarks.dispatch.job import Job
     from benchmarks.planning.plan import Plan
     from sskd.config.execution import Execution
 
@@ -81,5 +81,5 @@ def _all(results: Path) -> Iterator[Asked]:
     if not found:
         raise UserError(f"no results in {results.resolve()}: --results DIR says where they are")
     for folder in found:
-        work = Work(Plan([]), (folder / "runs").resolve(), Execution(), read_cluster("inline", []))
-        yield Asked(folder.name, work, {})
+        job = Job(Plan([]), (folder / "runs").resolve(), Execution(), read_cluster("inline", []))
+        yield Asked(folder.name, job, {})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from typing_extensions import Required, TypedDict, Unpack
 
-from benchmarks.commands.request import Request, read_request, save_request, work_of
+from benchmarks.commands.request import Request, job_of, read_request, save_request
 from sskd.errors import UserError
 from sskd.formatting import plural
 
@@ -176,7 +176,7 @@ def compare(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments
 
     request = _request(methods, arguments)
     save_request(request)
-    failures = execute(work_of(request), request)
+    failures = execute(job_of(request), request)
     outcome = ended(request, failures)
     if outcome.status:
         raise UserError(outcome.words)
@@ -187,7 +187,7 @@ def plan(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments]) 
     """Returns what ``compare`` would train: a row for each run, with its state and its estimated seconds."""
     import pandas as pd
 
-    from benchmarks.dispatch.local import at_once
+    from benchmarks.dispatch.local import concurrency_of
     from benchmarks.planning.cost import plan_cost
     from benchmarks.planning.plan import statuses
     from benchmarks.tables.spec_builder import run_label
@@ -195,7 +195,7 @@ def plan(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments]) 
     request = _request(methods, arguments)
     runs = request.folder / "runs"
     known = statuses(request.plan, runs)
-    cost = plan_cost(request.plan, runs, request.profile, at_once(work_of(request).cluster))
+    cost = plan_cost(request.plan, runs, request.profile, concurrency_of(job_of(request).cluster))
     rows = [
         {"run": spec.id, "method": run_label(spec), "state": known[spec.id].state, "seconds": cost.seconds[spec.id]}
         for spec in request.plan.runs

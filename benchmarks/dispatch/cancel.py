@@ -5,26 +5,26 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable
 
+from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.launchers import launchers
 from benchmarks.dispatch.slurm_queue import Queue, cancel_jobs
-from benchmarks.dispatch.work import Work
 from sskd.errors import UserError
 from sskd.formatting import first_of, plural
 from sskd.runs.files import Holder, lock_holder
 from sskd.runtime.machine import host
 
 
-def cancel(work: Work, log: Callable[[str], None], everything: bool = False) -> int:
+def cancel(job: Job, log: Callable[[str], None], everything: bool = False) -> int:
     """Ends what works on the plan's runs, or on any run of the folder (``everything``); what each has saved stays.
     Returns how many runs were told to end; of what cannot be ended from here, and of what others have at work, a line
     is said. UserError where there are no results, and where Slurm does not answer."""
-    if not work.runs.parent.is_dir():
-        raise UserError(f"there are no results in {work.runs.parent}")
-    queue, wanted = Queue(work.jobs), {spec.id for spec in work.plan.runs}
-    if queue.silent:
-        raise UserError(f"nothing of Slurm's was cancelled: {queue.silent}")
+    if not job.runs.parent.is_dir():
+        raise UserError(f"there are no results in {job.runs.parent}")
+    queue, wanted = Queue(job.jobs_folder), {spec.id for spec in job.plan.runs}
+    if queue.slurm_error:
+        raise UserError(f"nothing of Slurm's was cancelled: {queue.slurm_error}")
     elsewhere: set[str] = set()  # runs whose launchers on other hosts are told to end
-    for launcher in launchers(work.jobs):
+    for launcher in launchers(job.jobs_folder):
         if everything or launcher.runs & wanted:
             try:
                 launcher.cancel()
@@ -35,8 +35,8 @@ def cancel(work: Work, log: Callable[[str], None], everything: bool = False) -> 
                 elsewhere |= launcher.runs
             elif not launcher.began:  # it is a Python that still imports
                 _end_process("", launcher.holder, set(), log)
-    told = _end_jobs(work, queue, None if everything else wanted, log)
-    held = held_runs(work)
+    told = _end_jobs(job, queue, None if everything else wanted, log)
+    held = held_runs(job)
     mine = {run_id: holder for run_id, holder in held.items() if everything or run_id in wanted}
     ended = sum(_end_process(run_id, mine[run_id], elsewhere, log) for run_id in mine.keys() - told)
     others = sorted((held.keys() | queue.tasks.keys()) - mine.keys() - told - wanted)
@@ -48,18 +48,18 @@ def cancel(work: Work, log: Callable[[str], None], everything: bool = False) -> 
     return ended + len(told & (queue.tasks.keys() | held.keys()))
 
 
-def held_runs(work: Work) -> dict[str, Holder]:
+def held_runs(job: Job) -> dict[str, Holder]:
     """The runs of the folder that some process trains."""
-    found = {lock.parent.name: lock_holder(lock) for lock in sorted(work.runs.glob("*/train.lock"))}
+    found = {lock.parent.name: lock_holder(lock) for lock in sorted(job.runs.glob("*/train.lock"))}
     return {run_id: holder for run_id, holder in found.items() if holder}
 
 
-def _end_jobs(work: Work, queue: Queue, wanted: set[str] | None, log: Callable[[str], None]) -> set[str]:
+def _end_jobs(job: Job, queue: Queue, wanted: set[str] | None, log: Callable[[str], None]) -> set[str]:
     """Cancels the jobs of the wanted runs, or all; those of each user by themselves. Returns the runs of these jobs."""
     by_user: dict[str, dict[str, list[str]]] = defaultdict(dict)
-    for job in queue.all:
-        if wanted is None or not wanted.isdisjoint(job.ids):
-            by_user[job.submission.user][job.number] = job.ids
+    for slurm_job in queue.all:
+        if wanted is None or not wanted.isdisjoint(slurm_job.ids):
+            by_user[slurm_job.submission.user][slurm_job.number] = slurm_job.ids
     told: set[str] = set()
     for user, jobs in by_user.items():
         try:

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from benchmarks.dispatch.work import Failure, Work
+from benchmarks.dispatch.job import Failure, Job
 from benchmarks.dispatch.worker import attempt, execute
 from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal
@@ -14,19 +14,19 @@ from sskd.training.run import Interrupted
 class InlineSlot:
     """See benchmarks.dispatch.scheduler.Slot."""
 
-    def __init__(self, work: Work, progress: Progress) -> None:
-        self._work, self._progress = work, progress
+    def __init__(self, job: Job, progress: Progress) -> None:
+        self._job, self._progress = job, progress
         self.failure: Failure | None = None
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:
         """Trains the run. Interrupted, it says so, and leaves neither result nor failure."""
-        work, self.failure = self._work, None
-        with self._progress.run(spec, *cores_and_gpus(work.execution, spec.recipe.processes)) as show:
+        job, self.failure = self._job, None
+        with self._progress.run(spec, *cores_and_gpus(job.execution, spec.recipe.processes)) as show:
             train = partial(
-                execute, spec, work.runs, work.execution, stop, work.plugins, show=show, log=self._progress.log
+                execute, spec, job.runs, job.execution, stop, job.plugins, show=show, log=self._progress.log
             )
             try:
-                self.failure = attempt(spec, work.runs, train)
+                self.failure = attempt(spec, job.runs, train)
             except Interrupted as reason:
                 self._progress.log(str(reason))
 

@@ -3,32 +3,32 @@
 import subprocess
 from collections.abc import Sequence
 
+from benchmarks.dispatch.job import Failure, Job
 from benchmarks.dispatch.launchers import note_background
 from benchmarks.dispatch.same_code import python_that
-from benchmarks.dispatch.work import Failure, Work
 from sskd.console.progress import Progress
 from sskd.runs.files import plain_os_errors
 
 
-def launch(work: Work, progress: Progress) -> dict[str, Failure]:
+def launch(job: Job, progress: Progress) -> dict[str, Failure]:
     """Executes what is not finished, or waits for whoever does; returns the failures by run id."""
-    if work.cluster.kind == "slurm":
+    if job.cluster.kind == "slurm":
         from benchmarks.dispatch.slurm import follow, submit
 
-        return follow(work, progress, submit(work, progress.log))
+        return follow(job, progress, submit(job, progress.log))
     from benchmarks.dispatch.local import execute_here
 
-    return execute_here(work, progress)
+    return execute_here(job, progress)
 
 
-def start_detached(work: Work, arguments: Sequence[str]) -> str:
+def start_detached(job: Job, arguments: Sequence[str]) -> str:
     """Submits to Slurm; for other clusters starts the command ``arguments`` in the background. Returns what to say."""
-    if work.cluster.kind == "slurm":
+    if job.cluster.kind == "slurm":
         from benchmarks.dispatch.slurm import submit
 
-        left_out = submit(work, print)
+        left_out = submit(job, print)
         return "\n".join([*(f"{run_id}: {failure.message}" for run_id, failure in left_out.items()), "submitted"])
-    log = work.jobs / "launcher.log"
+    log = job.jobs_folder / "launcher.log"
     main = "from benchmarks.commands.main import main; raise SystemExit(main())"
     with plain_os_errors("write", log):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -40,5 +40,5 @@ def start_detached(work: Work, arguments: Sequence[str]) -> str:
                 stderr=file,
                 start_new_session=True,  # it outlives this terminal
             )
-    note_background(work, process.pid)
+    note_background(job, process.pid)
     return f"goes on in the background as process {process.pid}, which prints to {log}"

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.dispatch.work import Work
+from benchmarks.dispatch.job import Job
 from sskd.errors import UserError
 from sskd.runs.files import Holder, Locked, hold, holder_of, read_lock, this_process, write_json
 from sskd.runtime.machine import host
@@ -34,24 +34,24 @@ class Launcher(NamedTuple):
 
 
 @contextmanager
-def launching(work: Work, starts: bool = True) -> Iterator[Callable[[], bool]]:
+def launching(job: Job, starts: bool = True) -> Iterator[Callable[[], bool]]:
     """Notes in the block that this process executes the plan, or follows it. Yields whether it is to end. Where that
     cannot be noted, a watcher may end too early, and nothing else."""
-    file = _file(work, os.getpid())
+    file = _file(job, os.getpid())
     with ExitStack() as stack:
         with suppress(OSError, UserError, Locked):
             file.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(hold(file, _note(work, starts)))
+            stack.enter_context(hold(file, _note(job, starts)))
         noted = file.exists()
         yield lambda: noted and not file.exists()
 
 
-def note_background(work: Work, pid: int) -> None:
+def note_background(job: Job, pid: int) -> None:
     """Notes the process that goes on in the background, until it does so itself."""
     with suppress(OSError, UserError):
-        file = _file(work, pid)
+        file = _file(job, pid)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, _note(work, True) | this_process()._asdict() | {"pid": pid, "born": process_birth(pid)})
+        write_json(file, _note(job, True) | this_process()._asdict() | {"pid": pid, "born": process_birth(pid)})
 
 
 def launchers(jobs: Path) -> list[Launcher]:
@@ -83,9 +83,9 @@ def process_birth(pid: int) -> str:
         return ""
 
 
-def _file(work: Work, pid: int) -> Path:
-    return work.jobs / "launchers" / f"{host()}-{pid}.json"
+def _file(job: Job, pid: int) -> Path:
+    return job.jobs_folder / "launchers" / f"{host()}-{pid}.json"
 
 
-def _note(work: Work, starts: bool) -> dict[str, object]:
-    return {"runs": [spec.id for spec in work.plan.runs], "starts": starts}
+def _note(job: Job, starts: bool) -> dict[str, object]:
+    return {"runs": [spec.id for spec in job.plan.runs], "starts": starts}

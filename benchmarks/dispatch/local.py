@@ -18,12 +18,12 @@ import yaml
 
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.inline import InlineSlot
+from benchmarks.dispatch.job import Failure, Job
 from benchmarks.dispatch.retries import TERMINATED
 from benchmarks.dispatch.same_code import Code, refuse_other_code, start_fork_server, this_code
 from benchmarks.dispatch.scheduler import Slot, schedule
-from benchmarks.dispatch.work import Failure, Work
 from benchmarks.dispatch.worker import attempt, execute
-from benchmarks.planning.cost import ONE_BY_ONE, STARTING_A_JOB, AtOnce
+from benchmarks.planning.cost import SEQUENTIAL, STARTING_A_JOB, Concurrency
 from sskd.config.execution import Execution
 from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal, stop_signal
@@ -40,7 +40,7 @@ FORKSERVER = "forkserver" in mp.get_all_start_methods()
 FORGOTTEN = 255  # multiprocessing's exit status of a process whose forkserver is gone
 
 
-class Place(NamedTuple):
+class RunResources(NamedTuple):
     """What one run has for itself."""
 
     threads: int
@@ -63,7 +63,7 @@ def this_machine() -> Machine:
     return Machine(allowed_cores(), usable_cores(), usable_memory(), tuple(gpus))
 
 
-def make_places(cluster: ClusterSpec, machine: Machine) -> list[Place]:
+def divide_machine(cluster: ClusterSpec, machine: Machine) -> list[RunResources]:
     """Places for as many runs at once as the cluster's file says, or as there are GPUs (else cores and memory) for."""
     cores, gpus = machine.cores, machine.gpus
     each = cluster.gpus_per_run if cluster.gpus_per_run is not None else min(1, len(gpus))
@@ -77,7 +77,7 @@ def make_places(cluster: ClusterSpec, machine: Machine) -> list[Place]:
         gpu_sets = [()] * (cluster.runs_at_once or _runs_that_fit(cluster, machine, width))
     pins = width > 1 and machine.usable == len(cores) and len(gpu_sets) * width <= len(cores)
     return [
-        Place(width, gpu_set, tuple(cores[i * width : (i + 1) * width]) if pins else ())
+        RunResources(width, gpu_set, tuple(cores[i * width : (i + 1) * width]) if pins else ())
         for i, gpu_set in enumerate(gpu_sets)
     ]
 
@@ -88,59 +88,61 @@ def _runs_that_fit(cluster: ClusterSpec, machine: Machine, width: int) -> int:
     return max(1, min(by_cores, by_memory))
 
 
-def at_once(cluster: ClusterSpec) -> AtOnce:
+def concurrency_of(cluster: ClusterSpec) -> Concurrency:
     """How many of the cluster's runs go on at the same time, and how many of them share what a run alone would have."""
     if cluster.kind == "slurm":
         given = cluster.parameters.get("gpus_per_node")
         gpus = int(str(given).rpartition(":")[2]) if given else cluster.gpus_per_run or 0
         if cluster.pools is None:
-            return AtOnce(cluster.array_width, 1, gpus > 0, STARTING_A_JOB)
+            return Concurrency(cluster.array_width, 1, gpus > 0, STARTING_A_JOB)
         each = max(1, gpus // (cluster.gpus_per_run or 1))
-        return AtOnce(cluster.pools * each * cluster.runs_per_gpu, cluster.runs_per_gpu, gpus > 0)
-    places = [] if cluster.kind == "inline" else make_places(cluster, this_machine())
-    if not places:  # or the plan is made where the GPUs are not
-        return ONE_BY_ONE
-    alone = len({place.gpus for place in places})  # sets of GPUs; all that share the cores are one
-    return AtOnce(len(places), len(places) / alone)
+        return Concurrency(cluster.pools * each * cluster.runs_per_gpu, cluster.runs_per_gpu, gpus > 0)
+    divided = [] if cluster.kind == "inline" else divide_machine(cluster, this_machine())
+    if not divided:  # or the plan is made where the GPUs are not
+        return SEQUENTIAL
+    alone = len({resources.gpus for resources in divided})  # sets of GPUs; all that share the cores are one
+    return Concurrency(len(divided), len(divided) / alone)
 
 
-def execute_here(work: Work, progress: Progress) -> dict[str, Failure]:
+def execute_here(job: Job, progress: Progress) -> dict[str, Failure]:
     """Executes the plan on this machine; failures by run id. UserError where it has no place for a run."""
-    places = [Place(0)] if work.cluster.kind == "inline" else make_places(work.cluster, this_machine())
-    if not places:
-        raise UserError(f"cluster '{work.cluster.name}': gpus_per_run is more than the GPUs that are here")
-    if len(places) == 1 and not places[0].gpus and work.cluster.runs_at_once is None:
-        return schedule(work, progress, [InlineSlot(work, progress)])
+    divided = [RunResources(0)] if job.cluster.kind == "inline" else divide_machine(job.cluster, this_machine())
+    if not divided:
+        raise UserError(f"cluster '{job.cluster.name}': gpus_per_run is more than the GPUs that are here")
+    if len(divided) == 1 and not divided[0].gpus and job.cluster.runs_at_once is None:
+        return schedule(job, progress, [InlineSlot(job, progress)])
     context = mp.get_context("forkserver" if FORKSERVER else "spawn")
     if FORKSERVER:
         context.set_forkserver_preload(["benchmarks.commands.main", "benchmarks.dispatch.local", "torchvision"])
-    with sharing([place.gpus for place in places], work.jobs / "mps", progress.log) as shared:
-        slots: list[Slot] = [ProcessSlot(work, place, context, work.jobs / "local.log", shared) for place in places]
-        return schedule(work, progress, slots)
+    with sharing([resources.gpus for resources in divided], job.jobs_folder / "mps", progress.log) as shared:
+        slots: list[Slot] = [
+            ProcessSlot(job, resources, context, job.jobs_folder / "local.log", shared) for resources in divided
+        ]
+        return schedule(job, progress, slots)
 
 
 class ProcessSlot:
     """See benchmarks.dispatch.scheduler.Slot."""
 
-    def __init__(self, work: Work, place: Place, context: Any, log: Path, shared: Sharing) -> None:
-        self._work, self._context, self._log = work, context, log
-        self._place, self._environment = place._replace(gpus=shared.visible(place.gpus)), shared.environment
+    def __init__(self, job: Job, resources: RunResources, context: Any, log: Path, shared: Sharing) -> None:
+        self._job, self._context, self._log = job, context, log
+        self._resources, self._environment = resources._replace(gpus=shared.visible(resources.gpus)), shared.environment
         self._process: Any = None
         self.failure: Failure | None = None
         self._answer: Any = None  # the end of a pipe: the process says why its run failed
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:
-        work, place, self.failure = self._work, self._place, None
-        execution = work.execution
+        job, resources, self.failure = self._job, self._resources, None
+        execution = job.execution
         if execution.threads is None:
-            execution = with_threads(execution, place.threads)
+            execution = with_threads(execution, resources.threads)
         if execution.workers is None:
-            execution = execution.model_copy(update={"workers": min(16, place.threads)})
-        task = Task(spec_yaml(spec), work.runs, execution, work.plugins, place, self._log, this_code())
+            execution = execution.model_copy(update={"workers": min(16, resources.threads)})
+        task = WorkerInput(spec_yaml(spec), job.runs, execution, job.plugins, resources, self._log, this_code())
         surroundings = {**os.environ, **self._environment}, Path.cwd()  # as they are now: the forkserver's are older
         self._process = None  # until it is there: what is interrupted here has nothing to end
         self._answer, says = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=run_task, args=(task, *surroundings, says), name=spec.id)
+        process = self._context.Process(target=worker_main, args=(task, *surroundings, says), name=spec.id)
         with says:  # closed here, so that the process's end is the pipe's
             if FORKSERVER:
                 start_fork_server()
@@ -172,19 +174,19 @@ class ProcessSlot:
                 os.kill(self._process.pid, number)
 
 
-class Task(NamedTuple):
+class WorkerInput(NamedTuple):
     """What a process is told of its run."""
 
     spec_yaml: str
     runs: Path
     execution: Execution
     plugins: tuple[str, ...]
-    place: Place
+    resources: RunResources
     log: Path  # what it prints goes here
     code: Code  # of the suite
 
 
-def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -> None:
+def worker_main(task: WorkerInput, environment: dict[str, str], folder: Path, says: Any) -> None:
     """The main function of a run's process. Exits with 1 if the run failed, with TERMINATED if it was told to end."""
     for number in (signal.SIGINT, signal.SIGHUP):  # they reach all processes: the one that started us decides
         signal.signal(number, signal.SIG_IGN)
@@ -193,11 +195,11 @@ def run_task(task: Task, environment: dict[str, str], folder: Path, says: Any) -
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
-        place = task.place
-        if place.gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(place.gpus)  # before CUDA is first asked for
-        if place.cores and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, place.cores)
+        resources = task.resources
+        if resources.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(resources.gpus)  # before CUDA is first asked for
+        if resources.cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, resources.cores)
         try:
             refuse_other_code(task.code)
             load_plugins(task.plugins)

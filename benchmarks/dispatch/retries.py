@@ -20,7 +20,7 @@ REQUEUED, TERMINATED = 255, 143  # exit statuses of a job that has requeued itse
 FINAL = ("input", "timeout")  # kinds of failure that trying again does not mend
 
 
-class Submission(NamedTuple):
+class SlurmSubmission(NamedTuple):
     """What was submitted to Slurm together: an array's runs in order, or the runs of a job that has a whole node."""
 
     runs: Path  # folder of the run folders
@@ -35,14 +35,14 @@ class Submission(NamedTuple):
         write_json(path, self._asdict() | {"runs": str(self.runs)})
 
 
-def read_submission(path: Path, user: str = "") -> Submission:
+def read_slurm_submission(path: Path, user: str = "") -> SlurmSubmission:
     """``user``: whose it is where the file does not say so, as those of earlier versions. Raises what comes of a
     damaged file: OSError, ValueError, TypeError, KeyError or AttributeError."""
     data = json.loads(path.read_text(encoding="utf-8"))
     retries = data["retries"] if isinstance(data["retries"], int) else 0
     ids = [str(run_id) for run_id in data["ids"]]
     whose, asked = str(data.get("user", user)), data.get("asked")
-    return Submission(Path(data["runs"]), ids, retries, whose, asked, data.get("pool") is True)
+    return SlurmSubmission(Path(data["runs"]), ids, retries, whose, asked, data.get("pool") is True)
 
 
 def retry(folder: Path, done: int, allowed: int, ended_by: str) -> str:
@@ -91,7 +91,7 @@ def last_lines(folder: Path, count: int = 20) -> list[str]:
 def main(arguments: list[str]) -> int:
     """After a job of Slurm: requeues it if its run is to be retried. The status is the job's."""
     file, status = Path(arguments[0]), int(arguments[1])
-    submission, task = read_submission(file), os.environ.get("SLURM_ARRAY_TASK_ID", "0")
+    submission, task = read_slurm_submission(file), os.environ.get("SLURM_ARRAY_TASK_ID", "0")
     folder = submission.runs / submission.ids[int(task)]
     if status in (0, REQUEUED, TERMINATED) or (folder / "result.json").exists():
         return status

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from benchmarks.dispatch.job import Failure, Job, needs_failed, report_holder, waiting_reason
 from benchmarks.dispatch.launchers import launching
 from benchmarks.dispatch.retries import retry
-from benchmarks.dispatch.work import Failure, Work, needs_failed, tell_who, waits_for_what
 from benchmarks.dispatch.worker import read_standing
 from sskd.console.progress import Progress
 from sskd.console.signals import ENDING, Stopped, StopSignal, stop_signal
@@ -50,15 +50,15 @@ class Active(NamedTuple):
     since: float
 
 
-def schedule(work: Work, progress: Progress, slots: Sequence[Slot]) -> dict[str, Failure]:
+def schedule(job: Job, progress: Progress, slots: Sequence[Slot]) -> dict[str, Failure]:
     """Executes what is not finished, as many runs at once as there are slots; returns the failures by run id.
 
     Another run_all.py may work on the same: each takes what is free, and waits for the rest. At SIGTERM, the first
     Ctrl-C, a closed terminal, or cancel, all runs save and end, and this raises Stopped; at a second Ctrl-C they end
     at once.
     """
-    with launching(work) as cancelled, stop_signal(*ENDING) as stop:
-        loop = _Loop(work, progress, slots, stop, cancelled)
+    with launching(job) as cancelled, stop_signal(*ENDING) as stop:
+        loop = _Loop(job, progress, slots, stop, cancelled)
         try:
             while loop.todo:
                 if loop.is_stopped():
@@ -66,7 +66,7 @@ def schedule(work: Work, progress: Progress, slots: Sequence[Slot]) -> dict[str,
                 changed = loop.collect()
                 changed = loop.fill() or changed
                 if loop.todo and not changed:
-                    time.sleep(work.cluster.poll_seconds)
+                    time.sleep(job.cluster.poll_seconds)
         finally:
             loop.end_all()
     return loop.failures
@@ -76,17 +76,17 @@ class _Loop:
     """Where the execution of a plan stands."""
 
     def __init__(
-        self, work: Work, progress: Progress, slots: Sequence[Slot], stop: StopSignal, cancelled: Callable[[], bool]
+        self, job: Job, progress: Progress, slots: Sequence[Slot], stop: StopSignal, cancelled: Callable[[], bool]
     ) -> None:
-        self.work, self.progress = work, progress
+        self.job, self.progress = job, progress
         self.stop, self.cancelled = stop, cancelled
         self.free = list(slots)
         self.active: dict[str, Active] = {}
         self.failures: dict[str, Failure] = {}
-        self.given_up = {spec.id: failure for spec in work.plan.runs if (failure := work.given_up(spec))}
+        self.given_up = {spec.id: failure for spec in job.plan.runs if (failure := job.given_up(spec))}
         # what others wait for comes first, so that no slot is idle for want of a teacher or a head
-        waited_for = {needed.id for spec in work.plan.runs for needed in spec.dependencies}
-        self.todo = {spec.id: spec for spec in sorted(work.unfinished, key=lambda spec: spec.id not in waited_for)}
+        waited_for = {needed.id for spec in job.plan.runs for needed in spec.dependencies}
+        self.todo = {spec.id: spec for spec in sorted(job.unfinished, key=lambda spec: spec.id not in waited_for)}
         self._told: set[str] = set()  # runs of which was said that another has them
         self._starts = Counter[str]()
 
@@ -104,7 +104,7 @@ class _Loop:
             self.progress.hide(run.spec.id)
             self._settle(run)
         for run in self.active.values():
-            standing = read_standing(self.work.folder(run.spec).path, run.since)
+            standing = read_standing(self.job.folder(run.spec).path, run.since)
             if standing:
                 self.progress.show(run.spec.id, standing)
         return bool(ended)
@@ -120,7 +120,7 @@ class _Loop:
             waits_for = [needed.id for needed in spec.dependencies if needed.id in self.todo]
             failure = self.given_up.get(spec.id) or needs_failed(spec, self.failures)
             if waits_for or (not failure and not self.free):
-                self.progress.wait(spec.id, waits_for_what(waits_for))
+                self.progress.wait(spec.id, waiting_reason(waits_for))
             elif failure:
                 self._fail(spec, failure)
                 changed = True
@@ -130,14 +130,14 @@ class _Loop:
 
     def _begin(self, spec: RunSpec) -> bool:
         """Starts the run unless another has it. True if so, or if another has finished it."""
-        if self.work.finished(spec):
+        if self.job.finished(spec):
             self._take_off(spec)
             return True
-        if self.work.folder(spec).held_by():
-            tell_who(self.work, spec, self.progress, self._told)
+        if self.job.folder(spec).held_by():
+            report_holder(self.job, spec, self.progress, self._told)
             return False
         if not self._starts[spec.id]:
-            self.work.start_afresh(spec)
+            self.job.start_afresh(spec)
         self._starts[spec.id] += 1
         slot = self.free.pop(0)
         self.progress.hide(spec.id)
@@ -147,9 +147,9 @@ class _Loop:
 
     def _settle(self, run: Active) -> None:
         """After a run has ended: finished, to be started again, or failed."""
-        work, spec, failure = self.work, run.spec, run.slot.failure
-        folder = work.folder(spec)
-        if work.finished(spec):
+        job, spec, failure = self.job, run.spec, run.slot.failure
+        folder = job.folder(spec)
+        if job.finished(spec):
             self._take_off(spec)
             self.progress.finished(spec, read_json(folder.result))
         elif failure and failure.kind == "held":  # another was faster: it is waited for
@@ -158,7 +158,7 @@ class _Loop:
             self._fail(spec, failure)
         else:
             try:
-                done, allowed = self._starts[spec.id] - 1, work.cluster.retries
+                done, allowed = self._starts[spec.id] - 1, job.cluster.retries
                 line = retry(folder.path, done, allowed, "its process was killed")
             except (OSError, UserError) as error:
                 self._fail(spec, failure or Failure(f"ended without a result, which cannot be noted: {error}"))
@@ -166,7 +166,7 @@ class _Loop:
             if line:
                 self.progress.log(line)
             else:
-                self._fail(spec, failure or work.noted_failure(spec) or Failure("ended without a result"))
+                self._fail(spec, failure or job.noted_failure(spec) or Failure("ended without a result"))
 
     def _take_off(self, spec: RunSpec) -> None:
         del self.todo[spec.id]

@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.dispatch.job import Failure, Job, needs_failed
 from benchmarks.dispatch.launchers import launchers, launching, planned_by
-from benchmarks.dispatch.retries import Submission
+from benchmarks.dispatch.retries import SlurmSubmission
 from benchmarks.dispatch.same_code import this_code
 from benchmarks.dispatch.slurm_jobs import PoolJob, RunJob, check_parameters, submit_jobs
-from benchmarks.dispatch.slurm_queue import Job, Queue, cancel_jobs, job_limits, submission_file
-from benchmarks.dispatch.work import Failure, Work, needs_failed
+from benchmarks.dispatch.slurm_queue import Queue, SlurmJob, cancel_jobs, job_limits, submission_file
 from benchmarks.dispatch.worker import read_standing
 from sskd.console.progress import Progress
 from sskd.errors import UserError
@@ -23,116 +23,116 @@ from sskd.runtime.machine import user
 SUBMISSION_SECONDS = 600.0  # that another run_all.py may take to submit
 
 
-def submit(work: Work, log: Callable[[str], None]) -> dict[str, Failure]:
+def submit(job: Job, log: Callable[[str], None]) -> dict[str, Failure]:
     """Submits every run that is not finished, failed for good, or somebody's; stage by stage, so that each can name
     the jobs it waits for. Runs of a stage that wait for the same runs, with as many processes, are one array; with
     cluster.pools so many jobs have all the runs. Returns what is not submitted. One command at a time submits.
     """
     try:
-        with plain_os_errors("write", work.jobs):
-            work.jobs.mkdir(parents=True, exist_ok=True)
-        with hold(work.jobs / "submit.lock", patience=SUBMISSION_SECONDS):
-            return _submit(work, log)
+        with plain_os_errors("write", job.jobs_folder):
+            job.jobs_folder.mkdir(parents=True, exist_ok=True)
+        with hold(job.jobs_folder / "submit.lock", patience=SUBMISSION_SECONDS):
+            return _submit(job, log)
     except Locked as other:
-        raise UserError(f"{other} has been submitting to {work.jobs} for {SUBMISSION_SECONDS:.0f} s") from None
+        raise UserError(f"{other} has been submitting to {job.jobs_folder} for {SUBMISSION_SECONDS:.0f} s") from None
 
 
-def _submit(work: Work, log: Callable[[str], None]) -> dict[str, Failure]:
-    queue = Queue(work.jobs)
-    outdated = _outdated(work, queue)
-    if not all(spec.id in queue.runs() - outdated.keys() for spec in work.unfinished):
-        for processes in sorted({1 if work.cluster.pools else spec.recipe.processes for spec in work.plan.runs}):
-            check_parameters(work.cluster, processes)
+def _submit(job: Job, log: Callable[[str], None]) -> dict[str, Failure]:
+    queue = Queue(job.jobs_folder)
+    outdated = _outdated(job, queue)
+    if not all(spec.id in queue.runs() - outdated.keys() for spec in job.unfinished):
+        for processes in sorted({1 if job.cluster.pools else spec.recipe.processes for spec in job.plan.runs}):
+            check_parameters(job.cluster, processes)
     if outdated:
-        queue = _withdraw(work, outdated, log)
-    queue.forget_old(work.jobs)
-    taken = queue.runs() | {spec.id for spec in work.unfinished if work.folder(spec).held_by()}
-    if work.cluster.pools:
-        taken |= planned_by(launchers(work.jobs))
-    known = {run_id: job.number for run_id, job in queue.tasks.items()}  # the jobs that others may wait for
+        queue = _withdraw(job, outdated, log)
+    queue.forget_old(job.jobs_folder)
+    taken = queue.runs() | {spec.id for spec in job.unfinished if job.folder(spec).held_by()}
+    if job.cluster.pools:
+        taken |= planned_by(launchers(job.jobs_folder))
+    known = {run_id: slurm_job.number for run_id, slurm_job in queue.tasks.items()}  # the jobs that others may wait for
     left_out: dict[str, Failure] = {}
     free: list[RunSpec] = []
     arrays = 0
-    for stage in work.plan.stages:
+    for stage in job.plan.stages:
         groups: dict[tuple[str, int], list[RunSpec]] = defaultdict(list)
         for spec in stage:
-            if work.finished(spec) or spec.id in taken:
+            if job.finished(spec) or spec.id in taken:
                 continue
-            failure = work.given_up(spec) or needs_failed(spec, left_out)
-            if not work.cluster.pools:
+            failure = job.given_up(spec) or needs_failed(spec, left_out)
+            if not job.cluster.pools:
                 failure = failure or next(
-                    filter(None, (_lacks(work, needed, known) for needed in spec.dependencies)), None
+                    filter(None, (_lacks(job, needed, known) for needed in spec.dependencies)), None
                 )
             if failure:
                 left_out[spec.id] = failure
                 continue
             free.append(spec)
             jobs = sorted(
-                known[needed.id] for needed in spec.dependencies if needed.id in known and not work.finished(needed)
+                known[needed.id] for needed in spec.dependencies if needed.id in known and not job.finished(needed)
             )
             groups[f"afterok:{':'.join(jobs)}" if jobs else "", spec.recipe.processes].append(spec)
-        if work.cluster.pools:
+        if job.cluster.pools:
             continue
         for (after, processes), specs in groups.items():
-            for start in range(0, len(specs), work.cluster.array_size):
-                known |= _submit_array(work, specs[start : start + work.cluster.array_size], processes, after)
+            for start in range(0, len(specs), job.cluster.array_size):
+                known |= _submit_array(job, specs[start : start + job.cluster.array_size], processes, after)
                 arrays += 1
-    if work.cluster.pools and free:
-        arrays = work.cluster.pools
+    if job.cluster.pools and free:
+        arrays = job.cluster.pools
         for _ in range(arrays):
-            _submit_pool(work)
-    waiting = len(work.unfinished) - len(free) - len(left_out)
+            _submit_pool(job)
+    waiting = len(job.unfinished) - len(free) - len(left_out)
     what = f"{plural(arrays, 'job')} of a whole node for {plural(len(free), 'run')}"
-    what = what if work.cluster.pools else f"{plural(len(free), 'run')} in {plural(arrays, 'array')}"
+    what = what if job.cluster.pools else f"{plural(len(free), 'run')} in {plural(arrays, 'array')}"
     log(f"submitted {what}" + (f"; {waiting} are in the queue already" if waiting else ""))
     _tell_hopeless(queue, log)
     return left_out
 
 
-def _lacks(work: Work, needed: RunSpec, known: dict[str, str]) -> Failure | None:
+def _lacks(job: Job, needed: RunSpec, known: dict[str, str]) -> Failure | None:
     """Why a run cannot wait for one that it needs."""
-    if work.finished(needed) or known.get(needed.id):
+    if job.finished(needed) or known.get(needed.id):
         return None
-    trainer = work.folder(needed).held_by()
+    trainer = job.folder(needed).held_by()
     why = f"which {trainer} trains; start again when that is done" if trainer else "which has no job"
     return Failure(f"not submitted: it needs {needed.id}, {why}")
 
 
-def _submit_array(work: Work, specs: list[RunSpec], processes: int, after: str) -> dict[str, str]:
+def _submit_array(job: Job, specs: list[RunSpec], processes: int, after: str) -> dict[str, str]:
     """Submits the runs as one array of jobs with so many processes each; the jobs' numbers by run."""
     code = this_code()
-    jobs = [RunJob(spec_yaml(spec), work.runs, work.execution, work.plugins, code) for spec in specs]
+    jobs = [RunJob(spec_yaml(spec), job.runs, job.execution, job.plugins, code) for spec in specs]
     for spec in specs:
-        work.start_afresh(spec)
-    submission = _note(work, [spec.id for spec in specs])
+        job.start_afresh(spec)
+    submission = _note(job, [spec.id for spec in specs])
     try:
-        numbers = submit_jobs(work.cluster, work.jobs, submission, jobs, processes, after)
+        numbers = submit_jobs(job.cluster, job.jobs_folder, submission, jobs, processes, after)
     except UserError:
         submission.unlink(missing_ok=True)
         raise
     return {spec.id: number for spec, number in zip(specs, numbers, strict=True)}
 
 
-def _submit_pool(work: Work) -> None:
-    cluster = work.cluster.model_copy(
-        update={"kind": "local", "parameters": {}, "pools": None, "poll_seconds": min(0.5, work.cluster.poll_seconds)}
+def _submit_pool(job: Job) -> None:
+    cluster = job.cluster.model_copy(
+        update={"kind": "local", "parameters": {}, "pools": None, "poll_seconds": min(0.5, job.cluster.poll_seconds)}
     )
-    texts = [spec_yaml(spec) for spec in work.plan.runs]
-    job = PoolJob(texts, work.runs, work.execution, cluster, work.plugins, work.retry_failed, this_code())
-    submission = _note(work, [spec.id for spec in work.plan.runs])
+    texts = [spec_yaml(spec) for spec in job.plan.runs]
+    pool = PoolJob(texts, job.runs, job.execution, cluster, job.plugins, job.retry_failed, this_code())
+    submission = _note(job, [spec.id for spec in job.plan.runs])
     try:
-        submit_jobs(work.cluster, work.jobs, submission, [job], 1, "")
+        submit_jobs(job.cluster, job.jobs_folder, submission, [pool], 1, "")
     except UserError:
         submission.unlink(missing_ok=True)
         raise
 
 
-def _note(work: Work, ids: list[str]) -> Path:
+def _note(job: Job, ids: list[str]) -> Path:
     """Notes a submission, under a name that no other has and its jobs carry."""
-    file = submission_file(work.jobs, job_name(work.name))
-    with plain_os_errors("write", work.jobs):
-        Submission(
-            work.runs, ids, work.cluster.retries, user(), job_limits(work.cluster), bool(work.cluster.pools)
+    file = submission_file(job.jobs_folder, job_name(job.name))
+    with plain_os_errors("write", job.jobs_folder):
+        SlurmSubmission(
+            job.runs, ids, job.cluster.retries, user(), job_limits(job.cluster), bool(job.cluster.pools)
         ).save(file)
     return file
 
@@ -142,41 +142,41 @@ def job_name(request: str) -> str:
     return "-".join(filter(None, ["sskd", request, secrets.token_hex(5)]))
 
 
-def _outdated(work: Work, queue: Queue) -> dict[str, Job]:
+def _outdated(job: Job, queue: Queue) -> dict[str, SlurmJob]:
     """The waiting jobs, by run, that were submitted with other limits than are asked for now, and those that wait for
     one of them. Of what an earlier version submitted the limits are not known: those that can never start."""
-    asked, found = job_limits(work.cluster), dict[str, Job]()
-    waiting = {run_id: job for job in queue.all for run_id in job.ids if job.state == "PENDING"}
-    for spec in work.plan.runs:  # what a run needs comes before it
-        if job := waiting.get(spec.id):
-            before = job.submission.asked
-            other = job.hopeless if before is None else before != asked
+    asked, found = job_limits(job.cluster), dict[str, SlurmJob]()
+    waiting = {run_id: slurm_job for slurm_job in queue.all for run_id in slurm_job.ids if slurm_job.state == "PENDING"}
+    for spec in job.plan.runs:  # what a run needs comes before it
+        if slurm_job := waiting.get(spec.id):
+            before = slurm_job.submission.asked
+            other = slurm_job.hopeless if before is None else before != asked
             if other or any(needed.id in found for needed in spec.dependencies):
-                found[spec.id] = job
+                found[spec.id] = slurm_job
     return found
 
 
-def _withdraw(work: Work, outdated: dict[str, Job], log: Callable[[str], None]) -> Queue:
+def _withdraw(job: Job, outdated: dict[str, SlurmJob], log: Callable[[str], None]) -> Queue:
     """Cancels the jobs unless they have just begun. Returns the queue as it then is."""
-    numbers = list(dict.fromkeys(job.number for job in outdated.values()))
+    numbers = list(dict.fromkeys(slurm_job.number for slurm_job in outdated.values()))
     jobs = f"{plural(len(numbers), 'waiting job')} asked for other limits than now"
     try:
         cancel_jobs(numbers, "--state=PENDING")
     except UserError as error:
         log(f"{jobs}, and not all can be replaced: {error}")
-    queue = Queue(work.jobs)
-    gone = len(set(numbers) - {job.number for job in queue.all})
-    if gone and not queue.silent:
+    queue = Queue(job.jobs_folder)
+    gone = len(set(numbers) - {slurm_job.number for slurm_job in queue.all})
+    if gone and not queue.slurm_error:
         log(f"{jobs}: {plural(gone, 'job')} cancelled, to be submitted anew")
     return queue
 
 
 def _tell_hopeless(queue: Queue, log: Callable[[str], None]) -> None:
     """Says which waiting jobs no time will start, and Slurm's reason."""
-    reasons: dict[str, list[Job]] = defaultdict(list)
-    for job in queue.all:
-        if job.hopeless:
-            reasons[job.reason].append(job)
+    reasons: dict[str, list[SlurmJob]] = defaultdict(list)
+    for slurm_job in queue.all:
+        if slurm_job.hopeless:
+            reasons[slurm_job.reason].append(slurm_job)
     for reason, jobs in reasons.items():
         log(
             f"{plural(len(jobs), 'job')} will never start as asked for ({reason}): change --set cluster.KEY=VALUE, and "
@@ -184,51 +184,51 @@ def _tell_hopeless(queue: Queue, log: Callable[[str], None]) -> None:
         )
 
 
-def follow(work: Work, progress: Progress, left_out: dict[str, Failure]) -> dict[str, Failure]:
+def follow(job: Job, progress: Progress, left_out: dict[str, Failure]) -> dict[str, Failure]:
     """Waits until every run is finished, has failed, or has no job any more; failures by run id."""
     failures = dict(left_out)
-    todo = {spec.id: spec for spec in work.unfinished if spec.id not in failures}
-    silent = ""
+    todo = {spec.id: spec for spec in job.unfinished if spec.id not in failures}
+    slurm_error = ""
     for run_id, failure in failures.items():
         progress.log(f"{run_id}: {failure.message}")
-    with launching(work, starts=False) as cancelled:
+    with launching(job, starts=False) as cancelled:
         while todo:
-            queue = Queue(work.jobs)
-            alive = queue.runs() | {run_id for run_id, spec in todo.items() if work.folder(spec).held_by()}
-            alive |= planned_by(launchers(work.jobs))
+            queue = Queue(job.jobs_folder)
+            alive = queue.runs() | {run_id for run_id, spec in todo.items() if job.folder(spec).held_by()}
+            alive |= planned_by(launchers(job.jobs_folder))
             for spec in list(todo.values()):  # after the look at the queue: a job that was gone has written its last
-                if work.finished(spec):
+                if job.finished(spec):
                     del todo[spec.id]
-                    progress.finished(spec, read_json(work.folder(spec).result))
+                    progress.finished(spec, read_json(job.folder(spec).result))
                 elif spec.id not in alive:
                     del todo[spec.id]
-                    failures[spec.id] = _why(work, spec, failures)
+                    failures[spec.id] = _why(job, spec, failures)
                     progress.failed(spec.id, failures[spec.id].message)
                 else:
-                    _show(work, spec, queue.tasks.get(spec.id), progress)
-            if queue.silent and not silent:
-                progress.log(f"Slurm does not answer, which does not stop its jobs: {queue.silent}")
-            silent = queue.silent
+                    _show(job, spec, queue.tasks.get(spec.id), progress)
+            if queue.slurm_error and not slurm_error:
+                progress.log(f"Slurm does not answer, which does not stop its jobs: {queue.slurm_error}")
+            slurm_error = queue.slurm_error
             if cancelled():
                 raise KeyboardInterrupt
             if todo:
-                time.sleep(work.cluster.poll_seconds)
+                time.sleep(job.cluster.poll_seconds)
     return failures
 
 
-def _show(work: Work, spec: RunSpec, job: Job | None, progress: Progress) -> None:
+def _show(job: Job, spec: RunSpec, slurm_job: SlurmJob | None, progress: Progress) -> None:
     """The row of a run that is alive: how far it is, or why it waits."""
-    standing = read_standing(work.folder(spec).path)
-    if job and job.state != "RUNNING":
+    standing = read_standing(job.folder(spec).path)
+    if slurm_job and slurm_job.state != "RUNNING":
         progress.hide(spec.id)
-        progress.wait(spec.id, job.why)
+        progress.wait(spec.id, slurm_job.why)
     elif standing:
         progress.show(spec.id, standing)
     else:
         progress.wait(spec.id, "is starting")
 
 
-def _why(work: Work, spec: RunSpec, failures: dict[str, Failure]) -> Failure:
+def _why(job: Job, spec: RunSpec, failures: dict[str, Failure]) -> Failure:
     """Why a run has neither result nor job."""
-    left = f"its job has left the queue without a result: cancelled, or see {work.jobs} for what it printed"
-    return needs_failed(spec, failures) or work.noted_failure(spec) or Failure(left)
+    left = f"its job has left the queue without a result: cancelled, or see {job.jobs_folder} for what it printed"
+    return needs_failed(spec, failures) or job.noted_failure(spec) or Failure(left)

@@ -22,11 +22,11 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, Uncomplet
 from submitit.helpers import Checkpointable
 
 from benchmarks.dispatch.cluster import ClusterSpec, minutes
+from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.local import execute_here
 from benchmarks.dispatch.retries import TERMINATED, last_lines
 from benchmarks.dispatch.same_code import Code, refuse_other_code, shell_lines
 from benchmarks.dispatch.slurm_queue import check_time, slurm
-from benchmarks.dispatch.work import Work
 from benchmarks.dispatch.worker import attempt, execute
 from benchmarks.planning.plan import make_plan
 from sskd.config.execution import Execution
@@ -62,11 +62,11 @@ class RunJob(Checkpointable):
         spec = parse_spec(yaml.safe_load(self.spec_yaml), "a submitted run")
         folder, environment = RunFolder(self.runs, spec), JobEnvironment()
         tasks = environment if environment.num_tasks > 1 else None
-        first = environment.global_rank == 0  # of a run of several processes one speaks and decides for all
+        is_rank_zero = environment.global_rank == 0  # of a run of several processes one speaks and decides for all
         usr2 = environment._usr_sig()
         requeue: Any = signal.getsignal(usr2)
         with stop_signal(usr2, signal.SIGTERM) as stop:
-            if first and (tasks is None or not folder.is_finished()):
+            if is_rank_zero and (tasks is None or not folder.is_finished()):
                 _wait_for_lock(folder, stop)
             if folder.is_finished():
                 return spec.id
@@ -77,9 +77,9 @@ class RunJob(Checkpointable):
             try:
                 failure = attempt(spec, self.runs, partial(_checked, self.code, run))
             except Interrupted:
-                if first and stop.received == usr2:
+                if is_rank_zero and stop.received == usr2:
                     _requeue(folder, partial(requeue, usr2, None))
-                if not first:
+                if not is_rank_zero:
                     return spec.id
                 raise SystemExit(TERMINATED) from None
         if failure:
@@ -128,12 +128,12 @@ class PoolJob(Checkpointable):
         load_plugins(self.plugins)
         plan = make_plan(parse_spec(yaml.safe_load(text), "a submitted run") for text in self.specs)
         again = self.retry_failed and "SLURM_RESTART_COUNT" not in os.environ  # what fails after that has failed
-        work = Work(plan, self.runs, self.execution, self.cluster, self.plugins, again)
+        job = Job(plan, self.runs, self.execution, self.cluster, self.plugins, again)
         usr2 = JobEnvironment()._usr_sig()
         requeue: Any = signal.getsignal(usr2)
-        with _as_sigterm(usr2) as came, Progress(len(work.unfinished)) as progress:
+        with _as_sigterm(usr2) as came, Progress(len(job.unfinished)) as progress:
             try:
-                execute_here(work, progress)
+                execute_here(job, progress)
             except Stopped as end:
                 if came.is_set():
                     requeue(usr2, None)
@@ -253,13 +253,13 @@ def _hint(words: str, cluster: ClusterSpec) -> str:
 
 
 def submit_jobs(
-    cluster: ClusterSpec, jobs: Path, submission: Path, work: Sequence[Callable[[], Any]], processes: int, after: str
+    cluster: ClusterSpec, jobs: Path, submission: Path, job: Sequence[Callable[[], Any]], processes: int, after: str
 ) -> list[str]:
     """Submits one array (of one job: a plain one) and returns the jobs' numbers, in order. UserError with sbatch's
     words where it refuses."""
     try:
         with plain_os_errors("write", jobs):
             executor = make_executor(cluster, jobs, submission, processes, after)
-            return [job.job_id for job in executor.submit_array(list(work))]
+            return [job.job_id for job in executor.submit_array(list(job))]
     except (FailedJobError, FailedSubmissionError) as error:
         raise UserError(f"cluster '{cluster.name}': sbatch refuses: {' '.join(str(error).split())}") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.dispatch.cluster import ClusterSpec, minutes
-from benchmarks.dispatch.retries import Submission, read_submission
+from benchmarks.dispatch.retries import SlurmSubmission, read_slurm_submission
 from sskd.errors import UserError
 from sskd.runtime.machine import user
 
@@ -28,14 +28,14 @@ class Queued(NamedTuple):
     name: str
 
 
-class Job(NamedTuple):
+class SlurmJob(NamedTuple):
     """A job that was submitted for runs of the folder, and is not over."""
 
     number: str  # 17, or 17_3; "" while Slurm does not answer
     state: str  # PENDING, RUNNING, ...; UNKNOWN while Slurm does not answer
     reason: str
     ids: list[str]  # its runs
-    submission: Submission
+    submission: SlurmSubmission
 
     @property
     def why(self) -> str:
@@ -52,49 +52,51 @@ class Queue:
     """The jobs of a results folder, as of the moment when this is made. What is submitted is noted in a file before,
     and carries its name in Slurm's queue; Slurm is asked once for each user who has submitted something.
 
-    Where Slurm does not answer, ``silent`` holds its words, and all that was submitted counts as waiting.
+    Where Slurm does not answer, ``slurm_error`` holds its words, and all that was submitted counts as waiting.
     """
 
     def __init__(self, jobs: Path) -> None:
-        self.silent = ""
-        self.all: list[Job] = []
-        self.noted = read_submissions(jobs)
+        self.slurm_error = ""
+        self.all: list[SlurmJob] = []
+        self.noted = read_slurm_submissions(jobs)
         for name in sorted({submission.user for submission in self.noted.values()}):
             theirs = {key: submission for key, submission in self.noted.items() if submission.user == name}
             try:
                 self.all += [_job(queued, theirs[queued.name]) for queued in read_queue(name) if queued.name in theirs]
             except UserError as error:
-                self.silent = str(error)
+                self.slurm_error = str(error)
                 for submission in theirs.values():
-                    self.all.append(Job("", "UNKNOWN", self.silent, submission.ids, submission))
-        self.tasks = {run_id: job for job in self.all if not job.submission.pool for run_id in job.ids}
-        self.pools = [job for job in self.all if job.submission.pool]
+                    self.all.append(SlurmJob("", "UNKNOWN", self.slurm_error, submission.ids, submission))
+        self.tasks = {
+            run_id: slurm_job for slurm_job in self.all if not slurm_job.submission.pool for run_id in slurm_job.ids
+        }
+        self.pools = [slurm_job for slurm_job in self.all if slurm_job.submission.pool]
 
     def runs(self) -> set[str]:
         """Those that have a job, alone or with others."""
-        return {run_id for job in self.all for run_id in job.ids}
+        return {run_id for slurm_job in self.all for run_id in slurm_job.ids}
 
     def forget_old(self, jobs: Path) -> None:
         """Removes the notes of submissions that are over. Only for who holds the folder's submit.lock."""
-        here = {id(job.submission) for job in self.all}
+        here = {id(slurm_job.submission) for slurm_job in self.all}
         over = tuple(f"{name}." for name, submission in self.noted.items() if id(submission) not in here)
         for file in (jobs / "batches").iterdir() if over else ():
             if file.name.startswith(over):
                 file.unlink(missing_ok=True)
 
 
-def _job(queued: Queued, submission: Submission) -> Job:
+def _job(queued: Queued, submission: SlurmSubmission) -> SlurmJob:
     task = int(queued.job.partition("_")[2] or 0)
     ids = submission.ids if submission.pool else submission.ids[task : task + 1]
-    return Job(queued.job, queued.state, queued.reason, ids, submission)
+    return SlurmJob(queued.job, queued.state, queued.reason, ids, submission)
 
 
-def read_submissions(jobs: Path) -> dict[str, Submission]:
+def read_slurm_submissions(jobs: Path) -> dict[str, SlurmSubmission]:
     """What was submitted for the folder, by the name of the jobs. Files that are none are passed over."""
     found = {}
     for file in (jobs / "batches").glob("sskd-*.json"):
         try:
-            found[file.stem] = read_submission(file, user())
+            found[file.stem] = read_slurm_submission(file, user())
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return found

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.dispatch.cancel import held_runs
+from benchmarks.dispatch.job import Job, waiting_reason
 from benchmarks.dispatch.launchers import launchers, planned_by
 from benchmarks.dispatch.slurm_queue import Queue
-from benchmarks.dispatch.work import Work, waits_for_what
 from benchmarks.dispatch.worker import PROGRESS, read_standing
 from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import run_label
@@ -29,7 +29,7 @@ from sskd.runs.spec import RunSpec, with_ancestors
 
 STATES = ("finished", "running", "waiting", "failed", "to do")
 REFRESH_SECONDS = 2.0
-SILENT_SECONDS = 120.0  # without a sign, after which a run's pace is not shown: it writes every two while it trains
+HEARTBEAT_TIMEOUT = 120.0  # without a sign, after which a run's pace is not shown: it writes every two while it trains
 
 
 @dataclass
@@ -73,13 +73,13 @@ class State:
         return bool(self.launchers) or any(row.state in ("running", "waiting") for row in self.runs)
 
 
-def read_state(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
+def read_state(job: Job, cells: Mapping[str, Iterable[Cell]]) -> State:
     """Where every run of the plan stands, and what else is at work in the folder."""
-    seen = _Seen(work)
+    seen = _Seen(job)
     rows: dict[str, RunRow] = {}
-    for spec in work.plan.runs:  # what a run needs comes before it
+    for spec in job.plan.runs:  # what a run needs comes before it
         try:
-            rows[spec.id] = _row(work, spec, seen, rows)
+            rows[spec.id] = _row(job, spec, seen, rows)
         except UserError as error:  # a damaged file is one run's trouble
             rows[spec.id] = RunRow(spec.id, "failed", str(error))
     counts = {}
@@ -87,25 +87,25 @@ def read_state(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
         ids = with_ancestors(cell.spec for cell in group)
         counts[name] = {state: sum(rows[run_id].state == state for run_id in ids) for state in STATES}
     others = []
-    for run_id in sorted({*held_runs(work), *seen.queue.runs(), *seen.planned} - rows.keys()):
+    for run_id in sorted({*held_runs(job), *seen.queue.runs(), *seen.planned} - rows.keys()):
         row = RunRow(run_id, "to do")
-        if not os.path.exists(work.runs / run_id / "result.json") and _at_work(row, work.runs / run_id, seen):
+        if not os.path.exists(job.runs / run_id / "result.json") and _at_work(row, job.runs / run_id, seen):
             others.append(row)
     at_work = [str(launcher.holder) for launcher in seen.launchers if launcher.starts]
-    at_work += [f"job {job.number} of {job.submission.user}" for job in seen.queue.pools]
-    return State(list(rows.values()), counts, seen.queue.silent, tuple(at_work), tuple(others))
+    at_work += [f"job {slurm_job.number} of {slurm_job.submission.user}" for slurm_job in seen.queue.pools]
+    return State(list(rows.values()), counts, seen.queue.slurm_error, tuple(at_work), tuple(others))
 
 
 class _Seen:
     """Who works in the folder at this moment."""
 
-    def __init__(self, work: Work) -> None:
-        self.queue, self.launchers = Queue(work.jobs), launchers(work.jobs)
+    def __init__(self, job: Job) -> None:
+        self.queue, self.launchers = Queue(job.jobs_folder), launchers(job.jobs_folder)
         self.planned = planned_by(self.launchers)
 
 
-def _row(work: Work, spec: RunSpec, seen: _Seen, known: Mapping[str, RunRow]) -> RunRow:
-    folder = work.folder(spec)
+def _row(job: Job, spec: RunSpec, seen: _Seen, known: Mapping[str, RunRow]) -> RunRow:
+    folder = job.folder(spec)
     row = RunRow(spec.id, "to do", epochs=spec.recipe.epochs, label=run_label(spec))
     if folder.is_finished():
         last = read_result(folder.result, spec.role)["last"]
@@ -122,7 +122,7 @@ def _row(work: Work, spec: RunSpec, seen: _Seen, known: Mapping[str, RunRow]) ->
     elif lost and not seen.queue.tasks.get(spec.id):
         row.state, row.why = "failed", f"not started: it needs {lost[0]}, which failed"
     elif row.state == "to do" and folder.path.exists():
-        row.why = f"interrupted: run_all.py goes on with it{_sign(row)}"
+        row.why = f"interrupted: run_all.py goes on with it{_heartbeat(row)}"
     return row
 
 
@@ -136,34 +136,36 @@ def _at_work(row: RunRow, folder: Path, seen: _Seen, needed: Sequence[str] = ())
     standing = read_standing(folder)
     if standing:
         row.stage, row.epoch, row.epochs, row.top1 = standing[:4]
-    job, holder = seen.queue.tasks.get(row.id), lock_holder(folder / "train.lock")
+    slurm_job, holder = seen.queue.tasks.get(row.id), lock_holder(folder / "train.lock")
     pending = next((pool for pool in seen.queue.pools if row.id in pool.ids), None)
-    if job and job.state not in ("RUNNING", "UNKNOWN"):
-        never = ": it will never start like this" if job.hopeless else ""
-        row.state, row.why, row.job = "waiting", f"{job.why}{never}", job.number
-    elif holder or (job and job.state == "RUNNING"):
+    if slurm_job and slurm_job.state not in ("RUNNING", "UNKNOWN"):
+        never = ": it will never start like this" if slurm_job.hopeless else ""
+        row.state, row.why, row.job = "waiting", f"{slurm_job.why}{never}", slurm_job.number
+    elif holder or (slurm_job and slurm_job.state == "RUNNING"):
         row.state = "running"
-        row.job = job.number if job else holder.job or f"pid {holder.pid} on {holder.host}" if holder else ""
-        if row.last_sign is None or row.last_sign > SILENT_SECONDS:  # what it says of its pace was another start's
-            row.why = "has given no sign yet" if row.last_sign is None else _sign(row).removeprefix("; ")
+        row.job = (
+            slurm_job.number if slurm_job else holder.job or f"pid {holder.pid} on {holder.host}" if holder else ""
+        )
+        if row.last_sign is None or row.last_sign > HEARTBEAT_TIMEOUT:  # what it says of its pace was another start's
+            row.why = "has given no sign yet" if row.last_sign is None else _heartbeat(row).removeprefix("; ")
         elif standing:
             row.images_per_second, row.seconds_left, row.cores, row.gpus = standing[4:]
-    elif job:
-        row.state, row.why = "waiting", job.why
+    elif slurm_job:
+        row.state, row.why = "waiting", slurm_job.why
     elif row.id in seen.planned or (pending and pending.state == "RUNNING"):
-        row.state, row.why = "waiting", waits_for_what(needed)
+        row.state, row.why = "waiting", waiting_reason(needed)
     elif pending:
         row.state, row.why, row.job = "waiting", pending.why, pending.number
     return row.state != "to do"
 
 
-def _sign(row: RunRow) -> str:
-    return "" if row.last_sign is None else f"; last sign of life {duration(row.last_sign)} ago"
+def _heartbeat(row: RunRow) -> str:
+    return "" if row.last_sign is None else f"; last heartbeat {duration(row.last_sign)} ago"
 
 
-def show_status(work: Work, cells: Mapping[str, Iterable[Cell]], as_json: bool) -> None:
+def show_status(job: Job, cells: Mapping[str, Iterable[Cell]], as_json: bool) -> None:
     """Prints the state once: as JSON, as the screen in a terminal, else as lines."""
-    state, console = read_state(work, cells), Console()
+    state, console = read_state(job, cells), Console()
     if as_json:
         print(json.dumps(asdict(state), indent=1))
     elif console.is_terminal:
@@ -172,17 +174,17 @@ def show_status(work: Work, cells: Mapping[str, Iterable[Cell]], as_json: bool) 
         print("\n".join(as_lines(state)))
 
 
-def watch(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
+def watch(job: Job, cells: Mapping[str, Iterable[Cell]]) -> State:
     """Shows the state until nobody works on the runs any more, and returns it as it is then: in a terminal the screen,
     else the lines of the state, a line for each run that changes its state, and the totals."""
-    pause = max(REFRESH_SECONDS, work.cluster.poll_seconds if work.cluster.kind == "slurm" else 0)
-    state, console = read_state(work, cells), Console()
+    pause = max(REFRESH_SECONDS, job.cluster.poll_seconds if job.cluster.kind == "slurm" else 0)
+    state, console = read_state(job, cells), Console()
     if not console.is_terminal:
         print("\n".join(as_lines(state)), flush=True)
         while state.at_work:
             time.sleep(pause)
             before = {row.id: row.state for row in state.runs}
-            state = read_state(work, cells)
+            state = read_state(job, cells)
             for row in state.runs:
                 if row.state != before[row.id]:
                     print(f"{time.strftime('%H:%M:%S')} {_named(row)}: {row.state}{_details(row)}", flush=True)
@@ -191,7 +193,7 @@ def watch(work: Work, cells: Mapping[str, Iterable[Cell]]) -> State:
     with Live(as_screen(state, console.height), console=console, auto_refresh=False) as live:
         while state.at_work:
             time.sleep(pause)
-            state = read_state(work, cells)
+            state = read_state(job, cells)
             live.update(as_screen(state, console.height), refresh=True)
     return state
 

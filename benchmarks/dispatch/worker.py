@@ -14,9 +14,9 @@ from typing import Any
 from submitit import JobEnvironment
 from submitit.helpers import TorchDistributedEnvironment
 
+from benchmarks.dispatch.job import Failure
 from benchmarks.dispatch.retries import last_lines, log_line
 from benchmarks.dispatch.same_code import Code, refuse_other_code, this_code
-from benchmarks.dispatch.work import Failure
 from sskd.config.execution import Execution
 from sskd.console.progress import Pace, Standing
 from sskd.console.signals import StopSignal
@@ -114,15 +114,15 @@ def execute(
     Interrupted when ``stop`` asks for it.
     """
     folder, job = RunFolder(runs, spec), job or str(os.getpid())
-    first = tasks is None or tasks.global_rank == 0
-    if first and (holder := folder.held_by()):
+    is_rank_zero = tasks is None or tasks.global_rank == 0
+    if is_rank_zero and (holder := folder.held_by()):
         raise RunHeld(f"{spec.id} is being trained by {holder}")
     folder.create()
     execution = with_threads(execution, threads_of(execution))
     if tasks is not None:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         execution = init_distributed(tasks.global_rank, tasks.local_rank, tasks.num_tasks, "env://", execution)
-        if not first:
+        if not is_rank_zero:
             return train(spec, runs, execution, should_stop=stop)
     log_line(folder.path, f"started: job {job} on {host()}, Python {platform.python_version()}")
     progress = ProgressFile(folder.path, job, *cores_and_gpus(execution, spec.recipe.processes))

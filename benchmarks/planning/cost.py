@@ -29,15 +29,14 @@ from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec, with_anc
 from sskd.runtime.device import autocast, device_of, resolve_precision
 
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
-# multiply-adds/s that training sustains on one GPU, where there is none to measure: 10 TFLOP/s, an assumption
-ASSUMED_OF_A_GPU = 5e12
+ASSUMED_GPU_THROUGHPUT = 5e12  # multiply-adds/s of training on one GPU (10 TFLOP/s), if no GPU can be measured
 # seconds of a run beside its training (data, networks, its files): CPU time of runs of one epoch, beyond their own
 STARTING = 0.5
 STARTING_A_JOB = 8.5  # with a Python of its own, which imports torch
 STEP = 4e9  # multiply-adds of a step that is timed on a CPU, at most: smaller batches of large networks
 
 
-class AtOnce(NamedTuple):
+class Concurrency(NamedTuple):
     """How a cluster's runs go on at the same time."""
 
     runs: int
@@ -47,42 +46,42 @@ class AtOnce(NamedTuple):
     gpu: str = ""  # of which the name is a part of the GPU's; "": any
 
 
-ONE_BY_ONE = AtOnce(1, 1)
+SEQUENTIAL = Concurrency(1, 1)
 
 
 class PlanCost(NamedTuple):
     multiply_adds: dict[str, float]
     seconds: dict[str, float]
     left: float  # seconds of what is not finished
-    rate: float  # multiply-adds per second
+    throughput: float  # multiply-adds per second
     source: str  # where the rate is from
     assumed: str = ""  # what was taken as known because the images are not there
-    at_once: AtOnce = ONE_BY_ONE
+    concurrency: Concurrency = SEQUENTIAL
     elapsed: float = 0.0  # seconds that what is not finished takes with so many runs at once
     alone: bool = True  # whether the rate is that of one run that shares with none
     gpus: bool = False  # whether it is that of one GPU
 
     @property
     def text(self) -> str:
-        runs, share = self.at_once.runs, self.at_once.share
-        beside = f", {duration(self.elapsed)} with {runs} at once" if runs > 1 and self.left else ""
-        if beside and share > 1 and self.alone:
-            beside += " if those that share a GPU, or the cores, gain nothing by it"
-        elif beside and not self.alone:
-            beside += " if the finished ones were as many at once"
+        runs, share = self.concurrency.runs, self.concurrency.share
+        parallel = f", {duration(self.elapsed)} with {runs} in parallel" if runs > 1 and self.left else ""
+        if parallel and share > 1 and self.alone:
+            parallel += " (if sharing a GPU or the cores gains nothing)"
+        elif parallel and not self.alone:
+            parallel += " (if as many finished runs ran in parallel)"
         return (
-            f"about {duration(self.left)} one after another{beside}, "
-            f"at {self.rate / 1e9:.3g} G multiply-adds/s{' on each GPU' if self.gpus else ''} ({self.source}) and "
-            f"{self.at_once.starting:g} s for each run to start{self.assumed and '; '}{self.assumed}"
+            f"about {duration(self.left)} sequentially{parallel}, "
+            f"at {self.throughput / 1e9:.3g} G multiply-adds/s{' per GPU' if self.gpus else ''} ({self.source}) plus "
+            f"{self.concurrency.starting:g} s of start-up per run{self.assumed and '; '}{self.assumed}"
         )
 
 
 def plan_cost(
-    plan: Plan, runs: Path, profile: Profile, at_once: AtOnce = ONE_BY_ONE, anew: Collection[str] = ()
+    plan: Plan, runs: Path, profile: Profile, concurrency: Concurrency = SEQUENTIAL, rerun: Collection[str] = ()
 ) -> PlanCost:
     """Counted work of every run, and its time at the rate of the finished runs, or of a measurement made now.
 
-    ``anew``: ids of finished runs that are to be trained again. Finished runs had their rate beside as many others as
+    ``rerun``: ids of finished runs that are to be trained again. Finished runs had their rate beside as many others as
     ran then; a measurement made now is of one run alone, which runs that share a GPU or the cores divide among them.
     Where the runs will have GPUs and no finished one had such a one, nor has this machine, the rate is assumed: a
     CPU's says nothing of them. The processes of a run have a GPU each; without GPUs they share the cores.
@@ -92,45 +91,49 @@ def plan_cost(
     work = {spec.id: run_multiply_adds(spec, known[spec.dataset][0]) for spec in plan.runs}
     trained = [spec for spec in plan.runs if spec.trains]
     took = {spec.id: done for spec in trained if (done := _took(RunFolder(runs, spec)))}
-    if at_once.gpus is not None:
-        took = {run_id: done for run_id, done in took.items() if done.on_gpu == at_once.gpus}
-    took = {run_id: done for run_id, done in took.items() if _is_called(done.device, at_once.gpu)}
-    gpus = at_once.gpus
+    if concurrency.gpus is not None:
+        took = {run_id: done for run_id, done in took.items() if done.on_gpu == concurrency.gpus}
+    took = {run_id: done for run_id, done in took.items() if _is_called(done.device, concurrency.gpu)}
+    gpus = concurrency.gpus
     if gpus is None:
         gpus = any(done.on_gpu for done in took.values()) if took else torch.cuda.is_available()
     devices = {spec.id: spec.recipe.processes if gpus else 1 for spec in plan.runs}
     done_seconds = sum(done.seconds * devices[run_id] for run_id, done in took.items())
     here = torch.cuda.is_available()
     if done_seconds:
-        rate = sum(work[run_id] for run_id in took) / done_seconds
-        source = f"as {plural(len(took), 'finished run')} had"
-    elif gpus and not (here and _is_called(torch.cuda.get_device_name(), at_once.gpu)):
-        such = f"no {at_once.gpu}" if at_once.gpu else "none"
-        rate = ASSUMED_OF_A_GPU
+        throughput = sum(work[run_id] for run_id in took) / done_seconds
+        source = f"from {plural(len(took), 'finished run')}"
+    elif gpus and not (here and _is_called(torch.cuda.get_device_name(), concurrency.gpu)):
+        throughput = ASSUMED_GPU_THROUGHPUT
         source = (
-            f"assumed: {2 * rate / 1e12:.0f} TFLOP/s of each GPU; there is {such} here to measure, and no run that is "
-            "finished had one"
+            f"assumed: {2 * throughput / 1e12:.0f} TFLOP/s per GPU; neither this machine nor a finished run has "
+            f"{concurrency.gpu or 'a GPU'}"
         )
     elif trained:
         spec = max(trained, key=lambda spec: work[spec.id])
-        rate = measured_rate(spec.network, known[spec.dataset][0].image_size, spec.recipe.batch_size, spec.used_as)
+        throughput = measure_throughput(
+            spec.network, known[spec.dataset][0].image_size, spec.recipe.batch_size, spec.used_as
+        )
         source = f"measured now, training {spec.network} on this machine's {'GPU' if here else 'CPU'}"
     else:
-        rate, source = ASSUMED_OF_A_GPU, "nothing is trained"
+        throughput, source = ASSUMED_GPU_THROUGHPUT, "no run trains"
     seconds = {
-        run_id: value / rate / devices[run_id] + (at_once.starting if value else 0) for run_id, value in work.items()
+        run_id: value / throughput / devices[run_id] + (concurrency.starting if value else 0)
+        for run_id, value in work.items()
     }
     # if damaged, too
     there = {spec.id for spec in plan.runs if spec.trains and RunFolder(runs, spec).is_finished()}
-    todo = {run_id: value for run_id, value in seconds.items() if run_id not in there or run_id in anew}
+    todo = {run_id: value for run_id, value in seconds.items() if run_id not in there or run_id in rerun}
     alone = not done_seconds
-    elapsed = makespan(plan, todo, at_once.runs, at_once.runs / at_once.share if alone else at_once.runs)
+    elapsed = makespan(
+        plan, todo, concurrency.runs, concurrency.runs / concurrency.share if alone else concurrency.runs
+    )
     assumed = " and ".join(
         f"{dataset.name} is not in {dataset.path or root.resolve()}: counted as {count.train_images:,} images"
         for dataset, (count, absent) in known.items()
         if absent
     )
-    return PlanCost(work, seconds, sum(todo.values()), rate, source, assumed, at_once, elapsed, alone, gpus)
+    return PlanCost(work, seconds, sum(todo.values()), throughput, source, assumed, concurrency, elapsed, alone, gpus)
 
 
 class TableCost(NamedTuple):
@@ -267,7 +270,9 @@ def forward_multiply_adds(name: str, size: int, settings: NetworkSettings = PLAI
 
 
 @cache  # a plan asks twice: for the runs, and for the seeds that would decide a claim
-def measured_rate(name: str, size: int, batch: int, settings: NetworkSettings = PLAIN, seconds: float = 0.5) -> float:
+def measure_throughput(
+    name: str, size: int, batch: int, settings: NetworkSettings = PLAIN, seconds: float = 0.5
+) -> float:
     """Multiply-adds per second of plain training steps of a network, in this machine's precision: what real runs have
     of small kernels and waiting is in it."""
     device = device_of(Execution())

@@ -241,19 +241,19 @@ def _status(spec: RunSpec, runs: Path) -> Status:
         return Status("finished" if finished else "failed", spec.recipe.epochs if finished else 0, str(error))
 
 
-def statuses(plan: Plan, runs: Path, anew: Collection[str] = ()) -> dict[str, Status]:
+def statuses(plan: Plan, runs: Path, rerun: Collection[str] = ()) -> dict[str, Status]:
     """Where each planned run stands, by id. "weights lost": finished, but to be trained again, for what needs it;
-    "anew": finished, and one of those that are to be trained anew. A damaged file is named in the message."""
+    "rerun": finished, and one of those that are to be trained anew. A damaged file is named in the message."""
     with plain_os_errors("read", runs):
         present = {entry.name for entry in os.scandir(runs)} if runs.is_dir() else set()
     known = {
-        s.id: Status("anew") if s.id in anew else _status(s, runs) if s.id in present else Status("absent")
+        s.id: Status("rerun") if s.id in rerun else _status(s, runs) if s.id in present else Status("absent")
         for s in plan.runs
     }
     for spec in reversed(plan.runs):  # what a run needs comes before it
         if known[spec.id].state != "finished":
             for needed in spec.dependencies:
-                here = needed.id in present and needed.id not in anew
+                here = needed.id in present and needed.id not in rerun
                 if here and needed.trains and RunFolder(runs, needed).lost_weights():
                     known[needed.id] = Status("weights lost")
     return known

@@ -82,7 +82,7 @@ def describe_changes(plan: Plan, runs: Path) -> list[str]:
     return lines
 
 
-def to_train_anew(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
+def runs_to_rerun(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
     """The finished runs that --rerun means: "all", "changed", or names by comma: of methods, of roles (teacher, head),
     or run ids. What was trained from one of them is trained anew with it. "" means none. UserError for a name that
     nothing has."""

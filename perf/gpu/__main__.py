@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perf.gpu.needs import missing
+from perf.gpu.requirements import missing
 from sskd.arguments import Parser
 
 if TYPE_CHECKING:

@@ -41,10 +41,10 @@ def seconds_of(action: Callable[[], Any], device: torch.device, repeats: int) ->
     return begin.elapsed_time(end) / 1000 / repeats
 
 
-def median_seconds(action: Callable[[], Any], device: torch.device, repeats: int = 5, turns: int = 5) -> float:
-    """The median of a few turns, after one to warm up."""
+def median_seconds(action: Callable[[], Any], device: torch.device, repeats: int = 5, rounds: int = 5) -> float:
+    """The median of a few rounds, after one to warm up."""
     seconds_of(action, device, repeats)
-    return statistics.median(seconds_of(action, device, repeats) for _ in range(turns))
+    return statistics.median(seconds_of(action, device, repeats) for _ in range(rounds))
 
 
 def versions(device: torch.device) -> dict[str, Any]:

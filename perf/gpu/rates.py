@@ -1,5 +1,7 @@
-"""How long a step takes: the plain loop, ours eager and ours as one graph, in float32 and bfloat16, taking turns in one
-process; and several runs on one GPU at once."""
+"""Times training steps in interleaved rounds: the plain loop, ours eager and ours as one CUDA graph, in fp32 and bf16.
+
+Also measures several runs that share one GPU.
+"""
 
 import statistics
 import tempfile
@@ -8,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from perf.gpu.at_once import at_once
 from perf.gpu.cases import Case, Cases
+from perf.gpu.concurrency import run_concurrently
 from perf.gpu.items import Items, Measurement
 from perf.gpu.machine import seconds_of
 from perf.gpu.plain import plain_stepper
@@ -25,16 +27,16 @@ def items(measurement: Measurement) -> Items:
     graphs = (False, True) if measurement.device.type == "cuda" else (False,)
     timed = {"head": Case("head", "", "contrastive", "rotation")}
     timed |= {f"student, {method}": Case("student", method) for method in sizes.rates_of}
-    at_onces = {
-        f"{runs} at once, {'graph' if graph else 'eager'}": partial(at_once, runs, graph, measurement)
+    concurrent = {
+        f"{runs} at once, {'graph' if graph else 'eager'}": partial(run_concurrently, runs, graph, measurement)
         for graph in graphs
         for runs in sizes.at_once
     }
-    return {name: partial(compare, case, measurement, graphs) for name, case in timed.items()} | at_onces
+    return {name: partial(compare, case, measurement, graphs) for name, case in timed.items()} | concurrent
 
 
 def compare(case: Case, measurement: Measurement, graphs: tuple[bool, ...]) -> dict[str, Any]:
-    """Milliseconds a step of every contestant, turn by turn, and their medians. An image counts once, whatever its
+    """Milliseconds a step of every variant, round by round, and their medians. An image counts once, whatever its
     number of views."""
     sizes, device = measurement.sizes, measurement.device
     with tempfile.TemporaryDirectory() as folder:
@@ -48,29 +50,29 @@ def compare(case: Case, measurement: Measurement, graphs: tuple[bool, ...]) -> d
                     cases.spec(case, precision, few=False), cases.runs, measurement.execution("on" if graph else "off")
                 )
                 steps[f"{'graph' if graph else 'eager'} {precision}"] = stepper(run)
-        turns: dict[str, list[float]] = {name: [] for name in steps}
+        rounds: dict[str, list[float]] = {name: [] for name in steps}
         for step in steps.values():
             for _ in range(sizes.warmup):
                 step()
         for _ in range(sizes.rounds):
             for name, step in steps.items():
                 for _ in range(PREFETCHED * sizes.workers if name == PLAIN else 0):
-                    step()  # what its workers made while others had their turns is no part of its own
-                turns[name].append(1000 * seconds_of(step, device, sizes.steps))
-    contestants: dict[str, dict[str, Any]] = {
+                    step()  # what its workers made while others had their rounds is no part of its own
+                rounds[name].append(1000 * seconds_of(step, device, sizes.steps))
+    variants: dict[str, dict[str, Any]] = {
         name: {
             "milliseconds": statistics.median(times),
             "turns": times,
             "images_per_second": 1000 * sizes.batch / statistics.median(times),
         }
-        for name, times in turns.items()
+        for name, times in rounds.items()
     }
-    found: dict[str, Any] = {"batch": sizes.batch, "contestants": contestants}
-    fastest = max(contestants, key=lambda name: contestants[name]["images_per_second"])
-    found["text"] = f"{fastest}: {contestants[fastest]['milliseconds']:.2f} ms a step"
-    if PLAIN in contestants:
-        plain = contestants[PLAIN]["images_per_second"]
-        for result in contestants.values():
+    found: dict[str, Any] = {"batch": sizes.batch, "contestants": variants}
+    fastest = max(variants, key=lambda name: variants[name]["images_per_second"])
+    found["text"] = f"{fastest}: {variants[fastest]['milliseconds']:.2f} ms a step"
+    if PLAIN in variants:
+        plain = variants[PLAIN]["images_per_second"]
+        for result in variants.values():
             result["times_plain"] = result["images_per_second"] / plain
-        found["text"] += f", {contestants[fastest]['times_plain']:.1f} times the plain loop's images/s"
+        found["text"] += f", {variants[fastest]['times_plain']:.1f} times the plain loop's images/s"
     return found

@@ -77,7 +77,7 @@ def _about(known: dict[str, Found]) -> str:
             sessions.setdefault(what, []).append(part)
     lines += [f"- {', '.join(dict.fromkeys(parts))}: {what}" for what, parts in sessions.items()]
     settings: Found = next((data["settings"] for data in known.values() if "settings" in data), {})
-    lines.append(f"- {settings.get('pair')}, batch {settings.get('batch')}; medians of {settings.get('rounds')} turns")
+    lines.append(f"- {settings.get('pair')}, batch {settings.get('batch')}; medians of {settings.get('rounds')} rounds")
     if any(NULL in what for what in sessions):
         lines.append("- **This is no GPU but a library in its place, which computes nothing: no number here is one.**")
     elif settings.get("device") == "CPU":
@@ -155,14 +155,14 @@ def _rates(items: dict[str, Found]) -> str:
     rows = [
         [
             name,
-            contestant,
+            variant,
             f"{result['milliseconds']:.2f}",
             f"{min(result['turns']):.2f} to {max(result['turns']):.2f}",
             f"{result['images_per_second']:.0f}",
             f"{result['times_plain']:.2f}" if "times_plain" in result else "-",
         ]
         for name, found in items.items()
-        for contestant, result in found.get("contestants", {}).items()
+        for variant, result in found.get("contestants", {}).items()
     ]
     text = _table(["step", "contestant", "ms", "lowest to highest", "images/s", "times plain"], rows) if rows else ""
     several = {name: found for name, found in items.items() if "runs" in found}

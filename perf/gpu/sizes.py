@@ -9,9 +9,9 @@ class Sizes(NamedTuple):
     precision: str  # of the steps that are only tried
     parity_steps: int
     workers: int  # that make the plain loop's images
-    warmup: int  # steps of each contestant before any is timed
-    steps: int  # in a turn
-    rounds: int  # turns of each contestant
+    warmup: int  # steps of each variant before any is timed
+    steps: int  # per round
+    rounds: int  # rounds of each variant
     at_once: tuple[int, ...]  # runs on one GPU
     seconds_at_once: float
     square: int  # rows and columns of the matrices that are multiplied

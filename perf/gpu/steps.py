@@ -31,8 +31,8 @@ def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, An
         batches = full_batches(run)
         for _ in range(2):
             train_step(run, next(batches))
-        waits = where_it_waits(lambda run=run, batches=batches: train_step(run, next(batches)), measurement.device)
-        stages[run.stage.name] = {"waits": waits, "captured": why_no_graph(run) if waits is not None else None}
+        sync = find_sync(lambda run=run, batches=batches: train_step(run, next(batches)), measurement.device)
+        stages[run.stage.name] = {"waits": sync, "captured": why_no_graph(run) if sync is not None else None}
         number += 1
         if number == len(run.task.stages):
             break
@@ -53,7 +53,7 @@ def why_no_graph(run: RunState) -> str:
     return run.graph.fallback_reason if run.graph else "nobody tried"
 
 
-def where_it_waits(action: Any, device: torch.device) -> str | None:
+def find_sync(action: Any, device: torch.device) -> str | None:
     """The first operation that makes the host wait, as torch tells it; "" if there is none, None where torch cannot
     tell: on the CPU there is nothing to wait for."""
     if device.type != "cuda":

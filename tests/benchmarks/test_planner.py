@@ -15,7 +15,7 @@ import yaml
 
 from benchmarks.commands.main import main
 from benchmarks.planning import cost
-from benchmarks.planning.cost import AtOnce, PlanCost, makespan, run_multiply_adds
+from benchmarks.planning.cost import Concurrency, PlanCost, makespan, run_multiply_adds
 from benchmarks.planning.plan import check_runs, make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import escape
@@ -345,16 +345,16 @@ def test_time_with_several_runs_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at_once", "alone", "told"),
+    ("concurrency", "alone", "told"),
     [
-        (AtOnce(1, 1), True, "about 2 h one after another, at"),
-        (AtOnce(2, 1), True, "one after another, 1 h with 2 at once, at"),
-        (AtOnce(4, 2), True, "1 h with 4 at once if those that share a GPU, or the cores, gain nothing by it, at"),
-        (AtOnce(4, 2), False, "1 h with 4 at once if the finished ones were as many at once, at"),
+        (Concurrency(1, 1), True, "about 2 h sequentially, at"),
+        (Concurrency(2, 1), True, "1 h with 2 in parallel, at"),
+        (Concurrency(4, 2), True, "1 h with 4 in parallel (if sharing a GPU or the cores gains nothing), at"),
+        (Concurrency(4, 2), False, "1 h with 4 in parallel (if as many finished runs ran in parallel), at"),
     ],
 )
-def test_what_is_told_of_runs_at_once(at_once: AtOnce, alone: bool, told: str) -> None:
-    cost = PlanCost({}, {}, 7200.0, 1e9, "as 3 finished runs had", "", at_once, 3600.0, alone)
+def test_what_is_told_of_runs_at_once(concurrency: Concurrency, alone: bool, told: str) -> None:
+    cost = PlanCost({}, {}, 7200.0, 1e9, "as 3 finished runs had", "", concurrency, 3600.0, alone)
     assert told.replace("1 h", duration(3600)).replace("2 h", duration(7200)) in cost.text
 
 
@@ -367,13 +367,13 @@ TRAINED_ON_A_GPU = {"seconds": 1.0, "machine": {"driver": "550", "device": "NVID
 @pytest.mark.parametrize(
     ("gpus", "result", "rate", "words"),
     [
-        (True, None, cost.ASSUMED_OF_A_GPU, "assumed: 10 TFLOP/s of each GPU"),
-        (True, TRAINED_HERE, cost.ASSUMED_OF_A_GPU, "no run that is finished had one"),
-        (True, TRAINED_ON_A_GPU, "as it had", "on each GPU (as 1 finished run had)"),
+        (True, None, cost.ASSUMED_GPU_THROUGHPUT, "assumed: 10 TFLOP/s per GPU"),
+        (True, TRAINED_HERE, cost.ASSUMED_GPU_THROUGHPUT, "assumed: 10 TFLOP/s per GPU"),
+        (True, TRAINED_ON_A_GPU, "as it had", "per GPU (from 1 finished run)"),
         (False, TRAINED_ON_A_GPU, 7.0, "measured now, training resnet8 on this machine's CPU"),
-        (False, TRAINED_HERE, "as it had", "(as 1 finished run had)"),
-        (None, TRAINED_ON_A_GPU, "as it had", "on each GPU (as 1 finished run had)"),
-        (None, TRAINED_HERE, "as it had", "(as 1 finished run had)"),
+        (False, TRAINED_HERE, "as it had", "(from 1 finished run)"),
+        (None, TRAINED_ON_A_GPU, "as it had", "per GPU (from 1 finished run)"),
+        (None, TRAINED_HERE, "as it had", "(from 1 finished run)"),
         (None, None, 7.0, "measured now"),
     ],
 )
@@ -385,25 +385,25 @@ def test_a_cpus_speed_says_nothing_of_gpus(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cost, "measured_rate", lambda *_: 7.0)
+    monkeypatch.setattr(cost, "measure_throughput", lambda *_: 7.0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     one, other = (small.spec(small.student("none", teacher=None, seed=seed)) for seed in (0, 1))
     plan = make_plan([one, other])
     if result:
         (tmp_path / one.id).mkdir()
         (tmp_path / one.id / "result.json").write_text(json.dumps(result))
-    found = cost.plan_cost(plan, tmp_path, read_profile("demo", []), AtOnce(1, 1, gpus, 2.0))
+    found = cost.plan_cost(plan, tmp_path, read_profile("demo", []), Concurrency(1, 1, gpus, 2.0))
     expected = found.multiply_adds[one.id] / result["seconds"] if result and rate == "as it had" else rate
-    assert found.rate == pytest.approx(expected)
+    assert found.throughput == pytest.approx(expected)
     assert words in found.text
-    assert found.seconds[other.id] == pytest.approx(found.multiply_adds[other.id] / found.rate + 2.0)  # to start
+    assert found.seconds[other.id] == pytest.approx(found.multiply_adds[other.id] / found.throughput + 2.0)  # to start
 
 
 @pytest.mark.parametrize(
     ("gpu", "rate", "words"),
     [
-        ("a100", None, "on each GPU (as 1 finished run had)"),
-        ("H100", cost.ASSUMED_OF_A_GPU, "assumed: 10 TFLOP/s of each GPU; there is no H100 here to measure"),
+        ("a100", None, "per GPU (from 1 finished run)"),
+        ("H100", cost.ASSUMED_GPU_THROUGHPUT, "H100"),
     ],
 )
 def test_a_named_gpu_has_the_rate_of_runs_that_had_such_a_one(
@@ -413,8 +413,10 @@ def test_a_named_gpu_has_the_rate_of_runs_that_had_such_a_one(
     one, other = (small.spec(small.student("none", teacher=None, seed=seed)) for seed in (0, 1))
     (tmp_path / one.id).mkdir()
     (tmp_path / one.id / "result.json").write_text(json.dumps(TRAINED_ON_A_GPU))
-    found = cost.plan_cost(make_plan([one, other]), tmp_path, read_profile("demo", []), AtOnce(2, 1, True, gpu=gpu))
-    assert found.rate == pytest.approx(rate or found.multiply_adds[one.id])
+    found = cost.plan_cost(
+        make_plan([one, other]), tmp_path, read_profile("demo", []), Concurrency(2, 1, True, gpu=gpu)
+    )
+    assert found.throughput == pytest.approx(rate or found.multiply_adds[one.id])
     assert words in found.text
 
 
@@ -428,17 +430,19 @@ def test_a_number_of_gpus_needs_their_name(options: tuple[str, ...], profile: Pa
 def test_the_processes_of_a_run_have_a_gpu_each_or_share_the_cores(
     processes: int, gpus: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cost, "measured_rate", lambda *_: 7.0)
+    monkeypatch.setattr(cost, "measure_throughput", lambda *_: 7.0)
     recipe = small.RECIPE | {"batch_size": 32, "processes": processes}
     plan = make_plan([small.spec(small.student("none", teacher=None, recipe=recipe))])
-    found = cost.plan_cost(plan, tmp_path, read_profile("demo", []), AtOnce(1, 1, gpus, 0.0))
-    assert found.left == pytest.approx(sum(found.multiply_adds.values()) / found.rate / (processes if gpus else 1))
+    found = cost.plan_cost(plan, tmp_path, read_profile("demo", []), Concurrency(1, 1, gpus, 0.0))
+    assert found.left == pytest.approx(
+        sum(found.multiply_adds.values()) / found.throughput / (processes if gpus else 1)
+    )
 
 
 @pytest.mark.parametrize(("name", "size", "batch"), [("resnet8", 32, 4), ("resnet20", 64, 256)])
 def test_the_rate_is_that_of_training_steps(name: str, size: int, batch: int) -> None:
     """Of a large network a smaller batch is timed."""
-    assert 1e6 < cost.measured_rate(name, size, batch, seconds=0.0) < 1e14
+    assert 1e6 < cost.measure_throughput(name, size, batch, seconds=0.0) < 1e14
 
 
 @pytest.mark.parametrize("setting", ["teacher_seeds=false", "teacher_seeds=true"])

@@ -14,7 +14,7 @@ from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.errors import UserError
 from tests.benchmarks.made import finish
-from tests.benchmarks.test_changes import OWN_METHOD, forget_plugins
+from tests.benchmarks.test_staleness import OWN_METHOD, forget_plugins
 from tests.test_run_all import TINY
 
 

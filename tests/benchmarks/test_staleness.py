@@ -122,18 +122,18 @@ def test_what_a_run_can_have_noted(
 
 
 def test_rerun_says_what_it_would_do(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
-    def anew(asked: str) -> set[str]:
+    def rerun(asked: str) -> set[str]:
         assert suite.run("plan", "--json", "--rerun", asked) == 0
-        return {row["id"] for row in json.loads(capsys.readouterr().out)["runs"] if row["state"] == "anew"}
+        return {row["id"] for row in json.loads(capsys.readouterr().out)["runs"] if row["state"] == "rerun"}
 
     edited, alone, teacher = (suite.ids[row] for row in ("Edited", "Student", "Teacher"))
-    assert anew("changed") == set()
-    assert anew("own_edited") == anew(edited) == {edited}
-    assert anew("none,own_edited") == {edited, alone}
-    assert anew("teacher") == {teacher, edited}  # what was trained from it
-    assert anew("all") == {edited, alone, teacher}
+    assert rerun("changed") == set()
+    assert rerun("own_edited") == rerun(edited) == {edited}
+    assert rerun("none,own_edited") == {edited, alone}
+    assert rerun("teacher") == {teacher, edited}  # what was trained from it
+    assert rerun("all") == {edited, alone, teacher}
     suite.edit()
-    assert anew("changed") == {edited}
+    assert rerun("changed") == {edited}
     assert suite.run("plan", "--rerun", "own_edite") == 2
     assert "unknown --rerun 'own_edite'; did you mean 'own_edited'?" in capsys.readouterr().err
     assert suite.run("--rerun", "all", "--set", "execution.device=cuda:99") == 2  # found before anything is moved

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.dispatch import slurm_queue
-from benchmarks.dispatch.retries import Submission
+from benchmarks.dispatch.retries import SlurmSubmission
 from benchmarks.dispatch.slurm_queue import Queued, submission_file
 from sskd.runs.files import this_process
 
@@ -51,7 +51,7 @@ def holds() -> Iterator[Holds]:
 
 def submitted(jobs: Path, name: str, *ids: str, **changes: Any) -> None:
     """Notes a submission, as run_all.py does before its jobs are in the queue."""
-    noted = Submission(jobs.parent / "runs", list(ids), 0, this_process().user)
+    noted = SlurmSubmission(jobs.parent / "runs", list(ids), 0, this_process().user)
     noted._replace(**changes).save(submission_file(jobs, name))
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.dispatch.cluster import cluster_names, minutes, read_cluster
-from benchmarks.dispatch.local import GB, Machine, Place, at_once, make_places
-from benchmarks.dispatch.retries import REQUEUED, TERMINATED, Submission, retry
+from benchmarks.dispatch.local import GB, Machine, RunResources, concurrency_of, divide_machine
+from benchmarks.dispatch.retries import REQUEUED, TERMINATED, SlurmSubmission, retry
 from benchmarks.dispatch.retries import main as retries_main
 from benchmarks.dispatch.slurm_jobs import make_executor
 from sskd.errors import UserError
@@ -141,32 +141,34 @@ def test_places() -> None:
     machine = Machine(list(range(8)), 8)
     two_gpus = machine._replace(gpus=("0", "1"))
     local = read_cluster("local", ["cpus_per_run=2"])
-    assert [place.cores for place in make_places(local, machine)] == [(0, 1), (2, 3), (4, 5), (6, 7)]
-    assert [place.gpus for place in make_places(local, two_gpus)] == [("0",), ("1",)]
+    assert [one.cores for one in divide_machine(local, machine)] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert [one.gpus for one in divide_machine(local, two_gpus)] == [("0",), ("1",)]
     shared = read_cluster("local", ["runs_per_gpu=2", "cpus_per_run=null"])
-    assert [place.gpus for place in make_places(shared, two_gpus)] == [("0",), ("1",), ("0",), ("1",)]
-    assert [place.cores for place in make_places(shared, two_gpus)] == [(0, 1), (2, 3), (4, 5), (6, 7)]
-    assert len(make_places(read_cluster("local", ["runs_at_once=3"]), two_gpus)) == 2  # there are two GPUs
-    assert len(make_places(read_cluster("local", ["runs_at_once=3", "gpus_per_run=0"]), two_gpus)) == 3
-    assert make_places(read_cluster("local", ["gpus_per_run=1"]), machine) == []
+    assert [one.gpus for one in divide_machine(shared, two_gpus)] == [("0",), ("1",), ("0",), ("1",)]
+    assert [one.cores for one in divide_machine(shared, two_gpus)] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert len(divide_machine(read_cluster("local", ["runs_at_once=3"]), two_gpus)) == 2  # there are two GPUs
+    assert len(divide_machine(read_cluster("local", ["runs_at_once=3", "gpus_per_run=0"]), two_gpus)) == 3
+    assert divide_machine(read_cluster("local", ["gpus_per_run=1"]), machine) == []
 
 
 def test_as_many_small_runs_as_may_be_used() -> None:
-    """A quota of two cores on a host of 64 has two places, of one thread each, on whichever cores are free."""
+    """A quota of two cores on a host of 64 has two resources, of one thread each, on whichever cores are free."""
     small = read_cluster("side_by_side", [])
     cores = list(range(64))
-    assert make_places(small, Machine(cores, 2)) == [Place(1)] * 2
-    assert make_places(small, Machine(cores, 64)) == [Place(1)] * 64
-    assert make_places(small, Machine([5], 1)) == [Place(1)]
-    assert make_places(small, Machine(cores, 64, memory=4 * GB)) == [Place(1)] * 5
-    assert make_places(small, Machine(cores, 64, memory=GB // 10)) == [Place(1)]
-    assert make_places(read_cluster("local", []), Machine(cores, 2)) == [Place(2)]  # four threads were wished for
+    assert divide_machine(small, Machine(cores, 2)) == [RunResources(1)] * 2
+    assert divide_machine(small, Machine(cores, 64)) == [RunResources(1)] * 64
+    assert divide_machine(small, Machine([5], 1)) == [RunResources(1)]
+    assert divide_machine(small, Machine(cores, 64, memory=4 * GB)) == [RunResources(1)] * 5
+    assert divide_machine(small, Machine(cores, 64, memory=GB // 10)) == [RunResources(1)]
+    assert divide_machine(read_cluster("local", []), Machine(cores, 2)) == [
+        RunResources(2)
+    ]  # four threads were wished for
 
 
 def test_how_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def told(name: str, *settings: str, gpus: tuple[str, ...] = ()) -> tuple[float | None, ...]:
         monkeypatch.setattr("benchmarks.dispatch.local.this_machine", lambda: Machine([0, 1, 2, 3], 4, None, gpus))
-        return at_once(read_cluster(name, list(settings)))[:3]
+        return concurrency_of(read_cluster(name, list(settings)))[:3]
 
     assert told("inline") == (1, 1, None)
     assert told("slurm", "array_width=7") == (7, 1, True)
@@ -232,7 +234,7 @@ def test_the_last_thing_that_a_job_does(
         monkeypatch.setenv(name, value) if task else monkeypatch.delenv(name, raising=False)
     file, run = tmp_path / "jobs" / "batches" / "sskd-b.json", tmp_path / "runs" / "run"
     run.mkdir(parents=True)
-    Submission(tmp_path / "runs", ids, 1, "me").save(file)
+    SlurmSubmission(tmp_path / "runs", ids, 1, "me").save(file)
     for _ in range(3):
         assert retries_main([str(file), str(status)]) == status
     assert commands == [["scontrol", "requeue", "17_1" if task else "17"]] * requeued

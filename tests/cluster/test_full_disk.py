@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks.dispatch.retries import Submission, read_submission, retry
+from benchmarks.dispatch.retries import SlurmSubmission, read_slurm_submission, retry
 from benchmarks.dispatch.worker import ProgressFile, log_line
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.write import write_report
@@ -88,7 +88,7 @@ def write(kind: str, folder: RunFolder) -> None:
         "failure": lambda: folder.save_failure(LONG),
         "log": lambda: log_line(folder.path, LONG),
         "progress": lambda: ProgressFile(folder.path)(STEP),
-        "submission": lambda: Submission(folder.path.parent, [LONG], 2, "").save(jobs / "submission.json"),
+        "submission": lambda: SlurmSubmission(folder.path.parent, [LONG], 2, "").save(jobs / "submission.json"),
         "retry": lambda: retry(folder.path, 0, 1, LONG),
         "lost": lambda: retry(folder.path, 0, 0, LONG),
     }
@@ -131,7 +131,7 @@ def test_every_kind_of_file(disk: Disk, kind: str, but: int, capsys: pytest.Capt
     if kind == "log":
         assert [len(line) for line in now[f"runs/{SPEC.id}/log.txt"].splitlines()] == [26, 20 + len(LONG)]
     if kind == "submission":
-        assert read_submission(disk.path / "jobs" / "submission.json").ids == [LONG]
+        assert read_slurm_submission(disk.path / "jobs" / "submission.json").ids == [LONG]
 
 
 def test_a_lock_needs_no_space(disk: Disk) -> None:

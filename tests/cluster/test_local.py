@@ -16,9 +16,9 @@ import pytest
 
 from benchmarks.dispatch import local
 from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.dispatch.local import Place, ProcessSlot
+from benchmarks.dispatch.job import Job
+from benchmarks.dispatch.local import ProcessSlot, RunResources
 from benchmarks.dispatch.scheduler import schedule
-from benchmarks.dispatch.work import Work
 from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal
@@ -138,10 +138,10 @@ def test_a_run_whose_fork_server_was_killed_is_lost_and_tried_again(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = small.spec(small.teacher())
-    work = Work(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("side_by_side", []))
+    job = Job(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("side_by_side", []))
     monkeypatch.setattr(local, "start_fork_server", lambda: None)
     context = ContextOf(error)
-    slot = ProcessSlot(work, Place(1), context, tmp_path / "log", Sharing())
+    slot = ProcessSlot(job, RunResources(1), context, tmp_path / "log", Sharing())
     slot.start(spec, StopSignal())
     assert slot.ended()
     slot.terminate()  # nothing is there that could be ended
@@ -156,22 +156,22 @@ def test_interrupted_while_a_process_is_started_nothing_is_left_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = small.spec(small.teacher())
-    work = Work(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("side_by_side", []))
+    job = Job(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("side_by_side", []))
 
     def interrupted() -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(local, "start_fork_server", interrupted)
-    slot = ProcessSlot(work, Place(1), ContextOf(), tmp_path / "log", Sharing())
+    slot = ProcessSlot(job, RunResources(1), ContextOf(), tmp_path / "log", Sharing())
     with Progress(1) as progress, pytest.raises(KeyboardInterrupt):
-        schedule(work, progress, [slot])
+        schedule(job, progress, [slot])
 
 
 def test_a_process_goes_on_when_the_fork_server_is_killed(tmp_path: Path) -> None:
     """Its end is then told by its pipe, and not by a status that nobody knows."""
     slot = ProcessSlot(
-        Work(make_plan([]), tmp_path, small.EXECUTION, read_cluster("side_by_side", [])),
-        Place(1),
+        Job(make_plan([]), tmp_path, small.EXECUTION, read_cluster("side_by_side", [])),
+        RunResources(1),
         None,
         tmp_path,
         Sharing(),

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.launchers import launchers, launching, note_background, planned_by
-from benchmarks.dispatch.work import Work
 from benchmarks.planning.plan import make_plan
 from sskd.errors import UserError
 from sskd.runs.files import Holder, Locked, hold, lock_holder, read_lock, this_process
@@ -130,38 +130,38 @@ def test_a_user_and_a_machine_without_names(error: Exception, monkeypatch: pytes
 # --- launchers ------------------------------------------------------------------------------------------------------
 
 
-def work_in(folder: Path) -> Work:
-    return Work(make_plan([SPEC]), folder / "runs", small.EXECUTION, None)  # type: ignore[arg-type]
+def job_in(folder: Path) -> Job:
+    return Job(make_plan([SPEC]), folder / "runs", small.EXECUTION, None)  # type: ignore[arg-type]
 
 
 def test_a_launcher_is_told_to_end_by_its_file(tmp_path: Path, holds: Holds) -> None:
-    work, file = work_in(tmp_path), tmp_path / "jobs" / "launchers" / "node-7.json"
+    job, file = job_in(tmp_path), tmp_path / "jobs" / "launchers" / "node-7.json"
     holds(file, host="node", runs=[SPEC.id], starts=True)
-    (launcher,) = launchers(work.jobs)
+    (launcher,) = launchers(job.jobs_folder)
     assert planned_by([launcher, launcher._replace(starts=False, runs=frozenset("x"))]) == {SPEC.id}
     launcher.cancel()
-    assert launchers(work.jobs) == []
-    with launching(work) as cancelled:
-        (own,) = (work.jobs / "launchers").iterdir()
+    assert launchers(job.jobs_folder) == []
+    with launching(job) as cancelled:
+        (own,) = (job.jobs_folder / "launchers").iterdir()
         assert not cancelled()
         own.unlink()
         assert cancelled()
-    with launching(work) as cancelled:
+    with launching(job) as cancelled:
         assert not cancelled()
-    assert not list((work.jobs / "launchers").iterdir())
+    assert not list((job.jobs_folder / "launchers").iterdir())
 
 
 def test_the_dead_launch_nothing(tmp_path: Path, holds: Holds) -> None:
-    work = work_in(tmp_path)
+    job = job_in(tmp_path)
     other = holds(tmp_path / "jobs" / "launchers" / "a.json", runs=[SPEC.id], starts=True)
-    note_background(work, other.pid)  # which has not begun: it is known by its number and its birth
-    assert [launcher.began for launcher in launchers(work.jobs)] == [True, False]
+    note_background(job, other.pid)  # which has not begun: it is known by its number and its birth
+    assert [launcher.began for launcher in launchers(job.jobs_folder)] == [True, False]
     other.kill()
     other.wait()
-    assert launchers(work.jobs) == []
+    assert launchers(job.jobs_folder) == []
 
 
 def test_where_nothing_can_be_noted_a_plan_is_executed_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "jobs").touch()
-    with launching(work_in(tmp_path)) as cancelled:
+    with launching(job_in(tmp_path)) as cancelled:
         assert not cancelled()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.dispatch.local import Machine, Place, ProcessSlot
-from benchmarks.dispatch.work import Work
+from benchmarks.dispatch.job import Job
+from benchmarks.dispatch.local import Machine, ProcessSlot, RunResources
 from benchmarks.planning.plan import make_plan
 from sskd import mps
 from sskd.console.signals import Stopped, StopSignal
@@ -164,11 +164,11 @@ def test_a_process_is_told_of_its_gpu_and_of_the_daemon(tmp_path: Path) -> None:
         Process=lambda **given: started.update(given) or SimpleNamespace(start=lambda: None),
     )
     spec = small.spec(small.teacher())
-    work = Work(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("local", []))
+    job = Job(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("local", []))
     shared = Sharing({PIPES: "/tmp/p"}, {"6": "1"})
-    ProcessSlot(work, Place(1, ("6",)), context, tmp_path / "log", shared).start(spec, StopSignal())
+    ProcessSlot(job, RunResources(1, ("6",)), context, tmp_path / "log", shared).start(spec, StopSignal())
     task, environment, _, _ = started["args"]
-    assert task.place.gpus == ("1",)
+    assert task.resources.gpus == ("1",)
     assert environment[PIPES] == "/tmp/p"
 
 

@@ -13,11 +13,11 @@ import pytest
 from benchmarks.commands.main import main
 from benchmarks.dispatch import slurm, slurm_queue
 from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.dispatch.retries import read_submission
+from benchmarks.dispatch.job import Job
+from benchmarks.dispatch.retries import read_slurm_submission
 from benchmarks.dispatch.slurm import submit
 from benchmarks.dispatch.slurm_queue import Queue, Queued, job_limits
 from benchmarks.dispatch.status import read_state
-from benchmarks.dispatch.work import Work
 from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Standing
 from sskd.errors import UserError
@@ -224,11 +224,11 @@ def test_what_slurm_says_waits_is_not_running(
 def test_of_a_silent_slurm_nothing_is_taken_for_lost(
     suite: Suite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, holds: Holds
 ) -> None:
-    def silent(*_: str) -> str:
+    def slurm_error(*_: str) -> str:
         raise UserError("squeue refuses: Unable to contact slurm controller")
 
     own = state(suite, capsys)["runs"][0]["id"]
-    monkeypatch.setattr(slurm_queue, "slurm", silent)
+    monkeypatch.setattr(slurm_queue, "slurm", slurm_error)
     submitted(suite.jobs, "sskd-b", own)
     found = state(suite, capsys)
     assert found["runs"][0]["state"] == "waiting"
@@ -249,18 +249,18 @@ def test_the_pace_of_an_earlier_start_is_not_shown(
         submitted(suite.jobs, "sskd-b", own)
     else:
         holds(lock_of(suite, own))
-    for age, pace, words in ((5, 651, ""), (3600, None, "last sign of life 1 h 0 min ago")):
+    for age, pace, words in ((5, 651, ""), (3600, None, "last heartbeat 1 h 0 min ago")):
         progress(suite, own, age)
         (row,) = state(suite, capsys)["runs"]
         assert (row["state"], row["images_per_second"], row["why"]) == ("running", pace, words)
 
 
 def test_a_failed_need_is_named(tmp_path: Path) -> None:
-    work = Work(make_plan([KD]), tmp_path / "runs", small.EXECUTION, read_cluster("inline", []))
+    job = Job(make_plan([KD]), tmp_path / "runs", small.EXECUTION, read_cluster("inline", []))
     teacher = KD.dependencies[0]
-    work.folder(teacher).create()
-    work.folder(teacher).save_failure("it broke")
-    rows = {row.id: row for row in read_state(work, {}).runs}
+    job.folder(teacher).create()
+    job.folder(teacher).save_failure("it broke")
+    rows = {row.id: row for row in read_state(job, {}).runs}
     assert (rows[teacher.id].state, rows[teacher.id].why) == ("failed", "it broke")
     assert (rows[KD.id].state, rows[KD.id].why) == ("failed", f"not started: it needs {teacher.id}, which failed")
 
@@ -273,7 +273,7 @@ def test_after_a_kill_the_last_sign_of_life(suite: Suite, capsys: pytest.Capture
     progress(suite, own, 600)
     (row,) = state(suite, capsys)["runs"]
     assert (row["state"], row["images_per_second"]) == ("to do", None)
-    assert row["why"].endswith("last sign of life 10 min 0 s ago")
+    assert row["why"].endswith("last heartbeat 10 min 0 s ago")
     assert row["last_sign"] == pytest.approx(600, abs=30)
 
 
@@ -324,10 +324,10 @@ def test_a_time_above_the_partitions_limit_is_refused(
         return
     slurm_queue.check_time(cluster)
 
-    def silent(*_: str) -> str:
+    def slurm_error(*_: str) -> str:
         raise UserError("there is no sinfo on the PATH")
 
-    monkeypatch.setattr(slurm_queue, "slurm", silent)
+    monkeypatch.setattr(slurm_queue, "slurm", slurm_error)
     slurm_queue.check_time(cluster)
 
 
@@ -362,7 +362,7 @@ def test_waiting_jobs_of_other_limits_are_replaced(
 ) -> None:
     """And those that wait for one of them."""
     cluster = read_cluster("slurm", ["time=60"])
-    work = Work(make_plan([KD]), tmp_path / "s" / "runs", small.EXECUTION, cluster)
+    job = Job(make_plan([KD]), tmp_path / "s" / "runs", small.EXECUTION, cluster)
     queue = {
         "7": Queued("7", state, reason, "sskd-b"),
         "8": Queued("8", "PENDING", "Dependency", "sskd-c"),
@@ -370,10 +370,10 @@ def test_waiting_jobs_of_other_limits_are_replaced(
     commands, said, anew, waits = asked_of_slurm(monkeypatch, queue), list[str](), list[str](), list[str]()
     asked = None if before is None else job_limits(cluster) | before
     for name, spec, limits in (("sskd-b", KD.dependencies[0], asked), ("sskd-c", KD, job_limits(cluster))):
-        submitted(work.jobs, name, spec.id, asked=limits)
+        submitted(job.jobs_folder, name, spec.id, asked=limits)
 
     def submit_jobs(cluster: Any, jobs: Path, noted: Path, tasks: Any, processes: int, after: str) -> list[str]:
-        anew.extend(read_submission(noted).ids)
+        anew.extend(read_slurm_submission(noted).ids)
         number = str(100 + len(anew))
         queue[number] = Queued(number, "PENDING", "Priority", noted.stem)
         waits.append(after)
@@ -381,19 +381,19 @@ def test_waiting_jobs_of_other_limits_are_replaced(
 
     monkeypatch.setattr(slurm, "submit_jobs", submit_jobs)
     monkeypatch.setattr(slurm, "check_parameters", lambda *_: None)
-    assert submit(work, said.append) == {}
+    assert submit(job, said.append) == {}
     assert [command[0] for command in commands if command[0] == "scancel"] == ["scancel"] * replaced
     assert anew == ([KD.dependencies[0].id, KD.id] if replaced else [])
     assert waits == (["", "afterok:101"] if replaced else [])
     assert replaced == any("asked for other limits" in line for line in said)
-    assert set(Queue(work.jobs).tasks) == {KD.dependencies[0].id, KD.id}
+    assert set(Queue(job.jobs_folder).tasks) == {KD.dependencies[0].id, KD.id}
 
 
 def test_jobs_that_will_never_start_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = read_cluster("slurm", [])
     teacher = KD.dependencies[0]
-    work, said = Work(make_plan([teacher]), tmp_path / "s" / "runs", small.EXECUTION, cluster), list[str]()
+    job, said = Job(make_plan([teacher]), tmp_path / "s" / "runs", small.EXECUTION, cluster), list[str]()
     asked_of_slurm(monkeypatch, {"7": Queued("7", "PENDING", "PartitionTimeLimit", "sskd-b")})
-    submitted(work.jobs, "sskd-b", teacher.id, asked=job_limits(cluster))
-    submit(work, said.append)
+    submitted(job.jobs_folder, "sskd-b", teacher.id, asked=job_limits(cluster))
+    submit(job, said.append)
     assert any("1 job will never start as asked for (PartitionTimeLimit)" in line for line in said)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from benchmarks.dispatch.cluster import read_cluster
+from benchmarks.dispatch.job import Failure, Job
 from benchmarks.dispatch.launch import launch
 from benchmarks.dispatch.scheduler import Slot, schedule
-from benchmarks.dispatch.work import Failure, Work
 from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Pace, Progress, Standing
 from sskd.console.signals import StopSignal
@@ -39,14 +39,14 @@ TEACHER, KD, NONE = (
 class ScriptedSlot:
     """Ends runs as a script says: "done", "lost" (without a word), "unnoted" (a failure that is not in the folder)."""
 
-    def __init__(self, work: Work, script: dict[str, list[str]]) -> None:
-        self.work, self.script = work, script
+    def __init__(self, job: Job, script: dict[str, list[str]]) -> None:
+        self.job, self.script = job, script
         self.started: list[str] = []
         self.failure: Failure | None = None
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:
         self.started.append(spec.id)
-        folder, self.failure = RunFolder(self.work.runs, spec), None
+        folder, self.failure = RunFolder(self.job.runs, spec), None
         folder.create()
         end = self.script.get(spec.id, ["done"]).pop(0)
         if end == "done":
@@ -68,11 +68,11 @@ class ScriptedSlot:
 
 def scripted(tmp_path: Path, cluster: str, script: dict[str, list[str]]) -> tuple[dict[str, Failure], list[str]]:
     plan = make_plan([KD, NONE])
-    work = Work(plan, tmp_path / "runs", small.EXECUTION, read_cluster(cluster, ["poll_seconds=0.01"]))
-    slot = ScriptedSlot(work, script)
+    job = Job(plan, tmp_path / "runs", small.EXECUTION, read_cluster(cluster, ["poll_seconds=0.01"]))
+    slot = ScriptedSlot(job, script)
     slots: list[Slot] = [slot]
     with Progress(3) as progress:
-        failures = schedule(work, progress, slots)
+        failures = schedule(job, progress, slots)
     return failures, slot.started
 
 
@@ -144,10 +144,10 @@ def test_plain_lines_of_several_runs(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_an_inline_run_keeps_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    work = Work(make_plan([NONE]), tmp_path / "runs", small.EXECUTION, read_cluster("inline", []))
+    job = Job(make_plan([NONE]), tmp_path / "runs", small.EXECUTION, read_cluster("inline", []))
     with Progress(1) as progress:
-        assert launch(work, progress) == {}
-    log = (work.folder(NONE).path / "log.txt").read_text()
+        assert launch(job, progress) == {}
+    log = (job.folder(NONE).path / "log.txt").read_text()
     assert "started: job" in log
     assert "main epoch 2/2: loss" in log
     assert "finished after" in log

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.dispatch.retries import read_submission
+from benchmarks.dispatch.retries import read_slurm_submission
 from sskd.runs.files import Holder, lock_holder
 from tests.cluster.slurm_site import SlurmSite, missing, output, wait_for
 from tests.cluster.suite import RECIPE, SLOW, Suite
@@ -107,7 +107,7 @@ def queue() -> set[str]:
 
 def submitted(suite: Suite) -> list[str]:
     """Every run of every array that was submitted."""
-    return sorted(run for path in (suite.jobs / "batches").glob("*.json") for run in read_submission(path).ids)
+    return sorted(run for path in (suite.jobs / "batches").glob("*.json") for run in read_slurm_submission(path).ids)
 
 
 def test_arrays_with_dependencies(site: SlurmSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,9 +19,9 @@ from benchmarks.commands.main import main
 from benchmarks.commands.notify import notify
 from benchmarks.dispatch import status
 from benchmarks.dispatch.cluster import read_cluster
+from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.launch import launch
 from benchmarks.dispatch.status import RunRow, State, read_state, watch
-from benchmarks.dispatch.work import Work
 from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Progress, Standing
 from sskd.console.screen import ScreenRow, totals
@@ -134,7 +134,7 @@ def states() -> list[State]:
 def a_suite_of_others(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Has ``watch`` see the states of ``states()``, one a look."""
     sequence = iter(states())
-    monkeypatch.setattr(status, "read_state", lambda work, cells: next(sequence))
+    monkeypatch.setattr(status, "read_state", lambda job, cells: next(sequence))
     monkeypatch.setattr(status, "REFRESH_SECONDS", 0.0)
 
     class Cluster:
@@ -188,14 +188,14 @@ def test_a_suite_that_another_process_runs(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_who_executes_a_plan_is_known_while_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work = Work(
+    job = Job(
         make_plan([small.spec(small.student("kd"))]), tmp_path / "runs", small.EXECUTION, read_cluster("inline", [])
     )
     context = multiprocessing.get_context("fork")
     seen: multiprocessing.Queue[dict[str, tuple[str, str]]] = context.Queue()
 
     def seen_by_another() -> None:
-        seen.put({row.id.partition("-")[0]: (row.state, row.why) for row in read_state(work, {}).runs})
+        seen.put({row.id.partition("-")[0]: (row.state, row.why) for row in read_state(job, {}).runs})
 
     def start(slot: Any, spec: Any, stop: StopSignal) -> None:
         other = context.Process(target=seen_by_another)
@@ -205,8 +205,8 @@ def test_who_executes_a_plan_is_known_while_it_does(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("benchmarks.dispatch.inline.InlineSlot.start", start)
     with pytest.raises(Stopped), Progress(2) as progress:
-        launch(work, progress)
-    assert not read_state(work, {}).at_work
+        launch(job, progress)
+    assert not read_state(job, {}).at_work
     rows = seen.get(timeout=30)
     assert rows["teacher"] == ("waiting", "for its turn")
     assert rows["student"][0] == "waiting"

@@ -17,9 +17,9 @@ from perf.gpu.__main__ import PARTS, main
 from perf.gpu.cases import all_cases
 from perf.gpu.cell import cell_spec
 from perf.gpu.items import Measurement, read_part, run_part
-from perf.gpu.needs import NEEDED, missing
 from perf.gpu.parity import CpuDraws
 from perf.gpu.report import write_report
+from perf.gpu.requirements import NEEDED, missing
 from perf.gpu.sizes import FULL, SMALL
 from sskd.errors import UserError
 from sskd.methods import METHODS
@@ -197,8 +197,8 @@ def test_on_a_null_gpu_nothing_waits_and_all_is_captured(tmp_path: Path, null_gp
     stages = {(name, stage): found for name in parts["steps"] for stage, found in _stages(parts["steps"][name])}
     assert len(stages) > len(list(METHODS))
     assert {place for place, found in stages.items() if found != {"waits": "", "captured": ""}} == set()
-    contestants = set(parts["rates"]["student, sskd"]["contestants"])
-    assert contestants == {"eager fp32", "eager bf16", "graph fp32", "graph bf16"}
+    variants = set(parts["rates"]["student, sskd"]["contestants"])
+    assert variants == {"eager fp32", "eager bf16", "graph fp32", "graph bf16"}
     assert set(parts["rates"]) >= {f"{runs} at once, {how}" for runs in SMALL.at_once for how in ("eager", "graph")}
 
 

@@ -9,7 +9,7 @@ from perf import training_speed
 
 @pytest.mark.parametrize("stage", ["student", "head"])
 def test_a_turn_says_where_its_time_goes(stage: str, tmp_path: Path) -> None:
-    found = training_speed.turn("resnet8/resnet8", stage, "ours fp32", 1, tmp_path)
+    found = training_speed.time_round("resnet8/resnet8", stage, "ours fp32", 1, tmp_path)
     shares = found["shares"]
     assert found["images_per_second"] > 0
     assert found["peak_mb"] > 0

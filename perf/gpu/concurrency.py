@@ -1,6 +1,6 @@
 """Several processes that train on one GPU at the same time: images/s of all together. With MPS where it is there.
 
-python -m perf.gpu.at_once SETTINGS.json        one of them, as the measurement starts it
+python -m perf.gpu.concurrency SETTINGS.json        one of them, as the measurement starts it
 """
 
 import json
@@ -23,7 +23,7 @@ from sskd.mps import sharing
 READY = "ready"
 
 
-def at_once(runs: int, graph: bool, measurement: Measurement) -> dict[str, Any]:
+def run_concurrently(runs: int, graph: bool, measurement: Measurement) -> dict[str, Any]:
     """Steps of SSKD's student in bfloat16 by ``runs`` processes, for some seconds that begin when all are ready."""
     sizes, device = measurement.sizes, measurement.device
     settings = {
@@ -44,7 +44,7 @@ def at_once(runs: int, graph: bool, measurement: Measurement) -> dict[str, Any]:
         environment = {**os.environ, **shared.environment}
         if device.type == "cuda":
             environment["CUDA_VISIBLE_DEVICES"] = shared.visible(gpus[0])[0]
-        command = [sys.executable, "-m", "perf.gpu.at_once", str(path)]
+        command = [sys.executable, "-m", "perf.gpu.concurrency", str(path)]
         processes = [
             subprocess.Popen(
                 command,

@@ -28,7 +28,7 @@ class Failure(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Work:
+class Job:
     """What is to be executed, and how."""
 
     plan: Plan
@@ -40,7 +40,7 @@ class Work:
     name: str = ""  # of the request, which Slurm's jobs carry
 
     @property
-    def jobs(self) -> Path:
+    def jobs_folder(self) -> Path:
         """Where launchers and submissions are noted, and what processes and submitit write."""
         return self.runs.parent / "jobs"
 
@@ -80,14 +80,14 @@ def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | No
     return Failure(f"not started: it needs {lost[0]}, which failed") if lost else None
 
 
-def waits_for_what(needed: Sequence[str]) -> str:
+def waiting_reason(needed: Sequence[str]) -> str:
     """What a run waits for that nobody has started: the runs that it needs, or its turn."""
     return f"for {first_of(needed, 1)}" if needed else "for its turn"
 
 
-def tell_who(work: Work, spec: RunSpec, progress: Progress, told: set[str]) -> None:
+def report_holder(job: Job, spec: RunSpec, progress: Progress, told: set[str]) -> None:
     """Says, once for each run, who else works on it."""
-    who = work.folder(spec).held_by()
+    who = job.folder(spec).held_by()
     if who:
         progress.wait(spec.id, f"{who} has it")
         if spec.id not in told:
