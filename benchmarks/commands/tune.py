@@ -16,15 +16,15 @@ from benchmarks.commands.request import (
     add_paths,
     add_plugins,
     add_settings,
+    job_of,
     profile_of,
-    work_of,
 )
 from benchmarks.commands.run import execute
 from sskd.errors import UserError
 from sskd.paths import config_names
 
 if TYPE_CHECKING:
-    from benchmarks.dispatch.work import Failure
+    from benchmarks.dispatch.job import Failure
     from benchmarks.tuning.studies import Study
     from sskd.runs.spec import StudentSpec
 
@@ -91,7 +91,7 @@ def act(options: argparse.Namespace) -> Outcome:
             break
         seen |= ids
         print(f"tuning: {stage}", flush=True)
-        failures = execute(work_of(request), request)
+        failures = execute(job_of(request), request)
         for study in studies:
             save_study(folder, study.file(runs, classes))
     return _ended(now(), {run: why for run, why in failures.items() if DIVERGED not in why.message})
@@ -100,13 +100,13 @@ def act(options: argparse.Namespace) -> Outcome:
 def plan_lines(studies: Sequence[Study], request: Request) -> list[str]:
     """Returns what the runs cost, a line for each method, then for all. A chosen setting that is not known yet costs
     what the published one does."""
-    from benchmarks.dispatch.local import at_once
+    from benchmarks.dispatch.local import concurrency_of
     from benchmarks.planning.cost import plan_cost
     from benchmarks.planning.plan import statuses
     from sskd.formatting import duration, plural
 
     runs, plan = request.folder / "runs", request.plan
-    cost = plan_cost(plan, runs, request.profile, at_once(work_of(request).cluster))
+    cost = plan_cost(plan, runs, request.profile, concurrency_of(job_of(request).cluster))
     done = {run for run, status in statuses(plan, runs).items() if status.state == "finished"}
     lines, to_come, others = [], 0.0, {spec.id for spec in plan.runs}
     for method in dict.fromkeys(study.method for study in studies):
@@ -128,7 +128,7 @@ def plan_lines(studies: Sequence[Study], request: Request) -> list[str]:
         left = sum(cost.seconds[run] for run in others - done)
         count = f"{plural(len(others), 'run')}, {len(others & done)} finished"
         lines.append(f"teachers and heads: {count}, about {duration(left)} left")
-    at = cost.at_once
+    at = cost.concurrency
     total = cost._replace(left=cost.left + to_come, elapsed=cost.elapsed + to_come * at.share / at.runs)
     return [*lines, total.text]
 
