@@ -1,8 +1,8 @@
-"""Knowledge distillation: exact methods for any training loop, and the trainer that compares them.
+"""Knowledge distillation: methods for any training loop, and a trainer that compares them.
 
-``Distiller`` is the loss of a distillation as one module (docs/your_own_loop.md). ``python -m sskd`` trains teachers,
-self-supervised heads and students. The package knows nothing of the paper's tables; those are in ``benchmarks``,
-and so are ``compare`` and ``plan``, which are the suite from Python.
+``Distiller`` computes the loss of a distillation as one module (docs/your_own_loop.md). ``python -m sskd`` trains
+teachers, self-supervised heads and students. The paper's tables are in the package ``benchmarks``, as are ``compare``
+and ``plan``, the Python interface of the suite.
 """
 
 import importlib
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sskd.runs.trained import load_student as load_student
     from sskd.training.tasks.head import load_head as load_head
 
-# what is public, and where it is: imported when it is asked for, as torch takes seconds and help must come at once
+# public name: its module, imported at the first access, because importing torch would delay --help by seconds
 _MODULES = {
     "Distiller": "sskd.distillation.distiller",
     "InitialStage": "sskd.methods",
@@ -52,8 +52,8 @@ _MODULES = {
 }
 __all__ = ["__version__", *_MODULES]
 
-# Read by torch at its first large allocation: huge pages for tensors on the CPU, where the kernel offers them on
-# request. Convolutional training there spends a fifth of its time on page faults otherwise (make perf).
+# torch reads this at its first large allocation and then requests huge pages for CPU tensors, if the kernel offers
+# them. Without huge pages, convolutional training on a CPU spends a fifth of its time on page faults (make perf).
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 

@@ -1,4 +1,4 @@
-"""``python -m sskd evaluate|train|export``: the trainer by itself, without benchmarks."""
+"""``python -m sskd evaluate|train|export``: the trainer without the benchmarks."""
 
 import argparse
 import json
@@ -19,22 +19,22 @@ from sskd.version import ShowVersion
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0; 2 with one line for bad input; 130, 143 or 129 when ended by Ctrl-C,
-    SIGTERM or a closed terminal."""
+    """Returns the exit status: 0; 2 after one line for bad input; 130, 143 or 129 after Ctrl-C, SIGTERM or a closed
+    terminal."""
     replace_unencodable_output()
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:
         refuse_null_bytes(arguments)
         options.action(options)
-    except (UserError, OSError) as error:  # OSError: what this user may not read or write, wherever it is met
+    except (UserError, OSError) as error:  # OSError: a file that this user may not read or write
         print(f"sskd: {in_words(error)}", file=sys.stderr)
         return 2
     except Stopped as end:
-        print(f"\nsskd: {end}; the same command goes on from there", file=sys.stderr)
+        print(f"\nsskd: {end}; run the same command again to resume", file=sys.stderr)
         return end.status
     except KeyboardInterrupt:
-        print("\nsskd: ended at once", file=sys.stderr)
+        print("\nsskd: stopped", file=sys.stderr)
         return 130
     return 0
 
@@ -49,59 +49,79 @@ def _parser() -> Parser:
     evaluate.add_argument("--network", required=True)
     evaluate.add_argument("--weights", required=True, type=file_path)
     evaluate.add_argument(
-        "--which", help="raw, averaged, or a name in the file, where it holds several weights that differ"
+        "--which",
+        help="weights to use if the file holds several: raw, averaged, or the key under which they are stored",
     )
     evaluate.add_argument("--dataset", required=True)
-    evaluate.add_argument("--dataset-path", help="for the datasets npz and folder")
-    evaluate.add_argument("--image-size", type=int, help="pixels of a side that the network sees (default: its own)")
-    evaluate.add_argument("--data-config", help="published weights whose size, mean and std it gets: timm:a1_in1k")
+    evaluate.add_argument(
+        "--dataset-path", help="file or folder of the images, for the datasets npz, folder and imagenet"
+    )
+    evaluate.add_argument(
+        "--image-size", type=int, help="side (pixels) of the images that the network sees (default: the network's own)"
+    )
+    evaluate.add_argument(
+        "--data-config", help="published weights whose image size, mean and std are used: timm:a1_in1k"
+    )
     for values in ("--mean", "--std"):
         evaluate.add_argument(
             values,
             type=float,
             nargs=3,
             metavar="X",
-            help="what its images are normalised with (default: the data set's)",
+            help=f"per-channel {values.strip('-')} of the normalisation, of pixels / 255 (default: the data set's)",
         )
     evaluate.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), default="auto")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(action=_evaluate)
 
-    run = commands.add_parser("train", help="one run from its spec")
-    run.add_argument("spec", type=file_path, help="a RunSpec as YAML, like the spec.yaml in every run's folder")
-    run.add_argument("--processes", type=int, help="of this run; as recipe.processes it is part of the run's id")
+    run = commands.add_parser("train", help="train one run from its spec")
+    run.add_argument("spec", type=file_path, help="YAML file of a RunSpec, such as spec.yaml in the folder of a run")
+    run.add_argument(
+        "--processes",
+        type=int,
+        help="number of data-parallel processes (recipe.processes, which is part of the run's id)",
+    )
     run.add_argument(
         "--tracker",
         action="append",
         metavar="NAME",
-        help="tensorboard, wandb or mlflow (default: tensorboard if it is there)",
+        help="tensorboard, wandb or mlflow; may be repeated (default: tensorboard if it is installed)",
     )
-    run.add_argument("--runs", type=file_path, default=Path("results/runs"), help="where run folders are")
+    run.add_argument("--runs", type=file_path, default=Path("results/runs"), help="folder of the run folders")
     run.set_defaults(action=_train)
 
-    export = commands.add_parser("export", help="a trained network as a folder to take home, with a model card")
-    export.add_argument("run", type=file_path, help="the folder of a finished run: results/PROFILE/runs/ID")
+    export = commands.add_parser("export", help="write a trained network to a folder, with a model card")
+    export.add_argument("run", type=file_path, help="folder of a finished run: results/PROFILE/runs/ID")
     export.add_argument(
-        "--to", type=file_path, required=True, metavar="DIR", help="the folder to write: a new or empty one"
+        "--to", type=file_path, required=True, metavar="DIR", help="folder to write: new or empty, or an earlier export"
     )
     export.add_argument(
         "--epoch",
         choices=("last", "best"),
         default="last",
-        help="whose weights; best was chosen on the test images, so its accuracy says too much (default: last)",
+        help="which weights to export: last, or best (the epoch with the highest test accuracy; this accuracy is "
+        "optimistically biased, because the epoch was selected on the test set) (default: last)",
     )
-    export.add_argument("--licence", "--license", default="unknown", help="of the weights, by the hub's name: mit, ...")
-    export.add_argument("--onnx", action="store_true", help="also as ONNX, checked with ONNX Runtime (extra: onnx)")
+    export.add_argument(
+        "--licence", "--license", default="unknown", help="licence of the weights, by its name on the hub: mit, ..."
+    )
+    export.add_argument(
+        "--onnx", action="store_true", help="also export to ONNX, checked with ONNX Runtime (extra: onnx)"
+    )
     export.set_defaults(action=_export)
 
     for command in (evaluate, run, export):
         command.add_argument(
-            "--plugin", action="append", default=[], metavar="FILE.py", help="a file of your own methods, networks, ..."
+            "--plugin",
+            action="append",
+            default=[],
+            metavar="FILE.py",
+            help="file with your own methods, networks, ...; may be repeated",
         )
     for command in (evaluate, run):
-        command.add_argument("--dataset-root", default="data", help="where data sets are (default: data)")
+        command.add_argument("--dataset-root", default="data", help="folder of the data sets (default: data)")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-        command.add_argument("--threads", type=int, help="CPU threads")
+        command.add_argument("--threads", type=int, help="number of CPU threads")
     return parser
 
 
@@ -113,7 +133,7 @@ def _execution(options: argparse.Namespace) -> Execution:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    import torch  # here and below: torch takes seconds to import, help comes at once
+    import torch  # here and below: importing torch would delay --help by seconds
 
     from sskd.data.datasets.registry import load_dataset
     from sskd.networks.weights import load_network
@@ -154,15 +174,15 @@ def _train(options: argparse.Namespace) -> None:
     from sskd.training.processes import Launch, train_in_processes, train_launched
     from sskd.training.run import Interrupted
 
-    load_plugins(options.plugin)  # before the spec is read: it may name what they register
+    load_plugins(options.plugin)  # before the spec is read, because it may use their names
     launch = Launch.of_environment()
     processes = launch.world_size if options.processes is None and launch else options.processes
     spec = read_spec(options.spec, [] if processes is None else [f"recipe.processes={processes}"])
-    first = launch is None or launch.rank == 0  # of several processes one speaks
+    is_rank_zero = launch is None or launch.rank == 0
     folder = RunFolder(options.runs, spec)
     if folder.is_finished():
-        if first:
-            print(f"{spec.id} is finished already; its result is in {folder.result}")
+        if is_rank_zero:
+            print(f"{spec.id} is already finished; its result is in {folder.result}")
         return
     execution = _execution(options)
     if options.plugin:
@@ -174,18 +194,18 @@ def _train(options: argparse.Namespace) -> None:
         try_method(spec, data.image_size, data.num_classes, data.train_images)
     load = partial(load_plugins, options.plugin)
     execution = with_threads(execution, threads_of(execution))
-    if launch is not None and not first:
+    if launch is not None and not is_rank_zero:
         with stop_signal(*ENDING) as stop:
             try:
                 train_launched(launch, spec, options.runs, execution, should_stop=stop)
             except Interrupted:
                 raise SystemExit(Stopped(stop.received).status) from None
         return
-    places = cores_and_gpus(execution, spec.recipe.processes)
+    cores, gpus = cores_and_gpus(execution, spec.recipe.processes)
     with (
         stop_signal(*ENDING) as stop,
         Progress(1) as progress,
-        progress.run(spec, *places) as on_step,
+        progress.run(spec, cores, gpus) as on_step,
     ):
         try:
             if launch is not None:

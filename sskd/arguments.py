@@ -1,4 +1,4 @@
-"""The command lines' parser: a wrong option is answered in one line, with the nearest right one."""
+"""The parser of all command lines: a wrong option gives one line, which suggests the nearest valid option."""
 
 import argparse
 import codecs
@@ -14,8 +14,8 @@ from sskd.errors import nearest
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, with one line for an error (exit status 2). Options have their whole names: what is none is answered
-    with the option that was meant, before anything else is said of the command."""
+    """An ArgumentParser that prints one line for an error (exit status 2). Options cannot be abbreviated, and an
+    unknown option is reported before any other error."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"allow_abbrev": False} | settings)
@@ -26,16 +26,16 @@ class Parser(argparse.ArgumentParser):
         for word in args[: args.index("--")] if "--" in args else args:
             name = word.partition("=")[0]
             if re.fullmatch("--[A-Za-z][A-Za-z-]*", name) and name not in known:
-                self.error(f"there is no option {name}{_meant(name, known)}")
+                self.error(f"unknown option {name}{_meant(name, known)}")
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             message += _meant(choice[1], {name.strip(" '\"") for name in choice[2].split(",")})
-        self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help names what there is)\n")
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (see --help)\n")
 
     def _options(self) -> Iterator[str]:
-        """The names of all options, those of commands too."""
+        """Yields the names of all options, including those of subcommands."""
         for action in self._actions:
             yield from action.option_strings
             if isinstance(action, argparse._SubParsersAction):
@@ -44,8 +44,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def replace_unencodable_output() -> None:
-    """From now on this process prints what its terminal's encoding lacks as "?", and bytes of file names that are no
-    text as they are, instead of failing."""
+    """Makes stdout and stderr print "?" for characters that the terminal's encoding lacks, and undecodable bytes of
+    file names unchanged, instead of raising an error."""
     codecs.register_error("sskd-print", _replace_unencodable)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -60,7 +60,7 @@ def _replace_unencodable(error: UnicodeError) -> tuple[bytes, int]:
 
 
 def file_path(text: str) -> Path:
-    """The type of an option that names a file or folder: ~ is the user's home."""
+    """Type of options that name a file or folder; ~ is expanded to the user's home."""
     return Path(os.path.expanduser(text))
 
 

@@ -1,4 +1,4 @@
-"""Errors that a person reads: what is wrong, where, and what to do."""
+"""Errors for the user: what is wrong, where, and what to do."""
 
 import difflib
 import traceback
@@ -8,23 +8,24 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Bad input. The command line prints its text as one line and exits with status 2, without a traceback.
+    """Invalid input. The command line prints its text as one line and exits with status 2, without a traceback.
 
-    What is quoted of the input may have line ends or control characters in it: they are shown, not printed."""
+    Line breaks and control characters in quoted input are escaped.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
-    """The choice most like ``name``, ignoring case; None if none is near."""
+    """Returns the choice that is most similar to ``name``, ignoring case; None if none is similar."""
     by_lower = {choice.lower(): choice for choice in choices}
     match = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return by_lower[match[0]] if match else None
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
-    """The error for a name that is not one of ``choices``: the name, the nearest match, the list."""
+    """Returns the error for a name that is not one of ``choices``, with the nearest choice and the list."""
     choices = sorted(choices)
     near = nearest(name, choices)
     hint = f"; did you mean '{near}'?" if near else "."
@@ -32,15 +33,15 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
 
 
 def refuse_null_bytes(arguments: Sequence[str]) -> None:
-    """UserError for an option that no file system takes as a path."""
+    """Raises UserError for an argument with a null byte, which no file system accepts in a path."""
     for argument in arguments:
         if "\0" in argument:
-            raise UserError(f"the option {argument!r} has a null byte in it")
+            raise UserError(f"the argument {argument!r} contains a null byte")
 
 
 def described(error: BaseException, file: str = "") -> str:
-    """Kind, words and place of what a user's own code raised, in one line; of the places the last in ``file``, or the
-    last of all."""
+    """Returns type, message and location of an exception from the user's code, in one line. The location is the
+    innermost frame in ``file``, or the innermost frame if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     last = ([frame for frame in frames if frame.filename == file] or frames)[-1:]
     place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
@@ -48,7 +49,7 @@ def described(error: BaseException, file: str = "") -> str:
 
 
 def in_words(error: UserError | OSError) -> str:
-    """What is wrong, in one line; of what the system refuses, with the file's name."""
+    """Returns the error's message in one line; for an OSError with the name of the file."""
     if isinstance(error, UserError):
         return str(error)
     what = error.strerror or " ".join(str(error).split()) or type(error).__name__
@@ -56,8 +57,8 @@ def in_words(error: UserError | OSError) -> str:
 
 
 def source_of(thing: Any) -> tuple[str, int]:
-    """File and first line of a function, a property or a class; ("", 0) where they cannot be told."""
-    import inspect  # where something is wrong: it takes as long to import as the rest of this file
+    """Returns the file and first line of a function, property or class; ("", 0) if unknown."""
+    import inspect  # only imported for errors, because the import is slow
 
     if isinstance(thing, property):
         thing = thing.fget

@@ -1,10 +1,10 @@
-"""Times, counts and lists as a person reads them."""
+"""Formats durations, counts and lists for people."""
 
 from collections.abc import Sequence
 
 
 def duration(seconds: float) -> str:
-    """3 s, 2 min 5 s, 4 h 10 min, 3 d 2 h."""
+    """Formats seconds as 3 s, 2 min 5 s, 4 h 10 min, or 3 d 2 h."""
     seconds = round(seconds)
     for size, unit, small, small_unit in (
         (86400, "d", 3600, "h"),
@@ -17,11 +17,11 @@ def duration(seconds: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """ "1 run", "2 runs"."""
+    """Formats a count with a noun: "1 run", "2 runs"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def first_of(names: Sequence[str], most: int = 3, of: str = "", between: str = ", ") -> str:
-    """The first names of a list, and how many it has beside them: "a, b, c and 4 more", or "... 4 more runs"."""
+    """Formats the first names of a list and the number of the others: "a, b, c and 4 more", or "... 4 more runs"."""
     rest = len(names) - most
     return between.join(names[:most]) + (f" and {rest} more{of and ' '}{of}" if rest > 0 else "")

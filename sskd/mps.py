@@ -1,8 +1,8 @@
 """NVIDIA's Multi-Process Service (MPS): kernels of several processes run on one GPU at the same time.
 
-Without it the driver lets them take turns, a time slice each: small runs that share a GPU then gain what their host
-time leaves idle, and no more. The daemon started here is private (its own pipe and log folders), serves this launcher's
-runs only, and ends with it. Source: the manual page of nvidia-cuda-mps-control, and NVIDIA's guide to MPS.
+Without MPS, the driver time-slices the GPU: small runs that share it then only use the time when another run leaves it
+idle. The daemon started here is private (its own pipe and log folders), only serves the runs of this launcher, and ends
+with it. Source: the manual page of nvidia-cuda-mps-control, and NVIDIA's guide to MPS.
 """
 
 import os
@@ -20,54 +20,56 @@ from sskd.console.signals import ENDING, Stopped, stop_signal
 
 CONTROL = "nvidia-cuda-mps-control"
 PIPES, LOGS, VISIBLE = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_VISIBLE_DEVICES"
-PATIENCE = 10.0  # seconds for the daemon to answer, and to end
-TURNS = "runs that share a GPU take turns on it"
+PATIENCE = 10.0  # seconds for the daemon to answer, or to end
+TIME_SLICED = "runs that share a GPU are time-sliced"
 
 
 class Sharing(NamedTuple):
-    """What the processes of runs that share GPUs are given."""
+    """Environment of the processes of runs that share GPUs."""
 
     environment: Mapping[str, str] = {}
-    names: Mapping[str, str] = {}  # of GPUs whose name in CUDA_VISIBLE_DEVICES is another for the daemon's clients
+    names: Mapping[str, str] = {}  # GPUs that clients of the daemon must name differently in CUDA_VISIBLE_DEVICES
 
     def visible(self, gpus: Sequence[str]) -> tuple[str, ...]:
-        """The names of these GPUs for a run's CUDA_VISIBLE_DEVICES."""
+        """Returns the names of these GPUs for a run's CUDA_VISIBLE_DEVICES."""
         return tuple(self.names.get(gpu, gpu) for gpu in gpus)
 
 
 @contextmanager
 def sharing(gpu_sets: Sequence[Sequence[str]], logs: Path, log: Callable[[str], None]) -> Iterator[Sharing]:
-    """For as long as the block lasts, an MPS daemon where a GPU stands in more than one of ``gpu_sets``.
+    """Runs an MPS daemon during the block, if a GPU is in more than one of ``gpu_sets``.
 
-    ``logs``: the folder for what the daemon writes. Where there is no MPS, or it does not start, says so once, and the
-    runs take turns. A daemon that answers already is the user's: it is used, and neither started nor stopped.
+    ``logs``: folder for the daemon's logs. If MPS is not available or does not start, this is logged once, and the runs
+    are time-sliced. A daemon that is already running is used, and neither started nor stopped.
     """
     gpus = list(dict.fromkeys(gpu for gpu_set in gpu_sets for gpu in gpu_set))
     if len(gpus) == sum(len(gpu_set) for gpu_set in gpu_sets):  # none is shared
         yield Sharing()
         return
     if shutil.which(CONTROL) is None:
-        log(f"{TURNS}: there is no {CONTROL}")
+        log(f"{TIME_SLICED}: there is no {CONTROL}")
         yield Sharing()
         return
     if _ask("get_server_list", os.environ):
-        log("runs that share a GPU use the MPS daemon that is there")
+        log("runs that share a GPU use the running MPS daemon")
         yield Sharing()
         return
-    # until the daemon has been stopped no signal may end this process: the daemon would be left behind
+    # signals are caught until the daemon is stopped, so that it never outlives this process
     with stop_signal(*ENDING) as stop:
-        pipes = Path(tempfile.mkdtemp(prefix="sskd-mps-"))  # not below ``logs``: a socket's path has 107 bytes at most
+        pipes = Path(
+            tempfile.mkdtemp(prefix="sskd-mps-")
+        )  # not in ``logs``: the path of a socket has at most 107 bytes
         environment = {PIPES: str(pipes), LOGS: str(logs)}
         try:
             problem = _start(environment | {VISIBLE: ",".join(gpus)}, logs)
             if stop():
                 raise Stopped(stop.received)
             if problem:
-                log(f"{TURNS}: {problem}")
+                log(f"{TIME_SLICED}: {problem}")
                 yield Sharing()
             else:
                 log(f"runs that share a GPU use MPS (log: {logs})")
-                # a client counts the daemon's GPUs from 0; names that begin with GPU- are the same for both
+                # clients number the daemon's GPUs from 0; names that begin with GPU- do not change
                 yield Sharing(environment, {gpu: str(n) for n, gpu in enumerate(gpus) if gpu.isdigit()})
         finally:
             _end(environment)
@@ -75,7 +77,7 @@ def sharing(gpu_sets: Sequence[Sequence[str]], logs: Path, log: Callable[[str], 
 
 
 def _start(environment: Mapping[str, str], logs: Path) -> str:
-    """Starts a daemon and waits until it answers; returns what went wrong, "" if nothing did."""
+    """Starts a daemon and waits until it answers. Returns what went wrong, or ""."""
     try:
         logs.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
@@ -84,7 +86,7 @@ def _start(environment: Mapping[str, str], logs: Path) -> str:
             capture_output=True,
             text=True,
             timeout=PATIENCE,
-            start_new_session=True,  # Ctrl-C is for the launcher alone
+            start_new_session=True,  # Ctrl-C must only reach the launcher
             encoding="utf-8",
             errors="replace",
         )
@@ -102,7 +104,7 @@ def _start(environment: Mapping[str, str], logs: Path) -> str:
 
 
 def _end(environment: Mapping[str, str]) -> None:
-    """Stops the daemon, by its process id if it does not obey."""
+    """Stops the daemon; kills it by process id if it does not obey."""
     pid_file = Path(environment[PIPES]) / f"{CONTROL}.pid"
     if _ask("quit", os.environ | environment) and not pid_file.exists():
         return
@@ -110,13 +112,13 @@ def _end(environment: Mapping[str, str]) -> None:
         pid = int(pid_file.read_text(encoding="utf-8"))
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
-            os.kill(pid, 0)  # ProcessLookupError, an OSError: it has ended
+            os.kill(pid, 0)  # raises ProcessLookupError if it has ended
             time.sleep(0.1)
         os.kill(pid, signal.SIGTERM)
 
 
 def _ask(command: str, environment: Mapping[str, str]) -> bool:
-    """Gives the daemon of that environment a command. Whether it obeyed."""
+    """Sends a command to the daemon of that environment. Returns True if it succeeded."""
     try:
         done = subprocess.run(
             [CONTROL],

@@ -1,4 +1,4 @@
-"""Which code this is: the package's version, and the commit where it runs from a clone."""
+"""Version of the package, and the commit if it runs from a clone."""
 
 import argparse
 import functools
@@ -18,14 +18,15 @@ CODE = ("sskd", "benchmarks", "configs")
 
 @functools.cache
 def code() -> dict[str, Any]:
-    """version; commit, and whether the code differs from it (dirty): tracked files that were changed, or new files in
-    the packages and configs, which registries and profiles find by themselves. None where there is no clone or git."""
+    """Returns version, commit, and dirty: True if the code differs from the commit (changed tracked files, or new
+    files in the packages and configs, which registries and profiles import). commit and dirty are None without a
+    clone or git."""
     unknown = {"version": __version__, "commit": None, "dirty": None}
     if CLONE is None:
         return unknown
     git = ("git", "-C", str(CLONE))
     top = first_line(*git, "rev-parse", "--show-toplevel")
-    if top is None or Path(top).resolve() != CLONE:  # a folder inside another project's repository has not its commit
+    if top is None or Path(top).resolve() != CLONE:  # a folder inside another project's repository
         return unknown
     commit = first_line(*git, "rev-parse", "HEAD")
     changed = first_line(*git, "status", "--porcelain", "--untracked-files=no") or first_line(
@@ -35,7 +36,7 @@ def code() -> dict[str, Any]:
 
 
 def in_commit(file: Path) -> bool:
-    """Whether the file is in the clone's commit as it is now."""
+    """Returns True if the file is unchanged in the clone's commit."""
     if CLONE is None or CLONE not in file.parents:
         return False
     git = ("git", "-C", str(CLONE))
@@ -44,19 +45,19 @@ def in_commit(file: Path) -> bool:
 
 
 def describe() -> str:
-    """sskd 0.1.0 (commit 0123456789ab, with changes)"""
+    """Returns for example "sskd 0.1.0 (commit 0123456789ab, with changes)"."""
     known = code()
     commit = f" (commit {known['commit'][:12]}{', with changes' if known['dirty'] else ''})" if known["commit"] else ""
     return f"sskd {known['version']}{commit}"
 
 
-EXTRAS_OF_RESULTS = ("timm",)  # extras that a result may depend on, other than those for tests
+EXTRAS_OF_RESULTS = ("timm",)  # extras that results may depend on
 
 
 @functools.cache
 def packages() -> dict[str, str]:
-    """Versions of what the package needs directly, by name, and of timm where it is there. Empty where it is used
-    without having been installed."""
+    """Returns the versions of the direct dependencies by name, and of timm if it is installed. Empty if the package
+    is used without being installed."""
     try:
         needed = importlib.metadata.requires("sskd") or []
     except importlib.metadata.PackageNotFoundError:
@@ -70,7 +71,7 @@ def packages() -> dict[str, str]:
 
 
 class ShowVersion(argparse.Action):
-    """``--version``; git is asked only where it is given."""
+    """The option ``--version``; git is only called if it is given."""
 
     def __init__(self, option_strings: list[str], dest: str, **_: Any) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version and the commit, and stop")
@@ -81,7 +82,7 @@ class ShowVersion(argparse.Action):
 
 
 def first_line(*command: str) -> str | None:
-    """The first line that a command prints; None if it fails, prints nothing, or is not there."""
+    """Returns the first line that a command prints; None if it fails, prints nothing, or does not exist."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=10, check=True, encoding="utf-8", errors="replace"

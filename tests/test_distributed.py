@@ -177,7 +177,7 @@ def test_torchrun_trains_and_resumes(tmp_path: Path) -> None:
             time.sleep(0.05)
         process.terminate()
         _, errors = process.communicate(timeout=600)
-    assert "is saved inside epoch" in errors
+    assert "inside epoch" in errors
     assert torch.load(folder.resume, weights_only=True)["epoch"] < 40
     with torchrun(file, tmp_path / "runs") as process:
         shown, errors = process.communicate(timeout=600)
@@ -203,7 +203,7 @@ def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     assert Launch.of_environment() == Launch(5, 1, 8, 4)
     monkeypatch.setenv("RANK", "first")
-    with pytest.raises(UserError, match="RANK, LOCAL_RANK, WORLD_SIZE and LOCAL_WORLD_SIZE are first, 1, 8, 4"):
+    with pytest.raises(UserError, match="LOCAL_WORLD_SIZE must be numbers, found first, 1, 8, 4"):
         Launch.of_environment()
 
 

@@ -13,7 +13,7 @@ ENDINGS = frozenset(
 )
 # sections of a spec or profile, and names that a user's own file has: they are no module's
 SECTIONS = {"recipe", "head_recipe", "split", "dataset", "execution", "cluster", "overrides", "a", "fc", "net", "best"}
-LIBRARIES = {"torch", "numpy", "scipy", "perf", "copy"}
+LIBRARIES = {"torch", "nn", "numpy", "scipy", "perf", "copy"}
 
 
 def names_in(tree: ast.AST) -> set[str]:

@@ -190,7 +190,7 @@ def test_why_a_run_is_eager(tmp_path: Path) -> None:
     assert training_steps.why_eager(run) == ""
     for changes, reason in (
         ({"graphs": "off"}, "execution.graphs is off"),
-        ({"compile": "reduce-overhead"}, "has graphs of its own"),
+        ({"compile": "reduce-overhead"}, "reduce-overhead"),
     ):
         run.setup = run.setup._replace(execution=small.EXECUTION.model_copy(update=changes))
         assert reason in training_steps.why_eager(run)
@@ -210,7 +210,7 @@ def test_a_step_that_waits(wanted: str, tmp_path: Path, monkeypatch: pytest.Monk
     spec = small.spec(small.teacher(recipe=RECIPE))
     execution = small.EXECUTION.model_copy(update={"graphs": wanted})
     if wanted == "on":
-        with pytest.raises(UserError, match=r"cannot be one CUDA graph: mine.py:3: .*graphs=auto"):
+        with pytest.raises(UserError, match=r"cannot be captured as a CUDA graph: mine.py:3: .*graphs=auto"):
             train(spec, tmp_path, execution)
         return
     with warnings.catch_warnings(record=True) as caught:

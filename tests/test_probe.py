@@ -59,10 +59,10 @@ def test_a_run_is_probed_on_images_made_as_small_as_its_own(tmp_path: Path) -> N
     assert (found["train_images"], found["test_images"], found["features"], found["image_size"]) == (1433, 364, 64, 16)
     assert found["top1"] > 30  # of ten classes: the features say something
     (tmp_path / spec.id / "last.safetensors").unlink()
-    with pytest.raises(UserError, match=r"the run's last.safetensors is not here"):
+    with pytest.raises(UserError, match=r"last.safetensors"):
         probe_run(spec, tmp_path, data, settings, small.EXECUTION)
     elsewhere: Any = type("Files", (), {"name": "files"})()
-    with pytest.raises(UserError, match="wants its images in memory"):
+    with pytest.raises(UserError, match="in memory"):
         probe_run(spec, tmp_path, elsewhere, settings, small.EXECUTION)
 
 

@@ -153,7 +153,7 @@ def test_a_finished_run_is_not_trained_again(runs: Path, capsys: pytest.CaptureF
     before = {path: path.stat().st_mtime_ns for path in (runs / head.id).iterdir()}
     assert main(small.train_command(head, runs)) == 0
     result = runs / head.id / "result.json"
-    assert f"{head.id} is finished already; its result is in {result}" in capsys.readouterr().out
+    assert f"{head.id} is already finished; its result is in {result}" in capsys.readouterr().out
     assert train(head, runs, small.EXECUTION) == json.loads(result.read_text())
     assert {path: path.stat().st_mtime_ns for path in (runs / head.id).iterdir()} == before
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from sskd.config.fields import Distinct, FilePath, StrictModel, TupleFromList
 from sskd.errors import nearest
 
-# what installs them; sskd/console/trackers.py opens them, and each is an extra of its name
+# tracker: its package on PyPI (also an extra of the tracker's name); sskd/console/trackers.py opens them
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny"}
 
 
@@ -21,38 +21,39 @@ def _known(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 class Execution(StrictModel):
-    """Where and how a run executes. Nothing here changes what is computed, so nothing here enters a run's id."""
+    """Where and how a run executes. These settings do not change results, so they are not part of a run's id."""
 
-    # they made steps faster, or smaller in memory, with the same numbers
+    # they only changed speed or memory use, so any value is accepted and ignored
     removed = dict.fromkeys(("keep_memory", "native", "together", "offload_activations"))
 
     dataset_root: FilePath = "data"
-    """The folder that data sets are in."""
+    """Folder of the data sets."""
     device: str = "auto"
-    """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
+    """Device: auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads, shared by a run's processes. null: as many as may be used (sskd/runtime/cores.py)."""
+    """CPU threads, shared by the processes of a run. null: all cores that the process may use
+    (sskd/runtime/cores.py)."""
     channels_last: bool = True
-    """The memory layout of images and networks: channels last, in which convolutions are faster on GPUs and CPUs."""
+    """Use the channels-last memory layout for images and networks: convolutions are faster, on GPUs and CPUs."""
     fold_teacher: bool = True
-    """The frozen teacher with its batch norms folded into its convolutions."""
+    """Fold the frozen teacher's batch norms into its convolutions."""
     compile: Literal["off", "default", "reduce-overhead"] = "off"
-    """Whether the network that learns goes through torch.compile; reduce-overhead: with CUDA graphs. On the CPU it
-    made steps slower."""
+    """Mode of torch.compile for the trained network; off: do not compile; reduce-overhead: with CUDA graphs. On the
+    CPU it was slower."""
     deterministic: bool = False
-    """On a GPU: the same numbers in every repetition, where torch and cuDNN have such algorithms; slower. It does not
-    hold where they have none (the backward passes of adaptive pooling and of grid_sample): torch then warns, and those
-    steps may differ in the last bits from one repetition to the next. Without it a resumed run continues the same
-    random draws, but not bit for bit. The CPU repeats everything in any case."""
+    """Use deterministic algorithms on a GPU, so that repeated runs are bit-identical; slower. Some operations have
+    no deterministic algorithm (backward of adaptive pooling and of grid_sample): PyTorch then warns, and results may
+    differ in the last bits. If false, a resumed run uses the same random numbers but is not bit-identical. CPU runs
+    are always deterministic."""
     graphs: Literal["auto", "on", "off"] = "auto"
-    """The whole training step as one CUDA graph, which takes one launch instead of hundreds. auto: on a GPU, where a
-    run has one process and its images lie in memory, and eagerly where a step cannot be captured; on: an error where it
-    cannot; off: never. The numbers are the same."""
+    """Run the whole training step as one CUDA graph: one launch instead of hundreds, with identical results. auto:
+    on a GPU, for runs with one process and images in memory; steps that cannot be captured run eagerly. on: raise an
+    error if a step cannot be captured. off: never."""
     workers: Annotated[int, Field(ge=0, le=256)] | None = None
-    """Processes that read image files. null: as many as there are cores, 16 at most."""
+    """Number of processes that read image files, per training process. null: one per core, at most 16."""
     trackers: Annotated[tuple[str, ...] | None, TupleFromList, Distinct, AfterValidator(_known)] = None
-    """Where an epoch's numbers also go: any of tensorboard, wandb (offline) and mlflow (files), each an extra of its
-    name. null: to tensorboard where that is installed. []: nowhere else than to metrics.jsonl."""
+    """Trackers that get the numbers of every epoch, in addition to metrics.jsonl: any of tensorboard, wandb
+    (offline) and mlflow (files). Each is an extra of its name. null: tensorboard if it is installed. []: none."""
     keep_epochs: bool = False
-    """Whether the state after every epoch is kept in the run's folder (epochs/), as run_all.py submit needs it to
-    let others replay the run. A state is about as large as the weights and the optimiser's averages together."""
+    """Keep the state after every epoch in the run's folder (epochs/). `run_all.py submit` needs it, so that others
+    can replay the run. A state is about as large as the weights and the optimiser state together."""

@@ -1,4 +1,4 @@
-"""Field types, and the base class of every typed file: immutable, strictly typed, without unknown keys."""
+"""Field types, and the base class of all specs: immutable, strictly typed, without unknown keys."""
 
 import os
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Epochs = Annotated[int, Field(gt=0, le=100_000)]
 LearningRate = Annotated[float, Field(gt=0, le=1000)]
-Pixels = Annotated[int, Field(ge=8, le=4096)]  # of an image's side
+Pixels = Annotated[int, Field(ge=8, le=4096)]  # side of an image
 TupleFromList = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # YAML has no tuples
 
 
@@ -33,25 +33,26 @@ def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
 
 
 def check_plain_name(name: str) -> str:
-    """The name. ValueError where it cannot be a part of a path."""
+    """Returns the name. Raises ValueError if it cannot be part of a path."""
     if not name or len(name) > 100 or name[0] in ".-" or not name.isprintable() or set(name) & set("/\\:"):
         raise ValueError(
-            "a name becomes a part of paths: no slash, colon or control character, no dot or dash in front"
+            "the name is used in paths: it must not contain slashes, colons or control characters, or begin with . or -"
         )
     return name
 
 
-Distinct = AfterValidator(_distinct)  # a value that is named twice would count as two measurements
-# a place on this machine: ~ is the user's home, as a shell would have it
+Distinct = AfterValidator(_distinct)  # a duplicate would be counted as a second measurement
+# a path on this machine; ~ is expanded to the user's home
 FilePath = Annotated[str, AfterValidator(os.path.expanduser)]
 PlainName = Annotated[str, AfterValidator(check_plain_name)]
 
 
 class StrictModel(BaseModel):
-    """Base of every spec: immutable, strictly typed, and an unknown key is an error that names the nearest one.
+    """Base class of all specs: immutable, strictly typed; an unknown key raises an error that suggests the nearest
+    name.
 
-    ``removed``: keys of earlier versions, with the one value that means what is always done now, or None where any
-    value gave the same numbers. Old files name them: such a value is read and dropped, another one is refused.
+    ``removed``: deprecated keys. Each maps to the only value that is still supported, or to None if the key never
+    changed results. Old files may contain these keys: a supported value is ignored, any other value raises an error.
     """
 
     model_config = ConfigDict(
@@ -71,10 +72,10 @@ class StrictModel(BaseModel):
 
     @classmethod
     def with_known_keys(cls, data: dict[Any, Any]) -> dict[Any, Any]:
-        """The data without ``removed`` keys. ValueError for an unknown one."""
+        """Returns the data without ``removed`` keys. Raises ValueError if a key is unknown."""
         for key in cls.removed.keys() & data.keys():
             if cls.removed[key] not in (None, data[key]):
-                raise ValueError(f"'{key}' can only be '{cls.removed[key]}' now, and may be left out")
+                raise ValueError(f"'{key}' is deprecated and only '{cls.removed[key]}' is supported: remove it")
         data = {key: value for key, value in data.items() if key not in cls.removed}
         for key in data:
             if key not in cls.model_fields:
@@ -85,6 +86,6 @@ class StrictModel(BaseModel):
 
 
 def as_shown(value: Any) -> str:
-    """A value as a message quotes it: its repr, cut at 80 characters."""
+    """Returns the repr of a value for an error message, cut at 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,4 +1,4 @@
-"""Names of networks, and what can be said of how one is used."""
+"""Names of networks, and the settings for using one."""
 
 from typing import Annotated, NamedTuple
 
@@ -6,19 +6,19 @@ from pydantic import AfterValidator, PositiveFloat, model_validator
 
 from sskd.config.fields import Distinct, Pixels, StrictModel, TupleFromList, check_plain_name
 
-ZOOS = ("torchvision", "timm")  # whose networks are named "LIBRARY:NAME"
-PUBLISHED = ("torchvision:", "timm:")  # before the name of weights that these libraries publish
+ZOOS = ("torchvision", "timm")  # model zoos; their networks are named "ZOO:NAME"
+PUBLISHED = ("torchvision:", "timm:")  # prefixes of the names of weights that these zoos publish
 
 
 class Statistics(NamedTuple):
-    """By channel, of pixels / 255: what images are normalised with."""
+    """Per-channel mean and standard deviation that images are normalised with, of pixels / 255."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
 def split_zoo(name: str) -> tuple[str, str]:
-    """ "timm:resnet18" to ("timm", "resnet18"); a network that is registered here has no library: ("", its name)."""
+    """Splits "timm:resnet18" into ("timm", "resnet18"). A network of the registry has no zoo: ("", its name)."""
     library, colon, rest = name.partition(":")
     return (library, rest) if colon and library in ZOOS else ("", name)
 
@@ -32,37 +32,39 @@ NetworkName = Annotated[str, AfterValidator(_network_name)]
 
 
 def as_path_part(network: str) -> str:
-    """The name as a part of a run's id, which is a folder's name: without its colon."""
+    """Returns the name as part of a run's id, which is a folder name: ":" becomes "-"."""
     return network.replace(":", "-")
 
 
 class NetworkSettings(StrictModel):
-    """How a network is used. ``taps`` and ``pooled`` are for networks that are not of this suite: torchvision's, timm's
-    and any module of one's own, which give logits and the pooled vector by themselves."""
+    """How a network is used. ``taps`` and ``pooled`` are only for networks outside this suite (torchvision, timm,
+    any nn.Module), which otherwise provide logits and pooled features only."""
 
     image_size: Pixels | None = None
-    """Pixels of a side that the network sees: images of another size are resized to it (bilinear), and a vision
-    transformer is built for it. null: the size that the network was made for where it takes no other, else the images'
-    own."""
+    """Side (pixels) of the images that the network sees. Images of another size are resized (bilinear); a vision
+    transformer is built for this size. null: the size that the network was made for if it accepts no other, else the
+    size of the images."""
     mean: Annotated[tuple[float, float, float], TupleFromList] | None = None
-    """By channel, of pixels / 255, with std: the network's images are normalised with these two, in place of the data
-    set's. For weights that were trained with others."""
+    """Per-channel mean of pixels / 255. With std, it replaces the data set's statistics for the normalisation, for
+    weights that were trained with other values."""
     std: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], TupleFromList] | None = None
-    """See mean."""
+    """Per-channel standard deviation of pixels / 255 (see mean)."""
     data_config: str = ""
-    """Published weights (timm:a1_in1k, torchvision:IMAGENET1K_V1) whose data configuration the network's images follow:
-    their size, mean and std. What is said beside it comes first."""
+    """Published weights (timm:a1_in1k, torchvision:IMAGENET1K_V1) whose image size, mean and std are used. Values
+    given in image_size, mean and std take precedence."""
     taps: Annotated[tuple[str, ...], TupleFromList, Distinct] = ()
-    """Modules whose outputs are the feature maps, in forward order, for methods that need maps: layer1, blocks.3. An
-    output is (B, C, H, H), or (B, N, D) of N tokens, which become a map without the class token."""
+    """Names of the modules that output the feature maps, in forward order (layer1, blocks.3), for methods that need
+    maps. An output is (B, C, H, H), or (B, N, D) for N tokens, which are reshaped to a map without the class token."""
     pooled: str = ""
-    """The module whose output, averaged over its positions, is what enters the classifier: for the methods that need
+    """Name of the module that outputs the feature map before global average pooling. Only needed by methods that use
     this map (catkd, simkd)."""
 
     @model_validator(mode="after")
     def _mean_and_std_go_together(self) -> "NetworkSettings":
         if (self.mean is None) != (self.std is None):
-            raise ValueError("'mean' and 'std' go together: give both, or neither")
+            raise ValueError("only one of 'mean' and 'std' is given: give both, or neither")
         if self.data_config and not self.data_config.startswith(PUBLISHED):
-            raise ValueError("'data_config' is the name of published weights: timm:a1_in1k, torchvision:IMAGENET1K_V1")
+            raise ValueError(
+                "'data_config' must name published weights, such as timm:a1_in1k or torchvision:IMAGENET1K_V1"
+            )
         return self

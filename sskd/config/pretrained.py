@@ -1,4 +1,4 @@
-"""A network whose weights are given."""
+"""Networks whose weights come from a file or from a library."""
 
 from typing import Annotated, Any
 
@@ -9,52 +9,52 @@ from sskd.config.networks import PUBLISHED, NetworkName, NetworkSettings
 
 
 class FromFile(StrictModel):
-    """A network whose weights come from a file, or are torchvision's or timm's ("torchvision:IMAGENET1K_V1"). With
-    ``sha256`` of a file the id follows the content, not the path."""
+    """A network whose weights come from a file, or from torchvision or timm ("torchvision:IMAGENET1K_V1"). If
+    ``sha256`` is given, the run's id depends on the file's content, not on its path."""
 
     network: NetworkName
-    """What the weights are of: run_all.py list networks names them; or torchvision:NAME, timm:NAME."""
+    """Name of the network (run_all.py list networks), or torchvision:NAME, timm:NAME."""
     weights: FilePath
-    """A file (.pth, .safetensors), or published ones by name: torchvision:IMAGENET1K_V1, timm:a1_in1k."""
+    """A file (.pth, .safetensors), or the name of published weights: torchvision:IMAGENET1K_V1, timm:a1_in1k."""
     sha256: str | None = None
-    """The hash of the file, which is checked. With it a run's id follows the content and not the path."""
+    """sha256 of the file, which is checked. If given, the run's id depends on the content and not on the path."""
     which: str | None = None
-    """Where a file holds several weights of the network that differ: raw, averaged (a moving average's: model_ema,
-    swa_model), or the name under which they stand (teacher). null: those under state_dict or model, else the only raw
-    ones; the plan says which were taken."""
+    """Which weights to load if the file holds several for this network: raw, averaged (a moving average, such as
+    model_ema or swa_model), or the key under which they are stored (teacher). null: the weights under state_dict or
+    model, else the only raw ones; the plan prints the choice."""
     network_settings: NetworkSettings = NetworkSettings()
-    """How the network is used: the size of its images, and which of its modules give maps."""
+    """How the network is used: image size, and modules that output feature maps."""
 
     @model_validator(mode="after")
     def _digest_is_of_a_file(self) -> "FromFile":
         if self.sha256 and self.published:
-            raise ValueError("'sha256' is of a file: published weights are known by their name")
+            raise ValueError("'sha256' only applies to a file: remove it, published weights are identified by name")
         if self.which and self.published:
-            raise ValueError("'which' is of a file: published weights are known by their name")
+            raise ValueError("'which' only applies to a file: remove it, published weights are identified by name")
         return self
 
     @property
     def published(self) -> bool:
-        """Whether the weights are a library's, and no file."""
+        """True if the weights are published by a library; False for a file."""
         return self.weights.startswith(PUBLISHED)
 
 
 class FineTuned(StrictModel):
-    """A teacher that is trained here, and starts from given weights instead of random ones. Its classifier starts anew
-    where the weights are of another number of classes."""
+    """A teacher that is trained here from given weights instead of random ones. If the weights have another number
+    of classes, the classifier is reinitialised."""
 
     network: NetworkName
-    """What the weights are of; in a profile it is the entry's key."""
+    """Name of the network; in a profile it is the key of the entry."""
     start: FilePath
-    """A file (.pth, .safetensors), or published weights by name: torchvision:IMAGENET1K_V1, timm:a1_in1k."""
+    """A file (.pth, .safetensors), or the name of published weights: torchvision:IMAGENET1K_V1, timm:a1_in1k."""
     sha256: str | None = None
-    """The hash of the file, which is checked. With it a run's id follows the content and not the path."""
+    """sha256 of the file, which is checked. If given, the run's id depends on the content and not on the path."""
     which: str | None = None
-    """Of several weights in a file: raw, averaged, or the name under which they stand."""
+    """Which of several weights in a file: raw, averaged, or the key under which they are stored."""
 
     @property
     def weights(self) -> FromFile:
-        """What the training starts from."""
+        """The initial weights."""
         return FromFile(network=self.network, weights=self.start, sha256=self.sha256, which=self.which)
 
     @model_validator(mode="after")
@@ -68,7 +68,7 @@ def _is_start(data: Any) -> str:
     return "<start>" if named or isinstance(data, FineTuned) else "<given>"
 
 
-# an entry of a profile's teachers
+# an entry of `teachers` in a profile
 TeacherEntry = Annotated[
     Annotated[FineTuned, Tag("<start>")] | Annotated[FromFile, Tag("<given>")], Discriminator(_is_start)
 ]

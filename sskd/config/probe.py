@@ -1,4 +1,4 @@
-"""What a linear probe is."""
+"""Settings of linear probes."""
 
 from typing import Annotated
 
@@ -9,14 +9,16 @@ from sskd.config.recipe import DatasetSpec
 
 
 class ProbeSettings(StrictModel):
-    """A linear classifier on the frozen features of a network, for other images than those it has learned from."""
+    """A linear classifier on the frozen features of a network, evaluated on other data sets than the network was
+    trained on."""
 
     datasets: Annotated[tuple[DatasetSpec, ...], Field(min_length=1), TupleFromList, Distinct] = (
         DatasetSpec(name="stl10"),
         DatasetSpec(name="tiny-imagenet"),
     )
-    """Whose training images the classifier learns from, and whose test images it is measured on."""
+    """Data sets: the classifier is trained on their training images and evaluated on their test images."""
     l2: Annotated[float, Field(ge=0, le=1e6)] = 1e-4
-    """The weight of the squared weights beside the mean cross-entropy."""
+    """L2 regularisation: this coefficient times the squared norm of the weight matrix (not the bias) is added to the
+    mean cross-entropy."""
     iterations: Annotated[int, Field(gt=0, le=100_000)] = 200
-    """At most so many of L-BFGS, which stops where the gradient is nearly zero."""
+    """Maximum number of L-BFGS iterations. L-BFGS stops earlier if the gradient is nearly zero."""

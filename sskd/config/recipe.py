@@ -1,4 +1,4 @@
-"""Which images, which of them, and how a network is trained on them."""
+"""Data set, split, and training recipe of a run."""
 
 import hashlib
 from pathlib import Path
@@ -22,31 +22,31 @@ from sskd.errors import UserError
 
 
 class DatasetSpec(StrictModel):
-    """Which images."""
+    """Which data set, and how its images are read."""
 
     name: PlainName
-    """Which data set: run_all.py list datasets names them."""
+    """Name of the data set (run_all.py list datasets)."""
     path: FilePath | None = None
-    """The file or folder of the kinds that are the user's own: npz, folder, imagenet."""
+    """File or folder of the images, for the kinds npz, folder and imagenet."""
     crop_size: Pixels = 224
-    """Of images that are read while training (imagenet): pixels of a side that networks see."""
+    """Side (pixels) of the crops that networks see. Only for data sets that are read during training (imagenet)."""
     cache_size: Pixels | None = None
-    """Of images that are read while training: keep the decoded middle square, its side this many pixels. null: keep
-    none."""
+    """Cache decoded images on disk, as centre crops with this side (pixels). Only for data sets that are read during
+    training. null: no cache."""
     corrupt: Literal["error", "skip"] = "error"
-    """Of images that are read while training. skip: the next readable image takes the place of one that cannot be
-    decoded, and it is counted. error: the run fails."""
+    """What to do with an image that cannot be decoded. skip: use the next readable image instead, and count it.
+    error: the run fails. Only for data sets that are read during training."""
 
 
 class NumberFile(StrictModel):
-    """A file of whole numbers, one for each image or of some of them. A run's id follows its content, not its path."""
+    """A file of whole numbers, one per image or for some images. A run's id depends on its content, not on its path."""
 
     file: FilePath
     """.npy, .npz, .txt, .csv, .json, .pt or .pth (docs/your_own.md)."""
     key: str | None = None
-    """Of a file that holds several lists: the name of the one that is meant."""
+    """Name of the list to use, if the file holds several."""
     sha256: str
-    """The hash of the file, which is checked. It is taken when the setting is first read."""
+    """sha256 of the file, which is checked. It is computed when the setting is first read."""
 
     @model_validator(mode="before")
     @classmethod
@@ -55,7 +55,7 @@ class NumberFile(StrictModel):
             try:
                 file = Path(data["file"]).expanduser()
                 if file.exists() and not file.is_file():
-                    raise UserError(f"{file} is no file")
+                    raise UserError(f"{file} is not a file")
                 return data | {"file": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
             except (OSError, RuntimeError, ValueError) as error:
                 raise UserError(f"cannot read {data['file']}: {getattr(error, 'strerror', None) or error}") from None
@@ -66,25 +66,28 @@ FromPath = BeforeValidator(lambda value: {"file": value} if isinstance(value, st
 
 
 class SplitSpec(StrictModel):
-    """Which training images, with which labels. The same for every method that names the same split seed."""
+    """Which training images are used, with which labels. It only depends on its own seed, so all methods with this
+    seed get the same images and labels."""
 
     fraction: Fraction = 1.0
-    """The share of every class's training images that is used: the few-shot settings of the paper."""
+    """Fraction of each class's training images that is used (the paper's few-shot settings)."""
     noise: Probability = 0.0
-    """The share of training labels that is changed, each to one of the other classes with equal probability."""
+    """Fraction of the training labels that is changed, each to one of the other classes with equal probability."""
     seed: int = 0
-    """Of the choice of images and of wrong labels. Runs that are compared have the same."""
+    """Random seed of the split: it decides the subset, the wrong labels and the validation images. Use the same
+    value in all runs that you compare."""
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The share of every class's part that is held out: not trained on, it chooses the epoch."""
+    """Fraction of each class's training images (after `fraction`) that is kept as a validation set. The model is not
+    trained on it; the epoch with the best validation accuracy is reported as "chosen"."""
     labels: Annotated[NumberFile | None, FromPath] = None
-    """A file with a label for every training image, in the data set's order, in place of its own: wrong labels that
-    people gave (CIFAR-N) or another's code made."""
+    """A file with a label for every training image, in the order of the data set. It replaces the labels of the data
+    set, for example by noisy labels from human annotators (CIFAR-N)."""
     indices: Annotated[NumberFile | None, FromPath] = None
-    """A file with the numbers, from 0, of the training images that are used; a fraction is then a share of these."""
+    """A file with the indices (from 0) of the training images to use. `fraction` is then a fraction of these."""
 
 
-# Keys that belong to one built-in optimiser or augmentation, and are refused with another built-in one. A user's own
-# may read any key, so none is refused there.
+# Keys that only apply to one built-in optimiser or augmentation: with another built-in one they raise an error. One of
+# the user's own may use any key.
 OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "optimizer": {"sgd": ("momentum", "nesterov"), "adamw": ("betas",)},
     "augmentation": {"cutout": ("cutout_size",), "standard": (), "none": (), "strong": ()},
@@ -92,65 +95,71 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 class Recipe(StrictModel):
-    """Optimiser, schedule, augmentation, batch and precision. Defaults: CRD's CIFAR-100 benchmark."""
+    """Optimiser, schedule, augmentation, batch size and precision. The defaults are those of CRD's CIFAR-100
+    benchmark."""
 
-    removed = {"loss_over": "batch"}  # of several processes: the loss is of the whole batch
+    removed = {"loss_over": "batch"}
 
     epochs: Epochs = 240
-    """How often every training image is seen."""
+    """Number of epochs."""
     batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 64
-    """Images of a step, over all processes. Methods see this many, however many views each image has."""
+    """Images per step, over all processes; views are not counted."""
     learning_rate: LearningRate = 0.05
-    """The rate that the schedule's factors multiply. A method's initial stage has it throughout."""
+    """Base learning rate, which the schedule multiplies by a factor. A method's initial stage uses it unchanged,
+    unless the stage has its own."""
     milestones: Annotated[tuple[Epochs, ...], TupleFromList] = (150, 180, 210)
-    """Of the schedule step, and left aside by others: epochs of the full schedule after which the rate falls."""
+    """Epochs of the full schedule (see full_epochs) after which the learning rate is multiplied by decay. Schedules
+    other than `step` ignore it."""
     full_epochs: Epochs = 240
-    """The number of epochs that the milestones are meant for. They scale with epochs / full_epochs, rounded to
-    whole epochs, so that a shorter run falls at the same shares of its length. Other schedules leave it aside."""
+    """Length of the full schedule that `milestones` refer to. Each milestone is multiplied by epochs / full_epochs
+    and rounded to a whole epoch, so a shorter run decays the learning rate at the same fractions of its length.
+    Schedules other than `step` ignore it; the warm-up of a method's loss weights uses it with every schedule."""
     decay: Annotated[float, Field(gt=0, le=10)] = 0.1
-    """Of the schedule step, and left aside by others: what the rate is multiplied by at each milestone."""
+    """Factor of the learning rate at each milestone. Schedules other than `step` ignore it."""
     momentum: Probability = 0.9
-    """Of the optimizer sgd: what stays of the last update in the next."""
+    """SGD's momentum coefficient. Only for the optimizer `sgd`."""
     weight_decay: Annotated[float, Field(ge=0, le=100)] = 5e-4
-    """Of all trained parameters. In sgd it is a part of the gradient, in adamw it is decoupled."""
+    """Weight decay of all trained parameters: part of the gradient in SGD, decoupled in AdamW."""
     crop_padding: Annotated[int, Field(ge=0, le=4096)] = 4
-    """Black pixels on each side of an image, out of which a random crop of its size is cut; 0: no crops. Image
-    files (imagenet) have random resized crops instead, and the augmentation none has neither."""
+    """Padding (black pixels) on each side of an image before the random crop; 0: no crop. Ignored for image files
+    (imagenet), which get random resized crops, and by the augmentation `none`."""
     flip: bool = True
-    """Whether half of the images are mirrored left to right. The augmentation none leaves it aside."""
+    """Flip images horizontally with probability 0.5. Ignored by the augmentation `none`."""
     optimizer: str = "sgd"
-    """sgd, adamw, or the name of one of your own (docs/training.md)."""
+    """Name of the optimiser: sgd, adamw, or one of your own (docs/training.md)."""
     nesterov: bool = False
-    """Of the optimizer sgd: Nesterov's momentum."""
+    """Use Nesterov momentum. Only for the optimizer `sgd`."""
     betas: Annotated[tuple[Decay, Decay], TupleFromList] = (0.9, 0.999)
-    """Of the optimizer adamw: by what its averages of gradients and of their squares decay in every step."""
+    """AdamW's (beta1, beta2): decay rates of the running averages of the gradient and of its square. Only for the
+    optimizer `adamw`."""
     schedule: str = "step"
-    """step, cosine, one-cycle, or the name of one of your own: how the learning rate changes (docs/training.md)."""
+    """Name of the learning-rate schedule: step, cosine, one-cycle, or one of your own (docs/training.md)."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-    """The rate first rises linearly from 0, for this many epochs (0.5: half of one) of those that there are."""
+    """Length of the linear warm-up of the learning rate from 0, in epochs of this run (may be fractional)."""
     augmentation: str = "standard"
-    """standard (crop and flip), none, cutout, strong, or the name of one of your own: how training images are
-    disturbed."""
+    """Name of the augmentation of training images: standard (crop and flip), none, cutout, strong, or one of your
+    own."""
     cutout_size: Annotated[int, Field(gt=0, le=4096)] = 8
-    """Of the augmentation cutout: pixels of the square's side. DeVries and Taylor have 8 for CIFAR-100, 16 for
-    CIFAR-10."""
+    """Side (pixels) of the cutout square. DeVries and Taylor use 8 for CIFAR-100 and 16 for CIFAR-10. Only for the
+    augmentation `cutout`."""
     label_smoothing: Decay = 0.0
-    """The share of every label that cross-entropy spreads evenly over all classes."""
+    """Label smoothing of the cross-entropy: the fraction of each label that is spread evenly over all classes."""
     mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Blends the images of a batch in pairs, and their labels (Zhang et al., ICLR 2018): the alpha of the weight's
-    distribution Beta(alpha, alpha). 0: no mixup."""
+    """Alpha of mixup (Zhang et al., ICLR 2018), which blends pairs of images and their labels with weights from
+    Beta(alpha, alpha). 0: no mixup."""
     cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Pastes a box of another image into each image, and mixes their labels by its area (Yun et al., ICCV 2019): the
-    alpha of Beta(alpha, alpha). 0: no CutMix. With mixup too each batch has one of the two, with equal probability."""
+    """Alpha of CutMix (Yun et al., ICCV 2019), which pastes a box of another image into each image, and mixes the
+    labels in proportion to the area, from Beta(alpha, alpha). 0: no CutMix. If mixup is also set, each batch uses one
+    of the two with equal probability."""
     ema: Decay = 0.0
-    """Decay per step of an exponential moving average of the network's weights and buffers, which is measured beside
-    the network (ema_top1): 0.999 averages some 1,000 steps. 0: no average."""
+    """Decay per step of an exponential moving average of the network's weights and buffers, which is evaluated in
+    addition to the network (ema_top1). 0.999 averages about 1,000 steps. 0: no average."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of forward and backward passes; weights and losses are float32. auto: bf16 where the hardware has it, else
-    fp32."""
+    """Precision of forward and backward passes; weights and losses are float32. auto: bf16 if the hardware supports
+    it, else fp32."""
     processes: Annotated[int, Field(gt=0, le=1024)] = 1
-    """How many processes share every batch. Losses are of the whole batch; batch norm is of each process's own
-    part."""
+    """Number of data-parallel processes that share every batch. Losses are computed on the global batch; batch norm
+    uses the part of each process."""
 
     @model_validator(mode="after")
     def _every_process_has_two_images(self) -> "Recipe":
@@ -163,13 +172,15 @@ class Recipe(StrictModel):
     @model_validator(mode="after")
     def _choices_fit(self) -> "Recipe":
         if self.warmup_epochs and self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves none of {self.epochs} epochs for the rest")
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be smaller than epochs ({self.epochs})")
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum")
+            raise ValueError("nesterov needs a momentum above 0")
         for choice, owners in OPTIONS.items():
             chosen = getattr(self, choice)
             for owner, keys in owners.items():
                 for key in keys if chosen in owners and chosen != owner else ():
                     if getattr(self, key) != type(self).model_fields[key].default:
-                        raise ValueError(f"{key} is of the {choice} '{owner}', not of '{chosen}': leave it out")
+                        raise ValueError(
+                            f"{key} only applies to {choice} '{owner}', but {choice} is '{chosen}': remove {key}"
+                        )
         return self

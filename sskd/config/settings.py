@@ -1,4 +1,4 @@
-"""What every method and every pretext task can be given."""
+"""Base classes of the settings of methods and pretext tasks."""
 
 from typing import Annotated, Literal
 
@@ -6,11 +6,12 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, mod
 
 from sskd.config.fields import PlainName, StrictModel
 
-SMALLEST, LARGEST = 1e-12, 1e6  # beside 0: what is further out overflows or vanishes in float32
+SMALLEST, LARGEST = 1e-12, 1e6  # of non-zero numbers: beyond these, squares overflow or underflow in float32
 
 
 class Settings(StrictModel):
-    """Of methods and tasks, the user's own too. Their numbers are such that float32 holds them and their squares."""
+    """Base class of the settings of methods and tasks, including the user's own. Numbers and their squares must be
+    representable in float32."""
 
     @model_validator(mode="after")
     def _numbers_are_within_reason(self) -> "Settings":
@@ -18,41 +19,46 @@ class Settings(StrictModel):
             value = None if "seed" in key else getattr(self, key)
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, int | float) and number and not SMALLEST <= abs(number) <= LARGEST:
-                    raise ValueError(f"{key} is {number:g}; a number is 0, or from {SMALLEST:g} to {LARGEST:g}")
+                    raise ValueError(f"{key} is {number:g}: it must be 0, or from {SMALLEST:g} to {LARGEST:g}")
         return self
 
 
 def _row(label: str) -> str:
     if label != label.strip() or not label.isprintable() or len(label) > 60 or "|" in label or label == "Teacher":
-        raise ValueError("a label names a row: at most 60 characters, no '|', no blank at its ends, and not 'Teacher'")
+        raise ValueError(
+            "a label must have at most 60 printable characters, no '|', no spaces at its ends, and not be 'Teacher'"
+        )
     return label
 
 
 class MethodSettings(Settings):
-    """What every method has: the weights of cross-entropy and of Hinton's KD beside the method's own terms."""
+    """Settings that every method has: the weights of cross-entropy and of Hinton's KD, which are added to the
+    method's own terms."""
 
     name: PlainName
-    """Which method: run_all.py list methods names them."""
+    """Name of the method (run_all.py list methods)."""
     label: Annotated[str, Field(exclude=True), AfterValidator(_row)] = ""
-    """What tables call this variant, where a profile has two of one method. It is no part of the run or of its id."""
+    """Name of this variant in tables, if a profile has two variants of a method. It is not part of the run or of its
+    id."""
     ce_weight: NonNegativeFloat = 1.0
-    """Of the cross-entropy with the labels, over the images' normal views."""
+    """Weight of the cross-entropy with the labels, over the normal views."""
     kd_weight: NonNegativeFloat = 0.0
-    """Of Hinton's distillation, which can be added to every method."""
+    """Weight of Hinton's KD loss, which can be added to every method."""
     kd_temperature: PositiveFloat = 4.0
-    """The temperature that softens both sides in Hinton's distillation; its loss is multiplied by its square."""
+    """Temperature of the student's and the teacher's predictions in Hinton's KD. The loss is multiplied by its
+    square."""
     divergence: Literal["kl", "cross_entropy"] = "kl"
-    """Of softened predictions. Both have the same gradient; the published code reports kl."""
+    """Loss between softened predictions. Both choices have the same gradient; the published code reports kl."""
     warmup_epochs: NonNegativeFloat = 0.0
-    """The weights of the method's own terms rise linearly from 0, for this many epochs of recipe.full_epochs; they
-    scale like milestones."""
+    """Length of the linear warm-up from 0 of the weights of the method's own loss terms, in epochs of
+    recipe.full_epochs; it scales like milestones."""
 
 
 class PretextSettings(Settings):
-    """A self-supervised task and the transformations that make its views."""
+    """A self-supervised task, and the transformation of its views."""
 
     name: PlainName
-    """Which self-supervised task: run_all.py list pretexts names them."""
+    """Name of the self-supervised task (run_all.py list pretexts)."""
     transformation: str = "rotation"
-    """What makes the transformed views: rotation (the published code's) or paper (the four that the paper names).
-    Tasks that make their own views leave it aside."""
+    """How the transformed views are made: rotation (as in the published code) or paper (the four transformations
+    named in the paper). Tasks with views of their own ignore it."""

@@ -1,4 +1,4 @@
-"""Makes typed models of plain data; what is wrong with the data is one line for a person."""
+"""Validates plain data as typed models, and reports the first error in one line."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from pydantic import TypeAdapter, ValidationError
 from sskd.config.fields import StrictModel, as_shown
 from sskd.errors import UserError
 
-UNKNOWN = "unknown_"  # begins the error type of a union whose key KEY chooses none of its kinds: "unknown_KEY"
+UNKNOWN = "unknown_"  # prefix of the error type if the discriminator KEY of a union has no valid value: "unknown_KEY"
 
 
 def from_dict(model: type[StrictModel] | TypeAdapter[Any], data: Any, where: str) -> Any:
-    """Validates YAML data, of one model or of a union of them. UserError names the file or option (``where``), the
-    key's path and what is wrong."""
+    """Validates YAML data with a model, or with a union of models. Raises UserError with the file or option
+    (``where``), the path of the key, and the problem."""
     if not isinstance(data, dict):
         raise UserError(f"{where}: expected a mapping of keys to values, found {type(data).__name__}")
     try:
@@ -27,10 +27,10 @@ def _first_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     found, parts = first["input"], [str(part) for part in first["loc"]]
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"].startswith(UNKNOWN):  # which of a union's kinds is meant: the key that says it is to blame
+    if first["type"].startswith(UNKNOWN):  # the discriminator of a union is wrong
         parts.append(key := first["type"].removeprefix(UNKNOWN))
         found, message = (found[key], message) if key in found else ({}, "Field required")
-    path = ".".join(part for part in parts if not part.startswith("<"))  # without the names of a union's kinds
+    path = ".".join(part for part in parts if not part.startswith("<"))  # without the tags of a union
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     shown = f", found {as_shown(found)}" if not isinstance(found, dict) else ""
     return f"{path + ': ' if path else ''}{message}{shown}{more}"

@@ -1,5 +1,4 @@
-"""YAML from files and from the command line: read without executing anything, and refused with one line where it is
-more than plain data."""
+"""Reads YAML from files and from the command line. Nothing is executed, and anything but plain data raises an error."""
 
 import re
 import unicodedata
@@ -11,15 +10,15 @@ import yaml
 
 from sskd.errors import UserError
 
-DEEPEST = 60  # levels of nesting: a student's spec with its head and teacher has eight
-MOST = 100_000  # values in a file, aliases counted wherever they stand
+DEEPEST = 60  # levels of nesting; a student's spec with its head and teacher has eight
+MOST = 100_000  # values in a file, with aliases expanded
 INT, FLOAT, DATE = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
-LARGEST = 2**63 - 1  # of whole numbers, as torch and numpy have them
+LARGEST = 2**63 - 1  # int64
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and a key that stands twice in a mapping is an error: the first would be lost without a word. Numbers are
-    YAML 1.2's: 4:00:00 is text (1.1 reads it as 14,400), and so is a date; 1e-4 is a number."""
+    """Safe loader in which a duplicate key is an error (PyYAML would silently drop the first). Numbers follow YAML
+    1.2: 4:00:00 is text (1.1 reads it as 14,400), and so is a date; 1e-4 is a number."""
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in known if tag not in (INT, FLOAT, DATE)]
@@ -32,7 +31,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             name, line = (key.tag, str(key.value)), key.start_mark.line + 1
             if isinstance(key, yaml.ScalarNode) and name in lines:
-                raise UserError(f"the key '{key.value}' stands twice, in lines {lines[name]} and {line}")
+                raise UserError(f"duplicate key '{key.value}' in lines {lines[name]} and {line}")
             lines[name] = line
         return node
 
@@ -53,7 +52,8 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The data of a YAML text. UserError, beginning with ``where``, if it is no YAML or not plain data."""
+    """Returns the data of a YAML text. Raises UserError, which begins with ``where``, if it is not valid YAML or not
+    plain data."""
     try:
         data = yaml.load(text, _Loader)
         refuse_strange_values(data)
@@ -69,8 +69,8 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def refuse_strange_values(data: Any) -> None:
-    """UserError unless the data is made of mappings with text as keys, lists, text, numbers, booleans and null, of a
-    size that no specification exceeds. So what reads it later need not expect anything else."""
+    """Raises UserError unless the data only has mappings with text keys, lists, text, numbers, booleans and null,
+    within the size limits. Later code relies on this."""
     seen = 0
 
     def visit(value: Any, depth: int) -> None:
@@ -83,7 +83,7 @@ def refuse_strange_values(data: Any) -> None:
         if isinstance(value, dict):
             for key, item in value.items():
                 if not isinstance(key, str):
-                    raise UserError(f"the key {key!r} is no text; write it in quotes if it is meant as a name")
+                    raise UserError(f"the key {key!r} is not text; put it in quotes if it is a name")
                 _refuse_control_characters(key)
                 visit(item, depth + 1)
         elif isinstance(value, list | tuple):
@@ -92,7 +92,7 @@ def refuse_strange_values(data: Any) -> None:
         elif isinstance(value, str):
             _refuse_control_characters(value)
         elif isinstance(value, int) and abs(value) > LARGEST:
-            raise UserError(f"a whole number of {value.bit_length()} bits is too large")
+            raise UserError(f"an integer with {value.bit_length()} bits is too large for int64")
         elif not (value is None or isinstance(value, int | float)):
             raise UserError(f"{value!r} is a {type(value).__name__}; expected text, a number, true, false or null")
 
@@ -102,11 +102,12 @@ def refuse_strange_values(data: Any) -> None:
 def _refuse_control_characters(text: str) -> None:
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t":
-            raise UserError(f"{text[:40]!r} has the control character {character!r} in it")
+            raise UserError(f"{text[:40]!r} contains the control character {character!r}")
 
 
 def read_yaml(path: Path) -> Any:
-    """A YAML file's data. UserError if it is missing, unreadable, no YAML, or more than plain data."""
+    """Returns the data of a YAML file. Raises UserError if the file is missing, unreadable, not valid YAML, or not
+    plain data."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -117,7 +118,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def override(data: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Applies ``a.b=c`` settings to nested data and returns a new dict; values are YAML (0.1, [1, 2], true)."""
+    """Applies ``a.b=c`` settings to nested data and returns a new dict. Values are YAML (0.1, [1, 2], true)."""
     if not isinstance(data, dict):
         raise UserError(f"expected a mapping of keys to values, found {type(data).__name__}")
     result = _copy(data)
@@ -130,7 +131,7 @@ def override(data: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
         target = result
         for parent in parents:
             if not isinstance(target.setdefault(parent, {}), dict):
-                raise UserError(f"--set {setting}: '{parent}' is a single value and has no keys")
+                raise UserError(f"--set {setting}: '{parent}' is a value without keys")
             target = target[parent]
         target[last] = value
     refuse_strange_values(result)
@@ -138,7 +139,7 @@ def override(data: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _copy(value: Any) -> Any:
-    """Mappings and lists made anew: what an alias names twice may be changed in one place."""
+    """Copies mappings and lists, so that a node with two aliases can be changed in one place only."""
     if isinstance(value, dict):
         return {key: _copy(item) for key, item in value.items()}
     return [_copy(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""What a person sees while runs train: a live display in a terminal, plain lines in a log."""
+"""Progress display during training: live in a terminal, plain lines in a log file."""
 
 import sys
 import time
@@ -15,29 +15,29 @@ from sskd.runs.records import shown_top1
 from sskd.runs.spec import RunSpec
 from sskd.training.run import OnStep, StepEvent
 
-REFRESHES = 2.0  # of the screen, a second: the cores are for training
+REFRESHES = 2.0  # per second
 
 
 class Standing(NamedTuple):
-    """How far a run is, as displays show it."""
+    """Progress of a run, for displays."""
 
     stage: str
-    epoch: int  # the one under way, from 1
-    epochs: int  # of the stage
-    top1: float | None  # in percent, of the newest epoch that was measured
+    epoch: int  # the current one, from 1
+    epochs: int  # in the stage
+    top1: float | None  # %, of the latest evaluated epoch
     images_per_second: float
-    seconds_left: int | None  # of the stage
-    cores: int = 0  # that it has
+    seconds_left: int | None  # in the stage
+    cores: int = 0
     gpus: int = 0
 
 
 class Pace:
-    """From the training loop's events to a Standing: the time left follows from the pace since the first event."""
+    """Converts training events to a Standing. The remaining time follows from the speed since the first event."""
 
     def __init__(self) -> None:
         self._stage = ""
-        self._started = self._last = time.monotonic()  # of the stage, and the event before this one
-        self._first: float | None = None  # epochs that were done when this began: the run may be resumed
+        self._started = self._last = time.monotonic()  # of the stage, and of the previous event
+        self._first: float | None = None  # epochs done at the start, if the run was resumed
         self._top1: float | None = None
 
     def __call__(self, event: StepEvent) -> Standing:
@@ -55,18 +55,18 @@ class Pace:
 
 
 class Progress:
-    """Shows a suite of ``total`` runs: in a terminal the screen of its runs, in a log a line now and then."""
+    """Shows the progress of ``total`` runs: a table in a terminal, or occasional lines in a log file."""
 
     def __init__(self, total: int, every: float = 10.0) -> None:
         self._console = Console(stderr=False, soft_wrap=True)
         self._live = self._console.is_terminal
-        self._every = every  # seconds between plain lines of one run
+        self._every = every  # seconds between lines of one run
         self._total, self._done = total, 0
         self._started = time.monotonic()
         self._running: dict[str, Standing] = {}
-        self._waiting: dict[str, str] = {}  # for what
-        self._failed: dict[str, str] = {}  # why
-        self._last_lines: dict[str, tuple[float, int]] = {}  # when a run had its last line, in which epoch
+        self._waiting: dict[str, str] = {}  # run id: what it waits for
+        self._failed: dict[str, str] = {}  # run id: why
+        self._last_lines: dict[str, tuple[float, int]] = {}  # run id: time and epoch of its last line
         self._screen = Live(console=self._console, get_renderable=self._render, refresh_per_second=REFRESHES)
 
     def __enter__(self) -> "Progress":
@@ -75,17 +75,17 @@ class Progress:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._waiting.clear()  # nothing waits any more
+        self._waiting.clear()
         if self._live:
             self._screen.stop()
 
     def log(self, line: str) -> None:
-        """One line for a person, above the display."""
+        """Prints a line above the display."""
         self._console.print(line, markup=False, highlight=False)
         sys.stdout.flush()
 
     def finished(self, spec: RunSpec, result: dict[str, Any]) -> None:
-        """Counts a run as done and says what it reached. ``result``: as in result.json."""
+        """Counts a run as finished and prints its accuracy. ``result``: content of result.json."""
         self._done += 1
         self.hide(spec.id)
         names = [name for name in result["last"] if name.endswith("top1")]
@@ -97,17 +97,17 @@ class Progress:
         )
 
     def failed(self, run_id: str, message: str) -> None:
-        """Says that a run has failed, and keeps its row."""
+        """Prints that a run has failed, and shows it as failed."""
         self.hide(run_id)
         self._failed[run_id] = message
         self.log(f"{run_id} failed: {message}")
 
     def wait(self, run_id: str, what_for: str) -> None:
-        """Notes that a run waits, for the screen alone."""
+        """Shows a run as waiting."""
         self._waiting[run_id] = what_for
 
     def show(self, run_id: str, standing: Standing) -> None:
-        """How far a run is: in its row, or as a line now and then."""
+        """Shows the progress of a run: in its row, or as an occasional line."""
         self._waiting.pop(run_id, None)
         if run_id not in self._running:
             self._last_lines[run_id] = time.monotonic(), standing.epoch
@@ -121,12 +121,13 @@ class Progress:
             self.log(f"  {run_id} {standing.stage} epoch {standing.epoch}/{standing.epochs}: {note}")
 
     def hide(self, run_id: str) -> None:
-        """Takes a run's row away."""
+        """Removes the row of a run."""
         self._running.pop(run_id, None)
         self._waiting.pop(run_id, None)
 
     def _render(self) -> RenderableType:
-        """Called by the display's thread while others change the rows: it works on copies."""
+        """Returns the screen. It works on copies, because the display's thread calls it while others change the
+        rows."""
         rows = [ScreenRow(run_id, "running", *standing) for run_id, standing in self._running.copy().items()]
         rows += [ScreenRow(run_id, "failed", note=why) for run_id, why in self._failed.copy().items()]
         rows += [ScreenRow(run_id, "waiting", note=what) for run_id, what in self._waiting.copy().items()]
@@ -135,7 +136,7 @@ class Progress:
 
     @contextmanager
     def run(self, spec: RunSpec, cores: int = 0, gpus: int = 0) -> Iterator[OnStep]:
-        """The display of one run in this process, on so many cores or GPUs; yields what is called after every step."""
+        """Shows one run that is trained in this process; yields the function to call after every step."""
         pace = Pace()
         try:
             yield lambda event: self.show(spec.id, pace(event)._replace(cores=cores, gpus=gpus))
@@ -143,5 +144,5 @@ class Progress:
             self.hide(spec.id)
 
     def _left(self) -> str:
-        """Of the suite, from the pace so far; something is finished."""
+        """Returns the estimated remaining time of all runs; at least one must be finished."""
         return duration((time.monotonic() - self._started) / self._done * (self._total - self._done))

@@ -1,4 +1,4 @@
-"""The screen of long work: a line of totals, and a row for each run that is running, has failed, or waits."""
+"""The progress screen: a line of totals, and a row per run that is running, waiting or failed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,13 +10,12 @@ from rich.text import Text
 
 from sskd.formatting import duration, plural
 
-ORDER = ("running", "failed", "waiting")  # of rows; what a small terminal has no room for is counted
+ORDER = ("running", "failed", "waiting")  # of rows; rows that do not fit are counted
 COLOURS = {"running": "green", "failed": "red", "waiting": "yellow"}
 
 
 class ScreenRow(NamedTuple):
-    """A run as the screen shows it. top1 in percent; seconds_left: of its stage; note: why it waits or failed, where it
-    runs."""
+    """A run on the screen. top1: %. seconds_left: in its stage. note: why it waits or failed, or where it runs."""
 
     name: str
     state: str  # one of ORDER
@@ -32,7 +31,8 @@ class ScreenRow(NamedTuple):
 
 
 def totals(rows: Sequence[ScreenRow], finished: int, total: int, left: str = "") -> str:
-    """ "3/17 finished, 2 running on 4 cores, 812 images/s, 1 failed, 11 waiting, about 5 min left"."""
+    """Returns a line such as "3/17 finished, 2 running on 4 cores, 812 images/s, 1 failed, 11 waiting, about 5 min
+    left"."""
     running = [row for row in rows if row.state == "running"]
     parts = [f"{finished}/{total} finished"]
     if running:
@@ -46,7 +46,7 @@ def totals(rows: Sequence[ScreenRow], finished: int, total: int, left: str = "")
 
 
 def screen(rows: Sequence[ScreenRow], finished: int, total: int, left: str, height: int) -> RenderableType:
-    """What a terminal of ``height`` lines shows: as many rows as it has room for."""
+    """Returns the screen for a terminal of ``height`` lines, with as many rows as fit."""
     head = Table.grid(padding=(0, 1))
     head.add_row(ProgressBar(total=max(total, 1), completed=finished, width=20), totals(rows, finished, total, left))
     table = Table("run", "state", "epoch", "top-1", "images/s", "left", "on", "", box=None, header_style="dim")

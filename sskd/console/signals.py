@@ -1,4 +1,4 @@
-"""Signals that tell a process to end: at the first a run saves and ends, a second Ctrl-C ends it at once
+"""Signals that end a process: at the first, a run saves its state and ends; a second Ctrl-C ends it immediately
 (docs/reliability.md)."""
 
 import os
@@ -13,11 +13,11 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP: the terminal 
 
 
 class StopSignal:
-    """Becomes true when the process is told to end. It is what ``train`` is given as ``should_stop``.
+    """Becomes true when the process receives a signal to end; ``train`` gets it as ``should_stop``.
 
-    USR2 comes from submitit before the time limit and at a preemption: save and requeue. TERM comes from Slurm (which
-    requeues by itself where that is wanted), from ``cancel``, or from a machine that shuts down: save and end. HUP
-    comes from a terminal that was closed: save and end, and print nothing more.
+    submitit sends USR2 before the time limit and at a preemption: save and requeue. TERM comes from Slurm (which
+    requeues by itself if configured), from ``cancel``, or from a machine that shuts down: save and end. HUP comes from
+    a closed terminal: save and end, and print nothing more.
     """
 
     def __init__(self) -> None:
@@ -27,9 +27,9 @@ class StopSignal:
         return self.received is not None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Python's signal handler. Raises KeyboardInterrupt at the second Ctrl-C."""
+        """Handles a signal. Raises KeyboardInterrupt at the second Ctrl-C."""
         if number == self.received == signal.SIGINT:
-            raise KeyboardInterrupt  # a second Ctrl-C: at once, then
+            raise KeyboardInterrupt
         self.received = signal.Signals(number)
         if number == signal.SIGHUP:
             _leave_terminal()
@@ -37,11 +37,11 @@ class StopSignal:
 
 @contextmanager
 def stop_signal(*numbers: signal.Signals) -> Iterator[StopSignal]:
-    """A StopSignal that catches the given signals, until the end of the block. SIGHUP that this process was started to
-    ignore, as by nohup, stays ignored."""
+    """Yields a StopSignal that catches the given signals during the block. SIGHUP stays ignored if the process was
+    started so, as with nohup."""
     stop = StopSignal()
     numbers = tuple(n for n in numbers if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN)
-    main = threading.current_thread() is threading.main_thread()  # Python lets no other thread catch signals
+    main = threading.current_thread() is threading.main_thread()  # only the main thread can set signal handlers
     before = {number: signal.signal(number, stop.receive) for number in numbers if main}
     try:
         yield stop
@@ -51,7 +51,8 @@ def stop_signal(*numbers: signal.Signals) -> Iterator[StopSignal]:
 
 
 def _leave_terminal() -> None:
-    """What is still printed goes nowhere: a closed terminal answers it with an error. Files and pipes stay."""
+    """Redirects output from a closed terminal to /dev/null, because printing to it would raise an error. Files and
+    pipes are kept."""
     for output in (1, 2):
         with suppress(OSError):
             if stat.S_ISCHR(os.fstat(output).st_mode):
@@ -61,7 +62,7 @@ def _leave_terminal() -> None:
 
 
 class Stopped(KeyboardInterrupt):
-    """The work was told to end, and has saved how far it is. ``status``: the shell's exit status for that signal."""
+    """The process was told to end and has saved its state. ``status``: the shell's exit status for that signal."""
 
     def __init__(self, received: signal.Signals | None, message: str = "") -> None:
         super().__init__(message)

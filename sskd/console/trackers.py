@@ -1,8 +1,9 @@
-"""Where an epoch's numbers go beside metrics.jsonl: TensorBoard, Weights & Biases, MLflow, whichever is asked for.
+"""Sends the numbers of every epoch to trackers, in addition to metrics.jsonl: TensorBoard, Weights & Biases, MLflow.
 
-None of them is needed, and none may cost a training: what fails is told in one line, and left. Each is in a form that
-needs no network: TensorBoard's files and Weights & Biases' offline ones lie in the run's folder, MLflow's store beside
-the run folders. A run that goes on continues what it has begun there: trackers.json in its folder holds the names.
+All trackers are optional, and a tracker that fails must not stop the training: the run prints one line and continues
+without it. None needs a network connection: TensorBoard's files and Weights & Biases' offline files are in the run's
+folder, and MLflow's store is next to the run folders. A resumed run continues its earlier entry; trackers.json in its
+folder has the ids.
 """
 
 import fcntl
@@ -21,27 +22,27 @@ from sskd.errors import UserError
 from sskd.runs.files import write_json
 from sskd.runs.spec import RunSpec
 
-NAMES = "trackers.json"  # in a run's folder: by tracker, what the run is called there
+NAMES = "trackers.json"  # in a run's folder: id of the run by tracker
 PROJECT = "sskd"
 Numbers = Mapping[str, float]
 
 
 class Tracker(NamedTuple):
-    """One that is open. ``log``: an epoch's numbers, and which epoch of all stages it is, from 1. ``close``: whether
-    the run has come to its end, or is interrupted."""
+    """An open tracker. ``log``: takes the numbers of an epoch, and the epoch's number over all stages, from 1.
+    ``close``: takes True if the run is finished, False if it is interrupted."""
 
     log: Callable[[Numbers, int], None]
     close: Callable[[bool], None]
 
 
 def chosen_trackers(execution: Execution) -> tuple[str, ...]:
-    """Their names. UserError, with the line that installs it, where the package of one is missing."""
+    """Returns the names of the trackers. Raises UserError, with the pip command, if a package is missing."""
     if execution.trackers is None:
         return ("tensorboard",) if _installed("tensorboard") else ()
     for name in execution.trackers:
         if not _installed(name):
             raise UserError(
-                f"execution.trackers names '{name}', which is not installed: pip install {TRACKERS[name]} or leave it"
+                f"execution.trackers names '{name}', which is not installed: pip install {TRACKERS[name]}, or remove it"
             )
     return execution.trackers
 
@@ -54,17 +55,17 @@ def _installed(name: str) -> bool:
 def tracked(
     spec: RunSpec, folder: Path, done: int, execution: Execution, log: Callable[[str], None]
 ) -> Iterator[Callable[[Mapping[str, Any], int], None]]:
-    """Opens the trackers of a run that has ``done`` epochs behind it; yields what is told of each further one: its row
-    of metrics.jsonl, and its number. UserError if the package of one is missing, and nothing else."""
+    """Opens the trackers of a run that has ``done`` finished epochs. Yields the function to call with the row of
+    each further epoch and its number. Only raises UserError if the package of a tracker is missing."""
     opened: dict[str, Tracker] = {}
 
     def attempt(name: str, action: Callable[[], Any]) -> Any:
         try:
             return action()
-        except Exception as error:  # whatever a disk, a network or a library may raise
+        except Exception as error:  # from a disk, a network or a library
             opened.pop(name, None)
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            log(f"{name} fails ({reason}): the run goes on without it, and metrics.jsonl has its numbers")
+            log(f"{name} failed ({reason}): the run continues without it; metrics.jsonl has all numbers")
             return None
 
     for name in chosen_trackers(execution):
@@ -89,7 +90,7 @@ def tracked(
 def _tensorboard(spec: RunSpec, folder: Path, done: int) -> Tracker:
     from torch.utils.tensorboard import SummaryWriter
 
-    board = SummaryWriter(str(folder), purge_step=done + 1)  # epochs that a lost checkpoint has done again count once
+    board = SummaryWriter(str(folder), purge_step=done + 1)  # drops entries of epochs that are trained again
 
     def log(numbers: Numbers, step: int) -> None:
         for name, value in numbers.items():
@@ -99,7 +100,8 @@ def _tensorboard(spec: RunSpec, folder: Path, done: int) -> Tracker:
 
 
 def _wandb(spec: RunSpec, folder: Path, done: int) -> Tracker:
-    """Offline unless WANDB_MODE says otherwise: wandb sync sends it, and a run that went on becomes one there."""
+    """Opens Weights & Biases, offline unless WANDB_MODE is set. `wandb sync` uploads the files and merges a resumed
+    run."""
     import wandb
 
     name = _name_in(folder, "wandb", lambda: secrets.token_hex(8))
@@ -122,12 +124,12 @@ def _wandb(spec: RunSpec, folder: Path, done: int) -> Tracker:
 
 
 def _mlflow(spec: RunSpec, folder: Path, done: int) -> Tracker:
-    """A store of files beside the run folders, or what MLFLOW_TRACKING_URI names."""
+    """Opens MLflow with a file store next to the run folders, or with MLFLOW_TRACKING_URI."""
     store = folder.parent.parent / "mlruns"
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # of a server that is away: an epoch waits for it
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # an epoch waits for an unreachable server
     if "MLFLOW_TRACKING_URI" not in os.environ:
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3 wants to be asked for it
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # required by MLflow 3
     from mlflow.entities import Metric, Param
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
@@ -141,13 +143,13 @@ def _mlflow(spec: RunSpec, folder: Path, done: int) -> Tracker:
             client.log_batch(run.info.run_id, params=params[start : start + 100])
         return str(run.info.run_id)
 
-    with _alone(store):  # two that begin at once would make two experiments
+    with _locked(store):  # two runs that start at the same time would create two experiments
         client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or store.resolve().as_uri())
         name = _name_in(folder, "mlflow", begin)
         try:
             client.update_run(name, status="RUNNING")
-        except MlflowException:  # the store was deleted since
-            name = _name_in(folder, "mlflow", begin, anew=True)
+        except MlflowException:  # the store was deleted in the meantime
+            name = _name_in(folder, "mlflow", begin, renew=True)
 
     def log(numbers: Numbers, step: int) -> None:
         now = int(1000 * time.time())
@@ -161,20 +163,21 @@ OPEN: dict[str, Callable[[RunSpec, Path, int], Tracker]] = dict(
 )
 
 
-def _name_in(folder: Path, tracker: str, make: Callable[[], str], anew: bool = False) -> str:
-    """What the run is called there: as noted in its folder, else what ``make`` gives, which is noted."""
+def _name_in(folder: Path, tracker: str, make: Callable[[], str], renew: bool = False) -> str:
+    """Returns the id of the run in the tracker: as stored in its folder, else the result of ``make``, which is then
+    stored."""
     names: dict[str, str] = {}
     with suppress(OSError, ValueError):
         names = dict(json.loads((folder / NAMES).read_text(encoding="utf-8")))
-    if anew or not isinstance(names.get(tracker), str):
+    if renew or not isinstance(names.get(tracker), str):
         names[tracker] = make()
         write_json(folder / NAMES, names)
     return names[tracker]
 
 
 @contextmanager
-def _alone(store: Path) -> Iterator[None]:
-    """No other process of this suite is in such a block; where the file system has no locks, it may be."""
+def _locked(store: Path) -> Iterator[None]:
+    """Locks the store against other processes of this suite, if the file system supports locks."""
     with store.with_name(f"{store.name}.lock").open("a", encoding="utf-8") as file:
         with suppress(OSError):
             fcntl.lockf(file, fcntl.LOCK_EX)
@@ -182,7 +185,7 @@ def _alone(store: Path) -> Iterator[None]:
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Nested mappings as pairs: "recipe.epochs", "240"."""
+    """Flattens nested mappings: "recipe.epochs", "240"."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _flat(item, f"{path}.{key}" if path else str(key))

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device, in pixel space (uint8), every sample with its own draws."""
+"""Batched augmentation on the device, on uint8 pixels, with independent random draws per image."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -9,27 +9,28 @@ from torch.nn import functional as F
 
 from sskd.runtime.device import cached_arange
 
-# (R, 3, H, W) uint8 and where to draw from, to the same shape and type
+# from (R, 3, H, W) uint8 and a generator to the same shape and dtype
 Transform: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def identity(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The images; nothing is drawn."""
+    """Returns the images. Draws nothing."""
     return images
 
 
 class Augmentation(NamedTuple):
-    """How training images are changed at random: crops from an image padded with black on each side, flips, and a
-    change of every view after them. The views (sskd/data/views.py) determine the order."""
+    """Random augmentation of training images: zero-padded crop, horizontal flip, then a transform of every view. The
+    view transform (sskd/data/views.py) decides the order."""
 
-    padding: int = 4  # pixels on each side; 0 turns crops off
-    flip: bool = True  # horizontally, with probability 0.5
-    transform: Transform = identity  # of cropped views, each with its own draws
-    resized_crop: bool = True  # of image files, which are cropped when they are read; False: the middle square
+    padding: int = 4  # pixels on each side; 0: no crop
+    flip: bool = True  # with probability 0.5
+    transform: Transform = identity  # of cropped views, with independent draws per view
+    resized_crop: bool = True  # of image files, in the worker; False: centre crop
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
-    """Each image (B, C, H, W) cut from its black-padded self at its own uniform offsets; same shape and type."""
+    """Pads each image (B, C, H, W) with black and crops it at its own uniform offset. Returns the same shape and
+    dtype."""
     if padding == 0:
         return images
     offsets = torch.randint(2 * padding + 1, (2, len(images)), generator=generator, device=images.device)
@@ -37,7 +38,7 @@ def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Ten
 
 
 def crop_at(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
-    """Cuts image b (of B, C, H, W) at (top[b], left[b]), 0 to 2 * padding, from its black-padded self."""
+    """Pads image b of (B, C, H, W) with black and crops it at (top[b], left[b]), each from 0 to 2 * padding."""
     height, width = images.shape[2:]
     padded = F.pad(images, (padding,) * 4)
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (B, C, 2p + 1, 2p + 1, H, W)
@@ -45,6 +46,6 @@ def crop_at(images: Tensor, padding: int, top: Tensor, left: Tensor) -> Tensor:
 
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image (B, C, H, W) mirrored left to right with probability 0.5."""
+    """Flips each image (B, C, H, W) horizontally with probability 0.5."""
     mirrored = torch.rand(len(images), generator=generator, device=images.device) < 0.5
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)

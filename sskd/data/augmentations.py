@@ -1,6 +1,6 @@
-"""Augmentations of training images, by the names that a recipe gives them. A user's own registers here too.
+"""The registry of augmentations, by the names that recipes use. Users register their own here too.
 
-Each is a function from a recipe to an Augmentation: the crop and the flip, and what is done to every view after them.
+An augmentation is a function from a recipe to an Augmentation: crop, flip, and the transform of every view after them.
 """
 
 from collections.abc import Callable
@@ -20,36 +20,37 @@ AUGMENTATIONS: Registry[Callable[[Recipe], Augmentation]] = Registry("augmentati
 
 @AUGMENTATIONS.register("standard")
 def standard(recipe: Recipe) -> Augmentation:
-    """Crops and flips, as the recipe has them."""
+    """Random crop and flip, with the recipe's settings."""
     return Augmentation(recipe.crop_padding, recipe.flip)
 
 
 @AUGMENTATIONS.register("none")
 def none(recipe: Recipe) -> Augmentation:
-    """The images as they are; of image files the middle square."""
+    """No augmentation; image files are centre-cropped."""
     return Augmentation(0, False, resized_crop=False)
 
 
 @AUGMENTATIONS.register("cutout")
 def cutout(recipe: Recipe) -> Augmentation:
-    """Crop and flip, then a grey square on every view (DeVries and Taylor, 2017)."""
+    """Random crop and flip, then a grey square on every view (DeVries and Taylor, 2017)."""
     return standard(recipe)._replace(transform=partial(cut_out, size=recipe.cutout_size))
 
 
 @AUGMENTATIONS.register("strong")
 def strong(recipe: Recipe) -> Augmentation:
-    """Crop and flip, then two random operations of fourteen and a grey square on every view (sskd/data/strong.py)."""
+    """Random crop and flip, then two random operations out of fourteen and a grey square on every view
+    (sskd/data/strong.py)."""
     return standard(recipe)._replace(transform=strong_augment)
 
 
 def cut_out(images: Tensor, generator: torch.Generator, size: int) -> Tensor:
-    """(R, 3, H, W) uint8: a ``size`` x ``size`` square of each becomes grey. Its middle is uniform over the image's
-    pixels, so a part of it may lie outside."""
+    """Covers a ``size`` x ``size`` square of each image (R, 3, H, W) uint8 with grey. The centre of the square is
+    uniform over the pixels of the image, so part of the square may be outside."""
     covered = []
     for length in images.shape[2:]:
-        middle = torch.randint(length, (len(images), 1), generator=generator, device=images.device)
-        first = middle - size // 2
-        place = torch.arange(length, device=images.device)
-        covered.append((place >= first) & (place < first + size))
+        centre = torch.randint(length, (len(images), 1), generator=generator, device=images.device)
+        first = centre - size // 2
+        index = torch.arange(length, device=images.device)
+        covered.append((index >= first) & (index < first + size))
     square = covered[0][:, None, :, None] & covered[1][:, None, None, :]
     return torch.where(square, constant(GREY, torch.uint8, images.device).view(3, 1, 1), images)

@@ -1,4 +1,4 @@
-"""The batch that one training step sees."""
+"""The batch of one training step."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ from sskd.runtime.distributed import Rank
 class Batch(NamedTuple):
     """B images, each in V views.
 
-    images: (V * B, 3, H, W), normalised floats; rows V * j to V * j + V - 1 are the views of image j, the first of
-    them the normal one. labels: (B,) int64, as the split gives them. indices: (B,) int64, positions in the split's
-    training set (0 to N - 1), not in the whole data set. view_labels: (V * B,) int64, which transformation made each
-    row (rotation 0 to 3, jigsaw permutation 0 to 23, ...), or None. generator: on the images' device, seeded from the
-    run's seed, the epoch and the step, for whatever a method draws. mixed_labels: (B, C) float32, the share of each
-    class in each image, where images are mixed (sskd/data/mixing.py).
+    images: (V * B, 3, H, W) normalised floats; rows V * j to V * j + V - 1 are the views of image j, and the first of
+    them is the normal view. labels: (B,) int64, from the split. indices: (B,) int64, indices into the training set of
+    the split (0 to N - 1), not into the data set. view_labels: (V * B,) int64, the transformation of each row (rotation
+    0 to 3, jigsaw permutation 0 to 23, ...), or None. generator: on the device of the images, seeded from the run's
+    seed, the epoch and the step; methods draw from it. mixed_labels: (B, C) float32, the share of each class in each
+    image, if images are mixed (sskd/data/mixing.py).
     """
 
     images: Tensor
@@ -39,9 +39,9 @@ class Batch(NamedTuple):
 
 
 class LoaderConfig(NamedTuple):
-    """On which device batches are wanted, in which memory layout, and who makes them."""
+    """Device, memory layout and rank of the batches, and the workers that make them."""
 
     device: torch.device
     channels_last: bool = True
-    rank: Rank = Rank()  # this process's part of every batch
-    workers: int | None = None  # processes that read images from files; None: as many as there are cores
+    rank: Rank = Rank()  # decides this process's rows of every batch
+    workers: int | None = None  # processes that read image files; None: one per core, at most 16

@@ -1,4 +1,4 @@
-"""Folders of images by class, as people's disks hold them: what is a class, what is an image, and what is refused."""
+"""Image folders by class: finds classes and images, and rejects folders that are not laid out as expected."""
 
 import mimetypes
 import os
@@ -9,29 +9,29 @@ import numpy as np
 
 from sskd.errors import UserError
 
-# what archives, network drives and file systems leave beside the classes; hidden names are left aside as well
+# folders that archives, network drives and file systems create; hidden folders are ignored as well
 NO_CLASSES = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
 IMAGE_LIKE = frozenset({".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".dcm", ".gif", ".npy"})  # for mimetypes
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """The names of the class folders in ``folder``, sorted: the classes, in the order of their labels. UserError
-    where the folder is missing."""
+    """Returns the names of the class folders in ``folder``, sorted: their order is the order of the labels. Raises
+    UserError if the folder is missing."""
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}: expected {folder.name}/<class>/<image>")
+        raise UserError(f"there is no folder {folder}: expected {folder.name}/<class>/<image>")
     return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and _counts(entry.name)))
 
 
 def check_classes(train: Path, test: Path, endings: Collection[str]) -> tuple[str, ...]:
-    """The classes of ``train``. UserError where there are none, where ``test`` has others, or where images lie beside
-    the class folders of either."""
+    """Returns the classes of ``train``. Raises UserError if there are none, if ``test`` has other classes, or if
+    images are outside the class folders of either."""
     classes = class_names(train)
     for part in (train, test):
         stray = next((e.name for e in os.scandir(part) if _is_image(e.name, endings) and not e.is_dir()), None)
         if stray is not None:
-            raise UserError(f"{part / stray} lies beside the class folders: move it into the folder of its class")
+            raise UserError(f"{part / stray} is outside the class folders: move it into the folder of its class")
     if not classes:
-        raise UserError(f"{train}: expected one folder for each class, found none")
+        raise UserError(f"{train}: expected one folder per class, found none")
     strange = sorted(set(class_names(test)) - set(classes))
     if strange:
         raise UserError(f"{test}: the class '{strange[0]}' has no folder in {train}")
@@ -39,12 +39,15 @@ def check_classes(train: Path, test: Path, endings: Collection[str]) -> tuple[st
 
 
 def images_by_class(folder: Path, classes: Sequence[str], endings: Collection[str]) -> tuple[list[str], np.ndarray]:
-    """Returns the images of a part as "class/name", sorted, and their labels (N,) int64. UserError names a class
-    without images, a file that is an image of a kind that is not read, and an image that lies deeper."""
+    """Returns the images of ``folder`` as "class/name", sorted, and their labels (N,) int64.
+
+    Raises UserError if a class has no images, if an image has an unsupported format, or if an image is in a subfolder
+    of its class.
+    """
     found = [_class_images(folder / name, endings) for name in classes]
     empty = [name for name, images in zip(classes, found, strict=True) if not images]
     if empty:
-        more = f", and {len(empty) - 1} more classes have none either" if len(empty) > 1 else ""
+        more = f", nor do {len(empty) - 1} other classes" if len(empty) > 1 else ""
         raise UserError(
             f"{folder / empty[0]}: the class '{empty[0]}' has no images{more} (looked for {_listed(endings)}); "
             "add some, or remove the class everywhere"
@@ -60,11 +63,11 @@ def _class_images(folder: Path, endings: Collection[str]) -> list[str]:
             continue
         if entry.is_dir():
             if deeper := _first_image(Path(entry.path), endings):
-                raise UserError(f"{deeper} lies too deep: images must lie directly in the class folder {folder}")
+                raise UserError(f"{deeper} is in a subfolder: move it directly into the class folder {folder}")
         elif _ending(entry.name) in endings:
             names.append(entry.name)
         elif _is_image(entry.name, endings):
-            raise UserError(f"{entry.path}: images of this kind are not read; convert it ({_listed(endings)} are)")
+            raise UserError(f"{entry.path}: this format is not supported; convert it to one of {_listed(endings)}")
     return sorted(names)
 
 

@@ -1,4 +1,4 @@
-"""A data set of image files, which are read while training."""
+"""Data sets of image files that are read during training."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from sskd.data.memory_loader import RGB, SamplingConfig
 from sskd.data.splits import Split, Subset
 from sskd.data.views import SingleView, ViewTransform
 
-EVALUATION_BATCH = 128  # images at most: these are larger than CIFAR's
+EVALUATION_BATCH = 128  # maximum; the images are larger than CIFAR's
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """A data set of image files. Labels: (N,) int64. Training images are seen as random resized crops of
-    ``image_size``, test images as the middle square after their shorter side was made 256 / 224 of that."""
+    """A data set of image files. Labels: (N,) int64. Training images are random resized crops of ``image_size``.
+    Test images are centre crops of ``image_size``, after their shorter side was resized to 256 / 224 of it."""
 
     name: str
     train: Images
@@ -52,14 +52,15 @@ class ImageFiles:
         )
 
     def train_loader(self, split: Split, sampling: SamplingConfig, config: LoaderConfig) -> StreamLoader:
-        """The crop is the random resized one of ImageNet, whatever padding the augmentation has."""
+        """Returns batches of the split. The crop is ImageNet's random resized crop; the padding of the augmentation
+        is ignored."""
         augmentation = sampling.augmentation
         crop = RandomCrop(self.image_size, augmentation.flip) if augmentation.resized_crop else self._middle
         return self._loader(self.train, split, crop, sampling, config)
 
     def test_loader(self, view_transform: ViewTransform, batch_size: int, config: LoaderConfig) -> StreamLoader:
         everything = Split(torch.arange(len(self.test_labels)), self.test_labels)
-        # a cache of test images holds what is seen of them
+        # a cache of test images already holds the centre crops
         crop = ResizeCenterCrop(self.image_size, self.image_size) if self.test.cache else self._middle
         return self._loader(
             self.test, everything, crop, evaluation_sampling(view_transform, batch_size, len(self.test_labels)), config

@@ -1,4 +1,4 @@
-"""Image files: decoding them, and a cache of decoded ones for machines whose cores decode too slowly."""
+"""Decodes image files, and caches decoded images for machines that decode too slowly."""
 
 import functools
 import hashlib
@@ -22,45 +22,45 @@ from torch.utils.data import DataLoader, Dataset
 from sskd.errors import UserError
 from sskd.runtime.cores import usable_cores
 
-# torchvision has announced the end of its decoders. Their successor (torchcodec) is one more dependency, with a binary
-# for each torch; Pillow is there anyway, and decodes where torchvision does not any more.
+# torchvision has announced the removal of its decoders. The successor (torchcodec) would be another dependency, with a
+# binary per torch version; Pillow is installed anyway and decodes if torchvision no longer does.
 warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
 
 
-# what decoders raise for a damaged file: torchvision's, and Pillow's for one format or another
+# exceptions of torchvision's and Pillow's decoders for a damaged file
 DAMAGED = (RuntimeError, OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
-UNUSUAL = "it has several frames, or more than 8 bits"
+UNUSUAL = "it has several frames, or more than 8 bits per channel"
 
 
 class Unreadable(Exception):
-    """An image file that cannot be decoded; the message is one line with its path."""
+    """An image file cannot be decoded; the message is one line with its path."""
 
 
 @dataclass
 class Images:
-    """Image files by number, decoded to RGB; from ``cache`` (N, S, S, 3) uint8 where there is one.
+    """Image files by index, decoded to RGB, or read from ``cache`` (N, S, S, 3) uint8 if there is one.
 
-    files: (N,) of bytes, relative to ``folder``.
+    files: (N,) bytes, paths relative to ``folder``.
     """
 
     folder: Path
     files: np.ndarray
     cache: Path | None = None
-    unreadable: frozenset[int] = frozenset()  # numbers of what the cache could not be made of
+    unreadable: frozenset[int] = frozenset()  # indices of images that are missing in the cache
     _memory: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_memory": None}  # another process maps the file itself
+        return self.__dict__ | {"_memory": None}  # each process maps the file itself
 
     def path(self, number: int) -> Path:
-        """Where image ``number`` (from 0) lies."""
+        """Returns the path of image ``number`` (from 0)."""
         return self.folder / os.fsdecode(self.files[number])
 
     def open(self, number: int) -> Tensor:
-        """(3, H, W) uint8. Raises Unreadable."""
+        """Returns image ``number`` as (3, H, W) uint8. Raises Unreadable."""
         if self.cache is None:
             return decode(self.path(number))
         if number in self.unreadable:
@@ -71,7 +71,7 @@ class Images:
 
 
 def decode(path: Path) -> Tensor:
-    """Any image as RGB, (3, H, W) uint8: grey, palette and CMYK too. Raises Unreadable."""
+    """Decodes an image file (also grey, palette or CMYK) as RGB, (3, H, W) uint8. Raises Unreadable."""
     try:
         image = decoder()(path)
     except DAMAGED as error:
@@ -84,26 +84,26 @@ def decode(path: Path) -> Tensor:
 
 @functools.cache
 def decoder() -> Callable[[Path], Tensor]:
-    """torchvision's where it still decodes a JPEG, else Pillow's: the pixels of a whole file are the same."""
+    """Returns torchvision's decoder if it still decodes a JPEG, else Pillow's. Both give the same pixels."""
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "JPEG")
     try:
         from torchvision.io import ImageReadMode, decode_image
 
         decode_image(torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8), mode=ImageReadMode.RGB)
-    except Exception:  # not there (ImportError, AttributeError), or built without the library (RuntimeError)
+    except Exception:  # missing (ImportError, AttributeError), or built without libjpeg (RuntimeError)
         return decode_with_pillow
     return lambda path: decode_image(str(path), mode=ImageReadMode.RGB)
 
 
 def decode_with_pillow(path: Path) -> Tensor:
-    """(3, H, W) uint8. ValueError as ``open_rgb``."""
+    """Decodes an image file as (3, H, W) uint8. Raises ValueError as ``open_rgb`` does."""
     return torch.from_numpy(np.array(open_rgb(path))).permute(2, 0, 1).contiguous()
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """An image as RGB, of 8 bits. ValueError for several frames, or 16 or 32 bits a pixel, which conversion to RGB
-    would clip. A phone's JPEG with a preview behind it (MPO) is its first frame."""
+    """Opens an image as 8-bit RGB. Raises ValueError for several frames, and for 16 or 32 bits per pixel, which the
+    conversion to RGB would clip. Of a phone's JPEG with an embedded preview (MPO), the first frame is used."""
     with Image.open(path) as image:
         if image.mode[0] in "IF" or (getattr(image, "n_frames", 1) > 1 and image.format != "MPO"):
             raise ValueError(UNUSUAL)
@@ -111,8 +111,8 @@ def open_rgb(path: Path) -> Image.Image:
 
 
 class ResizeCenterCrop(NamedTuple):
-    """How test images are seen: the shorter side of (3, H, W) to ``resize`` pixels, then the middle ``size`` x
-    ``size``. A value, so that it goes to other processes."""
+    """Transform of test images: resizes the shorter side of (3, H, W) to ``resize`` pixels, then crops the centre
+    ``size`` x ``size``. A NamedTuple, so that it can be pickled for the workers."""
 
     resize: int
     size: int
@@ -124,8 +124,8 @@ class ResizeCenterCrop(NamedTuple):
 
 
 def cached(images: Images, shape: ResizeCenterCrop, folder: Path, part: str, skip_corrupt: bool) -> Images:
-    """The same images from a file of decoded squares, which is made now if it is not there. UserError for a corrupt
-    image (unless these are to be skipped), or where there is no room."""
+    """Returns the images backed by a cache file of decoded centre crops, which is built if it does not exist. Raises
+    UserError for a corrupt image (unless these are skipped), or if the disk is full."""
     listed = b"\0".join([os.fsencode(images.folder.resolve()), *images.files.tolist()])
     listing = hashlib.sha256(listed).hexdigest()[:12]
     file = folder / f"{part}-{shape.resize}-{shape.size}-{listing}.npy"
@@ -138,13 +138,13 @@ def cached(images: Images, shape: ResizeCenterCrop, folder: Path, part: str, ski
         else frozenset()
     )
     if known and not skip_corrupt:
-        raise UserError(f"{images.path(min(known))} cannot be read as an image (dataset.corrupt=skip leaves it out)")
+        raise UserError(f"{images.path(min(known))} cannot be read as an image (skip it with dataset.corrupt=skip)")
     return replace(images, cache=file, unreadable=known)
 
 
 def _build(images: Images, shape: ResizeCenterCrop, file: Path, bad: Path, skip_corrupt: bool) -> None:
-    """Writes the cache file front to back (so that a full disk is an error, and not a signal) under another name, then
-    renames it: two processes that build it at once both end with a whole file."""
+    """Writes the cache to a temporary file, then renames it: two processes that build it at the same time both end
+    with a complete file. It is written sequentially, so that a full disk raises an error instead of a signal."""
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
     loader = DataLoader(
         _Squares(images, shape),
@@ -161,7 +161,7 @@ def _build(images: Images, shape: ResizeCenterCrop, file: Path, bad: Path, skip_
             np.lib.format.write_array_header_1_0(out, header)
             for pixels, errors in track(loader, f"decoding into {file}", console=Console(stderr=True)):
                 if errors and not skip_corrupt:
-                    raise UserError(f"{errors[0][1]} (dataset.corrupt=skip leaves it out)")
+                    raise UserError(f"{errors[0][1]} (skip it with dataset.corrupt=skip)")
                 failed += errors
                 out.write(pixels.tobytes())
         if failed:
@@ -175,7 +175,7 @@ def _build(images: Images, shape: ResizeCenterCrop, file: Path, bad: Path, skip_
 
 
 class _Squares(Dataset[tuple[np.ndarray, list[tuple[int, str]]]]):
-    """Batches of decoded squares, with the numbers of those that could not be."""
+    """Batches of decoded centre crops, with the indices of images that could not be decoded."""
 
     def __init__(self, images: Images, shape: ResizeCenterCrop) -> None:
         self.images, self.shape = images, shape
@@ -195,17 +195,17 @@ class _Squares(Dataset[tuple[np.ndarray, list[tuple[int, str]]]]):
 
 
 def no_collate(made: Any) -> Any:
-    """The collate function of data sets that make whole batches."""
+    """Collate function for data sets that make whole batches."""
     return made
 
 
 def use_one_thread(_: int) -> None:
-    """Of a worker: many of them share the cores."""
+    """Initialises a worker with one thread: the workers share the cores."""
     torch.set_num_threads(1)
 
 
 def worker_count(asked: int | None, processes: int) -> int:
-    """How many processes read images, for each process that trains."""
+    """Returns the number of image-reading processes per training process."""
     if asked is not None:
         return asked
     return max(1, min(16, usable_cores() // processes))

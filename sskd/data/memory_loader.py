@@ -1,4 +1,4 @@
-"""Batches from a training set that lies on the device as one uint8 tensor: order, views and crops from the seed."""
+"""Batches from a training set that is one uint8 tensor on the device; order, views and crops follow from the seed."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -18,8 +18,7 @@ RGB = tuple[float, float, float]
 
 
 class SamplingConfig(NamedTuple):
-    """How batches are drawn from images: all that is random comes from the streams of ``seed`` that begin with
-    ``stream``."""
+    """How batches are drawn. All random numbers come from the streams of ``seed`` whose names begin with ``stream``."""
 
     batch_size: int
     view_transform: ViewTransform
@@ -29,24 +28,24 @@ class SamplingConfig(NamedTuple):
 
 
 class Loader(Protocol):
-    """Epochs of batches."""
+    """Yields epochs of batches."""
 
     batch_size: int
 
     @property
     def skipped(self) -> set[str]:
-        """A line for each corrupt image that was left out so far."""
+        """A message per corrupt image that was skipped so far."""
 
     def __len__(self) -> int:
-        """Steps in an epoch."""
+        """Steps per epoch."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step ``start`` on, the same whether or not those before were made."""
+        """Yields the batches of an epoch, beginning with step ``start``; they do not depend on earlier batches."""
 
 
 def steps_per_epoch(images: int, batch_size: int, processes: int) -> int:
-    """Steps in an epoch: the last, smaller batch counts unless it leaves a process a single image (batch norm needs
-    two). UserError if there are too few images for one batch."""
+    """Returns the steps per epoch. The last, smaller batch counts unless it leaves a process with a single image
+    (batch norm needs two). Raises UserError if there are too few images for one batch."""
     if batch_size > images:
         raise UserError(
             f"recipe.batch_size is {batch_size}, but the training set has {images} images: "
@@ -57,22 +56,22 @@ def steps_per_epoch(images: int, batch_size: int, processes: int) -> int:
 
 
 def epoch_order(images: int, seed: int, stream: str, epoch: int) -> Tensor:
-    """The order of an epoch's images, (n,) int64: drawn on the CPU, so one order for every device."""
+    """Returns a random order of the images, (n,) int64. It is drawn on the CPU, so it is the same for every device."""
     return torch.randperm(images, generator=generator("cpu", seed, stream, "order", epoch))
 
 
 class TrainLoader:
-    """Batches of images in memory. Every step draws from its own named stream, so an epoch can be entered anywhere."""
+    """Batches of images in memory. Every step has its own random stream, so an epoch can be entered at any step."""
 
     def __init__(
         self, images: Tensor, labels: Tensor, mean: RGB, std: RGB, sampling: SamplingConfig, config: LoaderConfig
     ) -> None:
-        """images: (n, 3, H, W) uint8. labels: (n,) int64. mean, std: of pixels / 255."""
+        """images: (n, 3, H, W) uint8. labels: (n,) int64. mean, std: per channel, of pixels / 255."""
         self.images, self.labels = images.to(config.device), labels.to(config.device)
         self.batch_size, self.view_transform, self.augmentation, self.seed, self.stream = sampling
         self.rank = config.rank
         self.normalise = Normalise(mean, std, config.device, config.channels_last)
-        self.skipped: set[str] = set()  # never any: they are in memory already
+        self.skipped: set[str] = set()  # always empty: the images are in memory
         self._steps = steps_per_epoch(len(images), sampling.batch_size, config.rank.world_size)
 
     def __len__(self) -> int:
@@ -84,20 +83,21 @@ class TrainLoader:
             yield self.make(indices, draws.manual_seed(self.step_seed(epoch, step)))
 
     def order(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Tensor]]:
-        """The steps of an epoch from ``start`` on, each with its images' positions (B,), on the device."""
+        """Yields the steps of an epoch from ``start`` on, each with the indices of its images (B,), on the device."""
         order = epoch_order(len(self.images), self.seed, self.stream, epoch).to(self.images.device)
         for step in range(start, len(self)):
             yield step, order[step * self.batch_size : (step + 1) * self.batch_size]
 
     def step_seed(self, epoch: int, step: int) -> int:
-        """What the generator of a step's draws is seeded with."""
+        """Returns the seed of the generator of a step."""
         return stream_seed(self.seed, self.stream, "step", epoch, step)
 
     def make(self, indices: Tensor, draws: torch.Generator) -> Batch:
-        """The batch of the images at ``indices`` (B,): work for the device alone, in shapes that depend on B alone, so
-        that a CUDA graph can hold it.
+        """Makes the batch of the images at ``indices`` (B,). It only does device work, in shapes that only depend on B,
+        so a CUDA graph can capture it.
 
-        Of several processes each makes the whole batch, with the draws that one process has, and keeps its part.
+        With several processes, each makes the global batch with the same draws as a single process, and keeps its own
+        rows.
         """
         images, view_labels = self.view_transform(self.images[indices], self.augmentation, draws)
         rows = self.rank.rows(len(indices))
@@ -108,25 +108,25 @@ class TrainLoader:
 
 @cache
 def _scale_and_shift(mean: RGB, std: RGB, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What pixels are multiplied by, and what is added then; both (3,), made once for each device."""
+    """Returns the factor and the offset of the normalisation, both (3,); cached per device."""
     scale, shift = 1 / torch.tensor(std) / 255, -torch.tensor(mean) / torch.tensor(std)
     return scale.to(device), shift.to(device)
 
 
 class Normalise:
-    """Pixels 0 to 255 to (pixel / 255 - mean) / std in float32, as one multiplication and one addition."""
+    """Maps pixels 0 to 255 to (pixel / 255 - mean) / std in float32, with one multiplication and one addition."""
 
     def __init__(self, mean: RGB, std: RGB, device: torch.device, channels_last: bool) -> None:
         self._scale, self._shift = _scale_and_shift(tuple(mean), tuple(std), device)
-        self._of_rows: dict[int, tuple[Tensor, Tensor]] = {}  # shift and scale of a row of pixels, by its width
+        self._of_rows: dict[int, tuple[Tensor, Tensor]] = {}  # by image width: shift and scale of a row
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) of any real type to float32."""
+        """Normalises (B, 3, H, W) of any real dtype to float32."""
         floats = images.to(torch.float32, memory_format=self._layout, copy=True)
         if self._layout == torch.contiguous_format:
             return torch.addcmul(self._shift.view(3, 1, 1), floats, self._scale.view(3, 1, 1), out=floats)
-        # by rows of pixels: three numbers at a time are too few for the CPU's vectors
+        # row by row: three numbers are too few for the CPU's vector units
         width = floats.shape[3]
         rows = floats.permute(0, 2, 3, 1).flatten(0, 1).flatten(1)
         if width not in self._of_rows:
@@ -136,12 +136,12 @@ class Normalise:
         return floats
 
 
-_kept: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # from a tensor on the host to its copies, by device
-_parts: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # from indices to what they were last used on, and its rows
+_kept: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # host tensor: its copies by device
+_parts: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # indices: (images, images[indices])
 
 
 def cached_on_device(device: torch.device, tensor: Tensor) -> Tensor:
-    """The tensor on the device; its copy there lives as long as the tensor does."""
+    """Returns the tensor on the device; the copy lives as long as the tensor."""
     if tensor.device == device:
         return tensor
     copies = _kept.setdefault(tensor, {})
@@ -151,7 +151,7 @@ def cached_on_device(device: torch.device, tensor: Tensor) -> Tensor:
 
 
 def cached_subset(images: Tensor, indices: Tensor) -> Tensor:
-    """images[indices], the same tensor every time, so that it can be kept on a device."""
+    """Returns images[indices], the same tensor at every call, so that ``cached_on_device`` can cache it."""
     source, rows = _parts.get(indices, (None, None))
     if source is not images:
         _, rows = _parts[indices] = images, images[indices]
@@ -161,8 +161,8 @@ def cached_subset(images: Tensor, indices: Tensor) -> Tensor:
 def eval_batches(
     images: Tensor, labels: Tensor, mean: RGB, std: RGB, batch_size: int, config: LoaderConfig
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, normalised and otherwise untouched, with their labels. On a GPU the images are kept there:
-    they are wanted again after the next epoch."""
+    """Yields all images in order, normalised, without augmentation, with their labels. On a GPU the images stay
+    there for the next evaluation."""
     images, labels = cached_on_device(config.device, images), cached_on_device(config.device, labels)
     normalise = Normalise(mean, std, config.device, config.channels_last)
     for start in range(0, len(images), batch_size):

@@ -1,4 +1,4 @@
-"""Lists of whole numbers from the files that people keep them in. Nothing that such a file holds is executed."""
+"""Reads lists of whole numbers from common file formats. Nothing in such a file is executed."""
 
 import functools
 import hashlib
@@ -16,22 +16,22 @@ import numpy as np
 
 from sskd.errors import UserError
 
-MOST_COMPRESSED = 1100  # deflate makes data at most about 1,030 times smaller
+MOST_COMPRESSED = 1100  # upper bound of a compression factor; deflate reaches about 1,030
 
 
 def read_numbers(file: Path, content: bytes, key: str | None, usual: Sequence[str]) -> np.ndarray:
-    """The numbers of a file, (n,) int64, or (n,) bool of a mask.
+    """Returns the numbers of a file, (n,) int64, or (n,) bool for a mask.
 
-    Read are .npy, .npz, .txt and .csv (one number on a line), .json and .pt or .pth. ``key``: of a file that holds
-    several lists, which one; None takes the first of the ``usual`` names, or the only list. UserError says what is
-    wrong with the file.
+    Supported are .npy, .npz, .txt and .csv (one number per line), .json and .pt or .pth. ``key``: name of the list, if
+    the file holds several; None uses the first of the ``usual`` names, or the only list. Raises UserError with the
+    problem.
     """
     lists = _lists(file, content)
     if key is None and len(lists) > 1:
         key = next((name for name in usual if name in lists), None)
         if key is None:
             raise UserError(
-                f"{file} holds {', '.join(lists)}: say which, as {{file: {file}, key: {next(iter(lists))}}}"
+                f"{file} holds {', '.join(lists)}: choose one with {{file: {file}, key: {next(iter(lists))}}}"
             )
     if key is None:
         key = next(iter(lists))
@@ -45,36 +45,36 @@ def read_numbers(file: Path, content: bytes, key: str | None, usual: Sequence[st
 
 
 def named_numbers(file: Path, content: bytes, name: str) -> np.ndarray | None:
-    """The list of that name, as ``read_numbers`` gives it, or None where the file has none."""
+    """Returns the list ``name`` as ``read_numbers`` does, or None if the file has no such list."""
     lists = _lists(file, content)
     return read_numbers(file, content, name, ()) if name in lists else None
 
 
 def whole_numbers(values: Any) -> np.ndarray:
-    """(n,) int64, or (n,) bool. Taken are (n,), (n, 1) and (1, n), whole numbers written as floats, and numbers written
-    as text. ValueError says what else was found."""
+    """Converts values to (n,) int64, or keeps (n,) bool. Accepts (n,), (n, 1) and (1, n), whole numbers stored as
+    floats, and numbers stored as text. Raises ValueError with what was found instead."""
     array = np.asarray(values)
     if array.ndim == 2 and 1 in array.shape:
         array = array.reshape(-1)
     if array.ndim != 1:
         raise ValueError(f"expected one list of numbers, found an array of shape {array.shape}")
     if not array.size:
-        raise ValueError("holds no numbers")
+        raise ValueError("it is empty")
     if array.dtype == bool or array.dtype == np.int64:
         return array
     if array.dtype.kind in "US":
         wrong = next(
-            (place for place, text in enumerate(array.tolist(), 1) if not _NUMBER.fullmatch(_text(text))), None
+            (number for number, text in enumerate(array.tolist(), 1) if not _NUMBER.fullmatch(_text(text))), None
         )
         if wrong is not None:
-            raise ValueError(f"number {wrong} is {_text(array[wrong - 1])[:40]!r}, no whole number")
+            raise ValueError(f"value {wrong} is {_text(array[wrong - 1])[:40]!r}, which is not a whole number")
         array = array.astype(np.float64)
     if array.dtype.kind not in "iuf":
         raise ValueError(f"expected whole numbers, found {array.dtype}")
     strange = ~(np.isfinite(array) & (array == np.floor(array)) & (np.abs(array.astype(np.float64)) < 2**53))
     if strange.any():
-        place = int(np.flatnonzero(strange)[0])
-        raise ValueError(f"number {place + 1} is {array[place]}, no whole number")
+        index = int(np.flatnonzero(strange)[0])
+        raise ValueError(f"value {index + 1} is {array[index]}, which is not a whole number")
     return array.astype(np.int64)
 
 
@@ -87,13 +87,13 @@ def _text(value: Any) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _lists(file: Path, content: bytes) -> dict[str, Any]:
-    """What the file holds, by name; "" where it is one list without a name."""
+    """Returns the lists of the file by name; "" is the name of a single list without a name."""
     reader = READERS.get(file.suffix.lower())
     if reader is None:
         advice = (
-            "a pickle may execute anything: save the numbers with numpy.save" if "pk" in file.suffix else "not read"
+            "a pickle can execute code: save the numbers with numpy.save" if "pk" in file.suffix else "not supported"
         )
-        raise UserError(f"{file}: {file.suffix or 'a file without an ending'}: {advice}; {', '.join(READERS)} are read")
+        raise UserError(f"{file}: {file.suffix or 'no file extension'}: {advice} (supported: {', '.join(READERS)})")
     try:
         found = reader(content)
     except Exception as error:  # a damaged file may raise anything, MemoryError and RecursionError too
@@ -103,17 +103,17 @@ def _lists(file: Path, content: bytes) -> dict[str, Any]:
         return {"": found}
     if found and all(
         isinstance(name, int) or str(name).isdigit() for name in found
-    ):  # from an image's number to its own
+    ):  # a mapping from the index of an image to its number
         return {"": _by_position({int(name): value for name, value in found.items()}, file)}
     lists = {str(name): value for name, value in found.items() if isinstance(value, list | tuple | np.ndarray)}
     if not lists:
-        raise UserError(f"{file} holds no list of numbers")
+        raise UserError(f"{file} does not contain a list of numbers")
     return lists
 
 
 def _by_position(numbers: dict[int, Any], file: Path) -> list[Any]:
     if sorted(numbers) != list(range(len(numbers))):
-        raise UserError(f"{file}: its {len(numbers)} keys are not the numbers from 0 to {len(numbers) - 1}")
+        raise UserError(f"{file}: its {len(numbers)} keys must be 0 to {len(numbers) - 1}")
     return [numbers[position] for position in range(len(numbers))]
 
 
@@ -128,15 +128,16 @@ def _npz(content: bytes) -> dict[str, np.ndarray]:
 
 
 def read_array(archive: zipfile.ZipFile, key: str) -> np.ndarray:
-    """The .npz archive's array of that name. ValueError if its header claims more than the file can hold: numpy would
-    take the memory before it reads."""
+    """Returns an array of an .npz archive. Raises ValueError if its header claims more data than the file can hold,
+    for which numpy would allocate memory before reading."""
     entry = archive.getinfo(f"{key}.npy")
     with archive.open(entry) as stream:
         return _array(stream, min(entry.file_size, MOST_COMPRESSED * entry.compress_size), key)
 
 
 def _array(stream: Any, room: int, key: str = "it") -> np.ndarray:
-    """The array of an .npy stream. ValueError where it is larger than ``room`` bytes, or holds Python objects."""
+    """Returns the array of an .npy stream. Raises ValueError if it is larger than ``room`` bytes or holds Python
+    objects."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, kind = read(stream)
@@ -150,22 +151,22 @@ def _array(stream: Any, room: int, key: str = "it") -> np.ndarray:
 
 
 def _written(content: bytes) -> list[str]:
-    """Text: a number on each line, or all of them on one."""
+    """Parses text: one number per line, or all numbers on one line."""
     lines = [line.partition("#")[0].strip() for line in content.decode("utf-8-sig").splitlines()]
     lines = [line for line in lines if line]
     if len(lines) == 1:
         return lines[0].strip("[]()").replace(",", " ").split()
     wrong = next((line for line in lines if len(line.replace(",", " ").split()) != 1), None)
     if wrong is not None:
-        raise ValueError(f"expected one number on a line, found {wrong[:40]!r}")
+        raise ValueError(f"expected one number per line, found {wrong[:40]!r}")
     return [line.strip(", \t") for line in lines]
 
 
 def _tensors(content: bytes) -> Any:
-    """What torch.save wrote, of tensors, numpy arrays and plain values alone."""
+    """Reads a file of torch.save that only contains tensors, numpy arrays and plain values."""
     import torch
 
-    core = getattr(np, "_core", None) or np.core  # numpy 1 has the second alone
+    core = getattr(np, "_core", None) or np.core  # numpy 1 only has np.core
     array = [core.multiarray._reconstruct, core.multiarray.scalar, np.ndarray, np.dtype]
     kinds = [type(np.dtype(kind)) for kind in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8", "?")]
     renamed: list[Any] = [(made, f"numpy.{other}.multiarray.{made.__name__}") for made in array[:2] for other in CORES]
@@ -173,7 +174,7 @@ def _tensors(content: bytes) -> Any:
         try:
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
-            raise ValueError("it is cut off, or holds other things than tensors, arrays and numbers") from None
+            raise ValueError("it is truncated, or contains more than tensors, arrays and numbers") from None
 
     def plain(value: Any) -> Any:
         return value.numpy() if isinstance(value, torch.Tensor) else value
@@ -181,7 +182,7 @@ def _tensors(content: bytes) -> Any:
     return {name: plain(value) for name, value in found.items()} if isinstance(found, dict) else plain(found)
 
 
-CORES = ("core", "_core")  # where numpy 1 and numpy 2 keep what makes an array of a pickle
+CORES = ("core", "_core")  # modules of numpy 1 and numpy 2 whose functions unpickle an array
 READERS: dict[str, Callable[[bytes], Any]] = {
     ".npy": _npy,
     ".npz": _npz,
@@ -195,12 +196,15 @@ READERS: dict[str, Callable[[bytes], Any]] = {
 
 @functools.lru_cache(maxsize=8)
 def read_hashed(file: Path, sha256: str | None, what: str) -> bytes:
-    """A file's content. UserError where it cannot be read, or has another sha256 than the one that is known."""
+    """Returns the content of a file. Raises UserError if it cannot be read, or if its sha256 differs from
+    ``sha256``."""
     try:
         content = file.read_bytes()
     except OSError as error:
         raise UserError(f"{what}: cannot read {file}: {error.strerror or error}") from None
     found = hashlib.sha256(content).hexdigest()
     if sha256 and found != sha256:
-        raise UserError(f"{what}: {file} is not the file that is meant: its sha256 is {found}, not {sha256}")
+        raise UserError(
+            f"{what}: the sha256 of {file} is {found}, expected {sha256}: correct it, or use the right file"
+        )
     return content

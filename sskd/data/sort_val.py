@@ -1,11 +1,11 @@
-"""Sorts ImageNet's flat validation images into one folder for each class.
+"""Sorts ImageNet's flat validation images into one folder per class.
 
     python -m sskd.data.sort_val imagenet/val --devkit ILSVRC2012_devkit_t12     the development kit, unpacked
     python -m sskd.data.sort_val imagenet/val --labels FILE
 
-FILE is Kaggle's LOC_val_solution.csv, or text with an image and its class on each line, or with a class on each line in
-the order of the images. A class is a folder of imagenet/train, or its number there, from 0 (Caffe's val.txt). Files are
-moved, and what is sorted already is left where it is: a second start finishes what a first began.
+FILE is Kaggle's LOC_val_solution.csv, or a text file with an image and its class per line, or with one class per line
+in the order of the images. A class is the name of a folder of imagenet/train, or its index there, from 0 (Caffe's
+val.txt). Files are moved; files that are already in a class folder stay there, so an interrupted run can be repeated.
 """
 
 import csv
@@ -20,21 +20,23 @@ from sskd.data.class_folders import class_names
 from sskd.errors import UserError
 from sskd.formatting import first_of
 
-LabelledImages = list[tuple[str, str]]  # of an image's name and its class
+LabelledImages = list[tuple[str, str]]  # (image name, class)
 ENDINGS = (".jpeg", ".jpg", ".png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 2 with one line for bad input."""
+    """Returns the exit status: 0, or 2 after one line for bad input."""
     parser = Parser(
         prog="python -m sskd.data.sort_val",
         description=__doc__.partition("\n\n")[0],
         epilog=__doc__.rpartition("\n\n")[2],
     )
-    parser.add_argument("folder", type=Path, help="with the images")
+    parser.add_argument("folder", type=Path, help="folder of the images")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--devkit", type=Path, help="folder of the unpacked ILSVRC2012_devkit_t12")
-    source.add_argument("--labels", type=Path, help="LOC_val_solution.csv, val.txt, or lines of an image and its class")
+    source.add_argument("--devkit", type=Path, help="unpacked folder ILSVRC2012_devkit_t12")
+    source.add_argument(
+        "--labels", type=Path, help="LOC_val_solution.csv, val.txt, or a text file of images and classes"
+    )
     options = parser.parse_args(arguments)
     try:
         pairs = from_devkit(options.devkit) if options.devkit else from_text(options.labels, options.folder)
@@ -47,11 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def sort(folder: Path, classes: dict[str, str]) -> int:
-    """Moves <folder>/<image> to <folder>/<class>/<image>; how many. UserError, before anything moves, if one is
-    missing."""
+    """Moves <folder>/<image> to <folder>/<class>/<image> and returns the number of moved images. Raises UserError,
+    before anything is moved, if an image is missing."""
     missing = [n for n, c in classes.items() if not (folder / n).is_file() and not (folder / c / n).is_file()]
     if missing:
-        raise UserError(f"{folder} lacks {first_of(missing, 1)}")
+        raise UserError(f"not found in {folder}: {first_of(missing, 1)}")
     for wnid in set(classes.values()):
         (folder / wnid).mkdir(exist_ok=True)
     here = [name for name in classes if (folder / name).is_file()]
@@ -61,15 +63,16 @@ def sort(folder: Path, classes: dict[str, str]) -> int:
 
 
 def by_image(pairs: LabelledImages, folder: Path) -> dict[str, str]:
-    """Image name to class folder. Classes are checked against the folders of ``folder``/../train where it is there, and
-    numbers are turned into their names. UserError for a class that is none of them, or an image with two classes."""
+    """Returns the class folder of each image name. Classes are checked against the folders of ``folder``/../train if
+    it exists, and indices are replaced by names. Raises UserError for an unknown class, or an image with two
+    classes."""
     train = folder.resolve().parent / "train"
     known = class_names(train) if train.is_dir() else ()
     numbered = all(label.isdecimal() and label not in known for _, label in pairs)
     if numbered:
         numbers = {int(label) for _, label in pairs}
         if not known:
-            raise UserError(f"classes are given as numbers: {train} must be there, whose folders they count")
+            raise UserError(f"classes are given as numbers, but there is no {train}, whose folders they refer to")
         if min(numbers) != 0 or max(numbers) != len(known) - 1:
             raise UserError(
                 f"classes are given as numbers from {min(numbers)} to {max(numbers)}, but {train} has {len(known)} "
@@ -82,7 +85,7 @@ def by_image(pairs: LabelledImages, folder: Path) -> dict[str, str]:
             try:
                 check_plain_name(name)
             except ValueError:
-                raise UserError(f"{name[:80]!r} is neither the name of an image nor of a class") from None
+                raise UserError(f"{name[:80]!r} cannot be the name of an image or a class") from None
         if known and label not in known:
             raise UserError(f"{image}: the class '{label}' has no folder in {train}")
         if classes.setdefault(image, label) != label:
@@ -91,7 +94,7 @@ def by_image(pairs: LabelledImages, folder: Path) -> dict[str, str]:
 
 
 def from_text(file: Path, folder: Path) -> LabelledImages:
-    """The images and classes of Kaggle's table or of lines."""
+    """Returns the images and classes of Kaggle's table or of a text file."""
     lines = [line for line in _lines(file) if line.strip()]
     if not lines:
         raise UserError(f"{file} is empty")
@@ -107,13 +110,13 @@ def from_text(file: Path, folder: Path) -> LabelledImages:
 
 
 def _rows(lines: list[str]) -> Iterable[tuple[int, list[str]]]:
-    """Of a table: its lines, counted from 1, without the names of the columns."""
+    """Yields the numbered lines (from 1) of a table, without the header."""
     rows = list(enumerate(csv.reader(lines), 1))
     return rows[1:] if not _looks_like_an_image(rows[0][1][0]) else rows
 
 
 def _of_kaggle(file: Path, number: int, row: list[str]) -> tuple[str, str]:
-    """Of "ILSVRC2012_val_00048981,n03995372 85 1 499 272 ": an image, and its class before each box."""
+    """Parses "ILSVRC2012_val_00048981,n03995372 85 1 499 272 ": an image, and its class before each box."""
     found = set(row[1].split()[::5]) if len(row) == 2 else set()
     if len(found) != 1:
         raise UserError(f"{file}, line {number}: expected an image, a comma, and its class")
@@ -121,21 +124,21 @@ def _of_kaggle(file: Path, number: int, row: list[str]) -> tuple[str, str]:
 
 
 def _in_order(file: Path, labels: list[str], folder: Path) -> LabelledImages:
-    """A class on each line, in the order of the images' names."""
+    """Parses one class per line, in the order of the image names."""
     if all(label.isdecimal() for label in labels):
         raise UserError(
-            f"{file} has numbers alone: if it is the development kit's ground truth, its numbers are the kit's own, "
-            "and --devkit reads them"
+            f"{file} only contains numbers. If they are the development kit's ground truth, they are not labels: "
+            "use --devkit"
         )
     inside = [*folder.glob("*"), *folder.glob("*/*")] if folder.is_dir() else []
     images = sorted(path.name for path in inside if _looks_like_an_image(path.name) and path.suffix)
     if len(images) != len(labels):
-        raise UserError(f"{file} has {len(labels)} classes, and {folder} {len(images)} images")
+        raise UserError(f"{file} has {len(labels)} classes, but {folder} has {len(images)} images")
     return list(zip(images, labels, strict=True))
 
 
 def _image(name: str) -> str:
-    """The name of an image file, of a path that may lack its ending."""
+    """Returns the file name of a path that may lack its extension."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return last if last.lower().endswith(ENDINGS) else f"{last}.JPEG"
 
@@ -145,8 +148,8 @@ def _looks_like_an_image(name: str) -> bool:
 
 
 def from_devkit(folder: Path) -> LabelledImages:
-    """The images and classes, from the kit's list of labels and its table of classes."""
-    from scipy.io import loadmat  # reads numbers and texts; executes nothing
+    """Returns the images and classes from the development kit's labels and class table."""
+    from scipy.io import loadmat  # executes nothing
 
     truth, table = folder / "data" / "ILSVRC2012_validation_ground_truth.txt", folder / "data" / "meta.mat"
     numbers = _lines(truth)
@@ -155,7 +158,7 @@ def from_devkit(folder: Path) -> LabelledImages:
         wnids = {int(number): str(wnid) for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)}
         return [(f"ILSVRC2012_val_{i:08d}.JPEG", wnids[int(number)]) for i, number in enumerate(numbers, 1)]
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
-        raise UserError(f"{table} cannot be read as the kit's table of classes: {error}") from None
+        raise UserError(f"{table} cannot be read as the class table of the development kit: {error}") from None
 
 
 def _lines(file: Path) -> list[str]:

@@ -1,7 +1,7 @@
-"""Which training images, with which labels: few-shot subsets and label noise, from a split seed alone, or from files.
+"""Splits: the training images and labels of a run (few-shot subsets, label noise), from a split seed or from files.
 
-Draws come from NumPy's legacy RandomState: its stream is frozen, so a split is the same in every NumPy version, on
-every platform, for every method, and whatever ran before.
+NumPy's legacy RandomState makes the draws: its stream never changes, so a split is the same for every NumPy version,
+platform and method.
 """
 
 import math
@@ -19,14 +19,14 @@ from sskd.runtime.seeding import stream_seed
 
 
 class Subset(NamedTuple):
-    """indices: (n,) int64, ascending, into the whole training set. labels: (n,) int64, noise included."""
+    """indices: (n,) int64, ascending, into the whole training set. labels: (n,) int64, after label noise."""
 
     indices: Tensor
     labels: Tensor
 
 
 class Split(NamedTuple):
-    """What is trained on, as in Subset, and what is held out of it to choose an epoch (None: nothing is)."""
+    """The images that the model is trained on (as in Subset), and the validation set; None: there is none."""
 
     indices: Tensor
     labels: Tensor
@@ -34,17 +34,21 @@ class Split(NamedTuple):
 
 
 def make_split(labels: Tensor, num_classes: int, spec: SplitSpec) -> Split:
-    """The split of a training set with ``labels`` (N,).
+    """Makes the split of a training set with ``labels`` (N,).
 
-    With ``spec.indices`` the training set is those images, with ``spec.labels`` its labels are the file's.
-    Few-shot: of a class with c images, max(1, round(fraction * c)), halves rounded up; smaller fractions are subsets
-    of larger ones. Noise: exactly round(noise * n) of the n labels change, each to a class drawn uniformly from the
-    others; for one fraction, labels changed at a lower rate are changed at a higher one, to the same class.
-    Held out: of a class with c images left, round(holdout * c), but never all. Held-out images keep their noise: who
-    has wrong labels to train on has no right ones to choose an epoch by. Holding images out does not change the
-    labels of the others. Shares are of classes as the data set has them, not as a file does. UserError for labels
-    outside 0..num_classes - 1, for noise with one class or beside a file's labels, for a holdout of nothing, and for a
-    file that does not fit the data set.
+    With ``spec.indices``, the training set is restricted to those images; with ``spec.labels``, the labels come from
+    the file. Classes are always those of the data set, not of the file.
+
+    - Few-shot: a class with c images keeps max(1, round(fraction * c)), halves rounded up. Smaller fractions are
+    subsets of larger ones.
+    - Label noise: exactly round(noise * n) of the n labels change, each to a class drawn uniformly from the others. For
+    the same fraction, labels that are wrong at a lower noise rate have the same wrong class at a higher one.
+    - Validation set: round(holdout * c) of the c remaining images of a class, but never all. They keep their noisy
+    labels, because in practice a noisy data set has no clean validation set. The labels of the other images do not
+    change.
+
+    Raises UserError for labels outside 0..num_classes - 1, noise with one class or with ``spec.labels``, an empty
+    validation set, or a file that does not fit the data set.
     """
     clean = labels.numpy()
     if clean.size == 0 or clean.min() < 0 or clean.max() >= num_classes:
@@ -57,71 +61,76 @@ def make_split(labels: Tensor, num_classes: int, spec: SplitSpec) -> Split:
         raise UserError("label noise needs at least two classes")
     rng = _rng(spec.seed, "noise")
     order, shift = rng.permutation(len(chosen)), rng.randint(1, max(num_classes, 2), len(chosen))
-    flipped = order[:changed]  # the same order for every rate: a lower rate's are among a higher one's
+    flipped = order[:changed]  # the order does not depend on the noise rate, so lower rates change a subset
     chosen[flipped] = (chosen[flipped] + shift[flipped]) % num_classes
     if spec.holdout == 0:
         return Split(torch.from_numpy(indices), torch.from_numpy(chosen))
     held = _held_out(clean[indices], spec)
     if not held.any():
-        raise UserError(f"split.holdout {spec.holdout:g} holds nothing out: no class has that many images")
+        raise UserError(
+            f"split.holdout {spec.holdout:g} leaves the validation set empty: increase it, or use more images"
+        )
     parts = [Subset(torch.from_numpy(indices[rows]), torch.from_numpy(chosen[rows])) for rows in (~held, held)]
     return Split(*parts[0], validation=parts[1])
 
 
 def given_labels(spec: SplitSpec, images: int, num_classes: int, clean: np.ndarray | None = None) -> np.ndarray | None:
-    """The labels that ``spec.labels`` gives to all training images, (images,) int64, or None. ``clean``: the data
-    set's own, which a file that holds the right labels too (CIFAR-N's) must agree with. UserError where the file does
-    not fit."""
+    """Returns the labels of ``spec.labels`` for all training images, (images,) int64, or None.
+
+    ``clean``: the labels of the data set. A file that also has clean labels (CIFAR-N's) must agree with them. Raises
+    UserError if the file does not fit.
+    """
     if spec.labels is None:
         return None
     if spec.noise:
-        raise UserError("split.noise changes right labels, and split.labels gives others: leave one of them out")
+        raise UserError("split.noise and split.labels both change the labels: remove one of them")
     labels = _numbers(spec.labels, "labels", LABELS)
     file = spec.labels.file
     if len(labels) != images or labels.dtype == bool:
         what = "truth values" if labels.dtype == bool else "labels"
-        raise UserError(f"split.labels: {file} has {len(labels):,} {what}, and the training set {images:,} images")
+        raise UserError(f"split.labels: {file} has {len(labels):,} {what}, but the training set has {images:,} images")
     _refuse_out_of_range(labels, num_classes, spec.labels, "labels")
     for name in CLEAN:
         right = named_numbers(Path(file), _content(spec.labels, "labels"), name)
         if clean is not None and right is not None and not np.array_equal(right, clean):
             raise UserError(
-                f"split.labels: '{name}' of {file} differs from the data set's labels: it has another order"
+                f"split.labels: '{name}' of {file} differs from the labels of the data set: the order is different"
             )
     return labels
 
 
 def given_indices(spec: SplitSpec, images: int) -> np.ndarray:
-    """The training images that ``spec.indices`` lists, ascending (n,) int64, or all. UserError where the file does not
-    fit."""
+    """Returns the training images that ``spec.indices`` lists, (n,) int64, ascending, or all. Raises UserError if
+    the file does not fit."""
     if spec.indices is None:
         return np.arange(images)
     indices, file = _numbers(spec.indices, "indices", INDICES), spec.indices.file
     if indices.dtype == bool:
         if len(indices) != images or not indices.any():
-            raise UserError(f"split.indices: {file} is no mask of some of {images:,} training images")
+            raise UserError(f"split.indices: {file} is not a mask that selects some of {images:,} training images")
         return np.flatnonzero(indices)
     _refuse_out_of_range(indices, images, spec.indices, "indices")
     indices = np.sort(indices)
     twice = np.flatnonzero(np.diff(indices) == 0)
     if len(twice):
-        raise UserError(f"split.indices: {file} names image {indices[twice[0]]} twice")
+        raise UserError(f"split.indices: {file} contains image {indices[twice[0]]} twice")
     return indices
 
 
 def listed_images(spec: SplitSpec, images: int) -> int:
-    """Returns how many of so many training images ``spec.indices`` lists, or all. UserError as ``given_indices``."""
+    """Returns the number of images that ``spec.indices`` lists, or ``images``. Raises UserError as ``given_indices``
+    does."""
     return images if spec.indices is None else len(given_indices(spec, images))
 
 
 def training_images(spec: SplitSpec, images: int, num_classes: int) -> int:
-    """How many of so many training images the split trains on, nearly, where their labels are not known. UserError
-    where a file of the split does not fit."""
+    """Estimates the number of training images of the split if the labels are not known. Raises UserError if a file
+    of the split does not fit."""
     given_labels(spec, images, num_classes)
     return round(len(given_indices(spec, images)) * spec.fraction * (1 - spec.holdout))
 
 
-# what those who publish such files call the lists in them
+# names of the lists in published files
 LABELS = ("labels", "label", "noisy_label", "noisy_labels", "noise_label", "noise_labels", "targets")
 INDICES = ("indices", "index", "idx", "indexes")
 CLEAN = ("clean_label", "clean_labels")
@@ -135,12 +144,12 @@ def _numbers(file: NumberFile, setting: str, usual: tuple[str, ...]) -> np.ndarr
 
 
 def _refuse_out_of_range(numbers: np.ndarray, end: int, file: NumberFile, setting: str) -> None:
-    """UserError that names the first of the numbers that is not in 0..end - 1."""
+    """Raises UserError with the first number that is not in 0..end - 1."""
     wrong = np.flatnonzero((numbers < 0) | (numbers >= end))
     if len(wrong):
-        counted = " (they must count from 0)" if numbers.min() == 1 and numbers.max() == end else ""
+        counted = " (the first is 0)" if numbers.min() == 1 and numbers.max() == end else ""
         raise UserError(
-            f"split.{setting}: {file.file} has {numbers[wrong[0]]} in place {wrong[0]} (from 0), which is not in "
+            f"split.{setting}: {file.file} has {numbers[wrong[0]]} at index {wrong[0]}, which is not in "
             f"0..{end - 1}{counted}"
         )
 
@@ -150,7 +159,7 @@ def _content(file: NumberFile, setting: str) -> bytes:
 
 
 def _subset(labels: np.ndarray, allowed: np.ndarray, spec: SplitSpec) -> np.ndarray:
-    """Of the images ``allowed``, ascending, the share of every class that the spec says, ascending."""
+    """Returns the few-shot subset of the ``allowed`` images; both are ascending."""
     if spec.fraction == 1:
         return allowed
     kept = []
@@ -162,7 +171,7 @@ def _subset(labels: np.ndarray, allowed: np.ndarray, spec: SplitSpec) -> np.ndar
 
 
 def _held_out(labels: np.ndarray, spec: SplitSpec) -> np.ndarray:
-    """Which of the images, by their clean labels, are held out: (n,) bool."""
+    """Returns a mask (n,) bool of the validation images, chosen per clean label."""
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -172,7 +181,8 @@ def _held_out(labels: np.ndarray, spec: SplitSpec) -> np.ndarray:
 
 
 def _round(value: float) -> int:
-    """To the nearest whole number, halves up; 0.07 * 100 = 7.000000000000001 and its like count as exact."""
+    """Rounds to the nearest integer, halves up. Rounding errors such as 0.07 * 100 = 7.000000000000001 do not
+    matter."""
     return math.floor(value + 0.5 + 1e-9)
 
 

@@ -1,9 +1,9 @@
-"""A strong augmentation that keeps labels (RandAugment's operations; Cubuk et al. 2020), in batches on the device.
+"""Batched strong augmentation that keeps labels: the operations of RandAugment (Cubuk et al. 2020).
 
-Every image has its own operations and strengths, all from the generator that it is given. Each operation gives what
-PIL gives, pixel for pixel (tests/data/test_strong.py). Nothing is sorted by operation and no size depends on a draw, so
-no step waits for the device: an operation is a table of tones, a blend with a degenerate image, or a shift of pixels,
-and images that drew another operation have the table, the factor or the shift that changes nothing.
+Every image draws its own operations and strengths from ``generator``. The result of each operation equals PIL's, pixel
+for pixel (tests/data/test_strong.py). Images are not sorted by operation and no size depends on a draw, so there is no
+host-device synchronisation: an operation is a lookup table, a blend with a degenerate image, or a shift of pixels, and
+images with another operation get the identity table, factor or shift.
 """
 
 import math
@@ -32,18 +32,18 @@ OPERATIONS = (
     "translate_x",
     "translate_y",
 )
-FACTOR = (0.05, 0.95)  # of brightness, colour, contrast, sharpness: 1 would change nothing
-BITS = (4, 8)  # that posterising keeps, the upper end excluded
-ANGLE = 30.0  # degrees, to either side
-SHEAR = SHIFT = 0.3  # to either side; shifts are in widths
-SQUARE = 0.5  # the largest grey square's side, in widths
+FACTOR = (0.05, 0.95)  # of brightness, colour, contrast, sharpness; 1 is the identity
+BITS = (4, 8)  # kept by posterise; the upper end is excluded
+ANGLE = 30.0  # degrees, in both directions
+SHEAR = SHIFT = 0.3  # in both directions; shifts are relative to the image size
+SQUARE = 0.5  # maximum side of the grey square, relative to the width
 GREY = (125, 123, 114)
-LUMA = (19595, 38470, 7471)  # of 65536: PIL's grey of red, green and blue
+LUMA = (19595, 38470, 7471)  # / 65536: weights of red, green and blue in PIL's grey
 
 
 @dataclass(frozen=True)
 class WeakAndStrong:
-    """Two views: the usual crop and flip; and, from a crop and flip of its own, a strongly augmented one."""
+    """Two views: crop and flip; and, from an independent crop and flip, the strongly augmented view."""
 
     views_per_image = 2
 
@@ -55,7 +55,8 @@ class WeakAndStrong:
 
 
 def strong_augment(images: Tensor, generator: torch.Generator, operations: int = 2) -> Tensor:
-    """(R, 3, H, W) uint8: ``operations`` of the fourteen, drawn with replacement, then a grey square; as in MLKD."""
+    """Applies ``operations`` of the fourteen to (R, 3, H, W) uint8, drawn with replacement, then covers a grey
+    square; as in MLKD."""
     rows, device = len(images), images.device
     kinds = torch.randint(len(OPERATIONS), (operations, rows), generator=generator, device=device)
     strengths = torch.rand(operations, rows, generator=generator, device=device)
@@ -65,15 +66,15 @@ def strong_augment(images: Tensor, generator: torch.Generator, operations: int =
 
 
 def operate(images: Tensor, kind: Tensor, strength: Tensor) -> Tensor:
-    """Each of (R, 3, H, W) uint8 through the operation of its number in OPERATIONS, (R,) int64; strength (R,), 0 to 1,
-    is where the operation's own parameter lies in its range."""
+    """Applies to each of (R, 3, H, W) uint8 the operation with index ``kind`` (R,) int64 in OPERATIONS. ``strength``
+    (R,), 0 to 1, is the position in the range of the operation's parameter."""
     tables = tone_tables(images, kind, strength)
     toned = tables.gather(2, images.flatten(2).long()).view_as(images)
     return moved(blended(toned, kind, strength), kind, strength)
 
 
 def _is(kind: Tensor, name: str) -> Tensor:
-    """(R,) kinds to (R, 1, 1) bool: whether each is that operation."""
+    """Maps kinds (R,) to (R, 1, 1) bool: True for images with that operation."""
     return (kind == OPERATIONS.index(name))[:, None, None]
 
 
@@ -82,13 +83,13 @@ def _factor(strength: Tensor) -> Tensor:
 
 
 def grey(images: Tensor) -> Tensor:
-    """(R, 3, H, W) uint8 to grey (R, 1, H, W) int32, by PIL's rounding."""
+    """Converts (R, 3, H, W) uint8 to grey (R, 1, H, W) int32, rounded as in PIL."""
     red, green, blue = images.int().unbind(1)
     return ((LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue + 0x8000) >> 16)[:, None]
 
 
 def tone_tables(images: Tensor, kind: Tensor, strength: Tensor) -> Tensor:
-    """(R, 3, 256) uint8: what each tone of each channel becomes, for the operations that are no more than that."""
+    """Returns lookup tables (R, 3, 256) uint8 for the operations that map each tone of a channel to another tone."""
     level = torch.arange(256, device=images.device)
     u = strength[:, None, None]
     factor = _factor(u)
@@ -111,18 +112,18 @@ def tone_tables(images: Tensor, kind: Tensor, strength: Tensor) -> Tensor:
 
 
 def _autocontrast(counts: Tensor, level: Tensor) -> Tensor:
-    """Tables (R, 3, 256) that stretch each channel's tones to 0 .. 255; a channel of one tone stays."""
+    """Returns tables (R, 3, 256) that stretch each channel to 0..255; a channel with a single tone does not change."""
     there = counts > 0
     low = there.int().argmax(2, keepdim=True)
     high = 255 - there.flip(2).int().argmax(2, keepdim=True)
     span = (high - low).double()
-    scale = torch.full_like(span, 255.0) / span  # a number over a tensor would be its rounded reciprocal, times it
+    scale = torch.full_like(span, 255.0) / span  # number / tensor would multiply by a rounded reciprocal
     stretched = (level * scale - low * scale).clamp(0, 255)
     return torch.where(high > low, stretched, level).long()
 
 
 def _equalise(counts: Tensor, level: Tensor) -> Tensor:
-    """Tables (R, 3, 256) that make each channel's tones equally frequent, in PIL's integers."""
+    """Returns tables (R, 3, 256) that equalise the histogram of each channel, in PIL's integer arithmetic."""
     highest = 255 - (counts > 0).flip(2).int().argmax(2, keepdim=True)
     step = (counts.sum(2, keepdim=True) - counts.gather(2, highest)) // 255
     below = counts.cumsum(2) - counts
@@ -131,7 +132,7 @@ def _equalise(counts: Tensor, level: Tensor) -> Tensor:
 
 
 def blended(images: Tensor, kind: Tensor, strength: Tensor) -> Tensor:
-    """Colour and sharpness: each image drawn towards its grey or its smoothed self; all others as they are."""
+    """Colour and sharpness: blends an image with its grey or its smoothed version. Other images do not change."""
     plain = images.float()
     degenerate = torch.where(_is(kind, "colour")[:, None], grey(images).float(), _smoothed(plain))
     chosen = _is(kind, "colour") | _is(kind, "sharpness")
@@ -140,7 +141,8 @@ def blended(images: Tensor, kind: Tensor, strength: Tensor) -> Tensor:
 
 
 def _smoothed(images: Tensor) -> Tensor:
-    """Floats (R, 3, H, W) through PIL's 3x3 SMOOTH (5 in the middle, ones around it, over 13); its border stays."""
+    """Applies PIL's 3x3 SMOOTH filter (5 in the centre, 1 around it, over 13) to floats (R, 3, H, W); the border
+    does not change."""
     total = images.unfold(2, 3, 1).unfold(3, 3, 1).sum((4, 5)) + 4 * images[:, :, 1:-1, 1:-1]
     smooth = images.clone()
     smooth[:, :, 1:-1, 1:-1] = (total / 13 + 0.5).floor()
@@ -148,12 +150,12 @@ def _smoothed(images: Tensor) -> Tensor:
 
 
 def moved(images: Tensor, kind: Tensor, strength: Tensor) -> Tensor:
-    """Rotation, shears and shifts: every pixel takes the nearest of where it comes from; holes are black."""
+    """Rotation, shears and shifts with nearest-neighbour sampling; pixels from outside the image are black."""
     height, width = images.shape[2:]
     inverse = _inverse_maps(kind, strength, height, width)
     y, x = (torch.arange(size, device=images.device, dtype=torch.float64) + 0.5 for size in (height, width))
-    places = inverse[:, :, 0, None, None] * x + inverse[:, :, 1, None, None] * y[:, None] + inverse[:, :, 2, None, None]
-    column, row = places.floor().long().unbind(1)
+    source = inverse[:, :, 0, None, None] * x + inverse[:, :, 1, None, None] * y[:, None] + inverse[:, :, 2, None, None]
+    column, row = source.floor().long().unbind(1)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     index = torch.where(inside, row * width + column, 0).flatten(1)
     found = images.flatten(2).gather(2, index[:, None].expand(-1, 3, -1)).view_as(images)
@@ -161,13 +163,14 @@ def moved(images: Tensor, kind: Tensor, strength: Tensor) -> Tensor:
 
 
 def _inverse_maps(kind: Tensor, strength: Tensor, height: int, width: int) -> Tensor:
-    """(R, 2, 3) float64: from a pixel's x, y, 1 to the x and y that it comes from; the identity for other kinds."""
+    """Returns (R, 2, 3) float64: affine maps from the (x, y, 1) of an output pixel to the x and y of its source;
+    identity for other kinds."""
     either = 2 * strength.double() - 1  # -1 to 1
 
     def amount(name: str, largest: float) -> Tensor:
         return torch.where(_is(kind, name)[:, 0, 0], largest * either, 0)
 
-    angle = -amount("rotate", math.radians(ANGLE))  # counter-clockwise, as the image is seen
+    angle = -amount("rotate", math.radians(ANGLE))  # counter-clockwise as seen on the screen
     cos, sin = angle.cos(), angle.sin()
     x, y = width / 2, height / 2
     right = amount("translate_x", SHIFT * width) + x - cos * x - sin * y
@@ -177,16 +180,17 @@ def _inverse_maps(kind: Tensor, strength: Tensor, height: int, width: int) -> Te
 
 
 def grey_square(images: Tensor, uniform: Tensor) -> Tensor:
-    """A square of GREY on each image: its side and its middle's x and y from (3, R) numbers, 0 to 1."""
+    """Covers a square of GREY on each image; ``uniform`` (3, R), 0 to 1, decides its side and the x and y of its
+    centre."""
     height, width = images.shape[2:]
     side = uniform[0] * SQUARE * width
 
     def covered(middle: Tensor, size: int) -> Tensor:
-        """(R, size): the rows or columns from the square's first to its last, both included."""
+        """Returns (R, size) bool: the rows or columns of the square, its first and last included."""
         first = (1 + middle * (size - 1) - side / 2).clamp(min=0).floor()
         last = (first + side).clamp(max=size).floor()
-        place = torch.arange(size, device=images.device)
-        return (place >= first[:, None]) & (place <= last[:, None])
+        index = torch.arange(size, device=images.device)
+        return (index >= first[:, None]) & (index <= last[:, None])
 
     square = covered(uniform[2], height)[:, :, None] & covered(uniform[1], width)[:, None, :]
     colour = constant(GREY, torch.uint8, images.device).view(3, 1, 1)

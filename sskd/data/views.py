@@ -1,4 +1,4 @@
-"""From a batch of raw images to its views: the transformations of the pretext tasks, and plain training."""
+"""View transforms: make the views of a batch of images, for pretext tasks and for plain training."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,7 +11,8 @@ from sskd.runtime.device import cached_repeat
 
 
 class ViewTransform(Protocol):
-    """Makes V views of each image. Rows V * j to V * j + V - 1 are those of image j, the first its normal view."""
+    """Makes V views of each image. Rows V * j to V * j + V - 1 are the views of image j; the first is its normal
+    view."""
 
     @property
     def views_per_image(self) -> int:
@@ -20,8 +21,8 @@ class ViewTransform(Protocol):
     def __call__(
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """images: (B, 3, H, W) uint8. Returns (V * B, 3, H, W), pixels 0 to 255, and ``Batch.view_labels``: (V * B,)
-        int64, or None where the views are not numbered."""
+        """Maps images (B, 3, H, W) uint8 to views (V * B, 3, H, W), pixels 0 to 255, and ``Batch.view_labels``: (V *
+        B,) int64, or None."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class SingleView:
 
 @dataclass(frozen=True)
 class Rotations:
-    """Four views: 0, 90, 180, 270 degrees counter-clockwise. Flip, rotate, then each view its own crop (as SSKD)."""
+    """Four views: rotations by 0, 90, 180 and 270 degrees counter-clockwise. Flip, rotation, then an independent
+    crop per view (as in SSKD)."""
 
     views_per_image = 4
 
@@ -58,7 +60,7 @@ class Rotations:
 
 @dataclass(frozen=True)
 class Rotated:
-    """Four views: one crop and flip as in ordinary training, turned by 0, 90, 180 and 270 degrees (as HSAKD)."""
+    """Four views: rotations by 0, 90, 180 and 270 degrees of one crop and flip (as in HSAKD)."""
 
     views_per_image = 4
 
@@ -70,7 +72,7 @@ class Rotated:
 
 
 def rotations(images: Tensor) -> Tensor:
-    """(B, 3, S, S), turned by 0, 90, 180 and 270 degrees counter-clockwise: (4 * B, 3, S, S) in channels-last, the
-    layout that networks want."""
+    """Rotates (B, 3, S, S) by 0, 90, 180 and 270 degrees counter-clockwise. Returns (4 * B, 3, S, S) in
+    channels-last."""
     last = images.permute(0, 2, 3, 1)
     return torch.stack([last.rot90(turn, (1, 2)) for turn in range(4)], dim=1).flatten(0, 1).permute(0, 3, 1, 2)

@@ -16,26 +16,26 @@ from sskd.runs.trained import NetworkInfo
 
 
 class Card(NamedTuple):
-    """What a model card is written from."""
+    """The data of a model card."""
 
-    name: str  # of the folder: what a reader loads
+    name: str  # of the folder
     spec: RunSpec
     info: NetworkInfo
-    epoch: str  # whose weights: "best" or "last"
+    epoch: str  # of the weights: "best" or "last"
     result: dict[str, Any]  # result.json
-    runs: Path  # where the teacher's accuracy may be
-    licence: str  # the hub's name of one
-    plugins: tuple[str, ...] = ()  # names of files beside the card
-    onnx: float | None = None  # the greatest difference to torch's logits; None: not exported
+    runs: Path  # folder of runs, for the teacher's accuracy
+    licence: str  # its name on the hub
+    plugins: tuple[str, ...] = ()  # names of files in the folder
+    onnx: float | None = None  # largest difference from torch's logits; None: not exported
 
     @property
     def student(self) -> StudentSpec | None:
-        """The run's spec where it is a student's; None for a teacher."""
+        """The run's spec if it is a student; None for a teacher."""
         return self.spec if isinstance(self.spec, StudentSpec) else None
 
 
 def write_card(card: Card) -> str:
-    """README.md, whole."""
+    """Returns the text of README.md."""
     parts = [f"# {_title(card)}", _about(card), "## How to load it", _loading(card), "## Accuracy", _accuracy(card)]
     parts += ["## What it learned from", _origin(card), "## Licence", _licence(card)]
     return f"---\n{_front_matter(card)}---\n\n" + "\n\n".join(parts) + "\n"
@@ -53,7 +53,7 @@ def _method(spec: StudentSpec) -> str:
 
 
 def _front_matter(card: Card) -> str:
-    """YAML. The hub's keys: its metadata check and its search know them."""
+    """Returns the YAML with the keys that the hub's metadata check and search use."""
     measured, data = card.result[card.epoch], card.spec.dataset.name
     metrics = [{"type": "accuracy", "name": "top-1 accuracy", "value": round(measured["test_top1"] / 100, 6)}]
     result = {
@@ -92,7 +92,7 @@ def _about(card: Card) -> str:
         how = f"It was fine-tuned from {start.split('/')[-1]} on labels" if start else "It was trained from labels"
         lines.append(f"{how} alone, without a teacher.")
     if info.predictor is not None:
-        lines.append("What the method built around the student is a part of the network that is loaded here.")
+        lines.append("The network that is loaded here includes the modules that the method added to the student.")
     lines.append(f"Run `{spec.id}`, the weights of the {card.epoch} epoch, sskd {__version__}.")
     return " ".join(lines)
 
@@ -102,7 +102,7 @@ def _loading(card: Card) -> str:
     more = f", plugins=[{plugins}]" if plugins else ""
     size = card.info.image_size
     text = (
-        "With PyTorch and the package `sskd`, where this folder lies:\n\n"
+        "With PyTorch and the package `sskd`, in the parent of this folder:\n\n"
         "```python\n"
         "from sskd import load_exported\n"
         f'net, info = load_exported("{card.name}"{more})\n'
@@ -113,11 +113,11 @@ def _loading(card: Card) -> str:
     )
     if card.plugins:
         files = ", ".join(f"`{name}`" for name in card.plugins)
-        text += f" {files} defines what the package lacks: read it first, it is executed."
+        text += f" {files} defines parts that the package lacks. It is executed: read it first."
     if card.onnx is not None:
         text += (
-            f"\n\nWithout PyTorch: `model.onnx` from `images` (N, 3, {size}, {size}), normalised float32, to `logits`: "
-            f"a batch of any size. In the check its logits and torch's differed by {card.onnx:.1e} at most."
+            f"\n\nWithout PyTorch: `model.onnx` maps `images` (N, 3, {size}, {size}), normalised float32, to `logits`, "
+            f"for any batch size. In the check its logits and torch's differed by at most {card.onnx:.1e}."
         )
     return text
 
@@ -128,9 +128,9 @@ def _accuracy(card: Card) -> str:
         mark = " (these weights)" if which == card.epoch else ""
         lines.append(f"| {which} epoch{mark} | {card.result[which]['test_top1']:.2f} |")
     return "\n".join(lines) + (
-        f"\n\nThe run has the seed {card.spec.seed}; another seed gives another accuracy. It was measured on "
-        f"{card.result[card.epoch]['test_images']:,} test images. The best epoch was chosen on these test images, so "
-        "its figure is too high for new ones."
+        f"\n\nThe run has the seed {card.spec.seed}; other seeds give other accuracies. It was measured on "
+        f"{card.result[card.epoch]['test_images']:,} test images. The best epoch was selected on these test images, so "
+        "its accuracy is optimistically biased."
     )
 
 
@@ -141,7 +141,7 @@ def _origin(card: Card) -> str:
     if split.fraction < 1:
         images += f" ({split.fraction:.0%} of every class)"
     if split.noise:
-        images += f", {split.noise:.0%} of their labels changed to wrong ones on purpose"
+        images += f", {split.noise:.0%} of their labels deliberately changed to wrong classes"
     rows = [("images", images)]
     if isinstance(spec, StudentSpec):
         if spec.teacher is not None:
@@ -164,27 +164,27 @@ def _origin(card: Card) -> str:
 
 
 def _teacher(card: Card, teacher: FromRun | FromFile) -> str:
-    """Where the teacher's weights are from, and its own accuracy where that was measured."""
+    """Returns the origin of the teacher's weights, and its accuracy if that is known."""
     run: RunSpec
     if isinstance(teacher, FromRun):
         where, run, epoch = f"trained by run `{teacher.run.id}` (its {teacher.epoch} epoch)", teacher.run, teacher.epoch
     else:
         name = teacher.weights if teacher.published else f"`{Path(teacher.weights).name}`"
-        where = f"its weights given: {name}" + (f", sha256 `{teacher.sha256}`" if teacher.sha256 else "")
+        where = f"given weights: {name}" + (f", sha256 `{teacher.sha256}`" if teacher.sha256 else "")
         run = TeacherSpec(role="teacher", network=teacher.network, dataset=card.spec.dataset, teacher=teacher)
         epoch = "last"
     try:
         top1 = float(read_json(RunFolder(card.runs, run).result)[epoch]["test_top1"])
     except (UserError, KeyError, TypeError, ValueError):
-        return f"{where}; its accuracy is not known here"
+        return f"{where}; accuracy unknown"
     return f"{where}; top-1 {top1:.2f} % on the same test images"
 
 
 def _licence(card: Card) -> str:
     named = (
-        "No licence was named for these weights" if card.licence == "unknown" else f"These weights: `{card.licence}`"
+        "No licence was given for these weights" if card.licence == "unknown" else f"These weights: `{card.licence}`"
     )
     return (
-        f"{named}. The code that trained and loads them is under the MIT licence. The images, and weights that a "
-        "teacher came with, have terms of their own."
+        f"{named}. The code that trained and loads them is under the MIT licence. The images, and given weights of a "
+        "teacher, have their own terms."
     )

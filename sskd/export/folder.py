@@ -1,10 +1,10 @@
-"""A trained network to take home: a folder of weights, config, model card and perhaps ONNX, as the hub takes it.
+"""Exports a trained network to a folder: weights, config, model card and optionally ONNX, as the hub expects it.
 
-model.safetensors    the weights, as the run kept them
-config.json          what they are of: network, classes, image size, mean and std
-README.md            the model card; MODEL_CARD.md where a git clone has a README of somebody else's
-model.onnx           where it was asked for
-*.py                 the plugins that define the network or method, where they are the user's own
+model.safetensors    the weights of the run
+config.json          network, classes, image size, mean and std of the weights
+README.md            the model card; MODEL_CARD.md if a git clone has a README of its own
+model.onnx           if requested
+*.py                 the plugins that define the network or method, if they are the user's own
 """
 
 import os
@@ -29,12 +29,16 @@ ONNX, CARD, OTHER_CARD = "model.onnx", "README.md", "MODEL_CARD.md"
 
 
 def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown", onnx: bool = False) -> str:
-    """Writes the network of a finished run (a student's or a teacher's) to the folder ``to``, which is made, or is an
-    earlier export's and is written anew, or is a git clone of a hub's repository. Returns a line that says what was
-    written. UserError, with nothing written, for a run that has no network to take, and for a folder that holds
-    something else.
+    """Writes the network of a finished run (a student or a teacher) to the folder ``to`` and returns a one-line
+    summary.
 
-    epoch: "last", or "best" on the test images. licence: the hub's name of one. onnx: also as ONNX, checked.
+    ``to`` must be new or empty, an earlier export (which is overwritten), or a git clone of a hub repository. Raises
+    UserError, before anything is written, if the run has no network to export, or if the folder has other files.
+
+    Args:
+        epoch: "last", or "best" on the test images.
+        licence: its name on the hub.
+        onnx: also export to ONNX, with a check.
     """
     run = Path(os.path.abspath(run))
     spec, result = _read(run)
@@ -48,7 +52,7 @@ def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown
     weights = (run / f"{epoch}.safetensors").read_bytes()
     difference = write_onnx(network, info.image_size, to / ONNX) if onnx else None
     if not onnx:
-        (to / ONNX).unlink(missing_ok=True)  # an earlier export's is of other weights
+        (to / ONNX).unlink(missing_ok=True)  # an earlier export may have other weights
     write_atomically(to / WEIGHTS, lambda file: file.write(weights))
     about = {"format": EXPORT_FORMAT, "library_name": "sskd", "version": __version__, "run": spec.id, "epoch": epoch}
     write_json(to / CONFIG, about | info.model_dump(mode="json", exclude_none=True))
@@ -70,49 +74,49 @@ def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown
     write_atomically(card_file, lambda file: file.write(text.encode()))
     _check(to, network, info.image_size)
     more = f", ONNX within {difference:.1g} of torch" if difference is not None else ""
-    more += f"; the model card is {OTHER_CARD}, as there is a {CARD} of your own" if card_file.name != CARD else ""
+    more += f"; the model card is {OTHER_CARD}, because {CARD} is your own" if card_file.name != CARD else ""
     return f"{spec.id}: top-1 {result[epoch]['test_top1']:.2f} in the {epoch} epoch, written to {to}{more}"
 
 
 def _read(run: Path) -> tuple[RunSpec, dict[str, Any]]:
-    """The run's spec and result. UserError where it is no finished run with a network of its own."""
+    """Returns the spec and result of the run. Raises UserError if it is not a finished run with a trained network."""
     if not run.is_dir():
         raise UserError(f"there is no run folder {run}")
     if not (run / "spec.yaml").is_file():
-        raise UserError(f"{run} is no run folder: it has no spec.yaml (results/PROFILE/runs/ID has one)")
+        raise UserError(f"{run} is not a run folder: it has no spec.yaml (give results/PROFILE/runs/ID)")
     try:
         spec = read_spec(run / "spec.yaml")
-    except UserError:  # it may name what a plugin registers that was not given
+    except UserError:  # it may need a plugin that was not given
         load_noted(run)
         spec = read_spec(run / "spec.yaml")
     if spec.role == "head":
-        raise UserError(f"{spec.id} is a head, which is of use to a student's training alone: export a student")
+        raise UserError(f"{spec.id} is a head, which is only used to train students: export a student")
     if not spec.trains:
-        raise UserError(f"{spec.id} has trained nothing: its weights are the file that it was given")
+        raise UserError(f"{spec.id} has trained nothing: its weights are given")
     if not (run / "result.json").is_file():
         raise UserError(
-            f"{spec.id} is not finished: it has no result.json; the command that started it goes on with it"
+            f"{spec.id} is not finished: it has no result.json; run the command that started it again to resume it"
         )
     result = read_json(run / "result.json")
     if not isinstance(result, dict) or not {"best", "last", "parameters", "train_images"} <= result.keys():
-        raise UserError(f"{run / 'result.json'} is no run's result: delete it to have the run done again")
+        raise UserError(f"{run / 'result.json'} is not the result of a run: delete it to rerun the run")
     return spec, result
 
 
 def _make_folder(to: Path, names: Collection[str]) -> None:
-    """Makes the folder. One that is there is empty, an earlier export's, or a git clone (of a hub's repository) without
-    other files of the ``names`` that are written. UserError for any other, and for what is no folder."""
+    """Creates the folder. An existing folder must be empty, an earlier export, or a git clone without other files
+    called ``names``. Raises UserError otherwise."""
     if os.path.lexists(to) and not to.is_dir():
-        raise UserError(f"{to} is no folder: name another with --to")
+        raise UserError(f"{to} is not a folder: give another one with --to")
     with plain_os_errors("write", to):
         there = {path.name for path in to.iterdir()} if to.is_dir() else set()
         if there and not _is_export(to):
             if ".git" not in there:
-                raise UserError(f"{to} has files that are no earlier export: name an empty or a new folder with --to")
+                raise UserError(f"{to} has files that are not an earlier export: give a new or empty folder with --to")
             if others := sorted(there & {*names, ONNX}):
                 raise UserError(
-                    f"{to} is a git clone with a {others[0]} that is not of an earlier export: "
-                    "remove it, or name another folder with --to"
+                    f"{to} is a git clone with a {others[0]} that is not from an earlier export: "
+                    "remove it, or give another folder with --to"
                 )
         to.mkdir(parents=True, exist_ok=True)
 
@@ -125,8 +129,8 @@ def _is_export(folder: Path) -> bool:
 
 
 def _card_file(to: Path) -> tuple[Path, str]:
-    """Where the card is written, and the licence that the README there names: README.md, but beside one that somebody
-    has written. That of a new repository of the hub has front matter alone."""
+    """Returns the path of the card, and the licence that an existing README.md names. The path is README.md, unless
+    somebody has written one; the README.md of a new hub repository only has front matter."""
     try:
         text = (to / CARD).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -145,9 +149,9 @@ def _card_file(to: Path) -> tuple[Path, str]:
 
 
 def _check(to: Path, network: torch.nn.Module, image_size: int) -> None:
-    """What the folder gives back computes the same numbers."""
+    """Checks that the exported network computes the same numbers."""
     loaded, _ = load_exported(to)
     images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         if not torch.equal(loaded(images), network(images)):
-            raise UserError(f"{to} does not give back the network that was exported: this is an error of sskd")
+            raise UserError(f"{to}: the exported network computes other numbers; this is a bug in sskd")

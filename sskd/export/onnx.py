@@ -1,4 +1,4 @@
-"""A network as ONNX, and whether ONNX Runtime computes from it what torch does."""
+"""Exports a network to ONNX and checks it with ONNX Runtime."""
 
 import importlib.util
 import logging
@@ -15,22 +15,25 @@ from sskd.errors import UserError
 from sskd.networks import Network
 from sskd.runs.files import plain_os_errors
 
-TOLERANCE = 1e-4  # between the logits of torch and of ONNX Runtime
+TOLERANCE = 1e-4  # largest difference between the logits of torch and of ONNX Runtime
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-BATCHES = (1, 3, 8)  # sizes that are compared; the example has another, so that the batch must be dynamic
+BATCHES = (1, 3, 8)  # batch sizes of the check; the example of the export has another, so the size must be dynamic
 
 
 def require_onnx() -> None:
-    """UserError, with the line that installs it, where a package of the extra is missing."""
+    """Raises UserError, with the pip command, if a package of the extra is missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"--onnx needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def write_onnx(network: Network, image_size: int, file: Path) -> float:
-    """Writes the network (float32, eval mode) with a batch of any size, "images" (N, 3, H, W) to "logits" (N, C), and
-    checks it. Returns the greatest difference to torch's logits. UserError where that is above TOLERANCE, or where the
-    network cannot be exported; then no file is left."""
+    """Writes the network (float32, eval mode) for any batch size, from "images" (N, 3, H, W) to "logits" (N, C), and
+    checks it.
+
+    Returns the largest difference from torch's logits. Raises UserError, and leaves no file, if it exceeds TOLERANCE or
+    if the network cannot be exported.
+    """
     require_onnx()
     draft = file.with_name(f"{file.name}.partial")
     try:
@@ -48,7 +51,8 @@ def write_onnx(network: Network, image_size: int, file: Path) -> float:
 
 
 def greatest_difference(network: Network, image_size: int, file: Path) -> float:
-    """Between torch's and ONNX Runtime's logits, over batches of several sizes of made images."""
+    """Returns the largest difference between torch's and ONNX Runtime's logits, over batches of several sizes of
+    random images."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -78,16 +82,16 @@ def _export(network: Network, image_size: int, file: Path) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), redirect_stdout(StringIO()), plain_os_errors("write", file):
-            warnings.simplefilter("ignore")  # of torch's own exporter
+            warnings.simplefilter("ignore")  # from torch's exporter
             torch.onnx.export(network, (_made_images(2, image_size),), str(file), **options)
     except UserError:
         raise
-    except Exception as error:  # whatever the exporter raises about a network of the user's own
+    except Exception as error:  # from the exporter, for the user's own network
         raise UserError(f"torch cannot export this network as ONNX: {' '.join(str(error).split())[:300]}") from None
     finally:
         logging.getLogger("torch.onnx").setLevel(level)
 
 
 def _made_images(count: int, size: int) -> Tensor:
-    """(count, 3, size, size): normalised images are about as large. The same for the same count."""
+    """Returns random images (count, 3, size, size) in the range of normalised images; the same for the same count."""
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(count))

@@ -1,4 +1,4 @@
-"""What runs of every role have in common, and the id that follows from a spec's meaning."""
+"""The part of a spec that runs of all roles share, and the id, which is a hash of the spec."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import model_validator
-from typing_extensions import Self  # of typing itself only since Python 3.11; pydantic needs the package
+from typing_extensions import Self  # in typing since Python 3.11; pydantic depends on typing_extensions
 
 from sskd.config.fields import StrictModel
 from sskd.config.networks import NetworkName, NetworkSettings, as_path_part
@@ -15,33 +15,34 @@ from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.runs.settings import check_recipe_names
 
 Spec = TypeVar("Spec", bound="CommonSpec")
-OF_SOME_ROLES = ("teacher", "pretext", "method", "head")  # keys that not every role has
+OF_SOME_ROLES = ("teacher", "pretext", "method", "head")  # keys that only some roles have
 
 
 class CommonSpec(StrictModel):
-    """What runs of every role have."""
+    """The settings that runs of all roles share."""
 
     role: Literal["teacher", "head", "student"]
     """What is trained: a teacher, a head on a frozen teacher, or a student."""
     network: NetworkName
-    """Of a teacher or student the one that learns, of a head its teacher's: run_all.py list networks names
-    them; or torchvision:NAME, timm:NAME."""
+    """Name of the network (run_all.py list networks), or torchvision:NAME, timm:NAME. For a head: its teacher's
+    network."""
     dataset: DatasetSpec
-    """Which images."""
+    """The data set."""
     recipe: Recipe = Recipe()
-    """How it is trained."""
+    """The training recipe."""
     split: SplitSpec = SplitSpec()
-    """Which of the training images, with which labels."""
+    """Which training images are used, with which labels."""
     seed: int = 0
-    """Of everything random: weights, order, augmentation, a method's draws."""
+    """Seed of all random numbers of the run: initial weights, order of images, augmentation, draws of the method."""
 
-    # what is said where a spec lacks a key of its role, and where it has one of another role
+    # error messages for a missing key of the role, and for a key of another role
     required: ClassVar[Mapping[str, str]] = {}
     not_of_the_role: ClassVar[str]
 
     @classmethod
     def with_known_keys(cls, data: dict[Any, Any]) -> dict[Any, Any]:
-        """As of every model. Another role's keys are refused in words of their own, and may be null."""
+        """Returns the data without deprecated keys. Keys of other roles may be null; otherwise they raise
+        ValueError with a message of the role."""
         foreign = [key for key in OF_SOME_ROLES if key not in cls.model_fields]
         if any(data.get(key) is not None for key in foreign):
             raise ValueError(cls.not_of_the_role)
@@ -58,10 +59,11 @@ class CommonSpec(StrictModel):
 
     @cached_property
     def id(self) -> str:
-        """Readable prefix and a hash of the spec's meaning: equal for equal meaning, on every machine.
+        """Readable prefix and a hash of the spec. Equal specs have equal ids on every machine.
 
-        Values that equal a default are left out, so written or not they give the same id, and a field added later
-        leaves old ids alone. (tests/test_config.py pins the defaults: changing one would change what old ids mean.)
+        Values that equal a default are left out, so writing a default does not change the id, and a field that is added
+        later does not change old ids. (tests/test_config.py checks the defaults: changing one would change what old ids
+        mean.)
         """
         meaning = _identity(self.model_dump(mode="json", exclude_defaults=True))
         digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:12]
@@ -69,40 +71,40 @@ class CommonSpec(StrictModel):
         return "-".join(word for word in words if word)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with some fields changed, and so with an id of its own."""
+        """Copies the spec with some fields changed, which also changes the id."""
         copy = super().model_copy(update=update, deep=deep)
-        copy.__dict__.pop("id", None)  # pydantic copies cached values too
+        copy.__dict__.pop("id", None)  # pydantic copies cached properties too
         return copy
 
     @property
     def learns(self) -> str:
-        """The name of the head's task, or of the student's method; a teacher has neither."""
+        """Name of the head's task, or of the student's method; "" for a teacher."""
         return ""
 
     @property
     def used_as(self) -> NetworkSettings:
-        """How ``network`` is used."""
+        """Settings of ``network``."""
         raise NotImplementedError
 
     def with_seed(self: Spec, seed: int) -> Spec:
-        """The same with another seed. Nothing is validated again: a seed stands in no relation to other keys."""
+        """Returns a copy with another seed. It is not validated again, because no rule involves the seed."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         made = type(self).model_construct(self.model_fields_set | {"seed"}, **(values | {"seed": seed}))
         return cast("Spec", made)
 
     @property
     def random_seed(self) -> int:
-        """What everything random in the run follows from."""
+        """Seed of all random numbers of the run."""
         return self.seed
 
     @property
     def trains(self) -> bool:
-        """False for what is only measured: a teacher whose weights are given."""
+        """False for a teacher with given weights, which is only evaluated."""
         return True
 
 
 def _identity(value: Any) -> Any:
-    """A dumped spec without what does not belong to its meaning: the place of a file of known content."""
+    """Returns a dumped spec without the paths of files whose sha256 is given."""
     if isinstance(value, dict):
         skip = {"weights", "file"} if value.get("sha256") else set()
         return {key: _identity(item) for key, item in value.items() if key not in skip}

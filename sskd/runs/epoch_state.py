@@ -1,9 +1,10 @@
-"""A run's state after an epoch as one file of tensors and JSON (execution.keep_epochs), and its hash.
+"""The state of a run after an epoch as one file (execution.keep_epochs), and its hash.
 
-The file is a safetensors file: the tensors, and in its metadata under "state" the rest as JSON. Loading it executes
-nothing. Under "strides" it has the memory layout of tensors that lie otherwise than row by row: arithmetic on another
-layout rounds otherwise, and the run would not go on bit for bit. The hash is of what decides how the run goes on,
-and of nothing that the clock decides.
+The file is a safetensors file with the tensors; its metadata has the other values as JSON under "state". Loading it
+executes nothing. Under "strides" it has the memory layout of tensors that are not contiguous, because arithmetic on
+another layout rounds differently, and the resumed run would not be bit-identical. The hash covers the JSON part and the
+names, dtypes, shapes and values of all tensors. It leaves out strides, timings, the metrics rows, the plugins and the
+loss meter.
 """
 
 import hashlib
@@ -21,11 +22,11 @@ from sskd.errors import UserError
 
 State = dict[str, Any]
 
-# Of a checkpoint, what is no part of the training's course: metrics.jsonl has the rows, result.json the plugins, and
-# between two epochs the meter is empty.
+# Keys of a checkpoint that do not affect the training: metrics.jsonl has the rows, result.json has the plugins, and
+# the meter is empty between two epochs.
 UNCOUNTED = ("rows", "seconds", "plugins", "meter")
 
-# what comes of a file that somebody else may have made
+# exceptions that an untrusted file can raise
 UNREADABLE = (
     UserError,
     OSError,
@@ -34,20 +35,21 @@ UNREADABLE = (
     TypeError,
     ValueError,
     AttributeError,
-    RuntimeError,  # torch's, and Python's of a recursion that is too deep
+    RuntimeError,  # from torch; also RecursionError
 )
 
 
 def state_bytes(state: State) -> bytes:
-    """The file's content. What is UNCOUNTED is left out."""
+    """Returns the content of the file, without the UNCOUNTED keys."""
     tree, tensors = _packed(state)
     strides = {name: list(tensor.stride()) for name, tensor in tensors.items() if tensor.stride() != _usual(tensor)}
-    rows = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}  # no memory twice in a file
+    rows = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}  # safetensors rejects shared memory
     return safetensors_bytes(rows, metadata={"state": _text(tree), "strides": _text(strides)})
 
 
 def read_state(path: Path) -> State:
-    """What ``state_bytes`` was given, on the CPU. UserError if the file is missing, damaged or of another kind."""
+    """Reads a file of ``state_bytes``; tensors are on the CPU. Raises UserError if the file is missing, damaged or
+    of another kind."""
     try:
         with safe_open(path, framework="pt") as file:
             known = {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
@@ -58,12 +60,12 @@ def read_state(path: Path) -> State:
     except UNREADABLE as error:
         raise UserError(f"cannot read the state {path}: {' '.join(str(error).split())[:150]}") from None
     if not isinstance(state, dict):
-        raise UserError(f"{path} holds no state of a run")
+        raise UserError(f"{path} does not contain the state of a run")
     return state
 
 
 def state_hash(state: State) -> str:
-    """sha256 of the state's content, bit for bit: names, types, shapes and bytes of tensors, and the rest as JSON."""
+    """Returns the sha256 of names, dtypes, shapes and bytes of the tensors, and of the other values as JSON."""
     tree, tensors = _packed(state)
     digest = hashlib.sha256(_text(tree).encode())
     for name in sorted(tensors):
@@ -74,17 +76,17 @@ def state_hash(state: State) -> str:
 
 
 def _packed(state: State) -> tuple[Any, dict[str, Tensor]]:
-    """The state as JSON that names tensors, and these by name."""
+    """Returns the state as JSON that refers to tensors by name, and the tensors by name."""
     tensors: dict[str, Tensor] = {}
 
     def pack(value: Any, name: str) -> Any:
         if isinstance(value, Tensor):
             tensors[name] = value.detach().cpu()
             return {"tensor": name}
-        if isinstance(value, dict):  # as pairs: an optimiser's keys are numbers, which JSON would make strings
+        if isinstance(value, dict):  # as pairs: JSON would convert an optimiser's integer keys to strings
             return {"items": [[key, pack(item, f"{name}/{key}")] for key, item in value.items()]}
         if isinstance(value, list | tuple):
-            return {"list": [pack(item, f"{name}/{place}") for place, item in enumerate(value)]}
+            return {"list": [pack(item, f"{name}/{index}") for index, item in enumerate(value)]}
         return value
 
     tree = {key: pack(value, key) for key, value in state.items() if key not in UNCOUNTED}
@@ -92,12 +94,13 @@ def _packed(state: State) -> tuple[Any, dict[str, Tensor]]:
 
 
 def _usual(tensor: Tensor) -> tuple[int, ...]:
-    """The strides of a tensor of this shape that lies row by row."""
+    """Returns the strides of a contiguous tensor of this shape."""
     return torch.empty(tensor.shape, device="meta").stride()
 
 
 def _laid_out(tensor: Tensor, strides: list[int]) -> Tensor:
-    """The tensor with these strides. ValueError where they leave gaps: a file may claim any memory by them."""
+    """Returns the tensor with these strides. Raises ValueError if they leave gaps, because a file could request any
+    amount of memory with them."""
     spans = [(size - 1) * stride for size, stride in zip(tensor.shape, strides, strict=True)]
     if sum(spans) + 1 != tensor.numel() or min(strides) < 0:
         raise ValueError(f"strides {strides} do not fit the shape {tuple(tensor.shape)}")
@@ -123,16 +126,17 @@ def _unpacked(tree: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def in_order(data: bytes) -> bytes:
-    """A safetensors file with its header's keys sorted. The library writes metadata in an order that changes from
-    process to process, so equal weights would have unequal checksums. Offsets in the header count from its end."""
+    """Returns a safetensors file with the keys of its header sorted. The library writes metadata in an order that
+    changes between processes, so equal weights would have different checksums. Offsets in the header count from its
+    end."""
     size = int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # tensors stay aligned
+    header += b" " * (-len(header) % 8)  # keeps the tensors aligned
     return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def is_whole(path: Path) -> bool:
-    """Returns whether a safetensors file has the length that its header says."""
+    """Returns True if a safetensors file has the length that its header gives."""
     try:
         with safe_open(path, framework="pt"):
             return True

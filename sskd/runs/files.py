@@ -1,4 +1,4 @@
-"""Writing and reading files such that a crash, a full disk or a damaged file costs nothing that is there."""
+"""Writes and reads files so that a crash, a full disk or a damaged file never destroys existing data."""
 
 import fcntl
 import json
@@ -16,9 +16,10 @@ from sskd.runtime.machine import host, user
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], Any], sync: bool = True) -> None:
-    """Writes a temporary file beside ``path``, syncs it to the disk, and renames it. UserError on a full disk etc.
+    """Writes a temporary file next to ``path``, syncs it to the disk, and renames it. Raises UserError on a full disk
+    etc.
 
-    ``sync``: False for what is written again in seconds, and may be lost with the machine's power.
+    ``sync``: False for files that are rewritten every few seconds and may be lost in a power failure.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with plain_os_errors("write", path):
@@ -34,7 +35,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any], sync: bool = 
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line to a file. Where the disk is full, OSError, and nothing is left of the line's beginning."""
+    """Appends a line to a file. Raises OSError on a full disk, without leaving a partial line."""
     with path.open("ab", buffering=0) as file:
         before, data = file.seek(0, os.SEEK_END), f"{line}\n".encode(errors="surrogateescape")
         try:
@@ -46,7 +47,7 @@ def append_line(path: Path, line: str) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Makes the folder and tries to write in it. UserError, before any work is done, where that is not possible."""
+    """Creates the folder and tests that it is writable. Raises UserError otherwise, before any work is done."""
     with plain_os_errors("write results in", folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -54,28 +55,28 @@ def check_writable(folder: Path) -> None:
 
 
 def json_bytes(data: Any) -> bytes:
-    """The content of a JSON file with this data."""
+    """Returns the data as the content of a JSON file."""
     return (json.dumps(data, indent=1) + "\n").encode()
 
 
 def write_json(path: Path, data: Any, sync: bool = True) -> None:
-    """Writes JSON atomically. UserError where the file cannot be written."""
+    """Writes JSON atomically. Raises UserError if the file cannot be written."""
     write_atomically(path, lambda file: file.write(json_bytes(data)), sync)
 
 
 def read_json(path: Path) -> Any:
-    """The data of a JSON file of a run. UserError where it is missing or damaged."""
+    """Reads a JSON file of a run. Raises UserError if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
-        raise UserError(f"cannot read {path}: {one_line(error)}; delete it to have the run done again") from None
+        raise UserError(f"cannot read {path}: {one_line(error)}; delete it to rerun the run") from None
 
 
 @contextmanager
 def plain_os_errors(verb: str, path: Path) -> Iterator[None]:
-    """Turns what the system refuses (permission, full disk, ...) into one line for a person.
+    """Converts operating-system errors (permission, full disk, ...) to a UserError of one line.
 
-    torch.save reports a full disk as a RuntimeError that has the system's error as its context, or none at all.
+    torch.save reports a full disk as a RuntimeError, with or without the OSError as its context.
     """
     try:
         yield
@@ -88,7 +89,7 @@ def plain_os_errors(verb: str, path: Path) -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """What the error says, at most 120 characters of it; its kind where it says nothing."""
+    """Returns the message of the error, at most 120 characters, or its type if there is no message."""
     text = " ".join(str(error).split())
     return (text[:120] + "...") if len(text) > 120 else text or type(error).__name__
 
@@ -99,10 +100,10 @@ def one_line(error: Exception) -> str:
 class Holder(NamedTuple):
     """The process that holds a lock."""
 
-    pid: int = 0  # 0: not known
+    pid: int = 0  # 0: unknown
     host: str = ""
     user: str = ""
-    job: str = ""  # of Slurm that the process belongs to: 17, or 17_3
+    job: str = ""  # Slurm job of the process: 17, or 17_3
 
     def __str__(self) -> str:
         if self.job:
@@ -119,8 +120,8 @@ class Locked(Exception):
 
 
 def this_process() -> Holder:
-    """This process as the holder of a lock; of a run's several processes the one that started them, which passes on
-    what it is told (SSKD_PROCESS)."""
+    """Returns this process as the holder of a lock. In a run with several processes it is the one that started them
+    (SSKD_PROCESS)."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID", "")
     return Holder(int(os.environ.get("SSKD_PROCESS", os.getpid())), host(), user(), job)
@@ -128,16 +129,15 @@ def this_process() -> Holder:
 
 @contextmanager
 def hold(lock: Path, note: Mapping[str, Any] | None = None, patience: float = 0.3) -> Iterator[None]:
-    """Holds a lock file until the end of the block. The file says who holds it, and ``note``.
+    """Holds a lock file during the block. The file names the holder and contains ``note``.
 
-    The system itself holds the lock, and frees it when the process ends in whatever way. On a file system without
-    locks the block is entered all the same. Raises Locked where another process has the lock for more than
-    ``patience`` seconds (one that only asks has it for a moment, see read_lock), UserError where the file cannot be
-    made.
+    The operating system holds the lock, and releases it when the process ends in any way. On a file system without
+    locks, the block is entered without a lock. Raises Locked if another process holds the lock for more than
+    ``patience`` seconds (read_lock holds it for a moment), and UserError if the file cannot be created.
     """
     file = _locked(lock, time.monotonic() + patience)
     try:
-        with suppress(OSError):  # a full disk: whoever works here will say so
+        with suppress(OSError):  # a full disk is reported when the run writes its own files
             file.truncate(0)
             file.write(json.dumps(this_process()._asdict() | dict(note or {})).encode())
         yield
@@ -158,18 +158,19 @@ def _locked(lock: Path, end: float) -> FileIO:
                     raise Locked(holder_of(_content(file.read()))) from None
             time.sleep(0.05)
             continue
-        except OSError:  # no locks here
+        except OSError:  # the file system has no locks
             return file
         with suppress(OSError):
             if os.path.samestat(os.stat(lock), os.fstat(file.fileno())):
                 return file
-        file.close()  # it is one that the holder before has just removed
+        file.close()  # the previous holder has just deleted it
 
 
 def read_lock(lock: Path) -> tuple[bool, dict[str, Any]]:
-    """Whether another process holds the lock file at this moment, and what the file says; (False, {}) without a file.
+    """Returns True if another process holds the lock file, and the content of the file; (False, {}) without a file.
 
-    Not for the process that holds it, which would lose its lock by asking.
+    Do not call this in the process that holds the lock: closing the lock file would release that process's own lock
+    (POSIX record locks).
     """
     try:
         with lock.open("rb") as file:
@@ -178,7 +179,7 @@ def read_lock(lock: Path) -> tuple[bool, dict[str, Any]]:
                 fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 return True, content
-            except OSError:  # no locks here
+            except OSError:  # the file system has no locks
                 pass
             return False, content
     except OSError:
@@ -188,20 +189,20 @@ def read_lock(lock: Path) -> tuple[bool, dict[str, Any]]:
 def _content(data: bytes) -> dict[str, Any]:
     try:
         content = json.loads(data)
-    except (ValueError, RecursionError):  # it is just being written, or the disk is full, or of an earlier version
+    except (ValueError, RecursionError):  # being written, a full disk, or an earlier version
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def holder_of(content: Mapping[str, Any]) -> Holder:
-    """Who wrote the content of a lock file, as far as it says so."""
+    """Returns the holder named in the content of a lock file, as far as it is valid."""
     pid, names = content.get("pid"), [content.get(name) for name in ("host", "user", "job")]
-    if type(pid) is not int or not 0 < pid < 2**31:  # other numbers mean groups of processes
+    if type(pid) is not int or not 0 < pid < 2**31:  # other numbers address process groups
         return Holder()
     return Holder(pid, *(name if isinstance(name, str) else "" for name in names))
 
 
 def lock_holder(lock: Path) -> Holder | None:
-    """Which other process holds a lock file at this moment; None if none does, or if it cannot be told."""
+    """Returns the other process that holds a lock file; None if there is none or it cannot be determined."""
     held, content = read_lock(lock)
     return holder_of(content) if held else None

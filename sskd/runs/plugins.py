@@ -1,8 +1,8 @@
-"""A user's own Python files: importing one registers the methods, networks, data sets, optimisers, ... it defines.
+"""Plugins: the user's Python files. Importing one registers its methods, networks, data sets, optimisers, ...
 
-A plugin may have several files: its folder can be imported from, and another plugin's module of the same name is
-another module. A run notes the path and sha256 of each such file that it uses, so that an edit after the run can be
-told.
+A plugin may consist of several files: it can import modules from its folder, and plugins in other folders may have
+modules of the same name. A run records the path and sha256 of each of these files that it uses, so that later edits are
+detected.
 """
 
 import hashlib
@@ -28,48 +28,49 @@ from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec
 from sskd.version import in_commit
 
 REGISTRIES: tuple[Any, ...] = (METHODS, NETWORKS, DATASETS, PRETEXTS, OPTIMIZERS, SCHEDULES, AUGMENTATIONS)
-Name = tuple[str, str]  # a registry's kind, and a name in it
+Name = tuple[str, str]  # (kind of registry, registered name)
 
 
 class Plugin(NamedTuple):
-    """A file as it was imported."""
+    """An imported plugin."""
 
     path: Path
     sha256: str
-    names: frozenset[Name]  # what it registered
-    imports: tuple[tuple[Path, str], ...] = ()  # files of its folder that it imports, each with its sha256
+    names: frozenset[Name]  # that it registered
+    imports: tuple[tuple[Path, str], ...] = ()  # imported files of its folder, with their sha256
 
     def noted(self) -> dict[str, Any]:
-        """As a run's provenance has it."""
+        """Returns its entry in a run's provenance."""
         entry: dict[str, Any] = {"path": str(self.path), "sha256": self.sha256}
         imports = [{"path": str(path), "sha256": sha256} for path, sha256 in self.imports]
         return entry | ({"imports": imports} if imports else {})
 
 
-_helpers: dict[Path, dict[str, ModuleType]] = {}  # by folder: the modules that plugins have imported from it
-_loaded: dict[str, Plugin] = {}  # by module
+_helpers: dict[Path, dict[str, ModuleType]] = {}  # by folder: modules that plugins have imported from it
+_loaded: dict[str, Plugin] = {}  # by module name
 
 
 def load_plugin(file: str | Path) -> Path:
-    """Imports the file, once a process, and returns its absolute path. UserError if it is missing or raises."""
+    """Imports a plugin once per process and returns its absolute path. Raises UserError if it is missing or raises
+    an exception."""
     path = Path(os.path.expanduser(file)).resolve()
-    if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
+    if not os.path.isfile(path):  # Path.is_file raises an error if the name is too long
         raise UserError(f"plugin {file}: there is no such file")
-    # two files of the same name are two modules
+    # files of the same name in two folders are two modules
     module_name = f"plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if module_name in sys.modules:
         return path
-    before = set(_names())  # the suite's own names first, so that a name taken twice is the plugin's error
+    before = set(_names())  # imports the suite's own names first, so that a duplicate name is reported for the plugin
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
-        raise UserError(f"plugin {file}: not a Python file (its name must end in .py)")
+        raise UserError(f"plugin {file}: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
         content = path.read_bytes()
         with _importing_from(path.parent) as imported:
             spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever a user's file may raise
+    except (Exception, SystemExit) as error:  # from the user's code
         del sys.modules[module_name]
         message = " ".join(str(error).split())
         raise UserError(f"plugin {file}: {type(error).__name__}: {message}") from None
@@ -80,11 +81,11 @@ def load_plugin(file: str | Path) -> Path:
 
 @contextmanager
 def _importing_from(folder: Path) -> Iterator[list[Path]]:
-    """In the block, the folder comes first where modules are looked for, and modules of other plugins' folders are out
-    of the way. Gives the files of the folder's modules, once the block has ended.
+    """Puts the folder first in sys.path during the block and hides the modules of other plugins' folders. The yielded
+    list contains, after the block, the files of the folder's modules.
 
-    Functions that import later find the folder at the end of the path. A name that two folders have is then refused
-    (ImportError), for it could mean either.
+    For later imports inside functions, the folder stays at the end of sys.path. A module name that two folders share
+    then raises ImportError, because it is ambiguous.
     """
     files: list[Path] = []
     for other, modules in _helpers.items():
@@ -110,7 +111,7 @@ def _importing_from(folder: Path) -> Iterator[list[Path]]:
 
 
 def _is_of(folder: Path, module: ModuleType | None) -> bool:
-    """Whether the module was found in this folder itself, and is no plugin and no part of the suite."""
+    """Returns True if the module is in this folder itself, and is not a plugin or part of the suite."""
     name = getattr(module, "__name__", "").partition(".")[0]
     if not name or name in ("sskd", "benchmarks") or name.startswith("plugin_"):
         return False
@@ -124,30 +125,30 @@ def _with_sha256(path: Path) -> tuple[Path, str]:
 
 
 def load_plugins(files: Iterable[str]) -> None:
-    """``load_plugin`` of each, in their order."""
+    """Calls ``load_plugin`` for each file, in order."""
     for file in files:
         load_plugin(file)
 
 
 def load_noted(run: Path) -> None:
-    """Imports the plugins that a finished run has noted, each from where it lay then, if the file is still the same.
-    UserError, which names the path, where it is gone or has changed."""
+    """Imports the plugins that a finished run has recorded, if the files have not changed. Raises UserError with the
+    path if a file is missing or has changed."""
     try:
         noted = read_json(run / "result.json")["machine"]["plugins"]
         files = [(Path(entry["path"]), str(entry["sha256"])) for entry in noted]
-    except (UserError, KeyError, TypeError):  # not finished, damaged, or of an earlier version
+    except (UserError, KeyError, TypeError):  # not finished, damaged, or written by an earlier version
         return
     for path, sha256 in files:
         if any(plugin.sha256 == sha256 and module in sys.modules for module, plugin in _loaded.items()):
             continue
         if not os.path.isfile(path):
             raise UserError(
-                f"{run.name} was trained with the plugin {path}, which is not there: --plugin FILE.py names it"
+                f"{run.name} was trained with the plugin {path}, which does not exist: give it with --plugin FILE.py"
             )
         if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
             raise UserError(
-                f"{run.name} was trained with the plugin {path}, which has changed since (its sha256 was {sha256}): "
-                "--plugin FILE.py takes it as it is, or names a copy of what it was"
+                f"{run.name} was trained with the plugin {path}, which has changed since (sha256 was {sha256}): give "
+                "the old or the new version with --plugin FILE.py"
             )
         load_plugin(path)
 
@@ -157,8 +158,8 @@ def _names() -> Iterator[Name]:
 
 
 def plugins_of(spec: RunSpec) -> list[Plugin]:
-    """The loaded files that define something the run is made of, its teacher and head included. What these files
-    import from elsewhere than their own folder is not looked at."""
+    """Returns the loaded plugins that define something the run uses, including its teacher and head. Files that they
+    import from other folders are not checked."""
     loaded = [plugin for module, plugin in _loaded.items() if module in sys.modules]
     if not loaded:
         return []
@@ -183,8 +184,8 @@ def _used(spec: RunSpec) -> Iterator[Name]:
 
 
 def noted(spec: RunSpec, dirty: bool | None) -> dict[str, Any]:
-    """What a run's provenance says of its plugins. dirty: whether the suite's own files differ from its commit; a
-    plugin that is not in that commit as it is makes it True."""
+    """Returns the plugins' part of a run's provenance. dirty: True if the suite's own files differ from its commit;
+    plugins that are not in that commit make it True as well."""
     plugins = plugins_of(spec)
     if dirty is False:
         dirty = not all(in_commit(plugin.path) for plugin in plugins)

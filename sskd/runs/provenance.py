@@ -1,4 +1,4 @@
-"""What is noted of the machine and the code in every result."""
+"""The provenance of a result: machine and code."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from sskd.version import code, first_line, packages
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """Host, processor or GPU, this code and what it needs, by version: enough to say where a number came from."""
+    """Returns host, processor or GPU, and the versions of the code and its dependencies."""
     import torchvision
 
     on_gpu = device.type == "cuda"

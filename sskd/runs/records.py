@@ -1,7 +1,7 @@
-"""What a run's JSON files hold: the types that reports read them by, and that docs/results_format.md is made from.
+"""Schemas of a run's JSON files: reports validate the files with them, and docs/results_format.md is generated from
+them.
 
-Keys that are not named here may be anything. A field with a default may be absent: files of earlier versions lack
-what was not noted yet.
+Other keys are allowed. A field with a default may be missing, because files of earlier versions lack it.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field
 
-SCHEMA = 1  # of every file that is described here; results of before have no number
+SCHEMA = 1  # version of all files described here; older results have no number
 MayBeNan = Annotated[float, AllowInfNan(True)]
 
 
@@ -21,151 +21,151 @@ def shown_top1(row: Mapping[str, Any]) -> float | None:
 
 
 class Record(BaseModel):
-    """Base of the types: strict, and tolerant of keys that nobody reads."""
+    """Base class of the schemas: strict types, other keys allowed."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Epoch(Record):
-    """An epoch's numbers in result.json."""
+    """The measurements after an epoch, in result.json."""
 
     epoch: int
-    """From 1; 0 of a network that is given."""
+    """Number of the epoch, from 1; 0 for given weights."""
     test_top1: float | None = None
-    """Percent of the test images; not of heads."""
+    """Top-1 accuracy on the test images (%); not for heads."""
     test_top5: float | None = None
-    """Percent of the test images."""
+    """Top-5 accuracy on the test images (%)."""
     test_loss: float | None = None
-    """Mean cross-entropy of the test images."""
+    """Mean cross-entropy on the test images."""
     test_ema_top1: float | None = None
-    """Percent of the test images, of the moving average of the weights (recipe.ema); so are ema_top5 and ema_loss."""
+    """Top-1 accuracy of the moving average of the weights (recipe.ema) on the test images (%)."""
     test_ema_top5: float | None = None
-    """Percent of the test images."""
+    """Top-5 accuracy of the moving average of the weights on the test images (%)."""
     test_ema_loss: float | None = None
-    """Mean cross-entropy of the test images."""
+    """Mean cross-entropy of the moving average of the weights on the test images."""
     test_head_top1: float | None = None
-    """Percent of the views of test images whose source a head names rightly."""
+    """Accuracy of a head on its pretext task, on views of the test images (%)."""
     test_images: int | None = None
-    """How many test images."""
+    """Number of test images."""
     held_out_top1: float | None = None
-    """Percent of the held-out training images (split.holdout)."""
+    """Top-1 accuracy on the validation set (split.holdout) (%)."""
 
 
 class ExecutedAs(Record):
-    """The settings that round otherwise where they differ."""
+    """The execution settings that affect rounding."""
 
     channels_last: bool
-    """The memory layout of images and networks."""
+    """True if images and networks were in the channels-last memory layout."""
     fold_teacher: bool
-    """Whether the teacher's batch norms were folded into its convolutions."""
+    """True if the teacher's batch norms were folded into its convolutions."""
     compile: str
-    """off, or torch.compile's mode."""
+    """Mode of torch.compile, or off."""
 
 
 class Machine(Record):
-    """Where a run was done, and with what code."""
+    """Machine and code of a run."""
 
     host: str | None = None
-    """The machine's name."""
+    """Host name of the machine."""
     device: str | None = None
-    """The processor and its cores, or the GPU."""
+    """Processor with its number of cores, or GPU."""
     driver: str | None = None
-    """Of the GPU."""
+    """Version of the GPU driver."""
     cpu_capability: str | None = None
-    """The vector instructions that torch used: AVX2, AVX512, ..."""
+    """Vector instructions that PyTorch used: AVX2, AVX512, ..."""
     threads: int | None = None
-    """CPU threads."""
+    """Number of CPU threads."""
     python: str | None = None
-    """Version."""
+    """Version of Python."""
     torch: str | None = None
-    """Version."""
+    """Version of PyTorch."""
     torchvision: str | None = None
-    """Version."""
+    """Version of torchvision."""
     packages: dict[str, str] | None = None
-    """Versions of what the package needs, by name."""
+    """Versions of the dependencies, by name."""
     version: str | None = None
-    """Of this package."""
+    """Version of this package."""
     commit: str | None = None
-    """Of the repository, where it ran from a clone."""
+    """Commit of the repository, if the code ran from a clone."""
     dirty: bool | None = None
-    """Whether the code differed from that commit."""
+    """True if the code differed from that commit."""
 
 
 class MeasuredWith(Record):
-    """What two runs must have in common to be compared: result.json's part of the comparability card."""
+    """What two runs must have in common to be compared: the part of the comparability card in result.json."""
 
     network: str | None = None
-    """sha256 of the network's graph and its parameters' shapes."""
+    """sha256 of the network's graph and of the shapes of its parameters."""
     teacher: str | None = None
-    """sha256 of the weights that taught."""
+    """sha256 of the teacher's weights."""
     head: str | None = None
     """sha256 of the head's weights."""
     split: str | None = None
-    """sha256 of the training images' numbers and labels."""
+    """sha256 of the indices and labels of the training images."""
     pixels: str | None = None
-    """sha256 of the training and test images and the test labels; not of images that are read while training."""
+    """sha256 of the training images, test images and test labels; missing if images are read during training."""
     image_size: int | None = None
-    """Pixels of a side that the network sees."""
+    """Side (pixels) of the images that the network sees."""
     mean: list[float] | None = None
-    """By channel, of pixels / 255: what images are normalised by."""
+    """Per-channel mean that images are normalised with, of pixels / 255."""
     std: list[float] | None = None
-    """By channel, of pixels / 255."""
+    """Per-channel standard deviation that images are normalised with, of pixels / 255."""
     execution: ExecutedAs | None = None
-    """Settings of execution that round otherwise."""
+    """Execution settings that affect rounding."""
 
 
 class Result(Record):
-    """result.json: a finished run's numbers and where they come from."""
+    """result.json: the measurements of a finished run, and their provenance."""
 
     schema_version: Annotated[int, Field(alias="schema", le=SCHEMA)] = 0
-    """The version of this description; 0 of files of before it, which have no such key."""
+    """Version of this format; 0 for older files, which do not have this key."""
     id: str | None = None
-    """The run's."""
+    """Id of the run."""
     best: Epoch
-    """The epoch that is best on the test images; of heads the last."""
+    """The epoch with the best accuracy on the test images; for heads, the last epoch."""
     last: Epoch
     """The last epoch."""
     chosen: Epoch | None = None
-    """The epoch that held-out training images chose, where there are any."""
+    """The epoch with the best accuracy on the validation set, if there is one."""
     kl: MayBeNan | None = None
-    """KL(teacher, student) of softened predictions on the test images, last epoch, in nats."""
+    """KL(teacher || student) of softened predictions on the test images in the last epoch, in nats."""
     cka: MayBeNan | None = None
-    """Linear CKA of student's and teacher's features, last epoch; NaN of features that are all equal."""
+    """Linear CKA between the student's and the teacher's features in the last epoch; NaN if all features are equal."""
     seconds: float
-    """Of training and evaluation."""
+    """Duration of training and evaluation, in seconds."""
     images_per_second: float
-    """Of training, in the last epoch."""
+    """Training speed in the last epoch, in images per second."""
     parameters: int
-    """Of the network that learned."""
+    """Number of parameters of the trained network."""
     train_images: int
-    """How many; 0 of a network that is given."""
+    """Number of training images; 0 for given weights."""
     precision: str
-    """Of forward and backward passes: fp32, bf16, fp16."""
+    """Precision of forward and backward passes: fp32, bf16 or fp16."""
     finished: str
-    """When, ISO 8601."""
+    """Time when the run finished, ISO 8601."""
     machine: Machine = Machine()
-    """Where and with what code."""
+    """Machine and code."""
     measured_with: MeasuredWith = MeasuredWith()
-    """What comparisons ask to be equal."""
+    """What comparisons require to be equal."""
 
 
 class EpochRow(Record):
-    """A line of metrics.jsonl: an epoch. Beside these: the loss terms (loss_<name>), what methods note, test_* as in
-    result.json, held_out_* of held-out images."""
+    """A line of metrics.jsonl: an epoch. Further keys are the loss terms (loss_<name>), values logged by methods,
+    test_* as in result.json, and held_out_* for the validation set."""
 
     stage: str
-    """main, or the name of a stage before it."""
+    """main, or the name of an initial stage."""
     epoch: int
-    """Of the stage, from 1."""
+    """Number of the epoch in its stage, from 1."""
     rate: float | None = None
-    """The learning rate at the epoch's start."""
+    """Learning rate at the beginning of the epoch."""
     loss: float | None = None
-    """The mean objective."""
+    """Mean of the total loss."""
     test_top1: float | None = None
-    """Percent of the test images."""
+    """Top-1 accuracy on the test images (%)."""
     seconds: float | None = None
-    """Of training."""
+    """Training time, in seconds."""
     evaluation_seconds: float | None = None
-    """Of measuring."""
+    """Evaluation time, in seconds."""
     images_per_second: float | None = None
-    """Of training."""
+    """Training speed, in images per second."""

@@ -1,4 +1,4 @@
-"""result.json as reports and plans read it: numbers are numbers, or the file is named."""
+"""Reads result.json for reports and plans."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ RESULT = TypeAdapter(Result)
 
 
 def read_result(path: Path, role: str) -> dict[str, Any]:
-    """Returns a result.json whose numbers are numbers. UserError says which file is damaged, where, and what to do."""
+    """Returns a validated result.json. Raises UserError with the file, the problem, and what to do."""
     try:
         result: dict[str, Any] = json.loads(path.read_bytes())
         version = result.get("schema") if isinstance(result, dict) else 0
@@ -23,9 +23,9 @@ def read_result(path: Path, role: str) -> dict[str, Any]:
         if not newer:
             checked: Result = from_dict(RESULT, result, path.name)
             if role != "head" and None in (checked.best.test_top1, checked.last.test_top1):
-                raise UserError("it has no test_top1")
+                raise UserError("test_top1 is missing")
     except (UserError, OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
-        raise UserError(f"cannot read {path}: {one_line(error)}; delete it to have the run done again") from None
+        raise UserError(f"cannot read {path}: {one_line(error)}; delete it to rerun the run") from None
     if newer:
-        raise UserError(f"{path} is of version {version} of the format, and this suite reads up to {SCHEMA}: update it")
+        raise UserError(f"{path} has format version {version}, but this suite reads up to {SCHEMA}: update the suite")
     return result

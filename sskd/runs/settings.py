@@ -1,4 +1,4 @@
-"""A method's and a pretext task's settings as a spec has them: what is given, over the published values of configs/."""
+"""Settings of methods and pretext tasks in specs: given values override the published values of configs/."""
 
 from functools import cache
 from typing import Annotated, Any
@@ -13,26 +13,28 @@ from sskd.config.yaml import read_yaml
 from sskd.paths import CONFIGS
 
 
-@cache  # every method that is named asks for it
+@cache
 def _load_table(name: str) -> dict[str, dict[str, Any]]:
     path = CONFIGS / name
     return (read_yaml(path) or {}) if path.exists() else {}
 
 
 def published_table(name: str) -> dict[str, Any]:
-    """A method's entry in configs/methods.yaml: settings, and under "when" what some of their values bring along."""
+    """Returns a method's entry in configs/methods.yaml: settings, and under "when" further settings that some values
+    imply."""
     return _load_table("methods.yaml").get(name, {})
 
 
 def pair_tables(name: str) -> dict[str, dict[str, Any]]:
-    """configs/pairs/METHOD.yaml: "teacher/student" to an entry of the same kind; empty if there is no such file."""
+    """Returns configs/pairs/METHOD.yaml, which maps "teacher/student" to an entry like those of ``published_table``;
+    empty if there is no such file."""
     return _load_table(f"pairs/{name}.yaml")
 
 
 def published_settings(given: dict[str, Any], pair: str = "") -> dict[str, Any]:
-    """A method's published values: configs/methods.yaml, then what configs/pairs/METHOD.yaml has for the pair
-    ("teacher/student"), then what either has under "when", for settings that ``given`` chooses ({"standardise": True}).
-    """
+    """Returns a method's published values: those of configs/methods.yaml, then those of configs/pairs/METHOD.yaml
+    for the pair ("teacher/student"), then those under "when" for settings that ``given`` chooses ({"standardise":
+    True})."""
     name = given["name"]
     layers = [published_table(name), pair_tables(name).get(pair, {})]
     values: dict[str, Any] = {}
@@ -40,27 +42,28 @@ def published_settings(given: dict[str, Any], pair: str = "") -> dict[str, Any]:
         values |= {key: value for key, value in layer.items() if key != "when"}
     for layer in layers:
         for setting, choices in layer.get("when", {}).items():
-            values |= choices.get(str(given.get(setting)).lower(), {})  # YAML's names of values: "true", "dkd"
+            values |= choices.get(str(given.get(setting)).lower(), {})  # as written in YAML: "true", "dkd"
     return values
 
 
 def parse_method(data: Any, pair: str = "") -> Any:
-    """{"name": "crd", ...} to that method's own settings, over its published values. What was given, and not published,
-    is noted as the settings' ``model_fields_set``: of settings that were made for no pair, a pair changes the rest."""
+    """Converts {"name": "crd", ...} to the settings of that method, merged with its published values. The settings'
+    ``model_fields_set`` holds the keys that were given: if the pair is set later, its published values replace the
+    others."""
     if isinstance(data, str):
         data = {"name": data}
     elif isinstance(data, MethodSettings) and pair:
         data = {"name": data.name} | {key: getattr(data, key) for key in data.model_fields_set}
     if not isinstance(data, dict) or "name" not in data:
         return data
-    from sskd.methods import METHODS  # here: methods import this module for their settings
+    from sskd.methods import METHODS  # methods import this module
 
     settings = METHODS[data["name"]].Settings.model_validate(published_settings(data, pair) | data)
     return type(settings).model_construct(_fields_set=set(data), **dict(settings))
 
 
 def parse_pretext(data: Any) -> Any:
-    """A task's name, or {"name": "contrastive", ...}, to that task's own settings."""
+    """Converts the name of a task, or {"name": "contrastive", ...}, to the settings of that task."""
     if isinstance(data, str):
         data = {"name": data}
     if not isinstance(data, dict) or "name" not in data:
@@ -71,8 +74,8 @@ def parse_pretext(data: Any) -> Any:
 
 
 def method_settings(name: str, **settings: Any) -> MethodSettings:
-    """A method's settings: what is given, over the published values for no pair in particular. UserError names what is
-    wrong."""
+    """Returns a method's settings: the given values, merged with the published values that hold for every pair.
+    Raises UserError with the problem."""
     return from_dict(_OneMethod, {"method": {**settings, "name": name}}, f"settings of the method '{name}'").method
 
 
@@ -85,8 +88,8 @@ class _OneMethod(StrictModel):
 
 
 def check_recipe_names(recipe: Recipe) -> None:
-    """UserError for an optimiser, schedule or augmentation that does not exist. The defaults do, so that a spec of them
-    is read without importing torch."""
+    """Raises UserError for an optimiser, schedule or augmentation that does not exist. The defaults are not checked,
+    so that a spec with them is read without importing torch."""
     if (recipe.optimizer, recipe.schedule) != ("sgd", "step"):
         from sskd.optim import OPTIMIZERS, SCHEDULES
 

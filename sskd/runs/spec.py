@@ -1,8 +1,8 @@
-"""What a run is: frozen, validated specs of the three roles, and their YAML.
+"""Specs of runs: frozen, validated models of the three roles, and their YAML.
 
-A ``RunSpec`` is a ``TeacherSpec``, a ``HeadSpec`` or a ``StudentSpec``; its ``role`` says which. It holds its whole
-ancestry: a student names the head it uses, the head names its teacher. So a spec can be trained from its file alone,
-and its id changes when anything that it was learned from changes.
+A ``RunSpec`` is a ``TeacherSpec``, a ``HeadSpec`` or a ``StudentSpec``; its ``role`` says which. A spec contains the
+specs of its dependencies: a student contains its head and teacher, and a head contains its teacher. A run can therefore
+be trained from its spec file alone, and its id changes if anything that it depends on changes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,25 +28,25 @@ class FromRun(StrictModel):
     run: "TrainedNetworkSpec"
     """The run that trains it."""
     epoch: Literal["best", "last"] = "best"
-    """Whose weights: of the epoch that was best on the test images, or of the last."""
+    """Epoch of the weights: best (on the test images), or last."""
 
     @model_validator(mode="after")
     def _is_a_network_by_itself(self) -> "FromRun":
         if isinstance(self.run, StudentSpec) and predicts_through_more(self.run):
             raise ValueError(
-                f"a student of '{self.run.method.name}' predicts through what the method has built around it, and "
-                "cannot teach: name a student of another method"
+                f"a student of '{self.run.method.name}' predicts with modules that the method has added, and "
+                "cannot be a teacher: use a student of another method"
             )
         return self
 
     @property
     def network(self) -> str:
-        """The run's network, by name."""
+        """Name of the run's network."""
         return self.run.network
 
     @property
     def network_settings(self) -> NetworkSettings:
-        """How it is used."""
+        """Settings of the run's network."""
         return self.run.used_as
 
 
@@ -64,37 +64,37 @@ PLAIN = NetworkSettings()
 
 
 class TeacherSpec(CommonSpec):
-    """A network that learns from labels alone, or one whose weights are given: that is not trained but measured."""
+    """A network that is trained on labels only, or a network with given weights, which is only evaluated."""
 
     role: Literal["teacher"]
     """What is trained."""
     teacher: FromFile | None = None
-    """Its given weights."""
+    """The given weights."""
     network_settings: NetworkSettings = NetworkSettings()
-    """How the network is used: the size of its images, and which of its modules give maps. Where its weights are given
-    that is said there."""
+    """How the network is used: image size, and modules that output feature maps. With given weights, set it in
+    `teacher` instead."""
     start: FromFile | None = None
-    """The weights that its training starts from; null: random ones. A classifier of other classes starts anew."""
+    """Initial weights of the training; null: random. A classifier for other classes is reinitialised."""
 
-    not_of_the_role = "a teacher run learns from labels alone"
+    not_of_the_role = "a teacher run is trained on labels only: remove 'method', 'head' and 'pretext'"
 
     @field_validator("teacher", mode="before")
     @classmethod
     def _weights_are_given(cls, teacher: Any) -> Any:
         if isinstance(teacher, FromRun) or (isinstance(teacher, dict) and "run" in teacher):
-            raise ValueError("a teacher is trained from labels, or its weights are given")
+            raise ValueError("'teacher' of a teacher run must be given weights, not another run")
         return teacher
 
     @model_validator(mode="after")
     def _network_is_of_the_weights(self) -> "TeacherSpec":
         if self.teacher is not None and self.network != self.teacher.network:
-            raise ValueError("a teacher's 'network' is that of its weights")
+            raise ValueError("'network' must be the network of the given weights, 'teacher.network'")
         if self.teacher is not None and self.network_settings != NetworkSettings():
-            raise ValueError("'network_settings' are said of the given weights, in 'teacher'")
+            raise ValueError("with given weights, set 'teacher.network_settings' instead of 'network_settings'")
         if self.start is not None and self.teacher is not None:
-            raise ValueError("a teacher whose weights are given is not trained: it has no 'start'")
+            raise ValueError("a teacher with given weights is not trained: remove 'start'")
         if self.start is not None and (self.start.network, self.start.network_settings) != (self.network, PLAIN):
-            raise ValueError("'start' is of the teacher's 'network', and says nothing of its use")
+            raise ValueError("'start' must be weights of 'network', without 'network_settings'")
         return self
 
     @property
@@ -112,17 +112,17 @@ class TeacherSpec(CommonSpec):
 
 
 class HeadSpec(CommonSpec):
-    """A head that learns a self-supervised task on a frozen teacher."""
+    """A head that is trained on a self-supervised task, on the features of a frozen teacher."""
 
     role: Literal["head"]
     """What is trained."""
     teacher: Teacher
-    """Whose features it reads, trained by a run or given."""
+    """The teacher: trained by a run, or with given weights."""
     pretext: PretextField
-    """The self-supervised task that it learns."""
+    """The self-supervised task."""
 
     required = {"teacher": "a head needs a 'teacher'", "pretext": "a head needs a 'pretext'"}
-    not_of_the_role = "a head has neither 'method' nor 'head'"
+    not_of_the_role = "a head run has neither 'method' nor 'head': remove them"
 
     @model_validator(mode="after")
     def _recipe_is_a_heads(self) -> "HeadSpec":
@@ -134,7 +134,7 @@ class HeadSpec(CommonSpec):
     @model_validator(mode="after")
     def _network_is_the_teachers(self) -> "HeadSpec":
         if self.network != self.teacher.network:
-            raise ValueError("a head's 'network' is its teacher's")
+            raise ValueError("'network' of a head must be its teacher's network")
         return self
 
     @property
@@ -151,26 +151,26 @@ class HeadSpec(CommonSpec):
 
 
 class StudentSpec(CommonSpec):
-    """A network that learns from a teacher by a method."""
+    """A network that is trained with a distillation method."""
 
     role: Literal["student"]
     """What is trained."""
     teacher: Teacher | None = None
-    """Whom it learns from, trained by a run or given; none where the method needs none."""
+    """The teacher: trained by a run, or with given weights; null if the method needs none."""
     method: MethodField
-    """How the student learns."""
+    """The method and its settings."""
     head: HeadSpec | None = None
-    """The run of the teacher's head, where the method transfers a pretext task."""
+    """The run of the teacher's head, for methods that transfer a pretext task."""
     network_settings: NetworkSettings = NetworkSettings()
-    """How the network is used: the size of its images, and which of its modules give maps."""
+    """How the network is used: image size, and modules that output feature maps."""
 
     required = {"method": "a student needs a 'method' ('none' for training without a teacher)"}
-    not_of_the_role = "a student has no 'pretext': it takes its head's"
+    not_of_the_role = "a student run has no 'pretext': set it in 'head'"
 
     @field_validator("method", mode="before")
     @classmethod
     def _published_for_the_pair(cls, method: Any, info: ValidationInfo) -> Any:
-        """What a spec does not say of its method is as published for its teacher and student."""
+        """Sets settings that are not given to the published values for the teacher and student."""
         teacher, student = info.data.get("teacher"), info.data.get("network")
         return parse_method(method, f"{teacher.network}/{student}") if teacher is not None else method
 
@@ -191,8 +191,8 @@ class StudentSpec(CommonSpec):
 
             task = self.head.pretext.name
             if method.head_task not in (None, task) or PRETEXTS[task].method not in (None, name):
-                wanted = f"of the task '{method.head_task}'" if method.head_task else "of another task"
-                raise ValueError(f"the method '{name}' needs a head {wanted}, not of '{task}'")
+                wanted = f"for the task '{method.head_task}'" if method.head_task else "for another task"
+                raise ValueError(f"the method '{name}' needs a head {wanted}, not for '{task}'")
             PRETEXTS[task].check(self.method)
         return self
 
@@ -206,7 +206,7 @@ class StudentSpec(CommonSpec):
 
     @property
     def random_seed(self) -> int:
-        """Its seed, moved where its method is a control that differs from another in nothing else."""
+        """The seed, shifted for a control method that differs from another method only in its seed."""
         from sskd.methods import METHODS
 
         return self.seed + METHODS[self.method.name].seed_shift
@@ -217,14 +217,15 @@ class StudentSpec(CommonSpec):
 
 
 def predicts_through_more(spec: "StudentSpec") -> bool:
-    """Whether the student's method has built a network of its own around it (SimKD)."""
+    """Returns True if the student's method has added modules that predictions need (SimKD)."""
     from sskd.methods import METHODS, Method
 
     return METHODS[spec.method.name].predictor is not Method.predictor
 
 
 def _role(data: Any) -> str | None:
-    """The tag of a spec's role. What is no spec at all is said by the first kind."""
+    """Discriminator of the RunSpec union: the spec's role as a tag. Input that is not a spec gets the tag of
+    TeacherSpec, so that TeacherSpec's validation reports the error."""
     role = data.get("role") if isinstance(data, dict) else getattr(data, "role", "teacher")
     return f"<{role}>" if isinstance(role, str) else None
 
@@ -253,12 +254,13 @@ def _runs_of(teacher: FromRun | FromFile | None) -> tuple[RunSpec, ...]:
 
 
 def parse_spec(data: Any, where: str) -> RunSpec:
-    """The spec that YAML data says. UserError names the file or option (``where``), the key's path, what is wrong."""
+    """Returns the spec of YAML data. Raises UserError with the file or option (``where``), the path of the key, and
+    the problem."""
     return from_dict(_ANY_ROLE, data, where)
 
 
 def read_spec(path: Path, changes: Sequence[str] = ()) -> RunSpec:
-    """A RunSpec from its YAML file, with ``changes`` (a.b=c) applied."""
+    """Reads a RunSpec from its YAML file and applies ``changes`` (a.b=c)."""
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping of keys to values, found {type(data).__name__}")
@@ -266,12 +268,12 @@ def read_spec(path: Path, changes: Sequence[str] = ()) -> RunSpec:
 
 
 def spec_yaml(spec: StrictModel) -> str:
-    """A spec as YAML, defaults written out."""
+    """Returns a spec as YAML, including defaults."""
     return yaml.safe_dump(spec.model_dump(mode="json", exclude_none=True), sort_keys=False, width=110)
 
 
 def with_ancestors(wanted: Iterable[RunSpec]) -> dict[str, RunSpec]:
-    """All wanted runs and what they need, by id; each once, and after what it needs."""
+    """Returns the wanted runs and all their dependencies by id, each once, and dependencies first."""
     found: dict[str, RunSpec] = {}
 
     def add(spec: RunSpec) -> None:

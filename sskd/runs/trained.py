@@ -22,53 +22,53 @@ from sskd.runs.plugins import load_plugins
 from sskd.runs.settings import MethodField
 from sskd.runs.spec import RunSpec, StudentSpec, predicts_through_more, read_spec
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"  # of an exported folder
-EXPORT_FORMAT = 1  # of config.json; a reader refuses a higher one
+WEIGHTS, CONFIG = "model.safetensors", "config.json"  # files of an exported folder
+EXPORT_FORMAT = 1  # of config.json; higher versions raise an error
 
 
 class Predictor(StrictModel):
-    """What a method has built around its student, and predicts with (SimKD: a projector and the teacher's classifier).
-    The teacher is named for the shapes that follow from it; its weights are not needed."""
+    """The modules that a method has added to its student and predicts with (SimKD: a projector and the teacher's
+    classifier). The teacher's network is only needed for shapes; its weights are not loaded."""
 
     method: MethodField
     """The method and its settings."""
     teacher: NetworkName | None = None
-    """The network of the teacher."""
+    """Name of the teacher's network."""
     teacher_settings: NetworkSettings = NetworkSettings()
-    """How that is used."""
+    """Settings of the teacher's network."""
 
 
 class NetworkInfo(StrictModel):
-    """What a trained network's images and answers are."""
+    """Inputs and outputs of a trained network."""
 
     network: str
-    """Its name."""
+    """Name of the network."""
     image_size: int
-    """Pixels of a side."""
+    """Side of the images, in pixels."""
     mean: Annotated[RGB, TupleFromList]
-    """By channel, of pixels / 255."""
+    """Per-channel mean, of pixels / 255."""
     std: Annotated[RGB, TupleFromList]
-    """By channel, of pixels / 255."""
+    """Per-channel standard deviation, of pixels / 255."""
     class_names: Annotated[tuple[str, ...], TupleFromList]
-    """By the number of the logit."""
+    """Name of the class of each logit."""
     network_settings: NetworkSettings = NetworkSettings()
-    """How the network is used."""
+    """Settings of the network."""
     predictor: Predictor | None = None
-    """Of an exported network: what its method has built around it."""
+    """The modules that its method has added; only for exported networks."""
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8, of the training images' size, as the network takes them."""
+        """Normalises (N, 3, H, W) uint8, in the size of the training images, for the network."""
         mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (self.mean, self.std))
         return (images / 255 - mean) / std
 
 
 def statistics(images: Data | NetworkInfo) -> Statistics:
-    """What a data set's images, or a trained network's, are normalised with."""
+    """Returns the normalisation statistics of a data set or of a trained network."""
     return Statistics(images.mean, images.std)
 
 
 def describe_network(network: str, data: Data, settings: NetworkSettings) -> dict[str, Any]:
-    """What a run writes beside its weights (network.json)."""
+    """Returns the content of network.json, which a run writes next to its weights."""
     info = NetworkInfo(
         network=network,
         image_size=data.image_size,
@@ -83,11 +83,11 @@ def describe_network(network: str, data: Data, settings: NetworkSettings) -> dic
 def load_student(
     run_folder: str | Path, epoch: Literal["best", "last"] = "best", plugins: Iterable[str | Path] = ()
 ) -> tuple[Network, NetworkInfo]:
-    """The network that a run (of a student or a teacher) has trained, on the CPU in eval mode, and what its images are.
+    """Loads the network that a run has trained (a student or a teacher), on the CPU in eval mode, with its NetworkInfo.
 
-    Of a student that predicts through more than its network (SimKD's, through its projector and its teacher's
-    classifier) it is the whole. plugins: the files that register the network or the method, where they are the user's
-    own; nothing that the folder names is executed. UserError where the folder has no such network.
+    If the student predicts with added modules (SimKD: projector and teacher's classifier), they are included. plugins:
+    files that register the network or the method, if they are the user's own; nothing that the folder names is
+    executed. Raises UserError if the folder has no such network.
     """
     folder = Path(run_folder)
     file = folder / "network.json"
@@ -95,13 +95,13 @@ def load_student(
         if not folder.is_dir():
             raise UserError(f"there is no run folder {folder}")
         raise UserError(
-            f"{folder} has no {file.name}: it is a head's, or trained nothing, or is of an earlier version (then "
-            "run_all.py --rerun trains it anew)"
+            f"{folder} has no {file.name}: it belongs to a head or to given weights, or to an earlier version (then "
+            "run_all.py --rerun trains it again)"
         )
     load_plugins(map(str, plugins))
     info: NetworkInfo = from_dict(NetworkInfo, read_json(file), str(file))
-    NETWORKS[info.network]  # before the spec is read: this is what plugins are most often forgotten for
-    if not (folder / "spec.yaml").is_file():  # weights and network.json alone, taken elsewhere
+    NETWORKS[info.network]  # fails first if the plugin that registers the network is missing
+    if not (folder / "spec.yaml").is_file():  # only weights and network.json were copied
         return _with_weights(info, folder / f"{epoch}.safetensors"), info
     spec, classes = read_spec(folder / "spec.yaml"), len(info.class_names)
     network = load_trained(spec, folder / f"{epoch}.safetensors", classes, info.image_size, statistics(info))
@@ -109,25 +109,25 @@ def load_student(
 
 
 def load_exported(folder: str | Path, plugins: Iterable[str | Path] = ()) -> tuple[Network, NetworkInfo]:
-    """The network of a folder that ``python -m sskd export`` has written, on the CPU in eval mode, and what its images
-    are. Needs nothing but the folder and this package.
+    """Loads the network of a folder that ``python -m sskd export`` has written, on the CPU in eval mode, with its
+    NetworkInfo. Only needs the folder and this package.
 
-    plugins: the files that register the network or its method, where they are the user's own; nothing that the folder
-    names is executed. UserError where the folder is none, is damaged, or is of a later version.
+    plugins: files that register the network or its method, if they are the user's own; nothing that the folder names is
+    executed. Raises UserError if the folder is not an exported network, is damaged, or has a later format.
     """
     file = Path(folder) / CONFIG
     if not file.is_file():
-        raise UserError(f"{folder} is no exported network: it has no {CONFIG} (python -m sskd export writes it)")
+        raise UserError(f"{folder} is not an exported network: it has no {CONFIG} (python -m sskd export writes it)")
     load_plugins(map(str, plugins))
     try:
         data = read_json(file)
     except UserError:
-        raise UserError(f"{file} is damaged: it is no JSON; export the run again") from None
+        raise UserError(f"{file} is damaged: it is not JSON; export the run again") from None
     if not isinstance(data, dict) or not isinstance(data.get("format"), int) or data.get("library_name") != "sskd":
-        raise UserError(f"{file} is of something else than a network that this package has exported")
+        raise UserError(f"{file} does not describe a network that this package has exported")
     if data["format"] > EXPORT_FORMAT:
         raise UserError(
-            f"{file} has format {data['format']}, of a later version of sskd: this one reads up to {EXPORT_FORMAT}"
+            f"{file} has format {data['format']}, but this version of sskd reads up to {EXPORT_FORMAT}: update sskd"
         )
     known = {key: value for key, value in data.items() if key in NetworkInfo.model_fields}
     info: NetworkInfo = from_dict(NetworkInfo, known, str(file))
@@ -144,9 +144,11 @@ def _with_weights(info: NetworkInfo, weights: Path) -> Network:
 
 
 def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int, images: Statistics) -> Network:
-    """The network that the run has trained, with these weights of it: the student's, or what its method has built
-    around that. image_size: of the training images, pixels of a side; images: what they are normalised with. UserError
-    if the weights are not of that network."""
+    """Loads the network that the run has trained, including modules that its method has added.
+
+    image_size: side of the training images in pixels. images: their normalisation statistics. Raises UserError if the
+    weights belong to another network.
+    """
     network = build_network(spec.network, num_classes, spec.used_as, images)
     predictor = predictor_of(spec)
     if predictor is not None:
@@ -156,7 +158,7 @@ def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int
 
 
 def predictor_of(spec: RunSpec) -> Predictor | None:
-    """What the run's method builds around its student; None where the student predicts by itself."""
+    """Returns the modules that the run's method adds for predictions; None if the student predicts by itself."""
     if not isinstance(spec, StudentSpec) or not predicts_through_more(spec):
         return None
     teacher = spec.teacher
@@ -174,8 +176,8 @@ def _built(
     image_size: int,
     recipe: Recipe | None = None,
 ) -> Network:
-    """What the method builds around the student. Of its teacher only what becomes a part of the student counts, and the
-    student's weights hold that."""
+    """Builds the student with its method's added modules. The weights of the teacher are not needed: the student's
+    weights file contains those that are used."""
     kind, teacher, used = METHODS[predictor.method.name], predictor.teacher, predictor.teacher_settings
     context = MethodContext(
         student=student,
@@ -190,5 +192,5 @@ def _built(
         return kind(predictor.method, context).predictor(student)
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # of a method of the user's own
+    except (Exception, SystemExit) as error:  # from the user's own method
         raise UserError(f"the method '{kind.__name__}' cannot build its predictor: {described(error)}") from None

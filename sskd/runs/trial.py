@@ -1,5 +1,4 @@
-"""Before anything trains, new code is tried once: a user's own networks, method and task of a run, and the suite's
-where they are not committed."""
+"""Trial runs of new code before any training: networks, methods and tasks that are the user's own, or uncommitted."""
 
 import sys
 from collections.abc import Iterator
@@ -20,12 +19,12 @@ from sskd.pretext.contract import check_task
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec
 from sskd.version import code, in_commit
 
-MOST_IMAGES = 50_000  # that a trial's data has: a method may keep something of every image
+MOST_IMAGES = 50_000  # of a trial's data; a method may store something per image
 
 
 def try_networks(spec: RunSpec, size: int, classes: int) -> None:
-    """Tries the run's network and its teacher's, where they are a user's own. UserError says in one line what breaks
-    the contract, and in which file. size: of the images, pixels of a side."""
+    """Tries the networks of the run and of its teacher, if they are the user's own. size: side of the images, in
+    pixels. Raises UserError with one line: what breaks the contract, and in which file."""
     used = {(spec.network, spec.used_as): spec.role == "teacher"}
     if spec.teacher is not None:
         used[spec.teacher.network, spec.teacher.network_settings] = True
@@ -37,8 +36,8 @@ def try_networks(spec: RunSpec, size: int, classes: int) -> None:
 
 
 def try_method(spec: RunSpec, size: int, classes: int, images: int) -> None:
-    """Tries a head's task, and a student's method with its two networks, where the task or the method is a user's own.
-    UserError as try_networks. images: of the training set."""
+    """Tries a head's task, or a student's method with its two networks, if the task or method is the user's own.
+    images: number of training images. Raises UserError as try_networks does."""
     images = min(images, MOST_IMAGES)
     if isinstance(spec, HeadSpec) and _is_tried(task := PRETEXTS[spec.pretext.name]):
         with _tried(f"pretext '{spec.pretext.name}'", task.loss):
@@ -59,7 +58,7 @@ def try_method(spec: RunSpec, size: int, classes: int, images: int) -> None:
 
 
 def _context(spec: StudentSpec, size: int, classes: int, images: int) -> MethodContext:
-    """As the run's own, but untrained, on the CPU, and with made labels."""
+    """Returns a context like the run's, with untrained networks on the CPU and artificial labels."""
     given, teacher, head, shapes = spec.teacher, None, None, None
     if given is not None:
         teacher = build_network(given.network, classes, given.network_settings).eval().requires_grad_(False)
@@ -80,26 +79,26 @@ def _context(spec: StudentSpec, size: int, classes: int, images: int) -> MethodC
 
 
 def _is_tried(entry: Any) -> bool:
-    """Returns whether something that is registered is a user's own, or the suite's in a file that differs from its
-    commit: a new method in sskd/methods, say. What is committed has passed the suite's tests."""
+    """Returns True if a registered object is the user's own, or the suite's in a file that differs from its commit
+    (such as a new method in sskd/methods). Committed code has passed the suite's tests."""
     module = str(getattr(entry, "__module__", ""))
     return not module.startswith("sskd.") or (bool(code()["dirty"]) and not _is_committed(module))
 
 
-@cache  # git is asked once for each file
+@cache  # git is called once per file
 def _is_committed(module: str) -> bool:
     return in_commit(Path(str(sys.modules[module].__file__)))
 
 
 @contextmanager
 def _tried(what: str, own: Any, where: str = "") -> Iterator[None]:
-    """Whatever is raised within, as one line that names ``what`` and the place of ``own``. Random draws of the process
-    are afterwards as they were."""
+    """Converts exceptions in the block to one line with ``what`` and the location of ``own``. Restores the random
+    state afterwards."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             yield
-    except (Exception, SystemExit) as error:  # whatever a user's code may raise
+    except (Exception, SystemExit) as error:  # from the user's code
         file, line = source_of(own)
         place = f" ({Path(file).name}, line {line})" if file else ""
         problem = str(error) if isinstance(error, UserError) else described(error, file)

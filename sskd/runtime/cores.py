@@ -1,8 +1,8 @@
-"""How much of this machine the process may use: CPU cores and memory, which can be less than the machine has.
+"""CPU cores and memory that the process may use, which can be less than the machine has.
 
-What counts is the scheduler's affinity (taskset, cpusets), the CPU quota of control groups (``docker run --cpus=2``),
-and what Slurm gave the job. A process that starts a thread for every core of the host is slowed down by its own
-threads where it may only use two of them.
+The limits are the scheduler's affinity (taskset, cpusets), the CPU quota of cgroups (``docker run --cpus=2``), and
+Slurm's allocation. If a process starts one thread per core of the host but may only use two, its threads slow each
+other down.
 """
 
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
-SLURM_CORES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")  # the first that is set counts
-GROUP_CONTROLLERS = {"cpu": ("cpu", "cpu,cpuacct"), "memory": ("memory",)}  # version 1: folders of CGROUPS
+SLURM_CORES = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")  # the first that is set is used
+GROUP_CONTROLLERS = {"cpu": ("cpu", "cpu,cpuacct"), "memory": ("memory",)}  # cgroups v1: folders of CGROUPS
 
 
 def allowed_cores() -> list[int]:
-    """The numbers of the cores that this process may be scheduled on."""
+    """Returns the numbers of the cores in this process's affinity."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
@@ -28,7 +28,8 @@ def usable_cores(
     environment: Mapping[str, str] = os.environ,
     allowed: int | None = None,
 ) -> int:
-    """How many threads this process can keep busy at the same time, at least 1. ``allowed``: cores of its affinity."""
+    """Returns the number of threads that this process can run at the same time, at least 1. ``allowed``: number of
+    cores in its affinity."""
     limits = [float(allowed if allowed is not None else len(allowed_cores()))]
     limits += [quota for group in _groups("cpu", proc, cgroups) if (quota := _quota(group)) is not None]
     for name in SLURM_CORES:
@@ -39,7 +40,7 @@ def usable_cores(
 
 
 def usable_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
-    """Bytes that this process can still have without pushing anything out; None where the system does not tell."""
+    """Returns the bytes of memory that are available to this process; None if unknown."""
     limits = [free for group in _groups("memory", proc, cgroups) if (free := _free_memory(group)) is not None]
     available = _numbers(proc / "meminfo").get("MemAvailable:")
     if available is not None:
@@ -48,16 +49,16 @@ def usable_memory(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
 
 
 def _groups(controller: str, proc: Path, cgroups: Path) -> Iterator[Path]:
-    """The folders of the process's control group and of all groups above it: each may have a limit.
+    """Yields the folders of the process's cgroup and of its parents, each of which may have a limit.
 
-    In a container the path in /proc can be the host's, of which only the end, or nothing, is mounted: folders that
-    are not there are left out, and the mount's own root is always looked at.
+    In a container, the path in /proc can be the host's, of which only the end, or nothing, is mounted: missing folders
+    are skipped, and the root of the mount is always included.
     """
     for line in _text(proc / "self" / "cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
-            roots = [cgroups]  # version 2: one tree for all controllers
+            roots = [cgroups]  # v2: one tree for all controllers
         elif controller in controllers.split(","):
             roots = [cgroups / name for name in GROUP_CONTROLLERS[controller]]
         else:
@@ -68,19 +69,20 @@ def _groups(controller: str, proc: Path, cgroups: Path) -> Iterator[Path]:
 
 
 def _quota(group: Path) -> float | None:
-    """Cores' worth of CPU time that a group may use; None if it is not limited."""
-    words = _text(group / "cpu.max").split()  # version 2: "200000 100000", "max 100000"
+    """Returns the CPU quota of a cgroup in cores; None if there is no limit."""
+    words = _text(group / "cpu.max").split()  # v2: "200000 100000", "max 100000"
     if not words:
         words = [*_text(group / "cpu.cfs_quota_us").split(), *_text(group / "cpu.cfs_period_us").split()]
     try:
         quota, period = (float(word) for word in words)
     except ValueError:  # "max", or no such file
         return None
-    return quota / period if quota > 0 and period > 0 else None  # version 1: -1 is no limit
+    return quota / period if quota > 0 and period > 0 else None  # v1: -1 means no limit
 
 
 def _free_memory(group: Path) -> int | None:
-    """Bytes between a group's limit and what it uses. Cached files do not count as used: they give way."""
+    """Returns the bytes between a cgroup's limit and its usage. The page cache does not count, because it can be
+    dropped."""
     for limit_file, used_file, cached_key in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -93,7 +95,7 @@ def _free_memory(group: Path) -> int | None:
 
 
 def _numbers(path: Path) -> dict[str, int]:
-    """A file of lines "key number ...", as a dictionary."""
+    """Reads a file of lines "key number ..." as a dictionary."""
     lines = (line.split() for line in _text(path).splitlines())
     return {words[0]: int(words[1]) for words in lines if len(words) >= 2 and words[1].isdigit()}
 

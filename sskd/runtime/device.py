@@ -1,4 +1,4 @@
-"""The device that a run uses, its precision and its threads."""
+"""The device of a run, its precision and its threads."""
 
 import functools
 import os
@@ -12,20 +12,20 @@ from sskd.config.execution import Execution
 from sskd.errors import UserError
 from sskd.runtime.cores import usable_cores
 
-# what ONEDNN_MAX_CPU_ISA may say that leaves bf16 to be emulated, ten times slower than float32
+# values of ONEDNN_MAX_CPU_ISA with which bf16 is emulated, ten times slower than float32
 WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device_of(execution: Execution) -> torch.device:
-    """The device asked for, a GPU with its number; "auto" is the first GPU if there is one. UserError if it cannot be
-    used here."""
+    """Returns the requested device, with its index for a GPU; "auto" is the first GPU if there is one. Raises
+    UserError if the device cannot be used."""
     name = execution.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # "meta" has tensors, but no values in them
+        torch.zeros(1, device=device).item()  # fails for "meta", which has no values
     except (RuntimeError, AssertionError, ModuleNotFoundError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"execution.device '{execution.device}' cannot be used here: {reason}") from None
@@ -35,10 +35,10 @@ def device_of(execution: Execution) -> torch.device:
 
 
 def configure(device: torch.device, execution: Execution) -> None:
-    """Makes a GPU the process's own, and its float32 arithmetic what the name says. Nothing to do on the CPU.
+    """Makes a GPU the current device and sets its float32 arithmetic. Does nothing on a CPU.
 
-    What torch does on "the" GPU (its global random numbers, captures, streams) then concerns this one. TF32 keeps 10
-    of float32's 23 bits and is cuDNN's default; here fp32 means float32, and bf16 is the precision that is fast.
+    Global random numbers, captures and streams of torch.cuda then refer to this GPU. TF32 keeps 10 of float32's 23
+    mantissa bits and is cuDNN's default; it is disabled here, so fp32 means float32, and bf16 is the fast precision.
     """
     if device.type != "cuda":
         return
@@ -48,13 +48,13 @@ def configure(device: torch.device, execution: Execution) -> None:
     torch.backends.cudnn.deterministic = exact
     if exact:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-        # new tensors are not filled: that finds errors, and costs a launch for each
+        # filling new tensors is a debugging aid and would cost a launch per tensor
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(exact, warn_only=True)
 
 
 def arithmetic() -> dict[str, Any]:
-    """How a GPU computes here, beside the precision: for the provenance of a result."""
+    """Returns further settings of a GPU's arithmetic, for the provenance of a result."""
     return {
         "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
@@ -62,43 +62,43 @@ def arithmetic() -> dict[str, Any]:
 
 
 def synchronize(device: torch.device) -> None:
-    """Until the device has done all that it was given; the CPU has."""
+    """Blocks until the GPU has finished all submitted work (torch.cuda.synchronize). Does nothing on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @functools.cache
 def constant(values: float | tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A tensor of this number (0-d), or of a tuple of them (nested: more dimensions), made once for each device: the
-    copy from the host makes the host wait, and no CUDA graph can hold it. Not to be written to."""
-    with torch.inference_mode(False):  # whoever asks first: a backward pass may keep it
+    """Returns a tensor with this number (0-d) or tuple of numbers (nested: more dimensions), cached per device.
+    Without the cache, the copy from the host would synchronise with the device, which a CUDA graph cannot capture.
+    Do not write to it."""
+    with torch.inference_mode(False):  # a backward pass may save it, even if the first caller is in inference mode
         return torch.tensor(values, dtype=dtype, device=device)
 
 
 @functools.lru_cache(maxsize=64)
 def cached_arange(count: int, device: torch.device) -> Tensor:
-    """0, 1, ... count - 1, (count,) int64, made once: a launch less for whoever wants it in every step. Not to be
-    written to."""
+    """Returns torch.arange(count), (count,) int64, cached: saves a launch per step. Do not write to it."""
     with torch.inference_mode(False):
         return torch.arange(count, device=device)
 
 
 @functools.lru_cache(maxsize=64)
 def cached_repeat_interleave(count: int, times: int, device: torch.device) -> Tensor:
-    """0, 0, ... 1, 1, ..., (count * times,) int64, made once. Not to be written to."""
+    """Returns 0, 0, ... 1, 1, ..., (count * times,) int64, cached. Do not write to it."""
     with torch.inference_mode(False):
         return torch.arange(count, device=device).repeat_interleave(times)
 
 
 @functools.lru_cache(maxsize=64)
 def cached_repeat(count: int, times: int, device: torch.device) -> Tensor:
-    """0, 1, ... 0, 1, ..., (count * times,) int64, made once. Not to be written to."""
+    """Returns 0, 1, ... 0, 1, ..., (count * times,) int64, cached. Do not write to it."""
     with torch.inference_mode(False):
         return torch.arange(count, device=device).repeat(times)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """ "auto" to "bf16" where the hardware multiplies it, else "fp32"; anything else as it is."""
+    """Resolves "auto" to "bf16" if the hardware supports it, else "fp32"; other values are returned unchanged."""
     if precision != "auto":
         return precision
     return "bf16" if _has_bf16(device.type) else "fp32"
@@ -110,7 +110,7 @@ def _has_bf16(kind: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in WITHOUT_BF16:
         return False
-    # torch has no public question for this on CPUs; the flags that oneDNN looks for are in /proc/cpuinfo
+    # torch has no public function for this on CPUs; the flags that oneDNN checks are in /proc/cpuinfo
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -119,31 +119,32 @@ def _has_bf16(kind: str) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which networks run: lower precision for "bf16" and "fp16", nothing for "fp32"."""
+    """Returns the autocast context of networks: lower precision for "bf16" and "fp16", disabled for "fp32"."""
     dtype = DTYPES.get(precision)
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def default_threads() -> int:
-    """CPU threads where nobody asked for a number: as many as the process may use at once, or OMP_NUM_THREADS."""
+    """Returns the default number of CPU threads: all usable cores, or OMP_NUM_THREADS if that is less."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(wanted), usable_cores()) if wanted.isdigit() and int(wanted) else usable_cores()
 
 
 def threads_of(execution: Execution) -> int:
-    """CPU threads of a run, all its processes together."""
+    """Returns the number of CPU threads of a run, over all its processes."""
     return execution.threads or default_threads()
 
 
 def with_threads(execution: Execution, threads: int) -> Execution:
-    """The same execution with that many CPU threads."""
+    """Returns the execution with ``threads`` CPU threads."""
     return execution.model_copy(update={"threads": threads})
 
 
 def cores_and_gpus(execution: Execution, processes: int) -> tuple[int, int]:
-    """What a run of so many processes takes here, for displays; no GPU where the device cannot be used."""
+    """Returns the cores and GPUs of a run with ``processes`` processes, for displays; no GPU if the device cannot be
+    used."""
     try:
         on_gpu = device_of(execution).type == "cuda"
-    except UserError:  # the run itself says so
+    except UserError:  # the run itself reports it
         on_gpu = False
     return threads_of(execution), processes if on_gpu else 0

@@ -1,4 +1,4 @@
-"""Who works here: names of the machine and of the user, also where the system knows none."""
+"""Names of the machine and the user, with fallbacks."""
 
 import getpass
 import os
@@ -6,7 +6,7 @@ import socket
 
 
 def host() -> str:
-    """The machine's name; "localhost" where it has none."""
+    """Returns the host name, or "localhost" if there is none."""
     try:
         return socket.gethostname() or "localhost"
     except OSError:
@@ -14,7 +14,7 @@ def host() -> str:
 
 
 def user() -> str:
-    """The user's name; the number where it has none, as containers start processes under numbers that no file lists."""
+    """Returns the user's name, or the user's number if there is no name (containers often use unlisted numbers)."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # KeyError: before Python 3.13

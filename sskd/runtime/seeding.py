@@ -1,4 +1,4 @@
-"""Random streams by name. Everything random in a run follows from its seeds and a name, not from what ran before."""
+"""Named random streams. All random numbers of a run depend on its seeds and a stream's name, not on earlier code."""
 
 import hashlib
 
@@ -6,11 +6,12 @@ import torch
 
 
 def stream_seed(seed: int, *names: str | int) -> int:
-    """A 63-bit seed for the stream ``names`` of ``seed``: the same on every machine, unrelated between names."""
+    """Returns a 63-bit seed for the stream ``names`` of ``seed``: the same on every machine, independent between
+    names."""
     text = "/".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def generator(device: torch.device | str, seed: int, *names: str | int) -> torch.Generator:
-    """A generator on ``device`` at the start of that stream."""
+    """Returns a generator on ``device`` at the beginning of that stream."""
     return torch.Generator(device=device).manual_seed(stream_seed(seed, *names))

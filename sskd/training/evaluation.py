@@ -1,4 +1,4 @@
-"""Measuring a trained network: accuracy, likeness to its teacher, and features to look at."""
+"""Evaluation of trained networks: accuracy, agreement with the teacher, and features for figures."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -15,34 +15,33 @@ from sskd.errors import UserError
 from sskd.networks import Features, Network
 from sskd.runtime.device import autocast
 
-SMALL = 64  # pixels: of larger images, a GPU's memory holds no more than a few hundred
+SMALL = 64  # pixels; larger images need too much GPU memory for batches of thousands
 
 
 class EvaluationSet(NamedTuple):
-    """The test images, or training images that were held out, ready to be gone through in batches on a device and in a
-    precision."""
+    """The test images, or training images (``subset``), with the device and precision of their evaluation."""
 
     data: Data
     device: torch.device
     precision: str
     channels_last: bool = True
-    batch_size: int | None = None  # None: as many as suit the device
+    batch_size: int | None = None  # None: depends on the device
     workers: int | None = None
     subset: Subset | None = None  # training images that replace the test images
 
     @property
     def layout(self) -> torch.memory_format:
-        """The memory layout that images come in, and that networks do well to have."""
+        """Memory layout of the images; the network should have the same."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @property
     def eval_batch_size(self) -> int:
-        """A GPU is idle most of the time in batches of small images that suit a CPU's caches."""
+        """Batch size: 2,500 for small images on a GPU, which smaller batches would leave idle; else 500."""
         small = self.data.image_size <= SMALL
         return self.batch_size or (2500 if self.device.type == "cuda" and small else 500)
 
     def features(self, network: Network) -> Iterator[tuple[Features, Tensor]]:
-        """Features (in the run's precision) and labels, batch by batch; the network in eval mode meanwhile."""
+        """Yields features (in the run's precision) and labels batch by batch, with the network in eval mode."""
         was_training = network.training
         network.eval()
         config = LoaderConfig(self.device, self.channels_last, workers=self.workers)
@@ -52,7 +51,7 @@ class EvaluationSet(NamedTuple):
             batches = self.data.subset_batches(self.subset, self.eval_batch_size, config)
         try:
             for images, labels in batches:
-                # not around the yield: a mode entered in a generator would reach whoever runs between two batches
+                # not around the yield: the modes would also affect the caller between two batches
                 with torch.inference_mode(), autocast(self.device, self.precision):
                     features = network.features(images)
                 yield features, labels
@@ -61,7 +60,7 @@ class EvaluationSet(NamedTuple):
 
 
 def accuracy(network: Network, test: EvaluationSet) -> dict[str, float]:
-    """top1 and top5 in percent, loss (mean cross-entropy) and the number of images, without augmentation."""
+    """Returns top1 and top5 (%), loss (mean cross-entropy) and the number of images, without augmentation."""
     sums = torch.zeros(3, dtype=torch.float64, device=test.device)
     images = 0
     for features, labels in test.features(network):
@@ -80,7 +79,7 @@ def accuracy(network: Network, test: EvaluationSet) -> dict[str, float]:
 
 
 def agreement(student: Network, teacher: Network, test: EvaluationSet, temperature: float = 4.0) -> dict[str, float]:
-    """How like its teacher a student is, on the test images (the paper's Table 6).
+    """Returns the student-teacher agreement on the test images (the paper's Table 6).
 
     kl: mean KL(teacher || student) of predictions softened by ``temperature``, in nats. cka: linear centred kernel
     alignment of the pooled features (Kornblith et al. 2019), 0 to 1.
@@ -98,8 +97,8 @@ def agreement(student: Network, teacher: Network, test: EvaluationSet, temperatu
 
 
 def linear_cka(x: Tensor, y: Tensor) -> float:
-    """Linear CKA of two sets of features of the same N images, (N, D1) and (N, D2): 1 if equal up to rotation and
-    scale. ||Y'X||^2 / (||X'X|| ||Y'Y||) on centred columns (Kornblith et al. 2019, equation 4)."""
+    """Returns the linear CKA of two feature matrices of the same N images, (N, D1) and (N, D2); 1 if they are equal
+    up to rotation and scale. ||Y'X||^2 / (||X'X|| ||Y'Y||) on centred columns (Kornblith et al. 2019, equation 4)."""
     x, y = x.double() - x.double().mean(0), y.double() - y.double().mean(0)
     cross, own_x, own_y = ((a.T @ b).norm() for a, b in ((y, x), (x, x), (y, y)))
     return (cross**2 / (own_x * own_y)).item()

@@ -1,9 +1,9 @@
-"""A linear probe: how well a linear classifier does on a network's frozen features of other images.
+"""Linear probes: the accuracy of a linear classifier on a network's frozen features of other images.
 
-CRD (Tian et al., ICLR 2020, table 4) asks so how well a student's features transfer: a linear classifier on the layer
-before the logits, all images made as small as those that the student has learned from. How that classifier is trained
-is ours: multinomial logistic regression by L-BFGS on features of mean zero and deviation one, which is convex and
-needs no seed, no batches and no learning rate.
+CRD (Tian et al., ICLR 2020, table 4) measures the transferability of features in this way: a linear classifier on the
+layer before the logits, with all images resized to the size that the student was trained on. The training of the
+classifier is ours: multinomial logistic regression by L-BFGS on standardised features, which is convex and needs no
+seed, batches or learning rate.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ BATCH = 500
 
 
 def probe_file(folder: RunFolder, dataset: DatasetSpec, settings: ProbeSettings) -> Path:
-    """Where the result of a probe of the run's last weights is kept, beside them."""
+    """Returns the file of a probe's result, in the run's folder."""
     meant = {"dataset": dataset.model_dump(mode="json", exclude_defaults=True)}
     meant |= settings.model_dump(mode="json", exclude={"datasets"})
     digest = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:8]
@@ -45,10 +45,12 @@ def probe_file(folder: RunFolder, dataset: DatasetSpec, settings: ProbeSettings)
 
 
 def probe_run(spec: RunSpec, runs: Path, data: Data, settings: ProbeSettings, execution: Execution) -> dict[str, Any]:
-    """Probes the last weights of a finished run: top1 and train_top1 in percent, iterations, numbers of images and
-    features, seconds. UserError where there are no weights, or the images are not in memory."""
+    """Probes the last weights of a finished run. Returns top1 and train_top1 (%), iterations, numbers of images and
+    features, and seconds. Raises UserError if there are no weights, or if the images are not in memory."""
     if not isinstance(data, ImageData):
-        raise UserError(f"a linear probe wants its images in memory, and those of '{data.name}' are not")
+        raise UserError(
+            f"a linear probe needs a data set in memory, but the images of '{data.name}' are read from files"
+        )
     started, device = time.perf_counter(), device_of(execution)
     network, info = _network_of(spec, runs, execution)
     network = network.to(device).eval().requires_grad_(False)
@@ -68,7 +70,7 @@ def probe_run(spec: RunSpec, runs: Path, data: Data, settings: ProbeSettings, ex
 
 
 def _network_of(spec: RunSpec, runs: Path, execution: Execution) -> tuple[Network, NetworkInfo]:
-    """A run's network with its last weights, or a given teacher with its own, and what its images are."""
+    """Returns the network of a run with its last weights, or a teacher with given weights, and its NetworkInfo."""
     folder = RunFolder(runs, spec)
     if folder.network.is_file():
         info: NetworkInfo = from_dict(NetworkInfo, read_json(folder.network), str(folder.network))
@@ -87,13 +89,13 @@ def _network_of(spec: RunSpec, runs: Path, execution: Execution) -> tuple[Networ
         ), info
     weights = folder.weights("last")
     if not weights.is_file():
-        raise UserError("no linear probe: the run's last.safetensors is not here")
+        raise UserError("no linear probe: last.safetensors of the run is missing")
     return load_trained(spec, weights, classes, info.image_size, statistics(info)), info
 
 
 def _features(network: Network, info: NetworkInfo, images: Tensor, device: torch.device) -> Tensor:
-    """Pooled features (N, D) float32 of (N, 3, H, H) uint8, made as small as the network's own images and normalised as
-    those are, undisturbed."""
+    """Returns pooled features (N, D) float32 of (N, 3, H, H) uint8, resized and normalised as the network's own
+    images, without augmentation."""
 
     def batches() -> Iterator[Tensor]:
         for batch in images.split(BATCH):
@@ -108,8 +110,8 @@ Labelled = tuple[Tensor, Tensor]  # features (N, D) float32, labels (N,) int64
 
 
 def linear_probe(train: Labelled, test: Labelled, num_classes: int, settings: ProbeSettings) -> dict[str, Any]:
-    """Multinomial logistic regression, from zero weights. top1 of the test features and train_top1 of those that it has
-    learned from, in percent, and the iterations that it took."""
+    """Fits a multinomial logistic regression, from zero weights. Returns top1 of the test features and train_top1 of
+    the training features (%), and the number of iterations."""
     mean, deviation = train[0].mean(0), train[0].std(0).clamp(min=1e-6)
     x, y = (train[0] - mean) / deviation, train[1]
     weight = torch.zeros(num_classes, x.shape[1], device=x.device, requires_grad=True)

@@ -1,4 +1,4 @@
-"""The processes of a run that has several: started here, with their reports passed on, or started by torchrun."""
+"""Runs with several processes: starts them and forwards their reports, or joins processes that torchrun started."""
 
 import gc
 import multiprocessing as mp
@@ -23,10 +23,10 @@ from sskd.runtime.device import device_of, threads_of, with_threads
 from sskd.runtime.distributed import is_peer_failure, join
 from sskd.training.run import Interrupted, OnStep, StepEvent, train
 
-LOOK_SECONDS = 0.2  # between looks at who has died, or was asked to stop
-LEAVE_SECONDS = 60.0  # that processes may take to end their own helpers; a busy machine needs many of them
+LOOK_SECONDS = 0.2  # between checks for dead processes and stop requests
+LEAVE_SECONDS = 60.0  # for processes to end their loader workers; a busy machine is slow
 
-# what a process says when it ends without a result, and what that is to the one that started it; else a RuntimeError
+# exceptions by the kind of message that a process sends when it ends without a result; others: RuntimeError
 ENDS: dict[str, type[Exception]] = {
     "input": UserError,
     "interrupted": Interrupted,
@@ -35,7 +35,7 @@ ENDS: dict[str, type[Exception]] = {
 
 
 def nothing() -> None:
-    """The default of ``prepare``: most runs have nothing to prepare in their processes."""
+    """The default of ``prepare``."""
 
 
 def train_in_processes(
@@ -47,17 +47,17 @@ def train_in_processes(
     should_stop: Callable[[], bool] = lambda: False,
     prepare: Callable[[], None] = nothing,
 ) -> dict[str, Any]:
-    """``sskd.training.run.train`` in as many processes as the recipe says; in this one if that is one.
+    """Calls ``sskd.training.run.train`` in as many processes as the recipe says; in this process if that is one.
 
-    ``prepare`` is called first in each (it loads plugins; it must be picklable). The first process writes, evaluates
-    and reports; when one fails, all end. UserError where there are fewer GPUs than processes.
+    ``prepare`` is called first in each process (it loads plugins; it must be picklable). Rank 0 writes, evaluates and
+    reports. If one process fails, all are stopped. Raises UserError if there are fewer GPUs than processes.
     """
     count = spec.recipe.processes
     if count == 1:
         return train(spec, runs, execution, on_step, log, should_stop)
     if device_of(execution).type == "cuda" and torch.cuda.device_count() < count:
         raise UserError(f"recipe.processes is {count}, but there are {torch.cuda.device_count()} GPUs here")
-    # what one process would have is shared among them
+    # the processes share the threads of a single-process run
     execution = with_threads(execution, max(1, threads_of(execution) // count))
     context = mp.get_context("spawn")
     messages: Any = context.Queue()
@@ -71,7 +71,7 @@ def train_in_processes(
         try:
             result = _listen(spec, workers, messages, stop, on_step, log, should_stop)
             for worker in workers:
-                worker.join(LEAVE_SECONDS)  # to end their own helpers
+                worker.join(LEAVE_SECONDS)
             return result
         finally:
             for worker in workers:
@@ -89,7 +89,7 @@ def _listen(
     log: Callable[[str], None],
     should_stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Passes on what the processes say until the first has a result, or any of them fails."""
+    """Forwards the messages of the processes until rank 0 has a result, or until any of them fails."""
     while True:
         if should_stop():
             stop.set()
@@ -113,22 +113,25 @@ def _listen(
 
 
 class Launch(NamedTuple):
-    """What torchrun says to a process that it started."""
+    """The environment variables that torchrun sets."""
 
     rank: int
-    local_rank: int  # on this machine
+    local_rank: int  # rank on this machine
     world_size: int
     local_world_size: int
 
     @classmethod
     def of_environment(cls) -> "Launch | None":
-        """None where this process was not started by torchrun, or alone. UserError if a variable is no number."""
+        """Returns None if torchrun did not start this process, or started only one. Raises UserError if a variable
+        is not a number."""
         values = [os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]
         if not all(values) or "MASTER_ADDR" not in os.environ:
             return None
         values.append(os.environ.get("LOCAL_WORLD_SIZE", values[-1]))
         if not all(value.isdecimal() for value in values):
-            raise UserError(f"RANK, LOCAL_RANK, WORLD_SIZE and LOCAL_WORLD_SIZE are {', '.join(values)}: not numbers")
+            raise UserError(
+                f"RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE must be numbers, found {', '.join(values)}"
+            )
         launch = cls(*map(int, values))
         return launch if launch.world_size > 1 else None
 
@@ -142,26 +145,28 @@ def train_launched(
     log: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """``sskd.training.run.train`` in a process that torchrun started, one of the run's. The first returns the result,
-    the others nothing. UserError where torchrun started another number of them than the recipe says."""
+    """Calls ``sskd.training.run.train`` in a process that torchrun started. Only rank 0 returns the result. Raises
+    UserError if the number of processes is not ``recipe.processes``."""
     if spec.recipe.processes != launch.world_size:
-        raise UserError(f"recipe.processes is {spec.recipe.processes}, but torchrun started {launch.world_size}")
+        raise UserError(
+            f"recipe.processes is {spec.recipe.processes}, but torchrun started {launch.world_size} processes"
+        )
     execution = with_threads(execution, max(1, threads_of(execution) // launch.local_world_size))
     execution = init_distributed(launch.rank, launch.local_rank, launch.world_size, "env://", execution)
     try:
         return train(spec, runs, execution, on_step, log, should_stop)
     except Exception as error:
         if launch.rank > 0 and is_peer_failure(error):
-            raise UserError(f"process {launch.rank} of {spec.id}: another of its processes has ended") from None
+            raise UserError(f"process {launch.rank} of {spec.id}: another process of the run has ended") from None
         raise
 
 
 def init_distributed(rank: int, local_rank: int, count: int, init_method: str, execution: Execution) -> Execution:
-    """Makes this process the ``rank``-th of a run's, the ``local_rank``-th on this machine (see
-    sskd.runtime.distributed.join). Returns the execution on the GPU that is its own."""
+    """Joins the process group as ``rank`` of ``count`` (see sskd.runtime.distributed.join). Returns the execution
+    with the GPU of this process."""
     on_gpu = device_of(execution).type == "cuda"
     if on_gpu:
-        number = local_rank % torch.cuda.device_count()  # a site may show each process its own alone
+        number = local_rank % torch.cuda.device_count()  # a cluster may show each process only its own GPU
         torch.cuda.set_device(number)
         execution = execution.model_copy(update={"device": f"cuda:{number}"})
     join(rank, count, init_method, on_gpu)
@@ -169,7 +174,7 @@ def init_distributed(rank: int, local_rank: int, count: int, init_method: str, e
 
 
 def _end_with_parent() -> None:
-    """A process whose starter was killed must not go on writing into the run's folder."""
+    """Ends this process if its parent has died, so that it does not continue to write into the run's folder."""
     parent = mp.parent_process()
     if parent is not None:
         parent.join()
@@ -187,7 +192,7 @@ def _work(
     messages: Any,
     stop: Any,
 ) -> None:
-    for number in ENDING:  # they may reach all: the one that started us decides
+    for number in ENDING:  # a signal may reach all processes: the parent decides
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -217,7 +222,7 @@ def _work(
         if rank == 0 or not is_peer_failure(error):
             first = f"process {rank} of {count}: {type(error).__name__}: {' '.join(str(error).split())}"
             messages.put(("error", f"{first}\n{traceback.format_exc()}"))
-    gc.collect()  # loaders end their workers, and give back what those were told by
+    gc.collect()  # loaders end their workers and free their queues
     messages.close()
     messages.join_thread()
-    os._exit(0)  # without the group's farewell: the others may be gone
+    os._exit(0)  # skips the shutdown of the process group, which would wait for the others

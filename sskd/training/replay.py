@@ -1,4 +1,4 @@
-"""One epoch of a run again, from the state before it: what somebody does who checks the run of another."""
+"""Replays one epoch of a run from the state before it, to verify the run of another person."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,8 @@ from sskd.training.run import Interrupted, StepEvent
 
 
 class Replayed(NamedTuple):
-    """What an epoch came to: the state after it, its row of metrics, and after the last one the run's result."""
+    """The outcome of an epoch: the state after it, its row of metrics, and after the last epoch the result of the
+    run."""
 
     state: State
     row: dict[str, Any]
@@ -25,11 +26,11 @@ class Replayed(NamedTuple):
 def replay_epoch(
     spec: RunSpec, runs: Path, execution: Execution, rows: list[dict[str, Any]], start: State | None
 ) -> Replayed:
-    """Trains the epoch after ``rows`` (the metrics of the epochs before it), from ``start``, the state after these, or
-    from the run's own beginning where there are none.
+    """Trains the epoch after ``rows`` (metrics of the earlier epochs) from ``start``, the state after them, or from the
+    beginning if there are none.
 
-    ``runs`` is a folder with the runs that this one needs; this one's folder in it must not exist yet. UserError where
-    ``start`` is no state of this run.
+    ``runs`` is a folder with the runs that this run depends on; the folder of this run must not exist yet. Raises
+    UserError if ``start`` is not a state of this run.
     """
     folder = RunFolder(runs, spec)
     folder.create()
@@ -47,7 +48,9 @@ def replay_epoch(
         train_in_processes(spec, runs, execution, report, said.append, lambda: bool(done))
     except Interrupted:
         pass
-    if start is not None and not folder.epoch_state(len(rows) + 1).exists():  # it was refused, and the run began anew
-        raise UserError(f"the state after epoch {len(rows)} is none of {spec.id}: {'; '.join(said)}")
+    if (
+        start is not None and not folder.epoch_state(len(rows) + 1).exists()
+    ):  # ``start`` was unusable, so the run began from scratch
+        raise UserError(f"the state after epoch {len(rows)} does not belong to {spec.id}: {'; '.join(said)}")
     result = dict(read_json(folder.result)) if folder.is_finished() else None
     return Replayed(read_state(folder.epoch_state(len(rows) + 1)), folder.read_metrics()[len(rows)], result)

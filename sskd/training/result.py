@@ -1,4 +1,4 @@
-"""What result.json holds: a run's numbers, what they were measured with, and where they come from."""
+"""The content of result.json: measurements of a run, the comparability card, and provenance."""
 
 import hashlib
 import math
@@ -25,13 +25,13 @@ from sskd.training.tasks.stage import TrainingTask
 
 
 def run_provenance(setup: Setup) -> dict[str, Any]:
-    """Returns the machine, the versions and the code, the user's own files among it."""
+    """Returns the provenance of the run: machine, versions and code, including plugins."""
     known = provenance(setup.device)
     return known | noted(setup.spec, known["dirty"])
 
 
 def given_result(setup: Setup, task: TrainingTask) -> dict[str, Any]:
-    """Measures a network whose weights are given and returns the result: epoch 0 is its best and its last."""
+    """Evaluates a network with given weights and returns the result: epoch 0 is its best and its last."""
     started = time.perf_counter()
     measured = task.evaluate()
     seconds = time.perf_counter() - started
@@ -50,10 +50,10 @@ def make_result(
     machine: dict[str, Any],
     compared_by: dict[str, Any],
 ) -> dict[str, Any]:
-    """Returns a run's numbers and where they come from (sskd/runs/records.py).
+    """Returns the content of result.json (sskd/runs/records.py).
 
-    rows: the epochs by what they are ("best", "last", "chosen"), each under a key of its own. machine: the run's
-    provenance. compared_by: ``measured_with`` of the run. UserError if a measured number is not finite.
+    rows: the epochs by role ("best", "last", "chosen"). machine: provenance of the run. compared_by: ``measured_with``
+    of the run. Raises UserError if a measurement is not finite.
     """
 
     def measured(row: dict[str, Any]) -> dict[str, Any]:
@@ -61,8 +61,8 @@ def make_result(
         bad = [name for name, value in found.items() if not math.isfinite(value)]
         if bad:
             raise UserError(
-                f"{setup.spec.id}: {', '.join(bad)} of epoch {found['epoch']} not finite: what the network computes in "
-                "eval mode is NaN or infinite, while its losses in train mode are finite"
+                f"{setup.spec.id}: {', '.join(bad)} of epoch {found['epoch']} not finite: the network's output is NaN "
+                "or infinite in eval mode, although its losses in train mode are finite"
             )
         return found
 
@@ -80,7 +80,7 @@ def make_result(
     }
 
 
-# --- what the numbers were measured with: two runs are compared where these are equal ---------------------------------
+# --- the comparability card: two runs are compared if these are equal -------------------------------------------------
 
 
 def measured_with(setup: Setup) -> dict[str, Any]:
@@ -104,17 +104,17 @@ def measured_with(setup: Setup) -> dict[str, Any]:
 
 
 def teacher_sha256(spec: RunSpec, runs: Path) -> str | None:
-    """Returns the sha256 of the weights that teach, the name of published ones, or None without a teacher."""
+    """Returns the sha256 of the teacher's weights, the name of published weights, or None without a teacher."""
     if spec.teacher is None:
         return None
     if isinstance(spec.teacher, FromRun):
         return file_sha256(RunFolder(runs, spec.teacher.run).weights(spec.teacher.epoch))
     given = spec.teacher
     content = given.weights if given.published else given.sha256 or file_sha256(Path(given.weights))
-    return f"{content} {given.which}" if given.which else content  # one file may hold several teachers
+    return f"{content} {given.which}" if given.which else content  # one file may hold several weights
 
 
-@lru_cache(maxsize=1)  # as load_dataset: the runs of a suite share their data
+@lru_cache(maxsize=1)  # runs of a process share their data
 def _pixels_sha256(data: ImageData) -> str:
     return _tensors_sha256(data.train_images, data.test_images, data.test_labels)
 

@@ -1,4 +1,4 @@
-"""The training of one run, whatever it trains. It knows stages and named loss terms, and no role and no method."""
+"""Trains one run, of any role and method: it only knows stages and named loss terms."""
 
 import math
 import time
@@ -26,11 +26,11 @@ from sskd.training.tasks import build_task
 
 
 class Interrupted(Exception):
-    """The run was asked to stop; it saved its state and can be resumed."""
+    """The run was asked to stop; its state is saved and it can be resumed."""
 
 
 class StepEvent(NamedTuple):
-    """What a progress display may show: sent after every step (row is None) and after every epoch."""
+    """Progress of a run, sent after every step (row is None) and after every epoch."""
 
     run: str  # its id
     stage: str
@@ -38,8 +38,8 @@ class StepEvent(NamedTuple):
     epochs: int
     step: int  # from 1
     steps: int
-    # of an epoch that is done (with a row) as measured; before, of the steps that were given to the device: a GPU may
-    # be behind by some hundred of them
+    # with a row: measured over the epoch; otherwise: of the steps submitted to the device, which a GPU may execute
+    # hundreds of steps later
     images_per_second: float
     row: dict[str, Any] | None
 
@@ -55,17 +55,18 @@ def train(
     log: Callable[[str], None] = print,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Trains the run in ``runs/<id>`` from where it stands and returns its result (the content of result.json).
+    """Trains the run in ``runs/<id>``, resuming it if it was started before, and returns its result (the content of
+    result.json).
 
     Args:
-        on_step: is told of every step and every epoch.
-        log: is told what a person should read.
-        should_stop: when it answers True, the state is saved inside the epoch and Interrupted is raised.
+        on_step: called after every step and every epoch.
+        log: called with messages for the user.
+        should_stop: when it returns True, the state is saved inside the epoch and Interrupted is raised.
 
-    A finished run is not trained again. UserError for whatever the user can mend; RunHeld if another process trains the
-    run.
+    A finished run is not trained again. Raises UserError for problems that the user can fix, and RunHeld if another
+    process trains the run.
     """
-    # 1. the folder is this process's; of several processes of one run the first writes, and all read
+    # 1. lock the folder; of several processes of a run, rank 0 writes and all read
     folder = RunFolder(runs, spec)
     is_rank_zero = this_rank().number == 0
     if is_rank_zero and not folder.is_finished():
@@ -74,35 +75,35 @@ def train(
         if any_rank(folder.is_finished()):
             return dict(read_json(folder.result))
 
-        # 2. data, device and precision; what is not trained is only measured
+        # 2. data, device and precision; given weights are only evaluated
         if execution.threads:
             torch.set_num_threads(execution.threads)
         setup = prepare(spec, runs, execution)
         if not spec.trains:
             return _save_result(folder, given_result(setup, build_task(setup))) if is_rank_zero else {}
 
-        # 3. modules and stages, on from the newest checkpoint that fits
+        # 3. modules and stages, resumed from the newest usable checkpoint
         run = start_or_resume(setup, folder, log)
-        barrier()  # until all have read
+        barrier()  # all ranks have read the checkpoint
         if is_rank_zero:
             restore_folder(folder, run)
 
-        # 4. epoch after epoch, stage after stage
+        # 4. the epochs of each stage
         with tracked(spec, folder.path, len(run.rows), execution, log) if is_rank_zero else nullcontext() as note:
             while run.enter_unfinished_stage():
                 _begin_epoch(run)
-                # 5. step after step; none of them waits for the device
+                # 5. the steps of the epoch, without host-device synchronisation
                 for images in steps(run):
                     run.count_step(images)
                     on_step(_event(run, None))
-                    # 6. if any process was asked to stop, all save here and end
+                    # 6. if any rank was asked to stop, save the state and end all
                     if any_rank(should_stop()):
                         if is_rank_zero:
                             folder.save_checkpoint(run.checkpoint())
                         barrier()
                         where = f"epoch {run.epoch + 1} of {run.stage.epochs}"
-                        raise Interrupted(f"{spec.id} was asked to stop, and is saved inside {where}")
-                # 7. what the epoch gave is measured, noted and saved; no process goes on before it is
+                        raise Interrupted(f"{spec.id} was asked to stop; its state inside {where} is saved")
+                # 7. evaluate and save the epoch; all ranks wait for it
                 row = _measure_epoch(run, is_rank_zero)
                 run.finish_epoch(row)
                 if is_rank_zero:
@@ -120,7 +121,8 @@ def train(
 
 
 def _begin_epoch(run: RunState) -> None:
-    """Seeds the epoch's random numbers and puts what the stage trains, and nothing else, into train mode."""
+    """Seeds the epoch's random numbers, and sets the stage's trained modules to train mode and all others to eval
+    mode."""
     stage = run.stage
     if run.step == 0:
         torch.manual_seed(stream_seed(run.setup.spec.random_seed, "torch", stage.name, run.epoch))
@@ -132,7 +134,7 @@ def _begin_epoch(run: RunState) -> None:
 
 
 def _measure_epoch(run: RunState, is_rank_zero: bool) -> dict[str, Any]:
-    """Returns the epoch's row. UserError if a mean is not finite."""
+    """Returns the epoch's row. Raises UserError if a mean is not finite."""
     synchronize(run.setup.device)
     run.count_time()
     means = run.meter.means()
@@ -154,7 +156,7 @@ def _measure_epoch(run: RunState, is_rank_zero: bool) -> dict[str, Any]:
         "images_per_second": round(run.meter.images / run.seconds, 1),
     }
     if run.loader.skipped:
-        row["images_skipped"] = len(run.loader.skipped)  # corrupt files, so far
+        row["images_skipped"] = len(run.loader.skipped)  # corrupt files so far
     return row
 
 
@@ -173,7 +175,7 @@ def _save_result(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _event(run: RunState, row: dict[str, Any] | None) -> StepEvent:
-    """Returns the event of the step that was just done, or of the epoch with its row."""
+    """Returns the event of the step that has just finished, or of the epoch with its row."""
     epoch, steps = (row["epoch"] if row else run.epoch + 1), len(run.loader)
     speed = row["images_per_second"] if row else run.meter.images / max(run.seconds, 1e-9)
     return StepEvent(run.setup.spec.id, run.stage.name, epoch, run.stage.epochs, run.step or steps, steps, speed, row)

@@ -1,4 +1,4 @@
-"""What the runs of all roles share: the spec, its data, device and precision, and how networks are computed."""
+"""The setup that runs of all roles share: spec, data, device, precision, and how networks compute."""
 
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -26,7 +26,7 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class Setup(NamedTuple):
-    """What all roles share: the spec, its data, and the device and precision it runs in."""
+    """The setup that runs of all roles share: spec, data, device and precision."""
 
     spec: RunSpec
     runs: Path
@@ -39,22 +39,22 @@ class Setup(NamedTuple):
 
     @property
     def loader_config(self) -> LoaderConfig:
-        """Where batches are wanted, in which layout, and by how many workers."""
+        """Device, memory layout and workers of the batches."""
         return LoaderConfig(self.device, self.execution.channels_last, self.rank, self.execution.workers)
 
     @property
     def test(self) -> EvaluationSet:
-        """The test images, as this run measures on them."""
+        """The test images, with this run's device and precision."""
         execution = self.execution
         return EvaluationSet(self.data, self.device, self.precision, execution.channels_last, workers=execution.workers)
 
     @property
     def validation(self) -> EvaluationSet | None:
-        """The images that choose an epoch, where the split holds any out."""
+        """The validation set; None if the split has none."""
         return self.test._replace(subset=self.split.validation) if self.split.validation else None
 
     def loader(self, view_transform: ViewTransform, stage: str) -> Loader:
-        """Batches of the run's training images with these views; ``stage`` names their random stream."""
+        """Returns a loader of the run's training images with these views; ``stage`` names its random stream."""
         recipe = self.spec.recipe
         augmentation = AUGMENTATIONS[recipe.augmentation](recipe)
         sampling = SamplingConfig(recipe.batch_size, view_transform, augmentation, self.spec.random_seed, stage)
@@ -75,22 +75,22 @@ class Setup(NamedTuple):
 
     @property
     def gathers(self) -> bool:
-        """Whether losses are of rows that lie in several processes."""
+        """True if the rows of a batch are distributed over several processes."""
         return self.rank.world_size > 1
 
     @property
     def passes(self) -> Passes:
-        """How the run's networks compute their forward passes."""
+        """Settings of the networks' forward passes."""
         execution = self.execution
         return Passes(self.precision, execution.fold_teacher, execution.compile, execution.channels_last)
 
     def to_device(self, network: ModuleT) -> ModuleT:
-        """Moves the network to the device, in the memory layout that convolutions like."""
+        """Moves the network to the device, in the memory layout of the images."""
         return network.to(self.device).to(memory_format=self.passes.layout)
 
 
 def prepare(spec: RunSpec, runs: Path, execution: Execution) -> Setup:
-    """Loads the data and settles device and precision."""
+    """Loads the data and resolves device and precision."""
     device = device_of(execution)
     configure(device, execution)
     data = load_dataset(spec.dataset, Path(execution.dataset_root))

@@ -1,4 +1,4 @@
-"""One training step, and the steps of an epoch, which run eagerly or as a CUDA graph."""
+"""One training step, and the steps of an epoch, executed eagerly or as a CUDA graph."""
 
 import warnings
 import weakref
@@ -15,10 +15,10 @@ from sskd.training.graphs import GraphedStep
 
 
 def train_step(run: RunState, batch: Batch) -> None:
-    """What one step does on the device: loss, gradients, update, sums of the losses.
+    """Executes the device part of a step: loss, gradients, update, and sums of the losses.
 
-    It touches device tensors alone and waits for none of them, so that a CUDA graph can hold it: the learning rate is
-    set and steps are counted outside of it.
+    It only uses device tensors and does not synchronise, so that a CUDA graph can capture it. The learning rate and the
+    counters are updated outside.
     """
     run.optimizer.zero_grad(set_to_none=True)
     total, terms = run.loss(batch)
@@ -30,8 +30,8 @@ def train_step(run: RunState, batch: Batch) -> None:
 
 
 def steps(run: RunState) -> Iterator[int]:
-    """Does the steps of the epoch that are still to be done, one at every ``next``. Yields each one's images, of all
-    processes. UserError where ``execution.graphs`` is "on" and a step cannot be one."""
+    """Executes the remaining steps of the epoch, one per ``next``. Yields the number of images of each step, over
+    all ranks. Raises UserError if ``execution.graphs`` is "on" and a step cannot be captured."""
     why = why_eager(run)
     if not why:
         yield from _graphed(run)
@@ -45,7 +45,7 @@ def steps(run: RunState) -> Iterator[int]:
 
 
 def why_eager(run: RunState) -> str:
-    """Why the run's steps are not even tried as graphs; "" where they are."""
+    """Returns why the run does not try CUDA graphs; "" if it does."""
     setup = run.setup
     reasons = {
         "execution.graphs is off": setup.execution.graphs == "off",
@@ -53,7 +53,7 @@ def why_eager(run: RunState) -> str:
         f"its device is {setup.device}": setup.device.type != "cuda",
         "it has several processes": setup.gathers,
         "its images are read from files": not isinstance(run.loader, TrainLoader),
-        "execution.compile=reduce-overhead has graphs of its own": setup.execution.compile == "reduce-overhead",
+        "execution.compile=reduce-overhead uses CUDA graphs itself": setup.execution.compile == "reduce-overhead",
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
@@ -73,8 +73,9 @@ def _graphed(run: RunState) -> Iterator[int]:
 
 
 def make_graph(run: RunState, loader: TrainLoader) -> GraphedStep:
-    """The step of the run's stage: batches are made in the graph too. The graph does not hold the run, which holds it:
-    its memory on the GPU is free as soon as the run is no more."""
+    """Returns the graphed step of the run's stage, including the making of its batch. The run owns the graph; the
+    graph has only a weak reference to the run. The graph's GPU memory is therefore freed as soon as the run is
+    deleted."""
     draws = torch.Generator(device=run.setup.device)
     known = weakref.ref(run)
 
@@ -93,7 +94,7 @@ def make_graph(run: RunState, loader: TrainLoader) -> GraphedStep:
 
 
 def _report_fallback(run: RunState, reason: str) -> None:
-    said = f"{run.setup.spec.id}: a step of stage '{run.stage.name}' cannot be one CUDA graph: {reason}"
+    said = f"{run.setup.spec.id}: the step of stage '{run.stage.name}' cannot be captured as a CUDA graph: {reason}"
     if run.setup.execution.graphs == "on":
-        raise UserError(f"{said}; with execution.graphs=auto it runs eagerly")
+        raise UserError(f"{said}; set execution.graphs=auto to run it eagerly")
     warnings.warn(f"{said}; it runs eagerly", stacklevel=2)

@@ -112,7 +112,7 @@ def test_where_there_is_no_mps_it_is_said_once(tmp_path: Path, monkeypatch: pyte
     said: list[str] = []
     with sharing([("0",)] * 4, tmp_path, said.append) as shared:
         assert shared.environment == {}
-    assert said == ["runs that share a GPU take turns on it: there is no nvidia-cuda-mps-control"]
+    assert said == ["runs that share a GPU are time-sliced: there is no nvidia-cuda-mps-control"]
 
 
 def test_one_that_does_not_start(calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

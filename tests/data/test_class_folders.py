@@ -77,10 +77,10 @@ def test_files_that_are_no_images(base: Path, name: str) -> None:
         (lambda base: put(base / "train" / "eel" / "0.png"), "test/eel: the class 'eel' has no images"),
         (lambda base: (base / "test" / "dog" / "0.png").unlink(), "test/dog: the class 'dog' has no images"),
         (lambda base: put(base / "test" / "eel" / "0.png"), "the class 'eel' has no folder"),
-        (lambda base: put(base / "train" / "cat" / "2020" / "1.png"), "2020/1.png lies too deep"),
-        (lambda base: put(base / "train" / "1.png"), "train/1.png lies beside the class folders"),
-        (lambda base: (base / "train" / "cat" / "1.heic").touch(), r"cat/1.heic: images of this kind are not read"),
-        (lambda base: (base / "train" / "cat" / "1.svg").touch(), r"cat/1.svg: images of this kind are not read"),
+        (lambda base: put(base / "train" / "cat" / "2020" / "1.png"), "2020/1.png"),
+        (lambda base: put(base / "train" / "1.png"), "train/1.png"),
+        (lambda base: (base / "train" / "cat" / "1.heic").touch(), r"cat/1.heic: .*format"),
+        (lambda base: (base / "train" / "cat" / "1.svg").touch(), r"cat/1.svg: .*format"),
         (lambda base: Image.fromarray(WHITE).save(base / "train/cat/1.png"), "cat/1.png cannot be read.*8 bits"),
         (
             lambda base: Image.fromarray(np.ones((8, 8), np.float32)).save(base / "test/cat/1.tiff"),
@@ -117,8 +117,8 @@ def test_kinds_of_images_that_are_read(base: Path, ending: str) -> None:
         ("train/.ipynb_checkpoints", ""),
         ("train/n00000000/._x.JPEG", ""),
         ("train/n00000002/0.JPEG", "val/n00000002: the class 'n00000002' has no images"),
-        ("train/n00000000/images/0.JPEG", "0.JPEG lies too deep"),
-        ("val/0.JPEG", "0.JPEG lies beside the class folders"),
+        ("train/n00000000/images/0.JPEG", "images/0.JPEG"),
+        ("val/0.JPEG", "val/0.JPEG"),
     ],
 )
 def test_folders_of_imagenet(tmp_path: Path, made: str, named: str) -> None:

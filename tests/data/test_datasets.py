@@ -77,7 +77,7 @@ def test_damaged_and_missing_npz(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.npz is damaged"):
         load_dataset(spec, tmp_path)
     np.savez(path, train_images=np.zeros(3))
-    with pytest.raises(UserError, match="lacks train_labels, test_images, test_labels"):
+    with pytest.raises(UserError, match="has no train_labels, test_images, test_labels"):
         load_dataset(spec, tmp_path)
     with pytest.raises(UserError, match="there is no"):
         load_dataset(DatasetSpec(name="npz", path=str(tmp_path / "no.npz")), tmp_path)
@@ -95,10 +95,10 @@ def npz_of(path: Path, header: bytes, content: bytes = b"") -> None:
 
 COUNTED_FROM_1 = {"train_labels": np.arange(6) % 3 + 1, "test_labels": np.arange(3) + 1}
 STRANGE: list[tuple[dict[str, np.ndarray], str]] = [
-    ({"train_labels": np.array([0, 1, 2, 0, 1, 10**9])}, "a label is 1000000000, but there are 9 images"),
+    ({"train_labels": np.array([0, 1, 2, 0, 1, 10**9])}, "a label is 1000000000, but there are only 9 images"),
     ({"train_labels": np.array([0, 1, 2, 0, 1, 2**64 - 1], np.uint64)}, "label 18446744073709551615"),
     ({"train_labels": np.array([0, 1, 2, -1, 0, 1])}, "label -1 of image 3 is out of range"),
-    ({"train_labels": np.array([{}] * 6, dtype=object)}, "damaged, or no .npz of plain arrays"),
+    ({"train_labels": np.array([{}] * 6, dtype=object)}, "train_labels|damaged"),
     ({"train_images": np.zeros((6, 0, 0, 3), np.uint8)}, "expected square images"),
     ({"train_images": np.zeros((6, 8, 9, 3), np.uint8)}, "expected square images"),
     ({"train_images": np.zeros((6, 8, 8, 4), np.uint8)}, "expected square images"),
@@ -110,11 +110,11 @@ STRANGE: list[tuple[dict[str, np.ndarray], str]] = [
     ({"class_names": np.array(3)}, "label 1 of image 1 is out of range; there are 1 classes"),
     ({"class_names": np.array(["a", "b", "a"])}, "'a' twice"),
     ({"class_names": np.array([[["a"]], [["b"]]])}, "there are 2 classes"),
-    (COUNTED_FROM_1, "from 1 to 3, and must count from 0"),
-    (COUNTED_FROM_1 | {"class_names": np.array(list("abc"))}, "from 1 to 3, and must count from 0"),
+    (COUNTED_FROM_1, "labels are 1 to 3, expected 0 to 2"),
+    (COUNTED_FROM_1 | {"class_names": np.array(list("abc"))}, "labels are 1 to 3, expected 0 to 2"),
     ({"train_labels": np.array([0, 2, 0, 2, 0, 2])}, "no training image has the label 1"),
     *(
-        ({"train_labels": labels}, "expected 6 whole numbers")
+        ({"train_labels": labels}, "expected 6 integers")
         for labels in (np.arange(5), np.array(3), np.array(["a"] * 6), np.array([True] * 6), np.full(6, np.nan))
     ),
 ]
@@ -221,7 +221,7 @@ def test_absent_and_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         UserError, match=f"svhn is not in {tmp_path} and could not be downloaded .no route to host.*--dataset-root"
     ):
         load_dataset(DatasetSpec(name="svhn"), tmp_path)
-    with pytest.raises(UserError, match=r"wnids\.txt; unpack tiny-imagenet-200\.zip"):
+    with pytest.raises(UserError, match=r"wnids\.txt: unpack tiny-imagenet-200\.zip"):
         load_dataset(DatasetSpec(name="tiny-imagenet"), tmp_path)
     with pytest.raises(UserError, match="unknown dataset 'cifar1000'; did you mean 'cifar100'?"):
         DATASETS["cifar1000"]

@@ -24,7 +24,7 @@ def test_files_that_are_not_torchvisions_are_found_and_kept(tmp_path: Path, name
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_bytes(b"of another source")
     load_dataset.cache_clear()
-    with pytest.raises(UserError, match=f"{file} was found, but it is not torchvision's file") as error:
+    with pytest.raises(UserError, match=f"{file} is not torchvision's file") as error:
         load_dataset(DatasetSpec(name=name), tmp_path)
-    assert "downloaded" not in str(error.value).partition(": put")[0]
+    assert "downloaded" not in str(error.value).partition("): ")[0]
     assert (tmp_path / file).read_bytes() == b"of another source"

@@ -182,7 +182,7 @@ def test_a_split_without_a_readable_image_ends(damaged: tuple[Path, Path], tmp_p
     for file in damaged[0].glob("train/*/*"):
         file.write_bytes(b"no image")
     data = load(damaged[0], tmp_path, corrupt="skip")
-    with pytest.raises(UserError, match="none of the images can be read"):
+    with pytest.raises(UserError, match="no image of the split"):
         batches(data)
 
 
@@ -264,13 +264,13 @@ def test_workers_that_give_nothing_end_the_run(
 
     monkeypatch.setattr(decoding.Images, "open", open_image)
     monkeypatch.setattr(file_loader, "LONGEST_WAIT", 1.0)
-    with pytest.raises(UserError, match=r"gave no batch .*execution\.workers") as error:
+    with pytest.raises(UserError, match=r"no batch .*execution\.workers") as error:
         batches(load(folder, tmp_path), workers=1)
     assert "\n" not in str(error.value)
 
 
 def test_keys_that_mean_nothing_in_memory(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dataset\.crop_size has no meaning for 'digits'"):
+    with pytest.raises(UserError, match=r"dataset\.crop_size .* 'digits'"):
         load_dataset(DatasetSpec(name="digits", crop_size=64), tmp_path)
     with pytest.raises(UserError, match="corrupt"):
         from_dict(DatasetSpec, {"name": "imagenet", "corrupt": "ignore"}, "here")

@@ -111,24 +111,24 @@ def test_a_mask_lists_images_and_a_share_is_of_those_listed(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("setting", "name", "numbers", "message"),
     [
-        ("labels", "a.npy", NOISY[:-1], "has 11 labels, and the training set 12 images"),
-        ("labels", "a.txt", NOISY + 1, r"has 3 in place \d+ .from 0., which is not in 0..2 \(they must count from 0\)"),
-        ("labels", "a.pt", NOISY - 1, "has -1 in place 0"),
+        ("labels", "a.npy", NOISY[:-1], "has 11 labels, .* 12 images"),
+        ("labels", "a.txt", NOISY + 1, r"has 3 at index \d+, which is not in 0..2 \(the first is 0\)"),
+        ("labels", "a.pt", NOISY - 1, "has -1 at index 0"),
         ("labels", "a.npy", NOISY > 1, "truth values"),
         ("labels", "a.npy", np.eye(3)[NOISY], r"found an array of shape \(12, 3\)"),
-        ("labels", "a.npy", NOISY + 0.5, "is 0.5, no whole number"),
-        ("labels", "a.npy", np.array(["cat"] * 12), "'cat', no whole number"),
-        ("labels", "a.npz", {"x": NOISY, "y": NOISY}, r"holds x, y: say which, as \{file: .*, key: x\}"),
-        ("labels", "a.pt", {"clean_label": 2 - CLEAN.numpy(), "noisy_label": NOISY}, "it has another order"),
-        ("labels", "a.pt", {"epoch": 3}, "holds no list of numbers"),
-        ("labels", "a.pt", Executed(), "holds other things than tensors"),
-        ("indices", "a.txt", np.array([0, 3, 12]), "has 12 in place 2 .*, which is not in 0..11"),
-        ("indices", "a.npy", np.arange(12) + 1, "they must count from 0"),
-        ("indices", "a.npy", np.array([-1, 3]), "has -1 in place 0"),
-        ("indices", "a.json", np.array([5, 3, 5]), "names image 5 twice"),
-        ("indices", "a.npy", np.arange(0), "holds no numbers"),
-        ("indices", "a.npy", np.zeros(12, bool), "no mask"),
-        ("indices", "a.csv", np.arange(6).reshape(3, 2), "expected one number on a line"),
+        ("labels", "a.npy", NOISY + 0.5, "is 0.5, .*not a whole number"),
+        ("labels", "a.npy", np.array(["cat"] * 12), "'cat', .*not a whole number"),
+        ("labels", "a.npz", {"x": NOISY, "y": NOISY}, r"holds x, y: .*\{file: .*, key: x\}"),
+        ("labels", "a.pt", {"clean_label": 2 - CLEAN.numpy(), "noisy_label": NOISY}, "'clean_label' .* order"),
+        ("labels", "a.pt", {"epoch": 3}, "not contain a list of numbers"),
+        ("labels", "a.pt", Executed(), "more than tensors"),
+        ("indices", "a.txt", np.array([0, 3, 12]), "has 12 at index 2, which is not in 0..11"),
+        ("indices", "a.npy", np.arange(12) + 1, "the first is 0"),
+        ("indices", "a.npy", np.array([-1, 3]), "has -1 at index 0"),
+        ("indices", "a.json", np.array([5, 3, 5]), "image 5 twice"),
+        ("indices", "a.npy", np.arange(0), "empty"),
+        ("indices", "a.npy", np.zeros(12, bool), "not a mask"),
+        ("indices", "a.csv", np.arange(6).reshape(3, 2), "expected one number per line"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path: Path, setting: str, name: str, numbers: Any, message: str) -> None:
@@ -142,12 +142,12 @@ def test_files_that_do_not_fit(tmp_path: Path, setting: str, name: str, numbers:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.pkl", pickle.dumps([0, 1]), "a pickle may execute anything"),
+        ("a.pkl", pickle.dumps([0, 1]), "a pickle can execute"),
         ("a.json", b"[1, 2", "cannot be read as numbers"),
         ("a.json", b"[" * 100_000, "cannot be read as numbers"),
-        ("a.pt", b"version https://git-lfs", "cut off, or holds other things"),
+        ("a.pt", b"version https://git-lfs", "truncated"),
         ("a.txt", b"\xff\xfe\x00", "cannot be read as numbers"),
-        ("a.mat", b"MATLAB", "not read"),
+        ("a.mat", b"MATLAB", "not supported"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -178,7 +178,7 @@ def test_the_id_follows_the_content_and_not_the_path(tmp_path: Path) -> None:
     first.unlink()
     assert spec(**given.model_dump()) == given  # a run's spec is read where the file is no more
     np.save(first, NOISY[::-1])
-    with pytest.raises(UserError, match="is not the file that is meant"):
+    with pytest.raises(UserError, match="sha256"):
         make_split(CLEAN, 3, given)
 
 

@@ -106,7 +106,7 @@ def test_held_out_images_are_counted_by_class_and_not_trained_on(
     expected = [min(count - 1, (share * count + 50) // 100) for count in counts]
     holding = spec.model_copy(update={"holdout": share / 100})
     if not any(expected):
-        with pytest.raises(UserError, match="holds nothing out"):
+        with pytest.raises(UserError, match="split.holdout"):
             make_split(labels, classes, holding)
         return
     held = make_split(labels, classes, holding)

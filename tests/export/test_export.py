@@ -73,7 +73,7 @@ def test_the_card_says_what_it_learned_from(runs: Path, tmp_path: Path) -> None:
     assert f"| last epoch (these weights) | {result['last']['test_top1']:.2f} |" in text
     assert f"| best epoch | {result['best']['test_top1']:.2f} |" in text
     assert f"top-1 {teacher['best']['test_top1']:.2f} % on the same test images" in text
-    for told in ("Hinton", "70 training images of digits (5% of every class)", "No licence was named"):
+    for told in ("Hinton", "70 training images of digits (5% of every class)", "No licence was given"):
         assert told in text
 
 
@@ -163,7 +163,7 @@ def test_what_cannot_be_exported(runs: Path, tmp_path: Path, capsys: pytest.Capt
         return error
 
     assert "there is no run folder" in refused(tmp_path / "nowhere")
-    assert "no run folder: it has no spec.yaml" in refused(tmp_path)
+    assert "not a run folder: it has no spec.yaml" in refused(tmp_path)
     head = small.spec(small.head())
     small.train_all(head, runs)
     assert "is a head" in refused(runs / head.id)
@@ -173,7 +173,7 @@ def test_what_cannot_be_exported(runs: Path, tmp_path: Path, capsys: pytest.Capt
         (run / name).write_bytes((run_of(runs, "kd") / name).read_bytes())
     assert "is not finished" in refused(run)
     (run / "result.json").write_text("[]")
-    assert "is no run's result" in refused(run)
+    assert "is not the result of a run" in refused(run)
     (run / "result.json").write_bytes((run_of(runs, "kd") / "result.json").read_bytes())
     assert "no weights file" in refused(run)
     (run / "last.safetensors").write_bytes(b"nothing")
@@ -182,8 +182,8 @@ def test_what_cannot_be_exported(runs: Path, tmp_path: Path, capsys: pytest.Capt
     full = tmp_path / "full"
     full.mkdir()
     (full / "thesis.tex").write_text("years of work")
-    assert "has files that are no earlier export" in refused(run_of(runs, "kd"), full)
-    assert "is no folder" in refused(run_of(runs, "kd"), full / "thesis.tex")
+    assert "has files that are not an earlier export" in refused(run_of(runs, "kd"), full)
+    assert "is not a folder" in refused(run_of(runs, "kd"), full / "thesis.tex")
     assert [path.name for path in full.iterdir()] == ["thesis.tex"]
 
 
@@ -224,19 +224,19 @@ def test_a_clone_of_the_hubs_repository_is_a_folder_to_export_to(case: str, runs
 def test_a_clone_of_another_models_repository_is_left_alone(name: str, runs: Path, tmp_path: Path) -> None:
     (tmp_path / ".git").write_text("gitdir: ../.git/worktrees/model\n")  # a worktree's is a file
     (tmp_path / name).write_text('{"model_type": "bert"}')
-    with pytest.raises(UserError, match=f"a git clone with a {name} that is not of an earlier export"):
+    with pytest.raises(UserError, match=f"a git clone with a {name} that is not from an earlier export"):
         export_run(run_of(runs, "kd"), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {".git", name}
 
 
 def test_folders_that_are_no_export(runs: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no exported network"):
+    with pytest.raises(UserError, match="not an exported network"):
         load_exported(tmp_path)
     for text, words in (
         ("{", "is damaged"),
-        ("[]", "something else"),
-        ('{"model_type": "bert"}', "something else"),
-        ('{"library_name": "sskd", "format": 99}', "of a later version"),
+        ("[]", "does not describe"),
+        ('{"model_type": "bert"}', "does not describe"),
+        ('{"library_name": "sskd", "format": 99}', "format 99"),
         ('{"library_name": "sskd", "format": 1}', "network"),
     ):
         (tmp_path / "config.json").write_text(text)
@@ -260,7 +260,7 @@ def test_ones_own_network_travels_with_its_file(tmp_path: Path, capsys: pytest.C
     forget()
     assert main(export) == 0  # without --plugin: the file lies where the run has noted it
     forget()
-    for content, words in ((OWN + "\n", "own.py, which has changed since"), (None, "own.py, which is not there")):
+    for content, words in ((OWN + "\n", "own.py, which has changed since"), (None, "own.py, which does not exist")):
         if content is None:
             plugin.unlink()
         else:

@@ -189,7 +189,7 @@ def test_evaluate_says_which_were_taken_and_a_spec_names_them(
     measured = {"role": "teacher", "network": "resnet8", "dataset": {"name": "digits"}, "teacher": given}
     ids = {small.spec(measured | {"teacher": given | more}).id for more in ({}, {"which": "averaged"})}
     assert len(ids) == 2
-    with pytest.raises(ValueError, match="'which' is of a file"):
+    with pytest.raises(ValueError, match="'which'"):
         FromFile(network="resnet8", weights="timm:a1_in1k", which="raw")
 
 

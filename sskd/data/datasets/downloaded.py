@@ -23,7 +23,7 @@ from sskd.errors import UserError
 
 CIFAR_STATISTICS: dict[str, tuple[RGB, RGB]] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)),  # as in the released networks' training
+    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)),  # used to train the released networks
 }
 PUBLISHED_DATASETS |= {
     "cifar10": PublishedDataset(DatasetInfo(50_000, 10, 32, None, 10_000), "cifar10.npz", "cifar-10-batches-py"),
@@ -34,13 +34,13 @@ PUBLISHED_DATASETS |= {
 }
 
 
-OpenPart = Callable[[Path, bool, bool], tuple[Any, Any]]  # of root, train, download: images and labels
-Files = Iterable[tuple[Path, str | None]]  # below the root, and the MD5 that torchvision wants; None: not compared
+OpenPart = Callable[[Path, bool, bool], tuple[Any, Any]]  # from root, train, download to images and labels
+Files = Iterable[tuple[Path, str | None]]  # relative paths with torchvision's MD5; None: not checked
 
 
 def _from_torchvision(name: str, root: Path, open_part: OpenPart, files: Files, **more: Any) -> ImageData:
-    """From <root>/<name>.npz if it is there, else torchvision's files: downloaded where they are missing, and checked
-    against torchvision's checksums. A file of another content is refused and left as it is."""
+    """Reads <root>/<name>.npz if it exists, else torchvision's files: missing ones are downloaded, all are checked
+    against torchvision's checksums. A file with another content raises UserError and is never overwritten."""
     if (root / f"{name}.npz").exists():
         return from_npz(root / f"{name}.npz", name, more.get("statistics"))
     arrays: list[np.ndarray] = []
@@ -49,13 +49,13 @@ def _from_torchvision(name: str, root: Path, open_part: OpenPart, files: Files, 
             images, labels = _here_or_downloaded(name, root, train, open_part, files)
         except UserError:
             raise
-        except Exception as error:  # whatever the network, the disk or a damaged file may raise
+        except Exception as error:  # from the network, the disk or a damaged file
             reason = " ".join(str(error).split())[:150]
             found = [file for file, _ in files if (root / file).exists()]
             if found:
                 raise UserError(
-                    f"{name}: {root.resolve() / found[0]} was found, but cannot be read as torchvision's ({reason}): "
-                    f"put the original there, delete it to have it downloaded, or make a {name}.npz of it"
+                    f"{name}: {root.resolve() / found[0]} cannot be read as torchvision's file ({reason}): "
+                    f"replace it by the original, delete it (it is then downloaded), or make a {name}.npz of it"
                 ) from None
             raise UserError(
                 f"{name} is not in {root.resolve()} and could not be downloaded ({reason}): put torchvision's files or "
@@ -68,15 +68,15 @@ def _from_torchvision(name: str, root: Path, open_part: OpenPart, files: Files, 
 def _here_or_downloaded(name: str, root: Path, train: bool, open_part: OpenPart, files: Files) -> tuple[Any, Any]:
     try:
         return open_part(root, train, False)
-    except Exception:  # not there, or not torchvision's, which a download would overwrite
+    except Exception:  # missing, or another file, which a download would overwrite
         for file, known in files:
             path = root / file
             if known is None or not path.is_file():
                 continue
             if (found := hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()) != known:
                 raise UserError(
-                    f"{name}: {path.resolve()} was found, but it is not torchvision's file (its MD5 is {found}, not "
-                    f"{known}): put the original there, delete it to have it downloaded, or make a {name}.npz of it "
+                    f"{name}: {path.resolve()} is not torchvision's file (its MD5 is {found}, expected {known}): "
+                    f"replace it by the original, delete it (it is then downloaded), or make a {name}.npz of it "
                     f"(keys {', '.join(NPZ_KEYS)})"
                 ) from None
     return open_part(root, train, True)
@@ -108,7 +108,7 @@ DATASETS.register("cifar100")(_cifar("cifar100", "CIFAR100"))
 
 @DATASETS.register("fashion-mnist")
 def fashion_mnist(root: Path, path: str | None) -> ImageData:
-    """28 x 28 grey, with two black pixels on each side to make 32 x 32."""
+    """28 x 28 grey images, padded with two black pixels on each side to 32 x 32."""
     import torchvision
 
     def part(root: Path, train: bool, download: bool) -> tuple[Any, Any]:
@@ -134,8 +134,8 @@ def svhn(root: Path, path: str | None) -> ImageData:
 
 @DATASETS.register("stl10")
 def stl10(root: Path, path: str | None) -> ImageData:
-    """The labelled 5,000 and 8,000 images at their own 96 x 96: from <root>/stl10_binary where it is, as the archive
-    unpacks (the 100,000 unlabelled images are not needed), else through torchvision."""
+    """The 5,000 and 8,000 labelled images, 96 x 96: from <root>/stl10_binary (the unpacked archive; the 100,000
+    unlabelled images are not needed), else through torchvision."""
     import torchvision
 
     def part(root: Path, train: bool, download: bool) -> tuple[Any, Any]:
@@ -153,8 +153,8 @@ STL10_PIXELS = 3 * 96 * 96
 
 
 def _stl10_binary(folder: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 96, 96, 3) uint8 and labels (N,) from 0. The files have every image by channel and column, and count
-    classes from 1. ValueError where they are cut off."""
+    """Returns images (N, 96, 96, 3) uint8 and labels (N,) from 0. In the files, images are stored by channel and
+    column, and classes count from 1. Raises ValueError if the files are truncated."""
     part = "train" if train else "test"
     count = STL10_IMAGES[part]
     pixels, labels = (np.fromfile(folder / f"{part}_{kind}.bin", dtype=np.uint8) for kind in ("X", "y"))

@@ -21,13 +21,13 @@ PUBLISHED_DATASETS["imagenet"] = PublishedDataset(DatasetInfo(1_281_167, 1000, 0
 
 @DATASETS.register("imagenet")
 def imagenet(root: Path, path: str | None) -> ImageFiles:
-    """dataset.path, or <root>/imagenet. The list of files is kept in <root>/cache and made anew when a class's folder
-    changes."""
+    """Reads dataset.path, or <root>/imagenet. The list of files is cached in <root>/cache, and made again if a class
+    folder changes."""
     folder = imagenet_folder(root, path)
     for part in ("train", "val"):
         if not (folder / part).is_dir():
             raise UserError(
-                f"imagenet: there is no folder {folder / part}; dataset.path names the folder that has "
+                f"imagenet: there is no folder {folder / part}; set dataset.path to the folder that contains "
                 "train/<class>/*.JPEG and val/<class>/*.JPEG"
             )
     cache = root / "cache"
@@ -40,31 +40,32 @@ def imagenet(root: Path, path: str | None) -> ImageFiles:
 
 
 def imagenet_folder(root: Path, path: str | None) -> Path:
-    """Where the images are looked for."""
+    """Returns the folder of the images."""
     return Path(path) if path else root / "imagenet"
 
 
 def _refuse_flat(folder: Path) -> None:
     if not class_names(folder) and any(entry.name.lower().endswith(ENDINGS) for entry in os.scandir(folder)):
         raise UserError(
-            f"{folder} is the flat validation set: its images lie beside each other, without their classes. Sort them "
+            f"{folder} is the flat validation set, without class folders. Sort its images "
             f"with: python -m sskd.data.sort_val {folder} --devkit ILSVRC2012_devkit_t12"
         )
 
 
 def listed(folder: Path, classes: tuple[str, ...], cache: Path) -> tuple[Images, np.ndarray]:
-    """The images of all classes' folders, by class and name, and their labels (N,) int64. From ``cache``, where the
-    folders' times are as they were: at 1.28 million files a listing takes minutes on a network's disk."""
+    """Returns the images of all class folders, sorted by class and name, and their labels (N,) int64. The list is
+    read from ``cache`` unless the folders' modification times have changed: listing 1.28 million files takes minutes
+    on a network drive."""
     present = [name for name in classes if (folder / name).is_dir()]
     times = np.array([(folder / name).stat().st_mtime_ns for name in present], dtype=np.int64)
-    names = np.array([os.fsencode(name) for name in classes])  # labels are their numbers
+    names = np.array([os.fsencode(name) for name in classes])
     file = cache / f"images-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]}.npz"
     try:
         with np.load(file, allow_pickle=False) as known:
             if np.array_equal(known["times"], times) and np.array_equal(known["classes"], names):
                 return Images(folder, known["files"]), known["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # not there, or damaged: it is made anew
+        pass  # missing or damaged: list the folders
     images, labels = images_by_class(folder, classes, ENDINGS)
     files = [os.fsencode(image) for image in images]
     arrays = {"files": np.array(files), "labels": labels, "times": times, "classes": names}
@@ -74,5 +75,5 @@ def listed(folder: Path, classes: tuple[str, ...], cache: Path) -> tuple[Images,
         np.savez(partial, allow_pickle=False, **arrays)
         os.replace(partial, file)
     except OSError:
-        pass  # a folder that cannot be written to: listed every time, then
+        pass  # a read-only folder: there is no cache
     return Images(folder, arrays["files"]), arrays["labels"]

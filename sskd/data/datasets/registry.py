@@ -1,4 +1,4 @@
-"""Images by name: one registry. A data set lies in memory as uint8 tensors, or its images are read while training."""
+"""The registry of data sets. A data set is in memory as uint8 tensors, or its images are read during training."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,20 +22,21 @@ from sskd.registry import Registry
 
 
 def evaluation_sampling(view_transform: ViewTransform, batch_size: int, images: int) -> SamplingConfig:
-    """How test images are drawn: without augmentation, in batches of ``batch_size``, or of all where they are fewer."""
+    """Returns the sampling of test images: without augmentation, in batches of ``batch_size`` (or all images if
+    there are fewer)."""
     return SamplingConfig(min(batch_size, images), view_transform, Augmentation(0, False), stream="head-evaluation")
 
 
 class Data(Protocol):
-    """What training and evaluation ask of a data set, wherever its images are."""
+    """The interface of a data set for training and evaluation."""
 
     @property
     def name(self) -> str:
-        """As the registry and specs have it."""
+        """Name in the registry and in specs."""
 
     @property
     def train_labels(self) -> Tensor:
-        """(N,) int64, 0 to num_classes - 1, as they come with the images: without a split's noise."""
+        """(N,) int64, 0 to num_classes - 1; the labels of the data set, without the noise of a split."""
 
     @property
     def test_labels(self) -> Tensor:
@@ -43,7 +44,7 @@ class Data(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """In the order of the labels."""
+        """Names of the classes, in the order of the labels."""
 
     @property
     def num_classes(self) -> int:
@@ -51,35 +52,37 @@ class Data(Protocol):
 
     @property
     def image_size(self) -> int:
-        """Pixels of a side of the square images that networks see."""
+        """Side (pixels) of the square images that networks see."""
 
     @property
     def mean(self) -> RGB:
-        """Of the training images' red, green and blue, as pixels / 255."""
+        """Mean of the training images per channel (R, G, B), of pixels / 255."""
 
     @property
     def std(self) -> RGB:
-        """The standard deviation of the same."""
+        """Standard deviation of the training images per channel (R, G, B), of pixels / 255."""
 
     def configured(self, spec: DatasetSpec) -> "Data":
-        """The data set as the spec configures it. UserError for a key that has no meaning for it."""
+        """Returns the data set with the settings of the spec. Raises UserError for a key that does not apply to it."""
 
     def train_loader(self, split: Split, sampling: SamplingConfig, config: LoaderConfig) -> Loader:
-        """Batches of the split's training images."""
+        """Returns a loader of the split's training images."""
 
     def test_loader(self, view_transform: ViewTransform, batch_size: int, config: LoaderConfig) -> Loader:
-        """Views of the test images without augmentation. Use epoch 0, whose random draws are always the same."""
+        """Returns a loader of views of the test images, without augmentation. Use epoch 0: its random draws are
+        always the same."""
 
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        """All test images in order (B, 3, H, H), normalised, and their labels (B,)."""
+        """Yields all test images in order (B, 3, H, H), normalised, with their labels (B,)."""
 
     def subset_batches(self, subset: Subset, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        """As ``test_batches``, of the training images that the split holds out, cropped as test images are."""
+        """Yields training images as ``test_batches`` does: cropped as test images, without augmentation."""
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set in memory. Images: (N, 3, H, H) uint8; labels: (N,) int64; mean and std: of pixels / 255."""
+    """A data set in memory. Images: (N, 3, H, H) uint8. Labels: (N,) int64. mean and std: per channel, of pixels /
+    255."""
 
     name: str
     train_images: Tensor
@@ -101,7 +104,9 @@ class ImageData:
     def configured(self, spec: DatasetSpec) -> "ImageData":
         strange = [key for key in READ_WHILE_TRAINING if getattr(spec, key) != DatasetSpec.model_fields[key].default]
         if strange:
-            raise UserError(f"dataset.{strange[0]} has no meaning for '{spec.name}', whose images are all in memory")
+            raise UserError(
+                f"dataset.{strange[0]} does not apply to '{spec.name}', whose images are in memory: remove it"
+            )
         return self
 
     def train_loader(self, split: Split, sampling: SamplingConfig, config: LoaderConfig) -> TrainLoader:
@@ -119,25 +124,25 @@ class ImageData:
         return eval_batches(images, subset.labels, self.mean, self.std, batch_size, config)
 
 
-# From (root, the spec's path or None) to the data.
+# functions from (root, path of the spec or None) to the data set
 DATASETS: Registry[Callable[[Path, str | None], Data]] = Registry("dataset", "sskd.data.datasets")
-READ_WHILE_TRAINING = ("crop_size", "cache_size", "corrupt")  # keys of a DatasetSpec that mean nothing in memory
+READ_WHILE_TRAINING = ("crop_size", "cache_size", "corrupt")  # keys of DatasetSpec for images that are not in memory
 
 
-@lru_cache(maxsize=1)  # the runs of a suite share their data, and a second copy is not wanted in memory
+@lru_cache(maxsize=1)  # runs of a process share one copy
 def load_dataset(spec: DatasetSpec, root: Path) -> Data:
-    """The data set of that name. UserError if it is unknown, absent or damaged."""
+    """Loads a data set by name. Raises UserError if it is unknown, missing or damaged."""
     source = DATASETS[spec.name]
     try:
         return source(root, spec.path).configured(spec)
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # a source may be a user's own, and its files may be anything
+    except (Exception, SystemExit) as error:  # from the user's own code, or from any file
         raise UserError(f"the dataset '{spec.name}' cannot be read: {described(error)}") from None
 
 
 class DatasetInfo(NamedTuple):
-    """What planning needs of a data set. labels: the training images', (N,), or None where only numbers are known."""
+    """Sizes of a data set, for planning. labels: of the training images, (N,), or None if only the sizes are known."""
 
     train_images: int
     num_classes: int
@@ -147,9 +152,9 @@ class DatasetInfo(NamedTuple):
 
 
 class PublishedDataset(NamedTuple):
-    """A published data set, whose extent is known without having it (image_size 0: as dataset.crop_size). ``own``: a
-    file or folder under the root that is looked at where it exists, since it may hold something else; ``place``: where
-    its published files are."""
+    """A published data set, whose sizes are known without its files (image_size 0: dataset.crop_size).
+    ``local_path``: a file or folder under the root that is inspected if it exists, because it may differ.
+    ``published_path``: the published files."""
 
     info: DatasetInfo
     local_path: str
@@ -160,8 +165,8 @@ PUBLISHED_DATASETS: dict[str, PublishedDataset] = {}
 
 
 def dataset_info(spec: DatasetSpec, root: Path) -> tuple[DatasetInfo, bool]:
-    """Of the data set, and whether that is assumed because the images are not there. Never downloads. UserError for a
-    data set that is neither there nor published."""
+    """Returns the sizes of a data set, and True if they are the published sizes because the images are not on this
+    machine. Never downloads. Raises UserError if the data set is neither on disk nor published."""
     known = PUBLISHED_DATASETS.get(spec.name)
     own = Path(spec.path) if spec.path else root / known.local_path if known else root
     if known is None or os.path.exists(own):
@@ -174,13 +179,13 @@ def dataset_info(spec: DatasetSpec, root: Path) -> tuple[DatasetInfo, bool]:
 
 
 def may_be_partial(spec: DatasetSpec) -> bool:
-    """Whether the images of a published data set are a folder, which may have a part of them only."""
+    """Returns True for a published data set that is a folder: it may hold only some of the images."""
     known = PUBLISHED_DATASETS.get(spec.name)
     return known is not None and known.local_path == known.published_path
 
 
 class Arrays(NamedTuple):
-    """Raw images and labels, train and test, as ``from_arrays`` takes them."""
+    """Raw images and labels, as ``from_arrays`` takes them."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -196,8 +201,8 @@ def from_arrays(
 ) -> ImageData:
     """Checks and converts arrays: images (N, H, H), (N, H, H, 1) or (N, H, H, 3) uint8; labels (N,) or (N, 1).
 
-    Grey images become three equal channels. Without ``statistics`` they are those of the training images. UserError
-    says which array is wrong and how.
+    Grey images become three equal channels. ``statistics`` (mean, std) default to those of the training images. Raises
+    UserError with the array and the problem.
     """
     train = _images(f"{name}: train_images", arrays.train_images)
     test = _images(f"{name}: test_images", arrays.test_images)
@@ -210,17 +215,17 @@ def from_arrays(
     classes = len(class_names) if class_names else highest + 1
     if not class_names and classes > len(train) + len(test):
         raise UserError(
-            f"{name}: a label is {classes - 1}, but there are {len(train) + len(test)} images: classes count from 0"
+            f"{name}: a label is {classes - 1}, but there are only {len(train) + len(test)} images; the first is 0"
         )
     if lowest == 1 and highest == (len(class_names) if class_names else highest):
-        raise UserError(f"{name}: labels go from 1 to {highest}, and must count from 0: subtract 1 from all of them")
+        raise UserError(f"{name}: labels are 1 to {highest}, expected 0 to {highest - 1}: subtract 1 from all of them")
     _refuse_out_of_range(f"{name}: train_labels", train_labels, classes)
     _refuse_out_of_range(f"{name}: test_labels", test_labels, classes)
     missing = set(range(classes)).difference(train_labels.tolist()) if not class_names else ()
     if missing:
         raise UserError(
-            f"{name}: no training image has the label {min(missing)}, though labels go to {highest}: number the "
-            "classes without gaps, or name them all (class_names)"
+            f"{name}: no training image has the label {min(missing)}, but labels go up to {highest}: number the "
+            "classes without gaps, or give class_names for all of them"
         )
     mean, std = statistics or channel_statistics(train)
     names = class_names or tuple(str(number) for number in range(classes))
@@ -228,7 +233,8 @@ def from_arrays(
 
 
 def channel_statistics(images: Tensor) -> tuple[RGB, RGB]:
-    """Mean and standard deviation of each channel of (N, 3, H, W) uint8, of pixels / 255: exact, from counts."""
+    """Returns the mean and standard deviation per channel of (N, 3, H, W) uint8, of pixels / 255; computed from
+    exact counts."""
     values = torch.arange(256, dtype=torch.float64) / 255
     means, deviations = [], []
     for channel in range(3):
@@ -236,7 +242,7 @@ def channel_statistics(images: Tensor) -> tuple[RGB, RGB]:
         mean = (counts @ values) / counts.sum()
         variance = (counts @ (values - mean) ** 2) / counts.sum()
         means.append(mean.item())
-        deviations.append(max(variance.sqrt().item(), 1e-6))  # a constant channel must not divide by zero
+        deviations.append(max(variance.sqrt().item(), 1e-6))  # avoids a division by zero for a constant channel
     return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])
 
 
@@ -253,9 +259,7 @@ def _images(what: str, array: np.ndarray) -> Tensor:
 
 def _labels(what: str, array: np.ndarray, count: int) -> Tensor:
     if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((count,), (count, 1)):
-        raise UserError(
-            f"{what}: expected {count} whole numbers, one for each image, found {array.dtype} {array.shape}"
-        )
+        raise UserError(f"{what}: expected {count} integers, one per image, found {array.dtype} of shape {array.shape}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
         raise UserError(f"{what}: label {array.max()} is out of range")
     return torch.from_numpy(array.reshape(-1).astype(np.int64))

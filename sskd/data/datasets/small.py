@@ -34,22 +34,23 @@ IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".ti
 
 @DATASETS.register("digits")
 def digits(root: Path, path: str | None) -> ImageData:
-    """scikit-learn's 1,797 handwritten digits (UCI, 8 x 8, 17 grey levels), inside the package: no download.
+    """scikit-learn's 1,797 handwritten digits (UCI, 8 x 8, 17 grey levels); part of the package, no download.
 
-    Enlarged to 32 x 32 (bicubic). Test images: every fifth of each class, in the package's order; 1,433 to train on.
+    The images are enlarged to 32 x 32 (bicubic). Every fifth image of a class, in the package's order, is a test image;
+    1,433 are training images.
     """
     return _digits("digits", 32)
 
 
 @DATASETS.register("digits16")
 def digits16(root: Path, path: str | None) -> ImageData:
-    """The same digits, enlarged to 16 x 16 only: a quarter of the work."""
+    """The images of ``digits``, enlarged to 16 x 16 only: a quarter of the computation."""
     return _digits("digits16", 16)
 
 
 @DATASETS.register("digits16-turned")
 def digits16_turned(root: Path, path: str | None) -> ImageData:
-    """The same, turned by a quarter: other images for what has learned from digits16."""
+    """The images of ``digits16``, rotated by 90 degrees, for probes of networks that were trained on digits16."""
     upright = _digits("digits16-turned", 16)
     images = (upright.train_images.rot90(1, (2, 3)), upright.test_images.rot90(1, (2, 3)))
     return replace(upright, train_images=images[0].contiguous(), test_images=images[1].contiguous())
@@ -68,15 +69,16 @@ def _digits(name: str, size: int) -> ImageData:
 
 
 def _digits_table() -> np.ndarray:
-    """(1797, 65) float64: 64 pixels, 0 to 16, and the label.
+    """Returns (1797, 65) float64: 64 pixels, 0 to 16, and the label.
 
-    The file is read where scikit-learn keeps it: importing scikit-learn takes a second, and every run's process would.
+    The file is read from scikit-learn's folder, because importing scikit-learn takes a second in every process of a
+    run.
     """
     package = find_spec("sklearn")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz" if package and package.origin else None
     if file is not None and file.exists():
         return np.loadtxt(file, delimiter=",")
-    from sklearn.datasets import load_digits  # another version keeps it elsewhere
+    from sklearn.datasets import load_digits  # other versions store it elsewhere
 
     bunch = load_digits()
     return np.column_stack([bunch.data, bunch.target])
@@ -84,18 +86,20 @@ def _digits_table() -> np.ndarray:
 
 @DATASETS.register("npz")
 def npz(root: Path, path: str | None) -> ImageData:
-    """A MedMNIST-style file: train_images, train_labels, test_images, test_labels, perhaps class_names."""
+    """Reads a MedMNIST-style file: train_images, train_labels, test_images, test_labels, and optionally class_names."""
     return from_npz(_needed("npz", path), "npz")
 
 
 @DATASETS.register("folder")
 def folder(root: Path, path: str | None) -> ImageData:
-    """train/<class>/<image> and test/<class>/<image>. Images keep their size if all are square and of one size; else
-    their shorter side becomes 32 pixels and the middle is cut out."""
+    """Reads train/<class>/<image> and test/<class>/<image>. If all images are square and of one size they are not
+    changed; otherwise the shorter side is resized to 32 pixels and the centre is cropped."""
     base = _needed("folder", path)
     for part in ("train", "test"):
         if not (base / part).is_dir():
-            raise UserError(f"no folder {base / part}: expected train/<class>/<image> and test/<class>/<image>")
+            raise UserError(
+                f"there is no folder {base / part}: expected train/<class>/<image> and test/<class>/<image>"
+            )
     classes = check_classes(base / "train", base / "test", IMAGE_ENDINGS)
     files, labels = zip(
         *(images_by_class(base / part, classes, IMAGE_ENDINGS) for part in ("train", "test")), strict=True
@@ -109,11 +113,11 @@ def folder(root: Path, path: str | None) -> ImageData:
 
 @DATASETS.register("tiny-imagenet")
 def tiny_imagenet(root: Path, path: str | None) -> ImageData:
-    """tiny-imagenet-200 as its archive unpacks: 200 classes, 64 x 64; its validation images are the test set."""
+    """Reads the unpacked archive tiny-imagenet-200: 200 classes, 64 x 64; the test set is its validation set."""
     base = Path(path) if path else root / "tiny-imagenet-200"
     if not (base / "wnids.txt").is_file():
         raise UserError(
-            f"tiny-imagenet: no {base / 'wnids.txt'}; "
+            f"tiny-imagenet: there is no {base / 'wnids.txt'}: "
             f"unpack tiny-imagenet-200.zip (cs231n.stanford.edu) into {base.parent}"
         )
     classes = tuple(sorted((base / "wnids.txt").read_text(encoding="utf-8").split()))
@@ -130,36 +134,36 @@ def tiny_imagenet(root: Path, path: str | None) -> ImageData:
 
 
 def from_npz(file: Path, name: str, statistics: tuple[RGB, RGB] | None = None) -> ImageData:
-    """Reads a MedMNIST-style .npz without executing anything from it, and without believing what it says of itself."""
+    """Reads a MedMNIST-style .npz. Executes nothing from the file and does not trust its headers."""
     if not os.path.isfile(file):
-        raise UserError(f"no file {file}")
+        raise UserError(f"there is no file {file}")
     try:
         with zipfile.ZipFile(file) as archive:
             known = [entry.removesuffix(".npy") for entry in archive.namelist()]
             missing = [key for key in NPZ_KEYS if key not in known]
             if missing:
-                raise UserError(f"{file}: lacks {', '.join(missing)}; it has {', '.join(known) or 'nothing'}")
+                raise UserError(f"{file} has no {', '.join(missing)}; it has {', '.join(known) or 'nothing'}")
             arrays = [read_array(archive, key) for key in NPZ_KEYS]
             names = _texts(read_array(archive, "class_names")) if "class_names" in known else None
     except UserError:
         raise
-    except Exception as error:  # a damaged archive may raise anything, MemoryError too
-        raise UserError(f"{file} is damaged, or no .npz of plain arrays: {error or type(error).__name__}") from None
+    except Exception as error:  # a damaged archive may raise anything, including MemoryError
+        raise UserError(f"{file} is damaged or not an .npz of plain arrays: {error or type(error).__name__}") from None
     return from_arrays(name if name != "npz" else file.stem, Arrays(*arrays), class_names=names, statistics=statistics)
 
 
 def _texts(array: np.ndarray) -> tuple[str, ...]:
-    """Class names, of text, of bytes (UTF-8), or of numbers. ValueError for one that stands twice."""
+    """Converts class names from text, bytes (UTF-8) or numbers. Raises ValueError for a duplicate."""
     names = tuple(n.decode() if isinstance(n, bytes) else str(n) for n in array.reshape(-1).tolist())
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
-        raise ValueError(f"class_names has '{twice}' twice")
+        raise ValueError(f"class_names contains '{twice}' twice")
     return names
 
 
 def _needed(kind: str, path: str | None) -> Path:
     if path is None:
-        raise UserError(f"the dataset '{kind}' needs dataset.path, the place of the data")
+        raise UserError(f"the dataset '{kind}' needs dataset.path, the file or folder of the data")
     if not os.path.exists(path):
         raise UserError(f"dataset.path: there is no {path}")
     return Path(path)
@@ -173,7 +177,7 @@ def _open(file: Path) -> Image.Image:
 
 
 def _squares(files: Iterable[Path], size: int) -> np.ndarray:
-    """(N, size, size, 3): the shorter side of each image becomes ``size``, and the middle is cut out."""
+    """Returns (N, size, size, 3): the shorter side of each image is resized to ``size``, and the centre is cropped."""
     return np.stack([_square(_open(file), size) for file in files])
 
 

@@ -1,4 +1,4 @@
-"""From a spec to its task: the one place that knows which role is which class."""
+"""Maps a spec to its training task, by role."""
 
 from sskd.runs.spec import HeadSpec, StudentSpec, TeacherSpec
 from sskd.training.setup import Setup
@@ -9,7 +9,7 @@ from sskd.training.tasks.teacher import GivenTeacherTask, TeacherTask
 
 
 def build_task(setup: Setup) -> TrainingTask:
-    """The task of the setup's spec. UserError where the weights of what it needs are not there."""
+    """Builds the task of the setup's spec. Raises UserError if weights that it needs are missing."""
     match setup.spec:
         case HeadSpec() as spec:
             return HeadTask(setup, spec)

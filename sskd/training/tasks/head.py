@@ -1,4 +1,4 @@
-"""The task of a head: on a frozen teacher's features, a head learns a self-supervised task."""
+"""The task of a head: it is trained on a self-supervised task, on the features of a frozen teacher."""
 
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from sskd.training.tasks.teacher import load_teacher, weights_of
 
 
 class HeadTask(TrainingTask):
-    """The head alone learns. Students use its last epoch, so there is no score: no earlier epoch is measured."""
+    """Trains the head only. Students use its last epoch, so there is no score, and no earlier epoch is evaluated."""
 
     def __init__(self, setup: Setup, spec: HeadSpec) -> None:
         self.setup, self.name = setup, spec.pretext.name
@@ -47,11 +47,11 @@ class HeadTask(TrainingTask):
         return value, LossTerms({self.name: value}, {"head_accuracy": right})
 
     def evaluate(self) -> dict[str, float]:
-        """Returns the head's accuracy on views of the test images: the same views for every head."""
+        """Returns the head's accuracy on views of the test images, which are the same for every head."""
         if not self.head.evaluable_on_test:
             return {}
         setup = self.setup
-        config = setup.loader_config._replace(rank=Rank())  # one process has all rows
+        config = setup.loader_config._replace(rank=Rank())  # rank 0 evaluates all rows
         loader = setup.data.test_loader(self.view_transform, setup.spec.recipe.batch_size, config)
         self.head.eval()
         sums = torch.zeros(3, device=setup.device)
@@ -64,7 +64,7 @@ class HeadTask(TrainingTask):
 
 
 def new_head(setup: Setup, spec: HeadSpec) -> Pretext:
-    """Returns the head of a head run, untrained."""
+    """Returns an untrained head."""
     torch.manual_seed(stream_seed(spec.seed, "head"))
     width = feature_shapes(spec.network, setup.data.image_size, spec.used_as).embed_dim
     images = len(make_split(setup.data.train_labels, setup.data.num_classes, spec.split).indices)
@@ -73,24 +73,24 @@ def new_head(setup: Setup, spec: HeadSpec) -> Pretext:
 
 
 def trained_head(setup: Setup, spec: HeadSpec) -> Pretext:
-    """Returns the head as its run left it in the last epoch, frozen. UserError if its file is missing or damaged."""
+    """Returns the head of a run in its last epoch, frozen. Raises UserError if its file is missing or damaged."""
     head, path = new_head(setup, spec), weights_of(setup, spec, "last")
     try:
-        # not by networks.weights, which renames layers of published files: a task may name its own as it likes
+        # not with networks.weights, which renames layers of published files: a task may use any names
         head.load_state_dict(load_file(path))
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}): delete its folder to have the run done again") from None
+        raise UserError(f"{path} is damaged ({error}): delete its folder to rerun the run") from None
     return head.eval().requires_grad_(False)
 
 
 def load_head(run_folder: str | Path, dataset_root: str | Path = "data") -> Pretext:
-    """Returns the head that a run has trained, frozen and on the CPU, for ``sskd.Distiller``.
+    """Loads the head that a run has trained, frozen and on the CPU, for ``sskd.Distiller``.
 
-    run_folder: results/PROFILE/runs/ID. dataset_root: where the data set lies that it has learned from, for the number
-    of its images. UserError if the folder is no head's, or its weights are missing or damaged.
+    run_folder: results/PROFILE/runs/ID. dataset_root: folder of the data set that the head was trained on; only the
+    number of images is used. Raises UserError if the run is not a head's, or if its weights are missing or damaged.
     """
     folder = Path(run_folder)
     spec = read_spec(folder / "spec.yaml")
     if not isinstance(spec, HeadSpec):
-        raise UserError(f"{folder} is the run of a {spec.role}, not of a head")
+        raise UserError(f"{folder} is a run of a {spec.role}, not of a head")
     return trained_head(prepare(spec, folder.parent, Execution(dataset_root=str(dataset_root), device="cpu")), spec)

@@ -1,4 +1,4 @@
-"""What the training loop runs, whatever is trained: a task is modules, stages to go through, and what is measured."""
+"""The interface between the training loop and the roles: a task has modules, stages and measurements."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,40 +17,40 @@ from sskd.training.average import Average
 from sskd.training.evaluation import EvaluationSet, accuracy
 
 MakeOptimizer = Callable[[Sequence[nn.Parameter], Recipe], torch.optim.Optimizer]
-Loss = Callable[[Batch], tuple[Tensor, LossTerms]]  # of a batch: the total (0-d, with gradient), and its terms by name
+Loss = Callable[[Batch], tuple[Tensor, LossTerms]]  # from a batch to the total (0-d, with gradient) and its terms
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Epochs with one loss and one set of trained modules. A run has one, some methods put others before it."""
+    """Epochs with one loss and one set of trained modules. Some methods have initial stages before the main stage."""
 
     name: str
     epochs: int
-    learning_rate_at: Callable[[float], float]  # of the epochs that are done, 0.5 in the middle of the first
+    learning_rate_at: Callable[[float], float]  # from the number of finished epochs (0.5: middle of the first)
     trained: Sequence[nn.Module]
     view_transform: ViewTransform
     loss: Loss
     after_step: Callable[[], None] = lambda: None
-    begin_epoch: Callable[[int], None] = lambda epoch: None  # with the epoch, from 0; also when one is resumed
+    begin_epoch: Callable[[int], None] = lambda epoch: None  # epoch from 0; also called when it is resumed
     optimizer: MakeOptimizer = make_optimizer
-    eager: str = ""  # why no CUDA graph holds its steps
+    eager: str = ""  # why its steps cannot be captured as a CUDA graph; "": they can
 
     @cached_property
     def parameters(self) -> list[nn.Parameter]:
-        """What the optimiser changes, each once: collected at the first call, and not at every step."""
+        """The trained parameters, without duplicates; collected at the first access."""
         unique = {id(p): p for module in self.trained for p in module.parameters() if p.requires_grad}
         return list(unique.values())
 
 
 class TrainingTask:
-    """Everything the loop needs to know of a run. Subclasses set the attributes and say what is measured."""
+    """The task that the loop trains. Subclasses set the attributes and override the measurements."""
 
-    modules: nn.Module  # all that is learned: trained, saved and resumed
-    output: nn.Module  # the one whose best and last weights are kept
-    stages: list[Stage]  # none where there is nothing to train
-    # the key of evaluate() that decides the best epoch; "": the last epoch counts, and it alone is measured
+    modules: nn.Module  # all trained modules: saved and resumed
+    output: nn.Module  # the module whose best and last weights are saved
+    stages: list[Stage]  # empty if there is nothing to train
+    # the key of evaluate() that decides the best epoch; "": only the last epoch is evaluated
     score: str = ""
-    description: dict[str, Any] | None = None  # of the network that is trained, for network.json
+    description: dict[str, Any] | None = None  # content of network.json
 
     average: Average | None = None  # of the output's weights, if the recipe asks for it
 
@@ -72,13 +72,13 @@ class TrainingTask:
         return measured | {f"ema_{name}": own[name] for name in ("top1", "top5", "loss")}
 
     def evaluate(self) -> dict[str, float]:
-        """Measured on the test images, after every epoch where there is a ``score``."""
+        """Returns measurements on the test images; called after every epoch if there is a ``score``."""
         return {}
 
     def validate(self) -> dict[str, float]:
-        """As ``evaluate``, of the training images that the split holds out; nothing where it holds out none."""
+        """Returns measurements on the validation set; empty if there is none."""
         return {}
 
     def final(self) -> dict[str, float]:
-        """Measured once, on the last epoch's weights."""
+        """Returns measurements of the last epoch's weights."""
         return {}

@@ -1,4 +1,4 @@
-"""The task of a student: a network learns by a method, from labels and, nearly always, from a frozen teacher."""
+"""The task of a student: a network is trained with a method, usually with a frozen teacher."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ from sskd.training.tasks.teacher import load_teacher, new_network, validation_ac
 
 
 class StudentTask(TrainingTask):
-    """A ``Distiller`` of the spec's student, teacher and method, and what of it is measured."""
+    """Trains a ``Distiller`` of the spec's student, teacher and method."""
 
     score = "top1"
 
@@ -38,7 +38,7 @@ class StudentTask(TrainingTask):
             train_labels=setup.split.labels,
             head=trained_head(setup, spec.head) if spec.head is not None else None,
             recipe=spec.recipe,
-            published=False,  # the spec has these values already
+            published=False,  # the spec already has the published values
             gather=setup.gathers,
             seed=spec.random_seed,
             passes=setup.passes,
@@ -64,7 +64,7 @@ class StudentTask(TrainingTask):
         self.stages = [*map(self._initial_stage, initial), main]
 
     def _initial_stage(self, initial: InitialStage) -> Stage:
-        """Returns a stage of the method's before the main one, at a constant rate."""
+        """Returns an initial stage of the method, with a constant learning rate."""
         lr = initial.learning_rate or self.spec.recipe.learning_rate
         loss = partial(self.distiller.initial_loss, initial)
         stage = (initial.name, initial.epochs, lambda progress: lr, initial.trained, SingleView(), loss)
@@ -89,5 +89,5 @@ class StudentTask(TrainingTask):
         return validation_accuracy(self.student, self.setup)
 
     def final(self) -> dict[str, float]:
-        """Returns how like its teacher the student is."""
+        """Returns the student-teacher agreement."""
         return agreement(self.student, self.teacher, self.setup.test) if self.teacher is not None else {}

@@ -1,4 +1,4 @@
-"""What a method learns of its teacher before the main training: the teacher's features of all training images."""
+"""Gives a method the teacher's features of all training images before the main training."""
 
 from collections.abc import Iterator
 
@@ -15,8 +15,9 @@ from sskd.training.setup import Setup
 
 @torch.no_grad()
 def study(method: Method, teacher: Network, setup: Setup) -> None:
-    """Gives the method the teacher's features of every training image, where it asks for them (``Method.studies``).
-    Several processes each go through all images. A run that is resumed in its first epoch finds the same again."""
+    """Calls ``Method.study`` with the teacher's features of every training image, if the method requests them
+    (``Method.studies``). Every process computes the features of all images. A run that is resumed in its first epoch
+    gets the same features again."""
     if method.studies == "plain":
         images = setup.test._replace(subset=Subset(setup.split.indices, setup.split.labels))
         method.study(images.features(teacher))
@@ -25,6 +26,6 @@ def study(method: Method, teacher: Network, setup: Setup) -> None:
 
 
 def _augmented(teacher: Network, setup: Setup) -> Iterator[tuple[Features, Tensor]]:
-    """Batches of an epoch of single views, in float32."""
+    """Yields the batches of an epoch of single views, in float32."""
     for batch in setup._replace(rank=Rank()).loader(SingleView(), "study").epoch(0):
         yield teacher.features(batch.images), batch.labels

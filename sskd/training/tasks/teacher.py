@@ -1,4 +1,4 @@
-"""The task of a teacher: a network learns from labels, or one whose weights are given is measured."""
+"""The task of a teacher: a network is trained on labels, or given weights are evaluated."""
 
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from sskd.training.tasks.stage import Stage, TrainingTask
 
 
 class TeacherTask(TrainingTask):
-    """A network learns from cross-entropy with the labels."""
+    """Trains a network with cross-entropy on the labels."""
 
     score = "top1"
 
@@ -64,7 +64,7 @@ class TeacherTask(TrainingTask):
 
 
 class GivenTeacherTask(TrainingTask):
-    """A network whose weights are given: nothing to train, it is measured."""
+    """Evaluates a network with given weights; nothing is trained."""
 
     score = "top1"
 
@@ -78,7 +78,7 @@ class GivenTeacherTask(TrainingTask):
 
 
 def new_network(setup: Setup) -> Network:
-    """Returns the spec's network before its training: the same weights for all runs of a seed."""
+    """Returns the spec's network before training: the same weights for all runs with the same seed."""
     spec, classes = setup.spec, setup.data.num_classes
     torch.manual_seed(stream_seed(spec.random_seed, "network"))
     network = build_network(spec.network, classes, spec.used_as, statistics(setup.data))
@@ -89,8 +89,8 @@ def new_network(setup: Setup) -> Network:
 
 
 def load_teacher(setup: Setup, teacher: FromRun | FromFile) -> Network:
-    """Returns the teacher in eval mode and without gradient: of a run the whole network that it has trained, with what
-    its method has built around it. UserError if its file is missing, damaged or of another kind."""
+    """Returns the teacher in eval mode and without gradients; for a run, including modules that its method has
+    added. Raises UserError if its file is missing, damaged or of another kind."""
     classes, images = setup.data.num_classes, statistics(setup.data)
     if isinstance(teacher, FromRun):
         weights = weights_of(setup, teacher.run, teacher.epoch)
@@ -103,13 +103,13 @@ def load_teacher(setup: Setup, teacher: FromRun | FromFile) -> Network:
 
 
 def weights_of(setup: Setup, spec: RunSpec, epoch: str) -> Path:
-    """Returns the file of a finished run's weights. UserError if there is none."""
+    """Returns the weights file of a finished run. Raises UserError if there is none."""
     path = RunFolder(setup.runs, spec).weights(epoch)
     if not path.exists():
-        raise UserError(f"{setup.spec.id} needs the weights of {spec.id}, and there is no {path}: train that run first")
+        raise UserError(f"{setup.spec.id} needs the weights of {spec.id}, but there is no {path}: train that run first")
     return path
 
 
 def validation_accuracy(network: Network, setup: Setup) -> dict[str, float]:
-    """Returns ``accuracy`` of the images that the split holds out; nothing where it holds out none."""
+    """Returns ``accuracy`` on the validation set; empty if there is none."""
     return accuracy(network, setup.validation) if setup.validation else {}
