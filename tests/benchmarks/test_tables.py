@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.analysis.published import linear_evaluation, published, reproductions
+from benchmarks.analysis.published import linear_evaluation, published, published_elsewhere, reproductions
 from benchmarks.planning.plan import make_plan
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import BENCHMARKS
@@ -134,6 +134,23 @@ def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
     assert {cell.row for cell in few} == {"Student", "KD", "AT", "CRD", "SSKD", "SSKD, no L_ss"}
     noisy = BENCHMARKS["fig4b"].cells(SpecBuilder(profile.for_benchmark("fig4b")))
     assert {(cell.column, cell.spec.split.noise) for cell in noisy if cell.spec} == {("0%", 0.0), ("50%", 0.5)}
+
+
+def test_imagenets_two_pairs_have_the_recipe_and_the_runs_of_table_5() -> None:
+    profile = read_profile("paper", [])
+    both, first = (BENCHMARKS[name].cells(SpecBuilder(profile.for_benchmark(name))) for name in ("imagenet", "table5"))
+    pairs = ["resnet34/resnet18", "resnet50/mobilenet_v1"]
+    assert list(dict.fromkeys(cell.column for cell in both)) == pairs
+    shared = {"Teacher", "Student", "KD", "AT", "CRD", "SSKD"}
+    wanted = {cell.spec.id for cell in first if cell.row in shared}
+    assert {cell.spec.id for cell in both if cell.row in shared and cell.column == pairs[0]} == wanted
+    recipes = [{cell.spec.recipe for cell in both if cell.column == p and cell.row != "Teacher"} for p in pairs]
+    assert recipes[0] == recipes[1]
+    rows = {cell.row for cell in both}
+    known = published_elsewhere("imagenet")
+    assert {pair for _, pair in known} == set(pairs)
+    assert known["NORM", pairs[1]].value == 74.26
+    assert rows - {row for row, _ in known} - {row for row, _, _ in published("imagenet")} == set()
 
 
 @pytest.mark.parametrize("name", ["table3", "table5", "table6", "fig3a", "fig4a", "fig4b"])
