@@ -3,7 +3,8 @@
     python run_all.py --profile paper --only modern
 
 Every method alone, with its published settings for the pair, by one recipe: CRD's, with the same teachers. LSKD is
-logit standardisation, on each of its hosts. Where a method cannot be used with a pair the cell is left out (FSP needs
+logit standardisation, on each of its hosts. HSAKD* is HSAKD from a teacher that was trained with its branches.
+Where a method cannot be used with a pair the cell is left out (FSP needs
 equal widths). Cost in the paper's recipe: the teachers, SSKD's and HSAKD's heads, then some 42 students a pair and
 seed, 240 epochs each; `plan` prints it. Expect most methods of the last years within a point of each other, and
 above KD where their own papers are; the figure shows the gain over KD by year. Published numbers stand beside ours;
@@ -60,6 +61,9 @@ def cells(specs: SpecBuilder) -> list[Cell]:
         for pair in pairs:
             if fits(method, specs, pair):
                 result += specs.students(pair, method_label(method), pair, method)
+                if method.name == "hsakd":
+                    joint = specs.pretext("hsakd", joint=True)
+                    result += specs.students(pair, "HSAKD*", pair, method, pretext=joint)
     return result
 
 

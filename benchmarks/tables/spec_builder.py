@@ -110,7 +110,7 @@ class SpecBuilder:
                 role="head",
                 network=network,
                 dataset=profile.dataset,
-                recipe=self._head_recipe(task.name),
+                recipe=self._head_recipe(task, network),
                 split=profile.head_split,
                 teacher=self.teacher(network, seed),
                 pretext=task,
@@ -145,7 +145,7 @@ class SpecBuilder:
             seed=seed,
             method=method,
             teacher=self.teacher(teacher, seed) if kind.needs_teacher or method.kd_weight > 0 else None,
-            head=self.head(teacher, self.pretext(kind.head_task) if kind.head_task else pretext, seed)
+            head=self.head(teacher, pretext or (self.pretext(kind.head_task) if kind.head_task else None), seed)
             if kind.needs_head
             else None,
             network_settings=self.used_as(student),
@@ -178,9 +178,12 @@ class SpecBuilder:
         runs = self.teacher_runs(self.pair(published)[0])
         return [self._cell("Teacher", column, run, published) for run in runs]
 
-    def _head_recipe(self, task: str) -> Recipe:
-        recipe, changes = self.profile.head_recipe, self.profile.head_recipes.get(task)
-        return from_dict(Recipe, recipe.model_dump() | changes, f"head_recipes.{task}") if changes else recipe
+    def _head_recipe(self, task: PretextSettings, network: str) -> Recipe:
+        """A network that learns with its head has the teachers' recipe."""
+        if getattr(task, "joint", False):
+            return self._recipe(self.profile.teacher_recipe, network)
+        recipe, changes = self.profile.head_recipe, self.profile.head_recipes.get(task.name)
+        return from_dict(Recipe, recipe.model_dump() | changes, f"head_recipes.{task.name}") if changes else recipe
 
     def _recipe(self, recipe: Recipe, network: str) -> Recipe:
         rate = self.profile.learning_rates.get(network)

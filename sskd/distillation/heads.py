@@ -65,6 +65,8 @@ def train_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "head"))
         head = kind(settings, context).to(next(network.parameters()).device).train()
+    if head.network is not None:
+        raise UserError(f"the task '{name}' trains a network with its head: use a run of the suite, and load_head")
     recipe = Recipe(epochs=epochs, learning_rate=learning_rate, **PUBLISHED.get(name, OTHERS))
     optimizer = make_optimizer(head.parameters(), recipe)
     view_transform, forward = kind.view_transform(settings), TeacherForward(network, kind.required_features, Passes())

@@ -121,6 +121,7 @@ class Method(nn.Module):
 
     first_epoch: ClassVar[int] = 1  # what the first epoch counts as where weights change with the epoch
     ramp: Tensor
+    _smoothing: float = 0.0  # of labels, in cross-entropy: the recipe's
 
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__()

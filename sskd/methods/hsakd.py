@@ -49,9 +49,9 @@ class HSAKD(Method):
         where="Means over all four rotated views of each image. $q_l$ is the prediction of class and rotation "
         "together ($4 C$ classes) by the auxiliary classifier of map $l$. $w_b$ is `branch_weight`, $w_z$ is "
         "`logit_weight`.",
-        differs="The teacher's branches are a run of their own (task `hsakd`), on the frozen teacher; "
-        "training teacher and branches together (HSAKD*) is not done here. Nesterov's momentum is the"
-        " authors', not used here. The authors' MobileNetV2 has a stem without stride.",
+        differs="The teacher's branches are a run of their own (task `hsakd`), on the frozen teacher; with "
+        "`pretext: {name: hsakd, joint: true}` of that run a teacher learns with them (HSAKD*). Nesterov's momentum is "
+        "the authors', not used here. The authors' MobileNetV2 has a stem without stride.",
     )
     required_features = frozenset({"feature_maps", "logits"})
     term_weights = {"branches": "branch_weight", "turned_logits": "logit_weight"}

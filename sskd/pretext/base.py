@@ -9,7 +9,7 @@ from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.data.batch import Batch
 from sskd.data.views import ViewTransform
 from sskd.losses import Divergence
-from sskd.networks import Features
+from sskd.networks import Features, Network
 from sskd.registry import Registry
 
 
@@ -47,12 +47,14 @@ class Pretext(nn.Module):
         frozenset()
     )  # of the network beside the pooled features: "feature_maps"
     ignores: ClassVar[frozenset[str]] = frozenset()  # settings of the method that transfer() makes no use of
+    network: Network | None  # that learns with the head and then teaches, in place of the frozen teacher
     evaluable_on_test: ClassVar[bool] = True  # False: its classes are the training images, so test images say nothing
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__()
         self.settings = settings
         self.context = context
+        self.network = None
 
     @classmethod
     def check(cls, method: MethodSettings) -> None:

@@ -32,7 +32,7 @@ class Epoch(Record):
     epoch: int
     """Number of the epoch, from 1; 0 for given weights."""
     test_top1: float | None = None
-    """Top-1 accuracy on the test images (%); not for heads."""
+    """Top-1 accuracy on the test images (%); for heads only if a network learns with them (HSAKD*)."""
     test_top5: float | None = None
     """Top-5 accuracy on the test images (%)."""
     test_loss: float | None = None

@@ -1,24 +1,29 @@
 """HSAKD: golden losses and branches, its views, its teacher's stage, and what it refuses."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch
 from sskd.data.views import Rotated
+from sskd.distillation.heads import train_head
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.methods.hsakd import classifier_divergence
-from sskd.networks import Features, feature_shapes
+from sskd.networks import Features, build_network, feature_shapes
 from sskd.networks.auxiliary_classifiers import AuxiliaryClassifiers
 from sskd.pretext import PRETEXTS, PretextContext
 from sskd.pretext.hsakd import joint_labels
 from sskd.runs.settings import method_settings
 from sskd.runs.spec import parse_spec
+from sskd.training.setup import prepare
+from sskd.training.tasks import build_task
+from sskd.training.tasks.head import HeadTask
 from tests import small
 from tests.golden import LOSSES, assert_golden, assert_outputs, labels, parameter_value, tensor
 
@@ -78,14 +83,45 @@ def test_the_students_objective() -> None:
 
 
 def test_the_teachers_objective() -> None:
-    """Of a frozen backbone the branches' part is what is trained; with its own cross-entropy it is the golden loss."""
+    """Of a network that learns with its branches the golden loss, of a frozen one without its cross-entropy."""
     student, _, _, wanted = inputs()
-    head = PRETEXTS["hsakd"].__new__(PRETEXTS["hsakd"])
+    head: Any = PRETEXTS["hsakd"].__new__(PRETEXTS["hsakd"])
+    nn.Module.__init__(head)
+    head.branches, head.network = Given(student[1:]), None
     batch = Batch(torch.zeros(32, 3, 1, 1), wanted, torch.arange(8), None, torch.Generator())
-    loss, right = head.loss(torch.stack(student[1:]), batch)
-    assert_golden("hsakd_teacher", loss + F.cross_entropy(student[0][::4], wanted), student)
-    assert 0 <= right <= 1
+    task = HeadTask.__new__(HeadTask)
+    task.head, task.name = head, "hsakd"
+    features = Features(student[0], (torch.zeros(32, 4),), ())
+    frozen, _ = task._losses(features, batch)
+    head.network = nn.Identity()
+    joint, terms = task._losses(features, batch)
+    assert terms.losses.keys() == {"hsakd", "ce"}
+    assert frozen.item() == terms.losses["hsakd"].item()
+    assert_golden("hsakd_teacher", joint, student)
     assert joint_labels(wanted).tolist() == LOSSES["hsakd_teacher"]["joint_labels"]
+
+
+def test_a_teacher_that_learns_with_its_branches_teaches(runs: Path, tmp_path: Path) -> None:
+    """HSAKD*: the head's run resumes to the same weights, and its network is the student's teacher."""
+    head = small.head({"name": "hsakd", "joint": True})
+    spec = small.spec(head)
+    small.train_all(spec, runs)
+    small.link_needs(runs, tmp_path, spec)
+    assert small.train_with_stops(spec, tmp_path, every=2) == 3
+    files = [folder / spec.id / "last.safetensors" for folder in (runs, tmp_path)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert small.metrics(runs / spec.id)[-1]["test_top1"] > 0
+    student = small.spec(small.student("hsakd", head=head))
+    task: Any = build_task(prepare(student, runs, small.EXECUTION))
+    weights = load_file(files[0])
+    assert torch.equal(task.teacher.fc.weight, weights["network.fc.weight"])
+    assert not torch.equal(
+        task.teacher.fc.weight, load_file(runs / spec.dependencies[0].id / "best.safetensors")["fc.weight"]
+    )
+    assert not task.teacher.training
+    assert not [name for name in task.modules.state_dict() if name.startswith("teacher")]
+    with pytest.raises(UserError, match="trains a network with its head"):
+        train_head(build_network("resnet8", 10), [(torch.rand(4, 3, 32, 32), torch.arange(4))], head["pretext"])
 
 
 NETWORKS = {

@@ -1,5 +1,6 @@
 """The task of a head: it is trained on a self-supervised task, on the features of a frozen teacher."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -7,47 +8,65 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sskd.config.execution import Execution
 from sskd.data.batch import Batch
 from sskd.data.splits import make_split
-from sskd.distillation.forward import TeacherForward
+from sskd.distillation.forward import TeacherForward, training_pass
 from sskd.distillation.gathering import whole_batch, whole_features
 from sskd.errors import UserError
 from sskd.methods import LossTerms
-from sskd.networks import feature_shapes
+from sskd.networks import Features, feature_shapes
 from sskd.optim import learning_rate_at
 from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.runs.spec import HeadSpec, read_spec
 from sskd.runtime.distributed import Rank
 from sskd.runtime.seeding import stream_seed
+from sskd.training.evaluation import accuracy
 from sskd.training.setup import Setup, prepare
 from sskd.training.tasks.stage import Stage, TrainingTask
 from sskd.training.tasks.teacher import load_teacher, weights_of
 
 
 class HeadTask(TrainingTask):
-    """Trains the head only. Students use its last epoch, so there is no score, and no earlier epoch is evaluated."""
+    """Trains the head, alone or together with a network. Students use its last epoch, so there is no score: no
+    earlier epoch is evaluated."""
 
     def __init__(self, setup: Setup, spec: HeadSpec) -> None:
         self.setup, self.name = setup, spec.pretext.name
-        teacher = load_teacher(setup, spec.teacher)
         self.head = self.output = new_head(setup, spec)
         self.modules = nn.ModuleDict({"head": self.head})
         self.view_transform = self.head.view_transform(spec.pretext)
         recipe = spec.recipe
         lr_at = partial(learning_rate_at, recipe)
         self.stages = [Stage("main", recipe.epochs, lr_at, [self.head], self.view_transform, self.loss)]
-        self._teacher_features = TeacherForward(teacher, self.head.required_features, setup.passes)
+        self._features: Callable[[Tensor], Features]
+        if self.head.network is None:
+            self._features = TeacherForward(
+                load_teacher(setup, spec.teacher), self.head.required_features, setup.passes
+            )
+        else:
+            self._features = training_pass(setup.to_device(self.head.network), setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
         rank = self.setup.rank
-        features = whole_features(self._teacher_features(batch.images), batch, self.head.required_features, rank)
-        value, right = self.head.loss(self.head.read(features), whole_batch(batch, rank))
-        return value, LossTerms({self.name: value}, {"head_accuracy": right})
+        features = self._features(batch.images).map(Tensor.float, self.head.required_features)
+        return self._losses(
+            whole_features(features, batch, self.head.required_features, rank), whole_batch(batch, rank)
+        )
+
+    def _losses(self, features: Features, batch: Batch) -> tuple[Tensor, LossTerms]:
+        """Returns the head's loss, and with it cross-entropy of the images as they are if a network learns too."""
+        value, right = self.head.loss(self.head.read(features), batch)
+        losses = {self.name: value}
+        if self.head.network is not None:
+            losses["ce"] = F.cross_entropy(features.logits[:: batch.views_per_image], batch.labels)
+        return torch.stack(list(losses.values())).sum(), LossTerms(losses, {"head_accuracy": right})
 
     def evaluate(self) -> dict[str, float]:
-        """Returns the head's accuracy on views of the test images, which are the same for every head."""
+        """Returns the head's accuracy on views of the test images, which are the same for every head; and top1 of the
+        network that learns with it, if there is one."""
         if not self.head.evaluable_on_test:
             return {}
         setup = self.setup
@@ -57,10 +76,14 @@ class HeadTask(TrainingTask):
         sums = torch.zeros(3, device=setup.device)
         with torch.no_grad():
             for batch in loader.epoch(0):
-                value, right = self.head.loss(self.head.read(self._teacher_features(batch.images)), batch)
+                features = self._features(batch.images).map(Tensor.float, self.head.required_features)
+                value, right = self.head.loss(self.head.read(features), batch)
                 sums += torch.stack([value, right, torch.ones_like(value)]) * len(batch.labels)
         total, rights, images = sums.tolist()
-        return {"head_top1": 100 * rights / images, "loss": total / images}
+        measured = {"head_top1": 100 * rights / images, "loss": total / images}
+        if self.head.network is not None:
+            measured["top1"] = accuracy(self.head.network, setup.test)["top1"]
+        return measured
 
 
 def new_head(setup: Setup, spec: HeadSpec) -> Pretext:

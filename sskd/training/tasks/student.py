@@ -28,7 +28,10 @@ class StudentTask(TrainingTask):
     def __init__(self, setup: Setup, spec: StudentSpec) -> None:
         self.setup, self.spec = setup, spec
         network, size = new_network(setup), setup.data.image_size
-        self.teacher = load_teacher(setup, spec.teacher) if spec.teacher is not None else None
+        head = trained_head(setup, spec.head) if spec.head is not None else None
+        self.teacher = head.network if head is not None else None
+        if self.teacher is None and spec.teacher is not None:
+            self.teacher = load_teacher(setup, spec.teacher)
         self.distiller = Distiller(
             network,
             self.teacher,
@@ -36,7 +39,7 @@ class StudentTask(TrainingTask):
             num_classes=setup.data.num_classes,
             sample=torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)),
             train_labels=setup.split.labels,
-            head=trained_head(setup, spec.head) if spec.head is not None else None,
+            head=head,
             recipe=spec.recipe,
             published=False,  # the spec already has the published values
             gather=setup.gathers,
