@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sskd.networks.base import NETWORKS, Features, Network, fan_out_init, pool
 
 STEM = 32
-BLOCKS = (  # width, stride
+BLOCKS = (  # channels, stride
     *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
     *((512, 1),) * 5,
     *((1024, 2), (1024, 1)),
@@ -21,27 +21,27 @@ BLOCKS = (  # width, stride
 ENDS = (2, 4, 10, 12)  # the last block at a quarter, an eighth, a sixteenth and a 32nd of the image's size
 
 
-def _separable(width_in: int, width: int, stride: int) -> nn.Sequential:
-    """A 3x3 convolution of each channel, then a 1x1 convolution, without its ReLU: the map before it is a tap."""
+def _separable(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """A 3x3 convolution of each channel and a 1x1 convolution without its ReLU: methods may ask for the map before it."""
     return nn.Sequential(
-        nn.Conv2d(width_in, width_in, 3, stride, 1, groups=width_in, bias=False),
-        nn.BatchNorm2d(width_in),
+        nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
+        nn.BatchNorm2d(in_channels),
         nn.ReLU(inplace=True),
-        nn.Conv2d(width_in, width, 1, bias=False),
-        nn.BatchNorm2d(width),
+        nn.Conv2d(in_channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
     )
 
 
 class MobileNetV1(Network):
-    """Taps: the stem, the last block at each of four sizes, the pooled vector."""
+    """Feature maps: the stem, and the last block at each of four sizes."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, STEM, 3, 2, 1, bias=False), nn.BatchNorm2d(STEM))
-        widths = (STEM, *(width for width, _ in BLOCKS))
-        made = zip(widths, BLOCKS, strict=False)
-        self.blocks = nn.ModuleList(_separable(width_in, width, stride) for width_in, (width, stride) in made)
-        self.fc = nn.Linear(widths[-1], num_classes)
+        channels_of = (STEM, *(channels for channels, _ in BLOCKS))
+        both = zip(channels_of, BLOCKS, strict=False)
+        self.blocks = nn.ModuleList(_separable(before, channels, stride) for before, (channels, stride) in both)
+        self.fc = nn.Linear(channels_of[-1], num_classes)
         fan_out_init(self)
 
     def map_norms(self) -> list[nn.BatchNorm2d]:

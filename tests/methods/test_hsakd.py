@@ -91,7 +91,7 @@ def test_the_teachers_objective() -> None:
     batch = Batch(torch.zeros(32, 3, 1, 1), wanted, torch.arange(8), None, torch.Generator())
     task = HeadTask.__new__(HeadTask)
     task.head, task.name = head, "hsakd"
-    features = Features(student[0], (torch.zeros(32, 4),), ())
+    features = Features(student[0], (), torch.zeros(32, 4), ())
     frozen, _ = task._losses(features, batch)
     head.network = nn.Identity()
     joint, terms = task._losses(features, batch)

@@ -52,10 +52,10 @@ def test_mobilenet_v1_is_the_one_of_full_width() -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == 4_231_976
     features = network.features(torch.randn(2, 3, 64, 64))
     assert features.logits.shape == (2, 1000)
-    for tap, before in zip(features.maps, features.preactivations, strict=False):
+    for tap, before in zip(features.feature_maps, features.preactivations, strict=True):
         assert torch.equal(tap, before.relu())
     maps = ((32, 112, 112), (128, 56, 56), (256, 28, 28), (512, 14, 14), (1024, 7, 7))
-    assert feature_shapes("mobilenet_v1", 224).taps == (*maps, (1024,))
+    assert feature_shapes("mobilenet_v1", 224)[1:3] == (maps, 1024)
     assert [norm.num_features for norm in network.map_norms()] == [width for width, *_ in maps[1:]]
 
 
