@@ -22,7 +22,7 @@ ENDS = (2, 4, 10, 12)  # the last block at a quarter, an eighth, a sixteenth and
 
 
 def _separable(in_channels: int, channels: int, stride: int) -> nn.Sequential:
-    """A 3x3 convolution of each channel and a 1x1 convolution without its ReLU: methods may ask for the map before it."""
+    """A 3x3 convolution of each channel and a 1x1 convolution without its ReLU; methods ask for the map before it."""
     return nn.Sequential(
         nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False),
         nn.BatchNorm2d(in_channels),
