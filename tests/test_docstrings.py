@@ -69,6 +69,11 @@ def problems(path: Path, node: ast.AST, text: str) -> Iterator[str]:
         for name in [*(name for names in explained for name in names.split(", ")), *quoted]:
             if name not in own | MODULES.keys():
                 yield f"{node.name} has no parameter {name}"
+        parameters = {argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+        listed = text.partition("Args:\n")[2].partition("\n\n")[0]
+        for names in re.findall(r"^ +((?:\w+, )*\w+): ", listed, re.MULTILINE):
+            for name in set(names.split(", ")) - parameters:
+                yield f"{node.name} has no parameter {name}"
 
 
 def test_what_docstrings_name_is_there() -> None:
@@ -87,5 +92,6 @@ def test_what_is_not_there_is_found() -> None:
         "See sskd/nowhere.py.",
         "Adds. nothing_such: a number.",
         "Of ``nothing_such``.",
+        "Adds.\n\n    Args:\n        a: a number.\n        b: absent, though this file may use b elsewhere.",
     ):
         assert list(problems(path, function, text)), text

@@ -1,4 +1,4 @@
-"""Where and how a run executes."""
+"""Execution settings of a run: device, threads, memory layout, compilation, trackers."""
 
 from typing import Annotated, Literal
 
@@ -21,7 +21,7 @@ def _known(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 class Execution(StrictModel):
-    """Where and how a run executes. These settings do not change results, so they are not part of a run's id."""
+    """Execution settings of a run. They do not change results, so they are not part of a run's id."""
 
     # they only changed speed or memory use, so any value is accepted and ignored
     removed = dict.fromkeys(("keep_memory", "native", "together", "offload_activations"))

@@ -37,8 +37,8 @@ def as_path_part(network: str) -> str:
 
 
 class NetworkSettings(StrictModel):
-    """How a network is used. ``taps`` and ``pooled`` are only for networks outside this suite (torchvision, timm,
-    any nn.Module), which otherwise provide logits and pooled features only."""
+    """Settings for using a network. ``taps`` and ``pooled`` are only for networks outside this suite (torchvision,
+    timm, any nn.Module), which otherwise provide logits and pooled features only."""
 
     image_size: Pixels | None = None
     """Side (pixels) of the images that the network sees. Images of another size are resized (bilinear); a vision

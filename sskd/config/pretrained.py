@@ -19,11 +19,11 @@ class FromFile(StrictModel):
     sha256: str | None = None
     """sha256 of the file, which is checked. If given, the run's id depends on the content and not on the path."""
     which: str | None = None
-    """Which weights to load if the file holds several for this network: raw, averaged (a moving average, such as
-    model_ema or swa_model), or the key under which they are stored (teacher). null: the weights under state_dict or
-    model, else the only raw ones; the plan prints the choice."""
+    """Name of the weights to load if the file holds several for this network: raw, averaged (a moving average, such
+    as model_ema or swa_model), or the key under which they are stored (teacher). null: the weights under state_dict
+    or model, else the only raw ones; the plan prints the choice."""
     network_settings: NetworkSettings = NetworkSettings()
-    """How the network is used: image size, and modules that output feature maps."""
+    """Settings for using the network: image size, and modules that output feature maps."""
 
     @model_validator(mode="after")
     def _digest_is_of_a_file(self) -> "FromFile":
@@ -50,7 +50,7 @@ class FineTuned(StrictModel):
     sha256: str | None = None
     """sha256 of the file, which is checked. If given, the run's id depends on the content and not on the path."""
     which: str | None = None
-    """Which of several weights in a file: raw, averaged, or the key under which they are stored."""
+    """Name of the weights to load if the file holds several: raw, averaged, or the key under which they are stored."""
 
     @property
     def weights(self) -> FromFile:

@@ -22,7 +22,7 @@ from sskd.errors import UserError
 
 
 class DatasetSpec(StrictModel):
-    """Which data set, and how its images are read."""
+    """The data set, and how its images are read."""
 
     name: PlainName
     """Name of the data set (run_all.py list datasets)."""
@@ -34,8 +34,8 @@ class DatasetSpec(StrictModel):
     """Cache decoded images on disk, as centre crops with this side (pixels). Only for data sets that are read during
     training. null: no cache."""
     corrupt: Literal["error", "skip"] = "error"
-    """What to do with an image that cannot be decoded. skip: use the next readable image instead, and count it.
-    error: the run fails. Only for data sets that are read during training."""
+    """Handling of images that cannot be decoded. skip: use the next readable image instead, and count it. error: the
+    run fails. Only for data sets that are read during training."""
 
 
 class NumberFile(StrictModel):
@@ -66,8 +66,8 @@ FromPath = BeforeValidator(lambda value: {"file": value} if isinstance(value, st
 
 
 class SplitSpec(StrictModel):
-    """Which training images are used, with which labels. It only depends on its own seed, so all methods with this
-    seed get the same images and labels."""
+    """The training images and labels of a run. A split only depends on its own seed, so all methods with this seed
+    get the same images and labels."""
 
     fraction: Fraction = 1.0
     """Fraction of each class's training images that is used (the paper's few-shot settings)."""
@@ -148,9 +148,9 @@ class Recipe(StrictModel):
     """Alpha of mixup (Zhang et al., ICLR 2018), which blends pairs of images and their labels with weights from
     Beta(alpha, alpha). 0: no mixup."""
     cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Alpha of CutMix (Yun et al., ICCV 2019), which pastes a box of another image into each image, and mixes the
-    labels in proportion to the area, from Beta(alpha, alpha). 0: no CutMix. If mixup is also set, each batch uses one
-    of the two with equal probability."""
+    """Alpha of CutMix (Yun et al., ICCV 2019), which pastes a box of another image into each image and mixes the
+    labels by its area; the area is drawn from Beta(alpha, alpha). 0: no CutMix. If mixup is also set, each batch
+    uses one of the two with equal probability."""
     ema: Decay = 0.0
     """Decay per step of an exponential moving average of the network's weights and buffers, which is evaluated in
     addition to the network (ema_top1). 0.999 averages about 1,000 steps. 0: no average."""

@@ -60,5 +60,5 @@ class PretextSettings(Settings):
     name: PlainName
     """Name of the self-supervised task (run_all.py list pretexts)."""
     transformation: str = "rotation"
-    """How the transformed views are made: rotation (as in the published code) or paper (the four transformations
-    named in the paper). Tasks with views of their own ignore it."""
+    """Transformation of the views: rotation (as in the published code) or paper (the four transformations named in
+    the paper). Tasks with views of their own ignore it."""

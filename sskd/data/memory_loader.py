@@ -18,7 +18,7 @@ RGB = tuple[float, float, float]
 
 
 class SamplingConfig(NamedTuple):
-    """How batches are drawn. All random numbers come from the streams of ``seed`` whose names begin with ``stream``."""
+    """Sampling of batches. All random numbers come from the streams of ``seed`` whose names begin with ``stream``."""
 
     batch_size: int
     view_transform: ViewTransform

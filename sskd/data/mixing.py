@@ -1,4 +1,4 @@
-"""Mixed images: torchvision's mixup and CutMix on whole batches, drawn from the run's own random numbers."""
+"""Mixed images: torchvision's mixup and CutMix on whole batches, drawn from the run's own random streams."""
 
 import torch
 
@@ -13,10 +13,10 @@ def mixes(recipe: Recipe) -> list[str]:
 
 
 def mixed(batch: Batch, recipe: Recipe, num_classes: int) -> Batch:
-    """Returns the batch with its images and labels mixed as the recipe says; the batch itself if the recipe mixes none.
+    """Returns the batch with mixed images and labels, or the batch itself if the recipe uses neither mixup nor CutMix.
 
-    Each image is mixed with the one before it in the batch, all by one weight or box. This is drawn on the host, from a
-    stream of the batch's generator's seed.
+    Each image is mixed with the previous one of the batch, all with the same weight or box. These are drawn on the CPU,
+    from a stream of the seed of ``batch.generator``.
     """
     if not mixes(recipe):
         return batch

@@ -43,7 +43,7 @@ def write_card(card: Card) -> str:
 
 def _title(card: Card) -> str:
     student = card.student
-    how = f", taught by {student.teacher.network} with {_method(student)}" if student and student.teacher else ""
+    how = f", distilled from {student.teacher.network} with {_method(student)}" if student and student.teacher else ""
     return f"{card.spec.network}{how}, on {card.spec.dataset.name}"
 
 

@@ -22,7 +22,7 @@ class CommonSpec(StrictModel):
     """The settings that runs of all roles share."""
 
     role: Literal["teacher", "head", "student"]
-    """What is trained: a teacher, a head on a frozen teacher, or a student."""
+    """Role of the run: it trains a teacher, a head on a frozen teacher, or a student."""
     network: NetworkName
     """Name of the network (run_all.py list networks), or torchvision:NAME, timm:NAME. For a head: its teacher's
     network."""
@@ -31,7 +31,7 @@ class CommonSpec(StrictModel):
     recipe: Recipe = Recipe()
     """The training recipe."""
     split: SplitSpec = SplitSpec()
-    """Which training images are used, with which labels."""
+    """Selection of training images and labels."""
     seed: int = 0
     """Seed of all random numbers of the run: initial weights, order of images, augmentation, draws of the method."""
 

@@ -14,8 +14,8 @@ MayBeNan = Annotated[float, AllowInfNan(True)]
 
 
 def shown_top1(row: Mapping[str, Any]) -> float | None:
-    """Returns the accuracy of an epoch that displays show, in percent: on the held-out images where there are any, so
-    that nobody chooses by the test images; None of an epoch that was not measured."""
+    """Returns the accuracy (%) that displays show for an epoch: on the validation set if there is one, so that users
+    do not select by test accuracy; None for an epoch that was not evaluated."""
     names = ("held_out_top1", "test_top1", "test_head_top1")
     return next((row[name] for name in names if name in row), None)
 
@@ -92,7 +92,7 @@ class Machine(Record):
 
 
 class MeasuredWith(Record):
-    """What two runs must have in common to be compared: the part of the comparability card in result.json."""
+    """The part of the comparability card in result.json: two runs are compared if these are equal."""
 
     network: str | None = None
     """sha256 of the network's graph and of the shapes of its parameters."""
@@ -146,7 +146,7 @@ class Result(Record):
     machine: Machine = Machine()
     """Machine and code."""
     measured_with: MeasuredWith = MeasuredWith()
-    """What comparisons require to be equal."""
+    """The comparability card: values that comparisons require to be equal."""
 
 
 class EpochRow(Record):

@@ -67,12 +67,12 @@ class TeacherSpec(CommonSpec):
     """A network that is trained on labels only, or a network with given weights, which is only evaluated."""
 
     role: Literal["teacher"]
-    """What is trained."""
+    """Role of the run."""
     teacher: FromFile | None = None
     """The given weights."""
     network_settings: NetworkSettings = NetworkSettings()
-    """How the network is used: image size, and modules that output feature maps. With given weights, set it in
-    `teacher` instead."""
+    """Settings for using the network: image size, and modules that output feature maps. With given weights, set it
+    in `teacher` instead."""
     start: FromFile | None = None
     """Initial weights of the training; null: random. A classifier for other classes is reinitialised."""
 
@@ -115,7 +115,7 @@ class HeadSpec(CommonSpec):
     """A head that is trained on a self-supervised task, on the features of a frozen teacher."""
 
     role: Literal["head"]
-    """What is trained."""
+    """Role of the run."""
     teacher: Teacher
     """The teacher: trained by a run, or with given weights."""
     pretext: PretextField
@@ -154,7 +154,7 @@ class StudentSpec(CommonSpec):
     """A network that is trained with a distillation method."""
 
     role: Literal["student"]
-    """What is trained."""
+    """Role of the run."""
     teacher: Teacher | None = None
     """The teacher: trained by a run, or with given weights; null if the method needs none."""
     method: MethodField
@@ -162,7 +162,7 @@ class StudentSpec(CommonSpec):
     head: HeadSpec | None = None
     """The run of the teacher's head, for methods that transfer a pretext task."""
     network_settings: NetworkSettings = NetworkSettings()
-    """How the network is used: image size, and modules that output feature maps."""
+    """Settings for using the network: image size, and modules that output feature maps."""
 
     required = {"method": "a student needs a 'method' ('none' for training without a teacher)"}
     not_of_the_role = "a student run has no 'pretext': set it in 'head'"

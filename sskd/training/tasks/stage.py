@@ -52,20 +52,19 @@ class TrainingTask:
     score: str = ""
     description: dict[str, Any] | None = None  # content of network.json
 
-    average: Average | None = None  # of the output's weights, if the recipe asks for it
+    average: Average | None = None  # of the output's weights, if the recipe has ``ema``
 
     def with_average(self, name: str, module: nn.Module) -> nn.ModuleDict:
-        """Returns the module under its name, beside the average if there is one."""
+        """Returns the module under its name, together with the average if there is one."""
         return nn.ModuleDict({name: module} | ({} if self.average is None else {"ema": self.average}))
 
     def update_average(self) -> None:
-        """Called after every step of every stage."""
+        """Updates the average; called after every step of every stage."""
         if self.average is not None:
             self.average.update()
 
     def with_averages(self, measured: dict[str, float], test: EvaluationSet) -> dict[str, float]:
-        """Returns the measured accuracies, with those of the average as ema_top1, ema_top5 and ema_loss if there is
-        one."""
+        """Returns the measured accuracies and, if there is an average, its ema_top1, ema_top5 and ema_loss."""
         if self.average is None:
             return measured
         own = accuracy(self.average.network, test)
