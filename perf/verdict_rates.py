@@ -1,11 +1,11 @@
-"""How often the suite's own verdicts are wrong, and how often they find what is there: by simulation.
+"""Monte Carlo simulation of the verdict rule: false-positive rates and power.
 
-    python -m perf.verdict_rates            the rates that docs/statistics.md shows, over 20,000 suites each
-    python -m perf.verdict_rates --write    puts them there
-    python -m perf.verdict_rates --levels   finds intervals.LEVELS again
+    python -m perf.verdict_rates            prints the rates of docs/statistics.md, from 20,000 suites each
+    python -m perf.verdict_rates --write    writes them there
+    python -m perf.verdict_rates --levels   computes intervals.LEVELS again
 
-A suite has values by seed (suites, 10), judged by verdict.judge_suites after each of the seeds 3 to 10. Values are in
-standard deviations of a run.
+A suite has values per seed (suites, 10) and is judged by verdict.judge_suites after each of the seeds 3 to 10. Values
+are in standard deviations of a run.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from benchmarks.statistics.verdict import Calls, Condition, RequiredSeeds, Sampl
 from sskd.paths import ROOT
 
 SUITES = 20_000
-DIGITS = 364  # test images of the digits
+DIGITS = 364  # test images of digits
 DOCS = ROOT / "docs" / "statistics.md"
 MARKS = ("<!-- rates: python -m perf.verdict_rates --write -->\n", "<!-- end of rates -->\n")
 LOOKS = range(FIRST, LAST + 1)
-RATIOS = (1, 3, 10)  # of two methods' deviations
+RATIOS = (1, 3, 10)  # of two methods' standard deviations
 Random = np.random.Generator
 
 
 class Frequency(NamedTuple):
-    """A line of docs/statistics.md, in percent; ``bound``: what a test holds it to, at least (-) or at most (+)."""
+    """A row of docs/statistics.md, in percent. bound: lower (-) or upper (+) limit that a test checks."""
 
     case: str
     what: str
@@ -38,7 +38,7 @@ class Frequency(NamedTuple):
 
 
 def unpaired(first: np.ndarray, second: np.ndarray, **more: float) -> Condition:
-    """The difference of two methods."""
+    """Returns the difference of two methods as a condition."""
     return Condition("", Sample((), first), Sample((), second), **more)  # type: ignore[arg-type]
 
 
@@ -55,12 +55,12 @@ def percent(found: np.ndarray) -> float:
 
 
 def wrong(calls: Calls) -> float:
-    """Either verdict, where there is no difference."""
+    """Returns the frequency of either verdict if there is no difference."""
     return percent(calls.supported | calls.contradicted)
 
 
 def rates(suites: int = SUITES, seed: int = 0) -> Iterator[Frequency]:
-    """All lines of docs/statistics.md."""
+    """Yields all rows of docs/statistics.md."""
     rng = np.random.default_rng(seed)
     yield from intervals(rng, suites)
     yield from claims(rng, suites)
@@ -69,7 +69,7 @@ def rates(suites: int = SUITES, seed: int = 0) -> Iterator[Frequency]:
 
 
 def intervals(rng: Random, suites: int) -> Iterator[Frequency]:
-    """What one comparison without a difference is called at any look."""
+    """Yields verdicts at any look on one comparison without a difference."""
     for ratio in RATIOS:
         calls = judged([unpaired(normal(rng, suites), ratio * normal(rng, suites))])
         yield Frequency(f"two methods, deviations 1 : {ratio}", "some wrong verdict", wrong(calls), 5.1)
@@ -95,7 +95,7 @@ def _student(values: np.ndarray) -> np.ndarray:
 
 
 def claims(rng: Random, suites: int) -> Iterator[Frequency]:
-    """Claims of many parts, many claims, and tables."""
+    """Yields verdicts on claims with many conditions, on many claims, and on tables."""
     own = normal(rng, suites)
     calls = judged([unpaired(own, normal(rng, suites)) for _ in range(16)])
     yield Frequency("a claim of 16 rivals, no difference", "contradicted", percent(calls.contradicted), 5.0)
@@ -116,20 +116,20 @@ def claims(rng: Random, suites: int) -> Iterator[Frequency]:
             ranks = students.argsort(1).argsort(1)
             spearman = 1 - ((ranks - np.arange(4)[:, None]) ** 2).sum(1) / 10  # 1 - 6 sum d^2 / (n (n^2 - 1))
             calls = judged([Condition("", Sample((), spearman), ranks=True)])
-            whose = f"luck of {effect:g}, {'one head a task' if heads == 1 else 'own heads'}"
+            whose = f"std of heads {effect:g}, {'one head per task' if heads == 1 else 'one head per seed'}"
             name = f"rank correlation of four equal tasks, {whose}"
             yield Frequency(name, "supported", percent(calls.supported), 4.0 if heads > 1 else bound)
 
 
 def power(rng: Random, suites: int) -> Iterator[Frequency]:
-    """How often a difference is found; effects in deviations of a run."""
+    """Yields how often a difference is found; effects in standard deviations of a run."""
     for effect, bound in ((1, -20), (2, -90), (4, -99)):
         calls = judged([unpaired(normal(rng, suites) + effect, normal(rng, suites))])
         early = percent(calls.supported & (calls.seeds <= 5))
         name = f"two methods, {effect} deviation{'s' * (effect > 1)} apart"
         yield Frequency(name, "supported with up to 5 seeds", early, 0.0)
         yield Frequency(name, f"supported with up to {LAST} seeds", percent(calls.supported), bound)
-    few = max(20, suites // 100)  # of which each takes many predictions
+    few = max(20, suites // 100)  # each needs many predictions
     stopped, full = stopping(rng, few, np.sqrt(2.0))
     name = f"two methods, 1.4 deviations apart ({few} suites)"
     yield Frequency(name, "found by ten seeds", full, 0.0)
@@ -137,7 +137,7 @@ def power(rng: Random, suites: int) -> Iterator[Frequency]:
 
 
 def stopping(rng: Random, suites: int, effect: float) -> tuple[float, float]:
-    """In percent: how often a difference is found where ``decide`` stops buying, and with all ten seeds."""
+    """Returns in percent how often a difference is found if ``decide`` stops early, and with all ten seeds."""
     first, second = normal(rng, suites) + effect, normal(rng, suites)
     full = judged([unpaired(first, second)])
     found = 0
@@ -155,13 +155,11 @@ def stopping(rng: Random, suites: int, effect: float) -> tuple[float, float]:
 
 
 def dangers(rng: Random, suites: int) -> Iterator[Frequency]:
-    """What the interval does not hold, and a reader must know."""
-    for luck, bound in ((0.3, 8.5), (0.5, 14), (1.0, 33)):
-        shared = rng.normal(0, luck, (suites, 1))
+    """Yields error rates in situations that the intervals do not account for."""
+    for std, bound in ((0.3, 8.5), (0.5, 14), (1.0, 33)):
+        shared = rng.normal(0, std, (suites, 1))
         calls = judged([unpaired(normal(rng, suites) + shared, normal(rng, suites))])
-        yield Frequency(
-            f"one teacher and head with a luck of {luck} deviations", "some wrong verdict", wrong(calls), bound
-        )
+        yield Frequency(f"one teacher and head for all seeds, std {std}", "some wrong verdict", wrong(calls), bound)
     skewed = judged([Condition("", Sample((), rng.exponential(1, (suites, LAST)) - 1))])
     yield Frequency("within a method, exponential differences", "some wrong verdict", wrong(skewed), -10)
     collapsed = normal(rng, suites) - 30 * (rng.random((suites, LAST)) < 0.1)
@@ -176,7 +174,7 @@ def dangers(rng: Random, suites: int) -> Iterator[Frequency]:
 
 
 def _reached(rng: Random, suites: int, noise: float, rule: str, epochs: int = 30) -> np.ndarray:
-    """Test accuracies (suites, LAST) of the epoch that the rule takes, of equally good methods."""
+    """Returns test accuracies (suites, LAST) of equally good methods at the epoch that ``rule`` selects."""
     level = rng.standard_normal((suites, LAST, 1))
     test, held_out = (level + rng.normal(0, noise, (suites, LAST, epochs)) for _ in range(2))
     at = {"best on test": test.argmax(-1), "held-out": held_out.argmax(-1)}.get(rule, np.full(level.shape[:2], -1))
@@ -184,15 +182,15 @@ def _reached(rng: Random, suites: int, noise: float, rule: str, epochs: int = 30
 
 
 def table(lines: Sequence[Frequency]) -> str:
-    """In Markdown."""
+    """Formats the rows as Markdown."""
     rows = ["| simulated | what | rate |", "| --- | --- | --- |"]
     rows += [f"| {line.case} | {line.what} | {line.value:.1f} % |" for line in lines]
     return "\n".join(rows) + "\n"
 
 
 def levels(samples: int = 1_000_000, seed: int = 0, ratios: Sequence[float] = (0, 1, 1.5, 2, 3, 5, 10)) -> np.ndarray:
-    """intervals.LEVELS without its first row, (10, 3): the quantiles of the smallest p value of all looks, of one
-    sample (ratio 0), and the least over the other ratios of deviations."""
+    """Computes intervals.LEVELS without its first row, (10, 3): quantiles of the smallest p value over all looks for
+    one sample (ratio 0), and the minimum over the other ratios of standard deviations."""
     rng, alphas = np.random.default_rng(seed), [row[0] for row in LEVELS[1:]]
     found = []
     for ratio in ratios:

@@ -90,14 +90,14 @@ class Study(NamedTuple):
         """first - second, with the interval of tables and claims: Welch's, 95 % over all looks at 3 to 10 seeds."""
         from benchmarks.statistics.comparison import RULE
         from benchmarks.statistics.comparison import compare as compared
+        from benchmarks.statistics.intervals import is_equivalent
 
         a, b = self.accuracies(first, epoch), self.accuracies(second, epoch)
         known = compared(a, b, same_method=False).estimate()
         if known.lower > 0 or known.upper < 0:
             verdict = first if known.mean > 0 else second
         else:
-            close = -RULE.margin < known.lower and known.upper < RULE.margin
-            verdict = "equivalent" if close else "undecided"
+            verdict = "equivalent" if is_equivalent(known.lower, known.upper, RULE.margin) else "undecided"
         return Gap(first, second, *known, verdict)
 
     def to_latex(self) -> str:

@@ -7,6 +7,7 @@ from benchmarks.report.forest import digits_of, forest, interval_text, scale_of
 from benchmarks.report.page_tables import CellKey
 from benchmarks.report.tables import format_number
 from benchmarks.statistics.comparison import AVERAGE, CONTROLS, Rule, deciding_measure, is_sure, rule_of
+from benchmarks.statistics.intervals import is_equivalent
 from benchmarks.statistics.judging import EPOCHS
 from benchmarks.statistics.wording import listed
 from benchmarks.tables.benchmark import Measure
@@ -105,7 +106,7 @@ def _line(gap: Mapping[Any, Any], columns: int, measure: Measure, rule: Rule) ->
     side = AHEAD if (effect > 0) == measure.larger_is_better else BEHIND
     alone = side if lower > 0 or upper < 0 else UNDECIDED
     verdict = side if is_sure(gap["p_holm"]) else UNDECIDED
-    if verdict == UNDECIDED and "top1" in measure.name and -rule.margin <= lower <= upper <= rule.margin:
+    if verdict == UNDECIDED and "top1" in measure.name and is_equivalent(lower, upper, rule.margin):
         verdict = alone = EQUIVALENT
     digits = max(measure.digits, digits_of([effect])) if measure.digits > 2 else measure.digits
     return {

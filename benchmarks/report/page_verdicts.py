@@ -14,7 +14,7 @@ from benchmarks.statistics.controls import Control, false_calls
 from benchmarks.statistics.judging import ComparisonResult, Verdict, deciding_epochs, epoch_that_decides
 from benchmarks.statistics.verdict import CONTRADICTED, EQUIVALENT, SUPPORTED, UNDECIDED
 from benchmarks.statistics.wording import MANY
-from sskd.formatting import plural
+from sskd.formatting import first_of, plural
 
 if TYPE_CHECKING:
     from benchmarks.report.section import Report
@@ -99,9 +99,9 @@ def _parts_text(verdict: Verdict) -> str:
     """ "2 of 6 comparisons decided: SSKD - KD, 25% (above); ..."."""
     sides = {SUPPORTED: "above", CONTRADICTED: "below", EQUIVALENT: "equivalent"}
     named = [f"{part.name} ({sides[part.verdict]})" for part in verdict.decided]
-    more = [f"{len(named) - NAMED} more"] if len(named) > NAMED else []
+
     text = f"{len(named)} of {len(verdict.comparisons)} comparisons decided"
-    return f"{text}: {'; '.join(named[:NAMED] + more)}" if 0 < len(named) < len(verdict.comparisons) else text
+    return f"{text}: {first_of(named, NAMED, between='; ')}" if 0 < len(named) < len(verdict.comparisons) else text
 
 
 def _part(

@@ -1,6 +1,6 @@
-"""The paper's claims as code: each is a set of parts, differences that must lie above a bound (see verdict.py).
+"""The paper's claims as code: each is a set of conditions, differences that must lie above a bound (see verdict.py).
 
-Sizes that the paper gives ("by 2.3 points") are set beside the measured effect and do not decide.
+Sizes that the paper states ("by 2.3 points") are shown next to the measured effect and do not decide.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from sskd.formatting import plural
 
 ACCURACIES = ("top1", "top5")
 STUDENT = "Student"
-# what SSKD is compared with, of tables 3 and 6, 5, and figures 4a and 4b
+# rivals of SSKD in tables 3 and 6, in table 5, and in figures 4a and 4b
 TABLE_RIVALS = ("KD", "FitNet", "AT", "SP", "VID", "RKD", "PKT", "AB", "FT", "CRD")
 TIED_PAIRS = tuple(pair for pair in table3.PAIRS if pair != "resnet56/resnet20")
 IMAGENET_RIVALS = ("KD", "AT", "SP", "CC", "CRD")
@@ -29,8 +29,8 @@ NOISE_RIVALS = ("KD", "FitNet", "AT", "CRD")
 
 
 class Results:
-    """One benchmark's runs: a measure by row, column and seed. ``which``: the "chosen" (on held-out images), "last" or
-    "best" (on test images) epoch. ``rule``: what the profile sets of the comparison."""
+    """Runs of one benchmark: values of a measure by row, column and seed. which: the "chosen" (best validation), "last"
+    or "best" (on test images) epoch. rule: the profile's settings of the comparison."""
 
     def __init__(self, frame: pd.DataFrame, which: str, rule: Rule = RULE) -> None:
         self.frame, self.which, self.rule = frame, which, rule
@@ -38,7 +38,8 @@ class Results:
         self._read: dict[str, dict[tuple[str, str], Values]] = {}
 
     def column(self, published: str) -> str:
-        """The table's name of a published pair, which says first what was trained; of another column its own."""
+        """Returns the table's name of a published pair (the trained networks come first); any other column is returned
+        unchanged."""
         return self._shown.get(published, published)
 
     def seeds(self, row: str, column: str, measure: str = "top1") -> Values:
@@ -49,7 +50,7 @@ class Results:
         return self._read[name].get((row, column), {})
 
     def gap(self, first: str, second: str, column: str, measure: str = "top1", bound: float = 0.0) -> Condition:
-        """first - second, of two methods in one column."""
+        """Returns the condition first - second, of two methods in one column."""
         column = self.column(column)
         ours, theirs = (self._sample(row, column, self.seeds(row, column, measure)) for row in (first, second))
         accuracy = measure in ACCURACIES
@@ -60,13 +61,14 @@ class Results:
         return Sample(((row, column),), list(values.values()))
 
     def part(self, name: str, first: Sample, second: Sample | None, accuracies: float, bound: float = 0.0) -> Condition:
-        """A part about accuracies; ``accuracies``: of how many a value is the sum or difference."""
+        """Returns a condition about accuracies. accuracies: number of accuracies that a value adds or subtracts."""
         images = f"{self.which}_images"
         min_std = rounding_std(float(self.frame[images].min()), accuracies) if images in self.frame else 0.0
         return Condition(name, first, second, bound, min_std=min_std, margin=self.rule.margin, last=self.rule.last)
 
     def mean_gap(self, first: str, second: str, columns: list[str], name: str) -> Condition:
-        """first - second, of two methods' means over the columns, for the seeds that have them all."""
+        """Returns the condition first - second of two methods' means over the columns, for the seeds that have all
+        columns."""
         columns = [self.column(column) for column in columns]
         ours, theirs = (
             Sample(
@@ -78,12 +80,12 @@ class Results:
         return self.part(name, ours, theirs, 1 / max(1, len(columns)))
 
     def drop(self, row: str, start: str, end: str) -> Sample:
-        """How far a method falls from one column to another: within a method, paired by seed."""
+        """Returns the accuracy that a method loses from one column to another, paired by seed."""
         values = paired(self.seeds(row, start), self.seeds(row, end))
         return Sample(((row, self.column(start)), (row, self.column(end))), list(values.values()))
 
     def columns(self) -> list[str]:
-        """In the benchmark's order."""
+        """Returns the columns in the benchmark's order."""
         return [str(column) for column in dict.fromkeys(self.frame["column"])]
 
     def planned(self, pairs: Sequence[str]) -> list[str]:
@@ -96,9 +98,11 @@ class Results:
 
 @dataclass(frozen=True)
 class Claim:
-    """``parts`` decide; ``headline`` is the effect that is shown, the weakest part where there is none; ``lacks`` says
-    what the runs as they were planned cannot tell; ``rivals`` and ``pairs``: the rows that the paper compares SSKD
-    with, and the published pairs on which it does."""
+    """A claim of the paper.
+
+    parts: the conditions that decide. headline: the effect that is shown (default: the weakest condition). lacks: the
+    reason why the planned runs cannot decide. rivals: the rows that the paper compares SSKD with.
+    """
 
     id: str
     statement: str
@@ -111,16 +115,16 @@ class Claim:
     lacks: Callable[[Results], str] = lambda results: ""
     rivals: tuple[str, ...] = ()
     pairs: tuple[str, ...] = ()
-    remark: str = ""  # what every reader of the verdict must know
+    remark: str = ""  # caution that is shown with every verdict
 
     def left_out(self, results: Results) -> list[str]:
-        """The rivals and pairs that were not planned: the profile's table_methods and pairs leave them out."""
+        """Returns the rivals that were not planned, because the profile's table_methods omit them."""
         rows = [row for row in self.rivals if row not in results.rows()]
         return rows + [pair for pair in self.pairs if pair not in results.planned(self.pairs)]
 
 
 def method_claim(first: str, second: str, benchmark: str) -> Claim:
-    """The claim that one method is above another: on average over the benchmark's columns that have both."""
+    """Returns the claim that one method is above another, on average over the columns that have both."""
 
     def parts(results: Results) -> list[Condition]:
         rows = zip(results.frame["row"], results.frame["column"], strict=True)
@@ -132,11 +136,11 @@ def method_claim(first: str, second: str, benchmark: str) -> Claim:
     return Claim(f"{first}-{second}", f"{first} is above {second}", benchmark, benchmark, parts)
 
 
-# --- the parts of each claim ----------------------------------------------------------------------------------------
+# --- the conditions of each claim -----------------------------------------------------------------------------------
 
 
 def _among(results: Results, rows: tuple[str, ...]) -> list[str]:
-    """Those of the rows that were planned."""
+    """Returns the rows that were planned."""
     return [row for row in rows if row in results.rows()]
 
 
@@ -144,7 +148,7 @@ def _nothing_to_compare(rivals: tuple[str, ...]) -> Callable[[Results], str]:
     def lacks(results: Results) -> str:
         if "SSKD" in results.rows() and _among(results, rivals):
             return ""
-        return f"it compares SSKD with {', '.join(rivals)}, and the profile leaves out too many of these"
+        return f"it compares SSKD with {', '.join(rivals)}, but the profile omits too many of these"
 
     return lacks
 
@@ -156,7 +160,7 @@ def _c1(results: Results) -> Condition:
 
 
 def _c2(results: Results) -> list[Condition]:
-    """Best or tied: not inferior to any rival, and so not to the best, by the margin."""
+    """SSKD is best or tied: not inferior to any rival by more than the margin."""
     pairs = results.planned(TIED_PAIRS)
     rivals = [row for row in results.rows() if row != "SSKD"]
     gaps = [results.gap("SSKD", row, pair, bound=-results.rule.margin) for pair in pairs for row in rivals]
@@ -181,7 +185,7 @@ def _c5(results: Results) -> list[Condition]:
     correlations = []
     for seed in complete:
         students = [values[seed] for values in per_task]
-        # students that are all equal have no order
+        # no order if all students are equal
         correlations.append(float(stats.spearmanr(tasks, students).statistic) if len(set(students)) > 1 else 0.0)
     cells = tuple((title, results.column("vgg13/vgg8")) for title in table2.PRETEXTS.values())
     name = "rank correlation of task and student"
@@ -189,14 +193,17 @@ def _c5(results: Results) -> list[Condition]:
 
 
 def _c5_lacks(results: Results) -> str:
-    """What makes a task good for its student cannot be told from its head's luck, if all seeds have one head."""
+    """If all seeds share one head per task, the effect of the task and the variance of its head cannot be separated."""
     finished = results.frame[results.frame["state"] == "finished"]
     for _, group in finished.groupby("row"):
         if "head" not in group or group["head"].nunique() < group["seed"].nunique():
             break
     else:
         return ""
-    return "each task has one head for all seeds, whose luck looks like the task's (teacher_seeds trains one a seed)"
+    return (
+        "all seeds share one head per task, so the variance of the heads cannot be separated from the effect of the "
+        "tasks (teacher_seeds trains one head per seed)"
+    )
 
 
 def _c6(results: Results) -> list[Condition]:
@@ -222,13 +229,13 @@ def _c8(results: Results) -> list[Condition]:
 
 
 def _c8_headline(results: Results) -> Condition:
-    """To the best (by its mean) of the other methods at 25 %."""
+    """Compares SSKD with the best other method (by its mean) at 25 %."""
     at_25 = [results.gap("SSKD", row, "25%") for row in _among(results, FEW_SHOT_RIVALS)]
     return weakest(at_25) or Condition("SSKD - best other, 25%", Sample((), []))
 
 
 def _rates(results: Results) -> tuple[str, str] | None:
-    """The columns of the lowest and the highest share of changed labels; None for fewer than two shares."""
+    """Returns the columns with the lowest and the highest noise rate; None for fewer than two."""
     rates = sorted(results.columns(), key=lambda column: float(column.rstrip("%")))
     return (rates[0], rates[-1]) if len(rates) > 1 else None
 
@@ -247,11 +254,11 @@ def _c9(results: Results) -> list[Condition]:
 
 
 def _below_student(results: Results, row: str, clean: str) -> str:
-    """Why a method's fall says nothing: without noise it is below the student alone, and cannot fall far."""
+    """Returns why a method's drop is void: without noise it is below the student alone and cannot drop far; else ""."""
     alone = compare(results.seeds(row, clean), results.seeds(STUDENT, clean), False, last=results.rule.last)
     if alone.n and bool(alone.mean + alone.half_width() < 0):
         own, student = (np.mean(list(results.seeds(name, clean).values())) for name in (row, STUDENT))
-        return f"at {clean} noise {row} has {own:.1f} %, below the student alone ({student:.1f} %): it cannot fall far"
+        return f"at {clean} noise {row} has {own:.1f} %, below the student alone ({student:.1f} %): it cannot drop far"
     return ""
 
 
@@ -263,7 +270,7 @@ def _c9_headline(results: Results) -> Condition:
 
 def _c9_lacks(results: Results) -> str:
     if not _rates(results):
-        return f"a drop needs two shares of changed labels, and only {results.columns()[0]} was planned"
+        return f"a drop needs two noise rates, and only {results.columns()[0]} was planned"
     return _nothing_to_compare(NOISE_RIVALS)(results)
 
 

@@ -1,6 +1,9 @@
-"""Which interval a difference has. Between methods: Welch's, as seeds of two methods turned out to be uncorrelated, and
-pairing them would halve the degrees of freedom for nothing. Within a method (a row against itself in another column):
-paired by seed, as most of what varies between seeds is then the same. This file has the choice and no other does."""
+"""Chooses the interval of every difference; no other module does.
+
+Between methods: Welch's, because accuracies of two methods with the same seed turned out to be uncorrelated and pairing
+would halve the degrees of freedom without a gain. Within a method (a row against itself in another column): paired by
+seed, because most of the variance between seeds is shared.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,18 +28,18 @@ from benchmarks.statistics.intervals import (
 )
 from benchmarks.tables.benchmark import Benchmark, Measure
 
-AVERAGE = "average"  # the column of a mean over all columns
-CONTROLS = ("KD again", "Placebo")  # rows whose answer is known: no rivals (see statistics.controls)
-Values = dict[int, float]  # by seed, in the order of their numbers
+AVERAGE = "average"  # name of the column with the mean over all columns
+CONTROLS = ("KD again", "Placebo")  # rows with a known answer, which are no rivals (see controls.py)
+Values = dict[int, float]  # by seed, in increasing order
 SENTENCE = (
-    "Intervals are 95 % over all looks at 3 to 10 seeds: between methods Welch's at 1.0 % a look, within a method "
-    "paired by seed at 1.2 %. Bold: the interval leaves zero out after Holm's correction for the table's rivals."
+    "Intervals are 95 % over all looks at 3 to 10 seeds: Welch's between methods (1.0 % per look), paired by seed "
+    "within a method (1.2 %). Bold: significantly different from zero after Holm's correction over the table's rivals."
 )
 
 
 class Rule(NamedTuple):
-    """What a profile may set beforehand. margin: two accuracies that differ by less, in points, are equivalent; last:
-    the number of seeds at the last look (intervals.LATE with late_looks)."""
+    """Settings of a profile that must be chosen before the first run. margin: two accuracies within this many points
+    are equivalent. last: number of seeds at the last look (intervals.LATE with late_looks)."""
 
     margin: float = 0.5
     last: int = LAST
@@ -50,27 +53,30 @@ def rule_of(profile: Profile) -> Rule:
 
 
 def compare(first: Values, second: Values, same_method: bool, min_std: float = 0.0, last: int = LAST) -> Difference:
-    """first - second: paired by seed within a method, Welch's between methods. min_std: of a value of one sample."""
+    """Compares two methods: first - second, paired by seed within a method, else Welch's. min_std: of one value of one
+    sample."""
     if same_method:
         return one_sample(list(paired(first, second).values()), math.sqrt(2) * min_std, last)
     return two_samples(list(first.values()), list(second.values()), min_std, last)
 
 
 def paired(first: Values, second: Values) -> Values:
-    """first - second for the seeds that both have."""
+    """Returns first - second for the seeds that both have."""
     return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
 
 
 def mean_over(columns: Sequence[Values]) -> Values:
-    """Each seed's mean over the columns, for the seeds that every one has."""
+    """Returns each seed's mean over the columns, for the seeds that all columns have."""
     seeds = sorted(set.intersection(*map(set, columns))) if columns else []
     return {seed: float(np.mean([values[seed] for values in columns])) for seed in seeds}
 
 
 def by_seed(frame: pd.DataFrame, measure: str) -> dict[tuple[str, str], Values]:
-    """(row, column) to each seed's value. Seeds count in the order of their numbers, so that those which arrive out of
-    order make no looks of their own: none counts before all smaller ones of its cell have ended. frame: one
-    benchmark's rows of the report's frame."""
+    """Maps (row, column) to each seed's value. frame: one benchmark's rows of the report's frame.
+
+    A seed counts only after all smaller seeds of its cell have ended, so seeds that finish out of order cause no
+    additional looks.
+    """
     found: dict[tuple[str, str], Values] = {}
     if measure not in frame:
         return found
@@ -87,24 +93,25 @@ def by_seed(frame: pd.DataFrame, measure: str) -> dict[tuple[str, str], Values]:
 
 
 def rows_of(frame: pd.DataFrame) -> list[str]:
-    """The methods: every row but the teacher and the controls."""
+    """Returns the methods: every row except the teacher and the controls."""
     return [str(row) for row in dict.fromkeys(frame["row"]) if row not in ("Teacher", *CONTROLS)]
 
 
 def differences(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rule: Rule = RULE) -> pd.DataFrame:
-    """The benchmark's reference row minus each other one: column, row, difference, lower, upper (95 % over all looks),
-    seeds, p_holm, improvement, pairs_lower, pairs_upper.
+    """Compares the benchmark's reference row with every other row, per column.
 
-    p_holm: of no difference, over all looks, with Holm's correction for the rivals of the table; nan for controls and
-    for fewer than three seeds. improvement: P(improvement), the share of pairs of seeds in which the reference is
-    better. Where there are several columns, the last ones (column "average") are over all of them, corrected among
-    themselves: "these pairs"; pairs_lower and pairs_upper are of a t interval over the columns: "pairs like these".
+    Columns of the result: column, row, difference, lower, upper (95 % over all looks), seeds, p_holm, improvement,
+    pairs_lower, pairs_upper. p_holm: p value of no difference over all looks, with Holm's correction over the table's
+    rivals; nan for controls and for fewer than three seeds. improvement: P(improvement) of the reference (see
+    intervals.improvement). If there are several columns, the last rows (column "average") are means over all of them
+    and are corrected separately; pairs_lower and pairs_upper are a t interval over the columns, which generalises to
+    other pairs of networks.
     """
     values, min_std = by_seed(frame, measure.name), measure_rounding_std(frame, measure)
     columns, reference = list(dict.fromkeys(map(str, frame["column"]))), benchmark.reference
     compared: list[tuple[str, str, Values, Values, tuple[float, float]]] = []
     none = (math.nan, math.nan)
-    if reference in columns:  # a table with one row (table 1): the reference column minus each other one
+    if reference in columns:  # a table with one row (table 1): the reference column minus every other column
         row = str(frame["row"].iloc[0])
         own = values.get((row, reference), {})
         compared = [
@@ -141,7 +148,8 @@ def differences(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rul
 
 
 def _over_columns(pairs: Sequence[tuple[Values, Values]]) -> tuple[float, float]:
-    """The interval of the mean difference over columns, each one value; (nan, nan) for fewer than three columns."""
+    """Returns the t interval of the mean difference over columns, one value per column; (nan, nan) for fewer than
+    three."""
     gaps = [
         float(np.mean([*first.values()]) - np.mean([*second.values()])) for first, second in pairs if first and second
     ]
@@ -155,11 +163,11 @@ def _better(first: Values, second: Values, measure: Measure) -> float:
 
 
 def pairwise(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rule: Rule = RULE) -> pd.DataFrame:
-    """Every method against every other: row, other, difference, lower, upper, seeds, p_holm, improvement.
+    """Compares every method with every other: row, other, difference, lower, upper, seeds, p_holm, improvement.
 
-    difference: row minus other, of each seed's mean over the columns that both have been run in. p_holm: as of
-    ``differences``, corrected for all pairs. improvement: the mean over columns. The teacher and the controls are left
-    out, and so are pairs without a common column.
+    difference: row minus other, of each seed's mean over the columns that both have. p_holm: as in ``differences``,
+    corrected over all pairs. improvement: mean over columns. The teacher, the controls and pairs without a common
+    column are omitted.
     """
     values, min_std = by_seed(frame, measure.name), measure_rounding_std(frame, measure)
     columns = list(dict.fromkeys(frame["column"]))
@@ -184,27 +192,30 @@ def pairwise(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rule: 
 
 
 def measure_rounding_std(frame: pd.DataFrame, measure: Measure) -> float:
-    """The least standard deviation of one of the measure's values, where they are counts of images."""
+    """Returns the rounding standard deviation of one of the measure's values; 0 if they are not counts of images."""
     which, _, kind = measure.name.rpartition("_")
     images = f"{which}_images"
     return rounding_std(float(frame[images].min())) if kind in ("top1", "top5") and images in frame else 0.0
 
 
 def deciding_measure(benchmark: Benchmark, which: str) -> Measure:
-    """The accuracy of the epoch that verdicts are judged on ("chosen", "last"), else the table's first measure."""
+    """Returns the accuracy at the epoch that verdicts use ("chosen" or "last"), else the benchmark's first measure."""
     measures = benchmark.measures
     return next((measure for measure in measures if measure.name == f"{which}_top1"), measures[0])
 
 
 def is_sure(p_holm: float) -> bool:
-    """Whether a difference is set in bold: not where there is no p value (nan)."""
+    """Returns True if the difference is significant after correction (set in bold); False for nan (no p value)."""
     return p_holm < ALPHA
 
 
 def seed_correlation(values: Mapping[tuple[str, str], Values]) -> tuple[float, int]:
-    """The correlation of two methods within a seed, pooled over all pairs of methods and all columns, and the number of
-    pairs: sum of (a - mean a)(b - mean b) over the root of the sums of squares. Welch's interval keeps its error where
-    it is not negative. nan for no two methods with three common seeds."""
+    """Returns the correlation of two methods within a seed, pooled over all pairs of methods and all columns, and the
+    number of pairs. Welch's interval keeps its error rate if the correlation is not negative.
+
+    The pooled correlation is the sum of (a - mean a)(b - mean b) divided by the root of the product of the sums of
+    squares; nan if no two methods have three common seeds.
+    """
     products, squares, pairs = 0.0, np.zeros(2), 0
     for (row, column), (other, elsewhere) in combinations(values, 2):
         both = sorted(values[row, column].keys() & values[other, elsewhere].keys())

@@ -1,8 +1,8 @@
-"""What our own verdicts say where there is nothing to find: KD against itself, KD from a teacher that knows nothing.
+"""Controls of the verdict rule: KD against itself (A/A), and KD from a teacher without information (placebo).
 
-The registered controls are kd_again and placebo (sskd/methods/controls.py). KD and KD again differ by chance alone, so
-every "supported" or "contradicted" of that comparison is wrong; and as their runs are exchangeable, dealing them anew
-into two groups shows how often the verdict would be wrong for runs that spread as these do.
+The methods are kd_again and placebo (sskd/methods/controls.py). KD and KD again differ only in their seeds, so every
+"supported" or "contradicted" for this pair is a false positive. The runs of both are exchangeable: randomly permuting
+the labels "KD" and "KD again" estimates the false-positive rate of the verdict for runs with this variance.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,12 @@ N_PERMUTATIONS = 2000
 
 
 class Control(NamedTuple):
-    """A comparison whose answer is known. kind: "aa" (KD against itself: every difference is chance) or "placebo" (to
-    the student alone). effect, lower, upper, seeds, verdict: as of a claim's part. dealt: how often the same runs,
-    dealt anew into two groups, are called "supported"; None for fewer than three seeds, and of a placebo."""
+    """A comparison whose true answer is known.
+
+    kind: "aa" (KD against itself: no true difference) or "placebo" (against the student alone). effect, lower, upper,
+    seeds, verdict: as in ComparisonResult. permuted: fraction of label permutations that are called "supported"; None
+    for fewer than three seeds and for a placebo.
+    """
 
     kind: str
     benchmark: str
@@ -39,7 +42,7 @@ class Control(NamedTuple):
 
 
 def controls(frame: pd.DataFrame, which: str, rule: Rule = RULE) -> list[Control]:
-    """Those that have finished seeds, KD against itself first. Of benchmarks that share runs the first one tells."""
+    """Returns the controls with finished seeds, KD against itself first. Runs that benchmarks share count once."""
     found, seen = list[Control](), set[frozenset[str]]()
     for name in map(str, dict.fromkeys(frame["benchmark"])) if len(frame) else ():
         own = frame[frame["benchmark"] == name]
@@ -58,28 +61,28 @@ def controls(frame: pd.DataFrame, which: str, rule: Rule = RULE) -> list[Control
 
 
 def false_calls(found: Sequence[Control]) -> tuple[int, int]:
-    """How many of the comparisons of KD with itself were called a difference, and how many there are."""
+    """Returns how many comparisons of KD with itself were called a difference, and their number."""
     nulls = [control for control in found if control.kind == "aa"]
     return sum(control.verdict in (SUPPORTED, CONTRADICTED) for control in nulls), len(nulls)
 
 
 def control_lines(found: Sequence[Control]) -> list[str]:
-    """In words; none where no control was run."""
+    """Describes the controls, one line each; [] if no control was run."""
     nulls = [control for control in found if control.kind == "aa"]
     lines = [f"{control.benchmark}: {_gap_text(control)}." for control in nulls]
     if nulls:
         wrong, of = false_calls(found)
         wide = max((control.upper - control.lower) / 2 for control in nulls)
-        could = "" if np.isnan(wide) else f" (with these seeds none below {wide:.1f} points could have been)"
+        could = "" if np.isnan(wide) else f" (these seeds cannot detect differences below {wide:.1f} points)"
         lines.append(f"KD against itself: {wrong} of {plural(of, 'comparison')} called a difference{could}.")
     permuted = [control.permuted for control in nulls if control.permuted is not None]
     if permuted:
         share = f"{100 * float(np.mean(permuted)):.1f} %"
         lines.append(
-            f"Of these runs dealt anew into two groups, our verdict calls {share} supported, looking after every seed "
-            "from the third."
+            f"Permutation test: with randomly permuted labels, the verdict is supported in {share} of the permutations "
+            "(looks from the third seed on)."
         )
-    gained = "what soft targets give without what the teacher knows of the image"
+    gained = "effect of soft targets without information about the image"
     return lines + [f"{c.benchmark}: {_gap_text(c)}: {gained}." for c in found if c.kind == "placebo"]
 
 
@@ -89,8 +92,8 @@ def _gap_text(control: Control) -> str:
 
 
 def permutation_rate(part: Condition, seed: int = 0) -> float | None:
-    """How often two groups of as many runs, dealt at random from all of the part's, are called "supported" at any look.
-    By seed; None for fewer than three seeds."""
+    """Returns the fraction of random permutations of the method labels that are called "supported" at any look.
+    Deterministic for a given ``seed``; None for fewer than three seeds."""
     assert part.second is not None
     if part.n < FIRST:
         return None

@@ -1,11 +1,11 @@
-"""The intervals of every difference, and their levels: one rule for tables, claims, the page and README.
+"""Confidence intervals of differences and their levels: one rule for tables, claims, the page and README.
 
-A t interval is wrong in 5 % of cases at one number of seeds that was chosen beforehand. Who looks after every seed, and
-stops when the interval leaves zero, has up to eight chances to be wrong. So the error is spent over the looks at 3 to
-10 seeds: every look has the same level (Pocock, Biometrika 64, 1977), so small that the chance of being wrong at any of
-them is the error that was asked for. ``python -m perf.verdict_rates --levels`` finds the levels by simulation.
+A t interval has its nominal error of 5 % only if the number of seeds is fixed in advance. Whoever checks after every
+seed and stops as soon as the interval excludes zero has up to eight chances to be wrong. The design is therefore
+group-sequential: looks at 3 to 10 seeds, each at the same level (Pocock, Biometrika 64, 1977), chosen such that the
+probability of an error at any look is alpha. ``python -m perf.verdict_rates --levels`` finds the levels by simulation.
 
-The functions take arrays of values per seed (..., n) and broadcast over the leading axes.
+All functions take arrays with one value per seed (..., n) and broadcast over the leading axes.
 """
 
 import math
@@ -19,11 +19,11 @@ from scipy import stats
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
 FIRST, LAST = 3, 10  # seeds at the first and at the last look
-LATE = 20  # the last look of a profile with late_looks, which looks at 15 and 20 seeds too
-LATE_SHARE = 0.94  # of the level of a look, where there are two looks more
+LATE = 20  # seeds at the last look of a profile with late_looks, which adds looks at 15 and 20 seeds
+LATE_SHARE = 0.94  # factor of the level per look if there are two more looks
 
-# the error over all looks, the level of a look at one sample, and at two samples of whatever deviations (Welch): the
-# smallest that the simulation finds for ratios of deviations from 1 to 10
+# overall alpha, level per look for one sample, level per look for two samples (Welch): the smallest in simulations with
+# ratios of standard deviations from 1 to 10
 LEVELS = (
     (0.000001, 0.000000125, 0.0000000028),
     (0.0001, 0.0000145, 0.00000146),
@@ -53,7 +53,8 @@ def per_look_alpha(alpha: float, two: bool = False, last: int = LAST) -> float:
 
 
 def overall_p_value(p: ArrayLike, two: bool = False, last: int = LAST) -> np.ndarray:
-    """The p value over all looks that goes with ``p`` at one of them: the inverse of ``per_look_alpha``; at most 1."""
+    """Returns the p value over all looks that corresponds to ``p`` at one look: the inverse of ``per_look_alpha``, at
+    most 1."""
     each = np.log(np.maximum(np.asarray(p, dtype=float), 1e-300) / (LATE_SHARE if last > LAST else 1.0))
     levels = _CURVE[:, 1 + two]
     beyond = np.minimum(0.0, each - levels[0]) + np.maximum(0.0, each - levels[-1])
@@ -61,7 +62,7 @@ def overall_p_value(p: ArrayLike, two: bool = False, last: int = LAST) -> np.nda
 
 
 class Estimate(NamedTuple):
-    """A mean over n seeds and its interval; nan where there is none."""
+    """Mean over ``n`` seeds and its interval; nan if there is none."""
 
     mean: float
     lower: float
@@ -70,8 +71,11 @@ class Estimate(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What is known of a mean difference: ``mean``, its standard error ``sd`` and degrees of freedom ``df``, all of one
-    shape; ``n``: the smaller number of seeds; ``two``: whether two samples were compared (Welch)."""
+    """Sampling distribution of a mean difference: ``mean``, standard error ``sd`` and degrees of freedom ``df``, of one
+    shape.
+
+    n: the smaller number of seeds. two: True for two samples (Welch). last: number of seeds at the last look.
+    """
 
     mean: np.ndarray
     sd: np.ndarray
@@ -81,15 +85,15 @@ class Difference(NamedTuple):
     last: int = LAST
 
     def half_width(self, alpha: float = ALPHA) -> np.ndarray:
-        """Half the interval's width; infinite for fewer than FIRST seeds and where nothing is known of the spread."""
+        """Returns half the interval's width: infinite for fewer than FIRST seeds or zero variance."""
         if self.n < FIRST:
             return np.full_like(self.sd, np.inf)
         quantile = stats.t.isf(per_look_alpha(alpha, self.two, self.last) / 2, self.df)
         return np.where(self.sd > 1e-9, quantile * self.sd, np.inf)
 
     def p(self, bound: float = 0.0) -> np.ndarray:
-        """Two-sided p value of the mean being ``bound``, over all looks: below 0.05 where the 95 % interval leaves the
-        bound out. nan where there is no interval."""
+        """Returns the two-sided p value of the hypothesis that the mean is ``bound``, over all looks. It is below 0.05
+        if and only if the 95 % interval excludes the bound; nan if there is no interval."""
         if self.n < FIRST:
             return np.full_like(self.sd, np.nan)
         known = np.where(self.sd > 1e-9, self.sd, np.nan)
@@ -97,36 +101,40 @@ class Difference(NamedTuple):
         return np.where(np.isnan(known), np.nan, overall_p_value(at_this_look, self.two, self.last))
 
     def estimate(self, alpha: float = ALPHA) -> Estimate:
-        """The mean and its interval, of a single difference."""
+        """Returns mean and interval of a single difference."""
         mean, half = float(self.mean), float(self.half_width(alpha))
         return Estimate(mean, *((mean - half, mean + half) if math.isfinite(half) else (math.nan,) * 2), self.n)
 
 
 def counted(n: int, last: int = LAST) -> int:
-    """How many of ``n`` seeds count: those of the latest look. Looks are at 3 to 10 seeds, of a late rule at 15, 20."""
+    """Returns how many of ``n`` seeds are used: those of the latest look (3 to 10 seeds; with late looks also 15 and
+    20)."""
     looks = [*range(LAST + 1), *(range(15, last + 1, 5))]
     return max(look for look in looks if look <= n)
 
 
 def one_sample(values: ArrayLike, min_std: float = 0.0, last: int = LAST) -> Difference:
-    """The mean of ``values`` (..., n), one a seed: paired differences, or any number of one method. Student's t.
+    """Student's t for the mean of ``values`` (..., n), one per seed: paired differences or any number of one method.
 
-    min_std: the least standard deviation that a value is taken to have (see ``rounding_std``).
+    min_std: lower bound of the standard deviation of a value (see ``rounding_std``).
     """
     mean, variance, n = _moments(values, min_std, last)
     return Difference(mean, np.sqrt(variance), np.full_like(mean, max(1, n - 1)), n, False, last)
 
 
 def two_samples(first: ArrayLike, second: ArrayLike, min_std: float = 0.0, last: int = LAST) -> Difference:
-    """The difference of two means (..., n) and (..., m), of independent samples whose deviations may differ: Welch's
-    t with Satterthwaite's degrees of freedom (Welch, Biometrika 34, 1947). min_std: as of ``one_sample``, of each."""
+    """Welch's t for the difference of two means (..., n) and (..., m) of independent samples with unequal variances.
+
+    Degrees of freedom are Satterthwaite's (Welch, Biometrika 34, 1947). min_std: lower bound of each sample's standard
+    deviation.
+    """
     (mean_a, a, n), (mean_b, b, m) = _moments(first, min_std, last), _moments(second, min_std, last)
     spread = np.maximum(a**2 / max(1, n - 1) + b**2 / max(1, m - 1), 1e-300)
     return Difference(mean_a - mean_b, np.sqrt(a + b), np.maximum((a + b) ** 2 / spread, 1.0), min(n, m), True, last)
 
 
 def _moments(values: ArrayLike, min_std: float, last: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """The mean, its squared standard error, and the number of the seeds that count."""
+    """Returns the mean, its squared standard error and the number of seeds used."""
     known = np.asarray(values, dtype=float)
     n = counted(known.shape[-1], last)
     used = known[..., :n]
@@ -137,17 +145,23 @@ def _moments(values: ArrayLike, min_std: float, last: int) -> tuple[np.ndarray, 
 
 
 def rounding_std(images: float, accuracies: float = 1) -> float:
-    """The least standard deviation, in points, of a sum or difference of so many accuracies over ``images`` images.
+    """Returns the standard deviation (in points) that rounding to whole images causes in a sum or difference of
+    ``accuracies`` accuracies, each measured on ``images`` images.
 
-    An accuracy is a count: rounding to steps of h = 100 / images has the variance h^2 / 12 for each of them, and three
-    seeds with equal counts would otherwise give an interval without width. 0 if ``images`` is not known.
+    Rounding to steps of h = 100 / images has variance h^2 / 12 per accuracy. Without this lower bound, three seeds with
+    equal counts would give an interval of width zero. Returns 0 if ``images`` is unknown.
     """
     return 100 / images * math.sqrt(accuracies / 12) if images > 0 else 0.0
 
 
+def is_equivalent(lower: ArrayLike, upper: ArrayLike, margin: float) -> np.ndarray:
+    """Returns True if the interval lies within [-margin, margin]."""
+    return (np.asarray(lower) >= -margin) & (np.asarray(upper) <= margin)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979): in order of size the i-th of m smallest
-    is multiplied by m - i + 1, never below one before it, at most 1. nan stays nan and is not counted."""
+    """Holm's step-down correction (Scandinavian Journal of Statistics 6, 1979): the i-th smallest of m p values is
+    multiplied by m - i + 1, made monotone, and limited to 1. nan stays nan and is not counted."""
     known = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
     corrected, largest = [math.nan] * len(p_values), 0.0
     for step, (p, index) in enumerate(known):
@@ -157,7 +171,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def improvement(first: ArrayLike, second: ArrayLike) -> float:
-    """P(improvement): the share of all pairs of a seed of ``first`` (n,) and one of ``second`` (m,) in which the first
-    is larger, a tie counting half: Mann and Whitney's U / (n m)."""
+    """Returns P(improvement): the fraction of all pairs of one seed of ``first`` (n,) and one of ``second`` (m,) in
+    which the first is larger; ties count half. This is Mann and Whitney's U / (n m)."""
     gaps = np.subtract.outer(np.asarray(first, dtype=float), np.asarray(second, dtype=float))
     return float((np.sign(gaps) + 1).mean() / 2) if gaps.size else math.nan

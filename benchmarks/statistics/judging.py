@@ -1,7 +1,8 @@
-"""The verdicts on the paper's claims, and what must be said beside them.
+"""Judges the paper's claims and describes each verdict.
 
-Claims are judged on the epoch that was chosen on held-out images where the runs have one, else on the last. The best
-epoch on the test images, which the paper reports, favours the noisier curve: it stands beside the verdict.
+Claims are judged at the epoch with the best validation accuracy if the runs have a validation set, else at the last
+epoch. The best epoch on the test images, which the paper reports, favours methods with noisier curves; its verdict is
+only shown next to the first.
 """
 
 import math
@@ -30,14 +31,16 @@ from benchmarks.statistics.verdict import (
 )
 from benchmarks.statistics.wording import omitted_text, required_text, restated, shared_variance_text, size_text
 
-EPOCHS = {"chosen": "epoch chosen on held-out images", "last": "last epoch", "best": "best epoch on the test images"}
+EPOCHS = {"chosen": "best validation epoch", "last": "last epoch", "best": "best epoch on the test images"}
 
 
 class ComparisonResult(NamedTuple):
-    """One comparison of a claim, by itself. effect, lower, upper: mean over seeds and the interval that holds while
-    one looks, nan where unknown. verdict: "supported" (above ``bound``), "contradicted" (below), "equivalent" (within
-    the margin), "undecided", after Holm's correction for the claim's parts, or "void". alone: what its own interval
-    says, which one of many does by chance."""
+    """One comparison of a claim, by itself.
+
+    effect, lower, upper: mean over seeds and its sequential interval; nan if unknown. verdict: "supported" (above
+    ``bound``), "contradicted" (below), "equivalent" (within the margin) or "undecided", after Holm's correction over
+    the claim's comparisons; or "void". alone: the verdict without correction.
+    """
 
     name: str
     bound: float
@@ -51,10 +54,13 @@ class ComparisonResult(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the results say of a claim. effect, lower, upper: nan where unknown. seeds: of the part that has the fewest;
-    effect_seeds: of the effect and its interval. In words, or "": restated, what was compared here; setting, how it
-    differs from the paper's; why, what the verdict rests on; omitted, the rows that it is not about; sized, how the
-    paper's size stands to the interval; lacks, what would decide it and its cost; luck, what no interval holds."""
+    """Result of a claim. effect, lower, upper: nan if unknown. seeds: of the comparison with the fewest. effect_seeds:
+    of the effect.
+
+    Texts ("" for none): restated, what was compared here; setting, differences from the paper's setting; why, the
+    reason of the verdict; omitted, rows that it does not cover; sized, whether the paper's size lies in the interval;
+    lacks, what would decide it and the cost; teacher_variance, variance that the intervals do not include.
+    """
 
     id: str
     statement: str
@@ -82,7 +88,7 @@ class Verdict(NamedTuple):
 
     @property
     def text(self) -> str:
-        """All in words: how the setting differs from the claim's, the effect with its interval, then the verdict."""
+        """Returns all texts: differences in setting, effect with interval, verdict, and the rest."""
         first = f"{self.setting}: {self.reason}" if self.setting else self.reason
         return " ".join(
             sentence for sentence in (first, self.omitted, self.sized, self.lacks, self.teacher_variance) if sentence
@@ -90,7 +96,7 @@ class Verdict(NamedTuple):
 
     @property
     def effect_text(self) -> str:
-        """ "SSKD - KD, 25%: +4.378 [2.901, 5.856]"; "" without an effect."""
+        """Formats "SSKD - KD, 25%: +4.378 [2.901, 5.856]"; "" without an effect."""
         if not self.measured or math.isnan(self.effect):
             return ""
         interval = "" if math.isnan(self.lower) else f" [{self.lower:.3f}, {self.upper:.3f}]"
@@ -98,13 +104,13 @@ class Verdict(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """The effect with its interval, then the verdict and what it rests on."""
-        verdict = f"{self.verdict}, as {self.why}."
+        """Returns the effect with its interval, the verdict and its reason."""
+        verdict = f"{self.verdict}, because {self.why}."
         return f"{self.effect_text}: {verdict}" if self.effect_text else verdict[0].upper() + verdict[1:]
 
     @property
     def seeds_text(self) -> str:
-        """ "2 seeds", or "2 seeds (some comparisons 1)" where the effect has more than another part."""
+        """Formats "2 seeds", or "2 seeds (some comparisons 1)" if other comparisons have fewer than the effect."""
         shown = max(self.effect_seeds, self.seeds)
         text = f"{shown} seed" if shown == 1 else f"{shown} seeds"
         return text if shown == self.seeds else f"{text} (some comparisons {self.seeds})"
@@ -157,8 +163,13 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "last", rule: Rule = R
 
 
 def judge_comparisons(parts: Sequence[Condition], verdict: str) -> list[ComparisonResult]:
-    """Every part by itself. A supported claim's are all supported: that each is above its bound is what was tested, and
-    needs no correction. Else Holm's over all parts, and below a bound by the rule that contradicts the whole claim."""
+    """Returns a verdict per comparison.
+
+    If the claim is supported, all its comparisons are, without correction (intersection-union test: the claim requires
+    every comparison to exceed its bound). Otherwise "supported" needs p < 0.05 after Holm's correction over all
+    comparisons, and "contradicted" needs the level ALPHA / number of comparisons (Bonferroni), the same rule that
+    contradicts the whole claim.
+    """
     sound = [part for part in parts if not part.void]
     corrected = iter(holm([1.0 if math.isnan(p) else p for p in map(Condition.p, sound)]))
     judged = []
@@ -181,7 +192,7 @@ def judge_comparisons(parts: Sequence[Condition], verdict: str) -> list[Comparis
 
 
 def epoch_that_decides(frame: pd.DataFrame) -> str:
-    """ "chosen" if every finished student has an epoch that was chosen on held-out images, else "last"."""
+    """Returns "chosen" if every finished student has a best validation epoch, else "last"."""
     if "chosen_top1" not in frame:
         return "last"
     finished = frame[(frame["role"] == "student") & (frame["state"] == "finished")]
@@ -189,16 +200,16 @@ def epoch_that_decides(frame: pd.DataFrame) -> str:
 
 
 def judge_by_its_epoch(claim: Claim, frame: pd.DataFrame, rule: Rule = RULE) -> Verdict:
-    """The verdict by the epoch that decides for the claim's own benchmark."""
+    """Judges the claim at the epoch that decides for its benchmark."""
     own = frame if frame.empty else frame[frame["benchmark"] == claim.benchmark]
     return judge(claim, frame, epoch_that_decides(own), rule)
 
 
 def verdicts(frame: pd.DataFrame, which: str = "", rule: Rule = RULE) -> list[Verdict]:
-    """All claims, in order, each by the epoch that decides for its benchmark, or all by ``which``."""
+    """Judges all claims in order, each at the epoch that decides for its benchmark, or all at ``which``."""
     return [judge(claim, frame, which, rule) if which else judge_by_its_epoch(claim, frame, rule) for claim in CLAIMS]
 
 
 def deciding_epochs(judged: Sequence[Verdict]) -> str:
-    """What the verdicts rest on, in words: "last epoch", or both where benchmarks differ."""
+    """Names the epochs that the verdicts use: "last epoch", or both if benchmarks differ."""
     return " or ".join(dict.fromkeys(EPOCHS[verdict.epoch] for verdict in judged if verdict.runs)) or EPOCHS["last"]

@@ -1,7 +1,8 @@
-"""Many methods on many pairs: mean ranks, and the reference against its rivals, with blocks that are columns.
+"""Ranks methods over many pairs of networks: mean ranks, and the reference against each rival; columns are the blocks.
 
-Columns share teachers and seeds share a teacher and a head, so they are not independent draws: the p values here are
-the usual ones (Demsar, JMLR 7, 2006) and are too sure by as much as that sharing matters.
+Pairs of a table share teachers, and seeds share a teacher and a head, so they are not independent samples. The usual
+tests (Demsar, JMLR 7, 2006) assume independence; their p values here are therefore too small (anti-conservative), by an
+unknown amount.
 """
 
 from typing import NamedTuple
@@ -13,14 +14,14 @@ from scipy import stats
 from benchmarks.statistics.comparison import by_seed, rows_of
 from benchmarks.statistics.intervals import ALPHA, holm
 
-BLOCKS = 6  # columns: with five no signed-rank test reaches 5 %
-CAUTION = "Columns and seeds share teachers: they are not independent, and these tests are surer than they should be."
+BLOCKS = 6  # with fewer columns the signed-rank test cannot reach 5 %
+CAUTION = "Columns and seeds share teachers, so they are not independent: these p values are too small."
 
 
 class Ranking(NamedTuple):
-    """``ranks``: by method, the mean over the blocks, 1 is best; ``friedman``: p of all methods being equal;
-    ``p_holm``: of the reference being a rival's equal (Wilcoxon's signed ranks, exact where it can be, with Holm's
-    correction for the rivals)."""
+    """ranks: mean rank per method over the blocks, 1 is best. friedman: p value of equal methods. p_holm: p value per
+    rival of being equal to the reference (Wilcoxon's signed-rank test, exact if possible, with Holm's correction over
+    the rivals)."""
 
     ranks: dict[str, float]
     friedman: float
@@ -28,7 +29,7 @@ class Ranking(NamedTuple):
 
 
 def rank(scores: dict[str, list[float]], reference: str, larger_is_better: bool = True) -> Ranking:
-    """Ranks three methods or more. scores: by method its value in every block, of one length; with ``reference``."""
+    """Ranks at least three methods. scores: per method one value per block; must contain ``reference``."""
     methods, table = list(scores), np.array(list(scores.values()))  # (methods, blocks)
     ranks = stats.rankdata(-table if larger_is_better else table, axis=0).mean(1)
     told_apart = bool((table != table[:1]).any())
@@ -42,8 +43,8 @@ def rank(scores: dict[str, list[float]], reference: str, larger_is_better: bool 
 
 
 def ranking_lines(frame: pd.DataFrame, measure: str, reference: str, larger_is_better: bool = True) -> list[str]:
-    """The ranking in words, of the methods that have all columns; [] where there are fewer than six columns, or fewer
-    than three such methods, or the reference is none. frame: one benchmark's rows of the report's frame."""
+    """Describes the ranking of the methods that have results in all columns. Returns [] for fewer than six columns,
+    fewer than three such methods, or a reference without results. frame: one benchmark's rows of the report's frame."""
     values, rows, columns = by_seed(frame, measure), rows_of(frame), list(dict.fromkeys(frame["column"]))
     full = [row for row in rows if all((row, column) in values for column in columns)]
     if len(columns) < BLOCKS or len(full) < 3 or reference not in full:
@@ -53,8 +54,8 @@ def ranking_lines(frame: pd.DataFrame, measure: str, reference: str, larger_is_b
     ranks = ", ".join(f"{method} {index:.1f}" for method, index in found.ranks.items())
     apart = ", ".join(rival for rival, p in found.p_holm.items() if p < ALPHA)
     left_out = [row for row in rows if row not in full]
-    without = f" Left out, as columns of theirs have no result: {', '.join(left_out)}." if left_out else ""
+    without = f" Omitted, because results are missing in some columns: {', '.join(left_out)}." if left_out else ""
     return [
-        f"Mean ranks over {len(columns)} columns: {ranks}. All equal: p = {found.friedman:.2g} (Friedman). {reference} "
-        f"differs by signed ranks (Wilcoxon, Holm) from: {apart or 'none'}.{without} {CAUTION}"
+        f"Mean ranks over {len(columns)} columns: {ranks}. Friedman's test of equal methods: p = {found.friedman:.2g}. "
+        f"{reference} differs significantly (Wilcoxon's signed ranks, Holm) from: {apart or 'none'}.{without} {CAUTION}"
     ]

@@ -1,4 +1,4 @@
-"""Which seeds to buy first with a given time."""
+"""Allocates a time budget to the seeds that decide claims."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ SeedCost = Callable[[str, CellKeys, int], Mapping[str, float]]  # benchmark, cel
 
 
 class Allocation(NamedTuple):
-    """Seeds of cells that are to be run, and what that is for."""
+    """Seeds of some cells that are to be run, and the claim that they should decide."""
 
     claim: str
     benchmark: str
@@ -19,7 +19,8 @@ class Allocation(NamedTuple):
 
 
 def first_seeds(planned: Sequence[int], number: int) -> tuple[int, ...]:
-    """So many seeds in the order in which they count: the planned ones by their numbers, then the next larger ones."""
+    """Returns the first ``number`` seeds in the order in which they count: the planned ones sorted, then the next
+    integers."""
     known = sorted(planned)
     return (*known, *range(known[-1] + 1, known[-1] + 1 + number))[:number]
 
@@ -27,9 +28,9 @@ def first_seeds(planned: Sequence[int], number: int) -> tuple[int, ...]:
 def allocate_seeds(
     needs: Sequence[RequiredSeeds], seconds: float, seed_cost: SeedCost, planned: Mapping[str, Sequence[int]]
 ) -> list[Allocation]:
-    """What to buy with so many ``seconds``, in order: always the claim whose decision costs least after what has been
-    bought before it, as claims share runs. A claim that the time does not suffice for is left out, and so is one
-    that no number of seeds would decide. planned: each benchmark's seeds, which are run first."""
+    """Allocates ``seconds`` to claims in order of cost: next is always the claim whose decision costs least, given that
+    the seeds allocated before are run (claims share runs). Claims that exceed the budget, or that no number of seeds
+    would decide, are omitted. planned: each benchmark's seeds, which are run first."""
     allocated: set[str] = set()
     waiting = [need for need in needs if need.seeds is not None]
     chosen: list[Allocation] = []

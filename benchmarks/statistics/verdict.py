@@ -1,12 +1,14 @@
-"""From values per seed to a verdict: supported, contradicted, equivalent or undecided, and whether more seeds help.
+"""Computes verdicts from values per seed: supported, contradicted, equivalent or undecided, and whether more seeds
+help.
 
-A claim is a set of parts, each a difference that must lie above a bound for the claim to hold. The intervals are
-intervals.py's, which hold while one looks after each added seed. The claim is
-- supported if every part's 95 % interval lies above its bound;
-- contradicted if some part's interval lies below it, at a level corrected for the number of parts (Bonferroni);
-- equivalent if every part's interval lies within its margin around zero;
-- undecided otherwise: fewer than three seeds, runs missing, or an interval that spans the bound.
-A part that cannot say anything (see ``Condition.void``) is left aside.
+A claim is a set of conditions; each is a difference that must lie above a bound. The intervals (intervals.py) are valid
+under sequential testing. The claim is
+- supported if the 95 % interval of every condition lies above its bound;
+- contradicted if the interval of some condition lies below its bound, at a level with Bonferroni's correction;
+- equivalent if the interval of every condition lies within its margin around zero;
+- undecided otherwise: fewer than three seeds, missing runs, or an interval that contains the bound.
+
+A condition that cannot be tested (``Condition.void``) is ignored.
 """
 
 import math
@@ -16,19 +18,30 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.statistics.intervals import ALPHA, FIRST, LAST, Difference, Estimate, counted, one_sample, two_samples
+from benchmarks.statistics.intervals import (
+    ALPHA,
+    FIRST,
+    LAST,
+    Difference,
+    Estimate,
+    counted,
+    is_equivalent,
+    one_sample,
+    two_samples,
+)
+from sskd.formatting import first_of
 
 SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED = "supported", "contradicted", "equivalent", "undecided"
 VOID = "void"
-RANK_LEVEL = 0.007  # of a look, one-sided, of the exact test of rank correlations
-GIVE_UP = 0.1  # no more seeds where the first ten decide with a smaller probability
-FUTURES = 500  # that the probability is found from
+RANK_LEVEL = 0.007  # one-sided level per look of the exact test of rank correlations
+GIVE_UP = 0.1  # smallest predictive probability of a decision for which more seeds are worth their time
+FUTURES = 500  # simulated futures of a prediction
 CellKeys = tuple[tuple[str, str], ...]  # (row, column) of one benchmark
 
 
 class Sample(NamedTuple):
-    """Values of one method, one a seed in the order of the seeds (..., n), and the cells that they come from. ``have``:
-    how many of them are there before the first of the looks that are simulated."""
+    """Values of one method, one per seed in the order of the seeds (..., n), and their cells. have: number of values
+    that exist before the first simulated look."""
 
     cells: CellKeys
     values: Sequence[float] | np.ndarray
@@ -39,16 +52,16 @@ class Sample(NamedTuple):
         return int(np.shape(self.values)[-1])
 
     def at(self, look: int) -> "Sample":
-        """What is there at a look at so many seeds."""
+        """Returns the values that are available at a look with ``look`` seeds."""
         return self._replace(values=np.asarray(self.values)[..., : max(look, self.have)])
 
 
 class Condition(NamedTuple):
-    """A difference that must exceed ``bound``: ``first`` minus ``second``, of two methods, or a number of one method.
+    """A difference that must exceed ``bound``: ``first`` minus ``second`` (two methods), or a number of one method.
 
-    sized: whether it is what the paper gives the claim's size of. min_std: the least standard deviation of a value (see
-    intervals.rounding_std). margin: around zero, of equivalence; 0 where it means nothing. ranks: the values are rank
-    correlations of four tasks, which have an exact test. void: why the part can say nothing; "" if it can. last: the
+    sized: True if the paper's size of the claim refers to it. min_std: lower bound of the standard deviation of a value
+    (intervals.rounding_std). margin: equivalence margin around zero; 0 for none. ranks: the values are rank
+    correlations of four tasks, which have an exact test. void: reason why it cannot be tested; "" if it can. last:
     number of seeds at the last look.
     """
 
@@ -69,11 +82,11 @@ class Condition(NamedTuple):
 
     @property
     def n(self) -> int:
-        """The smaller number of seeds."""
+        """Returns the smaller number of seeds."""
         return min(self.first.n, self.second.n) if self.second else self.first.n
 
     def at(self, look: int) -> "Condition":
-        """What is there at a look at so many seeds."""
+        """Returns the condition with the values that are available at a look with ``look`` seeds."""
         return self._replace(first=self.first.at(look), second=self.second.at(look) if self.second else None)
 
     @property
@@ -83,19 +96,19 @@ class Condition(NamedTuple):
         return one_sample(self.first.values, self.min_std, self.last)
 
     def interval(self, alpha: float = ALPHA) -> Estimate:
-        """The mean and its interval; of rank correlations the mean alone."""
+        """Returns the mean and its interval; for rank correlations only the mean."""
         found = self.known.estimate(alpha)
         return found._replace(lower=math.nan, upper=math.nan) if self.ranks else found
 
     def p(self) -> float:
-        """Two-sided, over all looks, of the bound; nan where there is none."""
+        """Returns the two-sided p value of the bound over all looks; nan if there is none."""
         if not self.ranks:
             return float(self.known.p(self.bound))
         tails = [float(rank_p(sign * np.asarray(self.first.values))) for sign in (1, -1)]
         return min(1.0, min(tails) * ALPHA / RANK_LEVEL) if self.n >= FIRST else math.nan
 
     def sides(self, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Whether the interval lies above the bound, below it, and within the margin."""
+        """Returns whether the interval lies above the bound, below it, and within the margin."""
         if self.ranks:
             values = np.asarray(self.first.values)[..., : counted(self.n, self.last)]
             level = RANK_LEVEL * alpha / ALPHA if values.shape[-1] >= FIRST else -1.0
@@ -103,12 +116,12 @@ class Condition(NamedTuple):
             return above, below, np.zeros_like(above)
         found = self.known
         low, high = found.mean - found.half_width(alpha), found.mean + found.half_width(alpha)
-        return low > self.bound, high < self.bound, (low >= -self.margin) & (high <= self.margin)
+        return low > self.bound, high < self.bound, is_equivalent(low, high, self.margin)
 
 
 def rank_p(correlations: np.ndarray) -> np.ndarray:
-    """One-sided p value of a mean of rank correlations (..., n), each of four things in n independent orders, being so
-    large by chance: the exact distribution of a sum of n, from the 24 permutations of four (Spearman, 1904)."""
+    """Returns the one-sided p value of a mean of rank correlations (..., n), each of four items in n independent
+    orders: the exact distribution of the sum, from the 24 permutations of four items (Spearman, 1904)."""
     n = correlations.shape[-1]
     of_one = np.zeros(11)  # by correlation, from -1 to 1 in steps of 0.2
     for order in permutations(range(4)):
@@ -121,8 +134,8 @@ def rank_p(correlations: np.ndarray) -> np.ndarray:
 
 
 class Calls(NamedTuple):
-    """What many suites were called at any look, (suites,) bool each. ``seeds``: at which look each was decided first,
-    the last one where it was at none."""
+    """Verdicts on many simulated suites at any look, (suites,) bool each. seeds: the look at which each was decided
+    first, or the last look."""
 
     supported: np.ndarray
     contradicted: np.ndarray
@@ -135,7 +148,8 @@ class Calls(NamedTuple):
 
 
 def outcomes(parts: Sequence[Condition], alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Whether a claim of these parts is supported, contradicted and equivalent, now; each of the samples' shape."""
+    """Returns whether a claim with these conditions is supported, contradicted and equivalent now; each in the samples'
+    shape."""
     sides = [part.sides(alpha) for part in parts]
     sure = [part.sides(alpha / len(parts)) for part in parts] if len(parts) > 1 else sides
     no = np.any([side[1] for side in sure], axis=0)
@@ -144,8 +158,8 @@ def outcomes(parts: Sequence[Condition], alpha: float = ALPHA) -> tuple[np.ndarr
 
 
 def judge_suites(parts: Sequence[Condition], looks: Sequence[int]) -> Calls:
-    """The verdicts on many suites at once, as ``decide`` gives them after each of the ``looks``. The samples' values
-    are (suites, seeds)."""
+    """Returns the verdicts on many simulated suites, as ``decide`` gives them after each of the ``looks``. The samples'
+    values have the shape (suites, seeds)."""
     every = np.stack([np.stack(np.broadcast_arrays(*outcomes([part.at(n) for part in parts]))) for n in looks])
     supported, contradicted, equivalent = np.asarray(every.any(0))  # of (looks, 3, suites)
     decided = every.any(1)
@@ -154,7 +168,7 @@ def judge_suites(parts: Sequence[Condition], looks: Sequence[int]) -> Calls:
 
 
 def decide(parts: Sequence[Condition]) -> tuple[str, str]:
-    """The verdict on a claim of these parts, and why."""
+    """Returns the verdict on a claim with these conditions, and the reason."""
     if not parts:
         return UNDECIDED, "nothing was run"
     sound = [part for part in parts if not part.void]
@@ -165,41 +179,44 @@ def decide(parts: Sequence[Condition]) -> tuple[str, str]:
             return CONTRADICTED, f"{part.name} is below {part.bound:g}"
     absent = [part for part in sound if not part.n]
     if absent:
-        return UNDECIDED, f"runs are missing ({_first(absent)})"
+        return UNDECIDED, f"runs are missing ({_names(absent)})"
     fewest = min(part.n for part in sound)
     if fewest < FIRST:
         few = [part for part in sound if part.n == fewest]
-        seeds = "one seed gives" if fewest == 1 else "two seeds give"
-        return UNDECIDED, f"{seeds} no interval that holds while one looks: it takes three ({_first(few)})"
+        return UNDECIDED, f"a sequential interval needs three seeds, and there are only {fewest} ({_names(few)})"
     flat = [part for part in sound if math.isnan(part.interval().lower) and not part.ranks]
     if flat:
-        return UNDECIDED, f"equal seeds give no interval ({_first(flat)})"
+        return UNDECIDED, f"all seeds have the same value, so there is no interval ({_names(flat)})"
     yes, _, same = outcomes(sound)
     if yes:
-        return SUPPORTED, "every part's interval lies above its bound" if len(sound) > 1 else "it lies above its bound"
+        return SUPPORTED, "every interval lies above its bound" if len(
+            sound
+        ) > 1 else "the interval lies above its bound"
     if same:
         return EQUIVALENT, f"no difference is larger than {max(part.margin for part in sound):g}"
     spans = [part for part in sound if not part.sides()[0]]
     if sound[0].ranks:
-        return UNDECIDED, "so large a correlation is not rare enough by chance"
-    more = f", and {len(spans) - 1} more" if len(spans) > 1 else ""
-    return UNDECIDED, f"the interval of {spans[0].name} spans {spans[0].bound:g}{more}"
+        return UNDECIDED, "the rank correlation is not significantly different from zero"
+    return UNDECIDED, f"an interval contains its bound {spans[0].bound:g} ({_names(spans)})"
 
 
-def _first(parts: Sequence[Condition]) -> str:
-    return parts[0].name + (f", and {len(parts) - 1} more" if len(parts) > 1 else "")
+def _names(parts: Sequence[Condition]) -> str:
+    return first_of([part.name for part in parts], 1)
 
 
 def weakest(parts: Sequence[Condition]) -> Condition | None:
-    """The one whose mean is the least above its bound."""
+    """Returns the condition whose mean is the least above its bound."""
     known = [part for part in parts if part.n and not part.void]
     return min(known, key=lambda part: float(part.known.mean) - part.bound, default=None)
 
 
 class RequiredSeeds(NamedTuple):
-    """What a claim lacks. ``chance``: the posterior predictive probability that the seeds up to the last look decide
-    it; nan where the seeds do not tell yet. ``seeds``: with how many, those that are there included, half of the
-    futures that decide it do; None where the chance is below GIVE_UP. ``cells``: those that need them."""
+    """Seeds that an undecided claim needs.
+
+    chance: posterior predictive probability that the claim is decided by the last look; nan if there are too few seeds
+    to predict. seeds: total number of seeds at which half of the deciding futures have decided; None if the chance is
+    below GIVE_UP. cells: the cells that need these seeds.
+    """
 
     claim: str
     benchmark: str
@@ -211,8 +228,8 @@ class RequiredSeeds(NamedTuple):
 
 
 def required_seeds(claim: str, benchmark: str, parts: Sequence[Condition]) -> RequiredSeeds:
-    """From the parts as they stand. Where a part lies below its bound, seeds of such parts alone can decide; else those
-    of the parts that are not above it yet."""
+    """Computes which seeds the conditions need. If a condition lies below its bound, only seeds of such conditions can
+    decide; otherwise those of the conditions that are not yet above their bound."""
     sound = [part for part in parts if not part.void]
     have = min((part.n for part in sound), default=0)
     if have == 0 or all(part.n < 2 for part in sound):
@@ -228,10 +245,13 @@ def required_seeds(claim: str, benchmark: str, parts: Sequence[Condition]) -> Re
 
 
 def predict(parts: Sequence[Condition], grown: Sequence[Condition]) -> tuple[float, int]:
-    """The probability that a claim of these parts is decided by the last look if the samples of ``grown`` get more
-    seeds, and the number of seeds at which half of those futures are. Each sample's future follows from its own
-    posterior with the flat prior, 1 / sigma: mu is t, new seeds are normal (Gelman et al., Bayesian Data Analysis,
-    section 3.2). A sample of one seed is taken to spread as the others do."""
+    """Returns the probability that the claim is decided by the last look if the samples of ``grown`` get more seeds,
+    and the number of seeds at which half of those futures are decided.
+
+    Futures are drawn per sample from its posterior predictive distribution with the prior 1 / sigma: mu is
+    t-distributed, new seeds are normal (Gelman et al., Bayesian Data Analysis, section 3.2). A sample with one seed
+    gets the pooled variance of the others.
+    """
     rng = np.random.default_rng(0)
     known = [sample for part in parts for sample in (part.first, part.second) if sample]
     spreads = [(sample.n - 1, float(np.var(sample.values, ddof=1))) for sample in known if sample.n > 1]

@@ -1,4 +1,4 @@
-"""Verdicts in words: what was compared, what is left out, what would decide it, and what no interval holds."""
+"""Describes verdicts: what was compared and omitted, what would decide it, and which variance the intervals omit."""
 
 import math
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ import pandas as pd
 from benchmarks.statistics.claims import Claim
 from benchmarks.statistics.intervals import Estimate
 from benchmarks.statistics.verdict import Condition, RequiredSeeds
-from sskd.formatting import duration, plural
+from sskd.formatting import duration, first_of, plural
 
 MANY = (
-    'Ten claims of which none is true give some "supported" in 16 to 23 % of suites and some wrong verdict in 29 to '
-    "41 %: each claim has its own 5 %."
+    "The error rate of 5 % holds per claim, not for all claims together: if none of ten claims were true, some claim "
+    'would be "supported" in 16 to 23 % of suites, and some verdict would be wrong in 29 to 41 %.'
 )
 
 
 def restated(parts: Sequence[Condition]) -> str:
-    """What the claim says of these runs: "SSKD above KD and AT, in 10% and 25%", or the comparisons by name."""
-    rivals: dict[tuple[str, str, float], list[str]] = {}  # of a row in a column, by what bound
+    """Restates the claim for these runs: "SSKD above KD and AT, in 10% and 25%", or the comparisons by name."""
+    rivals: dict[tuple[str, str, float], list[str]] = {}  # by row, column and bound
     for part in parts:
         if len(part.cells) != 2:
             return _by_name(parts)
@@ -26,7 +26,7 @@ def restated(parts: Sequence[Condition]) -> str:
         if part.name != f"{row} - {other}, {column}":  # not a gap of accuracies
             return _by_name(parts)
         rivals.setdefault((row, column, part.bound), []).append(other)
-    columns: dict[tuple[str, str, float], list[str]] = {}  # in which a row has these rivals
+    columns: dict[tuple[str, str, float], list[str]] = {}  # by row, rivals and bound
     for (row, column, bound), others in rivals.items():
         columns.setdefault((row, listed(others), bound), []).append(column)
     return "; ".join(
@@ -43,14 +43,15 @@ def _by_name(parts: Sequence[Condition]) -> str:
 
 
 def listed(names: Sequence[str], comma: str = ", ", most: int = 6) -> str:
-    """ "a, b and c"; of many the first ones, and how many more."""
-    shown = [*names] if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
-    return f"{comma.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]
+    """Formats "a, b and c"; of more than ``most`` names the first ones and "n more"."""
+    if len(names) > most:
+        return first_of(names, most - 1, between=comma)
+    return f"{comma.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def omitted_text(claim: Claim, rows: list[str], parts: Sequence[Condition]) -> str:
-    """What the verdict is not about: rows that were not planned, and parts that are void."""
-    said = [f"Without {', '.join(rows)}, which the profile leaves out."] if rows else []
+    """Describes what the verdict does not cover: rows that were not planned, and conditions that are void."""
+    said = [f"Without {', '.join(rows)}, which the profile omits."] if rows else []
     void: dict[str, list[str]] = {}
     for part in parts:
         if part.void:
@@ -63,7 +64,7 @@ def size_text(claim: Claim, shown: Condition | None, estimate: Estimate) -> str:
     if claim.size is None or shown is None:
         return ""
     if not shown.sized:
-        return f"The paper's {claim.size:g} is of other settings: {claim.where}."
+        return f"The paper's {claim.size:g} refers to another setting: {claim.where}."
     if math.isnan(estimate.lower):
         return ""
     inside = estimate.lower <= claim.size <= estimate.upper
@@ -71,27 +72,27 @@ def size_text(claim: Claim, shown: Condition | None, estimate: Estimate) -> str:
 
 
 def required_text(need: RequiredSeeds | None, frame: pd.DataFrame) -> str:
-    """The probability that more seeds decide, and what they cost, in a sentence. frame: the benchmark's rows of the
-    report's."""
+    """Describes in one sentence the probability that more seeds decide, and their cost. frame: the benchmark's rows of
+    the report's frame."""
     if need is None or not (frame["state"] == "finished").any() or (need.seeds is not None and need.seeds <= need.have):
         return ""
     if need.seeds is None:
-        return f"{chance_text(need)}: more seeds are not worth their time."
+        return f"{chance_text(need)}: more seeds are not worthwhile."
     seconds = _seconds(need, frame)
     cost = f", about {duration(seconds)} more" if seconds else ""
     if math.isnan(need.chance):
-        return f"It takes {need.seeds} seeds to know the spread{cost}."
-    return f"{chance_text(need)}, half of the time with {plural(need.seeds, 'seed')}{cost}."
+        return f"{need.seeds} seeds are needed to estimate the variance{cost}."
+    return f"{chance_text(need)}, in half of these cases with {plural(need.seeds, 'seed')}{cost}."
 
 
 def chance_text(need: RequiredSeeds) -> str:
-    """The predictive probability in words."""
+    """Describes the predictive probability."""
     return f"{need.last} seeds decide it with a predictive probability of {round(100 * need.chance)} %"
 
 
 def _seconds(need: RequiredSeeds, frame: pd.DataFrame) -> float:
-    """Of the runs that the need has to have, each as long as its cell's others took, or where none has finished as the
-    price says; 0 where neither is known. Teachers and heads are not counted."""
+    """Returns the seconds of the missing runs: the mean of the cell's finished runs, or "expected_seconds" if there are
+    none; 0 if both are unknown. Teachers and heads are not counted."""
     if "seconds" not in frame or need.seeds is None:
         return 0.0
     groups, total = dict(iter(frame.groupby(["row", "column"]))), 0.0
@@ -111,15 +112,11 @@ def _seconds(need: RequiredSeeds, frame: pd.DataFrame) -> float:
     return total
 
 
-SHARED = (
-    ("split_seed", "split"),
-    ("teacher", "teacher"),
-    ("head", "head"),
-)  # the frame's columns, and what to call them
+SHARED = (("split_seed", "split"), ("teacher", "teacher"), ("head", "head"))  # columns of the frame, and their names
 
 
 def shared_variance_text(finished: pd.DataFrame) -> str:
-    """What no interval over seeds holds, where several of them share a split, a teacher or a head."""
+    """Names the split, teacher or head that several seeds share: its variance is not in the intervals over seeds."""
     if "teacher" not in finished or finished.empty:
         return ""
     students = finished[finished["role"] == "student"]
@@ -127,7 +124,7 @@ def shared_variance_text(finished: pd.DataFrame) -> str:
     if not shared:
         return ""
     what = ", ".join(f"one {name}" for name in shared[:-1]) + (" and " if shared[1:] else "") + f"one {shared[-1]}"
-    return f"{what.capitalize()} serve{'s' * (len(shared) == 1)} several seeds: their luck is in no interval."
+    return f"Several seeds share {what}: the intervals do not include the variance between {'s, '.join(shared)}s."
 
 
 def _is_shared(students: pd.DataFrame, column: str) -> bool:

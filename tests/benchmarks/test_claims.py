@@ -128,7 +128,7 @@ def test_the_three_verdicts(claim: object) -> None:
     assert judge(by_id, made(-3.0)).verdict == CONTRADICTED
     one = judge(by_id, made(3.0, 1))
     assert (one.verdict, one.seeds) == (UNDECIDED, 1)
-    assert "one seed" in one.text
+    assert "needs three seeds" in one.text
     assert math.isnan(one.lower)
     assert judge(by_id, pd.DataFrame()).verdict == UNDECIDED
 
@@ -159,10 +159,10 @@ def test_the_papers_size_is_held_against_its_own_rates_only() -> None:
     frame = c9(1.0)
     fewer = judge(BY_ID["C9"], frame[frame["column"] != "50%"])
     assert fewer.measured == "drop of SSKD from 0% to 30% noise"
-    assert "The paper's 0.45 is of other settings: Figure 4b." in fewer.text
+    assert "another setting" in fewer.sized
     assert "side the interval" in judge(BY_ID["C9"], frame).text
     one = judge(BY_ID["C9"], frame[frame["column"] == "30%"])
-    assert one.text == "Undecided, as a drop needs two shares of changed labels, and only 30% was planned."
+    assert "only 30% was planned" in one.text
     assert math.isnan(one.effect)
 
 
@@ -171,12 +171,14 @@ def test_an_interval_that_spans_the_bound_decides_nothing() -> None:
     values = {("Student", column): [0.0, 0.0, 0.0], ("KD", column): [0.0, 0.0, 0.0], ("SSKD", column): [5.0, -4.0, 1.0]}
     verdict = judge(BY_ID["C10"], made_frame("fig3a", values, "silhouette"))
     assert verdict.verdict == UNDECIDED
-    assert "spans 0" in verdict.text
+    assert "its bound 0" in verdict.text
 
 
 @pytest.mark.parametrize("lead", [-1.0, 1.0])
 def test_equal_seeds_decide_by_what_is_known_of_their_spread(lead: float) -> None:
-    assert decide([part([lead] * 3)]) == (UNDECIDED, "equal seeds give no interval (SSKD - KD)")
+    verdict, why = decide([part([lead] * 3)])
+    assert verdict == UNDECIDED
+    assert "no interval (SSKD - KD)" in why
     assert decide([part([lead] * 3, min_std=0.1)])[0] == (SUPPORTED if lead > 0 else CONTRADICTED)
     assert decide([part([lead] * 3, min_std=0.3)])[0] == UNDECIDED  # 3 seeds: 5.2 deviations
     assert decide([part([lead] * 2, min_std=0.1)])[0] == UNDECIDED
@@ -257,12 +259,12 @@ def test_any_two_methods_are_a_claim() -> None:
     assert judge(claim, made_frame("comparison", {("KD", "a/b"): seeds(1.0)})).verdict == UNDECIDED
 
 
-def test_a_task_cannot_be_told_from_the_luck_of_its_only_head() -> None:
+def test_a_task_cannot_be_separated_from_the_variance_of_its_only_head() -> None:
     frame = c5(3.0)
     for heads in (frame["row"], frame["row"].where(frame["row"] == "Jigsaw", frame["head"])):
         verdict = judge(BY_ID["C5"], frame.assign(head=heads))
         assert verdict.verdict == UNDECIDED
-        assert "one head for all seeds" in verdict.text
+        assert "teacher_seeds" in verdict.text
         assert verdict.need is None  # no number of seeds helps
 
 
@@ -271,12 +273,11 @@ def test_what_seeds_share_is_said_beside_every_verdict() -> None:
     own = frame["seed"].astype(str)
     assert shared_variance_text(frame) == ""  # nothing is known of teachers
     one = frame.assign(teacher="t", head="", split_seed="")
-    assert judge(BY_ID["C1"], one).text.endswith("One teacher serves several seeds: their luck is in no interval.")
-    assert shared_variance_text(one.assign(head="h", split_seed="0")).startswith(
-        "One split, one teacher and one head serve several"
-    )
-    assert shared_variance_text(one.assign(teacher=own, head="h", split_seed=own)).startswith("One head serves")
-    assert "luck" not in judge(BY_ID["C1"], one.assign(teacher="t" + own, head="h" + own, split_seed=own)).text
+    assert "Several seeds share one teacher:" in judge(BY_ID["C1"], one).text
+    assert "one split, one teacher and one head:" in shared_variance_text(one.assign(head="h", split_seed="0"))
+    assert "share one head:" in shared_variance_text(one.assign(teacher=own, head="h", split_seed=own))
+    apart = one.assign(teacher="t" + own, head="h" + own, split_seed=own)
+    assert "share" not in judge(BY_ID["C1"], apart).text
 
 
 def test_undecided_claims_say_how_probably_more_seeds_decide() -> None:
@@ -289,10 +290,10 @@ def test_undecided_claims_say_how_probably_more_seeds_decide() -> None:
     assert verdict.need is not None
     assert (verdict.need.have, len(verdict.need.cells)) == (3, 12)
     assert (
-        f"10 seeds decide it with a predictive probability of {round(100 * verdict.need.chance)} %, half"
+        f"10 seeds decide it with a predictive probability of {round(100 * verdict.need.chance)} %, in half"
         in verdict.text
     )
-    assert "It takes 3 seeds to know the spread." in judge(BY_ID["C1"], MADE["C1"](3.0, 1)).text
+    assert "3 seeds are needed" in judge(BY_ID["C1"], MADE["C1"](3.0, 1)).text
     assert judge(BY_ID["C1"], MADE["C1"](3.0, 3)).need is None
     assert judge(BY_ID["C1"], pd.DataFrame()).need is None
 
@@ -315,7 +316,7 @@ def test_each_claim_is_judged_by_its_own_benchmarks_epoch() -> None:
     found = verdicts(frame)
     epochs = {verdict.id: verdict.epoch for verdict in found}
     assert (epochs["C1"], epochs["C3"], epochs["C9"]) == ("chosen", "last", "last")
-    assert deciding_epochs(found) == "epoch chosen on held-out images or last epoch"
+    assert deciding_epochs(found) == "best validation epoch or last epoch"
     assert deciding_epochs(verdicts(pd.DataFrame())) == "last epoch"
 
 
@@ -425,9 +426,9 @@ def test_what_would_decide_has_a_price_where_nothing_has_run() -> None:
     planned = made_frame("fig4a", {("CRD", "25%"): seeds(0, 3)}, expected_seconds=100.0)
     planned = planned.assign(state="absent", last_top1=math.nan, best_top1=math.nan)
     verdict = judge(BY_ID["C8"], pd.concat([frame, planned], ignore_index=True))
-    assert verdict.lacks == "It takes 3 seeds to know the spread, about 5 min 10 s more."
+    assert "about 5 min 10 s more" in verdict.lacks
     without_estimate = judge(BY_ID["C8"], pd.concat([frame, planned.drop(columns="expected_seconds")]))
-    assert without_estimate.lacks == "It takes 3 seeds to know the spread."
+    assert "about" not in without_estimate.lacks
 
 
 def test_a_claim_about_fewer_methods_says_which_are_left_out() -> None:
@@ -435,7 +436,7 @@ def test_a_claim_about_fewer_methods_says_which_are_left_out() -> None:
     values = {(row, "25%"): uneven(70) if row == "KD" else seeds(75) for row in ("KD", "SSKD")}
     verdict = judge(BY_ID["C8"], made_frame("fig4a", values))
     assert verdict.verdict == SUPPORTED
-    assert "Without AT, CRD, which the profile leaves out." in verdict.text
+    assert "Without AT, CRD" in verdict.text
     noisy = {(row, noise): seeds(70 - drop * (noise == "50%")) for row, drop in (("SSKD", 1), ("KD", 1)) for noise in
              ("0%", "50%")}  # fmt: skip
     noisy["AT", "0%"], noisy["AT", "50%"] = seeds(70), uneven(50)
@@ -450,4 +451,4 @@ def test_a_claim_without_anything_to_compare_with_stays_undecided(claim: str) ->
     for rows in (["SSKD"], ["KD", "CRD"]):
         verdict = judge(BY_ID[claim], made_frame(benchmark, {(row, c): seeds(70) for row in rows for c in columns}))
         assert verdict.verdict == UNDECIDED
-        assert "the profile leaves out too many of these" in verdict.text
+        assert "too many of these" in verdict.text

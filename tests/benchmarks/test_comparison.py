@@ -153,7 +153,7 @@ def test_a_ranking_takes_six_columns_and_names_who_is_left_out() -> None:
     frame = made_frame("table3", values | {("CRD", columns[0]): [50.0], ("KD again", columns[0]): [50.0]})
     (line,) = ranking_lines(frame, "best_top1", "SSKD")
     assert line.startswith("Mean ranks over 6 columns: SSKD 1.0, KD 2.2, Student 2.8.")
-    assert "Left out, as columns of theirs have no result: CRD." in line
+    assert "missing in some columns: CRD." in line
     assert ranking_lines(frame[frame["column"] != columns[5]], "best_top1", "SSKD") == []
     assert ranking_lines(frame[frame["row"] != "KD"], "best_top1", "SSKD") == []
     assert ranking_lines(frame, "best_top1", "CRD") == []

@@ -30,7 +30,7 @@ def test_a_null_called_a_difference_is_counted_and_the_placebo_stands_against_th
     right = controls(made(KD=KD, KD_again=AGAIN), "last")
     assert false_calls(right) == (0, 1)
     # what these seeds could have called: half of the interval's width
-    assert f"none below {(right[0].upper - right[0].lower) / 2:.1f} points" in control_lines(right)[1]
+    assert f"below {(right[0].upper - right[0].lower) / 2:.1f} points" in control_lines(right)[1]
     assert control_lines(controls(made(KD=KD), "last")) == controls(pd.DataFrame(), "last") == []
 
 

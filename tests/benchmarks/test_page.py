@@ -174,10 +174,10 @@ def test_what_was_decided_comes_before_tables_and_runs(page: Path) -> None:
     assert places == sorted(places)
     assert "No claim decided yet; 3 undecided; 7 without a finished run" in text
     assert "Neither control has a finished run here" in text
-    luck = "one head serve several seeds: their luck is in no interval."
+    shared = "one head: the intervals do not include the variance"
     card, beside = text[text.index('id="claim-C8"') :].split("</li>")[0], text[text.index('class="trust"') :]
-    assert luck in card
-    assert luck in beside.split("</aside>")[0]
+    assert shared in card
+    assert shared in beside.split("</aside>")[0]
     assert "SSKD above KD, AT and CRD, in 25%, 50%, 75% and 100%." in card
     assert "0 of 12 comparisons decided" in card
 

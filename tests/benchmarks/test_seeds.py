@@ -131,7 +131,7 @@ def test_what_the_profile_lacks_is_said(tmp_path: Path) -> None:
     finish(cells_of(profile, ["table2"], tmp_path), tmp_path / "runs", lambda spec: 60.0)
     lines = need_lines(assess(claims_named(["C5", "C9"], profile), profile, tmp_path))
     assert "C5 cannot be decided by more seeds" in lines[0]
-    assert "one head for all seeds" in lines[0]
+    assert "teacher_seeds" in lines[0]
     assert "C9 cannot be decided by more seeds" in lines[1]
     with pytest.raises(UserError, match="C11"):
         claims_named(["C8", "C11"], profile)
