@@ -189,9 +189,7 @@ def decide(parts: Sequence[Condition]) -> tuple[str, str]:
         return UNDECIDED, f"all seeds have the same value, so there is no interval ({_names(flat)})"
     yes, _, same = outcomes(sound)
     if yes:
-        return SUPPORTED, "every interval lies above its bound" if len(
-            sound
-        ) > 1 else "the interval lies above its bound"
+        return SUPPORTED, f"{'every' if len(sound) > 1 else 'the'} interval lies above its bound"
     if same:
         return EQUIVALENT, f"no difference is larger than {max(part.margin for part in sound):g}"
     spans = [part for part in sound if not part.sides()[0]]
