@@ -71,20 +71,18 @@ published ones (`configs/methods.yaml`; `configs/pairs` for single pairs); setti
 command line, `NAME+kd` adds KD to a method and `NAME+lskd` standardises logits. Losses and gradients of all methods are
 tested against golden values (`tests/golden`).
 """
-FORMAT_HEAD = f"""# What a results folder holds
+FORMAT_HEAD = f"""# Files of a results folder
 
-Made by `python docs/generate.py` from the types that reports read these files by; a test holds it to them, and
-reads the committed results by them. This is version {SCHEMA}: files name it
-under `schema`. A file without it is of before, and is read all the same: keys that were added since may be absent, and
-what is not recorded is not held against a run. A file of a newer version is refused with a line that says so. The same
-as JSON schema is in every report's folder, in `schema.json`.
+This page is written by `python docs/generate.py` from the types that reports use to read the files. It describes
+version {SCHEMA}, which files name under `schema`. Files without `schema` are older; they can still be read. Keys added
+later may be missing, and missing values never disqualify a run. Files of a newer version are rejected with a message.
+Every report folder has the same description as JSON schema (`schema.json`).
 
-`results/<profile>/` has a report (a table as `.md`, `.csv`, `.tex`, figures, `claims.md`, `claims.csv`, `runs.csv`,
-`parts.csv`, `curves.csv`, `spent.csv`, `spent.md`, `card.md`, `card.json`, `schema.json`, `index.html`)
-and `runs/<id>/`, a folder for each run: `spec.yaml`
-(all that the run is; `run_all.py explain KEY` tells what a key means), `result.json`, `metrics.jsonl` (a line an
-epoch), `network.json`, `best.safetensors`, `last.safetensors`, and of merged results `who.json`. A run's id is the hash
-of its spec. What submissions hold besides: [verify.md](verify.md).
+`results/<profile>/` holds a report (tables as `.md`, `.csv` and `.tex`, figures, `claims.*`, `runs.csv`, `parts.csv`,
+`curves.csv`, `spent.*`, `card.md`, `card.json`, `index.html`) and `runs/<id>/`, a folder for each run: `spec.yaml` (the
+definition of the run, whose hash is the id; `run_all.py explain KEY` explains a key), `result.json`, `metrics.jsonl` (a
+line per epoch), `network.json`, `best.safetensors`, `last.safetensors`, and `who.json` in merged results. Submissions:
+[verify.md](verify.md).
 """
 
 

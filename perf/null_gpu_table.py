@@ -116,14 +116,15 @@ def measured(name: str, precision: str, run: RunState) -> Row:
 
 def table(rows: Sequence[Row]) -> str:
     lines = [
-        "# One step on a null GPU",
+        "# Launches of a training step",
         "",
-        f"`python -m perf.null_gpu_table --write docs/gpu_steps.md`, torch {torch.__version__}: the training loop's",
-        f"step of {PAIR}, batch 64. A null GPU runs PyTorch's CUDA build and computes nothing: that a step is captured",
-        "here says that no line of it waits and that CUDA's rules for captures are kept; no time and no number is",
-        "measured. Waits: how often the host waits for the device in a step, or copies from or to memory for which it",
-        "has to. Launches: kernels, and calls of cuDNN and cuBLAS, in the graph, which a replay starts all at once.",
-        "Beside it: what else the host asks for in a step that is a replay (64 positions, the generator's seed).",
+        f"Written by `python -m perf.null_gpu_table --write docs/gpu_steps.md` with torch {torch.__version__}, for",
+        f"steps of {PAIR} with batch 64, on a library that replaces CUDA and computes nothing. If a step is captured",
+        "here, none of its lines waits for the GPU and CUDA's rules for graphs are kept. Neither time nor results are",
+        "measured.",
+        "",
+        "Waits: number of times that the host waits for the device in a step. Launches: kernels and calls of cuDNN and",
+        "cuBLAS in the graph, which one replay starts. Beside a replay: other requests of the host in the same step.",
         "",
         "| step | precision | waits | in one graph | launches | beside a replay |",
         "| --- | --- | ---: | --- | ---: | --- |",

@@ -1,9 +1,12 @@
 """The paper's own numbers and independent reproductions, from results/paper, each with its source.
 
-A file has a line for each row and pair, with top1, for some top5, and a source. Of newer methods it also says by which
-protocol a number was found: only a number that was found as this suite finds its own is compared with ours.
+A file has a line for each row and pair: top1 (for some top5), the source, and where known the accuracy of the number's
+teacher (teacher_top1), its epoch ("best" on the test set, or "last") and the number of runs. Files of newer methods
+also have the protocol. A number is only subtracted from ours if it was found with the protocol of this suite and with
+the teacher of the table's Teacher row.
 """
 
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,11 +22,16 @@ class Value(NamedTuple):
 
 
 class Elsewhere(NamedTuple):
-    """A number that was found by another protocol (epochs, teachers, recipe)."""
+    """A number that was found by another protocol (epochs, recipe) or with another teacher."""
 
     value: float
     protocol: str
     source: str
+    teacher: str = ""  # the accuracy of its teacher, where that is not the table's
+
+
+def _lines(file: str) -> list[dict[Hashable, str]]:
+    return pd.read_csv(PAPER / file, dtype=str, keep_default_na=False).to_dict("records")
 
 
 @lru_cache(maxsize=16)
@@ -32,16 +40,20 @@ def _read(files: tuple[str, ...]) -> tuple[dict[tuple[str, str, str], Value], di
     another protocol, where there is no comparable one."""
     comparable: dict[tuple[str, str, str], Value] = {}
     elsewhere: dict[tuple[str, str], Elsewhere] = {}
-    for file in files:
-        for line in pd.read_csv(PAPER / file, dtype=str, keep_default_na=False).to_dict("records"):
-            row, pair = line["row"], line["pair"]
-            if line.get("same_protocol", "yes") == "yes":
-                numbers = {name: line[name] for name in ("top1", "top5") if line.get(name)}
-                comparable |= {(row, pair, name): Value(float(text), line["source"]) for name, text in numbers.items()}
-            else:
-                epochs = f"{line['epochs']} epochs" if line["epochs"] else ""
-                protocol = "; ".join(filter(None, (epochs, line["protocol"])))
-                elsewhere.setdefault((row, pair), Elsewhere(float(line["top1"]), protocol, line["source"]))
+    lines = [line for file in files for line in _lines(file)]
+    teachers = {line["pair"]: line["top1"] for line in lines if line["row"] == "Teacher"}
+    for line in lines:
+        row, pair, source = line["row"], line["pair"], line["source"]
+        other = line.get("teacher_top1", "")
+        other = "" if other == teachers.get(pair, other) else other
+        if line.get("same_protocol", "yes") == "yes" and not other:
+            numbers = {name: line[name] for name in ("top1", "top5") if line.get(name)}
+            comparable |= {(row, pair, name): Value(float(text), source) for name, text in numbers.items()}
+        else:
+            epochs = f"{line['epochs']} epochs" if line.get("epochs") else ""
+            teacher = "another teacher" if other else ""
+            protocol = "; ".join(filter(None, (teacher, epochs, line.get("protocol", ""))))
+            elsewhere.setdefault((row, pair), Elsewhere(float(line["top1"]), protocol, source, other))
     known = {(row, pair) for row, pair, _ in comparable}
     return comparable, {place: number for place, number in elsewhere.items() if place not in known}
 

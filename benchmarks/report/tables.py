@@ -195,7 +195,9 @@ def _other_protocols(benchmark: Benchmark, table: pd.DataFrame, named: Mapping[s
     pairs: dict[tuple[str, str, str], list[str]] = {}
     for (row, column), found in published_elsewhere(benchmark.id).items():
         if (row, column) in shown:
-            pairs.setdefault((row, found.protocol, found.source), []).append(f"{column} {found.value:.2f}")
+            teacher = f" with a teacher of {found.teacher} %" if found.teacher else ""
+            text = f"{column} {found.value:.2f}{teacher}"
+            pairs.setdefault((row, found.protocol, found.source), []).append(text)
     return [
         f"Other protocol, not subtracted: {row}, {', '.join(values)} ({protocol}; {source})."
         for (row, protocol, source), values in pairs.items()

@@ -70,6 +70,8 @@ def test_numbers_of_another_protocol_are_never_subtracted() -> None:
     comparable, elsewhere = published("modern"), published_elsewhere("modern")
     assert comparable["DKD", "resnet56/resnet20", "top1"].value == 71.97
     assert comparable["KD+LSKD", "resnet56/resnet20", "top1"].source
+    assert comparable["Teacher", "resnet56/resnet20", "top1"].value == 72.34  # CRD's, as of most methods
+    assert elsewhere["SSKD", "resnet56/resnet20"].teacher == "73.44"
     assert comparable["SDD on DKD", "vgg13/MobileNetV2", "top1"].value == 70.25
     assert elsewhere["SRRL", "resnet32x4/resnet8x4"].value == 75.39
     assert not {(row, pair) for row, pair, _ in comparable} & elsewhere.keys()

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from benchmarks.analysis.published import linear_evaluation, published, published_elsewhere, reproductions
 from benchmarks.planning.plan import make_plan
 from benchmarks.profiles.read import read_profile
+from benchmarks.report import tables
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell, shown_pair
 from benchmarks.tables.spec_builder import PAPER_METHODS, SpecBuilder
@@ -72,7 +74,7 @@ def test_the_paper_profile_has_the_published_recipe_and_enough_seeds() -> None:
 def test_tables_3_and_4_have_the_papers_rows_and_pairs() -> None:
     for name, pairs in (("table3", 5), ("table4", 6)):
         cells = cells_of("paper", "seeds=[0]")[name]
-        paper = {(row, column) for row, column, _ in published(name)}
+        paper = {(row, column) for row, column, _ in published(name)} | published_elsewhere(name).keys()
         assert {(cell.row, cell.column) for cell in cells} == paper
         assert len(cells) == 13 * pairs
 
@@ -123,7 +125,20 @@ def test_published_numbers_have_sources() -> None:
     assert list(linear_evaluation()) == ["Exemplar", "Jigsaw", "Rotation", "Contrastive"]
     assert set(reproductions({"vgg13/vgg8"})["pair"]) == {"vgg13/vgg8"}
     titles = {METHODS[name].info.title for name in PAPER_METHODS}
-    assert titles | {"Teacher"} == {row for row, _, _ in published("table3")}
+    assert titles | {"Teacher"} == {row for row, _, _ in published("table3")} | {"KD"}
+
+
+def test_published_numbers_of_other_teachers_are_never_subtracted() -> None:
+    """The paper's row KD is CRD's, with CRD's teachers."""
+    for name in ("table3", "table4", "comparison"):
+        others = published_elsewhere(name)
+        assert {row for row, _ in others} == {"KD"}
+        teachers = {pair: value.value for (row, pair, _), value in published(name).items() if row == "Teacher"}
+        assert all(float(other.teacher) != teachers[pair] for (_, pair), other in others.items())
+    place = {"row": "KD", "column": "resnet56/resnet20", "pair": "resnet56/resnet20", "run_pair": "resnet56/resnet20"}
+    frame = pd.DataFrame([place | {"seed": 0, "id": "KD", "state": "finished", "why": "", "best_top1": 71.0}])
+    (line,) = tables._other_protocols(BENCHMARKS["table3"], frame, {place["column"]: place["column"]})
+    assert "KD, resnet56/resnet20 70.66 with a teacher of 72.34 %" in line
 
 
 def test_a_profile_chooses_fractions_noise_and_further_methods() -> None:
