@@ -18,8 +18,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 FOLDER = Path(__file__).resolve().parent / "families"
 INK, GREY, BLUE, ORANGE = "#1b1f24", "#8a8f98", "#1f4e8c", "#c4541a"
 TEACHER, STUDENT = 21.0, 3.0  # the heights of the two networks
-NODES = {"images": 1.0, "maps": 17.0, "pooled vector": 43.0, "logits": 60.0}  # their left edges
-WIDTHS = {"images": 11.0, "maps": 21.0, "pooled vector": 12.0, "logits": 9.0}
+NODES = {"images": 1.0, "maps": 17.0, "pooled features": 43.0, "logits": 60.0}  # their left edges
+WIDTHS = {"images": 11.0, "maps": 21.0, "pooled features": 12.6, "logits": 9.0}
 HEIGHT = 6.5
 
 
@@ -42,13 +42,13 @@ def logits(axes: Axes) -> None:
 
 
 def feature_maps(axes: Axes) -> None:
-    draw_networks(axes, {"maps", "pooled vector"})
+    draw_networks(axes, {"maps", "pooled features"})
     compare(axes, "maps", "error of the maps,\noften after a\ntrained projection", aside=50.0)
-    both_ways(axes, middle("pooled vector") - 3)
+    both_ways(axes, middle("pooled features") - 3)
 
 
 def relations(axes: Axes) -> None:
-    draw_networks(axes, {"pooled vector"}, nodes=("images", "maps", "pooled vector"))
+    draw_networks(axes, {"pooled features"}, nodes=("images", "maps", "pooled features"))
     for height, seed in ((TEACHER, 0), (STUDENT, 1)):
         arrow(axes, (55.8, height + HEIGHT / 2), (61.2, height + HEIGHT / 2))
         matrix(axes, 62.0, height - 1.2, relation_matrix(seed))
@@ -58,7 +58,7 @@ def relations(axes: Axes) -> None:
 
 
 def contrast(axes: Axes) -> None:
-    draw_networks(axes, {"pooled vector"}, nodes=("images", "maps", "pooled vector"))
+    draw_networks(axes, {"pooled features"}, nodes=("images", "maps", "pooled features"))
     for height, colour in ((TEACHER, INK), (STUDENT, ORANGE)):
         arrow(axes, (55.8, height + HEIGHT / 2), (61.2, height + HEIGHT / 2))
         axes.plot(64.0, height + HEIGHT / 2, "o", color=colour, ms=9)
@@ -74,8 +74,8 @@ def contrast(axes: Axes) -> None:
 
 
 def self_supervision(axes: Axes) -> None:
-    nodes = ("images", "maps", "pooled vector")
-    draw_networks(axes, {"pooled vector"}, nodes=nodes, images="images and\ntheir views")
+    nodes = ("images", "maps", "pooled features")
+    draw_networks(axes, {"pooled features"}, nodes=nodes, images="images and\ntheir views")
     for height, seed in ((TEACHER, 2), (STUDENT, 3)):
         box(axes, 60.0, height, 9.0, "head", True)
         arrow(axes, (55.4, height + HEIGHT / 2), (59.6, height + HEIGHT / 2))

@@ -34,7 +34,7 @@ OF_THE_SUITE = ("fcfd", "hsakd", "ofd")  # methods that ask more of a network th
 PARTS = (Epoch, Machine, MeasuredWith, ExecutedAs, Source, ComparedItem, Exclusion)  # what these hold
 FAMILIES = {  # the heading of each family of methods, and what its methods have in common
     "logits": ("Logits", "The student learns the teacher's predictions."),
-    "feature maps": ("Feature maps", "The student learns the teacher's maps, or its pooled vector."),
+    "feature maps": ("Feature maps", "The student learns the teacher's maps, or its pooled features."),
     "relations": ("Relations", "The student learns how images of a batch, or layers, relate to each other."),
     "contrast": ("Contrast", "The student's embedding of an image is told from embeddings of other images."),
     "self-supervision": (
@@ -62,7 +62,7 @@ names another). These weights rise from 0 over `warmup_epochs`.
 | $p_T$, $p$ | $\operatorname{softmax}(z / T)$, and the same at $T = 1$ |
 | $f_l$ | feature maps at level $l$; sums over $l$ run over all maps but the first, up to $L$ |
 | $g_l$ | maps before their ReLU |
-| $F$, $v$ | the map that is pooled, the pooled vector |
+| $F$, $v$ | the map that is pooled, the pooled features |
 | $\langle \cdot \rangle$ | mean over the images of a batch |
 | $\mathrm{MSE}(a, b)$ | mean squared difference of all entries |
 

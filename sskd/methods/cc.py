@@ -28,7 +28,7 @@ class CCSettings(MethodSettings):
 
 @METHODS.register("cc")
 class CC(Method):
-    """Compares linear embeddings of the pooled vectors; both embeddings are trained."""
+    """Compares linear embeddings of the pooled features; both embeddings are trained."""
 
     Settings = CCSettings
     info = MethodInfo(
@@ -39,7 +39,7 @@ class CC(Method):
         family="relations",
         url="https://arxiv.org/abs/1904.01802",
         formula=r"\frac{w}{B - 1} \sum_{i=1}^{B-1} d_i \cdot d_{i+1}, \quad d = \left| e^s - e^t \right|",
-        where="$e$ are trained linear embeddings of the pooled vectors $v$, one for each side.",
+        where="$e$ are trained linear embeddings of the pooled features $v$, one for each side.",
     )
     required_features = frozenset({"pooled"})
     term_weights = {"cc": "weight"}

@@ -57,7 +57,7 @@ class KDPP(Method):
         code="https://github.com/WangYZ1608/Knowledge-Distillation-via-ND",
         formula=r"w \left\langle 1 - \frac{\hat v^s \cdot c_y}{\lVert c_y \rVert \max(\lVert \hat v^s \rVert, \lVert "
         r"v^t \rVert)} \right\rangle",
-        where=r"$c_y$ is the mean of the teacher's pooled vectors over the training images of class $y$. $\hat v^s$ "
+        where=r"$c_y$ is the mean of the teacher's pooled features over the training images of class $y$. $\hat v^s$ "
         "is $v^s$, or a trained linear map of it (after batch norm and dropout) if the widths differ. The "
         "term of KD, or of DKD (`host: dkd`), is added; its weight rises over `rising_epochs`. $w$ is "
         "`nd_weight`.",

@@ -37,7 +37,7 @@ class PKTSettings(MethodSettings):
 
 @METHODS.register("pkt")
 class PKT(Method):
-    """Compares the pooled vectors of both sides."""
+    """Compares the pooled features of both sides."""
 
     Settings = PKTSettings
     info = MethodInfo(

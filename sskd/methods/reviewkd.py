@@ -70,9 +70,9 @@ class ReviewSettings(MethodSettings):
 
 @METHODS.register("reviewkd")
 class ReviewKD(Method):
-    """Levels are all taps but the first, the pooled vector as a map of one pixel among them. The student's as they are,
-    the teacher's before their ReLU. In the first epoch of the warm-up the term's weight is 0, as in the authors' code.
-    """
+    """The levels are all feature maps but the first, and the pooled features as a map of one pixel: the student's after
+    their ReLU, the teacher's before it. In the first epoch of the warm-up, the term's weight is 0, as in the authors'
+    code."""
 
     Settings = ReviewSettings
     info = MethodInfo(
@@ -87,7 +87,7 @@ class ReviewKD(Method):
         "a_1 r_{l+1}",
         where=r"$u_l = \mathrm{BN}(\operatorname{conv}_1(f^s_l))$ and $a = "
         r"\operatorname{sigmoid}(\operatorname{conv}_1([u_l, r_{l+1}]))$, where $\operatorname{conv}_k$ is a "
-        r"$k \times k$ convolution. The pooled vector is the deepest level, with $r_l = u_l$. $H$ is the mean "
+        r"$k \times k$ convolution. The pooled features are the deepest level, with $r_l = u_l$. $H$ is the mean "
         "of the squared errors at full size and pooled to 4, 2 and 1, with weights 1, 1/2, 1/4, 1/8.",
         differs="Paper (by a reproduction's notes): one output of a fusion module serves for the loss and the"
         " next level; the code has two. The authors' recipe is batch 128, rate 0.1, Nesterov, with "
@@ -121,7 +121,7 @@ class ReviewKD(Method):
         return LossTerms({"review": self.loss(student_levels, teacher_levels)})
 
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        """The sum of all levels' losses. Maps in forward order, the pooled vectors (B, D) last."""
+        """The sum of all levels' losses. Maps in forward order, the pooled features (B, D) last."""
         total, passed_on = student[0].new_zeros(()), None
         for level, student_map, teacher_map in zip(self.levels, reversed(student), reversed(teacher), strict=True):
             student_map, teacher_map = (

@@ -48,7 +48,7 @@ class RKDSettings(MethodSettings):
 
 @METHODS.register("rkd")
 class RKD(Method):
-    """Compares the pooled vectors of both sides."""
+    """Compares the pooled features of both sides."""
 
     Settings = RKDSettings
     info = MethodInfo(
@@ -61,7 +61,7 @@ class RKD(Method):
         code="https://github.com/lenscloth/RKD",
         formula=r"w_1 \operatorname{mean}_{ij} h(\psi^s_{ij} - \psi^t_{ij}) + w_2 \operatorname{mean}_{ijk} h(\cos "
         r"\alpha^s_{ijk} - \cos \alpha^t_{ijk})",
-        where=r"$h$ is the smooth L1 loss, $\psi_{ij}$ the distance of the pooled vectors of the images $i$ and $j$ "
+        where=r"$h$ is the smooth L1 loss, $\psi_{ij}$ the distance of the pooled features of the images $i$ and $j$ "
         r"divided by the batch's mean distance, $\alpha_{ijk}$ the angle at $i$ between $j$ and $k$. $w_1$ is "
         "`distance_weight`, $w_2$ is `angle_weight`; both are multiplied by `weight`.",
     )

@@ -11,7 +11,7 @@ from sskd.networks import Features
 
 
 def connector(width: int, wanted: int) -> nn.Sequential:
-    """Linear without bias, batch norm over the batch, ReLU: pooled vectors (B, width) to (B, wanted)."""
+    """Linear without bias, batch norm over the batch, ReLU: pooled features (B, width) to (B, wanted)."""
     return nn.Sequential(nn.Linear(width, wanted, bias=False), nn.BatchNorm1d(wanted), nn.ReLU())
 
 
