@@ -46,7 +46,7 @@ def asked(report: "Report", anchors: Mapping[CellKey, str]) -> dict[str, Any] | 
             {
                 "id": other.benchmark.id,
                 "title": other.benchmark.title,
-                "text": headline(other.benchmark.reference, more) + _where(more),
+                "text": headline(other.benchmark.reference, more) + _where(more, other.frame["column"].nunique()),
             }
             for other, _, more in found[1:]
         ],
@@ -54,10 +54,13 @@ def asked(report: "Report", anchors: Mapping[CellKey, str]) -> dict[str, Any] | 
     }
 
 
-def _where(rivals: Sequence[Mapping[str, Any]]) -> str:
-    """ " (mean over 2 columns)" where that is what all lines are of."""
-    places = {rival["where"] for rival in rivals}
-    return f" ({place})" if len(places) == 1 and (place := places.pop()).startswith("mean over") else ""
+def _where(rivals: Sequence[Mapping[str, Any]], columns: int) -> str:
+    """ " (mean over 2 columns)", or the columns that have runs, where a table has several; "" where it has one."""
+    places = list(dict.fromkeys(rival["where"] for rival in rivals))
+    if columns == 1:
+        return ""
+    every = len(places) == columns or all(place.startswith("mean over") for place in places)
+    return f" ({listed(places)})" if every else f" ({listed(places)}; the table has {columns} columns)"
 
 
 def headline(reference: str, rivals: Sequence[Mapping[str, Any]]) -> str:

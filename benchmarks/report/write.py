@@ -136,7 +136,8 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
 def _section(
     benchmark: Benchmark, frame: pd.DataFrame, folder: Path, layouts: Layouts, styles: Mapping[str, Style], rule: Rule
 ) -> Section:
-    table, several = summary(frame, benchmark), len(rows_of(frame)) > 2
+    table = summary(frame, benchmark)
+    matrix = len(rows_of(frame)) > 2 and (benchmark.averages or frame["column"].nunique() == 1)
     decides = deciding_measure(benchmark, epoch_that_decides(frame))
     figure, trouble = attempt(folder / benchmark.id, lambda: draw(frame, benchmark, styles, layouts))
     return Section(
@@ -144,7 +145,7 @@ def _section(
         frame,
         table,
         {measure.label: differences(frame, benchmark, measure, rule) for measure in benchmark.measures},
-        {measure.label: pairwise(frame, benchmark, measure, rule) for measure in benchmark.measures if several},
+        {measure.label: pairwise(frame, benchmark, measure, rule) for measure in benchmark.measures if matrix},
         ranking_lines(frame, decides.name, benchmark.reference, decides.larger_is_better),
         [*notes(frame, benchmark, table), *trouble],
         reproductions(set(frame["pair"]) if benchmark.published else set()),

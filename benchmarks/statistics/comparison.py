@@ -103,9 +103,9 @@ def differences(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rul
     Columns of the result: column, row, difference, lower, upper (95 % over all looks), seeds, p_holm, improvement,
     pairs_lower, pairs_upper. p_holm: p value of no difference over all looks, with Holm's correction over the table's
     rivals; nan for controls and for fewer than three seeds. improvement: P(improvement) of the reference (see
-    intervals.improvement). If there are several columns, the last rows (column "average") are means over all of them
-    and are corrected separately; pairs_lower and pairs_upper are a t interval over the columns, which generalises to
-    other pairs of networks.
+    intervals.improvement). If there are several columns and ``benchmark.averages`` holds, the last rows (column
+    "average") are means over all of them and are corrected separately; pairs_lower and pairs_upper are a t interval
+    over the columns, which generalises to other pairs of networks.
     """
     values, min_std = by_seed(frame, measure.name), measure_rounding_std(frame, measure)
     columns, reference = list(dict.fromkeys(map(str, frame["column"]))), benchmark.reference
@@ -122,7 +122,7 @@ def differences(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rul
         pairs = {r: [(values.get((reference, c), {}), values.get((r, c), {})) for c in columns] for r in rivals}
         for index, column in enumerate(columns):
             compared += [(column, row, *pairs[row][index], none) for row in rivals]
-        if len(columns) > 1:
+        if len(columns) > 1 and benchmark.averages:
             for row in rivals:
                 first, second = (mean_over([pair[side] for pair in pairs[row]]) for side in (0, 1))
                 compared.append((AVERAGE, row, first, second, _over_columns(pairs[row])))

@@ -54,6 +54,7 @@ class Benchmark:
     published: tuple[str, ...] = ()  # the files of results/paper that have the paper's numbers of its cells
     dataset: str = "cifar100"  # the data set that the paper has for it
     own_methods: bool = False  # its rows are the profile's methods: the page tells it first, and what they cost
+    averages: bool = True  # whether a mean over its columns answers a question
     probes: bool = False  # each column is one of the profile's probe.datasets: see analysis/probes.py
     note: str = ""  # what a reader of the table must know
 

@@ -39,5 +39,6 @@ BENCHMARKS.register("equal_time")(
         cells,
         columns="training",
         own_methods=True,
+        averages=False,
     )
 )

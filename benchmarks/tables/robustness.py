@@ -44,6 +44,7 @@ BENCHMARKS.register("robustness")(
         "robustness",
         "Other subsets of the images, and other heads",
         cells,
+        rows="method and what seeds share",
         varies=("split", "head"),
         note="'a subset each': every seed trains on images of its own; 'a head each': it has a head of its own.",
     )

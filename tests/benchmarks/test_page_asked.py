@@ -79,6 +79,28 @@ def test_columns_on_an_axis_are_told_each_by_itself() -> None:
     ]
 
 
+def test_a_line_about_a_table_names_the_columns_that_have_runs() -> None:
+    """A table of two columns, of which one has no run yet: nobody may read the line as being about both."""
+    values = {("SSKD", "equal epochs"): CLOSE, ("KD", "equal epochs"): [60.0, 60.1, 60.3]}
+    frame = made_frame("equal_time", values | {("SSKD", "equal time"): CLOSE})
+    more = pd.concat([frame, made_frame("equal_time", {("KD", "equal time"): [61.0, 61.1, 61.3]})])
+    first = made_frame("comparison", {("SSKD", PAIR): CLOSE, ("KD", PAIR): [60.0, 60.1, 60.3]})
+    texts = []
+    for second in (frame, more):
+        sections = []
+        for own in (first, second):
+            benchmark = BENCHMARKS[own["benchmark"].iloc[0]]
+            gaps = {measure.label: differences(own, benchmark, measure) for measure in benchmark.measures}
+            sections.append(Section(benchmark, own, pd.DataFrame(), gaps, {}, [], [], pd.DataFrame(), None))
+        profile = SimpleNamespace(margin=0.5, late_looks=False)
+        report = SimpleNamespace(sections=sections, verdicts=[SimpleNamespace(epoch="last")], profile=profile)
+        texts.append(asked(report, {})["others"][0]["text"])  # type: ignore[arg-type,index]
+    assert texts == [
+        "SSKD is ahead of KD (equal epochs; the table has 2 columns)",
+        "SSKD is ahead of KD (equal epochs and equal time)",  # their mean would answer no question
+    ]
+
+
 @pytest.mark.parametrize("rows", [("Mine",), ("KD", "AT"), ("Mine", "Placebo"), ("Mine", "Teacher")])
 def test_without_a_rival_nothing_is_told(rows: tuple[str, ...]) -> None:
     assert told(made_frame("comparison", {(row, PAIR): CLOSE for row in rows})) is None
