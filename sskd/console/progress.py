@@ -89,7 +89,7 @@ class Progress:
         self._done += 1
         self.hide(spec.id)
         names = [name for name in result["last"] if name.endswith("top1")]
-        shown = ["held_out_top1"] if "held_out_top1" in names else names  # as of shown_top1
+        shown = ["held_out_top1"] if "held_out_top1" in names else names  # as in shown_top1
         score = ", ".join(f"{name.removeprefix('test_')} {result['last'][name]:.2f}" for name in shown)
         self.log(
             f"[{self._done}/{self._total}] {spec.id} finished in {duration(result['seconds'])}: "
