@@ -87,7 +87,7 @@ def waiting_reason(needed: Sequence[str]) -> str:
 
 def report_holder(job: Job, spec: RunSpec, progress: Progress, told: set[str]) -> None:
     """Says, once for each run, who else works on it."""
-    who = job.folder(spec).held_by()
+    who = job.folder(spec).lock_holder()
     if who:
         progress.wait(spec.id, f"{who} has it")
         if spec.id not in told:

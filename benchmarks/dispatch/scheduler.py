@@ -133,7 +133,7 @@ class _Loop:
         if self.job.finished(spec):
             self._take_off(spec)
             return True
-        if self.job.folder(spec).held_by():
+        if self.job.folder(spec).lock_holder():
             report_holder(self.job, spec, self.progress, self._told)
             return False
         if not self._starts[spec.id]:

@@ -46,7 +46,7 @@ def _submit(job: Job, log: Callable[[str], None]) -> dict[str, Failure]:
     if outdated:
         queue = _withdraw(job, outdated, log)
     queue.forget_old(job.jobs_folder)
-    taken = queue.runs() | {spec.id for spec in job.unfinished if job.folder(spec).held_by()}
+    taken = queue.runs() | {spec.id for spec in job.unfinished if job.folder(spec).lock_holder()}
     if job.cluster.pools:
         taken |= planned_by(launchers(job.jobs_folder))
     known = {run_id: slurm_job.number for run_id, slurm_job in queue.tasks.items()}  # the jobs that others may wait for
@@ -93,7 +93,7 @@ def _lacks(job: Job, needed: RunSpec, known: dict[str, str]) -> Failure | None:
     """Why a run cannot wait for one that it needs."""
     if job.finished(needed) or known.get(needed.id):
         return None
-    trainer = job.folder(needed).held_by()
+    trainer = job.folder(needed).lock_holder()
     why = f"which {trainer} trains; start again when that is done" if trainer else "which has no job"
     return Failure(f"not submitted: it needs {needed.id}, {why}")
 
@@ -194,7 +194,7 @@ def follow(job: Job, progress: Progress, left_out: dict[str, Failure]) -> dict[s
     with launching(job, starts=False) as cancelled:
         while todo:
             queue = Queue(job.jobs_folder)
-            alive = queue.runs() | {run_id for run_id, spec in todo.items() if job.folder(spec).held_by()}
+            alive = queue.runs() | {run_id for run_id, spec in todo.items() if job.folder(spec).lock_holder()}
             alive |= planned_by(launchers(job.jobs_folder))
             for spec in list(todo.values()):  # after the look at the queue: a job that was gone has written its last
                 if job.finished(spec):

@@ -96,7 +96,7 @@ def _checked(code: Code, run: Callable[[], object]) -> object:
 def _wait_for_lock(folder: RunFolder, stop: StopSignal) -> None:
     """Waits for whoever trains the run: on a node that was lost, the file system notices it after a while."""
     end = time.monotonic() + LOST_SECONDS
-    while (holder := folder.held_by()) and time.monotonic() < end and not stop():
+    while (holder := folder.lock_holder()) and time.monotonic() < end and not stop():
         print(f"{holder} has it; waiting", flush=True)
         time.sleep(5)
 

@@ -23,7 +23,7 @@ from sskd.console.signals import StopSignal
 from sskd.errors import UserError
 from sskd.runs.files import write_json
 from sskd.runs.plugins import load_plugins
-from sskd.runs.run_folder import RunFolder, RunHeld
+from sskd.runs.run_folder import RunFolder, RunLocked
 from sskd.runs.spec import RunSpec
 from sskd.runtime.device import cores_and_gpus, threads_of, with_threads
 from sskd.runtime.distributed import is_peer_failure
@@ -48,7 +48,7 @@ def attempt(spec: RunSpec, runs: Path, action: Callable[[], object]) -> Failure 
         action()
     except Interrupted:
         raise
-    except RunHeld as error:  # nothing is noted: the folder is another's
+    except RunLocked as error:  # nothing is noted: the folder is another's
         return Failure(str(error), "held")
     except UserError as error:
         failure, details = Failure(str(error), "input"), str(error)
@@ -115,8 +115,8 @@ def execute(
     """
     folder, job = RunFolder(runs, spec), job or str(os.getpid())
     is_rank_zero = tasks is None or tasks.global_rank == 0
-    if is_rank_zero and (holder := folder.held_by()):
-        raise RunHeld(f"{spec.id} is being trained by {holder}")
+    if is_rank_zero and (holder := folder.lock_holder()):
+        raise RunLocked(f"{spec.id} is being trained by {holder}")
     folder.create()
     execution = with_threads(execution, threads_of(execution))
     if tasks is not None:

@@ -51,7 +51,7 @@ class Status(NamedTuple):
     message: str = ""
 
 
-class RunHeld(UserError):
+class RunLocked(UserError):
     """Another process is training this run."""
 
 
@@ -93,16 +93,16 @@ class RunFolder:
         write_atomically(self.path / "spec.yaml", lambda file: file.write(spec_yaml(self.spec).encode()))
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Locks the run for this process during the block (sskd.runs.files.hold). Raises RunHeld if another process
+    def locked(self) -> Iterator[None]:
+        """Locks the run for this process during the block (sskd.runs.files.hold). Raises RunLocked if another process
         has it."""
         try:
             with hold(self.lock):
                 yield
         except Locked as other:
-            raise RunHeld(f"{self.spec.id} is being trained by {other}: wait for it, or stop it first") from None
+            raise RunLocked(f"{self.spec.id} is being trained by {other}: wait for it, or stop it first") from None
 
-    def held_by(self) -> Holder | None:
+    def lock_holder(self) -> Holder | None:
         """Returns the other process that trains the run; None if there is none or it cannot be determined.
 
         Do not call this in the process that trains the run: closing the lock file would release that process's own lock

@@ -63,7 +63,7 @@ def train(
         log: called with messages for the user.
         should_stop: when it returns True, the state is saved inside the epoch and Interrupted is raised.
 
-    A finished run is not trained again. Raises UserError for problems that the user can fix, and RunHeld if another
+    A finished run is not trained again. Raises UserError for problems that the user can fix, and RunLocked if another
     process trains the run.
     """
     # 1. lock the folder; of several processes of a run, rank 0 writes and all read
@@ -71,7 +71,7 @@ def train(
     is_rank_zero = this_rank().number == 0
     if is_rank_zero and not folder.is_finished():
         folder.create()
-    with folder.held() if is_rank_zero else nullcontext():
+    with folder.locked() if is_rank_zero else nullcontext():
         if any_rank(folder.is_finished()):
             return dict(read_json(folder.result))
 

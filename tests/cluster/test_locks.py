@@ -16,7 +16,7 @@ from benchmarks.dispatch.launchers import launchers, launching, note_background,
 from benchmarks.planning.plan import make_plan
 from sskd.errors import UserError
 from sskd.runs.files import Holder, Locked, hold, lock_holder, read_lock, this_process
-from sskd.runs.run_folder import RunFolder, RunHeld
+from sskd.runs.run_folder import RunFolder, RunLocked
 from tests import small
 from tests.cluster.holding import Holds
 
@@ -60,15 +60,15 @@ def test_who_holds_a_run(tmp_path: Path, holds: Holds) -> None:
     """Also for a user who may not write there; the system frees the lock of a process that was killed."""
     folder = RunFolder(tmp_path, SPEC)
     other = holds(folder.lock, job="17_3")
-    assert folder.held_by() == this_process()._replace(pid=other.pid, job="17_3")
+    assert folder.lock_holder() == this_process()._replace(pid=other.pid, job="17_3")
     folder.lock.chmod(0o444)
-    assert str(folder.held_by()) == f"job 17_3 of {this_process().user}"
-    with pytest.raises(RunHeld, match="job 17_3"), folder.held():
+    assert str(folder.lock_holder()) == f"job 17_3 of {this_process().user}"
+    with pytest.raises(RunLocked, match="job 17_3"), folder.locked():
         pytest.fail("it is held")
     other.kill()
     other.wait()
-    assert folder.held_by() is None
-    with folder.held():
+    assert folder.lock_holder() is None
+    with folder.locked():
         assert json.loads(folder.lock.read_text())["pid"] == os.getpid()
 
 

@@ -50,6 +50,7 @@ class HeadTask(TrainingTask):
             self._features = training_pass(setup.to_device(self.head.network), setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
+        """Returns the loss of the pretext task, and its terms."""
         rank = self.setup.rank
         features = self._features(batch.images).map(Tensor.float, self.head.required_features)
         return self._losses(

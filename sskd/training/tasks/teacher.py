@@ -49,6 +49,7 @@ class TeacherTask(TrainingTask):
         self._forward = training_pass(self.network, setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
+        """Returns the cross-entropy, and its terms."""
         rank, batch = self.setup.rank, self.setup.mixed(batch)
         features = self._forward(batch.images).map(Tensor.float, frozenset())
         features = whole_features(features, batch, frozenset(), rank)
