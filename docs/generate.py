@@ -116,9 +116,10 @@ def by_family() -> dict[str, list[str]]:
 
 
 def loop_page(page: str) -> str:
-    """docs/your_own_loop.md with its example as the file has it, and its table as the methods declare it."""
-    example = (DOCS / "examples" / "plain_pytorch.py").read_text(encoding="utf-8")
-    page = re.sub(r"(?<=# plain_pytorch.py\n).*?(?=```)", lambda _: example, page, count=1, flags=re.DOTALL)
+    """docs/your_own_loop.md with its examples as the files have them, and its table as the methods declare it."""
+    for file in (DOCS / "examples").glob("*.py"):
+        example = file.read_text(encoding="utf-8")
+        page = re.sub(rf"(?<=# {file.name}\n).*?(?=```)", lambda _: example, page, count=1, flags=re.DOTALL)  # noqa: B023
     return re.sub(r"^\| method \| positions.*\n(\|.*\n)*", lambda _: needs_table(), page, flags=re.MULTILINE)
 
 
