@@ -69,6 +69,12 @@ def _profiles() -> list[dict[str, Any]]:
     return [{"name": name, "about": read_yaml(CONFIGS / "profiles" / f"{name}.yaml")["about"]} for name in names]
 
 
+def _teachers() -> list[dict[str, Any]]:
+    from benchmarks.profiles.teachers import rows
+
+    return rows()
+
+
 def _named(module: str, registry: str) -> Callable[[], list[dict[str, Any]]]:
     return lambda: [{"name": name} for name in getattr(importlib.import_module(module), registry)]
 
@@ -84,6 +90,7 @@ LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "augmentations": _named("sskd.data.augmentations", "AUGMENTATIONS"),
     "benchmarks": _benchmarks,
     "profiles": _profiles,
+    "teachers": _teachers,
 }
 
 
@@ -94,7 +101,7 @@ def listing(kind: str, as_json: bool) -> str:
         return json.dumps(rows, indent=1)
     width = shutil.get_terminal_size((120, 40)).columns  # where there is no terminal, as wide as the documents
     wrap = TextWrapper(max(width, 20), subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-    return "\n".join(wrap.fill("  ".join(filter(None, map(short, row.values())))) for row in rows)
+    return "\n".join(wrap.fill("  ".join(short(value) for value in row.values() if value)) for row in rows)
 
 
 def short(value: Any) -> str:

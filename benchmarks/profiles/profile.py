@@ -129,8 +129,8 @@ class Profile(StrictModel):
     """Look at 15 and 20 seeds too, beside 3 to 10: every look then has 0.94 of its level. To be chosen before the first
     run."""
     teachers: dict[str, TeacherEntry] = {}
-    """Teachers by network: weights that are given instead of trained (weights: FILE), or that training starts from
-    (start: "timm:a1_in1k")."""
+    """Teachers by network: weights that are given instead of trained (weights: FILE, or crd:resnet56 as run_all.py list
+    teachers names it), or that training starts from (start: "timm:a1_in1k"). folder: DIR finds released files there."""
     pair: str = "resnet56/resnet20"
     """teacher/student of the comparison."""
     pairs: dict[str, str | None] = {}

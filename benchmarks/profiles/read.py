@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.profiles.profile import Profile, merged, split_pair
+from benchmarks.profiles.teachers import with_teachers_found
 from sskd.config.fields import StrictModel
 from sskd.config.recipe import Recipe
 from sskd.config.settings import MethodSettings, PretextSettings
@@ -51,7 +52,7 @@ def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) ->
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping of keys to values")
     where = f"{path} with {' '.join(settings)}" if settings else str(path)
-    data = _settings_win(override({"name": path.stem} | data, settings), settings)
+    data = with_teachers_found(_settings_win(override({"name": path.stem} | data, settings), settings))
     own = data.get("plugins") or []
     if isinstance(own, list):  # else it is the validation's to refuse
         data["plugins"] = list(dict.fromkeys(str(load_plugin(str(file))) for file in [*own, *plugins]))

@@ -1,0 +1,247 @@
+"""Released weights that can teach: the catalogue (configs/teachers.yaml), and where a profile's weights are found."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from sskd.config.execution import Execution
+from sskd.config.fields import PlainName, StrictModel
+from sskd.config.networks import NetworkName, split_library
+from sskd.config.pretrained import FromFile
+from sskd.config.recipe import DatasetSpec
+from sskd.config.validation import from_dict
+from sskd.config.yaml import read_yaml
+from sskd.data.datasets.registry import load_dataset
+from sskd.errors import UserError, unknown
+from sskd.networks.weights import file_sha256, load_network
+from sskd.paths import CONFIGS
+from sskd.runs.files import write_json
+from sskd.runs.trained import statistics
+from sskd.runtime.device import device_of
+from sskd.training.evaluation import EvaluationSet, accuracy
+
+CATALOGUE = CONFIGS / "teachers.yaml"
+SUFFIXES = (".pth", ".pt", ".tar", ".safetensors")  # of files whose hash is looked at
+TOLERANCE = 0.3  # points between a published accuracy and that of the same weights on another machine
+
+
+class Weights(StrictModel):
+    """A network's weights in a release; the keys as in the catalogue."""
+
+    published: float | None = None
+    measured: float | None = None
+    sha256: str | None = None
+    file: str | None = None
+    url: str | None = None
+    library: str | None = None
+
+
+class Release(StrictModel):
+    """Weights that were released together."""
+
+    dataset: PlainName
+    page: str
+    used_by: str
+    format: str
+    networks: dict[NetworkName, Weights]
+
+
+class Teacher(NamedTuple):
+    """An entry of the catalogue. name: RELEASE:NETWORK."""
+
+    name: str
+    network: str
+    release: Release
+    weights: Weights
+
+    @property
+    def file(self) -> str:
+        return self.weights.file or f"{self.network}.pth"
+
+
+def catalogue() -> dict[str, Teacher]:
+    """Returns all entries by name, in the file's order."""
+    return _read(CATALOGUE)
+
+
+@cache
+def _read(path: Path) -> dict[str, Teacher]:
+    found: dict[str, Teacher] = {}
+    for name, data in read_yaml(path).items():
+        release: Release = from_dict(Release, data, f"{path}: {name}")
+        for network, weights in release.networks.items():
+            key = f"{name}:{split_library(network)[1]}"
+            found[key] = Teacher(key, network, release, weights)
+    return found
+
+
+def rows() -> list[dict[str, Any]]:
+    """Returns a row for each entry, for run_all.py list teachers."""
+    return [
+        {
+            "name": teacher.name,
+            "network": teacher.network,
+            "dataset": teacher.release.dataset,
+            "top1": {
+                kind: value
+                for kind, value in (("published", teacher.weights.published), ("measured", teacher.weights.measured))
+                if value is not None
+            },
+            "sha256": teacher.weights.sha256,
+            "format": teacher.release.format,
+            "used_by": teacher.release.used_by,
+            "page": teacher.release.page,
+            "weights": teacher.weights.url or teacher.weights.library,
+        }
+        for teacher in catalogue().values()
+    ]
+
+
+def with_teachers_found(data: dict[str, Any]) -> dict[str, Any]:
+    """Returns a profile's data with files in place of the catalogue's names, and without ``teachers.folder``.
+
+    Weights that an entry names ("crd:resnet56") come from the folder, the cache or their address. If an entry's file is
+    missing, the file with its sha256 comes from the folder. Further networks of the profile's data set that are in the
+    folder become teachers; of several releases the first in the catalogue counts. UserError for weights that are
+    nowhere, or are not the released ones.
+    """
+    given = data.get("teachers")
+    if not isinstance(given, dict):
+        return _with_overrides(data, None)
+    named = given.get("folder")
+    if named is not None and not (isinstance(named, str) and os.path.isdir(os.path.expanduser(named))):
+        raise UserError(f"teachers.folder: no folder {named}")
+    folder = Path(named).expanduser() if named is not None else None
+    teachers = {network: _found(entry, folder) for network, entry in given.items() if network != "folder"}
+    dataset = data.get("dataset")
+    if folder is not None and isinstance(dataset, dict):
+        for teacher in catalogue().values():
+            if teacher.release.dataset == dataset.get("name") and teacher.network not in teachers:
+                path = _in_folder(teacher, folder)
+                if path is not None:
+                    teachers[teacher.network] = {"weights": str(path), "sha256": file_sha256(path)}
+    return _with_overrides(data | {"teachers": teachers}, folder)
+
+
+def _with_overrides(data: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    overrides = data.get("overrides")
+    for change in overrides.values() if isinstance(overrides, dict) else ():
+        given = change.get("teachers") if isinstance(change, dict) else None
+        if isinstance(given, dict):
+            change["teachers"] = {network: _found(entry, folder) for network, entry in given.items()}
+    return data
+
+
+def _found(entry: Any, folder: Path | None) -> Any:
+    """Returns the entry with the path of its file, if its weights are the catalogue's or its file is in the folder."""
+    weights = entry.get("weights") if isinstance(entry, dict) else None
+    if not isinstance(weights, str):
+        return entry
+    known = catalogue()
+    if weights in known and known[weights].weights.library is None:
+        path = _file(known[weights], folder)
+        return entry | {"weights": str(path), "sha256": file_sha256(path)}
+    own = {name.partition(":")[0] for name, teacher in known.items() if teacher.weights.library is None}
+    if weights not in known and weights.partition(":")[0] in own and ":" in weights and not os.path.exists(weights):
+        raise unknown("released weights", weights, known)
+    if folder is not None and not os.path.isfile(weights) and entry.get("sha256") in (hashes := _hashes(folder)):
+        return entry | {"weights": str(hashes[entry["sha256"]])}
+    return entry
+
+
+def _file(teacher: Teacher, folder: Path | None) -> Path:
+    """Returns the file: of the folder, else of the cache, else fetched into the cache."""
+    path = _in_folder(teacher, folder) if folder is not None else None
+    if path is not None:
+        return path
+    cached = Path(torch.hub.get_dir()) / "sskd_teachers" / teacher.name.replace(":", "/") / Path(teacher.file).name
+    if cached.is_file():
+        return _checked(teacher, cached)
+    if teacher.weights.url is None:
+        where = f"not in {folder}" if folder is not None else "not here"
+        raise UserError(f"{teacher.name} is {where}: get it from {teacher.release.page}, --set teachers.folder=DIR")
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(
+            teacher.weights.url, str(cached), hash_prefix=teacher.weights.sha256, progress=False
+        )
+    except (OSError, RuntimeError, ValueError) as error:  # no network, another file, no such address
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(
+            f"{teacher.name} could not be fetched from {teacher.weights.url} ({reason}): get it from "
+            f"{teacher.release.page}, --set teachers.folder=DIR"
+        ) from None
+    return cached
+
+
+def _in_folder(teacher: Teacher, folder: Path) -> Path | None:
+    """Returns the file that has the entry's sha256, else the one of its name. UserError if that has another sha256."""
+    if teacher.weights.library is not None:
+        return None
+    by_hash = _hashes(folder).get(teacher.weights.sha256 or "")
+    if by_hash is not None:
+        return by_hash
+    named = next((path for path in _files(folder) if f"/{path.as_posix()}".endswith(f"/{teacher.file}")), None)
+    return _checked(teacher, named) if named is not None else None
+
+
+def _checked(teacher: Teacher, path: Path) -> Path:
+    expected = teacher.weights.sha256
+    if expected is not None and (found := file_sha256(path)) != expected:
+        raise UserError(f"{path} is not {teacher.name}: its sha256 is {found}, not {expected}")
+    return path
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES and path.is_file())
+
+
+def _hashes(folder: Path) -> Mapping[str, Path]:
+    return {_hash(path, path.stat().st_mtime_ns): path for path in _files(folder)}
+
+
+@cache
+def _hash(path: Path, changed: int) -> str:
+    return file_sha256(path)
+
+
+def check_accuracy(given: FromFile, dataset: DatasetSpec, execution: Execution) -> str:
+    """Measures weights of the catalogue whose sha256 is not known, once: the result is kept next to the file.
+
+    Returns a line for the user, "" if there is nothing to check. UserError if the accuracy is not the published one.
+    """
+    teacher = next((t for t in catalogue().values() if _is_of(t, given, dataset)), None)
+    if teacher is None or teacher.weights.sha256 is not None or teacher.weights.published is None:
+        return ""
+    path, note = Path(given.weights), Path(f"{given.weights}.json")
+    digest = file_sha256(path)
+    with suppress(OSError, ValueError, TypeError, KeyError):  # not measured yet
+        if json.loads(note.read_bytes())["sha256"] == digest:
+            return ""
+    data = load_dataset(dataset, Path(execution.dataset_root))
+    test, settings = EvaluationSet(data, device_of(execution), "fp32"), given.network_settings
+    network = load_network(path, given.network, data.num_classes, settings, given.which, images=statistics(data))
+    network = network.to(test.device).to(memory_format=test.layout)
+    top1 = accuracy(network, test)["top1"]
+    if abs(top1 - teacher.weights.published) > TOLERANCE:
+        raise UserError(
+            f"{path} is not {teacher.name}: it has {top1:.2f} % top-1, and {teacher.weights.published:.2f} % are "
+            "published; delete it"
+        )
+    with suppress(OSError, UserError):  # a folder that may only be read: it is measured again next time
+        write_json(note, {"sha256": digest, "top1": top1})
+    return f"{teacher.name}: {top1:.2f} % top-1, as published ({teacher.weights.published:.2f} %)\n"
+
+
+def _is_of(teacher: Teacher, given: FromFile, dataset: DatasetSpec) -> bool:
+    """Returns whether the file stands under the entry's name, in a folder or in the cache."""
+    path = Path(given.weights).as_posix()
+    cached = f"/{teacher.name.replace(':', '/')}/{Path(teacher.file).name}"
+    same = teacher.network == given.network and teacher.release.dataset == dataset.name
+    return same and f"/{path}".endswith((f"/{teacher.file}", cached))
