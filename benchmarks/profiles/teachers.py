@@ -12,7 +12,7 @@ import torch
 
 from sskd.config.execution import Execution
 from sskd.config.fields import PlainName, StrictModel
-from sskd.config.networks import NetworkName, split_library
+from sskd.config.networks import NetworkName, split_zoo
 from sskd.config.pretrained import FromFile
 from sskd.config.recipe import DatasetSpec
 from sskd.config.validation import from_dict
@@ -39,7 +39,7 @@ class Weights(StrictModel):
     sha256: str | None = None
     file: str | None = None
     url: str | None = None
-    library: str | None = None
+    zoo: str | None = None
 
 
 class Release(StrictModel):
@@ -76,7 +76,7 @@ def _read(path: Path) -> dict[str, Teacher]:
     for name, data in read_yaml(path).items():
         release: Release = from_dict(Release, data, f"{path}: {name}")
         for network, weights in release.networks.items():
-            key = f"{name}:{split_library(network)[1]}"
+            key = f"{name}:{split_zoo(network)[1]}"
             found[key] = Teacher(key, network, release, weights)
     return found
 
@@ -97,7 +97,7 @@ def rows() -> list[dict[str, Any]]:
             "format": teacher.release.format,
             "used_by": teacher.release.used_by,
             "page": teacher.release.page,
-            "weights": teacher.weights.url or teacher.weights.library,
+            "weights": teacher.weights.url or teacher.weights.zoo,
         }
         for teacher in catalogue().values()
     ]
@@ -144,10 +144,10 @@ def _found(entry: Any, folder: Path | None) -> Any:
     if not isinstance(weights, str):
         return entry
     known = catalogue()
-    if weights in known and known[weights].weights.library is None:
+    if weights in known and known[weights].weights.zoo is None:
         path = _file(known[weights], folder)
         return entry | {"weights": str(path), "sha256": file_sha256(path)}
-    own = {name.partition(":")[0] for name, teacher in known.items() if teacher.weights.library is None}
+    own = {name.partition(":")[0] for name, teacher in known.items() if teacher.weights.zoo is None}
     if weights not in known and weights.partition(":")[0] in own and ":" in weights and not os.path.exists(weights):
         raise unknown("released weights", weights, known)
     if folder is not None and not os.path.isfile(weights) and entry.get("sha256") in (hashes := _hashes(folder)):
@@ -182,7 +182,7 @@ def _file(teacher: Teacher, folder: Path | None) -> Path:
 
 def _in_folder(teacher: Teacher, folder: Path) -> Path | None:
     """Returns the file that has the entry's sha256, else the one of its name. UserError if that has another sha256."""
-    if teacher.weights.library is not None:
+    if teacher.weights.zoo is not None:
         return None
     by_hash = _hashes(folder).get(teacher.weights.sha256 or "")
     if by_hash is not None:
