@@ -99,7 +99,7 @@ def print_plan(
             print(f"  {spec.id}{label}: {state}{waits}, {describe_cost(cost, spec.id)}")
     if probes.number:
         print(probes.text)
-    print("by table, one run after another, a run of several tables in each:")
+    print("by table, sequentially; a shared run counts in each:")
     for name, table in tables.items():
         left = f"{table.left} left, {duration(table.seconds_left)}" if table.left else "all finished"
         print(f"  {name}: {plural(table.runs, 'run')}, {duration(table.seconds)}; {left}")

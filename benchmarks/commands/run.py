@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.dispatch.job import Failure, Job
     from sskd.runs.spec import RunSpec
 
-EXAMPLE = "run --profile miniature --methods none,kd,sskd --dataset-root DIR"
+EXAMPLE = "run --profile miniature --only comparison --methods none,kd,sskd --dataset-root DIR"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

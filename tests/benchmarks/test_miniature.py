@@ -1,10 +1,13 @@
 """The profile miniature: it plans all committed runs, its tables have the pairs that it names, and claims say so."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from benchmarks.analysis.setting import same_runs
+from benchmarks.commands.main import main
 from benchmarks.commands.seeds import cells_of
 from benchmarks.planning.cost import table_costs
 from benchmarks.planning.plan import make_plan, statuses
@@ -118,6 +121,16 @@ def test_what_each_table_costs() -> None:
     costs = table_costs(specs, seconds, finished)
     assert costs["comparison"] == (4, 0, 120, 0)
     assert costs["fig3b"] == (5, 3, 140, 120)
+
+
+def test_plan_prints_each_tables_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["plan", "--profile", "demo", "--results", str(tmp_path), "--seeds", "0", "--methods", "none,kd"]
+    assert main(options) == 0
+    assert re.search(r"\n  comparison: 3 runs, (.+); 3 left, \1\n", capsys.readouterr().out)
+    assert main([*options, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["tables"]["comparison"]["left"] == len(shown["runs"]) == 3
+    assert shown["tables"]["comparison"]["seconds"] == pytest.approx(shown["seconds"])
 
 
 def test_rows_with_the_same_runs_in_two_columns_are_named() -> None:
