@@ -1,5 +1,5 @@
 # make demo   sets up, then trains a small student five ways on embedded data, and compares them
-# make smoke  sets up if needed, then makes every table and figure but ImageNet's on embedded data
+# make smoke  sets up if needed, then makes every table and figure but ImageNet's on embedded data, and tunes
 # make test   sets up if needed, then runs the tests
 # make test-lowest  a part of the tests with the oldest versions that are allowed (constraints-lowest.txt)
 # make docs   sets up if needed, then builds the site of the documentation: site/index.html
@@ -29,6 +29,7 @@ demo: .venv/ready
 
 smoke: .venv/ready
 	$(BIN)/python run_all.py --profile smoke --results "$(RESULTS)"
+	$(BIN)/python run_all.py tune none,kd,sskd --budget 3 --studies 2 --profile smoke --results "$(RESULTS)"
 
 # one test process for each core, one thread each: two threads in one process wait for each other where cores are few
 test: .venv/ready

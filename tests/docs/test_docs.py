@@ -121,7 +121,7 @@ def plan(command: str, options: list[str], capsys: pytest.CaptureFixture[str]) -
         verb, words = "plan", requested(words)
     if "paper" in words and "--only" not in words:  # thousands of runs, which tests/benchmarks/test_planner.py plans
         words = [*words, "--only", "comparison"]
-    status = main([verb, *words])
+    status = main([verb, *words, *(["--plan"] if verb == "tune" else [])])
     shown = capsys.readouterr()
     lacks = "no weights file" in shown.err and "stage 1: " in shown.out and "miniature" in words
     assert status == 0 or (status == 2 and lacks), (command, shown.err)
