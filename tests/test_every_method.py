@@ -8,11 +8,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sskd.data.splits import Subset
 from sskd.data.views import SingleView
 from sskd.distillation.distiller import Distiller
 from sskd.distillation.stages import DistillerStage
+from sskd.errors import UserError
 from sskd.methods import METHODS, Method
 from sskd.networks import build_network
 from sskd.networks.weights import load_network
@@ -22,7 +25,7 @@ from sskd.runtime.seeding import stream_seed
 from sskd.training.checkpoint import RunState
 from sskd.training.run import _begin_epoch, train
 from sskd.training.setup import Setup, prepare
-from sskd.training.step import train_step
+from sskd.training.step import steps, train_step, why_eager
 from sskd.training.tasks import build_task
 from sskd.training.tasks.head import new_head, trained_head
 from tests import small
@@ -207,3 +210,48 @@ def test_stopped_in_each_of_its_stages_a_run_ends_the_same(shared: Path, tmp_pat
     assert 0 <= result["last"]["test_top1"] <= 100
     assert small.train_with_stops(spec, parts, every=2) >= 3
     assert small.metrics(parts / spec.id) == small.metrics(whole / spec.id)
+
+
+class Operations(TorchDispatchMode):
+    """Notes the operations within, with their shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[Any] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        shapes = [tuple(value.shape) for value in tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
+        self.done.append((func, shapes))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_what_a_step_does_follows_from_its_draws_only_where_the_method_says_so(method: str, shared: Path) -> None:
+    """A CUDA graph holds one sequence of operations: a method whose host draws choose among several is not captured."""
+    setup = prepare(spec_of(method, small.RECIPE | {"batch_size": IMAGES}), shared, small.EXECUTION)
+    run = RunState(setup, build_task(setup), {"plugins": []})
+    run.stage_number = len(run.task.stages) - 1
+    run.enter_stage()
+    _begin_epoch(run)
+    batch = next(iter(run.loader.epoch(0)))
+    with torch.no_grad():
+        run.stage.loss(batch)  # tables are made once
+    sequences = []
+    for seed in range(4):
+        with Operations() as operations, torch.no_grad():
+            run.stage.loss(batch._replace(generator=torch.Generator().manual_seed(seed)))
+        sequences.append(operations.done)
+    assert all(sequence == sequences[0] for sequence in sequences) != METHODS[method].draws_on_host
+    assert ("the host" in why_eager(run)) == METHODS[method].draws_on_host
+
+
+def test_steps_that_the_host_draws_for_are_no_graphs(shared: Path) -> None:
+    asked = small.EXECUTION.model_copy(update={"graphs": "on"})
+    for spec, words in (
+        (spec_of("fcfd"), "its method draws on the host"),
+        (spec_of("kd", small.RECIPE | {"cutmix": 1.0}), "the host draws how its images are mixed"),
+    ):
+        setup = prepare(spec, shared, asked)
+        run = RunState(setup, build_task(setup), {"plugins": []})
+        with pytest.raises(UserError, match=f"cannot use CUDA graphs: {words}"):
+            next(steps(run))
