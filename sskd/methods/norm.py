@@ -35,7 +35,7 @@ def repeated_error(expanded: Tensor, teacher: Tensor, copies: int) -> Tensor:
 class Widened(Network):
     """A student whose last map is widened and narrowed again before it is pooled, beside a shortcut.
 
-    Its features' ``final`` is the widened map. A norm and ReLU that a wide residual network has between the last map
+    Its features' ``pre_pool`` is the widened map. A norm and ReLU that a wide residual network has between the last map
     and the pooling come after the shortcut.
     """
 
@@ -53,9 +53,8 @@ class Widened(Network):
         self.contract = nn.Sequential(nn.Conv2d(wanted, width, 1, bias=False), nn.BatchNorm2d(width))
         fan_out_init(self)
         if self._raw:
-            inside, _, last = student.tail[0].rpartition(".")
             self.after = nn.Sequential(student.get_submodule(student.tail[0]), nn.ReLU())
-            setattr(student.get_submodule(inside), last, nn.Identity())
+            student.set_submodule(student.tail[0], nn.Identity())
         self.student = student
 
     def features(self, images: Tensor) -> Features:

@@ -105,8 +105,7 @@ class SimKD(Method):
         widened = len(student.tail) > 1 and student_shapes.feature_maps[-1][0] != student_shapes.embed_dim
         width = student_shapes.feature_maps[-1][0] if widened else student_shapes.pre_pool[0]
         for name in student.tail if widened else student.tail[-1:]:
-            inside, _, last = name.rpartition(".")
-            setattr(student.get_submodule(inside), last, nn.Identity())
+            student.set_submodule(name, nn.Identity())
         project = projector(width, teacher_shapes.embed_dim, self.settings.factor)
         return Projected(
             student, project, teacher.classifier_layer, (teacher_shapes.pre_pool[1], teacher_shapes.pre_pool[2])
