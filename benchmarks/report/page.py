@@ -25,6 +25,7 @@ from benchmarks.report.time_to_accuracy import MARK, WORDS, amount
 from benchmarks.report.tuning import CSV, RULE_TEXT, gain_text
 from benchmarks.tables.cell import Cell
 from sskd.formatting import duration
+from sskd.methods import METHODS
 from sskd.runs.files import write_atomically
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         gain_text=gain_text,
         mark=MARK,
         words=WORDS[report.time_to_accuracy.unit],
+        papers={METHODS[name].info.title: METHODS[name].info.url for name in METHODS},
         comparability={name: comparability_rows(table) for name, table in report.comparability.items()},
         named=MOST_NAMED,
         brief=brief,
