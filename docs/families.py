@@ -128,7 +128,7 @@ def box(axes: Axes, x: float, y: float, width: float, text: str, coloured: bool)
     style = "round,pad=0,rounding_size=0.8"
     edge, fill = (BLUE, "#e6eef8") if coloured else (GREY, "white")
     axes.add_patch(FancyBboxPatch((x, y), width, HEIGHT, boxstyle=style, fc=fill, ec=edge, lw=1.3))
-    axes.text(x + width / 2, y + HEIGHT / 2, text, ha="center", va="center", fontsize=8.5)
+    axes.text(x + width / 2, y + HEIGHT / 2, text, ha="center", va="center", fontsize=8)
 
 
 def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = INK) -> None:
