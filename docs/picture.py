@@ -58,7 +58,7 @@ def draw_method(axes: Axes) -> None:
     axes.text(
         47,
         28.8,
-        "selectively: all answers that the teacher\nhas right, and the least wrong of the others",
+        "selectively: all of the teacher's correct\nanswers, and the best 75 % of its wrong ones",
         fontsize=10,
         style="italic",
         va="center",

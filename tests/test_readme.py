@@ -58,9 +58,9 @@ def test_what_it_says_is_decided_is_so_in_the_committed_claims() -> None:
 @pytest.mark.parametrize(
     ("figure", "start", "end", "count"),
     [
-        ("fig4a", "With a tenth SSKD has", "(three", 5),
-        ("fig4b", "**Wrong labels", "What AT and CRD lose", 4),
-        ("table4", "- **Across", "and SSKD differs", 3),
+        ("fig4a", "With 10 % of the images", "(three", 5),
+        ("fig4b", "**Wrong labels", "The drops of AT and CRD", 4),
+        ("table4", "- **Across", "and SSKD minus", 3),
     ],
 )
 def test_the_accuracies_that_it_names_are_in_the_tables(figure: str, start: str, end: str, count: int) -> None:
