@@ -113,7 +113,8 @@ class Recipe(StrictModel):
     full_epochs: Epochs = 240
     """Length of the full schedule that `milestones` refer to. Each milestone is multiplied by epochs / full_epochs
     and rounded to a whole epoch, so a shorter run decays the learning rate at the same fractions of its length.
-    Schedules other than `step` ignore it; the warm-up of a method's loss weights uses it with every schedule."""
+    Schedules other than `step` ignore it; the warm-ups of methods (warmup_epochs, CTKD's rising_epochs) use it with
+    every schedule."""
     decay: Annotated[float, Field(gt=0, le=10)] = 0.1
     """Factor of the learning rate at each milestone. Schedules other than `step` ignore it."""
     momentum: Probability = 0.9
