@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The command line of the benchmark suite: run, plan, report and more. ``run_all.py --help`` tells the verbs."""
+"""The command line of the benchmark suite: run, plan, report and more. ``run_all.py --help`` lists the verbs."""
 
 from benchmarks.commands.main import main
 

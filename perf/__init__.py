@@ -1,1 +1,1 @@
-"""Speed benchmarks: scripts that measure, never tests."""
+"""Speed benchmarks: scripts that measure; they assert nothing."""

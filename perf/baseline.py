@@ -1,7 +1,7 @@
-"""The published recipe's loop, plainly written, to compare with: nothing here is used by the suite.
+"""Plain implementation of the published recipe's training loop, as a baseline. The suite does not use it.
 
-As reference descriptions have it: PIL transforms image by image in DataLoader workers, four PIL rotations of each,
-float32 in the default layout, the similarity matrix by an expanded cosine_similarity, and an .item() for every term.
+It follows the reference implementations: PIL transforms per image in DataLoader workers, four PIL rotations of each,
+float32 in the default memory layout, the similarity matrix by an expanded cosine_similarity, and an .item() per term.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)
 
 
 class FourViews(Dataset[tuple[Tensor, int]]):
-    """Flip, four rotations, then each its own crop, tensor and normalisation, one image at a time."""
+    """Flip, four rotations, then a separate crop, tensor and normalisation per view, one image at a time."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.images, self.labels = images, labels
@@ -43,13 +43,13 @@ def loader(images: np.ndarray, labels: np.ndarray, batch_size: int, workers: int
 
 
 def head(network: str) -> nn.Module:
-    """The pretext head of a network."""
+    """Returns the pretext head of a network."""
     width = feature_shapes(network).embed_dim
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
 
 def head_step(teacher: Network, head: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Tensor, Tensor], None]:
-    """One step of the head stage: contrastive loss on the frozen teacher's features."""
+    """Returns a step of the head stage: contrastive loss on the frozen teacher's features."""
 
     def step(views: Tensor, labels: Tensor) -> None:
         images = views.flatten(0, 1)
@@ -74,7 +74,7 @@ def student_step(
     teacher_head: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> Callable[[Tensor, Tensor], None]:
-    """One step of SSKD's student stage with all four terms."""
+    """Returns a step of SSKD's student stage with all four terms."""
 
     def divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
         log_student = F.log_softmax(student_logits / temperature, dim=1)

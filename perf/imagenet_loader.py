@@ -1,11 +1,11 @@
-"""Reading ImageNet: our loader against torchvision's plain way, with the same transforms and workers, in one run.
+"""ImageNet loading: our loader and torchvision's plain one, with the same transforms and workers.
 
     python -m perf.imagenet_loader          about a minute on two cores
 
-Both read a generated folder of JPEGs of ImageNet's usual size. Plain: ImageFolder and a DataLoader, each image cropped,
-mirrored, made a tensor and normalised by its worker; for SSKD four PIL rotations of the crop, each made a tensor and
-normalised. Ours: one uint8 crop from the worker; views, float and normalisation on the device (here the CPU, which the
-workers share; nothing trains beside them). Reported: the median of interleaved rounds, with the lowest and highest.
+Both read a generated folder of JPEGs of ImageNet's typical size. Plain: ImageFolder and a DataLoader; each worker
+crops, flips, converts and normalises an image (for SSKD: four PIL rotations of the crop). Ours: the worker returns one
+uint8 crop; views, conversion and normalisation run on the device (here the CPU that the workers share; nothing else
+trains). Prints the median of interleaved rounds, with minimum and maximum.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def make_folder(folder: Path, images: int) -> None:
-    """JPEGs of about 500 x 375, with texture at several scales: about 70 kB each, as photographs have."""
+    """Writes JPEGs of about 500 x 375 pixels and 70 kB, like photographs, with texture at several scales."""
     rng = np.random.default_rng(0)
     for number in range(images):
         size = (500, 375) if number % 4 else (375, 500)
@@ -83,7 +83,7 @@ def make_folder(folder: Path, images: int) -> None:
 
 
 def plain(folder: Path, views: int, workers: int) -> Callable[[], int]:
-    """torchvision's own parts, put together as training scripts do."""
+    """Returns an epoch of torchvision's own components, combined as in common training scripts."""
     crop = [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip()]
     finish = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*STATISTICS)])
 

@@ -1,10 +1,10 @@
-"""How much longer a step takes with each method than with KD, in one run on this machine.
+"""Measures the step time of each method relative to KD on this machine.
 
     python -m perf.method_steps --write docs/method_cost.json
     python docs/generate.py
 
-A step of resnet56 to resnet20, batch 64, in the machine's fast precision; methods take turns, each turn a few steps.
-The ratio is of the medians over the rounds. docs/methods.md shows the file's numbers with each method.
+A step of resnet56 to resnet20, batch 64, in the machine's fast precision; methods are measured in interleaved rounds of
+a few steps. The ratio is that of the medians over the rounds. docs/methods.md shows these numbers.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _measured(seconds: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
-    """Where and how it was measured, and of each method the milliseconds of a step."""
+    """Returns the measurement's conditions, and per method the milliseconds per step."""
     machine = provenance(torch.device("cpu"))
     median = {name: statistics.median(values) for name, values in seconds.items()}
     return {

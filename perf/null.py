@@ -1,7 +1,8 @@
-"""Counting on a null GPU: a library that stands in for CUDA's, computes nothing, and counts what it is asked to do.
-With it a CUDA build of PyTorch runs the code for "cuda" on a machine without a GPU. It gives no time, and no number.
+"""Null GPU: a stub CUDA library that computes nothing and counts the calls it receives.
 
-It is no part of this project: a folder with run.sh and null_gpu.py, named by NULL_GPU, else found beside the checkout.
+With it a CUDA build of PyTorch runs code for "cuda" on a machine without a GPU. It measures neither times nor results.
+The library is not part of this project: a folder with run.sh and null_gpu.py, named by NULL_GPU, or found next to the
+checkout.
 """
 
 import importlib.util
@@ -14,17 +15,18 @@ FOLDER = Path(os.environ.get("NULL_GPU", Path(__file__).resolve().parents[2] / "
 
 
 def found() -> bool:
-    """Whether there is one to start with."""
+    """Returns True if the stub library is available."""
     return (FOLDER / "run.sh").is_file()
 
 
 def running() -> bool:
-    """Whether this process has one."""
+    """Returns True if this process uses the stub library."""
     return importlib.util.find_spec("null_gpu") is not None
 
 
 def start_again(module: str, arguments: list[str]) -> None:
-    """Runs ``python -m module`` with a null GPU instead of this process. Ends with 2 where there is none."""
+    """Replaces this process by ``python -m module`` with the stub library. Exits with status 2 if it is not
+    available."""
     if not found():
         print(f"there is no null GPU at {FOLDER}: name the folder of its run.sh in NULL_GPU", file=sys.stderr)
         sys.exit(2)
@@ -33,8 +35,8 @@ def start_again(module: str, arguments: list[str]) -> None:
 
 
 def labels_on_the_host() -> None:
-    """What the null GPU computes is undefined, so what a method makes of the labels when it is built (CRD's classes) is
-    made on the host; the module is moved to the device afterwards."""
+    """Keeps labels on the host while methods are built. Values computed by the stub are undefined, so tables that
+    methods make from the labels (CRD's classes) must be built on the host."""
     import sskd.distillation.distiller as distiller
 
     context = distiller.MethodContext

@@ -1,10 +1,10 @@
-"""One step of everything on a null GPU (perf/null.py): what syncs, what a CUDA graph holds, and how many launches.
+"""Executes one step of every method and stage on the null GPU (perf/null.py), and counts syncs and kernel launches.
 
     python -m perf.null_gpu_table --write docs/gpu_steps.md
 
-Every method with its initial stages, every pretext task's head and its transfer, the teacher; resnet56 to resnet20,
-batch 64, networks that never learned. The step is the training loop's own, as is the graph. Exit status 1 where one
-waits or cannot be captured.
+Covers every method with its initial stages, every pretext task's head and transfer, and the teacher; resnet56 to
+resnet20, batch 64, untrained networks. The step and its CUDA graph are those of the training loop. Exit status 1 if a
+step synchronises or cannot be captured.
 """
 
 import argparse
@@ -34,7 +34,8 @@ PAPER = {"contrastive", "exemplar"}  # the tasks that can do with the paper's tr
 
 
 class Row(NamedTuple):
-    """What one stage's step does. syncs: by the line that syncs, or copies from or to pageable memory."""
+    """Counts of one stage's step. syncs: host-device synchronisations, including copies from or to pageable memory, by
+    line."""
 
     name: str
     precision: str
@@ -49,7 +50,7 @@ class Row(NamedTuple):
 
 
 def everything() -> Iterator[tuple[str, RunSpec]]:
-    """Names and specs: bf16 of all; the paper's three losses in all precisions."""
+    """Yields names and specs: all in bf16; the paper's three losses in all precisions."""
     spec = partial(make_spec, PAIR, root=Path("data"))
     yield "teacher", spec("bf16", role="teacher")
     variants: list[tuple[str, Any]] = [(name, name) for name in PRETEXTS]
@@ -81,7 +82,7 @@ def rows_of(name: str, spec: RunSpec) -> Iterator[Row]:
 
 
 def measured(name: str, precision: str, run: RunState) -> Row:
-    """The stage's steps, one after the other: the second is watched, then comes the graph, then a step that is one."""
+    """Runs a stage's steps: the second one is watched, the next is captured, and the last one is a replay."""
     import null_gpu
 
     inside = 0

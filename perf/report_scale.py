@@ -1,11 +1,10 @@
-"""How the suite scales: planning 10,000 runs, and reporting over 5,000 finished ones of 240 epochs.
+"""Measures how planning and reporting scale: 10,000 planned runs, and a report of 5,000 finished runs of 240 epochs.
 
     python perf/report_scale.py [--planned 10000] [--finished 5000] [--folder DIR]
 
-Wanted on a quick machine: 100,000 planned runs expanded, hashed and checked for being finished in 15 s; the report
-over 5,000 runs in 10 s and 1 GB, its page 5 MB, and 10 MB over 20,000. Seconds of the process are printed beside those
-of the clock: on a busy machine they say more. The run folders are generated, not trained: their numbers mean nothing.
-Prints what it measures, asserts nothing.
+Goals on a fast machine: 100,000 planned runs expanded, hashed and checked in 15 s; the report of 5,000 runs in 10 s and
+1 GB with a page of 5 MB, and of 10 MB for 20,000 runs. Process times are printed next to wall times, because they are
+more reliable on a busy machine. The run folders are generated, so their numbers are meaningless. Asserts nothing.
 """
 
 import argparse
@@ -30,7 +29,7 @@ from sskd.runs.spec import RunSpec
 
 
 def planned_cells(seeds: int) -> tuple[Profile, dict[str, list[Cell]]]:
-    """The paper profile's benchmarks with so many seeds."""
+    """Returns the paper profile with ``seeds`` seeds, and its benchmarks' cells."""
     profile = read_profile("paper", [f"seeds={json.dumps(list(range(seeds)))}"])
     return profile, {
         name: BENCHMARKS[name].cells(SpecBuilder(profile.for_benchmark(name))) for name in profile.benchmarks
@@ -38,13 +37,13 @@ def planned_cells(seeds: int) -> tuple[Profile, dict[str, list[Cell]]]:
 
 
 def seeds_for(runs: int) -> int:
-    """How many seeds make about so many runs."""
+    """Returns the number of seeds that gives about ``runs`` runs."""
     few, more = (len(make_plan(c.spec for g in planned_cells(n)[1].values() for c in g if c.spec).runs) for n in (1, 2))
     return max(1, round((runs - few) / (more - few)) + 1)
 
 
 def write_finished(spec: RunSpec, runs: Path, rng: random.Random) -> None:
-    """A finished run's folder as training leaves it, with made-up numbers (no weights)."""
+    """Writes a finished run's folder with generated numbers and without weights."""
     folder = runs / spec.id
     folder.mkdir(parents=True)
     level = rng.gauss(70, 2)
@@ -89,7 +88,7 @@ def write_finished(spec: RunSpec, runs: Path, rng: random.Random) -> None:
 
 
 def measure_plan(runs: int, folder: Path) -> str:
-    """Expands, hashes and checks about ``runs`` planned runs."""
+    """Plans about ``runs`` runs: expands, hashes and checks them."""
     seeds = seeds_for(runs)
     started, used = time.perf_counter(), time.process_time()
     _, cells = planned_cells(seeds)
@@ -110,7 +109,7 @@ def generate(runs: int, folder: Path) -> str:
 
 
 def measure_report(runs: int, folder: Path) -> str:
-    """Makes the report over what ``generate`` wrote, expanding the plan included."""
+    """Writes the report of the generated runs, including the plan."""
     seeds = seeds_for(runs)
     started, used = time.perf_counter(), time.process_time()
     profile, cells = planned_cells(seeds)

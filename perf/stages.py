@@ -1,4 +1,4 @@
-"""Ready-made training stages to time: the suite's own, with teachers and heads that were never trained."""
+"""Training stages of the suite for timing, with untrained teachers and heads."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,12 +26,12 @@ CLASSES = {"cifar100": 100, "digits": 10}
 
 
 def dataset_at(root: Path) -> str:
-    """CIFAR-100 if its file is there, else the embedded digits: real images of 32 x 32 in either case."""
+    """Returns "cifar100" if its file exists, else "digits" (included); both have real images of 32 x 32 pixels."""
     return "cifar100" if (root / "cifar100.npz").exists() else "digits"
 
 
 def small_images(root: Path) -> ImageData:
-    """The data set of ``dataset_at``, whose images lie in memory."""
+    """Returns the data set of ``dataset_at``, with its images in memory."""
     data = load_dataset(DatasetSpec(name=dataset_at(root)), root)
     assert isinstance(data, ImageData)
     return data
@@ -45,7 +45,7 @@ def make_stage(
     role: str = "student",
     execution: Execution | None = None,
 ) -> tuple[Setup, Stage]:
-    """The main stage of a student (or of the head beside it) as run_all would train it, batch 64."""
+    """Returns the main stage of a student (or of its head), as the suite trains it, batch 64."""
     spec = make_spec(pair, precision, root, role, method=method)
     setup, task = make_task(spec, execution or Execution(dataset_root=str(root)))
     stage = task.stages[-1]
@@ -57,9 +57,10 @@ def make_stage(
 def make_spec(
     pair: str, precision: str, root: Path, role: str = "student", method: Any = "kd", pretext: Any = "contrastive"
 ) -> RunSpec:
-    """Of the pair's teacher, a head on it, or the pair's student. ``make_task`` gives it a teacher that never learned.
+    """Returns the spec of the pair's teacher, of a head on it, or of the pair's student. ``make_task`` adds an
+    untrained teacher.
 
-    pretext: of the head, or of the head of a student whose method has one (and is not bound to a task).
+    pretext: task of the head, also of a student's head if its method has one that is not fixed.
     """
     teacher_name, student_name = pair.split("/")
     common = {"dataset": {"name": dataset_at(root)}, "recipe": {"precision": precision}}
@@ -75,7 +76,7 @@ def make_spec(
 
 
 def make_task(spec: RunSpec, execution: Execution) -> tuple[Setup, TrainingTask]:
-    """What the spec trains, with a teacher and a head in their first state."""
+    """Returns setup and task of the spec, with an untrained teacher and head."""
     if isinstance(spec, HeadSpec | StudentSpec) and spec.teacher is not None:
         network = build_network(spec.teacher.network, CLASSES[spec.dataset.name])
         save_file(network.state_dict(), UNTRAINED)
@@ -92,7 +93,7 @@ def _save_untrained(head: HeadSpec, setup: Setup) -> None:
 
 
 def stepper(setup: Setup, stage: Stage) -> Callable[[], None]:
-    """One whole training step at a call: batch, loss, gradients, optimiser."""
+    """Returns a function that executes one training step: batch, loss, gradients, optimiser."""
     recipe = Recipe()
     optimizer = torch.optim.SGD(
         stage.parameters, lr=0.01, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
@@ -110,7 +111,7 @@ def stepper(setup: Setup, stage: Stage) -> Callable[[], None]:
 
 
 def endless(setup: Setup, stage: Stage) -> Iterator[Batch]:
-    """Full batches without end."""
+    """Yields full batches forever."""
     loader, epoch = setup.loader(stage.view_transform, "main"), 0
     while True:
         yield from (batch for batch in loader.epoch(epoch) if len(batch.labels) == loader.batch_size)

@@ -1,12 +1,12 @@
-"""Ours against the plain published loop, in one run on this machine: images/s, ratio, and where the time goes.
+"""Training speed of the suite and of the plain published loop on this machine: images/s, ratio, and time per part.
 
     make perf                                                     every pair and stage, about twenty minutes
     python -m perf.training_speed --pairs resnet56/resnet20 --rounds 3
 
-Baseline (perf/baseline.py, float32) and ours, in float32 and in the machine's fast precision, take rounds in processes
-of their own, on the same images, batch 64. Reported: the median of the rounds with the lowest and highest, peak memory,
-and which parts of a step take its time; within convolutions, forward and backward, by torch's profiler. An image counts
-once, however many views are made of it.
+The baseline (perf/baseline.py, float32) and the suite, in float32 and in the machine's fast precision, are measured in
+interleaved rounds in separate processes, on the same images, batch 64. Reports the median of the rounds with minimum
+and maximum, peak memory, and the fraction of a step's time per part; time within convolutions, forward and backward, is
+from torch's profiler. An image counts once, independent of its number of views.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def compare(pair: str, stage: str, options: argparse.Namespace) -> dict[str, Any]:
-    """All variants, in interleaved rounds."""
+    """Measures all variants in interleaved rounds."""
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
     for _ in range(options.rounds):
         for name in VARIANTS:
@@ -87,7 +87,7 @@ def compare(pair: str, stage: str, options: argparse.Namespace) -> dict[str, Any
 
 
 def time_round(pair: str, stage: str, variant: str, steps: int, root: Path) -> dict[str, Any]:
-    """A few steps of one variant in this process, after two to warm up."""
+    """Times a few steps of one variant in this process, after two warm-up steps."""
     ours = None
     if variant == "baseline":
         step = baseline_stepper(pair, stage, root)
@@ -106,7 +106,7 @@ def time_round(pair: str, stage: str, variant: str, steps: int, root: Path) -> d
 
 
 def convolutions_share(step: Callable[[], None], steps: int = 4) -> float:
-    """The share of a step's time that passes within convolutions, forward and backward, whatever library has them."""
+    """Returns the fraction of a step's time within convolutions, forward and backward, in any library."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         started = time.perf_counter()
         for _ in range(steps):
@@ -133,8 +133,8 @@ def baseline_stepper(pair: str, stage: str, root: Path) -> Callable[[], None]:
 
 
 def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]:
-    """Shares of a step's time: making the batch, the teacher's pass, the losses (forward and backward to the features),
-    and the rest, which is the student's; in the head stage losses and head are one."""
+    """Returns fractions of a step's time: making the batch, the teacher's pass, the losses (forward, and backward to
+    the features), and the rest, which is the student's. In the head stage losses and head are one part."""
     assert setup.spec.teacher is not None
     network = build_network(setup.spec.teacher.network, setup.data.num_classes).eval()
     teacher = TeacherForward(setup.to_device(network), frozenset({"logits", "pooled"}), setup.passes)

@@ -1,9 +1,9 @@
-"""The comparability card: the data, split, teacher, precision and code with which a table's numbers were measured.
+"""Comparability of the runs of a table: data, split, teacher, precision and code.
 
-Within a table, a run whose images, split, teacher, preprocessing, epoch rule or batch differ answers another question.
-The table refuses it, unless the profile has a waiver for that, which is shown. What changes rounding or code (packages,
-precision, the suite's version, another training of the same head) is said, and refused only where the profile's
-``strict`` names it.
+Within a table, a run that differs in images, split, teacher, preprocessing, epoch rule or batch measures something else
+and is excluded, unless the profile has a waiver, which the report shows. Differences that only change rounding or code
+(packages, precision, the suite's version, another training of the same head) are shown; they exclude a run only if the
+profile's ``strict`` names them.
 """
 
 from collections.abc import Mapping
@@ -18,19 +18,19 @@ from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.runs.records import SCHEMA, Record
 from sskd.version import code
 
-EXCLUDED = "refused"  # the state of a run in a table that does not take it
-NUMBERS = ("best_", "last_", "chosen_")  # how the columns begin whose numbers are refused
+EXCLUDED = "refused"  # state of a run that is excluded from a table
+NUMBERS = ("best_", "last_", "chosen_")  # prefixes of the columns that exclusion sets to NaN
 FIDELITY = ("kl", "cka")
 Outcome = Literal["equal", "shown", "waived", "compared", "refused"]
 
 
 class ComparedItem(Record):
-    """One part of the card, of runs that are compared."""
+    """An item of the comparability card, for the runs of one column."""
 
     field: str
-    """Name of the field, as in waivers; "commit" and "machine" are never refused and need no waiver."""
+    """Name of the field, as in waivers. "commit" and "machine" never exclude runs and need no waiver."""
     part: str
-    """The part of the field that is compared."""
+    """Item of the field that is compared."""
     column: str
     """Column of the table."""
     role: str
@@ -38,31 +38,32 @@ class ComparedItem(Record):
     values: dict[str, int]
     """Number of runs that have each value."""
     not_recorded: int
-    """Number of runs that do not record it."""
+    """Number of runs that have not recorded it."""
     outcome: Outcome
-    """compared: it is what the table compares; shown: it differs, which the table says and does not refuse."""
+    """equal; compared: the table compares it; shown: it differs, and the report says so; waived; refused: runs are
+    excluded."""
 
 
 class Exclusion(Record):
-    """A run whose number a table does not take."""
+    """A run that is excluded from a table."""
 
     row: str
     """Row of the table."""
     column: str
     """Column of the table."""
     run: str
-    """Its id."""
+    """Id of the run."""
     why: str
-    """The difference that refuses it."""
+    """The difference that excludes it."""
 
 
 class TableComparability(Record):
-    """A table's card."""
+    """Comparability card of a table."""
 
     fields: list[ComparedItem]
-    """The parts that were compared, with their values."""
+    """The compared items with their values."""
     refused: list[Exclusion]
-    """The runs that it does not take."""
+    """The excluded runs."""
 
 
 class ComparabilityFile(Record):
@@ -73,22 +74,22 @@ class ComparabilityFile(Record):
     profile: str
     """Name of the report's profile."""
     suite: dict[str, str | None]
-    """version and commit of the code that made the report."""
+    """Version and commit of the code that wrote the report."""
     waivers: dict[str, dict[str, str]]
     """Reasons why a field may differ, by table and field."""
     strict: list[str] = []
-    """Fields that the profile asks to be equal, beside those that change the question."""
+    """Additional fields that the profile requires to be equal."""
     tables: dict[str, TableComparability]
     """Cards of the tables, by benchmark."""
 
 
 def exclude_incomparable(frame: pd.DataFrame, profile: Profile) -> tuple[pd.DataFrame, dict[str, TableComparability]]:
-    """Returns the report's frame, without the numbers of runs that must not stand in a table with the others of their
-    column, and the table of every table. Of what differs, the value that most runs have is the usual one, the first of
-    equally many.
+    """Returns the report's frame and one comparability card per table.
 
-    A refused run has the state "refused", and why. The column "differs" says of a run that stays what it was measured
-    with where that is not the usual: "torch 2.13.0, not 2.14.1". Nothing is said against what is not recorded.
+    In each column, runs that differ from the majority in a field that must be equal are excluded: their numbers become
+    NaN, their state "refused", and "why" gives the reason. (If there is no majority, the value that occurs first wins.)
+    The column "differs" lists other differences from the majority: "torch 2.13.0, not 2.14.1". Fields that a run has
+    not recorded are ignored.
     """
     if frame.empty:
         return frame, {}
@@ -115,8 +116,8 @@ def exclude_incomparable(frame: pd.DataFrame, profile: Profile) -> tuple[pd.Data
 def _differences(
     group: pd.DataFrame, column: str, role: str, profile: Profile, varies: tuple[str, ...], table: TableComparability
 ) -> tuple[list[tuple[Any, str]], dict[Any, list[str]]]:
-    """Fills the card with the parts of runs that are compared. Returns the refused with why, and of the others what
-    differs, by the frame's index."""
+    """Adds the compared items to the table's card. Returns the excluded runs with their reasons, and the differences
+    that are only shown, both by the frame's index."""
     refused: list[tuple[Any, str]] = []
     said: dict[Any, list[str]] = {}
     for part in ITEMS:
@@ -125,15 +126,15 @@ def _differences(
         own = (
             *PER_SEED * profile.teacher_seeds,
             *("split",) * profile.split_seeds,
-        )  # fields that each seed has apart
+        )  # fields that differ between seeds
         within = [*part.within, *(["seed"] if part.field in own else [])]
         sets = [runs for _, runs in group.groupby(within, sort=False)] if within else [group]
-        known = group[part.column].replace("", float("nan"))  # "": it means nothing for the run
+        known = group[part.column].replace("", float("nan"))  # "": does not apply to the run
         differs, values = False, {str(key): int(n) for key, n in known.value_counts(sort=False).items()}
         refuses = part.kind == "question" or part.field in profile.strict
         allowed = part.field in varies or part.field in profile.waivers or not refuses
         for runs in sets:
-            counts = known[runs.index].value_counts(sort=False)  # without what is not recorded
+            counts = known[runs.index].value_counts(sort=False)  # ignores values that are not recorded
             if len(counts) < 2:
                 continue
             differs, usual = True, counts.idxmax()
@@ -143,7 +144,7 @@ def _differences(
                         text = f"{part.name} {short(run[part.column])}, not {short(usual)}"
                         said.setdefault(index, []).append(text)
                     continue
-                why = f"{part.name} differs: {short(run[part.column])}, and {short(usual)} of {counts.max()} others"
+                why = f"{part.name} differs: {short(run[part.column])}, but {short(usual)} in {counts.max()} other runs"
                 refused.append((index, f"{why} (waivers.{part.field} allows it)"))
                 table.refused.append(Exclusion(row=str(run["row"]), column=column, run=str(run["id"]), why=why))
                 group = group.drop(index)
@@ -175,13 +176,13 @@ def _outcome(field: str, differs: bool, refuses: bool, varies: tuple[str, ...], 
 
 
 def short(value: object) -> str:
-    """Returns the beginning of a hash; anything else as it is."""
+    """Shortens a hash to 12 characters; returns other values unchanged."""
     text = str(value)
     return text[:12] if len(text) in (40, 64) and set(text) <= set("0123456789abcdef") else text
 
 
 def comparability_json(tables: Mapping[str, TableComparability], profile: Profile) -> dict[str, Any]:
-    """card.json."""
+    """Returns card.json."""
     known = code()
     file = ComparabilityFile(  # type: ignore[call-arg]  # mypy does not know the alias
         schema=SCHEMA,

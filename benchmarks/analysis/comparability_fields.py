@@ -1,4 +1,4 @@
-"""Fields of the comparability card: the parts of a run that must be equal where numbers are compared."""
+"""Items of the comparability card: properties of a run that must be equal if numbers are compared."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
@@ -7,8 +7,8 @@ from benchmarks.profiles.profile import ComparabilityField, RoundingField
 from sskd.config.recipe import SplitSpec
 from sskd.runs.spec import FromRun, RunSpec, StudentSpec
 
-COLUMN = "card "  # before a part's name in the report's frame
-COMPUTING = ("torch", "torchvision", "numpy", "pillow")  # the packages that numbers come from
+COLUMN = "card "  # prefix of an item's name in the report's frame
+COMPUTING = ("torch", "torchvision", "numpy", "pillow")  # packages that affect the results
 
 
 class ComparabilityItem(NamedTuple):
@@ -34,9 +34,7 @@ ITEMS = (
     ComparabilityItem("network", "network", ("network",)),
     ComparabilityItem("teacher", "teacher"),
     ComparabilityItem("teacher", "teacher's weights"),
-    ComparabilityItem(
-        "head", "head's weights", ("row",), "rounding"
-    ),  # of one spec: the same training on another machine
+    ComparabilityItem("head", "head's weights", ("row",), "rounding"),  # same spec, trained on another machine
     ComparabilityItem("split", "split"),
     ComparabilityItem("split", "training images"),
     ComparabilityItem("preprocessing", "preprocessing"),
@@ -52,12 +50,11 @@ ITEMS = (
 )
 assert {part.field for part in ITEMS if part.kind != "environment"} == set(get_args(ComparabilityField))
 assert {part.field for part in ITEMS if part.kind == "rounding"} == set(get_args(RoundingField))
-PER_SEED = ("teacher", "head")  # fields that a profile with teacher_seeds has otherwise for every seed
+PER_SEED = ("teacher", "head")  # fields that differ between seeds with teacher_seeds
 
 
 def comparability_columns(spec: RunSpec, result: Mapping[str, Any]) -> dict[str, str | None]:
-    """Returns every part's value of a finished run in words, None where it is not recorded, "" where it means
-    nothing."""
+    """Returns the value of every item of a finished run: None if it is not recorded, "" if it does not apply."""
     known, machine = _mapping(result.get("measured_with")), _mapping(result.get("machine"))
     packages = {"torch": machine.get("torch"), "torchvision": machine.get("torchvision")}
     packages |= _mapping(machine.get("packages"))
@@ -97,7 +94,7 @@ def _from_files(split: SplitSpec) -> str:
 
 
 def _teacher(spec: RunSpec) -> str | None:
-    """Who teaches, as the spec has it; None for nobody, or a file that is known by its path alone."""
+    """Returns the teacher as the spec gives it; None without a teacher, or for a file without sha256."""
     if isinstance(spec.teacher, FromRun):
         return f"{spec.teacher.run.id}, {spec.teacher.epoch} epoch"
     if spec.teacher is None:
@@ -106,7 +103,7 @@ def _teacher(spec: RunSpec) -> str | None:
 
 
 def _public(version: Any) -> str | None:
-    """Returns a version without its local suffix: torch's CPU wheel ("2.14.1+cpu") and its CUDA wheels are one
+    """Returns a version without its local suffix: torch's CPU wheel ("2.14.1+cpu") and CUDA wheels count as one
     version."""
     return None if version is None else str(version).partition("+")[0]
 

@@ -1,7 +1,7 @@
-"""A student's features of test images: computed once from its last weights, kept beside the run, measured and laid out.
+"""Features of a student on test images (figure 3a): computed once from the last weights and cached as features.npz.
 
-Figure 3a's numbers. The cache, features.npz, holds vectors (N, D) float32, labels (N,) int64, the silhouette and, of
-runs that are drawn, the t-SNE layout (N, 2).
+The cache has the vectors (N, D) float32, labels (N,) int64, their silhouette and, for runs that are drawn, the t-SNE
+layout (N, 2).
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from sskd.runs.spec import RunSpec
 from sskd.runs.trained import load_trained, statistics
 from sskd.training.evaluation import image_vectors
 
-CLASSES = 10  # the first ten: more colours cannot be told apart, and 1,000 of CIFAR-100's test images are enough
+CLASSES = 10  # the first ten: more colours are hard to distinguish; 1,000 test images of CIFAR-100 suffice
 Arrays = dict[str, np.ndarray]
 
 
 def features_of(spec: RunSpec, runs: Path, execution: Execution, layout: bool = False) -> Arrays:
-    """Returns the run's cached features, made if need be; with ``layout`` t-SNE's too. UserError if there are no
-    weights."""
+    """Returns the run's cached features, computing them if needed; with ``layout`` also the t-SNE layout. Raises
+    UserError without weights."""
     folder = RunFolder(runs, spec)
     cache = folder.path / "features.npz"
     arrays = _read(cache)
@@ -38,16 +38,16 @@ def features_of(spec: RunSpec, runs: Path, execution: Execution, layout: bool = 
     if not arrays:
         weights = folder.weights("last")
         if not weights.exists():
-            raise UserError("no features: the run's last.safetensors is not here, and there is no features.npz")
+            raise UserError("no features: neither last.safetensors nor features.npz is in the run's folder")
         data = load_dataset(spec.dataset, Path(execution.dataset_root))
         network = load_trained(spec, weights, data.num_classes, data.image_size, statistics(data))
         vectors, labels = image_vectors(network, data, CLASSES)
         arrays = {"vectors": vectors.numpy(), "labels": labels.numpy()}
         arrays["silhouette"] = np.array(_silhouette(arrays))
     if layout and "layout" not in arrays:
-        from sklearn.manifold import TSNE  # here: most reports draw no features, and need not wait for it
+        from sklearn.manifold import TSNE  # imported here because it is slow and most reports do not need it
 
-        # two neighbours' distance per point at least: tiny test sets need a smaller perplexity than the usual 30
+        # perplexity must be below the number of points: small test sets need less than the default 30
         perplexity = min(30.0, (len(arrays["vectors"]) - 1) / 3)
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
         arrays["layout"] = tsne.fit_transform(arrays["vectors"]).astype(np.float32)
@@ -61,7 +61,7 @@ def _silhouette(arrays: Arrays) -> float:
 
     try:
         return float(silhouette_score(arrays["vectors"], arrays["labels"]))
-    except ValueError as error:  # one class only, or features that are not finite
+    except ValueError as error:  # a single class, or features that are not finite
         raise UserError(f"no silhouette: {' '.join(str(error).split())}") from None
 
 
@@ -69,7 +69,7 @@ def _read(cache: Path) -> Arrays:
     try:
         with np.load(cache, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):  # absent, or damaged: then it is made again
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):  # absent or damaged: computed again
         return {}
     return arrays if {"vectors", "labels", "silhouette"} <= arrays.keys() else {}
 
@@ -77,14 +77,14 @@ def _read(cache: Path) -> Arrays:
 def _write(cache: Path, arrays: Arrays) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    with contextlib.suppress(UserError):  # only a cache: a results folder that is read-only still has its report
+    with contextlib.suppress(UserError):  # only a cache: the report also works in a read-only folder
         write_atomically(cache, lambda file: file.write(buffer.getvalue()))
 
 
 def add_silhouettes(
     frame: pd.DataFrame, cells: Mapping[str, list[Cell]], benchmark: str, runs: Path, execution: Execution
 ) -> pd.DataFrame:
-    """Returns the frame with the column "silhouette" for one benchmark's finished runs, or why there is none."""
+    """Adds the column "silhouette" for one benchmark's finished runs, or the reason in "why"."""
     frame = frame.copy()
     own = frame[(frame["benchmark"] == benchmark) & (frame["state"] == "finished")]
     specs = {cell.spec.id: cell.spec for cell in cells.get(benchmark, []) if cell.spec}

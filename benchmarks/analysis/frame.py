@@ -1,4 +1,4 @@
-"""Reads run folders into one pandas frame. Tables, figures, claims and the page are made from that frame alone."""
+"""Reads run folders into one pandas frame, the only source of tables, figures, claims and the page."""
 
 import math
 import os
@@ -60,13 +60,13 @@ MACHINE_COLUMNS = (
 
 
 def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFrame:
-    """One row for each benchmark's cell, in the benchmarks' order, and one for each run that they need (benchmark "").
+    """Returns one row per cell, in the benchmarks' order, and one per ancestor that is in no cell (benchmark "").
 
-    Columns: benchmark, row, column, pair (published), run_pair, seed, id, what of the spec tables and claims ask for,
-    state ("finished", "failed", "incomplete", "absent"), why (a cell has no number), and of finished runs changed (why
-    its code was not today's, or ""), best_*, last_* and, where images were held out, chosen_* of every measure, each
-    with its epoch and, in *_held_out_*, what it reached on the held-out images, and where and how the run was done.
-    A student that failed has the accuracies of chance.
+    Columns: benchmark, row, column, pair (published), run_pair, seed, id, the properties of the spec that tables and
+    claims use, state ("finished", "failed", "incomplete", "absent") and why (the reason of a missing number). For
+    finished runs also: changed (why the code is not today's, or ""), best_*, last_* and, with a validation set,
+    chosen_* of every measure with its epoch, *_held_out_* (on the validation set), and the machine. A failed student
+    has the accuracy of chance.
     """
     present = {entry.name for entry in os.scandir(runs)} if runs.is_dir() else set()
     known: dict[str, dict[str, object]] = {}
@@ -82,7 +82,7 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
 
     rows: list[dict[str, object]] = []
     for benchmark, group in cells.items():
-        # a rate that a profile names twice gives the same run twice, and one run is one seed
+        # a run that a profile lists twice counts once
         once = {(cell.row, cell.column, cell.spec.id): cell for cell in group}
         for cell in once.values():
             place = {"benchmark": benchmark, "row": cell.row, "column": cell.column}
@@ -97,7 +97,7 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
 
 
 def specs_of(cells: Mapping[str, Iterable[Cell]]) -> dict[str, RunSpec]:
-    """Returns every run of the cells and what they need, by id, each once."""
+    """Returns the runs of all cells and their ancestors, by id."""
     return with_ancestors(cell.spec for group in cells.values() for cell in group)
 
 
@@ -135,9 +135,9 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
             known["weights"] = folder.weights_problem() if spec.trains else ""
             return known | _result_columns(result) | comparability_columns(spec, result) | who_columns(folder.path)
         status = folder.status()
-    except UserError as error:  # a damaged file is one cell's trouble, not the report's
+    except UserError as error:  # a damaged file only affects its cell
         return {"state": "failed", "why": f"failed: {error}"}
-    except (OSError, ValueError, AttributeError) as error:  # of the files that an unfinished run leaves
+    except (OSError, ValueError, AttributeError) as error:  # files of an unfinished run
         return {"state": "failed", "why": f"failed: cannot read {folder.path}: {type(error).__name__}"}
     if status.state == "failed":
         return {"state": "failed", "why": f"failed: {status.message}"} | _chance_columns(spec)
@@ -146,8 +146,8 @@ def _run_columns(spec: RunSpec, runs: Path, present: bool) -> dict[str, object]:
 
 
 def _chance_columns(spec: RunSpec) -> dict[str, object]:
-    """What a failed student counts as: accuracies by chance, since leaving it out would favour methods that diverge. Of
-    a data set whose number of classes is not published, nothing."""
+    """Returns chance accuracies for a failed student, because omitting it would favour methods that diverge. Empty for
+    a data set with an unknown number of classes."""
     if not isinstance(spec, StudentSpec) or spec.dataset.name not in DATASETS:
         return {}
     published = PUBLISHED_DATASETS.get(spec.dataset.name)  # filled by the import that the registry has just made
@@ -177,10 +177,10 @@ def _result_columns(result: dict[str, Any]) -> dict[str, object]:
 
 
 def read_curve(metrics: Path, points: int = 60) -> np.ndarray:
-    """Returns a run's curve, (n, 3): epoch, accuracy on test images and on held-out ones, in percent; nan where no
-    image was held out. At most about ``points`` epochs, the last always among them.
+    """Returns a run's curve (n, 3): epoch, accuracy on test and on validation images in percent; nan without validation
+    images. At most about ``points`` epochs, always including the last.
 
-    Only the lines that are shown are read, and of them only these numbers: a report reads thousands of these files.
+    Only these numbers of the shown lines are parsed, because a report reads thousands of these files.
     """
     try:
         lines = metrics.read_bytes().splitlines()
@@ -190,7 +190,7 @@ def read_curve(metrics: Path, points: int = 60) -> np.ndarray:
     curve = []
     for line in lines[(len(lines) - 1) % step :: step]:
         epoch, test, held_out = EPOCH.search(line), TEST.search(line), HELD_OUT.search(line)
-        if epoch and test and line.startswith(b"{") and line.endswith(b"}"):  # else cut off, or damaged
+        if epoch and test and line.startswith(b"{") and line.endswith(b"}"):  # otherwise incomplete or damaged
             with suppress(ValueError):
                 curve.append((float(epoch[1]), float(test[1]), float(held_out[1]) if held_out else math.nan))
     found = np.array(curve, dtype=float).reshape(-1, 3)

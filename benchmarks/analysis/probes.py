@@ -1,7 +1,7 @@
-"""Linear probes of finished runs: made once, kept beside the run, and read into the report's frame.
+"""Linear probes of finished runs: computed once, stored in the run's folder, and read into the report's frame.
 
-A benchmark with ``probes`` has a data set in every column. Probes are made after its runs, one after another in this
-process; what has been made stays, so the same command goes on where it was.
+A benchmark with ``probes`` has a data set per column. Probes are computed sequentially in this process after the
+benchmark's runs; finished ones are kept, so the same command resumes.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ class Probe(NamedTuple):
 
 
 def probes_of(cells: Mapping[str, list[Cell]], profile: Profile) -> list[Probe]:
-    """Returns all that the benchmarks ask for, each once, those of one data set together."""
+    """Returns the probes that the benchmarks need, without duplicates and ordered by data set."""
     found: dict[tuple[str, str], Probe] = {}
     for name, group in cells.items():
         if BENCHMARKS[name].probes:
@@ -53,7 +53,7 @@ def probes_of(cells: Mapping[str, list[Cell]], profile: Profile) -> list[Probe]:
 
 
 class ProbesCost(NamedTuple):
-    """The cost of the linear probes that are not made yet."""
+    """Cost of the linear probes that are not computed yet."""
 
     number: int
     done: int
@@ -63,14 +63,15 @@ class ProbesCost(NamedTuple):
     @property
     def text(self) -> str:
         work = f"{self.multiply_adds / 1e12:.3g} T multiply-adds, about {duration(self.seconds)}"
-        return f"{plural(self.number, 'linear probe')}, {self.done} of them made already: {work}"
+        return f"{plural(self.number, 'linear probe')}, {self.done} of them done: {work}"
 
 
 def probes_cost(probes: list[Probe], runs: Path, root: Path, throughput: float) -> ProbesCost:
-    """Images through the networks, and the classifier's iterations, at ``throughput`` multiply-adds a second."""
+    """Estimates the cost: forward passes of the images and the classifier's iterations, at ``throughput`` multiply-adds
+    per second."""
     work, done = 0.0, 0
 
-    @cache  # probes come by data set, and each has a student of another: they would be read anew in turn
+    @cache  # probes are ordered by their data set, so the students' data sets alternate
     def known(dataset: DatasetSpec) -> DatasetInfo:
         return dataset_info(dataset, root)[0]
 
@@ -79,7 +80,7 @@ def probes_cost(probes: list[Probe], runs: Path, root: Path, throughput: float) 
             done += 1
             continue
         name, size = probe.dataset.name, known(probe.spec.dataset).image_size
-        # a published data set's numbers are known without reading it
+        # the size of a published data set is known without reading it
         published = None if probe.dataset.path else PUBLISHED_DATASETS.get(name)
         data = published.info if published else known(probe.dataset)
         network, settings = probe.spec.network, probe.spec.used_as
@@ -90,7 +91,7 @@ def probes_cost(probes: list[Probe], runs: Path, root: Path, throughput: float) 
 
 
 def make_probes(probes: list[Probe], runs: Path, execution: Execution, log: Callable[[str], None]) -> dict[str, str]:
-    """Makes those of finished runs that are not there yet; returns by run and data set why one could not be made."""
+    """Computes the missing probes of finished runs. Returns the reasons of failures by run and data set."""
     todo = [p for p in probes if not p.file(runs).exists() and RunFolder(runs, p.spec).is_finished()]
     failures: dict[str, str] = {}
     unreadable: dict[str, str] = {}
@@ -114,7 +115,7 @@ def make_probes(probes: list[Probe], runs: Path, execution: Execution, log: Call
 
 
 def add_probes(frame: pd.DataFrame, probes: list[Probe], benchmark: str, runs: Path) -> pd.DataFrame:
-    """Returns the frame with the column "probe_top1" for one benchmark's finished runs, or why there is none."""
+    """Adds the column "probe_top1" for one benchmark's finished runs, or the reason in "why"."""
     frame = frame.copy()
     frame["probe_top1"] = frame.get("probe_top1", float("nan"))
     files = {(probe.dataset.name, probe.spec.id): probe.file(runs) for probe in probes}
@@ -123,7 +124,7 @@ def add_probes(frame: pd.DataFrame, probes: list[Probe], benchmark: str, runs: P
         file = files[column, run_id]
         try:
             if not file.exists():
-                raise UserError("not probed: run_all.py run does it, report only reads")
+                raise UserError("not probed: start run_all.py run (report does not train)")
             frame.loc[index, "probe_top1"] = float(read_json(file)["top1"])
         except (UserError, KeyError, TypeError, ValueError) as error:
             frame.loc[index, "why"] = str(error) if isinstance(error, UserError) else f"cannot read {file}: delete it"

@@ -1,9 +1,8 @@
-"""The paper's own numbers and independent reproductions, from results/paper, each with its source.
+"""The paper's numbers and independent reproductions, from results/paper, each with its source.
 
-A file has a line for each row and pair: top1 (for some top5), the source, and where known the accuracy of the number's
-teacher (teacher_top1), its epoch ("best" on the test set, or "last") and the number of runs. Files of newer methods
-also have the protocol. A number is only subtracted from ours if it was found with the protocol of this suite and with
-the teacher of the table's Teacher row.
+A file has a line per row and pair: top1, sometimes top5, the source and, if known, the accuracy of the teacher
+(teacher_top1), its epoch ("best" on the test set, or "last") and the number of runs; files of newer methods also have
+the protocol. A number is only subtracted from ours if it has this suite's protocol and the teacher of the Teacher row.
 """
 
 from collections.abc import Hashable
@@ -22,7 +21,7 @@ class Value(NamedTuple):
 
 
 class Elsewhere(NamedTuple):
-    """A number that was found by another protocol (epochs, recipe) or with another teacher."""
+    """A number with another protocol (epochs, recipe) or another teacher."""
 
     value: float
     protocol: str
@@ -36,8 +35,8 @@ def _lines(file: str) -> list[dict[Hashable, str]]:
 
 @lru_cache(maxsize=16)
 def _read(files: tuple[str, ...]) -> tuple[dict[tuple[str, str, str], Value], dict[tuple[str, str], Elsewhere]]:
-    """Returns the files' comparable numbers, of which a later file's count, and by row and pair the first number of
-    another protocol, where there is no comparable one."""
+    """Returns the files' comparable numbers (later files take precedence), and for the other cells the first number
+    with another protocol, by row and pair."""
     comparable: dict[tuple[str, str, str], Value] = {}
     elsewhere: dict[tuple[str, str], Elsewhere] = {}
     lines = [line for file in files for line in _lines(file)]
@@ -59,24 +58,23 @@ def _read(files: tuple[str, ...]) -> tuple[dict[tuple[str, str, str], Value], di
 
 
 def published(benchmark: str) -> dict[tuple[str, str, str], Value]:
-    """Returns the paper's numbers by (row, column, "top1" or "top5"); empty where they were not at hand."""
+    """Returns the paper's numbers by (row, column, "top1" or "top5"); empty if they are not available."""
     return _read(BENCHMARKS[benchmark].published)[0]
 
 
 def published_elsewhere(benchmark: str) -> dict[tuple[str, str], Elsewhere]:
-    """Returns by (row, column) numbers of another protocol, which are shown beside ours and not subtracted."""
+    """Returns numbers with another protocol by (row, column); they are shown, but not subtracted from ours."""
     return _read(BENCHMARKS[benchmark].published)[1]
 
 
 @lru_cache(maxsize=1)
 def linear_evaluation() -> dict[str, float]:
-    """Returns how good each pretext task is by itself: linear evaluation on ImageNet, as quoted by the paper's table
-    2."""
+    """Returns the quality of each pretext task: linear evaluation on ImageNet, as quoted in the paper's table 2."""
     table = pd.read_csv(PAPER / "table2_pretext_tasks.csv")
     return dict(zip(table["row"], table["pretext_linear_eval_imagenet"].astype(float), strict=True))
 
 
 def reproductions(pairs: set[str]) -> pd.DataFrame:
-    """Returns what others measured for these published pairs: by, dataset, pair, method, top1, protocol."""
+    """Returns independent results for these published pairs: by, dataset, pair, method, top1, protocol."""
     table = pd.read_csv(PAPER / "reproductions.csv")
     return table[table["pair"].isin(sorted(pairs))]

@@ -1,4 +1,4 @@
-"""Differences between the runs' setting and the paper's: data, networks, epochs, share of the training images."""
+"""Differences between the runs' setting and the paper's: data, networks, epochs, fraction of the training images."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,17 @@ FULL_EPOCHS = {"cifar100": 240, "imagenet": 100}
 
 
 def of_paper(frame: pd.DataFrame, dataset: str = "cifar100") -> bool:
-    """Returns whether the students among these runs have the paper's data, networks, epochs and training images."""
+    """Returns True if the students of these runs have the paper's data, networks, epochs and training images."""
     return not describe_setting(frame, dataset)
 
 
 def describe_setting(frame: pd.DataFrame, dataset: str = "cifar100") -> str:
-    """Returns how the finished students (all while none is finished) differ from the paper's setting, to be read first:
-    "On digits (resnet14/resnet8 for vgg13/vgg8; 2 of 240 epochs), not CIFAR-100", or "On CIFAR-100 (10%: 12 of 240
-    epochs, 10% of the training images; 25%: ...)" where columns differ; "" if they do not."""
+    """Describes how the finished students (all, if none is finished) differ from the paper's setting; "" if they do
+    not.
+
+    Examples: "On digits (resnet14/resnet8 for vgg13/vgg8; 2 of 240 epochs), not CIFAR-100", or if columns differ "On
+    CIFAR-100 (10%: 12 of 240 epochs, 10% of the training images; 25%: ...)".
+    """
     students = frame[frame["role"] == "student"] if "role" in frame else frame
     finished = students[students["state"] == "finished"]
     students = students if finished.empty else finished
@@ -39,7 +42,7 @@ def describe_setting(frame: pd.DataFrame, dataset: str = "cifar100") -> str:
 
 
 def same_runs(frame: pd.DataFrame) -> list[str]:
-    """Returns a line for each set of columns that show the same runs, with the rows of which that is true."""
+    """Returns a line for each set of columns that show the same runs, with the rows concerned."""
     columns_of = frame.groupby(["row", "id"], sort=False)["column"].unique()
     rows: dict[tuple[str, ...], list[str]] = {}
     for row, columns in zip(columns_of.index.get_level_values("row"), columns_of, strict=True):
@@ -53,12 +56,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _training(students: pd.DataFrame, full: int) -> list[str]:
-    """Epochs and share of the training images: once where all runs have the same, else what each column had."""
+    """Describes epochs and fraction of the training images: once if all runs agree, else per column."""
     standing = ("column", "row", "epochs", "fraction")
     runs = [(str(c), str(r), int(e), float(f)) for c, r, e, f in zip(*(students[k] for k in standing), strict=True)]
     epochs = {(column, row): _epochs(number, full) for column, row, number, _ in runs}
     shares = {(column, row): _share(fraction) for column, row, _, fraction in runs}
-    # a column that varies the share of all images says so itself, as the paper's figure 4a does
+    # the column's name already gives the fraction, as in figure 4a
     if "" in shares.values() and all(column == f"{100 * fraction:g}%" for column, _, _, fraction in runs):
         shares = dict.fromkeys(shares, "")
     remarks, varying = [], []
@@ -68,7 +71,7 @@ def _training(students: pd.DataFrame, full: int) -> list[str]:
         else:
             remarks += [text for text in set(said.values()) if text]
     texts = {place: ", ".join(said[place] for said in varying) for place in epochs} if varying else {}
-    columns: dict[str, list[str]] = {}  # what is said of a column, and the columns it is true of
+    columns: dict[str, list[str]] = {}  # description, and its columns
     for column in dict.fromkeys(column for column, _ in texts):
         rows: dict[str, list[str]] = {}
         for (place, row), text in texts.items():
@@ -82,12 +85,12 @@ def _training(students: pd.DataFrame, full: int) -> list[str]:
 
 
 def _epochs(number: int, full: int) -> str:
-    """ "" for the paper's number."""
+    """Describes the number of epochs; "" for the paper's."""
     if number == full:
         return ""
     return f"{number} of {full} epochs" if number < full else f"{number} epochs for {full}"
 
 
 def _share(fraction: float) -> str:
-    """ "" for all."""
+    """Describes the fraction of the training images; "" for all."""
     return f"{100 * fraction:g}% of the training images" if fraction < 1 else ""

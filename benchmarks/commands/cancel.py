@@ -1,4 +1,4 @@
-"""``run_all.py cancel``: ends what runs or waits; what it has saved stays."""
+"""``run_all.py cancel``: ends running and waiting runs; saved state is kept."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""``run_all.py decide``: runs seed after seed until claims, or two methods, are decided, or the time is over."""
+"""``run_all.py decide``: trains seed after seed until claims, or two methods, are decided, or the time is used up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``run_all.py explain``: what a key of --set means: its type, its default and the docstring of its field."""
+"""``run_all.py explain``: prints a key's type, default and description (the docstring of its field)."""
 
 import argparse
 import inspect
@@ -23,7 +23,7 @@ BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt
 
 
 class Key(NamedTuple):
-    """A key as it is reached from a profile or a cluster's file."""
+    """A key of a profile or of a cluster's file."""
 
     path: str
     type: Any
@@ -43,8 +43,8 @@ def act(options: argparse.Namespace) -> Outcome:
 
 
 def explain(path: str) -> str:
-    """Returns the key's type, default and meaning; for a key that has keys itself also theirs. UserError with the
-    nearest name if there is none of that name."""
+    """Returns the key's type, default and description, and the keys below it. Raises UserError with the nearest name
+    for an unknown key."""
     from benchmarks.dispatch.cluster import ClusterSpec
     from benchmarks.profiles.profile import Profile
     from sskd.runs.spec import CommonSpec, HeadSpec, StudentSpec, TeacherSpec
@@ -65,7 +65,7 @@ def explain(path: str) -> str:
 
 
 def _inside(key: Key, name: str) -> Key:
-    """Returns the key ``name`` of what ``key`` holds."""
+    """Returns the key ``name`` within ``key``."""
     from benchmarks.dispatch.cluster import ClusterSpec, Parameters
 
     path = f"{key.path}.{name}"
@@ -88,7 +88,7 @@ def _inside(key: Key, name: str) -> Key:
 
 
 def _under_a_name(key: Key, name: str) -> Key | None:
-    """Returns what a mapping holds under a name whose type says only "any mapping"; None for any other key."""
+    """Returns the key for a name in a mapping whose type is only "any mapping"; None for other keys."""
     from benchmarks.profiles.profile import Override
     from benchmarks.profiles.read import pretext_settings
     from benchmarks.tables.benchmark import BENCHMARKS
@@ -115,7 +115,8 @@ def _under_a_name(key: Key, name: str) -> Key | None:
 
 
 def _field(model: type[BaseModel], name: str, parent: Any, path: str) -> Key:
-    """``parent``: the default of what has the field, which may have its own value for it."""
+    """Returns the key of a field. parent: the default of the object that has the field, which may override the field's
+    own."""
     field: FieldInfo = model.model_fields[name]
     default = UNSET if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
     if parent is OUTER:
@@ -129,7 +130,7 @@ def _field(model: type[BaseModel], name: str, parent: Any, path: str) -> Key:
 
 
 def _bare(annotation: Any) -> Any:
-    """Without what is annotated, and without "or null"."""
+    """Removes Annotated and "or null" from a type."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, types.UnionType):
@@ -139,7 +140,7 @@ def _bare(annotation: Any) -> Any:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Returns the models that a value of this type may be."""
+    """Returns the models that a value of this type can be."""
     bare = _bare(annotation)
     if inspect.isclass(bare) and issubclass(bare, BaseModel):
         return [bare]
@@ -149,7 +150,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def describe_type(annotation: Any) -> str:
-    """Returns a type in words: "a whole number, at least 1"."""
+    """Describes a type: "a whole number, at least 1"."""
     if get_origin(annotation) is Annotated:
         inner, *marks = get_args(annotation)
         nested = [mark for mark in marks if isinstance(mark, FieldInfo)]
@@ -171,7 +172,7 @@ def describe_type(annotation: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    """Returns a value as it is written in YAML, on one line."""
+    """Formats a value as YAML on one line."""
     if value is UNSET:
         return "none"
     if value is OUTER:

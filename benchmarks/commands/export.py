@@ -1,4 +1,4 @@
-"""``run_all.py export``: every finished student of a request as a folder to take home."""
+"""``run_all.py export``: writes every finished student of a request as a self-contained folder."""
 
 import argparse
 
@@ -17,7 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Outcome:
-    """UserError where there is no finished student whose weights are here."""
+    """Exports the students. Raises UserError if no finished student has its weights here."""
     from sskd.export.folder import export_run
     from sskd.runs.run_folder import RunFolder
 

@@ -1,4 +1,4 @@
-"""``run_all.py list``: what there is to choose from."""
+"""``run_all.py list``: prints the available methods, networks, data sets and so on."""
 
 import argparse
 import importlib
@@ -95,7 +95,7 @@ LISTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 
 
 def listing(kind: str, as_json: bool) -> str:
-    """Returns the list as JSON, or an entry after the other, each wrapped to the terminal's width."""
+    """Returns the list as JSON, or as text with one entry per paragraph, wrapped to the terminal's width."""
     rows = LISTS[kind]()
     if as_json:
         return json.dumps(rows, indent=1)
@@ -105,7 +105,7 @@ def listing(kind: str, as_json: bool) -> str:
 
 
 def short(value: Any) -> str:
-    """Returns a value in words: "key value, key value", or its parts by comma."""
+    """Formats a value: "key value, key value", or its items separated by commas."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

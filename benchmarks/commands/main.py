@@ -1,7 +1,6 @@
-"""The command line of the suite: a verb, in the file of its name, and its options. No verb means ``run``.
+"""The command line of the suite: a verb, implemented in the module of its name, and its options. Default: ``run``.
 
-Exit status: 0 all finished, 1 something failed, 2 bad input; 129, 130 or 143 ended by a closed terminal, Ctrl-C or
-SIGTERM.
+Exit status: 0 success, 1 something failed, 2 invalid input; 129, 130 or 143 after a closed terminal, Ctrl-C or SIGTERM.
 """
 
 import argparse
@@ -59,7 +58,8 @@ def make_parser() -> Parser:
 
 
 def with_verb(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the verb that is meant. UserError, with the verb, for an option that was one."""
+    """Adds the verb ``run`` if no verb is given. Raises UserError for an option of earlier versions that is now a
+    verb."""
     for argument in arguments:
         verb = EARLIER.get(argument.partition("=")[0])
         if verb:
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _ended(options: argparse.Namespace) -> Outcome:
-    """Does what is asked for; what ends it is said in a line, and is the status."""
+    """Runs the command; an exception becomes a line on stderr and the exit status."""
     try:
         outcome: Outcome = options.act(options)
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""``run_all.py merge``: other people's results into these, and a report."""
+"""``run_all.py merge``: copies other people's results into this folder, and reports."""
 
 import argparse
 

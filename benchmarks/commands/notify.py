@@ -1,4 +1,4 @@
-"""``--notify CMD``: a command of the user's choice, told how it ended when runs have."""
+"""``--notify CMD``: runs a shell command when the runs have ended."""
 
 import os
 import subprocess
@@ -9,8 +9,8 @@ INTERRUPTED = (129, 130, 141, 143)  # exit statuses: a closed terminal, Ctrl-C, 
 
 
 def notify(command: str, status: int, summary: str) -> None:
-    """Runs the command in a shell: SSKD_STATUS is finished, failed or interrupted, SSKD_SUMMARY the summary in one
-    line, which is its last argument too. Where the command fails, that is a line on stderr and nothing else."""
+    """Runs the command in a shell. SSKD_STATUS is finished, failed or interrupted; SSKD_SUMMARY is a one-line summary,
+    which is also the last argument. If the command fails, a line is printed on stderr."""
     word = "interrupted" if status in INTERRUPTED else "failed" if status else "finished"
     environment = os.environ | {"SSKD_STATUS": word, "SSKD_SUMMARY": summary}
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""``run_all.py plan``: the runs of a request, what they wait for and cost, and what the paper's claims lack."""
+"""``run_all.py plan``: prints the runs of a request, their dependencies and cost, and the seeds that claims need."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def act(options: argparse.Namespace) -> Outcome:
 
 
 def _on_gpus(gpu: str, count: int | None) -> Concurrency | None:
-    """The GPUs that --gpu and --count name; None where they name none."""
+    """Returns the GPUs that --gpu and --count name; None without these options."""
     from benchmarks.planning.cost import Concurrency
 
     if count is not None and (count < 1 or not gpu):
@@ -65,7 +65,7 @@ def _on_gpus(gpu: str, count: int | None) -> Concurrency | None:
 def print_plan(
     request: Request, known: Mapping[str, Status], rerun: Sequence[RunSpec], concurrency: Concurrency
 ) -> None:
-    """Prints the runs, what they cost, and what the paper's claims lack; as JSON with --json."""
+    """Prints the runs, their cost, and the state of the paper's claims; as JSON with --json."""
     from benchmarks.analysis.probes import probes_cost, probes_of
     from benchmarks.commands.seeds import assess, need_lines
     from benchmarks.planning.cost import describe_cost, plan_cost, table_costs

@@ -1,4 +1,4 @@
-"""Before runs are started: what cannot run is refused, and what must be trained again is set aside."""
+"""Checks before runs start: rejects runs that cannot work, and prepares runs that are trained again."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,8 +19,8 @@ from sskd.runtime.device import device_of
 
 
 def preflight(job: Job, profile: Profile, folder: Path, rerun: Sequence[RunSpec]) -> int:
-    """Before runs are started: refuses what cannot run, and sets aside what must be trained again, or is to be
-    (``rerun``). Returns how many are to be run."""
+    """Checks the job, and prepares the runs that must be, or shall be (``rerun``), trained again. Returns the number of
+    runs to train."""
     root = Path(job.execution.dataset_root)
     check_writable(folder)
     chosen_trackers(job.execution)
@@ -40,12 +40,12 @@ def preflight(job: Job, profile: Profile, folder: Path, rerun: Sequence[RunSpec]
 
 
 def room(job: Job) -> float:
-    """Bytes of memory that a run has, as far as this machine knows: Slurm's nodes are others."""
+    """Returns the memory (bytes) that a run has on this machine; MOST for Slurm, whose nodes are not known here."""
     return MOST if job.cluster.kind == "slurm" else device_memory(job.execution)
 
 
 def damaged(known: Mapping[str, Status]) -> dict[str, Failure]:
-    """Of runs as plan.statuses tells them: the finished ones whose result.json cannot be read, and why not, by id."""
+    """Returns the finished runs whose result.json cannot be read, with the reason, by id. known: from plan.statuses."""
     return {run_id: Failure(at.message) for run_id, at in known.items() if at.state == "finished" and at.message}
 
 
@@ -56,7 +56,7 @@ def _mark_for_retraining(lost: Sequence[RunSpec], folder: Path) -> None:
 
 
 def _check_this_machine(job: Job, todo: Sequence[RunSpec]) -> None:
-    """UserError where what runs here has no data, or not the device that is asked for. Slurm's nodes may have both."""
+    """Raises UserError if a run on this machine would lack its data or device. Does nothing for Slurm."""
     if job.cluster.kind == "slurm":
         return
     refuse_hopeless(todo, Path(job.execution.dataset_root))

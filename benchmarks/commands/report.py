@@ -1,4 +1,4 @@
-"""``run_all.py report``: tables, figures and the page, from what is finished."""
+"""``run_all.py report``: writes tables, figures and the page from the finished runs."""
 
 import argparse
 import json

@@ -1,6 +1,6 @@
-"""What the verbs that speak of runs are asked for: which runs of which profile, and where their results are.
+"""Request of a command: which runs of which profile, and the results folder.
 
-What takes seconds to import (torch, pandas) is imported inside functions, so that help and errors come at once.
+Slow imports (torch, pandas) are inside functions, so that help and errors appear immediately.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ REQUESTS = "requests"  # the folder in --results
 
 
 class Outcome(NamedTuple):
-    """How a command ended: its exit status, and one line that says what it did, for --notify."""
+    """Result of a command: its exit status, and a one-line summary for --notify."""
 
     status: int = 0
     words: str = ""
 
 
 class Request(NamedTuple):
-    """The runs that a command is about."""
+    """The runs that a command refers to."""
 
     options: argparse.Namespace
     profile: Profile
@@ -45,12 +45,13 @@ class Request(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Of the profile's results."""
+        """Returns the folder of the profile's results."""
         return Path(self.options.results / self.profile.name)
 
     @property
     def name(self) -> str:
-        """The name that ``status`` and ``cancel`` take: --name, the profile's for all of it, else made from both."""
+        """Returns the name for ``status`` and ``cancel``: --name, else the profile's if the request is unmodified, else
+        both."""
         if self.options.name or self.target.request is None:
             return self.options.name or self.profile.name
         return f"{self.profile.name}_{self.target.folder.name}"
@@ -85,7 +86,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
-    """The options that choose runs."""
+    """Adds the options that select runs."""
     add = parser.add_argument
     add(
         "--profile",
@@ -137,7 +138,7 @@ def load_plugins(options: argparse.Namespace) -> None:
 
 
 def read_request(options: argparse.Namespace) -> Request:
-    """UserError for whatever is wrong with what is asked for."""
+    """Returns the request. Raises UserError for invalid options."""
     from benchmarks.planning.plan import make_plan
     from benchmarks.report.report_folder import report_target
     from sskd.runs.files import plain_os_errors
@@ -164,7 +165,7 @@ def cells_of_request(profile: Profile, only: str, folder: Path) -> dict[str, lis
 
 
 def job_of(request: Request, plan: Plan | None = None) -> Job:
-    """What to execute and where; paths absolute, for processes that start elsewhere."""
+    """Returns the job: what to execute and where, with absolute paths, because processes may start in other folders."""
     from benchmarks.dispatch.cluster import read_cluster
     from benchmarks.dispatch.job import Job
 
@@ -208,8 +209,8 @@ def profile_of(options: argparse.Namespace) -> Profile:
 
 
 def _with_methods(benchmark: str, cells: list[Cell], profile: Profile) -> list[Cell]:
-    """The cells of the methods that --methods names, and the teachers. UserError where rows are no methods, or where
-    no row is left."""
+    """Returns the cells of the methods in --methods, and the teachers. Raises UserError if rows are not methods, or
+    none is left."""
     from benchmarks.tables.benchmark import BENCHMARKS
     from benchmarks.tables.spec_builder import method_label, run_label
 
@@ -226,7 +227,7 @@ def _with_methods(benchmark: str, cells: list[Cell], profile: Profile) -> list[C
 
 
 def save_request(request: Request) -> str:
-    """Writes results/requests/NAME.yaml and returns NAME. UserError where --name is another request's already."""
+    """Writes results/requests/NAME.yaml and returns NAME. Raises UserError if --name belongs to another profile."""
     import yaml
 
     from sskd.runs.files import plain_os_errors, write_atomically
@@ -248,7 +249,7 @@ def save_request(request: Request) -> str:
 
 
 def recall_request(options: argparse.Namespace, name: str) -> None:
-    """Sets the options that a saved request was made of. UserError if there is no such request."""
+    """Sets the options of a saved request. Raises UserError if there is no such request."""
     from sskd.errors import unknown
 
     folder = options.results / REQUESTS

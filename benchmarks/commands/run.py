@@ -1,4 +1,4 @@
-"""``run_all.py run``: trains what is missing, then reports."""
+"""``run_all.py run``: trains the missing runs, then reports."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def act(options: argparse.Namespace) -> Outcome:
 
 
 def execute(job: Job, request: Request, rerun: Sequence[RunSpec] = ()) -> dict[str, Failure]:
-    """Runs what is not finished; returns the failures by run id."""
+    """Trains the unfinished runs. Returns the failures by run id."""
     from benchmarks.commands.preflight import preflight
     from benchmarks.dispatch.launch import launch
     from sskd.console.progress import Progress
@@ -68,7 +68,7 @@ def execute(job: Job, request: Request, rerun: Sequence[RunSpec] = ()) -> dict[s
 
 
 def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
-    """Reports, and says what failed, each message once. A finished run whose result cannot be read has failed."""
+    """Reports, and prints each distinct failure once. A finished run whose result cannot be read counts as failed."""
     from benchmarks.commands.preflight import damaged
     from benchmarks.planning.plan import statuses
     from sskd.formatting import first_of, plural
@@ -103,7 +103,7 @@ def _detach(request: Request, job: Job, rerun: Sequence[RunSpec]) -> Outcome:
 
 
 def _probe(request: Request, job: Job) -> dict[str, Failure]:
-    """Makes the linear probes of finished runs that benchmarks ask for; the failures by run and data set."""
+    """Computes the linear probes of finished runs. Returns the failures by run and data set."""
     from benchmarks.analysis.probes import make_probes, probes_of
     from benchmarks.dispatch.job import Failure
 

@@ -1,8 +1,8 @@
-"""Buying seeds where they decide claims: ``run_all.py decide C8,C9 --hours 10``.
+"""Adds seeds where they decide claims: ``run_all.py decide C8,C9 --hours 10``.
 
-After every seed that was run, its claims are judged again, by intervals that hold while one looks. It ends when all are
-decided, when the time does not suffice for the next decision, or when ten seeds decide with a probability below 10 %.
-What was allocated is kept in the results' folder (bought.json), so every later report and plan knows of it.
+After every seed its claims are judged again with sequential intervals. The loop ends when all claims are decided, when
+the time does not suffice for the next decision, or when ten seeds would decide with a probability below 10 %.
+Additional seeds are stored in the results folder (bought.json), so later reports and plans include them.
 """
 
 import math
@@ -38,7 +38,7 @@ BenchmarkCells = Mapping[str, list[Cell]]  # by benchmark
 
 
 class ExtraSeed(NamedTuple):
-    """A seed of some of a benchmark's cells, beyond those that the profile plans."""
+    """An additional seed of some cells of a benchmark, beyond the profile's seeds."""
 
     benchmark: str
     seed: int
@@ -46,14 +46,14 @@ class ExtraSeed(NamedTuple):
 
 
 def read_extra_seeds(folder: Path) -> list[ExtraSeed]:
-    """Nothing where nothing was bought. UserError for a damaged file."""
+    """Returns the additional seeds; [] if there are none. Raises UserError for a damaged file."""
     path = folder / EXTRA_SEEDS
     rows: list[dict[str, Any]] = read_json(path) if path.exists() else []
     return [ExtraSeed(row["benchmark"], row["seed"], tuple((r, c) for r, c in row["cells"])) for row in rows]
 
 
 def cells_of(profile: Profile, names: Iterable[str], folder: Path) -> dict[str, list[Cell]]:
-    """The benchmarks' cells as the profile plans them, and what was bought."""
+    """Returns the benchmarks' cells: those of the profile, and the additional seeds."""
     cells = {
         name: unique_cells(name, BENCHMARKS[name].cells(SpecBuilder(profile.for_benchmark(name)))) for name in names
     }
@@ -66,7 +66,8 @@ def cells_of(profile: Profile, names: Iterable[str], folder: Path) -> dict[str, 
 
 
 def seed_cells(profile: Profile, benchmark: str, seeds: Sequence[int], keys: CellKeys | None = None) -> list[Cell]:
-    """These seeds' students of a benchmark, in the ``keys`` that are named: by row and column, or published pair."""
+    """Returns the students of these seeds in a benchmark. keys: restricts them to cells, by row and column or published
+    pair."""
     own = profile.for_benchmark(benchmark).model_copy(update={"seeds": tuple(seeds)})
     cells = [cell for cell in BENCHMARKS[benchmark].cells(SpecBuilder(own)) if cell.row != "Teacher"]
     if keys is None:
@@ -75,7 +76,7 @@ def seed_cells(profile: Profile, benchmark: str, seeds: Sequence[int], keys: Cel
 
 
 class ClaimStatus(NamedTuple):
-    """The claims as they stand, and what seeds cost now."""
+    """State of the claims, and the cost of the seeds that can decide them."""
 
     verdicts: list[Verdict]
     needs: list[RequiredSeeds]  # of those that seeds can decide
@@ -90,7 +91,7 @@ class ClaimStatus(NamedTuple):
 def assess(
     claims: Sequence[Claim], profile: Profile, folder: Path, concurrency: Concurrency = SEQUENTIAL
 ) -> ClaimStatus:
-    """Judges the claims from what is finished, and prices the seeds that would decide them, as they would run."""
+    """Judges the claims from the finished runs, and estimates the cost of the seeds that would decide them."""
     names = list(dict.fromkeys(claim.benchmark for claim in claims))
     cells, runs = cells_of(profile, names, folder), folder / "runs"
     frame, _ = exclude_incomparable(results_frame(cells, runs), profile)
@@ -131,8 +132,8 @@ def assess(
 
 
 def claims_named(names: Iterable[str], profile: Profile) -> list[Claim]:
-    """The paper's claims by their ids, and of two methods ("sskd-kd", or as tables name them, "SSKD-KD") that the first
-    is above the second, in the first of the profile's benchmarks that has both. UserError for what does not exist."""
+    """Returns the claims with these ids. "sskd-kd" (or as in tables, "SSKD-KD") means the claim that the first method
+    is above the second, in the first of the profile's benchmarks with both. Raises UserError for unknown names."""
     by_id = {claim.id: claim for claim in CLAIMS}
     return [by_id[name] if name in by_id else _of_methods(name, by_id, profile) for name in dict.fromkeys(names)]
 
@@ -156,9 +157,9 @@ def _of_methods(name: str, by_id: Mapping[str, Claim], profile: Profile) -> Clai
 
 
 def need_rows(assessed: ClaimStatus) -> list[dict[str, Any]]:
-    """By claim what it lacks: claim, verdict, seeds with which half of the futures are decided (None: they hardly ever
-    are), chance: the probability that the seeds up to the last look decide it (None: nobody can tell), and the seconds
-    that they cost."""
+    """Returns a row per claim: claim, verdict, seeds (number with which half of the deciding futures are decided; None
+    if hardly any are), chance (probability that the claim is decided by the last look; None if unknown), and the
+    seconds of these seeds."""
     needs = {need.claim: need for need in assessed.needs}
     rows: list[dict[str, Any]] = []
     for verdict in assessed.verdicts:
@@ -179,7 +180,7 @@ def need_rows(assessed: ClaimStatus) -> list[dict[str, Any]]:
 
 
 def need_lines(assessed: ClaimStatus) -> list[str]:
-    """The same in words."""
+    """Formats the rows of need_rows."""
     lines = []
     for row in need_rows(assessed):
         if row["verdict"] != UNDECIDED:
@@ -197,7 +198,7 @@ def _odds(need: RequiredSeeds) -> str:
 
 
 def allocation_lines(assessed: ClaimStatus, seconds: float) -> list[str]:
-    """What would be allocated, in words."""
+    """Describes the seeds that would be run."""
     allocations = assessed.allocations(seconds)
     lines = [
         f"{one.claim}: seeds {', '.join(map(str, one.seeds))} of {len(one.cells)} cells of {one.benchmark}, "
@@ -221,8 +222,8 @@ def decide_claims(
     log: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Failed]:
-    """Buys a seed after the other with ``execute`` until all claims are decided or the ``seconds`` do not suffice;
-    returns the failures of the purchase that ended it, by run id."""
+    """Trains one seed after another with ``execute`` until all claims are decided or ``seconds`` do not suffice.
+    Returns the failures of the seed that ended the loop, by run id."""
     started, tried = clock(), set[ExtraSeed]()
     while True:
         assessed = assess(claims, profile, folder)

@@ -1,4 +1,4 @@
-"""``run_all.py status``: how far everything is, from run folders, locks and Slurm's queue."""
+"""``run_all.py status``: prints the progress of all runs, from run folders, locks and Slurm's queue."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXAMPLE = "status short"
 
 
 class Asked(NamedTuple):
-    """The work that a command asks about."""
+    """The job that a command refers to."""
 
     name: str  # of the profile
     job: Job
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_asked(parser: argparse.ArgumentParser) -> None:
-    """A saved request by its name, the options of one, or all."""
+    """Adds the name of a saved request, the options of a request, and --all."""
     parser.add_argument("request", nargs="?", metavar="NAME", help="of a request that `run` has saved")
     parser.add_argument("--all", action="store_true", help="whatever works in this results folder, whoever started it")
     add_request(parser)
@@ -55,7 +55,7 @@ def act(options: argparse.Namespace) -> Outcome:
 
 
 def asked_for(options: argparse.Namespace) -> Iterator[Asked]:
-    """UserError where more than one of NAME, --all and a request's options is given."""
+    """Yields the jobs. Raises UserError if more than one of NAME, --all and a request's options is given."""
     given = [f"--{word}" for word in ("only", "methods", "seeds", "set", "name", "reference") if getattr(options, word)]
     given += ["--profile"] if options.profile != "demo" else []
     if options.all and (options.request or given):
@@ -71,7 +71,8 @@ def asked_for(options: argparse.Namespace) -> Iterator[Asked]:
 
 
 def _all(results: Path) -> Iterator[Asked]:
-    """The folder of every profile, with no runs of its own: all that works there is then shown as another request's."""
+    """Yields a job without runs for every profile's folder: everything that runs there is shown as another
+    request's."""
     from benchmarks.dispatch.cluster import read_cluster
     from benchmarks.dispatch.job import Job
     from benchmarks.planning.plan import Plan

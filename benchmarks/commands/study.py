@@ -1,7 +1,7 @@
-"""The suite from Python: ``sskd.compare`` and ``sskd.plan``, for notebooks and scripts.
+"""Python interface of the suite: ``sskd.compare`` and ``sskd.plan``, for notebooks and scripts.
 
-A study is a profile that is made from arguments: its runs, its report and its page are those of ``run_all.py``, and a
-call with the same arguments goes on where an earlier one stopped.
+A study is a profile that is made from arguments; its runs, report and page are those of ``run_all.py``. A second call
+with the same arguments resumes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ BENCHMARK = "comparison"
 
 
 class Gap(NamedTuple):
-    """first - second in points of top-1. The interval is nan for fewer than three seeds.
+    """Difference first - second in points of top-1. The interval is nan for fewer than three seeds.
 
-    n: the smaller number of seeds. verdict: the name of the better method, "equivalent" or "undecided"."""
+    n: the smaller number of seeds. verdict: the better method's name, "equivalent" or "undecided".
+    """
 
     first: str
     second: str
@@ -47,10 +48,10 @@ class Gap(NamedTuple):
 
 
 class Study(NamedTuple):
-    """A comparison that was trained. It shows itself in Jupyter as its table and its figure."""
+    """A trained comparison. Jupyter shows its table and its figure."""
 
     folder: Path
-    """The report's folder; the runs are below it in ``runs/``."""
+    """The report's folder; the runs are in ``runs/`` below it."""
 
     @property
     def page(self) -> Path:
@@ -59,14 +60,14 @@ class Study(NamedTuple):
 
     @property
     def table(self) -> pd.DataFrame:
-        """The page's table: a row for each method, with means and standard deviations over the finished seeds."""
+        """Returns the page's table: a row per method, with means and standard deviations over the finished seeds."""
         import pandas as pd
 
         return pd.read_csv(self.folder / f"{BENCHMARK}.csv").dropna(axis="columns", how="all")
 
     @property
     def runs(self) -> pd.DataFrame:
-        """A row for each run: method, seed, accuracies, seconds, machine."""
+        """Returns a row per run: method, seed, accuracies, seconds, machine."""
         import pandas as pd
 
         return pd.read_csv(self.folder / "runs.csv", low_memory=False)
@@ -76,7 +77,8 @@ class Study(NamedTuple):
         return runs[(runs["benchmark"] == BENCHMARK) & (runs["state"] == "finished")]
 
     def accuracies(self, method: str, epoch: str = "last") -> dict[int, float]:
-        """Top-1 in percent by seed, in the "last" or the "best" epoch. UserError for a method without finished runs."""
+        """Returns top-1 in percent by seed, at the "last" or the "best" epoch. Raises UserError for a method without
+        finished runs."""
         from sskd.errors import unknown
 
         finished = self._finished()
@@ -87,7 +89,8 @@ class Study(NamedTuple):
         return {int(seed): float(top1) for seed, top1 in zip(own["seed"], own[f"{epoch}_top1"], strict=True)}
 
     def difference(self, first: str, second: str, epoch: str = "last") -> Gap:
-        """first - second, with the interval of tables and claims: Welch's, 95 % over all looks at 3 to 10 seeds."""
+        """Compares two methods: first - second with the interval of tables and claims (Welch's, 95 % over all looks at
+        3 to 10 seeds)."""
         from benchmarks.statistics.comparison import RULE
         from benchmarks.statistics.comparison import compare as compared
         from benchmarks.statistics.intervals import is_equivalent
@@ -101,11 +104,11 @@ class Study(NamedTuple):
         return Gap(first, second, *known, verdict)
 
     def to_latex(self) -> str:
-        """The table for a paper."""
+        """Returns the table as LaTeX."""
         return (self.folder / f"{BENCHMARK}.tex").read_text(encoding="utf-8")
 
     def plot(self) -> Figure:
-        """A figure with a dot for each seed and a bar at each method's mean, top-1 in the last epoch."""
+        """Returns a figure with a dot per seed and a bar at each method's mean, top-1 at the last epoch."""
         from matplotlib.figure import Figure
 
         from benchmarks.report.style import styles_of
@@ -136,41 +139,40 @@ class Study(NamedTuple):
 
 
 class Arguments(TypedDict, total=False):
-    """What ``compare`` and ``plan`` take beside methods. Teacher and student must be given."""
+    """Arguments of ``compare`` and ``plan`` besides the methods. Teacher and student are required."""
 
     teacher: Required[str | Path | Mapping[str, str | Path]]
-    """A network's name, which is then trained, or a file of weights that is named like its network (resnet20.pth). A
-    mapping names the network of another file: {"resnet20": "weights/mine.pt"}."""
+    """Name of a network, which is then trained, or a file of weights that is named after its network (resnet20.pth).
+    For other file names use a mapping: {"resnet20": "weights/mine.pt"}."""
     student: Required[str]
-    """A network's name."""
+    """Name of a network."""
     dataset: str
-    """A data set's name (default: cifar100)."""
+    """Name of a data set (default: cifar100)."""
     dataset_root: str | Path
-    """The folder where data sets are (default: data)."""
+    """Folder of the data sets (default: data)."""
     fraction: float
-    """The share of every class's training images that students see (default: 1)."""
+    """Fraction of each class's training images that students use (default: 1)."""
     noise: float
-    """The share of their labels that are made wrong (default: 0)."""
+    """Fraction of their labels that are replaced by wrong ones (default: 0)."""
     seeds: int | Sequence[int]
     """The number of seeds, or the seeds themselves (default: 3)."""
     recipe: Mapping[str, Any]
-    """Settings of the students' training, over the published ones: {"epochs": 30}."""
+    """Settings of the students' recipe; they override the published ones: {"epochs": 30}."""
     profile: Mapping[str, Any]
-    """Any other key of a profile: {"head_recipe": {"epochs": 20}}; ``run_all.py explain`` tells them."""
+    """Any other key of a profile: {"head_recipe": {"epochs": 20}}; ``run_all.py explain`` describes them."""
     results: str | Path
-    """The folder of the study (default: results/study)."""
+    """Folder of the study (default: results/study)."""
     cluster: str
-    """Where runs execute, a name of configs/clusters or a file (default: inline, in this process)."""
+    """Cluster on which runs execute: a name in configs/clusters or a file (default: inline, in this process)."""
     plugins: Sequence[str | Path]
-    """Files that register methods, networks or data sets."""
+    """Python files that register methods, networks or data sets."""
 
 
 def compare(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments]) -> Study:
-    """Trains what is missing, writes the report, and returns it. A second call with the same arguments goes on where
-    the first one stopped.
+    """Trains the missing runs, writes the report, and returns it. A second call with the same arguments resumes.
 
-    methods: names ("kd", "crd+kd", "sskd"), or registered Method classes of one's own. UserError for whatever is wrong
-    with the arguments, and for runs that failed, after all others have ended.
+    methods: names ("kd", "crd+kd", "sskd"), or your own registered Method classes. Raises UserError for invalid
+    arguments, and if runs failed, after all others have ended.
     """
     from benchmarks.commands.run import ended, execute
 
@@ -184,7 +186,7 @@ def compare(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments
 
 
 def plan(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments]) -> pd.DataFrame:
-    """Returns what ``compare`` would train: a row for each run, with its state and its estimated seconds."""
+    """Returns the runs of ``compare``: a row per run, with its state and its estimated seconds."""
     import pandas as pd
 
     from benchmarks.dispatch.local import concurrency_of
@@ -250,7 +252,7 @@ def _request(methods: Sequence[str | type[Method]], arguments: Arguments) -> Req
 
 
 def _teacher(teacher: str | Path | Mapping[str, str | Path]) -> tuple[str, str]:
-    """The network's name, and its file of weights or ""."""
+    """Returns the network's name, and its file of weights or ""."""
     from sskd.networks import NETWORKS
 
     if isinstance(teacher, Mapping):
@@ -282,8 +284,8 @@ def _name(method: str | type[Method]) -> str:
 
 
 def _file_of(method: type[Method]) -> str:
-    """The plugin that another process has to import to know the class; "" for the suite's own methods and for classes
-    of a notebook or of the script that runs, which this process alone knows."""
+    """Returns the file that another process must import to know the class. Returns "" for the suite's own methods, and
+    for classes of a notebook or of the running script, which only this process knows."""
     module = inspect.getmodule(method)
     if module is None or module.__name__ == "__main__" or module.__name__.startswith("sskd."):
         return ""

@@ -1,4 +1,4 @@
-"""``run_all.py submit``: makes a record of finished runs that others can check."""
+"""``run_all.py submit``: writes a submission of finished runs that others can verify."""
 
 import argparse
 from pathlib import Path

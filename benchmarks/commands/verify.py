@@ -1,4 +1,4 @@
-"""``run_all.py verify``: checks a record by training parts of it again."""
+"""``run_all.py verify``: checks a submission by replaying parts of its training."""
 
 import argparse
 from typing import Any
@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Outcome:
-    """Exit status 0 where the record holds, 1 where it does not, 2 where that cannot be told here."""
+    """Verifies a submission. Exit status: 0 the record holds, 1 it does not hold, 2 undecided on this machine."""
     from benchmarks.records.record import VERDICT
     from benchmarks.records.verify import FALSE, HOLDS, verify
 
@@ -52,7 +52,7 @@ def _chance_in_words(chance: dict[str, Any]) -> str:
 
 
 def _execution(options: argparse.Namespace) -> Execution:
-    """Where to replay: --dataset-root and --set execution.*; nothing else can be set, the submission has the rest."""
+    """Returns how to replay: --dataset-root and --set execution.*; everything else comes from the submission."""
     from sskd.config.validation import from_dict
     from sskd.config.yaml import override
 

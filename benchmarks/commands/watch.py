@@ -1,4 +1,4 @@
-"""``run_all.py watch``: the status, until nobody works on it any more."""
+"""``run_all.py watch``: shows the status until no process works on the runs."""
 
 import argparse
 

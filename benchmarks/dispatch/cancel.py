@@ -1,4 +1,4 @@
-"""``cancel``: ends what works in a results folder, whoever has started it, as far as this user may."""
+"""``cancel``: ends the runs of a results folder, whoever started them, as far as this user may."""
 
 import os
 import signal
@@ -15,9 +15,11 @@ from sskd.runtime.machine import host
 
 
 def cancel(job: Job, log: Callable[[str], None], everything: bool = False) -> int:
-    """Ends what works on the plan's runs, or on any run of the folder (``everything``); what each has saved stays.
-    Returns how many runs were told to end; of what cannot be ended from here, and of what others have at work, a line
-    is said. UserError where there are no results, and where Slurm does not answer."""
+    """Ends the job's runs, or all runs of the folder (``everything``); each saves its state first.
+
+    Returns the number of runs that were told to end. Logs a line for processes that cannot be ended from here, and for
+    other requests' runs. Raises UserError if there are no results or Slurm does not answer.
+    """
     if not job.runs.parent.is_dir():
         raise UserError(f"there are no results in {job.runs.parent}")
     queue, wanted = Queue(job.jobs_folder), {spec.id for spec in job.plan.runs}
@@ -49,13 +51,13 @@ def cancel(job: Job, log: Callable[[str], None], everything: bool = False) -> in
 
 
 def held_runs(job: Job) -> dict[str, Holder]:
-    """The runs of the folder that some process trains."""
+    """Returns the runs of the folder that a process is training."""
     found = {lock.parent.name: lock_holder(lock) for lock in sorted(job.runs.glob("*/train.lock"))}
     return {run_id: holder for run_id, holder in found.items() if holder}
 
 
 def _end_jobs(job: Job, queue: Queue, wanted: set[str] | None, log: Callable[[str], None]) -> set[str]:
-    """Cancels the jobs of the wanted runs, or all; those of each user by themselves. Returns the runs of these jobs."""
+    """Cancels the Slurm jobs of the wanted runs, or all, separately per user. Returns the runs of these jobs."""
     by_user: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for slurm_job in queue.all:
         if wanted is None or not wanted.isdisjoint(slurm_job.ids):
@@ -71,7 +73,7 @@ def _end_jobs(job: Job, queue: Queue, wanted: set[str] | None, log: Callable[[st
 
 
 def _end_process(run_id: str, holder: Holder, elsewhere: set[str], log: Callable[[str], None]) -> bool:
-    """Tells a process to save its run and to end; whether it was told."""
+    """Tells a process to save its run and end. Returns True if it was told."""
     if run_id in elsewhere:
         return True
     if holder.host != host() or not holder.pid:

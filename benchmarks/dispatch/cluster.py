@@ -1,4 +1,4 @@
-"""Where runs execute: the files of configs/clusters, validated."""
+"""Clusters: the validated files of configs/clusters, which define where runs execute."""
 
 import math
 import os
@@ -38,34 +38,34 @@ OptionName = Annotated[str, AfterValidator(_option)]
 
 
 class Parameters(StrictModel):
-    """Those of submitit's parameters that are more than a word or a number."""
+    """submitit's parameters that are not a single word or number."""
 
     mem_gb: PositiveFloat | None = None
-    """Memory of a run, in GB."""
+    """Memory per run, in GB."""
     nodes: PositiveInt | None = None
-    """Nodes of a run."""
+    """Nodes per run."""
     cpus_per_task: PositiveInt | None = None
-    """Cores of each process."""
+    """Cores per process."""
     gpus_per_node: Plain | None = None
     """A number, or Slurm's name:number."""
     array_parallelism: PositiveInt | None = None
-    """Tasks of an array at the same time; array_width sets it."""
+    """Tasks of an array that run in parallel; set by array_width."""
     signal_delay_s: PositiveInt | None = None
-    """Seconds before the time limit; signal_seconds sets it."""
+    """Seconds before the time limit at which Slurm signals; set by signal_seconds."""
     use_srun: bool | None = None
-    """Whether the job's script starts its command by srun."""
+    """Start the command with srun."""
     stderr_to_stdout: bool | None = None
-    """Whether both outputs go to one file."""
+    """Write both outputs to one file."""
     time: str | int | None = None
-    """The time limit: minutes, or Slurm's hours:minutes:seconds and days-hours. A run goes on in the next job."""
+    """Time limit: minutes, or Slurm's hours:minutes:seconds and days-hours. The run resumes in the next job."""
     setup: Lines | None = None
-    """Shell commands before the run, a line each."""
+    """Shell commands before the run, one per line."""
     teardown: Lines | None = None
-    """Shell commands after the run, a line each."""
+    """Shell commands after the run, one per line."""
     srun_args: Lines | None = None
-    """Of srun."""
+    """Options of srun."""
     additional_parameters: dict[OptionName, Plain] | None = None
-    """Of sbatch: NAME: VALUE becomes --NAME=VALUE."""
+    """Options of sbatch: NAME: VALUE becomes --NAME=VALUE."""
 
 
 class _Words(StrictModel):
@@ -73,7 +73,8 @@ class _Words(StrictModel):
 
 
 def _one_number(given: object) -> object:
-    """Files of earlier versions have a number for each cause: the largest, but for time limits, which do not count."""
+    """Converts the numbers per cause of earlier versions: the largest one, except time limits, which are not
+    counted."""
     if isinstance(given, dict) and given.keys() <= CAUSES | {"timeout"}:
         numbers = [value for name, value in given.items() if name in CAUSES]
         return max(numbers) if all(type(number) is int for number in numbers) and numbers else RETRIES
@@ -81,44 +82,47 @@ def _one_number(given: object) -> object:
 
 
 class ClusterSpec(StrictModel):
-    """A file of configs/clusters. Keys that are not here are parameters of submitit, or of sbatch."""
+    """A file of configs/clusters. Unknown keys are parameters of submitit or sbatch."""
 
     name: PlainName
-    """The file's name unless it says another."""
+    """Name of the cluster (default: the file's name)."""
     about: str
-    """What it is for."""
+    """Purpose of the cluster file."""
     kind: Literal["inline", "local", "slurm"]
-    """inline: one after the other in this process. local: several processes of this machine. slurm: jobs of a
-    queue."""
+    """inline: runs are executed sequentially in this process. local: in parallel processes on this machine. slurm: as
+    jobs of a queue."""
     runs_at_once: PositiveInt | None = None
-    """Of local. null: as many as there are GPUs, or cores and memory, for."""
+    """Local clusters: number of parallel runs. null: as many as there are GPUs, or cores and memory."""
     gpus_per_run: Annotated[int, Field(ge=0)] | None = None
-    """null: of local one if there are any, of slurm what the parameters say."""
+    """GPUs per run. null: on a local cluster 1 if the machine has a GPU, else 0; on Slurm whatever `parameters`
+    requests (for example gpus_per_node)."""
     runs_per_gpu: PositiveInt = 1
-    """Of local, and of slurm with pools: small runs that share one, by NVIDIA's MPS where it is there (docs/gpu.md)."""
+    """Local clusters and Slurm with pools: small runs that share a GPU, with NVIDIA's MPS if available
+    (docs/gpu.md)."""
     pools: PositiveInt | None = None
-    """Of slurm: so many jobs, each of which runs a local pool over the GPUs of its node. null: a job for each run."""
+    """Slurm: number of jobs that each execute runs on all GPUs of a node. null: one job per run."""
     cpus_per_run: PositiveInt | None = None
-    """Of slurm: divided among the run's processes, each of which has a GPU."""
+    """Cores per run, on Slurm and on local clusters. On Slurm they are divided among the run's processes."""
     memory_gb_per_run: PositiveFloat = 0.7
-    """Of local, on CPUs: no more runs at once than the free memory has room for."""
+    """Local clusters without GPUs: assumed memory per run in GB; limits the number of parallel runs."""
     array_width: PositiveInt = 64
-    """Of slurm: tasks of one array that may run at the same time."""
+    """Slurm: maximum number of tasks of an array that run in parallel."""
     array_size: PositiveInt = 1000
-    """Of slurm: tasks of one array at most (the site's MaxArraySize - 1)."""
+    """Slurm: maximum number of tasks per array (the site's MaxArraySize - 1)."""
     signal_seconds: PositiveInt = 120
-    """How long before the time limit a run is told to save and requeue itself."""
+    """Seconds before the time limit at which a run saves and requeues itself."""
     poll_seconds: PositiveFloat = 10.0
-    """Between looks at the queue."""
+    """Seconds between two queries of the queue."""
     retries: Annotated[int, BeforeValidator(_one_number), Field(ge=0)] = RETRIES
-    """How often a run is started again that failed, or whose process or node was lost. Preemptions, requeues and time
-    limits are not counted."""
+    """Number of times that a run is started again after it failed or its process or node was lost. Preemptions,
+    requeues and time limits are not counted."""
     parameters: dict[str, Any] = {}
-    """Of submitit (partition, time, mem_gb, ...); any other becomes --name=value of sbatch."""
+    """Parameters of submitit (partition, time, mem_gb, ...); others become --name=value of sbatch."""
 
 
 def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
-    """The cluster by name or YAML file, with ``settings`` (time=60, parameters.qos=high, ...) applied."""
+    """Returns the cluster by name or YAML file, with ``settings`` (time=60, parameters.qos=high, ...) applied. Raises
+    UserError for invalid content."""
     path = Path(os.path.expanduser(name)) if name.endswith((".yaml", ".yml")) else CLUSTERS / f"{name}.yaml"
     if path.parent == CLUSTERS and not os.path.isfile(path):
         raise unknown("cluster", name, cluster_names())
@@ -145,7 +149,8 @@ def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
 
 
 def _checked(parameters: dict[str, Any], where: str) -> dict[str, Any]:
-    """The parameters, each of its type; what is null is left to submitit. UserError for what no job can have."""
+    """Returns the parameters with their types checked; null values are omitted. Raises UserError for impossible
+    values."""
     known = {key: value for key, value in parameters.items() if key in Parameters.model_fields}
     other = {key: value for key, value in parameters.items() if key not in known}
     typed = from_dict(Parameters, known, where).model_dump(exclude_none=True)
@@ -161,7 +166,7 @@ def cluster_names() -> list[str]:
 
 
 def minutes(time: Any) -> int:
-    """Slurm's ways to write a time limit, in whole minutes: 90, 90:30, 1:30:00, 1-12, 1-12:30, 1-12:30:00."""
+    """Converts Slurm's formats of a time limit to whole minutes: 90, 90:30, 1:30:00, 1-12, 1-12:30, 1-12:30:00."""
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", str(time))
     if match is None:
         raise UserError(f"'{time}' is no time limit: write minutes (90), 1:30:00, or 1-12:30:00 (days-hours:...)")

@@ -1,4 +1,4 @@
-"""A slot in this process: a run is over when it has been started."""
+"""A slot in this process: ``start`` returns when the run has ended."""
 
 from functools import partial
 
@@ -12,14 +12,14 @@ from sskd.training.run import Interrupted
 
 
 class InlineSlot:
-    """See benchmarks.dispatch.scheduler.Slot."""
+    """A slot of the scheduler (see benchmarks.dispatch.scheduler.Slot) that trains in this process."""
 
     def __init__(self, job: Job, progress: Progress) -> None:
         self._job, self._progress = job, progress
         self.failure: Failure | None = None
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:
-        """Trains the run. Interrupted, it says so, and leaves neither result nor failure."""
+        """Trains the run. If it is interrupted, this is logged, and the run has neither result nor failure."""
         job, self.failure = self._job, None
         with self._progress.run(spec, *cores_and_gpus(job.execution, spec.recipe.processes)) as show:
             train = partial(
@@ -34,7 +34,7 @@ class InlineSlot:
         return True
 
     def terminate(self) -> None:
-        """Nothing runs between two calls of ``start``."""
+        """Does nothing: no run is active between two calls of ``start``."""
 
     def kill(self) -> None:
-        """Nothing runs between two calls of ``start``."""
+        """Does nothing: no run is active between two calls of ``start``."""

@@ -1,4 +1,4 @@
-"""What is to be executed, and why a run is not: what every way of executing a plan builds on."""
+"""A job: what is executed and where, and why runs failed. The basis of all ways to execute runs."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from sskd.runs.spec import RunSpec
 
 
 class Failure(NamedTuple):
-    """Why a run has no result."""
+    """Reason why a run has no result."""
 
     message: str
     kind: str = "exception"  # input: the user's to mend; held: another process trains it; timeout, lost
@@ -29,7 +29,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be executed, and how."""
+    """A plan, and how and where to execute it."""
 
     plan: Plan
     runs: Path  # folder of the run folders, absolute
@@ -41,7 +41,7 @@ class Job:
 
     @property
     def jobs_folder(self) -> Path:
-        """Where launchers and submissions are noted, and what processes and submitit write."""
+        """Returns the folder of launchers, submissions, and logs of processes and submitit."""
         return self.runs.parent / "jobs"
 
     @property
@@ -55,38 +55,39 @@ class Job:
         return self.folder(spec).is_finished()
 
     def noted_failure(self, spec: RunSpec) -> Failure | None:
-        """What the run's failed.json says."""
+        """Returns the failure in the run's failed.json; None without one."""
         if not os.path.exists(self.folder(spec).failure):
             return None
         data = self.folder(spec).read_failure()
         return Failure(data["message"], str(data.get("kind", "exception")))
 
     def given_up(self, spec: RunSpec) -> Failure | None:
-        """The failure of a run that was retried often enough. Bad input may have been mended: that is tried again."""
+        """Returns the failure of a run that was retried often enough; None for invalid input, which the user may have
+        corrected."""
         failure = None if self.retry_failed or self.cluster.kind == "inline" else self.noted_failure(spec)
         if failure is None or failure.input_is_bad:
             return None
         return Failure(f"failed before: {failure.message} (--retry-failed tries it again)")
 
     def start_afresh(self, spec: RunSpec) -> None:
-        """Forgets an earlier failure."""
+        """Deletes an earlier failure."""
         with suppress(OSError):  # there is none, or the run itself will say that its folder cannot be written
             self.folder(spec).failure.unlink()
 
 
 def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | None:
-    """The failure of a run that needs one that failed."""
+    """Returns the failure of a run that needs a failed run; None otherwise."""
     lost = [needed.id for needed in spec.dependencies if needed.id in failures]
     return Failure(f"not started: it needs {lost[0]}, which failed") if lost else None
 
 
 def waiting_reason(needed: Sequence[str]) -> str:
-    """What a run waits for that nobody has started: the runs that it needs, or its turn."""
+    """Describes what a run that nobody has started waits for: the runs that it needs, or a free slot."""
     return f"for {first_of(needed, 1)}" if needed else "for its turn"
 
 
 def report_holder(job: Job, spec: RunSpec, progress: Progress, told: set[str]) -> None:
-    """Says, once for each run, who else works on it."""
+    """Logs, once per run, which other process trains it."""
     who = job.folder(spec).lock_holder()
     if who:
         progress.wait(spec.id, f"{who} has it")

@@ -1,4 +1,4 @@
-"""Executes a plan: in this process, in local processes, or on Slurm. One run's failure does not stop the others."""
+"""Executes a job: in this process, in local processes, or on Slurm. If one run fails, the others continue."""
 
 import subprocess
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from sskd.runs.files import plain_os_errors
 
 
 def launch(job: Job, progress: Progress) -> dict[str, Failure]:
-    """Executes what is not finished, or waits for whoever does; returns the failures by run id."""
+    """Executes the unfinished runs, or waits for other processes that execute them. Returns the failures by run id."""
     if job.cluster.kind == "slurm":
         from benchmarks.dispatch.slurm import follow, submit
 
@@ -22,7 +22,8 @@ def launch(job: Job, progress: Progress) -> dict[str, Failure]:
 
 
 def start_detached(job: Job, arguments: Sequence[str]) -> str:
-    """Submits to Slurm; for other clusters starts the command ``arguments`` in the background. Returns what to say."""
+    """Submits to Slurm; on other clusters starts the command ``arguments`` in the background. Returns a message for the
+    user."""
     if job.cluster.kind == "slurm":
         from benchmarks.dispatch.slurm import submit
 

@@ -1,7 +1,8 @@
-"""The processes that execute plans in a results folder: who watches knows from them that more runs will start.
+"""Launchers: the processes that execute jobs in a results folder. Watchers use them to see whether more runs will
+start.
 
-Each holds the lock of a file of its own in jobs/launchers, which names its runs. Removing the file tells it to end, on
-whatever host it is.
+Each launcher holds the lock of its own file in jobs/launchers, which lists its runs. Deleting the file tells it to end,
+on any host.
 """
 
 import os
@@ -17,7 +18,7 @@ from sskd.runtime.machine import host
 
 
 class Launcher(NamedTuple):
-    """A process that executes a plan, or waits for Slurm to do so."""
+    """A process that executes a job, or waits for Slurm to execute it."""
 
     file: Path
     holder: Holder
@@ -26,7 +27,7 @@ class Launcher(NamedTuple):
     began: bool  # whether it holds its lock: a process in the background has to import torch first
 
     def cancel(self) -> None:
-        """Has it save and end what it has at work. UserError where the file may not be removed."""
+        """Tells the launcher to save and end its runs. Raises UserError if the file cannot be deleted."""
         try:
             self.file.unlink(missing_ok=True)
         except OSError as error:
@@ -35,8 +36,8 @@ class Launcher(NamedTuple):
 
 @contextmanager
 def launching(job: Job, starts: bool = True) -> Iterator[Callable[[], bool]]:
-    """Notes in the block that this process executes the plan, or follows it. Yields whether it is to end. Where that
-    cannot be noted, a watcher may end too early, and nothing else."""
+    """Registers this process as a launcher within the block. Yields a function that returns True if it should end. If
+    it cannot be registered, the only effect is that watchers may stop too early."""
     file = _file(job, os.getpid())
     with ExitStack() as stack:
         with suppress(OSError, UserError, Locked):
@@ -47,7 +48,7 @@ def launching(job: Job, starts: bool = True) -> Iterator[Callable[[], bool]]:
 
 
 def note_background(job: Job, pid: int) -> None:
-    """Notes the process that goes on in the background, until it does so itself."""
+    """Registers a process in the background until it registers itself."""
     with suppress(OSError, UserError):
         file = _file(job, pid)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,8 @@ def note_background(job: Job, pid: int) -> None:
 
 
 def launchers(jobs: Path) -> list[Launcher]:
-    """Those that are alive, but for this process: a process loses its lock when it reads the file."""
+    """Returns the living launchers except this process, which would lose its lock by reading its own file (POSIX record
+    locks)."""
     found = []
     for file in sorted((jobs / "launchers").glob("*.json")):
         if file.stem == f"{host()}-{os.getpid()}":
@@ -70,13 +72,13 @@ def launchers(jobs: Path) -> list[Launcher]:
 
 
 def planned_by(found: Iterable[Launcher]) -> set[str]:
-    """The runs that launchers start, or will."""
+    """Returns the runs that the launchers start or will start."""
     return {run_id for launcher in found if launcher.starts for run_id in launcher.runs}
 
 
 def process_birth(pid: int) -> str:
-    """When the process started, in ticks since the machine did: another process with this number has another. "" where
-    there is none."""
+    """Returns the start time of a process, in clock ticks since boot, which distinguishes processes with the same
+    number; "" if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except OSError:

@@ -1,7 +1,7 @@
-"""Slots on this machine: a process for each run, with its own GPUs, or so many threads where there is no GPU.
+"""Slots on this machine: a process per run, with its own GPUs, or a number of threads without GPUs.
 
-The processes are forked from one that has imported what they need (multiprocessing's "forkserver"): a run of seconds
-starts at once, and none shares anything with another, so one that dies takes nothing with it.
+Processes are forked from one that has imported their dependencies (multiprocessing's "forkserver"), so short runs start
+quickly. Processes share no state, so a crash of one does not affect the others.
 """
 
 import multiprocessing as mp
@@ -41,7 +41,7 @@ FORGOTTEN = 255  # multiprocessing's exit status of a process whose forkserver i
 
 
 class RunResources(NamedTuple):
-    """What one run has for itself."""
+    """Resources of one run."""
 
     threads: int
     gpus: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class RunResources(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What this process may use."""
+    """Resources that this process may use."""
 
     cores: list[int]  # by affinity
     usable: int  # of them at the same time: a quota may allow less
@@ -64,7 +64,8 @@ def this_machine() -> Machine:
 
 
 def divide_machine(cluster: ClusterSpec, machine: Machine) -> list[RunResources]:
-    """Places for as many runs at once as the cluster's file says, or as there are GPUs (else cores and memory) for."""
+    """Divides the machine among parallel runs: as many as the cluster's file says, else one per GPU, else limited by
+    cores and memory."""
     cores, gpus = machine.cores, machine.gpus
     each = cluster.gpus_per_run if cluster.gpus_per_run is not None else min(1, len(gpus))
     width = min(cluster.cpus_per_run or 1, machine.usable)
@@ -89,7 +90,7 @@ def _runs_that_fit(cluster: ClusterSpec, machine: Machine, width: int) -> int:
 
 
 def concurrency_of(cluster: ClusterSpec) -> Concurrency:
-    """How many of the cluster's runs go on at the same time, and how many of them share what a run alone would have."""
+    """Returns how many runs the cluster executes in parallel, and how many of them share the resources of one."""
     if cluster.kind == "slurm":
         given = cluster.parameters.get("gpus_per_node")
         gpus = int(str(given).rpartition(":")[2]) if given else cluster.gpus_per_run or 0
@@ -105,7 +106,8 @@ def concurrency_of(cluster: ClusterSpec) -> Concurrency:
 
 
 def execute_here(job: Job, progress: Progress) -> dict[str, Failure]:
-    """Executes the plan on this machine; failures by run id. UserError where it has no place for a run."""
+    """Executes the job on this machine. Returns the failures by run id. Raises UserError if the resources of a run are
+    not available."""
     divided = [RunResources(0)] if job.cluster.kind == "inline" else divide_machine(job.cluster, this_machine())
     if not divided:
         raise UserError(f"cluster '{job.cluster.name}': gpus_per_run is more than the GPUs that are here")
@@ -122,7 +124,7 @@ def execute_here(job: Job, progress: Progress) -> dict[str, Failure]:
 
 
 class ProcessSlot:
-    """See benchmarks.dispatch.scheduler.Slot."""
+    """A slot of the scheduler (see benchmarks.dispatch.scheduler.Slot) that trains in a process of its own."""
 
     def __init__(self, job: Job, resources: RunResources, context: Any, log: Path, shared: Sharing) -> None:
         self._job, self._context, self._log = job, context, log
@@ -168,14 +170,14 @@ class ProcessSlot:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        """Not by the process's own methods, which do nothing once the forkserver is gone."""
+        """Sends the signal with os.kill: the process object's own methods do nothing if the forkserver has died."""
         if not self.ended():
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 
 
 class WorkerInput(NamedTuple):
-    """What a process is told of its run."""
+    """Arguments of a run's process."""
 
     spec_yaml: str
     runs: Path
@@ -187,7 +189,7 @@ class WorkerInput(NamedTuple):
 
 
 def worker_main(task: WorkerInput, environment: dict[str, str], folder: Path, says: Any) -> None:
-    """The main function of a run's process. Exits with 1 if the run failed, with TERMINATED if it was told to end."""
+    """Main function of a run's process. Exit status: 1 if the run failed, TERMINATED if it was told to end."""
     for number in (signal.SIGINT, signal.SIGHUP):  # they reach all processes: the one that started us decides
         signal.signal(number, signal.SIG_IGN)
     with stop_signal(signal.SIGTERM) as stop:
@@ -217,7 +219,8 @@ def worker_main(task: WorkerInput, environment: dict[str, str], folder: Path, sa
 
 
 def _print_to(log: Path) -> None:
-    """What this process prints, and the libraries in it, goes to a file: the terminal belongs to the display."""
+    """Redirects this process's output, also that of libraries, to a file, because the terminal belongs to the
+    display."""
     with suppress(OSError):  # a full disk
         log.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -1,7 +1,7 @@
-"""What happens to a run that ended without a result: it is started again, or it is marked as failed.
+"""Decides whether a run that ended without a result is started again or marked as failed.
 
-On Slurm this is also a program, ``python -m benchmarks.dispatch.retries SUBMISSION STATUS``: the last thing that a
-job's script does, so that a run is retried when nobody watches. It must start fast: no torch here.
+On Slurm this module is also a program, ``python -m benchmarks.dispatch.retries SUBMISSION STATUS``: the last command of
+a job's script, so that runs are retried without a watching process. It must start quickly, so it does not import torch.
 """
 
 import json
@@ -21,7 +21,7 @@ FINAL = ("input", "timeout")  # kinds of failure that trying again does not mend
 
 
 class SlurmSubmission(NamedTuple):
-    """What was submitted to Slurm together: an array's runs in order, or the runs of a job that has a whole node."""
+    """Runs that were submitted to Slurm together: those of an array in order, or those of a job with a whole node."""
 
     runs: Path  # folder of the run folders
     ids: list[str]
@@ -36,8 +36,8 @@ class SlurmSubmission(NamedTuple):
 
 
 def read_slurm_submission(path: Path, user: str = "") -> SlurmSubmission:
-    """``user``: whose it is where the file does not say so, as those of earlier versions. Raises what comes of a
-    damaged file: OSError, ValueError, TypeError, KeyError or AttributeError."""
+    """Reads a submission. user: owner of submissions of earlier versions, which do not name one. Raises OSError,
+    ValueError, TypeError, KeyError or AttributeError for a damaged file."""
     data = json.loads(path.read_text(encoding="utf-8"))
     retries = data["retries"] if isinstance(data["retries"], int) else 0
     ids = [str(run_id) for run_id in data["ids"]]
@@ -46,10 +46,10 @@ def read_slurm_submission(path: Path, user: str = "") -> SlurmSubmission:
 
 
 def retry(folder: Path, done: int, allowed: int, ended_by: str) -> str:
-    """Decides about a run without a result that was started again ``done`` times. Returns what to say; "" if it is
-    given up, and then its failed.json says why. UserError where that cannot be written.
+    """Decides about a run without a result that was started again ``done`` times. Returns a message if it is started
+    again, else "" after writing failed.json. Raises UserError if that cannot be written.
 
-    ``ended_by``: in words, for a process that left no word itself.
+    ended_by: description of the end of a process that left no failure.
     """
     failure = _read(folder / "failed.json")
     if failure.get("kind") in FINAL:
@@ -68,7 +68,7 @@ def retry(folder: Path, done: int, allowed: int, ended_by: str) -> str:
 
 
 def log_line(folder: Path, text: str) -> None:
-    """Adds to a run's log, each line with the time. What cannot be written is printed."""
+    """Appends lines with the time to a run's log. Prints them if the log cannot be written."""
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     stamped = "\n".join(f"{now} {line}" for line in text.rstrip().splitlines())
     try:
@@ -79,7 +79,7 @@ def log_line(folder: Path, text: str) -> None:
 
 
 def last_lines(folder: Path, count: int = 20) -> list[str]:
-    """The end of a run's log."""
+    """Returns the last lines of a run's log."""
     try:
         with (folder / "log.txt").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
@@ -89,7 +89,7 @@ def last_lines(folder: Path, count: int = 20) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """After a job of Slurm: requeues it if its run is to be retried. The status is the job's."""
+    """Requeues the Slurm job if its run is to be retried. Returns the job's exit status."""
     file, status = Path(arguments[0]), int(arguments[1])
     submission, task = read_slurm_submission(file), os.environ.get("SLURM_ARRAY_TASK_ID", "0")
     folder = submission.runs / submission.ids[int(task)]
@@ -111,7 +111,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """{} where there is none, or it is damaged."""
+    """Returns the JSON object in a file; {} if it is missing or damaged."""
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

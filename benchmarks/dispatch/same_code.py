@@ -1,7 +1,8 @@
-"""The processes that work for a suite have its code: they are told where it is, and refuse to train with another.
+"""Ensures that all processes of a suite run the same code: they are told where it is, and refuse to train with other
+code.
 
-Several checkouts and an installed package may lie side by side on one machine. Python looks for a package in the
-working folder first, so a process would otherwise take whatever is there.
+Several checkouts and an installed package may exist on one machine, and Python searches the working folder first, so a
+process could otherwise import another copy.
 """
 
 import os
@@ -23,7 +24,7 @@ IMPORTED_FROM = PACKAGE.parent  # the folder on sys.path that has this code
 
 
 class Code(NamedTuple):
-    """Where a process has the two packages from, and their commit."""
+    """Folders of the two packages that a process has imported, and their commit."""
 
     sskd: str
     benchmarks: str
@@ -31,12 +32,12 @@ class Code(NamedTuple):
 
 
 def this_code() -> Code:
-    """What this process has imported."""
+    """Returns the code that this process has imported."""
     return Code(str(PACKAGE), str(Path(benchmarks.__path__[0]).resolve()), code()["commit"])
 
 
 def refuse_other_code(wanted: Code) -> None:
-    """UserError if this process has imported other code than the suite that it works for."""
+    """Raises UserError if this process has imported other code than the suite."""
     here = this_code()
     for name in ("sskd", "benchmarks"):
         if getattr(here, name) != getattr(wanted, name):
@@ -52,7 +53,7 @@ def refuse_other_code(wanted: Code) -> None:
 
 
 def _equal_code(one: str | None, other: str | None) -> bool:
-    """Whether two commits differ in nothing that is executed."""
+    """Returns True if the executed code of two commits is equal."""
     if CLONE is None or one is None or other is None:
         return False
     done = subprocess.run(
@@ -66,20 +67,20 @@ def _short(commit: str | None) -> str:
 
 
 def shell_lines() -> list[str]:
-    """What a shell script says before it starts Python, so that Python imports this code and nothing from the working
-    folder (before Python 3.11 the working folder cannot be left out, and ``refuse_other_code`` tells)."""
+    """Returns shell commands that make Python import this code and nothing from the working folder. (Before Python 3.11
+    the working folder cannot be excluded; ``refuse_other_code`` then reports it.)"""
     path = str(IMPORTED_FROM).replace("'", "'\\''")
     return [f"export PYTHONPATH='{path}'${{PYTHONPATH:+:$PYTHONPATH}}", "export PYTHONSAFEPATH=1"]
 
 
 def python_that(statements: str) -> list[str]:
-    """A command that executes ``statements`` in a Python which imports as this process does."""
+    """Returns a command that executes ``statements`` in a Python with this process's import path."""
     return [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {statements}"]
 
 
 def start_fork_server() -> None:
-    """Starts the process that the processes of runs are forked from, unless it is there: with this process's
-    sys.path, and deaf to Ctrl-C and a closed terminal, which reach it while it still imports torch."""
+    """Starts the process from which runs are forked, unless it is running: with this process's sys.path, and with
+    SIGINT and SIGHUP blocked, because both also reach it while it imports torch."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it is blocked in what is started, too
     try:
         resource_tracker.ensure_running()  # here, for it unblocks SIGINT
@@ -92,7 +93,7 @@ def start_fork_server() -> None:
 
 @contextmanager
 def _python_environment() -> Iterator[None]:
-    """In the block, a Python that is started imports as this process does."""
+    """Sets environment variables within the block so that a started Python imports the same modules as this process."""
     wanted = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "PYTHONSAFEPATH": "1"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

@@ -1,7 +1,7 @@
-"""One loop that executes a plan in slots: places for one run each, in this process or in others.
+"""The loop that executes a job in slots; a slot executes one run at a time, in this process or in another.
 
-It knows retries, failures and what needs what. A slot knows how to run one run, and nothing else. Which process has a
-run is decided by the lock that training takes (train.lock in the run's folder).
+The loop handles retries, failures and dependencies; a slot only executes a run. The lock that training takes
+(train.lock in the run's folder) decides which process trains a run.
 """
 
 import time
@@ -23,27 +23,27 @@ ENDING_SECONDS = 0.05  # between looks at whether runs that were told to end hav
 
 
 class Slot(Protocol):
-    """A place for one run at a time."""
+    """Executes one run at a time."""
 
     @property
     def failure(self) -> Failure | None:
-        """Why the last run failed, as it said itself; None if it did not, or ended without a word."""
+        """Returns why the last run failed; None if it did not fail, or left no message."""
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:
-        """Starts a run. A slot in this process returns when it has ended, which ``stop`` makes it do early."""
+        """Starts a run. A slot in this process returns when the run has ended; ``stop`` makes it end early."""
 
     def ended(self) -> bool:
-        """Whether nothing works on the run any more."""
+        """Returns True if no process works on the run."""
 
     def terminate(self) -> None:
         """Asks the run to save its state and to end."""
 
     def kill(self) -> None:
-        """Ends the run at once."""
+        """Ends the run immediately."""
 
 
 class Active(NamedTuple):
-    """A run under way."""
+    """A running run."""
 
     spec: RunSpec
     slot: Slot
@@ -51,11 +51,11 @@ class Active(NamedTuple):
 
 
 def schedule(job: Job, progress: Progress, slots: Sequence[Slot]) -> dict[str, Failure]:
-    """Executes what is not finished, as many runs at once as there are slots; returns the failures by run id.
+    """Executes the unfinished runs, one per slot in parallel. Returns the failures by run id.
 
-    Another run_all.py may work on the same: each takes what is free, and waits for the rest. At SIGTERM, the first
-    Ctrl-C, a closed terminal, or cancel, all runs save and end, and this raises Stopped; at a second Ctrl-C they end
-    at once.
+    Several run_all.py may execute the same job: each takes free runs and waits for the others. At SIGTERM, the first
+    Ctrl-C, a closed terminal or cancel, all runs save and end, and Stopped is raised; at a second Ctrl-C they end
+    immediately.
     """
     with launching(job) as cancelled, stop_signal(*ENDING) as stop:
         loop = _Loop(job, progress, slots, stop, cancelled)
@@ -73,7 +73,7 @@ def schedule(job: Job, progress: Progress, slots: Sequence[Slot]) -> dict[str, F
 
 
 class _Loop:
-    """Where the execution of a plan stands."""
+    """State of the execution."""
 
     def __init__(
         self, job: Job, progress: Progress, slots: Sequence[Slot], stop: StopSignal, cancelled: Callable[[], bool]
@@ -94,7 +94,7 @@ class _Loop:
         return self.stop() or self.cancelled()
 
     def collect(self) -> bool:
-        """Settles the runs that have ended, and shows how far the others are. Whether any has ended."""
+        """Processes the runs that have ended, and updates the display of the others. Returns True if any has ended."""
         ended = [run for run in self.active.values() if run.slot.ended()]
         if ended and self.is_stopped():
             return False  # they have not failed: they were told to end
@@ -110,7 +110,8 @@ class _Loop:
         return bool(ended)
 
     def fill(self) -> bool:
-        """Starts runs in the free slots. Whether anything was started, or found to be finished or hopeless."""
+        """Starts runs in the free slots. Returns True if a run was started, was already finished, or was marked as
+        failed."""
         changed = False
         for spec in list(self.todo.values()):
             if self.stop():
@@ -129,7 +130,7 @@ class _Loop:
         return changed
 
     def _begin(self, spec: RunSpec) -> bool:
-        """Starts the run unless another has it. True if so, or if another has finished it."""
+        """Starts the run unless another process trains it. Returns True if it was started or is already finished."""
         if self.job.finished(spec):
             self._take_off(spec)
             return True
@@ -146,7 +147,7 @@ class _Loop:
         return True
 
     def _settle(self, run: Active) -> None:
-        """After a run has ended: finished, to be started again, or failed."""
+        """Processes the end of a run: finished, started again, or failed."""
         job, spec, failure = self.job, run.spec, run.slot.failure
         folder = job.folder(spec)
         if job.finished(spec):
@@ -178,7 +179,7 @@ class _Loop:
         self.progress.failed(spec.id, failure.message)
 
     def end_all(self) -> None:
-        """Has what is under way save and end, and waits for that."""
+        """Tells all running runs to save and end, and waits for them."""
         runs = list(self.active.values())
         try:
             for run in runs:

@@ -1,4 +1,5 @@
-"""A plan on Slurm: job arrays whose tasks wait for exactly the runs they need, and a look at how they get on."""
+"""Executes a job on Slurm: submits job arrays whose tasks depend on exactly the runs they need, and follows their
+progress."""
 
 import secrets
 import time
@@ -24,9 +25,12 @@ SUBMISSION_SECONDS = 600.0  # that another run_all.py may take to submit
 
 
 def submit(job: Job, log: Callable[[str], None]) -> dict[str, Failure]:
-    """Submits every run that is not finished, failed for good, or somebody's; stage by stage, so that each can name
-    the jobs it waits for. Runs of a stage that wait for the same runs, with as many processes, are one array; with
-    cluster.pools so many jobs have all the runs. Returns what is not submitted. One command at a time submits.
+    """Submits every run that is not finished, given up, or trained by another process. Returns the runs that cannot be
+    submitted.
+
+    Stages are submitted in order, so that runs can name the jobs they depend on. Runs of a stage with the same
+    dependencies and number of processes form an array; with cluster.pools, that number of jobs share all runs. Only one
+    command submits at a time.
     """
     try:
         with plain_os_errors("write", job.jobs_folder):
@@ -90,7 +94,7 @@ def _submit(job: Job, log: Callable[[str], None]) -> dict[str, Failure]:
 
 
 def _lacks(job: Job, needed: RunSpec, known: dict[str, str]) -> Failure | None:
-    """Why a run cannot wait for one that it needs."""
+    """Returns why a run cannot wait for a run that it needs; None if it can."""
     if job.finished(needed) or known.get(needed.id):
         return None
     trainer = job.folder(needed).lock_holder()
@@ -99,7 +103,7 @@ def _lacks(job: Job, needed: RunSpec, known: dict[str, str]) -> Failure | None:
 
 
 def _submit_array(job: Job, specs: list[RunSpec], processes: int, after: str) -> dict[str, str]:
-    """Submits the runs as one array of jobs with so many processes each; the jobs' numbers by run."""
+    """Submits the runs as one array of jobs with ``processes`` processes each. Returns the jobs' numbers by run."""
     code = this_code()
     jobs = [RunJob(spec_yaml(spec), job.runs, job.execution, job.plugins, code) for spec in specs]
     for spec in specs:
@@ -128,7 +132,7 @@ def _submit_pool(job: Job) -> None:
 
 
 def _note(job: Job, ids: list[str]) -> Path:
-    """Notes a submission, under a name that no other has and its jobs carry."""
+    """Writes a submission's file, under a unique name that its jobs also have in Slurm's queue."""
     file = submission_file(job.jobs_folder, job_name(job.name))
     with plain_os_errors("write", job.jobs_folder):
         SlurmSubmission(
@@ -138,13 +142,13 @@ def _note(job: Job, ids: list[str]) -> Path:
 
 
 def job_name(request: str) -> str:
-    """A name for the jobs of a request that no others have."""
+    """Returns a unique name for the jobs of a request."""
     return "-".join(filter(None, ["sskd", request, secrets.token_hex(5)]))
 
 
 def _outdated(job: Job, queue: Queue) -> dict[str, SlurmJob]:
-    """The waiting jobs, by run, that were submitted with other limits than are asked for now, and those that wait for
-    one of them. Of what an earlier version submitted the limits are not known: those that can never start."""
+    """Returns the waiting jobs, by run, that were submitted with other limits than now requested, and those that depend
+    on them. For submissions of earlier versions, whose limits are unknown, returns those that can never start."""
     asked, found = job_limits(job.cluster), dict[str, SlurmJob]()
     waiting = {run_id: slurm_job for slurm_job in queue.all for run_id in slurm_job.ids if slurm_job.state == "PENDING"}
     for spec in job.plan.runs:  # what a run needs comes before it
@@ -157,7 +161,7 @@ def _outdated(job: Job, queue: Queue) -> dict[str, SlurmJob]:
 
 
 def _withdraw(job: Job, outdated: dict[str, SlurmJob], log: Callable[[str], None]) -> Queue:
-    """Cancels the jobs unless they have just begun. Returns the queue as it then is."""
+    """Cancels the jobs unless they have started. Returns the queue afterwards."""
     numbers = list(dict.fromkeys(slurm_job.number for slurm_job in outdated.values()))
     jobs = f"{plural(len(numbers), 'waiting job')} asked for other limits than now"
     try:
@@ -172,7 +176,7 @@ def _withdraw(job: Job, outdated: dict[str, SlurmJob], log: Callable[[str], None
 
 
 def _tell_hopeless(queue: Queue, log: Callable[[str], None]) -> None:
-    """Says which waiting jobs no time will start, and Slurm's reason."""
+    """Logs which waiting jobs can never start, with Slurm's reason."""
     reasons: dict[str, list[SlurmJob]] = defaultdict(list)
     for slurm_job in queue.all:
         if slurm_job.hopeless:
@@ -185,7 +189,7 @@ def _tell_hopeless(queue: Queue, log: Callable[[str], None]) -> None:
 
 
 def follow(job: Job, progress: Progress, left_out: dict[str, Failure]) -> dict[str, Failure]:
-    """Waits until every run is finished, has failed, or has no job any more; failures by run id."""
+    """Waits until every run is finished, failed, or without a job. Returns the failures by run id."""
     failures = dict(left_out)
     todo = {spec.id: spec for spec in job.unfinished if spec.id not in failures}
     slurm_error = ""
@@ -217,7 +221,7 @@ def follow(job: Job, progress: Progress, left_out: dict[str, Failure]) -> dict[s
 
 
 def _show(job: Job, spec: RunSpec, slurm_job: SlurmJob | None, progress: Progress) -> None:
-    """The row of a run that is alive: how far it is, or why it waits."""
+    """Updates the row of a living run: its progress, or why it waits."""
     standing = read_standing(job.folder(spec).path)
     if slurm_job and slurm_job.state != "RUNNING":
         progress.hide(spec.id)
@@ -229,6 +233,6 @@ def _show(job: Job, spec: RunSpec, slurm_job: SlurmJob | None, progress: Progres
 
 
 def _why(job: Job, spec: RunSpec, failures: dict[str, Failure]) -> Failure:
-    """Why a run has neither result nor job."""
+    """Returns why a run has neither a result nor a job."""
     left = f"its job has left the queue without a result: cancelled, or see {job.jobs_folder} for what it printed"
     return needs_failed(spec, failures) or job.noted_failure(spec) or Failure(left)

@@ -1,4 +1,4 @@
-"""Jobs of Slurm, through submitit: how they are asked for, and what each does, which is a run or a node's runs."""
+"""Slurm jobs through submitit: their parameters, and what a job executes (one run, or all runs of a node)."""
 
 import importlib.metadata
 import os
@@ -48,7 +48,7 @@ LOST_SECONDS = 300.0  # in which the file system frees the lock of a process who
 
 @dataclass
 class RunJob(Checkpointable):
-    """Trains one run. Told to stop it saves at once, inside the epoch, and has submitit requeue it as it is."""
+    """Trains one run. When told to stop, it saves immediately, within the epoch, and lets submitit requeue it."""
 
     spec_yaml: str
     runs: Path
@@ -57,7 +57,8 @@ class RunJob(Checkpointable):
     code: Code  # of the suite that submitted it
 
     def __call__(self) -> str:
-        """Returns the run's id. Exits as benchmarks.dispatch.retries expects it where there is no result."""
+        """Trains the run and returns its id. Without a result it exits with a status for
+        benchmarks.dispatch.retries."""
         load_plugins(self.plugins)
         spec = parse_spec(yaml.safe_load(self.spec_yaml), "a submitted run")
         folder, environment = RunFolder(self.runs, spec), JobEnvironment()
@@ -94,7 +95,8 @@ def _checked(code: Code, run: Callable[[], object]) -> object:
 
 
 def _wait_for_lock(folder: RunFolder, stop: StopSignal) -> None:
-    """Waits for whoever trains the run: on a node that was lost, the file system notices it after a while."""
+    """Waits for another process that trains the run. If its node was lost, the file system frees the lock after a
+    while."""
     end = time.monotonic() + LOST_SECONDS
     while (holder := folder.lock_holder()) and time.monotonic() < end and not stop():
         print(f"{holder} has it; waiting", flush=True)
@@ -102,7 +104,7 @@ def _wait_for_lock(folder: RunFolder, stop: StopSignal) -> None:
 
 
 def _requeue(folder: RunFolder, requeue: Callable[[], None]) -> None:
-    """Has submitit write this job for its next start, requeue it, and exit: with 255, or 1 if that was too often."""
+    """Lets submitit store this job, requeue it and exit: status 255, or 1 after too many time limits."""
     try:
         requeue()
     except UncompletedJobError as error:
@@ -112,8 +114,8 @@ def _requeue(folder: RunFolder, requeue: Callable[[], None]) -> None:
 
 @dataclass
 class PoolJob(Checkpointable):
-    """Executes a plan on the GPUs of its node, as ``--cluster local`` does: a launcher as a run_all.py is that somebody
-    has started there. Before its time limit the runs are saved, and submitit requeues it as it is."""
+    """Executes runs on all GPUs of its node, as ``--cluster local`` does. Before its time limit the runs are saved, and
+    submitit requeues it."""
 
     specs: list[str]  # as YAML
     runs: Path
@@ -142,8 +144,8 @@ class PoolJob(Checkpointable):
 
 @contextmanager
 def _as_sigterm(number: signal.Signals) -> Iterator[threading.Event]:
-    """In the block the signal reaches this process alone, as SIGTERM, and sets the event. Slurm sends it to all
-    processes of a job: it is blocked here, and so in all that are started here."""
+    """Converts the signal to SIGTERM for this process within the block, and sets the event. Slurm signals all processes
+    of a job, so the signal is blocked here and in all started processes."""
     came = threading.Event()
 
     def receive(*_: object) -> None:
@@ -165,7 +167,7 @@ def _as_sigterm(number: signal.Signals) -> Iterator[threading.Event]:
 
 @contextmanager
 def _private_to_submitit() -> Iterator[None]:
-    """For what submitit does not promise to keep: UserError, with what to do, where this version has it no more."""
+    """Guards the use of submitit's private interface: raises UserError with a remedy if this version lacks it."""
     try:
         yield
     except (ImportError, AttributeError, TypeError) as error:
@@ -176,7 +178,7 @@ def _private_to_submitit() -> Iterator[None]:
 
 
 def submitit_parameters() -> dict[str, Any]:
-    """Names and defaults of what submitit itself takes for Slurm; anything else is an option of sbatch."""
+    """Returns the names and defaults of submitit's own Slurm parameters; other names are options of sbatch."""
     with _private_to_submitit():
         from submitit.slurm.slurm import _get_default_parameters
 
@@ -186,10 +188,12 @@ def submitit_parameters() -> dict[str, Any]:
 def make_executor(
     cluster: ClusterSpec, jobs: Path, submission: Path, processes: int = 1, dependency: str = ""
 ) -> SlurmExecutor:
-    """submitit's executor as the cluster's file has it, for runs of so many processes: a task each, spread evenly over
-    the nodes (cluster.nodes, else one), with its part of the run's cores and a GPU of its own (if the run has any).
-    With cluster.pools a job is one task, which has all of its node. UserError for a parameter that submitit refuses,
-    or processes that cannot be spread."""
+    """Returns submitit's executor for runs with ``processes`` processes.
+
+    Each process is a Slurm task with its part of the run's cores and its own GPU (if any); tasks are spread evenly over
+    the nodes (cluster.nodes, default 1). With cluster.pools a job is one task with all of its node. Raises UserError
+    for parameters that submitit rejects, or processes that cannot be spread evenly.
+    """
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UserError(
             f"cluster '{cluster.name}': there is no sbatch on the PATH: "
@@ -231,7 +235,7 @@ def make_executor(
 
 
 def check_parameters(cluster: ClusterSpec, processes: int = 1) -> None:
-    """Has Slurm look at a job as it would be submitted. UserError, with Slurm's own words where it would be refused."""
+    """Lets Slurm check a job without submitting it. Raises UserError with Slurm's message if it would be rejected."""
     with tempfile.TemporaryDirectory() as folder:
         executor, script = make_executor(cluster, Path(folder), Path(folder) / "test.json", processes), "test.sh"
         with _private_to_submitit():
@@ -255,8 +259,8 @@ def _hint(words: str, cluster: ClusterSpec) -> str:
 def submit_jobs(
     cluster: ClusterSpec, jobs: Path, submission: Path, job: Sequence[Callable[[], Any]], processes: int, after: str
 ) -> list[str]:
-    """Submits one array (of one job: a plain one) and returns the jobs' numbers, in order. UserError with sbatch's
-    words where it refuses."""
+    """Submits an array (for a single job: a plain job) and returns the jobs' numbers in order. Raises UserError with
+    sbatch's message if it is rejected."""
     try:
         with plain_os_errors("write", jobs):
             executor = make_executor(cluster, jobs, submission, processes, after)

@@ -1,4 +1,4 @@
-"""Slurm's queue: which runs of a results folder have a job in it, and which other jobs Slurm would never start."""
+"""Slurm's queue: which runs of a results folder have a job, and which jobs Slurm will never start."""
 
 import math
 import re
@@ -29,7 +29,7 @@ class Queued(NamedTuple):
 
 
 class SlurmJob(NamedTuple):
-    """A job that was submitted for runs of the folder, and is not over."""
+    """A pending or running job for runs of the folder."""
 
     number: str  # 17, or 17_3; "" while Slurm does not answer
     state: str  # PENDING, RUNNING, ...; UNKNOWN while Slurm does not answer
@@ -39,20 +39,20 @@ class SlurmJob(NamedTuple):
 
     @property
     def why(self) -> str:
-        """Why it waits."""
+        """Returns why it waits."""
         return f"{self.state.lower()}: {self.reason}"
 
     @property
     def hopeless(self) -> bool:
-        """Whether it waits for what no time brings: a limit that it exceeds, a job that has failed."""
+        """Returns True if it can never start: it exceeds a limit, or depends on a failed job."""
         return self.state == "PENDING" and HOPELESS.fullmatch(self.reason) is not None
 
 
 class Queue:
-    """The jobs of a results folder, as of the moment when this is made. What is submitted is noted in a file before,
-    and carries its name in Slurm's queue; Slurm is asked once for each user who has submitted something.
+    """Snapshot of the jobs of a results folder. Each submission is recorded in a file whose name its jobs have in
+    Slurm's queue; Slurm is asked once per user with submissions.
 
-    Where Slurm does not answer, ``slurm_error`` holds its words, and all that was submitted counts as waiting.
+    If Slurm does not answer, ``slurm_error`` has its message, and all submitted runs count as waiting.
     """
 
     def __init__(self, jobs: Path) -> None:
@@ -73,11 +73,11 @@ class Queue:
         self.pools = [slurm_job for slurm_job in self.all if slurm_job.submission.pool]
 
     def runs(self) -> set[str]:
-        """Those that have a job, alone or with others."""
+        """Returns the runs that have a job."""
         return {run_id for slurm_job in self.all for run_id in slurm_job.ids}
 
     def forget_old(self, jobs: Path) -> None:
-        """Removes the notes of submissions that are over. Only for who holds the folder's submit.lock."""
+        """Deletes the files of submissions without jobs. The caller must hold the folder's submit.lock."""
         here = {id(slurm_job.submission) for slurm_job in self.all}
         over = tuple(f"{name}." for name, submission in self.noted.items() if id(submission) not in here)
         for file in (jobs / "batches").iterdir() if over else ():
@@ -92,7 +92,7 @@ def _job(queued: Queued, submission: SlurmSubmission) -> SlurmJob:
 
 
 def read_slurm_submissions(jobs: Path) -> dict[str, SlurmSubmission]:
-    """What was submitted for the folder, by the name of the jobs. Files that are none are passed over."""
+    """Returns the folder's submissions by the name of their jobs. Ignores other files."""
     found = {}
     for file in (jobs / "batches").glob("sskd-*.json"):
         try:
@@ -103,18 +103,19 @@ def read_slurm_submissions(jobs: Path) -> dict[str, SlurmSubmission]:
 
 
 def submission_file(jobs: Path, name: str) -> Path:
-    """Where a submission is noted."""
+    """Returns the path of a submission's file."""
     return jobs / "batches" / f"{name}.json"
 
 
 def read_queue(name: str) -> list[Queued]:
-    """A user's jobs that are not over, arrays task by task. UserError with Slurm's words if it does not answer."""
+    """Returns a user's pending and running jobs, arrays by task. Raises UserError with Slurm's message if it does not
+    answer."""
     lines = slurm("squeue", "--noheader", "--array", "--user", name, "--format", "%i|%T|%r|%j").splitlines()
     return [Queued(*line.split("|", 3)) for line in lines if line.count("|") >= 3]
 
 
 def slurm(*command: str) -> str:
-    """The output of one of Slurm's commands; UserError with its own words where it refuses or is not there."""
+    """Returns the output of a Slurm command. Raises UserError with its message if it fails or is missing."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -129,14 +130,14 @@ def slurm(*command: str) -> str:
 
 
 def cancel_jobs(jobs: Sequence[str], *options: str) -> None:
-    """UserError with Slurm's words where it refuses, as for another user's; the others of them are cancelled."""
+    """Cancels the jobs. Raises UserError with Slurm's message if it rejects some, for example another user's."""
     for start in range(0, len(jobs), 500):
         slurm("scancel", *options, *jobs[start : start + 500])
 
 
 def check_time(cluster: ClusterSpec) -> None:
-    """UserError if a job's time limit is above the partition's, under which sbatch takes it and it waits for ever.
-    Says nothing where sinfo is not there or does not answer, and where a QOS may have limits of its own."""
+    """Raises UserError if a job's time limit exceeds the partition's: sbatch accepts it, but it would wait forever.
+    Checks nothing if sinfo does not answer, or if a QOS may have limits of its own."""
     if "time" not in cluster.parameters or "qos" in cluster.parameters:
         return
     try:
@@ -160,6 +161,6 @@ def check_time(cluster: ClusterSpec) -> None:
 
 
 def job_limits(cluster: ClusterSpec) -> dict[str, Any]:
-    """What a job of the cluster asks Slurm for: jobs that differ in it are not the same to Slurm."""
+    """Returns the resources that a job requests from Slurm; jobs that differ in them are resubmitted."""
     limits = cluster.parameters | {"gpus_per_run": cluster.gpus_per_run, "cpus_per_run": cluster.cpus_per_run}
     return limits | ({"time": minutes(limits["time"])} if "time" in limits else {})

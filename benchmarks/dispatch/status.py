@@ -1,4 +1,4 @@
-"""How a suite gets on, from run folders, locks and Slurm's queue alone: asked from any process, at any time."""
+"""Status of a suite from run folders, locks and Slurm's queue; readable by any process at any time."""
 
 import json
 import os
@@ -34,7 +34,7 @@ HEARTBEAT_TIMEOUT = 120.0  # without a sign, after which a run's pace is not sho
 
 @dataclass
 class RunRow:
-    """A run as the status shows it. Times in seconds; top1 in percent, of the newest epoch."""
+    """Status of a run. Times in seconds; top1 in percent, at the newest epoch."""
 
     id: str
     state: str  # one of STATES
@@ -55,7 +55,7 @@ class RunRow:
 
 @dataclass
 class State:
-    """All runs, and how many of each benchmark's are in which state."""
+    """Status of all runs, and the number of each benchmark's runs per state."""
 
     runs: list[RunRow]
     benchmarks: dict[str, dict[str, int]]
@@ -69,12 +69,12 @@ class State:
 
     @property
     def at_work(self) -> bool:
-        """Whether anything runs or waits, or somebody will start more."""
+        """Returns True if a run is running or waiting, or a launcher will start more."""
         return bool(self.launchers) or any(row.state in ("running", "waiting") for row in self.runs)
 
 
 def read_state(job: Job, cells: Mapping[str, Iterable[Cell]]) -> State:
-    """Where every run of the plan stands, and what else is at work in the folder."""
+    """Returns the status of the job's runs, and of other requests' runs in the folder."""
     seen = _Seen(job)
     rows: dict[str, RunRow] = {}
     for spec in job.plan.runs:  # what a run needs comes before it
@@ -97,7 +97,7 @@ def read_state(job: Job, cells: Mapping[str, Iterable[Cell]]) -> State:
 
 
 class _Seen:
-    """Who works in the folder at this moment."""
+    """Queue and launchers of the folder at this moment."""
 
     def __init__(self, job: Job) -> None:
         self.queue, self.launchers = Queue(job.jobs_folder), launchers(job.jobs_folder)
@@ -127,8 +127,8 @@ def _row(job: Job, spec: RunSpec, seen: _Seen, known: Mapping[str, RunRow]) -> R
 
 
 def _at_work(row: RunRow, folder: Path, seen: _Seen, needed: Sequence[str] = ()) -> bool:
-    """Whether somebody trains the run in this folder, or it waits for a job or for its turn; the row then says who, and
-    how far it is. Of a run that nobody works on the row has how far it came."""
+    """Returns True if a process trains the run, or it waits for a job or a free slot. Fills the row with who trains it
+    and its progress; also for an interrupted run."""
     if folder.exists():
         row.log = str(folder / "log.txt")
     signs = [os.stat(file).st_mtime for name in (PROGRESS, "log.txt") if os.path.exists(file := folder / name)]
@@ -164,7 +164,7 @@ def _heartbeat(row: RunRow) -> str:
 
 
 def show_status(job: Job, cells: Mapping[str, Iterable[Cell]], as_json: bool) -> None:
-    """Prints the state once: as JSON, as the screen in a terminal, else as lines."""
+    """Prints the status once: as JSON, as a screen in a terminal, else as lines."""
     state, console = read_state(job, cells), Console()
     if as_json:
         print(json.dumps(asdict(state), indent=1))
@@ -175,8 +175,8 @@ def show_status(job: Job, cells: Mapping[str, Iterable[Cell]], as_json: bool) ->
 
 
 def watch(job: Job, cells: Mapping[str, Iterable[Cell]]) -> State:
-    """Shows the state until nobody works on the runs any more, and returns it as it is then: in a terminal the screen,
-    else the lines of the state, a line for each run that changes its state, and the totals."""
+    """Shows the status until no process works on the runs, and returns the last one: a screen in a terminal, else lines
+    for the status, for each change of a run's state, and for the totals."""
     pause = max(REFRESH_SECONDS, job.cluster.poll_seconds if job.cluster.kind == "slurm" else 0)
     state, console = read_state(job, cells), Console()
     if not console.is_terminal:
@@ -199,12 +199,12 @@ def watch(job: Job, cells: Mapping[str, Iterable[Cell]]) -> State:
 
 
 def summary(state: State) -> str:
-    """The totals, in one line."""
+    """Returns the totals in one line."""
     return totals(_screen_rows(state), sum(row.state == "finished" for row in state.runs), len(state.runs))
 
 
 def as_lines(state: State) -> list[str]:
-    """Plain text: a line for each benchmark, and one for each run that is neither finished nor still to do."""
+    """Returns the status as text: a line per benchmark, and one per run that is neither finished nor still to do."""
     lines = [f"Slurm does not answer: {state.slurm}"] if state.slurm else []
     for name, counts in state.benchmarks.items():
         lines.append(f"{name}: " + ", ".join(f"{count} {label}" for label, count in counts.items() if count))
@@ -217,7 +217,7 @@ def _lines_of_others(state: State) -> list[str]:
 
 
 def as_screen(state: State, height: int) -> RenderableType:
-    """What each benchmark has of each state, and the screen of the runs."""
+    """Returns the screen: a table of states per benchmark, and the runs."""
     benchmarks = Table("benchmark", *STATES, title=f"Slurm does not answer: {state.slurm}" if state.slurm else None)
     for name, counts in state.benchmarks.items():
         benchmarks.add_row(name, *(str(counts[label]) for label in STATES))
@@ -229,7 +229,7 @@ def as_screen(state: State, height: int) -> RenderableType:
 
 
 def _screen_rows(state: State) -> list[ScreenRow]:
-    """The runs that are running, have failed, or wait."""
+    """Returns the rows of running, failed and waiting runs."""
     return [
         ScreenRow(
             _named(row),

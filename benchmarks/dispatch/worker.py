@@ -1,4 +1,4 @@
-"""Trains one run with its log, progress file and failure: what slots execute, and jobs of Slurm."""
+"""Trains one run with its log, progress file and failure; used by slots and Slurm jobs."""
 
 import json
 import os
@@ -43,7 +43,8 @@ FIELDS: dict[str, Any] = {"stage": str, "epoch": int, "epochs": int, "top1": (*N
 
 
 def attempt(spec: RunSpec, runs: Path, action: Callable[[], object]) -> Failure | None:
-    """Does ``action``; where it fails, notes why in the run's folder and returns it. Interrupted passes through."""
+    """Executes ``action``. If it fails, stores the reason in the run's folder and returns it. Interrupted is raised
+    again."""
     try:
         action()
     except Interrupted:
@@ -67,7 +68,7 @@ def attempt(spec: RunSpec, runs: Path, action: Callable[[], object]) -> Failure 
 
 
 class ProgressFile:
-    """Keeps ``progress.json`` in the run's folder: how far it is, for displays and ``status`` in another process."""
+    """Writes ``progress.json`` in the run's folder: the progress, for displays and ``status`` in other processes."""
 
     def __init__(self, folder: Path, job: str = "", cores: int = 0, gpus: int = 0) -> None:
         self._path, self._job = folder / PROGRESS, job
@@ -85,8 +86,8 @@ class ProgressFile:
 
 
 def read_standing(folder: Path, since: float = 0.0) -> Standing | None:
-    """How far a run says it is in its ``progress.json``; None if it has not said so since then (a time), or if it
-    cannot be read: the next one comes in seconds."""
+    """Returns the progress in a run's ``progress.json``; None if it is older than ``since`` (a time) or cannot be
+    read."""
     try:
         data = json.loads((folder / PROGRESS).read_bytes())
         known = {name: data.get(name, Standing._field_defaults.get(name)) for name in Standing._fields}
@@ -108,10 +109,11 @@ def execute(
     show: OnStep = lambda event: None,
     log: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Trains the run and keeps its log.txt and progress.json; ``show`` and ``log`` are told what a person may see.
+    """Trains the run and writes its log.txt and progress.json; ``show`` and ``log`` receive events and messages for the
+    user.
 
-    ``job``: of Slurm. ``tasks``: the job's, where each is one of the run's processes. Raises what training raises;
-    Interrupted when ``stop`` asks for it.
+    job: id of the Slurm job. tasks: the Slurm job's tasks, one per process of the run. Raises what training raises,
+    Interrupted if ``stop`` requests it.
     """
     folder, job = RunFolder(runs, spec), job or str(os.getpid())
     is_rank_zero = tasks is None or tasks.global_rank == 0
@@ -157,6 +159,6 @@ def execute(
 
 
 def _prepare(code: Code, plugins: tuple[str, ...]) -> None:
-    """What each of a run's several processes does first."""
+    """Prepares each process of a run with several processes."""
     refuse_other_code(code)
     load_plugins(plugins)

@@ -1,4 +1,4 @@
-"""What a plan costs: multiply-adds counted from the networks, and hours from a measured rate."""
+"""Cost of a plan: multiply-adds counted from the networks, and time from a measured throughput."""
 
 import json
 import math
@@ -37,7 +37,7 @@ STEP = 4e9  # multiply-adds of a step that is timed on a CPU, at most: smaller b
 
 
 class Concurrency(NamedTuple):
-    """How a cluster's runs go on at the same time."""
+    """Runs of a cluster that are executed in parallel."""
 
     runs: int
     share: float  # runs that share one GPU, or all cores: what one run alone would have
@@ -79,12 +79,13 @@ class PlanCost(NamedTuple):
 def plan_cost(
     plan: Plan, runs: Path, profile: Profile, concurrency: Concurrency = SEQUENTIAL, rerun: Collection[str] = ()
 ) -> PlanCost:
-    """Counted work of every run, and its time at the rate of the finished runs, or of a measurement made now.
+    """Counts the multiply-adds of every run, and estimates the time from the throughput of finished runs or of a
+    measurement.
 
-    ``rerun``: ids of finished runs that are to be trained again. Finished runs had their rate beside as many others as
-    ran then; a measurement made now is of one run alone, which runs that share a GPU or the cores divide among them.
-    Where the runs will have GPUs and no finished one had such a one, nor has this machine, the rate is assumed: a
-    CPU's says nothing of them. The processes of a run have a GPU each; without GPUs they share the cores.
+    rerun: ids of finished runs that will be trained again. The throughput of finished runs includes the effect of runs
+    that were executed in parallel; a measurement is made with one run alone, and runs that share a GPU or the cores
+    then divide it. If the runs will have GPUs, and neither a finished run nor this machine has one of that kind, the
+    throughput is assumed. Each process of a run has its own GPU; without GPUs the processes share the cores.
     """
     root = Path(profile.execution.dataset_root)
     known = {dataset: dataset_info(dataset, root) for dataset in dict.fromkeys(spec.dataset for spec in plan.runs)}
@@ -137,8 +138,8 @@ def plan_cost(
 
 
 class TableCost(NamedTuple):
-    """What a table costs. seconds, seconds_left: of all its runs, and of those that are not finished, one after
-    another; a head counts among the latter where a student that is not finished needs it."""
+    """Cost of a table, if its runs are executed sequentially. seconds: all runs. seconds_left: unfinished runs, and the
+    heads that unfinished students need."""
 
     runs: int
     left: int
@@ -149,8 +150,8 @@ class TableCost(NamedTuple):
 def table_costs(
     specs: Mapping[str, Iterable[RunSpec]], seconds: Mapping[str, float], known: Mapping[str, Status]
 ) -> dict[str, TableCost]:
-    """Returns the cost of each table. specs, seconds, known: its runs, and of every run its time and its state. A run
-    that several tables share counts in each."""
+    """Returns the cost of each table. specs: its runs. seconds, known: time and state of every run. Runs that tables
+    share count in each of them."""
     costs = {}
     for name, own in specs.items():
         every = with_ancestors(own)
@@ -171,9 +172,9 @@ def _is_called(device: str, name: str) -> bool:
 
 
 def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: float) -> float:
-    """Seconds until all runs of ``seconds`` (their own, each alone) are done, started as benchmarks.dispatch.scheduler
-    does: whatever is ready, what others wait for first, at most ``runs`` at once. More than ``machines`` at once share
-    them evenly and gain nothing by it."""
+    """Returns the seconds until all runs of ``seconds`` (each alone) are done, in the scheduler's order
+    (benchmarks.dispatch.scheduler): runs that others depend on first, at most ``runs`` in parallel. More than
+    ``machines`` runs share the machines evenly, without a gain."""
     needs = {spec.id: {needed.id for needed in spec.dependencies} for spec in plan.runs}
     waited_for = set().union(*needs.values())
     todo = sorted((run_id for run_id in needs if run_id in seconds), key=lambda run_id: run_id not in waited_for)
@@ -192,9 +193,8 @@ def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: floa
 
 
 def expected_seconds(specs: Iterable[RunSpec], runs: Path, profile: Profile) -> dict[str, float]:
-    """Seconds that the runs will take, by id, at the rate of those that are finished. Empty while none is, where all
-    are (nothing is left to be priced), and where nobody knows how many images there are: a report is the same whatever
-    machine makes it."""
+    """Estimates the seconds of the runs by id, from the throughput of finished runs. Returns {} if none or all are
+    finished, or if the number of images is unknown, so that a report does not depend on the machine that writes it."""
     plan = Plan([list(specs)])
     finished = [_took(RunFolder(runs, spec)) is not None for spec in plan.runs if spec.trains]
     if not any(finished) or all(finished):
@@ -206,7 +206,7 @@ def expected_seconds(specs: Iterable[RunSpec], runs: Path, profile: Profile) -> 
 
 
 def known_work(specs: Iterable[RunSpec], profile: Profile) -> dict[str, float]:
-    """Multiply-adds of every run's training, by id; empty where nobody knows how many images there are."""
+    """Returns the multiply-adds of every run's training by id; {} if the number of images is unknown."""
     root = Path(profile.execution.dataset_root)
     try:
         return {spec.id: run_multiply_adds(spec, dataset_info(spec.dataset, root)[0]) for spec in specs}
@@ -215,7 +215,7 @@ def known_work(specs: Iterable[RunSpec], profile: Profile) -> dict[str, float]:
 
 
 class Took(NamedTuple):
-    """What a finished run took: seconds of training, and whether on GPUs."""
+    """Seconds of a finished run's training, and its device."""
 
     seconds: float
     on_gpu: bool
@@ -223,7 +223,7 @@ class Took(NamedTuple):
 
 
 def _took(folder: RunFolder) -> Took | None:
-    """What a finished run's result.json says; None where there is none, or it is damaged: the report names it."""
+    """Reads a finished run's result.json; None if it is missing or damaged (the report names damaged files)."""
     try:
         result = json.loads(folder.result.read_bytes())
         seconds, machine = result["seconds"], result.get("machine")
@@ -241,7 +241,7 @@ def describe_cost(cost: PlanCost, run_id: str) -> str:
 
 
 def run_multiply_adds(spec: RunSpec, data: DatasetInfo) -> float:
-    """Multiply-adds of convolutions and linear layers in a run's training steps, evaluation left out."""
+    """Returns the multiply-adds of convolutions and linear layers in a run's training steps, without evaluation."""
     if not spec.trains:
         return 0.0
     listed = listed_images(spec.split, data.train_images)
@@ -260,8 +260,8 @@ def run_multiply_adds(spec: RunSpec, data: DatasetInfo) -> float:
 
 @lru_cache(maxsize=256)
 def forward_multiply_adds(name: str, size: int, settings: NetworkSettings = PLAIN) -> float:
-    """Returns those of one image of ``size`` x ``size`` pixels, as torch counts them of convolutions, matrix products
-    and attention, on the meta device."""
+    """Returns the multiply-adds of one image of ``size`` x ``size`` pixels: convolutions, matrix products and
+    attention, counted by torch on the meta device."""
     with torch.device("meta"):
         network, images = build_network(name, 100, settings).eval(), torch.empty(1, 3, size, size)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""Whether a batch fits into memory: an estimate from below, so that only what cannot be is refused."""
+"""Checks that a batch fits into memory, with a lower bound, so that only impossible batches are rejected."""
 
 import math
 import os
@@ -22,7 +22,7 @@ MOST = 1e12  # bytes that no machine has for one process, where it is not known 
 
 
 def device_memory(execution: Execution) -> float:
-    """Bytes of memory of the device that runs have on this machine; MOST where it is not here."""
+    """Returns the memory (bytes) of the device that runs use on this machine; MOST if the device is not here."""
     try:
         device = device_of(execution)
     except UserError:  # whoever starts runs tells it
@@ -33,7 +33,7 @@ def device_memory(execution: Execution) -> float:
 
 
 def check_padding(spec: RunSpec, size: int) -> None:
-    """UserError where a random crop may hold nothing of its image."""
+    """Raises UserError if a random crop could miss its image completely."""
     recipe = spec.recipe
     if recipe.augmentation != "none" and recipe.crop_padding >= size:
         raise UserError(
@@ -43,7 +43,8 @@ def check_padding(spec: RunSpec, size: int) -> None:
 
 
 def check_batch_memory(spec: RunSpec, size: int, room: float) -> None:
-    """UserError if a batch of images of ``size`` x ``size`` in all their views takes more than ``room`` bytes."""
+    """Raises UserError if a batch of images of ``size`` x ``size`` pixels with all views needs more than ``room``
+    bytes."""
     recipe, views = spec.recipe, views_of(spec)
     images = math.ceil(recipe.batch_size / recipe.processes)
     needed = images * views * view_bytes(spec, size)
@@ -57,8 +58,8 @@ def check_batch_memory(spec: RunSpec, size: int, room: float) -> None:
 
 
 def view_bytes(spec: RunSpec, size: int) -> float:
-    """Of one view of one image, from below: its padded pixels, its floats, and what the backward pass needs of the
-    network that learns."""
+    """Returns a lower bound of the memory of one view of one image: padded pixels, floats, and activations for the
+    backward pass of the trained network."""
     seen = spec.used_as.image_size or size
     pixels = 3 * (size + 2 * spec.recipe.crop_padding) ** 2 + 3 * 4 * max(size, seen) ** 2
     if isinstance(spec, HeadSpec):  # the network is frozen
@@ -68,7 +69,7 @@ def view_bytes(spec: RunSpec, size: int) -> float:
 
 
 def views_of(spec: RunSpec) -> int:
-    """Of each image in a step."""
+    """Returns the number of views per image in a step."""
     head = spec if isinstance(spec, HeadSpec) else spec.head if isinstance(spec, StudentSpec) else None
     if head is not None:
         return PRETEXTS[head.pretext.name].view_transform(head.pretext).views_per_image
@@ -77,8 +78,8 @@ def views_of(spec: RunSpec) -> int:
 
 @lru_cache(maxsize=256)
 def _kept_numbers(name: str, size: int, settings: NetworkSettings = PLAIN) -> int:
-    """What the convolutions and linear layers of a network give for one image, counted on the meta device. 0 where the
-    network cannot be built: that is told elsewhere."""
+    """Returns the number of output values of the network's convolutions and linear layers for one image, counted on the
+    meta device. Returns 0 if the network cannot be built; other checks report that."""
     total = 0
 
     def count(module: nn.Module, inputs: object, output: torch.Tensor) -> None:

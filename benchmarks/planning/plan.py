@@ -1,4 +1,4 @@
-"""From what benchmarks ask for to what is to be run: ancestors added, duplicates dropped, in an order that works."""
+"""Plans runs: adds ancestors, removes duplicates, checks the runs, and orders them by dependencies."""
 
 import os
 from collections.abc import Collection, Iterable, Sequence
@@ -32,7 +32,7 @@ IMAGENET = Statistics(*STATISTICS)
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages of runs: those of one stage need only runs of the stages before it."""
+    """Stages of runs: runs of a stage only depend on runs of earlier stages."""
 
     stages: list[list[RunSpec]]
 
@@ -42,7 +42,7 @@ class Plan:
 
 
 def make_plan(wanted: Iterable[RunSpec]) -> Plan:
-    """All wanted runs and what they need, in stages. UserError for a network that does not exist."""
+    """Returns all wanted runs and their ancestors, in stages. Raises UserError for an unknown network."""
     stage_of: dict[str, int] = {}
     stages: list[list[RunSpec]] = []
     for spec in with_ancestors(wanted).values():
@@ -56,7 +56,7 @@ def make_plan(wanted: Iterable[RunSpec]) -> Plan:
 
 
 def check_names(plan: Plan) -> None:
-    """UserError for a network, or weights of torchvision's, that do not exist."""
+    """Raises UserError for an unknown network, or unknown published weights."""
     for spec in plan.runs:
         NETWORKS[spec.network]
         given = spec.start if isinstance(spec, TeacherSpec) and spec.start else spec.teacher
@@ -65,8 +65,8 @@ def check_names(plan: Plan) -> None:
 
 
 def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path, room: float = MOST) -> None:
-    """UserError for networks, methods and batches that do not go with each other, with the images, or into ``room``
-    bytes of memory, before anything is trained. Data that is not here is refuse_hopeless's to tell."""
+    """Raises UserError if networks, methods, batches and images do not fit together, or do not fit into ``room`` bytes
+    of memory, before anything is trained. Missing data sets are not reported here but by refuse_hopeless."""
     known = cache(partial(_dataset_info, root))
 
     @cache
@@ -124,9 +124,9 @@ def _check_networks(spec: RunSpec, size: int) -> None:
 
 
 def check_teachers(specs: Iterable[RunSpec], root: Path) -> list[str]:
-    """UserError if a teacher's weights file is missing, not the one that is meant, of another network, or of another
-    number of classes than the data; the same for weights that a training starts from, whose classes may be others.
-    Returns what the plan is to say of weights and of their images, a line each."""
+    """Checks given weights. Raises UserError if a file is missing, has another sha256, or belongs to another network or
+    number of classes (weights that training starts from may have other classes). Returns notes on the weights and their
+    images."""
     specs = list(specs)
     said = _lines_on_images(specs)
     starts = {(spec.start, spec.dataset) for spec in specs if isinstance(spec, TeacherSpec) and spec.start}
@@ -151,7 +151,8 @@ def check_teachers(specs: Iterable[RunSpec], root: Path) -> list[str]:
 
 
 def _lines_on_images(specs: Sequence[RunSpec]) -> list[str]:
-    """How images come to networks that want them otherwise than the data set has them, and to published weights."""
+    """Describes the images of networks that use another size or normalisation than the data set, and of published
+    weights."""
     lines: dict[str, None] = {}
     for spec in specs:
         teacher = spec.teacher
@@ -189,7 +190,7 @@ def _shapes(network: str, size: int, settings: NetworkSettings) -> FeatureShapes
 
 
 def _recipe_key(spec: RunSpec, profile: Profile) -> str:
-    """The profile's key that the run's batch size comes from."""
+    """Returns the profile's key that sets the run's batch size."""
     own = {"student": "method_recipes", "head": "head_recipes"}.get(spec.role, "")
     if own and "batch_size" in getattr(profile, own).get(spec.learns, {}):
         return f"{own}.{spec.learns}"
@@ -206,7 +207,7 @@ def _check_batch(spec: RunSpec, profile: Profile, images: int) -> None:
 
 
 def _dataset_info(root: Path, dataset: DatasetSpec) -> tuple[DatasetInfo | None, bool]:
-    """As ``dataset_info``; None where the data is not here, and not known."""
+    """Returns dataset_info's result; (None, True) if the data set is neither here nor published."""
     try:
         return dataset_info(dataset, root)
     except UserError:
@@ -214,8 +215,8 @@ def _dataset_info(root: Path, dataset: DatasetSpec) -> tuple[DatasetInfo | None,
 
 
 def refuse_hopeless(specs: Iterable[RunSpec], root: Path) -> None:
-    """UserError, the first found, if none of the runs can start: data is missing for each. Where some can, they are
-    run, and the others fail one by one. Downloads what can be."""
+    """Raises the first UserError if no run can start because the data is missing. If some can, they are run and the
+    others fail individually. Downloads data sets."""
 
     @cache
     def problem(of: DatasetSpec) -> UserError | None:
@@ -242,8 +243,11 @@ def _status(spec: RunSpec, runs: Path) -> Status:
 
 
 def statuses(plan: Plan, runs: Path, rerun: Collection[str] = ()) -> dict[str, Status]:
-    """Where each planned run stands, by id. "weights lost": finished, but to be trained again, for what needs it;
-    "rerun": finished, and one of those that are to be trained anew. A damaged file is named in the message."""
+    """Returns the status of each planned run, by id.
+
+    "weights lost": finished, but trained again because another run needs its weights. "rerun": finished, and in
+    ``rerun``. The message names a damaged file.
+    """
     with plain_os_errors("read", runs):
         present = {entry.name for entry in os.scandir(runs)} if runs.is_dir() else set()
     known = {

@@ -1,4 +1,5 @@
-"""Finished runs whose code was another than today's: told in plans, tables and the page, and trained anew if asked."""
+"""Staleness: finished runs whose code differs from today's. Plans, tables and the page report them; --rerun retrains
+them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,8 @@ from sskd.version import code
 
 
 def changed_since(spec: RunSpec, result: Mapping[str, Any]) -> str:
-    """Why the numbers of a finished run may not be today's code's: "cosine.py has changed"; "" if nothing speaks for
-    it. Plugins count by their content, wherever they lie, and the suite by its version."""
+    """Returns why a finished run may be outdated, for example "cosine.py has changed", or "" if no change was found.
+    Plugins are compared by sha256, not by path; the suite is compared by version number."""
     machine = result.get("machine")
     machine = machine if isinstance(machine, dict) else {}
     noted = machine.get("plugins")
@@ -40,7 +41,7 @@ def changed_since(spec: RunSpec, result: Mapping[str, Any]) -> str:
 
 
 def changed_runs(specs: Iterable[RunSpec], runs: Path) -> dict[str, str]:
-    """Why, by id, of the finished runs that were trained with other code."""
+    """Returns the reasons, by id, of finished runs that were trained with other code."""
     found = {}
     for spec, result in _finished(specs, runs):
         if why := changed_since(spec, result):
@@ -61,7 +62,7 @@ def _finished(specs: Iterable[RunSpec], runs: Path) -> Iterable[tuple[RunSpec, d
 
 
 def describe_changes(plan: Plan, runs: Path) -> list[str]:
-    """Lines for who plans or starts: finished runs of other code, and of other commits of the suite."""
+    """Returns lines for the user: finished runs with other code, and with other commits of the suite."""
     by_reason: dict[str, list[str]] = {}
     for run_id, why in changed_runs(plan.runs, runs).items():
         by_reason.setdefault(why, []).append(run_id)
@@ -83,9 +84,9 @@ def describe_changes(plan: Plan, runs: Path) -> list[str]:
 
 
 def runs_to_rerun(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
-    """The finished runs that --rerun means: "all", "changed", or names by comma: of methods, of roles (teacher, head),
-    or run ids. What was trained from one of them is trained anew with it. "" means none. UserError for a name that
-    nothing has."""
+    """Returns the finished runs that --rerun selects: "all", "changed", or names separated by commas (methods, roles or
+    run ids), and all finished runs that depend on them. "" selects none. Raises UserError for a name that matches
+    nothing."""
     if not asked:
         return []
     finished = [spec for spec in plan.runs if RunFolder(runs, spec).is_finished()]
@@ -107,7 +108,7 @@ def runs_to_rerun(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
 
 
 def archive_runs(specs: Sequence[RunSpec], runs: Path, log: Callable[[str], None]) -> None:
-    """Renames the folders of runs that are to be trained anew, and says so."""
+    """Renames the folders of the runs that are trained again, and logs it."""
     for spec in specs:
         log(f"{spec.id} is trained anew; what it was is kept in {RunFolder(runs, spec).archive().name}")
     if specs:

@@ -1,4 +1,4 @@
-"""A profile: how much of everything. It chooses data, networks, schedule and seeds; a benchmark the comparison."""
+"""Profile of an experiment: data, networks, schedule and seeds. The benchmarks define what is compared."""
 
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -31,36 +31,36 @@ RoundingField = Literal["head", "precision", "version", "packages"]  # of what d
 
 
 class Override(StrictModel):
-    """The settings that differ from the profile for one benchmark. Of nested settings only the given keys change."""
+    """Settings of one benchmark that differ from the profile. Of nested settings only the given keys change."""
 
     dataset: DatasetSpec | None = None
-    """Data set, in place of the profile's."""
+    """Data set; replaces the profile's."""
     seeds: Annotated[tuple[int, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
-    """Seeds of the students, in place of the profile's."""
+    """Seeds of the students; replace the profile's."""
     split: SplitSpec | None = None
-    """Split of the students, over the profile's."""
+    """Split of the students; overrides keys of the profile's."""
     recipe: Recipe | None = None
-    """Recipe of the students, over the profile's."""
+    """Recipe of the students; overrides keys of the profile's."""
     teacher_recipe: Recipe | None = None
-    """Recipe of the teachers, over the profile's."""
+    """Recipe of the teachers; overrides keys of the profile's."""
     head_recipe: Recipe | None = None
-    """Recipe of the heads, over the profile's."""
+    """Recipe of the heads; overrides keys of the profile's."""
     head_recipes: dict[str, dict[str, Any]] | None = None
-    """Recipes of the heads by pretext task, over the profile's."""
+    """Recipes of the heads by pretext task; override keys of the profile's."""
     head_split: SplitSpec | None = None
-    """Split of the heads, over the profile's."""
+    """Split of the heads; overrides keys of the profile's."""
     teachers: dict[str, TeacherEntry] | None = None
-    """Networks whose weights are given, or are where training starts, beside the profile's."""
+    """Additional networks with given weights, or weights that training starts from."""
     network_settings: dict[str, NetworkSettings] | None = None
-    """Settings of networks by name, over the profile's."""
+    """Settings by network; override the profile's."""
     pairs: dict[str, str | None] | None = None
-    """Pairs that stand for the paper's, beside the profile's."""
+    """Additional pairs that replace published ones."""
     method_settings: dict[str, dict[str, Any]] | None = None
-    """Settings of methods by name, over the profile's."""
+    """Settings by method; override the profile's."""
     method_recipes: dict[str, dict[str, Any]] | None = None
-    """Changes of the recipe by method, over the profile's."""
+    """Changes of the recipe by method; override the profile's."""
     methods: Annotated[tuple[MethodField, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
-    """Methods of the comparison, in place of the profile's."""
+    """Methods of the comparison; replace the profile's."""
     table_methods: Annotated[tuple[PlainName, ...] | None, TupleFromList, Distinct] = None
     """Methods of the paper's tables and figures, in place of the profile's."""
     also: Annotated[tuple[MethodField, ...] | None, TupleFromList, Distinct] = None
@@ -68,7 +68,7 @@ class Override(StrictModel):
     teacher_seeds: bool | None = None
     """A teacher and a head for each student seed, in place of the profile's."""
     waivers: Waivers | None = None
-    """Beside the profile's."""
+    """Additional waivers."""
 
 
 class Tuning(StrictModel):
@@ -81,115 +81,114 @@ class Tuning(StrictModel):
 
 
 class Profile(StrictModel):
-    """A file of configs/profiles. Everything has the published recipe as its default."""
+    """A file of configs/profiles. The defaults are the published recipe."""
 
     name: PlainName
-    """Name of the folder of its results; the file's name unless it says another."""
+    """Name of the results folder (default: the file's name)."""
     about: str
     """The purpose of the profile, its cost and what to expect."""
     dataset: DatasetSpec
     """Data set."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1), TupleFromList, Distinct] = (0, 1, 2)
-    """Seeds of the students: one run for each."""
+    """Seeds of the students, one run each."""
     benchmarks: Annotated[tuple[str, ...], Field(min_length=1), TupleFromList, Distinct] = ("comparison",)
-    """The tables and figures that are run where --only does not choose."""
+    """Tables and figures that are run without --only."""
     split: SplitSpec = SplitSpec()
-    """The training images and labels of the students. Teachers train on all images, with the right labels."""
+    """Training images and labels of the students. Teachers train on all images, with clean labels."""
     recipe: Recipe = Recipe()
     """Recipe of the students."""
     teacher_recipe: Recipe = Recipe()
     """Recipe of the teachers, unless their weights are given."""
     head_recipe: Recipe = Recipe(epochs=60, milestones=(30, 45), full_epochs=60)
-    """Recipe of a pretext task's head, which is trained on its frozen teacher."""
+    """Recipe of a pretext task's head, which is trained on the frozen teacher."""
     head_recipes: dict[str, dict[str, Any]] = {"hsakd": {"epochs": 100, "milestones": [30, 60, 90], "full_epochs": 100}}
     """Changes of head_recipe by pretext task: jigsaw: {epochs: 100}."""
     head_split: SplitSpec = SplitSpec()
     """Split of the heads. They learn without labels, so few-shot and noisy students can share one head."""
     learning_rates: dict[str, LearningRate] = {"MobileNetV2": 0.01, "ShuffleV1": 0.01, "ShuffleV2": 0.01}
-    """Learning rates by network, in place of the recipe's. These are the published ones for SGD; other optimizers may
-    need {}."""
+    """Learning rates by network; they override the recipe's. The defaults are the published ones for SGD; other
+    optimizers may need {}."""
     network_settings: dict[str, NetworkSettings] = {}
     """Settings by network, for teachers and students: timm:vit_tiny_patch16_224: {image_size: 64}."""
     preset: str = "published_code"
-    """Settings of configs/presets.yaml, under this profile's own: what the published code or the paper's text
-    has."""
+    """Settings of configs/presets.yaml, which the profile's own override: those of the published code or of the paper's
+    text."""
     pretext: PretextField = Field(default="contrastive", validate_default=True)
     """The self-supervised task of SSKD's head."""
     pretext_settings: dict[str, dict[str, Any]] = {}
     """Settings by pretext task: exemplar: {transformation: paper}."""
     teacher_epoch: Literal["best", "last"] = "best"
-    """Whose weights teach, where a run trains the teacher."""
+    """Epoch whose weights teach, if a run trains the teacher."""
     teacher_seeds: bool = False
-    """Train a teacher and a head for each student seed; otherwise all seeds share one of each."""
+    """Train a teacher and a head per student seed; otherwise all seeds share one of each."""
     split_seeds: bool = False
-    """Give each student seed its own subset of the images and its own wrong labels, by split.seed plus the seed."""
+    """Give each student seed its own subset of the images and its own wrong labels (seed: split.seed plus the
+    student's)."""
     margin: Annotated[float, Field(ge=0, le=100)] = 0.5
-    """Points of accuracy within which the whole interval of two equivalent methods lies."""
+    """Equivalence margin in points of accuracy: two methods are equivalent if the whole interval lies within it."""
     late_looks: bool = False
-    """Look at 15 and 20 seeds too, beside 3 to 10: every look then has 0.94 of its level. To be chosen before the first
-    run."""
+    """Add looks at 15 and 20 seeds to those at 3 to 10; the level per look is then multiplied by 0.94. Choose this
+    before the first run."""
     teachers: dict[str, TeacherEntry] = {}
-    """Teachers by network: weights that are given instead of trained (weights: FILE, or crd:resnet56 as run_all.py list
-    teachers names it), or that training starts from (start: "timm:a1_in1k"). folder: DIR finds released files there."""
+    """Teachers by network: given weights (weights: FILE, or a name of run_all.py list teachers such as crd:resnet56), or
+    weights that training starts from (start: "timm:a1_in1k"). folder: DIR, where released files are searched."""
     pair: str = "resnet56/resnet20"
-    """teacher/student of the comparison."""
+    """Pair teacher/student of the comparison."""
     pairs: dict[str, str | None] = {}
-    """Pairs that stand for the paper's in this profile: vgg13/vgg8: resnet14/resnet8. null: the tables leave that pair
-    out, and the claims say so."""
+    """Replacements of published pairs: vgg13/vgg8: resnet14/resnet8. null: tables omit the pair, and claims say so."""
     methods: Annotated[tuple[MethodField, ...], Field(min_length=1), TupleFromList, Distinct] = Field(
         default=("none", "kd", "sskd"), validate_default=True
     )
-    """Methods of the comparison: names, or a name with settings. Two variants of one method have labels, which name
-    their rows: [kd, {name: kd, kd_temperature: 2.0, label: KD at 2}]."""
+    """Methods of the comparison: names, or mappings with a name and settings. Variants of one method need labels, which
+    name their rows: [kd, {name: kd, kd_temperature: 2.0, label: KD at 2}]."""
     table_methods: Annotated[tuple[PlainName, ...] | None, TupleFromList, Distinct] = None
-    """Restricts the methods of the paper's tables and figures to these; null: all. Claims then say what was left
-    out."""
+    """Methods of the paper's tables and figures that are run; null: all. Claims list the omitted ones."""
     also: Annotated[tuple[MethodField, ...], TupleFromList, Distinct] = ()
-    """Methods beside the paper's in figures 4a and 4b."""
+    """Additional methods in figures 4a and 4b."""
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1), TupleFromList, Distinct] = (
         0.25,
         0.5,
         0.75,
         1.0,
     )
-    """Fractions of each class's training images, in figure 4a."""
+    """Fractions of each class's training images in figure 4a."""
     equal_steps: bool = False
-    """In figure 4a: smaller fractions have more epochs, so that all make as many steps."""
+    """In figure 4a, train small fractions for more epochs, so that the number of steps is equal."""
     noise_rates: Annotated[tuple[Probability, ...], Field(min_length=1), TupleFromList, Distinct] = (
         0.0,
         0.1,
         0.3,
         0.5,
     )
-    """Shares of wrong labels, in figure 4b."""
+    """Fractions of wrong labels in figure 4b."""
     step_costs: dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]] = {}
-    """A step's time by method, in any unit: for the benchmark equal_time."""
+    """Time per step by method, in any unit, for the benchmark equal_time."""
     probe: ProbeSettings = ProbeSettings()
-    """The linear probes of the benchmark transfer."""
+    """Linear probes of the benchmark transfer."""
     method_settings: dict[str, dict[str, Any]] = {}
-    """Settings by method, over the published ones: ab: {initial_epochs: 1}."""
+    """Settings per method; they override the published settings. Example: ab: {initial_epochs: 1}."""
     method_recipes: dict[str, dict[str, Any]] = {}
     """Changes of the students' recipe by method: sskd: {weight_decay: 5.0e-4}."""
     overrides: dict[str, Override] = {}
-    """Settings that differ from the profile, by benchmark."""
+    """Settings by benchmark that differ from the profile."""
     waivers: Waivers = {}
-    """Fields in which compared runs of a table may differ: a field of the comparability card (network,
-    teacher, head, split, preprocessing, batch, epoch_rule, precision, version, packages), and why. The report shows
-    both. batch: SSKD has four views of each image."""
+    """Fields of the comparability card in which runs of a table may differ (network, teacher, head, split,
+    preprocessing, batch, epoch_rule, precision, version, packages), each with a reason, which the report shows. batch:
+    SSKD has four views of each image."""
     strict: Annotated[tuple[RoundingField, ...], TupleFromList, Distinct] = ()
-    """Fields of the comparability card (head, precision, version, packages) whose differences a table refuses, although
-    they change rounding or code and not the question. Without it the table takes such runs and says what differs."""
+    """Fields (head, precision, version, packages) whose differences exclude a run from a table. By default such
+    differences are only shown, because they only change rounding or code."""
     tuning: Tuning = Tuning()
     """Length and held-out images of the trials of ``run_all.py tune``."""
     plugins: Annotated[tuple[str, ...], TupleFromList] = ()
     """Python files that register methods, networks, data sets, optimizers, ..."""
     execution: Execution = Execution()
-    """Device, threads, data folder and other settings of the machine. They do not enter the ids of runs."""
+    """Device, threads, data folder and other settings of the machine. They are not part of run ids."""
     cluster: str = "inline"
-    """The cluster that runs execute on unless --cluster names another: a name of configs/clusters, or a file."""
+    """Cluster on which runs execute without --cluster: a name in configs/clusters or a file."""
 
     def for_benchmark(self, name: str) -> "Profile":
-        """The profile as this benchmark has it. UserError where its changes do not fit the rest."""
+        """Returns the profile with the overrides of this benchmark. Raises UserError if they do not fit the rest."""
         change = self.overrides.get(name)
         return _changed(self, change, f"overrides.{name}") if change else self
 
@@ -198,8 +197,8 @@ T = TypeVar("T", bound=StrictModel)
 
 
 def _changed(old: T, change: StrictModel, where: str) -> T:
-    """``old`` with what ``change`` sets, nested settings and mappings merged; validated as a whole, since two halves
-    that are each allowed may not be so together."""
+    """Merges ``change`` into ``old``, nested settings and mappings by key, and validates the result as a whole, because
+    two valid parts can be invalid together."""
     changes: dict[str, Any] = {}
     for key in change.model_fields_set:
         before, value = getattr(old, key), getattr(change, key)
@@ -214,7 +213,7 @@ def _changed(old: T, change: StrictModel, where: str) -> T:
 
 
 def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``over`` on ``under``: nested mappings key by key, everything else as a whole."""
+    """Merges ``over`` into ``under``: nested mappings by key, other values are replaced."""
     result = under | over
     for key in under.keys() & over.keys():
         if isinstance(under[key], dict) and isinstance(over[key], dict):
@@ -223,7 +222,7 @@ def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def split_pair(pair: str) -> tuple[str, str]:
-    """ "teacher/student" to its two names."""
+    """Splits "teacher/student" into its two names."""
     teacher, slash, student = pair.partition("/")
     if not slash or not teacher or not student:
         raise UserError(f"'{pair}' is not a pair: write teacher/student, for example resnet56/resnet20")

@@ -1,4 +1,4 @@
-"""Reads profiles: presets, --set overrides, and every name in them checked."""
+"""Reads profiles: applies presets and --set overrides, and checks every name."""
 
 import os
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ RENAMED = {"short": "miniature", "mobilenetv2": "miniature"}  # profiles of earl
 
 
 def profile_path(name: str) -> Path:
-    """Returns a profile's file by name or path. UserError with the nearest name if there is none."""
+    """Returns a profile's file by name or path. Raises UserError with the nearest name if there is none."""
     if name.endswith((".yaml", ".yml")):
         return Path(os.path.expanduser(name))
     if name in RENAMED:
@@ -43,9 +43,10 @@ def profile_names() -> list[str]:
 
 
 def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) -> Profile:
-    """Returns the profile with ``--set`` overrides applied, every name in it checked. UserError for whatever is wrong.
+    """Returns the profile with ``--set`` overrides applied and every name checked. Raises UserError for invalid
+    content.
 
-    ``plugins`` are imported with the profile's own, before any name is looked up.
+    plugins: imported together with the profile's own before names are checked.
     """
     path = profile_path(name)
     data = read_yaml(path)
@@ -63,7 +64,8 @@ def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) ->
 
 
 def _settings_win(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
-    """Drops the benchmarks' overrides of keys that the command line sets, which hold for every benchmark."""
+    """Removes the benchmarks' overrides of keys that the command line sets, because --set applies to every
+    benchmark."""
     overrides = data.get("overrides")
     for change in overrides.values() if isinstance(overrides, dict) else ():
         for setting in settings:
@@ -77,7 +79,7 @@ def _settings_win(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
 
 
 def _with_preset(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns the profile's own settings over those of its preset (configs/presets.yaml)."""
+    """Merges the profile into its preset (configs/presets.yaml); the profile's own settings take precedence."""
     name, presets = str(data.get("preset", "published_code")), read_yaml(PRESETS)
     if name not in presets:
         raise unknown("preset", name, presets)
@@ -85,7 +87,7 @@ def _with_preset(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_teachers_named(data: dict[str, Any]) -> dict[str, Any]:
-    """Given teachers, the profile's and those of its overrides: each is of the network that is its key."""
+    """Adds each given teacher's network name, which is its key, in the profile and its overrides."""
     overrides = data.get("overrides")
     for part in (data, *(overrides.values() if isinstance(overrides, dict) else ())):
         given = part.get("teachers") if isinstance(part, dict) else None
@@ -96,7 +98,8 @@ def _with_teachers_named(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_pretext_settings(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns the profile's task with the settings for tasks of its name under what is said of it there."""
+    """Merges `pretext_settings[NAME]` into the profile's `pretext` of that name. Keys given in `pretext` itself take
+    precedence."""
     named, task = data.get("pretext_settings"), data.get("pretext", "contrastive")
     task = {"name": task} if isinstance(task, str) else task
     if not isinstance(named, dict) or not isinstance(task, dict):
@@ -105,7 +108,8 @@ def _with_pretext_settings(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_method_settings(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns the comparison's methods with the profile's settings under what is said of each there."""
+    """Merges `method_settings[NAME]` into the methods of the comparison. Keys given with the method itself take
+    precedence."""
     named, methods = data.get("method_settings"), data.get("methods", list(Profile.model_fields["methods"].default))
     if not isinstance(named, dict) or not isinstance(methods, list):
         return data
@@ -114,8 +118,8 @@ def _with_method_settings(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _over_named(named: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry over the settings that are given to its name; where either is not what it should be, the entry as it
-    is: the validation says what is wrong."""
+    """Merges an entry into the settings of its name. Invalid input is returned unchanged, for the validation to
+    report."""
     name = entry.get("name")
     settings = named.get(name) if isinstance(name, str) else None
     return settings | entry if isinstance(settings, dict) else entry
@@ -126,15 +130,15 @@ class _OneTask(StrictModel):
 
 
 def pretext_settings(name: str, **settings: Any) -> PretextSettings:
-    """Returns a task's settings: those given, over the task's own. UserError names what is wrong."""
+    """Returns a task's settings: the given ones override the task's defaults. Raises UserError for invalid settings."""
     task = from_dict(_OneTask, {"pretext": {**settings, "name": name}}, f"settings of the task '{name}'").pretext
     PRETEXTS[name].view_transform(task)  # it may name a transformation
     return task
 
 
 def check_names(profile: Profile) -> None:
-    """UserError for a dataset, network, weights entry or method's setting that does not exist, in the profile as it
-    is and as each benchmark has it."""
+    """Raises UserError for an unknown data set, network, weights entry or method setting, in the profile and in each
+    benchmark's version of it."""
     for each in (profile, *map(profile.for_benchmark, profile.overrides)):
         _check_names(each)
 
@@ -172,7 +176,7 @@ def _check_names(profile: Profile) -> None:
 
 
 def _check_labels(variants: Sequence[MethodSettings]) -> None:
-    """UserError for a label that another method has as its title, and for one run under two names."""
+    """Raises UserError for a label that is another method's title, and for two labels of the same settings."""
     titles = {METHODS[name].info.title: name for name in METHODS}
     for index, method in enumerate(variants):
         if titles.get(method.label, method.name) != method.name:
@@ -192,8 +196,8 @@ def _refuse_a_name(key: str, name: str, settings: dict[str, Any]) -> None:
 
 
 def parse_method(text: str) -> Any:
-    """Returns a method as the command line names it: "crd", "crd+kd" for CRD with KD at weight 1, "dkd+lskd" for DKD on
-    standardised logits."""
+    """Parses a method of the command line: "crd", "crd+kd" (CRD with KD at weight 1), "dkd+lskd" (DKD with standardised
+    logits)."""
     name, *extras = text.split("+")
     standardises = "standardise" in METHODS[name].Settings.model_fields
     additions: dict[str, dict[str, Any]] = {"kd": {"kd_weight": 1.0}}

@@ -1,4 +1,4 @@
-"""What a record's parts say against each other: found without any image, and without training."""
+"""Checks a submission's files against each other, without images and without training."""
 
 import re
 from itertools import groupby
@@ -12,7 +12,7 @@ Opened = dict[int, dict[str, Any]]  # what each opened state, by its number, say
 
 
 def contradictions(found: Submission, opened: Opened) -> list[str]:
-    """Returns them in words."""
+    """Returns descriptions of the contradictions; [] if there are none."""
     spec, rows, result, epochs = found.spec, found.rows, found.result, found.manifest.epochs
     if not spec.id == found.manifest.run == result["id"]:
         return [f"the spec is {spec.id}, the submission {found.manifest.run}, the result {result['id']}"]
@@ -28,7 +28,7 @@ def contradictions(found: Submission, opened: Opened) -> list[str]:
 
 
 def _wrong_epochs(found: Submission) -> list[str]:
-    """Best, last and chosen epoch that are not those of the metrics."""
+    """Checks that best, last and chosen epochs follow from the metrics."""
     spec, result = found.spec, found.result
     main = [row for row in found.rows if row["stage"] == "main"]
     expected = {"best": main[-1], "last": main[-1]}
@@ -55,7 +55,7 @@ def _wrong_epochs(found: Submission) -> list[str]:
 
 
 def _wrong_states(found: Submission, opened: Opened) -> list[str]:
-    """States that are not of the end of the epoch whose number they bear."""
+    """Checks that each state is the one at the end of the epoch in its name."""
     stages = list(dict.fromkeys(row["stage"] for row in found.rows))
     wrong = []
     for number, state in opened.items():
@@ -68,7 +68,7 @@ def _wrong_states(found: Submission, opened: Opened) -> list[str]:
 
 
 def _wrong_machine(found: Submission, opened: Opened) -> list[str]:
-    """What is said of the machine and the precision, against the spec, the states and itself."""
+    """Checks machine and precision against the spec, the states and each other."""
     asked, machine = found.spec.recipe.precision, found.result["machine"]
     wrong = []
     if asked not in ("auto", found.result["precision"]):

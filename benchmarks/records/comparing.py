@@ -1,4 +1,4 @@
-"""Compares an epoch that was replayed with the one that was submitted."""
+"""Compares a replayed epoch with the submitted one."""
 
 import re
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ MOST_POINTS = 1.0
 
 
 def kind_of(result: dict[str, Any]) -> tuple[str, ...]:
-    """Returns what decides how sums are rounded, from a result.json: processor, vector instructions, torch, precision,
-    threads and execution. What is not recorded is ""."""
+    """Returns the properties in a result.json that determine rounding: processor, vector instructions, torch,
+    precision, threads and execution. "" for values that are not recorded."""
     machine, how = result.get("machine", {}), result.get("measured_with", {}).get("execution")
     device = re.sub(r", \d+ cores$", "", str(machine.get("device") or ""))
     noted = (machine.get("cpu_capability"), machine.get("torch"), result.get("precision"))
@@ -24,19 +24,19 @@ def kind_of(result: dict[str, Any]) -> tuple[str, ...]:
 
 
 def must_be_equal(theirs: tuple[str, ...], ours: tuple[str, ...], on_cpu: bool) -> bool:
-    """Returns whether an honest replay gives the same bits: the same kind of CPU, versions and settings, in fp32."""
+    """Returns True if an honest replay must be bit-identical: same kind of CPU, versions and settings, in fp32."""
     return on_cpu and "fp32" in theirs and all(theirs) and theirs == ours
 
 
 def strange_tensors(submitted: Mapping[str, Tensor], replayed: Mapping[str, Tensor]) -> str:
-    """Returns what is wrong with a state's tensors however they were rounded; "" for nothing."""
+    """Returns errors in a state's tensors that rounding cannot explain; "" if there are none."""
     if {key: value.shape for key, value in submitted.items()} != {key: value.shape for key, value in replayed.items()}:
         return "it has other tensors"
     return "" if all(value.isfinite().all() for value in submitted.values()) else "it has values that are not finite"
 
 
 def differing(submitted: dict[str, Any], replayed: dict[str, Any], exact: bool) -> list[str]:
-    """Returns in words the numbers of an epoch's row, or of a result, that are not what a replay gave."""
+    """Returns descriptions of the numbers of an epoch's row, or of a result, that differ from the replay."""
     wrong = []
     for key, value in replayed.items():
         if key in CLOCK or isinstance(value, dict | str):

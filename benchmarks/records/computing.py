@@ -1,4 +1,4 @@
-"""What is found out about a submission by computing: the accuracy of its weights, and epochs that are trained again."""
+"""Checks a submission by computing: evaluates its weights, and trains epochs again."""
 
 import os
 import shutil
@@ -59,7 +59,7 @@ def by_computing(found: Submission, execution: Execution, segments: Segments, no
 
 
 def _as_theirs(execution: Execution, result: dict[str, Any]) -> Execution:
-    """With the settings that round otherwise as the run had them."""
+    """Sets the execution settings that affect rounding to those of the run."""
     how = result["measured_with"]["execution"]
     changed: Execution = from_dict(Execution, execution.model_dump() | how, "result.json's measured_with.execution")
     most = max(THREADS, os.cpu_count() or 1)
@@ -67,7 +67,7 @@ def _as_theirs(execution: Execution, result: dict[str, Any]) -> Execution:
 
 
 def _exact(found: Submission, execution: Execution) -> bool:
-    """Whether this machine must give the same bits as the one that the run was done on."""
+    """Returns True if this machine must produce the same bits as the run's machine."""
     device = device_of(execution)
     how = {key: getattr(execution, key) for key in found.result["measured_with"]["execution"]}
     here = {
@@ -88,7 +88,7 @@ def _copy_needs(found: Submission, runs: Path) -> None:
 
 
 def _built(found: Submission, needs: Path, execution: Execution) -> tuple[Setup, TrainingTask]:
-    """What the spec says, ready to be trained. UserError where that cannot be made here."""
+    """Builds setup and task of the spec. Raises UserError if that is impossible here."""
     try:
         if execution.threads:
             torch.set_num_threads(execution.threads)
@@ -110,7 +110,7 @@ def _wrong_stages(found: Submission, task: TrainingTask) -> list[str]:
 
 
 def _wrong_measure(found: Submission, setup: Setup, task: TrainingTask) -> list[str]:
-    """Images, split, teacher, network and their sizes that are others here than the record says."""
+    """Checks images, split, teacher, network and their sizes against the record."""
     claimed, here = found.result["measured_with"], measured_with(setup)
     same_torch = found.result["machine"]["torch"] == torch.__version__
     keys = [key for key in here if key in claimed and key != "execution" and (key != "network" or same_torch)]
@@ -124,8 +124,8 @@ def _wrong_measure(found: Submission, setup: Setup, task: TrainingTask) -> list[
 
 
 def _check_weights(found: Submission, task: TrainingTask, which: str, exact: bool, note: Note) -> None:
-    """Whether the weights are bit for bit those of the epoch's state, and have the accuracy that is claimed. Of the
-    chosen epoch the state alone has the weights."""
+    """Checks that the weights are bit-identical to the epoch's state, and have the claimed accuracy. The chosen epoch
+    has its weights only in the state."""
     number = found.numbers[which]
     name, accuracy = f"the {which} weights are those of the {which} state", f"accuracy of the {which} weights"
     try:
@@ -156,7 +156,7 @@ def _other_tensors(path: Path, task: TrainingTask) -> list[str]:
 
 
 def _check_segment(found: Submission, runs: Path, execution: Execution, segment: int, exact: bool, note: Note) -> bool:
-    """Trains an epoch again and notes what came of it. Returns whether the replay had equal bits."""
+    """Trains an epoch again and records the outcome. Returns True if the replay was bit-identical."""
     name = f"epoch {segment} to {segment + 1}"
     try:
         start = committed_state(found.folder, found.manifest, segment) if segment else None
@@ -179,7 +179,7 @@ def _check_segment(found: Submission, runs: Path, execution: Execution, segment:
 
 
 def _other_numbers(found: Submission, replayed: Replayed, segment: int) -> list[str]:
-    """The epoch's row, and after the last epoch the result's own numbers, that are not what the replay gave."""
+    """Returns the numbers of the epoch's row, and after the last epoch of the result, that differ from the replay."""
     row = found.rows[segment]
     wrong = differing(row, replayed.row, exact=True)
     wrong += [f"{key} is not measured in such a run" for key in row if key not in replayed.row]
@@ -189,8 +189,8 @@ def _other_numbers(found: Submission, replayed: Replayed, segment: int) -> list[
 
 
 def _rounded_otherwise(found: Submission, equal: dict[int, bool]) -> list[str]:
-    """A record names one machine. Where one epoch of a stage has the same bits here, that machine rounds as this one
-    does, and the stage's other epochs must have them too."""
+    """Checks that rounding is consistent. A record names one machine: if one epoch of a stage is bit-identical here,
+    all other epochs of the stage must be."""
     alike = {found.rows[segment]["stage"] for segment, same in equal.items() if same}
     odd = [segment for segment, same in equal.items() if not same and found.rows[segment]["stage"] in alike]
     return [

@@ -1,8 +1,8 @@
-"""Several people's results in one folder: ``run_all.py merge alice=DIR bob=DIR --results OUT``.
+"""Merges several people's results into one folder: ``run_all.py merge alice=DIR bob=DIR --results OUT``.
 
-Of each run's folder the files of a run are copied, with who.json, which says whose it is and on what machine it was
-done. Links are not followed. Equal copies of a run are one run. Where one run has two results, the first named stays,
-the other is kept in conflicts/<name>/<id> beside runs/, and both are shown.
+The files of each run are copied, together with who.json, which names the person and the machine. Links are not
+followed. Equal results count once. If a run has two different results, the first one stays, the other is stored in
+conflicts/<name>/<id> next to runs/, and reports show both.
 """
 
 import json
@@ -31,33 +31,33 @@ COPIED = re.compile("|".join(map(re.escape, (*FILES, WHO, "log.txt"))) + r"|prob
 
 
 class Source(Record):
-    """Who has a run's result, and from which machine."""
+    """Owner of a run's result, and the machine."""
 
     name: str
-    """As ``merge`` was told, or the folder's name."""
+    """Name given to ``merge``, or the folder's name."""
     host: str | None = None
-    """The machine's name."""
+    """Name of the machine."""
     device: str | None = None
-    """Its processor or GPU."""
+    """Processor or GPU."""
     last: float | None = None
-    """Top-1 accuracy of the last epoch in percent; of a head, how often it is right."""
+    """Top-1 accuracy of the last epoch in percent; for a head, accuracy of its pretext task."""
     folder: str | None = None
-    """Of a result that is not counted: where it is kept, from the profile's folder."""
+    """Folder of a result that is not used, relative to the profile's folder."""
 
 
 class Who(Record):
-    """who.json: whose a merged run is."""
+    """who.json: owners of a merged run."""
 
     schema_version: Annotated[int, Field(alias="schema", le=SCHEMA)] = SCHEMA
     """The version of this description."""
     who: list[Source]
-    """All who have this result; the first one's copy it is."""
+    """Owners of this result; the files are the first one's."""
     conflicts: list[Source] = []
-    """Who has another result of the same run."""
+    """Owners of other results of the same run."""
 
 
 def read_who(run: Path) -> Who | None:
-    """Of a merged run's folder; None where nothing was merged, or the file is damaged."""
+    """Reads who.json of a run's folder; None if it is missing or damaged."""
     try:
         return Who.model_validate(json.loads(read_plain(run / WHO)))
     except (UserError, ValueError, RecursionError, ValidationError):
@@ -66,7 +66,7 @@ def read_who(run: Path) -> Who | None:
 
 def merge(sources: Sequence[str], target: Path, profile: str, log: Callable[[str], None] = print) -> None:
     """Copies the finished runs of every source ("DIR" or "NAME=DIR") into ``target``/runs; target: a profile's folder.
-    UserError for a source that has none."""
+    Raises UserError for a source without finished runs."""
     for source in sources:
         name, place = named(source)
         place = os.path.expanduser(place)
@@ -84,8 +84,8 @@ def merge(sources: Sequence[str], target: Path, profile: str, log: Callable[[str
 
 
 def named(source: str) -> tuple[str, str]:
-    """ "NAME=DIR" to its two parts; of "DIR" the name is "". What exists as a whole is a DIR: /data/lr=0.1. UserError
-    for a name that is none."""
+    """Splits "NAME=DIR"; the name is "" for "DIR". An existing path (/data/lr=0.1) is always a DIR. Raises UserError
+    for an invalid name."""
     name, equals, place = source.partition("=")
     if not equals or os.path.exists(source):
         return "", source
@@ -95,7 +95,7 @@ def named(source: str) -> tuple[str, str]:
 
 
 def _plain(name: str, where: str) -> str:
-    """The name. UserError, which begins with ``where``, if it would lead out of the results."""
+    """Returns the name. Raises UserError, with the prefix ``where``, if it is not a plain file name."""
     try:
         return check_plain_name(name)
     except ValueError as error:
@@ -103,8 +103,8 @@ def _plain(name: str, where: str) -> str:
 
 
 def _runs_folder(place: Path, profile: str) -> Path:
-    """Where run folders are: of a profile's results, of all results, or the folder itself. Below ``place`` no link is
-    followed."""
+    """Returns the folder of the run folders: in a profile's results, in all results, or the folder itself. Does not
+    follow links below ``place``."""
     for folder in (place / "runs", place / profile / "runs", place):
         below = [parent for parent in (folder, folder.parent) if place in parent.parents]
         if any(kind_of_entry(parent) != "folder" for parent in below):
@@ -115,7 +115,7 @@ def _runs_folder(place: Path, profile: str) -> Path:
 
 
 def _add(run: Path, target: Path, name: str) -> str:
-    """Adds one run; returns what came of it. UserError where its folder is not as a run's is."""
+    """Merges one run and returns "new", "equal" or "in conflict". Raises UserError for an invalid folder."""
     if kind_of_entry(run) != "folder":
         raise UserError(f"{run} is a {kind_of_entry(run)}, and no folder: links are not followed")
     spec = read_plain_spec(run / "spec.yaml")
@@ -164,7 +164,7 @@ def _joined(known: list[Source], more: list[Source]) -> list[Source]:
 
 
 def _copy(run: Path, target: Path) -> None:
-    """The whole folder or nothing: its result comes last."""
+    """Copies a run's folder atomically."""
     partial = target.with_name(f"{target.name}.merging")
     with plain_os_errors("write", target):
         shutil.rmtree(partial, ignore_errors=True)
@@ -185,7 +185,7 @@ def _write(run: Path, who: Who) -> None:
 
 
 def who_columns(run: Path) -> dict[str, object]:
-    """Of a run's folder, for the report's frame: who has the result, and in words who has another."""
+    """Returns columns for the report's frame: the result's owners, and a description of conflicting results."""
     who = read_who(run)
     if who is None:
         return {}

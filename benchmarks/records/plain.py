@@ -1,4 +1,4 @@
-"""Files that others made: regular files alone are read. No link is followed, and no FIFO or device is opened."""
+"""Reads files from other people: only regular files; links, FIFOs and devices are not opened."""
 
 import os
 import shutil
@@ -23,7 +23,8 @@ KINDS = {
 
 
 def kind_of_entry(path: Path) -> str:
-    """What lies at the path itself, a link not followed: file, folder, link, FIFO, socket, device; "" for nothing."""
+    """Returns the kind of a path without following links: file, folder, link, FIFO, socket, device; "" if it does not
+    exist."""
     with plain_os_errors("read", path):
         try:
             return KINDS.get(stat.S_IFMT(path.lstat().st_mode), "device")
@@ -32,7 +33,7 @@ def kind_of_entry(path: Path) -> str:
 
 
 def entries_below(folder: Path, depth: int = 1) -> dict[str, str]:
-    """Everything below a folder: the kind of each entry, by its path from there. Links are not followed."""
+    """Returns the kind of every entry below a folder, by relative path. Does not follow links."""
     found: dict[str, str] = {}
     with plain_os_errors("read", folder):
         names = sorted(os.listdir(folder))
@@ -45,7 +46,7 @@ def entries_below(folder: Path, depth: int = 1) -> dict[str, str]:
 
 
 def open_plain(path: Path, most: int) -> BinaryIO:
-    """Opens a regular file of at most ``most`` bytes. UserError for whatever else is there."""
+    """Opens a regular file of at most ``most`` bytes. Raises UserError for anything else."""
     kind = kind_of_entry(path)
     if kind != "file":
         raise UserError(f"{path} is {f'a {kind}' if kind else 'missing'}, and must be a plain file")
@@ -60,18 +61,18 @@ def open_plain(path: Path, most: int) -> BinaryIO:
 
 
 def read_plain(path: Path, most: int = TEXT) -> bytes:
-    """Returns the content of a regular file of at most ``most`` bytes. UserError for whatever else is there."""
+    """Returns the content of a regular file of at most ``most`` bytes. Raises UserError for anything else."""
     with plain_os_errors("read", path), open_plain(path, most) as file:
         return file.read(most)
 
 
 def plain_sha256(path: Path) -> str:
-    """Returns the sha256 of a regular file's content, in hex. UserError for whatever else is there."""
+    """Returns the sha256 (hex) of a regular file. Raises UserError for anything else."""
     with plain_os_errors("read", path), open_plain(path, TENSORS) as file:
         return sha256_of(file)
 
 
 def copy_plain(source: Path, target: Path) -> None:
-    """Copies a regular file's content. UserError for whatever else is there."""
+    """Copies a regular file's content. Raises UserError for anything else."""
     with plain_os_errors("copy", source), open_plain(source, TENSORS) as file, target.open("wb") as copy:
         shutil.copyfileobj(file, copy)

@@ -1,6 +1,6 @@
-"""A submission as it is read: typed, with limits, and in this place alone. Whoever made it may have written anything.
+"""Reads a submission: typed, with limits, because its content is not trusted. No other module parses it.
 
-What cannot be read is a UserError (exit status 2); what can be read and is not so is a verdict (status 1).
+An unreadable submission raises UserError (exit status 2); a readable one with false content gets a verdict (status 1).
 """
 
 import hashlib
@@ -43,13 +43,13 @@ class Manifest(StrictModel):
     """submission.json."""
 
     version: Annotated[int, Field(ge=1)]
-    """Of this format."""
+    """Version of the format."""
     run: Annotated[str, Field(min_length=1, max_length=255)]
-    """The run's id."""
+    """Id of the run."""
     files: Annotated[dict[FileName, Sha256], Field(max_length=20)]
-    """sha256 by path, of all files but the states."""
+    """sha256 by path, for all files except the states."""
     states: Annotated[dict[str, Sha256], Field(min_length=1, max_length=MOST_EPOCHS)]
-    """Hash of the state after every epoch (sskd/runs/epoch_state.py), by the file's name."""
+    """Hash of the state after every epoch (sskd/runs/epoch_state.py), by file name."""
 
     @model_validator(mode="after")
     def _complete(self) -> "Manifest":
@@ -62,18 +62,18 @@ class Manifest(StrictModel):
 
     @property
     def commitment(self) -> str:
-        """The submission's hash: the sha256 of submission.json as ``submit`` writes it. Its owner can change nothing
-        that is committed to without changing this."""
+        """Returns the submission's hash: the sha256 of submission.json. The owner cannot change any committed content
+        without changing it."""
         return hashlib.sha256(json_bytes(self.model_dump(mode="json"))).hexdigest()
 
     @property
     def epochs(self) -> int:
-        """How many states are committed to."""
+        """Returns the number of committed states."""
         return len(self.states)
 
 
 class ClaimedRow(EpochRow):
-    """A line of metrics.jsonl: beside the named keys single values alone."""
+    """A line of metrics.jsonl; additional keys must have scalar values."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, MayBeNan | int | str | bool | None]
@@ -89,7 +89,7 @@ RESULT, ROW = TypeAdapter(Result), TypeAdapter(ClaimedRow)
 
 
 class Submission(NamedTuple):
-    """A submission, read. Of the best, last and chosen epochs and of the machine the types are checked."""
+    """A submission that was read. Only the types of its content are checked."""
 
     folder: Path
     manifest: Manifest
@@ -98,28 +98,28 @@ class Submission(NamedTuple):
     result: dict[str, Any]
 
     def state_path(self, epochs: int) -> Path:
-        """Where the state after so many epochs is, if it is opened."""
+        """Returns the path of the state after ``epochs`` epochs, which exists if it was opened."""
         return self.folder / "epochs" / state_name(epochs)
 
     @property
     def numbers(self) -> dict[str, int]:
-        """Of best, last and chosen, as far as there are such: after how many epochs of all stages each is."""
+        """Returns the number of epochs (over all stages) after which the best, last and chosen epochs end."""
         return numbers_of(self.rows, self.result)
 
 
 def state_name(epochs: int) -> str:
-    """The name of the file of the state after so many epochs of all stages."""
+    """Returns the file name of the state after ``epochs`` epochs of all stages."""
     return f"{epochs:04d}.safetensors"
 
 
 def numbers_of(rows: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, int]:
-    """Of a result's best, last and chosen epochs, as far as there are such: after how many epochs of all stages."""
+    """Returns the number of epochs (over all stages) after which a result's best, last and chosen epochs end."""
     before = sum(row["stage"] != "main" for row in rows)
     return {which: before + result[which]["epoch"] for which in ("best", "last", "chosen") if result.get(which)}
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """UserError where there is none, it is malformed, or it is of a newer version."""
+    """Returns submission.json. Raises UserError if it is missing, malformed, or of a newer version."""
     if not kind_of_entry(folder / MANIFEST):
         raise UserError(f"{folder} is no submission: there is no {MANIFEST} in it (run_all.py submit makes one)")
     data = _json(folder / MANIFEST)
@@ -130,8 +130,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_submission(folder: Path, manifest: Manifest, root: Path) -> Submission:
-    """All of a submission but its tensors. UserError names the file that is malformed, or says why nothing of it can
-    be replayed. Weights that the spec names by a file are looked for in ``root`` too."""
+    """Returns a submission without its tensors. Raises UserError if a file is malformed or the run cannot be replayed.
+    Weights that the spec names by a file are also searched in ``root``."""
     spec = with_weights_from(read_plain_spec(folder / "spec.yaml"), root)
     result = _result(folder / "result.json")
     refuse_what_cannot_be_replayed(spec, result)
@@ -153,7 +153,7 @@ def _result(path: Path) -> dict[str, Any]:
 
 
 def refuse_what_cannot_be_replayed(spec: RunSpec, result: dict[str, Any]) -> None:
-    """UserError for a run whose replay would take no bounded time here: of several processes, or compiled."""
+    """Raises UserError for a run that cannot be replayed: with several processes, compiled, or with too many epochs."""
     if spec.recipe.processes > 1:
         raise UserError(f"{spec.id} was trained by {spec.recipe.processes} processes: a replay is of one process alone")
     mode = (result.get("measured_with", {}).get("execution") or {}).get("compile", "off")
@@ -175,7 +175,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def read_plain_spec(path: Path) -> RunSpec:
-    """The spec in a file that somebody else made. UserError for anything but a plain file with a spec in it."""
+    """Reads a spec from other people. Raises UserError for anything but a regular file with a valid spec."""
     try:
         text = read_plain(path, 2**20).decode()
     except UnicodeDecodeError:
@@ -197,7 +197,7 @@ def _parsed(text: bytes, where: str) -> Any:
 
 
 def needed_weights(spec: RunSpec) -> list[tuple[RunSpec, str]]:
-    """The runs whose weights a run learns from, each with the epoch that it takes."""
+    """Returns the runs whose weights a run needs, each with the epoch of the weights."""
     found: list[tuple[RunSpec, str]] = []
     if isinstance(spec.teacher, FromRun):
         found.append((spec.teacher.run, spec.teacher.epoch))
@@ -207,9 +207,9 @@ def needed_weights(spec: RunSpec) -> list[tuple[RunSpec, str]]:
 
 
 def with_weights_from(spec: RunSpec, root: Path) -> RunSpec:
-    """The spec, where it names weights, or labels, by a path at which no file is, with those of the same name in
-    ``root``. The id does not follow the path of a file whose sha256 is given. UserError where the spec names a device,
-    FIFO or socket as weights, labels or images."""
+    """Replaces paths of weights or labels that do not exist by files of the same name in ``root``. The id of a run does
+    not depend on the path of a file with a given sha256. Raises UserError if the spec names a device, FIFO or
+    socket."""
 
     def moved(value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,12 +1,12 @@
-"""A submission: a finished run as others can check it. Safetensors, JSON and YAML; nothing in it is executed.
+"""A submission: a finished run in a form that others can verify. Safetensors, JSON and YAML; nothing in it is executed.
 
-submission.json      what the run's owner commits to: sha256 of the files, and the hash of the state after every epoch
-spec.yaml, result.json, metrics.jsonl, network.json, best.safetensors, last.safetensors   as in the run's folder
-epochs/NNNN.safetensors   states after epochs: all of them, or where they are large, those that were asked for
-needs/<id>/          the teacher's or head's weights that the run learned from
-verdict.json         what a verifier found (benchmarks/records/verify.py)
+    submission.json      the owner's commitment: sha256 of the files, and the hash of the state after every epoch
+    spec.yaml, result.json, metrics.jsonl, network.json, best.safetensors, last.safetensors   as in the run's folder
+    epochs/NNNN.safetensors   states after epochs: all if they are small, else the requested ones
+    needs/<id>/          weights of the teacher or head that the run learned from
+    verdict.json         outcome of a verification (benchmarks/records/verify.py)
 
-Its hash (``commitment``) is of submission.json, so it stays as it is when more states are opened.
+Its hash (``commitment``) is that of submission.json, so it does not change when more states are opened.
 """
 
 import hashlib
@@ -40,31 +40,32 @@ LAST = 3  # segments at the end that are always replayed
 
 
 class Segments(NamedTuple):
-    """Which epochs are replayed: segment k, from 0, is from the state after k epochs to the next."""
+    """The epochs to replay: segment k, from 0, goes from the state after k epochs to the next."""
 
     always: list[int]
-    """The first, the last ones, and those that end with the best and the chosen epoch: the accuracy rests on them."""
+    """The first and last segments, and those that end with the best and the chosen epoch, which determine the
+    accuracy."""
     drawn: list[int]
-    """Those of the others that a number draws."""
+    """Segments that were drawn at random from the others."""
     others: int
-    """How many others there are."""
+    """Number of the others."""
 
     @property
     def all(self) -> list[int]:
-        """All that are replayed, in order."""
+        """Returns all segments to replay, in order."""
         return sorted({*self.always, *self.drawn})
 
     @property
     def states(self) -> set[int]:
-        """After how many epochs the states are that their replay needs."""
+        """Returns the numbers of epochs after which states are needed."""
         return {number for segment in self.all for number in (segment, segment + 1) if number}
 
 
 def segments_of(
     commitment: str, seed: int, rows: list[dict[str, Any]], result: dict[str, Any], count: int = DRAWN
 ) -> Segments:
-    """The segments of a run with these metrics and this result that are replayed; ``seed`` draws ``count`` of those
-    that are not replayed always, by the sha256 of commitment, number and segment."""
+    """Returns the segments to replay. ``seed`` draws ``count`` of those that are not always replayed, by the sha256 of
+    commitment, seed and segment."""
 
     def rank(segment: int) -> str:
         return hashlib.sha256(f"{commitment}:{seed}:{segment}".encode()).hexdigest()
@@ -76,10 +77,12 @@ def segments_of(
 
 
 def submit(run: Path, target: Path, seed: int | None = None, count: int = DRAWN) -> Path:
-    """Makes the submission of a finished run's folder, in ``target``/<id>, or adds to one that is there. Its states
-    are all opened where they are small; else those that are replayed always, and those that ``seed``, the verifier's
-    number, draws. UserError where the run is not finished, did not keep its states, cannot be replayed, or is another
-    than the one that was submitted."""
+    """Writes the submission of a finished run into ``target``/<id>, or adds states to an existing one.
+
+    Small states are all included; otherwise those that are always replayed, and those that ``seed`` (given by the
+    verifier) draws. Raises UserError if the run is not finished, did not keep its states, cannot be replayed, or
+    differs from the submitted one.
+    """
     folder = RunFolder(run.parent, read_spec(run / "spec.yaml"))
     if folder.path.name != run.name:
         raise UserError(f"{run} is not named after its spec, which is {folder.spec.id}")
@@ -127,15 +130,14 @@ def _copy_needs(folder: RunFolder, target: Path) -> None:
 
 
 def _own_files(folder: Path) -> list[str]:
-    """All files of a submission but manifest, verdict and states, in order."""
+    """Returns all files of a submission except manifest, verdict and states, in order."""
     names = [name for name, kind in entries_below(folder).items() if kind == "file"]
     return [name for name in names if name not in (MANIFEST, VERDICT) and not name.startswith("epochs/")]
 
 
 def wrong_files(folder: Path, manifest: Manifest) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """Returns what the opened states, by their numbers, say of themselves, and in words all in which the folder is not
-    what was committed to: it holds the listed files and such states as are opened, with their hashes, and nothing
-    else."""
+    """Returns the metadata of the opened states by number, and descriptions of all deviations from the commitment:
+    missing, additional or changed files."""
     found = entries_below(folder)
     folders = {"epochs", "needs"} | {name.rpartition("/")[0] for name in manifest.files if "/" in name}
     states = {f"epochs/{name}": number for number, name in enumerate(manifest.states, start=1)}
@@ -161,7 +163,8 @@ def wrong_files(folder: Path, manifest: Manifest) -> tuple[dict[int, dict[str, A
 
 
 def committed_state(folder: Path, manifest: Manifest, number: int) -> State:
-    """Returns the opened state after so many epochs. UserError where it is not there, or not what was committed to."""
+    """Returns the opened state after ``number`` epochs. Raises UserError if it is missing or differs from the
+    commitment."""
     name, problem = state_name(number), ""
     try:
         state = read_state(folder / "epochs" / name)

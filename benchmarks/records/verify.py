@@ -1,6 +1,6 @@
-"""Checks a submission by replay: segments of the training that a number draws are trained again, and compared.
+"""Verifies a submission by replay: trains randomly drawn segments again and compares them.
 
-What is checked, and what a verdict is worth: docs/verify.md.
+docs/verify.md explains the checks and the value of a verdict.
 """
 
 import math
@@ -29,11 +29,11 @@ CHANCES = (50, 90, 99)  # percent, for which a verdict says how many segments it
 def verify(
     folder: Path, execution: Execution, seed: int | None = None, count: int = DRAWN, log: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Checks a submission and returns the verdict, which is also written into it (verdict.json).
+    """Verifies a submission and returns the verdict, which is also written into it (verdict.json).
 
-    seed: the number that draws segments, ``count`` of them besides those that are always replayed; a new one where
-    there is none. UserError where nothing can be said: no submission, one that cannot be read, no data, or a state
-    that has yet to be asked for.
+    seed: random seed that draws ``count`` segments in addition to those that are always replayed; None for a new one.
+    Raises UserError if nothing can be decided: no or unreadable submission, missing data, or a missing state that must
+    be requested from the owner.
     """
     manifest = read_manifest(folder)
     seed = secrets.randbelow(2**32) if seed is None else seed
@@ -73,16 +73,16 @@ def verify(
 
 
 def _outcome(checks: list[dict[str, Any]]) -> str:
-    """A replay that came to other bits on another kind of machine speaks neither for the record nor against it."""
+    """Returns the outcome. A replay on another kind of machine that is not bit-identical decides nothing."""
     if not all(check["passed"] for check in checks):
         return FALSE
     return HOLDS if all(check.get("equal", True) for check in checks) else UNDECIDED
 
 
 def chance(segments: Segments) -> dict[str, Any]:
-    """How probably one state that was replaced is found, if none of the segments that are always replayed ends with
-    it: ``drawn`` of ``others`` segments are replayed, and one of these is wrong. ``segments_for``: how many would have
-    to be drawn for a chance of so many percent."""
+    """Returns the probability that one replaced state is found, if it is not among the segments that are always
+    replayed: ``drawn`` of ``others`` segments are replayed. segments_for: segments needed for the probabilities in
+    CHANCES (percent)."""
     drawn, others = len(segments.drawn), segments.others
     return {
         "drawn": drawn,
@@ -93,7 +93,7 @@ def chance(segments: Segments) -> dict[str, Any]:
 
 
 def _refuse_closed(found: Submission, segments: Segments, seed: int, count: int) -> None:
-    """UserError where states that are needed are not in the submission: the next step is its owner's."""
+    """Raises UserError if needed states are not in the submission; its owner must add them."""
     closed = [number for number in sorted(segments.states) if not kind_of_entry(found.state_path(number))]
     if closed:
         drawn = f"--seed {seed}" + ("" if count == DRAWN else f" --segments {count}")

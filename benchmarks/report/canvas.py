@@ -1,6 +1,6 @@
 """Style, panels, legend and files of all figures.
 
-The style is the suite's own, whatever a matplotlibrc says, so the same results give the same bytes on every machine.
+The style does not depend on a user's matplotlibrc, so the same results give the same bytes on every machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")  # no display is needed, and none is opened
+matplotlib.use("Agg")  # no display needed
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -24,17 +24,20 @@ from sskd.runs.files import write_atomically
 
 RC: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
 RC |= {"pdf.fonttype": 42, "svg.hashsalt": "sskd", "figure.dpi": 100, "savefig.dpi": 160}
-RC |= {"font.sans-serif": ["DejaVu Sans"], "legend.frameon": False}  # matplotlib brings the font
-# without dates and versions: the same results give the same files
+RC |= {"font.sans-serif": ["DejaVu Sans"], "legend.frameon": False}  # bundled with matplotlib
+# no dates and versions, so the same results give the same files
 METADATA: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
-LETTER = 0.075  # inches of a letter, about
-LONGEST = 26  # letters of a row's name
+LETTER = 0.075  # approximate width of a letter in inches
+LONGEST = 26  # maximum number of letters of a row's name
 
 
 def attempt(path: Path, draw: Callable[[], Figure | None]) -> tuple[Path | None, list[str]]:
-    """Writes the figure that ``draw`` gives as <path>.png and .pdf; returns the PNG's path (None where there is no
-    figure) and, where drawing failed, a note that says why: a figure that fails costs only itself, and files that an
-    earlier report left are removed with it. UserError and OSError pass: a full disk is no figure's trouble."""
+    """Draws a figure and writes <path>.png and .pdf.
+
+    Returns the PNG's path, or None without a figure, and notes: if drawing fails, its reason. The report continues
+    without the figure, and files of an earlier report are deleted. UserError and OSError are not caught, because they
+    concern the whole report (a full disk).
+    """
     files = {kind: path.with_name(f"{path.name}.{kind}") for kind in METADATA}
     try:
         with plt.rc_context():
@@ -44,7 +47,7 @@ def attempt(path: Path, draw: Callable[[], Figure | None]) -> tuple[Path | None,
             if figure is None:
                 return None, []
             figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # else each file would be arranged anew
+            figure.set_layout_engine("none")  # otherwise the layout is computed again for each file
             for kind, file in files.items():
                 write_atomically(file, partial(figure.savefig, format=kind, metadata=METADATA[kind]))
             return files["png"], []
@@ -61,8 +64,8 @@ def attempt(path: Path, draw: Callable[[], Figure | None]) -> tuple[Path | None,
 def panels(
     count: int, across: int, size: tuple[float, float], names: Sequence[str] = (), sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """Returns a figure of ``count`` panels of ``size`` (width, height in inches), ``across`` beside each other, with
-    room for the rows' ``names`` on the left."""
+    """Returns a figure with ``count`` panels of ``size`` (width, height in inches), ``across`` per line, with room for
+    the rows' ``names`` on the left."""
     across = min(across, count)
     down = -(-count // across)
     left = LETTER * max(map(len, names), default=0)
@@ -80,7 +83,7 @@ def panels(
 
 
 def legend(figure: Figure, rows: Sequence[str], styles: Any, handles: Sequence[Line2D] = ()) -> Figure:
-    """Adds a legend above the panels: of the rows by their looks, or of ``handles``."""
+    """Adds a legend above the panels: of the rows in their styles, or of ``handles``."""
     if not handles:
         handles = [
             Line2D([], [], color=style.hex, marker=style.marker, linestyle=dashes(style), label=shortened(row))
@@ -100,5 +103,5 @@ def dashes(style: Style) -> Any:
 
 
 def shortened(name: str) -> str:
-    """Returns a row's name, cut where it would leave a figure no room."""
+    """Returns a row's name, shortened to LONGEST letters."""
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

@@ -1,4 +1,4 @@
-"""The comparability card as people read it: notes under a table, its rows on the page, and card.md."""
+"""Formats the comparability card: notes below a table, rows of the page, and card.md."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ from benchmarks.tables.benchmark import BENCHMARKS
 
 
 def comparability_notes(table: TableComparability, waivers: Mapping[Any, str]) -> list[str]:
-    """Returns a line for each difference between a table's runs that is refused, waived or shown."""
+    """Returns a line for each difference between a table's runs that is excluded, waived or shown."""
     lines = []
     by_reason: dict[str, list[str]] = {}
     for refusal in table.refused:
         by_reason.setdefault(f"{refusal.column}: {refusal.why}", []).append(refusal.row)
     for why, rows in by_reason.items():
-        lines.append(f"Refused, as not comparable, in {why} ({_counted(rows)}).")
+        lines.append(f"Excluded, because not comparable: {why} ({_counted(rows)}).")
     for entry in table.fields:
         if entry.outcome in ("waived", "shown"):
             values = ", ".join(f"{short(value)} ({count})" for value, count in entry.values.items())
@@ -30,7 +30,7 @@ def _counted(rows: list[str]) -> str:
 
 
 def comparability_rows(table: TableComparability) -> list[tuple[str, str, str]]:
-    """Returns a table's card as rows (part, value or values, columns), each once."""
+    """Returns a table's card as rows (item, values, columns)."""
     found: dict[tuple[str, str], list[str]] = {}
     for entry in table.fields:
         if entry.role == "student":
@@ -45,20 +45,20 @@ def comparability_rows(table: TableComparability) -> list[tuple[str, str, str]]:
 
 
 def comparability_markdown(tables: Mapping[str, TableComparability], profile: Profile) -> str:
-    """card.md: the card as tables."""
-    lines = ["## Comparability\n", "What each table's numbers were measured with (card.json has every value in full)."]
-    strict = f" The profile is strict in: {', '.join(profile.strict)}." if profile.strict else ""
+    """Returns card.md: the card as tables."""
+    lines = ["## Comparability\n", "Properties of the runs of each table (card.json has all values)."]
+    strict = f" The profile also excludes differences in: {', '.join(profile.strict)}." if profile.strict else ""
     lines.append(
-        "Tables refuse runs that differ in what changes the question. A difference of packages, precision, the suite's "
-        f"version, a head's weights, commit or device is shown.{strict} What is not recorded is not held against a "
-        "run.\n"
+        "Runs that differ in data, split, teacher, preprocessing, epoch rule or batch are excluded. Differences in "
+        "packages, precision, version, head's weights, commit or device are only shown."
+        f"{strict} Values that a run has not recorded are ignored.\n"
     )
     for name, table in tables.items():
         lines.append(f"### {BENCHMARKS[name].title}\n")
         lines += [f"- waiver: {field}: {reason}" for field, reason in profile.for_benchmark(name).waivers.items()]
         rows = comparability_rows(table)
         if rows:
-            lines += ["", "| what | value | in |", "| --- | --- | --- |"]
+            lines += ["", "| item | value | columns |", "| --- | --- | --- |"]
             lines += [f"| {' | '.join(markdown_text(text) for text in row)} |" for row in rows]
         else:
             lines.append("No finished run.")

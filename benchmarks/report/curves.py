@@ -1,5 +1,5 @@
-"""Learning curves: of every method a mean and a band over seeds, as curves.csv and on the page, where few runs have a
-line each."""
+"""Learning curves: per method a mean and a band over seeds, as curves.csv and on the page. The page draws single runs
+if there are few."""
 
 import math
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ from sskd.formatting import plural
 
 WIDTH, HEIGHT = 640, 280
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 30
-MOST_LINES = 60  # of a plot of the page: where more runs are, it has a line for each method
-IMAGES = ("test", "held-out")  # what accuracy is of; their places in a curve's points, after the epoch
+MOST_LINES = 60  # maximum number of runs in a plot of the page; with more runs it has a line per method
+IMAGES = ("test", "held-out")  # images of the accuracy, in the order of a curve's columns after the epoch
 NAMES = ("row", "column", "epoch", "seeds", *(f"{images} {kind}" for images in IMAGES for kind in ("mean", "sd")))
 
 
 class Line(NamedTuple):
-    """points: of an SVG polyline; band: of an SVG polygon, "" where there is none. run: "" of a mean over seeds."""
+    """points: an SVG polyline. band: an SVG polygon, or "". run: the run's id, "" for a mean over seeds."""
 
     run: str
     row: str
-    style: str  # the row's colour and dashes, as classes of the page's style
-    words: str  # what it is of
+    style: str  # CSS classes of the row's colour and dashes
+    words: str  # description
     points: str
     band: str
     end: str  # the last value, as text
@@ -54,9 +54,11 @@ class _Curve(NamedTuple):
 
 
 def mean_curves(frame: pd.DataFrame, curves: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Returns for a benchmark's finished runs: row, column, epoch, seeds, and of test and held-out images the mean
-    accuracy and its standard deviation (n - 1) over seeds, at the epochs that every run has. frame: the benchmark's
-    rows of the report's. curves: by run, as frame.read_curve gives them."""
+    """Returns the mean curves of a benchmark's finished runs, at the epochs that all seeds have.
+
+    Columns: row, column, epoch, seeds, and the mean and standard deviation (n - 1) over seeds of the accuracy on test
+    and validation images. frame: the benchmark's rows of the report's frame. curves: per run, from frame.read_curve.
+    """
     parts = []
     finished = frame[frame["state"] == "finished"]
     for (row, column), group in finished.groupby(["row", "column"], sort=False):
@@ -86,8 +88,8 @@ def curve_groups(
     means: pd.DataFrame,
     styles: Mapping[str, Style],
 ) -> list[Plot]:
-    """Returns a plot for each column of the benchmark that has curves, and one of held-out images beside it where there
-    are any. ``means``: see mean_curves; ``styles``: each row's style."""
+    """Returns a plot for each column of the benchmark that has curves, and a second one for validation images if there
+    are any. means: from mean_curves. styles: each row's style."""
     plots: list[Plot] = []
     for column, group in frame.groupby("column", sort=False):
         runs = [
@@ -163,13 +165,13 @@ def _plot(name: str, column: str, title: str, curves: list[_Curve], styles: Mapp
 
 
 def curves_frame(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Returns all benchmarks' mean curves below each other, with the benchmark's name first."""
+    """Concatenates all benchmarks' mean curves, with the benchmark's name as first column."""
     parts = [table.assign(benchmark=name) for name, table in means.items() if len(table)]
     return pd.concat(parts, ignore_index=True)[["benchmark", *NAMES]] if parts else pd.DataFrame(columns=NAMES)
 
 
 def _round_marks(low: float, high: float, whole: bool = False) -> list[float]:
-    """About five round numbers from ``low`` to ``high``."""
+    """Returns about five round numbers from ``low`` to ``high``."""
     span = (high - low) or 1.0
     step = 10 ** math.floor(math.log10(span / 4))
     step = next(step * factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 6)

@@ -1,4 +1,4 @@
-"""The figure of a table: a panel for each column, rows downwards, on an axis that lies where the data are."""
+"""Figure of a table: a panel per column, rows from top to bottom, on an axis that covers the range of the data."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,17 +14,19 @@ from benchmarks.report.style import Style
 from benchmarks.tables.benchmark import Benchmark, Measure
 
 PAPER_TICK: dict[str, object] = {"marker": "|", "color": "tab:red", "markersize": 11, "markeredgewidth": 2}
-TEACHER_SPANS, STUDENT_SPANS = 1.0, 2.0  # further from the others than so many times their span: off the axis
-LEAST_SPANS = {"Teacher": 4.0, "": 5.0}  # points of accuracy that no span is taken to be less than
-Paper = Mapping[tuple[str, str, str], Value]  # as published() has it
+TEACHER_SPANS, STUDENT_SPANS = 1.0, 2.0  # rows further from the others than this many spans are off the axis
+LEAST_SPANS = {"Teacher": 4.0, "": 5.0}  # minimum span in points of accuracy
+Paper = Mapping[tuple[str, str, str], Value]  # from published()
 
 
 def dots(
     data: pd.DataFrame, benchmark: Benchmark, rows: list[str], paper: Paper, styles: Mapping[str, Style]
 ) -> Figure:
-    """A panel for each column (or measure, where measures have units of their own). The first measure of a panel is
-    filled, the next hollow. data: row, column, measure, mean, sd. Rows that lie far from the others, as a teacher may
-    or a method that has collapsed, stand at the panel's edge with their numbers and an arrow."""
+    """Draws a panel per column (and per measure, if their units differ).
+
+    The first measure of a panel is filled, the next is hollow. data: row, column, measure, mean, sd. Rows far from the
+    others (a teacher, or a method that collapsed) are written at the panel's edge with their numbers and an arrow.
+    """
     same_unit = all(measure.published or "top-1" in measure.title for measure in benchmark.measures)
     columns = list(dict.fromkeys(map(str, data["column"])))
     placed: list[tuple[str, tuple[Measure, ...]]] = (
@@ -84,9 +86,11 @@ def _panel(
 
 
 def off_axis(part: pd.DataFrame, points: bool) -> dict[str, str]:
-    """By row "69.7 →" or "← 1.5": the rows that one axis with the others would leave these no room. ``points``: the
-    numbers are points of accuracy. Among the students that is a minority which a gap parts from the rest; the teacher
-    needs a smaller one."""
+    """Returns texts ("69.7 →", "← 1.5") for the rows that would compress the axis for the others.
+
+    Among students this is a minority that a large gap separates from the rest; for the teacher a smaller gap suffices.
+    points: the numbers are points of accuracy.
+    """
     means = part.groupby("row", sort=False)["mean"]
     middle, texts = means.mean(), means.agg(lambda values: ", ".join(dict.fromkeys(f"{value:.1f}" for value in values)))
     students = middle[middle.index != "Teacher"].sort_values()

@@ -1,20 +1,20 @@
-"""Text that others wrote (names of runs, hosts, devices, labels) in Markdown and in tables of numbers.
+"""Escapes text that others wrote (names of runs, hosts, devices, labels) in Markdown and CSV.
 
-HTML is escaped by the templates, and LaTeX by report/tables.py.
+HTML is escaped by the templates, LaTeX by report/tables.py.
 """
 
 import re
 
 import pandas as pd
 
-FORMULA = "=+-@\t\r\n＝＋－＠"  # a spreadsheet takes a cell that begins so for a formula
+FORMULA = "=+-@\t\r\n＝＋－＠"  # first characters of a spreadsheet's formula
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 SPECIAL = re.compile(r"[\\`*|]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def markdown_text(text: object) -> str:
-    """Text as Markdown that shows it as it is, in a table's cell too: on one line, without markup of its own."""
+    """Escapes text for Markdown, also within a table's cell: one line, shown literally."""
     line = "".join(character if character.isprintable() else " " for character in str(text))
     for character, entity in ENTITIES.items():
         line = line.replace(character, entity)
@@ -22,8 +22,8 @@ def markdown_text(text: object) -> str:
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """Returns the frame as CSV, without its index. A text that a spreadsheet would compute gets an apostrophe before
-    it, which spreadsheets do not show. Numbers stay numbers."""
+    """Returns the frame as CSV, without its index. Text that a spreadsheet would interpret as a formula is prefixed
+    with an apostrophe, which spreadsheets do not show. Numbers stay numbers."""
     numeric = pd.api.types.is_numeric_dtype
     columns = {name: frame[name] if numeric(frame[name]) else frame[name].map(_inert) for name in frame}
     safe = pd.DataFrame(columns, index=frame.index)
@@ -35,5 +35,5 @@ def _inert(value: object) -> object:
     if not isinstance(value, str):
         return value
     computes = value[1:] and value[0] in FORMULA and not NUMBER.fullmatch(value)
-    text = value.replace("\r", " ")  # alone it ends a row for some readers, and the csv module does not quote it
+    text = value.replace("\r", " ")  # some readers end a row at a single \r, which the csv module does not quote
     return f"'{text}" if computes else text

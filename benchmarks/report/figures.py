@@ -1,7 +1,6 @@
-"""Figures, PNG and PDF: mean and deviation over seeds, the paper's value where runs have its setting.
+"""Figures as PNG and PDF: mean and standard deviation over seeds, and the paper's value if the runs have its setting.
 
-Readable in grey (every method has its own marker and line, benchmarks/report/style.py), and the same bytes for the same
-results.
+Readable in grey: every method has its own marker and line style (style.py). The same results give the same bytes.
 """
 
 from collections.abc import Mapping
@@ -26,9 +25,10 @@ Layouts = Mapping[str, tuple[np.ndarray, np.ndarray, float]]  # title to layout 
 def draw(
     frame: pd.DataFrame, benchmark: Benchmark, styles: Mapping[str, Style], layouts: Layouts | None = None
 ) -> Figure | None:
-    """Returns the benchmark's figure; None while there is no number.
+    """Returns the benchmark's figure; None without results.
 
-    frame: its rows of the report's frame. styles: by row. layouts: what an "embedding" figure shows."""
+    frame: the benchmark's rows of the report's frame. styles: by row. layouts: for a figure of kind "embedding".
+    """
     if benchmark.figure == "embedding":
         return _embedding(layouts) if layouts else None
     if benchmark.figure == "years":
@@ -43,8 +43,8 @@ def draw(
 
 
 def _means(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
-    """Returns row, column, measure, mean and sd (0 for one seed) over the runs that have the number. Of accuracies
-    only those on test images are drawn."""
+    """Returns row, column, measure, mean and sd (0 for one seed) over the runs with results. Of accuracies only those
+    on test images are drawn."""
     parts = []
     for measure in benchmark.measures:
         if measure.name in frame and measure != HELD_OUT:
@@ -58,8 +58,7 @@ def _means(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
 def _lines(
     data: pd.DataFrame, benchmark: Benchmark, rows: list[str], paper: Paper, styles: Mapping[str, Style]
 ) -> Figure:
-    """Draws the columns' numbers along x, a line for each row and a panel for each measure. The row that others are
-    compared with is thicker."""
+    """Draws the columns' numbers along x, a line per row and a panel per measure. The reference's line is thicker."""
     data = data.assign(x=[float(str(column).rstrip(" %")) for column in data["column"]]).sort_values("x")
     ticks = sorted(set(data["x"]))
     rows = [row for row in rows if row in set(data["row"])]
@@ -70,7 +69,7 @@ def _lines(
             part = data[(data["measure"] == measure.label) & (data["row"] == row)]
             style, width = styles[row], 2.6 if row == benchmark.reference else 1.4
             line: dict[str, Any] = {"color": style.hex, "marker": style.marker, "markersize": 5, "linewidth": width}
-            # bars of several lines at one place would cover each other
+            # shifted, because error bars at the same x would overlap
             shift = (place - (len(rows) - 1) / 2) * 0.006 * ((ticks[-1] - ticks[0]) or 1.0)
             axis.errorbar(
                 part["x"] + shift, part["mean"], yerr=part["sd"], elinewidth=1.0, linestyle=dashes(style), **line
@@ -80,14 +79,14 @@ def _lines(
                 axis.plot(float(column.rstrip(" %")), known.value, **PAPER_TICK)  # type: ignore[arg-type]
         axis.set(xlabel=f"{benchmark.columns} (%)", ylabel="top-1 (%)", title=f"{measure.label} epoch")
         axis.set_xticks(ticks)
-        if len(ticks) == 1:  # else the axis is as wide as the shifts
+        if len(ticks) == 1:  # otherwise the axis only covers the shifts
             axis.set_xlim(ticks[0] - 0.06, ticks[0] + 0.06)
         axis.label_outer()
     return legend(figure, rows, styles)
 
 
 def _embedding(layouts: Layouts) -> Figure:
-    """Draws layouts side by side: a class has its digit as marker besides its colour."""
+    """Draws the layouts side by side; each class has its digit as marker in addition to its colour."""
     figure, axes = panels(len(layouts), len(layouts), (3.1, 3.2))
     palette = sns.color_palette("colorblind", 10)
     for axis, (title, (layout, labels, silhouette)) in zip(axes, layouts.items(), strict=True):

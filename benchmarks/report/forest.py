@@ -1,4 +1,4 @@
-"""An effect and its interval as the page draws them: places on a line, and words."""
+"""Forest plots of the page: positions of an effect and its interval on a line, and their text."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,17 +11,17 @@ Scale = Callable[[float | None], float | None]
 
 
 def digits_of(values: Sequence[float]) -> int:
-    """How many decimals effects of this size have."""
+    """Returns the number of decimals for effects of this size."""
     return 3 if max((abs(x) for x in values if not pd.isna(x)), default=0.0) < 1 else 2
 
 
 def interval_text(lower: float, upper: float, digits: int) -> str:
-    """ "1.20 to 6.90"; "" where there is no interval."""
+    """Formats "1.20 to 6.90"; "" without an interval."""
     return "" if pd.isna(lower) else f"{format_number(lower, digits)} to {format_number(upper, digits)}"
 
 
 def scale_of(values: Sequence[float | None]) -> Scale:
-    """From a number to its place on a width of 100 that holds all ``values`` and zero."""
+    """Returns a function from values to positions on a width of 100 that contains all ``values`` and zero."""
     marks = [0.0, *(x for x in values if x is not None and math.isfinite(x))]
     low, high = min(marks), max(marks)
     span = (high - low) or 1.0
@@ -31,7 +31,7 @@ def scale_of(values: Sequence[float | None]) -> Scale:
 def forest(
     position: Scale, effect: float, lower: float, upper: float, bound: float, size: float | None
 ) -> dict[str, float | None] | None:
-    """Where the bound, the effect, its interval's ends and the paper's size stand; None without an effect."""
+    """Returns the positions of the bound, the effect, its interval and the paper's size; None without an effect."""
     if pd.isna(effect):
         return None
     named = {"zero": bound, "effect": effect, "lower": lower, "upper": upper, "size": size}

@@ -1,4 +1,4 @@
-"""How much each method gains over KD, by the year in which it was published: a figure, and the numbers in it."""
+"""Gain of each method over KD by the year of its publication: a figure and its numbers."""
 
 import dataclasses
 from typing import Any
@@ -12,11 +12,12 @@ from benchmarks.statistics.judging import epoch_that_decides
 from benchmarks.tables.benchmark import Benchmark
 from sskd.methods import METHODS
 
-LSKD = 2024  # Sun et al.: on whatever method
+LSKD = 2024  # Sun et al.; can be added to any method
 
 
 def year_of(row: str) -> int | None:
-    """The year of a table's row ("DKD", "DKD+LSKD", "CTKD on DKD"); None for the teacher and for no distillation."""
+    """Returns the year of a table's row ("DKD", "DKD+LSKD", "CTKD on DKD"); None for the teacher and for no
+    distillation."""
     if "+LSKD" in row:
         return LSKD
     years = {METHODS[name].info.title: METHODS[name].info.year for name in METHODS}
@@ -24,8 +25,8 @@ def year_of(row: str) -> int | None:
 
 
 def gains(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
-    """For each method but KD that has a year: row, year, gain over KD in points, of the epoch that decides, lower and
-    upper (its interval, of the mean over columns where there are several), seeds."""
+    """Returns a row for each method with a year, except KD: row, year, gain over KD in points at the deciding epoch,
+    lower, upper, seeds. With several columns the gain is the mean over them."""
     names = ["row", "year", "gain", "lower", "upper", "seeds"]
     measure = deciding_measure(benchmark, epoch_that_decides(frame))
     gaps = differences(frame, dataclasses.replace(benchmark, reference="KD"), measure)
@@ -40,7 +41,8 @@ def gains(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
 
 
 def gains_by_year(frame: pd.DataFrame, benchmark: Benchmark) -> Figure | None:
-    """A point with its interval for each method, by years. None while KD or all others have no result."""
+    """Draws each method's gain and interval in order of the years. Returns None without results of KD or of any other
+    method."""
     table = gains(frame, benchmark)
     if table.empty:
         return None

@@ -1,4 +1,4 @@
-"""A report's parts as Markdown."""
+"""Formats a report's sections as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from sskd.formatting import plural
 
 
 def section_markdown(section: Section) -> str:
-    """The section as a person reads it in a terminal or on GitHub."""
+    """Returns the section as Markdown, for a terminal or GitHub."""
     benchmark = section.benchmark
     measures = "; ".join(f"{measure.label}: {measure.title}" for measure in benchmark.measures)
     parts = [f"## {benchmark.title}\n", f"Mean and standard deviation over seeds. {measures}.\n"]
@@ -25,12 +25,14 @@ def section_markdown(section: Section) -> str:
     for measure in benchmark.measures:
         gaps = section.differences[measure.label]
         if not gaps.empty:
-            parts.append(f"{benchmark.reference} minus each other, {measure.title}:\n")
+            parts.append(f"{benchmark.reference} minus every other {benchmark.rows}, {measure.title}:\n")
             parts.append("\n".join(f"- {line}" for line in difference_lines(gaps, benchmark, measure.digits)) + "\n")
         pairs = section.pairs.get(measure.label)
         if pairs is not None and not pairs.empty:
             over = "" if section.table["column"].nunique() < 2 else ", mean over columns"
-            parts.append(f"Row minus column, {measure.title}{over}; bold with Holm's correction for all pairs:\n")
+            parts.append(
+                f"Row minus column, {measure.title}{over}; bold: significant after Holm's correction over all pairs:\n"
+            )
             parts.append(matrix_markdown(pairs, measure.digits))
     if any(len(gaps) for gaps in section.differences.values()):
         parts.append(f"{SENTENCE}\n")
@@ -50,8 +52,8 @@ def section_markdown(section: Section) -> str:
 
 
 def difference_lines(gaps: pd.DataFrame, benchmark: Benchmark, digits: int) -> list[str]:
-    """ "vgg13/vgg8: SSKD - CRD: **+1.27 [0.31, 2.23]**, 3 seeds, better in 89 % of seed pairs", in Markdown; columns
-    after each other, then their average."""
+    """Formats lines such as "vgg13/vgg8: SSKD - CRD: **+1.27 [0.31, 2.23]**, 3 seeds, better in 89 % of seed pairs", in
+    Markdown: all columns, then their average."""
     lines = []
     columns = len(set(gaps["column"]) - {AVERAGE})
     for gap in gaps.to_dict("records"):
@@ -66,7 +68,7 @@ def difference_lines(gaps: pd.DataFrame, benchmark: Benchmark, digits: int) -> l
 
 
 def gap_text(gap: Mapping[Any, Any], digits: int) -> str:
-    """A difference and its interval: "+1.27 [0.31, 2.23]"."""
+    """Formats a difference and its interval: "+1.27 [0.31, 2.23]"."""
     mean = format_number(gap["difference"], digits, signed=True)
     return mean if pd.isna(gap["lower"]) else f"{mean} {span(gap, digits)}"
 
@@ -76,7 +78,7 @@ def span(gap: Mapping[Any, Any], digits: int, of: str = "") -> str:
 
 
 def matrix_markdown(pairs: pd.DataFrame, digits: int) -> str:
-    """All pairs as a matrix in Markdown. ``pairs``: see comparison.pairwise."""
+    """Formats all pairs as a matrix in Markdown. pairs: from comparison.pairwise."""
     rows = list(dict.fromkeys([*pairs["row"], *pairs["other"]]))
     known = {(pair["row"], pair["other"]): pair for pair in pairs.to_dict("records")}
     lines = [["", *map(markdown_text, rows)], ["---"] * (len(rows) + 1)]
@@ -91,12 +93,12 @@ def matrix_markdown(pairs: pd.DataFrame, digits: int) -> str:
 
 
 def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequence[Control] = ()) -> str:
-    """A row for each claim that has runs, one line for all that have none, and what the controls gave."""
+    """Returns claims.md: a row per claim with runs, one line for all claims without, and the controls."""
     epoch = deciding_epochs(deciding)
     lines = [
         "## The paper's claims\n",
-        f"Judged on the {epoch}; the best epoch on the test images, which the paper reports, stands beside it.",
-        f"Intervals: 95 %, valid however often one looks (docs/statistics.md). {MANY}\n",
+        f"Judged at the {epoch}; next to it the verdict at the best epoch on the test images, as in the paper.",
+        f"Intervals: 95 %, valid under sequential testing (docs/statistics.md). {MANY}\n",
     ]
     judged = [both for both in zip(deciding, best, strict=True) if both[0].runs]
     if judged:
@@ -110,22 +112,22 @@ def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequ
         lines.append("| " + " | ".join(map(markdown_text, [*cells, verdict.text])) + " |")
     absent = [f"{verdict.id} ({verdict.where})" for verdict in deciding if not verdict.runs]
     if absent:
-        lines.append(("\n" if judged else "") + f"Undecided, as none of their runs is finished: {', '.join(absent)}.")
+        lines.append(("\n" if judged else "") + f"Undecided, because no run is finished: {', '.join(absent)}.")
     for verdict, _ in judged:
         if len(verdict.comparisons) > 1:
-            lines += [f"\n### {verdict.id}, each comparison by itself\n", *part_lines(verdict)]
+            lines += [f"\n### {verdict.id}, verdict per comparison\n", *part_lines(verdict)]
     if controls:
         found = control_lines(controls)
-        lines += ["\n### Controls, where there is nothing to find\n", *(f"- {line}" for line in found)]
+        lines += ["\n### Controls\n", *(f"- {line}" for line in found)]
     return "\n".join(lines) + "\n"
 
 
 def part_lines(verdict: Verdict) -> list[str]:
-    """What was compared, and a line for each comparison: "- SSKD - KD, 25%: +4.05 [1.20, 6.90], 3 seeds: supported"."""
+    """Returns the restated claim, and lines such as "- SSKD - KD, 25%: +4.05 [1.20, 6.90], 3 seeds: supported"."""
     lines = [f"{markdown_text(verdict.restated)}.\n"]
     for part in verdict.comparisons:
         interval = "" if pd.isna(part.lower) else f" [{format_number(part.lower, 3)}, {format_number(part.upper, 3)}]"
         effect = "no run" if pd.isna(part.effect) else f"{format_number(part.effect, 3, True)}{interval}"
-        alone = "" if part.alone == part.verdict else f" ({part.alone} if it were the only one)"
+        alone = "" if part.alone == part.verdict else f" ({part.alone} without correction)"
         lines.append(f"- {markdown_text(part.name)}: {effect}, {plural(part.seeds, 'seed')}: {part.verdict}{alone}")
     return lines

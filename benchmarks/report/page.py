@@ -1,8 +1,7 @@
-"""results/<profile>/index.html: one static page of all that is known, with nothing to fetch and nothing to install.
+"""Writes index.html: one static page with all results, without external files.
 
-What was asked comes first (page_asked), then what was decided of the paper's claims (page_verdicts), the tables it
-rests on (page_tables), what it cost, and every run (page_runs). Links lead from a verdict to its comparisons, from
-those to cells and curves, from cells to runs.
+Order: comparison with rivals (page_asked), the paper's claims (page_verdicts), tables (page_tables), cost, and all runs
+(page_runs). Links lead from a verdict to its comparisons, to cells and curves, and to runs.
 """
 
 import os
@@ -45,7 +44,7 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
     )
     environment.filters["duration"] = duration
     environment.filters["amount"] = amount
-    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]  # names in it stay as they are
+    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]  # keeps the case of names
     specs = specs_of(cells)
     unique = report.frame[report.frame["id"].notna()].drop_duplicates("id")
     plots = {
@@ -97,13 +96,13 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
             for record in records
         ),
     )
-    # part by part: the page of thousands of runs is never in memory as a whole
+    # written in parts: a page of thousands of runs is never held in memory
     write_atomically(folder / "index.html", lambda file: file.writelines(part.encode() for part in parts))
     return headline
 
 
 def _links(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[str, list[tuple[str, str]]]:
-    """Returns by run (identity, title) of each plot that shows it."""
+    """Returns for each run the (identity, title) of the plots that show it."""
     links: dict[str, list[tuple[str, str]]] = {}
     for section in report.sections:
         for plot in plots[section.benchmark.id]:

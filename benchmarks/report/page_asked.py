@@ -1,4 +1,4 @@
-"""What the page says first: how the user's own method, or the row that others are compared with, stands to rivals."""
+"""First part of the page: the user's own method, or the reference row, compared with its rivals."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 AHEAD, BEHIND, EQUIVALENT, UNDECIDED = "ahead", "behind", "equivalent", "undecided"
 WORDS = {AHEAD: "ahead of", BEHIND: "behind", EQUIVALENT: "equivalent to", UNDECIDED: "undecided against"}
-NAMED = 4  # rivals that a headline names of each kind
+NAMED = 4  # maximum number of rivals per verdict in a headline
 
 
 def asked(report: "Report", anchors: Mapping[CellKey, str]) -> dict[str, Any] | None:
-    """The comparison with each rival, of one benchmark in full and of the others in a line; None where no benchmark
-    compares methods, or no two of them share a finished seed."""
+    """Returns the comparison with each rival: one benchmark in full, the others in a line each. Returns None if no
+    benchmark compares methods, or no two methods share a finished seed."""
     which, rule = report.verdicts[0].epoch, rule_of(report.profile)
     sections = sorted(report.sections, key=lambda section: not section.benchmark.own_methods)
     told = [
@@ -55,7 +55,7 @@ def asked(report: "Report", anchors: Mapping[CellKey, str]) -> dict[str, Any] | 
 
 
 def _where(rivals: Sequence[Mapping[str, Any]], columns: int) -> str:
-    """ " (mean over 2 columns)", or the columns that have runs, where a table has several; "" where it has one."""
+    """Returns " (mean over 2 columns)" or the columns with runs; "" for a table with one column."""
     places = list(dict.fromkeys(rival["where"] for rival in rivals))
     if columns == 1:
         return ""
@@ -64,8 +64,8 @@ def _where(rivals: Sequence[Mapping[str, Any]], columns: int) -> str:
 
 
 def headline(reference: str, rivals: Sequence[Mapping[str, Any]]) -> str:
-    """ "Mine is ahead of KD and AT; undecided against CRD". A rival that stands otherwise in another column is named
-    with its column. The table beneath has the effects and their intervals."""
+    """Formats "Mine is ahead of KD and AT; undecided against CRD". A rival with different verdicts in different columns
+    is named with its column."""
     verdicts: dict[str, set[str]] = {}
     for rival in rivals:
         verdicts.setdefault(rival["row"], set()).add(rival["verdict"])
@@ -82,8 +82,8 @@ def headline(reference: str, rivals: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _rivals(section: "Section", measure: Measure, anchors: Mapping[CellKey, str], rule: Rule) -> list[dict[str, Any]]:
-    """A line for each rival: over all columns where the two share a seed in every one, else for each column. Columns
-    that are numbers on an x axis have a line each, as their mean would depend on which numbers were chosen."""
+    """Returns a line per rival: the mean over all columns if both have them all, else one line per column. Columns that
+    are numbers on an x axis always have a line each, because their mean depends on which numbers were chosen."""
     columns = list(dict.fromkeys(map(str, section.frame["column"])))
     gaps = [
         gap for gap in section.differences[measure.label].to_dict("records") if gap["row"] not in (*CONTROLS, "Teacher")

@@ -1,4 +1,4 @@
-"""A run as the page shows it: a line, and what it opens to."""
+"""A run on the page: a line, and its details."""
 
 from typing import Any
 
@@ -8,13 +8,12 @@ from sskd.config.pretrained import FromFile
 from sskd.formatting import duration
 from sskd.runs.spec import RunSpec
 
-MOST_TOLD = 1000  # runs of a page: of more each has its line alone, and the rest is in runs.csv and its folder
-MOST_NAMED = 200  # runs that a claim names
+MOST_TOLD = 1000  # maximum number of runs that the page shows with details
+MOST_NAMED = 200  # maximum number of runs that a claim lists
 
 
 def run_line(record: dict[str, Any], shared_machine: set[str]) -> dict[str, Any]:
-    """Returns a line of the list of runs. Its time is said of a run that had its machine for itself (see
-    ``shared_machine``)."""
+    """Returns a line of the list of runs. Times are shown only for runs that did not share their machine."""
     alone = record["id"] not in shared_machine
     return {
         "id": record["id"],
@@ -30,7 +29,7 @@ def run_entry(record: dict[str, Any], spec: RunSpec, shared_machine: set[str]) -
     known = {key: value for key, value in record.items() if not pd.isna(value)}
     facts = [("state", known["why"] or known["state"])]
     if known["state"] == "finished":
-        alone = "" if known["id"] not in shared_machine else ", beside other runs"
+        alone = "" if known["id"] not in shared_machine else ", shared machine"
         facts += [
             ("time", duration(known["seconds"]) + alone),
             ("speed", f"{known['images_per_second']:.0f} images/s in the last epoch{alone}"),
@@ -62,7 +61,7 @@ def _versions(known: dict[str, Any]) -> str:
 
 
 def spec_lines(spec: RunSpec) -> list[tuple[str, str]]:
-    """Returns (key, value) of the spec's settings that differ from the defaults; the whole spec is in spec.yaml."""
+    """Returns (key, value) of the spec's settings that differ from the defaults; spec.yaml has the whole spec."""
 
     def flat(prefix: str, value: Any) -> list[tuple[str, str]]:
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A benchmark's part of the page: its table with a permanent link a cell, differences, all pairs, and its figure."""
+"""A benchmark's section of the page: a table with a permanent link per cell, differences, all pairs, and the figure."""
 
 import base64
 import hashlib
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from benchmarks.report.section import Section
 
 CellKey = tuple[str, str, str, str]  # benchmark, row, column, measure's label
-Run = tuple[str, str]  # id, and what a cell calls it: "s0"
+Run = tuple[str, str]  # id, and its name in a cell: "s0"
 
 
 def cell_keys(section: "Section") -> list[CellKey]:
-    """Returns the key of every cell's own numbers, which have a link each."""
+    """Returns the key of every number of a cell that has a link."""
     cells = zip(section.table["row"], section.table["column"], strict=True)
     return [
         (section.benchmark.id, str(row), str(column), measure.label)
@@ -33,8 +33,8 @@ def cell_keys(section: "Section") -> list[CellKey]:
 
 
 def cell_anchors(keys: Iterable[CellKey]) -> dict[CellKey, str]:
-    """ "cell-fig4a-SSKD-25-last": letters, digits and . _ + - of the key's words. Places that would be called alike
-    ("A B" and "A/B") all have a hash at their end, so no name depends on the order."""
+    """Maps keys to anchors such as "cell-fig4a-SSKD-25-last" (letters, digits and . _ + -). Keys that would get the
+    same anchor ("A B" and "A/B") all have a hash as suffix, so no anchor depends on the order."""
     plain = {key: "-".join(("cell", *(_plain(word) for word in key))) for key in keys}
     count = Counter(plain.values())
     return {key: name if count[name] == 1 else f"{name}-{_hash(key)}" for key, name in plain.items()}
@@ -67,7 +67,8 @@ def section_entry(section: "Section", plots: list[Plot], anchors: Mapping[CellKe
 
 
 def _wide_table(section: "Section", usual: int, anchors: Mapping[CellKey, str], plots: list[Plot]) -> dict[str, Any]:
-    """Rows down, columns across, and in each of them the measures, the paper's value and the difference to it."""
+    """Returns the table with methods as rows and, per column, the measures, the paper's value and the difference to
+    it."""
     benchmark, table = section.benchmark, section.table
     columns = list(dict.fromkeys(table["column"]))
     headers = {"paper": "paper", "difference": "diff.", "other protocol": "other protocol"}
@@ -75,7 +76,7 @@ def _wide_table(section: "Section", usual: int, anchors: Mapping[CellKey, str], 
     leaders = {measure.label: best_rows(table, measure) for measure in benchmark.measures}
     records = {(r["row"], r["column"]): r for r in table.to_dict("records")}
     runs = _runs_of_cells(section.frame)
-    curves = {plot.column: f"curve-{plot.id}" for plot in reversed(plots)}  # of test images, which come first
+    curves = {plot.column: f"curve-{plot.id}" for plot in reversed(plots)}  # plots of test images come first
     rows = []
     for row in dict.fromkeys(table["row"]):
         cells: list[dict[str, Any]] = []
@@ -94,7 +95,7 @@ def _wide_table(section: "Section", usual: int, anchors: Mapping[CellKey, str], 
 
 
 def _runs_of_cells(frame: pd.DataFrame) -> dict[tuple[str, str], list[Run]]:
-    """Returns the runs of each cell. A teacher's run, which has no seed of its own, is called "run"."""
+    """Returns the runs of each cell. A teacher's run, which has no seed, is named "run"."""
     runs: dict[tuple[str, str], list[Run]] = {}
     for row, column, run, seed in zip(frame["row"], frame["column"], frame["id"], frame["seed"], strict=True):
         name = (run, f"s{int(seed)}" if pd.notna(seed) else "run")
@@ -145,7 +146,7 @@ def _difference_table(section: "Section", label: str, title: str, digits: int) -
 
 
 def _matrix(pairs: pd.DataFrame, title: str, digits: int) -> dict[str, Any]:
-    """Returns all pairs of rows, from comparison.pairwise's frame: a line for each row, a cell for each other."""
+    """Returns all pairs of rows, from comparison.pairwise's frame: a line per row, a cell per other row."""
     rows = list(dict.fromkeys([*pairs["row"], *pairs["other"]]))
     known = {(pair["row"], pair["other"]): pair for pair in pairs.to_dict("records")}
     lines = [{"row": row, "cells": [_matrix_cell(known.get((row, other)), digits) for other in rows]} for row in rows]
@@ -164,7 +165,7 @@ def _matrix_cell(pair: Mapping[Any, Any] | None, digits: int) -> dict[str, Any]:
 
 
 def figure_entry(png: Path | None) -> dict[str, Any] | None:
-    """Returns the PNG as a data URI, and its size in pixels (from the PNG's header)."""
+    """Returns the PNG as a data URI, with its size in pixels from the PNG's header."""
     if png is None:
         return None
     data = png.read_bytes()

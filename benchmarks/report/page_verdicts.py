@@ -1,4 +1,4 @@
-"""What was decided of the paper's claims, how surely, and what that rests on."""
+"""The paper's claims on the page: verdicts, their certainty, and the comparisons behind them."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,14 @@ from sskd.formatting import first_of, plural
 if TYPE_CHECKING:
     from benchmarks.report.section import Report
 
-CellLinks = Mapping[tuple[str, str, str], Mapping[str, str]]  # by benchmark, row, column: its measures' links, by label
-NAMED = 3  # decided parts in a card's line; the others are in its table
+CellLinks = Mapping[tuple[str, str, str], Mapping[str, str]]  # links by (benchmark, row, column) and measure
+NAMED = 3  # maximum number of comparisons in a claim's summary
 
 
 def verdict_entries(
     report: "Report", anchors: Mapping[CellKey, str], plots: Mapping[str, list[Plot]]
 ) -> dict[str, Any]:
-    """The claims, and how far to trust verdicts."""
+    """Returns the claims, and what limits the trust in their verdicts."""
     judged = [both for both in zip(report.verdicts, report.verdicts_best, strict=True) if both[0].runs]
     counts = {
         kind: sum(verdict.verdict == kind for verdict, _ in judged)
@@ -53,7 +53,8 @@ def verdict_entries(
 
 
 def correlation_lines(report: "Report") -> list[str]:
-    """How methods' accuracies go together within a seed, for each table of methods that has three common seeds."""
+    """Returns the correlation of methods' accuracies within a seed, for each table of methods with three common
+    seeds."""
     lines = []
     for section in report.sections:
         measure = deciding_measure(section.benchmark, epoch_that_decides(section.frame))
@@ -64,7 +65,8 @@ def correlation_lines(report: "Report") -> list[str]:
 
 
 def headline(counts: Mapping[str, int], claims: int) -> str:
-    """ "2 of 10 claims decided: 1 supported, 1 contradicted"; what is undecided and what has no runs follows."""
+    """Formats "2 of 10 claims decided: 1 supported, 1 contradicted", then the undecided claims and those without
+    runs."""
     kinds = (SUPPORTED, CONTRADICTED, EQUIVALENT)
     decided = sum(counts.get(kind, 0) for kind in kinds)
     parts = [f"{counts[kind]} {kind}" for kind in kinds if counts.get(kind)]
@@ -96,7 +98,7 @@ def claim_entry(
 
 
 def _parts_text(verdict: Verdict) -> str:
-    """ "2 of 6 comparisons decided: SSKD - KD, 25% (above); ..."."""
+    """Formats "2 of 6 comparisons decided: SSKD - KD, 25% (above); ..."."""
     sides = {SUPPORTED: "above", CONTRADICTED: "below", EQUIVALENT: "equivalent"}
     named = [f"{part.name} ({sides[part.verdict]})" for part in verdict.decided]
 

@@ -1,4 +1,4 @@
-"""The folder of a report: a profile's own, or for any other request a folder of its own."""
+"""Chooses the folder of a report: the profile's own, or reports/NAME for any other request."""
 
 import argparse
 import hashlib
@@ -17,21 +17,22 @@ from sskd.runs.files import plain_os_errors, write_json
 from sskd.runs.run_folder import RunFolder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,=+-]*")
-LONGEST = 80  # characters of a folder's name that is made from a request
+LONGEST = 80  # maximum number of characters of a generated folder name
 OPTIONS = (
     "only",
     "methods",
     "seeds",
     "reference",
-)  # the options that say what a report is of, beside --set and --plugin
-EXECUTION_KEYS = ("execution", "cluster", "name")  # keys of --set that only say where and how runs are executed
+)  # options that select a report's contents, besides --set and --plugin
+EXECUTION_KEYS = ("execution", "cluster", "name")  # keys of --set without effect on the report's contents
 REQUEST = "request.json"
 
 BenchmarkCells = dict[str, list[Cell]]
 
 
 class ReportTarget(NamedTuple):
-    """A report and its folder. request: what was asked for, where that is not the profile's own report."""
+    """A report and its folder. request: the options that the report was made with; None for the profile's own
+    report."""
 
     folder: Path
     profile: Profile
@@ -39,7 +40,7 @@ class ReportTarget(NamedTuple):
     request: dict[str, Any] | None = None
 
     def save_request(self) -> None:
-        """Writes into the report's folder what was asked for."""
+        """Writes request.json into the report's folder."""
         if self.request is not None:
             with plain_os_errors("create", self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -52,9 +53,12 @@ def report_target(
     options: argparse.Namespace,
     cells_of: Callable[[Profile, str], BenchmarkCells],
 ) -> ReportTarget:
-    """Returns the report of a request. A request that at most chooses among the profile's benchmarks is shown in the
-    profile's own report, of all of them; any other has a report in reports/, of what was asked for. UserError for a
-    --name that is none, or that another request has."""
+    """Decides which report to write, and where.
+
+    If the request is one or more complete benchmarks of the unmodified profile (without --name and --reference), the
+    report is the profile's own and covers all its benchmarks. Otherwise it covers only what was requested and goes to
+    reports/NAME. Raises UserError if --name is invalid or belongs to another request.
+    """
     folder, request = options.results / profile.name, _request(options)
     if not options.name and request.keys() <= {"only"} and cells.keys() <= set(profile.benchmarks):
         return ReportTarget(folder, profile, cells_of(profile, ""))
@@ -64,12 +68,14 @@ def report_target(
     if _is_taken(folder, request):
         if options.name:
             raise UserError(f"{folder} is the report of another request, see {REQUEST} there: take another --name")
-        folder = folder.with_name(f"{folder.name}-{_hash(json.dumps(request))}")  # plugins of one name in two folders
+        folder = folder.with_name(
+            f"{folder.name}-{_hash(json.dumps(request))}"
+        )  # plugins with the same name in different folders
     return ReportTarget(folder, profile, cells, request)
 
 
 def finished_text(target: ReportTarget, runs: Path) -> str:
-    """Returns how much there is to report of, and where. UserError if that is nothing."""
+    """Returns how many runs of the report are finished, and in which folder. Raises UserError if none is."""
     specs = specs_of(target.cells).values()
     finished = sum(RunFolder(runs, spec).is_finished() for spec in specs)
     if not finished:
@@ -81,7 +87,7 @@ def finished_text(target: ReportTarget, runs: Path) -> str:
 
 
 def _request(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the options that say what a report is of, without those that are not given."""
+    """Returns the given options that select the contents of a report."""
     said: dict[str, Any] = {word: value for word in OPTIONS if (value := getattr(options, word))}
     said["set"] = _of_report(options.set)
     said["plugin"] = [str(Path(file).expanduser().resolve()) for file in options.plugin]
@@ -93,7 +99,7 @@ def _of_report(settings: list[str]) -> list[str]:
 
 
 def request_name(request: Mapping[str, Any]) -> str:
-    """Returns a folder's name for a request that was given none: its words, and their hash where they do not fit."""
+    """Returns a folder's name for a request without --name: its options, and a hash if they do not fit."""
     words: list[str] = []
     for key, value in request.items():
         if key == "plugin":
@@ -112,12 +118,12 @@ def _hash(text: str) -> str:
 
 
 def _is_taken(folder: Path, request: Mapping[str, Any]) -> bool:
-    """Returns whether the folder has the report of another request."""
+    """Returns True if the folder has the report of another request."""
     try:
         taken = json.loads((folder / REQUEST).read_bytes())
     except (OSError, ValueError):
         return False
     if not isinstance(taken, dict):
         return True
-    kept = _of_report(taken.pop("set", []))  # an earlier version kept what is only of the place
+    kept = _of_report(taken.pop("set", []))  # earlier versions also stored execution keys
     return taken | ({"set": kept} if kept else {}) != request

@@ -1,4 +1,4 @@
-"""The types that a results folder's files are read by: every report's schema.json, and docs/results_format.md."""
+"""Types of the files in a results folder, for every report's schema.json and for docs/results_format.md."""
 
 from typing import Any
 
@@ -23,6 +23,6 @@ FILES: dict[str, type[BaseModel]] = {
 
 
 def schema() -> dict[str, Any]:
-    """schema.json: the JSON schema of every file, by its path."""
+    """Returns schema.json: the JSON schema of every file, by its path."""
     files = {path: model.model_json_schema(by_alias=True) for path, model in FILES.items()}
     return {"schema": SCHEMA, "files": files}

@@ -1,4 +1,4 @@
-"""A benchmark's part of the report, and the whole."""
+"""A report in memory: the section of each benchmark, and the whole."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,17 +17,17 @@ from benchmarks.tables.benchmark import Benchmark
 
 
 class Section(NamedTuple):
-    """A benchmark's part of the report."""
+    """A benchmark's section of the report."""
 
     benchmark: Benchmark
-    frame: pd.DataFrame  # its rows of the report's frame
-    table: pd.DataFrame  # see summary.summary
-    differences: dict[str, pd.DataFrame]  # by measure's label, see statistics.differences
-    pairs: dict[str, pd.DataFrame]  # by measure's label, see statistics.pairwise; of three rows or more
-    ranking: list[str]  # of its first measure, see ranking.ranking_lines
+    frame: pd.DataFrame  # the benchmark's rows of the report's frame
+    table: pd.DataFrame  # see tables.summary
+    differences: dict[str, pd.DataFrame]  # by measure's label, see comparison.differences
+    pairs: dict[str, pd.DataFrame]  # by measure's label, see comparison.pairwise; for at least three rows
+    ranking: list[str]  # see ranking.ranking_lines
     notes: list[str]
     reproductions: pd.DataFrame
-    figure: Path | None  # its PNG
+    figure: Path | None  # PNG
 
 
 class Report(NamedTuple):
@@ -37,12 +37,12 @@ class Report(NamedTuple):
     frame: pd.DataFrame
     styles: dict[str, Style]  # by row
     sections: list[Section]
-    verdicts: list[Verdict]  # by the epoch that decides: chosen on held-out images, else the last
-    verdicts_best: list[Verdict]  # by the best on test images, as the paper
+    verdicts: list[Verdict]  # at the best validation epoch, else the last
+    verdicts_best: list[Verdict]  # at the best epoch on the test images, as in the paper
     controls: list[Control]
     time_to_accuracy: TimeToAccuracy
-    comparability: dict[str, TableComparability]  # by benchmark: what its numbers were measured with
+    comparability: dict[str, TableComparability]  # by benchmark
     curves: dict[str, np.ndarray]  # by run, see frame.read_curve
     means: dict[str, pd.DataFrame]  # by benchmark, see curves.mean_curves
-    shared_machine: set[str]  # ids of runs that shared their machine with another
+    shared_machine: set[str]  # ids of runs that shared their machine
     tuning: TuningReport | None = None  # of the profile's own report

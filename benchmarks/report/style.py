@@ -1,10 +1,10 @@
-"""The style of a method: one colour, marker and line in every figure and curve, whatever else is drawn beside it."""
+"""Style of a method: the same colour, marker and line in every figure, independent of the other rows."""
 
 import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# by name: on white, and on the page's dark ground
+# name: (on white, on the page's dark background)
 COLOURS = {
     "blue": ("#1f4e8c", "#8db8ee"),
     "orange": ("#c4541a", "#f0955c"),
@@ -21,11 +21,11 @@ COLOURS = {
     "teal": ("#008080", "#4fd0c4"),
     "wine": ("#7d1d3f", "#dc8fa8"),
 }
-DASHES = ((), (5, 2), (1.5, 1.5), (6, 1.5, 1.5, 1.5))  # of a line, in its widths; the page's classes d0 to d3
+DASHES = ((), (5, 2), (1.5, 1.5), (6, 1.5, 1.5, 1.5))  # dash patterns in line widths; the page's classes d0 to d3
 
 
 class Style(NamedTuple):
-    """colour: a name of COLOURS; marker: matplotlib's; dash: a place in DASHES."""
+    """colour: a key of COLOURS. marker: matplotlib's. dash: an index of DASHES."""
 
     colour: str
     marker: str
@@ -55,7 +55,7 @@ METHOD_STYLES = {
     "CRD": Style("purple", "D", 3),
     "SSKD": Style("orange", "s", 0),
 }
-VARIANT_MARKERS = ("X", "P", "d", "v")  # of a method with other settings, which keeps the method's colour
+VARIANT_MARKERS = ("X", "P", "d", "v")  # markers of a method's variants, which keep its colour
 OWN = [Style(colour, marker, dash) for dash, marker in enumerate("DvPX") for colour in ("pink", "teal", "wine")]
 OTHER = [Style(colour, marker, dash) for dash, marker in enumerate("o^sv") for colour in COLOURS]
 
@@ -76,7 +76,7 @@ def styles_of(rows: Iterable[str]) -> dict[str, Style]:
 
 
 def _choices(name: str) -> list[Style]:
-    """Returns the looks that a row may have that is not in the table, the first choice first."""
+    """Returns the possible styles of a row that is not in METHOD_STYLES, the first choice first."""
     base = next((known for known in METHOD_STYLES if name.startswith((f"{known}+", f"{known} ", f"{known},"))), None)
     own, more = OWN, OTHER
     if base:

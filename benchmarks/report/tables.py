@@ -1,4 +1,5 @@
-"""One benchmark's rows of the frame as a table: mean, deviation, seeds; best and last epoch apart; the paper's."""
+"""A benchmark's table: mean, standard deviation and seeds per cell, best and last epoch separately, and the paper's
+values."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,16 +15,18 @@ from benchmarks.tables.cell import published_columns
 from sskd.formatting import first_of, plural
 
 OTHER_CODE, CONFLICT = "†", "‡"
-SHOWN = 3  # runs whose ids a line names
+SHOWN = 3  # maximum number of ids in a note
 TABLE_COLUMNS = ("row", "column", "seeds", "missing", "differs")
 
 
 def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
-    """One row for each cell: row, column, seeds, "<label> mean" and "<label> sd" (n - 1) of every measure, for those
-    that the paper has "<label> paper" and "<label> difference" (ours minus the paper's, in columns whose runs have the
-    paper's setting), where numbers of another protocol are known "<label> other protocol", "missing": why there is
-    no number, or fewer seeds than planned, and "differs": what runs were measured with where it is not what most others
-    of their column were. Cells keep the order in which the benchmark names them."""
+    """Returns one row per cell, in the benchmark's order of cells.
+
+    Columns: row, column, seeds; per measure "<label> mean" and "<label> sd" (n - 1); for measures with published values
+    "<label> paper", "<label> difference" (ours minus the paper's, in columns with the paper's setting) and "<label>
+    other protocol" if such numbers are known; "missing": why numbers or seeds are missing; "differs": values of
+    compared items that differ from the majority of the column.
+    """
     paper, elsewhere = published(benchmark.id), published_elsewhere(benchmark.id)
     named = published_columns(frame)
     comparable = comparable_columns(frame, benchmark)
@@ -59,13 +62,14 @@ def _columns(benchmark: Benchmark) -> list[str]:
 
 
 def comparable_columns(frame: pd.DataFrame, benchmark: Benchmark) -> set[str]:
-    """The columns whose runs have the paper's setting, so that its values can be held against them."""
+    """Returns the columns whose runs have the paper's setting, so that their numbers can be compared with the
+    paper's."""
     return {str(column) for column, group in frame.groupby("column", sort=False) if of_paper(group, benchmark.dataset)}
 
 
 def shown_measures(table: pd.DataFrame, benchmark: Benchmark) -> list[tuple[Measure, str]]:
-    """What a table shows of each cell, in order: (measure, "mean"), and of what the paper has "paper" and "difference",
-    and "other protocol", where there is any."""
+    """Returns the (measure, kind) that a table shows per cell: "mean", and if available "paper", "difference" and
+    "other protocol"."""
     shown: list[tuple[Measure, str]] = []
     for measure in benchmark.measures:
         shown.append((measure, "mean"))
@@ -77,8 +81,8 @@ def shown_measures(table: pd.DataFrame, benchmark: Benchmark) -> list[tuple[Meas
 
 
 def missing(group: pd.DataFrame) -> str:
-    """Why a cell's runs have no result, each reason once with the number of runs it is true of; "" if all have. The
-    marks first, if some of the results are of other code than today's, or merged runs have two: the notes say which."""
+    """Returns why a cell's runs have no result, each reason with its number of runs; "" if all have one. The marks for
+    runs with other code and for conflicting results come first."""
     mark = [OTHER_CODE] if len(other_code(group)) else []
     mark += [CONFLICT] if len(in_conflict(group)) else []
     reasons = [str(why) for why in group["why"] if why]
@@ -86,23 +90,23 @@ def missing(group: pd.DataFrame) -> str:
 
 
 def _differs(group: pd.DataFrame) -> str:
-    """What a cell's runs were measured with that is not the usual (see comparability.compared): each once, with
-    its number of runs; "" if nothing is."""
+    """Returns the values in which a cell's runs differ from the majority (comparability.exclude_incomparable), each
+    with its number of runs."""
     return "; ".join(_counted([why for why in group["differs"] if why], len(group))) if "differs" in group else ""
 
 
 def other_code(frame: pd.DataFrame) -> pd.DataFrame:
-    """The finished runs whose code was not today's."""
+    """Returns the finished runs that were trained with other code than today's."""
     return frame[(frame["state"] == "finished") & (frame["changed"] != "")] if "changed" in frame else frame[:0]
 
 
 def in_conflict(frame: pd.DataFrame) -> pd.DataFrame:
-    """The merged runs of which somebody has another result."""
+    """Returns the merged runs with a second, different result."""
     return frame[frame["conflict"].notna()] if "conflict" in frame else frame[:0]
 
 
 def _by_whom(frame: pd.DataFrame) -> list[str]:
-    """Of merged results: a line for everybody and each of their machines, with the cells and seeds that are theirs."""
+    """Returns for merged results a line per person and machine, with their cells and seeds."""
     if "who" not in frame or not frame["who"].notna().any():
         return []
     cells: dict[str, dict[str, list[str]]] = {}
@@ -127,7 +131,7 @@ def _counted(reasons: list[str], runs: int) -> list[str]:
 
 
 def best_rows(table: pd.DataFrame, measure: Measure) -> set[tuple[str, str]]:
-    """The (row, column) that leads its column, the teacher aside; ties share it."""
+    """Returns the (row, column) with the best mean of each column, teachers excluded; all of them for ties."""
     name = f"{measure.label} mean"
     students = table[(table["row"] != "Teacher") & table[name].notna()]
     leaders = set()
@@ -139,26 +143,26 @@ def best_rows(table: pd.DataFrame, measure: Measure) -> set[tuple[str, str]]:
 
 
 def format_number(value: object, digits: int, signed: bool = False) -> str:
-    """A number with so many decimals; a dash for none."""
+    """Formats a number with ``digits`` decimals; "-" for none."""
     if not isinstance(value, float | int) or pd.isna(value):
         return "-"
     return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
 
 
 def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> list[str]:
-    """What stands under the table: the setting, shared runs, what the numbers are."""
+    """Returns the notes below the table: setting, shared runs, and the meaning of its numbers."""
     lines = []
     where = describe_setting(frame, benchmark.dataset)
     kinds = {kind for _, kind in shown_measures(table, benchmark)}
     paper = "paper" in kinds
     if where and paper:
-        lines.append(f"{where}: the paper's values are of another setting.")
+        lines.append(f"{where}: the paper's values refer to another setting.")
     elif where:
         lines.append(f"{where}.")
     lines += same_runs(frame)
     if paper:
         minus = "; difference: our best epoch minus that" if "difference" in kinds else ""
-        lines.append(f"paper: the best epoch on the test images of one run{minus}.")
+        lines.append(f"paper: best epoch on the test images, one run{minus}.")
     lines += _other_protocols(benchmark, table, published_columns(frame))
     if benchmark.note:
         lines.append(benchmark.note)
@@ -170,14 +174,15 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
     lines += [f"{CONFLICT} two results of one run, {run}: {what}." for run, what in conflicts.items()]
     failed = frame[(frame["state"] == "failed") & frame["last_top1"].notna()] if "last_top1" in frame else frame[:0]
     for row, column, seed in zip(failed["row"], failed["column"], failed["seed"], strict=True):
-        lines.append(f"{row} in {column}, seed {seed}, failed and counts as chance.")
+        lines.append(f"{row} in {column}, seed {seed}, failed and counts with chance accuracy.")
     lines += _by_whom(frame)
     lines += _weights(frame)
     return lines
 
 
 def _weights(frame: pd.DataFrame) -> list[str]:
-    """A line each for the finished runs whose weights are missing and damaged: their numbers stand all the same."""
+    """Returns a line for the finished runs whose weights are missing, and one for damaged weights. Their results stay
+    valid."""
     finished = frame[frame["state"] == "finished"].drop_duplicates("id")
     lines = []
     for problem in ("missing", "damaged") if "weights" in finished else ():
@@ -189,8 +194,8 @@ def _weights(frame: pd.DataFrame) -> list[str]:
 
 
 def _other_protocols(benchmark: Benchmark, table: pd.DataFrame, named: Mapping[str, str]) -> list[str]:
-    """A line for each protocol that published numbers of the table's cells were found by, if not by this suite's.
-    named: the paper's name of each column."""
+    """Returns a line per protocol of published numbers that differs from this suite's. named: the paper's name of each
+    column."""
     shown = set(zip(table["row"], table["column"].map(named), strict=True))
     pairs: dict[tuple[str, str, str], list[str]] = {}
     for (row, column), found in published_elsewhere(benchmark.id).items():
@@ -205,7 +210,7 @@ def _other_protocols(benchmark: Benchmark, table: pd.DataFrame, named: Mapping[s
 
 
 def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
-    """The summary as a Markdown table: a row for each cell, a dash for what is not there."""
+    """Formats the summary as a Markdown table: a row per cell, a dash for missing numbers."""
     headers = [benchmark.rows, benchmark.columns, "seeds"]
     digits: dict[str, tuple[int, bool]] = {}
     for measure, kind in shown_measures(table, benchmark):
@@ -222,8 +227,8 @@ def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
 
 
 def latex(table: pd.DataFrame, benchmark: Benchmark, notes: Sequence[str] = ()) -> str:
-    r"""A booktabs tabular, methods down and columns across, mean and deviation of each measure and the paper's value;
-    the best of each column underlined. Below it how many seeds there are, and the ``notes``. Needs
+    r"""Formats a booktabs tabular: methods as rows, mean and standard deviation per measure and the paper's value as
+    columns, the best of each column underlined; below it the number of seeds and the ``notes``. Needs
     \usepackage{booktabs}."""
     columns = list(dict.fromkeys(table["column"]))
     has_paper = {m.label: (m, "paper") in shown_measures(table, benchmark) for m in benchmark.measures}
@@ -258,13 +263,13 @@ def latex(table: pd.DataFrame, benchmark: Benchmark, notes: Sequence[str] = ()) 
 
 
 def _latex_column(column: str) -> str:
-    """A column's name; of a pair that stands for another the two in two lines."""
+    """Returns a column's name, in two lines if a pair of networks stands for a published pair."""
     run, stands, published = column.partition(" for ")
     return rf"\shortstack{{{escape(run)}\\for {escape(published)}}}" if stands else escape(column)
 
 
 def _seeds_text(table: pd.DataFrame) -> str:
-    """ "Means and standard deviations over 3 seeds.", or which row (and column) has how many."""
+    """Formats "Means and standard deviations over 3 seeds.", with the cells that have another number of seeds."""
     named = table["column"].nunique() > 1
     counts: dict[int, list[str]] = {}
     for cell in table[(table["row"] != "Teacher") & (table["seeds"] > 0)].to_dict("records"):
@@ -294,5 +299,5 @@ ESCAPED = str.maketrans(
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX: what has a meaning there, made to stand for itself."""
+    """Escapes text for LaTeX."""
     return text.translate(ESCAPED)

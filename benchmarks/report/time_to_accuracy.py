@@ -1,5 +1,6 @@
-"""Accuracy against all that was spent, in seconds or in multiply-adds: the student's, and what the teacher and
-head took that it was taught by. Seconds tell what a method takes only where a run had its machine for itself.
+"""Accuracy against total cost, in seconds or multiply-adds: the student's, and that of its teacher and head.
+
+Seconds are meaningful only if each run had its machine for itself.
 """
 
 import json
@@ -17,20 +18,19 @@ from benchmarks.report.escaping import markdown_text
 from benchmarks.report.style import Style
 from sskd.formatting import duration
 
-MARK = "KD"  # whose last accuracy the others' costs are measured to
+MARK = "KD"  # the method whose final accuracy the others should reach
 SECONDS, COUNTED = "seconds", "multiply_adds"
 WORDS = {SECONDS: "seconds", COUNTED: "multiply-adds"}
 WHAT = (
-    "All that a method took, one run after the other: the student with all its views, and its teacher and head before "
-    "it. A teacher whose weights came from a file has cost nothing here. Settings are those of the runs: what their "
-    "tuning took is not known."
+    "Total cost of a method, run sequentially: the student with all its views, and its teacher and head. "
+    "Weights that came from a file cost nothing. The cost of tuning the settings is not included."
 )
 HOW = {
-    SECONDS: "Each run had its machine for itself, as far as the results tell.",
-    COUNTED: "Multiply-adds of convolutions and linear layers in training steps are counted and not seconds, since "
-    "runs shared their machine, or were not timed; what a method computes besides is not counted.",
+    SECONDS: "According to the results, no run shared its machine.",
+    COUNTED: "The cost is given in multiply-adds of convolutions and linear layers in training steps, because runs "
+    "shared their machine or were not timed; other operations of a method are not counted.",
 }
-TIMES = ((2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))  # from so many seconds on
+TIMES = ((2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))  # minimum seconds, unit
 POWERS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (0.0, ""))
 
 
@@ -41,8 +41,8 @@ COLUMNS = (
 
 
 class TimeToAccuracy(NamedTuple):
-    """curves: see cost_curves. table: see cost_table. unit: SECONDS or COUNTED. figure: its PNG. notes: what the
-    numbers are, and what is missing."""
+    """curves: from cost_curves. table: from cost_table. unit: SECONDS or COUNTED. figure: its PNG. notes: meaning of
+    the numbers, and omissions."""
 
     curves: pd.DataFrame
     table: pd.DataFrame
@@ -52,8 +52,8 @@ class TimeToAccuracy(NamedTuple):
 
 
 def runs_sharing_a_machine(frame: pd.DataFrame) -> set[str]:
-    """Returns the ids of the finished runs that shared their machine with another of the frame's, as their hosts, ends
-    and seconds tell. Runs that other results have, or other work, may have been there too: nobody noted them."""
+    """Returns the ids of finished runs that shared their machine with another run of the frame, according to their
+    hosts, end times and durations. Other runs or jobs on the machine are not recorded."""
     names = ["id", "host", "finished", "seconds"]
     if not set(names) <= set(frame):
         return set()
@@ -64,10 +64,10 @@ def runs_sharing_a_machine(frame: pd.DataFrame) -> set[str]:
     for _, group in known.groupby("host", sort=False, dropna=False):
         end = group["end"].map(pd.Timestamp.timestamp).to_numpy(dtype=float)
         took, ids = group["seconds"].to_numpy(dtype=float), group["id"].to_numpy()
-        latest = (-math.inf, 0.0, "")  # of those that began before: the last end, its seconds, its id
+        latest = (-math.inf, 0.0, "")  # latest end of the runs that started earlier, its seconds and id
         for place in np.argsort(end - took, kind="stable"):
             overlap = min(latest[0], end[place]) - (end[place] - took[place])
-            if overlap > min(1.0, 0.5 * took[place], 0.5 * latest[1]):  # ends are noted in whole seconds
+            if overlap > min(1.0, 0.5 * took[place], 0.5 * latest[1]):  # end times are recorded in whole seconds
                 shared |= {ids[place], latest[2]}
             if end[place] > latest[0]:
                 latest = (end[place], took[place], ids[place])
@@ -77,14 +77,14 @@ def runs_sharing_a_machine(frame: pd.DataFrame) -> set[str]:
 def cost_curves(
     frame: pd.DataFrame, runs: Path, work: Mapping[str, float] | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Returns a curve for each method of each column, and the finished runs whose metrics.jsonl cannot be read, which
-    are left out. A curve: benchmark, row, column, epoch (of all stages), seconds, top1, seeds, before, multiply_adds,
-    before_multiply_adds; means over the finished seeds.
+    """Returns a curve per method and column, and the finished runs that are omitted because their metrics.jsonl cannot
+    be read.
 
-    seconds: training and evaluation up to that epoch, over whatever views the method takes, and ``before`` it all that
-    its teacher and head took. A teacher whose weights were given has cost nothing here. frame: the report's, whole, as
-    it has the seconds of teachers and heads too. work: multiply-adds of every run's training, by id; without it they
-    are nan."""
+    Columns: benchmark, row, column, epoch (over all stages), seconds, top1, seeds, before, multiply_adds,
+    before_multiply_adds; means over the finished seeds. seconds: training and evaluation up to that epoch; it includes
+    ``before``, the seconds of teacher and head. Given weights cost nothing. frame: the whole report's frame, including
+    teachers and heads. work: multiply-adds of every run's training by id; nan without it.
+    """
     known = frame[frame["state"] == "finished"] if len(frame) else frame
     if known.empty:
         return pd.DataFrame(columns=COLUMNS), []
@@ -112,8 +112,8 @@ def cost_curves(
 
 
 def _curve(metrics: Path) -> np.ndarray:
-    """(epoch of all stages, seconds so far, test accuracy) of the epochs that have one: (n, 3). None of them if any
-    line but a last one that a crash cut off is damaged: its seconds would be missing in all that follow."""
+    """Returns (epoch over all stages, seconds so far, test accuracy) of the evaluated epochs, (n, 3). Returns no epochs
+    if a line is damaged, except an incomplete last line, because its seconds would be missing in all later ones."""
     points, seconds = [], 0.0
     try:
         lines = metrics.read_text(encoding="utf-8").splitlines()
@@ -135,7 +135,7 @@ def _curve(metrics: Path) -> np.ndarray:
 
 
 def amount(value: float, unit: str) -> str:
-    """Returns a cost as a person reads it: "4 min 10 s", or "1.32 P" multiply-adds; a dash for nan."""
+    """Formats a cost: "4 min 10 s", or "1.32 P" multiply-adds; a dash for nan."""
     if math.isnan(value):
         return "-"
     if unit == SECONDS:
@@ -145,9 +145,9 @@ def amount(value: float, unit: str) -> str:
 
 
 def cost_table(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Returns a row for each curve of cost_curves: benchmark, column, row, seeds, cost (all, at its end, in ``unit``),
-    before (that of teacher and head), top1 (at its end), reaches (the cost at which it first has what KD has at its
-    end; nan where it never does, or KD has no run)."""
+    """Returns a row per curve of cost_curves: benchmark, column, row, seeds, cost (total, in ``unit``), before (of
+    teacher and head), top1 (at the end), reaches (the cost at which it first reaches KD's final accuracy; nan if it
+    never does, or KD has no run)."""
     names = ["benchmark", "column", "row", "seeds", "cost", "before", "top1", "reaches"]
     ends = {key: group.iloc[-1] for key, group in curves.groupby(["benchmark", "row", "column"], sort=False)}
     rows = []
@@ -164,8 +164,8 @@ def cost_table(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
 def make_time_to_accuracy(
     frame: pd.DataFrame, runs: Path, work: Mapping[str, float], unit: str, folder: Path, styles: Mapping[str, Style]
 ) -> TimeToAccuracy:
-    """Draws spent.png and spent.pdf into ``folder`` where there is a curve whose cost is known in ``unit``. For the
-    other arguments see cost_curves."""
+    """Draws spent.png and spent.pdf into ``folder`` if there is a curve with a known cost in ``unit``. Other arguments:
+    see cost_curves."""
     curves, damaged = cost_curves(frame, runs, work)
     known = curves[curves[unit].notna()]
     figure, trouble = attempt(folder / "spent", lambda: _draw(known, styles, unit))
@@ -175,14 +175,14 @@ def make_time_to_accuracy(
 
 
 def _draw(curves: pd.DataFrame, styles: Mapping[str, Style], unit: str) -> Figure | None:
-    """Draws a panel for each benchmark's column, a line for each method, from its teacher's and head's end on; the dot
-    is where its training ends."""
+    """Draws a panel per benchmark and column, a line per method. A line starts at the cost of teacher and head; its dot
+    is the end of training."""
     if curves.empty:
         return None
     groups, seen = {}, set[str]()
     for place, group in curves.groupby(["benchmark", "column"], sort=False):
         what = group[["row", "epoch", unit, "top1"]].to_csv(index=False)
-        if what not in seen:  # benchmarks may share runs
+        if what not in seen:  # benchmarks can share runs
             groups[place] = group
         seen.add(what)
     several = len({benchmark for benchmark, _ in groups}) > 1
@@ -208,10 +208,10 @@ def _draw(curves: pd.DataFrame, styles: Mapping[str, Style], unit: str) -> Figur
 
 
 def time_to_accuracy_markdown(time_to_accuracy: TimeToAccuracy) -> str:
-    """Returns the table as Markdown, and what it does not hold."""
+    """Returns the table as Markdown, with its notes."""
     words, (what, *notes) = WORDS[time_to_accuracy.unit], time_to_accuracy.notes
     lines = [
-        f"## Accuracy against all {words} spent\n",
+        f"## Accuracy against total {words}\n",
         f"{what[:-1]}; the curves are in spent.csv and spent.pdf.\n",
         f"| benchmark | column | method | seeds | all {words} | teacher and head | last top-1 | "
         f"reaches {MARK}'s last after |",

@@ -36,8 +36,8 @@ RULE_TEXT = (
 
 
 class TuningReport(NamedTuple):
-    """What the page and tuning.md show. setup, check: in words. table: see comparing.summary. lines: comparisons with
-    the reference. curves: see comparing.curves. figure: its PNG."""
+    """Contents of tuning.md and of the page's section. setup, check: descriptions. table: from comparing.summary.
+    lines: comparisons with the reference. curves: from comparing.curves. figure: PNG."""
 
     setup: str
     table: pd.DataFrame

@@ -1,4 +1,5 @@
-"""Writes the report: tables, figures, verdicts and the page, from the run folders as they are, at any time."""
+"""Writes the report from the run folders: tables, figures, verdicts and the page. Works at any time, also while runs
+train."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ from sskd.runs.files import plain_os_errors, write_atomically, write_json
 
 
 class Written(NamedTuple):
-    """What a terminal shows of a report."""
+    """Texts of a report for the terminal."""
 
     texts: dict[str, str]  # each benchmark's Markdown
     headline: str  # the page's
@@ -154,14 +155,14 @@ def _section(
 
 
 def _layouts(group: list[Cell], frame: pd.DataFrame, runs: Path, execution: Execution) -> Layouts:
-    """Returns what an "embedding" figure draws: of every row the first seed that is finished and has its weights."""
+    """Returns the t-SNE layouts of an "embedding" figure: for every row the first finished seed with weights."""
     finished = set(frame["id"][(frame["state"] == "finished") & (frame["why"] == "")])
     layouts = {}
     for cell in group:
         if cell.row not in layouts and cell.spec.id in finished:
             try:
                 arrays = features_of(cell.spec, runs, execution, layout=True)
-            except UserError:  # the table says why
+            except UserError:  # the table gives the reason
                 continue
             layouts[cell.row] = (arrays["layout"], arrays["labels"], float(arrays["silhouette"]))
     return layouts

@@ -89,7 +89,7 @@ class Results:
         return [str(column) for column in dict.fromkeys(self.frame["column"])]
 
     def planned(self, pairs: Sequence[str]) -> list[str]:
-        """Those of the published pairs that the profile does not leave out."""
+        """Returns the published pairs that the profile does not omit."""
         return [pair for pair in pairs if pair in self._shown]
 
     def rows(self) -> list[str]:

@@ -1,1 +1,1 @@
-"""One file for each table or figure; each registers itself in benchmarks.tables.benchmark.BENCHMARKS."""
+"""Tables and figures, one module each, which registers itself in benchmarks.tables.benchmark.BENCHMARKS."""

@@ -1,4 +1,4 @@
-"""Benchmarks: the tables and figures of the suite."""
+"""Registry of benchmarks: the tables and figures of the suite."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from sskd.registry import Registry
 
 
 class Measure(NamedTuple):
-    """A number that a table shows of every run: a column of the report's frame."""
+    """A number per run that a table shows: a column of the report's frame."""
 
     name: str
     label: str  # over its columns: "best"
@@ -36,8 +36,8 @@ EMA = Measure("last_ema_top1", "average", "top-1 accuracy of the moving average 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A table or figure. ``cells`` gives the runs it compares, from what the profile makes of it; the rest is how its
-    report looks."""
+    """A table or figure. ``cells`` returns the runs that it compares, for a profile; the other fields define its
+    report."""
 
     id: str
     title: str
@@ -77,6 +77,6 @@ BENCHMARKS: Registry[Benchmark] = Registry("benchmark", "benchmarks.tables")
 
 
 def check_benchmarks(profile: Profile) -> None:
-    """UserError for a benchmark that does not exist, among those that the profile runs or has otherwise."""
+    """Raises UserError for an unknown benchmark in the profile."""
     for name in (*profile.benchmarks, *profile.overrides):
         BENCHMARKS[name]

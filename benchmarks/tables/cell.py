@@ -1,4 +1,4 @@
-"""A run's place in a table, and what its column is called."""
+"""Cells of tables, and the names of their columns."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from sskd.runs.spec import RunSpec
 
 @dataclass(frozen=True)
 class Cell:
-    """One run's place in a table: the seeds of a cell become its mean and deviation. A column that is a pair is named
-    by shown_pair."""
+    """A run's cell in a table. The seeds of a cell give its mean and standard deviation. Columns for pairs are named by
+    shown_pair."""
 
     row: str
     column: str
@@ -20,13 +20,12 @@ class Cell:
 
 
 def shown_pair(run_pair: str, published: str) -> str:
-    """Returns the name of a pair's runs in a table: by the networks that were trained, then by the published pair that
-    they stand for."""
+    """Returns a pair's name in a table: the trained networks, then the published pair that they stand for."""
     return published if run_pair in ("", published) else f"{run_pair} for {published}"
 
 
 def published_columns(frame: pd.DataFrame) -> dict[str, str]:
-    """Returns the paper's name of each column of a report's frame: the published pair, where the column is one."""
+    """Maps each column of a report's frame to the paper's name: the published pair, or the column itself."""
     if frame.empty:
         return {}
     names = dict.fromkeys(zip(*(frame[name] for name in ("column", "pair", "run_pair")), strict=True))

@@ -1,10 +1,10 @@
-"""Methods side by side on one pair: the table to look at first, and the one for a method of your own.
+"""Comparison of methods on one pair: the table to start with, and the one for your own method.
 
     python run_all.py --profile smoke --only comparison --methods none,kd,sskd
 
-Reproduces one column of the paper's Table 3 where the profile's pair is one of it. Cost at ``--profile paper``: one
-teacher, one head and a student for every method and seed, 240 epochs each. Expect SSKD above KD above no distillation
-after the full schedule; after a few epochs the order is anybody's guess, and the table shows the spread.
+It reproduces a column of the paper's table 3 if the profile's pair is in it. Cost with ``--profile paper``: one
+teacher, one head, and a student per method and seed, 240 epochs each. Expected: SSKD above KD above no distillation
+after the full schedule. After a few epochs the order is random; the table shows the standard deviations.
 """
 
 from benchmarks.profiles.profile import split_pair

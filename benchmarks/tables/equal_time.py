@@ -1,12 +1,12 @@
-"""Methods on one pair, at equal epochs and at equal training time.
+"""Comparison of methods on one pair at equal epochs and at equal training time. Not in the paper.
 
     python run_all.py --profile miniature --only equal_time
 
-SSKD trains on four views of every image, so an epoch of it takes several times as long as one of KD, and a comparison
-at equal epochs flatters it. Here every method is trained twice: for the recipe's epochs, and for as many epochs as fit
-in the time that SSKD's take, by the profile's ``step_costs`` (measure yours with ``python -m perf.method_steps``;
-methods without an entry have the first column only). The schedule is stretched with the epochs, so the longer training
-is one that a user would choose. Pair and methods are the comparison's. Not in the paper.
+SSKD trains on four views of every image, so its epochs take several times as long as KD's, and a comparison at equal
+epochs favours it. Here every method is trained twice: for the recipe's epochs, and for the number of epochs that fit
+into SSKD's time, according to the profile's ``step_costs`` (measure yours with ``python -m perf.method_steps``; methods
+without an entry only have the first column). The schedule is stretched with the epochs. Pair and methods are those of
+the comparison.
 """
 
 from benchmarks.profiles.profile import split_pair

@@ -1,12 +1,12 @@
-"""Figure 3a: what self-supervised targets do to the student's features, as a picture and a number.
+"""Figure 3a: effect of self-supervised targets on the student's features, as a t-SNE figure and as silhouettes.
 
     python run_all.py --profile paper --only fig3a
 
 t-SNE (scikit-learn) of the last features of test images of the first ten classes, for a student without a teacher, with
-KD, and with SSKD, of the first seed; and the silhouette of the classes in the features themselves (not in the picture),
-for every seed. Features are computed from the last epoch's weights when the report is made, and kept as features.npz
-beside the run. The pair is vgg13/vgg8. Cost: none of its own, as all runs are table 3's. Expect tighter classes, so a
-larger silhouette, with SSKD (claim C10).
+KD and with SSKD, first seed; and for every seed the silhouette of the classes in feature space (not in the t-SNE
+layout). Features are computed from the last epoch's weights when the report is written, and cached as features.npz in
+the run's folder. The pair is vgg13/vgg8. Cost: none, because all runs are part of table 3. Expected: SSKD has tighter
+classes, so a larger silhouette (claim C10).
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Measure

@@ -1,12 +1,12 @@
-"""Figure 3b: what each part of SSKD's loss is worth.
+"""Figure 3b: contribution of each term of SSKD's loss.
 
     python run_all.py --profile paper --only fig3b
 
-Cross-entropy with KD, then with the transformed views' predictions (L_T), with the self-supervised ones (L_ss), and
-with both, which is SSKD. Every variant has 0.1 CE + 0.9 KD, and the published weights of what it adds. The pair is
-vgg13/vgg8. Cost in the paper's recipe: a teacher and a head, then four students a seed; two of the four are table 3's.
-Expect each part to help and both to do best (claim C3); differences are small, so take five seeds. The paper's figure
-was not at hand as numbers.
+Cross-entropy with KD; with the predictions on transformed views added (L_T); with the self-supervised ones added
+(L_ss); and with both, which is SSKD. Every variant has 0.1 CE + 0.9 KD and the published weights of the added terms.
+The pair is vgg13/vgg8. Cost with the paper's recipe: a teacher, a head, and four students per seed, two of which are
+part of table 3. Expected: each term helps and both together are best (claim C3); differences are small, so use five
+seeds. The paper's numbers are not available.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark

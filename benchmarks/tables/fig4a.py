@@ -1,12 +1,12 @@
-"""Figure 4a: students that see only a part of the training images.
+"""Figure 4a: few-shot distillation, students that train on a subset of the images.
 
     python run_all.py --profile paper --only fig4a
 
-KD, AT, CRD and SSKD with 25, 50, 75 and 100 % of every class (of the profile's training images, if it takes a part
-only; a profile may name other ``fractions``, and methods beside these with ``also``); the same images for every
-method. Teacher and head are trained on all images. The pair is vgg13/vgg8. Cost in the paper's recipe: a teacher and a
-head, then 16 students a seed, the full ones being table 3's. Expect SSKD ahead everywhere and by about 7 points at
-25 % (claim C8). The paper's figure was not at hand as numbers.
+KD, AT, CRD and SSKD with 25, 50, 75 and 100 % of each class's training images (of the profile's split, if that is a
+subset), the same images for every method. A profile can set ``fractions`` and additional methods (``also``). Teacher
+and head are trained on all images. The pair is vgg13/vgg8. Cost with the paper's recipe: a teacher, a head, and 16
+students per seed; the students with all images are part of table 3. Expected: SSKD ahead everywhere, by about 7 points
+at 25 % (claim C8). The paper's numbers are not available.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark

@@ -1,14 +1,13 @@
-"""Figure 4b: students that learn from noisy labels.
+"""Figure 4b: students that train on noisy labels.
 
     python run_all.py --profile paper --only fig4b
 
-KD, FitNet, AT, CRD and SSKD with 0, 10, 30 and 50 % of the training labels changed to another class, the same labels
-for every method (a profile may name other ``noise_rates``, and methods beside these with ``also``). The teacher and its
-head are clean. All methods have the same weight of cross-entropy, CE_WEIGHT below: the 0.1 that KD and SSKD have
-anyway; the weights of the methods' own terms stay as published, so FitNet, AT and CRD differ from table 3 at 0 % too.
-The pair is vgg13/vgg8. Cost in the paper's recipe: a teacher and a head, then 20 students a seed, two of them table
-3's. Expect SSKD to lose 0.45 points from 0 to 50 %, FitNet and AT most (claim C9). The paper's figure was not at hand
-as numbers.
+KD, FitNet, AT, CRD and SSKD with 0, 10, 30 and 50 % of the training labels replaced by another class, the same labels
+for every method. A profile can set ``noise_rates`` and additional methods (``also``). Teacher and head have clean
+labels. All methods have the cross-entropy weight CE_WEIGHT (0.1, as in KD and SSKD); other weights are the published
+ones, so FitNet, AT and CRD differ from table 3 even at 0 %. The pair is vgg13/vgg8. Cost with the paper's recipe: a
+teacher, a head, and 20 students per seed, two of which are part of table 3. Expected: SSKD loses 0.45 points from 0 to
+50 %, FitNet and AT most (claim C9). The paper's numbers are not available.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark

@@ -1,15 +1,13 @@
-"""The methods from 2015 to 2025 on the eleven pairs of tables 3 and 4.
+"""Methods from 2015 to 2025 on the eleven pairs of tables 3 and 4.
 
     python run_all.py --profile paper --only modern
 
-Every method alone, with its published settings for the pair, by one recipe: CRD's, with the same teachers. LSKD is
-logit standardisation, on each of its hosts. HSAKD* is HSAKD from a teacher that was trained with its branches.
-Where a method cannot be used with a pair the cell is left out (FSP needs
-equal widths). Cost in the paper's recipe: the teachers, SSKD's and HSAKD's heads, then some 42 students a pair and
-seed, 240 epochs each; `plan` prints it. Expect most methods of the last years within a point of each other, and
-above KD where their own papers are; the figure shows the gain over KD by year. Published numbers stand beside ours;
-those that were found by another protocol (other epochs, teachers or recipe, or it is not said) stand in a column of
-their own.
+Every method alone, with its published settings for the pair, with one recipe (CRD's) and the same teachers. LSKD is
+logit standardisation, on each of its hosts. HSAKD* is HSAKD from a teacher that was trained with its branches. Cells of
+methods that do not work with a pair are omitted (FSP needs equal widths). Cost with the paper's recipe: the teachers,
+SSKD's and HSAKD's heads, and some 42 students per pair and seed, 240 epochs each; `plan` prints it. Expected: most
+recent methods within a point of each other, and above KD as in their papers; the figure shows the gain over KD by year.
+Published numbers with another or unknown protocol (epochs, teachers or recipe) have a column of their own.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark
@@ -35,7 +33,7 @@ ON_HOSTS = (
 
 
 def fits(method: MethodSettings, specs: SpecBuilder, pair: str) -> bool:
-    """Returns whether the method can be used with the two networks that stand for the pair."""
+    """Returns True if the method works with the two networks that replace the pair."""
     teacher, student = (feature_shapes(network, settings=specs.used_as(network)) for network in specs.pair(pair))
     try:
         check_pair(method, student, teacher)
@@ -45,7 +43,7 @@ def fits(method: MethodSettings, specs: SpecBuilder, pair: str) -> bool:
 
 
 def methods(specs: SpecBuilder) -> list[MethodSettings]:
-    """Returns all methods of the suite by year, some on further hosts, then logit standardisation on its hosts."""
+    """Returns all methods by year, some of them on additional hosts, then logit standardisation on its hosts."""
     names = sorted((name for name in METHODS if METHODS[name].info.year), key=lambda name: METHODS[name].info.year)
     standardised = [specs.method(name, standardise=True) for name in HOSTS]
     hosted = [specs.method(name, host=host) for name, host in ON_HOSTS]

@@ -1,4 +1,5 @@
-"""Which row all others are compared with: the user's choice, or the newest of the user's own methods, or SSKD."""
+"""Chooses the row with which all others are compared: the user's choice, the newest of the user's own methods, or
+SSKD."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -16,9 +17,11 @@ DEFAULT = "SSKD"
 
 
 def choose_reference(cells: Mapping[str, Iterable[Cell]], asked: str = "") -> str:
-    """The row that ``asked`` names, as a table has it ("SSKD") or as --methods does ("sskd", "crd+kd"). Without it, the
-    user's own method that is the newest by its info's year, and of one year the last in the plan; else SSKD. UserError
-    for a name that no table has."""
+    """Returns the reference row. ``asked`` names it as in tables ("SSKD") or as in --methods ("sskd", "crd+kd").
+
+    Default: the user's own method with the latest year (of several the last one in the plan), else SSKD. Raises
+    UserError for an unknown name.
+    """
     groups = [list(group) for group in cells.values()]
     if asked:
         rows = list(dict.fromkeys(cell.row for group in groups for cell in group if cell.row != "Teacher"))
@@ -37,7 +40,7 @@ def choose_reference(cells: Mapping[str, Iterable[Cell]], asked: str = "") -> st
 
 
 def row_named(name: str) -> str:
-    """What a method as the command line names it is called in tables; "" for no method's name."""
+    """Returns the row of a method that is named as on the command line; "" for an unknown method."""
     try:
         settings = parse_method(name)
         return method_label(method_settings(**settings))
@@ -46,8 +49,8 @@ def row_named(name: str) -> str:
 
 
 def with_reference(benchmark: Benchmark, cells: Iterable[Cell], reference: str) -> Benchmark:
-    """The benchmark, compared with the row ``reference`` where it has it. Where the benchmark compares other things
-    than methods (columns, pretext tasks, terms of a loss) it keeps its own."""
+    """Returns the benchmark with ``reference`` as its reference row, if it has that row. Benchmarks that do not compare
+    methods (but columns, pretext tasks or loss terms) keep their own."""
     rows = {cell.row for cell in cells}
     methods = benchmark.rows == "method" and benchmark.reference == DEFAULT
     return dataclasses.replace(benchmark, reference=reference) if methods and reference in rows else benchmark

@@ -1,4 +1,4 @@
-"""Builds the specs that a benchmark asks for, as a profile wants them."""
+"""Builds the specs of a benchmark's runs for a profile."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ PAPER_METHODS = ("none", "kd", "fitnet", "at", "sp", "vid", "rkd", "pkt", "ab", 
 
 
 class SpecBuilder:
-    """Builds specs as a profile wants them. Equal requests give equal specs, so shared runs are trained once."""
+    """Builds specs for a profile. Equal requests give equal specs, so shared runs are trained once."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -30,44 +30,43 @@ class SpecBuilder:
         self._heads: dict[tuple[str, PretextSettings, int], HeadSpec] = {}
 
     def method(self, name: str, **settings: Any) -> MethodSettings:
-        """A method's settings: given here, over the profile's, over the published."""
+        """Returns a method's settings; the given ones override the profile's, which override the published ones."""
         return method_settings(name, **(self.profile.method_settings.get(name, {}) | settings))
 
     def paper_methods(self, names: tuple[str, ...] = PAPER_METHODS, **settings: Any) -> list[MethodSettings]:
-        """Those of a table's methods that the profile wants, with ``settings`` over its own."""
+        """Returns the settings of a table's methods that the profile includes. ``settings`` override the profile's."""
         wanted = self.profile.table_methods
         return [self.method(name, **settings) for name in names if wanted is None or name in wanted]
 
     def pretext(self, name: str, **settings: Any) -> PretextSettings:
-        """A pretext task's settings: given here, over the profile's, over the task's own."""
+        """Returns a pretext task's settings; the given ones override the profile's, which override the defaults."""
         profile = self.profile
         own = profile.pretext.model_dump(exclude_unset=True) if profile.pretext.name == name else {}
         known = profile.pretext_settings.get(name, {}) | own | settings
         return pretext_settings(name, **{key: value for key, value in known.items() if key != "name"})
 
     def pair(self, published: str) -> tuple[str, str]:
-        """The teacher and student that stand for a published pair in this profile. UserError for one that the profile
-        leaves out."""
+        """Returns the teacher and student that replace a published pair in this profile."""
         standing = self.profile.pairs.get(published, published)
         if standing is None:
             raise UserError(f"pairs.{published} is null, but the table has no other pair: name one that stands for it")
         return split_pair(standing)
 
     def planned(self, published: Sequence[str]) -> list[str]:
-        """Those of a table's published pairs that the profile does not leave out. UserError if it leaves out all."""
+        """Returns the published pairs of a table that the profile does not omit. Raises UserError if it omits all."""
         kept = [pair for pair in published if self.profile.pairs.get(pair, pair) is not None]
         if not kept:
             raise UserError(f"pairs: all of a table's pairs are null: {', '.join(published)}")
         return kept
 
     def teacher(self, network: str, seed: int = 0) -> Teacher:
-        """A weights file if the profile names one for the network, else a run: one teacher for all seeds, unless the
-        profile has teacher_seeds."""
+        """Returns a weights file if the profile names one for the network, else a run: one for all seeds, or with
+        teacher_seeds one per seed."""
         given = self._given(network)
         return given or FromRun(run=self._teacher_run(network, seed), epoch=self.profile.teacher_epoch)
 
     def _given(self, network: str) -> FromFile | None:
-        """The entry of the network whose weights the profile names. What the entry says of its use comes first."""
+        """Returns the given weights of a network, with the profile's network settings unless the entry has its own."""
         entry = self.profile.teachers.get(network)
         given = entry if isinstance(entry, FromFile) else None
         settings = self.profile.network_settings.get(network)
@@ -76,11 +75,11 @@ class SpecBuilder:
         return given.model_copy(update={"network_settings": settings})
 
     def used_as(self, network: str) -> NetworkSettings:
-        """How the profile uses a network."""
+        """Returns the profile's settings of a network."""
         return self.profile.network_settings.get(network, NetworkSettings())
 
     def teacher_runs(self, network: str) -> list[TeacherSpec]:
-        """The runs that train a network's teachers; where its weights come from a file, the one that measures it."""
+        """Returns the runs that train a network's teachers; for given weights the run that evaluates them."""
         given = self._given(network)
         if given is None:
             return list(dict.fromkeys(self._teacher_run(network, seed) for seed in self.profile.seeds))
@@ -127,7 +126,7 @@ class SpecBuilder:
         pretext: PretextSettings | None = None,
         epochs: int | None = None,
     ) -> StudentSpec:
-        """A student of ``pair`` (teacher, student: networks that are run, not the published ones they stand for)."""
+        """Returns a student's spec. pair: (teacher, student), the networks that are trained, not the published ones."""
         teacher, student = pair
         kind, profile = METHODS[method.name], self.profile
         recipe = self._recipe(profile.recipe, student)
@@ -152,13 +151,14 @@ class SpecBuilder:
         )
 
     def _split(self, split: SplitSpec, seed: int) -> SplitSpec:
-        """The split of a student's seed: with split_seeds one of its own, where chance has a part in it."""
+        """Returns the split of a student's seed. With split_seeds each seed has its own, if the split is random at
+        all."""
         drawn = split.fraction < 1 or split.noise > 0 or split.holdout > 0
         return split.model_copy(update={"seed": split.seed + seed}) if self.profile.split_seeds and drawn else split
 
     def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:
-        """The cell's runs, one a seed, of the pair that stands for the published one. ``column``: the published pair,
-        or any other name. ``more``: as ``student``'s."""
+        """Returns the runs of a cell, one per seed, for the pair that replaces the published one. column: the published
+        pair, or any other name. more: arguments of ``student``."""
         pair = self.pair(published)
         first, *others = self.profile.seeds
         runs = [self.student(pair, method, first, **more)]
@@ -174,7 +174,7 @@ class SpecBuilder:
         return Cell(row, shown, spec, published, run_pair)
 
     def teacher_cells(self, published: str, column: str) -> list[Cell]:
-        """The teacher's place in a table. ``column``: as of ``students``."""
+        """Returns the teacher's cells. column: see ``students``."""
         runs = self.teacher_runs(self.pair(published)[0])
         return [self._cell("Teacher", column, run, published) for run in runs]
 
@@ -191,7 +191,7 @@ class SpecBuilder:
 
 
 def method_grid(specs: SpecBuilder, pairs: tuple[str, ...], methods: tuple[str, ...] = PAPER_METHODS) -> list[Cell]:
-    """The teacher and every method (rows) on every published pair (columns)."""
+    """Returns the cells of the teacher and every method (rows) on every published pair (columns)."""
     planned = specs.planned(pairs)
     cells = [cell for pair in planned for cell in specs.teacher_cells(pair, pair)]
     for method in specs.paper_methods(methods):
@@ -204,8 +204,8 @@ TERMS = {"ce": "CE", "t": "L_T", "ss": "L_ss"}  # a loss term's key in settings 
 
 
 def unique_cells(benchmark: str, cells: list[Cell]) -> list[Cell]:
-    """The cells, those that are named twice once. UserError where two runs of one seed have the same place: they would
-    count as two seeds."""
+    """Removes duplicate cells. Raises UserError if two different runs of a seed are in the same cell, because they
+    would count as two seeds."""
     found: dict[tuple[str, str, int], Cell] = {}
     for cell in cells:
         known = found.setdefault((cell.row, cell.column, cell.spec.seed), cell)
@@ -219,13 +219,13 @@ def unique_cells(benchmark: str, cells: list[Cell]) -> list[Cell]:
 
 
 def run_label(spec: RunSpec) -> str:
-    """A student's method as in the paper's tables; "" for other runs."""
+    """Returns a student's method as in the paper's tables; "" for other runs."""
     return method_label(spec.method) if isinstance(spec, StudentSpec) else ""
 
 
 def method_label(method: MethodSettings) -> str:
-    """The variant's own label. Without one as in the paper's tables, with "+KD" where KD was added to a method that has
-    none by itself, and the terms that were given no weight: "SSKD, no L_ss"."""
+    """Returns the name of a method's row: its label, else the title as in the paper's tables, with "+KD" if KD was
+    added, and the terms with weight zero: "SSKD, no L_ss"."""
     if method.label:
         return method.label
     title = METHODS[method.name].info.title

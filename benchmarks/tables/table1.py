@@ -1,12 +1,12 @@
-"""Table 1: how many of the teacher's wrong self-supervised predictions should be transferred?
+"""Table 1: fraction of the teacher's wrong self-supervised predictions that is transferred.
 
     python run_all.py --profile paper --only table1
 
-SSKD keeps every right prediction of the teacher's head and, of the wrong ones, the share with the best rank; this
-sweeps that share (``ss_keep``) over 0, 25, 50, 75 and 100 %. The pair is vgg13/vgg8, as in the paper's other ablations.
-Cost in the paper's recipe: a teacher and its head, then five students a seed, 240 epochs of four views each; the 75 %
-students are those of tables 2, 3 and 6. The differences are small, so take five seeds. Expect 75 % to do best (claim
-C4). The paper's numbers were not at hand, so none stand beside ours.
+SSKD keeps all correct predictions of the teacher's head and the best-ranked fraction of the wrong ones; this table sets
+the fraction (``ss_keep``) to 0, 25, 50, 75 and 100 %. The pair is vgg13/vgg8, as in the paper's other ablations. Cost
+with the paper's recipe: a teacher, its head, and five students per seed, 240 epochs of four views each; the 75 %
+students are part of tables 2, 3 and 6. The differences are small, so use five seeds. Expected: 75 % is best (claim C4).
+The paper's numbers are not available.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark

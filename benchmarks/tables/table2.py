@@ -1,12 +1,12 @@
-"""Table 2: which self-supervised task should the teacher's head learn?
+"""Table 2: self-supervised task of the teacher's head.
 
     python run_all.py --profile paper --only table2
 
-SSKD with exemplar, jigsaw, rotation or contrastive prediction as its pretext task. The paper has vgg13/vgg8; the second
-pair, resnet56/resnet20, is there because independent reproductions have it. Cost in the paper's recipe: for each pair a
-teacher, four heads (60 epochs) and four students a seed (240 epochs of several views). Expect the order of the tasks'
-own quality, exemplar < jigsaw < rotation < contrastive (claim C5), within about a point: take five seeds. The one
-reproduction at hand finds the four tasks within 0.2 points of each other on vgg13/vgg8.
+SSKD with exemplar, jigsaw, rotation or contrastive prediction as its pretext task. The paper uses vgg13/vgg8; the
+second pair, resnet56/resnet20, was added because independent reproductions have it. Cost with the paper's recipe: per
+pair a teacher, four heads (60 epochs) and four students per seed (240 epochs of several views). Expected: the order of
+the tasks' own quality, exemplar < jigsaw < rotation < contrastive (claim C5), within about a point, so use five seeds.
+The one available reproduction finds the four tasks within 0.2 points of each other on vgg13/vgg8.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark

@@ -1,12 +1,11 @@
-"""Table 3: twelve ways to learn, teacher and student of similar architectures.
+"""Table 3: twelve methods, teacher and student of similar architectures.
 
     python run_all.py --profile paper --only table3
 
-Five pairs of teachers and students of one family, every method alone (none but KD and SSKD has KD added), with
-its published weight. Cost in the paper's recipe: four teachers (wrn_40_2 has two students) and
-their heads, then 60 students a seed, 240 epochs each. Expect SSKD best or tied for best on every pair but
-resnet56/resnet20, where AT leads (claim C2).
-The paper's figures are the best epoch on the test images of one run; both epochs are shown here.
+Five pairs of teachers and students of one family, every method alone (only KD and SSKD include KD), with its published
+weight. Cost with the paper's recipe: four teachers (wrn_40_2 has two students), their heads, and 60 students per seed,
+240 epochs each. Expected: SSKD best or tied for best on every pair except resnet56/resnet20, where AT leads (claim C2).
+The paper's numbers are the best epoch on the test images of one run; this table shows the best and the last epoch.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark

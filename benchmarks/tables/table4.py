@@ -1,12 +1,11 @@
-"""Table 4: twelve ways to learn, teacher and student of different architectures.
+"""Table 4: twelve methods, teacher and student of different architectures.
 
     python run_all.py --profile paper --only table4
 
-Six pairs of teachers and students of different families, every method alone (none but KD and SSKD has KD added), with
-its published weight. Cost in the paper's recipe: four teachers and their heads, then 72
-students a seed, 240 epochs each; the students without a teacher are shared between pairs. Expect SSKD ahead on every
-pair, by 2.3 points over CRD on average (claim C1).
-The paper's figures are the best epoch on the test images of one run; both epochs are shown here.
+Six pairs of teachers and students of different families, every method alone (only KD and SSKD include KD), with its
+published weight. Cost with the paper's recipe: four teachers, their heads, and 72 students per seed, 240 epochs each;
+pairs share the students without a teacher. Expected: SSKD ahead on every pair, by 2.3 points over CRD on average (claim
+C1). The paper's numbers are the best epoch on the test images of one run; this table shows the best and the last epoch.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark

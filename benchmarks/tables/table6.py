@@ -1,11 +1,11 @@
-"""Table 6: how like its teacher is the student?
+"""Table 6: fidelity, the agreement of student and teacher.
 
     python run_all.py --profile paper --only table6
 
-On the test images, with the last epoch's weights: the KL divergence of predictions softened with temperature 4, teacher
-to student, in nats, and linear CKA of the features that enter the classifier. The pair is vgg13/vgg8. A student without
-a teacher has nothing to be compared with and is left out. Cost: none of its own, as all runs are table 3's. Expect SSKD
-to have the smallest divergence and the largest CKA (claim C7). The paper's numbers were not at hand.
+On the test images, with the last epoch's weights: the KL divergence of predictions at temperature 4, teacher to
+student, in nats; and linear CKA of the features that enter the classifier. The pair is vgg13/vgg8. The student without
+a teacher is omitted. Cost: none, because all runs are part of table 3. Expected: SSKD has the smallest divergence and
+the largest CKA (claim C7). The paper's numbers are not available.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Measure

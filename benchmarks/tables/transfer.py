@@ -1,14 +1,13 @@
-"""Do the student's features transfer? CRD's table 4: a linear probe on STL-10 and on Tiny-ImageNet.
+"""Transfer of the student's features: a linear probe on STL-10 and on Tiny-ImageNet (CRD's table 4).
 
     python run_all.py --profile paper --only transfer
 
-Each student of wrn_40_2/wrn_16_2, and its teacher, is frozen as its last epoch left it; a linear classifier on its
-pooled features learns the training images of another data set, made as small as the student's own (32 x 32), and is
-measured on the test images. That much is CRD's (Tian et al., ICLR 2020); how the classifier is trained is ours
-(sskd/training/probe.py), so numbers are not compared with the published ones. The data sets are the profile's
-(``probe.datasets``). Cost: the runs are table 3's; a probe passes the other images once through a student, and
-`plan` counts it. The result is kept in the run's folder. STL-10 is downloaded where it is missing, Tiny-ImageNet has
-to be unpacked into the dataset root.
+Each student of wrn_40_2/wrn_16_2, and its teacher, is frozen after its last epoch. A linear classifier on its pooled
+features is trained on another data set, resized to the student's image size (32 x 32), and evaluated on its test
+images, as in CRD (Tian et al., ICLR 2020). The training of the classifier is ours (sskd/training/probe.py), so the
+numbers are not compared with the published ones. The profile sets the data sets (``probe.datasets``). Cost: the runs
+are part of table 3; a probe needs one pass of the images through a student, and `plan` prints it. Results are stored in
+the run's folder. STL-10 is downloaded; Tiny-ImageNet must be unpacked into the dataset root.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Measure

@@ -1,5 +1,5 @@
-"""The command line of perf.gpu. Exit status: 0 all is measured and good, 1 an item failed or a check did not hold,
-2 bad input, 3 the time was over: the same command goes on."""
+"""Command line of perf.gpu. Exit status: 0 all measured and good, 1 an item or a check failed, 2 invalid input, 3 out
+of time (the same command resumes)."""
 
 import argparse
 import sys
@@ -47,7 +47,7 @@ def _refuse(message: str) -> int:
 
 
 def measure(options: argparse.Namespace) -> int:
-    """Measures what is missing of the parts that are asked for, and writes the report."""
+    """Measures the missing items of the requested parts, and writes the report."""
     from perf import null
     from perf.gpu.items import Measurement, run_part
     from perf.gpu.report import write_report

@@ -1,5 +1,5 @@
-"""Whatever a step can be: the teacher, every head, every method's stages, SSKD with every pretext task and
-transformation, as specs whose teacher and heads were never trained."""
+"""All kinds of training steps (teacher, heads, every method's stages, SSKD with every pretext task and transformation),
+as specs with an untrained teacher and untrained heads."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 
 
 def all_cases() -> list[Case]:
-    """Every one that the registries hold."""
+    """Returns every case in the registries."""
     tasks = [(name, transformation) for name in PRETEXTS for transformation in _transformations(name)]
     free = [task for task in tasks if PRETEXTS[task[0]].method in (None, "sskd")]
     return [
@@ -48,14 +48,14 @@ def all_cases() -> list[Case]:
 
 
 def _transformations(task: str) -> list[str]:
-    """Those that give the task other views; [""] where it has its own."""
+    """Returns the transformations that give the task different views; [""] if it has its own."""
     kind = PRETEXTS[task]
     views = {type(kind.view_transform(kind.Settings(name=task, transformation=name))) for name in TRANSFORMATIONS}
     return list(TRANSFORMATIONS) if len(views) > 1 else [""]
 
 
 class Cases:
-    """Builds the cases' specs over one untrained teacher. Everything is made on the CPU, from fixed seeds."""
+    """Builds the cases' specs with one untrained teacher. Everything is made on the CPU, from fixed seeds."""
 
     def __init__(self, measurement: Measurement, runs: Path) -> None:
         self.runs, self.root, self.sizes = runs, measurement.root, measurement.sizes
@@ -65,8 +65,8 @@ class Cases:
         self.weights = runs / "teacher.safetensors"
 
     def spec(self, case: Case, precision: str, few: bool = True) -> RunSpec:
-        """The case's spec, of a few images (epochs of ten steps and a smaller one) or of all. Its teacher and head,
-        untrained, are in the folder of runs afterwards."""
+        """Returns the case's spec, with a few images (epochs of ten steps and a smaller one) or with all. Writes its
+        untrained teacher and head into the folder of runs."""
         given: dict[str, Any] = {
             "dataset": {"name": self.dataset},
             "split": {"fraction": min(1.0, BATCHES * self.sizes.batch / self.images) if few else 1.0},
@@ -105,8 +105,8 @@ class Cases:
         return {"role": "head", "network": self.teacher, "pretext": task}
 
     def _save_teacher(self) -> None:
-        """Weights as they are at the beginning, batch norm's statistics of some images: activations as in a trained
-        network are neither zero nor huge, through all of its layers."""
+        """Saves initial weights, with batch norm statistics of some images, so that activations are neither zero nor
+        huge in any layer, as in a trained network."""
         torch.manual_seed(0)
         network = build_network(self.teacher, CLASSES[self.dataset]).train()
         images = small_images(self.root).train_images[:256]

@@ -1,6 +1,6 @@
-"""A cell of the paper's table 3, by the normal trainer: the head, the SSKD student, then KD, as long as time lasts.
+"""Trains a cell of the paper's table 3 with the normal trainer: the head, the SSKD student, then KD, as time permits.
 
-Specs and run folders are those of run_all.py --profile paper: OUT/runs can go on there.
+Specs and run folders are those of run_all.py --profile paper, which can resume OUT/runs.
 """
 
 import hashlib
@@ -16,13 +16,14 @@ from sskd.training.run import Interrupted, train
 
 
 def items(measurement: Measurement) -> Items:
-    """Runs in their order: what a run needs stands before it."""
+    """Returns the runs in order of their dependencies."""
     wanted = with_ancestors(cell_spec(measurement, method) for method in ("sskd", "kd"))
     return {run_id: partial(train_run, spec, measurement) for run_id, spec in wanted.items() if measurement.computes}
 
 
 def cell_spec(measurement: Measurement, method: str) -> RunSpec:
-    """The student of seed 0, with its ancestry, as the profile paper has it; fewer epochs where sizes say so."""
+    """Returns the student of seed 0 with its ancestors, as in the profile paper; with fewer epochs if the sizes say
+    so."""
     sizes, dataset = measurement.sizes, dataset_at(measurement.root)
     teacher_name, student_name = sizes.pair.split("/")
     common: dict[str, Any] = {"dataset": {"name": dataset}}
@@ -45,7 +46,7 @@ def cell_spec(measurement: Measurement, method: str) -> RunSpec:
 
 
 def train_run(spec: RunSpec, measurement: Measurement) -> dict[str, Any]:
-    """Trains from where the run stands until it or the time is over."""
+    """Resumes the run until it is finished or the time is over."""
     runs = measurement.out / "runs"
     lacks = [needed.id for needed in spec.dependencies if not RunFolder(runs, needed).is_finished()]
     if lacks:

@@ -1,6 +1,6 @@
-"""Several processes that train on one GPU at the same time: images/s of all together. With MPS where it is there.
+"""Measures several processes that train on one GPU in parallel, with MPS if available: total images/s.
 
-python -m perf.gpu.concurrency SETTINGS.json        one of them, as the measurement starts it
+python -m perf.gpu.concurrency SETTINGS.json        one of the processes, started by the measurement
 """
 
 import json
@@ -24,7 +24,7 @@ READY = "ready"
 
 
 def run_concurrently(runs: int, graph: bool, measurement: Measurement) -> dict[str, Any]:
-    """Steps of SSKD's student in bfloat16 by ``runs`` processes, for some seconds that begin when all are ready."""
+    """Runs steps of SSKD's student in bf16 in ``runs`` processes, for some seconds after all are ready."""
     sizes, device = measurement.sizes, measurement.device
     settings = {
         "root": str(measurement.root.resolve()),
@@ -84,7 +84,7 @@ def run_concurrently(runs: int, graph: bool, measurement: Measurement) -> dict[s
 
 
 def main() -> None:
-    """Trains until the time that it is given is over; prints its rate."""
+    """Trains until the given time is over, and prints the images/s."""
     settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     sizes, device = Sizes(**settings["sizes"]), torch.device(settings["device"])
     measurement = Measurement(Path(settings["root"]), Path(), device, sizes, "", lambda: False)

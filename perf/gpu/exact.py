@@ -1,7 +1,8 @@
-"""Whole runs, bit for bit: eager, graphed, and stopped inside two epochs, with a smaller last batch and a rate that
-falls after the first epoch. Weights and metrics are compared with torch.equal, under execution.deterministic.
+"""Compares whole runs bit by bit: eager, with CUDA graphs, and interrupted within two epochs, with a smaller last batch
+and a learning rate that falls after the first epoch. Weights and metrics are compared with torch.equal, with
+execution.deterministic.
 
-On the CPU there are no graphs: what is compared there is the run that was stopped.
+On the CPU, which has no graphs, only the interrupted run is compared.
 """
 
 import json
@@ -57,7 +58,7 @@ Found = tuple[dict[str, torch.Tensor], list[dict[str, Any]]]
 def _train(
     spec: RunSpec, cases: Cases, measurement: Measurement, runs: Path, graphs: str, stops: tuple[int, ...]
 ) -> Found:
-    """The last weights and the metrics of a run that is stopped after so many steps, and gone on with."""
+    """Returns the last weights and the metrics of a run that is interrupted after these steps, and resumed."""
     runs.mkdir()
     for needed in spec.dependencies:
         (runs / needed.id).symlink_to((cases.runs / needed.id).resolve())

@@ -1,4 +1,4 @@
-"""A part's items: measured one after another, each written as soon as it is there, and not measured again."""
+"""Items of a part: measured one after another, each stored immediately and not measured again."""
 
 import json
 import time
@@ -20,7 +20,7 @@ Items = Mapping[str, Callable[[], dict[str, Any]]]
 
 
 class Measurement(NamedTuple):
-    """What is measured, and until when."""
+    """Conditions of a measurement, and its time limit."""
 
     root: Path  # of data sets
     out: Path
@@ -31,23 +31,23 @@ class Measurement(NamedTuple):
 
     @property
     def computes(self) -> bool:
-        """False on a null GPU: what decides by computed values has no sense there."""
+        """Returns False on the null GPU, where checks of computed values are meaningless."""
         return self.device.type != "cuda" or not null.running()
 
     def execution(self, graphs: str = "auto", deterministic: bool = False) -> Execution:
-        """How runs execute here; ``graphs``: auto, on, off, as execution.graphs."""
+        """Returns the execution settings; ``graphs``: auto, on or off, as in execution.graphs."""
         given = {"graphs": graphs, "deterministic": deterministic}
         return Execution.model_validate({"dataset_root": str(self.root), "device": str(self.device), **given})
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What results depend on: those of other settings are not to be mixed with them."""
+        """Returns the settings that results depend on; results with different settings are never mixed."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         return json.loads(json.dumps({"device": name, "teacher": self.teacher, **self.sizes._asdict()}))
 
 
 def read_part(out: Path, part: str) -> dict[str, Any]:
-    """What is known of a part: settings, sessions (machine and code of each start), items."""
+    """Reads a part's file: settings, sessions (machine and code of each start), items."""
     path = out / f"{part}.json"
     if not path.exists():
         return {"sessions": [], "items": {}}
@@ -59,7 +59,7 @@ def read_part(out: Path, part: str) -> dict[str, Any]:
 
 
 def run_part(part: str, items: Items, measurement: Measurement, session: dict[str, Any]) -> bool:
-    """Measures what is missing, and what failed before, as long as there is time. Whether the part is finished."""
+    """Measures the missing and previously failed items while there is time. Returns True if the part is finished."""
     known = read_part(measurement.out, part)
     if known.setdefault("settings", measurement.settings) != measurement.settings:
         raise UserError(
@@ -100,7 +100,8 @@ def _attempt(item: Callable[[], dict[str, Any]], device: torch.device) -> dict[s
 
 
 def _refuse_broken(device: torch.device) -> None:
-    """After some errors a GPU does nothing more for this process."""
+    """Checks the CUDA context. Some CUDA errors (for example an illegal memory access) make it unusable: raises
+    UserError, so that the user restarts the process."""
     if device.type == "cuda":
         try:
             torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""What the device can do by itself: versions, products of matrices, copies, and what a launch costs the host."""
+"""Measures the device itself: versions, matrix products, copies, and launch overhead."""
 
 import statistics
 import time
@@ -26,7 +26,7 @@ def items(measurement: Measurement) -> Items:
 
 
 def seconds_of(action: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    """Seconds of one call, by the device's own clock where it has one: ``repeats`` calls in a row, nothing between."""
+    """Returns seconds per call over ``repeats`` consecutive calls, by CUDA events if the device has them."""
     if device.type != "cuda":
         started = time.perf_counter()
         for _ in range(repeats):
@@ -42,7 +42,7 @@ def seconds_of(action: Callable[[], Any], device: torch.device, repeats: int) ->
 
 
 def median_seconds(action: Callable[[], Any], device: torch.device, repeats: int = 5, rounds: int = 5) -> float:
-    """The median of a few rounds, after one to warm up."""
+    """Returns the median of a few rounds, after a warm-up round."""
     seconds_of(action, device, repeats)
     return statistics.median(seconds_of(action, device, repeats) for _ in range(rounds))
 
@@ -63,7 +63,7 @@ def versions(device: torch.device) -> dict[str, Any]:
 
 
 def product(device: torch.device, precision: str, square: int) -> dict[str, Any]:
-    """FLOP/s of a product of two square matrices."""
+    """Measures the FLOP/s of a product of two square matrices."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = (torch.randn(square, square, device=device, dtype=dtype) for _ in range(2))
     before = torch.backends.cuda.matmul.allow_tf32
@@ -77,7 +77,8 @@ def product(device: torch.device, precision: str, square: int) -> dict[str, Any]
 
 
 def copies(device: torch.device, megabytes: int) -> dict[str, Any]:
-    """Bytes per second: written within the device (read and written count both), and from pinned memory to it."""
+    """Measures bytes per second of copies within the device (reads and writes both count) and from pinned memory to
+    it."""
     source = torch.zeros(megabytes << 20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     rates = {"within_gb_s": 2 * source.numel() / median_seconds(lambda: target.copy_(source), device) / 1e9}
@@ -89,7 +90,7 @@ def copies(device: torch.device, megabytes: int) -> dict[str, Any]:
 
 
 def launches(device: torch.device, number: int = 1000) -> dict[str, Any]:
-    """What a small operation costs the host: microseconds from one call to the next while the device keeps up."""
+    """Measures the host time of a small operation, in microseconds per call, while the device keeps up."""
     value = torch.zeros(1, device=device)
     each = []
     for _ in range(5):

@@ -1,9 +1,9 @@
-"""The same steps on the CPU and on the device: the same weights, the same batches, made on the CPU, in float32.
+"""Compares steps on the CPU and on the device: the same weights and batches (made on the CPU), in float32.
 
-The reference is the CPU's plain form (images as N x C x H x W, batch norms of the teacher not folded); the device's run
-has the forms that training uses. Two kinds of float32 arithmetic differ by about 1e-7 in a sum, and training doubles
-such a difference every few steps: the first step says whether the device computes the same, the twentieth whether it
-stays near. SSKD ranks predictions, and a tie that falls the other way changes its loss by a row of the batch.
+The reference is the CPU's plain form (images as N x C x H x W, teacher's batch norms not folded); the device uses the
+training's optimised form. Two float32 implementations differ by about 1e-7 in a sum, and training doubles such a
+difference every few steps: the first step shows whether the device computes the same, the twentieth whether it stays
+close. SSKD ranks predictions; a tie that is broken differently changes its loss by a row of the batch.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ def items(measurement: Measurement) -> Items:
 
 
 def compare(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:
-    """Of the main stage: relative differences of each step's loss, and of the weights after the last step, to their
-    norm and to the norm of their change."""
+    """Returns for the main stage the relative differences of each step's loss, and of the weights after the last step,
+    relative to their norm and to the norm of their change."""
     spec = cases.spec(case, "fp32")
     device = measurement.device
     plain = Execution(dataset_root=str(measurement.root), device="cpu", channels_last=False, fold_teacher=False)
@@ -64,14 +64,14 @@ def compare(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any
 
 
 def _loss_of(run: RunState, batch: Batch) -> float:
-    """The step's loss; the run makes the step."""
+    """Executes a step and returns its loss."""
     run.meter.reset()
     train_step(run, batch)
     return run.meter.state_dict()["sums"]["loss"].item() / len(batch.labels)
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:
-    """The batch on the device, its generator still on the CPU, where it stands."""
+    """Returns the batch on the device, with its generator on the CPU in the same state."""
     draws = torch.Generator()
     draws.set_state(batch.generator.get_state())
     labels = None if batch.view_labels is None else batch.view_labels.to(device)
@@ -86,13 +86,13 @@ def _on(batch: Batch, device: torch.device) -> Batch:
 
 
 def _weights(modules: torch.nn.Module) -> Tensor:
-    """All that is learned and kept, in one row of float64 on the CPU."""
+    """Returns all floating-point parameters and buffers as one vector, float64 on the CPU."""
     kept = [value for value in modules.state_dict().values() if value.is_floating_point()]
     return torch.cat([value.detach().double().flatten().cpu() for value in kept])
 
 
 class _float32:
-    """Within the block, float32 products are those of float32: no TF32."""
+    """Disables TF32 within the block."""
 
     def __enter__(self) -> None:
         self._before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
@@ -103,7 +103,7 @@ class _float32:
 
 
 class CpuDraws(TorchFunctionMode):
-    """Whatever is drawn from a generator of the CPU is drawn there, and then moved to where it is wanted."""
+    """Draws random numbers of CPU generators on the CPU, then moves them to the requested device."""
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, arguments: tuple[Any, ...] = (), keywords: Any = None

@@ -1,4 +1,4 @@
-"""The plain published loop on the device: perf/baseline.py in float32, as its authors' code has it there."""
+"""The plain published loop on the device: perf/baseline.py in float32, as in its authors' code."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +14,8 @@ from sskd.networks import build_network
 def plain_stepper(
     stage: str, pair: str, batch: int, workers: int, root: Path, device: torch.device
 ) -> Callable[[], None]:
-    """A step at a call: PIL images from worker processes, copied to the device, float32, .item() for every term. cuDNN
-    chooses the fastest algorithms by trial, and TF32 is as torch has it by default."""
+    """Returns a function that executes one step: PIL images from worker processes, copied to the device, float32,
+    .item() per term. cuDNN chooses the fastest algorithms by benchmarking; TF32 has torch's default."""
     dataset, data = dataset_at(root), small_images(root)
     images = data.train_images.permute(0, 2, 3, 1).contiguous().numpy()
     teacher_name, student_name = pair.split("/")

@@ -36,8 +36,8 @@ def items(measurement: Measurement) -> Items:
 
 
 def compare(case: Case, measurement: Measurement, graphs: tuple[bool, ...]) -> dict[str, Any]:
-    """Milliseconds a step of every variant, round by round, and their medians. An image counts once, whatever its
-    number of views."""
+    """Returns the milliseconds per step of every variant in each round, and their medians. An image counts once,
+    independent of its number of views."""
     sizes, device = measurement.sizes, measurement.device
     with tempfile.TemporaryDirectory() as folder:
         cases = Cases(measurement, Path(folder))

@@ -1,4 +1,4 @@
-"""OUT/report.md, made from the parts' files alone."""
+"""Writes OUT/report.md from the parts' files only."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ AIMS: tuple[tuple[str, str, Callable[[Found], float], str, Callable[[float], boo
 
 
 def write_report(out: Path, parts: Sequence[str]) -> list[str]:
-    """Writes the report; returns a line for each item that failed, and each check that did not hold."""
+    """Writes the report. Returns a line for each failed item and each failed check."""
     known = {part: read_part(out, part) for part in parts}
     bad = [
         f"{part}, {name}: {found.get('error') or found['text']}"
@@ -67,7 +67,7 @@ def write_report(out: Path, parts: Sequence[str]) -> list[str]:
 
 
 def _about(known: dict[str, Found]) -> str:
-    """The machines and the code that the parts were measured with."""
+    """Describes the machines and the code of the measurements."""
     lines = []
     sessions: dict[str, list[str]] = {}
     for part, data in known.items():
@@ -89,7 +89,7 @@ def _about(known: dict[str, Found]) -> str:
 
 
 def _aims(known: dict[str, Found]) -> str:
-    """The aims that can be judged."""
+    """Returns a table of the goals that can be judged."""
     rows = []
     if known["machine"].get("settings", {}).get("pair") != "resnet56/resnet20":
         return ""

@@ -1,4 +1,4 @@
-"""What the measurements import, beside Python's own modules: told in one line where it is not there."""
+"""Packages that the measurements need; missing ones are reported in one line."""
 
 from importlib.util import find_spec
 
@@ -17,7 +17,7 @@ NEEDED = {
 
 
 def missing() -> str:
-    """What is missing and how to get it, in one line; "" if nothing is."""
+    """Returns which packages are missing and how to install them, in one line; "" if none is missing."""
     packages = [package for module, package in NEEDED.items() if find_spec(module) is None]
     if not packages:
         return ""

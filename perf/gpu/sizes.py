@@ -1,4 +1,4 @@
-"""How much of everything is measured: for a GPU, and as small as can be."""
+"""Sizes of the measurements: for a GPU, and minimal."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,5 @@
-"""Does a step wait for the device, and can it be captured in a CUDA graph? Of every stage of every case."""
+"""Checks for every stage of every case whether a step synchronises with the device, and whether it can be captured as a
+CUDA graph."""
 
 import traceback
 import warnings
@@ -22,7 +23,8 @@ def items(measurement: Measurement) -> Items:
 
 
 def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:
-    """Every stage of the case: where a step waits, and why it is no graph; "" where all is well, None on the CPU."""
+    """Returns for every stage the line of the first sync, and why it is no graph; "" if all is well, None on the
+    CPU."""
     spec = cases.spec(case, measurement.sizes.precision)
     stages: dict[str, Any] = {}
     number = 0
@@ -43,7 +45,7 @@ def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, An
 
 
 def why_no_graph(run: RunState) -> str:
-    """Does steps as the loop does until they are one graph, and two of these; why they are none, "" if they are."""
+    """Executes steps until they are one graph, and two replays. Returns why there is no graph, or ""."""
     step = stepper(run)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it runs eagerly: the report says it
@@ -54,8 +56,8 @@ def why_no_graph(run: RunState) -> str:
 
 
 def find_sync(action: Any, device: torch.device) -> str | None:
-    """The first operation that makes the host wait, as torch tells it; "" if there is none, None where torch cannot
-    tell: on the CPU there is nothing to wait for."""
+    """Returns the line of the first operation that synchronises host and device, as torch reports it; "" if there is
+    none, None on the CPU."""
     if device.type != "cuda":
         action()
         return None

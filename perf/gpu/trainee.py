@@ -1,4 +1,4 @@
-"""A run as the trainer has it, held between two steps, so that single steps can be looked at."""
+"""A run between two steps, for the inspection of single steps."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from sskd.training.tasks import build_task
 
 
 def begin(spec: RunSpec, runs: Path, execution: Execution, stage: int = -1) -> RunState:
-    """The run at the beginning of a stage, by number."""
+    """Returns the run at the beginning of a stage, by number."""
     setup = prepare(spec, runs, execution)
     run = RunState(setup, build_task(setup), machine={})
     run.stage_number = range(len(run.task.stages))[stage]
@@ -27,7 +27,7 @@ def begin(spec: RunSpec, runs: Path, execution: Execution, stage: int = -1) -> R
 
 
 def full_batches(run: RunState) -> Iterator[Batch]:
-    """Full batches without end."""
+    """Yields full batches forever."""
     epoch = 0
     while True:
         yield from (batch for batch in run.loader.epoch(epoch) if len(batch.labels) == run.loader.batch_size)
@@ -35,7 +35,8 @@ def full_batches(run: RunState) -> Iterator[Batch]:
 
 
 def stepper(run: RunState) -> Callable[[], None]:
-    """A step at a call, its batch included, as the run's execution has it: eagerly, or as one graph."""
+    """Returns a function that executes one step including its batch, eagerly or as a graph, as the run's execution
+    says."""
 
     def endless() -> Iterator[None]:
         while True:

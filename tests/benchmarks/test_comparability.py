@@ -142,7 +142,7 @@ def test_settings_of_the_spec_are_compared_too(tmp_path: Path) -> None:
     """A batch of another size is a choice of the profile's, which the table asks to be owned."""
     own = 'method_recipes={"sskd": {"batch_size": 128}}'
     text, _ = reported(profile(own), tmp_path / "refused", {})
-    assert "batch per process differs: 128 (of 128), and 64 (of 64) of 6 others" in line(text, "SSKD")[-1]
+    assert "batch per process differs: 128 (of 128), but 64 (of 64) in 6 other" in line(text, "SSKD")[-1]
     waived = profile(own, 'waivers={"batch": "SSKD has four views"}')
     cells, _, known = measured(waived, tmp_path / "waived", {})
     card = known.model_dump(mode="json")
@@ -158,7 +158,7 @@ def test_settings_of_the_spec_are_compared_too(tmp_path: Path) -> None:
 def test_one_seed_of_another_teacher_is_refused(tmp_path: Path) -> None:
     text, card = reported(profile(), tmp_path, {"kd 1": {"measured_with": {"teacher": "d" * 64}}})
     assert line(text, "KD")[2] == "2"
-    assert "1 of 3: refused: teacher's weights differs: dddddddddddd, and aaaaaaaaaaaa" in line(text, "KD")[-1]
+    assert "1 of 3: refused: teacher's weights differs: dddddddddddd, but aaaaaaaaaaaa" in line(text, "KD")[-1]
     assert len(card["refused"]) == 1
 
 

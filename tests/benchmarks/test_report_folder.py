@@ -121,8 +121,8 @@ def test_a_variant_leaves_the_profiles_report_as_it_was(tmp_path: Path, capsys: 
     assert {name: data for name, data in files(results).items() if not name.startswith("reports")} == before
     page = (variant / "index.html").read_text()
     assert 'href="../../runs/student-' in page
-    assert f"Of this report: {variant.name}." in page
-    assert "Of this report" not in (results / "index.html").read_text()
+    assert f"Request: {variant.name}." in page
+    assert "Request:" not in (results / "index.html").read_text()
     assert "<polyline" in page  # curves come from the runs, which are shared
     again = files(results)
     report("--methods", "none,kd", "--json")

@@ -70,6 +70,6 @@ def test_a_data_set_that_is_not_there_is_told_and_the_others_are_probed(tmp_path
 def test_the_plan_says_what_probes_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["plan", "--profile", "smoke", "--results", str(tmp_path), "--only", "transfer", "--seeds", "0"]
     assert main(options) == 0
-    assert "13 linear probes, 0 of them made already: " in capsys.readouterr().out
+    assert "13 linear probes, 0 of them done: " in capsys.readouterr().out
     assert main([*options, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["probes"]["number"] == 13
