@@ -55,7 +55,7 @@ def test_two_halves_make_one_report(
     results_of(cells, tmp_path / "alice", ("-sskd-", "-crd-"), "Epyc")
     results_of(cells, tmp_path / "theirs" / "demo", ("-kd-", "-at-", "-none-"), "Xeon")
     text = merged(tmp_path / "out", str(tmp_path / "alice"), f"bob={tmp_path / 'theirs'}")
-    summary = text.split("\n\nSSKD minus each other")[0]
+    summary = text.split("\n\nSSKD minus every other")[0]
     table = [line.split(" | ") for line in summary.splitlines() if line.startswith("| ")]
     lines = {line[0].strip("| "): line for line in table}
     assert lines["SSKD"][2] == lines["KD"][2] == "3"
