@@ -130,8 +130,8 @@ class Profile(StrictModel):
     """Add looks at 15 and 20 seeds to those at 3 to 10; the level per look is then multiplied by 0.94. Choose this
     before the first run."""
     teachers: dict[str, TeacherEntry] = {}
-    """Teachers by network: given weights (weights: FILE, or a name of run_all.py list teachers such as crd:resnet56), or
-    weights that training starts from (start: "timm:a1_in1k"). folder: DIR, where released files are searched."""
+    """Teachers by network: given weights (weights: FILE, or a name of run_all.py list teachers such as crd:resnet56),
+    or weights that training starts from (start: "timm:a1_in1k"). folder: DIR, where released files are searched."""
     pair: str = "resnet56/resnet20"
     """Pair teacher/student of the comparison."""
     pairs: dict[str, str | None] = {}

@@ -46,7 +46,8 @@ class SpecBuilder:
         return pretext_settings(name, **{key: value for key, value in known.items() if key != "name"})
 
     def pair(self, published: str) -> tuple[str, str]:
-        """Returns the teacher and student that replace a published pair in this profile."""
+        """Returns the teacher and student that replace a published pair in this profile. Raises UserError for an
+        omitted pair."""
         standing = self.profile.pairs.get(published, published)
         if standing is None:
             raise UserError(f"pairs.{published} is null, but the table has no other pair: name one that stands for it")
