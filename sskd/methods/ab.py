@@ -47,7 +47,7 @@ class AB(Method):
         "AB",
         "Heo et al., AAAI 2019, Knowledge Transfer via Distillation of Activation Boundaries",
         2019,
-        "signs of middle pre-activations",
+        "signs of the middle pre-activations",
         family="feature maps",
         url="https://arxiv.org/abs/1811.03233",
         code="https://github.com/bhheo/AB_distillation",

@@ -55,9 +55,9 @@ class CATKD(Method):
         formula=r"w \mathrm{MSE}(A^s, A^t)",
         where="$A$ are the class activation maps (the classifier without bias as a 1 x 1 convolution on $F$), "
         "pooled to `size` x `size`; with `normalise`, each is scaled to unit length.",
-        differs="Paper (by notes): always normalised, and a sum over pixels: size^2 times the code's mean; "
-        "here as the code. The rebuilt networks' classifiers have no bias: here the student's bias is"
-        " zero and is not trained.",
+        differs="The paper (according to notes) always normalises the maps and sums over pixels, which is size^2 "
+        "times the code's mean; here as in the code. The authors' rebuilt classifiers have no bias; here the "
+        "student's bias is zero and not trained.",
     )
     required_features = frozenset({"pre_pool"})
     term_weights = {"catkd": "weight"}

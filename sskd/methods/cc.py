@@ -35,7 +35,7 @@ class CC(Method):
         "CC",
         "Peng et al., ICCV 2019, Correlation Congruence for Knowledge Distillation",
         2019,
-        "correlation of neighbouring images' embeddings",
+        "correlation of the embeddings of neighbouring images in a batch",
         family="relations",
         url="https://arxiv.org/abs/1904.01802",
         formula=r"\frac{w}{B - 1} \sum_{i=1}^{B-1} d_i \cdot d_{i+1}, \quad d = \left| e^s - e^t \right|",

@@ -34,7 +34,7 @@ class Placebo(KD):
         "Placebo",
         "control: KD, logits of other images",
         0,
-        "softened predictions, shuffled",
+        "softened predictions of other images",
         family="control",
         formula=r"T^2 \left\langle \mathrm{KL}(p^t_{T,i-1} \Vert p^s_{T,i}) \right\rangle",
         where="Image $i$ gets the teacher's logits of the previous image of the batch.",

@@ -64,7 +64,7 @@ class CRD(Method):
         "CRD",
         "Tian et al., ICLR 2020, Contrastive Representation Distillation",
         2020,
-        "agreement of pooled features, contrasted with other classes",
+        "pooled features, in contrast to those of other classes",
         family="contrast",
         url="https://arxiv.org/abs/1910.10699",
         code="https://github.com/HobbitLong/RepDistiller",

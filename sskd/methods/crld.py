@@ -43,7 +43,7 @@ class CRLD(Method):
         "CRLD",
         "Zhang et al., ACM MM 2024, Cross-View Consistency Regularisation for Knowledge Distillation",
         2024,
-        "predictions on two views, within each and across",
+        "predictions on two views, within and across views",
         family="logits",
         url="https://arxiv.org/abs/2412.16493",
         formula=r"w_{ce} \mathrm{CE}(y, \tilde z^s) + w_1 \left\langle k_w (K_{ww} + K_{ss}) \right\rangle + w_2 "
@@ -53,9 +53,9 @@ class CRLD(Method):
         "(`weak_threshold`), $k_s$ if that on the strong view is at least 0.2 (`strong_threshold`); else 0. "
         r"$\mathrm{CE}(y, \tilde z^s)$ is that of the strong view; $w_1$ is `within_weight`, $w_2$ is "
         "`across_weight`.",
-        differs="k_w keeps both terms within views and k_s both across, as the code has it. DeepKD's copy has "
-        "`within_weight` 0.5 for three pairs. Both views go through the networks in one batch here, in two passes "
-        "there: batch norm sees them together.",
+        differs="As in the code, k_w selects both terms within views and k_s both terms across views. DeepKD's copy "
+        "has `within_weight` 0.5 for three pairs. Here both views go through the networks in one batch, in "
+        "the code in two passes; this changes the statistics of batch norm.",
     )
     required_features = frozenset({"logits", "labels"})
     term_weights = {"ce_strong": "ce_weight", "within": "within_weight", "across": "across_weight"}

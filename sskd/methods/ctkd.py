@@ -81,7 +81,7 @@ class CTKD(Method):
         "CTKD",
         "Li et al., AAAI 2023, Curriculum Temperature for Knowledge Distillation",
         2023,
-        "softened predictions, at a temperature learned against the student",
+        "softened predictions, at a temperature that is trained to increase the loss",
         family="logits",
         url="https://arxiv.org/abs/2211.16231",
         code="https://github.com/zhengli97/CTKD",
@@ -90,9 +90,9 @@ class CTKD(Method):
         where=r"With `host: dkd`, DKD at $T = \tau$ instead. The gradient of the trained scalar $\theta$ is "
         r"multiplied by $(\cos(\pi \min(e, E) / E) + 1) / 2 - 1$, where $e$ is the epoch (from 1) and $E$ is "
         r"`rising_epochs`. This factor is negative, so $\tau$ grows.",
-        differs="The README's per-image temperature lacks its module in the published code, and is left out. "
-        "LSKD's copy of CTKD has its switch the wrong way round (its authors agree); here "
-        "`standardise` does what it says.",
+        differs="The published code lacks the module of the README's per-image temperature, so it is left out. In "
+        "LSKD's copy of CTKD the switch is inverted (its authors agree); here `standardise` does what it "
+        "says.",
     )
     required_features = frozenset({"logits", "labels"})
 

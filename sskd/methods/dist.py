@@ -46,7 +46,7 @@ class DIST(Method):
         "DIST",
         "Huang et al., NeurIPS 2022, Knowledge Distillation from A Stronger Teacher",
         2022,
-        "correlations of predictions, over classes and over images",
+        "correlations of the predictions, over classes and over images",
         family="logits",
         url="https://arxiv.org/abs/2205.10536",
         code="https://github.com/hunto/image_classification_sota",
@@ -54,7 +54,7 @@ class DIST(Method):
         r"1 - \frac{1}{C} \sum_c \rho(p^s_{\cdot c}, p^t_{\cdot c}) \right) \right]",
         where=r"$\rho$ is Pearson's correlation, of an image's predictions at temperature $T$ (row $i$) and of a "
         "class's predictions over the batch (column $c$). $w_1$ is `inter_weight`, $w_2$ is `intra_weight`.",
-        differs="Paper's appendix: no T^2, which at T 4 is a weight 16 times smaller; here as the code.",
+        differs="The paper's appendix has no T^2, which at T = 4 is a weight 16 times smaller; here as in the code.",
     )
     required_features = frozenset({"logits"})
     term_weights = {"inter": "inter_weight", "intra": "intra_weight"}

@@ -102,8 +102,8 @@ class DOT(Method):
         where="The loss is the host's (KD or CRD); the optimiser differs. $g_c$ is the gradient of the weighted "
         r"cross-entropy, $g_d$ that of all other terms, $\theta$ the weights, $m$ the momentum, $\Delta$ "
         r"`momentum_difference`, $\lambda$ the weight decay, $\eta$ the learning rate.",
-        differs="Of the hosts of the paper KD and CRD are here. Several processes, float16, Nesterov's momentum and "
-        "other optimisers than SGD are refused.",
+        differs="Of the paper's hosts, KD and CRD are implemented. Several processes, float16, Nesterov's momentum "
+        "and other optimisers than SGD are rejected.",
     )
     required_features = frozenset({"logits", "pooled", "labels", "indices"})
 

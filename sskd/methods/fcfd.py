@@ -96,7 +96,7 @@ class FCFD(Method):
         "FCFD",
         "Liu et al., ICLR 2023, Function-Consistent Feature Distillation",
         2023,
-        "maps, as the later stages of both networks take them",
+        "feature maps, as processed by the later stages of both networks",
         family="feature maps",
         url="https://arxiv.org/abs/2304.11832",
         code="https://github.com/LiuDongyang6/FCFD",
@@ -108,8 +108,8 @@ class FCFD(Method):
         "such paths. The last stage adds the squared error of the maps' means after a ReLU. $w$ rises over 20 "
         "epochs, $w_p$ is `path_weight`.",
         differs="The code leaves the teacher in train mode; here it is in eval mode. MobileNetV2's last stage ends "
-        "after its ReLU here, before it there. Bridges and paths are computed in float32. Nesterov's momentum is the "
-        "authors'.",
+        "after its ReLU here, before it in the code. Bridges and paths are computed in float32. The authors "
+        "use Nesterov's momentum.",
     )
     required_features = frozenset({"feature_maps", "preactivations", "pre_pool", "logits"})
     term_weights = {"maps": "weight", "paths": "path_weight"}

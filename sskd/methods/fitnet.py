@@ -35,7 +35,7 @@ class FitNet(Method):
         "FitNet",
         "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets",
         2015,
-        "a middle map",
+        "a middle feature map",
         family="feature maps",
         url="https://arxiv.org/abs/1412.6550",
         code="https://github.com/adri-romsor/FitNets",

@@ -55,14 +55,14 @@ class FSP(Method):
         "FSP",
         "Yim et al., CVPR 2017, A Gift from Knowledge Distillation",
         2017,
-        "Gram matrices of neighbouring maps",
+        "Gram matrices of successive feature maps",
         family="relations",
         url="https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html",
         formula=r"w \sum_l \mathrm{MSE}(G^s_l, G^t_l), \quad G_l = \frac{1}{H W} f_l f_{l+1}^{\top}",
         where="In the initial stage only. $f_l$ as a matrix (channels, $H W$ positions); the larger of the two maps "
         "is pooled to the smaller.",
         differs="The published command has `-b 50`, which multiplies a term that is zero in the main stage. The "
-        "initial stage has weight 1 there, as here.",
+        "initial stage has weight 1, as here.",
     )
     required_features = frozenset({"feature_maps"})
     stage_names = ("initial", "main")

@@ -85,7 +85,7 @@ class FT(Method):
         "FT",
         "Kim et al., NeurIPS 2018, Paraphrasing Complex Network: Network Compression via Factor Transfer",
         2018,
-        "factors of the last map",
+        "factors of the last feature map",
         family="feature maps",
         url="https://arxiv.org/abs/1802.04977",
         code="https://github.com/Jangho-Kim/Factor-Transfer-pytorch",

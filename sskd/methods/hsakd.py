@@ -40,7 +40,7 @@ class HSAKD(Method):
         "HSAKD",
         "Yang et al., IJCAI 2021, Hierarchical Self-supervised Augmented Knowledge Distillation",
         2021,
-        "class and rotation together, predicted from every map",
+        "joint predictions of class and rotation from every feature map",
         family="self-supervision",
         url="https://arxiv.org/abs/2107.13715",
         code="https://github.com/winycg/HSAKD",
@@ -49,9 +49,9 @@ class HSAKD(Method):
         where="Means over all four rotated views of each image. $q_l$ is the prediction of class and rotation "
         "together ($4 C$ classes) by the auxiliary classifier of map $l$. $w_b$ is `branch_weight`, $w_z$ is "
         "`logit_weight`.",
-        differs="The teacher's branches are a run of their own (task `hsakd`), on the frozen teacher; with "
-        "`pretext: {name: hsakd, joint: true}` of that run a teacher learns with them (HSAKD*). Nesterov's momentum is "
-        "the authors', not used here. The authors' MobileNetV2 has a stem without stride.",
+        differs="The teacher's auxiliary classifiers are trained in their own run (task `hsakd`) on the frozen "
+        "teacher. With `pretext: {name: hsakd, joint: true}`, that run trains the teacher as well (HSAKD*). "
+        "The authors use Nesterov's momentum, and their MobileNetV2 has a stem without stride.",
     )
     required_features = frozenset({"feature_maps", "logits"})
     term_weights = {"branches": "branch_weight", "turned_logits": "logit_weight"}

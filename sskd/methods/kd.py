@@ -28,8 +28,8 @@ class KD(Method):
         where=r"With `standardise` (LSKD, [Sun et al., CVPR 2024](https://arxiv.org/abs/2403.01427)), $(z - \bar z) "
         r"/ (\sigma + 10^{-7})$ replaces $z$ on both sides; $\bar z$ and $\sigma$ are the mean and the "
         "standard deviation of an image's logits.",
-        differs="LSKD: the paper's deviation has C in the denominator, the code C - 1 and 1e-7 beside it; "
-        "here as the code.",
+        differs="LSKD: the paper's standard deviation divides by C, the code's by C - 1 and adds 1e-7; here as in the "
+        "code.",
     )
     required_features = frozenset({"logits"})
 

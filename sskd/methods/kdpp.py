@@ -51,7 +51,7 @@ class KDPP(Method):
         "KD++",
         "Wang et al., arXiv 2023, Improving Knowledge Distillation via Regularizing Feature Norm and Direction",
         2023,
-        "softened predictions, and the pooled features' length and direction",
+        "softened predictions, and norm and direction of the pooled features",
         family="feature maps",
         url="https://arxiv.org/abs/2305.17007",
         code="https://github.com/WangYZ1608/Knowledge-Distillation-via-ND",
@@ -61,8 +61,9 @@ class KDPP(Method):
         "is $v^s$, or a trained linear map of it (after batch norm and dropout) if the widths differ. The "
         "term of KD, or of DKD (`host: dkd`), is added; its weight rises over `rising_epochs`. $w$ is "
         "`nd_weight`.",
-        differs="The authors' recipe has batch 128, rate 0.1 and Nesterov's momentum; here every method has one "
-        "recipe. Means come from files there, and from the teacher here. DIST++ and ReviewKD++ are not here.",
+        differs="The authors' recipe has batch size 128, learning rate 0.1 and Nesterov's momentum; here all methods "
+        "have one recipe. The class means come from the teacher here, from files in the code. DIST++ and "
+        "ReviewKD++ are not implemented.",
     )
     required_features = frozenset({"logits", "pooled", "labels"})
     first_epoch = 0

@@ -35,15 +35,14 @@ class LumiNet(Method):
         "LumiNet",
         "Hossain et al., arXiv 2023, LumiNet: The Bright Side of Perceptual Knowledge Distillation",
         2023,
-        "predictions, each class standardised over the batch",
+        "predictions, standardised per class over the batch",
         family="logits",
         url="https://arxiv.org/abs/2310.03669",
         code="https://github.com/ismail31416/LumiNet",
         formula=r"w \left\langle \mathrm{KL} \left( \operatorname{softmax}(h^t / T) \Vert \operatorname{softmax}(h^s / "
         r"T) \right) \right\rangle, \quad h = \frac{z - \mu}{\sqrt{\sigma^2 + 10^{-5}}}",
         where=r"$\mu$ and $\sigma^2$ are the mean and the variance of each class's logits over the batch.",
-        differs="Five pairs have published settings; all others have those of resnet32x4/resnet8x4. The released "
-        "configurations put the three numbers under the solver's.",
+        differs="Five pairs have published settings; all others have those of resnet32x4/resnet8x4.",
     )
     required_features = frozenset({"logits"})
     term_weights = {"luminet": "weight"}

@@ -69,11 +69,11 @@ class MLKD(Method):
         "confidence (largest probability of the teacher) is at most the median, $m_c$ the share of classes "
         "whose summed probability is at most the median. The strong view's cross-entropy has the weight "
         "`ce_weight`.",
-        differs="As the code has it, accidents too: the masks m_i and m_c are shares of the batch (both 1/2 "
-        "where B and C are even), and at the last two temperatures the strong view's sum takes the "
-        "weak logits. Paper (by notes): no masks. Published with 480 or 960 epochs, since September 2024 "
-        "240 for pairs of one type, at half the rate: set `method_recipes.mlkd`. Both views go through the "
-        "networks in one batch here, in two passes there: batch norm sees them together.",
+        differs="As in the code, including its oddities: the masks m_i and m_c are shares of the batch (both 1/2 if B "
+        "and C are even), and at the last two temperatures the strong view's sum uses the weak logits. The "
+        "paper (according to notes) has no masks. Published with 480 or 960 epochs, since September 2024 with "
+        "240 for same-type pairs, at half the learning rate: set `method_recipes.mlkd`. Here both views go "
+        "through the networks in one batch, in the code in two passes.",
     )
     required_features = frozenset({"logits", "labels"})
     term_weights = {"ce_strong": "ce_weight", "instance": "weight", "class": "weight", "batch": "weight"}

@@ -46,14 +46,15 @@ class NKD(Method):
         "Yang et al., ICCV 2023, From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with "
         "Normalized Loss and Customized Soft Labels",
         2023,
-        "confidence in the right class, and predictions of the others",
+        "the probability of the label, and predictions of the other classes",
         family="logits",
         url="https://arxiv.org/abs/2303.13005",
         code="https://github.com/yzd-v/cls_KD",
         formula=r"\left\langle - w_1 p^t_y \log p^s_y - w_2 T^2 \sum_{c \neq y} q^t_c \log q^s_c \right\rangle",
         where="$p$ at temperature 1; $q$ is the softmax at $T$ over the classes other than the label. $w_1$ is "
         "`target_weight`, $w_2$ is `others_weight`.",
-        differs="CIFAR-100's settings (T 3, 3.5) are for the authors' own ResNet-34 and 18; ImageNet: T 1, 1.5.",
+        differs="The settings for CIFAR-100 (T 3, weight 3.5) are those of the authors' own ResNet-34 and ResNet-18; "
+        "ImageNet: T 1, weight 1.5.",
     )
     required_features = frozenset({"logits", "labels"})
     term_weights = {"target": "target_weight", "others": "others_weight"}

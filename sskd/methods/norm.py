@@ -82,7 +82,7 @@ class NORM(Method):
         "NORM",
         "Liu et al., ICLR 2023, NORM: Knowledge Distillation via N-to-One Representation Matching",
         2023,
-        "the last map, learned N times over",
+        "the last feature map, matched N times",
         family="feature maps",
         url="https://arxiv.org/abs/2305.13803",
         code="https://github.com/OSVAI/NORM",
@@ -91,9 +91,9 @@ class NORM(Method):
         where="$u$ has $N$ (`copies`) times the channels of the teacher's last map. The student goes on from $F^s + "
         r"\mathrm{BN}(\operatorname{conv}_1(u))$. CE and KL use $2.5 (z - \bar z) / \sqrt{\sigma^2 + "
         "10^{-7}}$. $w$ is multiplied by 0.1, 0.5, 1, 0.5, 0.1 from the epochs 0, 10, 20, 180, 210 on.",
-        differs="The weight of CE was searched per pair among 1/16 to 1/2 and is not published: the default is the "
-        "README's 0.1. Training lasts 241 epochs there. The code's MobileNetV2 lacks its last ReLU, and its "
-        "ShuffleNets cannot be trained: here they are as in every method.",
+        differs="The weight of CE was searched per pair from 1/16 to 1/2 and is not published; the default is the "
+        "README's 0.1. The authors train 241 epochs. Their MobileNetV2 lacks its last ReLU, and their "
+        "ShuffleNets cannot be trained; here the networks are those of all methods.",
     )
     required_features = frozenset({"feature_maps", "pre_pool", "logits"})
     term_weights = {"norm": "weight"}

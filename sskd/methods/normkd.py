@@ -37,7 +37,7 @@ class NormKD(Method):
         "NormKD",
         "Chi et al., arXiv 2023, NormKD: Normalized Logits for Knowledge Distillation",
         2023,
-        "predictions, softened by each image's own spread",
+        "predictions, softened by the standard deviation of each image's logits",
         family="logits",
         url="https://arxiv.org/abs/2308.00520",
         code="https://github.com/gizi1/NormKD",

@@ -63,7 +63,7 @@ class NST(Method):
         "NST",
         "Huang & Wang, arXiv 2017, Like What You Like: Knowledge Distill via Neuron Selectivity Transfer",
         2017,
-        "distribution of the middle maps' channels",
+        "the distribution of the channels of the middle feature maps",
         family="feature maps",
         url="https://arxiv.org/abs/1707.01219",
         code="https://github.com/TuSimple/neuron-selectivity-transfer",

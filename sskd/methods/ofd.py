@@ -50,7 +50,7 @@ class OFD(Method):
         "OFD",
         "Heo et al., ICCV 2019, A Comprehensive Overhaul of Feature Distillation",
         2019,
-        "maps before their ReLU, negative values up to a margin",
+        "feature maps before their ReLU, with negative values up to a margin",
         family="feature maps",
         url="https://arxiv.org/abs/1904.01866",
         code="https://github.com/clovaai/overhaul-distillation",
@@ -59,10 +59,10 @@ class OFD(Method):
         r"teacher's, pooled to the student's size. $\delta_l$ is 1 where $g^t_l > 0$ or $x_l > \max(g^t_l, "
         "m_l)$, else 0. The margin $m_l$ is the mean of the channel's negative part, from the batch norm "
         "before the teacher's ReLU.",
-        differs="The authors' code has the teacher in train mode, so that its batch norms use the batch's statistics; "
-        "here it is in eval mode. Their recipe and networks are others (WRN 28-4, 200 epochs); mdistiller's copy "
-        "cannot use ResNet50 as a teacher, nor MobileNetV2 or ShuffleV1 as a student. MobileNetV2's blocks end "
-        "without a ReLU: its maps are compared as they are.",
+        differs="The authors' code has the teacher in train mode; here it is in eval mode. Their recipe and networks "
+        "differ (WRN 28-4, 200 epochs). mdistiller's copy does not support ResNet50 as a teacher, nor "
+        "MobileNetV2 or ShuffleV1 as students. MobileNetV2's blocks end without a ReLU; their maps are "
+        "compared as they are.",
     )
     required_features = frozenset({"preactivations"})
     term_weights = {"ofd": "weight"}

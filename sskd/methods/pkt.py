@@ -44,7 +44,7 @@ class PKT(Method):
         "PKT",
         "Passalis & Tefas, ECCV 2018, Learning Deep Representations with Probabilistic Knowledge Transfer",
         2018,
-        "neighbourhoods of the batch's images",
+        "probabilities that images of a batch are neighbours",
         family="relations",
         url="https://arxiv.org/abs/1803.10837",
         code="https://github.com/passalis/probabilistic_kt",

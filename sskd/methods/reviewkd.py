@@ -79,7 +79,7 @@ class ReviewKD(Method):
         "ReviewKD",
         "Chen et al., CVPR 2021, Distilling Knowledge via Knowledge Review",
         2021,
-        "maps of all levels, each learned from the student's deeper ones too",
+        "feature maps of all levels, each matched by the student's deeper levels too",
         family="feature maps",
         url="https://arxiv.org/abs/2104.09044",
         code="https://github.com/dvlab-research/ReviewKD",
@@ -89,10 +89,10 @@ class ReviewKD(Method):
         r"\operatorname{sigmoid}(\operatorname{conv}_1([u_l, r_{l+1}]))$, where $\operatorname{conv}_k$ is a "
         r"$k \times k$ convolution. The pooled features are the deepest level, with $r_l = u_l$. $H$ is the mean "
         "of the squared errors at full size and pooled to 4, 2 and 1, with weights 1, 1/2, 1/4, 1/8.",
-        differs="Paper (by a reproduction's notes): one output of a fusion module serves for the loss and the"
-        " next level; the code has two. The authors' recipe is batch 128, rate 0.1, Nesterov, with "
-        "teachers of their own; here every method has one recipe. In the first epoch the weight is 0,"
-        " as in the authors' code; mdistiller starts with 1/20.",
+        differs="In the paper (according to a reproduction's notes), one output of a fusion module is used for the "
+        "loss and the next level; the code has two. The authors' recipe has batch size 128, learning rate "
+        "0.1, Nesterov's momentum and their own teachers; here all methods have one recipe. In the first "
+        "epoch the weight is 0, as in the authors' code; mdistiller starts with 1/20.",
     )
     required_features = frozenset({"feature_maps", "preactivations", "pooled"})
     term_weights = {"review": "weight"}

@@ -55,7 +55,7 @@ class RKD(Method):
         "RKD",
         "Park et al., CVPR 2019, Relational Knowledge Distillation",
         2019,
-        "distances and angles between the batch's images",
+        "distances and angles between images of a batch",
         family="relations",
         url="https://arxiv.org/abs/1904.05068",
         code="https://github.com/lenscloth/RKD",

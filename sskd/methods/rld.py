@@ -60,8 +60,9 @@ class RLD(Method):
         where=r"$m^t = (\max_c p^t_c, 1 - \max_c p^t_c)$ and $b^s = (p^s_y, 1 - p^s_y)$ at the temperature $T_1$ "
         "(`sample_temperature`); $u$ is the softmax at $T$ over the classes whose teacher logit is below that "
         "of the label. $w_1$ is `sample_weight`, $w_2$ is `masked_weight`.",
-        differs="Code: temperature 1 in the sample part, beta 8, for all pairs; paper (by notes) one temperature, beta "
-        "4, tuned per pair. Where the teacher is right of every image and the temperatures are one, RLD is DKD.",
+        differs="The code has temperature 1 in the first part and beta 8 for all pairs; the paper (according to "
+        "notes) has one temperature and beta 4, tuned per pair. If the teacher is correct on every image and "
+        "the temperatures are equal, RLD is DKD.",
     )
     required_features = frozenset({"logits", "labels"})
     term_weights = {"sample": "sample_weight", "masked": "masked_weight"}

@@ -64,7 +64,7 @@ class SDD(Method):
         "SDD",
         "Wei et al., CVPR 2024, Scaled Decoupled Distillation",
         2024,
-        "predictions of regions of the image",
+        "predictions of image regions",
         family="logits",
         url="https://arxiv.org/abs/2403.13512",
         code="https://github.com/shicaiwei123/SDD-CVPR2024",
@@ -73,10 +73,10 @@ class SDD(Method):
         "cells. $w_{in}$ is 2 if the teacher is right on the whole image and wrong on the region, or the "
         r"reverse; else 1. $\ell$ is the host's loss of one image: that of KD or DKD, or $- p^t_y \log p^s_y - "
         r"T^2 \sum_c p^t_{T,c} \log p^s_{T,c}$ (NKD), with the host's weights.",
-        differs="On NKD the code means to leave out the right class from the cross-entropy, and its mask keeps it: "
-        "here as the code. The code clips gradients to norm 40 and replaces a loss that is not finite by 0: here "
-        "neither. No grids are published for the WRN pairs of one type and "
-        "resnet56/resnet20, which have {1, 2} as the other pairs of one type.",
+        differs="With NKD the code intends to leave the label out of the cross-entropy, but its mask keeps it; here "
+        "as in the code. The code clips gradients to norm 40 and replaces non-finite losses by 0; here "
+        "neither is done. No grids are published for the same-type WRN pairs and resnet56/resnet20; they have "
+        "{1, 2} as the other same-type pairs.",
     )
     required_features = frozenset({"pre_pool", "logits", "labels"})
 

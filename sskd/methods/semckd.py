@@ -56,7 +56,7 @@ class SemCKD(Method):
         "SemCKD",
         "Chen et al., AAAI 2021, Cross-Layer Distillation with Semantic Calibration",
         2021,
-        "middle maps, each from all of the teacher's",
+        "middle feature maps, each matched with all of the teacher's",
         family="feature maps",
         url="https://arxiv.org/abs/2012.03236",
         code="https://github.com/DefangChen/SemCKD",
@@ -66,8 +66,7 @@ class SemCKD(Method):
         r"smaller, and $P_{jk}$ is a projection (three convolutions). $\alpha_{ij \cdot}$ is the softmax over "
         "$k$ of the products of two trained embeddings, of the rows $i$ of both maps' inner products between "
         "images.",
-        differs="The code leaves out an epoch's smaller last batch; here it has CE and KL alone. Each embedding there "
-        "holds a second copy of its layers that nothing uses.",
+        differs="The code skips the smaller last batch of an epoch; here that batch has CE and KL only.",
     )
     required_features = frozenset({"feature_maps", "logits"})
     term_weights = {"semckd": "weight"}

@@ -75,15 +75,15 @@ class SimKD(Method):
         "SimKD",
         "Chen et al., CVPR 2022, Knowledge Distillation with the Reused Teacher Classifier",
         2022,
-        "the last map, and the teacher's classifier itself",
+        "the last feature map, and the teacher's classifier",
         family="feature maps",
         url="https://arxiv.org/abs/2203.14001",
         code="https://github.com/DefangChen/SimKD",
         formula=r"w \mathrm{MSE}(P(F^s), F^t)",
         where="$P$ is a trained projector (three convolutions). The student predicts with the teacher's classifier "
         "on the pooled $P(F^s)$.",
-        differs="CE and KD have weight 0. What the authors call WRN-40-2, 40-1 and 16-2 are ResNets: their "
-        "figures for these are not of the networks here.",
+        differs="CE and KD have weight 0. What the authors call WRN-40-2, WRN-40-1 and WRN-16-2 are ResNets; their "
+        "numbers for these are not comparable.",
     )
     required_features = frozenset({"pre_pool"})
     term_weights = {"simkd": "weight"}

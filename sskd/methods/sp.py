@@ -38,7 +38,7 @@ class SP(Method):
         "SP",
         "Tung & Mori, ICCV 2019, Similarity-Preserving Knowledge Distillation",
         2019,
-        "similarities of the batch's images in the last map",
+        "similarities of the images of a batch, from the last feature map",
         family="relations",
         url="https://arxiv.org/abs/1907.09682",
         formula=r"\frac{w}{B^2} \lVert G^s - G^t \rVert^2",

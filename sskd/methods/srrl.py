@@ -31,7 +31,7 @@ class SRRL(Method):
         "SRRL",
         "Yang et al., ICLR 2021, Knowledge Distillation via Softmax Regression Representation Learning",
         2021,
-        "pooled features, also as the teacher's classifier reads them",
+        "pooled features, and the teacher's logits for them",
         family="feature maps",
         url="https://openreview.net/forum?id=ZzwDy_wiWv",
         code="https://github.com/jingyang2017/KD_SRRL",
@@ -39,8 +39,8 @@ class SRRL(Method):
         r"\operatorname{ReLU}(\mathrm{BN}(A v^s))",
         where="$A$ is a trained matrix, $h$ the teacher's classifier; $w_1$ is `feature_weight`, $w_2$ is "
         "`logit_weight`.",
-        differs="With CE and KL(4), as SimKD's repository has it for CIFAR-100; the authors' own is ImageNet alone, "
-        "and they searched both weights per pair and kept none.",
+        differs="With CE and KL(4), as in SimKD's repository for CIFAR-100. The authors' repository has ImageNet "
+        "only; they searched both weights per pair and did not keep them.",
     )
     required_features = frozenset({"pooled", "logits"})
     term_weights = {"features": "feature_weight", "regression": "logit_weight"}

@@ -47,7 +47,7 @@ class SSKD(Method):
         "SSKD",
         "Xu et al., ECCV 2020, Knowledge Distillation Meets Self-Supervision",
         2020,
-        "predictions on transformed views and of a self-supervised task, selectively",
+        "predictions on transformed views, and the selected answers to a self-supervised task",
         family="self-supervision",
         url="https://arxiv.org/abs/2006.07114",
         code="https://github.com/xuguodong03/SSKD",
@@ -59,7 +59,7 @@ class SSKD(Method):
         "and of the others the share `t_keep` (1) or `ss_keep` (0.75) for which it ranks the right answer "
         r"highest. $T$ is `t_temperature` (4), $\tau$ is `ss_temperature` (0.5), $w_T$ is `t_weight`, $w_{ss}$ "
         "is `ss_weight`. CE and KL use the normal images.",
-        differs="docs/differences.md, a section of its own.",
+        differs="See docs/differences.md.",
     )
     required_features = frozenset({"logits", "pooled", "labels"})
     term_weights = {"t": "t_weight", "ss": "ss_weight"}

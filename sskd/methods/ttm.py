@@ -35,14 +35,14 @@ class TTM(Method):
         "TTM",
         "Zheng and Yang, ICLR 2024, Knowledge Distillation Based on Transformed Teacher Matching",
         2024,
-        "predictions, the teacher's alone softened",
+        "predictions, of which only the teacher's are softened",
         family="logits",
         url="https://arxiv.org/abs/2402.11148",
         code="https://github.com/zkxufo/TTM",
         formula=r"w \left\langle \mathrm{KL}(r^t \Vert p^s) \right\rangle, \quad r^t = \operatorname{softmax}(\gamma "
         "z^t)",
-        differs="The row labels of the paper's same-type table sit one row off; the settings are read as the "
-        "README's two commands agree with.",
+        differs="In the paper's table for same-type pairs the row labels are shifted by one row. The settings here "
+        "correct the shift, so that they match the two commands in the authors' README.",
     )
     required_features = frozenset({"logits"})
     term_weights = {"ttm": "weight"}

@@ -61,7 +61,7 @@ class VID(Method):
         "VID",
         "Ahn et al., CVPR 2019, Variational Information Distillation for Knowledge Transfer",
         2019,
-        "mutual information of the middle maps",
+        "mutual information of the middle feature maps",
         family="feature maps",
         url="https://arxiv.org/abs/1904.05835",
         formula=r"w \sum_l \operatorname{mean} \frac{1}{2} \left( \frac{(r_l(f^s_l) - f^t_l)^2}{\nu_l} + \log \nu_l "

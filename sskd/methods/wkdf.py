@@ -66,7 +66,7 @@ class WKDF(Method):
         "WKD-F",
         "Lv et al., NeurIPS 2024, Wasserstein Distance Rivals Kullback-Leibler Divergence for Knowledge Distillation",
         2024,
-        "means and deviations of the last map's channels",
+        "mean and standard deviation of the channels of the last feature map",
         family="feature maps",
         url="https://arxiv.org/abs/2412.08139",
         code="https://github.com/JiamingLv/WKD",
@@ -76,7 +76,7 @@ class WKDF(Method):
         "variance. $w_m$ is `mean_weight`. After epoch 150 (`falls_from`), $w$ falls to 0 along half a "
         "cosine.",
         differs="Two pairs have published settings; all others have those of resnet32x4/resnet8x4. WKD-L and WKD-F "
-        "together (WKD-L+F) is not here.",
+        "together (WKD-L+F) are not implemented.",
     )
     required_features = frozenset({"feature_maps"})
     term_weights = {"wkdf": "weight"}

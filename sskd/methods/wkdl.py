@@ -72,7 +72,7 @@ class WKDL(Method):
         "WKD-L",
         "Lv et al., NeurIPS 2024, Wasserstein Distance Rivals Kullback-Leibler Divergence for Knowledge Distillation",
         2024,
-        "predictions, by how alike the teacher sees the classes",
+        "predictions, with costs from the teacher's similarity of classes",
         family="logits",
         url="https://arxiv.org/abs/2412.08139",
         code="https://github.com/JiamingLv/WKD",
@@ -82,8 +82,8 @@ class WKDL(Method):
         "softmaxes at $T$ over the classes other than the label. $d_{jk}$ is 1 minus the linear CKA of the "
         "teacher's features of the classes $j$ and $k$, $s$ is `sharpness`, $w_1$ is `target_weight`. After "
         "epoch 150 (`falls_from`), $w$ falls to 0 along half a cosine.",
-        differs="The distances come from a file there, and from the teacher here. Two pairs have published settings; "
-        "all others have those of resnet32x4/resnet8x4.",
+        differs="The class distances come from the teacher here, from a file in the code. Two pairs have published "
+        "settings; all others have those of resnet32x4/resnet8x4.",
     )
     required_features = frozenset({"logits", "labels"})
     term_weights = {"target": "target_weight", "wkdl": "weight"}

@@ -45,7 +45,7 @@ class WSLD(Method):
         "Zhou et al., ICLR 2021, Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff "
         "Perspective",
         2021,
-        "softened predictions, weighted image by image",
+        "softened predictions, weighted per image",
         family="logits",
         url="https://arxiv.org/abs/2102.00650",
         code="https://github.com/bellymonster/Weighted-Soft-Label-Distillation",
@@ -53,8 +53,8 @@ class WSLD(Method):
         r"\frac{\mathrm{CE}^s}{\mathrm{CE}^t} \right)",
         where=r"$\mathrm{CE}^s$ and $\mathrm{CE}^t$ are the image's cross-entropies at temperature 1. No gradient "
         "passes through $u$.",
-        differs="CIFAR-100's settings are the authors' answer (their teachers were trained anew); ImageNet: T"
-        " 2, weight 2.5.",
+        differs="The settings for CIFAR-100 are from the authors' answer to a question (they retrained the teachers); "
+        "ImageNet: T 2, weight 2.5.",
     )
     required_features = frozenset({"logits", "labels"})
     term_weights = {"wsld": "weight"}

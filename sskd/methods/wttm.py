@@ -36,7 +36,7 @@ class WTTM(Method):
         "WTTM",
         "Zheng and Yang, ICLR 2024, Knowledge Distillation Based on Transformed Teacher Matching",
         2024,
-        "predictions, the teacher's alone softened, weighted image by image",
+        "predictions, of which only the teacher's are softened, weighted per image",
         family="logits",
         url="https://arxiv.org/abs/2402.11148",
         code="https://github.com/zkxufo/TTM",
