@@ -197,7 +197,7 @@ def test_errors_before_training(runs: Path, tmp_path: Path) -> None:
 
     save_file(build_network("resnet8", 100).state_dict(), weights["weights"])
     error(small.student("kd", teacher=weights), "resnet8 with 10 classes: its classifier has 100 classes")
-    error(small.student("kd", teacher=weights | {"sha256": "0" * 64}), "is not the file that the spec means")
+    error(small.student("kd", teacher=weights | {"sha256": "0" * 64}), "is not the expected file")
 
 
 def test_a_diverged_run_says_so(tmp_path: Path) -> None:

@@ -1,8 +1,5 @@
-"""Classifiers on a network's middle maps: from each, copies of the network's own later stages, pooling, a linear layer.
-
-As HSAKD has them (Yang et al., IJCAI 2021, Hierarchical Self-supervised Augmented Knowledge Distillation). The branch
-on the last map has one more stage, which does not halve the size.
-"""
+"""Auxiliary classifiers of HSAKD (Yang et al., IJCAI 2021): on each feature map, copies of the network's later stages,
+pooling and a linear layer. The classifier on the last map has one additional stage without stride."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,44 +11,45 @@ from torch.nn import functional as F
 from sskd.errors import UserError
 from sskd.networks.base import Features, Network, pool
 from sskd.networks.build import build_network
-from sskd.networks.mobilenetv2 import TAPS, InvertedResidual, MobileNetV2
+from sskd.networks.mobilenetv2 import MAP_STAGES, InvertedResidual, MobileNetV2
 from sskd.networks.resnet import BasicBlock, Bottleneck, ResNet, ResNet50, make_stage, residual_stages
 from sskd.networks.shufflenet import ShuffleV1, ShuffleV2, V1Block, V2Block, V2Down
-from sskd.networks.vgg import VGG, WIDTHS, make_block
+from sskd.networks.vgg import CHANNELS, VGG, make_block
 from sskd.networks.wrn import Group, WideResNet
 
 
 class AuxiliaryClassifier(nn.Module):
-    """A map (B, C, H, W) to scores (B, wanted): later stages, what the network has before its pooling, a classifier."""
+    """Maps (B, C, H, W) to scores (B, num_outputs). body: later stages; tail: the network's layers before its
+    pooling."""
 
-    def __init__(self, body: nn.Module, tail: nn.Module, width: int, wanted: int) -> None:
+    def __init__(self, body: nn.Module, tail: nn.Module, channels: int, num_outputs: int) -> None:
         super().__init__()
         self.body, self.tail = body, tail
-        self.classifier = nn.Linear(width, wanted)
+        self.classifier = nn.Linear(channels, num_outputs)
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.classifier(pool(self.tail(self.body(maps))))
 
 
 class AuxiliaryClassifiers(nn.ModuleList):
-    """One branch for each map but the first convolution's; ``wanted`` scores each. UserError for a network whose stages
-    are not known here."""
+    """One classifier with ``num_outputs`` scores for each feature map but the first. Raises UserError for networks
+    whose stages are not listed in STAGES."""
 
-    def __init__(self, network: str, wanted: int) -> None:
+    def __init__(self, network: str, num_outputs: int) -> None:
         kind = _kind(network)
         copies = [build_network(network, 2)]
         copies += [build_network(network, 2) for _ in range(STAGES[kind] - 1)]
         made: list[Any] = [MAKE[kind](copy, level) for level, copy in enumerate(copies, start=1)]
-        width = copies[0].classifier_layer.in_features
-        super().__init__(AuxiliaryClassifier(body, tail, width, wanted) for body, tail in made)
+        channels = copies[0].classifier_layer.in_features
+        super().__init__(AuxiliaryClassifier(body, tail, channels, num_outputs) for body, tail in made)
 
     def read(self, features: Features) -> list[Tensor]:
-        """Every branch's scores, (B, wanted) each, of one forward pass of the network."""
-        return [branch(maps) for branch, maps in zip(self, features.feature_maps[-len(self) :], strict=True)]
+        """Returns each classifier's scores (B, num_outputs) for the features of one forward pass."""
+        return [classifier(maps) for classifier, maps in zip(self, features.feature_maps[-len(self) :], strict=True)]
 
 
 def count_classifiers(network: str) -> int:
-    """How many branches the network has. UserError if its stages are not known here."""
+    """Returns the network's number of auxiliary classifiers. Raises UserError if it is not listed in STAGES."""
     return STAGES[_kind(network)]
 
 
@@ -60,12 +58,12 @@ def _kind(network: str) -> type[Network]:
         kind = type(build_network(network, 2))
     if kind not in STAGES:
         known = ", ".join(sorted(known.__name__ for known in STAGES))
-        raise UserError(f"no branches are known for {network}: its stages would have to be copied (known: {known})")
+        raise UserError(f"no auxiliary classifiers are defined for {network}: choose a network of {known}")
     return kind
 
 
 class _Residual(nn.Module):
-    """Stages of blocks that give their sum before its ReLU."""
+    """Residual stages, whose blocks return the sum before its ReLU."""
 
     def __init__(self, *stages: nn.Module) -> None:
         super().__init__()
@@ -76,7 +74,7 @@ class _Residual(nn.Module):
 
 
 class _Shuffled(nn.Module):
-    """ShuffleNet V2's blocks, which give a pair."""
+    """Stages of ShuffleNet V2, whose blocks return a pair."""
 
     def __init__(self, *stages: nn.Module) -> None:
         super().__init__()
@@ -90,7 +88,7 @@ class _Shuffled(nn.Module):
 
 
 class _Blocks(nn.Module):
-    """VGG's blocks, a ReLU after each, max-pooling before those that the network has it before."""
+    """VGG's blocks, each followed by a ReLU. pooled: whether max pooling precedes the block."""
 
     def __init__(self, blocks: Sequence[nn.Module], pooled: Sequence[bool]) -> None:
         super().__init__()
@@ -102,13 +100,13 @@ class _Blocks(nn.Module):
         return x
 
 
-Made = tuple[nn.Module, nn.Module]  # body and tail of the branch on map ``level``, from 1
+Made = tuple[nn.Module, nn.Module]  # body and tail of the classifier on map ``level`` (from 1)
 
 
 def _resnet(net: Any, level: int) -> Made:
     stages, last = [net.layer1, net.layer2, net.layer3], net.layer3
-    width = net.fc.in_features
-    later = stages[level:] or [make_stage(BasicBlock, width, width, len(last), 1, 1)]
+    channels = net.fc.in_features
+    later = stages[level:] or [make_stage(BasicBlock, channels, channels, len(last), 1, 1)]
     return _Residual(*later), nn.Identity()
 
 
@@ -119,14 +117,14 @@ def _resnet50(net: Any, level: int) -> Made:
 
 
 def _shuffle_v1(net: Any, level: int) -> Made:
-    width = net.linear.in_features
+    channels = net.linear.in_features
     later = [net.layer1, net.layer2, net.layer3][level:]
-    return _Residual(*(later or [nn.Sequential(*(V1Block(width, width, 1) for _ in net.layer3))])), nn.Identity()
+    return _Residual(*(later or [nn.Sequential(*(V1Block(channels, channels, 1) for _ in net.layer3))])), nn.Identity()
 
 
 def _wrn(net: Any, level: int) -> Made:
-    width = net.fc.in_features
-    later = [net.block1, net.block2, net.block3][level:] or [Group(len(net.block3.layer), width, width, 1)]
+    channels = net.fc.in_features
+    later = [net.block1, net.block2, net.block3][level:] or [Group(len(net.block3.layer), channels, channels, 1)]
     return nn.Sequential(*later), nn.Sequential(net.bn1, nn.ReLU(inplace=True))
 
 
@@ -135,22 +133,24 @@ def _vgg(net: Any, level: int) -> Made:
     if level < 4:
         return _Blocks(blocks[level:], halved[level:]), nn.Identity()
     convolutions = sum(isinstance(layer, nn.Conv2d) for layer in net.block3)
-    return _Blocks([make_block(WIDTHS[3], WIDTHS[3], convolutions), net.block4], [False, False]), nn.Identity()
+    return _Blocks([make_block(CHANNELS[3], CHANNELS[3], convolutions), net.block4], [False, False]), nn.Identity()
 
 
 def _shuffle_v2(net: Any, level: int) -> Made:
-    width = net.conv2.in_channels
+    channels = net.conv2.in_channels
     later = [net.layer1, net.layer2, net.layer3][level:]
-    last = nn.Sequential(V2Down(width, width, stride=1), *(V2Block(width) for _ in list(net.layer3)[1:]))
+    last = nn.Sequential(V2Down(channels, channels, stride=1), *(V2Block(channels) for _ in list(net.layer3)[1:]))
     return _Shuffled(*(later or [last])), nn.Sequential(net.conv2, net.bn2, nn.ReLU(inplace=True))
 
 
 def _mobilenet_v2(net: Any, level: int) -> Made:
-    later = list(net.blocks)[TAPS[level - 1][1] :]
+    later = list(net.blocks)[MAP_STAGES[level - 1][1] :]
     if not later:
-        width = net.conv2[0].in_channels
-        narrow = [InvertedResidual(width if not number else width // 2, width // 2, 1, 6) for number in range(3)]
-        later = [nn.Sequential(*narrow), nn.Sequential(InvertedResidual(width // 2, width, 1, 6))]
+        channels = net.conv2[0].in_channels
+        narrow = [
+            InvertedResidual(channels if not number else channels // 2, channels // 2, 1, 6) for number in range(3)
+        ]
+        later = [nn.Sequential(*narrow), nn.Sequential(InvertedResidual(channels // 2, channels, 1, 6))]
     return nn.Sequential(*later), net.conv2
 
 

@@ -1,4 +1,4 @@
-"""What a network is to the rest of the suite: logits, feature taps, and the layers before and after the last map."""
+"""Interface of networks (logits, feature maps, pooled features, stages) and the registry of their names."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -46,53 +46,55 @@ class Features(NamedTuple):
 
 
 class Network(nn.Module):
-    """A backbone with a classifier. ``net(x)`` gives logits, ``net.features(x)`` everything a method may ask for.
+    """A backbone with a classifier: ``net(x)`` returns logits, ``net.features(x)`` returns ``Features``.
 
-    ``tail`` names the child modules that come after the last feature map (a last convolution where there is one, and
-    last the classifier): a method that first trains "the feature layers" leaves these alone.
+    ``tail`` names the child modules after the last feature map; the classifier is the last of them. Methods that first
+    train the feature layers do not train the tail.
     """
 
     tail: tuple[str, ...] = ("fc",)
-    foldable: bool = True  # whether its features() can be traced: see folded.py
-    staged: bool = False  # whether single stages can be run: run_stage()
-    stages_active: bool = True  # whether their maps have been through a ReLU
-    gives_preactivations: bool = True  # False: its taps have no maps before their ReLU beside them
-    registered_as: str = ""  # the name that ``build_network`` has built it by
+    foldable: bool = True  # whether torch.fx can trace features(): see folded.py
+    staged: bool = False  # whether run_stage() is implemented
+    stages_active: bool = True  # whether stage_maps() are taken after the ReLU
+    gives_preactivations: bool = True  # False: Features.preactivations repeats the feature maps
+    registered_as: str = ""  # the name given to ``build_network``
 
     def feature_layers(self) -> list[nn.Module]:
-        """The children up to the last feature map: all but the tail."""
+        """Returns the child modules up to the last feature map, that is, without the tail."""
         return [child for name, child in self.named_children() if name not in self.tail]
 
     @property
     def classifier_layer(self) -> nn.Linear:
-        """The layer from the pooled vector to the logits: the last of the tail, or the linear layer in it. UserError if
-        that is no linear layer."""
+        """Linear layer from the pooled features to the logits: the last linear layer of the tail's last module. Raises
+        UserError if there is none."""
         layers = [layer for layer in self.get_submodule(self.tail[-1]).modules() if isinstance(layer, nn.Linear)]
         if not layers:
-            raise UserError(f"the last of {type(self).__name__}.tail, '{self.tail[-1]}', is no linear classifier")
+            raise UserError(
+                f"{type(self).__name__}.tail: '{self.tail[-1]}' has no linear layer; the classifier must be the last"
+            )
         return layers[-1]
 
     def map_norms(self) -> list[nn.BatchNorm2d]:
-        """The batch norm in front of the ReLU of each map but the first, in forward order; empty where the network does
-        not say."""
+        """Returns the batch norm before the ReLU of each feature map but the first, in forward order; an empty list if
+        the network does not define them."""
         return []
 
     def run_stage(self, number: int, maps: Tensor) -> Tensor:
-        """Returns what stage ``number`` (from 1) makes of the map before it, where the network is ``staged``. The last
-        stage's map is the one that is pooled, perhaps before its ReLU."""
+        """Returns the output of stage ``number`` (from 1) for the map (B, C, H, W) of the stage before it. Implemented
+        if ``staged``. The last stage's output is the map that is pooled, possibly before its ReLU."""
         raise NotImplementedError
 
     def stage_maps(self, features: Features) -> tuple[Tensor, ...]:
-        """Returns the stages' maps, without the stem's, as ``run_stage`` takes and gives them."""
+        """Returns the maps after each stage (not the stem), as ``run_stage`` takes and returns them."""
         assert features.pre_pool is not None
         return (*features.feature_maps[1:-1], features.pre_pool)
 
     def own_name(self, key: str) -> str:
-        """This network's name for a parameter that its published weights call ``key``."""
+        """Returns this network's name of the parameter that the published weights call ``key``."""
         return key
 
     def features(self, images: Tensor) -> Features:
-        """images: (B, 3, H, W), normalised. 32 x 32 as published; other sizes through adaptive pooling."""
+        """Returns the features of images (B, 3, H, W), normalised; any H and W are possible, as maps are averaged."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
@@ -100,22 +102,24 @@ class Network(nn.Module):
 
 
 def pool(features: Tensor) -> Tensor:
-    """Mean over all positions, (B, C, H, W) to (B, C): whatever the size of the images."""
+    """Returns the spatial mean of maps: (B, C, H, W) to (B, C)."""
     return features.mean((2, 3))
 
 
 def fan_out_init(network: nn.Module) -> None:
-    """He's normal initialisation by fan-out for convolutions, their biases zero (as CRD's networks)."""
+    """Initialises convolutions with He's normal distribution (fan-out) and zero biases, as in CRD's code."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # plans want shapes alone, of many networks
+        if (
+            isinstance(module, nn.Conv2d) and not module.weight.is_meta
+        ):  # planning builds many networks for their shapes only
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
 
 class NetworkRegistry(Registry[Callable[[int], nn.Module]]):
-    """Networks by name: those that are registered, from a number of classes to a Network or to any module with logits,
-    and "torchvision:NAME" and "timm:NAME"."""
+    """Registry of networks. An entry maps the number of classes to a Network or any module that returns logits. The
+    names "torchvision:NAME" and "timm:NAME" need no registration."""
 
     def __getitem__(self, name: str) -> Callable[[int], nn.Module]:
         if isinstance(name, str) and split_zoo(name)[0]:
@@ -128,7 +132,7 @@ NETWORKS = NetworkRegistry("network", "sskd.networks")
 
 
 class FeatureShapes(NamedTuple):
-    """Shapes of one image's features, and what else a method must know of a network before it is built."""
+    """Shapes of the features of one image, and what else methods check of a network before training."""
 
     network: str
     feature_maps: tuple[tuple[int, ...], ...]  # (channels, height, width) each, in forward order
@@ -136,4 +140,4 @@ class FeatureShapes(NamedTuple):
     pre_pool: tuple[int, ...] | None = None  # (D, height, width), if the network gives this map
     preactivations: bool = True  # whether the network gives maps before their ReLU
     norms: int = 0  # how many map_norms() the network has
-    staged: bool = False  # whether the network's single stages can be run
+    staged: bool = False  # whether the network implements run_stage()

@@ -1,4 +1,4 @@
-"""Networks by name, ready to be used as a spec says, and the shapes of what they give."""
+"""Builds networks by name with a spec's network settings, and finds the shapes of their features."""
 
 from functools import lru_cache
 
@@ -16,9 +16,11 @@ PLAIN = NetworkSettings()
 def build_network(
     name: str, num_classes: int, settings: NetworkSettings = PLAIN, images: Statistics | None = None
 ) -> Network:
-    """A freshly initialised network (torch's global random state), used as the settings say. UserError if the name is
-    unknown, or the settings do not fit the network. images: what the images that it will see are normalised with, for
-    settings that want them otherwise; None: they come as it wants them, or shapes alone count."""
+    """Returns a newly initialised network (from torch's global random state), wrapped as the settings require.
+
+    images: normalisation statistics of its input images, used if the settings have others; None: the settings' own.
+    Raises UserError if the name is unknown or the settings do not fit the network.
+    """
     used = with_data_config(name, settings)
     network = _sized(name, num_classes, used)
     if used.mean is not None and used.std is not None:
@@ -28,7 +30,8 @@ def build_network(
 
 
 def with_data_config(name: str, settings: NetworkSettings) -> NetworkSettings:
-    """The settings with the size, mean and std of the data configuration that they name. UserError if there is none."""
+    """Returns the settings with image size, mean and std filled in from the data configuration that they name. Raises
+    UserError if it does not exist."""
     if not settings.data_config:
         return settings
     size, (mean, std) = zoo.data_config(name, settings.data_config)
@@ -42,21 +45,21 @@ def _sized(name: str, num_classes: int, settings: NetworkSettings) -> Network:
         return HookedNetwork(name, module, num_classes, settings, settings.image_size or size)
     module = NETWORKS[name](num_classes)
     if not isinstance(module, Network):
-        own = getattr(module, "image_size", None)  # torchvision's vision transformers, built for one size, say it
+        own = getattr(module, "image_size", None)  # torchvision's vision transformers have a fixed size
         size = settings.image_size or (own if isinstance(own, int) else None)
         return HookedNetwork(name, module, num_classes, settings, size)
     if settings.taps or settings.pooled:
         raise UserError(
-            f"network_settings of '{name}': its features() says what its maps are; leave taps and pooled out"
+            f"network_settings of '{name}': taps and pooled only apply to networks without features(); remove them"
         )
     return Resized(module, settings.image_size) if settings.image_size else module
 
 
 @lru_cache(maxsize=256)
 def feature_shapes(name: str, image_size: int = 32, settings: NetworkSettings = PLAIN) -> FeatureShapes:
-    """The shapes of a network's taps for images of that size, found without computing anything (on torch's meta
-    device). UserError where ``settings.pooled`` names what is not pooled to the vector: for that one image is
-    computed."""
+    """Returns the shapes of a network's features for square images of ``image_size`` pixels, from a forward pass on
+    torch's meta device. Raises UserError if the mean of ``settings.pooled`` is not the classifier's input; this check
+    computes one image."""
     with torch.device("meta"):
         network = build_network(name, 2, settings).eval()
         features = network.features(torch.empty(1, 3, image_size, image_size))
@@ -66,7 +69,7 @@ def feature_shapes(name: str, image_size: int = 32, settings: NetworkSettings = 
 
 
 def shapes_from(name: str, network: Network, features: Features) -> FeatureShapes:
-    """Returns the shapes of what the network gave, and what it says of itself."""
+    """Returns the shapes of one image's features, and the network's own flags."""
     maps = tuple(tuple(each.shape[1:]) for each in features.feature_maps)
     pre_pool = None if features.pre_pool is None else tuple(features.pre_pool.shape[1:])
     norms = len(network.map_norms())
@@ -83,7 +86,7 @@ def _check_pooled(name: str, image_size: int, settings: NetworkSettings) -> None
     pooled = pool(features.pre_pool)
     if pooled.shape != features.pooled.shape or not torch.allclose(pooled, features.pooled, rtol=1e-3, atol=1e-5):
         raise UserError(
-            f"network_settings of '{name}': what enters the classifier is not the mean of '{settings.pooled}' over its "
-            "positions: name another module, or leave pooled out"
+            f"network_settings of '{name}': the classifier's input is not the spatial mean of '{settings.pooled}': "
+            "name another module, or remove pooled"
         )
-    network.classifier_layer  # noqa: B018 - UserError where it is no linear layer
+    network.classifier_layer  # noqa: B018 - raises UserError if it is not a linear layer

@@ -1,4 +1,4 @@
-"""One trial of a network on random images, before anything trains: for networks of a user's own."""
+"""Checks that a user's network fulfils the contract of ``Network``, on random images, before training."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ IMAGES = 4
 
 
 def check_network(name: str, settings: NetworkSettings, classes: int, size: int, teaches: bool) -> None:
-    """Builds the network and gives it random images (size x size pixels): a step in train mode, then a batch and a
-    single image in eval mode. UserError says what breaks the contract of ``Network``; what the network itself raises is
-    raised. teaches: whether it is to be frozen too, as a teacher is."""
+    """Builds the network and runs it on random images (size x size pixels): forward and backward in train mode, then a
+    batch and a single image in eval mode. teaches: also check its frozen copy, as for a teacher. Raises UserError if it
+    breaks the contract of ``Network``; exceptions of the network are passed on."""
     network = build_network(name, classes, settings)
     state = _check_state(network)
     images = torch.randn(IMAGES, 3, size, size)
@@ -33,7 +33,7 @@ def check_network(name: str, settings: NetworkSettings, classes: int, size: int,
         raise UserError("no gradient of its logits reaches its parameters")
     if network.state_dict().keys() != state:
         changed = _own(sorted(network.state_dict().keys() ^ state)[0])
-        raise UserError(f"its forward pass adds or removes {changed}: its layers are to be made in __init__")
+        raise UserError(f"its forward pass adds or removes {changed}: create its layers in __init__")
 
     network.eval()
     with torch.no_grad():
@@ -47,30 +47,30 @@ def check_network(name: str, settings: NetworkSettings, classes: int, size: int,
 
 
 def _check_state(network: Network) -> set[str]:
-    """The names of its tensors, all of which can be saved, each once."""
+    """Returns the names of its tensors, after checking that each can be saved once."""
     lazy = [key for key, tensor in network.state_dict(keep_vars=True).items() if is_lazy(tensor)]
     if lazy:
         raise UserError(
-            f"its {_own(lazy[0])} has no shape yet: lazy layers cannot be saved or counted, so give it its size"
+            f"its {_own(lazy[0])} has no shape yet: lazy layers cannot be saved or counted; give the layer its size"
         )
     seen: dict[int, str] = {}
     for key, parameter in network.named_parameters(remove_duplicate=False):
         if id(parameter) in seen:
             both = f"{_own(seen[id(parameter)])} and {_own(key)}"
-            raise UserError(f"its {both} are one tensor: files of weights hold no tied weights")
+            raise UserError(f"its {both} are one tensor: weights files do not support tied weights")
         seen[id(parameter)] = key
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError("none of its parameters has requires_grad: there is nothing to train")
     state = network.state_dict()
     try:
         safetensors.torch.save({key: tensor.contiguous() for key, tensor in state.items()})
-    except Exception as error:  # tensors that share memory, and what is no tensor
+    except Exception as error:  # tensors that share memory, or values that are not tensors
         raise UserError(f"its state_dict() cannot be saved: {' '.join(str(error).split())[:150]}") from None
     return set(state)
 
 
 def _own(key: str) -> str:
-    """A tensor's name as the user has it, without that of the network around theirs."""
+    """Returns a tensor's name in the user's module, without the wrapper's prefix."""
     return key.removeprefix("network.")
 
 
@@ -99,7 +99,7 @@ def _check_features(features: Any, images: int, classes: int, mode: str) -> None
                 f"not ({sizes})"
             )
         if tensor.dtype != torch.float32:
-            raise UserError(f"its {what} in {mode} mode: {tensor.dtype}, not torch.float32 as the images are")
+            raise UserError(f"its {what} in {mode} mode: {tensor.dtype}, expected torch.float32, as the images")
         if not tensor.isfinite().all():
             raise UserError(f"its {what} in {mode} mode: NaN or infinite on random images")
     if mode == "train" and not features.logits.requires_grad:
@@ -120,11 +120,13 @@ def _pairs(features: Features) -> list[tuple[Any, Tensor]]:
 def _check_folded(network: Network, images: Tensor, features: Features) -> None:
     try:
         logits = FrozenNetwork(network, torch.float32).features(images).logits
-    except Exception as error:  # whatever torch.fx makes of a forward pass that it cannot follow
+    except Exception as error:  # torch.fx raises many types
         problem = " ".join(str(error).split())[:150]
         raise UserError(f"it cannot be traced as a teacher ({problem}): set foldable = False in its class") from None
     if not _near(logits, features.logits):
-        raise UserError("its traced copy, which teaches, gives other logits: set foldable = False in its class")
+        raise UserError(
+            "its traced copy, which is used as teacher, gives other logits: set foldable = False in its class"
+        )
 
 
 def _near(found: Any, wanted: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""A network's fingerprint: the hash of its graph and of its parameters' shapes, whatever their values."""
+"""Fingerprint of a network: hash of its graph and of the shapes of its parameters, not of their values."""
 
 import hashlib
 import json
@@ -16,13 +16,13 @@ from sskd.networks.folded import trace
 
 @lru_cache(maxsize=64)
 def network_sha256(name: str, classes: int, settings: NetworkSettings = PLAIN) -> str | None:
-    """Of what the network computes in eval mode, as torch.fx sees it (operations, their arguments, the layers'
-    settings), and of the names, shapes and types of its parameters and buffers. Of a network that cannot be traced its
-    layers stand for the graph; None for one that cannot be built without memory."""
+    """Returns the sha256 of the network's torch.fx graph in eval mode (operations, arguments, layer settings) and of
+    the names, shapes and dtypes of its parameters and buffers. If the network cannot be traced, the list of its modules
+    replaces the graph. Returns None if it cannot be built on the meta device."""
     try:
         with torch.device("meta"):
             network = build_network(name, classes, settings).eval()
-    except Exception:  # whatever a user's constructor does with tensors that have no values
+    except Exception:  # a user's constructor may read values of tensors
         return None
     state = {key: [list(value.shape), str(value.dtype)] for key, value in network.state_dict().items()}
     text = json.dumps({"graph": _graph(network), "state": state}, sort_keys=True)
@@ -32,10 +32,10 @@ def network_sha256(name: str, classes: int, settings: NetworkSettings = PLAIN) -
 def _graph(network: Network) -> list[Any]:
     try:
         traced = trace(network)
-    except Exception:  # whatever a user's forward pass does that torch.fx cannot follow
+    except Exception:  # torch.fx raises many types
         return [[name, _layer(module)] for name, module in network.named_modules()]
     nodes = list(traced.graph.nodes)
-    number = {node: place for place, node in enumerate(nodes)}  # fx's own names differ from version to version
+    number = {node: index for index, node in enumerate(nodes)}  # names of fx differ between versions
 
     def plain(value: Any) -> Any:
         if isinstance(value, fx.Node):

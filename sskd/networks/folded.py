@@ -1,5 +1,5 @@
-"""A frozen network, made fast: batch norms folded into convolutions, weights in the run's precision, and nothing
-computed that nobody asked for."""
+"""Fast frozen copy of a network: batch norms folded into convolutions, weights in the run's precision, convolutions
+fused with their ReLU, unused features not computed."""
 
 import copy
 import operator
@@ -25,10 +25,10 @@ class Whole(nn.Module):
 
 
 class FrozenNetwork(nn.Module):
-    """Computes what ``network.features`` does in eval mode; pre-activations only if asked for (else an empty tuple).
+    """Computes ``network.features`` in eval mode, from a copy of the network.
 
-    ``dtype``: of weights and arithmetic; float32 agrees with the network to rounding. Built from a copy: the network
-    itself stays as it is, and later changes of it are not seen.
+    dtype: of weights and arithmetic; float32 agrees with the network up to rounding. preactivations: if False, they are
+    not computed and the tuple is empty.
     """
 
     def __init__(self, network: Network, dtype: torch.dtype, preactivations: bool = True) -> None:
@@ -38,16 +38,16 @@ class FrozenNetwork(nn.Module):
         _fuse_activations(graph)
         self.graph = graph.requires_grad_(False)
         for module in self.graph.modules():
-            if not isinstance(module, nn.BatchNorm2d):  # those that could not be folded: their statistics stay float32
+            if not isinstance(module, nn.BatchNorm2d):  # batch norms that were not folded keep float32 statistics
                 _cast(module, dtype)
 
     def features(self, images: Tensor) -> Features:
-        """images: (B, 3, H, W), float32; features come in ``dtype``."""
+        """Returns features in ``dtype`` of images (B, 3, H, W) float32."""
         return self.graph(images.to(self.dtype))
 
 
 def trace(network: Network) -> fx.GraphModule:
-    """``network.features`` as a graph."""
+    """Returns ``network.features`` as a torch.fx graph."""
     return fx.symbolic_trace(Whole(network))
 
 
@@ -59,7 +59,7 @@ def _traced(network: Network, preactivations: bool) -> fx.GraphModule:
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> None:
-    """The module's own parameters, not its children's."""
+    """Casts the module's own parameters and buffers, not those of its children."""
     for parameter in module.parameters(recurse=False):
         parameter.data = parameter.data.to(dtype)
     for name, buffer in module.named_buffers(recurse=False):
@@ -67,7 +67,7 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def _drop_preactivations(traced: fx.GraphModule) -> None:
-    """Makes the graph return none, and removes what was computed for them alone."""
+    """Removes the pre-activations from the graph, with all nodes that only they use."""
     (features,) = (node for node in traced.graph.nodes if node.target is Features)
     logits, maps, pooled, _, pre_pool = features.args
     features.args = (logits, maps, pooled, (), pre_pool)
@@ -75,12 +75,12 @@ def _drop_preactivations(traced: fx.GraphModule) -> None:
     traced.recompile()
 
 
-# --- a convolution, what is added to it, and its ReLU in one call of cuDNN ------------------------------------------
+# --- convolution, addition and ReLU in one call of cuDNN -------------------------------------------------------------
 
 
 class ConvAddReLU2d(nn.Module):
-    """relu(convolution(x) + z), z being optional. On CUDA that is one call of cuDNN instead of four launches
-    (convolution, bias, sum, ReLU) where cuDNN has it for the type and shape, which the first call tries."""
+    """relu(convolution(x) + z), with an optional z. On CUDA this is one cuDNN call instead of four kernels
+    (convolution, bias, addition, ReLU), if cuDNN supports the dtype and shape; the first call tries it."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
@@ -91,21 +91,21 @@ class ConvAddReLU2d(nn.Module):
         if x.is_cuda and self.fused and self._fits(x, z):
             try:
                 return self._in_one_call(x, z)
-            except RuntimeError as error:  # NotImplementedError is one: cuDNN has no such kernel
+            except RuntimeError as error:  # includes NotImplementedError: cuDNN has no such kernel
                 if isinstance(error, torch.OutOfMemoryError):
                     raise
                 self.fused = False
         total = self.convolution(x)
-        if z is not None:  # in place where z is no number and is not broadcast: a third large tensor costs time
+        if z is not None:  # in place if no broadcasting is needed, to save a tensor
             same = torch.is_tensor(z) and (z.dtype, z.shape) == (total.dtype, total.shape)
             total = total.add_(z) if same else total + z
         return F.relu(total, inplace=True)
 
     def _fits(self, x: Tensor, z: Tensor | None) -> bool:
-        """Whether z is of the result's type and shape: cuDNN does not broadcast."""
+        """Returns True if z has the result's dtype and shape; cuDNN does not broadcast."""
         if z is None:
             return True
-        if not torch.is_tensor(z):  # a network of a user's may add a size
+        if not torch.is_tensor(z):  # a user's network may add a number
             return False
         layer: Any = self.convolution
         sides = (
@@ -125,8 +125,8 @@ class ConvAddReLU2d(nn.Module):
 
 
 def _fuse_activations(traced: fx.GraphModule) -> None:
-    """Every ReLU of a convolution, or of the sum of a convolution and another tensor, becomes an ConvAddReLU2d,
-    where nobody else asks for what lies between."""
+    """Replaces each relu(convolution) and relu(convolution + tensor) by a ConvAddReLU2d, if no other node uses the
+    intermediate values."""
     modules: dict[Any, nn.Module] = dict(traced.named_modules())
     fused: set[fx.Node] = set()
 
@@ -137,7 +137,7 @@ def _fuse_activations(traced: fx.GraphModule) -> None:
         is_module = relu.op == "call_module" and isinstance(modules[relu.target], nn.ReLU)
         if not is_module and not (relu.op == "call_function" and relu.target in (F.relu, torch.relu)):
             continue
-        # 1. the chain: convolution, perhaps a sum, ReLU
+        # 1. the pattern: convolution, optional addition, ReLU
         total = relu.args[0]
         convolution: Any = total
         others: tuple[Any, ...] = ()
@@ -148,14 +148,14 @@ def _fuse_activations(traced: fx.GraphModule) -> None:
             continue
         if convolution in others or any(len(node.users) > 1 for node in (total, convolution)):
             continue
-        # 2. it is computed at the ReLU's place: nothing in between may change what it reads, as in-place ones do
+        # 2. the fused node runs at the ReLU's position: no node in between may change its inputs in place
         node, pure = convolution.next, True
         while node is not relu:
             pure &= node is total or node in fused or is_convolution(node)
             node = node.next
         if not pure:
             continue
-        # 3. one node instead
+        # 3. the fused node
         name = f"fused_{convolution.name}"
         modules[name] = ConvAddReLU2d(modules[convolution.target])  # type: ignore[arg-type]
         traced.add_module(name, modules[name])

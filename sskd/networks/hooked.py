@@ -1,4 +1,5 @@
-"""Any module as a network: logits as it gives them, the vector that enters its classifier, and maps by module names."""
+"""Adapts any module to the ``Network`` interface: hooks read its classifier's input and the outputs of named
+modules."""
 
 import math
 from collections.abc import Callable
@@ -14,19 +15,19 @@ from sskd.networks.base import Features, Network
 
 
 def resized(images: Tensor, size: int | None) -> Tensor:
-    """(B, 3, H, H) to (B, 3, size, size), bilinear, antialiased where it shrinks; as they are if that is their size."""
+    """Resizes images (B, 3, H, H) to (B, 3, size, size), bilinear, with antialiasing when it shrinks them."""
     if size is None or images.shape[-2:] == (size, size):
         return images
     shrinks = images.shape[-1] > size
-    source = images.float() if shrinks else images  # antialiasing is for float32 alone
+    source = images.float() if shrinks else images  # antialiasing only supports float32
     return F.interpolate(source, (size, size), mode="bilinear", align_corners=False, antialias=shrinks).to(images.dtype)
 
 
-fx.wrap("resized")  # one step of a traced network: what it does depends on the size
+fx.wrap("resized")  # one node of a traced graph, because its branch depends on the image size
 
 
-class _OnImages(Network):
-    """A network of this suite whose images are changed before it sees them."""
+class _WithInputTransform(Network):
+    """A network of this suite behind a transform of its input images."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -44,52 +45,52 @@ class _OnImages(Network):
     def own_name(self, key: str) -> str:
         return _inside(self._names, self.network.own_name(key))
 
-    def changed(self, images: Tensor) -> Tensor:
-        """images: (B, 3, H, H), normalised as the data set's are."""
+    def transform(self, images: Tensor) -> Tensor:
+        """Transforms images (B, 3, H, H) that are normalised with the data set's statistics."""
         raise NotImplementedError
 
     def features(self, images: Tensor) -> Features:
-        return self.network.features(self.changed(images))
+        return self.network.features(self.transform(images))
 
 
-class Resized(_OnImages):
-    """A network that sees images of another size."""
+class Resized(_WithInputTransform):
+    """A network that resizes its input images."""
 
     def __init__(self, network: Network, size: int) -> None:
         super().__init__(network)
         self.size = size
 
-    def changed(self, images: Tensor) -> Tensor:
+    def transform(self, images: Tensor) -> Tensor:
         return resized(images, self.size)
 
 
-class Renormalised(_OnImages):
-    """A network whose images were normalised otherwise than those of the data set are.
+class Renormalised(_WithInputTransform):
+    """A network that was trained with other normalisation statistics than the data set's.
 
-    given: what its images are normalised with; None: already as it wants them. wanted: what it was trained with.
+    given: statistics of the input images (None: the same as ``own``). own: statistics of the network's training.
     """
 
-    def __init__(self, network: Network, given: Statistics | None, wanted: Statistics) -> None:
+    def __init__(self, network: Network, given: Statistics | None, own: Statistics) -> None:
         super().__init__(network)
-        old = given or wanted
-        channels = zip(old.mean, old.std, wanted.mean, wanted.std, strict=True)
+        old = given or own
+        channels = zip(old.mean, old.std, own.mean, own.std, strict=True)
         self.factors = [(std / own_std, (mean - own_mean) / own_std) for mean, std, own_mean, own_std in channels]
 
-    def changed(self, images: Tensor) -> Tensor:
+    def transform(self, images: Tensor) -> Tensor:
         channels = [images[:, c : c + 1] * factor + shift for c, (factor, shift) in enumerate(self.factors)]
         return torch.cat(channels, 1)
 
 
 class HookedNetwork(Network):
-    """A module that gives logits (B, C), or an object that has them as ``logits``, and has no base class of this suite.
+    """Wraps a module that returns logits (B, C), or an object with the attribute ``logits``.
 
-    The pooled vector is what enters its classifier: the last of its linear layers or 1x1 convolutions with C outputs.
-    Taps are the outputs of the modules that ``settings.taps`` names. They are kept by hooks, for the time of one
-    forward pass. size: of the images that it sees; None: as they come.
+    The pooled features are the input of its classifier, which is its last linear layer or 1x1 convolution with C
+    outputs. The feature maps are the outputs of the modules that ``settings.taps`` names. Hooks read both during the
+    forward pass. size: images are resized to size x size pixels; None: they are not resized.
     """
 
-    foldable = False  # hooks do not survive a trace, and its own forward pass may not be traceable
-    gives_preactivations = False  # True, where a step asks for them: every tap must then end in a ReLU module
+    foldable = False  # torch.fx does not trace hooks
+    gives_preactivations = False  # set to True if a method needs them: each tap must then end in a ReLU module
 
     def __init__(self, name: str, module: nn.Module, num_classes: int, settings: NetworkSettings, size: int | None):
         super().__init__()
@@ -97,20 +98,20 @@ class HookedNetwork(Network):
         self.classifier = _classifier_name(name, module, num_classes)
         self.tail = (f"network.{self.classifier}",)
         self._names = frozenset(self.state_dict())
-        wanted = [*settings.taps, *([settings.pooled] if settings.pooled else [])]
+        named = [*settings.taps, *([settings.pooled] if settings.pooled else [])]
         known = [key for key, _ in module.named_modules() if key]
-        for tap in wanted:
+        for tap in named:
             if tap not in known:
                 near = nearest(tap, known)
                 hint = f"did you mean '{near}'?" if near else f"it has {', '.join(known[:8])}, ..."
                 raise UserError(f"network_settings of '{name}': it has no module '{tap}'; {hint}")
-        if wanted:  # else the next layer could overwrite what a hook has kept
+        if named:  # an in-place layer would overwrite the tensor that a hook has stored
             for layer in module.modules():
                 if hasattr(layer, "inplace"):
-                    setattr(layer, "inplace", False)  # noqa: B010 - a Module's attribute, to mypy, is a tensor
+                    setattr(layer, "inplace", False)  # noqa: B010 - mypy takes attributes of a Module for tensors
 
     def feature_layers(self) -> list[nn.Module]:
-        """The module's children but the one that its classifier is, or is in."""
+        """Returns the module's children except the one that is, or contains, the classifier."""
         last = self.classifier.split(".")[0]
         return [child for key, child in self.network.named_children() if key != last]
 
@@ -118,11 +119,11 @@ class HookedNetwork(Network):
         return _inside(self._names, key)
 
     def features(self, images: Tensor) -> Features:
-        """images: (B, 3, H, H). UserError where an output is nothing that logits, a vector or a map can be made of."""
+        """Returns the features of images (B, 3, H, H). Raises UserError if an output has an unsupported shape."""
         found: dict[str, Any] = {}
         asked = {tap: self.network.get_submodule(tap) for tap in (*self.settings.taps, self.settings.pooled) if tap}
         hooks = [module.register_forward_hook(_keep_output(found, tap)) for tap, module in asked.items()]
-        before: list[tuple[Tensor, Tensor]] = []  # what ReLUs give, and what they were given
+        before: list[tuple[Tensor, Tensor]] = []  # outputs and inputs of ReLU modules
         if self.gives_preactivations:
             relus = {part for module in asked.values() for part in module.modules() if isinstance(part, nn.ReLU)}
             hooks += [relu.register_forward_hook(_keep_both(before)) for relu in relus]
@@ -135,10 +136,12 @@ class HookedNetwork(Network):
                 hook.remove()
         logits = getattr(output, "logits", output)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
-            raise UserError(f"network '{self.name}' gives {_shown(output)} instead of logits (B, C)")
+            raise UserError(f"network '{self.name}' gives {_shown(output)} ; expected logits (B, C)")
         for tap in ("", *asked):
             if tap not in found:
-                raise UserError(f"network '{self.name}' did not call its module '{tap or self.classifier}'")
+                raise UserError(
+                    f"network '{self.name}' did not call its module '{tap or self.classifier}' in the forward pass"
+                )
         found_maps = {tap: _as_map(self.name, tap, found[tap]) for tap in asked}
         maps = tuple(found_maps[tap] for tap in self.settings.taps)
         early = maps
@@ -147,18 +150,19 @@ class HookedNetwork(Network):
         return Features(logits, maps, _pooled(self.name, found[""]), early, found_maps.get(self.settings.pooled))
 
     def _before(self, tap: str, after: Tensor, before: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """The input of the ReLU whose output the tap is."""
+        """Returns the input of the ReLU whose output is the tap."""
         found = [given for output, given in before if output is after]
         if not found:
             raise UserError(
-                f"network '{self.name}': the module '{tap}' does not end in a nn.ReLU, and maps before it are asked for"
+                f"network '{self.name}': the method needs maps before their ReLU, but the module '{tap}' does "
+                "not end in an nn.ReLU; name another module in taps"
             )
         return found[0]
 
 
 def _inside(names: frozenset[str], key: str) -> str:
-    """The wrapped module's name for a tensor, as the network around it has it. A file that a run has saved has the
-    latter already."""
+    """Returns the wrapper's name of the wrapped module's tensor ``key``. Files saved by a run use the wrapper's
+    name."""
     return key if key in names else f"network.{key}"
 
 
@@ -184,12 +188,12 @@ def _keep_input(found: dict[str, Any]) -> Callable[..., None]:
 
 
 def _classifier_name(name: str, module: nn.Module, num_classes: int) -> str:
-    """The last layer with as many outputs as there are classes."""
+    """Returns the name of the last layer with ``num_classes`` outputs."""
     names = [key for key, layer in module.named_modules() if _outputs(layer) == num_classes]
     if not names:
         raise UserError(
-            f"network '{name}' has no linear layer with {num_classes} outputs, so what its pooled features are cannot "
-            "be told: build it for as many classes as its function is given, or derive it from sskd.networks.Network"
+            f"network '{name}' has no linear layer with {num_classes} outputs, so its classifier cannot be found: "
+            "build it for the number of classes that its function gets, or derive it from sskd.networks.Network"
         )
     return names[-1]
 
@@ -201,24 +205,24 @@ def _outputs(layer: nn.Module) -> int:
 
 
 def _pooled(name: str, entered: Any) -> Tensor:
-    """(B, D) of what entered the classifier: averaged over positions where that is a map or tokens."""
+    """Returns the pooled features (B, D): the classifier's input, averaged over positions if it is a map or tokens."""
     if isinstance(entered, Tensor) and entered.dim() in (2, 3, 4):
         positions = {2: [], 3: [1], 4: [2, 3]}[entered.dim()]
         return entered.mean(positions) if positions else entered
-    raise UserError(f"network '{name}': what enters its classifier is {_shown(entered)}, not pooled features (B, D)")
+    raise UserError(f"network '{name}': its classifier's input is {_shown(entered)}; expected pooled features (B, D)")
 
 
 def _as_map(name: str, tap: str, output: Any) -> Tensor:
-    """(B, D, H, H) of a module's output: a map as it is, or tokens (B, N, D), of which those that come before the last
-    H * H (a class token) are left out."""
+    """Returns a module's output as a map (B, D, H, H). Of tokens (B, N, D) it takes the last H * H, without a class
+    token before them."""
     if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2] == output.shape[3]:
         return output
     if isinstance(output, Tensor) and output.dim() == 3:
         side = math.isqrt(output.shape[1])
         return output[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
     raise UserError(
-        f"network_settings of '{name}': the module '{tap}' gives {_shown(output)}; a tap is a map (B, C, H, H) or "
-        "tokens (B, N, D)"
+        f"network_settings of '{name}': the module '{tap}' returns {_shown(output)}; expected a map (B, C, H, H) "
+        "or tokens (B, N, D)"
     )
 
 

@@ -1,4 +1,4 @@
-"""torchvision's networks for ImageNet, under torchvision's names and with its parameters' names."""
+"""torchvision's networks for ImageNet, with torchvision's names of networks and parameters."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from sskd.networks.zoo import torchvision_models
 
 
 class _Torchvision(Network):
-    """Takes over the children of torchvision's network, so that its weights load as they are published."""
+    """Has the children of torchvision's network, so that published weights load without renaming."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class _Torchvision(Network):
 
 
 class ImageNetResNet(_Torchvision):
-    """Taps: the stem before its max-pooling, the four stages, the pooled vector."""
+    """Feature maps: the stem before its max pooling, and the four stages."""
 
     def features(self, images: Tensor) -> Features:
         net: Any = self
@@ -30,7 +30,7 @@ class ImageNetResNet(_Torchvision):
             for block in blocks:
                 x = block(x)
             total = _before_relu(last, x)
-            x = F.relu(total)  # not in place: the sum is a tap too
+            x = F.relu(total)  # not in place: the sum is returned too
             maps.append(x)
             before.append(total)
         pooled = pool(x)
@@ -38,7 +38,7 @@ class ImageNetResNet(_Torchvision):
 
 
 def _before_relu(block: Any, x: Tensor) -> Tensor:
-    """What torchvision's BasicBlock or Bottleneck computes, up to its last ReLU."""
+    """Returns the output of torchvision's BasicBlock or Bottleneck before its last ReLU."""
     shortcut = x if block.downsample is None else block.downsample(x)
     x = F.relu(block.bn1(block.conv1(x)), inplace=True)
     x = block.bn2(block.conv2(x))
@@ -48,14 +48,14 @@ def _before_relu(block: Any, x: Tensor) -> Tensor:
 
 
 class ImageNetMobileNetV2(_Torchvision):
-    """Taps: the stem, the last block at each of a quarter, an eighth and a sixteenth of the image's size (blocks have
-    no ReLU at their end), the last convolution, the pooled vector."""
+    """Feature maps: the stem, the last block at 1/4, 1/8 and 1/16 of the image size (blocks end without a ReLU), and
+    the last convolution."""
 
     tail = ("classifier",)
     ENDS = (3, 6, 13)
 
     def own_name(self, key: str) -> str:
-        """torchvision's "features" is a method's name here."""
+        """Renames torchvision's "features", because here it is the name of a method."""
         return "layers" + key.removeprefix("features") if key.startswith("features") else key
 
     def features(self, images: Tensor) -> Features:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from sskd.networks.base import NETWORKS, Features, Network, fan_out_init, pool
 
-STAGES = (  # expansion, width (before halving), blocks, stride
+STAGES = (  # expansion, channels (at full width), blocks, stride
     (1, 16, 1, 1),
     (6, 24, 2, 1),
     (6, 32, 3, 2),
@@ -13,30 +13,30 @@ STAGES = (  # expansion, width (before halving), blocks, stride
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-TAPS = ((0, 2), (2, 3), (3, 5), (5, 7))  # which stages lie between one tap and the next
+MAP_STAGES = ((0, 2), (2, 3), (3, 5), (5, 7))  # stages between one feature map and the next
 LAST = 1280
 
 
-def _convolution(width_in: int, width: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+def _convolution(in_channels: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     return [
-        nn.Conv2d(width_in, width, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(width),
+        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(channels),
     ]
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel, project; a shortcut where shapes agree."""
+    """1x1 expansion, depthwise 3x3, 1x1 projection; with a shortcut if input and output have the same shape."""
 
-    def __init__(self, width_in: int, width: int, stride: int, expansion: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, expansion: int) -> None:
         super().__init__()
-        hidden = expansion * width_in
-        self.shortcut = stride == 1 and width_in == width
+        hidden = expansion * in_channels
+        self.shortcut = stride == 1 and in_channels == channels
         self.conv = nn.Sequential(
-            *_convolution(width_in, hidden, 1),
+            *_convolution(in_channels, hidden, 1),
             nn.ReLU(inplace=True),
             *_convolution(hidden, hidden, 3, stride, groups=hidden),
             nn.ReLU(inplace=True),
-            *_convolution(hidden, width, 1),
+            *_convolution(hidden, channels, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,37 +44,37 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(Network):
-    """Blocks end without a ReLU, so taps before and after it are the same."""
+    """Blocks end without a ReLU, so the pre-activations equal the feature maps."""
 
     tail = ("conv2", "classifier")
     staged, stages_active = True, False
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        width_in = 16
-        self.conv1 = nn.Sequential(*_convolution(3, width_in, 3, 2), nn.ReLU(inplace=True))
+        in_channels = 16
+        self.conv1 = nn.Sequential(*_convolution(3, in_channels, 3, 2), nn.ReLU(inplace=True))
         self.blocks = nn.ModuleList()
-        for expansion, full_width, blocks, stride in STAGES:
-            width = full_width // 2
-            stage = [InvertedResidual(width_in, width, stride, expansion)]
-            stage += [InvertedResidual(width, width, 1, expansion) for _ in range(blocks - 1)]
+        for expansion, full, blocks, stride in STAGES:
+            channels = full // 2
+            stage = [InvertedResidual(in_channels, channels, stride, expansion)]
+            stage += [InvertedResidual(channels, channels, 1, expansion) for _ in range(blocks - 1)]
             self.blocks.append(nn.Sequential(*stage))
-            width_in = width
-        self.conv2 = nn.Sequential(*_convolution(width_in, LAST, 1), nn.ReLU(inplace=True))
+            in_channels = channels
+        self.conv2 = nn.Sequential(*_convolution(in_channels, LAST, 1), nn.ReLU(inplace=True))
         self.classifier = nn.Linear(LAST, num_classes)
         fan_out_init(self)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)
 
     def run_stage(self, number: int, maps: Tensor) -> Tensor:
-        for block in self.blocks[slice(*TAPS[number - 1])]:
+        for block in self.blocks[slice(*MAP_STAGES[number - 1])]:
             maps = block(maps)
-        return self.conv2(maps) if number == len(TAPS) else maps
+        return self.conv2(maps) if number == len(MAP_STAGES) else maps
 
     def features(self, images: Tensor) -> Features:
         x = self.conv1(images)
         maps = [x]
-        for start, stop in TAPS:
+        for start, stop in MAP_STAGES:
             for number in range(start, stop):
                 x = self.blocks[number](x)
             maps.append(x)

@@ -1,5 +1,5 @@
-"""CIFAR ResNets (He et al. 2016): resnet8 ... resnet110 with basic blocks, the four-times-wide resnet8x4 and
-resnet32x4, and ResNet50 with bottlenecks. Parameter names are those of the published checkpoints."""
+"""CIFAR ResNets (He et al. 2016): resnet8 to resnet110 with basic blocks, the four times wider resnet8x4 and
+resnet32x4, and ResNet50 with bottlenecks. Parameters have the names of CRD's published checkpoints."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from sskd.networks.base import NETWORKS, Features, Network, fan_out_init, pool
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut. Gives the sum *before* its ReLU: the stage applies it."""
+    """Two 3x3 convolutions with a shortcut. Returns the sum before its ReLU, which the stage applies."""
 
-    def __init__(self, width_in: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = _projection(width_in, width, stride)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = _projection(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -26,17 +26,17 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions around a shortcut, four times as wide outside. Gives the sum before its ReLU."""
+    """1x1, 3x3 and 1x1 convolutions with a shortcut; 4 * channels outputs. Returns the sum before its ReLU."""
 
-    def __init__(self, width_in: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * width)
-        self.shortcut = _projection(width_in, 4 * width, stride) or nn.Sequential()
+        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, 4 * channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * channels)
+        self.shortcut = _projection(in_channels, 4 * channels, stride) or nn.Sequential()
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -44,47 +44,47 @@ class Bottleneck(nn.Module):
         return self.bn3(self.conv3(out)) + self.shortcut(x)
 
 
-def _projection(width_in: int, width: int, stride: int) -> nn.Sequential | None:
-    if stride == 1 and width_in == width:
+def _projection(in_channels: int, channels: int, stride: int) -> nn.Sequential | None:
+    if stride == 1 and in_channels == channels:
         return None
-    return nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+    return nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
 
 
 def make_stage(
-    block: type[nn.Module], width_in: int, width: int, blocks: int, stride: int, expansion: int
+    block: type[nn.Module], in_channels: int, channels: int, blocks: int, stride: int, expansion: int
 ) -> nn.Sequential:
-    """``blocks`` blocks whose outputs have ``expansion * width`` channels; only the first strides."""
-    first = block(width_in, width, stride)
-    return nn.Sequential(first, *(block(expansion * width, width, 1) for _ in range(blocks - 1)))
+    """Returns ``blocks`` blocks with ``expansion * channels`` output channels; only the first has the stride."""
+    first = block(in_channels, channels, stride)
+    return nn.Sequential(first, *(block(expansion * channels, channels, 1) for _ in range(blocks - 1)))
 
 
 def residual_stages(stages: Sequence[nn.Module], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Each stage's output after and before its last ReLU, starting from ``x``."""
+    """Runs the stages on ``x`` and returns their outputs after and before the last ReLU."""
     maps, before = [], []
     for stage in stages:
         *blocks, last = stage.children()
         for block in blocks:
             x = F.relu(block(x), inplace=True)
         total = last(x)
-        x = F.relu(total)  # not in place: the sum is a tap too
+        x = F.relu(total)  # not in place: the sum is returned too
         maps.append(x)
         before.append(total)
     return maps, before
 
 
 class ResNet(Network):
-    """Basic blocks in three stages of ``blocks`` each; widths: of the stem and of the stages."""
+    """Three stages of ``blocks`` basic blocks. channels: of the stem and of each stage."""
 
     staged = True
 
-    def __init__(self, blocks: int, widths: tuple[int, int, int, int], num_classes: int) -> None:
+    def __init__(self, blocks: int, channels: tuple[int, int, int, int], num_classes: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        self.layer1 = make_stage(BasicBlock, widths[0], widths[1], blocks, 1, 1)
-        self.layer2 = make_stage(BasicBlock, widths[1], widths[2], blocks, 2, 1)
-        self.layer3 = make_stage(BasicBlock, widths[2], widths[3], blocks, 2, 1)
-        self.fc = nn.Linear(widths[3], num_classes)
+        self.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels[0])
+        self.layer1 = make_stage(BasicBlock, channels[0], channels[1], blocks, 1, 1)
+        self.layer2 = make_stage(BasicBlock, channels[1], channels[2], blocks, 2, 1)
+        self.layer3 = make_stage(BasicBlock, channels[2], channels[3], blocks, 2, 1)
+        self.fc = nn.Linear(channels[3], num_classes)
         fan_out_init(self)
 
     def map_norms(self) -> list[nn.BatchNorm2d]:
@@ -101,7 +101,7 @@ class ResNet(Network):
 
 
 class ResNet50(Network):
-    """Bottlenecks in four stages (3, 4, 6, 3) for 32 x 32 images: no striding in the stem or the first stage."""
+    """Four stages of bottlenecks (3, 4, 6, 3) for 32 x 32 images: the stem and the first stage have no stride."""
 
     tail = ("linear",)
     staged = True
@@ -130,8 +130,8 @@ class ResNet50(Network):
         return Features(self.linear(pooled), (stem, *maps), pooled, (stem, *before), maps[-1])
 
 
-def _register(name: str, depth: int, widths: tuple[int, int, int, int]) -> None:
-    NETWORKS.register(name)(lambda num_classes: ResNet((depth - 2) // 6, widths, num_classes))
+def _register(name: str, depth: int, channels: tuple[int, int, int, int]) -> None:
+    NETWORKS.register(name)(lambda num_classes: ResNet((depth - 2) // 6, channels, num_classes))
 
 
 for _depth in (8, 14, 20, 32, 44, 56, 110):

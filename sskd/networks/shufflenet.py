@@ -9,26 +9,26 @@ from sskd.networks.resnet import residual_stages
 
 BLOCKS = (4, 8, 4)
 GROUPS = 3
-V1_WIDTHS = (24, 240, 480, 960)
-V2_WIDTHS = (24, 116, 232, 464)
+V1_CHANNELS = (24, 240, 480, 960)
+V2_CHANNELS = (24, 116, 232, 464)
 V2_LAST = 1024
 
 
 class V1Block(nn.Module):
-    """Grouped 1x1, shuffle, 3x3 on each channel, grouped 1x1. Gives the sum (or, strided, the concatenation with the
-    pooled input) before its ReLU."""
+    """Grouped 1x1, channel shuffle, depthwise 3x3, grouped 1x1. Returns the sum with the input (with stride 2: the
+    concatenation with the pooled input) before its ReLU."""
 
-    def __init__(self, width_in: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.groups = 1 if width_in == V1_WIDTHS[0] else GROUPS  # the stem is too narrow to be grouped
-        added = width - width_in if stride == 2 else width
-        middle = added // 4
-        self.conv1 = nn.Conv2d(width_in, middle, 1, groups=self.groups, bias=False)
-        self.bn1 = nn.BatchNorm2d(middle)
-        self.conv2 = nn.Conv2d(middle, middle, 3, stride, 1, groups=middle, bias=False)
-        self.bn2 = nn.BatchNorm2d(middle)
-        self.conv3 = nn.Conv2d(middle, added, 1, groups=GROUPS, bias=False)
+        self.groups = 1 if in_channels == V1_CHANNELS[0] else GROUPS  # as the stem has few channels
+        added = channels - in_channels if stride == 2 else channels
+        hidden = added // 4
+        self.conv1 = nn.Conv2d(in_channels, hidden, 1, groups=self.groups, bias=False)
+        self.bn1 = nn.BatchNorm2d(hidden)
+        self.conv2 = nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden, bias=False)
+        self.bn2 = nn.BatchNorm2d(hidden)
+        self.conv3 = nn.Conv2d(hidden, added, 1, groups=GROUPS, bias=False)
         self.bn3 = nn.BatchNorm2d(added)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,21 +40,23 @@ class V1Block(nn.Module):
 
 
 class ShuffleV1(Network):
-    """With three groups, as CRD's published code has it. Taps: the stem, the three stages, the pooled vector (960)."""
+    """ShuffleNet V1 with three groups, as in CRD's code. Feature maps: the stem and the three stages. D = 960."""
 
     tail = ("linear",)
     staged, stages_active = True, False
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, V1_WIDTHS[0], 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(V1_WIDTHS[0])
+        self.conv1 = nn.Conv2d(3, V1_CHANNELS[0], 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(V1_CHANNELS[0])
         stages = [
-            nn.Sequential(V1Block(width_in, width, 2), *(V1Block(width, width, 1) for _ in range(blocks - 1)))
-            for width_in, width, blocks in zip(V1_WIDTHS, V1_WIDTHS[1:], BLOCKS, strict=False)
+            nn.Sequential(
+                V1Block(in_channels, channels, 2), *(V1Block(channels, channels, 1) for _ in range(blocks - 1))
+            )
+            for in_channels, channels, blocks in zip(V1_CHANNELS, V1_CHANNELS[1:], BLOCKS, strict=False)
         ]
         self.layer1, self.layer2, self.layer3 = stages
-        self.linear = nn.Linear(V1_WIDTHS[-1], num_classes)
+        self.linear = nn.Linear(V1_CHANNELS[-1], num_classes)
 
     def run_stage(self, number: int, maps: Tensor) -> Tensor:
         return residual_stages([self.get_submodule(f"layer{number}")], F.relu(maps))[1][0]
@@ -70,11 +72,11 @@ class ShuffleV1(Network):
 
 
 class V2Block(nn.Module):
-    """Half of the channels pass by, half are convolved; then both are shuffled. Gives (after, before) its ReLU."""
+    """Convolves half of the channels, then shuffles both halves. Returns the map after and before its ReLU."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        half = width // 2
+        half = channels // 2
         self.conv1 = nn.Conv2d(half, half, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(half)
         self.conv2 = nn.Conv2d(half, half, 3, 1, 1, groups=half, bias=False)
@@ -90,16 +92,17 @@ class V2Block(nn.Module):
 
 
 class V2Down(nn.Module):
-    """Halves the size (``stride`` 2): both branches see all channels and stride. Gives (after, before) its ReLUs."""
+    """Downsampling block (stride 2): both branches convolve all channels. Returns the map after and before its
+    ReLUs."""
 
-    def __init__(self, width_in: int, width: int, stride: int = 2) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int = 2) -> None:
         super().__init__()
-        half = width // 2
-        self.conv1 = nn.Conv2d(width_in, width_in, 3, stride, 1, groups=width_in, bias=False)
-        self.bn1 = nn.BatchNorm2d(width_in)
-        self.conv2 = nn.Conv2d(width_in, half, 1, bias=False)
+        half = channels // 2
+        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False)
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv2 = nn.Conv2d(in_channels, half, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(half)
-        self.conv3 = nn.Conv2d(width_in, half, 1, bias=False)
+        self.conv3 = nn.Conv2d(in_channels, half, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(half)
         self.conv4 = nn.Conv2d(half, half, 3, stride, 1, groups=half, bias=False)
         self.bn4 = nn.BatchNorm2d(half)
@@ -118,21 +121,22 @@ def _shuffled(first: Tensor, second: Tensor) -> Tensor:
 
 
 class ShuffleV2(Network):
-    """Of width 1. Taps: the stem, the three stages, the pooled vector (1024), which has a convolution of its own."""
+    """ShuffleNet V2 at width 1. Feature maps: the stem and the three stages; a 1x1 convolution precedes the pooling.
+    D = 1024."""
 
     tail = ("conv2", "bn2", "linear")
     staged = True
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, V2_WIDTHS[0], 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(V2_WIDTHS[0])
+        self.conv1 = nn.Conv2d(3, V2_CHANNELS[0], 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(V2_CHANNELS[0])
         stages = [
-            nn.Sequential(V2Down(width_in, width), *(V2Block(width) for _ in range(blocks - 1)))
-            for width_in, width, blocks in zip(V2_WIDTHS, V2_WIDTHS[1:], BLOCKS, strict=False)
+            nn.Sequential(V2Down(in_channels, channels), *(V2Block(channels) for _ in range(blocks - 1)))
+            for in_channels, channels, blocks in zip(V2_CHANNELS, V2_CHANNELS[1:], BLOCKS, strict=False)
         ]
         self.layer1, self.layer2, self.layer3 = stages
-        self.conv2 = nn.Conv2d(V2_WIDTHS[-1], V2_LAST, 1, bias=False)
+        self.conv2 = nn.Conv2d(V2_CHANNELS[-1], V2_LAST, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(V2_LAST)
         self.linear = nn.Linear(V2_LAST, num_classes)
 

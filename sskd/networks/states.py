@@ -1,4 +1,4 @@
-"""Which of a file's tensors are a network's: under whatever keys and prefixes they stand, and raw or averaged."""
+"""Finds a network's state dicts among the tensors of a file, under any prefix, and chooses one (raw or averaged)."""
 
 import re
 from collections.abc import Sequence
@@ -14,35 +14,34 @@ RENAMED = {
     "classifier.0.weight": "classifier.weight",
     "classifier.0.bias": "classifier.bias",
 }  # CRD's MobileNetV2
-# what DataParallel, torch.compile, FSDP and checkpointing put into the names of the modules that they wrap
+# name parts that DataParallel, torch.compile, FSDP and activation checkpointing insert
 WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-UNCOUNTED = ("num_batches_tracked", "total_ops", "total_params")  # not of old torch; added by thop
-USUAL = re.compile(r"(state_dict\.)?(model\.)?(module\.)?(backbone\.)?")  # where the published checkpoints have theirs
+UNCOUNTED = ("num_batches_tracked", "total_ops", "total_params")  # missing in old versions of torch; added by thop
+USUAL = re.compile(r"(state_dict\.)?(model\.)?(module\.)?(backbone\.)?")  # prefixes of published checkpoints
 AVERAGED = {"avg", "average", "averaged", "shadow", "polyak"}
 
 
 class State(NamedTuple):
-    """Tensors by a network's own names, and the prefix that leads to them in the file, with its last dot."""
+    """Tensors under the network's own names. prefix: their prefix in the file, with its final dot."""
 
     prefix: str
     tensors: dict[str, Tensor]
 
     @property
     def place(self) -> str:
-        """As a message names it."""
+        """Description for messages."""
         return f"those under '{self.prefix[:-1]}'" if self.prefix else "those at its top level"
 
     @property
     def averaged(self) -> bool:
-        """Whether the keys that lead to it say that these are a moving average's weights: model_ema, swa_model."""
+        """True if the prefix names averaged weights, for example model_ema or swa_model."""
         words = re.split(r"[^a-z]+", self.prefix.lower())
         ends = ("ema", "swa")
         return any(word in AVERAGED or word.startswith(ends) or word.endswith(ends) for word in words)
 
 
 def find_states(tensors: dict[str, Tensor], network: Network) -> list[State]:
-    """All places in a file where tensors of exactly the network's names stand, whatever their shapes, in the file's
-    order."""
+    """Returns all states of a file, in its order, that have exactly the network's tensor names; shapes may differ."""
     wanted = network.state_dict()
     needed = {key for key in wanted if not key.endswith(UNCOUNTED)}
     found: list[State] = []
@@ -58,7 +57,7 @@ def find_states(tensors: dict[str, Tensor], network: Network) -> list[State]:
 
 
 def nearest_state(tensors: dict[str, Tensor], network: Network) -> State:
-    """Where most of the network's names stand, for a message on what is missing there."""
+    """Returns the state with the most of the network's names, for an error message about the missing ones."""
     wanted = network.state_dict().keys()
     states = [
         State(prefix, {name: tensors[key] for name, key in own.items()})
@@ -69,9 +68,11 @@ def nearest_state(tensors: dict[str, Tensor], network: Network) -> State:
 
 
 def choose(states: Sequence[State], which: str | None, path: str, name: str) -> tuple[State, str]:
-    """Of states that fit the network ``name``, the one that is meant, and what is to be said of the choice: "" where
-    there is none. which: "raw", "averaged", or the key under which it stands; None: the only one, or the one where
-    published checkpoints have theirs, or the only raw one. UserError where that is none, or not one."""
+    """Returns one of the states that fit the network ``name``, and a note on the choice ("" if there was none).
+
+    which: "raw", "averaged", or a part of the prefix. None: the only state, else the one under the prefix of published
+    checkpoints, else the only raw one. Raises UserError if none or several match.
+    """
     asked = [state for state in states if _is_meant(state, which)]
     if not asked:
         listed = _listed(states)
@@ -81,8 +82,8 @@ def choose(states: Sequence[State], which: str | None, path: str, name: str) -> 
     raw = [state for state in different if not state.averaged]
     if len(different) > 1 and not usual and len(raw) != 1:
         raise UserError(
-            f"{path} holds several weights of {name} that differ, {_listed(different)}: say which, by 'which': "
-            "raw, averaged, or the name under which they stand"
+            f"{path} holds several weights of {name} that differ, {_listed(different)}: choose with 'which': raw, "
+            "averaged, or the name of their key"
         )
     chosen = different[0] if len(different) == 1 else (usual or raw)[0]
     others = [state for state in _different([chosen, *states]) if state is not chosen]
@@ -91,12 +92,12 @@ def choose(states: Sequence[State], which: str | None, path: str, name: str) -> 
     kind = "averaged" if chosen.averaged else "raw"
     return chosen, (
         f"{path} holds several weights of {name} that differ: {chosen.place} ({kind}) were taken, and "
-        f"{_listed(others)} were not; 'which' chooses (raw, averaged, or a name)"
+        f"{_listed(others)} were not; set 'which' to choose (raw, averaged, or a name)"
     )
 
 
 def _by_prefix(tensors: dict[str, Tensor]) -> dict[str, list[str]]:
-    """The names under each prefix that ends at a dot, and under none."""
+    """Groups the names by each prefix that ends with a dot, and by the empty prefix."""
     found: dict[str, list[str]] = {}
     for key in tensors:
         parts = key.split(".")
@@ -106,7 +107,8 @@ def _by_prefix(tensors: dict[str, Tensor]) -> dict[str, list[str]]:
 
 
 def _readings(prefix: str, keys: list[str], network: Network) -> list[dict[str, str]]:
-    """The file's names by the network's, as they are, by CRD's names, and without wrappers of inner modules."""
+    """Returns three mappings from the network's names to the file's: unchanged, with CRD's names replaced, and also
+    without the names of wrappers."""
     plain = {key[len(prefix) :]: key for key in keys}
     renamed = {RENAMED.get(name, name): key for name, key in plain.items()}
     bare = {".".join(part for part in name.split(".") if part not in WRAPPERS): key for name, key in renamed.items()}
@@ -124,7 +126,7 @@ def _identical(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 
 def _different(states: Sequence[State]) -> list[State]:
-    """Without those whose numbers an earlier one has too. Shapes are the network's, so values may be looked at."""
+    """Drops states with the same values as an earlier one."""
     kept: list[State] = []
     for state in states:
         if not any(_equal(state.tensors, other.tensors) for other in kept):
@@ -135,7 +137,7 @@ def _different(states: Sequence[State]) -> list[State]:
 def _equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     try:
         return all(torch.equal(first[key], second[key]) for key in first.keys() & second.keys())
-    except (RuntimeError, NotImplementedError):  # sparse ones, or those without values
+    except (RuntimeError, NotImplementedError):  # sparse tensors, or meta tensors
         return False
 
 

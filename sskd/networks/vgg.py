@@ -5,36 +5,36 @@ from torch.nn import functional as F
 
 from sskd.networks.base import NETWORKS, Features, Network, fan_out_init, pool
 
-LAYERS = {  # convolutions in each of the five blocks, whose widths are always the same
+LAYERS = {  # convolutions in each of the five blocks
     "vgg8": (1, 1, 1, 1, 1),
     "vgg11": (1, 1, 2, 2, 2),
     "vgg13": (2, 2, 2, 2, 2),
     "vgg16": (2, 2, 3, 3, 3),
     "vgg19": (2, 2, 4, 4, 4),
 }
-WIDTHS = (64, 128, 256, 512, 512)
+CHANNELS = (64, 128, 256, 512, 512)
 
 
-def make_block(width_in: int, width: int, convolutions: int) -> nn.Sequential:
-    """3x3 convolutions with norm, ReLUs between them but not after the last: the tap before it is wanted."""
+def make_block(in_channels: int, channels: int, convolutions: int) -> nn.Sequential:
+    """Returns 3x3 convolutions with batch norm and ReLU, without the last ReLU: its input is a pre-activation map."""
     layers: list[nn.Module] = []
     for number in range(convolutions):
         layers += [nn.ReLU(inplace=True)] if number else []
-        layers += [nn.Conv2d(width if number else width_in, width, 3, padding=1), nn.BatchNorm2d(width)]
+        layers += [nn.Conv2d(channels if number else in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels)]
     return nn.Sequential(*layers)
 
 
 class VGG(Network):
-    """Max pooling follows the first three blocks; the last two work at the same size."""
+    """Five blocks. Max pooling follows the first three; the last two have maps of the same size."""
 
     tail = ("classifier",)
     staged, stages_active = True, False
 
     def __init__(self, convolutions: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
-        for number, (width_in, width) in enumerate(zip((3, *WIDTHS), WIDTHS, strict=False)):
-            setattr(self, f"block{number}", make_block(width_in, width, convolutions[number]))
-        self.classifier = nn.Linear(WIDTHS[-1], num_classes)
+        for number, (in_channels, channels) in enumerate(zip((3, *CHANNELS), CHANNELS, strict=False)):
+            setattr(self, f"block{number}", make_block(in_channels, channels, convolutions[number]))
+        self.classifier = nn.Linear(CHANNELS[-1], num_classes)
         fan_out_init(self)
         nn.init.normal_(self.classifier.weight, 0, 0.01)
         nn.init.zeros_(self.classifier.bias)

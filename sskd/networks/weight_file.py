@@ -1,4 +1,4 @@
-"""A weights file as tensors by name. Nothing that it holds is executed."""
+"""Reads the tensors of a weights file. No code from the file is executed."""
 
 import pickle
 import re
@@ -16,22 +16,22 @@ from torch import Tensor
 from sskd.errors import UserError
 
 SAVE_STATE = "save its state dict: torch.save(model.state_dict(), 'weights.pth')"
-TORCH_ZIP, TORCH_OLD = b"PK", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # how torch.save's two formats begin
+TORCH_ZIP, TORCH_OLD = b"PK", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # first bytes of torch.save's two formats
 
-# what else people have in place of weights, by how the file begins
+# other files, by their first bytes
 OTHERS = (
-    (rb"version https://git-lfs\.github\.com/", "a Git LFS pointer, no weights: `git lfs pull` gets the file itself"),
-    (rb"\s*(\xef\xbb\xbf)?<", "a web page (HTML or XML), no weights: download the file again, from its direct address"),
-    (rb"\x93NUMPY", "a NumPy array (.npy), no weights of PyTorch"),
-    (rb"\x89HDF", "an HDF5 file, as Keras saves weights, and not PyTorch's"),
-    (rb"GGUF", "a GGUF file, and not PyTorch's"),
-    (rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc|Rar!|.{257}ustar", "an archive: unpack it, name a file in it"),
-    (rb"\x80", f"a pickle that torch.save has not written, and is not loaded: where it was made, {SAVE_STATE}"),
-    (rb"\s*[{\[]", "a text file (JSON), no weights"),
-    (rb"[\t\n\r\x20-\x7e]+\Z", "a text file, no weights"),
+    (rb"version https://git-lfs\.github\.com/", "a Git LFS pointer, not weights: run `git lfs pull` to get the file"),
+    (rb"\s*(\xef\xbb\xbf)?<", "a web page (HTML or XML), not weights: download the file from its direct address"),
+    (rb"\x93NUMPY", "a NumPy array (.npy), not weights of PyTorch"),
+    (rb"\x89HDF", "an HDF5 file (used by Keras), not a file of PyTorch"),
+    (rb"GGUF", "a GGUF file, not a file of PyTorch"),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc|Rar!|.{257}ustar", "an archive: unpack it and name a file in it"),
+    (rb"\x80", f"a pickle that torch.save has not written; it is not loaded. Where it was made, {SAVE_STATE}"),
+    (rb"\s*[{\[]", "a text file (JSON), not weights"),
+    (rb"[\t\n\r\x20-\x7e]+\Z", "a text file, not weights"),
 )  # fmt: skip
 
-# classes whose objects training scripts put beside the weights, by module
+# classes of objects that training scripts save together with weights, by module
 VALUES = {
     "argparse": "Namespace",
     "types": "SimpleNamespace",
@@ -63,7 +63,7 @@ MAPPINGS = {
 
 
 class _Unread:
-    """Stands for an object that is no tensor: it takes whatever the pickle gives it, and keeps nothing."""
+    """Placeholder for an object that is not a tensor: accepts any arguments and stores nothing."""
 
     def __new__(cls, *given: Any, **named: Any) -> Any:
         return super().__new__(cls)
@@ -95,8 +95,8 @@ STAND_INS = _stand_ins()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a weights file, by the names that lead to them: {"net": {"fc.bias": tensor}} has "net.fc.bias".
-    UserError says what the file is instead."""
+    """Returns all tensors of a weights file under their joined keys: {"net": {"fc.bias": tensor}} gives "net.fc.bias".
+    Raises UserError if the file holds no tensors, with its actual content."""
     data = _load(path)
     found: dict[str, Tensor] = {}
     _collect(data, "", found)
@@ -106,7 +106,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _collect(data: Any, prefix: str, found: dict[str, Tensor], depth: int = 0) -> None:
-    """Of nested dicts whose keys are names. An optimiser's state has numbers as keys."""
+    """Collects tensors from nested dicts with string keys. (The keys of an optimiser's state are numbers.)"""
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data) or depth > 10:
         return
     for key, value in data.items():
@@ -137,8 +137,8 @@ def _load(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     if not head:
-        raise UserError(f"{path} is empty (0 bytes): the download or the copy has failed")
-    if head[8:9] == b"{":  # after the header's length
+        raise UserError(f"{path} is empty (0 bytes): download or copy it again")
+    if head[8:9] == b"{":  # the header of safetensors, after its length
         return _load_safetensors(path)
     if head.startswith(TORCH_ZIP):
         _check_zip(path)
@@ -146,7 +146,9 @@ def _load(path: Path) -> Any:
         for start, what in OTHERS:
             if re.match(start, head, re.DOTALL):
                 raise UserError(f"{path} is {what}")
-        raise UserError(f"{path} is damaged, or is no weights file: neither torch.save nor safetensors has written it")
+        raise UserError(
+            f"{path} is damaged or not a weights file: it was written neither by torch.save nor by safetensors"
+        )
     return _load_pickle(path)
 
 
@@ -154,42 +156,44 @@ def _load_safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except (SafetensorError, OSError):
-        raise UserError(f"{path} is damaged or cut off, or is no safetensors file") from None
+        raise UserError(f"{path} is damaged, truncated, or not a safetensors file") from None
 
 
 def _check_zip(path: Path) -> None:
-    """UserError where a zip is none that torch.save has written."""
+    """Raises UserError if the zip file was not written by torch.save."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        raise UserError(f"{path} is damaged or cut off: it begins as a zip file, and does not end as one") from None
+        raise UserError(f"{path} is damaged or truncated: it begins as a zip file but does not end as one") from None
     within = {name.partition("/")[2] for name in names}
     if "constants.pkl" in within or any(name.startswith("code/") for name in within):
         raise UserError(
-            f"{path} is a TorchScript program, which is not loaded, as loading executes it: "
-            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth') saves its weights"
+            f"{path} is a TorchScript program; it is not loaded, because loading would execute it. Save its weights: "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')"
         )
     if "data.pkl" in within:
         return
     if names and all(name.endswith(".npy") for name in names):
-        raise UserError(f"{path} is a NumPy archive (.npz), no weights of PyTorch")
+        raise UserError(f"{path} is a NumPy archive (.npz), not weights of PyTorch")
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    raise UserError(f"{path} is a zip file of something else ({shown or 'nothing'}): unpack it, and name the weights")
+    raise UserError(
+        f"{path} is a zip file of other files ({shown or 'nothing'}): unpack it and give the path of the weights"
+    )
 
 
 def _load_pickle(path: Path) -> Any:
     try:
         with path.open("rb") as file, torch.serialization.safe_globals(STAND_INS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on pickle protocols, and kinds of storage that will be removed
+            warnings.simplefilter("ignore")  # about pickle protocols and deprecated storage types
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         holds = f"holds an object of '{named[1].rstrip('.')}'" if named else "is damaged, or holds objects"
         raise UserError(
-            f"{path} {holds}, which is not loaded, as loading it could execute code: where it was made, {SAVE_STATE}"
+            f"{path} {holds}, which is not loaded, because loading could execute code. Where it was made, {SAVE_STATE}"
         ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or 'its disk fails'}") from None
-    except Exception:  # a damaged pickle may raise anything
-        raise UserError(f"{path} is damaged or cut off: torch cannot read it") from None
+    except Exception:  # a damaged pickle may raise any exception
+        raise UserError(f"{path} is damaged or truncated: torch cannot read it") from None

@@ -1,4 +1,4 @@
-"""Networks from files: state dicts as training scripts save them, published weights, and this project's own."""
+"""Loads networks from state dicts of other training scripts, from published weights, and from this project's runs."""
 
 import hashlib
 import os
@@ -31,12 +31,12 @@ def load_network(
     log: Callable[[str], None] = lambda _: None,
     images: Statistics | None = None,
 ) -> Network:
-    """The network ``name`` with the weights of ``path``: a state dict wherever it stands in a torch.save or safetensors
-    file, under any prefix; or published weights, where ``path`` is "torchvision:" or "timm:" and their name.
+    """Returns the network ``name`` with the weights of ``path``. No code from the file is executed.
 
-    which: "raw", "averaged", or the name under which the weights stand, where the file holds several that fit. log:
-    gets one line where it does. images: as build_network's. Executes no code from the file. UserError if it is missing,
-    damaged, of another network or other classes.
+    path: a torch.save or safetensors file with a state dict under any prefix, or the name of published weights
+    ("torchvision:NAME", "timm:NAME"). which: "raw", "averaged", or the name of a key, if the file holds several weights
+    that fit. log: gets one line about that choice. images: see build_network. Raises UserError if the file is missing
+    or damaged, or belongs to another network or number of classes.
     """
     network = build_network(name, num_classes, settings, images)
     note = load_into(network, path, name, num_classes, which)
@@ -53,9 +53,8 @@ def load_into(
     which: str | None = None,
     new_classifier: bool = False,
 ) -> str:
-    """Gives ``network``, which errors call ``name``, the weights of ``path``, as ``load_network``. Returns what is to
-    be said of the choice; "" where there was none. new_classifier: where the file's classifier has another shape, the
-    network keeps its own."""
+    """Loads the weights of ``path`` into ``network``, as ``load_network``. Returns a note on the choice, or "". name:
+    the network's name in errors. new_classifier: the network keeps its classifier if the file's has another shape."""
     wanted, free = network.state_dict(), f"{network.tail[-1]}." if new_classifier else None
     tensors = _tensors(name, path)
     found = find_states(tensors, network)
@@ -79,17 +78,19 @@ def _tensors(name: str, path: str | Path) -> dict[str, Tensor]:
 
 
 def check_weights(teacher: FromFile) -> None:
-    """UserError if the weights are no file, or not the one that is meant, without loading them."""
+    """Raises UserError if the weights file does not exist or has another sha256. Does not load it."""
     if teacher.published:
         find_weights(teacher.network, teacher.weights)
         return
     path = existing(teacher.weights)
     if teacher.sha256 is not None and (found := file_sha256(path)) != teacher.sha256:
-        raise UserError(f"{path} is not the file that the spec means: its sha256 is {found}, not {teacher.sha256}")
+        raise UserError(
+            f"{path} is not the expected file: its sha256 is {found}, not {teacher.sha256}; correct sha256 or the path"
+        )
 
 
 def check_start(start: FromFile, num_classes: int, log: Callable[[str], None] = lambda _: None) -> None:
-    """UserError if a network of so many classes cannot start from the weights. Published ones are not downloaded."""
+    """Raises UserError if a network with ``num_classes`` classes cannot start from the weights. Does not download."""
     check_weights(start)
     if not start.published:
         start_from(build_network(start.network, num_classes), start, num_classes, log)
@@ -98,15 +99,15 @@ def check_start(start: FromFile, num_classes: int, log: Callable[[str], None] = 
 def start_from(
     network: Network, start: FromFile, num_classes: int, log: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Gives a new network the weights that its training starts from. Its classifier stays as it is where the weights'
-    is of other classes. UserError if they are not of that network."""
+    """Loads the weights that training starts from. The network keeps its classifier if the weights have another number
+    of classes. Raises UserError if they belong to another network."""
     note = load_into(network, start.weights, start.network, num_classes, start.which, new_classifier=True)
     if note:
         log(note)
 
 
 def check_classes(teacher: FromFile, num_classes: int, log: Callable[[str], None] = lambda _: None) -> None:
-    """UserError if the weights are not of that network with so many classes. Published ones are not downloaded. log: as
+    """Raises UserError if the weights belong to another network or number of classes. Does not download. log: see
     ``load_network``."""
     if not teacher.published:
         load_network(
@@ -116,13 +117,13 @@ def check_classes(teacher: FromFile, num_classes: int, log: Callable[[str], None
     known = find_weights(teacher.network, teacher.weights).num_classes
     if known != num_classes:
         raise UserError(
-            f"{teacher.weights} has {known} classes, and the data {num_classes}: as a teacher's 'start', in place of "
-            "its 'weights', it is trained on these"
+            f"{teacher.weights} has {known} classes, but the data set has {num_classes}: to train a teacher on these "
+            "classes, give the weights as its 'start' instead of its 'weights'"
         )
 
 
 def file_sha256(path: Path) -> str:
-    """Returns the sha256 of the file's content, in hex. UserError if it cannot be read."""
+    """Returns the sha256 of the file's content, in hex. Raises UserError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return sha256_of(file)
@@ -131,7 +132,7 @@ def file_sha256(path: Path) -> str:
 
 
 def sha256_of(file: BinaryIO) -> str:
-    """Returns the sha256, in hex, of what is left to be read of the file."""
+    """Returns the sha256, in hex, of the rest of an open file."""
     digest = hashlib.sha256()
     while part := file.read(2**20):
         digest.update(part)
@@ -139,20 +140,20 @@ def sha256_of(file: BinaryIO) -> str:
 
 
 def existing(path: str | Path) -> Path:
-    """The path. UserError where no file is there."""
+    """Returns the path. Raises UserError if there is no such file."""
     if os.path.isdir(path):
-        raise UserError(f"no weights file {path}: it is a folder; name a file in it")
-    if not os.path.isfile(path):  # unlike Path's, False for what cannot be looked at
+        raise UserError(f"no weights file {path}: it is a folder; give the path of a file")
+    if not os.path.isfile(path):  # unlike Path.is_file, False if access is denied
         raise UserError(f"no weights file {path}")
     return Path(path)
 
 
-CLASSIFIERS = ("fc.", "linear.", "classifier.", "head.", "heads.")  # how the tensors of one are named
+CLASSIFIERS = ("fc.", "linear.", "classifier.", "head.", "heads.")  # prefixes of a classifier's tensors
 
 
 def _mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor], free: str | None = None) -> str:
-    """What keeps a state dict from being loaded, in a few words; "" if nothing does. free: how the names of tensors
-    begin that may have another shape."""
+    """Returns why a state dict cannot be loaded, in a few words, or "". free: prefix of the tensors whose shape may
+    differ."""
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     extra = [key for key in state if key not in wanted]
     if missing or extra:
@@ -171,8 +172,8 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def _unusable(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
-    """What makes tensors of the right names and shapes no weights, in a few words; "" if nothing does. Only now are
-    their values looked at: a shape that a file claims may be larger than any memory."""
+    """Returns why the values of tensors with the right names and shapes cannot be used, in a few words, or "". It runs
+    after the check of shapes, because a damaged file may claim tensors that do not fit in memory."""
     for key, target in wanted.items():
         if key not in state:
             continue
@@ -193,12 +194,12 @@ def _unusable(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
     return ""
 
 
-BIASES = ("fc.bias", "linear.bias", "classifier.bias", "classifier.0.bias")  # of classifiers of this suite's networks
-MOST_CLASSES = 1_000_000  # that weights are taken to be of: a damaged file may claim any number
+BIASES = ("fc.bias", "linear.bias", "classifier.bias", "classifier.0.bias")  # classifiers of this suite's networks
+MOST_CLASSES = 1_000_000  # a damaged file may claim any number
 
 
 def _fits(asked: str, state: dict[str, Tensor]) -> str:
-    """A hint: another registered network that these weights do belong to."""
+    """Returns a hint that names another registered network that the weights fit, or ""."""
     for key, value in state.items():
         ends = [end for end in BIASES if f".{key}".endswith(f".{end}")]
         if not ends or value.dim() != 1 or not 0 < len(value) < MOST_CLASSES:
@@ -214,6 +215,6 @@ def _fits(asked: str, state: dict[str, Tensor]) -> str:
 
 @lru_cache(maxsize=256)
 def _empty_state(network: Callable[[int], nn.Module], classes: int) -> dict[str, Tensor]:
-    """Names and shapes of a network's tensors, on torch's meta device."""
+    """Returns a network's state dict on torch's meta device."""
     with torch.device("meta"):
         return dict(network(classes).state_dict())

@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko and Komodakis 2016), wrn_depth_width; names as in the published checkpoints."""
+"""Wide residual networks (Zagoruyko and Komodakis 2016), wrn_DEPTH_WIDTH, with the published parameter names."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,15 +7,15 @@ from sskd.networks.base import NETWORKS, Features, Network, fan_out_init, pool
 
 
 class Block(nn.Module):
-    """Pre-activated: norm and ReLU come before each 3x3 convolution."""
+    """Pre-activation block: batch norm and ReLU come before each 3x3 convolution."""
 
-    def __init__(self, width_in: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(width_in)
-        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.convShortcut = None if width_in == width else nn.Conv2d(width_in, width, 1, stride, bias=False)
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.convShortcut = None if in_channels == channels else nn.Conv2d(in_channels, channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x), inplace=True)
@@ -24,33 +24,33 @@ class Block(nn.Module):
 
 
 class Group(nn.Module):
-    """Blocks of one width; only the first strides."""
+    """Blocks with equal numbers of channels; only the first has the stride."""
 
-    def __init__(self, blocks: int, width_in: int, width: int, stride: int) -> None:
+    def __init__(self, blocks: int, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
-        first = Block(width_in, width, stride)
-        self.layer = nn.Sequential(first, *(Block(width, width, 1) for _ in range(blocks - 1)))
+        first = Block(in_channels, channels, stride)
+        self.layer = nn.Sequential(first, *(Block(channels, channels, 1) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x)
 
 
 class WideResNet(Network):
-    """Its taps are the groups' sums, which no ReLU has touched; before-activation taps are those sums normalised by
-    the norm that comes next, as the published networks have it."""
+    """The feature maps are the groups' sums, before any ReLU. As in CRD's code, the pre-activations are these sums
+    after the following batch norm."""
 
     tail = ("bn1", "fc")
     staged, stages_active = True, False
 
     def __init__(self, depth: int, widen: int, num_classes: int) -> None:
         super().__init__()
-        blocks, widths = (depth - 4) // 6, [16 * widen, 32 * widen, 64 * widen]
+        blocks, channels = (depth - 4) // 6, [16 * widen, 32 * widen, 64 * widen]
         self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.block1 = Group(blocks, 16, widths[0], 1)
-        self.block2 = Group(blocks, widths[0], widths[1], 2)
-        self.block3 = Group(blocks, widths[1], widths[2], 2)
-        self.bn1 = nn.BatchNorm2d(widths[2])
-        self.fc = nn.Linear(widths[2], num_classes)
+        self.block1 = Group(blocks, 16, channels[0], 1)
+        self.block2 = Group(blocks, channels[0], channels[1], 2)
+        self.block3 = Group(blocks, channels[1], channels[2], 2)
+        self.bn1 = nn.BatchNorm2d(channels[2])
+        self.fc = nn.Linear(channels[2], num_classes)
         fan_out_init(self)
         nn.init.zeros_(self.fc.bias)
 
@@ -76,8 +76,8 @@ class WideResNet(Network):
         return Features(self.fc(pooled), (stem, first, second, third), pooled, before, pre_pool)
 
     def _normalised(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """The first two taps through the next group's first norm. Its running statistics are that group's to update,
-        so they are not touched a second time here."""
+        """Applies the next group's first batch norm to the first two maps, without a second update of its running
+        statistics."""
         return _norm_only(self.block2, first), _norm_only(self.block3, second)
 
 

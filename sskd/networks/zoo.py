@@ -8,20 +8,20 @@ from torch import Tensor, nn
 from sskd.config.networks import Statistics, split_zoo
 from sskd.errors import UserError, nearest
 
-# torchvision's networks that are built for one size of images, by the beginning of their names: the argument
+# torchvision's networks with a fixed image size: prefix of the name, and the argument that sets the size
 FIXED = {"vit_": "image_size", "maxvit": "input_size"}
-OWN_SIZE = 224  # of these, where nothing else is said
+DEFAULT_SIZE = 224
 
 
 class Made(NamedTuple):
-    """A library's network, and the size of images that it was built for (pixels of a side); None: any."""
+    """A network of torchvision or timm. image_size: side in pixels if the size is fixed; None: any size."""
 
     module: nn.Module
     image_size: int | None
 
 
 def check_name(name: str) -> None:
-    """UserError where the library is not installed, or has no network of that name."""
+    """Raises UserError if the library is not installed or has no network of that name."""
     library, own = split_zoo(name)
     known = _timm_names(own) if library == "timm" else torchvision_models().list_models(module=torchvision_models())
     if own not in known:
@@ -31,7 +31,7 @@ def check_name(name: str) -> None:
 
 
 def make(name: str, num_classes: int, image_size: int | None) -> Made:
-    """The network, freshly initialised, for images of that size where it is built for one. UserError as check_name."""
+    """Returns the newly initialised network, built for ``image_size`` if its size is fixed. Raises as check_name."""
     check_name(name)
     library, own = split_zoo(name)
     if library == "timm":
@@ -44,14 +44,14 @@ def make(name: str, num_classes: int, image_size: int | None) -> Made:
     builder = torchvision_models().get_model_builder(own)
     for start, argument in FIXED.items():
         if own.startswith(start):
-            size = image_size or OWN_SIZE
+            size = image_size or DEFAULT_SIZE
             sized: dict[str, Any] = {argument: (size, size) if argument == "input_size" else size}
             return Made(builder(num_classes=num_classes, **sized), size)
     return Made(builder(num_classes=num_classes), None)
 
 
 def torchvision_models() -> Any:
-    """torchvision.models, imported where one of its networks is named, as that takes two seconds."""
+    """Returns torchvision.models. It is imported only when needed, because the import takes two seconds."""
     from torchvision import models
 
     return models
@@ -66,40 +66,41 @@ def _timm() -> Any:
 
 
 def _timm_names(name: str) -> list[str]:
-    """All names; with those of published weights ("resnet18.a1_in1k") where ``name`` has a dot."""
+    """Returns all names, or those of published weights ("resnet18.a1_in1k") if ``name`` has a dot."""
     timm = _timm()
     return list(timm.list_pretrained() if "." in name else timm.list_models())
 
 
 class Published(NamedTuple):
-    """Weights that a library publishes. place: where they can be had without it."""
+    """Weights that torchvision or timm publishes. place: their address."""
 
     num_classes: int
     place: str
 
 
 def find_weights(network: str, weights: str) -> Published:
-    """What "torchvision:IMAGENET1K_V1" or "timm:a1_in1k" is for that network. UserError if there is none."""
+    """Looks up published weights such as "torchvision:IMAGENET1K_V1" or "timm:a1_in1k". Raises UserError if the network
+    has none of that name."""
     source, name = weights.split(":", 1)
     library, own = split_zoo(network)
     if source == "timm":
         return _timm_weights(network, name)
     try:
         if library == "timm":
-            raise ValueError("a network of the other library")
+            raise ValueError("not a network of torchvision")
         known = torchvision_models().get_model_weights(own)
     except ValueError:
         raise UserError(f"torchvision has no weights of a network '{network}'") from None
     if name not in known.__members__:
         _refuse(network, name, list(known.__members__))
     entry = known[name]
-    return Published(len(entry.meta["categories"] or ()), entry.url)  # some have no classifier
+    return Published(len(entry.meta["categories"] or ()), entry.url)  # some weights have no classifier
 
 
 def _timm_weights(network: str, tag: str) -> Published:
     library, own = split_zoo(network)
     if library != "timm":
-        raise UserError(f"timm's weights are of networks 'timm:NAME', not of '{network}'")
+        raise UserError(f"timm's weights only fit networks 'timm:NAME', not '{network}'")
     base = own.split(".")[0]
     known = [name.partition(".")[2] for name in _timm().list_pretrained(f"{base}.*")]
     if tag not in known:
@@ -109,7 +110,7 @@ def _timm_weights(network: str, tag: str) -> Published:
 
 
 class DataConfig(NamedTuple):
-    """How images come to published weights: pixels of a side, and what they are normalised with."""
+    """Input format of published weights: side of the images in pixels, and normalisation statistics."""
 
     image_size: int
     statistics: Statistics
@@ -117,7 +118,7 @@ class DataConfig(NamedTuple):
 
 @cache
 def data_config(network: str, weights: str) -> DataConfig:
-    """That of "torchvision:IMAGENET1K_V1" or "timm:a1_in1k" of that network. UserError if there are none."""
+    """Returns the input format of published weights. Raises UserError if the network has none of that name."""
     find_weights(network, weights)
     source, name = weights.split(":", 1)
     own = split_zoo(network)[1]
@@ -135,8 +136,8 @@ def _refuse(network: str, name: str, known: list[str]) -> None:
 
 
 def fetch_weights(network: str, weights: str) -> dict[str, Tensor]:
-    """The published weights by their library's names, downloaded once to the library's own cache. UserError if there
-    are none of that name, or no network to get them by."""
+    """Returns the published weights under their library's parameter names, downloaded to the library's cache. Raises
+    UserError if there are none of that name or the download fails."""
     place = find_weights(network, weights).place
     source, name = weights.split(":", 1)
     own = split_zoo(network)[1]
@@ -144,8 +145,8 @@ def fetch_weights(network: str, weights: str) -> dict[str, Tensor]:
         if source == "timm":
             return dict(_timm().create_model(f"{own.split('.')[0]}.{name}", pretrained=True).state_dict())
         return dict(torchvision_models().get_model_weights(own)[name].get_state_dict(check_hash=True))
-    except Exception as error:  # whatever the network, the disk or a wrong hash may raise
+    except Exception as error:  # connection, disk, or a wrong hash
         reason = " ".join(str(error).split())[:150]
         raise UserError(
-            f"{weights} could not be downloaded ({reason}): get {place} elsewhere and name the file instead"
+            f"{weights} could not be downloaded ({reason}): download {place} in another way and give the file's path"
         ) from None

@@ -117,7 +117,7 @@ def test_torchvisions_weights_have_the_classes_of_imagenet(profile: Path, capsys
     teacher = {"resnet34": {"network": "resnet34", "weights": "torchvision:IMAGENET1K_V1"}}
     options = ["plan", "--set", f"teachers={json.dumps(teacher)}", "pair=resnet34/resnet8", "methods=[kd]"]
     assert started(profile, *options) == 2
-    assert "torchvision:IMAGENET1K_V1 has 1000 classes, and the data 10" in capsys.readouterr().err
+    assert "torchvision:IMAGENET1K_V1 has 1000 classes, but the data set has 10" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_refuses_other_numbers_of_stages_and_unknown_networks() -> None:
     settings = method_settings("hsakd")
     with pytest.raises(UserError, match="resnet20 has 3 and vgg8 has 4"):
         METHODS["hsakd"].check(settings, feature_shapes("resnet20"), feature_shapes("vgg8"))
-    with pytest.raises(UserError, match="no branches are known for resnet18"):
+    with pytest.raises(UserError, match="no auxiliary classifiers are defined for resnet18"):
         METHODS["hsakd"].check(settings, feature_shapes("resnet18"), feature_shapes("resnet34"))
 
 

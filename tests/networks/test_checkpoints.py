@@ -233,7 +233,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a page": (lambda: b"\n<!DOCTYPE html><html>Sign in</html>", "a web page"),
     "nothing": (lambda: b"", "is empty"),
     "numpy's": (npz, "a NumPy archive"),
-    "another zip": (lambda: zipped("weights/resnet8.pth", "readme.txt"), "zip file of something else .weights/resnet8"),
+    "another zip": (lambda: zipped("weights/resnet8.pth", "readme.txt"), "zip file of other files .weights/resnet8"),
     "Keras's": (lambda: b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     "JSON": (lambda: b'{"weight_map": {}}', "a text file"),
     "a plain pickle": (lambda: pickle.dumps({"model": {"a": 1}}), "a pickle that torch.save has not written"),

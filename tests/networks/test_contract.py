@@ -99,7 +99,7 @@ def nan_in_eval(self: Any, logits: Tensor) -> Tensor:
 
 
 BROKEN: dict[str, tuple[Any, str]] = {
-    "a tuple in train mode": (ends(lambda self, y: (y, y) if self.training else y), "a tuple instead of logits"),
+    "a tuple in train mode": (ends(lambda self, y: (y, y) if self.training else y), "a tuple; expected logits"),
     "a dict": (ends(lambda self, y: {"out": y}), "a dict instead of logits"),
     "lazy layers": (lazy, "no shape yet"),
     "tied weights": (tied, "fc.weight and head.weight are one tensor"),
