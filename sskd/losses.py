@@ -1,4 +1,4 @@
-"""Losses that more than one method uses."""
+"""Losses that several methods use."""
 
 from typing import Literal
 
@@ -12,16 +12,17 @@ Divergence = Literal["kl", "cross_entropy"]
 
 
 def standardised(logits: Tensor) -> Tensor:
-    """(z - mean) / (standard deviation + 1e-7) of each row of logits (B, C) float32, in the same shape.
+    """Standardises each row of logits (B, C) float32: (z - mean) / (standard deviation + 1e-7).
 
-    The deviation has C - 1 in its denominator, as the code of Sun et al. (CVPR 2024, Logit Standardization in Knowledge
-    Distillation); the paper has C, and no 1e-7.
+    As in the code of Sun et al. (CVPR 2024, Logit Standardization in Knowledge Distillation), the standard deviation
+    has the denominator C - 1; the paper has C, and no 1e-7.
     """
     return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
 
 
 def divergences(student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """KL(softmax(teacher / T) || softmax(student / T)) of each row, (R, C) float32 to (R,), without the factor T^2."""
+    """Returns KL(softmax(teacher / T) || softmax(student / T)) of each row, (R, C) float32 to (R,), without a factor
+    T^2."""
     log_student = F.log_softmax(student / temperature, dim=1)
     log_teacher = F.log_softmax(teacher / temperature, dim=1)
     return (log_teacher.exp() * (log_teacher - log_student)).sum(1)
@@ -34,11 +35,11 @@ def kd_divergence(
     kept: Tensor | None = None,
     kind: Divergence = "kl",
 ) -> Tensor:
-    """T^2 / K * sum over the K kept rows of KL(softmax(teacher / T) || softmax(student / T)), a 0-d tensor.
+    """Returns T^2 times the mean over the selected rows of KL(softmax(teacher / T) || softmax(student / T)); 0-d.
 
-    student, teacher: (R, C) float32 scores. kept: (R,) bool, None for all rows; where no row is kept, the loss and its
-    gradient are zero. ``kind`` "cross_entropy" leaves out the teacher's entropy, as papers often write it, which has
-    the same gradient and another value. Hinton et al. 2015; the factor T^2 keeps the scale of the gradient.
+    student, teacher: (R, C) float32 scores. kept: (R,) bool; None: all rows. If no row is kept, the loss and its
+    gradient are zero. kind: "cross_entropy" leaves out the teacher's entropy, which changes the value but not the
+    gradient. Hinton et al. 2015; the factor T^2 makes the scale of the gradient independent of T.
     """
     log_student = F.log_softmax(student / temperature, dim=1)
     log_teacher = F.log_softmax(teacher / temperature, dim=1)

@@ -1,4 +1,4 @@
-"""AB (Heo et al. 2019): before it learns the labels, the student learns where the teacher's neurons are active."""
+"""AB (Heo et al. 2019): before the main training, the student learns the teacher's activation boundaries (signs)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +14,16 @@ from sskd.methods.feature_maps import check_intermediate_maps, check_regressor, 
 from sskd.networks import Features, FeatureShapes
 
 MARGIN = 1.0
-SCALE = 3 / 1000  # the published code's
+SCALE = 3 / 1000  # from the published code
 
 
 def activation_boundary_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Heo et al. 2019, eq. 5-6: pre-activations on the teacher's side of zero, by a margin of 1; 0-d.
+    """Returns the activation transfer loss of Heo et al. 2019: the student's pre-activations should have the teacher's
+    sign, with a margin of 1; 0-d.
 
-    n pairs of equal shapes (B, ...) float32, the student's after its connectors. (s + 1)^2 where s > -1 and t <= 0,
-    (s - 1)^2 where s <= 1 and t > 0; summed; pair i of n (from 0) weighted 2^(i - n + 1); times 3 / 1000 / B.
+    student, teacher: n pre-activations of equal shapes (B, ...) float32, the student's after its connectors. The loss
+    sums (s + 1)^2 where s > -1 and t <= 0, and (s - 1)^2 where s <= 1 and t > 0. Pair i of n (from 0) has the weight
+    2^(i - n + 1); the sum is multiplied by 3 / 1000 / B.
     """
     losses = []
     for i, (s, t) in enumerate(zip(student, teacher, strict=True)):
@@ -33,21 +35,21 @@ def activation_boundary_loss(student: Sequence[Tensor], teacher: Sequence[Tensor
 
 class ABSettings(MethodSettings):
     weight: NonNegativeFloat = 1.0
-    """The weight of the term, inside the initial stage."""
+    """The weight of the term in the initial stage."""
     initial_epochs: PositiveInt = 30
-    """Epochs of the stage before the main training, which moves the student's activation boundaries."""
+    """Epochs of the initial stage."""
 
 
 @METHODS.register("ab")
 class AB(Method):
-    """Features are compared in the initial stage alone. The main training is CE (+ KD) and uses no connector."""
+    """Compares features only in the initial stage. The main training uses CE (and KD), without connectors."""
 
     Settings = ABSettings
     info = MethodInfo(
         "AB",
         "Heo et al., AAAI 2019, Knowledge Transfer via Distillation of Activation Boundaries",
         2019,
-        "signs of the middle pre-activations",
+        "signs of intermediate pre-activations",
         family="feature maps",
         url="https://arxiv.org/abs/1811.03233",
         code="https://github.com/bhheo/AB_distillation",
@@ -66,7 +68,7 @@ class AB(Method):
             intermediate_maps(context.student_shapes.feature_maps), intermediate_maps(teacher.feature_maps), strict=True
         )
         self.connectors = nn.ModuleList(nn.Identity() if s == t else regressor(s, t, relu=False) for s, t in pairs)
-        # in a tuple, so that they are not part of this module's own parameters and state
+        # in a tuple, so that they are not submodules
         self._feature_layers = tuple(context.student.feature_layers())
 
     @classmethod

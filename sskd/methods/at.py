@@ -1,4 +1,4 @@
-"""AT (Zagoruyko & Komodakis 2017): attention maps, of where maps are active, match the teacher's."""
+"""AT (Zagoruyko & Komodakis 2017): the student's spatial attention maps match the teacher's."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from sskd.networks import Features, FeatureShapes
 
 
 def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Sum over the taps of the mean squared difference of attention maps; 0-d.
+    """Sum over the maps of the mean squared difference of attention maps; 0-d.
 
-    Maps (B, C, H, W) float32, one for each tap; the two sides may differ in width and size. Zagoruyko & Komodakis
-    2017, eq. 2 with p = 2, as a mean over images and positions.
+    student, teacher: lists of maps (B, C, H, W) float32; channels and sizes may differ. Zagoruyko & Komodakis 2017 with
+    p = 2, as a mean over images and positions.
     """
     losses = []
     for pair in zip(student, teacher, strict=True):
@@ -34,7 +34,7 @@ class ATSettings(MethodSettings):
 
 @METHODS.register("at")
 class AT(Method):
-    """Every middle tap is compared, all with the same weight."""
+    """Compares all intermediate maps with equal weights."""
 
     Settings = ATSettings
     info = MethodInfo(
@@ -42,7 +42,7 @@ class AT(Method):
         "Zagoruyko & Komodakis, ICLR 2017, Paying More Attention to Attention: Improving the Performance of "
         "Convolutional Neural Networks via Attention Transfer",
         2017,
-        "attention maps of the middle layers",
+        "attention maps of intermediate layers",
         family="feature maps",
         url="https://arxiv.org/abs/1612.03928",
         code="https://github.com/szagoruyko/attention-transfer",

@@ -1,4 +1,4 @@
-"""The base of all methods: settings, modules of its own, perhaps an initial stage, and named loss terms."""
+"""Base class of all methods, its context, and the registry of their names."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FEATURE_NAMES = frozenset({"logits", "pooled", "feature_maps", "preactivations", "pre_pool", "labels", "indices"})
 Family = Literal["logits", "feature maps", "relations", "contrast", "self-supervision", "control", "other"]
-RESERVED = ("ce", "kd")  # the terms that every method has
+RESERVED = ("ce", "kd")  # terms of every method
 
 
 class MethodInfo(NamedTuple):
@@ -33,7 +33,7 @@ class MethodInfo(NamedTuple):
     title: str  # as in the paper's tables: "FitNet"
     paper: str  # "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets"
     year: int
-    transfers: str  # what goes from teacher to student, in a few words
+    transfers: str  # knowledge that is transferred, in a few words
     family: Family = "other"
     url: str = ""  # of the paper
     code: str = ""  # URL of the authors' repository
@@ -44,27 +44,27 @@ class MethodInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method is built from. ``teacher`` and its shapes are None where no teacher is loaded; ``head`` is None
-    unless the method has ``needs_head``."""
+    """Arguments of a method. ``teacher`` and its shapes are None if no teacher is loaded; ``head`` is None unless the
+    method has ``needs_head``."""
 
     student: Network
     student_shapes: FeatureShapes
     num_classes: int
-    labels: Tensor  # (N,) int64: the split's training labels, in the order of Batch.indices
+    labels: Tensor  # (N,) int64: training labels of the split; Batch.indices refer to them
     teacher: Network | None = None
     teacher_shapes: FeatureShapes | None = None
     head: "Pretext | None" = None  # the teacher's trained head, frozen
     recipe: Recipe = field(default_factory=Recipe)  # of the main training
 
     def teacher_side(self) -> tuple[Network, FeatureShapes]:
-        """The teacher and its shapes, for methods with ``needs_teacher``, which always have one."""
+        """Returns the teacher and its shapes. Only for methods with ``needs_teacher``."""
         assert self.teacher is not None
         assert self.teacher_shapes is not None
         return self.teacher, self.teacher_shapes
 
 
 class LossTerms(NamedTuple):
-    """Named, unweighted loss terms (0-d, with gradient) and what is only logged (0-d, without)."""
+    """Named, unweighted loss terms (0-d, with gradient) and values that are only logged (0-d, without gradient)."""
 
     losses: dict[str, Tensor]
     logged: Mapping[str, Tensor] = {}
@@ -74,9 +74,9 @@ class LossTerms(NamedTuple):
 class InitialStage:
     """Epochs before the main training.
 
-    ``loss`` gets the student's features (None if ``uses_student`` is False), the teacher's and the batch, and returns
-    0-d terms, which are summed as they are. Only the modules in ``trained`` are in train mode and are optimised, at a
-    constant learning rate: the recipe's, unless the stage has its own.
+    ``loss`` gets the student's features (None if ``uses_student`` is False), the teacher's features and the batch. It
+    returns 0-d terms, whose sum is minimised. Only the modules in ``trained`` are in train mode and are optimised. The
+    learning rate is constant.
     """
 
     name: str
@@ -88,11 +88,11 @@ class InitialStage:
 
 
 class Method(nn.Module):
-    """Base of every method. Its parameters are trained with the student's, and its state is saved and resumed with it.
+    """Base class of all methods. Its parameters are trained, saved and resumed together with the student's.
 
-    The student's objective is ce_weight * CE + kd_weight * KL(kd_temperature) + the sum of loss_weights[name] *
-    loss_terms[name]. CE and KL are over the images' normal views. In the first ``warmup_epochs`` the weights of the
-    method's own terms rise linearly from 0.
+    The loss is ce_weight * CE + kd_weight * KL(kd_temperature) + the sum of loss_weights[name] * loss_terms[name]. CE
+    and KL use the normal view of each image. In the first ``warmup_epochs`` of the method's settings, the weights of
+    its own terms rise linearly from 0.
 
     A subclass sets ``info``, ``required_features`` and ``term_weights`` and overrides ``loss_terms``. The features and
     the batch that ``loss_terms`` gets may lack whatever ``required_features`` does not name.
@@ -103,40 +103,40 @@ class Method(nn.Module):
     # names of FEATURE_NAMES: fields of the teacher's and student's Features; "indices" and "labels" of the batch if the
     # method's own terms use them
     required_features: ClassVar[frozenset[str]] = frozenset()
-    # the method's own terms, each with its weight: the name of a setting, or a number
+    # the method's own terms and their weights: the name of a setting, or a number
     term_weights: ClassVar[Mapping[str, str | float]] = {}
-    paper_names: ClassVar[Mapping[str, str]] = {}  # what the paper calls a setting, where it is a Greek letter
+    paper_names: ClassVar[Mapping[str, str]] = {}  # Greek letters of the paper, and the settings that they mean
     needs_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False
-    head_task: ClassVar[str | None] = None  # the only pretext task whose head will do; None: any
-    # the training images whose features of the teacher's study() gets: "plain", in their order and as test images are
-    # cropped; "augmented", as they are in training; "": study() is not called
+    head_task: ClassVar[str | None] = None  # name of the only supported pretext task; None: any
+    # training images for study(): "plain" (in their order, without augmentation) or "augmented"; "": it is not called
     studies: ClassVar[Literal["", "plain", "augmented"]] = ""
-    views_per_image: ClassVar[int] = 1  # that view_transform() makes, for the cost of a plan
-    draws_on_host: ClassVar[bool] = False  # whether its steps differ by what the host draws: no CUDA graph holds them
-    stage_names: ClassVar[tuple[str, ...]] = ("main",)  # for the table; initial stages come first
-    seed_shift: ClassVar[int] = 0  # added to the run's seed: a control that is another method with other seeds
-    # what tuning varies, by setting: {"weight": {"log": [0.1, 10]}}; of the suite's methods configs/spaces.yaml has it
+    views_per_image: ClassVar[int] = 1  # views of view_transform(), for the estimated cost of a plan
+    draws_on_host: ClassVar[bool] = (
+        False  # True if a step depends on Python's random draws, so that it cannot be a CUDA graph
+    )
+    stage_names: ClassVar[tuple[str, ...]] = ("main",)  # in order; the initial stages come first
+    seed_shift: ClassVar[int] = 0  # added to the run's seed, for a control that differs only in its seeds
+    # search space of `tune`: {"weight": {"log": [0.1, 10]}}; built-in methods have theirs in configs/spaces.yaml
     space: ClassVar[Mapping[str, Mapping[str, Sequence[float]]]] = {}
 
-    first_epoch: ClassVar[int] = 1  # what the first epoch counts as where weights change with the epoch
+    first_epoch: ClassVar[int] = 1  # number of the first epoch for schedule()
     ramp: Tensor
     _smoothing: float = 0.0  # of labels, in cross-entropy: the recipe's
 
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__()
         self.settings = settings
-        # the teacher and its head; in a tuple, so that they are no submodules
+        # in a tuple, so that the teacher and its head are not submodules
         self._frozen = tuple(module for module in (context.teacher, context.head) if module is not None)
         self._full_epochs, self._smoothing = context.recipe.full_epochs, context.recipe.label_smoothing
         self.set_epochs(context.recipe.epochs)
-        # what the weight of each term is multiplied by, by the epoch; on the device, so that a step that was captured
-        # once sees its value
+        # factor of each term's weight in the current epoch; a device tensor, so that a CUDA graph reads its new values
         self.register_buffer("ramp", torch.ones(()), persistent=False)
 
     def train(self, mode: bool = True) -> "Method":
-        """As of any module; but the teacher, its head, and every submodule none of whose parameters is trained stay in
-        eval mode, also where a subclass keeps them as attributes."""
+        """Sets the mode as nn.Module does, but the teacher, its head and submodules without trainable parameters stay
+        in eval mode."""
         super().train(mode)
         for module in (*self._frozen, *self.modules()):
             trained = [parameter.requires_grad for parameter in module.parameters()]
@@ -145,7 +145,8 @@ class Method(nn.Module):
         return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """As of any module, without what belongs to the teacher or its head: their own runs have saved that."""
+        """Returns the state as nn.Module does, without tensors of the teacher or its head, which their own runs
+        save."""
         state, prefix = super().state_dict(*args, **kwargs), kwargs.get("prefix", "")
         for name in self._not_its_own():
             state.pop(prefix + name, None)
@@ -157,55 +158,54 @@ class Method(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _not_its_own(self) -> dict[str, Tensor]:
-        """The teacher's and its head's tensors among those of the submodules, by their names here."""
+        """Returns tensors of the teacher and its head that subclasses hold as submodules, under their names here."""
         theirs = {id(tensor) for module in self._frozen for tensor in module.state_dict(keep_vars=True).values()}
         return {name: t for name, t in super().state_dict(keep_vars=True).items() if id(t) in theirs}
 
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        """Called before anything is trained. Raises UserError, naming networks and taps, where the method cannot
-        be used with this pair."""
+        """Checks a pair of networks before training. Raises UserError, with the networks and maps, if the method does
+        not support the pair."""
 
     @classmethod
     def check_recipe(cls, settings: Any, recipe: Recipe) -> None:
-        """Called before anything is trained. Raises UserError where the method cannot be used with this recipe."""
+        """Checks the recipe before training. Raises UserError if the method does not support it."""
 
     def view_transform(self) -> ViewTransform:
-        """The views of each image that the student is trained on."""
+        """Returns the transform that makes the views of each image."""
         return SingleView()
 
     def predictor(self, student: Network) -> Network:
-        """The network that is trained, measured and saved: the student, or what this method builds around it. Called
-        once, before anything is trained; the features that ``loss_terms`` gets are this network's."""
+        """Returns the network that is trained, evaluated and saved: the student, or a network around it. Called once,
+        before training. ``loss_terms`` gets the features of this network."""
         return student
 
     def study(self, seen: Iterable[tuple[Features, Tensor]]) -> None:
-        """Called without gradient before the main stage, where ``studies`` says of which images: gets the teacher's
-        features of every training image once, and the labels (B,), batch by batch. What it finds it keeps in buffers,
-        which are saved with the run."""
+        """Computes statistics of the teacher before the main stage, if ``studies`` is set. ``seen`` yields, per batch,
+        the teacher's features and the labels (B,); each training image occurs once. Store results in buffers: they are
+        saved with the run."""
 
     def initial_stages(self) -> list[InitialStage]:
-        """What is trained before the main stage, in this order; most methods have none."""
+        """Returns the stages before the main stage, in order; most methods have none."""
         return []
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """The weight of each of the method's own terms, by the term's name, as ``term_weights`` has it. A method whose
-        weights are computed overrides it."""
+        """Weights of the method's own terms by name, from ``term_weights``. Override it if weights are computed."""
         weights = self.term_weights.items()
         return {term: getattr(self.settings, of) if isinstance(of, str) else of for term, of in weights}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        """The method's own terms, unweighted, each 0-d float32.
+        """Returns the method's own terms, unweighted, each 0-d float32.
 
-        Features are float32, whatever the precision of the networks, with V * B rows in the order of the batch's images
-        (``Batch``); the teacher's carry no gradient.
+        student, teacher: float32 features with V * B rows, in the order of ``batch.images``; the teacher's have no
+        gradient.
         """
         return LossTerms({})
 
     def begin_epoch(self, epoch: int) -> None:
-        """Called before each epoch (from 0) of the main stage, and when one is resumed: for what changes over time.
-        Epochs are counted as of the recipe's full schedule, as its milestones are: all scale together."""
+        """Updates whatever changes with the epoch (from 0). Called before each epoch of the main stage, and when an
+        epoch is resumed."""
         if self._scheduled:
             factors = [self.schedule(term, self.epochs_at(epoch)) for term in (*RESERVED, *self.loss_weights)]
             if self.ramp.dim() == 0:
@@ -213,9 +213,8 @@ class Method(nn.Module):
             self.ramp.copy_(torch.tensor(factors, dtype=self.ramp.dtype))
 
     def schedule(self, term: str, epoch: float) -> float:
-        """Returns what the weight of a term ("ce", "kd" or one of the method's own) is multiplied by in ``epoch`` as
-        the published code counts them: own terms rise in the warm-up. A method whose weights change otherwise overrides
-        it."""
+        """Returns the factor of a term's weight ("ce", "kd" or an own term) in ``epoch``, in epochs of the full
+        schedule (``epochs_at``). By default own terms rise linearly over the settings' ``warmup_epochs``."""
         warmup = self.settings.warmup_epochs
         return 1.0 if term in RESERVED or not warmup else min(epoch / warmup, 1.0)
 
@@ -224,32 +223,32 @@ class Method(nn.Module):
         return self.settings.warmup_epochs > 0 or type(self).schedule is not Method.schedule
 
     def set_epochs(self, epochs: int) -> None:
-        """Notes how many epochs the main stage has: the recipe's, unless a loop of one's own has others."""
+        """Sets the number of epochs of the main stage; by default it is the recipe's."""
         self._stretch = self._full_epochs / epochs
 
     def epochs_at(self, epoch: int) -> float:
-        """The published code's number of ``epoch`` (from 0): epochs of a shortened run count for more than one."""
+        """Converts ``epoch`` (from 0) to epochs of the full schedule: (epoch + first_epoch) * full_epochs / epochs."""
         return (epoch + self.first_epoch) * self._stretch
 
     def cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Returns the mean cross-entropy of logits (B, C) with the batch's labels, or its mixed labels, smoothed as the
-        recipe says; 0-d."""
+        """Returns the mean cross-entropy of logits (B, C) with the batch's labels or mixed labels, with the recipe's
+        label smoothing; 0-d."""
         return F.cross_entropy(logits, batch.targets, label_smoothing=self._smoothing)
 
     def transform_logits(self, logits: Tensor) -> Tensor:
-        """The logits (B, C) of either side as they enter Hinton's KD: a method may change them first."""
+        """Transforms the logits (B, C) of student and teacher before the term "kd"; by default the identity."""
         return logits
 
     def optimizer(self, parameters: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer | None:
-        """Returns the optimiser of the main stage, where the method has one of its own; None: the recipe's."""
+        """Returns the method's own optimiser of the main stage, or None for the recipe's."""
         return None
 
     def after_step(self) -> None:
-        """Called after each optimiser step of the main stage, without gradient; CRD updates its memory banks here."""
+        """Runs after each optimiser step of the main stage, without gradient; CRD updates its memory banks here."""
 
     def forward(self, student: Features, teacher: Features | None, batch: Batch) -> tuple[Tensor, LossTerms]:
-        """The weighted total (0-d, with gradient), and all unweighted terms by name: "ce", "kd" and the method's own.
-        Without a teacher only "ce"."""
+        """Returns the weighted sum (0-d, with gradient) and all unweighted terms: "ce", "kd" and the method's own.
+        Without a teacher there is only "ce"."""
         logits = student.logits[:: batch.views_per_image]
         losses = {"ce": self.cross_entropy(logits, batch)}
         weights = {"ce": self.settings.ce_weight}
@@ -264,7 +263,7 @@ class Method(nn.Module):
             own = self.loss_terms(student, teacher, batch)
             if not own.losses.keys().isdisjoint(RESERVED):
                 raise UserError(
-                    f"the method '{self.settings.name}' gives a term one of the names {', '.join(RESERVED)}"
+                    f"method '{self.settings.name}' has a term with a reserved name ({', '.join(RESERVED)}): rename it"
                 )
             losses |= own.losses
             weights |= {name: self.loss_weights[name] for name in own.losses}

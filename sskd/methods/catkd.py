@@ -12,15 +12,15 @@ from sskd.methods.feature_maps import check_pre_pool
 from sskd.networks import Features, FeatureShapes
 
 
-def class_maps(final: Tensor, classifier: nn.Linear) -> Tensor:
-    """The classifier as a 1x1 convolution without bias, on the map before pooling: (B, D, H, W) to (B, C, H, W), whose
-    mean over positions are the logits without bias."""
-    return F.conv2d(final, classifier.weight[:, :, None, None])
+def class_maps(pre_pool: Tensor, classifier: nn.Linear) -> Tensor:
+    """Applies the classifier as a 1x1 convolution without bias to the map before pooling: (B, D, H, W) to class
+    activation maps (B, C, H, W). Their spatial mean equals the logits without bias."""
+    return F.conv2d(pre_pool, classifier.weight[:, :, None, None])
 
 
 def class_attention_loss(student: Tensor, teacher: Tensor, size: int, normalise: bool) -> Tensor:
-    """Mean squared error of class maps (B, C, H, W), both pooled to size x size, then perhaps each brought to unit
-    length; 0-d. Guo et al. 2023, eq. 5, as the published code has it."""
+    """Mean squared error of class activation maps (B, C, H, W), pooled to size x size and scaled to unit length if
+    ``normalise``; 0-d. Guo et al. 2023, as in the published code."""
     student_pooled, teacher_pooled = (
         F.adaptive_avg_pool2d(maps, (size, size)).flatten(2) for maps in (student, teacher)
     )
@@ -31,17 +31,17 @@ def class_attention_loss(student: Tensor, teacher: Tensor, size: int, normalise:
 
 class CATKDSettings(MethodSettings):
     weight: NonNegativeFloat = 15.0
-    """The weight of the method's term: beta in the paper, whose values differ widely from pair to pair."""
+    """The weight of the method's term: beta in the paper. Published values differ widely between pairs."""
     size: PositiveInt = 2
-    """Pixels of a side to which class maps are pooled."""
+    """Side, in positions, to which class activation maps are pooled."""
     normalise: bool = False
-    """Whether the pooled class maps are given unit length."""
+    """Scale the pooled class activation maps to unit length."""
 
 
 @METHODS.register("catkd")
 class CATKD(Method):
-    """The published code rebuilds both networks, the classifier before the pooling and without bias. The same comes of
-    the networks as they are: class maps by the classifier's weights, and a student's bias that is zero and stays."""
+    """The published code moves the classifiers of both networks before the pooling and drops their bias. Here,
+    equivalently, the maps use the classifier's weights, and the student's bias is zero and not trained."""
 
     Settings = CATKDSettings
     info = MethodInfo(
@@ -65,7 +65,7 @@ class CATKD(Method):
     def __init__(self, settings: CATKDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         teacher, _ = context.teacher_side()
-        # in a tuple, so that they are not part of this module's own parameters and state
+        # in a tuple, so that they are not submodules
         self._classifiers = (context.student.classifier_layer, teacher.classifier_layer)
         bias = self._classifiers[0].bias
         if bias is not None:
@@ -81,6 +81,6 @@ class CATKD(Method):
         assert student.pre_pool is not None
         assert teacher.pre_pool is not None
         pairs = zip((student.pre_pool, teacher.pre_pool), self._classifiers, strict=True)
-        student_maps, teacher_maps = (class_maps(final, classifier) for final, classifier in pairs)
+        student_maps, teacher_maps = (class_maps(maps, classifier) for maps, classifier in pairs)
         loss = class_attention_loss(student_maps, teacher_maps.detach(), self.settings.size, self.settings.normalise)
         return LossTerms({"catkd": loss})

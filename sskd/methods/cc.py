@@ -1,4 +1,5 @@
-"""CC (Peng et al. 2019): the two sides' embeddings should not differ in the same way for neighbouring images."""
+"""CC (Peng et al. 2019), as in CRD's benchmark: penalises differences between student and teacher embeddings that occur
+in the same dimensions for neighbouring images of the batch."""
 
 from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
@@ -10,10 +11,10 @@ from sskd.networks import Features
 
 
 def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over the batch's B - 1 pairs of neighbours of sum(d_i * d_i+1), d = abs(student - teacher); 0-d.
+    """Mean over the B - 1 pairs of neighbours of sum(d_i * d_i+1), d = abs(student - teacher); 0-d.
 
-    Both (B, D) float32, B at least 2. Peng et al. 2019 in the form of CRD's benchmark, which has neighbours in place
-    of all pairs and no kernel.
+    student, teacher: (B, D) float32, B >= 2. Peng et al. 2019 as in CRD's benchmark, which uses neighbours instead of
+    all pairs, and no kernel.
     """
     difference = (student - teacher).abs()
     return (difference[:-1] * difference[1:]).sum(dim=1).mean()
@@ -23,12 +24,12 @@ class CCSettings(MethodSettings):
     weight: NonNegativeFloat = 1.0
     """The weight of the method's term."""
     width: PositiveInt = 128
-    """The length of the embeddings."""
+    """Dimension of the embeddings."""
 
 
 @METHODS.register("cc")
 class CC(Method):
-    """Compares linear embeddings of the pooled features; both embeddings are trained."""
+    """Compares trained linear embeddings of the pooled features."""
 
     Settings = CCSettings
     info = MethodInfo(
@@ -39,7 +40,7 @@ class CC(Method):
         family="relations",
         url="https://arxiv.org/abs/1904.01802",
         formula=r"\frac{w}{B - 1} \sum_{i=1}^{B-1} d_i \cdot d_{i+1}, \quad d = \left| e^s - e^t \right|",
-        where="$e$ are trained linear embeddings of the pooled features $v$, one for each side.",
+        where="$e$ are trained linear embeddings of the pooled features $v$, one per network.",
     )
     required_features = frozenset({"pooled"})
     term_weights = {"cc": "weight"}

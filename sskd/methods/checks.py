@@ -1,4 +1,4 @@
-"""What is checked before anything is trained: whether a method can be used with two networks, and with a recipe."""
+"""Checks before training that a method supports a pair of networks and a recipe."""
 
 from typing import Any
 
@@ -11,7 +11,8 @@ from sskd.networks import FeatureShapes
 
 
 def check_pair(settings: MethodSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-    """UserError where one of the networks lacks what the method needs, or the two cannot be used with it together."""
+    """Raises UserError if a network lacks features that the method requires, or the method does not support the
+    pair."""
     kind = METHODS[settings.name]
     check_required_features(settings)
     for shapes in (student, teacher):
@@ -19,14 +20,14 @@ def check_pair(settings: MethodSettings, student: FeatureShapes, teacher: Featur
         if {"feature_maps", "preactivations"} & kind.required_features and not shapes.feature_maps:
             lacks = "feature maps"
         elif "preactivations" in kind.required_features and not shapes.preactivations:
-            lacks = "maps before their ReLU beside those after it"
+            lacks = "maps before their ReLU"
         if lacks:
             raise UserError(
                 f"method '{settings.name}' needs {lacks}, and {shapes.network} gives none: "
                 + (
-                    f"its modules that do are named in network_settings.{shapes.network}.taps"
+                    f"name modules that output maps in network_settings.{shapes.network}.taps"
                     if lacks == "feature maps"
-                    else "only a network of this suite, or derived from sskd.networks.Network, has them"
+                    else "choose a network of this suite or one derived from sskd.networks.Network"
                 )
             )
     kind.check(settings, student, teacher)
@@ -43,8 +44,8 @@ def check_required_features(settings: MethodSettings) -> None:
 
 
 def check_recipe(settings: MethodSettings, recipe: Recipe) -> None:
-    """UserError where the method cannot be used with the recipe. Mixed images have no label of their own, are no single
-    training image, and cannot be made before several views of each image."""
+    """Raises UserError if the method does not support the recipe. Mixed images (mixup, CutMix) have no single label and
+    no index in the training set, and several views of them cannot be made."""
     kind = METHODS[settings.name]
     reasons = {
         "compares several views of each image": kind.views_per_image > 1,

@@ -1,4 +1,4 @@
-"""One trial of a method on made features, before anything trains: for methods of a user's own."""
+"""Checks that a user's method fulfils the contract of ``Method``, on random features, before training."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -20,12 +20,12 @@ from sskd.pretext.contract import FEW, batch_size, fault_of, fault_of_logged, ma
 
 
 def check_method(settings: MethodSettings, new_context: Callable[[], MethodContext], size: int) -> None:
-    """Builds the method and calls its losses on random features: of a few images in train and in eval mode, and of the
-    last epoch's last batch. UserError says what breaks the contract of ``Method``, by the name of the term; what the
-    method itself raises is raised.
+    """Builds the method and computes its losses on random features: a few images in train mode and in eval mode, and
+    the last batch of the last epoch.
 
-    The features have what ``required_features`` names and no more. A method that fails with a few images is given a
-    batch of the recipe's size. size: of the images, pixels of a side.
+    The features only have what ``required_features`` names. If the method fails with a few images, it is tried again
+    with the recipe's batch size. size: side of the images in pixels. Raises UserError, with the name of the term, if
+    the method breaks the contract; exceptions of the method are passed on.
     """
     kind = METHODS[settings.name]
     check_required_features(settings)
@@ -34,7 +34,7 @@ def check_method(settings: MethodSettings, new_context: Callable[[], MethodConte
     for given, images in ((required, FEW), (required, whole), (FEATURE_NAMES, whole)):
         try:
             _try(settings, new_context(), size, given, images)
-        except Exception as error:  # the contract's, or whatever the method raises
+        except Exception as error:  # breach of the contract, or any exception of the method
             problems.append(error)
         else:
             break
@@ -66,14 +66,14 @@ def _try(settings: MethodSettings, context: MethodContext, size: int, kept: froz
             return own.features(batch.images), given
         return made_features(context.student_shapes, rows, context.num_classes, kept, gradient=True), given
 
-    # 1. its initial stages, in which nothing else is in train mode
+    # 1. the initial stages, in which nothing else is in train mode
     names = {"main"}
     for stage in method.initial_stages():
         method.eval()
         _check_stage(stage, names, made(SingleView(), recipe.batch_size), features)
 
     # 2. the main stage
-    given: dict[str, bool] = {}  # terms, and whether they ever had a gradient
+    given: dict[str, bool] = {}  # terms, and whether they had a gradient in any step
     reached = False
 
     def step(training: bool, epoch: int, images: int) -> None:
@@ -131,7 +131,7 @@ def _check_stage(
 
 
 def _own_terms(method: Method, student: Features, teacher: Features | None, batch: Batch) -> dict[str, Tensor]:
-    """The method's own terms, each of which is a number with a weight."""
+    """Returns the method's own terms after checking that each is a number with a weight."""
     if teacher is None:
         return {}
     found = method.loss_terms(student, teacher, batch)
@@ -140,16 +140,16 @@ def _own_terms(method: Method, student: Features, teacher: Features | None, batc
     _check_terms(found.losses, "its loss_terms()")
     if fault := fault_of_logged(found.logged):
         raise UserError(f"what it logs {fault}")
-    of = type(method).loss_weights  # of a property, what it raises itself: a module's would be hidden
+    of = type(method).loss_weights  # the property itself, because nn.Module hides its exceptions
     weights: Any = of.fget(method) if isinstance(of, property) and of.fget else method.loss_weights
     if not isinstance(weights, Mapping):
         raise UserError(f"its loss_weights are a {type(weights).__name__}, not a dict (or a property that returns one)")
     for name, weight in weights.items():
         if not isinstance(weight, Real) or not math.isfinite(weight):
-            raise UserError(f"the weight of its term '{name}' is {weight!r}: a finite number is wanted")
+            raise UserError(f"the weight of its term '{name}' is {weight!r}; expected a finite number")
     for name in found.losses:
         if name in RESERVED:
-            raise UserError(f"its term '{name}' has a name that is the suite's own: call it something else")
+            raise UserError(f"its term '{name}' has a reserved name: rename it")
         if name not in weights:
             near = nearest(name, weights)
             raise UserError(
@@ -164,17 +164,17 @@ def _check_terms(terms: Any, whose: str) -> None:
         raise UserError(f"the terms of {whose} are a {type(terms).__name__}, not a dict")
     for name, value in terms.items():
         if not isinstance(name, str):
-            raise UserError(f"{whose} names a term {name!r}: a name is text")
+            raise UserError(f"{whose} names a term {name!r}; expected a string")
         if fault := fault_of(value, learned=False):
             raise UserError(f"its term '{name}' {fault}")
 
 
 def _reaches(weights: Mapping[str, float], terms: Mapping[str, Tensor], student: Features, *networks: Network) -> bool:
-    """Whether the gradient of the weighted terms reaches the student: its features, or a weight of the networks."""
+    """Returns True if the weighted terms have a gradient for the student's features or for a weight of the networks."""
     weighted = [weights[name] * value for name, value in terms.items() if value.requires_grad and weights[name]]
-    final = () if student.pre_pool is None else (student.pre_pool,)
+    pre_pool = () if student.pre_pool is None else (student.pre_pool,)
     weights_of = chain.from_iterable(network.parameters() for network in networks)
-    tensors = (student.logits, student.pooled, *student.feature_maps, *student.preactivations, *final, *weights_of)
+    tensors = (student.logits, student.pooled, *student.feature_maps, *student.preactivations, *pre_pool, *weights_of)
     unique = {id(tensor): tensor for tensor in tensors if tensor.requires_grad}
     if not weighted or not unique:
         return False
@@ -183,7 +183,7 @@ def _reaches(weights: Mapping[str, float], terms: Mapping[str, Tensor], student:
 
 
 def _total(method: Method, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
-    """The weighted total, as a step computes it."""
+    """Returns the weighted sum of a training step."""
     found = method(student, teacher, batch)
     if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], LossTerms):
         raise UserError("its forward() does not return the pair (total, LossTerms)")
@@ -193,7 +193,7 @@ def _total(method: Method, student: Features, teacher: Features | None, batch: B
 
 
 def _check_all(method: Method, given: Mapping[str, bool], reached: bool) -> None:
-    """Whether every term that has a weight was there, with a gradient, and whether the student learns from them."""
+    """Raises UserError if a term with a weight is missing or has no gradient, or none reaches the student."""
     weights = {name: weight for name, weight in method.loss_weights.items() if weight}
     for name in weights:
         if name not in given:
@@ -207,6 +207,6 @@ def _check_all(method: Method, given: Mapping[str, bool], reached: bool) -> None
 def _check_frozen(context: MethodContext) -> None:
     for name, module in (("teacher", context.teacher), ("teacher's head", context.head)):
         if module is not None and any(parameter.requires_grad for parameter in module.parameters()):
-            raise UserError(f"it makes its {name} trainable: what is frozen has requires_grad False")
+            raise UserError(f"it makes its {name} trainable: keep requires_grad False for frozen networks")
         if module is not None and any(part.training for part in module.modules()):
-            raise UserError(f"it puts its {name} into train mode: what is frozen stays in eval mode")
+            raise UserError(f"it puts its {name} into train mode: keep frozen networks in eval mode")

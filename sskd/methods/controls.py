@@ -1,4 +1,4 @@
-"""Controls: KD once more with other seeds (A/A), and KD from the predictions of other images."""
+"""Control experiments: KD with other seeds (A/A test), and KD from the predictions of other images (placebo)."""
 
 from torch import Tensor
 
@@ -10,8 +10,8 @@ from sskd.networks import Features
 
 @METHODS.register("kd_again")
 class KDAgain(KD):
-    """KD with other random numbers (A/A): seed s has other first weights and other batches than seed s of KD, so any
-    difference between the two is chance."""
+    """KD with other random numbers (A/A test). Initial weights and batches of seed s differ from those of KD's seed s,
+    so any difference between the two methods is due to chance."""
 
     info = MethodInfo(
         "KD again",
@@ -27,8 +27,8 @@ class KDAgain(KD):
 
 @METHODS.register("placebo")
 class Placebo(KD):
-    """KD from logits of another image: each image gets the teacher's logits of the one before it in the batch, which
-    is drawn at random. What it gains over no distillation is what soft targets do whatever they say."""
+    """KD from the teacher's logits of another image, the previous one of the randomly drawn batch. Its gain over
+    training without a teacher is therefore the effect of soft targets that carry no information about the image."""
 
     info = MethodInfo(
         "Placebo",

@@ -1,4 +1,5 @@
-"""CRD (Tian et al. 2020): each side's embedding of an image is told from the other side's of other classes."""
+"""CRD (Tian et al. 2020): contrastive loss between student and teacher embeddings. The positive is the other network's
+embedding of the same image; the negatives are its embeddings of images of other classes."""
 
 from typing import Any, Literal
 
@@ -20,22 +21,22 @@ EPSILON = 1e-7
 def contrast_scores(embedding: Tensor, bank: Tensor, contrasts: Tensor, temperature: float) -> Tensor:
     """exp(bank . embedding / temperature) at the given entries: (B, D), (N, D) and (B, 1 + K) to (B, 1 + K).
 
-    All B x N products are made, then the wanted ones picked: the same values as from gathered bank rows,
-    whose B x K x D floats (537 MB a side at batch 64) take some 25 times as long at CIFAR's size. On ImageNet
-    (batch 256) this is 1.3 GB of products against 2.1 GB of rows, so there is only this way.
+    Computes all B x N products and selects the contrasts. Gathering bank rows gives the same values, but its B x K x D
+    floats (537 MB per network at batch size 64) take about 25 times as long on CIFAR. On ImageNet (batch size 256) the
+    products need 1.3 GB and the rows would need 2.1 GB.
     """
     return ((embedding @ bank.T).gather(1, contrasts) / temperature).exp()
 
 
 def contrastive_loss(scores: Tensor, num_images: int) -> Tensor:
-    """Tian et al. 2020, eq. 17-18, noise-contrastive form, as the published code has it; 0-d.
+    """Noise-contrastive loss of Tian et al. 2020, as in the published code; 0-d.
 
-    scores: (B, 1 + K), already divided by Z, the positive first. num_images: N, the size of the bank.
-    With m = K / N: -(sum log(o_pos / (o_pos + m + eps)) + sum log(m / (o_neg + m + eps))) / B.
+    scores: (B, 1 + K), divided by Z, with the positive first. num_images: N, the size of the bank. With m = K / N, the
+    loss is -(sum log(o_pos / (o_pos + m + eps)) + sum log(m / (o_neg + m + eps))) / B.
     """
     positive, negative = scores[:, 0], scores[:, 1:]
     noise = negative.shape[1] / num_images
-    # log1p: the same logarithms with one pass fewer over the negatives, and exact where o is small beside m
+    # log1p saves a pass over the negatives and is exact if o is small compared with m
     loss = torch.log1p((noise + EPSILON) / positive).sum() + torch.log1p((negative + EPSILON) / noise).sum()
     return loss / scores.shape[0]
 
@@ -44,20 +45,21 @@ class CRDSettings(MethodSettings):
     weight: NonNegativeFloat = 0.8
     """The weight of the method's term."""
     negatives: PositiveInt = 16384
-    """How many other images each is told from: K in the paper."""
+    """Number of negatives per image: K in the paper."""
     positive: Literal["exact", "relaxed"] = "exact"
-    """What counts as the same: the image itself (exact), or any image of its class (relaxed)."""
+    """The positive: the image itself (exact), or any image of its class (relaxed)."""
     width: PositiveInt = 128
-    """The length of the embeddings."""
+    """Dimension of the embeddings."""
     temperature: PositiveFloat = 0.07
-    """What similarities are divided by."""
+    """Temperature: similarities are divided by it."""
     momentum: Probability = 0.5
-    """What stays of a bank's entry when it is updated."""
+    """Momentum of the bank's entries: fraction of the old entry that an update keeps."""
 
 
 @METHODS.register("crd")
 class CRD(Method):
-    """Two embeddings (trained), two banks, and each side's constant Z (-1 until the first batch sets it)."""
+    """Has a trained embedding and a memory bank per network, and their constants Z (-1 until the first batch sets
+    them)."""
 
     Settings = CRDSettings
     info = MethodInfo(
@@ -87,7 +89,7 @@ class CRD(Method):
         self.embed_teacher = nn.Linear(teacher.embed_dim, settings.width)
         self.banks = Banks(context.labels, context.num_classes, settings.width)
         self.register_buffer("z", torch.full((2,), -1.0))
-        # this step's indices and embeddings (student's, teacher's), until the banks have them
+        # indices and embeddings (student, teacher) of this step, until the banks are updated
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
@@ -99,19 +101,20 @@ class CRD(Method):
         return LossTerms({"crd": self.loss(embed_s, embed_t, contrasts)})
 
     def loss(self, embed_s: Tensor, embed_t: Tensor, contrasts: Tensor) -> Tensor:
-        """Both sides' losses. Unit embeddings (B, width); contrasts (B, 1 + K). The first call sets Z."""
+        """Sum of the losses of both networks, 0-d; the first call sets Z. embed_s, embed_t: (B, width) of unit length.
+        contrasts: (B, 1 + K) int64."""
         temperature = self.settings.temperature
         score_s = contrast_scores(embed_s, self.banks.teacher, contrasts, temperature)
         score_t = contrast_scores(embed_t, self.banks.student, contrasts, temperature)
         num_images = len(self.banks.labels)
-        with torch.no_grad():  # decided on the device: asking for Z's value would make the host wait
+        with torch.no_grad():  # on the device: reading Z on the host would synchronise
             first = torch.stack([score_s.mean(), score_t.mean()]) * num_images
             z = torch.where(self.z < 0, first, self.z)
             self.z.copy_(z)
         return contrastive_loss(score_s / z[0], num_images) + contrastive_loss(score_t / z[1], num_images)
 
     def after_step(self) -> None:
-        """The banks take in the step's embeddings: not before, as the backward pass reads the banks."""
+        """Updates the banks with the embeddings of the step, after the backward pass, which reads the banks."""
         if self._seen is not None:
             indices, student, teacher = self._seen
             self.banks.update(indices, student, teacher, self.settings.momentum)

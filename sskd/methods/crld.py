@@ -1,4 +1,5 @@
-"""CRLD (Zhang et al. 2024): predictions on a weak and a strong view match within and across views, where sure."""
+"""CRLD (Zhang et al. 2024): KD within and across a weakly and a strongly augmented view of each image, for images of
+which the teacher is confident."""
 
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
@@ -14,29 +15,29 @@ from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
 
-def is_sure(teacher: Tensor, threshold: float) -> Tensor:
-    """(B,) bool: whether the teacher's largest probability is at least the threshold. Logits (B, C) float32."""
+def is_confident(teacher: Tensor, threshold: float) -> Tensor:
+    """Returns (B,) bool: True if the largest probability of the logits (B, C) float32 is at least ``threshold``."""
     return F.softmax(teacher, dim=1).amax(1) >= threshold
 
 
 class CRLDSettings(MethodSettings):
-    """The strong view's cross-entropy has ``ce_weight``, as the weak view's."""
+    """``ce_weight`` is the weight of the cross-entropy of each view."""
 
     within_weight: NonNegativeFloat = 2.0
-    """The weight of what is compared within each view."""
+    """The weight of the terms within each view."""
     across_weight: NonNegativeFloat = 0.5
-    """The weight of what is compared across views."""
+    """The weight of the terms across views."""
     temperature: PositiveFloat = 4.0
-    """The temperature that softens both sides' predictions."""
+    """Temperature of the predictions of student and teacher."""
     weak_threshold: Probability = 0.9
-    """The teacher's confidence on the weak view from which an image counts within views."""
+    """Minimum confidence of the teacher on the weak view for the terms within views."""
     strong_threshold: Probability = 0.2
-    """The teacher's confidence on the strong view from which an image counts across views."""
+    """Minimum confidence of the teacher on the strong view for the terms across views."""
 
 
 @METHODS.register("crld")
 class CRLD(Method):
-    """Images of which the teacher is not sure count as zero in the mean over the batch."""
+    """Images with a confidence below the threshold count as zero in the batch mean."""
 
     Settings = CRLDSettings
     info = MethodInfo(
@@ -72,7 +73,7 @@ class CRLD(Method):
         def kl(of_student: Tensor, of_teacher: Tensor) -> Tensor:
             return settings.temperature**2 * divergences(of_student, of_teacher, settings.temperature)
 
-        within = is_sure(weak_t, settings.weak_threshold) * (kl(weak_s, weak_t) + kl(strong_s, strong_t))
-        across = is_sure(strong_t, settings.strong_threshold) * (kl(strong_s, weak_t) + kl(weak_s, strong_t))
+        within = is_confident(weak_t, settings.weak_threshold) * (kl(weak_s, weak_t) + kl(strong_s, strong_t))
+        across = is_confident(strong_t, settings.strong_threshold) * (kl(strong_s, weak_t) + kl(weak_s, strong_t))
         ce_strong = self.cross_entropy(strong_s, batch)
         return LossTerms({"ce_strong": ce_strong, "within": within.mean(), "across": across.mean()})

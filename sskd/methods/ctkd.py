@@ -1,4 +1,4 @@
-"""CTKD (Li et al. 2023): KD, or DKD, at a temperature that is trained to make the student's loss larger."""
+"""CTKD (Li et al. 2023): KD or DKD with a temperature that is trained adversarially, to increase the loss."""
 
 import math
 from typing import Any, Literal
@@ -14,20 +14,18 @@ from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodI
 from sskd.methods.dkd import decoupled_divergences
 from sskd.networks import Features
 
-LOWEST, RANGE = 1.0, 20.0  # temperatures lie between 1 and 21
+LOWEST, RANGE = 1.0, 20.0  # the temperature is between 1 and 21
 
 
 def gradient_factor(epoch: float, rising_epochs: float) -> float:
-    """What theta's gradient is multiplied by in ``epoch`` (from 1): from nearly 0 to -1, along a cosine.
-
-    As in the published code: (cos(pi min(e, E) / E) + 1) / 2 - 1. The factor is negative, so the optimiser makes the
-    loss larger by theta, a little in the first epochs and in full after ``rising_epochs``.
-    """
+    """Returns the factor of theta's gradient in ``epoch`` (from 1): (cos(pi min(e, E) / E) + 1) / 2 - 1, as in the
+    published code. It falls from about 0 to -1 over E = ``rising_epochs``; because it is negative, the optimiser
+    increases the loss with respect to theta."""
     return (math.cos(math.pi * min(epoch, rising_epochs) / rising_epochs) + 1) / 2 - 1
 
 
 class _ScaledGradient(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by a 0-d tensor."""
+    """Identity in the forward pass; multiplies the gradient by a 0-d tensor."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, factor: Tensor) -> Tensor:
@@ -40,14 +38,15 @@ class _ScaledGradient(torch.autograd.Function):
 
 
 class Temperature(nn.Module):
-    """tau = 1 + 20 sigmoid(theta), 0-d. theta starts at 1 and climbs: its gradient comes back times ``factor``."""
+    """Trained temperature tau = 1 + 20 sigmoid(theta), 0-d. theta starts at 1; its gradient is multiplied by
+    ``factor``."""
 
     factor: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.theta = nn.Parameter(torch.ones(1))
-        self.register_buffer("factor", torch.zeros(()), persistent=False)  # a tensor: see Method.ramp
+        self.register_buffer("factor", torch.zeros(()), persistent=False)  # a tensor, for CUDA graphs: see Method.ramp
 
     def forward(self) -> Tensor:
         theta: Tensor = _ScaledGradient.apply(self.theta, self.factor)
@@ -55,26 +54,26 @@ class Temperature(nn.Module):
 
 
 class CTKDSettings(MethodSettings):
-    """The published weights of KD's term are in methods.yaml, for either host."""
+    """The published weights for each host are in configs/methods.yaml."""
 
     host: Literal["kd", "dkd"] = "kd"
-    """Whose term has the learned temperature."""
+    """Method whose term gets the learned temperature."""
     weight: NonNegativeFloat = 0.9
     """With the host kd: the weight of KL(tau)."""
     tckd_weight: NonNegativeFloat = 1.0
-    """With the host dkd: the weight of the right class's part."""
+    """With the host dkd: the weight of the term of the target class."""
     nckd_weight: NonNegativeFloat = 8.0
-    """With the host dkd: the weight of the other classes' part."""
+    """With the host dkd: the weight of the term of the non-target classes."""
     rising_epochs: PositiveFloat = 10.0
-    """Epochs of the full schedule until the temperature's gradient is reversed in full."""
+    """Epochs of the full schedule until the factor of the temperature's gradient reaches -1."""
     standardise: bool = False
-    """Whether logits are standardised on both sides (LSKD: Sun et al. 2024)."""
+    """Standardise the logits of student and teacher (LSKD: Sun et al. 2024)."""
 
 
 @METHODS.register("ctkd")
 class CTKD(Method):
-    """The temperature is one scalar. The student's optimiser trains it, with its learning rate and weight decay, and
-    a reversed gradient makes it grow."""
+    """The temperature is one scalar. The student's optimiser trains it, with the same learning rate and weight
+    decay."""
 
     Settings = CTKDSettings
     info = MethodInfo(

@@ -1,4 +1,4 @@
-"""DIST (Huang et al. 2022): predictions correlate with the teacher's, within each image and within each class."""
+"""DIST (Huang et al. 2022): maximises the correlation of predictions with the teacher's, per image and per class."""
 
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
@@ -13,15 +13,16 @@ EPSILON = 1e-8
 
 
 def mean_correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson's correlation of each row of ``a`` with that of ``b``, both (R, N), a mean over rows; 0-d."""
+    """Mean over rows of Pearson's correlation between the rows of ``a`` and ``b``, both (R, N); 0-d."""
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + EPSILON)).mean()
 
 
 def relation_losses(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Inter and intra: T^2 (1 - correlation) of the softened predictions' rows (images) and columns (classes); 0-d.
+    """Returns the inter-class and intra-class losses, 0-d: T^2 (1 - correlation) of the rows (images) and columns
+    (classes) of the softened predictions.
 
-    Logits (B, C) float32. Huang et al. 2022, sec. 4; T^2 is the published code's, the paper has none.
+    student, teacher: logits (B, C) float32. Huang et al. 2022, sec. 4; the factor T^2 is from the published code.
     """
     p_s, p_t = F.softmax(student / temperature, dim=1), F.softmax(teacher / temperature, dim=1)
     inter, intra = 1 - mean_correlation(p_s, p_t), 1 - mean_correlation(p_s.T, p_t.T)
@@ -34,12 +35,12 @@ class DISTSettings(MethodSettings):
     intra_weight: NonNegativeFloat = 2.0
     """The weight of correlations between the images of each class."""
     temperature: PositiveFloat = 4.0
-    """The temperature that softens both sides' predictions."""
+    """Temperature of the predictions of student and teacher."""
 
 
 @METHODS.register("dist")
 class DIST(Method):
-    """Both correlations, beside cross-entropy."""
+    """Adds both correlation losses to cross-entropy."""
 
     Settings = DISTSettings
     info = MethodInfo(

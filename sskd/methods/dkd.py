@@ -1,4 +1,5 @@
-"""DKD (Zhao et al. 2022): KD in two parts, the right class against the rest and the rest among themselves."""
+"""DKD (Zhao et al. 2022): KD decoupled into a term of the target class (TCKD) and one of the non-target classes
+(NCKD)."""
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -14,10 +15,11 @@ from sskd.networks import Features
 def decoupled_divergences(
     student: Tensor, teacher: Tensor, labels: Tensor, temperature: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    """TCKD and NCKD: T^2 times the mean KL divergence of (right, wrong) and of the wrong classes; both 0-d.
+    """Returns TCKD and NCKD (0-d): T^2 times the mean KL divergence of the binary (target, non-target) probabilities,
+    and of the softmax over the non-target classes.
 
-    Logits (B, C) float32, labels (B,) int64. Zhao et al. 2022, sec. 3: for an image, KD is TCKD + (1 - p) NCKD, p
-    being the teacher's probability of the right class.
+    student, teacher: logits (B, C) float32. labels: (B,) int64. Zhao et al. 2022, sec. 3: KD of an image is TCKD + (1 -
+    p) NCKD, with p the teacher's probability of the target class.
     """
     target_s, others_s = split_target(student, labels)
     target_t, others_t = split_target(teacher, labels)
@@ -28,32 +30,32 @@ def decoupled_divergences(
 
 
 def split_target(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The logits of the right class, (B, 1), and of the others, (B, C - 1), in their order."""
+    """Splits logits (B, C) into those of the target class (B, 1) and of the non-target classes (B, C - 1), in order."""
     columns = torch.arange(logits.shape[1] - 1, device=logits.device)
     others = columns + (columns >= labels[:, None])
     return logits.gather(1, labels[:, None]), logits.gather(1, others)
 
 
 def binary_logits(target: Tensor, others: Tensor, temperature: float | Tensor) -> Tensor:
-    """Logits (B, 2) whose softmax is (p, 1 - p), p the probability of the right class at that temperature (a number, or
-    one an image as (B, 1)), from what ``split_target`` gives."""
+    """Returns logits (B, 2) whose softmax is (p, 1 - p), with p the probability of the target class. target, others:
+    from ``split_target``. temperature: a number, or (B, 1)."""
     return torch.cat([target / temperature, (others / temperature).logsumexp(dim=1, keepdim=True)], dim=1)
 
 
 class DKDSettings(MethodSettings):
     tckd_weight: NonNegativeFloat = 1.0
-    """The weight of the right class's part: alpha in the paper."""
+    """The weight of the term of the target class: alpha in the paper."""
     nckd_weight: NonNegativeFloat = 8.0
-    """The weight of the other classes' part: beta in the paper."""
+    """The weight of the term of the non-target classes: beta in the paper."""
     temperature: PositiveFloat = 4.0
-    """The temperature that softens both sides' predictions."""
+    """Temperature of the predictions of student and teacher."""
     standardise: bool = False
-    """Whether logits are standardised on both sides (LSKD: Sun et al. 2024)."""
+    """Standardise the logits of student and teacher (LSKD: Sun et al. 2024)."""
 
 
 @METHODS.register("dkd")
 class DKD(Method):
-    """Both parts beside cross-entropy; as published their weights rise over the first 20 epochs."""
+    """Adds both terms to cross-entropy. The published warm-up of their weights is 20 epochs."""
 
     Settings = DKDSettings
     info = MethodInfo(

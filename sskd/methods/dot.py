@@ -1,4 +1,4 @@
-"""DOT (Zhao et al. 2023): KD, or CRD, whose gradient has a momentum of its own, larger than cross-entropy's."""
+"""DOT (Zhao et al. 2023): SGD with a larger momentum for the gradient of the distillation loss than for that of CE."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -17,13 +17,13 @@ from sskd.runtime.distributed import this_rank
 
 
 class TwoMomenta(torch.optim.Optimizer):
-    """Stochastic gradient descent with two momentum buffers: of the task's gradient, with momentum - difference, and of
-    the rest's, with momentum + difference.
+    """SGD with two momentum buffers per parameter: one for the task's gradient, with momentum - difference, and one for
+    the gradient of all other terms, with momentum + difference.
 
-    A parameter's ``grad`` is that of the whole loss; ``task`` has the task's share of it, and ``by_rest`` the
-    parameters that the rest reaches. What only one of the two reaches has one buffer with the plain momentum. Weight
-    decay is added to the task's gradient; without one to the rest's, from the second step on. With difference 0 it is
-    SGD.
+    A parameter's ``grad`` is that of the whole loss, ``task`` holds the task's part of it, and ``by_rest`` the
+    parameters that the other terms reach. A parameter that only one of the two reaches has one buffer with the plain
+    momentum. Weight decay is added to the task's gradient, or to the other gradient (from the second step on) if the
+    task does not reach the parameter. With difference 0 this is SGD.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class TwoMomenta(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.difference = difference
         self.task: dict[nn.Parameter, Tensor] = {}
-        self.by_rest: set[nn.Parameter] | None = None  # None: not yet asked; the first loss tells
+        self.by_rest: set[nn.Parameter] | None = None  # None until the first loss
 
     def split(self, task: Tensor, rest: Tensor) -> None:
-        """Notes the task's share of the gradient that a backward pass of the whole loss will give, and once what the
-        rest reaches, whatever its weights. Both 0-d."""
+        """Stores the gradient of the task's loss and, at the first call, the parameters that the other terms reach.
+        task, rest: 0-d, with gradient."""
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
 
         def reached(loss: Tensor) -> dict[nn.Parameter, Tensor]:
@@ -74,26 +74,26 @@ class TwoMomenta(torch.optim.Optimizer):
 
 
 class DOTSettings(MethodSettings):
-    """The published weights for each host are in methods.yaml; ``ce_weight`` and ``kd_weight`` are the host's."""
+    """``ce_weight`` and ``kd_weight`` belong to the host; published values are in configs/methods.yaml."""
 
     host: Literal["kd", "crd"] = "kd"
-    """The method whose gradient has its own momentum."""
+    """Method whose gradient gets the larger momentum."""
     weight: NonNegativeFloat = 0.8
-    """With the host crd: its term's weight."""
+    """With the host crd: the weight of its term."""
     momentum_difference: NonNegativeFloat = 0.075
-    """What the task's momentum is smaller by, and the distillation's larger, than the recipe's."""
+    """Subtracted from the recipe's momentum for the task, and added to it for the distillation terms."""
 
 
 @METHODS.register("dot")
 class DOT(Method):
-    """The loss is the host's. Its main stage has an optimiser of its own, which makes a second backward pass."""
+    """Uses the host's loss with its own optimiser in the main stage, which needs a second backward pass."""
 
     Settings = DOTSettings
     info = MethodInfo(
         "DOT",
         "Zhao et al., ICCV 2023, DOT: A Distillation-Oriented Trainer",
         2023,
-        "what its host transfers, with a larger momentum",
+        "knowledge of its host, with a larger momentum",
         family="logits",
         url="https://arxiv.org/abs/2307.08436",
         code="https://github.com/megvii-research/mdistiller",
@@ -125,7 +125,7 @@ class DOT(Method):
         }
         for what, given in refused.items():
             if given:
-                raise UserError(f"method 'dot' is an optimiser with two momenta, which cannot be used with {what}")
+                raise UserError(f"method 'dot' has its own optimiser, which does not support {what}: change it")
 
     @property
     def loss_weights(self) -> dict[str, float]:

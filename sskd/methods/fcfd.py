@@ -1,4 +1,5 @@
-"""FCFD (Liu et al. 2023): what the student computes must do for the teacher's later stages, and the other way round."""
+"""FCFD (Liu et al. 2023): the student's maps should give the teacher's results in the teacher's later stages, and the
+teacher's maps in the student's."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -18,26 +19,30 @@ from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodI
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.networks.base import pool
 
-RISING_EPOCHS = 20.0  # of the maps' weight
-SLOPE = 0.1  # of what is negative, after a bridge to maps that have been through a ReLU
+RISING_EPOCHS = 20.0  # of the weight of the term "maps"
+SLOPE = 0.1  # of the leaky ReLU after a bridge
 
 
 class Path(NamedTuple):
-    """One network up to a stage (from 1), a bridge, and the other network from the next stage on."""
+    """A path through both networks: one of them up to ``stage`` (from 1), a bridge, the other from the next stage
+    on."""
 
     to_teacher: bool
     stage: int
 
 
 def candidates(stages: int) -> list[Path]:
-    """The paths that leave either network after any stage but the last."""
+    """Returns all paths: they leave either network after any stage but the last."""
     return [Path(to_teacher, stage) for stage in range(1, stages) for to_teacher in (True, False)]
 
 
 def bridge(source: Sequence[int], target: Sequence[int], active: bool) -> nn.Sequential:
-    """From maps (channels, height, width) to those of the other network's stage: 3x3 convolution, strided where the
-    target is half as large; 4x4 transposed where it is twice as large; norm; a leaky ReLU where the target is
-    ``active``, that is after its ReLU. UserError for other sizes."""
+    """Returns a convolution with batch norm from maps of shape ``source`` to ``target``, both (channels, height,
+    width).
+
+    The convolution is 3x3, with stride 2 if the target is half as large, or 4x4 transposed if it is twice as large. A
+    leaky ReLU follows if the target is ``active`` (taken after a ReLU). Raises UserError for other sizes.
+    """
     convolution: nn.Module
     if source[1] == target[1]:
         convolution = nn.Conv2d(source[0], target[0], 3, padding=1, bias=False)
@@ -46,26 +51,29 @@ def bridge(source: Sequence[int], target: Sequence[int], active: bool) -> nn.Seq
     elif 2 * source[1] == target[1]:
         convolution = nn.ConvTranspose2d(source[0], target[0], 4, stride=2, padding=1)
     else:
-        raise UserError(f"no bridge leads from maps of {source[1]} to a side to maps of {target[1]}")
+        raise UserError(
+            f"bridges support maps of equal, half or double size, not {source[1]} x {source[1]} to {target[1]} x "
+            f"{target[1]}"
+        )
     if isinstance(convolution, nn.Conv2d) and not convolution.weight.is_meta:
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(convolution, nn.BatchNorm2d(target[0]), *([nn.LeakyReLU(SLOPE)] if active else []))
 
 
 def stage_shapes(shapes: FeatureShapes) -> list[tuple[int, ...]]:
-    """(channels, height, width) of every stage's map but the stem's; the last is the map that is pooled."""
+    """Returns (channels, height, width) of each stage's map, without the stem's; the last is the map before pooling."""
     assert shapes.pre_pool is not None
     return [*shapes.feature_maps[1:-1], shapes.pre_pool]
 
 
 def classified(network: Network, last: Tensor) -> Tensor:
-    """The logits (B, C) that the network's classifier gives the last stage's map."""
+    """Returns the logits (B, C) of the network's classifier for the last stage's map."""
     return network.classifier_layer(pool(F.relu(last)))
 
 
 @contextmanager
-def untouched_averages(network: nn.Module) -> Iterator[None]:
-    """The network's norms compute as ever, and those in train mode leave their running averages alone."""
+def frozen_running_statistics(network: nn.Module) -> Iterator[None]:
+    """Within this context, batch norms in train mode do not update their running statistics."""
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d) and m.training and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
@@ -77,19 +85,19 @@ def untouched_averages(network: nn.Module) -> Iterator[None]:
 
 
 class FCFDSettings(MethodSettings):
-    """``kd_temperature`` is that of all predictions."""
+    """``kd_temperature`` is also the temperature of the paths' predictions."""
 
     weight: NonNegativeFloat = 5.0
-    """The weight of the maps' part."""
+    """The weight of the term of the maps."""
     path_weight: NonNegativeFloat = 1.0
-    """The weight of the predictions of paths through both networks."""
+    """The weight of the term of the paths' predictions."""
     paths: PositiveInt = 2
-    """How many paths are drawn for each step."""
+    """Number of paths that are drawn for each step."""
 
 
 @METHODS.register("fcfd")
 class FCFD(Method):
-    """Paths are drawn on the host from the step's seed, so steps differ and no CUDA graph holds them."""
+    """Draws the paths on the host from the step's seed, so steps cannot be captured as a CUDA graph."""
 
     Settings = FCFDSettings
     info = MethodInfo(
@@ -118,7 +126,7 @@ class FCFD(Method):
     def __init__(self, settings: FCFDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         teacher, teacher_shapes = context.teacher_side()
-        # in a tuple, so that they are no submodules
+        # in a tuple, so that they are not submodules
         self._networks = (context.student, teacher)
         self.to_teacher, self.to_student = nn.ModuleList(), nn.ModuleList()
         for s, t in zip(stage_shapes(context.student_shapes), stage_shapes(teacher_shapes), strict=True):
@@ -130,14 +138,14 @@ class FCFD(Method):
         for shapes in (student, teacher):
             if not shapes.staged:
                 raise UserError(
-                    f"method 'fcfd' runs single stages of both networks, and {shapes.network} does not name its "
-                    "stages: choose networks of this suite, at their own size, or give yours run_stage()"
+                    f"method 'fcfd' runs single stages of both networks, but {shapes.network} has no run_stage(): "
+                    "choose networks of this suite without image_size, or implement run_stage()"
                 )
         sides = stage_shapes(student), stage_shapes(teacher)
         if len(sides[0]) != len(sides[1]):
             raise UserError(
                 f"method 'fcfd' pairs all stages in order, but {student.network} has {len(sides[0])} and "
-                f"{teacher.network} has {len(sides[1])}; choose networks with as many stages"
+                f"{teacher.network} has {len(sides[1])}; choose networks with equally many stages"
             )
         for number, pair in enumerate(zip(*sides, strict=True), start=1):
             try:
@@ -162,24 +170,25 @@ class FCFD(Method):
     def losses(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], logits: Tensor, paths: Sequence[Path]
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Both terms, 0-d, and the logits of each path. Stages' maps without the stem's; teacher's logits (B, C)."""
+        """Returns both terms (0-d) and the logits of each path. student, teacher: maps after each stage (not the stem).
+        logits: the teacher's (B, C)."""
         bridged: list[Any] = [lead(maps) for lead, maps in zip(self.to_teacher, student, strict=True)]
-        seen = list(enumerate(bridged))  # maps in the teacher's space, each with the stage (from 0) that it stands for
+        seen = list(enumerate(bridged))  # (stage from 0, map), for all maps that should match the teacher's
         predicted = []
         for to_teacher, stage in paths:
             network = self._networks[to_teacher]
             maps = bridged[stage - 1] if to_teacher else self.to_student[stage - 1](teacher[stage - 1])
-            with untouched_averages(network):
+            with frozen_running_statistics(network):
                 for number in range(stage + 1, len(teacher) + 1):
                     maps = network.run_stage(number, maps)
                     seen += [(number - 1, maps)] if to_teacher else []
             predicted.append(classified(network, maps))
         errors = [F.mse_loss(maps, teacher[stage]) for stage, maps in seen]
         last = len(teacher) - 1
-        wanted = pool(F.relu(teacher[last]))
-        errors += [F.mse_loss(pool(F.relu(maps)), wanted) for stage, maps in seen if stage == last]
+        target = pool(F.relu(teacher[last]))
+        errors += [F.mse_loss(pool(F.relu(maps)), target) for stage, maps in seen if stage == last]
         temperature = self.settings.kd_temperature
         divergences = [kd_divergence(path, logits, temperature) for path in predicted]
-        # bridges that no path was drawn through have a gradient too, of zero: optimisers want one at every step
+        # a zero gradient for bridges that no path uses, because every parameter needs a gradient in every step
         idle = 0.0 * torch.stack([weight.sum() for weight in self.to_student.parameters()]).sum()
         return {"maps": torch.stack(errors).sum(), "paths": torch.stack(divergences).sum() + idle}, predicted

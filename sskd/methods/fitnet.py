@@ -1,4 +1,4 @@
-"""FitNet (Romero et al. 2015): a regressor of the student's middle map learns to give the teacher's."""
+"""FitNet (Romero et al. 2015): a regressor predicts the teacher's intermediate map (hint) from the student's."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from sskd.networks import Features, FeatureShapes
 
 
 def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error of maps of one shape (B, C, H, W) float32; 0-d. Romero et al. 2015, eq. 3, as a mean."""
+    """Mean squared error of maps of equal shape (B, C, H, W) float32; 0-d. Romero et al. 2015."""
     return F.mse_loss(student, teacher)
 
 
@@ -23,19 +23,20 @@ class FitNetSettings(MethodSettings):
     weight: NonNegativeFloat = 1.0
     """The weight of the method's term."""
     tap: Annotated[int, Field(ge=0)] = 2
-    """The number of the hint and guided layer among the networks' taps, from 0."""
+    """Index (from 0) of the hint and guided layer among the feature maps."""
 
 
 @METHODS.register("fitnet")
 class FitNet(Method):
-    """One pair of maps, compared beside cross-entropy as in CRD's benchmark; the paper trains on it alone first."""
+    """Adds the hint loss of one pair of maps to cross-entropy, as in CRD's benchmark. The paper first trains on it
+    alone."""
 
     Settings = FitNetSettings
     info = MethodInfo(
         "FitNet",
         "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets",
         2015,
-        "a middle feature map",
+        "an intermediate feature map",
         family="feature maps",
         url="https://arxiv.org/abs/1412.6550",
         code="https://github.com/adri-romsor/FitNets",

@@ -1,4 +1,4 @@
-"""FSP (Yim et al. 2017): before it learns the labels, the student learns the Gram matrices of neighbouring maps."""
+"""FSP (Yim et al. 2017): before the main training, the student learns the Gram matrices of neighbouring maps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,38 +17,36 @@ from sskd.networks import Features, FeatureShapes
 
 
 def flow(earlier: Tensor, later: Tensor) -> Tensor:
-    """Yim et al. 2017, eq. 1: (B, C1, H1, W1) and (B, C2, H2, W2) to Gram matrices (B, C1, C2).
-
-    The spatial mean of the products of every two channels; the larger map is pooled to the smaller first.
-    """
+    """Returns Gram matrices (B, C1, C2) of maps (B, C1, H1, W1) and (B, C2, H2, W2): the spatial mean of the products
+    of channels, after pooling the larger map to the smaller. Yim et al. 2017."""
     earlier, later = match_sizes(earlier, later)
     return earlier.flatten(2) @ later.flatten(2).mT / earlier[0, 0].numel()
 
 
 def flow_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Yim et al. 2017, eq. 2: mean squared difference of flow matrices, summed over neighbouring taps; 0-d.
+    """Sum over neighbouring maps of the mean squared difference of their Gram matrices; 0-d. Yim et al. 2017.
 
-    Maps (B, C_i, H_i, W_i) in forward order; tap i has C_i channels on both sides, sizes may differ.
+    student, teacher: maps (B, C_i, H_i, W_i) in forward order; map i has equally many channels, sizes may differ.
     """
 
-    def flows(taps: Sequence[Tensor]) -> list[Tensor]:
-        return [flow(taps[i], taps[i + 1]) for i in range(len(taps) - 1)]
+    def flows(maps: Sequence[Tensor]) -> list[Tensor]:
+        return [flow(maps[i], maps[i + 1]) for i in range(len(maps) - 1)]
 
     pairs = zip(flows(student), flows(teacher), strict=True)
     return torch.stack([F.mse_loss(s, t) for s, t in pairs]).sum()
 
 
 class FSPSettings(MethodSettings):
-    # 50, which configs/methods.yaml overrides, is what ids leave out: earlier runs were trained with it
+    # configs/methods.yaml overrides this default; it stays 50 because the ids of earlier runs depend on it
     weight: NonNegativeFloat = 50.0
-    """The weight of the term, inside the initial stage."""
+    """The weight of the term in the initial stage."""
     initial_epochs: PositiveInt = 30
-    """Epochs of the stage before the main training, which matches the flow matrices."""
+    """Epochs of the initial stage."""
 
 
 @METHODS.register("fsp")
 class FSP(Method):
-    """Features are compared in the initial stage alone. The main training is CE (+ KD)."""
+    """Compares features only in the initial stage. The main training uses CE (and KD)."""
 
     Settings = FSPSettings
     info = MethodInfo(
@@ -69,7 +67,7 @@ class FSP(Method):
 
     def __init__(self, settings: FSPSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
-        # in a tuple, so that they are not part of this module's own parameters and state
+        # in a tuple, so that they are not submodules
         self._feature_layers = tuple(context.student.feature_layers())
 
     @classmethod
@@ -80,11 +78,11 @@ class FSP(Method):
                 f"{len(student.feature_maps)} and {teacher.network} has {len(teacher.feature_maps)}; choose networks "
                 "with equally many"
             )
-        for tap, (s, t) in enumerate(zip(student.feature_maps, teacher.feature_maps, strict=True)):
+        for index, (s, t) in enumerate(zip(student.feature_maps, teacher.feature_maps, strict=True)):
             if s[0] != t[0]:
                 raise UserError(
-                    f"method 'fsp' needs equal widths, but tap {tap} (from 0) has {s[0]} channels in "
-                    f"{student.network} and {t[0]} in {teacher.network}; choose networks of one width"
+                    f"method 'fsp' needs equal numbers of channels, but tap {index} (from 0) has {s[0]} in "
+                    f"{student.network} and {t[0]} in {teacher.network}; choose other networks"
                 )
 
     def initial_stages(self) -> list[InitialStage]:

@@ -1,4 +1,4 @@
-"""FT (Kim et al. 2018): an autoencoder compresses the teacher's last map to factors, which the student learns."""
+"""FT (Kim et al. 2018): an autoencoder (paraphraser) compresses the teacher's last map to factors for the student."""
 
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
@@ -12,47 +12,47 @@ from sskd.methods.feature_maps import attention, match_sizes
 from sskd.networks import Features
 
 SLOPE = 0.1  # of the leaky ReLUs
-PARAPHRASER_RATE = 0.01  # the published code's, if the student is a ResNet or WRN of the CIFAR families
+PARAPHRASER_LR = 0.01  # as in the published code, if the student is a CIFAR ResNet or WRN
 
 
 def factor_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Kim et al. 2018, eq. 3 with p = 1: mean absolute difference of unit-length attention maps; 0-d.
+    """Mean absolute difference of unit-length attention maps; 0-d. Kim et al. 2018 with p = 1.
 
-    Factors (B, C, H, W) float32 of any widths; the larger map is pooled to the smaller first.
+    student, teacher: factors (B, C, H, W) float32; channels may differ. The larger map is pooled to the smaller.
     """
     student, teacher = match_sizes(student, teacher)
     return (attention(student) - attention(teacher)).abs().mean()
 
 
 class Paraphraser(nn.Module):
-    """A convolutional autoencoder of maps (B, C, H, W); its code, the factors, is half as wide.
+    """Convolutional autoencoder of maps (B, C, H, W); its code, the factors, has C // 2 channels.
 
-    Trainable in train mode only: in eval mode its parameters need no gradient, so no optimiser changes them.
+    In eval mode its parameters have requires_grad False, so that no optimiser changes them.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        factors = width // 2
+        factors = channels // 2
         self.encoder = nn.Sequential(
-            *_leaky(nn.Conv2d(width, width, kernel_size=3, padding=1)),
-            *_leaky(nn.Conv2d(width, factors, kernel_size=3, padding=1)),
+            *_leaky(nn.Conv2d(channels, channels, kernel_size=3, padding=1)),
+            *_leaky(nn.Conv2d(channels, factors, kernel_size=3, padding=1)),
             *_leaky(nn.Conv2d(factors, factors, kernel_size=3, padding=1)),
         )
         self.decoder = nn.Sequential(
             *_leaky(nn.ConvTranspose2d(factors, factors, kernel_size=3, padding=1)),
-            *_leaky(nn.ConvTranspose2d(factors, width, kernel_size=3, padding=1)),
-            *_leaky(nn.ConvTranspose2d(width, width, kernel_size=3, padding=1)),
+            *_leaky(nn.ConvTranspose2d(factors, channels, kernel_size=3, padding=1)),
+            *_leaky(nn.ConvTranspose2d(channels, channels, kernel_size=3, padding=1)),
         )
 
     def train(self, mode: bool = True) -> "Paraphraser":
         super().train(mode)
         self.requires_grad_(mode)
         if not mode:
-            self.zero_grad(set_to_none=True)  # its stage leaves gradients, and an optimiser decays what has one
+            self.zero_grad(set_to_none=True)  # weight decay would change parameters with a left-over gradient
         return self
 
     def forward(self, maps: Tensor) -> Tensor:
-        """The reconstruction, of the maps' shape."""
+        """Returns the reconstruction, in the shape of the maps."""
         return self.decoder(self.encoder(maps))
 
 
@@ -60,10 +60,10 @@ def _leaky(convolution: nn.Module) -> tuple[nn.Module, nn.Module]:
     return convolution, nn.LeakyReLU(SLOPE)
 
 
-def translator(width: int, factors: int) -> nn.Sequential:
-    """The student's side: maps (B, width, H, W) to (B, factors, H, W), with batch norm."""
+def translator(channels: int, factors: int) -> nn.Sequential:
+    """Returns the student's translator: maps (B, channels, H, W) to factors (B, factors, H, W)."""
     layers: list[nn.Module] = []
-    for before, after in ((width, width), (width, factors), (factors, factors)):
+    for before, after in ((channels, channels), (channels, factors), (factors, factors)):
         convolution = nn.Conv2d(before, after, kernel_size=3, padding=1)
         layers += [convolution, nn.BatchNorm2d(after), nn.LeakyReLU(SLOPE)]
     return nn.Sequential(*layers)
@@ -73,12 +73,12 @@ class FTSettings(MethodSettings):
     weight: NonNegativeFloat = 200.0
     """The weight of the method's term."""
     initial_epochs: PositiveInt = 30
-    """Epochs of the stage before the main training, which trains the paraphraser."""
+    """Epochs of the initial stage, which trains the paraphraser."""
 
 
 @METHODS.register("ft")
 class FT(Method):
-    """A paraphraser, trained in a stage of its own and then frozen, and a translator, trained with the student."""
+    """Trains the paraphraser in an initial stage and then freezes it; the translator is trained with the student."""
 
     Settings = FTSettings
     info = MethodInfo(
@@ -101,14 +101,14 @@ class FT(Method):
     def __init__(self, settings: FTSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
-        width = teacher.feature_maps[-1][0]
-        self.paraphraser = Paraphraser(width)
-        self.translator = translator(context.student_shapes.feature_maps[-1][0], width // 2)
-        small = context.student_shapes.network.startswith(("resnet", "wrn"))  # ResNet50 is none of these families
-        self._paraphraser_rate = PARAPHRASER_RATE if small else None
+        channels = teacher.feature_maps[-1][0]
+        self.paraphraser = Paraphraser(channels)
+        self.translator = translator(context.student_shapes.feature_maps[-1][0], channels // 2)
+        small = context.student_shapes.network.startswith(("resnet", "wrn"))  # not ResNet50
+        self._paraphraser_lr = PARAPHRASER_LR if small else None
 
     def train(self, mode: bool = True) -> "FT":
-        """Train mode is the main stage's: the paraphraser, which its own stage trains alone, stays frozen."""
+        """Sets the mode, but the paraphraser stays frozen: only its initial stage puts it into train mode."""
         super().train(mode)
         self.paraphraser.eval()
         return self
@@ -120,7 +120,7 @@ class FT(Method):
                 self.settings.initial_epochs,
                 (self.paraphraser,),
                 self._reconstruction_loss,
-                learning_rate=self._paraphraser_rate,
+                learning_rate=self._paraphraser_lr,
                 uses_student=False,
             )
         ]

@@ -1,4 +1,5 @@
-"""HSAKD (Yang et al. 2021): at every depth, what the teacher says of the class and the turn of four rotated views."""
+"""HSAKD (Yang et al. 2021): auxiliary classifiers on all feature maps learn the teacher's joint predictions of class
+and rotation on four rotated views."""
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -16,24 +17,24 @@ from sskd.pretext.hsakd import VIEWS
 
 
 def classifier_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """The sum over branches of T^2 KL of their scores, (levels, R, 4 C) float32 each; 0-d."""
+    """Sum over auxiliary classifiers of T^2 KL of their scores, (levels, R, 4 C) float32 each; 0-d."""
     pairs = zip(student, teacher, strict=True)
     return torch.stack([kd_divergence(*pair, temperature) for pair in pairs]).sum()
 
 
 class HSAKDSettings(MethodSettings):
     branch_weight: NonNegativeFloat = 1.0
-    """The weight of the branches' predictions of class and rotation."""
+    """The weight of the auxiliary classifiers' predictions of class and rotation."""
     logit_weight: NonNegativeFloat = 1.0
-    """The weight of the networks' own predictions on turned views."""
+    """The weight of the networks' own predictions on rotated views."""
     temperature: PositiveFloat = 3.0
-    """The temperature that softens both sides' predictions."""
+    """Temperature of the predictions of student and teacher."""
 
 
 @METHODS.register("hsakd")
 class HSAKD(Method):
-    """Two terms, both on all four views of each image: the branches' scores and the networks' own logits. The student's
-    branches are trained with it to match the teacher's branches; the network that is measured and saved has none."""
+    """Has two terms on all four views of each image: one of the auxiliary classifiers' scores, one of the logits. The
+    student's auxiliary classifiers are trained with it; the network that is evaluated and saved does not have them."""
 
     Settings = HSAKDSettings
     info = MethodInfo(
@@ -63,7 +64,7 @@ class HSAKD(Method):
     def __init__(self, settings: HSAKDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         assert context.head is not None
-        # in a tuple, so that the teacher's head is no submodule: it is neither trained nor saved with the student
+        # in a tuple, so that the teacher's head is not a submodule and is not saved with the student
         self._teacher_head = (context.head,)
         self.branches = AuxiliaryClassifiers(context.student_shapes.network, VIEWS * context.num_classes)
 
@@ -72,8 +73,8 @@ class HSAKD(Method):
         student_count, teacher_count = count_classifiers(student.network), count_classifiers(teacher.network)
         if student_count != teacher_count:
             raise UserError(
-                f"method 'hsakd' pairs the branches of all maps in order, but {student.network} has "
-                f"{student_count} and {teacher.network} has {teacher_count}; choose networks with as many stages"
+                f"method 'hsakd' pairs the auxiliary classifiers in order, but {student.network} has "
+                f"{student_count} and {teacher.network} has {teacher_count}; choose networks with equally many stages"
             )
 
     def view_transform(self) -> ViewTransform:

@@ -1,4 +1,4 @@
-"""KD++ (Wang et al. 2023): KD, or DKD, and pooled features as long as the teacher's, towards the class's mean."""
+"""KD++ (Wang et al. 2023): KD or DKD, and a loss of the norm and direction of the pooled features."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -14,27 +14,27 @@ from sskd.methods.dkd import decoupled_divergences
 from sskd.networks import Features
 
 TINY = 1e-12
-DIGITS = 4  # to which the published means are rounded
+DIGITS = 4  # of the rounded class means, as published
 
 
 def norm_and_direction(student: Tensor, teacher: Tensor, means: Tensor) -> Tensor:
-    """The mean of 1 - v_s . c / (|c| max(|v_s|, |v_t|)), c the mean of the image's class; 0-d. Vectors (B, D) float32.
-    Wang et al. 2023."""
+    """Mean of 1 - v_s . c / (|c| max(|v_s|, |v_t|)), with c the mean of the image's class; 0-d. student, teacher,
+    means: (B, D) float32. Wang et al. 2023."""
     longer = torch.maximum(student.norm(dim=1), teacher.norm(dim=1))
     return (1 - (student * means).sum(1) / (means.norm(dim=1) * longer).clamp(min=TINY)).mean()
 
 
 class KDPPSettings(MethodSettings):
-    """With the host kd, ``kd_weight`` and ``kd_temperature`` are its own."""
+    """With the host kd, ``kd_weight`` and ``kd_temperature`` belong to the host."""
 
     host: Literal["kd", "dkd"] = "kd"
-    """What the features are learned beside."""
+    """Method that the loss of the features is added to."""
     nd_weight: NonNegativeFloat = 2.0
     """The weight of the features' norm and direction."""
     tckd_weight: NonNegativeFloat = 1.0
-    """With the host dkd: the weight of the right class's part."""
+    """With the host dkd: the weight of the term of the target class."""
     nckd_weight: NonNegativeFloat = 8.0
-    """With the host dkd: the weight of the other classes' part."""
+    """With the host dkd: the weight of the term of the non-target classes."""
     temperature: PositiveFloat = 4.0
     """With the host dkd: its temperature."""
     rising_epochs: PositiveFloat = 20.0
@@ -43,8 +43,8 @@ class KDPPSettings(MethodSettings):
 
 @METHODS.register("kdpp")
 class KDPP(Method):
-    """The class means are found once, before the main training, from the teacher's pooled features of the training
-    images, cropped and flipped. The host's weight is 0 in the first epoch; the features' is whole from the start."""
+    """Computes the class means once before the main training, from the teacher's pooled features of the augmented
+    training images. The host's weight rises from 0; that of the features is constant."""
 
     Settings = KDPPSettings
     info = MethodInfo(
@@ -58,7 +58,7 @@ class KDPP(Method):
         formula=r"w \left\langle 1 - \frac{\hat v^s \cdot c_y}{\lVert c_y \rVert \max(\lVert \hat v^s \rVert, \lVert "
         r"v^t \rVert)} \right\rangle",
         where=r"$c_y$ is the mean of the teacher's pooled features over the training images of class $y$. $\hat v^s$ "
-        "is $v^s$, or a trained linear map of it (after batch norm and dropout) if the widths differ. The "
+        "is $v^s$, or a trained linear map of it (after batch norm and dropout) if the dimensions differ. The "
         "term of KD, or of DKD (`host: dkd`), is added; its weight rises over `rising_epochs`. $w$ is "
         "`nd_weight`.",
         differs="The authors' recipe has batch size 128, learning rate 0.1 and Nesterov's momentum; here all methods "
@@ -73,13 +73,13 @@ class KDPP(Method):
     def __init__(self, settings: KDPPSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher_shapes = context.teacher_side()
-        width, wanted = context.student_shapes.embed_dim, teacher_shapes.embed_dim
+        embed_dim, teacher_dim = context.student_shapes.embed_dim, teacher_shapes.embed_dim
         self.widen = nn.Sequential()
-        if width != wanted:
-            linear = nn.Linear(width, wanted)
+        if embed_dim != teacher_dim:
+            linear = nn.Linear(embed_dim, teacher_dim)
             nn.init.zeros_(linear.bias)
-            self.widen = nn.Sequential(nn.BatchNorm1d(width), nn.Dropout(0.5), linear)
-        self.register_buffer("means", torch.zeros(context.num_classes, wanted))
+            self.widen = nn.Sequential(nn.BatchNorm1d(embed_dim), nn.Dropout(0.5), linear)
+        self.register_buffer("means", torch.zeros(context.num_classes, teacher_dim))
 
     @property
     def loss_weights(self) -> dict[str, float]:

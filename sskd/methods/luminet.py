@@ -1,4 +1,4 @@
-"""LumiNet (Hossain et al. 2023): each class's logits are standardised over the batch before they are compared."""
+"""LumiNet (Hossain et al. 2023): KD of logits that are standardised per class over the batch."""
 
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
@@ -13,22 +13,22 @@ EPSILON = 1e-5
 
 
 def perception(logits: Tensor) -> Tensor:
-    """(z - mean) / sqrt(variance + 1e-5) of each class over the batch, (B, C) float32; the variance has B in its
-    denominator. Hossain et al. 2023."""
+    """Standardises logits (B, C) float32 per class over the batch: (z - mean) / sqrt(variance + 1e-5), with the
+    denominator B in the variance. Hossain et al. 2023."""
     centred = logits - logits.mean(0)
     return centred / (centred.square().mean(0) + EPSILON).sqrt()
 
 
 class LumiNetSettings(MethodSettings):
     weight: NonNegativeFloat = 1089.0
-    """The weight of the method's term: the square of the published code's factor."""
+    """The weight of the method's term: the square of the factor in the published code."""
     temperature: PositiveFloat = 4.0
-    """The temperature that softens both sides' predictions; the term is not multiplied by its square."""
+    """Temperature of the predictions of student and teacher. The term has no factor T^2."""
 
 
 @METHODS.register("luminet")
 class LumiNet(Method):
-    """As published its weight rises over the first 20 epochs. Gradients go through the batch's mean and variance."""
+    """The published warm-up of its weight is 20 epochs. Gradients pass through the batch mean and variance."""
 
     Settings = LumiNetSettings
     info = MethodInfo(

@@ -1,4 +1,4 @@
-"""CRD's memory banks, an embedding of every training image for each side, and the draw of positives and negatives."""
+"""CRD's memory banks (student and teacher embeddings of all training images) and the sampling of contrasts."""
 
 from typing import Literal
 
@@ -8,14 +8,14 @@ from torch.nn import functional as F
 
 from sskd.errors import UserError
 
-KEYS_AT_ONCE = 2**25  # rows are drawn in chunks of at most so many 4-byte keys: CIFAR in one, ImageNet in several
+MAX_KEYS = 2**25  # 4-byte keys per chunk of rows; CIFAR needs one chunk, ImageNet several
 
 
 class Banks(nn.Module):
-    """Two banks (N, width), buffers ``student`` and ``teacher``, uniform in +-1/sqrt(width / 3) at first.
+    """Two banks (N, width), the buffers ``student`` and ``teacher``, initially uniform in +-1/sqrt(width / 3).
 
-    ``labels``: (N,) int64, the class of every training image. All tensors live where the module is moved to;
-    only the banks are saved (the rest follows from the labels). UserError if there is only one class.
+    labels: (N,) int64, classes of the training images. Only the banks are saved; the other buffers follow from the
+    labels. Raises UserError if there is only one class.
     """
 
     student: Tensor
@@ -32,13 +32,15 @@ class Banks(nn.Module):
             self.register_buffer(side, torch.empty(len(labels), width).uniform_(-bound, bound))
         count = torch.bincount(labels, minlength=num_classes)
         if int((count > 0).sum()) < 2:
-            raise UserError("crd draws negatives of other classes: the training split must hold at least two classes")
+            raise UserError(
+                "method 'crd' draws negatives of other classes: use a training split with at least two classes"
+            )
         # images sorted by class: class c is by_class[start[c] : start[c] + count[c]]
         self.register_buffer("labels", labels.clone(), persistent=False)
         self.register_buffer("by_class", labels.argsort(stable=True), persistent=False)
         self.register_buffer("start", count.cumsum(0) - count, persistent=False)
         self.register_buffer("count", count, persistent=False)
-        others = len(labels) - count[count > 0]  # a class without images is never asked for
+        others = len(labels) - count[count > 0]  # classes without images are never drawn
         self.fewest_others, self.most_others = int(others.min()), int(others.max())
 
     @torch.no_grad()
@@ -49,11 +51,11 @@ class Banks(nn.Module):
         positive: Literal["exact", "relaxed"],
         generator: torch.Generator,
     ) -> Tensor:
-        """The contrasts of each image: (B, 1 + K) indices into the banks, the positive first.
+        """Returns the contrasts of each image: (B, 1 + K) indices into the banks, the positive first.
 
-        ``indices`` (B,) are the images' own. Positive: the own index ("exact") or a uniform one of the same
-        class, perhaps the own ("relaxed"). Negatives: uniform among the images of other classes, independent
-        from row to row; without replacement, except where there are fewer than K (as the published code).
+        indices: (B,) int64, of the images. The positive is the own index ("exact") or a uniform one of the same class
+        ("relaxed"). The negatives are uniform among the images of other classes, independently per row, and without
+        replacement unless there are fewer than K (as in the published code).
         """
         positives = indices if positive == "exact" else self._same_class(indices, generator)
         if negatives <= self.most_others:
@@ -66,13 +68,13 @@ class Banks(nn.Module):
         return torch.cat([positives[:, None], drawn], dim=1)
 
     def _distinct_others(self, indices: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
-        """(B, K) different images of other classes: those with the K largest of one random key per image.
+        """Draws (B, K) images of other classes without replacement: those with the K largest random keys.
 
-        Exact sampling without replacement, up to ties at the K-th key (31 random bits: at N = 50,000 one row
-        in 40,000 has one, and only that tie is not decided by chance). A full sort takes five times as long;
-        rejecting repeated draws is faster at K = N / 3, but slows down without bound as K nears N.
+        The sampling is exact except for ties at the K-th key (31 random bits; at N = 50,000 one row in 40,000 has one).
+        A full sort takes five times as long. Rejection sampling is faster at K = N / 3, but its time is unbounded as K
+        approaches N.
         """
-        rows = max(1, KEYS_AT_ONCE // len(self.labels))
+        rows = max(1, MAX_KEYS // len(self.labels))
         drawn = []
         for chunk in indices.split(rows):
             keys = torch.empty(len(chunk), len(self.labels), dtype=torch.int32, device=chunk.device)
@@ -82,7 +84,7 @@ class Banks(nn.Module):
         return torch.cat(drawn)
 
     def _any_others(self, indices: Tensor, negatives: int, generator: torch.Generator) -> Tensor:
-        """(B, K) images of other classes, with replacement: uniform ranks that skip the own class's block."""
+        """Draws (B, K) images of other classes with replacement: uniform ranks that skip the block of the own class."""
         own = self.labels[indices]
         start, count = self.start[own, None], self.count[own, None]
         ranks = _uniform_below(len(self.labels) - count, (len(indices), negatives), generator)
@@ -94,13 +96,13 @@ class Banks(nn.Module):
 
     @torch.no_grad()
     def update(self, indices: Tensor, student: Tensor, teacher: Tensor, momentum: float) -> None:
-        """entry <- normalise(momentum * entry + (1 - momentum) * embedding), at ``indices`` (B,) int64. Embeddings:
-        (B, width) float32."""
+        """Updates the entries at ``indices`` (B,) int64: normalise(momentum * entry + (1 - momentum) * embedding).
+        student, teacher: embeddings (B, width) float32."""
         for bank, embedding in ((self.student, student), (self.teacher, teacher)):
             mixed = momentum * bank[indices] + (1 - momentum) * embedding
             bank.index_copy_(0, indices, F.normalize(mixed, dim=1))
 
 
 def _uniform_below(limit: Tensor, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Integers of ``shape``, uniform in [0, limit), limit > 0 broadcast; the bias is below limit / 2^62."""
+    """Draws integers of ``shape``, uniform in [0, limit), with limit > 0 broadcast; the bias is below limit / 2^62."""
     return torch.randint(2**62, shape, generator=generator, device=limit.device) % limit

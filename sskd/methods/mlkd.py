@@ -1,4 +1,4 @@
-"""MLKD (Jin et al. 2023): predictions match, and so do their correlations over images and over classes."""
+"""MLKD (Jin et al. 2023): KD at several temperatures, and of the correlations between images and between classes."""
 
 from typing import Annotated
 
@@ -16,41 +16,41 @@ from sskd.losses import kd_divergence, standardised
 from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.networks import Features
 
-# the published code's sum over the strong view takes the weak view's logits at its last two temperatures
+# number of temperatures at which the strong view is used; at the others the published code uses the weak view again
 STRONG_AT = 3
 
 
 def class_correlation(student: Tensor, teacher: Tensor) -> Tensor:
-    """|P_t' P_t - P_s' P_s|^2 / C of probabilities P (B, C) float32; 0-d. Jin et al. 2023, class level."""
+    """Class-level loss |P_t' P_t - P_s' P_s|^2 / C of probabilities P (B, C) float32; 0-d. Jin et al. 2023."""
     return (teacher.T @ teacher - student.T @ student).square().sum() / student.shape[1]
 
 
 def batch_correlation(student: Tensor, teacher: Tensor) -> Tensor:
-    """|P_t P_t' - P_s P_s'|^2 / B of probabilities P (B, C) float32; 0-d. Jin et al. 2023, batch level."""
+    """Batch-level loss |P_t P_t' - P_s P_s'|^2 / B of probabilities P (B, C) float32; 0-d. Jin et al. 2023."""
     return (teacher @ teacher.T - student @ student.T).square().sum() / student.shape[0]
 
 
 def share_up_to_median(values: Tensor) -> Tensor:
-    """The share of (N,) values that are no larger than their lower median; 0-d."""
+    """Returns the fraction of (N,) values that are at most their lower median; 0-d."""
     return (values <= values.median()).float().mean()
 
 
 class MLKDSettings(MethodSettings):
-    """The strong view's cross-entropy has ``ce_weight``, as the weak view's."""
+    """``ce_weight`` is the weight of the cross-entropy of each view."""
 
     weight: NonNegativeFloat = 0.9
-    """The weight of the instance, class and batch parts."""
+    """The weight of the instance, class and batch terms."""
     temperatures: Annotated[tuple[PositiveFloat, ...], TupleFromList] = (4.0, 3.0, 5.0, 2.0, 6.0)
-    """Every part is a sum over these temperatures."""
+    """Each term is a sum over these temperatures."""
     standardise: bool = False
-    """Whether logits are standardised on both sides (LSKD: Sun et al. 2024), in the instance part."""
+    """Standardise the logits of student and teacher (LSKD: Sun et al. 2024) in the instance term."""
 
 
 @METHODS.register("mlkd")
 class MLKD(Method):
-    """As the published code computes it: all parts on the weak view, at several temperatures, and the instance part on
-    the strong view too. The code's masks of images and classes multiply losses that are averages already; so what they
-    do is to multiply by the share of the batch that the mask keeps, which is how it is written here."""
+    """Computes all terms on the weak view, and the instance term on the strong view too. In the published code, the
+    confidence masks (over images, over classes) multiply losses that are already reduced to a scalar. Their only effect
+    is to scale the loss by the fraction of unmasked entries, so this code multiplies by that fraction directly."""
 
     Settings = MLKDSettings
     info = MethodInfo(

@@ -1,4 +1,4 @@
-"""NKD (Yang et al. 2023): the right class, weighted by the teacher's confidence, and the wrong classes apart."""
+"""NKD (Yang et al. 2023): the target class, weighted by the teacher's confidence, and the non-target classes."""
 
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
@@ -12,15 +12,15 @@ from sskd.networks import Features
 
 
 def target_loss(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-    """Mean of -p_t log p_s of the right class, at temperature 1; 0-d. Logits (B, C) float32, labels (B,) int64."""
+    """Mean of -p_t log p_s of the target class at temperature 1; 0-d. Logits (B, C) float32, labels (B,) int64."""
     log_s = F.log_softmax(student, dim=1).gather(1, labels[:, None])
     return -(F.softmax(teacher, dim=1).gather(1, labels[:, None]) * log_s).mean()
 
 
 def non_target_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """T^2 times the mean cross-entropy between the softmaxes of the C - 1 wrong classes at T; 0-d.
+    """T^2 times the mean cross-entropy between the softmaxes over the C - 1 non-target classes at T; 0-d.
 
-    Logits (B, C) float32, labels (B,) int64. Yang et al. 2023, eq. 10.
+    student, teacher: logits (B, C) float32. labels: (B,) int64. Yang et al. 2023.
     """
     (_, student_others), (_, teacher_others) = split_target(student, labels), split_target(teacher, labels)
     soft = F.softmax(teacher_others / temperature, dim=1)
@@ -29,16 +29,16 @@ def non_target_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperatur
 
 class NKDSettings(MethodSettings):
     target_weight: NonNegativeFloat = 1.0
-    """The weight of the right class's part."""
+    """The weight of the term of the target class."""
     others_weight: NonNegativeFloat = 3.5
-    """The weight of the other classes' part: gamma in the paper."""
+    """The weight of the term of the non-target classes: gamma in the paper."""
     temperature: PositiveFloat = 3.0
-    """The temperature of the other classes' part."""
+    """Temperature of the term of the non-target classes."""
 
 
 @METHODS.register("nkd")
 class NKD(Method):
-    """Both parts, beside cross-entropy."""
+    """Adds both terms to cross-entropy."""
 
     Settings = NKDSettings
     info = MethodInfo(

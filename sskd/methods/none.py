@@ -1,11 +1,11 @@
-"""Training from labels alone: the "Student" row of the paper's tables."""
+"""Training without a teacher: the row "Student" of the paper's tables."""
 
 from sskd.methods.base import METHODS, Method, MethodInfo
 
 
 @METHODS.register("none")
 class NoDistillation(Method):
-    """Cross-entropy with the labels; no teacher is loaded."""
+    """Uses only the cross-entropy with the labels; no teacher is loaded."""
 
     info = MethodInfo(
         "Student",

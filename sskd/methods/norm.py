@@ -1,4 +1,5 @@
-"""NORM (Liu et al. 2023): the student's last map, made N times as wide as the teacher's, matches it N times."""
+"""NORM (Liu et al. 2023): the student's last map is expanded to N times the teacher's channels and matches N copies of
+the teacher's map."""
 
 from typing import Any
 
@@ -15,42 +16,42 @@ from sskd.networks import Features, FeatureShapes, Network
 from sskd.networks.base import fan_out_init, pool
 
 EPSILON, SCALE = 1e-7, 2.5
-STEPS = ((10, 0.1), (20, 0.5), (180, 1.0), (210, 0.5))  # up to which epoch the term's weight is multiplied by what
+STEPS = ((10, 0.1), (20, 0.5), (180, 1.0), (210, 0.5))  # (first epoch without it, factor of the term's weight)
 AFTERWARDS = 0.1
 
 
 def layer_normalised(logits: Tensor) -> Tensor:
-    """2.5 (z - mean) / sqrt(variance + 1e-7) of each row of logits (B, C); the variance has C in its denominator."""
+    """Returns 2.5 (z - mean) / sqrt(variance + 1e-7) of each row of logits (B, C), with the denominator C in the
+    variance."""
     return SCALE * F.layer_norm(logits, logits.shape[1:], eps=EPSILON)
 
 
 def repeated_error(expanded: Tensor, teacher: Tensor, copies: int) -> Tensor:
-    """The sum over the N copies of the mean squared error between them and the teacher's map; 0-d. expanded: (B, N C,
-    H, W); teacher: (B, C, H', W'), max-pooled to the student's size where it is larger."""
+    """Sum over N copies of the mean squared error to the teacher's map; 0-d. expanded: (B, N C, H, W). teacher: (B, C,
+    H', W'), max-pooled to the student's size if it is larger."""
     if teacher.shape[2] > expanded.shape[2]:
         teacher = F.adaptive_max_pool2d(teacher, expanded.shape[2:])
     return copies * F.mse_loss(expanded, teacher.repeat(1, copies, 1, 1))
 
 
-class Widened(Network):
-    """A student whose last map is widened and narrowed again before it is pooled, beside a shortcut.
+class Expanded(Network):
+    """A student with a residual block before the pooling, which expands the last map and contracts it again.
 
-    Its features' ``pre_pool`` is the widened map. A norm and ReLU that a wide residual network has between the last map
-    and the pooling come after the shortcut.
+    ``Features.pre_pool`` is the expanded map. If the student has a batch norm and ReLU between the last map and the
+    pooling (WRN), they follow the block.
     """
 
-    def __init__(self, student: Network, shapes: FeatureShapes, wanted: int) -> None:
+    def __init__(self, student: Network, shapes: FeatureShapes, expanded: int) -> None:
         super().__init__()
         assert shapes.pre_pool is not None
         self.foldable, self.gives_preactivations = student.foldable, student.gives_preactivations
         self.tail = ("expand", "contract", f"student.{student.tail[-1]}")
         self.after = nn.Sequential()
-        self._raw = (
-            len(student.tail) > 1 and shapes.feature_maps[-1][0] == shapes.pre_pool[0]
-        )  # a norm and ReLU follow the map
-        width = shapes.pre_pool[0]
-        self.expand = nn.Sequential(nn.Conv2d(width, wanted, 1, bias=False), nn.BatchNorm2d(wanted))
-        self.contract = nn.Sequential(nn.Conv2d(wanted, width, 1, bias=False), nn.BatchNorm2d(width))
+        # a batch norm and ReLU follow the last map
+        self._raw = len(student.tail) > 1 and shapes.feature_maps[-1][0] == shapes.pre_pool[0]
+        channels = shapes.pre_pool[0]
+        self.expand = nn.Sequential(nn.Conv2d(channels, expanded, 1, bias=False), nn.BatchNorm2d(expanded))
+        self.contract = nn.Sequential(nn.Conv2d(expanded, channels, 1, bias=False), nn.BatchNorm2d(channels))
         fan_out_init(self)
         if self._raw:
             self.after = nn.Sequential(student.get_submodule(student.tail[0]), nn.ReLU())
@@ -70,12 +71,12 @@ class NORMSettings(MethodSettings):
     weight: NonNegativeFloat = 1.0
     """The weight of the method's term: beta in the published code."""
     copies: PositiveInt = 8
-    """How many times the teacher's map is learned: N in the paper."""
+    """Number of copies of the teacher's map: N in the paper."""
 
 
 @METHODS.register("norm")
 class NORM(Method):
-    """The student keeps what widens its last map. Cross-entropy and KD are of layer-normalised logits."""
+    """The student keeps the expanding block. CE and KD use layer-normalised logits."""
 
     Settings = NORMSettings
     info = MethodInfo(
@@ -102,7 +103,7 @@ class NORM(Method):
     def __init__(self, settings: NORMSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         self._shapes = context.student_shapes
-        self._wanted = settings.copies * context.teacher_side()[1].feature_maps[-1][0]
+        self._expanded = settings.copies * context.teacher_side()[1].feature_maps[-1][0]
 
     @classmethod
     def check(cls, settings: NORMSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
@@ -115,7 +116,7 @@ class NORM(Method):
             )
 
     def predictor(self, student: Network) -> Network:
-        return Widened(student, self._shapes, self._wanted)
+        return Expanded(student, self._shapes, self._expanded)
 
     def schedule(self, term: str, epoch: float) -> float:
         steps = next((factor for until, factor in STEPS if epoch < until), AFTERWARDS) if term == "norm" else 1.0

@@ -1,4 +1,5 @@
-"""NormKD (Chi et al. 2023): KD, or DKD, at a temperature of each image's own: its logits' standard deviation."""
+"""NormKD (Chi et al. 2023): KD or DKD with a temperature per image, proportional to the standard deviation of its
+logits."""
 
 from typing import Literal
 
@@ -14,23 +15,23 @@ from sskd.networks import Features
 
 
 class NormKDSettings(MethodSettings):
-    """The published weights for each host are in methods.yaml."""
+    """The published weights for each host are in configs/methods.yaml."""
 
     host: Literal["kd", "dkd"] = "kd"
-    """Whose loss has the images' own temperatures."""
+    """Method whose loss gets a temperature per image."""
     weight: NonNegativeFloat = 0.9
     """With the host kd: the weight of the KL."""
     tckd_weight: NonNegativeFloat = 4.0
-    """With the host dkd: the weight of the right class's part."""
+    """With the host dkd: the weight of the term of the target class."""
     nckd_weight: NonNegativeFloat = 5.0
-    """With the host dkd: the weight of the other classes' part."""
+    """With the host dkd: the weight of the term of the non-target classes."""
     deviations: PositiveFloat = 2.0
-    """How many standard deviations of the logits the temperature is: T_norm in the paper."""
+    """Temperature of an image in standard deviations of its logits: T_norm in the paper."""
 
 
 @METHODS.register("normkd")
 class NormKD(Method):
-    """Both sides have their own temperatures, and gradients go through the student's."""
+    """Student and teacher have their own temperatures. Gradients pass through the student's."""
 
     Settings = NormKDSettings
     info = MethodInfo(
@@ -56,16 +57,16 @@ class NormKD(Method):
         return {"tckd": settings.tckd_weight, "nckd": settings.nckd_weight}
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        (normed_s, _), (normed_t, spread) = self.normed(student.logits), self.normed(teacher.logits)
+        (normed_s, _), (normed_t, temperature) = self.normed(student.logits), self.normed(teacher.logits)
         if self.settings.host == "kd":
             rows = {"normkd": divergences(normed_s, normed_t)}
         else:
             split_s, split_t = split_target(normed_s, batch.labels), split_target(normed_t, batch.labels)
             binary = divergences(binary_logits(*split_s, 1.0), binary_logits(*split_t, 1.0))
             rows = {"tckd": binary, "nckd": divergences(split_s[1], split_t[1])}
-        return LossTerms({name: (spread**2 * row).mean() for name, row in rows.items()})
+        return LossTerms({name: (temperature**2 * row).mean() for name, row in rows.items()})
 
     def normed(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, C) at their own temperatures, and these, (B,)."""
-        spread = self.settings.deviations * logits.std(1)
-        return logits / spread[:, None], spread
+        """Returns logits (B, C) divided by their temperatures, and the temperatures (B,)."""
+        temperature = self.settings.deviations * logits.std(1)
+        return logits / temperature[:, None], temperature

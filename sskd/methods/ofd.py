@@ -1,4 +1,4 @@
-"""OFD (Heo et al. 2019): maps before their ReLU match, and what the ReLU would cut off only up to a margin."""
+"""OFD (Heo et al. 2019): matches pre-activation maps, and the teacher's negative values only up to a margin."""
 
 import math
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodI
 from sskd.methods.feature_maps import check_intermediate_maps, intermediate_maps
 from sskd.networks import Features, FeatureShapes
 
-RARE = 0.001  # a channel that is negative less often has the margin of three deviations
+RARE = 0.001  # channels that are negative with a smaller probability have the margin -3 standard deviations
 
 
 def margins(norm: nn.BatchNorm2d) -> Tensor:
-    """The mean of each channel's negative values, were it normally distributed with the norm's bias and weight as mean
-    and deviation: (C,) float32, from the norm in front of a ReLU. Heo et al. 2019."""
+    """Returns the margin (C,) of each channel, from the batch norm before a ReLU: the mean of the negative values of a
+    normal distribution with the norm's bias as mean and its weight as standard deviation. Heo et al. 2019."""
     deviation, mean = norm.weight.detach().double().abs(), norm.bias.detach().double()
     below = torch.special.ndtr(-mean / deviation)
     density = (-((mean / deviation) ** 2) / 2).exp() / math.sqrt(2 * math.pi)
@@ -28,9 +28,8 @@ def margins(norm: nn.BatchNorm2d) -> Tensor:
 
 
 def partial_distance(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
-    """The sum over entries, divided by B, of the squared distance to the teacher's value, no lower than the margin;
-    nothing where the teacher's value is negative and the student's no larger; 0-d. Maps (B, C, H, W) float32 of one
-    size, margins (C,). Heo et al. 2019."""
+    """Partial L2 distance of Heo et al. 2019, summed over entries and divided by B; 0-d. The target is max(t, margin).
+    Entries with t <= 0 and s <= target count 0. student, teacher: (B, C, H, W) float32 of equal shape. margin: (C,)."""
     target = torch.maximum(teacher, margin[:, None, None])
     counts = (teacher > 0) | (student > target)
     return (counts * (student - target).square()).sum() / len(student)
@@ -43,7 +42,7 @@ class OFDSettings(MethodSettings):
 
 @METHODS.register("ofd")
 class OFD(Method):
-    """The teacher's margins follow from its batch norms, which are as trained."""
+    """Derives the margins from the trained batch norms of the teacher."""
 
     Settings = OFDSettings
     info = MethodInfo(
@@ -87,8 +86,8 @@ class OFD(Method):
         check_intermediate_maps("ofd", student, teacher)
         if teacher.norms != len(intermediate_maps(teacher.feature_maps)):
             raise UserError(
-                f"method 'ofd' needs the batch norm before each map's ReLU, and {teacher.network} names none: as a "
-                "teacher choose a resnet, wrn or vgg, or a network whose map_norms() names them"
+                f"method 'ofd' needs the batch norm before each map's ReLU, and {teacher.network} does not define "
+                "them: choose a resnet, wrn or vgg as teacher, or implement map_norms()"
             )
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
@@ -97,7 +96,7 @@ class OFD(Method):
         )
 
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        """The term, 0-d. Maps (B, C, H, W) float32 before their ReLU, in forward order."""
+        """Returns the term, 0-d. student, teacher: pre-activation maps (B, C, H, W) float32 in forward order."""
         total = student[0].new_zeros(())
         for level, connect in enumerate(self.connectors):
             connected = connect(student[level])

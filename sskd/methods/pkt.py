@@ -1,4 +1,4 @@
-"""PKT (Passalis & Tefas 2018): the probabilities that images of a batch are neighbours match the teacher's."""
+"""PKT (Passalis & Tefas 2018): the conditional probabilities between images of a batch match the teacher's."""
 
 from pydantic import NonNegativeFloat
 from torch import Tensor
@@ -12,9 +12,9 @@ from sskd.networks import Features
 EPSILON = 1e-7
 
 
-def neighbour_probabilities(vectors: Tensor) -> Tensor:
-    """Cosine similarities mapped to [0, 1], each row divided by its sum: (B, D) to (B, B)."""
-    unit = F.normalize(vectors, dim=1)
+def neighbour_probabilities(features: Tensor) -> Tensor:
+    """Returns cosine similarities mapped to [0, 1], with rows divided by their sum: (B, D) to (B, B)."""
+    unit = F.normalize(features, dim=1)
     similarities = (unit @ unit.T + 1) / 2
     return similarities / similarities.sum(dim=1, keepdim=True)
 
@@ -22,7 +22,7 @@ def neighbour_probabilities(vectors: Tensor) -> Tensor:
 def probability_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean over B x B of p_t log((p_t + eps) / (p_s + eps)); 0-d. Passalis & Tefas 2018, cosine kernel.
 
-    Vectors (B, D) float32; the two sides may differ in width.
+    student, teacher: pooled features (B, D) float32; D may differ.
     """
     student_probabilities, teacher_probabilities = neighbour_probabilities(student), neighbour_probabilities(teacher)
     return (
@@ -37,7 +37,7 @@ class PKTSettings(MethodSettings):
 
 @METHODS.register("pkt")
 class PKT(Method):
-    """Compares the pooled features of both sides."""
+    """Compares the pooled features of student and teacher."""
 
     Settings = PKTSettings
     info = MethodInfo(

@@ -1,4 +1,5 @@
-"""ReviewKD (Chen et al. 2021): each of the teacher's levels is learned from all deeper levels of the student."""
+"""ReviewKD (Chen et al. 2021): the student's maps of a level and all deeper levels are fused and match the
+teacher's."""
 
 from collections.abc import Sequence
 
@@ -13,13 +14,13 @@ from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodI
 from sskd.methods.feature_maps import check_intermediate_maps, intermediate_maps
 from sskd.networks import Features, FeatureShapes
 
-WIDEST = 512  # of the maps that are fused
-POOLED = (4, 2, 1)  # sizes at which maps are compared beside their own
+MAX_CHANNELS = 512  # of the fused maps
+POOLED = (4, 2, 1)  # further sizes at which maps are compared
 
 
 def hcl(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error of maps (B, C, H, W) at their own size and pooled to 4, 2 and 1, where these are smaller,
-    each weighted by half of what came before; divided by the weights' sum; 0-d. Chen et al. 2021, sec. 3.4."""
+    """Hierarchical context loss (HCL) of Chen et al. 2021, sec. 3.4; 0-d. It averages the mean squared errors of maps
+    (B, C, H, W) at full size and pooled to 4, 2 and 1 (if smaller), with weights 1, 1/2, 1/4, ..."""
     height = student.shape[2]
     losses, weight, total = F.mse_loss(student, teacher), 1.0, 1.0
     for size in POOLED:
@@ -32,17 +33,18 @@ def hcl(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class ABF(nn.Module):
-    """One level: the student's map, fused with what is passed on from the next deeper level, if there is one."""
+    """Attention based fusion (ABF) of the student's map with the fused map of the next deeper level, if there is
+    one."""
 
-    def __init__(self, width: int, fused: int, target: int, deepest: bool) -> None:
+    def __init__(self, channels: int, fused: int, out_channels: int, deepest: bool) -> None:
         super().__init__()
-        self.enter = _convolution(width, fused, kernel=1)
-        self.leave = _convolution(fused, target, kernel=3)
+        self.enter = _convolution(channels, fused, kernel=1)
+        self.leave = _convolution(fused, out_channels, kernel=3)
         self.attention = None if deepest else nn.Conv2d(2 * fused, 2, 1)
 
     def forward(self, student: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(B, width, H, W) and the deeper level's (B, fused, h, w) to what is compared with the teacher's map of
-        ``size``, and what is passed on."""
+        """Returns the map that is compared with the teacher's map of ``size``, and the fused map for the next level.
+        student: (B, channels, H, W). deeper: (B, fused, h, w)."""
         fused = self.enter(student)
         if self.attention is not None:
             assert deeper is not None
@@ -53,10 +55,10 @@ class ABF(nn.Module):
         return self.leave(fused), fused
 
 
-def _convolution(width: int, wanted: int, kernel: int) -> nn.Sequential:
-    convolution = nn.Conv2d(width, wanted, kernel, padding=kernel // 2, bias=False)
+def _convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
     nn.init.kaiming_uniform_(convolution.weight, a=1)
-    return nn.Sequential(convolution, nn.BatchNorm2d(wanted))
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
@@ -70,9 +72,8 @@ class ReviewSettings(MethodSettings):
 
 @METHODS.register("reviewkd")
 class ReviewKD(Method):
-    """The levels are all feature maps but the first, and the pooled features as a map of one pixel: the student's after
-    their ReLU, the teacher's before it. In the first epoch of the warm-up, the term's weight is 0, as in the authors'
-    code."""
+    """The levels are all feature maps but the first, and the pooled features as a 1x1 map; the teacher's maps are taken
+    before their ReLU. The weight is 0 in the first epoch of the warm-up, as in the authors' code."""
 
     Settings = ReviewSettings
     info = MethodInfo(
@@ -101,14 +102,14 @@ class ReviewKD(Method):
     def __init__(self, settings: ReviewSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
-        student_widths, teacher_widths = (
+        student_channels, teacher_channels = (
             [*(shape[0] for shape in intermediate_maps(shapes.feature_maps)), shapes.embed_dim]
             for shapes in (context.student_shapes, teacher)
         )
-        fused = min(WIDEST, student_widths[-1])
-        levels = zip(reversed(student_widths), reversed(teacher_widths), strict=True)
+        fused = min(MAX_CHANNELS, student_channels[-1])
+        levels = zip(reversed(student_channels), reversed(teacher_channels), strict=True)
         self.levels = nn.ModuleList(
-            ABF(width, fused, target, deepest=number == 0) for number, (width, target) in enumerate(levels)
+            ABF(channels, fused, target, deepest=number == 0) for number, (channels, target) in enumerate(levels)
         )
 
     @classmethod
@@ -121,7 +122,8 @@ class ReviewKD(Method):
         return LossTerms({"review": self.loss(student_levels, teacher_levels)})
 
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        """The sum of all levels' losses. Maps in forward order, the pooled features (B, D) last."""
+        """Returns the sum of the losses of all levels, 0-d. student, teacher: maps in forward order, then pooled
+        features."""
         total, passed_on = student[0].new_zeros(()), None
         for level, student_map, teacher_map in zip(self.levels, reversed(student), reversed(teacher), strict=True):
             student_map, teacher_map = (

@@ -1,4 +1,4 @@
-"""RKD (Park et al. 2019): distances and angles between a batch's images match the teacher's."""
+"""RKD (Park et al. 2019): distances and angles between the images of a batch match the teacher's."""
 
 import torch
 from pydantic import NonNegativeFloat
@@ -13,13 +13,13 @@ from sskd.networks import Features
 EPSILON = 1e-12
 
 
-def distances_and_cosines(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """The geometry of a batch, (B, D): distances (B, B), relative to their mean, and cosines (B, B, B).
+def distances_and_cosines(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns pairwise distances (B, B), divided by their mean, and cosines (B, B, B) of features (B, D) float32.
 
-    Cosine [i, j, k] is that of the angle at i between j and k, 0 where j or k is the same point as i. Made
-    from the B x B x D differences, as inner products of the vectors would lose the digits of close pairs.
+    Cosine [i, j, k] is that of the angle at i between j and k, or 0 if j or k equals i. It is computed from the B x B x
+    D differences, because inner products of the features lose precision for close pairs.
     """
-    differences = vectors - vectors[:, None]
+    differences = features - features[:, None]
     distances = torch.linalg.vector_norm(differences, dim=2)
     directions = differences / distances.clamp_min(EPSILON)[:, :, None]
     apart = (distances > 0).sum().clamp_min(1)
@@ -28,9 +28,9 @@ def distances_and_cosines(vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: float) -> Tensor:
-    """The two smooth-L1 means, over B^2 distances and B^3 cosines, weighted ``distance`` and ``angle``; 0-d.
+    """Weighted sum of the smooth L1 losses of B^2 distances and B^3 cosines; 0-d. Park et al. 2019, RKD-DA.
 
-    Vectors (B, D) float32; the two sides may differ in width. Park et al. 2019, RKD-DA.
+    student, teacher: pooled features (B, D) float32; D may differ. distance, angle: weights.
     """
     distances_s, cosines_s = distances_and_cosines(student)
     distances_t, cosines_t = distances_and_cosines(teacher)
@@ -39,7 +39,7 @@ def relational_loss(student: Tensor, teacher: Tensor, distance: float, angle: fl
 
 class RKDSettings(MethodSettings):
     weight: NonNegativeFloat = 1.0
-    """The weight of both parts together."""
+    """The weight of the sum of both terms."""
     distance_weight: NonNegativeFloat = 25.0
     """The weight of pairwise distances."""
     angle_weight: NonNegativeFloat = 50.0
@@ -48,7 +48,7 @@ class RKDSettings(MethodSettings):
 
 @METHODS.register("rkd")
 class RKD(Method):
-    """Compares the pooled features of both sides."""
+    """Compares the pooled features of student and teacher."""
 
     Settings = RKDSettings
     info = MethodInfo(

@@ -1,4 +1,4 @@
-"""RLD (Sun et al. 2025): the teacher's predictions, refined by the labels where the teacher is wrong."""
+"""RLD (Sun et al. 2025): KD of the teacher's logits after a correction by the labels."""
 
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
@@ -10,20 +10,20 @@ from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
 from sskd.methods.dkd import binary_logits, split_target
 from sskd.networks import Features
 
-FAR = -1e9  # a logit whose probability is 0, while an image that has no other is uniform and not NaN; float32 at least
+FAR = -1e9  # a masked logit; not -inf, which gives NaN if all classes are masked
 
 
 def sample_confidence(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """SCD: T^2 times the mean KL of the teacher's (largest probability, the rest) from the student's (probability of
-    the label, the rest); 0-d. Logits (B, C) float32, labels (B,) int64. Sun et al. 2025."""
+    """SCD of Sun et al. 2025: T^2 times the mean KL from the teacher's binary probabilities (largest, rest) to the
+    student's (target class, rest); 0-d. student, teacher: logits (B, C) float32. labels: (B,) int64."""
     binary_s = binary_logits(*split_target(student, labels), temperature)
     binary_t = binary_logits(*split_target(teacher, teacher.argmax(1)), temperature)
     return temperature**2 * divergences(binary_s, binary_t).mean()
 
 
 def masked_correlation(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """MCD: T^2 times the mean KL between softmaxes over the classes that the teacher ranks below the label; 0-d. Logits
-    (B, C) float32, labels (B,) int64. An image without such classes counts 0. Sun et al. 2025."""
+    """MCD of Sun et al. 2025: T^2 times the mean KL between softmaxes over the classes that the teacher ranks below the
+    label; 0-d. Images without such classes count 0. student, teacher: logits (B, C) float32. labels: (B,) int64."""
     above = teacher >= teacher.gather(1, labels[:, None])
     student, teacher = ((logits / temperature).masked_fill(above, FAR) for logits in (student, teacher))
     return temperature**2 * divergences(student, teacher).mean()
@@ -31,20 +31,20 @@ def masked_correlation(student: Tensor, teacher: Tensor, labels: Tensor, tempera
 
 class RLDSettings(MethodSettings):
     sample_weight: NonNegativeFloat = 1.0
-    """The weight of the sample part: alpha in the paper."""
+    """The weight of sample confidence distillation: alpha in the paper."""
     masked_weight: NonNegativeFloat = 8.0
-    """The weight of the masked part: beta in the paper."""
+    """The weight of masked correlation distillation: beta in the paper."""
     sample_temperature: PositiveFloat = 1.0
-    """The temperature of the sample part."""
+    """Temperature of sample confidence distillation."""
     temperature: PositiveFloat = 4.0
-    """The temperature of the masked part."""
+    """Temperature of masked correlation distillation."""
     standardise: bool = False
-    """Whether logits are standardised on both sides (LSKD: Sun et al. 2024)."""
+    """Standardise the logits of student and teacher (LSKD: Sun et al. 2024)."""
 
 
 @METHODS.register("rld")
 class RLD(Method):
-    """Both parts beside cross-entropy; as published their weights rise over the first 20 epochs."""
+    """Adds both terms to cross-entropy. The published warm-up of their weights is 20 epochs."""
 
     Settings = RLDSettings
     info = MethodInfo(

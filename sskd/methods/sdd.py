@@ -1,4 +1,4 @@
-"""SDD (Wei et al. 2024): predictions for parts of the image, each learned by KD, DKD or NKD."""
+"""SDD (Wei et al. 2024): KD, DKD or NKD of the predictions of image regions."""
 
 from typing import Annotated, Literal
 
@@ -16,48 +16,49 @@ from sskd.methods.dkd import binary_logits, split_target
 from sskd.methods.feature_maps import check_pre_pool
 from sskd.networks import Features, FeatureShapes
 
-CELLS = 4  # to a side: maps are pooled to so many first
+CELLS = 4  # per side: maps are first pooled to 4 x 4
 
 
-def region_logits(final: Tensor, classifier: nn.Linear, grids: tuple[int, ...]) -> Tensor:
-    """Logits of regions, (B, N, C), from the map before pooling, (B, D, H, W): of the cells of each grid (1: the whole
-    image), row by row. Every grid pools the map's 4 x 4 cells. Wei et al. 2024."""
-    cells = F.adaptive_avg_pool2d(final, CELLS)
-    vectors = torch.cat([F.adaptive_avg_pool2d(cells, grid).flatten(2) for grid in grids], dim=2)
-    return F.linear(vectors.transpose(1, 2), classifier.weight, classifier.bias)
+def region_logits(pre_pool: Tensor, classifier: nn.Linear, grids: tuple[int, ...]) -> Tensor:
+    """Returns the logits (B, N, C) of N regions from the map before pooling (B, D, H, W). The regions are the cells of
+    each grid, row by row; grid 1 is the whole image. Wei et al. 2024."""
+    cells = F.adaptive_avg_pool2d(pre_pool, CELLS)
+    pooled = torch.cat([F.adaptive_avg_pool2d(cells, grid).flatten(2) for grid in grids], dim=2)
+    return F.linear(pooled.transpose(1, 2), classifier.weight, classifier.bias)
 
 
 def region_weights(teacher: Tensor, labels: Tensor) -> Tensor:
-    """(B, N): 2 where the teacher is right of the whole image (region 0) and wrong of the region, or the other way
-    round; else 1. Logits (B, N, C), labels (B,) int64."""
+    """Returns weights (B, N): 2 if the teacher is right on the whole image (region 0) and wrong on the region, or the
+    reverse; else 1. teacher: logits (B, N, C). labels: (B,) int64."""
     right = teacher.argmax(2) == labels[:, None]
     return 1.0 + (right != right[:, :1])
 
 
 class SDDSettings(MethodSettings):
-    """The published weights for each host are in methods.yaml."""
+    """The published weights for each host are in configs/methods.yaml."""
 
     host: Literal["kd", "dkd", "nkd"] = "kd"
-    """Whose loss each region has."""
+    """Method whose loss is applied to each region."""
     weight: NonNegativeFloat = 0.9
     """With the host kd: the weight of the regions' KL."""
     tckd_weight: NonNegativeFloat = 1.0
-    """With the host dkd: the weight of the right class's part."""
+    """With the host dkd: the weight of the term of the target class."""
     nckd_weight: NonNegativeFloat = 8.0
-    """With the host dkd: the weight of the other classes' part."""
+    """With the host dkd: the weight of the term of the non-target classes."""
     target_weight: NonNegativeFloat = 1.0
-    """With the host nkd: the weight of the right class's part."""
+    """With the host nkd: the weight of the term of the target class."""
     others_weight: NonNegativeFloat = 8.0
     """With the host nkd: the weight of the cross-entropy between softened predictions."""
     temperature: PositiveFloat = 4.0
-    """The temperature that softens both sides' predictions."""
+    """Temperature of the predictions of student and teacher."""
     grids: Annotated[tuple[PositiveInt, ...], TupleFromList] = (1, 2)
-    """Into how many cells to a side the image is divided; the first is 1, the whole image."""
+    """Grids of regions: cells per side. The first is 1, the whole image."""
 
 
 @METHODS.register("sdd")
 class SDD(Method):
-    """Both classifiers are applied to parts of the last map; the student's learns from the regions too."""
+    """Applies the classifiers of both networks to regions of the last map; the student's is trained on the regions
+    too."""
 
     Settings = SDDSettings
     info = MethodInfo(
@@ -83,7 +84,7 @@ class SDD(Method):
     def __init__(self, settings: SDDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         teacher, _ = context.teacher_side()
-        # in a tuple, so that they are not part of this module's own parameters and state
+        # in a tuple, so that they are not submodules
         self._classifiers = (context.student.classifier_layer, teacher.classifier_layer)
 
     @classmethod
@@ -102,12 +103,12 @@ class SDD(Method):
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         assert student.pre_pool is not None
         assert teacher.pre_pool is not None
-        finals = zip((student.pre_pool, teacher.pre_pool), self._classifiers, strict=True)
-        of_student, of_teacher = (region_logits(final, layer, self.settings.grids) for final, layer in finals)
+        maps = zip((student.pre_pool, teacher.pre_pool), self._classifiers, strict=True)
+        of_student, of_teacher = (region_logits(each, layer, self.settings.grids) for each, layer in maps)
         return LossTerms(self.losses(of_student, of_teacher.detach(), batch.labels))
 
     def losses(self, student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The host's terms, each 0-d. Region logits (B, N, C), labels (B,) int64."""
+        """Returns the host's terms, each 0-d. student, teacher: region logits (B, N, C). labels: (B,) int64."""
         weights = region_weights(teacher, labels).flatten()
         labels = labels.repeat_interleave(student.shape[1])
         student, teacher, t = student.flatten(0, 1), teacher.flatten(0, 1), self.settings.temperature
@@ -118,8 +119,10 @@ class SDD(Method):
             binary = divergences(binary_logits(*split_s, t), binary_logits(*split_t, t))
             rows = {"tckd": t**2 * binary, "nckd": t**2 * divergences(split_s[1], split_t[1], t)}
         else:
-            right_s, right_t = (F.log_softmax(side, 1).gather(1, labels[:, None])[:, 0] for side in (student, teacher))
+            target_s, target_t = (
+                F.log_softmax(side, 1).gather(1, labels[:, None])[:, 0] for side in (student, teacher)
+            )
             soft = F.softmax(teacher / t, dim=1)
             entropy = -(soft * F.log_softmax(student / t, dim=1)).sum(1)
-            rows = {"target": -right_t.exp() * right_s, "others": t**2 * entropy}
+            rows = {"target": -target_t.exp() * target_s, "others": t**2 * entropy}
         return {name: (weights * row).mean() for name, row in rows.items()}

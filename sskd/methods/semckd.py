@@ -1,4 +1,5 @@
-"""SemCKD (Chen et al. 2021): every map of the student learns from all of the teacher's, by learned attention."""
+"""SemCKD (Chen et al. 2021): each map of the student learns from all of the teacher's, weighted by learned
+attention."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -17,8 +18,8 @@ from sskd.networks import Features, FeatureShapes
 
 
 class Embedding(nn.Module):
-    """From a map (B, C, H, W) a vector of unit length for each of the B images, (B, B // 4): an MLP on the image's
-    similarities to the batch's images, which are products of the maps as rows, not normalised."""
+    """Maps (B, C, H, W) to embeddings (B, B // 4) of unit length: an MLP on the rows of the inner products (B, B)
+    between the images' flattened maps, which are not normalised."""
 
     def __init__(self, images: int) -> None:
         super().__init__()
@@ -31,32 +32,32 @@ class Embedding(nn.Module):
         return embedded / embedded.norm(dim=1, keepdim=True)
 
 
-def projection(width: int, wanted: int) -> nn.Sequential:
-    """1x1, 3x3, 1x1 convolutions without biases, the first two with norm and ReLU and twice as wide as the last."""
+def projection(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Returns 1x1, 3x3 and 1x1 convolutions without bias; the first two have 2 * out_channels, batch norm and ReLU."""
     layers: list[nn.Module] = []
-    for before, kernel in ((width, 1), (2 * wanted, 3)):
-        convolution = nn.Conv2d(before, 2 * wanted, kernel, padding=kernel // 2, bias=False)
-        layers += [convolution, nn.BatchNorm2d(2 * wanted), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(2 * wanted, wanted, 1, bias=False))
+    for before, kernel in ((in_channels, 1), (2 * out_channels, 3)):
+        convolution = nn.Conv2d(before, 2 * out_channels, kernel, padding=kernel // 2, bias=False)
+        layers += [convolution, nn.BatchNorm2d(2 * out_channels), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(2 * out_channels, out_channels, 1, bias=False))
 
 
 class SemCKDSettings(MethodSettings):
     weight: NonNegativeFloat = 400.0
     """The weight of the method's term: beta in the published code."""
     softness: PositiveFloat = 1.0
-    """What the products of queries and keys are divided by."""
+    """Temperature of the attention: products of queries and keys are divided by it."""
 
 
 @METHODS.register("semckd")
 class SemCKD(Method):
-    """The attention's widths depend on the batch: a smaller last batch of an epoch has the other terms alone."""
+    """The embeddings depend on the batch size, so a smaller last batch of an epoch only has the other terms."""
 
     Settings = SemCKDSettings
     info = MethodInfo(
         "SemCKD",
         "Chen et al., AAAI 2021, Cross-Layer Distillation with Semantic Calibration",
         2021,
-        "middle feature maps, each matched with all of the teacher's",
+        "intermediate feature maps, each matched with all of the teacher's",
         family="feature maps",
         url="https://arxiv.org/abs/2012.03236",
         code="https://github.com/DefangChen/SemCKD",
@@ -90,17 +91,20 @@ class SemCKD(Method):
     def check(cls, settings: SemCKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
         for shapes in (student, teacher):
             if not intermediate_maps(shapes.feature_maps):
-                raise UserError(f"method 'semckd' compares middle maps, and {shapes.network} gives none")
+                raise UserError(
+                    f"method 'semckd' compares intermediate maps, and {shapes.network} gives none: choose another "
+                    "network"
+                )
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        if len(batch.labels) != self._images:  # every parameter has a gradient at every step, here of zero
+        if len(batch.labels) != self._images:  # a zero gradient, because every parameter needs a gradient in every step
             return LossTerms({"semckd": 0.0 * torch.stack([weight.sum() for weight in self.parameters()]).sum()})
         return LossTerms(
             {"semckd": self.loss(intermediate_maps(student.feature_maps), intermediate_maps(teacher.feature_maps))}
         )
 
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        """The term, 0-d. Maps (B, C, H, W) float32, S of the student's and U of the teacher's."""
+        """Returns the term, 0-d. student, teacher: S and U maps (B, C, H, W) float32."""
         attention = self.attention(student, teacher)
         total = student[0].new_zeros(())
         for shares, project, pair in zip(
@@ -112,7 +116,7 @@ class SemCKD(Method):
         return total / (len(attention) * len(student))
 
     def attention(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        """(B, S, U): how much each map of the student's learns from each of the teacher's, summing to 1."""
+        """Returns the attention (B, S, U) of each map of the student over those of the teacher; it sums to 1 over U."""
         query = torch.stack([embed(maps) for embed, maps in zip(self.queries, student, strict=True)], dim=1)
         key = torch.stack([embed(maps) for embed, maps in zip(self.keys, teacher, strict=True)], dim=1)
         return F.softmax(query @ key.transpose(1, 2) / self.settings.softness, dim=2)

@@ -1,4 +1,5 @@
-"""SimKD (Chen et al. 2022): the student's last map, projected, becomes the teacher's, whose classifier it then uses."""
+"""SimKD (Chen et al. 2022): the student's projected last map matches the teacher's, whose classifier the student
+uses."""
 
 import copy
 from typing import Any
@@ -15,30 +16,30 @@ from sskd.networks import Features, FeatureShapes, Network
 from sskd.networks.base import pool
 
 
-def projector(width: int, wanted: int, factor: int) -> nn.Sequential:
-    """1x1, 3x3, 1x1 convolutions without biases, each with norm and ReLU, from (B, width, H, W) to (B, wanted, H, W);
-    wanted / factor channels between them. Chen et al. 2022, sec. 3.2."""
-    middle = wanted // factor
+def projector(in_channels: int, out_channels: int, factor: int) -> nn.Sequential:
+    """Returns 1x1, 3x3 and 1x1 convolutions without bias, each with batch norm and ReLU: (B, in_channels, H, W) to (B,
+    out_channels, H, W), with out_channels / factor hidden channels. Chen et al. 2022, sec. 3.2."""
+    hidden = out_channels // factor
     layers: list[nn.Module] = []
-    for before, after, kernel in ((width, middle, 1), (middle, middle, 3), (middle, wanted, 1)):
+    for before, after, kernel in ((in_channels, hidden, 1), (hidden, hidden, 3), (hidden, out_channels, 1)):
         convolution = nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False)
         layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
 def no_larger(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (B, C, H, H), pooled to ``size`` where they are larger."""
+    """Pools maps (B, C, H, H) to ``size`` if they are larger."""
     return F.adaptive_avg_pool2d(maps, size) if maps.shape[2] > size[0] else maps
 
 
-fx.wrap("no_larger")  # one step of a traced network: what it does depends on the size
+fx.wrap("no_larger")  # one node of a traced graph, because its branch depends on the map's size
 
 
 class Projected(Network):
-    """A student that predicts through a projector and its teacher's frozen classifier.
+    """A student that predicts with a projector and a frozen copy of the teacher's classifier.
 
-    Its own classifier, and a last convolution where it has one, are gone: they take no part. A map larger than
-    ``size``, the teacher's, is pooled to it before it is projected.
+    The student's own classifier, and a last convolution before it, are removed. A map larger than ``size``, the
+    teacher's, is pooled to it before the projection.
     """
 
     tail = ("projector", "classifier")
@@ -53,22 +54,22 @@ class Projected(Network):
         features = self.student.features(images)
         maps = features.pre_pool
         assert maps is not None
-        final = self.projector(no_larger(maps, self.size))
-        pooled = pool(final)
+        pre_pool = self.projector(no_larger(maps, self.size))
+        pooled = pool(pre_pool)
         logits = self.classifier(pooled)
-        return Features(logits, features.feature_maps, pooled, features.preactivations, final)
+        return Features(logits, features.feature_maps, pooled, features.preactivations, pre_pool)
 
 
 class SimKDSettings(MethodSettings):
     weight: NonNegativeFloat = 1.0
     """The weight of the method's term."""
     factor: PositiveInt = 2
-    """By which the projector's middle is narrower than the teacher's last map."""
+    """Channels of the teacher's last map divided by the projector's hidden channels."""
 
 
 @METHODS.register("simkd")
 class SimKD(Method):
-    """As published, the mean squared error of the last maps is the whole objective: ``ce_weight`` is 0."""
+    """Minimises only the mean squared error of the last maps, as published: ``ce_weight`` is 0."""
 
     Settings = SimKDSettings
     info = MethodInfo(
@@ -101,12 +102,12 @@ class SimKD(Method):
         student_shapes = self._context.student_shapes
         assert teacher_shapes.pre_pool is not None
         assert student_shapes.pre_pool is not None
-        # what widens the last map before the classifier is left out, as the classifier is
+        # a last convolution that changes the number of channels is removed together with the classifier
         widened = len(student.tail) > 1 and student_shapes.feature_maps[-1][0] != student_shapes.embed_dim
-        width = student_shapes.feature_maps[-1][0] if widened else student_shapes.pre_pool[0]
+        in_channels = student_shapes.feature_maps[-1][0] if widened else student_shapes.pre_pool[0]
         for name in student.tail if widened else student.tail[-1:]:
             student.set_submodule(name, nn.Identity())
-        project = projector(width, teacher_shapes.embed_dim, self.settings.factor)
+        project = projector(in_channels, teacher_shapes.embed_dim, self.settings.factor)
         return Projected(
             student, project, teacher.classifier_layer, (teacher_shapes.pre_pool[1], teacher_shapes.pre_pool[2])
         )

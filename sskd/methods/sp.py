@@ -1,4 +1,4 @@
-"""SP (Tung & Mori 2019): similarities between a batch's images match the teacher's."""
+"""SP (Tung & Mori 2019): similarities between the images of a batch match the teacher's."""
 
 from pydantic import NonNegativeFloat
 from torch import Tensor
@@ -11,15 +11,15 @@ from sskd.networks import Features
 
 
 def similarities(maps: Tensor) -> Tensor:
-    """Inner products of a batch's flattened maps, (B, C, H, W) to (B, B), each row of unit length."""
+    """Returns inner products (B, B) of flattened maps (B, C, H, W), with rows scaled to unit length."""
     flat = maps.flatten(1)
     return F.normalize(flat @ flat.T, dim=1)
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared Frobenius distance of the two similarity matrices, divided by B^2; 0-d.
+    """Squared Frobenius distance of the similarity matrices, divided by B^2; 0-d.
 
-    Maps (B, C, H, W) float32; the two sides may differ in width and size. Tung & Mori 2019, sec. 3.
+    student, teacher: maps (B, C, H, W) float32; channels and sizes may differ. Tung & Mori 2019, sec. 3.
     """
     return F.mse_loss(similarities(student), similarities(teacher))
 
@@ -31,7 +31,7 @@ class SPSettings(MethodSettings):
 
 @METHODS.register("sp")
 class SP(Method):
-    """Compares the last maps of both sides."""
+    """Compares the last feature maps of student and teacher."""
 
     Settings = SPSettings
     info = MethodInfo(

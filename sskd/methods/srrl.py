@@ -1,4 +1,5 @@
-"""SRRL (Yang et al. 2021): the student's features match the teacher's, also as the teacher's classifier reads them."""
+"""SRRL (Yang et al. 2021): the student's pooled features match the teacher's, and so do the teacher's classifier's
+logits of both."""
 
 from pydantic import NonNegativeFloat
 from torch import nn
@@ -10,21 +11,21 @@ from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodI
 from sskd.networks import Features
 
 
-def connector(width: int, wanted: int) -> nn.Sequential:
-    """Linear without bias, batch norm over the batch, ReLU: pooled features (B, width) to (B, wanted)."""
-    return nn.Sequential(nn.Linear(width, wanted, bias=False), nn.BatchNorm1d(wanted), nn.ReLU())
+def connector(embed_dim: int, out_dim: int) -> nn.Sequential:
+    """Returns a linear layer without bias, batch norm and ReLU: (B, embed_dim) to (B, out_dim)."""
+    return nn.Sequential(nn.Linear(embed_dim, out_dim, bias=False), nn.BatchNorm1d(out_dim), nn.ReLU())
 
 
 class SRRLSettings(MethodSettings):
     feature_weight: NonNegativeFloat = 1.0
     """The weight of the features' mean squared error."""
     logit_weight: NonNegativeFloat = 1.0
-    """The weight of the mean squared error of the logits that the teacher's classifier gives."""
+    """The weight of the mean squared error of the teacher's classifier's logits."""
 
 
 @METHODS.register("srrl")
 class SRRL(Method):
-    """The teacher's classifier is frozen; the student's own predicts."""
+    """Keeps the teacher's classifier frozen. The student predicts with its own."""
 
     Settings = SRRLSettings
     info = MethodInfo(
@@ -49,7 +50,7 @@ class SRRL(Method):
         super().__init__(settings, context)
         teacher, teacher_shapes = context.teacher_side()
         self.connector = connector(context.student_shapes.embed_dim, teacher_shapes.embed_dim)
-        self._classifier = (teacher.classifier_layer,)  # in a tuple: no submodule
+        self._classifier = (teacher.classifier_layer,)  # in a tuple, so that it is not a submodule
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         connected = self.connector(student.pooled)

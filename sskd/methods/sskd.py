@@ -1,4 +1,4 @@
-"""SSKD (Xu et al., ECCV 2020): KD, plus the teacher's predictions on transformed views and of a pretext task."""
+"""SSKD (Xu et al., ECCV 2020): KD, also on transformed views (L_T) and for a self-supervised pretext task (L_ss)."""
 
 from typing import Any, ClassVar
 
@@ -19,28 +19,29 @@ from sskd.runtime.device import constant
 
 
 class Settings(MethodSettings):
-    """Published: 0.1 CE + 0.9 L_kd + 2.7 L_T + 10 L_ss. A term of weight zero is not computed."""
+    """The published loss is 0.1 CE + 0.9 L_kd + 2.7 L_T + 10 L_ss. Terms with weight 0 are not computed."""
 
     t_weight: NonNegativeFloat = 2.7
     """The weight of L_T: predictions on transformed views."""
     t_temperature: PositiveFloat = 4.0
-    """The temperature of L_T."""
+    """Temperature of L_T."""
     t_keep: Probability = 1.0
-    """The share of the teacher's wrong predictions on transformed views that L_T keeps, least wrong first; right
-    ones always are."""
+    """Fraction of the teacher's wrong predictions on transformed views that L_T uses, those that rank the target class
+    highest first. All right predictions are used."""
     ss_weight: NonNegativeFloat = 10.0
     """The weight of L_ss: the self-supervised task's predictions."""
     ss_temperature: PositiveFloat = 0.5
-    """The temperature of L_ss."""
+    """Temperature of L_ss."""
     ss_keep: Probability = 0.75
-    """The share of the teacher head's wrong predictions that L_ss keeps, least wrong first; right ones always
-    are."""
+    """Fraction of the teacher head's wrong predictions that L_ss uses, those that rank the right answer highest first.
+    All right predictions are used."""
 
 
 @METHODS.register("sskd")
 class SSKD(Method):
-    """Two terms beside CE and KD: "t" (L_T) compares the logits of transformed views, "ss" (L_ss) the outputs of the
-    two sides' heads for the pretext task. The student's head is trained with it; the teacher's is frozen."""
+    """Adds two terms to CE and KD: "t" (L_T) compares the logits of transformed views, "ss" (L_ss) the outputs of both
+    networks' heads for the pretext task. The student's head is trained together with the student; the teacher's is
+    frozen."""
 
     Settings: ClassVar[type[MethodSettings]] = Settings
     info = MethodInfo(
@@ -70,7 +71,7 @@ class SSKD(Method):
         super().__init__(settings, context)
         assert context.head is not None
         self.required_features = self.required_features | context.head.required_features  # type: ignore[misc]
-        # in a tuple, so that the teacher's head is no submodule: it is neither trained nor saved with the student
+        # in a tuple, so that the teacher's head is not a submodule and is not saved with the student
         self._teacher_head = (context.head,)
         kind, shapes = type(context.head), context.student_shapes
         if settings.ss_weight > 0:
@@ -92,7 +93,7 @@ class SSKD(Method):
                 labels = batch.labels.repeat_interleave(batch.views_per_image - 1)
                 kept = keep_mask(ranks(teacher_logits, labels), settings.t_keep)
                 logged["t_kept"] = kept.float().mean()
-            else:  # as published all are kept, and nothing has to be ranked
+            else:  # published value: all are kept, so no ranking is needed
                 kept = constant((True,) * len(teacher_logits), torch.bool, teacher_logits.device)
                 logged["t_kept"] = constant(1.0, torch.float32, teacher_logits.device)
             losses["t"] = kd_divergence(

@@ -1,4 +1,4 @@
-"""TTM (Zheng and Yang 2024): the teacher's predictions are softened by a power, the student's are not softened."""
+"""TTM (Zheng and Yang 2024): KD in which only the teacher's predictions are softened, by a power transform."""
 
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
@@ -11,9 +11,9 @@ from sskd.networks import Features
 
 
 def transformed_matching(student: Tensor, teacher: Tensor, gamma: float) -> Tensor:
-    """KL(normalised p_t^gamma || p_s) of each image, (B,). Logits (B, C) float32, both sides at temperature 1.
+    """Returns KL(p_t^gamma, normalised || p_s) of each image, (B,). student, teacher: logits (B, C) float32.
 
-    Zheng and Yang 2024, eq. 10: the power gamma of the teacher's probabilities is its temperature 1 / gamma.
+    Zheng and Yang 2024: the power gamma of the teacher's probabilities corresponds to the temperature 1 / gamma.
     """
     log_t = F.log_softmax(gamma * teacher, dim=1)
     return (log_t.exp() * (log_t - F.log_softmax(student, dim=1))).sum(1)
@@ -21,14 +21,14 @@ def transformed_matching(student: Tensor, teacher: Tensor, gamma: float) -> Tens
 
 class TTMSettings(MethodSettings):
     weight: NonNegativeFloat = 45.0
-    """The weight of the method's term: beta in the paper, whose values differ widely from pair to pair."""
+    """The weight of the method's term: beta in the paper. Published values differ widely between pairs."""
     gamma: PositiveFloat = 0.1
-    """The power of the teacher's probabilities: 1 / gamma is their temperature."""
+    """Power of the teacher's probabilities, which have the temperature 1 / gamma."""
 
 
 @METHODS.register("ttm")
 class TTM(Method):
-    """The transformed teacher's divergence beside cross-entropy."""
+    """Adds the divergence from the transformed teacher to cross-entropy."""
 
     Settings = TTMSettings
     info = MethodInfo(

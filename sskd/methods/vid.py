@@ -1,4 +1,4 @@
-"""VID (Ahn et al. 2019): predicts the teacher's maps from the student's, a bound of their mutual information."""
+"""VID (Ahn et al. 2019): maximises a lower bound of the mutual information between student and teacher maps."""
 
 import math
 
@@ -14,33 +14,33 @@ from sskd.methods.feature_maps import check_intermediate_maps, intermediate_maps
 from sskd.networks import Features, FeatureShapes
 
 INITIAL_VARIANCE = 5.0
-EPSILON = 1e-5  # the least variance
+EPSILON = 1e-5  # minimum variance
 
 
 def negative_log_likelihood(predicted: Tensor, target: Tensor, variance: Tensor) -> Tensor:
     """Mean over all elements of 0.5 ((predicted - target)^2 / variance + log variance); 0-d. Ahn et al. 2019.
 
-    Maps (B, C, H, W) and variance (C,), float32. Squares are averaged within each channel first, so that there are C
-    divisions and not B * C * H * W.
+    predicted, target: maps (B, C, H, W) float32. variance: (C,). Squares are averaged per channel before the division,
+    to save time.
     """
     error = (predicted - target).square().mean(dim=(0, 2, 3))
     return 0.5 * (error / variance + variance.log()).mean()
 
 
-class TapRegressor(nn.Module):
-    """q(teacher's map | student's) of one tap: a Gaussian of regressed mean and one variance per channel."""
+class GaussianRegressor(nn.Module):
+    """Gaussian q(teacher's map | student's map) with a regressed mean and one trained variance per channel."""
 
-    def __init__(self, width: int, target_width: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.regressor = nn.Sequential(
-            nn.Conv2d(width, target_width, 1, bias=False),
+            nn.Conv2d(in_channels, out_channels, 1, bias=False),
             nn.ReLU(),
-            nn.Conv2d(target_width, target_width, 1, bias=False),
+            nn.Conv2d(out_channels, out_channels, 1, bias=False),
             nn.ReLU(),
-            nn.Conv2d(target_width, target_width, 1, bias=False),
+            nn.Conv2d(out_channels, out_channels, 1, bias=False),
         )
         inverse_softplus = math.log(math.expm1(INITIAL_VARIANCE - EPSILON))
-        self.log_scale = nn.Parameter(torch.full((target_width,), inverse_softplus))
+        self.log_scale = nn.Parameter(torch.full((out_channels,), inverse_softplus))
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         student, teacher = match_sizes(student, teacher)
@@ -54,14 +54,14 @@ class VIDSettings(MethodSettings):
 
 @METHODS.register("vid")
 class VID(Method):
-    """Every middle tap is compared, all with the same weight; each has a regressor and variances of its own."""
+    """Compares all intermediate maps with equal weights; each has its own regressor and variances."""
 
     Settings = VIDSettings
     info = MethodInfo(
         "VID",
         "Ahn et al., CVPR 2019, Variational Information Distillation for Knowledge Transfer",
         2019,
-        "mutual information of the middle feature maps",
+        "mutual information of intermediate feature maps",
         family="feature maps",
         url="https://arxiv.org/abs/1904.05835",
         formula=r"w \sum_l \operatorname{mean} \frac{1}{2} \left( \frac{(r_l(f^s_l) - f^t_l)^2}{\nu_l} + \log \nu_l "
@@ -77,7 +77,7 @@ class VID(Method):
         shapes = zip(
             intermediate_maps(context.student_shapes.feature_maps), intermediate_maps(teacher.feature_maps), strict=True
         )
-        self.taps = nn.ModuleList(TapRegressor(s[0], t[0]) for s, t in shapes)
+        self.taps = nn.ModuleList(GaussianRegressor(s[0], t[0]) for s, t in shapes)
 
     @classmethod
     def check(cls, settings: VIDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
@@ -87,4 +87,4 @@ class VID(Method):
         triples = zip(
             self.taps, intermediate_maps(student.feature_maps), intermediate_maps(teacher.feature_maps), strict=True
         )
-        return LossTerms({"vid": torch.stack([tap(*pair) for tap, *pair in triples]).sum()})
+        return LossTerms({"vid": torch.stack([regressor(*pair) for regressor, *pair in triples]).sum()})

@@ -1,4 +1,4 @@
-"""WKD-F (Lv et al. 2024): the last map's channels as normal distributions, at their Wasserstein distance."""
+"""WKD-F (Lv et al. 2024): Wasserstein distance of the last map's channels, modelled as normal distributions."""
 
 import math
 
@@ -17,49 +17,55 @@ EPSILON = 1e-5
 
 
 def falling(epoch: float, start: float, epochs: float) -> float:
-    """What a weight is multiplied by: 1 up to epoch ``start`` (from 1), then half a cosine down to 0 in the last."""
+    """Returns the factor of a weight: 1 up to epoch ``start`` (from 1), then half a cosine down to 0 in the last
+    epoch."""
     return 1.0 if epoch <= start else (1 + math.cos(math.pi * (epoch - start) / max(epochs - start, 1e-9))) / 2
 
 
 def windows(size: int, grid: int) -> list[slice]:
-    """The positions of each of ``grid`` windows of adaptive pooling along a side of a map."""
+    """Returns the positions of ``grid`` windows along a side of a map, as in adaptive pooling."""
     return [slice(i * size // grid, -(-(i + 1) * size // grid)) for i in range(grid)]
 
 
 def moments(maps: Tensor, grid: int) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel in each window, (B, C, grid^2) each, from maps (B, C, H, W) float32; the
-    variance has n - 1 in its denominator, and 1e-5 is added to it."""
+    """Returns mean and standard deviation of each channel in each window, (B, C, grid^2) each, of maps (B, C, H, W)
+    float32. The variance has the denominator n - 1, and 1e-5 is added to it."""
     rows, columns = windows(maps.shape[2], grid), windows(maps.shape[3], grid)
     found = [torch.var_mean(maps[:, :, row, column], dim=(2, 3)) for row in rows for column in columns]
     return torch.stack([mean for _, mean in found], 2), (torch.stack([var for var, _ in found], 2) + EPSILON).sqrt()
 
 
 def projector(student: tuple[int, ...], teacher: tuple[int, ...], hidden: int) -> nn.Sequential:
-    """From maps of the student's shape to the teacher's width: FitNet's regressor, or with ``hidden`` channels between
-    them 1x1, 3x3 and 1x1 convolutions; then norm and ReLU."""
+    """Returns a projector from the student's maps to the teacher's channels: FitNet's regressor, or 1x1, 3x3 and 1x1
+    convolutions with ``hidden`` channels, batch norm and ReLU."""
     if not hidden:
         return regressor(student, teacher, relu=True)
-    width, wanted = student[0], teacher[0]
-    convolutions = nn.Conv2d(width, hidden, 1), nn.Conv2d(hidden, hidden, 3, padding=1), nn.Conv2d(hidden, wanted, 1)
-    return nn.Sequential(*convolutions, nn.BatchNorm2d(wanted), nn.ReLU())
+    channels, out_channels = student[0], teacher[0]
+    return nn.Sequential(
+        nn.Conv2d(channels, hidden, 1),
+        nn.Conv2d(hidden, hidden, 3, padding=1),
+        nn.Conv2d(hidden, out_channels, 1),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
 
 
 class WKDFSettings(MethodSettings):
     weight: NonNegativeFloat = 0.08
     """The weight of the method's term."""
     mean_weight: NonNegativeFloat = 4.0
-    """The weight of the means in the term, beside the deviations' of 1."""
+    """The weight of the means; that of the standard deviations is 1."""
     grid: PositiveInt = 1
-    """Into how many windows to a side the maps are divided."""
+    """Number of windows per side of a map."""
     hidden: NonNegativeInt = 0
-    """Channels between the projector's three convolutions (ImageNet: 256); 0: FitNet's regressor."""
+    """Hidden channels of the projector's three convolutions (ImageNet: 256). 0: FitNet's regressor."""
     falls_from: NonNegativeFloat = 150.0
-    """The epoch of the full schedule after which the weight falls to 0, along half a cosine."""
+    """Epoch of the full schedule after which the weight falls to 0 along half a cosine."""
 
 
 @METHODS.register("wkdf")
 class WKDF(Method):
-    """The last maps are compared, a wide residual network's as they are before its last norm and ReLU."""
+    """Compares the last feature maps (of a WRN: before its last batch norm and ReLU)."""
 
     Settings = WKDFSettings
     info = MethodInfo(
@@ -95,8 +101,8 @@ class WKDF(Method):
         smaller = min(teacher.feature_maps[-1][1:])
         if min(len(range(smaller)[window]) for window in windows(smaller, settings.grid)) < 2:
             raise UserError(
-                f"method 'wkdf' compares deviations within windows, and grid {settings.grid} leaves single positions "
-                f"of the last map of {teacher.network} ({smaller} to a side), a teacher of {student.network}: choose a "
+                f"method 'wkdf' needs at least two positions per window, but grid {settings.grid} leaves one in the "
+                f"last map of {teacher.network} ({smaller} x {smaller}), teacher of {student.network}: choose a "
                 "smaller grid"
             )
 
@@ -109,7 +115,8 @@ class WKDF(Method):
         return LossTerms({"wkdf": self.settings.mean_weight * means + deviations})
 
     def parts(self, projected: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """The parts of means and of deviations, each 0-d. Maps (B, C, H, W) float32."""
+        """Returns the terms of the means and of the standard deviations, 0-d. projected, teacher: (B, C, H, W)
+        float32."""
         grid, images = self.settings.grid, len(teacher)
         pairs = zip(moments(projected, grid), moments(teacher, grid), strict=True)
         means, deviations = ((s - t).square().sum() / (images * grid**2) for s, t in pairs)

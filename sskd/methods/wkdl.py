@@ -1,4 +1,4 @@
-"""WKD-L (Lv et al. 2024): predictions at their Wasserstein distance, classes as far apart as the teacher sees them."""
+"""WKD-L (Lv et al. 2024): Wasserstein distance of predictions, with costs from the teacher's distances of classes."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -17,12 +17,12 @@ from sskd.methods.nkd import target_loss
 from sskd.methods.wkdf import falling
 from sskd.networks import Features, FeatureShapes
 
-REGULARISER, ITERATIONS, TINY = 0.05, 10, 1e-8  # Sinkhorn's
+REGULARISER, ITERATIONS, TINY = 0.05, 10, 1e-8  # of the Sinkhorn algorithm
 
 
 def class_distances(features: Tensor) -> Tensor:
-    """1 - linear CKA of each pair of classes, (C, C), from the classes' features (C, n, D): rows of two classes go
-    together by their order, which has no meaning (as published)."""
+    """Returns 1 - linear CKA of each pair of classes, (C, C), from features (C, n, D). As published, rows of two
+    classes are paired by their order, which is arbitrary."""
     centred = features - features.mean(1, keepdim=True)
     own = torch.stack([(rows.T @ rows).norm() for rows in centred])
     cross = torch.stack([(rows.T @ centred).square().sum((1, 2)) for rows in centred])
@@ -30,14 +30,14 @@ def class_distances(features: Tensor) -> Tensor:
 
 
 def transport_costs(distances: Tensor, sharpness: float) -> Tensor:
-    """What it costs to move probability from class to class, (C, C): 1 - exp(-sharpness d), or d where that is 0."""
+    """Returns transport costs (C, C) of distances d: 1 - exp(-sharpness d), or d if ``sharpness`` is 0."""
     costs = 1 - (-sharpness * distances).exp() if sharpness > 0 else distances
     return costs.clamp(min=0) + TINY
 
 
 def wasserstein(student: Tensor, teacher: Tensor, costs: Tensor) -> Tensor:
-    """The mean cost of moving the student's probabilities to the teacher's by ten iterations of Sinkhorn's; 0-d, with
-    gradient through all of them. Probabilities (B, N) float32; costs (N, N), or (B, N, N) for each image."""
+    """Mean transport cost between probabilities (B, N) float32 by ten Sinkhorn iterations, with gradient through all of
+    them; 0-d. costs: (N, N), or (B, N, N) per image."""
     kernel = (-costs / REGULARISER).exp().expand(len(student), -1, -1)
     rows = torch.full_like(student, 1 / student.shape[1])[:, :, None]
     columns = rows
@@ -49,23 +49,23 @@ def wasserstein(student: Tensor, teacher: Tensor, costs: Tensor) -> Tensor:
 
 class WKDLSettings(MethodSettings):
     weight: NonNegativeFloat = 600.0
-    """The weight of the Wasserstein distance between predictions of the wrong classes."""
+    """The weight of the Wasserstein distance between predictions of the non-target classes."""
     target_weight: NonNegativeFloat = 1.0
-    """The weight of the right class's part."""
+    """The weight of the term of the target class."""
     temperature: PositiveFloat = 8.0
-    """The temperature that softens both sides' predictions of the wrong classes."""
+    """Temperature of the predictions of the non-target classes."""
     sharpness: NonNegativeFloat = 1.0
-    """How fast costs grow with the distance of classes; 0: they are the distances."""
+    """Sharpness of the costs 1 - exp(-sharpness d); 0: the costs are the distances d."""
     distances_of: Literal["map", "logits"] = "map"
-    """What of the teacher classes are compared by: its last map at all positions, or its logits (ImageNet)."""
+    """Teacher's features for the distances of classes: its last map at all positions, or its logits (ImageNet)."""
     falls_from: NonNegativeFloat = 150.0
-    """The epoch of the full schedule after which the weight falls to 0, along half a cosine."""
+    """Epoch of the full schedule after which the weight falls to 0 along half a cosine."""
 
 
 @METHODS.register("wkdl")
 class WKDL(Method):
-    """Distances of classes are found once, before the main training, from the teacher's features of the training
-    images in their order, in eval mode and without augmentation."""
+    """Computes the distances of classes once before the main training, from the teacher's features of the training
+    images in eval mode, in their order and without augmentation."""
 
     Settings = WKDLSettings
     info = MethodInfo(
@@ -99,7 +99,7 @@ class WKDL(Method):
     def check(cls, settings: WKDLSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
         if settings.distances_of == "map" and not teacher.feature_maps:
             raise UserError(
-                f"method 'wkdl' compares classes by the teacher's last map, and {teacher.network}, teacher of "
+                f"method 'wkdl' needs the teacher's last feature map, and {teacher.network}, teacher of "
                 f"{student.network}, gives none: set distances_of: logits"
             )
 
@@ -113,7 +113,9 @@ class WKDL(Method):
         every, of_class = torch.cat(rows), torch.cat(labels)
         fewest = int(torch.bincount(of_class, minlength=len(self.distances)).min())
         if not fewest:
-            raise UserError("method 'wkdl' compares classes by their training images, and a class has none")
+            raise UserError(
+                "method 'wkdl' needs training images of every class, and a class has none: use a larger split"
+            )
         each = [every[of_class == label][:fewest].flatten(0, 1) for label in range(len(self.distances))]
         self.distances.copy_(class_distances(torch.stack(each)))
 

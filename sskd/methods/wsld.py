@@ -1,4 +1,4 @@
-"""WSLD (Zhou et al. 2021): soft labels count more for the images that the student knows less well than the teacher."""
+"""WSLD (Zhou et al. 2021): KD with a weight per image that grows with the student's loss relative to the teacher's."""
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -14,9 +14,9 @@ EPSILON = 1e-7
 
 
 def weighted_soft_labels(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """T^2 times the mean over images of w H(p_t(T), p_s(T)), w = 1 - exp(-CE_s / CE_t) of each image; 0-d.
+    """T^2 times the mean over images of w H(p_t(T), p_s(T)), with w = 1 - exp(-CE_s / CE_t), without gradient; 0-d.
 
-    Logits (B, C) float32, labels (B,) int64. Zhou et al. 2021, eq. 8; the weights carry no gradient.
+    student, teacher: logits (B, C) float32. labels: (B,) int64. Zhou et al. 2021.
     """
     with torch.no_grad():
         student_loss, teacher_loss = (
@@ -32,12 +32,12 @@ class WSLDSettings(MethodSettings):
     weight: NonNegativeFloat = 2.25
     """The weight of the method's term: alpha in the paper."""
     temperature: PositiveFloat = 4.0
-    """The temperature that softens both sides' predictions."""
+    """Temperature of the predictions of student and teacher."""
 
 
 @METHODS.register("wsld")
 class WSLD(Method):
-    """The weighted soft labels beside cross-entropy."""
+    """Adds the weighted soft-label loss to cross-entropy."""
 
     Settings = WSLDSettings
     info = MethodInfo(

@@ -1,4 +1,4 @@
-"""WTTM (Zheng and Yang 2024): TTM, where images count more whose teacher's prediction is smoother."""
+"""WTTM (Zheng and Yang 2024): TTM with a larger weight for images with a smoother prediction of the teacher."""
 
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
@@ -12,9 +12,9 @@ from sskd.networks import Features
 
 
 def weighted_matching(student: Tensor, teacher: Tensor, gamma: float) -> Tensor:
-    """The mean over images of TTM's divergence times sum over classes of p_t^gamma (p_t at temperature 1); 0-d.
+    """Mean over images of TTM's divergence times the sum over classes of p_t^gamma (p_t at temperature 1); 0-d.
 
-    Logits (B, C) float32. Zheng and Yang 2024, eq. 17.
+    student, teacher: logits (B, C) float32. Zheng and Yang 2024.
     """
     weights = (gamma * F.log_softmax(teacher, dim=1)).exp().sum(1)
     return (weights * transformed_matching(student, teacher, gamma)).mean()
@@ -24,12 +24,12 @@ class WTTMSettings(MethodSettings):
     weight: NonNegativeFloat = 2.25
     """The weight of the method's term: beta in the paper."""
     gamma: PositiveFloat = 0.1
-    """The power of the teacher's probabilities: 1 / gamma is their temperature."""
+    """Power of the teacher's probabilities, which have the temperature 1 / gamma."""
 
 
 @METHODS.register("wttm")
 class WTTM(Method):
-    """The weighted divergence beside cross-entropy."""
+    """Adds the weighted divergence to cross-entropy."""
 
     Settings = WTTMSettings
     info = MethodInfo(
@@ -42,7 +42,7 @@ class WTTM(Method):
         code="https://github.com/zkxufo/TTM",
         formula=r"w \left\langle \left( \sum_c (p^t_c)^\gamma \right) \mathrm{KL}(r^t \Vert p^s) \right\rangle, \quad "
         r"r^t = \operatorname{softmax}(\gamma z^t)",
-        differs="As TTM's.",
+        differs="As for TTM.",
     )
     required_features = frozenset({"logits"})
     term_weights = {"wttm": "weight"}

@@ -1,5 +1,4 @@
-"""The base of all pretext tasks: views of an image, a head on the pooled features, the loss that trains the teacher's
-head, and the term that transfers its output to the student's."""
+"""Base class of all pretext tasks, and the registry of their names."""
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,41 +13,40 @@ from sskd.registry import Registry
 
 
 class PretextContext(NamedTuple):
-    """What a head is built from."""
+    """Arguments of a head."""
 
     embed_dim: int  # D, the number of pooled features
-    num_images: int  # N, training images of the split (exemplar: one class each)
-    network: str = ""  # whose head it is
+    num_images: int  # N, training images of the split
+    network: str = ""  # name of the head's network
     num_classes: int = 0
 
 
 class TransferConfig(NamedTuple):
-    """How L_ss transfers the head's output."""
+    """Settings of L_ss."""
 
-    temperature: float  # that softens both sides
-    keep: float  # share of the teacher's wrong predictions that is kept, least wrong first; right ones always are
+    temperature: float  # of the outputs of student and teacher
+    keep: float  # fraction of the teacher's wrong predictions that is used, best ranked first
     divergence: Divergence  # "kl" or "cross_entropy", see losses.kd_divergence
 
 
 class Transfer(NamedTuple):
-    """The student's term (0-d, with gradient) and what is only logged (0-d)."""
+    """The student's loss term (0-d, with gradient) and values that are only logged (0-d)."""
 
     loss: Tensor
     logged: dict[str, Tensor]
 
 
 class Pretext(nn.Module):
-    """Base of every task. The module is the head: the teacher's in a head run, the student's beside a student."""
+    """Base class of all pretext tasks. The module is the head, of the teacher or of the student."""
 
     Settings: ClassVar[type[PretextSettings]] = PretextSettings
     title: ClassVar[str]
-    method: ClassVar[str | None] = None  # the one method that it is for; None: any that transfers a task
-    required_features: ClassVar[frozenset[str]] = (
-        frozenset()
-    )  # of the network beside the pooled features: "feature_maps"
-    ignores: ClassVar[frozenset[str]] = frozenset()  # settings of the method that transfer() makes no use of
-    network: Network | None  # that learns with the head and then teaches, in place of the frozen teacher
-    evaluable_on_test: ClassVar[bool] = True  # False: its classes are the training images, so test images say nothing
+    method: ClassVar[str | None] = None  # name of the only method that uses the task; None: any
+    network: Network | None  # trained together with the head, and then teaches instead of the frozen teacher
+    # "feature_maps", if read() uses more than logits and pooled features
+    required_features: ClassVar[frozenset[str]] = frozenset()
+    ignores: ClassVar[frozenset[str]] = frozenset()  # settings of the method that transfer() does not use
+    evaluable_on_test: ClassVar[bool] = True  # False if classes are training images
 
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__()
@@ -58,31 +56,33 @@ class Pretext(nn.Module):
 
     @classmethod
     def check(cls, method: MethodSettings) -> None:
-        """ValueError where a setting of the method that this task ignores is not the default."""
+        """Raises ValueError if a setting of the method that this task ignores is not the default."""
         for name in sorted(cls.ignores & type(method).model_fields.keys()):
             default = type(method).model_fields[name].default
-            if getattr(method, name) != default:  # a spec that a run has written names defaults too
-                raise ValueError(f"'{name}' is ignored by this pretext task ({cls.title}): leave it out ({default})")
+            if getattr(method, name) != default:  # the spec of a run contains defaults too
+                raise ValueError(
+                    f"'{name}' is ignored by this pretext task ({cls.title}): remove it (default {default})"
+                )
 
     @classmethod
     def view_transform(cls, settings: Any) -> ViewTransform:
-        """What makes the V views of each image, of which the first is the normal one."""
+        """Returns the transform that makes the V views of each image; the first is the normal view."""
         raise NotImplementedError
 
     def read(self, features: Features) -> Tensor:
-        """The head's output for one forward pass of the network; it sees the pooled vector, unless overridden."""
+        """Returns the head's output for the features of one forward pass; by default it uses the pooled features."""
         return self(features.pooled)
 
-    def forward(self, vector: Tensor) -> Tensor:
-        """Pooled features of all views (V * B, D) float32 to the head's output (V * B, width of the head)."""
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Pooled features of all views (V * B, D) float32 to the head's output (V * B, outputs)."""
         raise NotImplementedError
 
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """For the teacher's head: the loss (0-d) and the task's accuracy on this batch (0-d, 0 to 1)."""
+        """Returns the loss (0-d) that trains the teacher's head, and its accuracy on this batch (0-d, 0 to 1)."""
         raise NotImplementedError
 
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
-        """L_ss: from the teacher's head output to the student's, both (V * B, width of their head)."""
+        """Returns L_ss between the outputs (V * B, outputs) of the student's and the teacher's head."""
         raise NotImplementedError
 
 

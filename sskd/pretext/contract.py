@@ -1,4 +1,4 @@
-"""One trial of a self-supervised task on made features, before anything trains: for tasks of a user's own."""
+"""Checks that a user's pretext task fulfils the contract of ``Pretext``, on random features, before training."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from sskd.errors import UserError
 from sskd.networks import Features, FeatureShapes
 from sskd.pretext.base import PRETEXTS, PretextContext
 
-FEW = 8  # images of a trial
-NUMBERS = 20_000_000  # of a trial's features at most, so that large images have a smaller batch
+FEW = 8  # images of a check
+NUMBERS = 20_000_000  # most numbers in the features of a check; large images get a smaller batch
 ROW = (
     "stage",
     "epoch",
@@ -28,28 +28,28 @@ ROW = (
 
 
 def fault_of(value: Any, learned: bool = True) -> str:
-    """What keeps ``value`` from being a loss, a finite 0-d float tensor (``learned``: with gradient); "" if nothing."""
+    """Returns why ``value`` is not a finite 0-d float tensor (if ``learned``: with gradient), or ""."""
     if not isinstance(value, Tensor):
-        hint = ": .item() and float() take the gradient away" if isinstance(value, float) else ""
+        hint = ": .item() and float() remove the gradient" if isinstance(value, float) else ""
         return f"is a {type(value).__name__}, not a tensor{hint}"
     if value.dim():
-        return f"is a tensor of shape {tuple(value.shape)}: one number is wanted (0-d), such as its mean"
+        return f"is a tensor of shape {tuple(value.shape)}: expected one number (0-d), such as its mean"
     if value.dtype not in (torch.float32, torch.float64):
-        return f"is {str(value.dtype).removeprefix('torch.')}: float32 is wanted"
+        return f"is {str(value.dtype).removeprefix('torch.')}; expected float32"
     if not value.isfinite():
         return f"is {value.item()} on random features"
     if learned and not value.requires_grad:
-        return "has no gradient: detach(), no_grad() or another number's value is in its way"
+        return "has no gradient: remove detach() or no_grad()"
     return ""
 
 
 def fault_of_logged(logged: Any) -> str:
-    """What keeps ``logged`` from being noted beside the losses: names to 0-d tensors."""
+    """Returns why ``logged`` cannot be logged with the losses (names to 0-d tensors), or ""."""
     if not hasattr(logged, "items"):
         return f"is a {type(logged).__name__}, not a dict"
     for name, value in logged.items():
         if not isinstance(name, str) or name.startswith(("loss", "test_", "held_out_")) or name in ROW:
-            return f"has the name {name!r}, which means something else in metrics.jsonl"
+            return f"has the name {name!r}, which has another meaning in metrics.jsonl"
         fault = fault_of(value, learned=False)
         if fault and "on random features" not in fault:
             return f"has '{name}', which {fault}"
@@ -57,14 +57,14 @@ def fault_of_logged(logged: Any) -> str:
 
 
 def batch_size(shapes: list[FeatureShapes], views: int, wanted: int) -> int:
-    """``wanted`` images, or as many as keep the features of all their views below NUMBERS, but two at least."""
+    """Returns ``wanted``, or the batch size that keeps the features of all views below NUMBERS, but at least two."""
     numbers = sum(of.embed_dim + sum(torch.Size(each).numel() for each in of.feature_maps) for of in shapes)
     return max(2, min(wanted, NUMBERS // (views * numbers)))
 
 
 def made_batch(view_transform: ViewTransform, images: int, of: int, classes: int, size: int, recipe: Recipe) -> Batch:
-    """Random images (size x size) in their views, the first of ``of`` training images. UserError if the views are not
-    what they should be."""
+    """Returns a batch of random images (size x size) in their views, as the first of ``of`` training images. Raises
+    UserError if the views have another shape."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (images, 3, size, size), dtype=torch.uint8)
     made, labels = view_transform(pixels, AUGMENTATIONS[recipe.augmentation](recipe), generator)
@@ -79,8 +79,7 @@ def made_batch(view_transform: ViewTransform, images: int, of: int, classes: int
 def made_features(
     shapes: FeatureShapes, rows: int, classes: int, kept: frozenset[str], gradient: bool = False
 ) -> Features:
-    """Random features of ``rows`` views, non-negative as after a ReLU: logits, pooled features, and the maps that
-    ``kept`` names."""
+    """Returns random features of ``rows`` views, non-negative as after a ReLU, with the maps that ``kept`` names."""
 
     def leaf(*shape: int) -> Tensor:
         return torch.randn(rows, *shape)
@@ -98,8 +97,8 @@ def made_features(
 def check_task(
     settings: PretextSettings, shapes: FeatureShapes, classes: int, images: int, size: int, recipe: Recipe
 ) -> None:
-    """Builds the head for a network of these shapes and calls its loss once in train and once in eval mode. UserError
-    says what breaks the contract of ``Pretext``; what the task itself raises is raised."""
+    """Builds the head for a network with these shapes and computes its loss in train and in eval mode. Raises UserError
+    if it breaks the contract of ``Pretext``; exceptions of the task are passed on."""
     kind = PRETEXTS[settings.name]
     if not isinstance(kind.required_features, frozenset | set) or not kind.required_features <= {"feature_maps"}:
         raise UserError(

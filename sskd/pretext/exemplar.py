@@ -1,4 +1,4 @@
-"""Exemplar (Dosovitskiy et al., NeurIPS 2014): every training image is a class of its own."""
+"""Exemplar (Dosovitskiy et al., NeurIPS 2014): each training image is a class."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -14,18 +14,17 @@ from sskd.data.views import ViewTransform
 from sskd.losses import kd_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 
-# losses draw nothing: keeping the random state for a second pass would make the host wait for a GPU
-computed_again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
-CLASSES_AT_ONCE = 2**21  # scores that are worked on together: 8 MB of float32 in each intermediate result
+# the losses draw no random numbers; preserving the random state would synchronise host and GPU
+recomputed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+BLOCK_SCORES = 2**21  # scores per block: 8 MB of float32 for each intermediate result
 
 
 @PRETEXTS.register("exemplar")
 class Exemplar(Pretext):
-    """Head: a linear classifier with one class for each of the N training images, on all views of an image.
+    """Head: a linear classifier with one class per training image (N), on all views. The transfer uses all predictions.
 
-    N may be 50,000 and more: losses go through the scores in blocks of rows and compute each block again for the
-    gradient, so that only the scores themselves are held. Transfer without
-    selection. Test images have no class, so nothing is measured on them.
+    N may exceed 50,000. The losses therefore process blocks of rows and recompute each block in the backward pass, so
+    that only the scores are kept in memory. Test images have no class, so the task is not evaluated on them.
     """
 
     title = "Exemplar"
@@ -40,22 +39,22 @@ class Exemplar(Pretext):
     def view_transform(cls, settings: Any) -> ViewTransform:
         return TRANSFORMATIONS[settings.transformation]
 
-    def forward(self, vector: Tensor) -> Tensor:
-        return self.classifier(vector)
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.classifier(pooled)
 
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         target = batch.indices.repeat_interleave(batch.views_per_image)
-        rows = max(1, CLASSES_AT_ONCE // output.shape[1])
+        rows = max(1, BLOCK_SCORES // output.shape[1])
         parts = [
-            computed_again(_cross_entropy_sum, scores, wanted)
-            for scores, wanted in zip(output.split(rows), target.split(rows), strict=True)
+            recomputed(_cross_entropy_sum, scores, rows_target)
+            for scores, rows_target in zip(output.split(rows), target.split(rows), strict=True)
         ]
         return torch.stack(parts).sum() / len(output), (output.argmax(1) == target).float().mean()
 
     def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
-        rows = max(1, CLASSES_AT_ONCE // student.shape[1])
+        rows = max(1, BLOCK_SCORES // student.shape[1])
         parts = [
-            computed_again(_divergence_sum, student_rows, teacher_rows, config)
+            recomputed(_divergence_sum, student_rows, teacher_rows, config)
             for student_rows, teacher_rows in zip(student.split(rows), teacher.split(rows), strict=True)
         ]
         return Transfer(torch.stack(parts).sum() / len(student), {})

@@ -1,4 +1,4 @@
-"""HSAKD's teacher side (Yang et al. 2021): from each of the teacher's maps, class and rotation together."""
+"""HSAKD's pretext task (Yang et al. 2021): joint classification of class and rotation from each feature map."""
 
 from typing import Any, ClassVar
 
@@ -13,23 +13,25 @@ from sskd.networks import Features, build_network
 from sskd.networks.auxiliary_classifiers import AuxiliaryClassifiers
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext
 
-VIEWS = 4  # of every image, turned by 0, 90, 180 and 270 degrees
+VIEWS = 4  # per image: rotations by 0, 90, 180 and 270 degrees
 
 
 def joint_labels(labels: Tensor) -> Tensor:
-    """(B,) classes to (4 B,): class c turned k times is 4 c + k, rows 4 j to 4 j + 3 being image j's."""
+    """Returns joint labels (4 B,) of classes (B,): 4 c + k for class c and k quarter turns; image j has the rows 4 j to
+    4 j + 3."""
     return (VIEWS * labels[:, None] + torch.arange(VIEWS, device=labels.device)).flatten()
 
 
 class Settings(PretextSettings):
     joint: bool = False
-    """HSAKD*: a network of the teacher's kind is trained from random weights together with the branches, by its own
-    cross-entropy on the images as they are and theirs on all views. It teaches in the place of the teacher."""
+    """HSAKD*: train a new network of the teacher's architecture together with the auxiliary classifiers (its own
+    cross-entropy on normal images, theirs on all views), and use it as the teacher."""
 
 
 @PRETEXTS.register("hsakd")
 class HSAKDClassifiers(Pretext):
-    """Head: a branch on every map, each ending in 4 scores a class. Loss: the sum of their cross-entropies."""
+    """Head: an auxiliary classifier with 4 C scores on each map but the first. Loss: the sum of their
+    cross-entropies."""
 
     Settings: ClassVar[type[PretextSettings]] = Settings
     title = "Class and rotation"
@@ -47,10 +49,10 @@ class HSAKDClassifiers(Pretext):
         return Rotated()
 
     def read(self, features: Features) -> Tensor:
-        """All branches' scores, (levels, 4 B, 4 C)."""
+        """Returns the scores (levels, 4 B, 4 C) of all auxiliary classifiers."""
         return torch.stack(self.branches.read(features))
 
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        wanted = joint_labels(batch.labels)
-        loss = torch.stack([F.cross_entropy(scores, wanted) for scores in output]).sum()
-        return loss, (output.argmax(2) == wanted).float().mean()
+        target = joint_labels(batch.labels)
+        loss = torch.stack([F.cross_entropy(scores, target) for scores in output]).sum()
+        return loss, (output.argmax(2) == target).float().mean()

@@ -1,4 +1,4 @@
-"""Jigsaw puzzles (Noroozi and Favaro, ECCV 2016), at 2 x 2: in which of the 24 orders do the quarters lie?"""
+"""Jigsaw puzzles (Noroozi and Favaro, ECCV 2016) with 2 x 2 tiles: classify the order of the tiles (24 classes)."""
 
 from itertools import permutations
 from typing import Any
@@ -20,9 +20,9 @@ ORDERS = tuple(permutations(range(4)))  # the first is the identity
 
 
 class Puzzles:
-    """Four views, as many as the rotations have: the normal one and three puzzles, each of its own uniform order.
+    """Makes four views: the normal one and three puzzles with independent uniform orders.
 
-    Flip, then each view its own crop and change, then the quarters are laid out anew.
+    The image is flipped; each view gets its own crop and transform, and then its tiles are permuted.
     """
 
     views_per_image = 4
@@ -40,14 +40,13 @@ class Puzzles:
 
 
 def lay_out(images: Tensor, labels: Tensor) -> Tensor:
-    """The puzzle of each image: quarter k (in reading order) becomes the image's quarter ``ORDERS[label][k]``.
+    """Permutes the quarters of each image: quarter k (in reading order) becomes the quarter ``ORDERS[label][k]``.
 
-    images: (B, C, H, W), any dtype. labels: (B,) int64, 0 to 23. Returns the shape and dtype of the images. UserError
-    for odd H or W, which cannot be cut in halves.
+    images: (B, C, H, W), any dtype. labels: (B,) int64, 0 to 23. Raises UserError if H or W is odd.
     """
     batch, channels, height, width = images.shape
     if height % 2 or width % 2:
-        raise UserError(f"jigsaw cuts images into quarters, which {height} x {width} pixels do not allow")
+        raise UserError(f"the task 'jigsaw' needs images with even sides, not {height} x {width} pixels")
     orders = constant(ORDERS, torch.int64, images.device)[labels]
     tiles = images.unflatten(2, (2, height // 2)).unflatten(4, (2, width // 2))  # (B, C, 2, h, 2, w)
     tiles = tiles.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)  # (B, 4, C, h, w)
@@ -57,7 +56,7 @@ def lay_out(images: Tensor, labels: Tensor) -> Tensor:
 
 @PRETEXTS.register("jigsaw")
 class Jigsaw(Pretext):
-    """Head: a linear classifier of the 24 orders, on the three puzzles of an image. Transfer without selection."""
+    """Head: a linear classifier of the 24 orders, on the three puzzles. The transfer uses all predictions."""
 
     title = "Jigsaw"
     ignores = frozenset({"ss_keep"})
@@ -70,8 +69,8 @@ class Jigsaw(Pretext):
     def view_transform(cls, settings: Any) -> ViewTransform:
         return Puzzles()
 
-    def forward(self, vector: Tensor) -> Tensor:
-        return self.classifier(vector)
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.classifier(pooled)
 
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         assert batch.view_labels is not None

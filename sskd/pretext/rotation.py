@@ -1,4 +1,4 @@
-"""Rotation prediction (Gidaris et al., ICLR 2018): by which quarter turn was this view rotated?"""
+"""Rotation prediction (Gidaris et al., ICLR 2018): classify the rotation of a view (4 classes)."""
 
 from typing import Any
 
@@ -13,10 +13,8 @@ from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, Trans
 
 @PRETEXTS.register("rotation")
 class Rotation(Pretext):
-    """Head: a linear classifier of the four turns, on all four views of an image.
-
-    Transfer: the divergence over all views, right and wrong predictions alike: only the contrastive task selects.
-    """
+    """Head: a linear classifier of the four rotations, on all four views. The transfer uses all predictions; only the
+    contrastive task selects some."""
 
     title = "Rotation"
     ignores = frozenset({"ss_keep"})
@@ -29,8 +27,8 @@ class Rotation(Pretext):
     def view_transform(cls, settings: Any) -> ViewTransform:
         return Rotations()
 
-    def forward(self, vector: Tensor) -> Tensor:
-        return self.classifier(vector)
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.classifier(pooled)
 
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         assert batch.view_labels is not None

@@ -49,5 +49,5 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     methods = (tmp_path / "site" / "api" / "methods.html").read_text()
     assert 'id="sskd.methods.at.attention_loss"' in methods
-    assert "Sum over the taps of the mean squared difference" in methods  # its docstring
+    assert "Sum over the maps of the mean squared difference" in methods  # its docstring
     assert "95 % interval" in (tmp_path / "site" / "tour.html").read_text()  # what the notebook printed

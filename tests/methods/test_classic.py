@@ -21,7 +21,7 @@ from sskd.methods.fitnet import FitNet, hint_loss
 from sskd.methods.nst import selectivity_loss
 from sskd.methods.pkt import probability_loss
 from sskd.methods.rkd import relational_loss
-from sskd.methods.vid import VID, TapRegressor
+from sskd.methods.vid import VID, GaussianRegressor
 from sskd.networks import Features, FeatureShapes
 from tests.golden import LOSSES, assert_golden, labels, tensor
 from tests.methods.pairs import published_shapes
@@ -171,7 +171,7 @@ def test_both_ways_in_which_nst_sums_are_the_definition(widths: tuple[int, int])
 
 
 def test_vids_modules_have_the_published_names_and_its_variance_starts_at_five() -> None:
-    module = TapRegressor(64, 128)
+    module = GaussianRegressor(64, 128)
     found = [[name, list(parameter.shape)] for name, parameter in module.named_parameters()]
     assert found == LOSSES["vid"]["parameters"]
     torch.testing.assert_close(F.softplus(module.log_scale) + 1e-5, torch.full((128,), 5.0))

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from sskd.config.recipe import Recipe
 from sskd.methods import METHODS, LossTerms, Method, MethodContext
-from sskd.methods.crld import is_sure
+from sskd.methods.crld import is_confident
 from sskd.methods.dot import TwoMomenta
-from sskd.methods.fcfd import Path, classified, untouched_averages
+from sskd.methods.fcfd import Path, classified, frozen_running_statistics
 from sskd.methods.feature_maps import match_sizes
 from sskd.methods.luminet import perception
-from sskd.methods.norm import Widened, layer_normalised, repeated_error
+from sskd.methods.norm import Expanded, layer_normalised, repeated_error
 from sskd.methods.ofd import margins, partial_distance
 from sskd.methods.sdd import region_logits
 from sskd.methods.wkdf import falling
@@ -462,7 +462,7 @@ def norm(given: Given, student_map: Tensor) -> Case:
     student, teacher = given.learned(student_map), given.t(932, BATCH, 24, 8, 8)
     shapes = FeatureShapes("network", (tuple(student.shape[1:]),), 64, tuple(student.shape[1:]))
     head = nn.Linear(64, CLASSES)
-    predictor = Widened(GivesMap(head), shapes, 4 * 24).to(given.dtype)
+    predictor = Expanded(GivesMap(head), shapes, 4 * 24).to(given.dtype)
     parameters = [*predictor.expand.parameters(), *predictor.contract.parameters(), head.weight, head.bias]
     for i, ((name, shape), parameter) in enumerate(zip(LOSSES["norm"]["parameters"], parameters, strict=True)):
         parameter.data = parameter_value(920 + i, name, shape).to(given.dtype)
@@ -531,7 +531,7 @@ def test_dots_steps(
 
 def test_crld_keeps_what_the_teacher_is_sure_of() -> None:
     given = Given(torch.float32)
-    kept = {"weak": is_sure(given.z_t, 0.9).tolist(), "strong": is_sure(given.z_t2, 0.2).tolist()}
+    kept = {"weak": is_confident(given.z_t, 0.9).tolist(), "strong": is_confident(given.z_t2, 0.2).tolist()}
     assert kept == LOSSES["crld_kept"]
 
 
@@ -545,7 +545,7 @@ def test_wkds_weight_falls(when: str, factor: float) -> None:
 def test_norms_student_is_the_student_where_nothing_is_added(name: str) -> None:
     plain, images = build_network(name, 4).eval(), torch.randn(2, 3, 32, 32)
     wanted = plain(images)
-    widened = Widened(plain, feature_shapes(name), 16).eval()
+    widened = Expanded(plain, feature_shapes(name), 16).eval()
     assert not torch.equal(widened(images), wanted)
     nn.init.zeros_(widened.contract[1].weight)
     torch.testing.assert_close(widened(images), wanted, rtol=1e-4, atol=1e-12)
@@ -567,7 +567,7 @@ def test_stages_one_after_the_other_are_the_network(name: str) -> None:
 def test_paths_leave_running_averages_alone() -> None:
     network = build_network("resnet8", 4)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with untouched_averages(network):
+    with frozen_running_statistics(network):
         network(torch.randn(2, 3, 32, 32))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     network(torch.randn(2, 3, 32, 32))

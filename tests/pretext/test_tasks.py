@@ -82,7 +82,7 @@ def test_loss_is_cross_entropy_with_the_tasks_labels(name: str) -> None:
 def test_transfer_is_the_divergence_without_selection(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import sskd.pretext.exemplar
 
-    monkeypatch.setattr(sskd.pretext.exemplar, "CLASSES_AT_ONCE", 5 * TOTAL)  # several blocks, the last one smaller
+    monkeypatch.setattr(sskd.pretext.exemplar, "BLOCK_SCORES", 5 * TOTAL)  # several blocks, the last one smaller
     task = make(name)
     batch = batch_of(task)
     teacher = task(torch.randn(4 * IMAGES, WIDTH)).detach()
