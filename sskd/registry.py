@@ -1,4 +1,4 @@
-"""Names to objects. A package's registry finds every file of the package by itself, so adding one touches no list."""
+"""Registries that map names to objects. A registry imports all files of its package, so there is no list to edit."""
 
 import importlib
 import pkgutil
@@ -13,7 +13,7 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Entries of one kind ("network", "method", ...), registered where they are defined.
 
-    The modules of ``package`` are imported at the first look-up; a user's own file registers by being imported.
+    The modules of ``package`` are imported at the first look-up. A plugin registers its entries when it is imported.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -23,7 +23,7 @@ class Registry(Generic[T]):
         self._loaded = False
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator: ``@METHODS.register("kd")``. A name can be taken once."""
+        """Returns a decorator: ``@METHODS.register("kd")``. Raises ValueError if the name is already registered."""
 
         def add(entry: T) -> T:
             if self._entries.get(name, entry) is not entry:
@@ -34,10 +34,10 @@ class Registry(Generic[T]):
         return add
 
     def __getitem__(self, name: str) -> T:
-        """The entry of that name; UserError with the nearest match and the list if there is none."""
+        """Returns the entry. Raises UserError, with the nearest match and all names, if there is none."""
         self._load()
         if not isinstance(name, str):
-            raise UserError(f"a {self.kind} is named by text, found {name!r}")
+            raise UserError(f"the name of a {self.kind} must be a string, found {name!r}")
         if name not in self._entries:
             raise unknown(self.kind, name, self._entries)
         return self._entries[name]
@@ -53,7 +53,7 @@ class Registry(Generic[T]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True  # before importing: the modules may look names up themselves
+        self._loaded = True  # before the imports, because the modules may look up names
         package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(getattr(package, "__path__", ())):  # none: a single file
+        for module in pkgutil.iter_modules(getattr(package, "__path__", ())):  # no path: a single file
             importlib.import_module(f"{self._package}.{module.name}")

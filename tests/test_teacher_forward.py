@@ -30,10 +30,10 @@ def test_pieces_are_as_the_whole(network: str, fold_teacher: bool, tmp_path: Pat
     execution = small.EXECUTION.model_copy(update={"fold_teacher": fold_teacher})
     setup = prepare(small.spec(small.teacher()), tmp_path, execution)
     teacher = build_network(network, 10).eval().requires_grad_(False)
-    images = torch.randn(2 * forward.PIECE + 3, 3, 32, 32)
+    images = torch.randn(2 * forward.CHUNK + 3, 3, 32, 32)
     for needs in (frozenset({"logits", "pooled"}), EVERYTHING):
         in_pieces = forward.TeacherForward(teacher, needs, setup.passes)(images)
-        whole = forward.TeacherForward(teacher, needs, setup.passes._replace(images_at_once=len(images)))(images)
+        whole = forward.TeacherForward(teacher, needs, setup.passes._replace(teacher_chunk=len(images)))(images)
         assert_close(in_pieces.logits, whole.logits)
         assert_close(in_pieces.pooled, whole.pooled)
         assert not in_pieces.logits.is_inference()

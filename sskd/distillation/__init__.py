@@ -1,1 +1,1 @@
-"""The step of a distillation by itself: student, teacher and method in one module, for the suite and any other loop."""
+"""Distillation as one module of student, teacher and method, for the suite's runs and any other training loop."""

@@ -1,4 +1,4 @@
-"""Any module as a network of this suite: which of its modules give maps, and which shapes they have."""
+"""Adapts any module to the suite's ``Network`` interface, and suggests which of its modules output feature maps."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from sskd.networks.base import pool
 from sskd.networks.build import shapes_from
 from sskd.networks.hooked import HookedNetwork
 
-SUGGESTED_TOKENS = 4  # of a transformer, whose maps all have one size: so many of its blocks
+SUGGESTED_TOKENS = 4  # suggested blocks of a transformer, whose maps all have the same size
 
 
 def as_network(
@@ -25,15 +25,15 @@ def as_network(
     whose: str = "student",
     preactivations: bool = False,
 ) -> Network:
-    """Returns the module itself if it is a Network, else one around it (sskd/networks/hooked.py).
+    """Returns the module itself if it is a Network, else a HookedNetwork around it.
 
-    taps: names of the modules whose outputs are maps. pooled: the name of the module whose output is pooled to the
-    vector that enters the classifier. preactivations: whether the maps are asked for as they were before their ReLU.
-    UserError if the module has no such modules, or no classifier of that many classes.
+    taps: names of the modules whose outputs are feature maps. pooled: name of the module whose spatial mean is the
+    classifier's input. preactivations: also read the maps before their ReLU. Raises UserError if the module has no such
+    modules, or no classifier with that number of classes.
     """
     if isinstance(module, Network):
         if taps or pooled:
-            raise UserError(f"the {whose} is a Network, whose features() name its maps: leave its taps and pooled out")
+            raise UserError(f"the {whose} is a Network, whose features() return its maps: remove its taps and pooled")
         return module
     known = [name for name, _ in module.named_modules() if name]
     for name in (*taps, *([pooled] if pooled else [])):
@@ -45,29 +45,27 @@ def as_network(
     try:
         made = HookedNetwork(type(module).__name__, module, num_classes, settings, None)
     except UserError:
-        raise UserError(
-            f"the {whose} has no linear layer with {num_classes} outputs: is num_classes that of its classifier?"
-        ) from None
+        raise UserError(f"the {whose} has no linear layer with {num_classes} outputs: is num_classes right?") from None
     made.gives_preactivations = preactivations and bool(taps)
     return made
 
 
 def own_module(network: nn.Module) -> nn.Module:
-    """Returns the module that ``as_network`` has put a network around, or the network itself."""
+    """Returns the module inside a HookedNetwork, or the network itself."""
     return network.network if isinstance(network, HookedNetwork) else network
 
 
 def name_of(module: nn.Module) -> str:
-    """Returns the name under which the suite has built the network, else its class's."""
+    """Returns the name that the suite built the network by, or else its class name."""
     own = own_module(module)
     return getattr(own, "registered_as", "") or type(own).__name__
 
 
 def shapes_of(network: Network, sample: Tensor, num_classes: int, whose: str) -> FeatureShapes:
-    """Returns the shapes of what the network gives for one image, from a forward pass in eval mode.
+    """Returns the shapes of the network's features of one image, from a forward pass in eval mode.
 
-    sample: (B, 3, H, W) images, of which the first is used. UserError if the logits are of other classes, or the pooled
-    map's mean is not what enters the classifier.
+    sample: images (B, 3, H, W); the first is used. Raises UserError if the number of classes differs, or the mean of
+    the map named by ``pooled`` is not the classifier's input.
     """
     was_training = network.training
     network.eval()
@@ -77,13 +75,13 @@ def shapes_of(network: Network, sample: Tensor, num_classes: int, whose: str) ->
     network.train(was_training)
     classes = features.logits.shape[1]
     if classes != num_classes:
-        raise UserError(f"the {whose} has {classes} classes, and num_classes is {num_classes}")
+        raise UserError(f"the {whose} has {classes} classes, but num_classes is {num_classes}")
     if isinstance(network, HookedNetwork) and features.pre_pool is not None:
         mean = pool(features.pre_pool)
         if mean.shape != features.pooled.shape or not torch.allclose(mean, features.pooled, rtol=1e-3, atol=1e-5):
             raise UserError(
-                f"what enters the {whose}'s classifier is not the mean of '{network.settings.pooled}' over its "
-                "positions: name another module, or leave pooled out"
+                f"the input of the {whose}'s classifier is not the spatial mean of '{network.settings.pooled}': name "
+                "another module, or remove pooled"
             )
     return shapes_from(name_of(network), network, features)
 
@@ -91,11 +89,11 @@ def shapes_of(network: Network, sample: Tensor, num_classes: int, whose: str) ->
 def suggest_taps(
     module: nn.Module, sample: Tensor, teacher: nn.Module | None = None, show: bool = True
 ) -> dict[str, tuple[int, ...]]:
-    """Returns the names of modules that are good taps, with the shapes (channels, height, width) of their maps.
+    """Returns names of modules that are suitable as taps, with the shapes (channels, height, width) of their maps.
 
-    These are the last modules before the maps become smaller; of a transformer, some of its blocks. With a ``teacher``
-    the table that is printed has its candidates beside those of the module, paired from the last. sample: (B, 3, H, W)
-    images as the networks take them. show: whether to print the table.
+    These are the last modules before each reduction of the map size, or some blocks of a transformer. sample: images
+    (B, 3, H, W) in the networks' input format. teacher: adds its modules to the printed table, paired from the last.
+    show: print the table.
     """
     own = _candidates(module, sample)
     other = {} if teacher is None else _candidates(teacher, sample)
@@ -117,7 +115,7 @@ def _times(shape: tuple[int, ...]) -> str:
 
 def _candidates(module: nn.Module, sample: Tensor) -> dict[str, tuple[int, ...]]:
     if isinstance(module, Network):
-        return {}  # its features() name its maps
+        return {}  # its features() return its maps
     found: list[tuple[str, tuple[int, ...]]] = []
     tokens: list[tuple[str, tuple[int, ...]]] = []
     blocks = {
@@ -153,5 +151,5 @@ def _candidates(module: nn.Module, sample: Tensor) -> dict[str, tuple[int, ...]]
     if tokens:
         step = max(1, len(tokens) // SUGGESTED_TOKENS)
         return dict(tokens[::-1][: SUGGESTED_TOKENS * step : step][::-1])
-    last_of_size = {shape[1:]: (name, shape) for name, shape in found}  # a later module takes an earlier one's place
+    last_of_size = {shape[1:]: (name, shape) for name, shape in found}  # a later module replaces an earlier one
     return dict(last_of_size.values())

@@ -1,4 +1,4 @@
-"""A student, its teacher and a method as one module: images and labels in, the weighted loss and its terms out."""
+"""Module of a student, its teacher and a method: maps images and labels to the weighted loss and its terms."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -15,9 +15,9 @@ from sskd.data.memory_loader import RGB
 from sskd.data.views import SingleView
 from sskd.distillation.adapt import as_network, own_module, shapes_of
 from sskd.distillation.forward import Passes, TeacherForward, training_pass
-from sskd.distillation.frozen import BesideFrozen
-from sskd.distillation.gathering import whole_batch, whole_features
-from sskd.distillation.given import check_given, check_taps, chosen_settings, labels_of_images, steps_before
+from sskd.distillation.frozen import WithFrozen
+from sskd.distillation.gathering import gather_batch, gather_features
+from sskd.distillation.given import check_given, check_taps, chosen_settings, labels_of_images, required_steps
 from sskd.distillation.inputs import Inputs, statistics_of
 from sskd.distillation.stages import DistillerStage
 from sskd.errors import UserError
@@ -30,45 +30,45 @@ from sskd.runtime.distributed import Rank, this_rank
 from sskd.runtime.seeding import stream_seed
 
 
-class Distiller(BesideFrozen):
-    """A student that learns from a teacher by one of the suite's methods, for any training loop; the suite's own runs
-    train with it too (sskd/training/tasks/student.py).
+class Distiller(WithFrozen):
+    """A student that learns from a teacher by one of the suite's methods, for any training loop. The suite's own runs
+    use it too (sskd/training/tasks/student.py).
 
-    Trained, saved and moved as one module: ``parameters()`` are the student's and the method's that are trained,
-    ``state_dict()`` holds student and method. The teacher and its head are no part of either. They stay in eval mode
-    and without gradient, and go along with ``to()``, ``copy.deepcopy`` and ``torch.save``.
+    ``parameters()`` are the trainable parameters of student and method, and ``state_dict()`` is the state of both. The
+    teacher and its head belong to neither: they stay frozen and in eval mode, but are moved, copied and pickled with
+    the module.
 
     Args:
-        student: a module whose output is logits (B, C), or a network of this suite.
-        teacher: as the student; None for a method that needs none. It is put into eval mode, and its parameters need no
-            gradient afterwards. Its weights are read at the first step.
+        student: a module that returns logits (B, C), or a network of this suite.
+        teacher: like the student; None for a method without teacher. It is frozen and put into eval mode. Its weights
+            are
+            read at the first step.
         method: a name (docs/methods.md), a registered class, or settings (``sskd.settings``).
         num_classes: C.
-        sample: a few images as the networks take them, (B, 3, H, W); their size is that of all later batches.
-        taps: names of the student's modules whose outputs are the maps that some methods compare (``suggest_taps``).
-            Not for networks of this suite, which name their own.
-        teacher_taps: the teacher's; None: the same names.
-        pooled: the module of the student whose output is pooled to what enters the classifier (catkd, simkd).
-        teacher_pooled: the module of the teacher that corresponds to ``pooled``.
-        train_labels: (N,) int64, the labels of the training images in the order of ``indices``, for crd.
-        train_images: N, where ``train_labels`` are not at hand; crd then takes all other images as negatives.
+        sample: a few images (B, 3, H, W) in the networks' input format; all batches must have their size.
+        taps: names of the student's modules whose outputs are feature maps, for methods that compare maps
+            (``suggest_taps``). Not for networks of this suite.
+        teacher_taps: the same for the teacher; None: the same names.
+        pooled: name of the student's module whose spatial mean is the classifier's input (for catkd, simkd).
+        teacher_pooled: the same for the teacher; None: the same name.
+        train_labels: (N,) int64, labels of the training images, which ``indices`` refer to (for crd).
+        train_images: N, if ``train_labels`` are not available; crd then uses all other images as negatives.
         head: the teacher's head for sskd and hsakd, from ``train_head`` or ``load_head``.
-        mean: mean per channel of pixels / 255. Float images are normalised with it already, uint8 images will be.
+        mean: mean per channel of pixels / 255. Float images must be normalised with it; uint8 images will be.
         std: standard deviation per channel of pixels / 255, used like ``mean``.
-        augmentation: crops and flips that are made here, of uint8 images; None: the loader has made them.
-        recipe: what a method takes from it: epochs, full_epochs, label_smoothing, for semckd batch_size. Default:
-            CIFAR's.
-        published: whether values that are published for the two networks fill what the settings leave open, where both
-            are the suite's.
-        gather: whether the loss is of the whole batch of all processes of torch.distributed, each of which gives an
-            equal part: needed where a method compares images with each other. Without it each process has its own.
-        seed: for the method's own weights and all that is drawn; torch's global random state is left as it is.
-        passes: how the networks' forward passes are computed.
+        augmentation: crops and flips, applied here to uint8 images; None: the loader applies them.
+        recipe: methods use its epochs, full_epochs, label_smoothing and (semckd) batch_size. Default: CIFAR's.
+        published: complete the settings with the values published for the pair, if both networks are of this suite.
+        gather: compute the loss of the global batch of torch.distributed, of which each rank has an equal part. Needed
+            if
+            the method compares images with each other. False: each rank computes the loss of its own batch.
+        seed: seed of the method's weights and of all random draws; torch's global random state is not changed.
+        passes: execution settings of the forward passes.
 
-    UserError says in one sentence what is wrong with any of them.
+    Raises UserError if an argument is wrong.
     """
 
-    network: Network  # the one that is trained: the student, or what the method builds around it
+    network: Network  # the trained network: the student, or the method's network around it
     method: Method
 
     def __init__(
@@ -108,7 +108,7 @@ class Distiller(BesideFrozen):
         device = next(learner.parameters()).device
         frozen, frozen_shapes = None, None
         if teacher is not None:
-            same = not isinstance(teacher, Network)  # whose features() name its maps
+            same = not isinstance(teacher, Network)  # a Network's features() return its maps
             its_taps = taps if same and teacher_taps is None else teacher_taps or ()
             its_pooled = pooled if same and teacher_pooled is None else teacher_pooled or ""
             frozen = as_network(teacher, num_classes, its_taps, its_pooled, "teacher", early)
@@ -135,7 +135,7 @@ class Distiller(BesideFrozen):
         self._frozen = (frozen, context.head)
         self._student = (student,)
         self._passes = passes
-        # what has learned from the teacher in an initial stage alone needs no pass of it afterwards
+        # methods that use the teacher only in an initial stage need no teacher in the main stage
         self._asks_teacher = frozen is not None and (self.settings.kd_weight > 0 or bool(made.loss_weights))
         self._kept = frozenset(made.required_features)
         self.rank = this_rank() if gather else Rank()
@@ -149,47 +149,47 @@ class Distiller(BesideFrozen):
             len(labels),
         )
         self._seed, self._epoch, self._step = seed, 0, 0
-        self._pending = steps_before(made, frozen is not None)
+        self._pending = required_steps(made, frozen is not None)
 
     # --- the step -------------------------------------------------------------------------------------------------
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
-        """Returns the weighted total (0-d, with gradient) and the unweighted terms of a batch in its views. Waits for
-        no device: a CUDA graph can hold it."""
+        """Returns the weighted loss (0-d, with gradient) and the unweighted terms of a batch. Does not synchronise host
+        and device, so it can be captured as a CUDA graph."""
         teacher = self._teacher_features(batch) if self._asks_teacher else None
         student = self._student_features(batch)
         with autocast(batch.labels.device, "fp32"):
-            return self.method(student, teacher, whole_batch(batch, self.rank))
+            return self.method(student, teacher, gather_batch(batch, self.rank))
 
     def initial_loss(self, stage: InitialStage, batch: Batch) -> tuple[Tensor, LossTerms]:
-        """Returns the sum of the terms of one of the method's initial stages, and the terms."""
+        """Returns the loss (0-d, with gradient) of an initial stage, which is the sum of its terms, and the terms."""
         student = self._student_features(batch) if stage.uses_student else None
         teacher = self._teacher_features(batch)
         with autocast(batch.labels.device, "fp32"):
-            terms = stage.loss(student, teacher, whole_batch(batch, self.rank))
+            terms = stage.loss(student, teacher, gather_batch(batch, self.rank))
             return torch.stack(list(terms.values())).sum(), LossTerms(terms)
 
     def _student_features(self, batch: Batch) -> Features:
-        """Of the whole batch, float32, with gradient."""
+        """Returns the student's features of the global batch, float32, with gradient."""
         features = self.forwards[0](batch.images).map(Tensor.float, self._kept)
-        return whole_features(features, batch, self._kept, self.rank)
+        return gather_features(features, batch, self._kept, self.rank)
 
     def _teacher_features(self, batch: Batch) -> Features:
-        """Of the whole batch, float32, without gradient."""
-        ask = self.forwards[1]
-        assert ask is not None
-        return whole_features(ask(batch.images), batch, self._kept, self.rank)
+        """Returns the teacher's features of the global batch, float32, without gradient."""
+        forward = self.forwards[1]
+        assert forward is not None
+        return gather_features(forward(batch.images), batch, self._kept, self.rank)
 
     @property
     def forwards(self) -> tuple[Callable[[Tensor], Features], TeacherForward | None]:
-        """The forward passes of student and teacher, made when they are first asked for."""
+        """Forward passes of student and teacher, created at the first use."""
         if self._made is None:
             teacher, _ = self._frozen
-            asked = None if teacher is None else TeacherForward(teacher, self._kept, self._passes)
-            self._made = training_pass(self.network, self._passes), asked
+            of_teacher = None if teacher is None else TeacherForward(teacher, self._kept, self._passes)
+            self._made = training_pass(self.network, self._passes), of_teacher
         return self._made
 
-    # --- for a loop of one's own ----------------------------------------------------------------------------------
+    # --- for other training loops ---------------------------------------------------------------------------------
 
     def forward(
         self,
@@ -200,30 +200,32 @@ class Distiller(BesideFrozen):
         view_labels: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the weighted loss (0-d, with gradient), and its terms and what is logged by name (0-d, detached).
+        """Returns the weighted loss (0-d, with gradient), and its terms and logged values by name (0-d, detached).
 
         Args:
-            images: (B, 3, H, W), uint8 or normalised floats. Methods that compare views make them here. Views that the
-                loader has made are taken too: (V * B, 3, H, W), image j in the rows V * j to V * j + V - 1.
+            images: (B, 3, H, W), uint8 or normalised floats; the method's views are made from them. Or views made by
+                the
+                loader: (V * B, 3, H, W), with image j in the rows V * j to V * j + V - 1.
             labels: (B,) int64.
-            indices: (B,) int64, the images' positions in the training set, where the method needs them (crd).
-            view_labels: of views that the loader has made, which transformation each is.
-            generator: for what is drawn; None: one that is seeded from ``seed``, the epoch and the step.
+            indices: (B,) int64, indices of the images in the training set, if the method needs them (crd).
+            view_labels: (V * B,) int64, transformation of each view made by the loader.
+            generator: random generator; None: one seeded from ``seed``, the epoch and the step.
 
-        Values are checked on the CPU at every step, on a GPU at the first of an epoch. UserError says what is wrong.
+        Values are checked at each step on a CPU, and at the first step of an epoch on a GPU. Raises UserError for wrong
+        inputs or a loss that is not finite.
         """
         for reason in self._pending.values():
             raise UserError(reason)
         return self._stepped(self.method.view_transform(), self.loss, images, labels, indices, view_labels, generator)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """As of any module. Initial stages and study count as done: what is loaded has been through them."""
+        """Loads a state as nn.Module does. Initial stages and study() then count as done."""
         for done in ("initial_stages", "study"):
             self._pending.pop(done, None)
         return super().load_state_dict(*args, **kwargs)
 
     def begin_epoch(self, epoch: int, epochs: int | None = None) -> None:
-        """Tells the method which epoch of how many begins, from 0: what rises or falls over the training follows."""
+        """Starts ``epoch`` (from 0) of ``epochs``; updates weights and temperatures that depend on the epoch."""
         if epochs is not None:
             self.method.set_epochs(epochs)
         self._epoch, self._step = epoch, 0
@@ -231,20 +233,20 @@ class Distiller(BesideFrozen):
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Called after each optimiser step: a memory bank takes in what the step has seen."""
+        """Call this after each optimiser step: it updates memory banks."""
         self.method.after_step()
 
     def optimizer(self, recipe: Recipe) -> torch.optim.Optimizer:
-        """Returns the recipe's optimiser, or the method's own (dot), over what is to be trained."""
+        """Returns the optimiser of the trainable parameters: the recipe's, or the method's own (dot)."""
         self._pending.pop("optimizer", None)
         parameters = list(self.parameters())
         return self.method.optimizer(parameters, recipe) or make_optimizer(parameters, recipe)
 
     @torch.no_grad()
     def study(self, loader: Iterable[Sequence[Tensor]]) -> None:
-        """Gives the method the teacher's features of all training images, where it asks for them (kdpp, wkdf).
+        """Computes the method's statistics of the teacher's features over all training images (kdpp, wkdl).
 
-        loader: batches of normalised float images (B, 3, H, W) and labels (B,), each image once.
+        loader: yields normalised float images (B, 3, H, W) and labels (B,), each image once.
         """
         teacher, _ = self._frozen
         assert teacher is not None
@@ -252,9 +254,9 @@ class Distiller(BesideFrozen):
         self._pending.pop("study", None)
 
     def initial_stages(self) -> Iterator[DistillerStage]:
-        """Yields what the method trains before the main training, in its order; most methods have nothing.
+        """Yields the stages before the main training, in order; most methods have none.
 
-        The current stage is in train mode; after the last one the distiller is.
+        The modules of the current stage are in train mode; after the last stage the distiller is.
         """
         if self._frozen[0] is not None:
             for stage in self.method.initial_stages():
@@ -267,7 +269,7 @@ class Distiller(BesideFrozen):
 
     @property
     def student(self) -> nn.Module:
-        """The network to keep: the module that was given, or what the method has built around it (simkd)."""
+        """The trained network: the given module, or the method's network around it (simkd)."""
         (given,) = self._student
         return given if own_module(self.network) is given else self.network
 
@@ -282,12 +284,12 @@ class Distiller(BesideFrozen):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         generator = generator or self._draws(images.device)
-        look = images.device.type == "cpu" or self._step == 0
+        check_values = images.device.type == "cpu" or self._step == 0
         self._step += 1
-        batch = self._inputs.batch(view_transform, images, labels, indices, view_labels, generator, look)
+        batch = self._inputs.batch(view_transform, images, labels, indices, view_labels, generator, check_values)
         batch = batch._replace(global_batch_size=len(labels) * self.rank.world_size)
         total, terms = loss(batch)
-        if look and not torch.compiler.is_compiling() and not bool(total.isfinite()):
+        if check_values and not torch.compiler.is_compiling() and not bool(total.isfinite()):
             bad = [name for name, value in terms.losses.items() if not bool(value.isfinite())]
             raise UserError(
                 f"the loss is NaN or infinite ({', '.join(bad) or 'its sum'}): is the learning rate too high?"
@@ -296,5 +298,5 @@ class Distiller(BesideFrozen):
 
     @torch.compiler.disable
     def _draws(self, device: torch.device) -> torch.Generator:
-        """What the step's random numbers come from."""
+        """Returns the random generator of the step."""
         return torch.Generator(device).manual_seed(stream_seed(self._seed, "draws", self._epoch, self._step))

@@ -1,4 +1,4 @@
-"""Forward passes of teacher and student, in the fast forms that a run's execution allows."""
+"""Fast forward passes of teacher and student."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,44 +14,43 @@ from sskd.networks import Features, Network
 from sskd.networks.folded import FrozenNetwork, Whole
 from sskd.runtime.device import DTYPES, autocast
 
-# float32 images that a CPU's teacher sees at a time, and twice as many in a type of two bytes: their maps stay in its
-# caches from layer to layer. In eval mode what is computed of an image does not depend on the others, so this changes
-# nothing, or the last bit.
-PIECE = 64
+# Images per chunk of the teacher's forward pass on a CPU (float32; twice as many for two-byte dtypes), so that the maps
+# stay in the CPU's caches. In eval mode images are independent, so chunks change the results by rounding at most.
+CHUNK = 64
 
 
 class Passes(NamedTuple):
-    """How forward passes are computed. The defaults are those of a training loop of one's own: whatever autocast it has
-    set, nothing compiled, and networks in the memory layout that they have."""
+    """Execution settings of forward passes. The defaults fit any training loop: the caller's autocast, no compilation,
+    and the networks' own memory layout."""
 
-    precision: Literal["fp32", "bf16", "fp16"] | str | None = None  # None: as the caller's autocast says
-    fold_teacher: bool = True  # whether the teacher's batch norms are folded into its convolutions
+    precision: Literal["fp32", "bf16", "fp16"] | str | None = None  # None: the caller's autocast
+    fold_teacher: bool = True  # fold the teacher's batch norms into its convolutions
     compile: str = "off"  # torch.compile's mode for the student; "off": not compiled
-    channels_last: bool | None = None  # the memory layout of networks that are made here; None: as the given ones
-    images_at_once: int | None = None  # of the teacher on a CPU; None: as many as its caches hold
+    channels_last: bool | None = None  # memory layout of the networks; None: unchanged
+    teacher_chunk: int | None = None  # images per chunk of the teacher on a CPU; None: CHUNK
 
     def context(self, device: torch.device) -> AbstractContextManager[None]:
-        """The context in which a network runs."""
+        """Returns the autocast context of the forward pass."""
         return nullcontext() if self.precision is None else autocast(device, self.precision)
 
     @property
     def layout(self) -> torch.memory_format:
-        """The memory layout of networks."""
+        """Memory layout of the networks."""
         if self.channels_last is None:
             return torch.preserve_format
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The type that the precision's arithmetic has; None: float32."""
+        """Lower-precision dtype of the arithmetic, or None for float32."""
         return DTYPES.get(self.precision or "")
 
 
 class TeacherForward:
-    """The teacher's forward pass in inference mode, with float32 copies of what ``kept`` names.
+    """Forward pass of the teacher in inference mode, which returns float32 copies of its features.
 
-    Copies, because tensors that were made in inference mode may not be kept for a backward pass. Logits and the pooled
-    vector are always copied, maps only where ``kept`` names them. The weights are read when this is built.
+    Inference tensors cannot be saved for a backward pass, hence the copies. kept: kinds of maps that are copied; logits
+    and pooled features always are. The teacher's weights are read when the object is created.
     """
 
     def __init__(self, teacher: Network, kept: frozenset[str], passes: Passes) -> None:
@@ -60,17 +59,17 @@ class TeacherForward:
         self._context = passes.context(device)
         self._kept = kept
         dtype = passes.dtype or torch.float32
-        self._piece = passes.images_at_once or PIECE * torch.float32.itemsize // dtype.itemsize
+        self._chunk = passes.teacher_chunk or CHUNK * torch.float32.itemsize // dtype.itemsize
         if passes.fold_teacher and teacher.foldable:
             folded = FrozenNetwork(teacher, dtype, "preactivations" in kept)
             self._teacher = folded.to(device).to(memory_format=passes.layout)
             if passes.precision is not None:
-                self._context = autocast(device, "fp32")  # the weights have the precision already
+                self._context = autocast(device, "fp32")  # the weights already have the precision
 
     def __call__(self, images: Tensor) -> Features:
-        if images.device.type != "cpu" or len(images) <= self._piece:
+        if images.device.type != "cpu" or len(images) <= self._chunk:
             return self._features(images).map(partial(Tensor.to, dtype=torch.float32, copy=True), self._kept)
-        first, *others = (self._features(piece).map(Tensor.float, self._kept) for piece in images.split(self._piece))
+        first, *others = (self._features(piece).map(Tensor.float, self._kept) for piece in images.split(self._chunk))
         return first.map(lambda *pieces: torch.cat(pieces), self._kept, *others)
 
     def _features(self, images: Tensor) -> Features:
@@ -79,8 +78,8 @@ class TeacherForward:
 
 
 def training_pass(network: Network, passes: Passes) -> Callable[[Tensor], Features]:
-    """Returns the forward pass of a network that learns: compiled where ``passes`` says so, and on a GPU, in a
-    precision that is known, with fewer launches. Its features are float32 or of the precision's type."""
+    """Returns the forward pass of a network in training, compiled if ``passes`` requires it, and with fewer kernels on
+    a GPU if the precision is known. Its features are float32 or of the precision's dtype."""
     if passes.compile != "off":
         forward: Callable[[Tensor], Features] = torch.compile(network.features, mode=passes.compile, dynamic=False)
     elif passes.precision is not None and next(network.parameters()).device.type == "cuda":
@@ -96,8 +95,8 @@ def training_pass(network: Network, passes: Passes) -> Callable[[Tensor], Featur
 
 
 class ForeachForward:
-    """``network.features`` within autocast, with what is done to every layer done to all in one launch: weights cast to
-    ``dtype`` (None: not at all), their gradients cast back, batch norms' counters raised. The numbers are the same."""
+    """``network.features`` within autocast, with foreach kernels for all layers: they cast the weights to ``dtype``
+    (None: no cast), cast the gradients back, and increment the batch norms' counters. Results are unchanged."""
 
     def __init__(self, network: Network, dtype: torch.dtype | None) -> None:
         self._whole, self._dtype = Whole(network), dtype
@@ -105,7 +104,7 @@ class ForeachForward:
         self._weights = {
             f"{name}.{key}": parameter
             for name, module in self._whole.named_modules()
-            if type(module) in (nn.Conv2d, nn.Linear)  # what autocast runs in the lower precision
+            if type(module) in (nn.Conv2d, nn.Linear)  # layers that autocast runs in the lower precision
             for key, parameter in module.named_parameters(recurse=False)
             if parameter.requires_grad
         }
@@ -119,7 +118,7 @@ class ForeachForward:
 
 
 class _Cast(Function):
-    """Tensors to another type, their gradients back to their own; no gradient where there is none."""
+    """Casts tensors to another dtype, and their gradients back. Missing gradients stay None."""
 
     @staticmethod
     def forward(ctx: Any, dtype: torch.dtype, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -140,8 +139,8 @@ class _Cast(Function):
 
 @contextmanager
 def _foreach_batch_counters(norms: Sequence[nn.modules.batchnorm._NormBase]) -> Iterator[None]:
-    """The batches that norms in train mode have seen are counted at the end. Nothing is computed from these numbers
-    where the running averages have a momentum; where they have none, the norms count for themselves."""
+    """Increments the batch counters of norms in train mode with one foreach kernel at the end of the context. The
+    counters do not affect results if the norm has a momentum; norms without momentum count as usual."""
     counters = {
         norm: norm.num_batches_tracked
         for norm in norms

@@ -1,4 +1,4 @@
-"""A module beside which others stay frozen."""
+"""Base class of a module with frozen companions."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,22 +7,22 @@ import torch
 from torch import nn
 
 
-class BesideFrozen(nn.Module):
-    """A module whose frozen companions go with it to devices, into copies and into torch.save.
+class WithFrozen(nn.Module):
+    """A module whose frozen companions are moved, copied and pickled with it.
 
-    They are otherwise no part of it: neither its parameters, nor its state, nor put into train mode.
+    They are not submodules: they are not in its parameters or state, and stay in eval mode.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._frozen: tuple[Any, ...] = ()  # modules or None; in a tuple, so that they are no submodules
-        self._made: Any = None  # of the modules as they are; made anew when they are moved or copied
+        self._frozen: tuple[Any, ...] = ()  # modules or None; in a tuple, so that they are not submodules
+        self._made: Any = None  # cache that depends on the modules; reset when they are moved or copied
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
-        """As of any module, without what is frozen."""
+        """Yields the trainable parameters."""
         return (pair for pair in super().named_parameters(*args, **kwargs) if pair[1].requires_grad)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "BesideFrozen":
+    def _apply(self, fn: Any, recurse: bool = True) -> "WithFrozen":
         super()._apply(fn, recurse)
         with torch.no_grad():
             for module in self._frozen:

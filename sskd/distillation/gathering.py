@@ -1,4 +1,4 @@
-"""A batch whose rows lie in several processes: every process computes the loss of the whole."""
+"""Gathers a batch from all ranks, so that each rank computes the loss of the global batch."""
 
 from functools import partial
 
@@ -7,16 +7,16 @@ from sskd.networks import Features
 from sskd.runtime.distributed import Rank, all_gather_with_grad
 
 
-def whole_features(features: Features, batch: Batch, kept: frozenset[str], rank: Rank) -> Features:
-    """Returns the features of all processes' rows, in their order, with gradient (sskd/runtime/distributed.py)."""
+def gather_features(features: Features, batch: Batch, kept: frozenset[str], rank: Rank) -> Features:
+    """Returns the features of the global batch, in rank order, with gradient (sskd/runtime/distributed.py)."""
     if rank.world_size == 1:
         return features
     sizes = [batch.views_per_image * size for size in rank.sizes(batch.global_batch_size)]
     return features.map(partial(all_gather_with_grad, sizes=sizes), kept)
 
 
-def whole_batch(batch: Batch, rank: Rank) -> Batch:
-    """Returns the batch that goes with ``whole_features``. A gathered batch has no pixels, only their number."""
+def gather_batch(batch: Batch, rank: Rank) -> Batch:
+    """Returns the global batch for ``gather_features``. Its ``images`` are empty and only have the number of rows."""
     if rank.world_size == 1:
         return batch
     sizes = rank.sizes(batch.global_batch_size)

@@ -1,4 +1,4 @@
-"""What a Distiller is given: a method's settings, and whether it has all that the method needs."""
+"""Checks the arguments of a Distiller and completes its method's settings."""
 
 import warnings
 from typing import Any
@@ -16,10 +16,10 @@ from sskd.runs.settings import method_settings, parse_method
 
 
 def settings(method: str, **values: Any) -> MethodSettings:
-    """Returns a method's settings: the given values over the published ones. UserError names what is wrong.
+    """Returns a method's settings; ``values`` override the published ones. Raises UserError for wrong values.
 
-    ``sskd.settings("dkd", beta=8.0)``: a weight may have the name that its paper gives it. A Distiller of two networks
-    of this suite fills what is left open with what is published for that pair.
+    Weights may be given by their name in the paper: ``sskd.settings("dkd", beta=8.0)``. A Distiller of two networks of
+    this suite completes the settings with the values published for that pair.
     """
     of_paper = METHODS[method].paper_names
     return method_settings(method, **{of_paper.get(name, name): value for name, value in values.items()})
@@ -28,11 +28,11 @@ def settings(method: str, **values: Any) -> MethodSettings:
 def chosen_settings(
     method: str | MethodSettings | type[Method], student: nn.Module, teacher: nn.Module | None, published: bool
 ) -> MethodSettings:
-    """Returns the settings that ``Distiller`` is asked for. UserError for an unknown method."""
+    """Returns the settings of a Distiller. Raises UserError for an unknown method."""
     if isinstance(method, type):
         found = [name for name in METHODS if METHODS[name] is method]
         if not found:
-            raise UserError(f"{method.__name__} is not registered: put @METHODS.register('a-name') before the class")
+            raise UserError(f"{method.__name__} is not registered: decorate the class with @METHODS.register('a-name')")
         method = found[0]
     given = method if isinstance(method, MethodSettings) else method_settings(method)
     if not published or teacher is None:
@@ -42,7 +42,7 @@ def chosen_settings(
 
 
 def check_given(settings: MethodSettings, has_teacher: bool, head: Pretext | None) -> None:
-    """UserError where the method has no teacher or no head, or the head is of another task."""
+    """Raises UserError if the teacher or the head is missing, or the head belongs to another task."""
     name, kind = settings.name, METHODS[settings.name]
     if (kind.needs_teacher or settings.kd_weight > 0) and not has_teacher:
         raise UserError(f"method '{name}' needs a teacher")
@@ -56,7 +56,7 @@ def check_given(settings: MethodSettings, has_teacher: bool, head: Pretext | Non
 
 
 def check_taps(settings: MethodSettings, whose: str, module: nn.Module, shapes: FeatureShapes, sample: Tensor) -> None:
-    """UserError where the method compares maps and no module that gives them was named; it suggests some."""
+    """Raises UserError, with suggestions, if the method compares maps and no taps were given."""
     if (
         {"feature_maps", "preactivations"} & METHODS[settings.name].required_features
         and not isinstance(module, Network)
@@ -65,39 +65,39 @@ def check_taps(settings: MethodSettings, whose: str, module: nn.Module, shapes: 
         found = ", ".join(f"'{tap}' {shape}" for tap, shape in suggest_taps(module, sample, show=False).items())
         option = "taps" if whose == "student" else "teacher_taps"
         raise UserError(
-            f"method '{settings.name}' compares maps: name the {whose}'s modules in {option}, such as {found}"
+            f"method '{settings.name}' compares maps: name modules of the {whose} in {option}, such as {found}"
         )
 
 
 def labels_of_images(settings: MethodSettings, train_labels: Tensor | None, train_images: int | None) -> Tensor:
-    """Returns the labels of all training images, (N,) int64. Where only N is given every image is a class of its own.
-    UserError where the method needs either."""
+    """Returns the labels of all training images, (N,) int64. If only N is given, each image is its own class. Raises
+    UserError if the method needs labels and both are missing."""
     if train_labels is not None:
         return train_labels
     if "indices" in METHODS[settings.name].required_features:
         if not train_images:
             raise UserError(f"method '{settings.name}' needs train_labels, the labels of all training images")
         warnings.warn(
-            f"method '{settings.name}' has no train_labels: it contrasts an image with all others and not, as "
-            "published, with those of other classes",
+            f"method '{settings.name}' has no train_labels: its negatives are all other images, not, as "
+            "published, only those of other classes",
             stacklevel=3,
         )
     return torch.arange(train_images or 0)
 
 
-def steps_before(method: Method, has_teacher: bool) -> dict[str, str]:
-    """Returns what is told to those who forget what comes before the main training, by the name of what does it."""
+def required_steps(method: Method, has_teacher: bool) -> dict[str, str]:
+    """Returns the steps that must precede the main training: function name to error message."""
     name, found = method.settings.name, dict[str, str]()
     if has_teacher and method.studies:
         found["study"] = (
-            f"method '{name}' looks at the teacher's features of all training images before the training: call "
+            f"method '{name}' needs statistics of the teacher's features of all training images: call "
             "distiller.study(loader) first"
         )
     if type(method).optimizer is not Method.optimizer:
-        found["optimizer"] = f"method '{name}' is an optimiser of its own: make it by distiller.optimizer(recipe)"
+        found["optimizer"] = f"method '{name}' has its own optimiser: create it with distiller.optimizer(recipe)"
     if has_teacher and (stages := method.initial_stages()):
         found["initial_stages"] = (
-            f"method '{name}' has epochs before the main training ({', '.join(stage.name for stage in stages)}): train "
-            "each stage of distiller.initial_stages() first"
+            f"method '{name}' has initial stages ({', '.join(stage.name for stage in stages)}): train each stage of "
+            "distiller.initial_stages() first"
         )
     return found

@@ -1,4 +1,4 @@
-"""The head of a self-supervised task on a frozen teacher, trained in a loop of one's own (for sskd and hsakd)."""
+"""Trains the head of a self-supervised task on a frozen teacher, for sskd and hsakd in other training loops."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from sskd.pretext import PRETEXTS, Pretext, PretextContext
 from sskd.runs.settings import parse_pretext
 from sskd.runtime.seeding import stream_seed
 
-# the published schedules, of 60 epochs and, for hsakd's branches, of 100
+# published schedules: 100 epochs for hsakd, 60 for all other tasks
 PUBLISHED: dict[str, dict[str, Any]] = {"hsakd": {"milestones": (30, 60, 90), "full_epochs": 100}}
 OTHERS: dict[str, Any] = {"milestones": (30, 45), "full_epochs": 60}
 
@@ -38,15 +38,15 @@ def train_head(
 ) -> Pretext:
     """Trains a head for a self-supervised task on the teacher's features and returns it frozen.
 
-    SGD with momentum 0.9 and weight decay 5e-4; the rate falls to a tenth at the published shares of the epochs (Xu et
-    al. 2020: at 30 and 45 of 60).
+    Uses SGD with momentum 0.9 and weight decay 5e-4. The learning rate is divided by 10 at the published fractions of
+    the epochs (Xu et al. 2020: after 30 and 45 of 60).
 
     Args:
-        teacher: as ``Distiller``'s. It is put into eval mode and needs no gradient afterwards.
-        loader: batches that begin with images (B, 3, H, W), uint8 or normalised floats; labels (B,) come second
-            (hsakd needs them), positions in the training set third (exemplar).
-        task: contrastive, rotation, jigsaw, exemplar or hsakd; or a dict with its name and settings.
-        train_images: how many training images there are, for exemplar.
+        teacher: see ``Distiller``. It is frozen and put into eval mode.
+        loader: yields batches of images (B, 3, H, W), uint8 or normalised floats, then labels (B,) (for hsakd), then
+            indices in the training set (B,) (for exemplar).
+        task: contrastive, rotation, jigsaw, exemplar or hsakd, or a dict of its name and settings.
+        train_images: number of training images, for exemplar.
         mean: as ``Distiller``'s.
         std: as ``Distiller``'s.
         augmentation: as ``Distiller``'s.
@@ -85,11 +85,11 @@ def train_head(
             group["lr"] = learning_rate_at(recipe, epoch)
         for step, (images, *more) in enumerate(loader):
             if kind.method is not None and not more:
-                raise UserError(f"the task '{name}' needs labels: batches of images, labels")
+                raise UserError(f"the task '{name}' needs labels: the loader must yield (images, labels)")
             labels = more[0] if more else torch.zeros(len(images), dtype=torch.int64, device=images.device)
             indices = more[1] if len(more) > 1 else None
             draws = torch.Generator(device=images.device).manual_seed(stream_seed(seed, "head", epoch, step))
-            batch = inputs.batch(view_transform, images, labels, indices, None, draws, look=epoch == 0)
+            batch = inputs.batch(view_transform, images, labels, indices, None, draws, check_values=epoch == 0)
             loss, _ = head.loss(head.read(forward(batch.images)), batch)
             optimizer.zero_grad()
             loss.backward()

@@ -1,4 +1,4 @@
-"""A method's epochs before the main training, in a loop of one's own."""
+"""Initial stages of a method, for other training loops."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ from sskd.methods import InitialStage
 
 
 class DistillerStage:
-    """Epochs in which some modules learn from the teacher by a loss of their own.
+    """Epochs before the main training, in which some modules are trained with their own loss.
 
-    name, epochs: as the method has them. learning_rate: the method's own, None where it takes the loop's.
+    learning_rate: the method's; None: use the loop's.
     """
 
     def __init__(self, stage: InitialStage, step: Callable[..., tuple[Tensor, dict[str, Tensor]]]) -> None:
@@ -18,7 +18,7 @@ class DistillerStage:
         self.name, self.epochs, self.learning_rate = stage.name, stage.epochs, stage.learning_rate
 
     def parameters(self) -> list[nn.Parameter]:
-        """Returns what the stage trains, each parameter once."""
+        """Returns the parameters that the stage trains, each once."""
         unique = {id(p): p for module in self._trained for p in module.parameters() if p.requires_grad}
         return list(unique.values())
 

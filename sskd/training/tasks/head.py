@@ -14,7 +14,7 @@ from sskd.config.execution import Execution
 from sskd.data.batch import Batch
 from sskd.data.splits import make_split
 from sskd.distillation.forward import TeacherForward, training_pass
-from sskd.distillation.gathering import whole_batch, whole_features
+from sskd.distillation.gathering import gather_batch, gather_features
 from sskd.errors import UserError
 from sskd.methods import LossTerms
 from sskd.networks import Features, feature_shapes
@@ -54,7 +54,7 @@ class HeadTask(TrainingTask):
         rank = self.setup.rank
         features = self._features(batch.images).map(Tensor.float, self.head.required_features)
         return self._losses(
-            whole_features(features, batch, self.head.required_features, rank), whole_batch(batch, rank)
+            gather_features(features, batch, self.head.required_features, rank), gather_batch(batch, rank)
         )
 
     def _losses(self, features: Features, batch: Batch) -> tuple[Tensor, LossTerms]:

@@ -11,7 +11,7 @@ from sskd.config.pretrained import FromFile
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView
 from sskd.distillation.forward import training_pass
-from sskd.distillation.gathering import whole_batch, whole_features
+from sskd.distillation.gathering import gather_batch, gather_features
 from sskd.errors import UserError
 from sskd.methods import LossTerms
 from sskd.networks import Network, build_network
@@ -52,9 +52,9 @@ class TeacherTask(TrainingTask):
         """Returns the cross-entropy, and its terms."""
         rank, batch = self.setup.rank, self.setup.mixed(batch)
         features = self._forward(batch.images).map(Tensor.float, frozenset())
-        features = whole_features(features, batch, frozenset(), rank)
+        features = gather_features(features, batch, frozenset(), rank)
         smoothing = self.setup.spec.recipe.label_smoothing
-        ce = F.cross_entropy(features.logits, whole_batch(batch, rank).targets, label_smoothing=smoothing)
+        ce = F.cross_entropy(features.logits, gather_batch(batch, rank).targets, label_smoothing=smoothing)
         return ce, LossTerms({"ce": ce})
 
     def evaluate(self) -> dict[str, float]:
