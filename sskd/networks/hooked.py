@@ -136,7 +136,7 @@ class HookedNetwork(Network):
                 hook.remove()
         logits = getattr(output, "logits", output)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
-            raise UserError(f"network '{self.name}' gives {_shown(output)} ; expected logits (B, C)")
+            raise UserError(f"network '{self.name}' returns {_shown(output)}; expected logits (B, C)")
         for tap in ("", *asked):
             if tap not in found:
                 raise UserError(

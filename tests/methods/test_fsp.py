@@ -27,7 +27,7 @@ def test_flow_is_the_mean_product_of_channels() -> None:
 
 
 def test_pairs_of_other_widths_are_refused_by_the_first_tap_that_differs() -> None:
-    message = r"tap 1 \(from 0\) has 16 channels in wrn_40_1 and 32 in wrn_40_2"
+    message = r"tap 1 \(from 0\) has 16 in wrn_40_1 and 32 in wrn_40_2"
     with pytest.raises(UserError, match=message):
         METHODS["fsp"].check(method_settings("fsp"), published_shapes("wrn_40_1"), published_shapes("wrn_40_2"))
 

@@ -76,8 +76,8 @@ def method_and_batch() -> tuple[Any, Batch, list[Tensor], Tensor]:
 
 def test_the_students_objective() -> None:
     method, batch, student, teacher = method_and_batch()
-    vector = torch.zeros(32, 4)
-    total, terms = method(Features(student[0], (), vector, ()), Features(teacher, (), vector, ()), batch)
+    pooled = torch.zeros(32, 4)
+    total, terms = method(Features(student[0], (), pooled, ()), Features(teacher, (), pooled, ()), batch)
     assert terms.losses.keys() == {"ce", "branches", "turned_logits"}
     assert_golden("hsakd_student", total, student)
 

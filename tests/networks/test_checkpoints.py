@@ -162,7 +162,7 @@ def test_raw_and_averaged_weights_that_differ(case: str, tmp_path: Path) -> None
 def test_several_weights_by_name(tmp_path: Path) -> None:
     path, said = tmp_path / "w.pth", list[str]()
     torch.save({"student": STATE, "teacher": under("module.", AVERAGE)}, path)
-    with pytest.raises(UserError, match="under 'student' and those under 'teacher': say which"):
+    with pytest.raises(UserError, match="under 'student' and those under 'teacher': choose"):
         load_network(path, "resnet8", 10)
     assert holds(load_network(path, "resnet8", 10, which="teacher"), AVERAGE)
     for which in ("averaged", "tutor"):

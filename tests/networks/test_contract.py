@@ -100,14 +100,14 @@ def nan_in_eval(self: Any, logits: Tensor) -> Tensor:
 
 BROKEN: dict[str, tuple[Any, str]] = {
     "a tuple in train mode": (ends(lambda self, y: (y, y) if self.training else y), "a tuple; expected logits"),
-    "a dict": (ends(lambda self, y: {"out": y}), "a dict instead of logits"),
+    "a dict": (ends(lambda self, y: {"out": y}), "a dict; expected logits"),
     "lazy layers": (lazy, "no shape yet"),
     "tied weights": (tied, "fc.weight and head.weight are one tensor"),
     "buffers that share memory": (expanded, "cannot be saved"),
     "NaN in eval mode": (ends(nan_in_eval), "logits in eval mode: NaN"),
     "infinite in train mode": (ends(lambda self, y: y / 0 if self.training else y), "logits in train mode: NaN"),
     "too few classes": (ends(lambda self, y: y[:, 1:]), r"shape \(4, 9\), not \(4, 10\)"),
-    "one image squeezed": (ends(lambda self, y: y.squeeze()), r"for 1 image in eval mode|instead of logits"),
+    "one image squeezed": (ends(lambda self, y: y.squeeze()), r"for 1 image in eval mode|expected logits"),
     "half precision": (ends(lambda self, y: y.half()), "torch.float16"),
     "detached": (ends(lambda self, y: y.detach()), "no gradient"),
     "frozen": (frozen, "nothing to train"),

@@ -95,7 +95,9 @@ def test_data_configurations(timm: None) -> None:
     assert data_config("vgg16", "torchvision:IMAGENET1K_FEATURES").statistics.std == BYTES.std
     assert data_config("torchvision:efficientnet_v2_l", "torchvision:IMAGENET1K_V1") == (480, HALF)
     assert data_config("resnet18", "torchvision:IMAGENET1K_V1").image_size == 224
-    with pytest.raises(UserError, match="has 0 classes, and the data 10"):  # a published file without a classifier
+    with pytest.raises(
+        UserError, match="has 0 classes, but the data set has 10"
+    ):  # a published file without a classifier
         check_classes(FromFile(network="torchvision:vgg16", weights="torchvision:IMAGENET1K_FEATURES"), 10)
     with pytest.raises(UserError, match="unknown weights of resnet18 'IMAGENET1K_V9'"):
         data_config("resnet18", "torchvision:IMAGENET1K_V9")
