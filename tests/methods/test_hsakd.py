@@ -67,7 +67,7 @@ def method_and_batch() -> tuple[Any, Batch, list[Tensor], Tensor]:
     student, teacher_logits, teacher, wanted = inputs()
     method: Any = METHODS["hsakd"].__new__(METHODS["hsakd"])
     nn.Module.__init__(method)
-    method.settings = method_settings("hsakd")
+    method.settings, method._smoothing = method_settings("hsakd"), 0.0
     method.branches = Given(student[1:])
     method._teacher_head = (Given(torch.stack(teacher)),)  # type: ignore[arg-type]
     batch = Batch(torch.zeros(32, 3, 1, 1), wanted, torch.arange(8), None, torch.Generator())
