@@ -203,8 +203,8 @@ class Distiller(WithFrozen):
         """Returns the weighted loss (0-d, with gradient), and its terms and logged values by name (0-d, detached).
 
         Args:
-            images: (B, 3, H, W), uint8 or normalised floats, from which the method's views are made; or the loader's own
-                views (V * B, 3, H, W), with image j in the rows V * j to V * j + V - 1.
+            images: (B, 3, H, W), uint8 or normalised floats, from which the method's views are made; or views from the
+                loader (V * B, 3, H, W), with image j in the rows V * j to V * j + V - 1.
             labels: (B,) int64.
             indices: (B,) int64, indices of the images in the training set, if the method needs them (crd).
             view_labels: (V * B,) int64, transformation of each view made by the loader.
