@@ -2,12 +2,13 @@
 
     python run_all.py plan --profile paper --only imagenet --dataset-root DIR
 
-DIR/imagenet has train and val. The teachers are torchvision's published networks, which are measured and not trained.
-All students have CRD's recipe (100 epochs, batch 256, rate 0.1, weight decay 1e-4), and SSKD torchdistill's, as in
-table 5; methods have the weights of CIFAR-100 where profile and configs/pairs name no others. MobileNetV1 is the one of
-full width with 4.2 million parameters. The papers' own numbers of it begin at students of 68.87 to 70.13 and come from
-recipes that differ, so all stand beside ours and none is subtracted. Cost: a student for every method, pair and seed,
-and SSKD's heads; ``plan`` counts it. Top-1 and top-5 of best and last epoch.
+DIR/imagenet has train and val. The teachers are torchvision's published networks, which are evaluated and not trained.
+All students have CRD's recipe (100 epochs, batch 256, learning rate 0.1, weight decay 1e-4), and SSKD torchdistill's,
+as in table 5. The profile has the published settings for ImageNet that are the same for both pairs (DKD, DIST,
+ReviewKD, LumiNet, DOT); all other settings are those of CIFAR-100. MobileNetV1 is the network of full width with 4.2
+million parameters. Papers report students of 68.87 to 70.13 for it and use different recipes, so their numbers stand
+beside ours and are not subtracted. Cost: a student for every method, pair and seed, and SSKD's heads; ``plan``
+estimates it. Top-1 and top-5 of best and last epoch.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, TOP1, Benchmark
