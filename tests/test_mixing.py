@@ -18,6 +18,7 @@ from sskd.errors import UserError
 from sskd.methods import METHODS, check_recipe
 from sskd.networks import build_network
 from sskd.runs.settings import method_settings
+from sskd.runs.trained import load_student
 from sskd.training.average import Average
 from tests import small
 
@@ -178,3 +179,5 @@ def test_a_run_with_it_is_resumed_to_the_same_end(
         ema, last = (load_file(whole / f"{name}.safetensors") for name in ("ema", "last"))
         assert ema.keys() == last.keys()
         assert not torch.equal(ema["fc.weight"], last["fc.weight"])
+        network, _ = load_student(whole, "ema")
+        assert torch.equal(network.fc.weight, ema["fc.weight"])

@@ -81,11 +81,11 @@ def describe_network(network: str, data: Data, settings: NetworkSettings) -> dic
 
 
 def load_student(
-    run_folder: str | Path, epoch: Literal["best", "last"] = "best", plugins: Iterable[str | Path] = ()
+    run_folder: str | Path, epoch: Literal["best", "last", "ema"] = "best", plugins: Iterable[str | Path] = ()
 ) -> tuple[Network, NetworkInfo]:
     """Loads the network that a run has trained (a student or a teacher), on the CPU in eval mode, with its NetworkInfo.
 
-    If the student predicts with added modules (SimKD: projector and teacher's classifier), they are included. plugins:
+    epoch: "ema" is the moving average of the weights after the last epoch, if the recipe had one. If the student predicts with added modules (SimKD: projector and teacher's classifier), they are included. plugins:
     files that register the network or the method, if they are the user's own; nothing that the folder names is
     executed. Raises UserError if the folder has no such network.
     """
