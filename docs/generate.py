@@ -81,7 +81,8 @@ Every report folder has the same description as JSON schema (`schema.json`).
 `results/<profile>/` holds a report (tables as `.md`, `.csv` and `.tex`, figures, `claims.*`, `runs.csv`, `parts.csv`,
 `curves.csv`, `spent.*`, `card.md`, `card.json`, `index.html`) and `runs/<id>/`, a folder for each run: `spec.yaml` (the
 definition of the run, whose hash is the id; `run_all.py explain KEY` explains a key), `result.json`, `metrics.jsonl` (a
-line per epoch), `network.json`, `best.safetensors`, `last.safetensors`, and `who.json` in merged results. Submissions:
+line per epoch), `network.json`, `best.safetensors`, `last.safetensors`, `ema.safetensors` (with `recipe.ema`),
+and `who.json` in merged results. Submissions:
 [verify.md](verify.md).
 """
 

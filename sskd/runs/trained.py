@@ -85,9 +85,10 @@ def load_student(
 ) -> tuple[Network, NetworkInfo]:
     """Loads the network that a run has trained (a student or a teacher), on the CPU in eval mode, with its NetworkInfo.
 
-    epoch: "ema" is the moving average of the weights after the last epoch, if the recipe had one. If the student predicts with added modules (SimKD: projector and teacher's classifier), they are included. plugins:
-    files that register the network or the method, if they are the user's own; nothing that the folder names is
-    executed. Raises UserError if the folder has no such network.
+    epoch: "ema" is the moving average of the weights after the last epoch, if the recipe had one. If the student
+    predicts with added modules (SimKD: projector and teacher's classifier), they are included. plugins: files that
+    register the network or the method, if they are the user's own; nothing that the folder names is executed. Raises
+    UserError if the folder has no such network.
     """
     folder = Path(run_folder)
     file = folder / "network.json"
