@@ -25,7 +25,7 @@ def test_the_tables_lines() -> None:
         named = [recipe[key] for recipe in recipes if key in recipe]
         assert sorted(named) == list(registry)
         assert named[0] == Recipe.model_fields[key].default
-    assert len(made) == 11
+    assert len(made) == 14
 
 
 def test_the_pages_file(tmp_path: Path) -> None:
