@@ -32,6 +32,9 @@ def trials(profile: Profile, method: str, space: Space, study: int, budget: int,
     epochs, where the profile has shorter ones."""
     if not 1 <= budget <= MOST:
         raise UserError(f"--budget {budget}: a search has 1 to {MOST} trials")
+    longest = final_run(profile, method, study, {}).recipe.epochs
+    if (profile.tuning.epochs or 0) > longest:
+        raise UserError(f"tuning.epochs is {profile.tuning.epochs}, longer than a final run of '{method}' ({longest})")
     made = []
     epochs = None if full else profile.tuning.epochs
     for number, given in enumerate([{}, *points(space, budget - 1, study)]):

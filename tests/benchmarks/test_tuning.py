@@ -16,7 +16,7 @@ from benchmarks.report.tuning import tuning_markdown, tuning_report
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.spec_builder import SpecBuilder
 from benchmarks.tuning.choice import choose, expected_best
-from benchmarks.tuning.comparing import finished, short_trials, summary, unequal, verdicts
+from benchmarks.tuning.comparing import finished, reference_of, short_trials, summary, unequal, verdicts
 from benchmarks.tuning.spaces import OF_RECIPE, points, space_hash, space_of
 from benchmarks.tuning.studies import Study, StudyFile, read_studies, save_study, study_path
 from sskd.config.recipe import Recipe
@@ -241,6 +241,18 @@ def test_verdicts_are_refused_where_searches_are_not_equal(
     assert "several spaces" in unequal(own, two[3:])
 
 
+def test_others_are_compared_with_the_wanted_method_else_ones_own_else_sskd(two: list[StudyFile]) -> None:
+    class Own(Method):
+        info = MethodInfo("Own", "of a user", 2026, "nothing")
+
+    searches = finished(two)
+    assert reference_of(searches) == "SSKD"
+    assert reference_of(searches, "KD") == "KD"
+    METHODS.register("own")(Own)
+    own = [s.model_copy(update={"method": "own", "label": "Own"}) for s in two if s.method == "kd"]
+    assert reference_of(finished([*own, *two])) == "Own"
+
+
 def test_studies_count_in_their_order(two: list[StudyFile]) -> None:
     open_ = [s.model_copy(update={"final": None}) if (s.method, s.study) == ("kd", 1) else s for s in two]
     assert {label: len(studies) for label, studies in finished(open_).items()} == {"KD": 1, "SSKD": 3}
@@ -263,6 +275,7 @@ def test_the_plan_says_runs_and_cost(capsys: pytest.CaptureFixture[str], tmp_pat
         (["kd", "--budget", "2", "--studies", "0"], "--studies 0"),
         (["kdd", "--budget", "2", "--studies", "1"], "kd"),
         (["kd,kd", "--budget", "2", "--studies", "1"], "named twice"),
+        (["kd", "--budget", "2", "--studies", "1", "--set", "tuning.epochs=3"], "longer than a final run of 'kd' (2)"),
     ],
 )
 def test_bad_requests_are_told(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
