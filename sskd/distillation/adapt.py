@@ -99,10 +99,10 @@ def suggest_taps(
     other = {} if teacher is None else _candidates(teacher, sample)
     if show:
         rows = list(own.items())
-        beside = list(other.items())
-        rows = [("", ())] * max(0, len(beside) - len(rows)) + rows
-        beside = [("", ())] * max(0, len(rows) - len(beside)) + beside
-        for (name, shape), (its_name, its_shape) in zip(rows, beside, strict=True):
+        other_rows = list(other.items())
+        rows = [("", ())] * max(0, len(other_rows) - len(rows)) + rows
+        other_rows = [("", ())] * max(0, len(rows) - len(other_rows)) + other_rows
+        for (name, shape), (its_name, its_shape) in zip(rows, other_rows, strict=True):
             line = f"{name:24} {_times(shape):14}"
             fits = "" if not (shape and its_shape) else " same size" if shape[1:] == its_shape[1:] else " other size"
             print(f"{line} {its_name:24} {_times(its_shape):14}{fits}".rstrip())

@@ -41,8 +41,7 @@ class Distiller(WithFrozen):
     Args:
         student: a module that returns logits (B, C), or a network of this suite.
         teacher: like the student; None for a method without teacher. It is frozen and put into eval mode. Its weights
-            are
-            read at the first step.
+            are read at the first step.
         method: a name (docs/methods.md), a registered class, or settings (``sskd.settings``).
         num_classes: C.
         sample: a few images (B, 3, H, W) in the networks' input format; all batches must have their size.
@@ -60,8 +59,7 @@ class Distiller(WithFrozen):
         recipe: methods use its epochs, full_epochs, label_smoothing and (semckd) batch_size. Default: CIFAR's.
         published: complete the settings with the values published for the pair, if both networks are of this suite.
         gather: compute the loss of the global batch of torch.distributed, of which each rank has an equal part. Needed
-            if
-            the method compares images with each other. False: each rank computes the loss of its own batch.
+            if the method compares images with each other. False: each rank computes the loss of its own batch.
         seed: seed of the method's weights and of all random draws; torch's global random state is not changed.
         passes: execution settings of the forward passes.
 

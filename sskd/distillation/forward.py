@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.func import functional_call
 
 from sskd.networks import Features, Network
-from sskd.networks.folded import FrozenNetwork, Whole
+from sskd.networks.folded import FeatureModule, FrozenNetwork
 from sskd.runtime.device import DTYPES, autocast
 
 # Images per chunk of the teacher's forward pass on a CPU (float32; twice as many for two-byte dtypes), so that the maps
@@ -99,11 +99,11 @@ class ForeachForward:
     (None: no cast), cast the gradients back, and increment the batch norms' counters. Results are unchanged."""
 
     def __init__(self, network: Network, dtype: torch.dtype | None) -> None:
-        self._whole, self._dtype = Whole(network), dtype
+        self._module, self._dtype = FeatureModule(network), dtype
         self._norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
         self._weights = {
             f"{name}.{key}": parameter
-            for name, module in self._whole.named_modules()
+            for name, module in self._module.named_modules()
             if type(module) in (nn.Conv2d, nn.Linear)  # layers that autocast runs in the lower precision
             for key, parameter in module.named_parameters(recurse=False)
             if parameter.requires_grad
@@ -112,9 +112,9 @@ class ForeachForward:
     def __call__(self, images: Tensor) -> Features:
         with _foreach_batch_counters(self._norms):
             if self._dtype is None or not self._weights:
-                return self._whole(images)
+                return self._module(images)
             cast = _Cast.apply(self._dtype, *self._weights.values())
-            return functional_call(self._whole, dict(zip(self._weights, cast, strict=True)), (images,))
+            return functional_call(self._module, dict(zip(self._weights, cast, strict=True)), (images,))
 
 
 class _Cast(Function):

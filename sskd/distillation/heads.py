@@ -47,10 +47,10 @@ def train_head(
             indices in the training set (B,) (for exemplar).
         task: contrastive, rotation, jigsaw, exemplar or hsakd, or a dict of its name and settings.
         train_images: number of training images, for exemplar.
-        mean: as ``Distiller``'s.
-        std: as ``Distiller``'s.
-        augmentation: as ``Distiller``'s.
-        seed: as ``Distiller``'s.
+        mean: see ``Distiller``.
+        std: see ``Distiller``.
+        augmentation: see ``Distiller``.
+        seed: see ``Distiller``.
     """
     settings = parse_pretext(task)
     name, kind = settings.name, PRETEXTS[settings.name]

@@ -1,4 +1,4 @@
-"""Ways for a student to learn from a teacher. One file per method; it registers itself."""
+"""Distillation methods, one file each. A file registers its method."""
 
 from sskd.methods.base import METHODS, InitialStage, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.checks import check_pair, check_recipe

@@ -28,7 +28,7 @@ RESERVED = ("ce", "kd")  # terms of every method
 
 
 class MethodInfo(NamedTuple):
-    """A row of the table of methods."""
+    """Description of a method, for tables and docs/methods.md."""
 
     title: str  # as in the paper's tables: "FitNet"
     paper: str  # "Romero et al., ICLR 2015, FitNets: Hints for Thin Deep Nets"
@@ -112,9 +112,7 @@ class Method(nn.Module):
     # training images for study(): "plain" (in their order, without augmentation) or "augmented"; "": it is not called
     studies: ClassVar[Literal["", "plain", "augmented"]] = ""
     views_per_image: ClassVar[int] = 1  # views of view_transform(), for the estimated cost of a plan
-    draws_on_host: ClassVar[bool] = (
-        False  # True if a step depends on Python's random draws, so that it cannot be a CUDA graph
-    )
+    draws_on_host: ClassVar[bool] = False  # True if steps draw random numbers on the host: no CUDA graph
     stage_names: ClassVar[tuple[str, ...]] = ("main",)  # in order; the initial stages come first
     seed_shift: ClassVar[int] = 0  # added to the run's seed, for a control that differs only in its seeds
     # search space of `tune`: {"weight": {"log": [0.1, 10]}}; built-in methods have theirs in configs/spaces.yaml

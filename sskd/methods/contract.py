@@ -55,8 +55,8 @@ def _try(settings: MethodSettings, context: MethodContext, size: int, kept: froz
     own = None if student is context.student else student
     shapes = [of for of in (context.student_shapes, context.teacher_shapes) if of is not None]
 
-    def made(view_transform: ViewTransform, wanted: int) -> Batch:
-        images = batch_size(shapes, view_transform.views_per_image, min(wanted, most))
+    def made(view_transform: ViewTransform, planned: int) -> Batch:
+        images = batch_size(shapes, view_transform.views_per_image, min(planned, most))
         return made_batch(view_transform, images, count, context.num_classes, size, recipe)
 
     def features(batch: Batch) -> tuple[Features, Features | None]:

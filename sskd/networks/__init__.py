@@ -1,4 +1,4 @@
-"""Backbones by their published names. One file per family; ``build_network`` is the way in."""
+"""Networks by name, one file per family. ``build_network`` builds them."""
 
 from sskd.networks.base import NETWORKS, Features, FeatureShapes, Network
 from sskd.networks.build import build_network, feature_shapes

@@ -81,15 +81,15 @@ def _check_features(features: Any, images: int, classes: int, mode: str) -> None
         raise UserError("the feature_maps and preactivations of its features() are not tuples")
     if not isinstance(features.pooled, Tensor):
         raise UserError(f"the pooled features of its features() are a {type(features.pooled).__name__}, not a tensor")
-    wanted: list[tuple[str, Any, tuple[int, ...], int]] = [
+    expected: list[tuple[str, Any, tuple[int, ...], int]] = [
         ("logits", features.logits, (images, classes), 2),
         ("pooled features", features.pooled, (images,), 2),
         *((f"feature map {number}", each, (images,), 4) for number, each in enumerate(features.feature_maps)),
         *((f"preactivation {n}", each, tuple(t.shape), t.dim()) for n, (each, t) in enumerate(_pairs(features))),
     ]
     if features.pre_pool is not None:
-        wanted.append(("pre_pool map", features.pre_pool, (images, features.pooled.shape[-1]), 4))
-    for what, tensor, shape, dimensions in wanted:
+        expected.append(("pre_pool map", features.pre_pool, (images, features.pooled.shape[-1]), 4))
+    for what, tensor, shape, dimensions in expected:
         if not isinstance(tensor, Tensor):
             raise UserError(f"its {what} in {mode} mode are a {type(tensor).__name__}, not a tensor")
         if tensor.dim() != dimensions or tuple(tensor.shape[: len(shape)]) != shape:
@@ -129,8 +129,8 @@ def _check_folded(network: Network, images: Tensor, features: Features) -> None:
         )
 
 
-def _near(found: Any, wanted: Tensor) -> bool:
-    if not isinstance(found, Tensor) or found.shape != wanted.shape:
+def _near(found: Any, expected: Tensor) -> bool:
+    if not isinstance(found, Tensor) or found.shape != expected.shape:
         return False
-    scale = wanted.abs().max().item()
-    return torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * scale + 1e-6)
+    scale = expected.abs().max().item()
+    return torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * scale + 1e-6)

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from sskd.networks.base import Features, Network
 
 
-class Whole(nn.Module):
-    """A network as a module whose forward pass gives everything: torch.fx and functional_call ask for one."""
+class FeatureModule(nn.Module):
+    """Wraps a network as a module whose forward pass returns all features, for torch.fx and functional_call."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class FrozenNetwork(nn.Module):
 
 def trace(network: Network) -> fx.GraphModule:
     """Returns ``network.features`` as a torch.fx graph."""
-    return fx.symbolic_trace(Whole(network))
+    return fx.symbolic_trace(FeatureModule(network))
 
 
 def _traced(network: Network, preactivations: bool) -> fx.GraphModule:

@@ -42,15 +42,15 @@ class State(NamedTuple):
 
 def find_states(tensors: dict[str, Tensor], network: Network) -> list[State]:
     """Returns all states of a file, in its order, that have exactly the network's tensor names; shapes may differ."""
-    wanted = network.state_dict()
-    needed = {key for key in wanted if not key.endswith(UNCOUNTED)}
+    names = network.state_dict().keys()
+    needed = {key for key in names if not key.endswith(UNCOUNTED)}
     found: list[State] = []
     for prefix, keys in _by_prefix(tensors).items():
         if sum(not key.endswith(UNCOUNTED) for key in keys) != len(needed):
             continue
         for own in _readings(prefix, keys, network):
-            state = {name: tensors[key] for name, key in own.items() if name in wanted or not name.endswith(UNCOUNTED)}
-            if needed <= state.keys() <= wanted.keys() and not any(_identical(state, other.tensors) for other in found):
+            state = {name: tensors[key] for name, key in own.items() if name in names or not name.endswith(UNCOUNTED)}
+            if needed <= state.keys() <= names and not any(_identical(state, other.tensors) for other in found):
                 found.append(State(prefix, state))
                 break
     return found
@@ -58,13 +58,13 @@ def find_states(tensors: dict[str, Tensor], network: Network) -> list[State]:
 
 def nearest_state(tensors: dict[str, Tensor], network: Network) -> State:
     """Returns the state with the most of the network's names, for an error message about the missing ones."""
-    wanted = network.state_dict().keys()
+    expected = network.state_dict().keys()
     states = [
         State(prefix, {name: tensors[key] for name, key in own.items()})
         for prefix, keys in _by_prefix(tensors).items()
         for own in _readings(prefix, keys, network)
     ]
-    return max(states, key=lambda state: len(wanted & state.tensors.keys()))
+    return max(states, key=lambda state: len(expected & state.tensors.keys()))
 
 
 def choose(states: Sequence[State], which: str | None, path: str, name: str) -> tuple[State, str]:

@@ -76,13 +76,14 @@ class _Unread:
 
 
 class _UnreadMapping:
-    """The same for a kind of dict: torch fills only a dict of its own list."""
+    """Placeholder for a subclass of dict. It becomes an OrderedDict, because torch.load only fills known types of
+    dict."""
 
     def __new__(cls, *given: Any, **named: Any) -> Any:
         return OrderedDict()
 
 
-def _stand_ins() -> list[Any]:
+def _placeholders() -> list[Any]:
     return [
         type(name, (base,), {"__module__": module})
         for base, table in ((_Unread, VALUES), (_UnreadMapping, MAPPINGS))
@@ -91,7 +92,7 @@ def _stand_ins() -> list[Any]:
     ]
 
 
-STAND_INS = _stand_ins()
+PLACEHOLDERS = _placeholders()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -184,7 +185,7 @@ def _check_zip(path: Path) -> None:
 
 def _load_pickle(path: Path) -> Any:
     try:
-        with path.open("rb") as file, torch.serialization.safe_globals(STAND_INS), warnings.catch_warnings():
+        with path.open("rb") as file, torch.serialization.safe_globals(PLACEHOLDERS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols and deprecated storage types
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -55,18 +55,18 @@ def load_into(
 ) -> str:
     """Loads the weights of ``path`` into ``network``, as ``load_network``. Returns a note on the choice, or "". name:
     the network's name in errors. new_classifier: the network keeps its classifier if the file's has another shape."""
-    wanted, free = network.state_dict(), f"{network.tail[-1]}." if new_classifier else None
+    expected, free = network.state_dict(), f"{network.tail[-1]}." if new_classifier else None
     tensors = _tensors(name, path)
     found = find_states(tensors, network)
-    fits = [state for state in found if not _mismatch(state.tensors, wanted, free)]
+    fits = [state for state in found if not _mismatch(state.tensors, expected, free)]
     if not fits:
         state = found[0] if found else nearest_state(tensors, network)
-        problem = _mismatch(state.tensors, wanted, free)
+        problem = _mismatch(state.tensors, expected, free)
         hint = _fits(name, tensors)
         raise UserError(f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{hint}")
     chosen, note = choose(fits, which, f"{path}", name)
-    taken = {key: value for key, value in chosen.tensors.items() if value.shape == wanted[key].shape}
-    problem = _unusable(taken, wanted)
+    taken = {key: value for key, value in chosen.tensors.items() if value.shape == expected[key].shape}
+    problem = _unusable(taken, expected)
     if problem:
         raise UserError(f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}")
     network.load_state_dict(taken, strict=False)
@@ -151,15 +151,15 @@ def existing(path: str | Path) -> Path:
 CLASSIFIERS = ("fc.", "linear.", "classifier.", "head.", "heads.")  # prefixes of a classifier's tensors
 
 
-def _mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor], free: str | None = None) -> str:
+def _mismatch(state: dict[str, Tensor], expected: dict[str, Tensor], free: str | None = None) -> str:
     """Returns why a state dict cannot be loaded, in a few words, or "". free: prefix of the tensors whose shape may
     differ."""
-    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
-    extra = [key for key in state if key not in wanted]
+    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in expected]
     if missing or extra:
         parts = [("lacks", missing), ("has unknown", extra)]
         return "; ".join(f"it {verb} {first_of(keys)}" for verb, keys in parts if keys)
-    for key, value in wanted.items():
+    for key, value in expected.items():
         if key in state and state[key].shape != value.shape and not (free and key.startswith(free)):
             of_classifier = re.sub(r"^(network\.)+", "", key).startswith(CLASSIFIERS)
             if of_classifier and state[key].dim() and state[key].shape[1:] == value.shape[1:]:
@@ -171,10 +171,10 @@ def _mismatch(state: dict[str, Tensor], wanted: dict[str, Tensor], free: str | N
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def _unusable(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> str:
+def _unusable(state: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     """Returns why the values of tensors with the right names and shapes cannot be used, in a few words, or "". It runs
     after the check of shapes, because a damaged file may claim tensors that do not fit in memory."""
-    for key, target in wanted.items():
+    for key, target in expected.items():
         if key not in state:
             continue
         value = state[key]

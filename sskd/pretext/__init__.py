@@ -1,4 +1,4 @@
-"""Self-supervised tasks. One file per task; it registers itself."""
+"""Self-supervised pretext tasks, one file each. A file registers its task."""
 
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext
 

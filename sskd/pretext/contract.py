@@ -56,10 +56,10 @@ def fault_of_logged(logged: Any) -> str:
     return ""
 
 
-def batch_size(shapes: list[FeatureShapes], views: int, wanted: int) -> int:
-    """Returns ``wanted``, or the batch size that keeps the features of all views below NUMBERS, but at least two."""
+def batch_size(shapes: list[FeatureShapes], views: int, most: int) -> int:
+    """Returns ``most``, or the batch size that keeps the features of all views below NUMBERS, but at least two."""
     numbers = sum(of.embed_dim + sum(torch.Size(each).numel() for each in of.feature_maps) for of in shapes)
-    return max(2, min(wanted, NUMBERS // (views * numbers)))
+    return max(2, min(most, NUMBERS // (views * numbers)))
 
 
 def made_batch(view_transform: ViewTransform, images: int, of: int, classes: int, size: int, recipe: Recipe) -> Batch:
