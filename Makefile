@@ -1,4 +1,4 @@
-# make demo   sets up, then trains a small student five ways on embedded data, and compares them
+# make demo   sets up, then trains a small student five ways on few of the embedded images, and compares them
 # make smoke  sets up if needed, then makes every table and figure but ImageNet's on embedded data, and tunes
 # make test   sets up if needed, then runs the tests
 # make test-lowest  a part of the tests with the oldest versions that are allowed (constraints-lowest.txt)

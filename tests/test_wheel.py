@@ -16,7 +16,7 @@ from tests.docs.test_examples import image_folder
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
-RUN = ["--profile", "demo", "--methods", "none,kd", "--seeds", "0", "--name", "two"]
+RUN = ["--profile", "demo", "--only", "comparison", "--methods", "none,kd", "--seeds", "0", "--name", "two"]
 RUN += ["--set", "recipe.epochs=1", "teacher_recipe.epochs=1"]
 
 

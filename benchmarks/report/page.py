@@ -22,6 +22,7 @@ from benchmarks.report.page_verdicts import verdict_entries
 from benchmarks.report.style import COLOURS, DASHES
 from benchmarks.report.time_to_accuracy import MARK, WORDS, amount
 from benchmarks.report.tuning import CSV, RULE_TEXT, gain_text
+from benchmarks.statistics.verdict import UNDECIDED
 from benchmarks.tables.cell import Cell
 from sskd.formatting import duration
 from sskd.methods import METHODS
@@ -59,7 +60,7 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
     brief = len(records) > MOST_TOLD
     here = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
     verdicts, comparison = verdict_entries(report, anchors, plots), asked(report, anchors)
-    headline: str = (comparison or verdicts)["headline"]
+    headline = claims_headline(report) or str((comparison or verdicts)["headline"])
     parts = environment.get_template("page.html").generate(
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
         script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
@@ -99,6 +100,15 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
     # written in parts: a page of thousands of runs is never held in memory
     write_atomically(folder / "index.html", lambda file: file.writelines(part.encode() for part in parts))
     return headline
+
+
+def claims_headline(report: "Report") -> str:
+    """Returns the decided claims, "C8 is supported: SSKD above KD, in 5%"; "" if none is decided, or if a benchmark
+    compares the profile's own methods."""
+    if any(section.benchmark.own_methods for section in report.sections):
+        return ""
+    decided = [verdict for verdict in report.verdicts if verdict.verdict != UNDECIDED]
+    return "; ".join(f"{verdict.id} is {verdict.verdict}: {verdict.restated}" for verdict in decided)
 
 
 def _links(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[str, list[tuple[str, str]]]:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from benchmarks.report.page import claims_headline
 from benchmarks.report.page_asked import asked
 from benchmarks.report.section import Section
 from benchmarks.statistics.comparison import differences
@@ -108,3 +109,14 @@ def test_without_a_rival_nothing_is_told(rows: tuple[str, ...]) -> None:
 
 def test_what_compares_no_methods_is_not_told() -> None:
     assert told(made_frame("table2", {("Mine", PAIR): CLOSE, ("KD", PAIR): CLOSE}), "table2") is None
+
+
+@pytest.mark.parametrize("name", ["fig4a", "comparison"])
+def test_a_decided_claim_is_the_headline_where_no_own_methods_are_compared(name: str) -> None:
+    verdicts = [
+        SimpleNamespace(id="C8", verdict="supported", restated="SSKD above KD, in 5%"),
+        SimpleNamespace(id="C9", verdict="undecided", restated=""),
+    ]
+    sections = [SimpleNamespace(benchmark=BENCHMARKS[name])]
+    found = claims_headline(SimpleNamespace(sections=sections, verdicts=verdicts))  # type: ignore[arg-type]
+    assert found == ("C8 is supported: SSKD above KD, in 5%" if name == "fig4a" else "")

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -456,3 +458,11 @@ def test_seeds_of_a_cell_are_as_if_each_were_made_alone(setting: str, method: st
     assert [spec.id for spec in made] == [spec.id for spec in alone]
     whole = alone[0].model_dump(mode="json", exclude_defaults=True)
     assert alone[0].id.endswith(hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12])
+
+
+def test_what_else_uses_the_machine_does_not_change_the_measured_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step waits here for five times as long as it takes."""
+    measure = partial(cost.measure_throughput.__wrapped__, "resnet8", 8, 2, seconds=0.1)
+    alone, resolve = measure(), cost.resolve_precision
+    monkeypatch.setattr(cost, "resolve_precision", lambda *given: (time.sleep(0.03), resolve(*given))[1])
+    assert measure() > alone / 2
