@@ -81,7 +81,7 @@ def test_plan_run_skip_and_report(profile: Path, tmp_path: Path, capsys: pytest.
         assert f"| {row} |" in table
 
     assert run(profile, tmp_path) == 0
-    assert "8 runs, 8 of them finished already" in capsys.readouterr().out
+    assert "8 runs, 8 of them finished" in capsys.readouterr().out
     assert run(profile, tmp_path, "report", "--json") == 0
     assert json.loads(capsys.readouterr().out)["benchmark"] == "comparison"
 

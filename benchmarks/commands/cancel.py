@@ -17,5 +17,5 @@ def act(options: argparse.Namespace) -> Outcome:
     from sskd.formatting import plural
 
     told = sum(cancel(asked.job, print, everything=options.all) for asked in asked_for(options))
-    print(f"told {plural(told, 'run')} to end")
+    print(f"{plural(told, 'run')} told to save and end")
     return Outcome()

@@ -18,11 +18,13 @@ EXAMPLE = "decide C8,sskd-crd --hours 10 --profile miniature --dataset-root DIR"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("claims", metavar="CLAIMS", help="of the paper, or two methods, by comma: C8,sskd-crd")
-    parser.add_argument("--hours", type=float, required=True, metavar="H", help="the time that it may take")
+    parser.add_argument(
+        "claims", metavar="CLAIMS", help="claims of the paper, or two methods, separated by commas: C8,sskd-crd"
+    )
+    parser.add_argument("--hours", type=float, required=True, metavar="H", help="time budget in hours")
     add_request(parser)
     add_cluster(parser)
-    parser.add_argument("--offers", action="store_true", help="only print which seeds it would run, and their cost")
+    parser.add_argument("--offers", action="store_true", help="only print which seeds would be run, and their cost")
 
 
 def act(options: argparse.Namespace) -> Outcome:
@@ -30,7 +32,7 @@ def act(options: argparse.Namespace) -> Outcome:
     from benchmarks.planning.plan import make_plan
 
     if not options.hours > 0:
-        raise UserError("--hours is the time that it may take, above 0")
+        raise UserError(f"--hours {options.hours:g}: the time budget must be above 0")
     request = read_request(options)
     claims = claims_named(options.claims.split(","), request.profile)
     profile, folder, seconds = request.profile, request.folder, 3600 * options.hours
@@ -43,4 +45,4 @@ def act(options: argparse.Namespace) -> Outcome:
         return execute(job_of(request, plan), request)
 
     failures = decide_claims(claims, seconds, profile, folder, train, print)
-    return ended(read_request(options), failures)  # read again: it has more seeds now
+    return ended(read_request(options), failures)  # read again, because seeds were added

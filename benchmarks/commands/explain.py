@@ -15,8 +15,8 @@ from benchmarks.commands.request import Outcome, add_plugins, load_plugins
 from sskd.errors import UserError, unknown
 
 EXAMPLE = "explain recipe.full_epochs"
-UNSET = object()  # the default of a key that has none
-OUTER = object()  # the default of a key that changes a part of something else: what that has
+UNSET = object()  # a key without default
+OUTER = object()  # a key that overrides another value: the default is that value
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", types.NoneType: "null"}
 WORDS[Any] = "any value"
 BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
@@ -32,7 +32,9 @@ class Key(NamedTuple):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", metavar="KEY", help="of a profile (recipe.full_epochs) or of a cluster (cluster.time)")
+    parser.add_argument(
+        "key", metavar="KEY", help="key of a profile (recipe.full_epochs) or of a cluster (cluster.time)"
+    )
     add_plugins(parser)
 
 
@@ -51,9 +53,9 @@ def explain(path: str) -> str:
 
     first, *rest = path.split(".")
     if first == "cluster" and rest:
-        key = Key(first, ClusterSpec, UNSET, "Where runs execute: the file that --cluster names.")
+        key = Key(first, ClusterSpec, UNSET, "Where runs execute: a cluster's file, see --cluster.")
     else:
-        # the first that has the key is explained
+        # explains the first model that has the key
         models: tuple[type[BaseModel], ...] = (Profile, CommonSpec, StudentSpec, HeadSpec, TeacherSpec)
         root = next((model for model in models if first in model.model_fields), None)
         if root is None:
@@ -77,7 +79,7 @@ def _inside(key: Key, name: str) -> Key:
     for model in models:
         if name in model.model_fields:
             return _field(model, name, key.default, path)
-    if of_cluster:  # any name can be one of sbatch's
+    if of_cluster:  # any name can be an option of sbatch
         return Key(path, Any, UNSET, str(ClusterSpec.model_fields["parameters"].description))
     if models:
         raise unknown(f"key of {key.path}", name, {field for model in models for field in model.model_fields})
@@ -110,7 +112,7 @@ def _under_a_name(key: Key, name: str) -> Key | None:
     if kind not in changed:
         return None
     registry, model = changed[kind]
-    registry[name]  # a UserError for a name that is not there
+    registry[name]  # raises UserError for an unknown name
     return Key(path, model, OUTER, key.about)
 
 
@@ -176,7 +178,7 @@ def _value(value: Any) -> str:
     if value is UNSET:
         return "none"
     if value is OUTER:
-        return "what is there without it"
+        return "inherited (the value without this override)"
     if isinstance(value, tuple):
         value = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
@@ -192,7 +194,7 @@ def _text(key: Key) -> str:
     for model in models:
         for name in model.model_fields:
             if name in told or (name == "name" and key.default is not UNSET):
-                continue  # of two kinds' common keys once; and a name is the key's own
+                continue  # keys that two models share are printed once; a name is given by the key
             told.add(name)
             field = _field(model, name, key.default, name)
             default = (

@@ -10,9 +10,14 @@ EXAMPLE = "export home --profile miniature --licence mit --onnx"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("to", type=file_path, metavar="DIR", help="a folder for each student is made in it")
-    parser.add_argument("--onnx", action="store_true", help="also as ONNX, checked (extra: onnx)")
-    parser.add_argument("--licence", "--license", default="unknown", help="of the weights, by the hub's name: mit, ...")
+    parser.add_argument("to", type=file_path, metavar="DIR", help="output folder; each student gets a folder in it")
+    parser.add_argument("--onnx", action="store_true", help="also export and check an ONNX file (needs the extra onnx)")
+    parser.add_argument(
+        "--licence",
+        "--license",
+        default="unknown",
+        help="licence of the weights, with its name on the hub: mit, ... (default: unknown)",
+    )
     add_request(parser)
 
 
@@ -30,10 +35,10 @@ def act(options: argparse.Namespace) -> Outcome:
         if folder in here:
             print(export_run(folder.path, options.to / folder.path.name, licence=options.licence, onnx=options.onnx))
         else:
-            print(f"{folder.path.name}: finished, but its weights are not here")
+            print(f"{folder.path.name}: finished, but its weights are missing")
     if not here:
         raise UserError(
-            f"found no student to export: of {len(students)} that are asked for {len(finished)} are finished in "
-            f"{runs}, and none has its weights there"
+            f"found no student to export: {len(finished)} of {len(students)} requested students are finished in "
+            f"{runs}, and none has its weights there; train them first with run_all.py run"
         )
     return Outcome()

@@ -99,7 +99,7 @@ def listing(kind: str, as_json: bool) -> str:
     rows = LISTS[kind]()
     if as_json:
         return json.dumps(rows, indent=1)
-    width = shutil.get_terminal_size((120, 40)).columns  # where there is no terminal, as wide as the documents
+    width = shutil.get_terminal_size((120, 40)).columns  # without a terminal, the width of the documents
     wrap = TextWrapper(max(width, 20), subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
     return "\n".join(wrap.fill("  ".join(short(value) for value in row.values() if value)) for row in rows)
 

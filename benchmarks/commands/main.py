@@ -17,22 +17,22 @@ from sskd.errors import UserError, in_words, refuse_null_bytes
 from sskd.version import ShowVersion
 
 VERBS = {
-    "run": "train what is missing, then report (what no verb means)",
-    "plan": "the runs, what they wait for, what they cost, and what is missing; trains nothing",
-    "report": "tables, figures and the page, from what is finished",
-    "status": "how far everything is, whoever started it",
-    "watch": "status, until nobody works on it any more",
-    "cancel": "end what runs or waits; what it has saved stays",
-    "decide": "run seed after seed until claims of the paper are decided",
+    "run": "train the missing runs, then report (the default verb)",
+    "plan": "print the runs, their dependencies and cost; train nothing",
+    "report": "write tables, figures and the page from the finished runs",
+    "status": "print the progress of all runs, whoever started them",
+    "watch": "show the status until no process works on the runs",
+    "cancel": "end running and waiting runs; saved state is kept",
+    "decide": "train seed after seed until claims of the paper are decided",
     "tune": "search methods' settings under an equal budget, and compare what it chose",
-    "export": "every finished student as a folder to take home",
-    "submit": "make a record of finished runs that others can check",
-    "verify": "check such a record by training parts of it again",
-    "merge": "other people's results into these, and report",
-    "list": "what there is: methods, networks, data sets, ...",
-    "explain": "what a key of --set means",
+    "export": "write every finished student as a self-contained folder",
+    "submit": "write a submission of finished runs that others can verify",
+    "verify": "verify a submission by replaying parts of its training",
+    "merge": "copy other people's results into this folder, and report",
+    "list": "list methods, networks, data sets, ...",
+    "explain": "explain a key of --set",
 }
-# options of earlier versions that were verbs
+# options of earlier versions that are verbs now
 EARLIER = {f"--{verb}": verb for verb in ("status", "watch", "cancel", "decide", "export", "submit", "verify", "merge")}
 EARLIER |= {"--list": "list", "--explain": "explain", "--dry-run": "plan", "--report-only": "report"}
 
@@ -44,8 +44,8 @@ def program() -> str:
 def make_parser() -> Parser:
     parser = Parser(
         prog=program(),
-        description="Regenerates the tables and figures of SSKD (ECCV 2020), as far as asked.",
-        epilog=f"{program()} VERB --help tells a verb's options; without a verb they are those of run.",
+        description="Reproduces the tables and figures of SSKD (ECCV 2020) and compares distillation methods.",
+        epilog=f"{program()} VERB --help lists a verb's options; the default verb is run.",
     )
     parser.add_argument("--version", action=ShowVersion)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -82,10 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     options.arguments, command = arguments, getattr(options, "notify", None)
     if command is not None and not command.strip():
-        print("run_all: --notify needs a command", file=sys.stderr)
+        print("run_all: --notify: expected a shell command, got an empty text", file=sys.stderr)
         return 2
     outcome = _ended(options)
-    if command and not getattr(options, "detach", False):  # detached, the process that goes on does it
+    if command and not getattr(options, "detach", False):  # with --detach the background process does it
         from benchmarks.commands.notify import notify
 
         notify(command, *outcome)
@@ -98,13 +98,13 @@ def _ended(options: argparse.Namespace) -> Outcome:
         outcome: Outcome = options.act(options)
         sys.stdout.flush()
         return outcome
-    except BrokenPipeError:  # whoever read the output has seen enough: "| head"
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails again when it ends
-        return Outcome(141, "nobody read the output any more")
-    except (UserError, OSError) as error:  # OSError: what this user may not read or write, wherever it is met
+    except BrokenPipeError:  # the reader has closed the pipe: "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python fails again at exit
+        return Outcome(141, "the output was closed by its reader")
+    except (UserError, OSError) as error:  # OSError: for example missing permissions
         print(f"run_all: {in_words(error)}", file=sys.stderr)
         return Outcome(2, in_words(error))
     except KeyboardInterrupt as end:
-        words = "stopped; the same command goes on where it was"
+        words = "stopped; the same command resumes"
         print(f"\nrun_all: {words}", file=sys.stderr)
         return Outcome(end.status if isinstance(end, Stopped) else 130, words)

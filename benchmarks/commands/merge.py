@@ -9,7 +9,7 @@ EXAMPLE = "merge alice=/data/alice/miniature bob=/data/bob/miniature --profile m
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sources", nargs="+", metavar="DIR", help="results to copy from: DIR, or NAME=DIR")
+    parser.add_argument("sources", nargs="+", metavar="DIR", help="results to copy: DIR, or NAME=DIR")
     add_request(parser)
     add_json(parser)
 

@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 
-PATIENCE = 60.0  # seconds that the command may take
-INTERRUPTED = (129, 130, 141, 143)  # exit statuses: a closed terminal, Ctrl-C, a reader that went away, SIGTERM
+PATIENCE = 60.0  # time limit of the command, in seconds
+INTERRUPTED = (129, 130, 141, 143)  # exit statuses: closed terminal, Ctrl-C, closed pipe, SIGTERM
 
 
 def notify(command: str, status: int, summary: str) -> None:

@@ -26,8 +26,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_request(parser)
     add_cluster(parser)
     add_rerun(parser)
-    parser.add_argument("--gpu", default="", metavar="NAME", help="the cost on such GPUs, as a part of their name")
-    parser.add_argument("--count", type=int, metavar="N", help="so many of them, each with a run (default: 1)")
+    parser.add_argument(
+        "--gpu", default="", metavar="NAME", help="estimate the cost for GPUs with this text in their name (A100)"
+    )
+    parser.add_argument("--count", type=int, metavar="N", help="number of these GPUs, one run each (default: 1)")
     add_json(parser)
 
 
@@ -48,7 +50,7 @@ def act(options: argparse.Namespace) -> Outcome:
     if job.cluster.kind == "slurm":
         check_time(job.cluster)
     print_plan(request, known, rerun, _on_gpus(options.gpu, options.count) or concurrency_of(job.cluster))
-    for line in check_teachers(todo, root):  # last: a plan may be made where the weights are not
+    for line in check_teachers(todo, root):  # last, because a plan can be made without the weights
         print(line, file=sys.stderr if options.json else sys.stdout)
     return Outcome()
 
@@ -58,7 +60,7 @@ def _on_gpus(gpu: str, count: int | None) -> Concurrency | None:
     from benchmarks.planning.cost import Concurrency
 
     if count is not None and (count < 1 or not gpu):
-        raise UserError(f"--count {count}: it is the number of GPUs that --gpu names, at least 1")
+        raise UserError(f"--count {count}: expected the number of GPUs, at least 1, together with --gpu NAME")
     return Concurrency(count or 1, 1, True, gpu=gpu) if gpu else None
 
 
@@ -91,7 +93,7 @@ def print_plan(
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {plural(len(stage), 'run')}")
         for spec in stage:
-            label = f" ({text})" if (text := run_label(spec)) else ""  # an id has the same words for crd and crd+kd
+            label = f" ({text})" if (text := run_label(spec)) else ""  # ids of crd and crd+kd differ only in their hash
             waits = f", after {', '.join(needed.id for needed in spec.dependencies)}" if spec.dependencies else ""
             other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
             why = f" ({known[spec.id].message})" if known[spec.id].message else ""

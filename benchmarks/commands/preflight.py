@@ -33,8 +33,8 @@ def preflight(job: Job, profile: Profile, folder: Path, rerun: Sequence[RunSpec]
     archive_runs(rerun, folder / "runs", print)
     _mark_for_retraining([spec for spec in todo if known[spec.id].state == "weights lost"], folder)
     runs, unreadable = plural(len(job.plan.runs), "run"), len(damaged(known))
-    but = f", {unreadable} with a result that cannot be read" if unreadable else ""
-    print(f"{runs}, {len(job.plan.runs) - len(todo) - unreadable} of them finished already{but}", flush=True)
+    but = f", {unreadable} with an unreadable result" if unreadable else ""
+    print(f"{runs}, {len(job.plan.runs) - len(todo) - unreadable} of them finished{but}", flush=True)
     print("".join(f"{line}\n" for line in describe_changes(job.plan, folder / "runs")), end="", flush=True)
     return len(todo)
 
@@ -51,7 +51,7 @@ def damaged(known: Mapping[str, Status]) -> dict[str, Failure]:
 
 def _mark_for_retraining(lost: Sequence[RunSpec], folder: Path) -> None:
     for spec in lost:
-        print(f"{spec.id} is finished, but its weights are not here, and other runs need them: it is trained again")
+        print(f"{spec.id} is finished, but its weights are missing and other runs need them: it is trained again")
         RunFolder(folder / "runs", spec).mark_for_retraining()
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from benchmarks.report.report_folder import ReportTarget
     from benchmarks.tables.cell import Cell
 
-CLUSTER = "cluster."  # what --set gives to the cluster's file and not to the profile's
-# the options that make a request, as requests/NAME.yaml keeps them
+CLUSTER = "cluster."  # prefix of --set keys that belong to the cluster's file
+# options of a request, stored in requests/NAME.yaml
 OPTIONS = ("profile", "only", "methods", "seeds", "set", "plugin", "reference", "name", "dataset_root", "cluster")
 REQUESTS = "requests"  # the folder in --results
 
@@ -39,8 +39,8 @@ class Request(NamedTuple):
 
     options: argparse.Namespace
     profile: Profile
-    cells: dict[str, list[Cell]]  # of the benchmarks that are asked for
-    target: ReportTarget  # the report's folder and what it shows
+    cells: dict[str, list[Cell]]  # cells of the requested benchmarks
+    target: ReportTarget  # the report and its folder
     plan: Plan
 
     @property
@@ -63,14 +63,14 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE.py",
-        help="a Python file of your own methods, networks, ...",
+        help="Python file that registers your own methods, networks, ...; can be given several times",
     )
 
 
 def add_paths(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dataset-root", help="where data sets are (same as --set execution.dataset_root=...)")
+    parser.add_argument("--dataset-root", help="folder of the data sets (same as --set execution.dataset_root=...)")
     parser.add_argument(
-        "--results", type=file_path, default=Path("results"), help="where results go (default: results)"
+        "--results", type=file_path, default=Path("results"), help="folder of the results (default: results)"
     )
 
 
@@ -81,7 +81,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="override of the profile: recipe.epochs=3; or of the cluster: cluster.time=4:00:00",
+        help="override keys of the profile (recipe.epochs=3) or of the cluster (cluster.time=4:00:00)",
     )
 
 
@@ -91,29 +91,30 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     add(
         "--profile",
         default="demo",
-        help=f"how much of everything: {', '.join(config_names('profiles'))}, or a YAML file (default: demo)",
+        help="experiment profile (data set, networks, methods, schedule, seeds): "
+        f"{', '.join(config_names('profiles'))}, or a YAML file (default: demo)",
     )
-    add("--only", default="", metavar="IDS", help="benchmarks, by comma (default: the profile's)")
+    add("--only", default="", metavar="IDS", help="benchmarks, separated by commas (default: the profile's)")
     add(
         "--methods",
         default="",
         metavar="NAMES",
-        help="only these rows of every benchmark that compares methods, by comma: kd,crd,crd+kd, or all",
+        help="only these methods in benchmarks that compare methods, separated by commas: kd,crd,crd+kd, or all",
     )
-    add("--seeds", default="", metavar="NUMBERS", help="seeds of the students, by comma")
+    add("--seeds", default="", metavar="NUMBERS", help="seeds of the students, separated by commas")
     add_settings(parser)
     add_plugins(parser)
     add(
         "--reference",
         default="",
         metavar="NAME",
-        help="the method that all others are compared with (default: the newest of your own, else SSKD)",
+        help="method with which all others are compared (default: the newest of your own, else SSKD)",
     )
     add(
         "--name",
         default="",
         metavar="NAME",
-        help="of this request, and of its report in reports/NAME (default: made from the request)",
+        help="name of this request, and of its report in reports/NAME (default: derived from the options)",
     )
     add_paths(parser)
 
@@ -146,12 +147,12 @@ def read_request(options: argparse.Namespace) -> Request:
     profile = profile_of(options)
     folder = options.results / profile.name
     with plain_os_errors("read", folder):
-        folder.exists()  # a name that is too long, or a folder that may not be looked into
+        folder.exists()  # fails for a name that is too long, or an unreadable folder
     cells = cells_of_request(profile, options.only, folder)
     if options.methods:
         cells = {name: _with_methods(name, group, profile) for name, group in cells.items()}
     target = report_target(profile, cells, options, lambda of, only: cells_of_request(of, only, folder))
-    if options.reference:  # a wrong name is told before anything is trained
+    if options.reference:  # checks the name before anything is trained
         from benchmarks.tables.reference import choose_reference
 
         choose_reference(target.cells, options.reference)
@@ -190,7 +191,7 @@ def profile_of(options: argparse.Namespace) -> Profile:
     from benchmarks.tables.spec_builder import PAPER_METHODS
     from sskd.methods import METHODS
 
-    load_plugins(options)  # before --methods is looked at: it may name what they register
+    load_plugins(options)  # before --methods is parsed, because it can name registered methods
     settings = [setting for setting in options.set if not setting.startswith(CLUSTER)]
     if options.dataset_root:
         settings.append(f"execution.dataset_root={json.dumps(options.dataset_root)}")
@@ -199,7 +200,7 @@ def profile_of(options: argparse.Namespace) -> Profile:
     if options.methods:
         names = list(METHODS) if options.methods == "all" else options.methods.split(",")
         settings.append(f"methods={json.dumps([parse_method(name) for name in names])}")
-        # the paper's tables and figures have these rows; figures 4a and 4b take others beside them
+        # rows of the paper's tables and figures; figures 4a and 4b also show the other methods
         papers = [name for name in dict.fromkeys(names) if name in PAPER_METHODS]
         others = [parse_method(name) for name in dict.fromkeys(names) if name not in PAPER_METHODS]
         settings += [f"table_methods={json.dumps(papers)}", f"also={json.dumps(others)}"]
@@ -216,8 +217,8 @@ def _with_methods(benchmark: str, cells: list[Cell], profile: Profile) -> list[C
 
     if BENCHMARKS[benchmark].rows != "method":
         raise UserError(
-            f"--methods cannot choose among the rows of {benchmark}, which are of kind '{BENCHMARKS[benchmark].rows}': "
-            "leave it out, or name other benchmarks with --only"
+            f"--methods does not apply to {benchmark}, whose rows are of kind '{BENCHMARKS[benchmark].rows}': "
+            "remove it, or choose other benchmarks with --only"
         )
     labels = {method_label(method) for method in profile.methods}
     kept = [cell for cell in cells if cell.spec.role != "student" or run_label(cell.spec) in labels]
@@ -241,7 +242,7 @@ def save_request(request: Request) -> str:
         said["plugin"] = [str(Path(file).expanduser().resolve()) for file in options.plugin]
     path = options.results / REQUESTS / f"{request.name}.yaml"
     if options.name and path.exists() and _read(path).get("profile") != said["profile"]:
-        raise UserError(f"{path} is a request of another profile: take another --name")
+        raise UserError(f"{path} is a request of another profile: choose another --name")
     with plain_os_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(yaml.safe_dump(said, sort_keys=False).encode()))
@@ -257,7 +258,9 @@ def recall_request(options: argparse.Namespace, name: str) -> None:
     if not path.is_file():
         known = sorted(file.stem for file in folder.glob("*.yaml"))
         if not known:
-            raise UserError(f"there is no request {name}: none was saved in {folder}; give its options, or --all")
+            raise UserError(
+                f"there is no request {name}: {folder} has no saved request; give the request's options, or --all"
+            )
         raise unknown("request", name, known)
     for word, value in _read(path).items():
         setattr(options, word, value)
@@ -268,5 +271,5 @@ def _read(path: Path) -> dict[str, object]:
 
     said = read_yaml(path)
     if not isinstance(said, dict) or not said.keys() <= set(OPTIONS):
-        raise UserError(f"{path} is no saved request: delete it, and give the options again")
+        raise UserError(f"{path} is not a saved request: delete it, and give the options again")
     return said

@@ -22,10 +22,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_request(parser)
     add_cluster(parser)
     add = parser.add_argument
-    add("--detach", action="store_true", help="start or submit everything, and do not wait for it")
+    add("--detach", action="store_true", help="start in the background, or submit, and return immediately")
     add_notify(parser)
     add_rerun(parser)
-    add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")
+    add("--retry-failed", action="store_true", help="start runs again that failed after all of the cluster's retries")
 
 
 def add_rerun(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_rerun(parser: argparse.ArgumentParser) -> None:
         "--rerun",
         default="",
         metavar="NAMES",
-        help="train anew what is finished, and keep the old beside it: methods, run ids, all, or changed (other code)",
+        help="train finished runs again and archive the old ones: methods, run ids, all, or changed (other code)",
     )
 
 
@@ -93,7 +93,9 @@ def _detach(request: Request, job: Job, rerun: Sequence[RunSpec]) -> Outcome:
 
     options = request.options
     if options.notify and job.cluster.kind == "slurm":
-        raise UserError("--detach submits to Slurm and does not wait: use --notify with the verb watch")
+        raise UserError(
+            "--notify does not work with --detach on Slurm, which does not wait: use --notify with the verb watch"
+        )
     preflight(job, request.profile, request.folder, rerun)
     name = save_request(request)
     print(start_detached(job, [word for word in options.arguments if word != "--detach"]))

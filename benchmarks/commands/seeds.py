@@ -193,8 +193,8 @@ def need_lines(assessed: ClaimStatus) -> list[str]:
 
 def _odds(need: RequiredSeeds) -> str:
     if math.isnan(need.chance):
-        return f"{need.seeds} seeds are needed to know the spread"
-    return f"{chance_text(need)}, half of the time with {need.seeds}"
+        return f"{need.seeds} seeds are needed to estimate the variance"
+    return f"{chance_text(need)}, in half of these cases with {need.seeds}"
 
 
 def allocation_lines(assessed: ClaimStatus, seconds: float) -> list[str]:
@@ -205,11 +205,11 @@ def allocation_lines(assessed: ClaimStatus, seconds: float) -> list[str]:
         f"about {duration(one.seconds)}"
         for one in allocations
     ]
-    lines += [f"{v.id}: {v.effect_text}: {v.verdict} already" for v in assessed.verdicts if v.verdict != UNDECIDED]
+    lines += [f"{v.id}: {v.effect_text}: already {v.verdict}" for v in assessed.verdicts if v.verdict != UNDECIDED]
     allocated = {allocation.claim for allocation in allocations}
     for need in assessed.needs:
         if need.claim not in allocated:
-            lines.append(f"{need.claim}: {_odds(need)}, and the time does not suffice")
+            lines.append(f"{need.claim}: {_odds(need)}; the time does not suffice")
     return lines + assessed.remarks
 
 

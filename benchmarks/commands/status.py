@@ -28,7 +28,7 @@ EXAMPLE = "status short"
 class Asked(NamedTuple):
     """The job that a command refers to."""
 
-    name: str  # of the profile
+    name: str  # name of the profile
     job: Job
     cells: dict[str, list[Cell]]
 
@@ -40,8 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def add_asked(parser: argparse.ArgumentParser) -> None:
     """Adds the name of a saved request, the options of a request, and --all."""
-    parser.add_argument("request", nargs="?", metavar="NAME", help="of a request that `run` has saved")
-    parser.add_argument("--all", action="store_true", help="whatever works in this results folder, whoever started it")
+    parser.add_argument("request", nargs="?", metavar="NAME", help="name of a request that `run` has saved")
+    parser.add_argument("--all", action="store_true", help="all runs of this results folder, whoever started them")
     add_request(parser)
     add_cluster(parser)
 
@@ -59,9 +59,9 @@ def asked_for(options: argparse.Namespace) -> Iterator[Asked]:
     given = [f"--{word}" for word in ("only", "methods", "seeds", "set", "name", "reference") if getattr(options, word)]
     given += ["--profile"] if options.profile != "demo" else []
     if options.all and (options.request or given):
-        raise UserError(f"--all is about everything: leave out {options.request or given[0]}")
+        raise UserError(f"--all cannot be combined with {options.request or given[0]}: remove one of them")
     if options.request and given:
-        raise UserError(f"the request {options.request} has its options: leave out {given[0]}")
+        raise UserError(f"the saved request {options.request} already has its options: remove {given[0]}")
     if options.all:
         return _all(options.results)
     if options.request:
@@ -80,7 +80,7 @@ def _all(results: Path) -> Iterator[Asked]:
 
     found = sorted({path.parent for part in ("runs", "jobs") for path in results.glob(f"*/{part}") if path.is_dir()})
     if not found:
-        raise UserError(f"no results in {results.resolve()}: --results DIR says where they are")
+        raise UserError(f"no results in {results.resolve()}: give their folder with --results DIR")
     for folder in found:
         job = Job(Plan([]), (folder / "runs").resolve(), Execution(), read_cluster("inline", []))
         yield Asked(folder.name, job, {})

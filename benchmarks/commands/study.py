@@ -268,7 +268,7 @@ def _teacher(teacher: str | Path | Mapping[str, str | Path]) -> tuple[str, str]:
         if network not in NETWORKS:
             raise UserError(f'{teacher}: no network is named {network}; name it: teacher={{"resnet20": "{teacher}"}}')
     if not path.is_file():
-        raise UserError(f"the teacher's weights {path} are not there")
+        raise UserError(f"there is no file {path} with the teacher's weights")
     return network, str(path.resolve())
 
 

@@ -11,15 +11,22 @@ EXAMPLE = "submit results/miniature/runs/student-resnet8-kd-cifar100-s0-*"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", type=file_path, metavar="RUN", help="the run's folder")
-    parser.add_argument("--seed", type=int, metavar="N", help="open the epochs that this number draws")
+    parser.add_argument("runs", nargs="+", type=file_path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seed given by the verifier: adds the states of the drawn epochs to the submission",
+    )
     add_segments(parser)
-    parser.add_argument("--results", type=file_path, default=Path("results"), help="records go to DIR/submissions")
+    parser.add_argument(
+        "--results", type=file_path, default=Path("results"), help="submissions are written to DIR/submissions"
+    )
     add_plugins(parser)
 
 
 def add_segments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--segments", type=int, metavar="N", help="how many epochs the seed draws (default: 3)")
+    parser.add_argument("--segments", type=int, metavar="N", help="number of epochs that the seed draws (default: 3)")
 
 
 def segments_asked(options: argparse.Namespace) -> int:
@@ -27,7 +34,7 @@ def segments_asked(options: argparse.Namespace) -> int:
 
     count = DRAWN if options.segments is None else int(options.segments)
     if count < 0:
-        raise UserError(f"--segments {count} is less than none")
+        raise UserError(f"--segments {count}: expected 0 or more")
     return count
 
 
@@ -39,5 +46,5 @@ def act(options: argparse.Namespace) -> Outcome:
     for run in options.runs:
         made = submit(run, options.results / "submissions", options.seed, segments_asked(options))
         print(f"{made}: {sum(path.stat().st_size for path in made.rglob('*') if path.is_file()) / 2**20:.1f} MB")
-        print(f"it commits its owner to {read_manifest(made).commitment}, the sha256 of its {MANIFEST}")
+        print(f"commitment (sha256 of its {MANIFEST}): {read_manifest(made).commitment}")
     return Outcome()

@@ -14,8 +14,8 @@ EXAMPLE = "verify results/submissions/NAME --dataset-root DIR"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("submission", type=file_path, metavar="SUBMISSION", help="the record's folder")
-    parser.add_argument("--seed", type=int, metavar="N", help="the number that draws what is trained again")
+    parser.add_argument("submission", type=file_path, metavar="SUBMISSION", help="folder of the submission")
+    parser.add_argument("--seed", type=int, metavar="N", help="random seed that selects the epochs to replay")
     add_segments(parser)
     add_settings(parser)
     add_plugins(parser)
@@ -46,8 +46,8 @@ def _chance_in_words(chance: dict[str, Any]) -> str:
         return "every epoch was replayed"
     more = ", ".join(f"--segments {count} for {percent} %" for percent, count in chance["segments_for"].items())
     return (
-        f"of the {others} epochs that are not always replayed, {drawn} were drawn: on the record's kind of machine "
-        f"one replaced state among them is found with a chance of {100 * chance['found']:.1f} %; {more}"
+        f"{drawn} of the {others} epochs that are not always replayed were drawn: on the submission's kind of machine, "
+        f"one replaced state among them is found with probability {100 * chance['found']:.1f} %; {more}"
     )
 
 
@@ -58,7 +58,9 @@ def _execution(options: argparse.Namespace) -> Execution:
 
     strange = [setting for setting in options.set if not setting.startswith(PREFIX)]
     if strange:
-        raise UserError(f"verify takes everything from the submission: --set {strange[0]} cannot be given with it")
+        raise UserError(
+            f"--set {strange[0]}: verify only takes execution.* settings, everything else comes from the submission"
+        )
     given = override({}, [setting.removeprefix(PREFIX) for setting in options.set])
     root = {"dataset_root": options.dataset_root} if options.dataset_root else {}
     execution: Execution = from_dict(Execution, given | root, "options")

@@ -20,6 +20,6 @@ def act(options: argparse.Namespace) -> Outcome:
 
     asked = list(asked_for(options))
     if len(asked) > 1:
-        raise UserError(f"watch follows one folder, and here are {', '.join(each.name for each in asked)}: name one")
+        raise UserError(f"watch follows one folder: name one of {', '.join(each.name for each in asked)}")
     state = watch(asked[0].job, asked[0].cells)
     return Outcome(int(not state.all_finished), f"{asked[0].name}: {summary(state)}")

@@ -21,11 +21,11 @@ def cancel(job: Job, log: Callable[[str], None], everything: bool = False) -> in
     other requests' runs. Raises UserError if there are no results or Slurm does not answer.
     """
     if not job.runs.parent.is_dir():
-        raise UserError(f"there are no results in {job.runs.parent}")
+        raise UserError(f"there are no results in {job.runs.parent}: choose their folder with --results DIR")
     queue, wanted = Queue(job.jobs_folder), {spec.id for spec in job.plan.runs}
     if queue.slurm_error:
-        raise UserError(f"nothing of Slurm's was cancelled: {queue.slurm_error}")
-    elsewhere: set[str] = set()  # runs whose launchers on other hosts are told to end
+        raise UserError(f"no Slurm job was cancelled: {queue.slurm_error}")
+    elsewhere: set[str] = set()  # runs of launchers on other hosts, which end them
     for launcher in launchers(job.jobs_folder):
         if everything or launcher.runs & wanted:
             try:
@@ -35,7 +35,7 @@ def cancel(job: Job, log: Callable[[str], None], everything: bool = False) -> in
                 continue
             if launcher.holder.host != host():
                 elsewhere |= launcher.runs
-            elif not launcher.began:  # it is a Python that still imports
+            elif not launcher.began:  # it still imports its modules
                 _end_process("", launcher.holder, set(), log)
     told = _end_jobs(job, queue, None if everything else wanted, log)
     held = held_runs(job)
@@ -44,8 +44,8 @@ def cancel(job: Job, log: Callable[[str], None], everything: bool = False) -> in
     others = sorted((held.keys() | queue.tasks.keys()) - mine.keys() - told - wanted)
     if others and not everything:
         log(
-            f"{plural(len(others), 'run')} of another request go on: {first_of(others)}; "
-            "cancel --all ends all that works in this folder"
+            f"{plural(len(others), 'run')} of other requests continue: {first_of(others)}; "
+            "cancel --all ends all runs of this folder"
         )
     return ended + len(told & (queue.tasks.keys() | held.keys()))
 
@@ -77,13 +77,13 @@ def _end_process(run_id: str, holder: Holder, elsewhere: set[str], log: Callable
     if run_id in elsewhere:
         return True
     if holder.host != host() or not holder.pid:
-        log(f"{run_id}: {holder} cannot be ended from here; use cancel on {holder.host or 'its host'}")
+        log(f"{run_id}: {holder} cannot be ended from this host; use cancel on {holder.host or 'its host'}")
         return False
     try:
         os.kill(holder.pid, signal.SIGTERM)
     except ProcessLookupError:
         return False
     except PermissionError:
-        log(f"{run_id}: {holder} is not yours to end: {holder.user} can, or root")
+        log(f"{run_id}: {holder} belongs to another user: only {holder.user} or root can end it")
         return False
     return True

@@ -21,13 +21,15 @@ CAUSES = {"exception", "out_of_memory", "lost"}
 
 def _one_line(text: str) -> str:
     if not all(character.isprintable() for character in text):
-        raise ValueError("line ends and control characters are refused: a job's script would execute what follows")
+        raise ValueError(
+            "line breaks and control characters are not allowed: a job's script would execute what follows"
+        )
     return text
 
 
 def _option(name: str) -> str:
     if re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", name) is None:
-        raise ValueError("the name of an option has letters, digits, '_' and '-' only")
+        raise ValueError("the name of an option can only have letters, digits, '_' and '-'")
     return name
 
 
@@ -142,8 +144,8 @@ def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
     cluster = cluster.model_copy(update={"parameters": _checked(cluster.parameters, where)})
     if cluster.kind == "slurm" and cluster.runs_per_gpu > 1 and cluster.pools is None:
         raise UserError(
-            f"{path}: with runs_per_gpu several runs are in one job: --cluster slurm_node, which has whole nodes, or "
-            "cluster.pools=1; or ask for gres=shard:1, if the site has it"
+            f"{path}: runs_per_gpu needs several runs per job: use --cluster slurm_node (whole nodes), set "
+            "cluster.pools=1, or request gres=shard:1 if the site supports it"
         )
     return cluster
 
@@ -169,7 +171,7 @@ def minutes(time: Any) -> int:
     """Converts Slurm's formats of a time limit to whole minutes: 90, 90:30, 1:30:00, 1-12, 1-12:30, 1-12:30:00."""
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", str(time))
     if match is None:
-        raise UserError(f"'{time}' is no time limit: write minutes (90), 1:30:00, or 1-12:30:00 (days-hours:...)")
+        raise UserError(f"'{time}' is not a time limit: write minutes (90), 1:30:00, or 1-12:30:00 (days-hours:...)")
     days, *rest = match.groups()
     numbers = [int(part) for part in rest if part is not None]
     if days is not None:

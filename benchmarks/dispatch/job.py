@@ -20,7 +20,7 @@ class Failure(NamedTuple):
     """Reason why a run has no result."""
 
     message: str
-    kind: str = "exception"  # input: the user's to mend; held: another process trains it; timeout, lost
+    kind: str = "exception"  # input: to be corrected by the user; held: another process trains the run; timeout; lost
 
     @property
     def input_is_bad(self) -> bool:
@@ -32,12 +32,12 @@ class Job:
     """A plan, and how and where to execute it."""
 
     plan: Plan
-    runs: Path  # folder of the run folders, absolute
+    runs: Path  # absolute path of the folder of the run folders
     execution: Execution
     cluster: ClusterSpec
     plugins: tuple[str, ...] = ()
     retry_failed: bool = False
-    name: str = ""  # of the request, which Slurm's jobs carry
+    name: str = ""  # name of the request, part of the names of Slurm's jobs
 
     @property
     def jobs_folder(self) -> Path:
@@ -67,11 +67,11 @@ class Job:
         failure = None if self.retry_failed or self.cluster.kind == "inline" else self.noted_failure(spec)
         if failure is None or failure.input_is_bad:
             return None
-        return Failure(f"failed before: {failure.message} (--retry-failed tries it again)")
+        return Failure(f"failed before: {failure.message} (start it again with --retry-failed)")
 
     def start_afresh(self, spec: RunSpec) -> None:
         """Deletes an earlier failure."""
-        with suppress(OSError):  # there is none, or the run itself will say that its folder cannot be written
+        with suppress(OSError):  # no such file, or an error that the run will report itself
             self.folder(spec).failure.unlink()
 
 
@@ -83,7 +83,7 @@ def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | No
 
 def waiting_reason(needed: Sequence[str]) -> str:
     """Describes what a run that nobody has started waits for: the runs that it needs, or a free slot."""
-    return f"for {first_of(needed, 1)}" if needed else "for its turn"
+    return f"for {first_of(needed, 1)}" if needed else "for a free slot"
 
 
 def report_holder(job: Job, spec: RunSpec, progress: Progress, told: set[str]) -> None:

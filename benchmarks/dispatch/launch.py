@@ -39,7 +39,7 @@ def start_detached(job: Job, arguments: Sequence[str]) -> str:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                start_new_session=True,  # it outlives this terminal
+                start_new_session=True,  # continues after this terminal is closed
             )
     note_background(job, process.pid)
-    return f"goes on in the background as process {process.pid}, which prints to {log}"
+    return f"continues in the background as process {process.pid}; output: {log}"

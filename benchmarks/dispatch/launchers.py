@@ -22,9 +22,9 @@ class Launcher(NamedTuple):
 
     file: Path
     holder: Holder
-    runs: frozenset[str]  # of its plan
-    starts: bool  # whether it starts them itself
-    began: bool  # whether it holds its lock: a process in the background has to import torch first
+    runs: frozenset[str]  # runs of its plan
+    starts: bool  # whether it starts them itself, instead of Slurm
+    began: bool  # whether it holds its lock; a background process imports torch first
 
     def cancel(self) -> None:
         """Tells the launcher to save and end its runs. Raises UserError if the file cannot be deleted."""
@@ -64,7 +64,7 @@ def launchers(jobs: Path) -> list[Launcher]:
             continue
         held, said = read_lock(file)
         runs, holder = said.get("runs"), holder_of(said)
-        if not isinstance(runs, list):  # of an earlier version, or the disk was full
+        if not isinstance(runs, list):  # written by an earlier version, or on a full disk
             continue
         if held or (holder.host == host() and process_birth(holder.pid) == said.get("born", "none")):
             found.append(Launcher(file, holder, frozenset(map(str, runs)), said.get("starts") is True, held))

@@ -37,7 +37,7 @@ from sskd.training.run import Interrupted
 
 GB = 10**9
 FORKSERVER = "forkserver" in mp.get_all_start_methods()
-FORGOTTEN = 255  # multiprocessing's exit status of a process whose forkserver is gone
+FORGOTTEN = 255  # multiprocessing's exit status for processes of a dead forkserver
 
 
 class RunResources(NamedTuple):
@@ -45,15 +45,15 @@ class RunResources(NamedTuple):
 
     threads: int
     gpus: tuple[str, ...] = ()
-    cores: tuple[int, ...] = ()  # that the process is pinned to; none: the system chooses, also where others are busy
+    cores: tuple[int, ...] = ()  # cores that the process is pinned to; (): not pinned
 
 
 class Machine(NamedTuple):
     """Resources that this process may use."""
 
     cores: list[int]  # by affinity
-    usable: int  # of them at the same time: a quota may allow less
-    memory: int | None = None  # bytes; None: not known
+    usable: int  # number of cores that can be used at the same time (quota)
+    memory: int | None = None  # bytes; None: unknown
     gpus: tuple[str, ...] = ()
 
 
@@ -99,9 +99,9 @@ def concurrency_of(cluster: ClusterSpec) -> Concurrency:
         each = max(1, gpus // (cluster.gpus_per_run or 1))
         return Concurrency(cluster.pools * each * cluster.runs_per_gpu, cluster.runs_per_gpu, gpus > 0)
     divided = [] if cluster.kind == "inline" else divide_machine(cluster, this_machine())
-    if not divided:  # or the plan is made where the GPUs are not
+    if not divided:  # also if the plan is made on a machine without the GPUs
         return SEQUENTIAL
-    alone = len({resources.gpus for resources in divided})  # sets of GPUs; all that share the cores are one
+    alone = len({resources.gpus for resources in divided})  # number of sets of GPUs; 1 without GPUs
     return Concurrency(len(divided), len(divided) / alone)
 
 
@@ -110,7 +110,7 @@ def execute_here(job: Job, progress: Progress) -> dict[str, Failure]:
     not available."""
     divided = [RunResources(0)] if job.cluster.kind == "inline" else divide_machine(job.cluster, this_machine())
     if not divided:
-        raise UserError(f"cluster '{job.cluster.name}': gpus_per_run is more than the GPUs that are here")
+        raise UserError(f"cluster '{job.cluster.name}': gpus_per_run exceeds the number of GPUs of this machine")
     if len(divided) == 1 and not divided[0].gpus and job.cluster.runs_at_once is None:
         return schedule(job, progress, [InlineSlot(job, progress)])
     context = mp.get_context("forkserver" if FORKSERVER else "spawn")
@@ -131,7 +131,7 @@ class ProcessSlot:
         self._resources, self._environment = resources._replace(gpus=shared.visible(resources.gpus)), shared.environment
         self._process: Any = None
         self.failure: Failure | None = None
-        self._answer: Any = None  # the end of a pipe: the process says why its run failed
+        self._answer: Any = None  # pipe on which the process sends its failure
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:
         job, resources, self.failure = self._job, self._resources, None
@@ -141,14 +141,14 @@ class ProcessSlot:
         if execution.workers is None:
             execution = execution.model_copy(update={"workers": min(16, resources.threads)})
         task = WorkerInput(spec_yaml(spec), job.runs, execution, job.plugins, resources, self._log, this_code())
-        surroundings = {**os.environ, **self._environment}, Path.cwd()  # as they are now: the forkserver's are older
-        self._process = None  # until it is there: what is interrupted here has nothing to end
+        surroundings = {**os.environ, **self._environment}, Path.cwd()  # current values; the forkserver's are older
+        self._process = None  # until the process exists, an interrupt has nothing to end
         self._answer, says = self._context.Pipe(duplex=False)
         process = self._context.Process(target=worker_main, args=(task, *surroundings, says), name=spec.id)
-        with says:  # closed here, so that the process's end is the pipe's
+        with says:  # closed here, so that the pipe ends with the process
             if FORKSERVER:
                 start_fork_server()
-            with suppress(EOFError, ConnectionError):  # the forkserver was killed: the run is lost, and tried again
+            with suppress(EOFError, ConnectionError):  # the forkserver was killed: the run is lost and retried
                 process.start()
                 self._process = process
 
@@ -156,10 +156,10 @@ class ProcessSlot:
         if self._process is None or self._process.exitcode is None:
             return self._process is None
         if self._process.exitcode == FORGOTTEN and not self._answer.closed and not self._answer.poll():
-            return False  # the forkserver was killed, and the run's process goes on
+            return False  # the forkserver was killed, but the run's process continues
         if not self._answer.closed:
-            with suppress(EOFError), self._answer as answer:  # EOF: it ended without a word
-                if answer.poll():  # else a process that it started still holds the pipe, and nothing comes
+            with suppress(EOFError), self._answer as answer:  # EOF: it ended without a message
+                if answer.poll():  # otherwise a child process still holds the pipe
                     self.failure = Failure(*answer.recv())
         return True
 
@@ -184,13 +184,13 @@ class WorkerInput(NamedTuple):
     execution: Execution
     plugins: tuple[str, ...]
     resources: RunResources
-    log: Path  # what it prints goes here
-    code: Code  # of the suite
+    log: Path  # file for its output
+    code: Code  # code of the suite
 
 
 def worker_main(task: WorkerInput, environment: dict[str, str], folder: Path, says: Any) -> None:
     """Main function of a run's process. Exit status: 1 if the run failed, TERMINATED if it was told to end."""
-    for number in (signal.SIGINT, signal.SIGHUP):  # they reach all processes: the one that started us decides
+    for number in (signal.SIGINT, signal.SIGHUP):  # these signals reach all processes; the parent handles them
         signal.signal(number, signal.SIG_IGN)
     with stop_signal(signal.SIGTERM) as stop:
         _print_to(task.log)
@@ -199,7 +199,7 @@ def worker_main(task: WorkerInput, environment: dict[str, str], folder: Path, sa
         os.chdir(folder)
         resources = task.resources
         if resources.gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(resources.gpus)  # before CUDA is first asked for
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(resources.gpus)  # must be set before CUDA is initialised
         if resources.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, resources.cores)
         try:
@@ -221,7 +221,7 @@ def worker_main(task: WorkerInput, environment: dict[str, str], folder: Path, sa
 def _print_to(log: Path) -> None:
     """Redirects this process's output, also that of libraries, to a file, because the terminal belongs to the
     display."""
-    with suppress(OSError):  # a full disk
+    with suppress(OSError):  # for example a full disk
         log.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for stream in (sys.stdout, sys.stderr):

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from sskd.errors import UserError
 from sskd.runs.files import append_line, write_json
 
-REQUEUED, TERMINATED = 255, 143  # exit statuses of a job that has requeued itself, and of one that was told to end
-FINAL = ("input", "timeout")  # kinds of failure that trying again does not mend
+REQUEUED, TERMINATED = 255, 143  # exit statuses: the job requeued itself; it was told to end
+FINAL = ("input", "timeout")  # kinds of failure that are not retried
 
 
 class SlurmSubmission(NamedTuple):
@@ -27,8 +27,8 @@ class SlurmSubmission(NamedTuple):
     ids: list[str]
     retries: int
     user: str
-    asked: dict[str, Any] | None = None  # as cluster.job_limits has it; None in what earlier versions wrote
-    pool: bool = False  # whether one job has all the runs
+    asked: dict[str, Any] | None = None  # from slurm_queue.job_limits; None in files of earlier versions
+    pool: bool = False  # whether one job executes all runs
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def log_line(folder: Path, text: str) -> None:
     try:
         append_line(folder / "log.txt", stamped)
     except OSError:
-        with suppress(OSError):  # what is printed may go to the same full disk
+        with suppress(OSError):  # the output may be on the same full disk
             print(stamped, flush=True)
 
 
@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> int:
     folder = submission.runs / submission.ids[int(task)]
     if status in (0, REQUEUED, TERMINATED) or (folder / "result.json").exists():
         return status
-    count = file.with_suffix(f".{task}")  # how often the run was started again
+    count = file.with_suffix(f".{task}")  # file with the number of restarts
     try:
         done = int(_read(count).get("done", 0))
         write_json(count, {"done": done + 1})

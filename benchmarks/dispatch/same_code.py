@@ -20,7 +20,7 @@ from sskd.errors import UserError
 from sskd.paths import CLONE, PACKAGE
 from sskd.version import CODE, code
 
-IMPORTED_FROM = PACKAGE.parent  # the folder on sys.path that has this code
+IMPORTED_FROM = PACKAGE.parent  # folder on sys.path with this code
 
 
 class Code(NamedTuple):
@@ -42,13 +42,13 @@ def refuse_other_code(wanted: Code) -> None:
     for name in ("sskd", "benchmarks"):
         if getattr(here, name) != getattr(wanted, name):
             raise UserError(
-                f"this process would train with other code than the suite's: it imports {name} from "
-                f"{getattr(here, name)}, and the suite from {getattr(wanted, name)}"
+                f"this process would train with other code than the suite: it imports {name} from "
+                f"{getattr(here, name)}, the suite from {getattr(wanted, name)}; unset PYTHONPATH or start it elsewhere"
             )
     if here.commit != wanted.commit and not _equal_code(wanted.commit, here.commit):
         raise UserError(
-            f"the code is not the one that the suite was started with: commit {_short(here.commit)} is in "
-            f"{IMPORTED_FROM} now, and it was {_short(wanted.commit)}; start the same command again"
+            f"the code has changed since the suite was started: commit {_short(here.commit)} is in "
+            f"{IMPORTED_FROM}, expected {_short(wanted.commit)}; start the same command again"
         )
 
 
@@ -81,9 +81,9 @@ def python_that(statements: str) -> list[str]:
 def start_fork_server() -> None:
     """Starts the process from which runs are forked, unless it is running: with this process's sys.path, and with
     SIGINT and SIGHUP blocked, because both also reach it while it imports torch."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it is blocked in what is started, too
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # child processes inherit the blocked signal
     try:
-        resource_tracker.ensure_running()  # here, for it unblocks SIGINT
+        resource_tracker.ensure_running()  # started here because it unblocks SIGINT
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         with _python_environment():
             forkserver.ensure_running()

@@ -19,7 +19,7 @@ from sskd.errors import UserError
 from sskd.runs.files import read_json
 from sskd.runs.spec import RunSpec
 
-ENDING_SECONDS = 0.05  # between looks at whether runs that were told to end have done so
+ENDING_SECONDS = 0.05  # poll interval while runs end
 
 
 class Slot(Protocol):
@@ -84,10 +84,10 @@ class _Loop:
         self.active: dict[str, Active] = {}
         self.failures: dict[str, Failure] = {}
         self.given_up = {spec.id: failure for spec in job.plan.runs if (failure := job.given_up(spec))}
-        # what others wait for comes first, so that no slot is idle for want of a teacher or a head
+        # runs that others depend on come first, so that no slot waits for a teacher or a head
         waited_for = {needed.id for spec in job.plan.runs for needed in spec.dependencies}
         self.todo = {spec.id: spec for spec in sorted(job.unfinished, key=lambda spec: spec.id not in waited_for)}
-        self._told: set[str] = set()  # runs of which was said that another has them
+        self._told: set[str] = set()  # runs whose other trainer was logged
         self._starts = Counter[str]()
 
     def is_stopped(self) -> bool:
@@ -97,7 +97,7 @@ class _Loop:
         """Processes the runs that have ended, and updates the display of the others. Returns True if any has ended."""
         ended = [run for run in self.active.values() if run.slot.ended()]
         if ended and self.is_stopped():
-            return False  # they have not failed: they were told to end
+            return False  # they were told to end, so they have not failed
         for run in ended:
             del self.active[run.spec.id]
             self.free.append(run.slot)
@@ -153,16 +153,18 @@ class _Loop:
         if job.finished(spec):
             self._take_off(spec)
             self.progress.finished(spec, read_json(folder.result))
-        elif failure and failure.kind == "held":  # another was faster: it is waited for
+        elif failure and failure.kind == "held":  # another process was faster: wait for it
             self._starts[spec.id] -= 1
-        elif failure and not folder.failure.exists():  # the disk is full, or the folder is another's
+        elif failure and not folder.failure.exists():  # full disk, or another user's folder
             self._fail(spec, failure)
         else:
             try:
                 done, allowed = self._starts[spec.id] - 1, job.cluster.retries
                 line = retry(folder.path, done, allowed, "its process was killed")
             except (OSError, UserError) as error:
-                self._fail(spec, failure or Failure(f"ended without a result, which cannot be noted: {error}"))
+                self._fail(
+                    spec, failure or Failure(f"ended without a result, and its failure cannot be written: {error}")
+                )
                 return
             if line:
                 self.progress.log(line)

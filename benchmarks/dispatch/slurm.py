@@ -21,7 +21,7 @@ from sskd.runs.files import Locked, hold, plain_os_errors, read_json
 from sskd.runs.spec import RunSpec, spec_yaml
 from sskd.runtime.machine import user
 
-SUBMISSION_SECONDS = 600.0  # that another run_all.py may take to submit
+SUBMISSION_SECONDS = 600.0  # time limit for another run_all.py that is submitting
 
 
 def submit(job: Job, log: Callable[[str], None]) -> dict[str, Failure]:
@@ -38,7 +38,9 @@ def submit(job: Job, log: Callable[[str], None]) -> dict[str, Failure]:
         with hold(job.jobs_folder / "submit.lock", patience=SUBMISSION_SECONDS):
             return _submit(job, log)
     except Locked as other:
-        raise UserError(f"{other} has been submitting to {job.jobs_folder} for {SUBMISSION_SECONDS:.0f} s") from None
+        raise UserError(
+            f"{other} has been submitting to {job.jobs_folder} for {SUBMISSION_SECONDS:.0f} s; try again later"
+        ) from None
 
 
 def _submit(job: Job, log: Callable[[str], None]) -> dict[str, Failure]:
@@ -53,7 +55,7 @@ def _submit(job: Job, log: Callable[[str], None]) -> dict[str, Failure]:
     taken = queue.runs() | {spec.id for spec in job.unfinished if job.folder(spec).lock_holder()}
     if job.cluster.pools:
         taken |= planned_by(launchers(job.jobs_folder))
-    known = {run_id: slurm_job.number for run_id, slurm_job in queue.tasks.items()}  # the jobs that others may wait for
+    known = {run_id: slurm_job.number for run_id, slurm_job in queue.tasks.items()}  # jobs on which others can depend
     left_out: dict[str, Failure] = {}
     free: list[RunSpec] = []
     arrays = 0
@@ -88,7 +90,7 @@ def _submit(job: Job, log: Callable[[str], None]) -> dict[str, Failure]:
     waiting = len(job.unfinished) - len(free) - len(left_out)
     what = f"{plural(arrays, 'job')} of a whole node for {plural(len(free), 'run')}"
     what = what if job.cluster.pools else f"{plural(len(free), 'run')} in {plural(arrays, 'array')}"
-    log(f"submitted {what}" + (f"; {waiting} are in the queue already" if waiting else ""))
+    log(f"submitted {what}" + (f"; {waiting} are already in the queue" if waiting else ""))
     _tell_hopeless(queue, log)
     return left_out
 
@@ -98,7 +100,7 @@ def _lacks(job: Job, needed: RunSpec, known: dict[str, str]) -> Failure | None:
     if job.finished(needed) or known.get(needed.id):
         return None
     trainer = job.folder(needed).lock_holder()
-    why = f"which {trainer} trains; start again when that is done" if trainer else "which has no job"
+    why = f"which {trainer} trains; start the command again when it is finished" if trainer else "which has no job"
     return Failure(f"not submitted: it needs {needed.id}, {why}")
 
 
@@ -151,7 +153,7 @@ def _outdated(job: Job, queue: Queue) -> dict[str, SlurmJob]:
     on them. For submissions of earlier versions, whose limits are unknown, returns those that can never start."""
     asked, found = job_limits(job.cluster), dict[str, SlurmJob]()
     waiting = {run_id: slurm_job for slurm_job in queue.all for run_id in slurm_job.ids if slurm_job.state == "PENDING"}
-    for spec in job.plan.runs:  # what a run needs comes before it
+    for spec in job.plan.runs:  # dependencies come first
         if slurm_job := waiting.get(spec.id):
             before = slurm_job.submission.asked
             other = slurm_job.hopeless if before is None else before != asked
@@ -163,15 +165,15 @@ def _outdated(job: Job, queue: Queue) -> dict[str, SlurmJob]:
 def _withdraw(job: Job, outdated: dict[str, SlurmJob], log: Callable[[str], None]) -> Queue:
     """Cancels the jobs unless they have started. Returns the queue afterwards."""
     numbers = list(dict.fromkeys(slurm_job.number for slurm_job in outdated.values()))
-    jobs = f"{plural(len(numbers), 'waiting job')} asked for other limits than now"
+    jobs = f"{plural(len(numbers), 'waiting job')} with outdated limits"
     try:
         cancel_jobs(numbers, "--state=PENDING")
     except UserError as error:
-        log(f"{jobs}, and not all can be replaced: {error}")
+        log(f"{jobs}; not all can be replaced: {error}")
     queue = Queue(job.jobs_folder)
     gone = len(set(numbers) - {slurm_job.number for slurm_job in queue.all})
     if gone and not queue.slurm_error:
-        log(f"{jobs}: {plural(gone, 'job')} cancelled, to be submitted anew")
+        log(f"{jobs}: {plural(gone, 'job')} cancelled and submitted again")
     return queue
 
 
@@ -183,8 +185,8 @@ def _tell_hopeless(queue: Queue, log: Callable[[str], None]) -> None:
             reasons[slurm_job.reason].append(slurm_job)
     for reason, jobs in reasons.items():
         log(
-            f"{plural(len(jobs), 'job')} will never start as asked for ({reason}): change --set cluster.KEY=VALUE, and "
-            f"start again; the first is that of {jobs[0].ids[0]}"
+            f"{plural(len(jobs), 'job')} will never start ({reason}), the first is that of {jobs[0].ids[0]}: change "
+            "their parameters with --set cluster.KEY=VALUE and start the command again"
         )
 
 
@@ -200,7 +202,7 @@ def follow(job: Job, progress: Progress, left_out: dict[str, Failure]) -> dict[s
             queue = Queue(job.jobs_folder)
             alive = queue.runs() | {run_id for run_id, spec in todo.items() if job.folder(spec).lock_holder()}
             alive |= planned_by(launchers(job.jobs_folder))
-            for spec in list(todo.values()):  # after the look at the queue: a job that was gone has written its last
+            for spec in list(todo.values()):  # read after the queue, so that the results of ended jobs are complete
                 if job.finished(spec):
                     del todo[spec.id]
                     progress.finished(spec, read_json(job.folder(spec).result))
@@ -211,7 +213,7 @@ def follow(job: Job, progress: Progress, left_out: dict[str, Failure]) -> dict[s
                 else:
                     _show(job, spec, queue.tasks.get(spec.id), progress)
             if queue.slurm_error and not slurm_error:
-                progress.log(f"Slurm does not answer, which does not stop its jobs: {queue.slurm_error}")
+                progress.log(f"Slurm does not answer (its jobs continue): {queue.slurm_error}")
             slurm_error = queue.slurm_error
             if cancelled():
                 raise KeyboardInterrupt
@@ -234,5 +236,5 @@ def _show(job: Job, spec: RunSpec, slurm_job: SlurmJob | None, progress: Progres
 
 def _why(job: Job, spec: RunSpec, failures: dict[str, Failure]) -> Failure:
     """Returns why a run has neither a result nor a job."""
-    left = f"its job has left the queue without a result: cancelled, or see {job.jobs_folder} for what it printed"
+    left = f"its job left the queue without a result: it was cancelled, or see its output in {job.jobs_folder}"
     return needs_failed(spec, failures) or job.noted_failure(spec) or Failure(left)

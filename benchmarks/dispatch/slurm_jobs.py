@@ -39,11 +39,11 @@ from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import parse_spec
 from sskd.training.run import Interrupted
 
-SUBMITIT = "1.5.4"  # which has what we use beyond its documented interface; as in constraints.txt
-TIMEOUTS = 1000  # time limits after which a job is given up
-LOST_SECONDS = 300.0  # in which the file system frees the lock of a process whose node was lost
+SUBMITIT = "1.5.4"  # tested version, whose private interface is used; see constraints.txt
+TIMEOUTS = 1000  # number of time limits after which a job is given up
+LOST_SECONDS = 300.0  # time limit for the file system to free the lock of a lost node
 
-# --- what a job does --------------------------------------------------------------------------------------------------
+# --- jobs -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -54,7 +54,7 @@ class RunJob(Checkpointable):
     runs: Path
     execution: Execution
     plugins: tuple[str, ...]
-    code: Code  # of the suite that submitted it
+    code: Code  # code of the submitting suite
 
     def __call__(self) -> str:
         """Trains the run and returns its id. Without a result it exits with a status for
@@ -63,7 +63,7 @@ class RunJob(Checkpointable):
         spec = parse_spec(yaml.safe_load(self.spec_yaml), "a submitted run")
         folder, environment = RunFolder(self.runs, spec), JobEnvironment()
         tasks = environment if environment.num_tasks > 1 else None
-        is_rank_zero = environment.global_rank == 0  # of a run of several processes one speaks and decides for all
+        is_rank_zero = environment.global_rank == 0  # rank 0 logs and decides for all processes of the run
         usr2 = environment._usr_sig()
         requeue: Any = signal.getsignal(usr2)
         with stop_signal(usr2, signal.SIGTERM) as stop:
@@ -99,7 +99,7 @@ def _wait_for_lock(folder: RunFolder, stop: StopSignal) -> None:
     while."""
     end = time.monotonic() + LOST_SECONDS
     while (holder := folder.lock_holder()) and time.monotonic() < end and not stop():
-        print(f"{holder} has it; waiting", flush=True)
+        print(f"waiting for {holder}, which trains this run", flush=True)
         time.sleep(5)
 
 
@@ -123,13 +123,13 @@ class PoolJob(Checkpointable):
     cluster: ClusterSpec
     plugins: tuple[str, ...]
     retry_failed: bool
-    code: Code  # of the suite that submitted it
+    code: Code  # code of the submitting suite
 
     def __call__(self) -> None:
         refuse_other_code(self.code)
         load_plugins(self.plugins)
         plan = make_plan(parse_spec(yaml.safe_load(text), "a submitted run") for text in self.specs)
-        again = self.retry_failed and "SLURM_RESTART_COUNT" not in os.environ  # what fails after that has failed
+        again = self.retry_failed and "SLURM_RESTART_COUNT" not in os.environ  # later failures are final
         job = Job(plan, self.runs, self.execution, self.cluster, self.plugins, again)
         usr2 = JobEnvironment()._usr_sig()
         requeue: Any = signal.getsignal(usr2)
@@ -152,7 +152,7 @@ def _as_sigterm(number: signal.Signals) -> Iterator[threading.Event]:
         came.set()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    before = signal.signal(number, receive)  # for a library's threads, which have not blocked it
+    before = signal.signal(number, receive)  # for threads of libraries that do not block the signal
     signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     threading.Thread(target=lambda: receive(signal.sigwait({number})), daemon=True).start()
     try:
@@ -162,7 +162,7 @@ def _as_sigterm(number: signal.Signals) -> Iterator[threading.Event]:
         signal.signal(number, before)
 
 
-# --- how it is asked for ----------------------------------------------------------------------------------------------
+# --- submission ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -172,8 +172,8 @@ def _private_to_submitit() -> Iterator[None]:
         yield
     except (ImportError, AttributeError, TypeError) as error:
         raise UserError(
-            f"this submitit ({importlib.metadata.version('submitit')}) is not like the one that the suite was tested "
-            f"with ({error}): pip install 'submitit=={SUBMITIT}', or use --cluster local"
+            f"this submitit ({importlib.metadata.version('submitit')}) differs from the tested version "
+            f"({error}): pip install 'submitit=={SUBMITIT}', or use --cluster local"
         ) from None
 
 
@@ -197,7 +197,7 @@ def make_executor(
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UserError(
             f"cluster '{cluster.name}': there is no sbatch on the PATH: "
-            f"start this on a machine of the cluster, or use --cluster local"
+            f"start the command on a machine of the cluster, or use --cluster local"
         )
     given = dict(cluster.parameters)
     nodes = given.get("nodes", 1) if processes > 1 else 1
@@ -220,7 +220,7 @@ def make_executor(
     else:
         after = f"{shlex.quote(sys.executable)} -m benchmarks.dispatch.retries {shlex.quote(str(submission))}"
         given["teardown"] = ["status=$?", *given.get("teardown", []), f"[ $status -eq 0 ] || {after} $status"]
-    if "cpus_per_task" in given:  # srun does not take it over from sbatch any more
+    if "cpus_per_task" in given:  # srun no longer inherits it from sbatch
         given["srun_args"] = [*given.get("srun_args", []), f"--cpus-per-task={given['cpus_per_task']}"]
     extra = {"requeue": True, "kill-on-invalid-dep": "yes"} | given.pop("additional_parameters", {}) | sbatch
     executor = SlurmExecutor(jobs, max_num_timeout=TIMEOUTS)
@@ -266,4 +266,4 @@ def submit_jobs(
             executor = make_executor(cluster, jobs, submission, processes, after)
             return [job.job_id for job in executor.submit_array(list(job))]
     except (FailedJobError, FailedSubmissionError) as error:
-        raise UserError(f"cluster '{cluster.name}': sbatch refuses: {' '.join(str(error).split())}") from None
+        raise UserError(f"cluster '{cluster.name}': sbatch rejects the job: {' '.join(str(error).split())}") from None

@@ -12,7 +12,7 @@ from benchmarks.dispatch.retries import SlurmSubmission, read_slurm_submission
 from sskd.errors import UserError
 from sskd.runtime.machine import user
 
-# Slurm's reasons (squeue's %r) that waiting does not end
+# Slurm's reasons (squeue's %r) with which a job never starts
 HOPELESS = re.compile(
     "Partition(Time|Node)Limit|BadConstraints|DependencyNeverSatisfied|Invalid(Account|QOS)|(Account|QOS)NotAllowed|"
     "((Assoc|QOS)Max|Max).*(PerJob|WallDuration).*"
@@ -120,12 +120,12 @@ def slurm(*command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise UserError(
-            f"there is no {command[0]} on the PATH: start this on a machine of the cluster, or use --cluster local"
+            f"{command[0]} is not on the PATH: start the command on a machine of the cluster, or use --cluster local"
         ) from None
     except subprocess.TimeoutExpired:
-        raise UserError(f"{command[0]} has not answered for two minutes") from None
+        raise UserError(f"{command[0]} did not answer within two minutes") from None
     if done.returncode:
-        raise UserError(f"{command[0]} refuses: {' '.join((done.stderr or done.stdout).split())}")
+        raise UserError(f"{command[0]} failed: {' '.join((done.stderr or done.stdout).split())}")
     return done.stdout
 
 
@@ -154,9 +154,9 @@ def check_time(cluster: ClusterSpec) -> None:
     if known and minutes(cluster.parameters["time"]) > max(known.values()):
         name = max(known, key=lambda each: known[each])
         raise UserError(
-            f"cluster '{cluster.name}': time {cluster.parameters['time']} is above the limit of partition '{name}', "
-            f"{known[name]:.0f} minutes, so its jobs would wait for ever: --set cluster.time={known[name]:.0f} or less "
-            "(a run goes on in the next job), or another cluster.partition"
+            f"cluster '{cluster.name}': time {cluster.parameters['time']} exceeds the limit of partition '{name}', "
+            f"{known[name]:.0f} minutes, so its jobs would wait forever: use --set cluster.time={known[name]:.0f} or "
+            "less (a run resumes in the next job), or another cluster.partition"
         )
 
 

@@ -29,7 +29,7 @@ from sskd.runs.spec import RunSpec, with_ancestors
 
 STATES = ("finished", "running", "waiting", "failed", "to do")
 REFRESH_SECONDS = 2.0
-HEARTBEAT_TIMEOUT = 120.0  # without a sign, after which a run's pace is not shown: it writes every two while it trains
+HEARTBEAT_TIMEOUT = 120.0  # without heartbeat a run's speed is not shown; a training run writes every 2 s
 
 
 @dataclass
@@ -38,7 +38,7 @@ class RunRow:
 
     id: str
     state: str  # one of STATES
-    why: str = ""  # it waits or failed
+    why: str = ""  # reason of waiting or failure
     stage: str = ""
     epoch: int = 0
     epochs: int = 0
@@ -49,8 +49,8 @@ class RunRow:
     gpus: int = 0
     job: str = ""
     log: str = ""
-    label: str = ""  # the method as tables name it: ids of crd and crd+kd have the same readable part
-    last_sign: float | None = None  # seconds since it last wrote anything; of a run that has begun and is not finished
+    label: str = ""  # method's name in tables; ids of crd and crd+kd differ only in their hash
+    last_sign: float | None = None  # seconds since the last heartbeat of an unfinished run; None before the first
 
 
 @dataclass
@@ -59,9 +59,9 @@ class State:
 
     runs: list[RunRow]
     benchmarks: dict[str, dict[str, int]]
-    slurm: str = ""  # its words where it does not answer
-    launchers: tuple[str, ...] = ()  # processes that go on with what nobody has started yet
-    others: tuple[RunRow, ...] = ()  # runs of other requests that are running or wait in the same folder
+    slurm: str = ""  # its message if it does not answer
+    launchers: tuple[str, ...] = ()  # processes that will start more runs
+    others: tuple[RunRow, ...] = ()  # running or waiting runs of other requests in the folder
 
     @property
     def all_finished(self) -> bool:
@@ -77,10 +77,10 @@ def read_state(job: Job, cells: Mapping[str, Iterable[Cell]]) -> State:
     """Returns the status of the job's runs, and of other requests' runs in the folder."""
     seen = _Seen(job)
     rows: dict[str, RunRow] = {}
-    for spec in job.plan.runs:  # what a run needs comes before it
+    for spec in job.plan.runs:  # dependencies come first
         try:
             rows[spec.id] = _row(job, spec, seen, rows)
-        except UserError as error:  # a damaged file is one run's trouble
+        except UserError as error:  # a damaged file only affects this run
             rows[spec.id] = RunRow(spec.id, "failed", str(error))
     counts = {}
     for name, group in cells.items():
@@ -122,7 +122,7 @@ def _row(job: Job, spec: RunSpec, seen: _Seen, known: Mapping[str, RunRow]) -> R
     elif lost and not seen.queue.tasks.get(spec.id):
         row.state, row.why = "failed", f"not started: it needs {lost[0]}, which failed"
     elif row.state == "to do" and folder.path.exists():
-        row.why = f"interrupted: run_all.py goes on with it{_heartbeat(row)}"
+        row.why = f"interrupted: run_all.py resumes it{_heartbeat(row)}"
     return row
 
 
@@ -139,15 +139,15 @@ def _at_work(row: RunRow, folder: Path, seen: _Seen, needed: Sequence[str] = ())
     slurm_job, holder = seen.queue.tasks.get(row.id), lock_holder(folder / "train.lock")
     pending = next((pool for pool in seen.queue.pools if row.id in pool.ids), None)
     if slurm_job and slurm_job.state not in ("RUNNING", "UNKNOWN"):
-        never = ": it will never start like this" if slurm_job.hopeless else ""
+        never = ": it will never start with these parameters" if slurm_job.hopeless else ""
         row.state, row.why, row.job = "waiting", f"{slurm_job.why}{never}", slurm_job.number
     elif holder or (slurm_job and slurm_job.state == "RUNNING"):
         row.state = "running"
         row.job = (
             slurm_job.number if slurm_job else holder.job or f"pid {holder.pid} on {holder.host}" if holder else ""
         )
-        if row.last_sign is None or row.last_sign > HEARTBEAT_TIMEOUT:  # what it says of its pace was another start's
-            row.why = "has given no sign yet" if row.last_sign is None else _heartbeat(row).removeprefix("; ")
+        if row.last_sign is None or row.last_sign > HEARTBEAT_TIMEOUT:  # its speed is that of an earlier start
+            row.why = "no heartbeat yet" if row.last_sign is None else _heartbeat(row).removeprefix("; ")
         elif standing:
             row.images_per_second, row.seconds_left, row.cores, row.gpus = standing[4:]
     elif slurm_job:

@@ -32,7 +32,7 @@ from sskd.training.processes import init_distributed, train_in_processes
 from sskd.training.run import Interrupted, OnStep, StepEvent, train
 
 PROGRESS = "progress.json"
-PROGRESS_SECONDS = 2.0  # between two writes of it
+PROGRESS_SECONDS = 2.0  # interval of writes
 NUMBER = (int, float)
 FIELDS: dict[str, Any] = {"stage": str, "epoch": int, "epochs": int, "top1": (*NUMBER, type(None))} | {
     "images_per_second": NUMBER,
@@ -49,19 +49,19 @@ def attempt(spec: RunSpec, runs: Path, action: Callable[[], object]) -> Failure 
         action()
     except Interrupted:
         raise
-    except RunLocked as error:  # nothing is noted: the folder is another's
+    except RunLocked as error:  # not stored: another process owns the folder
         return Failure(str(error), "held")
     except UserError as error:
         failure, details = Failure(str(error), "input"), str(error)
-    except Exception as error:  # a run's failure must not cost the others; the whole story is in its log
-        if is_peer_failure(error):  # nothing is noted: the process that went has done it, or was lost
+    except Exception as error:  # other runs must continue; the log has the traceback
+        if is_peer_failure(error):  # not stored: the process that ended has done it, or was lost
             return Failure(f"another process of the run has ended ({' '.join(str(error).split())[:150]})")
         failure = Failure(f"{type(error).__name__}: {' '.join(str(error).split())}")
         details = traceback.format_exc()
     else:
         return None
     folder = RunFolder(runs, spec)
-    with suppress(OSError, UserError):  # the disk is full or read-only: then that is the message already
+    with suppress(OSError, UserError):  # a full or read-only disk, which is the failure itself
         log_line(folder.path, details)
         folder.save_failure(failure.message, failure.kind, last_lines(folder.path))
     return failure
@@ -81,7 +81,7 @@ class ProgressFile:
         now = time.time()
         if now - self._written >= PROGRESS_SECONDS:
             self._written = now
-            with suppress(UserError):  # a full disk: the run itself will say so
+            with suppress(UserError):  # a full disk, which the run itself will report
                 write_json(self._path, standing._asdict() | {"host": host(), "job": self._job, "time": now}, sync=False)
 
 
@@ -146,7 +146,7 @@ def execute(
             result = train(spec, runs, execution, on_step, note, stop)
         else:
             if spec.recipe.processes > 1:
-                os.environ["SSKD_PROCESS"] = str(os.getpid())  # the one of them that cancel is to tell
+                os.environ["SSKD_PROCESS"] = str(os.getpid())  # the process that cancel signals
             prepare = partial(_prepare, this_code(), plugins)
             result = train_in_processes(spec, runs, execution, on_step, note, stop, prepare)
     except Interrupted as reason:

@@ -30,20 +30,20 @@ from sskd.runtime.device import autocast, device_of, resolve_precision
 
 TRAINING = 3  # a training step costs a forward pass and about two more for the gradients
 ASSUMED_GPU_THROUGHPUT = 5e12  # multiply-adds/s of training on one GPU (10 TFLOP/s), if no GPU can be measured
-# seconds of a run beside its training (data, networks, its files): CPU time of runs of one epoch, beyond their own
+# start-up seconds of a run (data, networks, files): measured CPU time of runs with one epoch, without their training
 STARTING = 0.5
-STARTING_A_JOB = 8.5  # with a Python of its own, which imports torch
-STEP = 4e9  # multiply-adds of a step that is timed on a CPU, at most: smaller batches of large networks
+STARTING_A_JOB = 8.5  # start-up seconds in a new Python process, which imports torch
+STEP = 4e9  # maximum multiply-adds of a timed step on a CPU; limits the batch of large networks
 
 
 class Concurrency(NamedTuple):
     """Runs of a cluster that are executed in parallel."""
 
     runs: int
-    share: float  # runs that share one GPU, or all cores: what one run alone would have
-    gpus: bool | None = None  # whether the runs have GPUs; None: as the finished ones, or this machine
-    starting: float = STARTING  # seconds of each run beside its training
-    gpu: str = ""  # of which the name is a part of the GPU's; "": any
+    share: float  # number of runs that share the resources of one (a GPU, or all cores)
+    gpus: bool | None = None  # whether runs have GPUs; None: like the finished runs, else like this machine
+    starting: float = STARTING  # start-up seconds per run
+    gpu: str = ""  # text in the GPU's name; "": any GPU
 
 
 SEQUENTIAL = Concurrency(1, 1)
@@ -52,14 +52,14 @@ SEQUENTIAL = Concurrency(1, 1)
 class PlanCost(NamedTuple):
     multiply_adds: dict[str, float]
     seconds: dict[str, float]
-    left: float  # seconds of what is not finished
+    left: float  # seconds of the unfinished runs, sequentially
     throughput: float  # multiply-adds per second
-    source: str  # where the rate is from
-    assumed: str = ""  # what was taken as known because the images are not there
+    source: str  # origin of the throughput
+    assumed: str = ""  # assumption about missing data sets
     concurrency: Concurrency = SEQUENTIAL
-    elapsed: float = 0.0  # seconds that what is not finished takes with so many runs at once
-    alone: bool = True  # whether the rate is that of one run that shares with none
-    gpus: bool = False  # whether it is that of one GPU
+    elapsed: float = 0.0  # seconds of the unfinished runs, in parallel
+    alone: bool = True  # whether the throughput was measured with a single run
+    gpus: bool = False  # whether the throughput is that of a GPU
 
     @property
     def text(self) -> str:
@@ -122,7 +122,7 @@ def plan_cost(
         run_id: value / throughput / devices[run_id] + (concurrency.starting if value else 0)
         for run_id, value in work.items()
     }
-    # if damaged, too
+    # finished runs, even if damaged
     there = {spec.id for spec in plan.runs if spec.trains and RunFolder(runs, spec).is_finished()}
     todo = {run_id: value for run_id, value in seconds.items() if run_id not in there or run_id in rerun}
     alone = not done_seconds
@@ -178,7 +178,7 @@ def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: floa
     needs = {spec.id: {needed.id for needed in spec.dependencies} for spec in plan.runs}
     waited_for = set().union(*needs.values())
     todo = sorted((run_id for run_id in needs if run_id in seconds), key=lambda run_id: run_id not in waited_for)
-    active: dict[str, float] = {}  # seconds that are left of each
+    active: dict[str, float] = {}  # remaining seconds per run
     now = 0.0
     while todo or active:
         undone = {*todo, *active}
@@ -219,7 +219,7 @@ class Took(NamedTuple):
 
     seconds: float
     on_gpu: bool
-    device: str  # its name
+    device: str  # name of the device
 
 
 def _took(folder: RunFolder) -> Took | None:
@@ -291,7 +291,7 @@ def measure_throughput(
             loss = nn.functional.cross_entropy(network(images).float(), labels)
         loss.backward()
         optimizer.step()
-        loss.item()  # waits for the device
+        loss.item()  # synchronises with the device
 
     step()
     done, started = 0, clock()

@@ -18,14 +18,14 @@ from sskd.pretext import PRETEXTS
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec
 from sskd.runtime.device import device_of
 
-MOST = 1e12  # bytes that no machine has for one process, where it is not known which machine runs it
+MOST = 1e12  # upper limit (bytes) if the machine is unknown
 
 
 def device_memory(execution: Execution) -> float:
     """Returns the memory (bytes) of the device that runs use on this machine; MOST if the device is not here."""
     try:
         device = device_of(execution)
-    except UserError:  # whoever starts runs tells it
+    except UserError:  # reported when runs start
         return MOST
     if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory)
@@ -38,7 +38,7 @@ def check_padding(spec: RunSpec, size: int) -> None:
     if recipe.augmentation != "none" and recipe.crop_padding >= size:
         raise UserError(
             f"recipe.crop_padding is {recipe.crop_padding}: a crop of {spec.id} could miss its image, which has "
-            f"{size} x {size} pixels; choose less, or 0 for no crops"
+            f"{size} x {size} pixels; choose a smaller value, or 0 to disable crops"
         )
 
 
@@ -62,7 +62,7 @@ def view_bytes(spec: RunSpec, size: int) -> float:
     backward pass of the trained network."""
     seen = spec.used_as.image_size or size
     pixels = 3 * (size + 2 * spec.recipe.crop_padding) ** 2 + 3 * 4 * max(size, seen) ** 2
-    if isinstance(spec, HeadSpec):  # the network is frozen
+    if isinstance(spec, HeadSpec):  # its network is frozen
         return pixels
     plain = spec.used_as.model_copy(update={"pooled": ""})
     return pixels + (4 if spec.recipe.precision == "fp32" else 2) * _kept_numbers(spec.network, size, plain)

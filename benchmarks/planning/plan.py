@@ -109,8 +109,8 @@ def _check_networks(spec: RunSpec, size: int) -> None:
         and not shapes.feature_maps
     ):
         raise UserError(
-            f"the task '{spec.pretext.name}' needs feature maps, and {spec.network} gives none: its modules that do "
-            f"are named in network_settings.{spec.network}.taps"
+            f"the task '{spec.pretext.name}' needs feature maps, but {spec.network} has none: name modules "
+            f"that output them in network_settings.{spec.network}.taps"
         )
     if not isinstance(spec, StudentSpec) or spec.teacher is None:
         return
@@ -119,7 +119,7 @@ def _check_networks(spec: RunSpec, size: int) -> None:
         check_pair(spec.method, shapes, _shapes(spec.teacher.network, size, spec.teacher.network_settings))
     except UserError as error:
         raise UserError(f"{pair}: {error}") from None
-    except (Exception, SystemExit) as error:  # of a method of the user's own
+    except (Exception, SystemExit) as error:  # a user's method can raise anything
         raise UserError(f"{pair}: {described(error)}") from None
 
 
@@ -142,10 +142,12 @@ def check_teachers(specs: Iterable[RunSpec], root: Path) -> list[str]:
         try:
             check_weights(teacher)
             data, assumed = _dataset_info(root, dataset)
-            if data and not assumed:  # a folder of ImageNet that is still to come may hold a part of it
+            if data and not assumed:  # a missing ImageNet folder may later hold a subset of the classes
                 check_classes(teacher, data.num_classes, said.append)
         except UserError as error:
-            hint = "" if teacher.published else f"; --set teachers.{teacher.network}.weights=FILE names another"
+            hint = (
+                "" if teacher.published else f"; choose another file with --set teachers.{teacher.network}.weights=FILE"
+            )
             raise UserError(f"teacher {teacher.network}: {error}{hint}") from None
     return said
 
@@ -161,7 +163,7 @@ def _lines_on_images(specs: Sequence[RunSpec]) -> list[str]:
             own = with_data_config(name, used)
             if own.mean is not None and own.std is not None:
                 source = f"{used.data_config}'s data configuration" if used.data_config else "network_settings"
-                lines[f"{name}: by {source} it gets {_images(own.image_size, Statistics(own.mean, own.std))}"] = None
+                lines[f"{name}: {source} sets {_images(own.image_size, Statistics(own.mean, own.std))}"] = None
         weights = spec.start if isinstance(spec, TeacherSpec) and spec.start else teacher
         if isinstance(weights, FromFile) and weights.published:
             used = weights.network_settings if weights is teacher else spec.used_as
@@ -170,7 +172,7 @@ def _lines_on_images(specs: Sequence[RunSpec]) -> list[str]:
             if used.mean is None and not used.data_config and not known:
                 lines[
                     f"{weights.network}: {weights.weights} was trained with {_images(size, theirs)}; here it gets the "
-                    f"data set's own, as network_settings.{weights.network}.data_config={weights.weights} is not set"
+                    f"data set's, because network_settings.{weights.network}.data_config={weights.weights} is not set"
                 ] = None
     return list(lines)
 
@@ -185,7 +187,7 @@ def _shapes(network: str, size: int, settings: NetworkSettings) -> FeatureShapes
         return feature_shapes(network, size, settings)
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # of a network of the user's own, or images too small for its strides
+    except (Exception, SystemExit) as error:  # a user's network, or images too small for its strides
         raise UserError(f"network '{network}' fails on images of {size} x {size}: {described(error)}") from None
 
 
@@ -202,7 +204,7 @@ def _check_batch(spec: RunSpec, profile: Profile, images: int) -> None:
     if size > images:
         raise UserError(
             f"{_recipe_key(spec, profile)}.batch_size is {size}, but {spec.id} has {images} training images: "
-            "use a smaller batch, or more of the images"
+            "use a smaller batch, or a larger fraction of the images"
         )
 
 
@@ -238,7 +240,7 @@ def _status(spec: RunSpec, runs: Path) -> Status:
         if finished:
             read_result(folder.result, spec.role)
         return folder.status()
-    except UserError as error:  # a damaged file, or a folder that is none, is one run's trouble
+    except UserError as error:  # a damaged file, or a file instead of a folder, only affects this run
         return Status("finished" if finished else "failed", spec.recipe.epochs if finished else 0, str(error))
 
 
@@ -254,7 +256,7 @@ def statuses(plan: Plan, runs: Path, rerun: Collection[str] = ()) -> dict[str, S
         s.id: Status("rerun") if s.id in rerun else _status(s, runs) if s.id in present else Status("absent")
         for s in plan.runs
     }
-    for spec in reversed(plan.runs):  # what a run needs comes before it
+    for spec in reversed(plan.runs):  # in reverse order of dependencies
         if known[spec.id].state != "finished":
             for needed in spec.dependencies:
                 here = needed.id in present and needed.id not in rerun

@@ -30,7 +30,7 @@ def changed_since(spec: RunSpec, result: Mapping[str, Any]) -> str:
     today |= {sha256: path.name for plugin in plugins for path, sha256 in plugin.imports}
     names = dict.fromkeys([today[sha] for sha in today.keys() - then.keys()])
     if names and not then:
-        reasons = [f"{name} was not noted" for name in sorted(names)]
+        reasons = [f"{name} was not recorded" for name in sorted(names)]
     else:
         gone = [then[sha] for sha in then.keys() - today.keys()]
         reasons = [f"{name} has changed" for name in sorted({*names, *gone})]
@@ -55,7 +55,7 @@ def _finished(specs: Iterable[RunSpec], runs: Path) -> Iterable[tuple[RunSpec, d
         if folder.is_finished():
             try:
                 result = read_json(folder.result)
-            except (UserError, ValueError):  # the report names it
+            except (UserError, ValueError):  # the report names damaged files
                 continue
             if isinstance(result, dict):
                 yield spec, result
@@ -67,7 +67,7 @@ def describe_changes(plan: Plan, runs: Path) -> list[str]:
     for run_id, why in changed_runs(plan.runs, runs).items():
         by_reason.setdefault(why, []).append(run_id)
     lines = [
-        f"trained with other code ({why}): {first_of(ids)}; --rerun changed trains anew"
+        f"trained with other code ({why}): {first_of(ids)}; --rerun changed retrains them"
         for why, ids in by_reason.items()
     ]
     today = code()["commit"]
@@ -79,7 +79,7 @@ def describe_changes(plan: Plan, runs: Path) -> list[str]:
             others[commit[:12]] = others.get(commit[:12], 0) + 1
     if others:
         counts = ", ".join(f"{commit} ({count})" for commit, count in others.items())
-        lines.append(f"finished runs of other commits of the suite than {today[:12]}: {counts}")
+        lines.append(f"finished runs with other commits of the suite than {today[:12]}: {counts}")
     return lines
 
 
@@ -101,7 +101,7 @@ def runs_to_rerun(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
             if not ids:
                 raise unknown("--rerun", name, ["all", "changed", *sorted({_called(s)[0] for s in plan.runs})])
             chosen |= ids
-    for spec in plan.runs:  # what a run needs comes before it
+    for spec in plan.runs:  # dependencies come first
         if any(needed.id in chosen for needed in spec.dependencies):
             chosen.add(spec.id)
     return [spec for spec in finished if spec.id in chosen]
@@ -110,9 +110,9 @@ def runs_to_rerun(plan: Plan, runs: Path, asked: str) -> list[RunSpec]:
 def archive_runs(specs: Sequence[RunSpec], runs: Path, log: Callable[[str], None]) -> None:
     """Renames the folders of the runs that are trained again, and logs it."""
     for spec in specs:
-        log(f"{spec.id} is trained anew; what it was is kept in {RunFolder(runs, spec).archive().name}")
+        log(f"{spec.id} is trained again; the old run is archived as {RunFolder(runs, spec).archive().name}")
     if specs:
-        log("if this is interrupted: without --rerun the same command goes on")
+        log("if this is interrupted, resume with the same command without --rerun")
 
 
 def _called(spec: RunSpec) -> tuple[str, str]:

@@ -33,7 +33,7 @@ def profile_path(name: str) -> Path:
     if name in RENAMED:
         raise UserError(f"profile '{name}' is a part of '{RENAMED[name]}' now: --profile {RENAMED[name]}")
     path = PROFILES / f"{name}.yaml"
-    if not os.path.isfile(path):  # unlike Path's, False for a name that is too long
+    if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
         raise unknown("profile", name, profile_names())
     return path
 
@@ -55,7 +55,7 @@ def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) ->
     where = f"{path} with {' '.join(settings)}" if settings else str(path)
     data = with_teachers_found(_settings_win(override({"name": path.stem} | data, settings), settings))
     own = data.get("plugins") or []
-    if isinstance(own, list):  # else it is the validation's to refuse
+    if isinstance(own, list):  # otherwise the validation rejects it
         data["plugins"] = list(dict.fromkeys(str(load_plugin(str(file))) for file in [*own, *plugins]))
     data = _with_teachers_named(_with_pretext_settings(_with_method_settings(_with_preset(data))))
     profile: Profile = from_dict(Profile, data, where)
@@ -167,7 +167,7 @@ def _check_names(profile: Profile) -> None:
         check_recipe_names(from_dict(Recipe, profile.head_recipe.model_dump() | changes, f"head_recipes.{name}"))
     for name, teacher in profile.teachers.items():
         if name != teacher.network:
-            raise UserError(f"teachers.{name}: the entry is for '{teacher.network}', not for '{name}'")
+            raise UserError(f"teachers.{name}: its network is '{teacher.network}', expected '{name}'")
     for network in (*profile.learning_rates, *profile.network_settings, *profile.teachers):
         NETWORKS[network]
     for pair in (profile.pair, *profile.pairs, *profile.pairs.values()):
@@ -190,9 +190,9 @@ def _check_labels(variants: Sequence[MethodSettings]) -> None:
 
 def _refuse_a_name(key: str, name: str, settings: dict[str, Any]) -> None:
     if "name" in settings:
-        raise UserError(f"{key}.{name}.name is {settings['name']!r}: leave it out, the key is the name")
+        raise UserError(f"{key}.{name}.name is {settings['name']!r}: remove it, because the key is the name")
     if "label" in settings:
-        raise UserError(f"{key}.{name}.label: an entry of 'methods' or 'also' has a label, not all of one name")
+        raise UserError(f"{key}.{name}.label: set the label in an entry of 'methods' or 'also'")
 
 
 def parse_method(text: str) -> Any:
@@ -206,7 +206,7 @@ def parse_method(text: str) -> Any:
     for extra in extras:
         if extra not in additions:
             known = " or ".join(f"'+{addition}'" for addition in additions)
-            raise UserError(f"method '{text}': only {known} can follow this method's name")
+            raise UserError(f"method '{text}': this method's name can only be followed by {known}")
     settings: dict[str, Any] = {"name": name}
     for extra in extras:
         settings |= additions[extra]

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-CLOCK = ("seconds", "evaluation_seconds", "images_per_second")  # of a row: what differs from run to run
+CLOCK = ("seconds", "evaluation_seconds", "images_per_second")  # keys of a row that differ between repetitions
 
-# What the same weights may measure otherwise on another kind of machine: accuracies in points, others in percent.
-# Trained weights have no such tolerance: an honest epoch that is rounded otherwise ends as far away as a forged one
-# (docs/verify.md), so a replay that is not equal bit for bit decides nothing there.
+# Tolerance of an evaluation on another kind of machine: accuracies in points, other numbers in percent.
+# Trained weights have no tolerance: with other rounding, an honest epoch ends as far away as a forged one
+# (docs/verify.md), so a replay that is not bit-identical decides nothing there.
 MOST_POINTS = 1.0
 
 
@@ -48,5 +48,5 @@ def differing(submitted: dict[str, Any], replayed: dict[str, Any], exact: bool) 
             allowed = MOST_POINTS if "top" in key else MOST_POINTS / 100 * max(abs(claimed), abs(value))
             if abs(claimed - value) <= allowed:
                 continue
-        wrong.append(f"{key} is {claimed}, and {value} here")
+        wrong.append(f"{key} is {claimed}, but {value} here")
     return wrong

@@ -30,8 +30,8 @@ from sskd.training.setup import Setup, prepare
 from sskd.training.tasks import build_task
 from sskd.training.tasks.stage import TrainingTask
 
-THREADS = 64  # that a replay has on any machine, if the record says so; more where there are more cores
-Note = Callable[..., bool]  # takes a check's name, its problems, and what else is noted of it; whether it passed
+THREADS = 64  # maximum threads of a replay on machines with fewer cores
+Note = Callable[..., bool]  # (check's name, its problems, further entries) -> whether it passed
 
 
 def by_computing(found: Submission, execution: Execution, segments: Segments, note: Note) -> str:
@@ -55,7 +55,7 @@ def by_computing(found: Submission, execution: Execution, segments: Segments, no
     return "bit for bit" if exact else "on another kind of machine, or not in fp32"
 
 
-# --- where, and with what ---------------------------------------------------------------------------------------------
+# --- setup ------------------------------------------------------------------------------------------------------------
 
 
 def _as_theirs(execution: Execution, result: dict[str, Any]) -> Execution:
@@ -82,7 +82,7 @@ def _copy_needs(found: Submission, runs: Path) -> None:
     for spec, epoch in needed_weights(found.spec):
         name = f"needs/{spec.id}/{epoch}.safetensors"
         if name not in found.manifest.files:
-            raise UserError(f"{found.folder} lacks {name}, from which the run learned")
+            raise UserError(f"{found.folder} lacks {name}, which the run needs")
         (runs / spec.id).mkdir()
         copy_plain(found.folder / name, runs / spec.id / f"{epoch}.safetensors")
 
@@ -96,17 +96,17 @@ def _built(found: Submission, needs: Path, execution: Execution) -> tuple[Setup,
         return setup, build_task(setup)
     except UserError:
         raise
-    except Exception as error:  # whatever comes of strange settings, or of a user's own code
+    except Exception as error:  # invalid settings or a user's own code can raise anything
         raise UserError(f"{found.spec.id} cannot be set up here: {described(error)}") from None
 
 
-# --- what is computed -------------------------------------------------------------------------------------------------
+# --- checks -----------------------------------------------------------------------------------------------------------
 
 
 def _wrong_stages(found: Submission, task: TrainingTask) -> list[str]:
     asked = [(stage.name, stage.epochs) for stage in task.stages]
     noted = [(name, len(list(rows))) for name, rows in groupby(found.rows, key=lambda row: str(row["stage"]))]
-    return [] if asked == noted else [f"metrics.jsonl has the stages {noted}, and the spec's are {asked}"]
+    return [] if asked == noted else [f"metrics.jsonl has the stages {noted}, but the spec's are {asked}"]
 
 
 def _wrong_measure(found: Submission, setup: Setup, task: TrainingTask) -> list[str]:
@@ -118,7 +118,7 @@ def _wrong_measure(found: Submission, setup: Setup, task: TrainingTask) -> list[
         "parameters": sum(parameter.numel() for parameter in task.output.parameters()),
         "train_images": len(setup.split.indices),
     }
-    return [f"{key} is {claimed[key]}, and {here[key]} here" for key in keys if claimed[key] != here[key]] + differing(
+    return [f"{key} is {claimed[key]}, but {here[key]} here" for key in keys if claimed[key] != here[key]] + differing(
         found.result, numbers, exact=True
     )
 
@@ -131,7 +131,7 @@ def _check_weights(found: Submission, task: TrainingTask, which: str, exact: boo
     try:
         task.modules.load_state_dict(committed_state(found.folder, found.manifest, number)["modules"])
     except (UserError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        note(name, [f"the state after epoch {number} is none of this run: {one_line(error)}"])
+        note(name, [f"the state after epoch {number} does not belong to this run: {one_line(error)}"])
         return
     if which != "chosen":
         note(name, _other_tensors(found.folder / f"{which}.safetensors", task))
@@ -152,7 +152,7 @@ def _other_tensors(path: Path, task: TrainingTask) -> list[str]:
     if own.keys() != weights.keys():
         return [f"{path.name} has other tensors"]
     other = [key for key in own if state_hash({key: own[key]}) != state_hash({key: weights[key]})]
-    return [f"{path.name} has not the state's tensors {first_of(other, 1)}"] if other else []
+    return [f"{path.name} differs from the state in {first_of(other, 1)}"] if other else []
 
 
 def _check_segment(found: Submission, runs: Path, execution: Execution, segment: int, exact: bool, note: Note) -> bool:
@@ -164,13 +164,13 @@ def _check_segment(found: Submission, runs: Path, execution: Execution, segment:
         submitted = committed_state(found.folder, found.manifest, segment + 1)
         equal = state_hash(replayed.state) == found.manifest.states[state_name(segment + 1)]
         problem = "" if equal else strange_tensors(submitted["modules"], replayed.state["modules"])
-    except Exception as error:  # whatever comes of a state that somebody made up
+    except Exception as error:  # a forged state can raise anything
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise UserError(f"the memory here is not enough to replay {found.spec.id}") from None
+            raise UserError(f"this machine has too little memory to replay {found.spec.id}") from None
         note(name, [f"cannot be replayed: {one_line(error)}"])
         return False
     if exact and not equal:
-        problem = problem or "not equal bit for bit, on the same kind of CPU in fp32"
+        problem = problem or "not bit-identical, on the same kind of CPU in fp32"
     problems = [problem] if problem else []
     if exact or equal:
         problems += _other_numbers(found, replayed, segment)

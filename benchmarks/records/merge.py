@@ -24,8 +24,8 @@ from sskd.runs.records import SCHEMA, Record
 from sskd.runs.result_file import read_result
 
 WHO = "who.json"
-HERE = "here"  # whose the results are that are in the folder already
-# what a result is, wherever and whenever it was found: two results are the same if these are
+HERE = "here"  # owner of the results that are already in the folder
+# keys that define a result: two results are equal if these are
 NUMBERS = ("best", "last", "chosen", "kl", "cka", "parameters", "train_images", "precision")
 COPIED = re.compile("|".join(map(re.escape, (*FILES, WHO, "log.txt"))) + r"|probe-[^/]+\.json")
 
@@ -72,14 +72,16 @@ def merge(sources: Sequence[str], target: Path, profile: str, log: Callable[[str
         place = os.path.expanduser(place)
         runs = _runs_folder(Path(place), profile)
         if runs.resolve() == (target / "runs").resolve():
-            raise UserError(f"merge {source}: these are the results that it would be merged into")
-        name = name or _plain(Path(place).resolve().name, f"merge {source}: say NAME=DIR, for of DIR's own name")
+            raise UserError(f"merge {source}: source and target are the same folder")
+        name = name or _plain(
+            Path(place).resolve().name, f"merge {source}: give a name with NAME=DIR, because of DIR's own name"
+        )
         counts = {"new": 0, "equal": 0, "in conflict": 0}
         for run in sorted(path for path in runs.iterdir() if kind_of_entry(path / "result.json")):
             try:
                 counts[_add(run, target, name)] += 1
-            except UserError as error:  # one bad folder does not cost the others
-                log(f"left out: {error}")
+            except UserError as error:  # the other folders are still merged
+                log(f"omitted: {error}")
         log(f"{name}, {runs}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
 
 
@@ -90,8 +92,8 @@ def named(source: str) -> tuple[str, str]:
     if not equals or os.path.exists(source):
         return "", source
     if not place:
-        raise UserError(f"merge {source}: no folder is named")
-    return _plain(name, f"merge {source}: there is no such folder, and of NAME=DIR"), place
+        raise UserError(f"merge {source}: the folder is missing after NAME=")
+    return _plain(name, f"merge {source}: there is no such folder, and as NAME=DIR:"), place
 
 
 def _plain(name: str, where: str) -> str:
@@ -111,13 +113,13 @@ def _runs_folder(place: Path, profile: str) -> Path:
             continue
         if folder.is_dir() and any(kind_of_entry(run / "result.json") for run in folder.iterdir()):
             return folder
-    raise UserError(f"merge {place}: no finished run is in it, nor in {place / 'runs'} or {place / profile / 'runs'}")
+    raise UserError(f"merge {place}: found no finished run in it, in {place / 'runs'} or in {place / profile / 'runs'}")
 
 
 def _add(run: Path, target: Path, name: str) -> str:
     """Merges one run and returns "new", "equal" or "in conflict". Raises UserError for an invalid folder."""
     if kind_of_entry(run) != "folder":
-        raise UserError(f"{run} is a {kind_of_entry(run)}, and no folder: links are not followed")
+        raise UserError(f"{run} is a {kind_of_entry(run)}, expected a folder; links are not followed")
     spec = read_plain_spec(run / "spec.yaml")
     if spec.id != run.name:
         raise UserError(f"{run} is not named after its spec")
@@ -174,7 +176,7 @@ def _copy(run: Path, target: Path) -> None:
             for path in sorted(run.iterdir()):
                 if COPIED.fullmatch(path.name):
                     copy_plain(path, partial / path.name)
-            shutil.rmtree(target, ignore_errors=True)  # an unfinished run of the same id
+            shutil.rmtree(target, ignore_errors=True)  # an unfinished run with the same id
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -194,7 +196,7 @@ def who_columns(run: Path) -> dict[str, object]:
     if who.conflicts:
         counted = who.who[0]
         others = [f"{source.name} has {_points(source)}" for source in who.conflicts]
-        columns["conflict"] = f"{counted.name} has {_points(counted)}, which counts; {', '.join(others)}"
+        columns["conflict"] = f"{counted.name} has {_points(counted)} (used); {', '.join(others)}"
     return columns
 
 

@@ -10,9 +10,9 @@ from sskd.errors import UserError
 from sskd.networks.weights import sha256_of
 from sskd.runs.files import plain_os_errors
 
-TEXT = 64 * 2**20  # bytes that a file of JSON or YAML may have
-TENSORS = 16 * 2**30  # bytes that a file of tensors may have
-DEEPEST = 4  # folders in folders that are looked into
+TEXT = 64 * 2**20  # maximum bytes of a JSON or YAML file
+TENSORS = 16 * 2**30  # maximum bytes of a tensor file
+DEEPEST = 4  # maximum depth of folders
 KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "folder",
@@ -51,13 +51,13 @@ def open_plain(path: Path, most: int) -> BinaryIO:
     if kind != "file":
         raise UserError(f"{path} is {f'a {kind}' if kind else 'missing'}, and must be a plain file")
     with plain_os_errors("read", path):
-        # should it have become something else since: a link is refused, and a FIFO does not wait for a writer
+        # if it was replaced meanwhile: a link fails, and a FIFO does not block
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
     found = os.fstat(file.fileno())
     if stat.S_ISREG(found.st_mode) and found.st_size <= most:
         return file
     file.close()
-    raise UserError(f"{path} has {found.st_size:,} bytes, more than the {most:,} that such a file may have")
+    raise UserError(f"{path} has {found.st_size:,} bytes, the limit is {most:,}")
 
 
 def read_plain(path: Path, most: int = TEXT) -> bytes:

@@ -25,8 +25,8 @@ VERDICT = "verdict.json"
 WEIGHTS = ("best.safetensors", "last.safetensors")
 REQUIRED = ("spec.yaml", "result.json", "metrics.jsonl", *WEIGHTS)
 FILES = (*REQUIRED, "network.json")
-MOST_EPOCHS = 9999  # of all stages: states are numbered by four digits
-MOST_THREADS = 4096  # as execution.threads
+MOST_EPOCHS = 9999  # maximum over all stages: states have four digits
+MOST_THREADS = 4096  # as in execution.threads
 
 FileName = Annotated[
     str,
@@ -82,7 +82,7 @@ class ClaimedRow(EpochRow):
     epoch: Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
 
 
-# of result.json: what a replay is done, and compared, by
+# keys of result.json that a replay needs
 RECORDED: tuple[str, ...] = ("id", "machine.device", "machine.cpu_capability", "machine.torch", "machine.threads")
 RECORDED += tuple(f"measured_with.{key}" for key in ("split", "image_size", "mean", "std", "execution"))
 RESULT, ROW = TypeAdapter(Result), TypeAdapter(ClaimedRow)
@@ -121,10 +121,10 @@ def numbers_of(rows: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, 
 def read_manifest(folder: Path) -> Manifest:
     """Returns submission.json. Raises UserError if it is missing, malformed, or of a newer version."""
     if not kind_of_entry(folder / MANIFEST):
-        raise UserError(f"{folder} is no submission: there is no {MANIFEST} in it (run_all.py submit makes one)")
+        raise UserError(f"{folder} is not a submission: it has no {MANIFEST} (run_all.py submit writes one)")
     data = _json(folder / MANIFEST)
     if isinstance(data, dict) and isinstance(version := data.get("version"), int) and version > SCHEMA:
-        raise UserError(f"{folder} is of version {version} of the format; this suite reads up to {SCHEMA}")
+        raise UserError(f"{folder} has version {version} of the format; this suite reads up to {SCHEMA}")
     manifest: Manifest = from_dict(Manifest, data, str(folder / MANIFEST))
     return manifest
 
@@ -144,29 +144,33 @@ def _result(path: Path) -> dict[str, Any]:
     missing = [key for key in RECORDED if not attrgetter(key)(checked)]
     missing += sorted(MeasuredWith.model_fields.keys() - result.get("measured_with", {}).keys())
     if missing:
-        raise UserError(f"{path} lacks {missing[0]}, by which a replay is done")
+        raise UserError(f"{path} lacks {missing[0]}, which a replay needs")
     if checked.precision not in ("fp32", "bf16", "fp16"):
-        raise UserError(f"{path}: the precision {checked.precision!r} is none that is known")
+        raise UserError(f"{path}: unknown precision {checked.precision!r}")
     if not 1 <= (checked.machine.threads or 0) <= MOST_THREADS:
-        raise UserError(f"{path}: {checked.machine.threads} threads are more than any machine has, or none")
+        raise UserError(f"{path}: {checked.machine.threads} threads; expected 1 to {MOST_THREADS}")
     return result
 
 
 def refuse_what_cannot_be_replayed(spec: RunSpec, result: dict[str, Any]) -> None:
     """Raises UserError for a run that cannot be replayed: with several processes, compiled, or with too many epochs."""
     if spec.recipe.processes > 1:
-        raise UserError(f"{spec.id} was trained by {spec.recipe.processes} processes: a replay is of one process alone")
+        raise UserError(
+            f"{spec.id} was trained by {spec.recipe.processes} processes: only runs of one process can be replayed"
+        )
     mode = (result.get("measured_with", {}).get("execution") or {}).get("compile", "off")
     if mode != "off":
-        raise UserError(f"{spec.id} was trained with execution.compile={mode}: only what is not compiled is replayed")
+        raise UserError(
+            f"{spec.id} was trained with execution.compile={mode}: only runs without compilation can be replayed"
+        )
     if spec.recipe.epochs > MOST_EPOCHS:
-        raise UserError(f"{spec.id} has {spec.recipe.epochs} epochs: a record has {MOST_EPOCHS} at most")
+        raise UserError(f"{spec.id} has {spec.recipe.epochs} epochs: the maximum is {MOST_EPOCHS}")
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     lines = read_plain(path).splitlines()
     if len(lines) > MOST_EPOCHS:
-        raise UserError(f"{path} has {len(lines)} lines: a record has {MOST_EPOCHS} at most")
+        raise UserError(f"{path} has {len(lines)} lines: the maximum is {MOST_EPOCHS}")
     rows = []
     for number, line in enumerate(lines, start=1):
         rows.append(_parsed(line, f"{path}, line {number}"))
@@ -179,7 +183,7 @@ def read_plain_spec(path: Path) -> RunSpec:
     try:
         text = read_plain(path, 2**20).decode()
     except UnicodeDecodeError:
-        raise UserError(f"cannot read {path}: it is no UTF-8 text") from None
+        raise UserError(f"cannot read {path}: it is not UTF-8") from None
     return parse_spec(parse_yaml(text, str(path)), str(path))
 
 
@@ -191,7 +195,7 @@ def _parsed(text: bytes, where: str) -> Any:
     try:
         data = json.loads(text)
         refuse_strange_values(data)
-    except (UserError, ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
+    except (UserError, ValueError, RecursionError) as error:  # ValueError: neither JSON nor UTF-8
         raise UserError(f"cannot read {where}: {one_line(error)}") from None
     return data
 

@@ -34,8 +34,8 @@ from sskd.runs.records import SCHEMA
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import read_spec
 
-SMALL = 100 * 2**20  # bytes of states that go into a submission without being asked for
-DRAWN = 3  # segments that a number draws
+SMALL = 100 * 2**20  # maximum bytes of states that are included without a request
+DRAWN = 3  # segments drawn by a seed
 LAST = 3  # segments at the end that are always replayed
 
 
@@ -85,7 +85,7 @@ def submit(run: Path, target: Path, seed: int | None = None, count: int = DRAWN)
     """
     folder = RunFolder(run.parent, read_spec(run / "spec.yaml"))
     if folder.path.name != run.name:
-        raise UserError(f"{run} is not named after its spec, which is {folder.spec.id}")
+        raise UserError(f"{run} has the spec of {folder.spec.id}: rename the folder")
     if not folder.is_finished():
         raise UserError(f"{run} has no result.json: only a finished run can be submitted")
     result, rows = dict(read_json(folder.result)), folder.read_metrics()
@@ -95,7 +95,7 @@ def submit(run: Path, target: Path, seed: int | None = None, count: int = DRAWN)
     if absent or not paths:
         raise UserError(
             f"{run} has no {absent[0] if absent else 'states'}: train it with --set execution.keep_epochs=true "
-            f"(--rerun {folder.spec.id} trains it anew)"
+            f"(--rerun {folder.spec.id} trains it again)"
         )
     out = target / folder.spec.id
     with plain_os_errors("write", out):
@@ -109,7 +109,7 @@ def submit(run: Path, target: Path, seed: int | None = None, count: int = DRAWN)
         manifest = Manifest(version=SCHEMA, run=folder.spec.id, files=files, states=states)
         earlier = read_manifest(out) if (out / MANIFEST).exists() else manifest
         if earlier.commitment != manifest.commitment:
-            raise UserError(f"{out} is the submission of another record of this run: move it away first")
+            raise UserError(f"{out} is a submission of another result of this run: move it away first")
         write_json(out / MANIFEST, manifest.model_dump(mode="json"))
         opened = set(range(1, len(paths) + 1))
         if sum(path.stat().st_size for path in paths) > SMALL:
@@ -123,7 +123,7 @@ def _copy_needs(folder: RunFolder, target: Path) -> None:
     for spec, epoch in needed_weights(folder.spec):
         needed = RunFolder(folder.path.parent, spec)
         if not needed.weights(epoch).exists():
-            raise UserError(f"{folder.spec.id} learned from {spec.id}, whose weights are not in {needed.path}")
+            raise UserError(f"{folder.spec.id} needs {spec.id}, whose weights are not in {needed.path}")
         (target / spec.id).mkdir(parents=True, exist_ok=True)
         for path in (needed.path / "spec.yaml", needed.result, needed.weights(epoch)):
             shutil.copyfile(path, target / spec.id / path.name)
@@ -148,7 +148,7 @@ def wrong_files(folder: Path, manifest: Manifest) -> tuple[dict[int, dict[str, A
         if name not in {*folders, *manifest.files, *states, MANIFEST, VERDICT}:
             wrong.append(f"{name} is not listed")
         elif kind != wanted:
-            wrong.append(f"{name} is a {kind}, and no plain {wanted}")
+            wrong.append(f"{name} is a {kind}, expected a plain {wanted}")
         elif name in states:
             try:
                 state = committed_state(folder, manifest, states[name])
@@ -158,7 +158,7 @@ def wrong_files(folder: Path, manifest: Manifest) -> tuple[dict[int, dict[str, A
                 said = {key: state.get(key) for key in ("run", "stage", "epoch", "step")}
                 opened[states[name]] = said | {"on_gpu": state.get("random_cuda") is not None}
         elif name in manifest.files and plain_sha256(folder / name) != manifest.files[name]:
-            wrong.append(f"{name} is not the file that was committed to")
+            wrong.append(f"{name} is not the committed file")
     return opened, wrong
 
 
@@ -172,4 +172,4 @@ def committed_state(folder: Path, manifest: Manifest, number: int) -> State:
             return state
     except UserError as error:
         problem = f": {error}"
-    raise UserError(f"epochs/{name} is not the state that was committed to{problem}")
+    raise UserError(f"epochs/{name} is not the committed state{problem}")

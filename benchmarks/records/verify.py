@@ -23,7 +23,7 @@ from sskd.runs.records import SCHEMA
 from sskd.runtime.device import device_of
 
 HOLDS, FALSE, UNDECIDED = "holds", "does not hold", "undecided"  # outcomes
-CHANCES = (50, 90, 99)  # percent, for which a verdict says how many segments it would take
+CHANCES = (50, 90, 99)  # percentages for segments_for
 
 
 def verify(
@@ -67,7 +67,7 @@ def verify(
     }
     try:
         write_json(folder / VERDICT, verdict)
-    except UserError as error:  # costs the file, and not what was found
+    except UserError as error:  # the verdict is still returned
         log(str(error))
     return verdict
 
@@ -98,6 +98,6 @@ def _refuse_closed(found: Submission, segments: Segments, seed: int, count: int)
     if closed:
         drawn = f"--seed {seed}" + ("" if count == DRAWN else f" --segments {count}")
         raise UserError(
-            f"{found.folder} has no states after epochs {', '.join(map(str, closed))}, which {seed} draws: have its "
-            f"owner open them with `submit RUN {drawn}`, then `verify` with {drawn}"
+            f"{found.folder} has no states after epochs {', '.join(map(str, closed))}, which seed {seed} draws: ask "
+            f"its owner to add them with `submit RUN {drawn}`, then `verify` with {drawn}"
         )

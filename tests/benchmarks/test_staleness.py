@@ -92,7 +92,7 @@ def test_an_edit_is_told_in_plan_table_and_page(suite: Suite, capsys: pytest.Cap
     assert {run for run, why in changed.items() if why} == {edited}
 
     assert suite.run() == 0
-    assert "3 of them finished already\ntrained with other code" in capsys.readouterr().out
+    assert "3 of them finished\ntrained with other code" in capsys.readouterr().out
     folder = suite.results / "tiny" / "reports" / "plugin=edited"
     table = (folder / "comparison.md").read_text()
     assert "† trained with other code (edited.py has changed): " + edited in table
@@ -107,9 +107,9 @@ def test_an_edit_is_told_in_plan_table_and_page(suite: Suite, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("plugins", "machine", "why"),
     [
-        (None, {}, "edited.py was not noted"),  # of a suite that did not note them
+        (None, {}, "edited.py was not recorded"),  # of a suite that did not note them
         ([{"path": "x/old.py", "sha256": "0"}], {}, "edited.py has changed, old.py has changed"),
-        (None, {"version": "0.0.1"}, "edited.py was not noted, the suite was version 0.0.1"),
+        (None, {"version": "0.0.1"}, "edited.py was not recorded, the suite was version 0.0.1"),
     ],
 )
 def test_what_a_run_can_have_noted(
@@ -147,7 +147,7 @@ def test_rerun_trains_anew_and_keeps_the_old_beside(suite: Suite, capsys: pytest
     options = ["--methods", "none", "--rerun", "none"]
     assert suite.run(*options) == 0
     shown = capsys.readouterr().out
-    assert f"{alone.name} is trained anew; what it was is kept in {alone.name}.previous" in shown
+    assert f"{alone.name} is trained again; the old run is archived as {alone.name}.previous" in shown
     kept = alone.with_name(f"{alone.name}.previous")
     assert (kept / "result.json").read_text() == before
     assert json.loads((alone / "result.json").read_text())["id"] == alone.name

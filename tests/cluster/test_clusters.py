@@ -71,7 +71,7 @@ def test_time_limits(text: object, value: int) -> None:
         (["--cluster", "slurm", "--set", "cluster.runs_per_gpu=2"], "--cluster slurm_node, which has whole nodes"),
         (["--cluster", "slurm"], "there is no sbatch on the PATH"),
         (["--cluster", "local", "--set", "cluster.time=60"], "unknown key 'time'"),
-        (["--cluster", "local", "--set", "cluster.gpus_per_run=64"], "more than the GPUs that are here"),
+        (["--cluster", "local", "--set", "cluster.gpus_per_run=64"], "exceeds the number of GPUs"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(

@@ -121,11 +121,11 @@ def test_cancel_ends_all_in_the_folder_or_what_was_asked_for(
     assert [file.exists() for file in files] == [False, not all_of_them]
     if all_of_them:
         assert other.wait(10) == -signal.SIGTERM
-        assert "told 3 runs to end" in shown
+        assert "3 runs told to save and end" in shown
     else:
         assert other.poll() is None
-        assert "2 runs of another request go on: student-job, student-other" in shown
-        assert "told 1 run to end" in shown
+        assert "2 runs of other requests continue: student-job, student-other" in shown
+        assert "1 run told to save and end" in shown
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_what_cannot_be_cancelled_is_a_line(
         assert main(["cancel", "--all", "--results", str(suite.results)]) == 0
     output = capsys.readouterr()
     assert output.err == ""
-    assert f"told {int('launcher' in kind)} run" in output.out
+    assert f"{int('launcher' in kind)} run" in output.out
     assert re.search(words, output.out)
     assert len(output.out.splitlines()) == (2 if words else 1)
 
@@ -198,7 +198,7 @@ def test_what_earlier_versions_left_is_passed_over(suite: Suite, capsys: pytest.
     found = state(suite, capsys)
     assert ([row["state"] for row in found["runs"]], found["launchers"], found["others"]) == (["to do"], [], [])
     assert suite.run("cancel") == 0
-    assert "told 0 runs" in capsys.readouterr().out
+    assert "0 runs told" in capsys.readouterr().out
 
 
 # --- what is said of a run ------------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ def test_waiting_jobs_of_other_limits_are_replaced(
     assert [command[0] for command in commands if command[0] == "scancel"] == ["scancel"] * replaced
     assert anew == ([KD.dependencies[0].id, KD.id] if replaced else [])
     assert waits == (["", "afterok:101"] if replaced else [])
-    assert replaced == any("asked for other limits" in line for line in said)
+    assert replaced == any("outdated limits" in line for line in said)
     assert set(Queue(job.jobs_folder).tasks) == {KD.dependencies[0].id, KD.id}
 
 
@@ -396,4 +396,4 @@ def test_jobs_that_will_never_start_are_named(tmp_path: Path, monkeypatch: pytes
     asked_of_slurm(monkeypatch, {"7": Queued("7", "PENDING", "PartitionTimeLimit", "sskd-b")})
     submitted(job.jobs_folder, "sskd-b", teacher.id, asked=job_limits(cluster))
     submit(job, said.append)
-    assert any("1 job will never start as asked for (PartitionTimeLimit)" in line for line in said)
+    assert any("1 job will never start (PartitionTimeLimit)" in line for line in said)

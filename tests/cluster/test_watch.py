@@ -208,7 +208,7 @@ def test_who_executes_a_plan_is_known_while_it_does(tmp_path: Path, monkeypatch:
         launch(job, progress)
     assert not read_state(job, {}).at_work
     rows = seen.get(timeout=30)
-    assert rows["teacher"] == ("waiting", "for its turn")
+    assert rows["teacher"] == ("waiting", "for a free slot")
     assert rows["student"][0] == "waiting"
 
 

@@ -88,9 +88,7 @@ def test_two_results_of_one_run_are_shown_and_the_first_stays(cells: dict[str, l
     other = tmp_path / "out" / "demo" / str(who.conflicts[0].folder) / "result.json"
     assert other.read_bytes() == (tmp_path / "bob" / "runs" / run.name / "result.json").read_bytes()
     last = kept["last"]["test_top1"]
-    assert (
-        f"‡ two results of one run, {run.name}: alice has {last:.2f}, which counts; bob has {last + 0.9:.2f}." in text
-    )
+    assert f"‡ two results of one run, {run.name}: alice has {last:.2f} (used); bob has {last + 0.9:.2f}." in text
     assert next(line for line in text.splitlines() if line.startswith("| KD |")).endswith("| ‡ |")
     assert not next(line for line in text.splitlines() if line.startswith("| SSKD |")).endswith("| ‡ |")
     assert "two results of one run" in (tmp_path / "out" / "demo" / "index.html").read_text()
@@ -136,7 +134,7 @@ def test_bad_sources(cells: dict[str, list[Cell]], tmp_path: Path, capsys: pytes
     (damaged / "spec.yaml").write_text("role: [")
     assert main(["merge", *PROFILE, *out, str(tmp_path / "alice")]) == 0
     printed = capsys.readouterr().out
-    assert "left out: " in printed
+    assert "omitted: " in printed
     assert "here has " in printed  # what was there before it
 
 
@@ -195,7 +193,7 @@ def test_a_run_that_is_none_is_left_out(one_run: Path, tmp_path: Path, strange: 
     LEFT_OUT[strange](run)
     said: list[str] = []
     merge([f"bob={tmp_path / 'one' / 'theirs'}"], tmp_path / "out", "demo", said.append)
-    assert "left out: " in said[0]
+    assert "omitted: " in said[0]
     assert run.name in said[0]
     assert not [path for path in (tmp_path / "out").rglob("*") if path.name not in ("out", "runs")]
 

@@ -117,7 +117,7 @@ def test_a_swapped_state_is_caught_too(forged: RunFolder) -> None:
     forged.save_weights("last", weights, EPOCHS)
     found = failures(checked(forged, count=0))
     assert "the last weights are those of the last state" not in found
-    assert "not equal bit for bit" in str(found["epoch 3 to 4"])
+    assert "not bit-identical" in str(found["epoch 3 to 4"])
 
 
 def test_a_skipped_epoch_is_caught(forged: RunFolder) -> None:
@@ -228,7 +228,7 @@ def test_runs_that_cannot_be_submitted(runs: Path, tmp_path: Path, capsys: pytes
     for command, said in (
         (["submit", str(runs / HONEST.dependencies[0].id), "--results", str(tmp_path)], "keep_epochs"),
         (["submit", str(tmp_path / "nothing"), "--results", str(tmp_path)], "nothing"),
-        (["verify", str(tmp_path / "nothing")], "is no submission"),
+        (["verify", str(tmp_path / "nothing")], "is not a submission"),
     ):
         assert main(command) == 2
         assert said in capsys.readouterr().err
