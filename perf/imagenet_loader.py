@@ -51,7 +51,7 @@ def main() -> None:
                 "ours, cache of 256": ours(folder, views, options.workers, 256),
             }
             rates: dict[str, list[float]] = {name: [] for name in variants}
-            for number in range(options.rounds + 1):  # the first warms up
+            for number in range(options.rounds + 1):  # the first round is a warm-up
                 for name, epoch in variants.items():
                     started = time.perf_counter()
                     images = epoch()
@@ -60,9 +60,10 @@ def main() -> None:
             base = statistics.median(rates["plain"])
             for name, values in rates.items():
                 rate = statistics.median(values)
-                spread = f"{min(values):.0f} to {max(values):.0f}"
+                lowest_to_highest = f"{min(values):.0f} to {max(values):.0f}"
                 print(
-                    f"{views} views, {name}: {rate:.0f} images/s ({spread}), {rate / base:.2f} times plain", flush=True
+                    f"{views} views, {name}: {rate:.0f} images/s ({lowest_to_highest}), {rate / base:.2f} times plain",
+                    flush=True,
                 )
 
 

@@ -27,11 +27,11 @@ from sskd.runtime.device import resolve_precision
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pair", default="resnet56/resnet20")
-    parser.add_argument("--methods", default="", help="some of them, by comma, kd among them (default: all)")
+    parser.add_argument("--methods", default="", help="methods separated by commas, including kd (default: all)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=3, help="steps per round")
     parser.add_argument("--dataset-root", type=Path, default=Path("data"))
-    parser.add_argument("--write", type=Path, help="also write what was measured to this file, as JSON")
+    parser.add_argument("--write", type=Path, help="also write the results to this file, as JSON")
     options = parser.parse_args()
 
     steps = {}
@@ -39,7 +39,7 @@ def main() -> None:
         try:
             steps[name] = stepper(*make_stage(options.pair, name, "auto", options.dataset_root))
         except UserError as error:
-            print(f"{name} is left out: {error}")
+            print(f"{name} is omitted: {error}")
             continue
         steps[name]()
     seconds: dict[str, list[float]] = {name: [] for name in steps}

@@ -28,7 +28,7 @@ def start_again(module: str, arguments: list[str]) -> None:
     """Replaces this process by ``python -m module`` with the stub library. Exits with status 2 if it is not
     available."""
     if not found():
-        print(f"there is no null GPU at {FOLDER}: name the folder of its run.sh in NULL_GPU", file=sys.stderr)
+        print(f"there is no null GPU at {FOLDER}: set NULL_GPU to the folder of its run.sh", file=sys.stderr)
         sys.exit(2)
     script = str(FOLDER / "run.sh")
     os.execvp("bash", ["bash", script, sys.executable, "-m", module, *arguments])

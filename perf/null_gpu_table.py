@@ -29,8 +29,8 @@ from sskd.training.checkpoint import RunState
 from sskd.training.graphs import WARM_UP, GraphedStep, capture_cuda
 
 PAIR = "resnet56/resnet20"
-COUNTED = ("launches", "library")  # kernels, and calls of cuDNN and cuBLAS, each of which is one kernel or more
-PAPER = {"contrastive", "exemplar"}  # the tasks that can do with the paper's transformations
+COUNTED = ("launches", "library")  # kernels, and calls of cuDNN and cuBLAS (at least one kernel each)
+PAPER = {"contrastive", "exemplar"}  # tasks that also work with the paper's transformations
 
 
 class Row(NamedTuple):
@@ -40,9 +40,9 @@ class Row(NamedTuple):
     name: str
     precision: str
     syncs: Counter[str]
-    launches: int  # in the graph, or eagerly where there is none
+    launches: int  # in the graph, or of the eager step without a graph
     fallback_reason: str  # why there is no graph
-    host_calls: str  # what the host asks for in a replayed step
+    host_calls: str  # calls of the host in a replayed step
 
     @property
     def good(self) -> bool:
@@ -106,7 +106,7 @@ def measured(name: str, precision: str, run: RunState) -> Row:
         null_gpu.reset()
         with null_gpu.watch() as events:
             graph(positions, [step], ())
-        if step not in (0, WARM_UP):  # the first step makes tables, a capture reads the generators' seeds
+        if step not in (0, WARM_UP):  # the first step builds tables, the capture reads the generators' seeds
             syncs.update(f"{event.what}: {event.where}" for event in events if event.waits)
     after = null_gpu.counts()
     if graph.fallback_reason:
@@ -145,7 +145,7 @@ def main() -> int:
     if not null.running():
         null.start_again("perf.null_gpu_table", sys.argv[1:])
     warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
-    # who is waiting is found by looking at frames, which keep the last step's autograd graph alive a little longer
+    # the stub inspects frames, which keeps the last step's autograd graph alive a little longer
     warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")
     null.labels_on_the_host()
     rows = []
@@ -155,7 +155,7 @@ def main() -> int:
         for row in rows_of(name, spec):
             rows.append(row)
             said = row.fallback_reason or row.host_calls
-            print(f"{row.name:32s} {row.precision}  waits {row.syncs.total()}  launches {row.launches:5d}  {said}")
+            print(f"{row.name:32s} {row.precision}  syncs {row.syncs.total()}  launches {row.launches:5d}  {said}")
             for place, count in row.syncs.items():
                 print(f"      {count} x {place}")
     if options.write:

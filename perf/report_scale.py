@@ -118,7 +118,7 @@ def measure_report(runs: int, folder: Path) -> str:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     page = (folder / "index.html").stat().st_size / 2**20
     return (
-        f"report over them: {seconds:.1f} s, {used:.1f} s of this process, peak {peak:.2f} GB (wanted: 1), "
+        f"report over them: {seconds:.1f} s, {used:.1f} s of this process, peak {peak:.2f} GB (goal: 1), "
         f"page {page:.1f} MB"
     )
 
@@ -132,7 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as place:
         folder = Path(place) / "paper"
         steps = ((measure_plan, options.planned), (generate, options.finished), (measure_report, options.finished))
-        for step, runs in steps:  # each in a process of its own: memory is a process's highest
+        for step, runs in steps:  # separate processes, because peak memory is measured per process
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
                 print(process.submit(step, runs, folder).result(), flush=True)
 

@@ -20,8 +20,10 @@ from sskd.training.tasks import build_task
 from sskd.training.tasks.head import new_head
 from sskd.training.tasks.stage import Stage, TrainingTask
 
-FOLDER = tempfile.TemporaryDirectory(prefix="sskd-perf-")  # for as long as the process lives: a run asks who taught it
-UNTRAINED = str(Path(FOLDER.name) / "untrained.safetensors")  # the weights of the teacher of the newest task
+FOLDER = tempfile.TemporaryDirectory(
+    prefix="sskd-perf-"
+)  # exists as long as the process, because runs read their teacher's file
+UNTRAINED = str(Path(FOLDER.name) / "untrained.safetensors")  # weights of the newest task's teacher
 CLASSES = {"cifar100": 100, "digits": 10}
 
 

@@ -41,7 +41,7 @@ BATCH = 64
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", default=",".join(PAIRS), help="teacher/student, by comma")
+    parser.add_argument("--pairs", default=",".join(PAIRS), help="teacher/student, separated by commas")
     parser.add_argument("--stages", default="student,head")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8, help="steps per round")
@@ -160,7 +160,7 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
         return result
 
     for number in range(rounds + 1):
-        if number == 1:  # the first round warms up
+        if number == 1:  # the first round is a warm-up
             spent = dict.fromkeys(spent, 0.0)
         batch = timed("data", partial(next, batches))
         of_teacher = timed("teacher", partial(teacher, batch.images))

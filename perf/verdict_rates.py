@@ -24,7 +24,7 @@ DIGITS = 364  # test images of digits
 DOCS = ROOT / "docs" / "statistics.md"
 MARKS = ("<!-- rates: python -m perf.verdict_rates --write -->\n", "<!-- end of rates -->\n")
 LOOKS = range(FIRST, LAST + 1)
-RATIOS = (1, 3, 10)  # of two methods' standard deviations
+RATIOS = (1, 3, 10)  # ratios of two methods' standard deviations
 Random = np.random.Generator
 
 
@@ -211,9 +211,9 @@ def _p(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf.verdict_rates", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--suites", type=int, default=SUITES, help=f"simulated suites a rate (default: {SUITES})")
-    parser.add_argument("--write", action="store_true", help="put the rates into docs/statistics.md")
-    parser.add_argument("--levels", action="store_true", help="find the levels of the looks again")
+    parser.add_argument("--suites", type=int, default=SUITES, help=f"simulated suites per rate (default: {SUITES})")
+    parser.add_argument("--write", action="store_true", help="write the rates into docs/statistics.md")
+    parser.add_argument("--levels", action="store_true", help="compute the levels of the looks again")
     options = parser.parse_args()
     if options.levels:
         for alpha, one, two in levels():

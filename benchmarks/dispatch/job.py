@@ -82,7 +82,7 @@ def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | No
 
 
 def waiting_reason(needed: Sequence[str]) -> str:
-    """Describes what a run that nobody has started waits for: the runs that it needs, or a free slot."""
+    """Describes what a run waits for before it starts: the runs that it needs, or a free slot."""
     return f"for {first_of(needed, 1)}" if needed else "for a free slot"
 
 

@@ -64,7 +64,7 @@ class Override(StrictModel):
     table_methods: Annotated[tuple[PlainName, ...] | None, TupleFromList, Distinct] = None
     """Methods of the paper's tables and figures, in place of the profile's."""
     also: Annotated[tuple[MethodField, ...] | None, TupleFromList, Distinct] = None
-    """Methods beside the paper's in figures 4a and 4b, in place of the profile's."""
+    """Additional methods in figures 4a and 4b; replace the profile's."""
     teacher_seeds: bool | None = None
     """A teacher and a head for each student seed, in place of the profile's."""
     waivers: Waivers | None = None

@@ -17,11 +17,11 @@ class Measure(NamedTuple):
     """A number per run that a table shows: a column of the report's frame."""
 
     name: str
-    label: str  # over its columns: "best"
-    title: str  # in words, with its unit
+    label: str  # heading of its columns: "best"
+    title: str  # description with its unit
     digits: int = 2
     larger_is_better: bool = True
-    published: str = ""  # which of the published numbers stands beside it: "top1", "top5"
+    published: str = ""  # published number that is shown next to it: "top1", "top5"
 
 
 TOP1 = (
@@ -29,8 +29,8 @@ TOP1 = (
     Measure("last_top1", "last", "top-1 accuracy of the last epoch (%)"),
 )
 
-CHOSEN = Measure("chosen_top1", "chosen", "top-1 accuracy of the epoch chosen on held-out images (%)")
-HELD_OUT = Measure("chosen_held_out_top1", "held out", "that epoch's top-1 accuracy on the held-out images (%)")
+CHOSEN = Measure("chosen_top1", "chosen", "top-1 accuracy of the best validation epoch (%)")
+HELD_OUT = Measure("chosen_held_out_top1", "held out", "validation top-1 accuracy of that epoch (%)")
 EMA = Measure("last_ema_top1", "average", "top-1 accuracy of the moving average of the weights, last epoch (%)")
 
 
@@ -42,21 +42,19 @@ class Benchmark:
     id: str
     title: str
     cells: Callable[[SpecBuilder], list[Cell]]
-    rows: str = "method"  # what rows and columns are
+    rows: str = "method"  # kind of the rows; ``columns``: kind of the columns
     columns: str = "pair"
     measures: tuple[Measure, ...] = TOP1
     # lines: the columns are numbers on the x axis; years: the gain over KD by the methods' years
     figure: Literal["dots", "lines", "embedding", "years"] = "dots"
-    reference: str = "SSKD"  # the row that all others are compared with, paired by seed
-    varies: tuple[
-        str, ...
-    ] = ()  # fields of the comparability card (profile.ComparabilityField) that its rows may differ in
-    published: tuple[str, ...] = ()  # the files of results/paper that have the paper's numbers of its cells
-    dataset: str = "cifar100"  # the data set that the paper has for it
-    own_methods: bool = False  # its rows are the profile's methods: the page tells it first, and what they cost
-    averages: bool = True  # whether a mean over its columns answers a question
+    reference: str = "SSKD"  # row with which all others are compared
+    varies: tuple[str, ...] = ()  # comparability fields in which its rows differ by design
+    published: tuple[str, ...] = ()  # files of results/paper with published numbers of its cells
+    dataset: str = "cifar100"  # data set of the paper's table
+    own_methods: bool = False  # its rows are the profile's methods: the page shows it first, with their cost
+    averages: bool = True  # whether a mean over its columns is meaningful
     probes: bool = False  # each column is one of the profile's probe.datasets: see analysis/probes.py
-    note: str = ""  # what a reader of the table must know
+    note: str = ""  # caution that is printed below the table
 
 
 def with_measured(benchmark: Benchmark, frame: pd.DataFrame) -> Benchmark:

@@ -15,8 +15,8 @@ class Cell:
     row: str
     column: str
     spec: RunSpec
-    pair: str = ""  # the published pair (teacher/student) that the run stands for
-    run_pair: str = ""  # the pair that is run
+    pair: str = ""  # published pair (teacher/student) that the run stands for
+    run_pair: str = ""  # trained pair
 
 
 def shown_pair(run_pair: str, published: str) -> str:

@@ -12,7 +12,7 @@ from benchmarks.tables.benchmark import BENCHMARKS, Benchmark
 from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder, method_label
 
-PUBLISHED = ("table3_similar_architecture.csv", "table4_cross_architecture.csv")  # of any of their pairs
+PUBLISHED = ("table3_similar_architecture.csv", "table4_cross_architecture.csv")  # tables with published pairs
 
 
 def cells(specs: SpecBuilder) -> list[Cell]:

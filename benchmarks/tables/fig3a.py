@@ -31,6 +31,6 @@ BENCHMARKS.register("fig3a")(
         cells,
         measures=(Measure("silhouette", "silhouette", "silhouette of the classes, last epoch", 3),),
         figure="embedding",
-        note="Test images of the first ten classes; the silhouette is of the features, not of their picture.",
+        note="Test images of the first ten classes; the silhouette refers to the features, not to the t-SNE layout.",
     )
 )

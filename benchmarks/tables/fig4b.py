@@ -37,6 +37,6 @@ BENCHMARKS.register("fig4b")(
         cells,
         columns="share of changed labels",
         figure="lines",
-        note=f"The weight of cross-entropy is {CE_WEIGHT} for the paper's methods; the teacher saw clean labels.",
+        note=f"Cross-entropy weight {CE_WEIGHT} for the paper's methods; the teacher has clean labels.",
     )
 )

@@ -22,14 +22,14 @@ from sskd.methods import METHODS, check_pair
 from sskd.networks import feature_shapes
 
 PAIRS = SIMILAR + OTHER
-HOSTS = ("kd", "dkd", "mlkd", "ctkd")  # of logit standardisation
+HOSTS = ("kd", "dkd", "mlkd", "ctkd")  # hosts of logit standardisation
 ON_HOSTS = (
     ("sdd", "dkd"),
     ("sdd", "nkd"),
     ("normkd", "dkd"),
     ("kdpp", "dkd"),
     ("dot", "crd"),
-)  # beside the host that a method has by itself
+)  # additional (method, host)
 
 
 def fits(method: MethodSettings, specs: SpecBuilder, pair: str) -> bool:
@@ -73,7 +73,7 @@ BENCHMARKS.register("modern")(
         reference="KD",
         figure="years",
         published=(*PUBLISHED, "modern_methods.csv", "recent_methods.csv"),
-        note="Numbers of 2021 and later are means of several runs, as their authors give them. MLKD was published with "
-        "480 or 960 epochs at half the rate, ReviewKD with its own recipe and teachers: here all have one recipe.",
+        note="Published numbers since 2021 are means of several runs. MLKD was published with 480 or 960 epochs at "
+        "half the learning rate, ReviewKD with its own recipe and teachers; here all methods have one recipe.",
     )
 )

@@ -16,7 +16,7 @@ from sskd.methods import METHODS
 from sskd.runs.settings import method_settings
 from sskd.runs.spec import FromRun, HeadSpec, RunSpec, StudentSpec, Teacher, TeacherSpec
 
-# the rows of the paper's tables 3, 4 and 6, in its order
+# rows of the paper's tables 3, 4 and 6, in its order
 PAPER_METHODS = ("none", "kd", "fitnet", "at", "sp", "vid", "rkd", "pkt", "ab", "ft", "crd", "sskd")
 
 
@@ -25,7 +25,7 @@ class SpecBuilder:
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
-        # made once: thousands of students name them
+        # cached, because thousands of students use them
         self._teachers: dict[tuple[str, int], TeacherSpec] = {}
         self._heads: dict[tuple[str, PretextSettings, int], HeadSpec] = {}
 
@@ -165,7 +165,7 @@ class SpecBuilder:
         runs = [self.student(pair, method, first, **more)]
         if self.profile.teacher_seeds or self.profile.split_seeds:
             runs += [self.student(pair, method, seed, **more) for seed in others]
-        else:  # nothing else differs
+        else:  # specs differ only in the seed
             runs += [runs[0].with_seed(seed) for seed in others]
         return [self._cell(row, column, run, published) for run in runs]
 
@@ -212,8 +212,8 @@ def unique_cells(benchmark: str, cells: list[Cell]) -> list[Cell]:
         known = found.setdefault((cell.row, cell.column, cell.spec.seed), cell)
         if known.spec.id != cell.spec.id:
             raise UserError(
-                f"{benchmark}: two runs of seed {cell.spec.seed} stand at '{cell.row}', '{cell.column}': "
-                f"{known.spec.id} and {cell.spec.id}; leave one of them out, or give one a label: "
+                f"{benchmark}: two runs with seed {cell.spec.seed} are in the cell '{cell.row}', '{cell.column}': "
+                f"{known.spec.id} and {cell.spec.id}; remove one of them, or give one a label: "
                 "methods: [kd, {name: kd, kd_temperature: 2.0, label: KD at 2}]"
             )
     return list(found.values())

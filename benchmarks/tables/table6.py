@@ -26,10 +26,10 @@ def cells(specs: SpecBuilder) -> list[Cell]:
 BENCHMARKS.register("table6")(
     Benchmark(
         "table6",
-        "Table 6: likeness of student and teacher",
+        "Table 6: fidelity of students to the teacher",
         cells,
         measures=(
-            Measure("kl", "KL", "KL(teacher, student), softened, last epoch (nats)", 4, larger_is_better=False),
+            Measure("kl", "KL", "KL(teacher, student) at temperature 4, last epoch (nats)", 4, larger_is_better=False),
             Measure("cka", "CKA", "linear CKA of the features, last epoch", 4),
         ),
     )

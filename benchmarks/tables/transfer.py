@@ -34,6 +34,6 @@ BENCHMARKS.register("transfer")(
         columns="probed on",
         measures=(Measure("probe_top1", "probe", "top-1 accuracy of a linear probe, last epoch (%)"),),
         probes=True,
-        note="The classifier is logistic regression by L-BFGS; how CRD's own was trained was not at hand.",
+        note="Classifier: logistic regression by L-BFGS. The details of CRD's own classifier are not available.",
     )
 )

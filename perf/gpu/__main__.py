@@ -19,12 +19,14 @@ PARTS = ("machine", "steps", "parity", "exact", "rates", "cell")
 def main() -> int:
     parser = Parser(prog="python -m perf.gpu", description="Measures the trainer on a GPU.")
     parser.add_argument("--dataset-root", type=Path, default=Path("data"), help="where cifar100.npz is")
-    parser.add_argument("--out", type=Path, required=True, help="the folder of results; what is there is not repeated")
-    parser.add_argument("--minutes", type=float, default=60.0, help="after which nothing more is begun (default: 60)")
-    parser.add_argument("--parts", default=",".join(PARTS), help="by comma; the report has whatever is there")
-    parser.add_argument("--teacher", default="", metavar="FILE", help="the cell's teacher; without it one is trained")
+    parser.add_argument("--out", type=Path, required=True, help="output folder; finished items in it are not repeated")
+    parser.add_argument("--minutes", type=float, default=60.0, help="time after which no new item starts (default: 60)")
+    parser.add_argument("--parts", default=",".join(PARTS), help="parts to measure, separated by commas")
+    parser.add_argument(
+        "--teacher", default="", metavar="FILE", help="weights of the cell's teacher; without it one is trained"
+    )
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:1, cpu")
-    parser.add_argument("--small", action="store_true", help="as small as can be: only whether everything runs")
+    parser.add_argument("--small", action="store_true", help="minimal sizes, only to test that everything runs")
     options = parser.parse_args()
     lacking = missing()
     if lacking:
@@ -37,7 +39,7 @@ def main() -> int:
     except UserError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:
-        print("\nperf.gpu: ended at once; the same command goes on", file=sys.stderr)
+        print("\nperf.gpu: interrupted; the same command resumes", file=sys.stderr)
         return 130
 
 
@@ -68,7 +70,7 @@ def measure(options: argparse.Namespace) -> int:
     execution: Execution = from_dict(Execution, {"device": options.device}, "options")
     device = device_of(execution)
     if device.type == "cpu" and not options.small:
-        raise UserError("there is no GPU here; --device cpu --small tries everything on the CPU")
+        raise UserError("no GPU found; --device cpu --small tests everything on the CPU")
     if null.running():
         null.labels_on_the_host()
     until = time.monotonic() + 60 * options.minutes
@@ -92,7 +94,7 @@ def measure(options: argparse.Namespace) -> int:
     for line in bad:
         print(f"perf.gpu: {line}", file=sys.stderr)
     if unfinished:
-        print(f"unfinished: {', '.join(unfinished)}; the same command goes on")
+        print(f"unfinished: {', '.join(unfinished)}; the same command resumes")
         return 3
     return 1 if bad else 0
 

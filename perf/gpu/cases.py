@@ -18,7 +18,7 @@ from sskd.pretext import PRETEXTS
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, parse_spec
 
-RATE = 0.001  # low: two runs that differ in the last bits drift apart the faster, the higher it is
+RATE = 0.001  # low, because runs that differ in the last bits diverge faster with a higher learning rate
 BATCHES = 10.5
 WHERE = "a case of perf.gpu"
 
@@ -26,8 +26,8 @@ WHERE = "a case of perf.gpu"
 class Case(NamedTuple):
     role: str  # teacher, head, student
     method: str = ""
-    pretext: str = ""  # "": what the method needs, if anything
-    transformation: str = ""  # "": the task's own
+    pretext: str = ""  # "": the method's default, if it has a pretext task
+    transformation: str = ""  # "": the task's default
 
     @property
     def name(self) -> str:
@@ -113,7 +113,7 @@ class Cases:
         with torch.no_grad():
             for module in network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
-                    module.momentum = None  # the mean of all that it sees
+                    module.momentum = None  # None: cumulative mean
             network((images.float() / 255 - 0.5) / 0.25)
         self.runs.mkdir(parents=True, exist_ok=True)
         save_file(network.state_dict(), self.weights)

@@ -50,7 +50,7 @@ def train_run(spec: RunSpec, measurement: Measurement) -> dict[str, Any]:
     runs = measurement.out / "runs"
     lacks = [needed.id for needed in spec.dependencies if not RunFolder(runs, needed).is_finished()]
     if lacks:
-        return {"unfinished": True, "text": f"waits for {lacks[0]}"}
+        return {"unfinished": True, "text": f"waiting for {lacks[0]}"}
     try:
         result = train(spec, runs, measurement.execution(), log=lambda _: None, should_stop=measurement.time_is_up)
     except Interrupted as stopped:

@@ -28,7 +28,7 @@ def run_concurrently(runs: int, graph: bool, measurement: Measurement) -> dict[s
     sizes, device = measurement.sizes, measurement.device
     settings = {
         "root": str(measurement.root.resolve()),
-        "device": device.type,  # the one that a process sees
+        "device": device.type,  # each process sees one GPU
         "graph": graph,
         "sizes": sizes._asdict(),
     }
@@ -61,7 +61,7 @@ def run_concurrently(runs: int, graph: bool, measurement: Measurement) -> dict[s
             for process in processes:
                 assert process.stdout
                 if process.stdout.readline().strip() != READY:
-                    raise RuntimeError(f"one of {runs} processes ended before it was ready; what it said is above")
+                    raise RuntimeError(f"one of {runs} processes ended before it was ready; its output is above")
             for process in processes:
                 assert process.stdin
                 process.stdin.write("go\n")
@@ -79,7 +79,7 @@ def run_concurrently(runs: int, graph: bool, measurement: Measurement) -> dict[s
         "peak_mb": max(result["peak_mb"] for result in results),
         "mps": bool(shared.environment),
         "said": said,
-        "text": f"{sum(rates):.0f} images/s together{', by MPS' if shared.environment else ''}",
+        "text": f"{sum(rates):.0f} images/s in total{', with MPS' if shared.environment else ''}",
     }
 
 
@@ -103,7 +103,7 @@ def main() -> None:
         sys.stdin.readline()
         started, steps = time.perf_counter(), 0
         while time.perf_counter() < started + sizes.seconds_at_once:
-            for _ in range(sizes.steps):  # a queue of so many steps: the host does not wait for each
+            for _ in range(sizes.steps):  # queues several steps, so that the host does not synchronise after each
                 step()
             _wait(device)
             steps += sizes.steps

@@ -20,7 +20,7 @@ from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.run import Interrupted, train
 
-STOPS = (5, 16)  # after so many steps; an epoch has 11
+STOPS = (5, 16)  # number of steps before an interruption; an epoch has 11
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")
 
 

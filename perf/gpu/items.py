@@ -13,8 +13,9 @@ from perf import null
 from perf.gpu.sizes import Sizes
 from sskd.config.execution import Execution
 from sskd.errors import UserError
+from sskd.runs.files import write_json
 
-PART_SECONDS = 570.0  # of one start: every part stays under ten minutes
+PART_SECONDS = 570.0  # time limit of a part per start
 
 Items = Mapping[str, Callable[[], dict[str, Any]]]
 
@@ -22,11 +23,11 @@ Items = Mapping[str, Callable[[], dict[str, Any]]]
 class Measurement(NamedTuple):
     """Conditions of a measurement, and its time limit."""
 
-    root: Path  # of data sets
+    root: Path  # folder of the data sets
     out: Path
     device: torch.device
     sizes: Sizes
-    teacher: str  # a weights file, "": the cell trains its own
+    teacher: str  # weights file; "": the cell trains its own teacher
     time_is_up: Callable[[], bool]
 
     @property
@@ -54,7 +55,7 @@ def read_part(out: Path, part: str) -> dict[str, Any]:
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): remove it, and the part is measured again") from None
+        raise UserError(f"{path} is damaged ({error}): delete it to measure the part again") from None
     return data
 
 
@@ -63,11 +64,12 @@ def run_part(part: str, items: Items, measurement: Measurement, session: dict[st
     known = read_part(measurement.out, part)
     if known.setdefault("settings", measurement.settings) != measurement.settings:
         raise UserError(
-            f"{measurement.out / part}.json was measured with other settings or on another device: name another --out"
+            f"{measurement.out / part}.json was measured with other settings or on another device: choose another --out"
         )
     until = time.monotonic() + PART_SECONDS
+    measurement.out.mkdir(parents=True, exist_ok=True)
     todo = sorted((name for name in items if _undone(known, name)), key=lambda name: name in known["items"])
-    for name in todo:  # what failed before comes last
+    for name in todo:  # previously failed items come last
         if measurement.time_is_up() or (part != "cell" and time.monotonic() > until):
             return False
         started = time.perf_counter()
@@ -75,7 +77,7 @@ def run_part(part: str, items: Items, measurement: Measurement, session: dict[st
         known["items"][name] = found | {"seconds": round(time.perf_counter() - started, 1)}
         if session not in known["sessions"]:
             known["sessions"].append(session)
-        _write(measurement.out / f"{part}.json", known)
+        write_json(measurement.out / f"{part}.json", known)
         print(f"  {part}, {name}: {found.get('error') or found.get('text', 'done')}", flush=True)
         _refuse_broken(measurement.device)
     return not any(found.get("unfinished") for found in known["items"].values())
@@ -89,7 +91,7 @@ def _undone(known: dict[str, Any], name: str) -> bool:
 def _attempt(item: Callable[[], dict[str, Any]], device: torch.device) -> dict[str, Any]:
     try:
         return item()
-    except Exception as error:  # whatever a GPU refuses: the other items say more of it
+    except Exception as error:  # an item may fail in any way; the others are still measured
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "/sskd/" in f.filename]
         place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         lines = str(error).strip().splitlines()
@@ -107,12 +109,5 @@ def _refuse_broken(device: torch.device) -> None:
             torch.cuda.synchronize(device)
         except RuntimeError as error:
             raise UserError(
-                f"the GPU answers no more ({str(error).splitlines()[0]}); the same command goes on with the next item"
+                f"the GPU does not respond ({str(error).splitlines()[0]}); the same command resumes with the next item"
             ) from None
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)

@@ -22,7 +22,7 @@ from sskd.data.batch import Batch
 from sskd.training.checkpoint import RunState
 from sskd.training.step import train_step
 
-FIRST_LOSS, WEIGHTS = 1e-3, 0.1  # relative: what is allowed; the second to the way that the weights went
+FIRST_LOSS, WEIGHTS = 1e-3, 0.1  # relative tolerances of the first loss, and of the weights relative to their change
 
 
 def items(measurement: Measurement) -> Items:
@@ -59,7 +59,7 @@ def compare(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any
         "steps": len(losses),
         "good": good,
         "text": f"loss {relative[0]:.1e} to {relative[-1]:.1e}, weights {apart / max(way, 1e-12):.1e} of their change"
-        f"{'' if good else ': APART'}",
+        f"{'' if good else ': DIFFERENT'}",
     }
 
 

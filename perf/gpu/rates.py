@@ -19,7 +19,7 @@ from perf.gpu.trainee import begin, stepper
 
 Step = Callable[[], None]
 PLAIN = "plain fp32"
-PREFETCHED = 2  # batches that each worker of a DataLoader makes beforehand
+PREFETCHED = 2  # batches that each DataLoader worker prefetches
 
 
 def items(measurement: Measurement) -> Items:
@@ -57,7 +57,7 @@ def compare(case: Case, measurement: Measurement, graphs: tuple[bool, ...]) -> d
         for _ in range(sizes.rounds):
             for name, step in steps.items():
                 for _ in range(PREFETCHED * sizes.workers if name == PLAIN else 0):
-                    step()  # what its workers made while others had their rounds is no part of its own
+                    step()  # consumes batches that were prefetched during the other variants' rounds
                 rounds[name].append(1000 * seconds_of(step, device, sizes.steps))
     variants: dict[str, dict[str, Any]] = {
         name: {
@@ -69,7 +69,7 @@ def compare(case: Case, measurement: Measurement, graphs: tuple[bool, ...]) -> d
     }
     found: dict[str, Any] = {"batch": sizes.batch, "contestants": variants}
     fastest = max(variants, key=lambda name: variants[name]["images_per_second"])
-    found["text"] = f"{fastest}: {variants[fastest]['milliseconds']:.2f} ms a step"
+    found["text"] = f"{fastest}: {variants[fastest]['milliseconds']:.2f} ms per step"
     if PLAIN in variants:
         plain = variants[PLAIN]["images_per_second"]
         for result in variants.values():

@@ -7,9 +7,9 @@ from typing import Any
 from perf.gpu.items import read_part
 
 Found = dict[str, Any]
-NULL = "null GPU"  # what perf/null.py's library calls its device
+NULL = "null GPU"  # device name of the null GPU
 
-# what was wanted of resnet56/resnet20 on an H100: (part, item, how to read it, the aim, whether it is met)
+# goals for resnet56/resnet20 on an H100: (part, item, function of the result, goal, whether it is met)
 AIMS: tuple[tuple[str, str, Callable[[Found], float], str, Callable[[float], bool]], ...] = (
     (
         "rates",
@@ -51,16 +51,16 @@ def write_report(out: Path, parts: Sequence[str]) -> list[str]:
         for name, found in data["items"].items()
         if "error" in found or found.get("good") is False
     ]
-    texts = ["# What perf.gpu measured", _about(known)]
+    texts = ["# Measurements of perf.gpu", _about(known)]
     for part, data in known.items():
         good = {name: found for name, found in data["items"].items() if "error" not in found}
         if good:
             texts.append(f"## {TITLES[part]}\n\n{SECTIONS[part](good)}")
     aims = _aims(known)
     if aims:
-        texts.insert(2, f"## Aims\n\n{aims}")
+        texts.insert(2, f"## Goals\n\n{aims}")
     if bad:
-        texts.append("## What failed\n\n" + "\n".join(f"- {line}" for line in bad))
+        texts.append("## Failures\n\n" + "\n".join(f"- {line}" for line in bad))
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
     return bad
@@ -79,9 +79,13 @@ def _about(known: dict[str, Found]) -> str:
     settings: Found = next((data["settings"] for data in known.values() if "settings" in data), {})
     lines.append(f"- {settings.get('pair')}, batch {settings.get('batch')}; medians of {settings.get('rounds')} rounds")
     if any(NULL in what for what in sessions):
-        lines.append("- **This is no GPU but a library in its place, which computes nothing: no number here is one.**")
+        lines.append(
+            "- **Measured on a stub CUDA library without a GPU. It computes nothing: all numbers are meaningless.**"
+        )
     elif settings.get("device") == "CPU":
-        lines.append("- **The CPU, in sizes that only try whether everything runs: no number here says anything.**")
+        lines.append(
+            "- **Measured on the CPU with minimal sizes, as a test of the command: the numbers are meaningless.**"
+        )
     absent = [part for part, data in known.items() if not data["items"]]
     if absent:
         lines.append(f"- not measured: {', '.join(absent)}")
@@ -101,7 +105,7 @@ def _aims(known: dict[str, Found]) -> str:
                 except KeyError:  # failed, or not finished
                     continue
                 rows.append([aim, f"{value:.2f}", "yes" if met(value) else "no"])
-    return _table(["wanted on an H100", "measured", "met"], rows) if rows else ""
+    return _table(["goal on an H100", "measured", "met"], rows) if rows else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -115,14 +119,14 @@ def _machine(items: dict[str, Found]) -> str:
 
 def _steps(items: dict[str, Found]) -> str:
     def told(value: Any, yes: str) -> str:
-        return "not asked" if value is None else (value or yes)
+        return "not tested" if value is None else (value or yes)
 
     rows = [
         [name, stage, told(found["waits"], "none"), told(found["captured"], "yes")]
         for name, item in items.items()
         for stage, found in item["stages"].items()
     ]
-    return _table(["step of", "stage", "waits", "captured as one graph"], rows)
+    return _table(["step of", "stage", "sync", "captured as one graph"], rows)
 
 
 def _parity(items: dict[str, Found]) -> str:
@@ -171,8 +175,8 @@ def _rates(items: dict[str, Found]) -> str:
             [name, f"{found['images_per_second']:.0f}", found["peak_mb"], "yes" if found["mps"] else "no"]
             for name, found in several.items()
         ]
-        text += "\n\nSSKD's student in bf16, several runs on one device:\n\n"
-        text += _table(["runs", "images/s together", "memory of one, MB", "MPS"], more)
+        text += "\n\nSSKD's student in bf16, several runs on one device in parallel:\n\n"
+        text += _table(["runs", "total images/s", "memory per run, MB", "MPS"], more)
     return text
 
 
@@ -190,10 +194,10 @@ def _cell(items: dict[str, Found]) -> str:
 
 TITLES = {
     "machine": "The device",
-    "steps": "Waits and captures",
-    "parity": "The device against the CPU",
+    "steps": "Syncs and captures",
+    "parity": "Parity of device and CPU",
     "exact": "Graphs and resumed runs, bit for bit",
-    "rates": "Rates",
+    "rates": "Speed",
     "cell": "A cell of table 3",
 }
 SECTIONS = {

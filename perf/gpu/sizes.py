@@ -5,22 +5,22 @@ from typing import NamedTuple
 
 class Sizes(NamedTuple):
     pair: str  # teacher/student
-    batch: int  # images of a step
-    precision: str  # of the steps that are only tried
+    batch: int  # images per step
+    precision: str  # precision of the steps that are only tested
     parity_steps: int
-    workers: int  # that make the plain loop's images
+    workers: int  # DataLoader workers of the plain loop
     warmup: int  # steps of each variant before any is timed
     steps: int  # per round
     rounds: int  # rounds of each variant
-    at_once: tuple[int, ...]  # runs on one GPU
+    at_once: tuple[int, ...]  # numbers of parallel runs on one GPU
     seconds_at_once: float
-    square: int  # rows and columns of the matrices that are multiplied
+    square: int  # size of the multiplied square matrices
     copied_mb: int
     head_epochs: int
     student_epochs: int
     rates_of: tuple[str, ...]  # methods whose student stage is timed
     compared: tuple[str, ...]  # cases whose graphed, eager and resumed runs are compared; (): all
-    negatives: int  # CRD's where there are few images; where there are all, it has the published ones
+    negatives: int  # CRD's negatives for few images; the published number for all images
 
 
 FULL = Sizes(

@@ -38,9 +38,9 @@ def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, An
         number += 1
         if number == len(run.task.stages):
             break
-    bad = [f"{name} waits: {found['waits']}" for name, found in stages.items() if found["waits"]]
-    bad += [f"{name} is no graph: {found['captured']}" for name, found in stages.items() if found["captured"]]
-    good = "no waits, one graph" if measurement.device.type == "cuda" else "runs"
+    bad = [f"{name} synchronises: {found['waits']}" for name, found in stages.items() if found["waits"]]
+    bad += [f"{name} is not captured: {found['captured']}" for name, found in stages.items() if found["captured"]]
+    good = "no syncs, one graph" if measurement.device.type == "cuda" else "runs"
     return {"stages": stages, "good": not bad, "text": "; ".join(bad) or good}
 
 
@@ -48,11 +48,11 @@ def why_no_graph(run: RunState) -> str:
     """Executes steps until they are one graph, and two replays. Returns why there is no graph, or ""."""
     step = stepper(run)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it runs eagerly: the report says it
+        warnings.simplefilter("ignore")  # the warning about eager execution, which the report repeats
         for _ in range(WARM_UP + 2):
             step()
     torch.cuda.synchronize(run.setup.device)
-    return run.graph.fallback_reason if run.graph else "nobody tried"
+    return run.graph.fallback_reason if run.graph else "not tried"
 
 
 def find_sync(action: Any, device: torch.device) -> str | None:
@@ -62,7 +62,7 @@ def find_sync(action: Any, device: torch.device) -> str | None:
         action()
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the mode is a prototype
+        warnings.simplefilter("ignore")  # the warning that the mode is a prototype
         torch.cuda.set_sync_debug_mode("error")
     try:
         action()

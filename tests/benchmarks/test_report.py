@@ -210,7 +210,7 @@ def test_what_held_out_images_chose_stands_first_and_decides(tmp_path: Path) -> 
     text = write_report(profile, cells, tmp_path).texts["fig4a"]
     names = "chosen mean | chosen sd | held out mean | held out sd | best mean |"
     assert f"| method | share of training images | seeds | {names}" in text
-    assert "chosen: top-1 accuracy of the epoch chosen on held-out images (%)" in text
+    assert "chosen: top-1 accuracy of the best validation epoch (%)" in text
     assert "| SSKD | 25% | 3 | 29.29 | 0.01 | 20.00 | 0.00 |" in text
     runs = pd.read_csv(tmp_path / "runs.csv")
     assert set(runs["chosen_held_out_top1"].dropna()) == {20.0}
