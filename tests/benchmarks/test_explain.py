@@ -58,11 +58,11 @@ def test_every_field_has_a_docstring() -> None:
         ("pretext_settings.contrastive.temperature", ["pretext_settings.contrastive.temperature: ", "default: 1.0"]),
         (
             "method_recipes.sskd.epochs",
-            ["method_recipes.sskd.epochs: a whole number", "default: what is there without"],
+            ["method_recipes.sskd.epochs: a whole number", "default: inherited"],
         ),
         (
             "overrides.fig4a.recipe.flip",
-            ["overrides.fig4a.recipe.flip: true or false", "default: what is there without"],
+            ["overrides.fig4a.recipe.flip: true or false", "default: inherited"],
         ),
         ("teachers.resnet56.weights", ["teachers.resnet56.weights: text", "default: none", "A file (.pth"]),
         ("learning_rates.MobileNetV2", ["learning_rates.MobileNetV2: a number, above 0", "default: 0.01"]),

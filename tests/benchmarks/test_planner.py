@@ -97,7 +97,8 @@ def test_weights_are_missed_before_anything_trains(profile: Path, capsys: pytest
     for options in (["plan"], []):
         assert started(profile, *options, *settings) == 2
         error = capsys.readouterr().err
-        assert f"no weights file {weights}; --set teachers.resnet8.weights=FILE names another" in error
+        assert f"no weights file {weights}" in error
+        assert "--set teachers.resnet8.weights=FILE" in error
         assert error.count("\n") == 1
     torch.save(build_network("resnet8", 7).state_dict(), weights)
     for options in (["plan"], []):
@@ -265,7 +266,7 @@ def test_two_settings_of_one_method_have_labels(variant: dict[str, Any]) -> None
     own = [cell.spec for cell in both if cell.row == "the other, T=2"]
     alone = [cell.spec for cell in cells("none", variant) if cell.spec.learns == name]
     assert [spec.id for spec in own] == [spec.id for spec in alone]  # the label is no part of the run
-    assert "label" not in spec_yaml(own[0])
+    assert "label:" not in spec_yaml(own[0])
     assert run_label(own[0]) == "the other, T=2"
     if name != "dkd":  # which has a name of its own for it
         with pytest.raises(UserError, match="give one a label"):

@@ -53,7 +53,7 @@ def test_it_buys_seed_after_seed_until_the_claim_is_decided(profile: Profile, tm
     trainer, said = Trainer(tmp_path), list[str]()
     assert decide_claims(claims_named(["C8"], profile), 1e9, profile, tmp_path, trainer, said.append) == {}
     assert trainer.seeds == [0, 1, 2, 3]  # in the order in which they count
-    assert re.match(r"C8: SSKD - .*: \+\d.* \[.*\]: supported already", said[-1])
+    assert re.match(r"C8: SSKD - .*: \+\d.* \[.*\]: already supported", said[-1])
     extra = read_extra_seeds(tmp_path)
     assert [(entry.benchmark, entry.seed) for entry in extra] == [("fig4a", 2), ("fig4a", 3)]
     cells = cells_of(profile, ["fig4a"], tmp_path)["fig4a"]
@@ -86,7 +86,7 @@ def test_it_ends_when_the_time_does_not_suffice(profile: Profile, tmp_path: Path
     trainer = Trainer(tmp_path)
     decide_claims(claims_named(["C8"], profile), 2.5e6, profile, tmp_path, trainer, said.append, lambda: next(passed))
     assert trainer.seeds == [0, 1]
-    assert "and the time does not suffice" in said[-1]
+    assert "the time does not suffice" in said[-1]
 
 
 def test_it_ends_when_seeds_would_not_help(profile: Profile, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_any_two_methods_are_decided(tmp_path: Path) -> None:
     assert trainer.seeds == [0, 1, 2, 3]
     assert {cell.row for cells in trainer.calls for cell in cells["comparison"]} == {"SSKD", "Student"}
     assert re.search(r"10 seeds decide it with a predictive probability of \d+ %", said[-2])
-    assert "supported already" in said[-1]
+    assert "already supported" in said[-1]
     for wrong, named in (("sskd-at", "at"), ("sskd", "claim"), ("sskd-sskd", "compares")):
         with pytest.raises(UserError, match=named):
             claims_named([wrong], profile)
@@ -140,7 +140,7 @@ def test_what_the_profile_lacks_is_said(tmp_path: Path) -> None:
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["--profile", "smoke", "--only", "fig4a", "--results", str(tmp_path)]
     assert main(["plan", *common]) == 0
-    assert "C8: 3 seeds are needed to know the spread, about " in capsys.readouterr().out
+    assert "C8: 3 seeds are needed to estimate the variance, about " in capsys.readouterr().out
     assert main(["plan", *common, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["claims"]
     assert (row["claim"], row["verdict"], row["seeds"]) == ("C8", "undecided", 3)

@@ -68,7 +68,7 @@ def test_time_limits(text: object, value: int) -> None:
         (["--cluster", "local", "--set", "cluster.run_at_once=2"], "unknown key .* did you mean 'runs_at_once'?"),
         (["--cluster", "local", "--set", "cluster.runs_at_once=0"], "runs_at_once.*greater than 0"),
         (["--cluster", "inline", "--set", "cluster.partition=gpu"], "unknown key 'partition'"),
-        (["--cluster", "slurm", "--set", "cluster.runs_per_gpu=2"], "--cluster slurm_node, which has whole nodes"),
+        (["--cluster", "slurm", "--set", "cluster.runs_per_gpu=2"], "--cluster slurm_node"),
         (["--cluster", "slurm"], "there is no sbatch on the PATH"),
         (["--cluster", "local", "--set", "cluster.time=60"], "unknown key 'time'"),
         (["--cluster", "local", "--set", "cluster.gpus_per_run=64"], "exceeds the number of GPUs"),

@@ -131,9 +131,9 @@ def test_cancel_ends_all_in_the_folder_or_what_was_asked_for(
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("another user's", r"student-x: process \d+ of bob on \S+ is not yours to end"),
+        ("another user's", r"student-x: process \d+ of bob on \S+ belongs to another user"),
         ("gone meanwhile", ""),
-        ("on another host", r"student-x: process \d+ of bob on elsewhere cannot be ended from here"),
+        ("on another host", r"student-x: process \d+ of bob on elsewhere cannot be ended from this host"),
         ("on another host, with its launcher", ""),
         ("another user's job", "1 job of bob: scancel refuses: Access/permission denied"),
     ],
@@ -300,7 +300,7 @@ def test_slurm_is_asked_once_for_all_jobs_of_a_user(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("settings", "limits", "refused"),
     [
-        (["time=2:00:00"], "gpu*|1:00:00", "above the limit of partition 'gpu', 60 minutes"),
+        (["time=2:00:00"], "gpu*|1:00:00", "the limit of partition 'gpu', 60 minutes"),
         (["time=1-0", "partition=long"], "gpu*|1:00:00\nlong|23:59:00", "partition 'long', 1439 minutes"),
         (["time=61", "partition=gpu"], "gpu|1:00:00\nall*|infinite", "partition 'gpu'"),
         (["time=3:00:00", "partition=gpu,big"], "gpu|1:00:00\nbig|2:00:00", "partition 'big', 120 minutes"),
@@ -337,7 +337,7 @@ def test_a_plan_refuses_that_time_too(
     monkeypatch.setattr(slurm_queue, "slurm", lambda *_: "gpu*|1:00:00")
     settings = ("cluster.time=2:00:00", "cluster.partition=gpu")
     assert suite.run("plan", "--cluster", "slurm", "--set", *settings) == 2
-    assert "above the limit of partition 'gpu', 60 minutes" in capsys.readouterr().err
+    assert "the limit of partition 'gpu', 60 minutes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

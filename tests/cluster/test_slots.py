@@ -181,7 +181,7 @@ def test_ctrl_c_saves_what_runs_side_by_side(tmp_path: Path, monkeypatch: pytest
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "stopped; the same command goes on where it was" in error
+    assert "stopped; the same command resumes" in error
     assert "Traceback" not in error
     done = {run: suite.epochs(run) for run in runs}
     assert all("SIGTERM: " in suite.log(run) for run in runs)

@@ -267,7 +267,7 @@ def test_full_disk(
     [
         ("cluster.partition=nowhere", "invalid partition specified: nowhere"),
         ("cluster.time=soon", "no time limit"),
-        ("cluster.time=61", "above the limit of partition 'test', 60 minutes"),
+        ("cluster.time=61", "the limit of partition 'test', 60 minutes"),
         ("cluster.partitoin=test", "unrecognized option '--partitoin=test'.*did you mean 'partition'"),
         ("cluster.gpus_per_run=4", "node configuration is not available"),
     ],

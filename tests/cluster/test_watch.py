@@ -254,7 +254,7 @@ def test_a_message_when_it_fails_or_is_stopped(
 
     monkeypatch.setattr("benchmarks.commands.run.act", stopped)
     assert suite.run() == 128 + signal.SIGTERM
-    assert file.read_text().splitlines()[-1].startswith("interrupted|stopped; the same command goes on")
+    assert file.read_text().splitlines()[-1].startswith("interrupted|stopped; the same command resumes")
 
 
 def test_a_message_that_cannot_be_sent_is_one_line(

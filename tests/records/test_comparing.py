@@ -31,7 +31,7 @@ def test_tensors_that_no_rounding_explains() -> None:
 def test_numbers_of_an_epoch() -> None:
     replayed = {"test_top1": 50.0, "loss": 1.0, "seconds": 3.0, "stage": "main"}
     assert differing(replayed | {"seconds": 9.0}, replayed, exact=True) == []
-    assert differing(replayed | {"loss": 1.01}, replayed, exact=True) == ["loss is 1.01, and 1.0 here"]
+    assert differing(replayed | {"loss": 1.01}, replayed, exact=True) == ["loss is 1.01, but 1.0 here"]
     assert differing(replayed | {"loss": 1.01, "test_top1": 50.5}, replayed, exact=False) == []
     assert differing(replayed | {"test_top1": 60.0}, replayed, exact=False) == ["test_top1 is 60.0, and 50.0 here"]
     assert differing({"loss": 1.0}, replayed, exact=False) == ["test_top1 is None, and 50.0 here"]

@@ -194,7 +194,7 @@ def test_large_states_are_opened_for_the_number_that_draws_them(
     rows = forged.read_metrics()
     forged.rewrite_metrics([rows[0] | {"loss": 0.0}, *rows[1:]])
     assert main(["submit", str(forged.path), "--seed", "3"]) == 2
-    assert "another record" in capsys.readouterr().err
+    assert "another result" in capsys.readouterr().err
 
 
 def test_what_a_number_draws() -> None:
