@@ -53,7 +53,7 @@ def test_every_field_has_a_docstring() -> None:
         ("method_settings.at.weight", ["method_settings.at.weight: a number, at least 0", "default: 1000.0"]),
         (
             "method_settings.sskd.ss_keep",
-            ["method_settings.sskd.ss_keep: a number", "default: 0.75", "The share of the"],
+            ["method_settings.sskd.ss_keep: a number", "default: 0.75", "Fraction of the"],
         ),
         ("pretext_settings.contrastive.temperature", ["pretext_settings.contrastive.temperature: ", "default: 1.0"]),
         (

@@ -33,6 +33,6 @@ def test_numbers_of_an_epoch() -> None:
     assert differing(replayed | {"seconds": 9.0}, replayed, exact=True) == []
     assert differing(replayed | {"loss": 1.01}, replayed, exact=True) == ["loss is 1.01, but 1.0 here"]
     assert differing(replayed | {"loss": 1.01, "test_top1": 50.5}, replayed, exact=False) == []
-    assert differing(replayed | {"test_top1": 60.0}, replayed, exact=False) == ["test_top1 is 60.0, and 50.0 here"]
-    assert differing({"loss": 1.0}, replayed, exact=False) == ["test_top1 is None, and 50.0 here"]
+    assert differing(replayed | {"test_top1": 60.0}, replayed, exact=False) == ["test_top1 is 60.0, but 50.0 here"]
+    assert differing({"loss": 1.0}, replayed, exact=False) == ["test_top1 is None, but 50.0 here"]
     assert differing({"cka": math.nan}, {"cka": math.nan}, exact=True) == []

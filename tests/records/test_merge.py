@@ -127,7 +127,7 @@ def test_bad_sources(cells: dict[str, list[Cell]], tmp_path: Path, capsys: pytes
     assert "no finished run" in capsys.readouterr().err
     results_of(cells, tmp_path / "out" / "demo", (), "Epyc")
     assert main(["merge", *PROFILE, *out, str(tmp_path / "out")]) == 2
-    assert "merged into" in capsys.readouterr().err
+    assert "the same folder" in capsys.readouterr().err
     # one damaged folder is named, and costs nothing else
     results_of(cells, tmp_path / "alice", (), "Epyc", more=1.0)
     damaged = next((tmp_path / "alice" / "runs").glob("student-*"))
