@@ -65,6 +65,7 @@ def in_fresh_folder(document: str, folder: Path) -> list[str]:
         recipe = small.RECIPE | {"batch_size": 16}
         (folder / "spec.yaml").write_text(spec_yaml(small.spec(small.teacher(recipe=recipe))))
     if document == "your_own.md":
+        (folder / "released").mkdir()
         random = np.random.default_rng(0)
         for part, number in (("train", 40), ("test", 10)):
             for place, name in enumerate(("cat", "dog", "owl")):
