@@ -99,6 +99,7 @@ def test_every_command_can_be_given(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     for command in in_fresh_folder(document, tmp_path):
         words = shlex.split(command)
         if words[:2] == ["python", "run_all.py"] and matches(command, OF_RESULTS):
