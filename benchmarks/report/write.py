@@ -33,7 +33,16 @@ from benchmarks.report.time_to_accuracy import (
     time_to_accuracy_markdown,
 )
 from benchmarks.report.tuning import tuning_markdown, tuning_report
-from benchmarks.statistics.comparison import Rule, deciding_measure, differences, pairwise, rows_of, rule_of
+from benchmarks.statistics.comparison import (
+    Rule,
+    deciding_measure,
+    differences,
+    pairwise,
+    relative_gains,
+    relative_gains_lines,
+    rows_of,
+    rule_of,
+)
 from benchmarks.statistics.controls import controls
 from benchmarks.statistics.judging import ComparisonResult, Verdict, epoch_that_decides, verdicts
 from benchmarks.statistics.ranking import ranking_lines
@@ -141,6 +150,7 @@ def _section(
     matrix = len(rows_of(frame)) > 2 and (benchmark.averages or frame["column"].nunique() == 1)
     decides = deciding_measure(benchmark, epoch_that_decides(frame))
     figure, trouble = attempt(folder / benchmark.id, lambda: draw(frame, benchmark, styles, layouts))
+    gains = relative_gains(frame, decides, rule) if matrix and decides.name.endswith("_top1") else {}
     return Section(
         benchmark,
         frame,
@@ -148,7 +158,7 @@ def _section(
         {measure.label: differences(frame, benchmark, measure, rule) for measure in benchmark.measures},
         {measure.label: pairwise(frame, benchmark, measure, rule) for measure in benchmark.measures if matrix},
         ranking_lines(frame, decides.name, benchmark.reference, decides.larger_is_better),
-        [*notes(frame, benchmark, table), *trouble],
+        [*notes(frame, benchmark, table), *relative_gains_lines(gains), *trouble],
         reproductions(set(frame["pair"]) if benchmark.published else set()),
         figure,
     )

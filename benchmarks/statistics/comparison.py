@@ -191,6 +191,32 @@ def pairwise(frame: pd.DataFrame, benchmark: Benchmark, measure: Measure, rule: 
     return pd.DataFrame(lines, columns=names)
 
 
+def relative_gains(frame: pd.DataFrame, measure: Measure, rule: Rule = RULE) -> dict[str, float]:
+    """Returns by method its gain over KD divided by KD's gain over the student alone, each summed over the columns that
+    all three have been run in. Empty unless the interval of KD - Student lies above zero: the ratio is biased and its
+    variance is large if the denominator is near zero."""
+    values, columns = by_seed(frame, measure.name), list(dict.fromkeys(frame["column"]))
+    shared = [c for c in columns if ("KD", c) in values and ("Student", c) in values]
+    kd, student = (mean_over([values[row, c] for c in shared]) for row in ("KD", "Student"))
+    min_std = measure_rounding_std(frame, measure) / math.sqrt(max(1, len(shared)))
+    if not compare(kd, student, False, min_std, rule.last).estimate().lower > 0:
+        return {}
+    means = {cell: float(np.mean(list(found.values()))) for cell, found in values.items()}
+    gains = {}
+    for row in rows_of(frame):
+        own = [c for c in shared if (row, c) in means]
+        of_kd = sum(means["KD", c] - means["Student", c] for c in own)
+        if row not in ("KD", "Student") and of_kd > 0:
+            gains[row] = sum(means[row, c] - means["KD", c] for c in own) / of_kd
+    return gains
+
+
+def relative_gains_lines(gains: Mapping[str, float]) -> list[str]:
+    """Returns the relative gains in a sentence; [] if there are none."""
+    shown = ", ".join(f"{row} {100 * gain:+.0f} %" for row, gain in gains.items())
+    return [f"Gain over KD, relative to KD's gain over the student alone (ratio of sums): {shown}."] if shown else []
+
+
 def measure_rounding_std(frame: pd.DataFrame, measure: Measure) -> float:
     """Returns the rounding standard deviation of one of the measure's values; 0 if they are not counts of images."""
     which, _, kind = measure.name.rpartition("_")

@@ -21,6 +21,7 @@ from benchmarks.statistics.comparison import (
     differences,
     is_sure,
     pairwise,
+    relative_gains,
     seed_correlation,
 )
 from benchmarks.statistics.intervals import LATE, holm, one_sample, rounding_std, two_samples
@@ -191,3 +192,14 @@ def test_split_seeds_give_each_seed_its_own_split_and_leave_other_runs_as_they_w
     assert (own[0].id == shared[0].id, own[1].id == shared[1].id) == (True, False)
     whole = runs("split_seeds=true", "split.fraction=1.0")
     assert [spec.split.seed for spec in whole] == [0, 0]  # chance has no part in it
+
+
+def test_gains_are_relative_to_kds_own_where_that_is_sure() -> None:
+    """Sums over columns: (2 + 4) / (1 + 5); the mean of the columns' ratios would be 1.4."""
+    seeds = np.array([-0.1, 0.0, 0.1])
+    levels = {("Student", "a"): 50, ("KD", "a"): 51, ("SSKD", "a"): 53, ("Student", "b"): 50, ("KD", "b"): 55}
+    levels |= {("SSKD", "b"): 59}
+    frame = made_frame("table3", {cell: list(level + seeds) for cell, level in levels.items()})
+    assert relative_gains(frame, BEST) == pytest.approx({"SSKD": 1.0})
+    unsure = made_frame("table3", {cell: list(level + 40 * seeds) for cell, level in levels.items()})
+    assert relative_gains(unsure, BEST) == {}
