@@ -58,7 +58,7 @@ def draw_method(axes: Axes) -> None:
     axes.text(
         47,
         28.8,
-        "selectively: all of the teacher's correct\nanswers, and the best 75 % of its wrong ones",
+        "selectively: all correct answers of the\nteacher, and the best 75 % of the others",
         fontsize=10,
         style="italic",
         va="center",
