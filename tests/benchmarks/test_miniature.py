@@ -125,6 +125,7 @@ def test_what_each_table_costs() -> None:
 
 def test_plan_prints_each_tables_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["plan", "--profile", "demo", "--results", str(tmp_path), "--seeds", "0", "--methods", "none,kd"]
+    options += ["--only", "comparison"]
     assert main(options) == 0
     assert re.search(r"\n  comparison: 3 runs, (.+); 3 left, \1\n", capsys.readouterr().out)
     assert main([*options, "--json"]) == 0
