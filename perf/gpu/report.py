@@ -168,7 +168,7 @@ def _rates(items: dict[str, Found]) -> str:
         for name, found in items.items()
         for variant, result in found.get("contestants", {}).items()
     ]
-    text = _table(["step", "contestant", "ms", "lowest to highest", "images/s", "times plain"], rows) if rows else ""
+    text = _table(["step", "variant", "ms", "lowest to highest", "images/s", "times plain"], rows) if rows else ""
     several = {name: found for name, found in items.items() if "runs" in found}
     if several:
         more = [

@@ -1,4 +1,4 @@
-"""An edit of a user's file after a run is told everywhere, and --rerun trains anew."""
+"""Staleness: an edit of a user's file after a run is reported everywhere, and --rerun retrains."""
 
 import hashlib
 import json

@@ -367,14 +367,14 @@ def test_waiting_jobs_of_other_limits_are_replaced(
         "7": Queued("7", state, reason, "sskd-b"),
         "8": Queued("8", "PENDING", "Dependency", "sskd-c"),
     }
-    commands, said, anew, waits = asked_of_slurm(monkeypatch, queue), list[str](), list[str](), list[str]()
+    commands, said, again, waits = asked_of_slurm(monkeypatch, queue), list[str](), list[str](), list[str]()
     asked = None if before is None else job_limits(cluster) | before
     for name, spec, limits in (("sskd-b", KD.dependencies[0], asked), ("sskd-c", KD, job_limits(cluster))):
         submitted(job.jobs_folder, name, spec.id, asked=limits)
 
     def submit_jobs(cluster: Any, jobs: Path, noted: Path, tasks: Any, processes: int, after: str) -> list[str]:
-        anew.extend(read_slurm_submission(noted).ids)
-        number = str(100 + len(anew))
+        again.extend(read_slurm_submission(noted).ids)
+        number = str(100 + len(again))
         queue[number] = Queued(number, "PENDING", "Priority", noted.stem)
         waits.append(after)
         return [number for _ in tasks]
@@ -383,7 +383,7 @@ def test_waiting_jobs_of_other_limits_are_replaced(
     monkeypatch.setattr(slurm, "check_parameters", lambda *_: None)
     assert submit(job, said.append) == {}
     assert [command[0] for command in commands if command[0] == "scancel"] == ["scancel"] * replaced
-    assert anew == ([KD.dependencies[0].id, KD.id] if replaced else [])
+    assert again == ([KD.dependencies[0].id, KD.id] if replaced else [])
     assert waits == (["", "afterok:101"] if replaced else [])
     assert replaced == any("outdated limits" in line for line in said)
     assert set(Queue(job.jobs_folder).tasks) == {KD.dependencies[0].id, KD.id}
