@@ -108,7 +108,7 @@ def test_a_failed_run_stops_neither_others_nor_the_report(
         (["--profile", "smok"], "unknown profile 'smok'; did you mean 'smoke'?"),
         (["--profile", "none.yaml"], "no such file: none.yaml"),
         (["--methods", "kd,crdd"], "unknown method 'crdd'; did you mean 'crd'?"),
-        (["--methods", "crd+at"], "only '\\+kd' can follow"),
+        (["--methods", "crd+at"], "followed by '\\+kd'"),
         (["--only", "comparisn"], "unknown benchmark 'comparisn'; did you mean 'comparison'?"),
         (["--set", "recipe.epoch=3"], "recipe: unknown key 'epoch'; did you mean 'epochs'?"),
         (["--set", "dataset.name=digit"], "unknown dataset 'digit'; did you mean 'digits'?"),

@@ -98,7 +98,7 @@ def test_commands_survive_it(
             assert f"cannot read {results[0] / 'paper' / 'runs' / run_id / name}" in row["why"]
         else:
             assert row["state"] == "to do"
-            assert row["why"].startswith("interrupted: run_all.py goes on with it")
+            assert row["why"].startswith("interrupted: run_all.py resumes it")
     assert len(run(results, capsys, "status").splitlines()) == 1 + len(broken)
     named = {run_id for run_id, name in broken.items() if name in ("result.json", "failed.json")}
     expected = {"result.json": "finished", "failed.json": "failed"}
