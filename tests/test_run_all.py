@@ -114,7 +114,7 @@ def test_a_failed_run_stops_neither_others_nor_the_report(
         (["--set", "dataset.name=digit"], "unknown dataset 'digit'; did you mean 'digits'?"),
         (["--set", "pair=resnet20"], "'resnet20' is not a pair"),
         (["--set", "pair=resnet9/resnet8"], "unknown network 'resnet9'"),
-        (["--only", "comparison", "--methods", "fsp", "--set", "pair=resnet32x4/resnet8"], "fsp.*width"),
+        (["--only", "comparison", "--methods", "fsp", "--set", "pair=resnet32x4/resnet8"], "fsp.*channels"),
         (["--seeds", "a"], "seeds"),
     ],
 )
