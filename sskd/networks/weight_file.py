@@ -8,6 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -43,9 +44,9 @@ VALUES = {
     "uuid": "UUID",
     "collections": "deque",
     "builtins": "list dict tuple int float str bool bytes frozenset slice range object",
-    "numpy": "dtype ndarray bool bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 str_",
-    "numpy._core.multiarray": "scalar _reconstruct",
-    "numpy.core.multiarray": "scalar _reconstruct",
+    "numpy": "bool bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 str_",
+    "numpy._core.multiarray": "scalar",
+    "numpy.core.multiarray": "scalar",
     "pytorch_lightning.callbacks.model_checkpoint": "ModelCheckpoint",
     "pytorch_lightning.callbacks.early_stopping": "EarlyStopping",
 }
@@ -92,12 +93,21 @@ def _placeholders() -> list[Any]:
     ]
 
 
-PLACEHOLDERS = _placeholders()
+def _array_parts() -> list[Any]:
+    """Returns what a pickled array consists of: numpy's function that makes one, under its names of numpy 1 and 2, and
+    the types of arrays and of their numbers."""
+    make = np.empty(0).__reduce__()[0]
+    makes = [(make, f"numpy.{core}.multiarray._reconstruct") for core in ("_core", "core")]
+    return [*makes, np.ndarray, np.dtype, *{type(np.dtype(code)) for code in NUMBERS + "OUS"}]
+
+
+NUMBERS = "?bBhHiIlLqQefd"  # numpy's codes of the numbers that torch has too
+READABLE = _placeholders() + _array_parts()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Returns all tensors of a weights file under their joined keys: {"net": {"fc.bias": tensor}} gives "net.fc.bias".
-    Raises UserError if the file holds no tensors, with its actual content."""
+    Arrays of NumPy become tensors. Raises UserError if the file holds no tensors, with its actual content."""
     data = _load(path)
     found: dict[str, Tensor] = {}
     _collect(data, "", found)
@@ -113,6 +123,8 @@ def _collect(data: Any, prefix: str, found: dict[str, Tensor], depth: int = 0) -
     for key, value in data.items():
         if isinstance(value, Tensor):
             found.setdefault(prefix + key, value)
+        elif isinstance(value, np.ndarray) and value.dtype.char in NUMBERS:
+            found.setdefault(prefix + key, torch.from_numpy(value.astype(value.dtype.newbyteorder("="))))
         else:
             _collect(value, f"{prefix}{key}.", found, depth + 1)
 
@@ -185,7 +197,7 @@ def _check_zip(path: Path) -> None:
 
 def _load_pickle(path: Path) -> Any:
     try:
-        with path.open("rb") as file, torch.serialization.safe_globals(PLACEHOLDERS), warnings.catch_warnings():
+        with path.open("rb") as file, torch.serialization.safe_globals(READABLE), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols and deprecated storage types
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
