@@ -14,7 +14,7 @@ from perf.gpu.items import Items, Measurement
 from perf.gpu.trainee import begin, full_batches, stepper
 from sskd.training.checkpoint import RunState
 from sskd.training.graphs import WARM_UP
-from sskd.training.step import train_step
+from sskd.training.step import train_step, why_eager
 
 
 def items(measurement: Measurement) -> Items:
@@ -52,7 +52,7 @@ def why_no_graph(run: RunState) -> str:
         for _ in range(WARM_UP + 2):
             step()
     torch.cuda.synchronize(run.setup.device)
-    return run.graph.fallback_reason if run.graph else "not tried"
+    return run.graph.fallback_reason if run.graph else why_eager(run)
 
 
 def find_sync(action: Any, device: torch.device) -> str | None:

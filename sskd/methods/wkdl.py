@@ -107,16 +107,17 @@ class WKDL(Method):
         rows, labels = [], []
         for features, its_labels in seen:
             of_map = self.settings.distances_of == "map"
-            found = features.feature_maps[-1].flatten(2).transpose(1, 2) if of_map else features.logits[:, None]
-            rows.append(found.float())
-            labels.append(its_labels)
+            of_positions = features.feature_maps[-1].flatten(2).transpose(1, 2) if of_map else features.logits[:, None]
+            rows.append(of_positions.float())
+            labels.append(its_labels.cpu())  # on the host, so that no size on the device depends on them
         every, of_class = torch.cat(rows), torch.cat(labels)
-        fewest = int(torch.bincount(of_class, minlength=len(self.distances)).min())
+        images = [(of_class == label).nonzero()[:, 0] for label in range(len(self.distances))]
+        fewest = min(map(len, images))
         if not fewest:
             raise UserError(
                 "method 'wkdl' needs training images of every class, and a class has none: use a larger split"
             )
-        each = [every[of_class == label][:fewest].flatten(0, 1) for label in range(len(self.distances))]
+        each = [every.index_select(0, found[:fewest].to(every.device)).flatten(0, 1) for found in images]
         self.distances.copy_(class_distances(torch.stack(each)))
 
     def schedule(self, term: str, epoch: float) -> float:
