@@ -25,7 +25,7 @@ HEIGHT = 6.5
 
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    plt.rcParams.update({"font.size": 9, "text.color": INK, "svg.hashsalt": "families", "mathtext.fontset": "cm"})
+    plt.rcParams.update({"font.size": 9, "text.color": INK, "svg.hashsalt": "families", "svg.fonttype": "none"})
     for name, draw in DRAWINGS.items():
         figure = plt.figure(figsize=(7.4, 2.6), facecolor="white")
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))

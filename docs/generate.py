@@ -1,5 +1,5 @@
-"""Writes what follows from the code in the documentation: docs/methods.md, docs/results_format.md and README's table of
-methods. A test says when one of them is stale.
+"""Writes what follows from the code in the documentation: docs/methods.md, docs/results_format.md and two tables of
+README. A test says when one of them is stale.
 
     python docs/generate.py
 """
@@ -11,6 +11,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pydantic import BaseModel
 
 from benchmarks.analysis.comparability import ComparedItem, Exclusion
@@ -27,6 +28,7 @@ from sskd.runs.settings import method_settings, pair_tables, published_settings,
 DOCS = Path(__file__).resolve().parent
 README = DOCS.parent / "README.md"
 LOOP = DOCS / "your_own_loop.md"
+MEASURED = DOCS.parent / "results" / "miniature" / "table3.csv"  # README shows the pair that was trained
 COST = DOCS / "method_cost.json"  # what perf/method_steps.py has measured
 # what a method's section does not repeat
 USUAL = {"ce_weight": 1.0, "kd_weight": 0.0, "kd_temperature": 4.0, "divergence": "kl", "warmup_epochs": 0.0}
@@ -88,15 +90,28 @@ and `who.json` in merged results. Submissions:
 
 
 def generated() -> dict[Path, str]:
-    """Returns each file and its content. Of README only the table of methods changes."""
+    """Returns each file and its content. Of README only the two tables change."""
     readme = README.read_text(encoding="utf-8")
-    table = re.compile(r"^\| family \| name \|.*\n(\|.*\n)*", re.MULTILINE)
+    for table in (results_table(), methods_table()):
+        readme = re.sub(rf"^{re.escape(table.splitlines()[0])}\n(\|.*\n)*", lambda _: table, readme, flags=re.MULTILINE)  # noqa: B023
     return {
-        README: table.sub(lambda _: methods_table(), readme),
+        README: readme,
         LOOP: loop_page(LOOP.read_text(encoding="utf-8")),
         DOCS / "methods.md": methods_page(),
         DOCS / "results_format.md": results_format(),
     }
+
+
+def results_table() -> str:
+    """Returns the accuracies of one pair of table 3 as README shows them, in Markdown."""
+    lines = ["| method | seeds | best | last | paper |", "| --- | --- | --- | --- | --- |"]
+    table = pd.read_csv(MEASURED)
+    for row in table[table["column"] == "resnet20/resnet8 for vgg13/vgg8"].to_dict("records"):
+        last, paper, other = row["last mean"], row["best paper"], row["best other protocol"]
+        spread = "" if pd.isna(row["last sd"]) else f"±{row['last sd']:.2f}"
+        published = f"{other:.2f}*" if pd.isna(paper) else f"{paper:.2f}"
+        lines.append(f"| {row['row']} | {row['seeds']} | {row['best mean']:.2f} | {last:.2f}{spread} | {published} |")
+    return "\n".join(lines) + "\n"
 
 
 def methods_table() -> str:
@@ -129,13 +144,8 @@ def needs_table() -> str:
     lines = ["| method | positions | maps | views | head | before |", "| --- | --- | --- | --- | --- | --- |"]
     for name in METHODS:
         kind = METHODS[name]
-        maps = (
-            "before ReLU"
-            if "preactivations" in kind.required_features
-            else "yes"
-            if "feature_maps" in kind.required_features
-            else ""
-        )
+        maps = "yes" if "feature_maps" in kind.required_features else ""
+        maps = "before ReLU" if "preactivations" in kind.required_features else maps
         maps = "suite" if name in OF_THE_SUITE else "pooled" if "pre_pool" in kind.required_features else maps
         before = ["stages"] * (kind.initial_stages is not Method.initial_stages) + ["study"] * bool(kind.studies)
         before += ["optimiser"] * (kind.optimizer is not Method.optimizer)
@@ -234,12 +244,8 @@ def _listed(settings: dict[str, Any]) -> str:
 def refusals(names: list[str]) -> str:
     """Returns the pairs of tables 3 and 4 that each method cannot be used with."""
     lines = ["## Pairs that a method cannot be used with", ""]
-    lines += [
-        "`plan` rejects these pairs of tables 3 and 4 and prints the reason.",
-        "",
-        "| method | pairs |",
-        "| --- | --- |",
-    ]
+    lines += ["`plan` rejects these pairs of tables 3 and 4 and prints the reason.", ""]
+    lines += ["| method | pairs |", "| --- | --- |"]
     for name in names:
         refused = [pair for pair in PAIRS if not _usable(name, pair)]
         lines += [f"| `{name}` | {', '.join(refused)} |"] if refused else []

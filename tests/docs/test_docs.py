@@ -59,7 +59,7 @@ def in_fresh_folder(document: str, folder: Path) -> list[str]:
     (folder / "run_all.py").symlink_to(ROOT / "run_all.py")
     if document in ("README.md", "reproduce_one_number.md"):
         shutil.copytree(ROOT / "results" / "submissions", folder / "results" / "submissions")
-    if document == "README.md":
+    if document == "reproduce_one_number.md":
         shutil.copytree(ROOT / "results" / "miniature", folder / "results" / "miniature")
     if document == "distributed.md":
         recipe = small.RECIPE | {"batch_size": 16}
