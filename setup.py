@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: a wheel also holds configs/ and results/paper, which lie outside the packages.
+"""Adds configs/ and results/paper, which are outside the packages, to a wheel; pyproject.toml cannot.
 
 sskd/paths.py finds them again.
 """

@@ -1,1 +1,2 @@
-"""The paper's tables and figures: what runs they need, how results become rows, and the paper's own numbers."""
+"""Reproduction of the paper's tables and figures: plans and executes the runs, and reports results next to the
+paper's."""

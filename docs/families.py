@@ -113,7 +113,7 @@ def middle(node: str) -> float:
 
 
 def compare(axes: Axes, node: str, text: str, aside: float = 0.0) -> None:
-    """Draws the comparison of one node of both networks, with a text beside the arrow."""
+    """Draws the comparison of one node of both networks, with a text next to the arrow."""
     both_ways(axes, middle(node))
     axes.text(aside or middle(node) + 2, (TEACHER + STUDENT + HEIGHT) / 2, text, va="center")
 

@@ -140,7 +140,7 @@ def loop_page(page: str) -> str:
 
 
 def needs_table() -> str:
-    """What each method needs of a loop of one's own, in Markdown."""
+    """Returns what each method requires from the user's own training loop, as Markdown."""
     lines = ["| method | positions | maps | views | head | before |", "| --- | --- | --- | --- | --- | --- |"]
     for name in METHODS:
         kind = METHODS[name]

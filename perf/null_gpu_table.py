@@ -125,9 +125,9 @@ def table(rows: Sequence[Row]) -> str:
         "measured.",
         "",
         "Waits: number of times that the host waits for the device in a step. Launches: kernels and calls of cuDNN and",
-        "cuBLAS in the graph, which one replay starts. Beside a replay: other requests of the host in the same step.",
+        "cuBLAS in the graph, which one replay starts. Outside the graph: other requests of the host in the same step.",
         "",
-        "| step | precision | waits | in one graph | launches | beside a replay |",
+        "| step | precision | waits | in one graph | launches | outside the graph |",
         "| --- | --- | ---: | --- | ---: | --- |",
     ]
     for row in rows:

@@ -1,11 +1,12 @@
-"""How often a comparison of tuned methods is wrong: by simulation, of the search that ``run_all.py tune`` makes.
+"""Monte Carlo simulation of ``run_all.py tune``: error rates of the comparison of tuned methods.
 
     python -m perf.tuning_rates             the rates that docs/tuning.md shows, over 4,000 suites each
-    python -m perf.tuning_rates --write     puts them there
+    python -m perf.tuning_rates --write     writes them there
 
-In a suite two equal methods, A and B, are tuned and compared by statistics.verdict, after each of the studies 3 to 10.
-A setting's true accuracy is -|N(0, 2)| points, a run has its luck, N(0, 0.65), and held-out images add N(0, 1). A
-search tries its settings once each.
+In a suite two equally good methods, A and B, are tuned and compared by statistics.verdict, after each of the studies 3
+to 10. The true accuracy of a setting is -|N(0, 2)| points. The test accuracy of a run is the true accuracy plus N(0,
+0.65) (the variance between seeds), and its validation accuracy is the test accuracy plus N(0, 1). A search runs each of
+its settings once.
 """
 
 import argparse
@@ -19,14 +20,15 @@ from sskd.paths import ROOT
 
 SUITES = 4000
 STUDIES = max(LOOKS)
-SPREAD, LUCK, NOISE = 2.0, 0.65, 1.0  # points: of settings, of a run, of held-out images beside test images
+# standard deviations in points: of settings, of seeds, and of the difference of validation and test accuracy
+SETTING_STD, SEED_STD, VALIDATION_STD = 2.0, 0.65, 1.0
 DOCS = ROOT / "docs" / "tuning.md"
 MARKS = ("<!-- rates: python -m perf.tuning_rates --write -->\n", "<!-- end of rates -->\n")
 
 
 class Search(NamedTuple):
-    """Many searches. Arrays of (suites, studies): the chosen setting's true accuracy, the held-out and the test
-    accuracy of its trial, and the test accuracy of its final run, with fresh luck."""
+    """Accuracies of the chosen settings of many searches, (suites, studies) each: the true accuracy, the validation and
+    the test accuracy of the trial, and the test accuracy of the final run, which has another seed."""
 
     true: np.ndarray
     held_out: np.ndarray
@@ -35,27 +37,28 @@ class Search(NamedTuple):
 
 
 def search(rng: Random, suites: int, budget: int, on_test: bool = False, studies: int = STUDIES) -> Search:
-    """Searches with ``budget`` settings each, and chooses by held-out accuracy, or by the trial's test accuracy."""
-    true = -np.abs(rng.normal(0, SPREAD, (suites, studies, budget)))
-    trial = true + rng.normal(0, LUCK, true.shape)
-    held_out = trial + rng.normal(0, NOISE, true.shape)
+    """Simulates searches with ``budget`` settings each. The choice is by validation accuracy, or by the trial's test
+    accuracy if ``on_test``."""
+    true = -np.abs(rng.normal(0, SETTING_STD, (suites, studies, budget)))
+    trial = true + rng.normal(0, SEED_STD, true.shape)
+    held_out = trial + rng.normal(0, VALIDATION_STD, true.shape)
     best = (trial if on_test else held_out).argmax(-1)[..., None]
     chosen, seen, tested = (np.take_along_axis(values, best, -1)[..., 0] for values in (true, held_out, trial))
-    return Search(chosen, seen, tested, chosen + rng.normal(0, LUCK, chosen.shape))
+    return Search(chosen, seen, tested, chosen + rng.normal(0, SEED_STD, chosen.shape))
 
 
 def ahead(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns how often A is called ahead, in percent, where both methods are equal."""
+    """Returns in percent how often A is called better than B, although both are equally good."""
     return percent(judged([unpaired(first, second)]).supported)
 
 
 def rates(suites: int = SUITES, seed: int = 0) -> Iterator[Frequency]:
-    """Returns how often A is called ahead of its equal."""
+    """Yields how often A is called better than B, for several ways to choose and report."""
     rng = np.random.default_rng(seed)
     for budget in (9, 5):
         a, b = search(rng, suites, budget), search(rng, suites, budget)
         yield Frequency(f"as tune does, {budget} trials each", "A is ahead", ahead(a.final, b.final), 3.3)
-    one, other = (search(rng, suites, 9, studies=1).true + rng.normal(0, LUCK, (suites, STUDIES)) for _ in range(2))
+    one, other = (search(rng, suites, 9, studies=1).true + rng.normal(0, SEED_STD, (suites, STUDIES)) for _ in range(2))
     yield Frequency("one search, then ten seeds of the winner", "A is ahead", ahead(one, other), -10)
     chosen = search(rng, suites, 9, on_test=True).trial
     fair = search(rng, suites, 9).final

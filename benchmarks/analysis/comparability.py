@@ -38,7 +38,7 @@ class ComparedItem(Record):
     values: dict[str, int]
     """Number of runs that have each value."""
     not_recorded: int
-    """Number of runs that have not recorded it."""
+    """Number of runs that have not recorded the item."""
     outcome: Outcome
     """equal; compared: the table compares it; shown: it differs, and the report says so; waived; refused: runs are
     excluded."""
@@ -70,7 +70,7 @@ class ComparabilityFile(Record):
     """card.json."""
 
     schema_version: Annotated[int, Field(alias="schema", le=SCHEMA)]
-    """The version of this description."""
+    """Version of this format."""
     profile: str
     """Name of the report's profile."""
     suite: dict[str, str | None]

@@ -25,7 +25,7 @@ def act(options: argparse.Namespace) -> Outcome:
 
 
 def write(request: Request) -> None:
-    """Prints the chosen benchmarks; the files and the page hold all that benchmarks.report.report_folder says."""
+    """Writes the report that the request has (benchmarks.report.report_folder), and prints the requested benchmarks."""
     from benchmarks.report.write import write_report
 
     target, as_json = request.target, getattr(request.options, "json", False)

@@ -185,7 +185,8 @@ def job_of(request: Request, plan: Plan | None = None) -> Job:
 
 
 def profile_of(options: argparse.Namespace) -> Profile:
-    """Reads the profile with the options' plugins, settings, seeds and methods over it. UserError for what is wrong."""
+    """Reads the profile and applies the plugins, settings, seeds and methods of the options. Raises UserError for
+    invalid ones."""
     from benchmarks.profiles.read import parse_method, read_profile
     from benchmarks.tables.benchmark import check_benchmarks
     from benchmarks.tables.spec_builder import PAPER_METHODS

@@ -1,4 +1,4 @@
-"""Adds seeds where they decide claims: ``run_all.py decide C8,C9 --hours 10``.
+"""Adds the seeds that can decide claims: ``run_all.py decide C8,C9 --hours 10``.
 
 After every seed its claims are judged again with sequential intervals. The loop ends when all claims are decided, when
 the time does not suffice for the next decision, or when ten seeds would decide with a probability below 10 %.
@@ -157,9 +157,9 @@ def _of_methods(name: str, by_id: Mapping[str, Claim], profile: Profile) -> Clai
 
 
 def need_rows(assessed: ClaimStatus) -> list[dict[str, Any]]:
-    """Returns a row per claim: claim, verdict, seeds (number with which half of the deciding futures are decided; None
-    if hardly any are), chance (probability that the claim is decided by the last look; None if unknown), and the
-    seconds of these seeds."""
+    """Returns a row per claim: claim, verdict, seeds (number of seeds at which the claim is decided in half of the
+    simulated futures that decide it; None if hardly any do), chance (probability that the claim is decided by the last
+    look; None if unknown), and the cost of these seeds in seconds."""
     needs = {need.claim: need for need in assessed.needs}
     rows: list[dict[str, Any]] = []
     for verdict in assessed.verdicts:

@@ -1,4 +1,4 @@
-"""``run_all.py tune``: searches the settings of methods under an equal budget, and compares what it chose."""
+"""``run_all.py tune``: searches the settings of methods under an equal budget, and compares the tuned methods."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def act(options: argparse.Namespace) -> Outcome:
     names = options.methods.split(",")
     options.methods = ""  # the profile's own stay: its report has them
     if options.studies < 1:
-        raise UserError(f"--studies {options.studies}: it takes at least one, and three for an interval")
+        raise UserError(f"--studies {options.studies}: expected at least 1, and at least 3 for an interval")
     profile = profile_of(options)
     check_methods(names)
     folder = options.results / profile.name
@@ -98,8 +98,8 @@ def act(options: argparse.Namespace) -> Outcome:
 
 
 def plan_lines(studies: Sequence[Study], request: Request) -> list[str]:
-    """Returns what the runs cost, a line for each method, then for all. A chosen setting that is not known yet costs
-    what the published one does."""
+    """Describes the cost of the runs, in a line per method and a total. A final run whose setting is not chosen yet is
+    assumed to cost as much as that of the published setting."""
     from benchmarks.dispatch.local import concurrency_of
     from benchmarks.planning.cost import plan_cost
     from benchmarks.planning.plan import statuses
@@ -140,7 +140,7 @@ def _classes(root: Path, spec: StudentSpec) -> int:
 
 
 def _ended(request: Request, failures: dict[str, Failure]) -> Outcome:
-    """Reports, and says what failed."""
+    """Writes the report, and prints the failures."""
     from benchmarks.commands.request import cells_of_request
     from benchmarks.report.write import write_report
     from sskd.formatting import plural

@@ -41,7 +41,8 @@ class Job:
 
     @property
     def jobs_folder(self) -> Path:
-        """Returns the folder of launchers, submissions, and logs of processes and submitit."""
+        """Returns the folder of the files of launchers and Slurm submissions, and of the logs of processes and
+        submitit."""
         return self.runs.parent / "jobs"
 
     @property

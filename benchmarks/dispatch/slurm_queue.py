@@ -39,12 +39,12 @@ class SlurmJob(NamedTuple):
 
     @property
     def why(self) -> str:
-        """Returns why it waits."""
+        """Returns why the job waits."""
         return f"{self.state.lower()}: {self.reason}"
 
     @property
     def hopeless(self) -> bool:
-        """Returns True if it can never start: it exceeds a limit, or depends on a failed job."""
+        """Returns True if the job can never start, because it exceeds a limit or depends on a failed job."""
         return self.state == "PENDING" and HOPELESS.fullmatch(self.reason) is not None
 
 

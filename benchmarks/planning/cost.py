@@ -273,9 +273,9 @@ def forward_multiply_adds(name: str, size: int, settings: NetworkSettings = PLAI
 def measure_throughput(
     name: str, size: int, batch: int, settings: NetworkSettings = PLAIN, seconds: float = 0.5
 ) -> float:
-    """Multiply-adds per second of plain training steps of a network, in this machine's precision: what real runs have
-    of small kernels and waiting is in it. On a CPU these are seconds of its own threads, so other programs that use the
-    machine now do not change it."""
+    """Measures the multiply-adds per second of plain training steps of a network, in this machine's precision. They
+    include the overhead of small kernels and of waiting that real runs have. On a CPU these are seconds of its own
+    threads, so other programs that use the machine now do not change it."""
     device = device_of(Execution())
     on_cpu = device.type == "cpu"
     clock, clocked = (time.process_time, torch.get_num_threads()) if on_cpu else (time.perf_counter, 1)

@@ -72,12 +72,12 @@ class Override(StrictModel):
 
 
 class Tuning(StrictModel):
-    """How ``run_all.py tune`` searches. Number of trials and of studies are options of the command."""
+    """Settings of ``run_all.py tune``. The numbers of trials and of studies are options of the command."""
 
     epochs: Epochs | None = None
-    """Epochs of a trial, its schedule scaled; null: those of the recipe."""
+    """Number of epochs of a trial; the schedule is scaled. null: the recipe's."""
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Fraction of each class's training images on which trials are scored, and not trained."""
+    """Fraction of each class's training images that trials keep as a validation set."""
 
 
 class Profile(StrictModel):
@@ -153,7 +153,7 @@ class Profile(StrictModel):
     )
     """Fractions of each class's training images in figure 4a."""
     equal_steps: bool = False
-    """In figure 4a, train small fractions for more epochs, so that the number of steps is equal."""
+    """Train small fractions of figure 4a for more epochs, so that the number of steps is equal."""
     noise_rates: Annotated[tuple[Probability, ...], Field(min_length=1), TupleFromList, Distinct] = (
         0.0,
         0.1,

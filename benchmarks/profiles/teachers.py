@@ -1,4 +1,4 @@
-"""Released weights that can teach: the catalogue (configs/teachers.yaml), and where a profile's weights are found."""
+"""Catalogue of released teacher weights (configs/teachers.yaml), and the search for the weights files of a profile."""
 
 import json
 import os
@@ -27,12 +27,12 @@ from sskd.runtime.device import device_of
 from sskd.training.evaluation import EvaluationSet, accuracy
 
 CATALOGUE = CONFIGS / "teachers.yaml"
-SUFFIXES = (".pth", ".pt", ".tar", ".safetensors")  # of files whose hash is looked at
+SUFFIXES = (".pth", ".pt", ".tar", ".safetensors")  # of weights files in teachers.folder
 TOLERANCE = 0.3  # points between a published accuracy and that of the same weights on another machine
 
 
 class Weights(StrictModel):
-    """A network's weights in a release; the keys as in the catalogue."""
+    """A network's weights in a release; configs/teachers.yaml describes the keys."""
 
     published: float | None = None
     measured: float | None = None
@@ -104,19 +104,20 @@ def rows() -> list[dict[str, Any]]:
 
 
 def with_teachers_found(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns a profile's data with files in place of the catalogue's names, and without ``teachers.folder``.
+    """Returns a profile's data with the catalogue's names replaced by files, and without ``teachers.folder``.
 
-    Weights that an entry names ("crd:resnet56") come from the folder, the cache or their address. If an entry's file is
-    missing, the file with its sha256 comes from the folder. Further networks of the profile's data set that are in the
-    folder become teachers; of several releases the first in the catalogue counts. UserError for weights that are
-    nowhere, or are not the released ones.
+    Weights that an entry names by the catalogue ("crd:resnet56") are taken from the folder, else from the cache, else
+    downloaded. If the file of an entry is missing, a file in the folder with the same sha256 replaces it. If the folder
+    has released weights of further networks for the profile's data set, these become teachers too; if several releases
+    have a network, the first in the catalogue is used. Raises UserError if weights are not found or differ from the
+    released ones.
     """
     given = data.get("teachers")
     if not isinstance(given, dict):
         return _with_overrides(data, None)
     named = given.get("folder")
     if named is not None and not (isinstance(named, str) and os.path.isdir(os.path.expanduser(named))):
-        raise UserError(f"teachers.folder: no folder {named}")
+        raise UserError(f"teachers.folder: there is no folder {named}")
     folder = Path(named).expanduser() if named is not None else None
     teachers = {network: _found(entry, folder) for network, entry in given.items() if network != "folder"}
     dataset = data.get("dataset")
@@ -139,7 +140,8 @@ def _with_overrides(data: dict[str, Any], folder: Path | None) -> dict[str, Any]
 
 
 def _found(entry: Any, folder: Path | None) -> Any:
-    """Returns the entry with the path of its file, if its weights are the catalogue's or its file is in the folder."""
+    """Returns the entry with the path of its weights file, if it names weights of the catalogue, or if a file in the
+    folder has its sha256. Returns other entries unchanged."""
     weights = entry.get("weights") if isinstance(entry, dict) else None
     if not isinstance(weights, str):
         return entry
@@ -156,7 +158,7 @@ def _found(entry: Any, folder: Path | None) -> Any:
 
 
 def _file(teacher: Teacher, folder: Path | None) -> Path:
-    """Returns the file: of the folder, else of the cache, else fetched into the cache."""
+    """Returns the weights file from the folder, else from the cache, else downloads it into the cache."""
     path = _in_folder(teacher, folder) if folder is not None else None
     if path is not None:
         return path
@@ -165,7 +167,10 @@ def _file(teacher: Teacher, folder: Path | None) -> Path:
         return _checked(teacher, cached)
     if teacher.weights.url is None:
         where = f"not in {folder}" if folder is not None else "not here"
-        raise UserError(f"{teacher.name} is {where}: get it from {teacher.release.page}, --set teachers.folder=DIR")
+        raise UserError(
+            f"{teacher.name} is {where}: download it from {teacher.release.page}, and give its folder with "
+            "--set teachers.folder=DIR"
+        )
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(
@@ -174,14 +179,15 @@ def _file(teacher: Teacher, folder: Path | None) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # no network, another file, no such address
         reason = " ".join(str(error).split())[:150]
         raise UserError(
-            f"{teacher.name} could not be fetched from {teacher.weights.url} ({reason}): get it from "
-            f"{teacher.release.page}, --set teachers.folder=DIR"
+            f"{teacher.name} could not be downloaded from {teacher.weights.url} ({reason}): download it from "
+            f"{teacher.release.page}, and give its folder with --set teachers.folder=DIR"
         ) from None
     return cached
 
 
 def _in_folder(teacher: Teacher, folder: Path) -> Path | None:
-    """Returns the file that has the entry's sha256, else the one of its name. UserError if that has another sha256."""
+    """Returns the file with the entry's sha256, else the file with its name, else None. Raises UserError if the file
+    with its name has another sha256."""
     if teacher.weights.zoo is not None:
         return None
     by_hash = _hashes(folder).get(teacher.weights.sha256 or "")
@@ -212,9 +218,11 @@ def _hash(path: Path, changed: int) -> str:
 
 
 def check_accuracy(given: FromFile, dataset: DatasetSpec, execution: Execution) -> str:
-    """Measures weights of the catalogue whose sha256 is not known, once: the result is kept next to the file.
+    """Evaluates weights of the catalogue whose sha256 is unknown. The result is stored next to the file, so that they
+    are evaluated only once.
 
-    Returns a line for the user, "" if there is nothing to check. UserError if the accuracy is not the published one.
+    Returns a line for the user, or "" if there is nothing to check. Raises UserError if the accuracy differs from the
+    published one.
     """
     teacher = next((t for t in catalogue().values() if _is_of(t, given, dataset)), None)
     if teacher is None or teacher.weights.sha256 is not None or teacher.weights.published is None:
@@ -231,8 +239,8 @@ def check_accuracy(given: FromFile, dataset: DatasetSpec, execution: Execution) 
     top1 = accuracy(network, test)["top1"]
     if abs(top1 - teacher.weights.published) > TOLERANCE:
         raise UserError(
-            f"{path} is not {teacher.name}: it has {top1:.2f} % top-1, and {teacher.weights.published:.2f} % are "
-            "published; delete it"
+            f"{path} is not {teacher.name}: its top-1 accuracy is {top1:.2f} %, expected the published "
+            f"{teacher.weights.published:.2f} %; delete the file"
         )
     with suppress(OSError, UserError):  # a folder that may only be read: it is measured again next time
         write_json(note, {"sha256": digest, "top1": top1})
@@ -240,7 +248,8 @@ def check_accuracy(given: FromFile, dataset: DatasetSpec, execution: Execution) 
 
 
 def _is_of(teacher: Teacher, given: FromFile, dataset: DatasetSpec) -> bool:
-    """Returns whether the file stands under the entry's name, in a folder or in the cache."""
+    """Returns True if the weights file has the path of this entry, in a folder or in the cache, and the same network
+    and data set."""
     path = Path(given.weights).as_posix()
     cached = f"/{teacher.name.replace(':', '/')}/{Path(teacher.file).name}"
     same = teacher.network == given.network and teacher.release.dataset == dataset.name

@@ -49,7 +49,7 @@ class Who(Record):
     """who.json: owners of a merged run."""
 
     schema_version: Annotated[int, Field(alias="schema", le=SCHEMA)] = SCHEMA
-    """The version of this description."""
+    """Version of this format."""
     who: list[Source]
     """Owners of this result; the files are the first one's."""
     conflicts: list[Source] = []
@@ -97,7 +97,7 @@ def named(source: str) -> tuple[str, str]:
 
 
 def _plain(name: str, where: str) -> str:
-    """Returns the name. Raises UserError, with the prefix ``where``, if it is not a plain file name."""
+    """Returns ``name`` unchanged. Raises UserError, which begins with ``where``, if it is not a plain file name."""
     try:
         return check_plain_name(name)
     except ValueError as error:

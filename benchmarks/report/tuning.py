@@ -36,8 +36,9 @@ RULE_TEXT = (
 
 
 class TuningReport(NamedTuple):
-    """Contents of tuning.md and of the page's section. setup, check: descriptions. table: from comparing.summary.
-    lines: comparisons with the reference. curves: from comparing.curves. figure: PNG."""
+    """Contents of tuning.md and of the page's section. setup: description of the searches. check: description of the
+    rank correlation of short and full trials. table: from comparing.summary. lines: comparisons with the reference.
+    curves: from comparing.curves. figure: PNG."""
 
     setup: str
     table: pd.DataFrame
@@ -49,8 +50,8 @@ class TuningReport(NamedTuple):
 
 
 def tuning_report(results: Path, rule: Rule = RULE, reference: str = "") -> TuningReport | None:
-    """Reads a profile's studies; writes tuning.csv beside them, and tuning.png and .pdf into ``results``. None where no
-    study was begun. UserError for a damaged file."""
+    """Reads a profile's studies. Writes tuning.csv next to them, and tuning.png and .pdf into ``results``. Returns None
+    if there are no studies. Raises UserError for a damaged file."""
     studies = read_studies(results)
     if not studies:
         return None
@@ -72,7 +73,7 @@ def tuning_report(results: Path, rule: Rule = RULE, reference: str = "") -> Tuni
 
 
 def setup_text(studies: list[StudyFile]) -> str:
-    """Returns how methods were searched, in a sentence for each kind of search."""
+    """Describes how the settings were searched, in one sentence per kind of search."""
     kinds: dict[tuple[int, int, int, float], dict[str, None]] = {}
     for s in studies:
         kinds.setdefault((s.budget, s.epochs, s.full_epochs, s.holdout), {})[s.label] = None
@@ -85,7 +86,7 @@ def setup_text(studies: list[StudyFile]) -> str:
 
 
 def part_text(part: ComparisonResult) -> str:
-    """ "SSKD - KD: +1.20 [0.31, 2.09], 5 studies: SSKD is ahead"."""
+    """Formats "SSKD - KD: +1.20 [0.31, 2.09], 5 studies: SSKD is ahead"."""
     first, _, second = part.name.partition(" - ")
     says = {SUPPORTED: f"{first} is ahead", CONTRADICTED: f"{second} is ahead"}.get(part.verdict, part.verdict)
     interval = f" [{part.lower:.2f}, {part.upper:.2f}]" if part.lower == part.lower else ""
@@ -94,7 +95,7 @@ def part_text(part: ComparisonResult) -> str:
 
 
 def gain_text(mean: float, lower: float, upper: float) -> str:
-    """ "+1.20 [0.31, 2.09]"."""
+    """Formats "+1.20 [0.31, 2.09]"."""
     return f"{mean:+.2f}" + (f" [{lower:.2f}, {upper:.2f}]" if lower == lower else "")
 
 
@@ -112,7 +113,7 @@ def tuning_markdown(report: TuningReport | None) -> str:
         lines.append("| " + " | ".join(map(markdown_text, cells)) + " |")
     lines += ["", *(f"- {markdown_text(line)}" for line in report.lines)]
     table = curve_table(report.curves)
-    lines += ["\nExpected held-out accuracy of the best of so many trials, in percent:\n"]
+    lines += ["\nExpected validation accuracy (%) of the best trial, by the number of trials:\n"]
     lines += ["| method | " + " | ".join(map(str, table.columns)) + " |", "| --- |" + " --- |" * len(table.columns)]
     for label, values in table.iterrows():
         shown = ("" if value != value else f"{value:.2f}" for value in values)
@@ -128,7 +129,7 @@ def curve_table(by_budget: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(by_budget: pd.DataFrame) -> Figure | None:
-    """Draws a line for each method: trials, expected held-out accuracy of the best of them."""
+    """Draws the expected validation accuracy of the best trial by the number of trials, a line per method."""
     if by_budget.empty:
         return None
     rows = list(dict.fromkeys(map(str, by_budget["row"])))
@@ -139,7 +140,7 @@ def _draw(by_budget: pd.DataFrame) -> Figure | None:
         axis.plot(
             curve["trials"], curve["top1"], color=style.hex, marker=style.marker, linestyle=dashes(style), markersize=5
         )
-    axis.set(xlabel="trials", ylabel="held-out top-1 (%)", title="Expected best of so many trials")
+    axis.set(xlabel="trials", ylabel="validation top-1 (%)", title="Expected best trial by number of trials")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(axis="y", color="0.9", linewidth=0.7)
     return legend(figure, rows, styles)

@@ -68,11 +68,11 @@ def write_report(
 
     Per benchmark: <id>.md, .csv, .tex, .png and .pdf. For all: index.html; claims.md, claims.csv, parts.csv (verdicts
     and their comparisons); runs.csv (the frame); spent.csv, .md, .png, .pdf (time_to_accuracy.py); curves.csv
-    (curves.py); card.json and card.md (comparability.py); schema.json (the JSON schema of all files). Where
-    methods were tuned: tuning.md, .png and .pdf, and tuning.csv beside the studies (tuning.py).
+    (curves.py); card.json and card.md (comparability.py); schema.json (the JSON schema of all files). If methods were
+    tuned: tuning.md, .png and .pdf, and tuning.csv next to the studies (tuning.py).
 
-    reference: the row that all others are compared with, as reference.choose_reference takes it. runs: the folder of
-    all run folders (default: ``folder``/runs).
+    reference: the row that all others are compared with (see reference.choose_reference). runs: the folder of all run
+    folders (default: ``folder``/runs).
     """
     runs = runs or folder / "runs"
     with plain_os_errors("write", folder):

@@ -193,7 +193,8 @@ def _c5(results: Results) -> list[Condition]:
 
 
 def _c5_lacks(results: Results) -> str:
-    """If all seeds share one head per task, the effect of the task and the variance of its head cannot be separated."""
+    """Returns why the runs cannot decide C5: if all seeds share one head per task, the effect of the task and the
+    variance of its head cannot be separated. Returns "" if they can."""
     finished = results.frame[results.frame["state"] == "finished"]
     for _, group in finished.groupby("row"):
         if "head" not in group or group["head"].nunique() < group["seed"].nunique():

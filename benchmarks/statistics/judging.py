@@ -35,7 +35,7 @@ EPOCHS = {"chosen": "best validation epoch", "last": "last epoch", "best": "best
 
 
 class ComparisonResult(NamedTuple):
-    """One comparison of a claim, by itself.
+    """Result of one comparison of a claim.
 
     effect, lower, upper: mean over seeds and its sequential interval; nan if unknown. verdict: "supported" (above
     ``bound``), "contradicted" (below), "equivalent" (within the margin) or "undecided", after Holm's correction over
@@ -54,8 +54,8 @@ class ComparisonResult(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Result of a claim. effect, lower, upper: nan if unknown. seeds: of the comparison with the fewest. effect_seeds:
-    of the effect.
+    """Result of a claim. effect, lower, upper: nan if unknown. seeds: the smallest number of seeds of a comparison.
+    effect_seeds: number of seeds of the effect.
 
     Texts ("" for none): restated, what was compared here; setting, differences from the paper's setting; why, the
     reason of the verdict; omitted, rows that it does not cover; sized, whether the paper's size lies in the interval;
@@ -110,7 +110,8 @@ class Verdict(NamedTuple):
 
     @property
     def seeds_text(self) -> str:
-        """Formats "2 seeds", or "2 seeds (some comparisons 1)" if other comparisons have fewer than the effect."""
+        """Formats "2 seeds", or "2 seeds (some comparisons 1)" if a comparison has fewer seeds than the shown
+        effect."""
         shown = max(self.effect_seeds, self.seeds)
         text = f"{shown} seed" if shown == 1 else f"{shown} seeds"
         return text if shown == self.seeds else f"{text} (some comparisons {self.seeds})"

@@ -212,8 +212,8 @@ class RequiredSeeds(NamedTuple):
     """Seeds that an undecided claim needs.
 
     chance: posterior predictive probability that the claim is decided by the last look; nan if there are too few seeds
-    to predict. seeds: total number of seeds at which half of the deciding futures have decided; None if the chance is
-    below GIVE_UP. cells: the cells that need these seeds.
+    to predict. seeds: total number of seeds at which the claim is decided in half of the simulated futures that decide
+    it; None if the chance is below GIVE_UP. cells: the cells that need these seeds.
     """
 
     claim: str
@@ -244,7 +244,7 @@ def required_seeds(claim: str, benchmark: str, parts: Sequence[Condition]) -> Re
 
 def predict(parts: Sequence[Condition], grown: Sequence[Condition]) -> tuple[float, int]:
     """Returns the probability that the claim is decided by the last look if the samples of ``grown`` get more seeds,
-    and the number of seeds at which half of those futures are decided.
+    and the number of seeds at which it is decided in half of the simulated futures that decide it.
 
     Futures are drawn per sample from its posterior predictive distribution with the prior 1 / sigma: mu is
     t-distributed, new seeds are normal (Gelman et al., Bayesian Data Analysis, section 3.2). A sample with one seed

@@ -58,9 +58,9 @@ class Benchmark:
 
 
 def with_measured(benchmark: Benchmark, frame: pd.DataFrame) -> Benchmark:
-    """Returns the benchmark as its report shows it. Where its own runs held images out, what those chose stands first,
-    and how they chose; where they have averages of their weights, these stand last. frame: the report's, of all
-    benchmarks."""
+    """Returns the benchmark with the measures that its report shows. If its runs have a validation set, the accuracy at
+    the best validation epoch and the validation accuracy come first. If they have a moving average of the weights, its
+    accuracy comes last. frame: the report's frame."""
     own, measures = frame[frame["benchmark"] == benchmark.id], benchmark.measures
 
     def has(measure: Measure) -> bool:

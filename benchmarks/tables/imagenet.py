@@ -6,8 +6,8 @@ DIR/imagenet has train and val. The teachers are torchvision's published network
 All students have CRD's recipe (100 epochs, batch 256, learning rate 0.1, weight decay 1e-4), and SSKD torchdistill's,
 as in table 5. The profile has the published settings for ImageNet that are the same for both pairs (DKD, DIST,
 ReviewKD, LumiNet, DOT); all other settings are those of CIFAR-100. MobileNetV1 is the network of full width with 4.2
-million parameters. Papers report students of 68.87 to 70.13 for it and use different recipes, so their numbers stand
-beside ours and are not subtracted. Cost: a student for every method, pair and seed, and SSKD's heads; ``plan``
+million parameters. Papers report students of 68.87 to 70.13 for it and use different recipes, so their numbers are
+shown next to ours and are not subtracted. Cost: a student for every method, pair and seed, and SSKD's heads; ``plan``
 estimates it. Top-1 and top-5 of best and last epoch.
 """
 

@@ -1,12 +1,13 @@
-"""KD and SSKD once more: with a subset for each seed, and with a head for each seed.
+"""KD and SSKD with a separate subset of the images per seed, and SSKD with a separate head per seed.
 
     python run_all.py --profile miniature --only robustness
 
-All seeds of the other tables share one subset of the images (where the profile trains on a part) and one head, as
-published, and no interval over seeds holds the luck of either. Here every seed has a subset of its own (split seeds 1,
-2, ...), or SSKD a head of its own (head seeds 1, 2, ...); the runs that share them stand beside these. The pair is the
-comparison's. Cost: a student of KD, two of SSKD and a head a seed; the other runs are the comparison's. Expect the
-difference of SSKD and KD to be about the same in all three cases. Not in the paper.
+In the other tables all seeds share one subset of the images (if the profile trains on a subset) and one head, as
+published, so intervals over seeds do not include the variance of subset and head. Here each seed has its own subset
+(split seeds 1, 2, ...), or its own head of SSKD (head seeds 1, 2, ...); the runs that share subset and head are shown
+next to these. The pair is that of the comparison. Cost per seed: a student of KD, two students of SSKD and a head; the
+other runs are part of the comparison. Expected: about the same difference between SSKD and KD in all three cases. Not
+in the paper.
 """
 
 from benchmarks.profiles.profile import split_pair

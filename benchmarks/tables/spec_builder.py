@@ -180,7 +180,7 @@ class SpecBuilder:
         return [self._cell("Teacher", column, run, published) for run in runs]
 
     def _head_recipe(self, task: PretextSettings, network: str) -> Recipe:
-        """A network that learns with its head has the teachers' recipe."""
+        """Returns the recipe of a head; for a network that is trained together with its head, the teachers' recipe."""
         if getattr(task, "joint", False):
             return self._recipe(self.profile.teacher_recipe, network)
         recipe, changes = self.profile.head_recipe, self.profile.head_recipes.get(task.name)

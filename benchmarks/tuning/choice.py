@@ -1,4 +1,4 @@
-"""What a search chose, and what it can be expected to choose, from the held-out accuracies of its trials."""
+"""Chooses the best trial of a search, and estimates the expected best validation accuracy by number of trials."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from scipy import stats
 
 
 def choose(scores: Sequence[float]) -> int:
-    """Returns the number of the best trial; of equal ones the lowest."""
+    """Returns the number of the trial with the highest score; for ties, the lowest number."""
     return max(range(len(scores)), key=lambda number: (scores[number], -number))
 
 
@@ -24,7 +24,7 @@ def expected_best(scores: Sequence[float]) -> list[float]:
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Returns Spearman's rank correlation; nan where one side has no order."""
+    """Returns Spearman's rank correlation; nan if all values of ``first`` or of ``second`` are equal."""
     if len(set(first)) < 2 or len(set(second)) < 2:
         return math.nan
     return float(stats.spearmanr(first, second).statistic)

@@ -1,7 +1,8 @@
-"""What tuned methods differ by. A study stands where a seed stands in other tables: n is the number of studies.
+"""Compares tuned methods. Studies take the place of the seeds of other tables: n is the number of studies.
 
-Published and tuned accuracy of one method are paired within a study; two methods are compared by Welch's interval, as
-everywhere (statistics/comparison.py). Verdicts are refused where the searches were not equal.
+The published and the tuned accuracy of one method are paired within a study; two methods are compared by Welch's
+interval, as in all tables (statistics/comparison.py). There is no verdict on two methods whose searches were not equal
+(``unequal``).
 """
 
 import json
@@ -31,8 +32,8 @@ PER_STUDY = (
 
 
 def finished(studies: Sequence[StudyFile]) -> Searches:
-    """Returns the finished studies of each method. A study counts when all before it have ended, so that those which
-    end out of order make no looks of their own."""
+    """Returns the finished studies of each method. A study counts only after all studies with smaller numbers have
+    finished, so studies that finish out of order cause no additional looks."""
     found: Searches = {}
     for study in sorted(studies, key=lambda study: study.study):
         if study.is_finished and len(found.get(study.label, [])) == study.study:
@@ -51,7 +52,8 @@ def published(studies: Sequence[StudyFile]) -> Values:
 
 
 def per_study(searches: Searches) -> pd.DataFrame:
-    """Returns tuning.csv: a row for each finished study. Accuracies in percent, space: its version."""
+    """Returns tuning.csv: a row for each finished study, with accuracies in percent. The column ``space`` has the hash
+    of the search space."""
     rows = []
     for label, studies in searches.items():
         before, after = published(studies), tuned(studies)
@@ -66,8 +68,8 @@ def per_study(searches: Searches) -> pd.DataFrame:
 
 def summary(searches: Searches, rule: Rule = RULE) -> pd.DataFrame:
     """Returns a row for each method: row, studies, budget, published, tuned, gain with its interval (lower, upper),
-    optimism (held-out accuracy of the chosen trial minus the final test accuracy), and mean seconds of a search and of
-    a final training."""
+    optimism (validation accuracy of the chosen trial minus the final test accuracy), and mean seconds of a search and
+    of a final training."""
     rows = []
     for label, studies in searches.items():
         before, after = published(studies), tuned(studies)
@@ -82,7 +84,7 @@ def summary(searches: Searches, rule: Rule = RULE) -> pd.DataFrame:
 
 
 def reference_of(searches: Searches, wanted: str = "") -> str:
-    """Returns the method that the others are compared with: the wanted one, else the last of the user's own, else SSKD,
+    """Returns the method that the others are compared with: ``wanted``, else the last of the user's own, else SSKD,
     else the last one."""
     labels = list(searches)
     own = [
@@ -94,15 +96,15 @@ def reference_of(searches: Searches, wanted: str = "") -> str:
 
 
 def verdicts(searches: Searches, reference: str, rule: Rule = RULE) -> tuple[list[ComparisonResult], list[str]]:
-    """Returns the reference minus each rival, tuned, decided after Holm's correction, and in a line each why other
-    comparisons are refused."""
+    """Compares the tuned reference with each tuned rival. Returns the comparisons, decided after Holm's correction, and
+    for each rival that cannot be compared a line with the reason."""
     ours, parts, refused = searches[reference], list[Condition](), []
     for label, theirs in searches.items():
         if label == reference or label in CONTROLS:
             continue
         why = unequal(ours, theirs)
         if why:
-            refused.append(f"{reference} - {label}: no verdict, as {why}.")
+            refused.append(f"{reference} - {label}: no verdict, because {why}.")
             continue
         first, second = (
             Sample(((name, "tuned"),), list(tuned(studies).values()))
@@ -115,7 +117,7 @@ def verdicts(searches: Searches, reference: str, rule: Rule = RULE) -> tuple[lis
 
 
 def unequal(ours: Sequence[StudyFile], theirs: Sequence[StudyFile]) -> str:
-    """Returns what two methods' searches differ in that must be equal; "" for nothing."""
+    """Describes the differences between two methods' searches that rule out a comparison; "" if there are none."""
     both = [*ours, *theirs]
     rates = {json.dumps(study.space[RATE]) for study in both}
     asked: dict[str, set[Any]] = {
@@ -130,7 +132,8 @@ def unequal(ours: Sequence[StudyFile], theirs: Sequence[StudyFile]) -> str:
 
 
 def curves(searches: Searches) -> pd.DataFrame:
-    """Returns the expected held-out accuracy of the best of b trials, mean over studies: row, trials, top1."""
+    """Returns the expected validation accuracy (%) of the best of b trials, as a mean over studies: row, trials (b),
+    top1."""
     rows = []
     for label, studies in searches.items():
         expected = [expected_best(study.scores) for study in studies]
@@ -141,8 +144,8 @@ def curves(searches: Searches) -> pd.DataFrame:
 
 
 def short_trials(studies: Sequence[StudyFile]) -> str:
-    """Returns how well short trials rank settings as full ones do, in words; "" where trials are full or none was
-    repeated."""
+    """Describes the rank correlation of short trials with full trials of the same settings; "" if trials are full or
+    were not repeated."""
     for study in studies:
         full = [trial.held_out_top1 for trial in study.full_trials]
         known = [score for score in full if score is not None]

@@ -1,4 +1,4 @@
-"""Search spaces: what tuning varies of a method, and the points that it tries.
+"""Search spaces: the settings of a method that tuning varies, and the points that it tries.
 
 A space is a dictionary from a dimension's name to its range. A dimension is a setting of the method, or one of
 ``OF_RECIPE``. configs/spaces.yaml has the spaces of the suite's methods; a method of a plugin has its own as the class
@@ -44,7 +44,7 @@ class Dimension(StrictModel):
         return self
 
     def at(self, u: float) -> Any:
-        """Returns the value at ``u``, 0 <= u < 1, to four digits."""
+        """Returns the value at the position ``u`` of the range, 0 <= u < 1, to four significant digits."""
         if self.choice is not None:
             return self.choice[int(u * len(self.choice))]
         assert self.log is not None
@@ -57,8 +57,8 @@ _SPACE: TypeAdapter[Space] = TypeAdapter(Space)
 
 
 def space_of(method: str) -> Space:
-    """Returns a method's space, ``learning_rate`` first. UserError for a method that has none, or whose dimensions are
-    no settings of it."""
+    """Returns a method's space, ``learning_rate`` first. Raises UserError if the method has no space, or if a dimension
+    is not one of its settings."""
     kind, table = METHODS[method], read_yaml(SPACES)
     own = dict(kind.space) or table["methods"].get(method)
     if not own:
@@ -81,7 +81,7 @@ def space_hash(space: Space) -> str:
 
 
 def points(space: Space, count: int, seed: int) -> list[dict[str, Any]]:
-    """Returns the first ``count`` points of a scrambled Halton sequence: a larger count adds some and changes none."""
+    """Returns the first ``count`` points of a scrambled Halton sequence: a larger ``count`` only appends points."""
     if count < 1:
         return []
     unit = qmc.Halton(len(space), scramble=True, seed=seed).random(count)

@@ -1,6 +1,6 @@
 """A study's file: results/PROFILE/tuning/BENCHMARK/METHOD/study-R.json, from which the report is made.
 
-It has the held-out accuracies of the trials, and test accuracies of the two final runs alone.
+It has the validation accuracies of the trials. Only the two final runs have test accuracies.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,79 +31,80 @@ class TrialRecord(Record):
     """A trial of a study."""
 
     number: int
-    """From 0, the published setting."""
+    """Number of the trial, from 0; trial 0 has the published setting."""
     settings: dict[str, Any]
-    """By dimension of the space."""
+    """Values of the settings that the search varies, by name."""
     run: str
-    """The run's id."""
+    """Id of the run."""
     held_out_top1: float | None = None
-    """Percent of the held-out images, last epoch; 0 of a trial that diverged, null of one that has not ended."""
+    """Top-1 accuracy on the validation set in the last epoch (%); 0 if the trial diverged, null if it has not ended."""
     seconds: float | None = None
-    """Of training and evaluation."""
+    """Duration of training and evaluation, in seconds."""
 
 
 class FinalRecord(Record):
-    """A training on all images of the study's split."""
+    """A final run: a training on all images of the study's split."""
 
     settings: dict[str, Any]
-    """By dimension of the space."""
+    """Values of the settings that the search varies, by name."""
     run: str
-    """The run's id."""
+    """Id of the run."""
     top1: float | None = None
-    """Percent of the test images, last epoch; 100 / classes of a run that diverged, null of one that has not ended."""
+    """Top-1 accuracy on the test images in the last epoch (%); 100 / number of classes if the run diverged, null if it
+    has not ended."""
     images: int | None = None
-    """How many test images."""
+    """Number of test images."""
     seconds: float | None = None
-    """Of training and evaluation."""
+    """Duration of training and evaluation, in seconds."""
 
 
 class StudyFile(Record):
     """study-R.json: one search of one method, and its final runs."""
 
     schema_version: Annotated[int, Field(alias="schema", le=SCHEMA)] = SCHEMA
-    """The version of this description."""
+    """Version of this format."""
     method: str
-    """Its name."""
+    """Name of the method."""
     label: str
-    """What tables call it."""
+    """Name of the method in tables."""
     study: int
-    """The study's number, which is its seed."""
+    """Number of the study, which is its seed."""
     space: dict[str, Any]
-    """The range of each dimension."""
+    """Range of each setting that the search varies."""
     space_hash: str
-    """The version of the space."""
+    """Hash of the search space."""
     budget: int
     """Number of trials."""
     holdout: float
-    """Fraction of each class's training images on which trials are scored."""
+    """Fraction of each class's training images that is kept as the validation set of the trials."""
     epochs: int
-    """Of a trial."""
+    """Number of epochs of a trial."""
     full_epochs: int
-    """Of a final run."""
+    """Number of epochs of a final run."""
     trials: list[TrialRecord]
-    """In order."""
+    """The trials in order of their numbers."""
     full_trials: list[TrialRecord] = []
-    """The trials again with all epochs, of KD's first study where trials are shorter."""
+    """The same trials with ``full_epochs`` epochs, in KD's first study if its trials are shorter; else empty."""
     chosen: int | None = None
-    """The number of the best trial; null until all have ended."""
+    """Number of the best trial; null until all trials have ended."""
     final: FinalRecord | None = None
-    """The chosen setting's."""
+    """The final run of the chosen setting; null until it is known."""
     default: FinalRecord
-    """The published setting's."""
+    """The final run of the published setting."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether both final runs have ended."""
+        """True if both final runs have ended."""
         return self.final is not None and None not in (self.final.top1, self.default.top1)
 
     @property
     def scores(self) -> list[float]:
-        """Held-out accuracies of the trials, once all have ended."""
+        """Validation accuracies (%) of the trials that have ended, in order."""
         return [trial.held_out_top1 for trial in self.trials if trial.held_out_top1 is not None]
 
     @property
     def search_seconds(self) -> float:
-        """Seconds of all trials."""
+        """Duration of all trials, in seconds."""
         return sum(trial.seconds or 0.0 for trial in self.trials)
 
 
@@ -111,7 +112,7 @@ STUDY: TypeAdapter[StudyFile] = TypeAdapter(StudyFile)
 
 
 class Study:
-    """Study ``number`` of a method: its specs, and its file as the run folders say."""
+    """Study ``number`` of a method: the specs of its runs, and the content of its file, read from the run folders."""
 
     def __init__(self, profile: Profile, method: str, space: Space, number: int, budget: int, check: bool) -> None:
         self.profile, self.method, self.space, self.number = profile, method, space, number
@@ -121,27 +122,28 @@ class Study:
         self.full = trials(profile, method, space, number, budget, full=True) if check and shorter else []
 
     def specs(self, runs: Path) -> list[StudentSpec]:
-        """Returns the runs that can be trained now: the tuned one is known when all trials have ended. A trial that
-        diverged has ended: it is left out."""
+        """Returns the specs of the runs that can be trained now. The final run of the chosen setting is only known when
+        all trials have ended. Trials that diverged count as ended and are omitted."""
         found = [trial.spec for trial in (*self.trials, *self.full) if not _diverged(RunFolder(runs, trial.spec))]
         found += [spec for spec in (self.default, self.tuned(runs)) if spec is not None]
         return list({spec.id: spec for spec in found}.values())
 
     def chosen(self, runs: Path) -> int | None:
-        """Returns the number of the best trial; None until all have ended."""
+        """Returns the number of the best trial; None until all trials have ended."""
         scores = [_trial_record(trial, runs).held_out_top1 for trial in self.trials]
         known = [score for score in scores if score is not None]
         return choose(known) if len(known) == len(scores) else None
 
     def tuned(self, runs: Path) -> StudentSpec | None:
-        """Returns the final run of the chosen setting: the published setting's own run where that was chosen."""
+        """Returns the final run of the chosen setting; None until all trials have ended. If the published setting was
+        chosen, it is the same run as ``default``."""
         number = self.chosen(runs)
         if number is None:
             return None
         return final_run(self.profile, self.method, self.number, self.trials[number].settings if number else {})
 
     def file(self, runs: Path, classes: Callable[[StudentSpec], int]) -> StudyFile:
-        """Returns what the study's file has. classes: number of classes of a run's data."""
+        """Returns the content of the study's file. classes: returns the number of classes of a run's data set."""
         first, number, tuned = self.trials[0], self.chosen(runs), self.tuned(runs)
 
         def final(spec: StudentSpec, settings: dict[str, Any]) -> FinalRecord:
@@ -173,7 +175,7 @@ def _diverged(folder: RunFolder) -> bool:
 
 
 def _trial_record(trial: Trial, runs: Path) -> TrialRecord:
-    """Reads the held-out accuracy of a trial; no test accuracy."""
+    """Returns the record of a trial, with its validation accuracy and without its test accuracy."""
     folder, score, seconds = RunFolder(runs, trial.spec), None, None
     if folder.is_finished():
         result = read_result(folder.result, "student")
@@ -203,7 +205,7 @@ def _seconds(folder: RunFolder) -> float:
 
 
 def study_path(results: Path, method: str, number: int) -> Path:
-    """Returns where a study's file is, in a profile's results."""
+    """Returns the path of a study's file in the folder of a profile's results."""
     return results / FOLDER / BENCHMARK / method / f"study-{number}.json"
 
 
@@ -215,7 +217,7 @@ def save_study(results: Path, file: StudyFile) -> None:
 
 
 def read_studies(results: Path) -> list[StudyFile]:
-    """Returns all studies of a profile's results, by method and number. UserError for a damaged file."""
+    """Returns all studies of a profile's results, by method and number. Raises UserError for a damaged file."""
     found: list[StudyFile] = []
     for path in sorted((results / FOLDER / BENCHMARK).glob("*/study-*.json")):
         study: StudyFile = from_dict(STUDY, read_json(path), str(path))
@@ -224,7 +226,7 @@ def read_studies(results: Path) -> list[StudyFile]:
 
 
 def check_methods(names: Sequence[str]) -> None:
-    """UserError for a method that does not exist, or is named twice."""
+    """Raises UserError if a method does not exist or is named twice."""
     for name in names:
         METHODS[name]
     if len(set(names)) < len(names):

@@ -1,8 +1,8 @@
 """The runs of a study: its trials, and the two final trainings.
 
-Study r fixes the seeds of split, head, search and student, equal for all methods. Its trials hold images out of split
-r; the final runs train on all of split r with seed r. All are ordinary runs: they resume, go to any cluster, and are
-never trained twice.
+Study r fixes the seeds of split, head, search and student; they are equal for all methods. Its trials keep some images
+of split r as a validation set; the final runs train on all images of split r with seed r. All are ordinary runs: they
+can be resumed, run on any cluster, and are not trained twice.
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +20,8 @@ FIRST_SEED, MOST = 1_000_000, 1000  # trial j of study r has the seed FIRST_SEED
 
 
 class Trial(NamedTuple):
-    """A setting of the search. settings: by dimension; of trial 0, the published setting, as the profile has them."""
+    """A trial of a search. settings: values by name of the setting. Trial 0 has the profile's, which are the published
+    ones unless the profile overrides them."""
 
     number: int
     settings: dict[str, Any]
@@ -28,8 +29,8 @@ class Trial(NamedTuple):
 
 
 def trials(profile: Profile, method: str, space: Space, study: int, budget: int, full: bool = False) -> list[Trial]:
-    """Returns the published setting and ``budget`` - 1 scrambled Halton points. full: trials of all the recipe's
-    epochs, where the profile has shorter ones."""
+    """Returns the published setting and ``budget`` - 1 scrambled Halton points. full: trials have all epochs of the
+    recipe, even if the profile sets fewer."""
     if not 1 <= budget <= MOST:
         raise UserError(f"--budget {budget}: a search has 1 to {MOST} trials")
     longest = final_run(profile, method, study, {}).recipe.epochs

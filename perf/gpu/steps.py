@@ -23,8 +23,8 @@ def items(measurement: Measurement) -> Items:
 
 
 def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:
-    """Returns for every stage the line of the first sync, and why it is no graph; "" if all is well, None on the
-    CPU."""
+    """Returns for every stage the line of the first host-device sync, and why a step cannot be captured as a CUDA
+    graph; each is "" if there is none, None on the CPU."""
     spec = cases.spec(case, measurement.sizes.precision)
     stages: dict[str, Any] = {}
     number = 0
@@ -45,7 +45,8 @@ def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, An
 
 
 def why_no_graph(run: RunState) -> str:
-    """Executes steps until they are one graph, and two replays. Returns why there is no graph, or ""."""
+    """Executes steps until one is captured as a CUDA graph, and replays the graph twice. Returns why no step was
+    captured, or ""."""
     step = stepper(run)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the warning about eager execution, which the report repeats

@@ -35,7 +35,7 @@ class Card(NamedTuple):
 
 
 def write_card(card: Card) -> str:
-    """Returns the text of README.md."""
+    """Returns the model card, which is the text of README.md."""
     parts = [f"# {_title(card)}", _about(card), "## How to load it", _loading(card), "## Accuracy", _accuracy(card)]
     parts += ["## What it learned from", _origin(card), "## Licence", _licence(card)]
     return f"---\n{_front_matter(card)}---\n\n" + "\n\n".join(parts) + "\n"

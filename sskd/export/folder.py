@@ -130,7 +130,7 @@ def _is_export(folder: Path) -> bool:
 
 def _card_file(to: Path) -> tuple[Path, str]:
     """Returns the path of the card, and the licence that an existing README.md names. The path is README.md, unless
-    somebody has written one; the README.md of a new hub repository only has front matter."""
+    the user has written one; the README.md of a new hub repository only has front matter."""
     try:
         text = (to / CARD).read_text(encoding="utf-8")
     except FileNotFoundError:

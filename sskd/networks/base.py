@@ -132,7 +132,7 @@ NETWORKS = NetworkRegistry("network", "sskd.networks")
 
 
 class FeatureShapes(NamedTuple):
-    """Shapes of the features of one image, and what else methods check of a network before training."""
+    """Shapes of the features of one image, and properties of the network that methods check before training."""
 
     network: str
     feature_maps: tuple[tuple[int, ...], ...]  # (channels, height, width) each, in forward order

@@ -40,7 +40,8 @@ class V1Block(nn.Module):
 
 
 class ShuffleV1(Network):
-    """ShuffleNet V1 with three groups, as in CRD's code. Feature maps: the stem and the three stages. D = 960."""
+    """ShuffleNet V1 with three groups, as in CRD's code. Feature maps: the stem and the three stages. There are 960
+    pooled features."""
 
     tail = ("linear",)
     staged, stages_active = True, False
@@ -122,7 +123,7 @@ def _shuffled(first: Tensor, second: Tensor) -> Tensor:
 
 class ShuffleV2(Network):
     """ShuffleNet V2 at width 1. Feature maps: the stem and the three stages; a 1x1 convolution precedes the pooling.
-    D = 1024."""
+    There are 1024 pooled features."""
 
     tail = ("conv2", "bn2", "linear")
     staged = True

@@ -31,7 +31,8 @@ def check_name(name: str) -> None:
 
 
 def make(name: str, num_classes: int, image_size: int | None) -> Made:
-    """Returns the newly initialised network, built for ``image_size`` if its size is fixed. Raises as check_name."""
+    """Returns the newly initialised network, built for ``image_size`` if its size is fixed. Raises UserError if the
+    library does not have it."""
     check_name(name)
     library, own = split_zoo(name)
     if library == "timm":

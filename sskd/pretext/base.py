@@ -74,7 +74,7 @@ class Pretext(nn.Module):
         return self(features.pooled)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Pooled features of all views (V * B, D) float32 to the head's output (V * B, outputs)."""
+        """Maps the pooled features of all views, (V * B, D) float32, to the head's output (V * B, outputs)."""
         raise NotImplementedError
 
     def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:

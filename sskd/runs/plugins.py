@@ -40,7 +40,7 @@ class Plugin(NamedTuple):
     imports: tuple[tuple[Path, str], ...] = ()  # imported files of its folder, with their sha256
 
     def noted(self) -> dict[str, Any]:
-        """Returns its entry in a run's provenance."""
+        """Returns the plugin's entry in a run's provenance."""
         entry: dict[str, Any] = {"path": str(self.path), "sha256": self.sha256}
         imports = [{"path": str(path), "sha256": sha256} for path, sha256 in self.imports]
         return entry | ({"imports": imports} if imports else {})

@@ -106,10 +106,11 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
 
 def image_vectors(network: Network, data: Data, classes: int) -> tuple[Tensor, Tensor]:
     """Pooled features (N, D) float32 and labels (N,) of the test images of the first ``classes`` classes, in their
-    order, in full precision on the CPU: a figure that does not depend on the machine that draws it."""
+    order. They are computed in float32 on the CPU, so that figures do not depend on the machine's device or
+    precision."""
     if not isinstance(data, ImageData):
         raise UserError(
-            f"features of single classes are only looked at in memory, and the images of '{data.name}' are not"
+            f"features of single classes need a data set in memory, but the images of '{data.name}' are read from files"
         )
     few = data.test_labels < classes
     part = dataclasses.replace(data, test_images=data.test_images[few], test_labels=data.test_labels[few])

@@ -61,12 +61,12 @@ class Setup(NamedTuple):
         return self.data.train_loader(self.split, sampling, self.loader_config)
 
     def mixed(self, batch: Batch) -> Batch:
-        """Returns a batch of single views with its images mixed, where the recipe mixes them."""
+        """Returns a batch of single views with its images mixed, if the recipe mixes images."""
         return mixed(batch, self.spec.recipe, self.data.num_classes)
 
     @property
     def eager(self) -> str:
-        """Why no CUDA graph holds the steps that train a network; "" for nothing."""
+        """Reason why the steps that train a network cannot be captured as a CUDA graph; "" if they can."""
         return "the host draws how its images are mixed" if mixes(self.spec.recipe) else ""
 
     def new_average(self, network: Network) -> Average | None:

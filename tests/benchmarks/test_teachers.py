@@ -78,9 +78,9 @@ def test_what_has_an_address_is_fetched_once_and_kept(catalogued: Path, tmp_path
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("wrong:resnet8", "could not be fetched .*hash.*: get it from a page, --set teachers.folder=DIR"),
-        ("gone:resnet8", "could not be fetched .*404"),
-        ("nowhere:resnet8", "not here: get it from a page"),
+        ("wrong:resnet8", "could not be downloaded .*hash.*: download it from a page, .* --set teachers.folder=DIR"),
+        ("gone:resnet8", "could not be downloaded .*404"),
+        ("nowhere:resnet8", "not here: download it from a page"),
         ("plain:resnet80", "unknown released weights 'plain:resnet80'; did you mean 'plain:resnet8'"),
     ],
 )
@@ -113,7 +113,7 @@ def test_without_a_hash_the_accuracy_is_checked_once(catalogued: Path, monkeypat
     assert teachers.check_accuracy(given, digits, Execution()) == ""
     Path(f"{given.weights}.json").unlink()
     monkeypatch.setattr(teachers, "accuracy", lambda network, test: {"top1": 50.0})
-    with pytest.raises(UserError, match="is not plain:resnet8: it has 50.00 % top-1, and 9.00 % are published"):
+    with pytest.raises(UserError, match="is not plain:resnet8: its top-1 accuracy is 50.00 %, expected .* 9.00 %"):
         teachers.check_accuracy(given, digits, Execution())
     other = given.model_copy(update={"weights": "my/own.pth"})
     assert teachers.check_accuracy(other, digits, Execution()) == ""

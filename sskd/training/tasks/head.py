@@ -58,7 +58,8 @@ class HeadTask(TrainingTask):
         )
 
     def _losses(self, features: Features, batch: Batch) -> tuple[Tensor, LossTerms]:
-        """Returns the head's loss, and with it cross-entropy of the images as they are if a network learns too."""
+        """Returns the loss of the head, plus the cross-entropy of the normal views if a network is trained with the
+        head."""
         value, right = self.head.loss(self.head.read(features), batch)
         losses = {self.name: value}
         if self.head.network is not None:
@@ -66,8 +67,8 @@ class HeadTask(TrainingTask):
         return torch.stack(list(losses.values())).sum(), LossTerms(losses, {"head_accuracy": right})
 
     def evaluate(self) -> dict[str, float]:
-        """Returns the head's accuracy on views of the test images, which are the same for every head; and top1 of the
-        network that learns with it, if there is one."""
+        """Returns the head's accuracy on views of the test images, which are the same for every head, and top1 of the
+        network that is trained with it, if there is one."""
         if not self.head.evaluable_on_test:
             return {}
         setup = self.setup
