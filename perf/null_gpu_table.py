@@ -82,7 +82,8 @@ def rows_of(name: str, spec: RunSpec) -> Iterator[Row]:
 
 
 def measured(name: str, precision: str, run: RunState) -> Row:
-    """Runs a stage's steps: the second one is watched, the next is captured, and the last one is a replay."""
+    """Runs the first steps of a stage: eager steps, a step that is captured, and a replay. Counts the synchronisations
+    of all but the first step and the captured one."""
     import null_gpu
 
     inside = 0

@@ -67,7 +67,7 @@ class TableComparability(Record):
 
 
 class ComparabilityFile(Record):
-    """card.json."""
+    """card.json: the comparability cards of a report's tables."""
 
     schema_version: Annotated[int, Field(alias="schema", le=SCHEMA)]
     """Version of this format."""
@@ -182,7 +182,7 @@ def short(value: object) -> str:
 
 
 def comparability_json(tables: Mapping[str, TableComparability], profile: Profile) -> dict[str, Any]:
-    """Returns card.json."""
+    """Returns the content of card.json."""
     known = code()
     file = ComparabilityFile(  # type: ignore[call-arg]  # mypy does not know the alias
         schema=SCHEMA,

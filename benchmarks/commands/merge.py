@@ -1,4 +1,4 @@
-"""``run_all.py merge``: copies other people's results into this folder, and reports."""
+"""``run_all.py merge``: copies other people's results into this folder, and writes the report."""
 
 import argparse
 

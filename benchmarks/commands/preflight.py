@@ -19,8 +19,8 @@ from sskd.runtime.device import device_of
 
 
 def preflight(job: Job, profile: Profile, folder: Path, rerun: Sequence[RunSpec]) -> int:
-    """Checks the job, and prepares the runs that must be, or shall be (``rerun``), trained again. Returns the number of
-    runs to train."""
+    """Checks the job, and prepares the runs that are trained again: those in ``rerun``, and those whose weights are
+    lost. Returns the number of runs to train."""
     root = Path(job.execution.dataset_root)
     check_writable(folder)
     chosen_trackers(job.execution)

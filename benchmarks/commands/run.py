@@ -1,4 +1,4 @@
-"""``run_all.py run``: trains the missing runs, then reports."""
+"""``run_all.py run``: trains the missing runs, then writes the report."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def execute(job: Job, request: Request, rerun: Sequence[RunSpec] = ()) -> dict[s
 
 
 def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
-    """Reports, and prints each distinct failure once. A finished run whose result cannot be read counts as failed."""
+    """Writes the report, and prints each distinct failure once. A finished run whose result cannot be read counts as
+    failed."""
     from benchmarks.commands.preflight import damaged
     from benchmarks.planning.plan import statuses
     from sskd.formatting import first_of, plural

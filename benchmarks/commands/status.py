@@ -71,8 +71,8 @@ def asked_for(options: argparse.Namespace) -> Iterator[Asked]:
 
 
 def _all(results: Path) -> Iterator[Asked]:
-    """Yields a job without runs for every profile's folder: everything that runs there is shown as another
-    request's."""
+    """Yields a job without runs of its own for the folder of every profile. All runs in the folder are therefore shown
+    as runs of other requests."""
     from benchmarks.dispatch.cluster import read_cluster
     from benchmarks.dispatch.job import Job
     from benchmarks.planning.plan import Plan

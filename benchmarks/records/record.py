@@ -40,7 +40,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Manifest(StrictModel):
-    """submission.json."""
+    """submission.json: hashes of the files and states of a submission, to which its owner commits."""
 
     version: Annotated[int, Field(ge=1)]
     """Version of the format."""
@@ -119,7 +119,7 @@ def numbers_of(rows: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, 
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Returns submission.json. Raises UserError if it is missing, malformed, or of a newer version."""
+    """Returns the content of submission.json. Raises UserError if it is missing, malformed, or of a newer version."""
     if not kind_of_entry(folder / MANIFEST):
         raise UserError(f"{folder} is not a submission: it has no {MANIFEST} (run_all.py submit writes one)")
     data = _json(folder / MANIFEST)

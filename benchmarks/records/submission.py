@@ -46,9 +46,9 @@ class Segments(NamedTuple):
     """The first and last segments, and those that end with the best and the chosen epoch, which determine the
     accuracy."""
     drawn: list[int]
-    """Segments that were drawn at random from the others."""
+    """Segments that were drawn at random from those that are not always replayed."""
     others: int
-    """Number of the others."""
+    """Number of segments that are not always replayed."""
 
     @property
     def all(self) -> list[int]:

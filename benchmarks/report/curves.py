@@ -20,7 +20,8 @@ NAMES = ("row", "column", "epoch", "seeds", *(f"{images} {kind}" for images in I
 
 
 class Line(NamedTuple):
-    """points: an SVG polyline. band: an SVG polygon, or "". run: the run's id, "" for a mean over seeds."""
+    """A curve of a plot. points: an SVG polyline. band: an SVG polygon, or "". run: the run's id, "" for a mean over
+    seeds."""
 
     run: str
     row: str

@@ -63,7 +63,9 @@ def report_target(
     if not options.name and request.keys() <= {"only"} and cells.keys() <= set(profile.benchmarks):
         return ReportTarget(folder, profile, cells_of(profile, ""))
     if options.name and not NAME.fullmatch(options.name):
-        raise UserError(f"--name {options.name}: letters, digits and . _ , = + - after a letter or digit")
+        raise UserError(
+            f"--name {options.name}: letters, digits and . _ , = + - are valid, and a letter or digit first"
+        )
     folder = folder / "reports" / (options.name or request_name(request))
     if _is_taken(folder, request):
         if options.name:

@@ -25,7 +25,7 @@ DASHES = ((), (5, 2), (1.5, 1.5), (6, 1.5, 1.5, 1.5))  # dash patterns in line w
 
 
 class Style(NamedTuple):
-    """colour: a key of COLOURS. marker: matplotlib's. dash: an index of DASHES."""
+    """Style of a row in figures. colour: a key of COLOURS. marker: matplotlib's. dash: an index of DASHES."""
 
     colour: str
     marker: str

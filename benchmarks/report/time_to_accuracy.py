@@ -41,8 +41,8 @@ COLUMNS = (
 
 
 class TimeToAccuracy(NamedTuple):
-    """curves: from cost_curves. table: from cost_table. unit: SECONDS or COUNTED. figure: its PNG. notes: meaning of
-    the numbers, and omissions."""
+    """Accuracy against cost in a report. curves: from cost_curves. table: from cost_table. unit: SECONDS or COUNTED.
+    figure: its PNG. notes: meaning of the numbers, and omissions."""
 
     curves: pd.DataFrame
     table: pd.DataFrame

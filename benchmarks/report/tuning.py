@@ -100,7 +100,7 @@ def gain_text(mean: float, lower: float, upper: float) -> str:
 
 
 def tuning_markdown(report: TuningReport | None) -> str:
-    """Returns tuning.md."""
+    """Returns the content of tuning.md."""
     if report is None or report.table.empty:
         return "## Tuned under an equal budget\n\n" + (f"{report.setup}\n" if report else "No study was begun.\n")
     lines = [f"## Tuned under an equal budget\n\n{markdown_text(report.setup)} {RULE_TEXT}\n"]

@@ -19,9 +19,9 @@ CAUTION = "Columns and seeds share teachers, so they are not independent: these 
 
 
 class Ranking(NamedTuple):
-    """ranks: mean rank per method over the blocks, 1 is best. friedman: p value of equal methods. p_holm: p value per
-    rival of being equal to the reference (Wilcoxon's signed-rank test, exact if possible, with Holm's correction over
-    the rivals)."""
+    """Ranking of methods. ranks: mean rank per method over the blocks, 1 is best. friedman: p value of equal methods.
+    p_holm: p value per rival of being equal to the reference (Wilcoxon's signed-rank test, exact if possible, with
+    Holm's correction over the rivals)."""
 
     ranks: dict[str, float]
     friedman: float

@@ -19,7 +19,8 @@ from sskd.runtime.seeding import stream_seed
 
 
 class Subset(NamedTuple):
-    """indices: (n,) int64, ascending, into the whole training set. labels: (n,) int64, after label noise."""
+    """Some training images and their labels. indices: (n,) int64, ascending, into the whole training set. labels: (n,)
+    int64, after label noise."""
 
     indices: Tensor
     labels: Tensor

@@ -59,11 +59,11 @@ class CTKDSettings(MethodSettings):
     host: Literal["kd", "dkd"] = "kd"
     """Method whose term gets the learned temperature."""
     weight: NonNegativeFloat = 0.9
-    """With the host kd: the weight of KL(tau)."""
+    """The weight of KL(tau), if the host is kd."""
     tckd_weight: NonNegativeFloat = 1.0
-    """With the host dkd: the weight of the term of the target class."""
+    """The weight of the term of the target class, if the host is dkd."""
     nckd_weight: NonNegativeFloat = 8.0
-    """With the host dkd: the weight of the term of the non-target classes."""
+    """The weight of the term of the non-target classes, if the host is dkd."""
     rising_epochs: PositiveFloat = 10.0
     """Epochs of the full schedule until the factor of the temperature's gradient reaches -1."""
     standardise: bool = False

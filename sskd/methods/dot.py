@@ -79,7 +79,7 @@ class DOTSettings(MethodSettings):
     host: Literal["kd", "crd"] = "kd"
     """Method whose gradient gets the larger momentum."""
     weight: NonNegativeFloat = 0.8
-    """With the host crd: the weight of its term."""
+    """The weight of the host's term, if the host is crd."""
     momentum_difference: NonNegativeFloat = 0.075
     """Subtracted from the recipe's momentum for the task, and added to it for the distillation terms."""
 

@@ -25,18 +25,18 @@ def norm_and_direction(student: Tensor, teacher: Tensor, means: Tensor) -> Tenso
 
 
 class KDPPSettings(MethodSettings):
-    """With the host kd, ``kd_weight`` and ``kd_temperature`` belong to the host."""
+    """``kd_weight`` and ``kd_temperature`` belong to the host if it is kd."""
 
     host: Literal["kd", "dkd"] = "kd"
     """Method that the loss of the features is added to."""
     nd_weight: NonNegativeFloat = 2.0
     """The weight of the features' norm and direction."""
     tckd_weight: NonNegativeFloat = 1.0
-    """With the host dkd: the weight of the term of the target class."""
+    """The weight of the term of the target class, if the host is dkd."""
     nckd_weight: NonNegativeFloat = 8.0
-    """With the host dkd: the weight of the term of the non-target classes."""
+    """The weight of the term of the non-target classes, if the host is dkd."""
     temperature: PositiveFloat = 4.0
-    """With the host dkd: its temperature."""
+    """Temperature of the predictions of student and teacher, if the host is dkd."""
     rising_epochs: PositiveFloat = 20.0
     """Epochs of the full schedule in which the host's weight rises linearly from 0."""
 

@@ -20,11 +20,11 @@ class NormKDSettings(MethodSettings):
     host: Literal["kd", "dkd"] = "kd"
     """Method whose loss gets a temperature per image."""
     weight: NonNegativeFloat = 0.9
-    """With the host kd: the weight of the KL."""
+    """The weight of the KL, if the host is kd."""
     tckd_weight: NonNegativeFloat = 4.0
-    """With the host dkd: the weight of the term of the target class."""
+    """The weight of the term of the target class, if the host is dkd."""
     nckd_weight: NonNegativeFloat = 5.0
-    """With the host dkd: the weight of the term of the non-target classes."""
+    """The weight of the term of the non-target classes, if the host is dkd."""
     deviations: PositiveFloat = 2.0
     """Temperature of an image in standard deviations of its logits: T_norm in the paper."""
 

@@ -40,15 +40,15 @@ class SDDSettings(MethodSettings):
     host: Literal["kd", "dkd", "nkd"] = "kd"
     """Method whose loss is applied to each region."""
     weight: NonNegativeFloat = 0.9
-    """With the host kd: the weight of the regions' KL."""
+    """The weight of the regions' KL, if the host is kd."""
     tckd_weight: NonNegativeFloat = 1.0
-    """With the host dkd: the weight of the term of the target class."""
+    """The weight of the term of the target class, if the host is dkd."""
     nckd_weight: NonNegativeFloat = 8.0
-    """With the host dkd: the weight of the term of the non-target classes."""
+    """The weight of the term of the non-target classes, if the host is dkd."""
     target_weight: NonNegativeFloat = 1.0
-    """With the host nkd: the weight of the term of the target class."""
+    """The weight of the term of the target class, if the host is nkd."""
     others_weight: NonNegativeFloat = 8.0
-    """With the host nkd: the weight of the cross-entropy between softened predictions."""
+    """The weight of the cross-entropy between softened predictions, if the host is nkd."""
     temperature: PositiveFloat = 4.0
     """Temperature of the predictions of student and teacher."""
     grids: Annotated[tuple[PositiveInt, ...], TupleFromList] = (1, 2)

@@ -63,8 +63,8 @@ def batch_size(shapes: list[FeatureShapes], views: int, most: int) -> int:
 
 
 def made_batch(view_transform: ViewTransform, images: int, of: int, classes: int, size: int, recipe: Recipe) -> Batch:
-    """Returns a batch of random images (size x size) in their views, as the first of ``of`` training images. Raises
-    UserError if the views have another shape."""
+    """Returns a batch of random images (size x size) in their views, with the indices of the first of ``of`` training
+    images. Raises UserError if the views have another shape."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (images, 3, size, size), dtype=torch.uint8)
     made, labels = view_transform(pixels, AUGMENTATIONS[recipe.augmentation](recipe), generator)
@@ -102,7 +102,7 @@ def check_task(
     kind = PRETEXTS[settings.name]
     if not isinstance(kind.required_features, frozenset | set) or not kind.required_features <= {"feature_maps"}:
         raise UserError(
-            f"its required_features are {kind.required_features!r}: expected an empty set or of 'feature_maps'"
+            f"its required_features are {kind.required_features!r}: expected an empty set or a set of 'feature_maps'"
         )
     head = kind(settings, PretextContext(shapes.embed_dim, images, shapes.network, classes))
     view_transform = head.view_transform(settings)

@@ -44,7 +44,8 @@ from sskd.runs.spec import RunSpec, spec_yaml
 
 
 class Status(NamedTuple):
-    """state: "absent", "incomplete", "failed" or "finished". epoch: epochs done. message: of a failure."""
+    """Status of a run. state: "absent", "incomplete", "failed" or "finished". epoch: epochs done. message: of a
+    failure."""
 
     state: str
     epoch: int = 0
