@@ -12,6 +12,8 @@ from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.runs.spec import StudentSpec
 
+pytestmark = pytest.mark.skipif(not importlib.util.find_spec("timm"), reason="timm is not installed")
+
 TINY = [
     *("dataset={name: digits16}", "pair=resnet8/timm:test_vit", "split={fraction: 0.05}", "seeds=[0]"),
     *("network_settings={timm:test_vit: {image_size: 32}}", "recipe.epochs=2", "recipe.batch_size=16"),
@@ -32,7 +34,6 @@ def test_students_have_todays_recipe_and_the_teacher_the_published_one() -> None
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("timm"), reason="timm is not installed")
 def test_a_tiny_one_trains_and_its_average_is_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["--profile", "vit", "--results", str(tmp_path / "results"), "--set", *TINY]) == 0

@@ -17,6 +17,7 @@ from benchmarks.analysis.frame import results_frame
 from benchmarks.commands.main import VERBS, main
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tables import notes, summary
+from benchmarks.report.write import Written
 from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.__main__ import main as sskd_main
 from sskd.errors import UserError
@@ -159,11 +160,11 @@ def test_damaged_results_are_failures(
 ) -> None:
     """Nothing is left to train: every other run is finished."""
     monkeypatch.setattr("benchmarks.dispatch.local.ProcessSlot", lambda *_: None)
-    monkeypatch.setattr("benchmarks.report.write.write_report", lambda *_: defaultdict(str))
+    monkeypatch.setattr("benchmarks.report.write.write_report", lambda *_: Written(defaultdict(str), ""))
     broken = damage(results, "result.json")
     assert main([*REQUEST, "--results", str(results[0])]) == 1
     shown = capsys.readouterr()
-    assert f"{len(DAMAGES)} with a result that cannot be read" in shown.out
+    assert f"{len(DAMAGES)} with an unreadable result" in shown.out
     for spec in broken.values():
         assert f"run_all: {spec.id}: cannot read" in shown.err
 

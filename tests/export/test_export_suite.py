@@ -11,7 +11,7 @@ from tests.cluster.suite import Suite
 def test_every_finished_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = Suite(tmp_path, "--only", "comparison", methods=["none", "kd"])
     assert suite.run("export", str(tmp_path / "home")) == 2
-    assert "found no student to export: of 2 that are asked for 0 are finished" in capsys.readouterr().err
+    assert "no student to export: 0 of 2" in capsys.readouterr().err
     assert suite.run() == 0
     kd, none = suite.folder("-kd-"), suite.folder("-none-")
     assert suite.run("export", str(tmp_path / "home"), "--licence", "mit") == 0
@@ -22,5 +22,5 @@ def test_every_finished_student(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (none / "last.safetensors").unlink()
     capsys.readouterr()
     assert suite.run("export", str(tmp_path / "other")) == 0
-    assert f"{none.name}: finished, but its weights are not here" in capsys.readouterr().out
+    assert f"{none.name}: finished, but its weights " in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "other").iterdir()] == [kd.name]

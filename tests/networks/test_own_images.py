@@ -129,9 +129,9 @@ def test_the_plan_says_how_images_come_and_where_training_starts(timm: None) -> 
     assert any("timm:in1k was trained with images of 24 x 24 pixels, normalised with mean 0.5" in line for line in told)
     assert "teacher timm:tiny: its training starts from timm:in1k" in told
     told = plan_lines([start, 'network_settings={"timm:tiny": {data_config: "timm:in1k"}}'])
-    assert any("by timm:in1k's data configuration it gets images of 24 x 24" in line for line in told)
+    assert any("timm:in1k's data configuration sets images of 24 x 24" in line for line in told)
     told = plan_lines(['network_settings={"timm:tiny": {mean: [0, 0, 0], std: [1, 1, 1]}}'])
-    assert told == ["timm:tiny: by network_settings it gets images normalised with mean 0, 0, 0 and std 1, 1, 1"]
+    assert told == ["timm:tiny: network_settings sets images normalised with mean 0, 0, 0 and std 1, 1, 1"]
     with pytest.raises(UserError, match="has 7 classes, but .* has 10: .* as its 'start'"):
         plan_lines(["teachers.timm:tiny.weights=timm:in1k"])
     with pytest.raises(UserError, match="unknown weights of timm:tiny 'in2k'"):

@@ -192,5 +192,5 @@ def test_a_task_that_reads_maps_is_refused_a_network_without(monkeypatch: pytest
     teacher = small.teacher(network="flat")
     specs = [small.spec(data) for data in (teacher, small.head("rotation", network="flat", teacher={"run": teacher}))]
     check_runs(specs[:1], read_profile("demo", []), tmp_path)
-    with pytest.raises(UserError, match="'rotation' needs feature maps, and flat gives none"):
+    with pytest.raises(UserError, match="'rotation' needs feature maps.*network_settings.flat.taps"):
         check_runs(specs, read_profile("demo", []), tmp_path)

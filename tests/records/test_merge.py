@@ -19,13 +19,14 @@ from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
 from tests.benchmarks.made import finish
 
-PROFILE = ["--profile", "demo"]
+COMPARISON = str(Path(__file__).with_name("comparison.yaml"))
+PROFILE = ["--profile", COMPARISON]
 KD = "student-resnet8-kd-digits16-s1"
 
 
 @pytest.fixture
 def cells() -> dict[str, list[Cell]]:
-    profile = read_profile("demo", [])
+    profile = read_profile(COMPARISON, [])
     return {"comparison": BENCHMARKS["comparison"].cells(SpecBuilder(profile))}
 
 
@@ -142,7 +143,7 @@ def test_bad_sources(cells: dict[str, list[Cell]], tmp_path: Path, capsys: pytes
 def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results with a single run in them, and beside them a file that belongs to nobody else."""
     folder = tmp_path_factory.mktemp("one")
-    profile = read_profile("demo", [])
+    profile = read_profile(COMPARISON, [])
     made = {"comparison": BENCHMARKS["comparison"].cells(SpecBuilder(profile))}
     results_of(
         made, folder / "theirs", ("teacher", "head", "-sskd-", "-crd-", "-at-", "-none-", "-s0-", "-s2-"), "Epyc"
