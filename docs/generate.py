@@ -38,7 +38,7 @@ FAMILIES = {  # the heading of each family of methods, and what its methods have
     "logits": ("Logits", "The student learns the teacher's predictions."),
     "feature maps": ("Feature maps", "The student learns the teacher's maps, or its pooled features."),
     "relations": ("Relations", "The student learns how images of a batch, or layers, relate to each other."),
-    "contrast": ("Contrast", "The student's embedding of an image is told from embeddings of other images."),
+    "contrast": ("Contrast", "The student's embedding of an image is distinguished from embeddings of other images."),
     "self-supervision": (
         "Self-supervision",
         "The student also learns the teacher's answers to a self-supervised task.",

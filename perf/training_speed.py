@@ -138,7 +138,7 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
     assert setup.spec.teacher is not None
     network = build_network(setup.spec.teacher.network, setup.data.num_classes).eval()
     teacher = TeacherForward(setup.to_device(network), frozenset({"logits", "pooled"}), setup.passes)
-    spent = dict.fromkeys(("data", "teacher", "loss", "whole"), 0.0)
+    elapsed = dict.fromkeys(("data", "teacher", "loss", "whole"), 0.0)
     student, method = stage.trained if setup.spec.role == "student" else (None, None)
     batches = endless(setup, stage)
 
@@ -156,21 +156,21 @@ def time_shares(setup: Setup, stage: Stage, rounds: int = 4) -> dict[str, float]
     def timed(part: str, action: Callable[[], Any]) -> Any:
         started = time.perf_counter()
         result = action()
-        spent[part] += time.perf_counter() - started
+        elapsed[part] += time.perf_counter() - started
         return result
 
     for number in range(rounds + 1):
         if number == 1:  # the first round is a warm-up
-            spent = dict.fromkeys(spent, 0.0)
+            elapsed = dict.fromkeys(elapsed, 0.0)
         batch = timed("data", partial(next, batches))
         of_teacher = timed("teacher", partial(teacher, batch.images))
         if method is not None:
             distil(batch, of_teacher)
         timed("whole", partial(learn, batch))
-    total = spent["data"] + spent["whole"]
-    rest = max(spent["whole"] - spent["teacher"] - spent["loss"], 0.0)
-    parts = {"data": spent["data"], "teacher": spent["teacher"]}
-    parts |= {"student": rest, "loss": spent["loss"]} if method is not None else {"head, loss": rest}
+    total = elapsed["data"] + elapsed["whole"]
+    rest = max(elapsed["whole"] - elapsed["teacher"] - elapsed["loss"], 0.0)
+    parts = {"data": elapsed["data"], "teacher": elapsed["teacher"]}
+    parts |= {"student": rest, "loss": elapsed["loss"]} if method is not None else {"head, loss": rest}
     return {name: round(seconds / total, 3) for name, seconds in parts.items()}
 
 

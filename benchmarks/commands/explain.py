@@ -190,12 +190,12 @@ def _text(key: Key) -> str:
     if not models:
         lines.append(f"default: {_value(key.default)}")
     lines += textwrap.wrap(key.about, 100)
-    told: set[str] = set()
+    listed: set[str] = set()
     for model in models:
         for name in model.model_fields:
-            if name in told or (name == "name" and key.default is not UNSET):
+            if name in listed or (name == "name" and key.default is not UNSET):
                 continue  # keys that two models share are printed once; a name is given by the key
-            told.add(name)
+            listed.add(name)
             field = _field(model, name, key.default, name)
             default = (
                 ""

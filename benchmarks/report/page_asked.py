@@ -25,12 +25,12 @@ def asked(report: "Report", anchors: Mapping[CellKey, str]) -> dict[str, Any] | 
     benchmark compares methods, or no two methods share a finished seed."""
     which, rule = report.verdicts[0].epoch, rule_of(report.profile)
     sections = sorted(report.sections, key=lambda section: not section.benchmark.own_methods)
-    told = [
+    compared = [
         (section, deciding_measure(section.benchmark, which))
         for section in sections
         if section.benchmark.rows == "method"
     ]
-    found = [(section, measure, _rivals(section, measure, anchors, rule)) for section, measure in told]
+    found = [(section, measure, _rivals(section, measure, anchors, rule)) for section, measure in compared]
     found = [entry for entry in found if entry[2]]
     if not found:
         return None

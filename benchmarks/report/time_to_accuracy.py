@@ -164,12 +164,12 @@ def cost_table(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
 def make_time_to_accuracy(
     frame: pd.DataFrame, runs: Path, work: Mapping[str, float], unit: str, folder: Path, styles: Mapping[str, Style]
 ) -> TimeToAccuracy:
-    """Draws spent.png and spent.pdf into ``folder`` if there is a curve with a known cost in ``unit``. Other arguments:
-    see cost_curves."""
+    """Returns the report's part on cost. Draws spent.png and spent.pdf into ``folder`` if there is a curve with a known
+    cost in ``unit``. Other arguments: see cost_curves."""
     curves, damaged = cost_curves(frame, runs, work)
     known = curves[curves[unit].notna()]
     figure, trouble = attempt(folder / "spent", lambda: _draw(known, styles, unit))
-    lost = [f"Left out, as their metrics.jsonl cannot be read: {', '.join(damaged)}."] if damaged else []
+    lost = [f"Left out, because their metrics.jsonl cannot be read: {', '.join(damaged)}."] if damaged else []
     notes = [f"{WHAT} {HOW[unit]} Means over seeds.", *trouble, *lost]
     return TimeToAccuracy(curves, cost_table(known, unit), unit, figure, notes)
 

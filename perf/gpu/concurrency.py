@@ -102,7 +102,7 @@ def main() -> None:
         print(READY, flush=True)
         sys.stdin.readline()
         started, steps = time.perf_counter(), 0
-        while time.perf_counter() < started + sizes.seconds_at_once:
+        while time.perf_counter() < started + sizes.parallel_seconds:
             for _ in range(sizes.steps):  # queues several steps, so that the host does not synchronise after each
                 step()
             _wait(device)

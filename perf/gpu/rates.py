@@ -30,7 +30,7 @@ def items(measurement: Measurement) -> Items:
     concurrent = {
         f"{runs} at once, {'graph' if graph else 'eager'}": partial(run_concurrently, runs, graph, measurement)
         for graph in graphs
-        for runs in sizes.at_once
+        for runs in sizes.parallel_runs
     }
     return {name: partial(compare, case, measurement, graphs) for name, case in timed.items()} | concurrent
 

@@ -118,11 +118,11 @@ def _machine(items: dict[str, Found]) -> str:
 
 
 def _steps(items: dict[str, Found]) -> str:
-    def told(value: Any, yes: str) -> str:
+    def shown(value: Any, yes: str) -> str:
         return "not tested" if value is None else (value or yes)
 
     rows = [
-        [name, stage, told(found["waits"], "none"), told(found["captured"], "yes")]
+        [name, stage, shown(found["waits"], "none"), shown(found["captured"], "yes")]
         for name, item in items.items()
         for stage, found in item["stages"].items()
     ]

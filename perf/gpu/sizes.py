@@ -12,8 +12,8 @@ class Sizes(NamedTuple):
     warmup: int  # steps of each variant before any is timed
     steps: int  # per round
     rounds: int  # rounds of each variant
-    at_once: tuple[int, ...]  # numbers of parallel runs on one GPU
-    seconds_at_once: float
+    parallel_runs: tuple[int, ...]  # numbers of parallel runs on one GPU
+    parallel_seconds: float
     square: int  # size of the multiplied square matrices
     copied_mb: int
     head_epochs: int
@@ -32,8 +32,8 @@ FULL = Sizes(
     warmup=10,
     steps=50,
     rounds=3,
-    at_once=(1, 2, 4),
-    seconds_at_once=10.0,
+    parallel_runs=(1, 2, 4),
+    parallel_seconds=10.0,
     square=8192,
     copied_mb=1024,
     head_epochs=60,
@@ -51,8 +51,8 @@ SMALL = Sizes(
     warmup=1,
     steps=1,
     rounds=2,
-    at_once=(1, 2),
-    seconds_at_once=0.5,
+    parallel_runs=(1, 2),
+    parallel_seconds=0.5,
     square=256,
     copied_mb=8,
     head_epochs=1,

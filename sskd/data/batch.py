@@ -34,7 +34,7 @@ class Batch(NamedTuple):
 
     @property
     def views_per_image(self) -> int:
-        """V."""
+        """V, the number of views of each image."""
         return self.images.shape[0] // self.labels.shape[0]
 
 

@@ -103,7 +103,7 @@ def decode_with_pillow(path: Path) -> Tensor:
 
 def open_rgb(path: Path) -> Image.Image:
     """Opens an image as 8-bit RGB. Raises ValueError for several frames, and for 16 or 32 bits per pixel, which the
-    conversion to RGB would clip. Of a phone's JPEG with an embedded preview (MPO), the first frame is used."""
+    conversion to RGB would clip. For a phone's JPEG with an embedded preview (MPO), it opens the first frame."""
     with Image.open(path) as image:
         if image.mode[0] in "IF" or (getattr(image, "n_frames", 1) > 1 and image.format != "MPO"):
             raise ValueError(UNUSUAL)

@@ -16,7 +16,7 @@ class ViewTransform(Protocol):
 
     @property
     def views_per_image(self) -> int:
-        """V."""
+        """V, the number of views of each image."""
 
     def __call__(
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator

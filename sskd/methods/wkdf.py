@@ -37,7 +37,7 @@ def moments(maps: Tensor, grid: int) -> tuple[Tensor, Tensor]:
 
 def projector(student: tuple[int, ...], teacher: tuple[int, ...], hidden: int) -> nn.Sequential:
     """Returns a projector from the student's maps to the teacher's channels: FitNet's regressor, or 1x1, 3x3 and 1x1
-    convolutions with ``hidden`` channels, batch norm and ReLU."""
+    convolutions with ``hidden`` channels between them, then batch norm and ReLU."""
     if not hidden:
         return regressor(student, teacher, relu=True)
     channels, out_channels = student[0], teacher[0]

@@ -67,8 +67,9 @@ class HeadTask(TrainingTask):
         return torch.stack(list(losses.values())).sum(), LossTerms(losses, {"head_accuracy": right})
 
     def evaluate(self) -> dict[str, float]:
-        """Returns the head's accuracy on views of the test images, which are the same for every head, and top1 of the
-        network that is trained with it, if there is one."""
+        """Returns the head's accuracy and loss on views of the test images, which are the same for every head, and top1
+        of the network that is trained with it, if there is one. Returns {} for a task that cannot be evaluated on test
+        images."""
         if not self.head.evaluable_on_test:
             return {}
         setup = self.setup
