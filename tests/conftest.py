@@ -1,4 +1,4 @@
-"""What every test has: registries and threads that are afterwards as they were. What some ask for: a null GPU."""
+"""Fixtures: every test leaves registries and threads as they were; some tests request a null GPU."""
 
 import subprocess
 import sys

@@ -44,7 +44,8 @@ def student(precision: str, runs: Path, method: Any = "kd", **recipe: Any) -> An
 
 
 def whole_runs(runs: Path) -> None:
-    """In each precision, with a rate that falls and one that changes at every step, stopped inside an epoch."""
+    """Trains runs in each precision, with a learning rate that falls and one that changes at every step, interrupted
+    within an epoch."""
     for precision, schedule in (("fp32", "step"), ("bf16", "cosine"), ("fp16", "step")):
         spec = student(precision, runs, schedule=schedule)
         before, asked = captures, 0
@@ -108,7 +109,7 @@ def careless(runs: Path) -> None:
 
 
 def evaluation(runs: Path) -> None:
-    """After the first time, nothing is copied to the device to measure a network; and a teacher's ReLUs are joined."""
+    """Evaluations after the first copy nothing to the device, and the teacher's ReLUs are fused."""
     setup = prepare(student("bf16", runs), runs, ON_GPU)
     task = build_task(setup)
     task.evaluate()

@@ -100,7 +100,7 @@ def broken(data: dict[str, Any], count: int) -> Iterator[Any]:
 
 
 def one_line_or_valid(read: Callable[[], object], what: object) -> bool:
-    """Whether it was refused; that anything but a UserError of one line comes of it fails the test."""
+    """Returns True if the input was rejected. Any exception but a one-line UserError fails the test."""
     said = ""
     try:
         read()

@@ -82,7 +82,7 @@ def test_a_teachers_weights_alone_are_enough(where: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", profile_names())
 def test_no_profile_names_a_file_outside_of_where_it_is_started(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is missing is told with the setting that names another file."""
+    """The message for a missing file names the setting that selects another file."""
     if name == "vit":
         pytest.importorskip("timm")
     monkeypatch.chdir("/")

@@ -1,4 +1,4 @@
-"""What is set of a GPU before a run, and asked of one: seen without one, by what torch is told."""
+"""Tests the settings and queries of a GPU without a GPU, by the calls to torch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +40,8 @@ def test_fp32_is_not_tf32(told: list[Any]) -> None:
 
 
 def test_the_runs_device_is_the_processes_own(told: list[Any]) -> None:
-    """Of two GPUs the second: torch's global random state, captures and waits are of the current device."""
+    """The run uses the second of two GPUs: torch's global random state, captures and synchronisation refer to the
+    current device."""
     configure(SECOND, Execution())
     synchronize(SECOND)
     assert told == [SECOND, SECOND]

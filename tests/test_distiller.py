@@ -26,7 +26,7 @@ assert group_norm  # registers the network
 
 
 class Net(nn.Module):
-    """As somebody has it: no base class, logits as its output."""
+    """A user's network: without a base class of the suite, with logits as its output."""
 
     def __init__(self, width: int = 4, classes: int = CLASSES) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ def test_autocast_and_compile() -> None:
 
 
 def test_views_are_made_from_either_kind_of_images() -> None:
-    """Of uint8 images and of the same as normalised floats: the same views, and so the same loss."""
+    """The uint8 images and the same images as normalised floats give the same views, and therefore the same loss."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     images, labels = uint8_images(), batch()[1]
     floats = (images / 255 - mean) / std
@@ -209,7 +209,8 @@ def test_a_forgotten_stage_is_told() -> None:
 
 
 def test_settings() -> None:
-    """By the paper's names too; of two networks of the suite, with what is published for the pair."""
+    """Settings may have the paper's names; for two networks of the suite they are completed with the pair's published
+    values."""
     assert sskd.settings("dkd", beta=3.0, temperature=2.0).nckd_weight == 3.0  # type: ignore[attr-defined]
     with pytest.raises(sskd.UserError, match="betta"):
         sskd.settings("dkd", betta=3.0)

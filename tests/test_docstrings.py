@@ -1,4 +1,4 @@
-"""What docstrings name is there: modules and what is in them, files of the repository, parameters."""
+"""Tests that the modules, names, files and parameters that docstrings name exist."""
 
 import ast
 import re
@@ -36,7 +36,7 @@ for _path, _names in NAMES.items():
 
 
 def text_of(statement: ast.stmt) -> str | None:
-    """What a statement that is nothing but a text says: a docstring, of a field too."""
+    """Returns the text of a statement that is only a string: a docstring, also of a field."""
     value = statement.value if isinstance(statement, ast.Expr) else None
     return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
 

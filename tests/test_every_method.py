@@ -68,7 +68,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Trace:
-    """What each step of a stage came to, and what was there after the last."""
+    """Losses of each step of a stage, and gradients and state after the last step."""
 
     def __init__(self) -> None:
         self.losses: list[dict[str, float]] = []
@@ -202,7 +202,7 @@ def test_five_steps_of_a_plain_loop_are_the_suites(method: dict[str, Any], share
 
 
 def test_stopped_in_each_of_its_stages_a_run_ends_the_same(shared: Path, tmp_path: Path) -> None:
-    """After each stop everything is built anew from what was saved."""
+    """All objects are rebuilt from the saved state after each stop."""
     spec, whole, parts = spec_of("ab"), tmp_path / "whole", tmp_path / "parts"
     small.link_needs(shared, whole, spec)
     small.link_needs(shared, parts, spec)

@@ -171,7 +171,7 @@ def run_of(execution: Any, tmp_path: Path, **changes: Any) -> RunState:
 
 
 def test_a_graph_goes_with_its_run(tmp_path: Path) -> None:
-    """Without waiting for Python's collector of cycles: a suite trains run after run in one process."""
+    """The graph is freed without Python's cyclic garbage collector, because a suite trains many runs in one process."""
     run = run_of(small.EXECUTION, tmp_path)
     run.graph = training_steps.make_graph(run, run.loader)  # type: ignore[arg-type]
     graph = weakref.ref(run.graph)

@@ -29,7 +29,7 @@ KD = small.spec(small.student("kd"))
 
 
 class Crash(BaseException):
-    """As a power cut: nothing catches it."""
+    """An exception that nothing catches, like a power failure."""
 
 
 def crash_at(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
@@ -232,7 +232,8 @@ def test_told_to_end_it_saves_inside_the_epoch(
 
 
 def test_a_closed_terminal_ends_only_what_it_belongs_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was started with nohup goes on. A file that is printed to is kept, a terminal is not written to any more."""
+    """A process that was started with nohup continues. Output to a file is kept; nothing more is written to the
+    terminal."""
     left: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "dup2", lambda new, old: left.append((new, old)))
     monkeypatch.setattr(os, "fstat", lambda fd: os.stat_result([stat.S_IFCHR if fd == 2 else stat.S_IFREG] + [0] * 9))

@@ -94,7 +94,7 @@ def test_no_circle() -> None:
 
 
 def leaves_encoding_open(call: ast.Call) -> bool:
-    """Whether the call reads or writes text in whatever encoding the machine has set."""
+    """Returns True if the call reads or writes text in the machine's default encoding."""
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     if "encoding" in given or None in given:
         return False

@@ -123,7 +123,7 @@ def test_what_a_helper_lacks_is_the_plugins_error(tmp_path: Path) -> None:
 
 
 def option(name: str, *words: str) -> Callable[[str], object]:
-    """What a command line that ends with a path has under ``name``."""
+    """Returns a function from a path to the value of the option ``name`` in a command line that ends with that path."""
     return lambda path: getattr(make_parser().parse_args([*words, path]), name)
 
 

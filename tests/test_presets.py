@@ -43,7 +43,7 @@ def test_published_code_is_the_default_and_leaves_ids_as_they_are() -> None:
 
 @pytest.mark.parametrize("benchmark", ["comparison", "table3"])
 def test_paper_text_is_explicit_in_every_run(benchmark: str) -> None:
-    """In the comparison's methods and in a table's: the specs themselves say it, so their ids differ."""
+    """The preset's settings are in the specs of the comparison and of a table, so their ids differ."""
     paper_text, published = (
         sskd_cell(specs(f"preset={name}"), benchmark).spec for name in ("paper_text", "published_code")
     )

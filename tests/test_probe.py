@@ -87,7 +87,7 @@ def test_turned_digits_are_digits_turned() -> None:
 
 
 def test_stl10_from_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the archive has it: every image by channel and column, classes from 1."""
+    """The files have the archive's format: images by channel and column, classes from 1."""
     known = PUBLISHED_DATASETS["stl10"].info
     assert {"train": known.train_images, "test": known.test_images} == downloaded.STL10_IMAGES
     monkeypatch.setitem(downloaded.STL10_IMAGES, "train", 20)

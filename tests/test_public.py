@@ -1,4 +1,4 @@
-"""What ``import sskd`` gives: names, signatures and types that other people's code counts on; nothing heavy at once."""
+"""Tests the public names, signatures and types of ``sskd``, and that the import loads no slow modules."""
 
 import inspect
 import subprocess
@@ -82,7 +82,7 @@ def test_importing_it_is_quick() -> None:
 def test_the_example_in_plain_pytorch_runs(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As it stands, in this process: starting another would take longer than the example."""
+    """Executes the example unchanged in this process, because starting another process would take longer."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), method])
     text = EXAMPLE.read_text()

@@ -53,7 +53,7 @@ def test_its_numbers_are_those_of_the_committed_results() -> None:
 
 
 def _rounded(claims: str, *named: str) -> bool:
-    """Whether the claims have these numbers, with a decimal more."""
+    """Returns True if one of the claims has these numbers, up to rounding."""
     known = re.findall(r"([+-][\d.]+) \[(-?[\d.]+), (-?[\d.]+)\]", claims)
     return any(all(abs(float(a) - float(b)) <= 0.0051 for a, b in zip(row, named, strict=True)) for row in known)
 

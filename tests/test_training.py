@@ -107,7 +107,7 @@ def test_only_the_student_and_its_method_are_trained(runs: Path, tmp_path: Path)
 
 
 def test_the_teacher_is_the_whole_network_that_a_run_has_trained(runs: Path, tmp_path: Path) -> None:
-    """Of a student that predicts through more than its network: not the student alone, as its name would give."""
+    """A teacher that predicts with modules of its method (SimKD) is loaded with them."""
     spec = small.spec(small.student("simkd"))
     assert isinstance(spec, StudentSpec)
     small.link_needs(runs, tmp_path, spec)
@@ -125,7 +125,7 @@ def test_the_teacher_is_the_whole_network_that_a_run_has_trained(runs: Path, tmp
 
 
 def test_a_head_is_measured_once(runs: Path, tmp_path: Path) -> None:
-    """After its last epoch, which alone is used; also when it was stopped before."""
+    """A head is evaluated after its last epoch, the only one that is used; also if it was interrupted before."""
     head = SSKD.head
     assert head is not None
     rows = small.metrics(runs / head.id)

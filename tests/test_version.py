@@ -1,4 +1,4 @@
-"""Which code and which packages a result came from."""
+"""Tests the recorded version of the code and the packages of a result."""
 
 import importlib.metadata
 import re

@@ -65,7 +65,7 @@ def test_no_code_is_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def broken_states(state: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """What a weights file may hold that is no network's weights, by what is wrong with it."""
+    """Returns contents of weights files that are not the weights of a network, by their error."""
     first, variance = "conv1.weight", "bn1.running_var"
 
     def changed(key: str, value: Any) -> dict[Any, Any]:
@@ -108,7 +108,7 @@ def broken_states(state: dict[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def refusal(path: Path) -> str:
-    """What is said of weights that are not taken; "" if they are."""
+    """Returns the error message for weights that are rejected; "" if they are accepted."""
     try:
         load_network(path, "resnet8", 10)
     except UserError as error:

@@ -25,7 +25,7 @@ class Installed(NamedTuple):
     folder: Path  # where commands are given
 
     def run(self, program: str, *options: str, status: int = 0) -> str:
-        """What it prints. Never a traceback, and the exit status that is expected."""
+        """Returns the output of the command. Fails for a traceback or an unexpected exit status."""
         kept = {key: value for key, value in os.environ.items() if key not in ("HOME", "PYTHONPATH")}
         done = subprocess.run(
             [str(self.programs / program), *options],

@@ -1,4 +1,5 @@
-"""What in a step would make the host wait for a GPU, seen without one: by the operations that it dispatches."""
+"""Finds the operations of a step that would make the host wait for a GPU, without a GPU: by the dispatched
+operations."""
 
 import traceback
 from typing import Any
@@ -22,7 +23,7 @@ INDEXED = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default, torch
 
 
 def _asks_for_a_size(func: Any, args: Any) -> bool:
-    """Whether it indexes by a mask."""
+    """Returns True if the operation indexes with a mask."""
     return func in INDEXED and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
 
 

@@ -1,4 +1,4 @@
-"""Which interval a table's differences have, what is bold, and rankings: from made frames."""
+"""Tests intervals, significance and rankings of a table's differences, on generated frames."""
 
 import math
 from pathlib import Path
@@ -125,7 +125,8 @@ def test_nothing_finished_gives_no_differences() -> None:
 
 
 def test_the_correlation_within_a_seed_by_hand() -> None:
-    """In column x the two go together, in y against each other; controls and the teacher are no methods."""
+    """The two methods correlate positively in column x and negatively in y; controls and the teacher are not
+    methods."""
     x, y = [1.0, 2.0, 3.0], [1.0, 3.0, 2.0]
     values = {("A", "x"): x, ("B", "x"): x, ("A", "y"): x, ("B", "y"): y, ("KD again", "x"): x, ("Teacher", "x"): x}
     by_cell = {cell: dict(enumerate(of_cell)) for cell, of_cell in values.items()}

@@ -1,4 +1,4 @@
-"""What is said of the controls, from made results."""
+"""Tests the report on the controls, with generated results."""
 
 import pandas as pd
 import pytest

@@ -196,7 +196,7 @@ def test_weights_that_are_missing_or_damaged_are_named_under_the_table(results: 
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """What is in the folder cannot be reached, as by another user (root is forbidden nothing)."""
+    """Makes the contents of the folder inaccessible, as for another user (root can access everything)."""
 
     def guarded(name: str, module: Any) -> None:
         original = getattr(module, name)

@@ -315,7 +315,7 @@ def test_methods_lead_to_their_papers(page: Path) -> None:
 
 
 def in_browser(page: Path, place: Path, *options: str) -> dict[str, Any]:
-    """What the scripts above saw in headless Chromium, from file:// and with the network's flags off."""
+    """Returns the output of the scripts above in headless Chromium, on a file:// page without network access."""
     copy = place / "copy.html"
     text = page.read_text()
     copy.write_text(text.replace("<head>", f"<head>{BEFORE}", 1).replace("</body>", f"{AFTER}</body>", 1))

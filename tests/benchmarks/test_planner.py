@@ -1,4 +1,5 @@
-"""What a plan knows before anything trains: weights, classes, batches, pairs at the images' size, and what it costs."""
+"""Tests a plan's checks of weights, classes, batches, pairs and image sizes, and its cost, before anything is
+trained."""
 
 import hashlib
 import json
@@ -66,7 +67,7 @@ def test_the_papers_profile_is_planned_without_its_images(
 
 
 def test_published_data_sets_are_as_large_as_is_assumed(tmp_path: Path) -> None:
-    """Of those whose numbers torchvision states; a file of the user's under the same name is counted itself."""
+    """Covers the data sets whose sizes torchvision states. A user's file of the same name is counted itself."""
     assert dataset_info(DatasetSpec(name="cifar100"), tmp_path) == (DatasetInfo(50_000, 100, 32, None, 10_000), True)
     assert dataset_info(DatasetSpec(name="imagenet", crop_size=96), tmp_path) == (
         DatasetInfo(1_281_167, 1000, 96, None, 50_000),
@@ -444,7 +445,7 @@ def test_the_processes_of_a_run_have_a_gpu_each_or_share_the_cores(
 
 @pytest.mark.parametrize(("name", "size", "batch"), [("resnet8", 32, 4), ("resnet20", 64, 256)])
 def test_the_rate_is_that_of_training_steps(name: str, size: int, batch: int) -> None:
-    """Of a large network a smaller batch is timed."""
+    """A smaller batch is timed for a large network."""
     assert 1e6 < cost.measure_throughput(name, size, batch, seconds=0.0) < 1e14
 
 

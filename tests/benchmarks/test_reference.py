@@ -1,4 +1,4 @@
-"""Which row the others are compared with, and all pairs of rows."""
+"""Tests the choice of the reference row, and the comparison of all pairs of rows."""
 
 from collections.abc import Iterator
 from pathlib import Path

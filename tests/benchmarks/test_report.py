@@ -106,7 +106,7 @@ def test_latex_is_booktabs_with_the_best_underlined() -> None:
 
 @pytest.mark.parametrize("name", ["table2", "table3", "table6", "fig3b"])
 def test_what_was_trained_comes_before_what_it_stands_for(name: str) -> None:
-    """In every form of a table: here all columns that are pairs, of another pair than the paper's."""
+    """Covers every form of a table, with another pair of networks than the paper's in all columns."""
     small = dict.fromkeys(("vgg13/vgg8", "resnet56/resnet20", "wrn_40_2/wrn_16_2"), "resnet14/resnet8")
     profile = read_profile("smoke", ["seeds=[0]", f"pairs={json.dumps(small)}", "overrides={}"])
     columns = {cell.column for cell in cells_of(profile, name)[name]}
@@ -164,7 +164,7 @@ def test_every_profile_that_validates_can_be_reported(tmp_path: Path, setting: s
 
 
 def test_captions_say_what_each_setting_really_had(tmp_path: Path) -> None:
-    """Of finished runs alone where there are some: in the last figure 25 % is not there yet."""
+    """Captions describe only finished runs if there are any: in the last figure, 25 % has no runs yet."""
     profile = read_profile("miniature", ["seeds=[0]"])
     cells = cells_of(profile, *profile.benchmarks)
 

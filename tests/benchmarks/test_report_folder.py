@@ -19,7 +19,7 @@ from tests.test_run_all import TINY
 
 
 def target(folder: Path, *options: str) -> ReportTarget:
-    """Where the report of a request goes; nothing is written but what the folder keeps of the request."""
+    """Returns the target of a request's report, after saving the request."""
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(TINY))
     given = ["report", "--profile", str(path), "--results", str(folder / "results"), *options]
@@ -132,7 +132,7 @@ def test_a_variant_leaves_the_profiles_report_as_it_was(tmp_path: Path, capsys: 
 def test_nothing_finished_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As from another folder than that of the results."""
+    """The results folder is wrong, as if the command were started in another folder."""
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(TINY))
     (tmp_path / "elsewhere").mkdir()

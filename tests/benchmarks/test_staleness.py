@@ -28,7 +28,7 @@ PROFILE: dict[str, Any] = TINY | {"seeds": [0], "methods": ["none", "own_edited"
 
 
 def forget_plugins() -> None:
-    """What a new process has not loaded."""
+    """Forgets the loaded plugins, as in a new process."""
     from sskd.methods import METHODS
 
     for name in [name for name in sys.modules if name.startswith("plugin_")]:

@@ -1,4 +1,4 @@
-"""What each table and figure asks for, and that shared runs are asked for once."""
+"""Tests the runs of each table and figure, and that shared runs are planned once."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def students(cells: list[Cell]) -> set[str]:
 
 
 def test_shared_runs_are_planned_and_trained_once() -> None:
-    """With one seed: what each benchmark adds to those before it, counted by hand."""
+    """The runs that each benchmark adds to the earlier ones, for one seed, were counted by hand."""
     cells = cells_of("paper", "seeds=[0]")
     seen: set[str] = set()
     added = {}

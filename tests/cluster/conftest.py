@@ -1,4 +1,4 @@
-"""What the tests of this folder have: processes that hold locks."""
+"""Fixtures of this folder: processes that hold locks."""
 
 from tests.cluster.holding import holds
 

@@ -54,7 +54,7 @@ PartitionName=test Nodes={host} Default=YES MaxTime=60 State=UP OverSubscribe=FO
 
 
 def missing() -> str:
-    """Why there can be no Slurm here; "" if there can."""
+    """Returns why Slurm cannot run here; "" if it can."""
     if os.geteuid() != 0:
         return "a Slurm of its own needs root"
     search = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -102,7 +102,7 @@ class SlurmSite:
         wait_for(lambda: "UP" in output("scontrol", "ping"), 30, "slurmctld")
 
     def wait_for_node(self) -> None:
-        """Until the node has told the controller that it is there."""
+        """Waits until the node has registered with the controller."""
         wait_for(lambda: output("sinfo", "-h", "-o", "%t").strip() in ("idle", "mix", "alloc"), 60, "the node")
 
     def stop_controller(self) -> None:
@@ -130,7 +130,7 @@ class SlurmSite:
 
 
 def output(*command: str) -> str:
-    """What a command printed, errors too."""
+    """Returns the output of a command, including stderr."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return done.stdout + done.stderr
 

@@ -54,7 +54,7 @@ class Suite:
         return main(self.command(*options))
 
     def state(self, capsys: Any) -> dict[str, dict[str, Any]]:
-        """What ``status --json`` prints, by run."""
+        """Returns the output of ``status --json``, by run."""
         capsys.readouterr()
         assert self.run("status", "--json") == 0
         return {row["id"]: row for row in json.loads(capsys.readouterr().out)["runs"]}

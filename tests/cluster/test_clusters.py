@@ -112,7 +112,7 @@ def test_wrong_slurm_settings_are_refused_when_they_are_read(setting: str) -> No
 
 @pytest.mark.parametrize("character", ["\n", "\r", "\x0b", "\x1b", "\u2028", "\x00"])
 def test_nothing_that_a_job_script_would_execute(character: str, tmp_path: Path) -> None:
-    """What follows a line end in a value, or in a key, would be a command of the generated script."""
+    """Text after a line break in a value or key would be a command of the generated script."""
     evil = f"gpu{character}touch evil"
     for data in (
         *({"partition": evil}, {evil: "x"}, {"setup": [evil]}, {"teardown": [evil]}, {"srun_args": [evil]}),

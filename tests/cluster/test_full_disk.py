@@ -106,7 +106,8 @@ SAYS = ["place", "spec", "metrics", "all metrics", "checkpoint", "weights", "res
 @pytest.mark.parametrize("but", [0, PAGE])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_file(disk: Disk, kind: str, but: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """With no space, and with space for a first part. The file is as before, or not there, and then written whole."""
+    """The disk has no space, or only for the first part of the file. The file stays as it was or absent, and is later
+    written completely."""
     folder = RunFolder(disk.path / "runs", SPEC)
     folder.path.mkdir(parents=True)
     (disk.path / "jobs").mkdir()

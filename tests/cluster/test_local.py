@@ -44,7 +44,8 @@ def test_a_second_interrupt_ends_at_once() -> None:
 def test_waits_for_what_another_process_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], holds: Holds
 ) -> None:
-    """As python -m sskd train does, too: it is waited for, and seen by status; killed, the run is trained here."""
+    """The other process is python -m sskd train. The suite waits for it, and status shows it; when it is killed, the
+    suite trains the run."""
     suite = Suite(tmp_path, "--only", "comparison", "--set", "cluster.poll_seconds=0.1", methods=["none"])
     assert {row["state"] for row in suite.state(capsys).values()} == {"to do"}
     (student,) = suite.state(capsys)
@@ -87,7 +88,7 @@ def test_local_processes_and_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 def test_detached_status_and_cancel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """In the background; cancelled, it saves inside the epoch; the same command then goes on from there."""
+    """A background suite that is cancelled saves within the epoch; the same command resumes it."""
     monkeypatch.setenv("SLOW_UNTIL", str(tmp_path / "go"))
     suite = Suite(tmp_path, *LOCAL, **SLOW)
     assert suite.run("--detach") == 0

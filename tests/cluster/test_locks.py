@@ -115,7 +115,7 @@ def test_a_lock_that_cannot_be_made_is_an_error(tmp_path: Path, place: str) -> N
     "error", [KeyError("getpwuid(): uid not found: 12345"), OSError("No username set in the environment")]
 )
 def test_a_user_and_a_machine_without_names(error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As in containers that are started under a number: the number is the name, and locks work."""
+    """The user has only a number, as in some containers: the number is used as the name, and locks work."""
 
     def fails() -> str:
         raise error

@@ -71,7 +71,7 @@ def alive(pid: int) -> bool:
 
 
 def ends(pid: int) -> bool:
-    """Whether the process is gone soon: one that was told to end needs its time on a busy machine."""
+    """Returns True if the process ends within 30 seconds; on a busy machine, ending takes time."""
     until = time.monotonic() + 30
     while alive(pid) and time.monotonic() < until:
         time.sleep(0.05)

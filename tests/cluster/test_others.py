@@ -1,4 +1,4 @@
-"""What status and cancel see and end in a results folder, whoever has started it."""
+"""Tests that status and cancel cover all runs in a results folder, independent of who started them."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def lock_of(suite: Suite, run_id: str) -> Path:
 
 
 def progress(suite: Suite, run_id: str, age: float = 0.0) -> None:
-    """What a run says of itself, so many seconds ago."""
+    """Writes a run's progress file with an age in seconds."""
     folder = suite.runs / run_id
     folder.mkdir(parents=True, exist_ok=True)
     standing = Standing("main", 2, 12, 50.0, 651.0, 70, 2)._asdict()
@@ -58,7 +58,8 @@ def state(suite: Suite, capsys: pytest.CaptureFixture[str], *options: str) -> di
 def test_status_names_what_other_requests_have_at_work(
     suite: Suite, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, holds: Holds
 ) -> None:
-    """By a process, by a job that waits, planned by a launcher or for a node; finished and dead ones are none."""
+    """The runs are trained by a process, wait for a job, or are planned by a launcher or for a node. Finished runs and
+    those of dead processes are not named."""
     asked_of_slurm(monkeypatch, job("7", "sskd-b", "PENDING", "Priority") | job("8", "sskd-n"))
     holds(lock_of(suite, "student-a"))
     progress(suite, "student-a")

@@ -45,7 +45,7 @@ def test_a_commit_of_documents_alone_is_no_other_code(monkeypatch: pytest.Monkey
 
 
 def copy_of_code(folder: Path) -> Path:
-    """What the processes' code needs of a checkout, without what takes seconds to import."""
+    """Copies the part of a checkout that the processes' code needs, without modules that take seconds to import."""
     for name in ("errors", "paths", "version", "__init__"):
         (folder / "sskd").mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "sskd" / f"{name}.py", folder / "sskd")

@@ -1,4 +1,4 @@
-"""What clusters do to runs, done to them on a real Slurm of one node. docs/reliability.md lists what is seen."""
+"""Tests the failures of docs/reliability.md on a real Slurm with one node."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmSite]:
 
 @pytest.fixture(autouse=True)
 def _quiet(site: SlurmSite) -> Iterator[None]:
-    """After each test, what it leaves is ended: the next finds an empty queue and an idle node."""
+    """Ends all jobs after each test, so that the next one starts with an empty queue and an idle node."""
     yield
     output("scancel", "-u", "root")
     wait_for(lambda: not queue() and output("sinfo", "-h", "-o", "%t").strip() == "idle", PATIENCE, "an idle node")
@@ -224,7 +224,7 @@ def test_an_exception_is_retried_then_failed_then_retried_by_hand(
 
 
 def test_cancel(slow: Suite, whole: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was saved stays: the same command goes on from there."""
+    """Cancelled runs keep their saved state; the same command resumes them."""
     start(slow)
     assert slow.run("cancel") == 0
     assert "1 run told to save and end" in capsys.readouterr().out
@@ -354,7 +354,8 @@ def test_a_whole_node_that_ends_early(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Before its limit the runs save and the job requeues itself; cancelled, it is gone, and the command goes on."""
+    """The runs save before the time limit, and the job requeues itself. After cancel the job is gone, and the same
+    command resumes."""
     monkeypatch.setenv("SLOW_UNTIL", str(tmp_path / "go"))
     suite = Suite(tmp_path, *NODE, **SLOW)
     assert suite.run("--detach") == 0

@@ -1,4 +1,4 @@
-"""What a person sees of long work: the screen in a terminal, plain lines in a log, and a message at the end."""
+"""Tests the progress display: the screen in a terminal, plain lines in a log, and a notification at the end."""
 
 import json
 import multiprocessing
@@ -171,7 +171,7 @@ def test_watching_in_a_terminal(a_suite_of_others: Any, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_a_suite_that_another_process_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """From the first moment on: the process in the background has not claimed anything yet."""
+    """Status shows the suite immediately, before the background process has locked any run."""
     places = ("cluster.runs_at_once=2", "cluster.cpus_per_run=1", "cluster.poll_seconds=0.2")
     suite = Suite(tmp_path, "--cluster", "local", "--set", *places, "--only", "comparison")
     message = tmp_path / "message"

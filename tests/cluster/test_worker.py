@@ -1,4 +1,5 @@
-"""What a worker leaves when it cannot finish: the kind of its failure decides about another start."""
+"""Tests the files of a worker that cannot finish its run. The kind of failure decides whether the run is started
+again."""
 
 import json
 from pathlib import Path

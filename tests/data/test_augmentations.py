@@ -68,7 +68,7 @@ def test_none_and_standard() -> None:
     "views", [SingleView(), Rotations(), Puzzles(), TRANSFORMATIONS["paper"]], ids=lambda views: type(views).__name__
 )
 def test_every_view_is_changed_once(views: ViewTransform) -> None:
-    """By one call for all of them, so each has its own draws; and not the views of test images."""
+    """One call transforms all views, so each has its own draws. Views of test images are not transformed."""
     seen: list[Tensor] = []
 
     def mark(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a Markdown file tells its reader to type: files to write, commands to run."""
+"""Reads the files and commands that a Markdown file tells its readers to type."""
 
 import re
 import shlex
@@ -46,7 +46,7 @@ def read(path: Path) -> Document:
 
 
 def _quoted(word: str) -> str:
-    """For the shell, which still finds the paths that a * stands for."""
+    """Quotes a text for the shell, which still expands *."""
     return word if re.fullmatch(r"[\w./*-]+", word) else shlex.quote(word)
 
 

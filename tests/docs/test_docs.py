@@ -146,7 +146,7 @@ def requested(words: list[str]) -> list[str]:
 
 
 def check_options(command: str, words: list[str]) -> None:
-    """Of a measurement that is not run: its module is there, and has the options that are named."""
+    """Checks a measurement that is not run: its module exists and has the named options."""
     if words[1:2] == ["-m"] and words[2].startswith(("perf.", "benchmarks.")):
         spec = importlib.util.find_spec(words[2])
         if spec and spec.submodule_search_locations:

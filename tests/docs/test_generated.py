@@ -1,4 +1,4 @@
-"""What docs/generate.py writes is up to date, and says all that it should."""
+"""Tests that the files of docs/generate.py are up to date and complete."""
 
 import importlib.util
 import json

@@ -27,7 +27,7 @@ PAIRS = SIMILAR + OTHER
 
 
 def published_shapes(name: str) -> FeatureShapes:
-    """From the published networks' golden values, not from this project's networks."""
+    """Returns shapes from the published networks' golden values, not from this project's networks."""
     features = golden.architecture(name)["features"]
     *maps, (embed_dim,) = (tuple(each["shape"][1:]) for each in features)
     return FeatureShapes(name, tuple(maps), embed_dim)

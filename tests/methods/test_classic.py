@@ -82,7 +82,7 @@ def set_golden_parameters(method: Method) -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels-last"])
 @pytest.mark.parametrize("case", CASES, ids=[case[1] for case in CASES])
 def test_golden_and_the_total_that_it_is_weighted_in(case: Case, layout: torch.memory_format) -> None:
-    """In either memory layout, and the features are left as they are."""
+    """Covers both memory layouts, and checks that the features are not changed."""
     name, golden, weight, student, teacher, learned = case
     student_features = features(3 * tensor(1, BATCH, CLASSES), student, layout, gradient=True)
     teacher_features = features(3 * tensor(2, BATCH, CLASSES), teacher, layout)

@@ -22,7 +22,7 @@ Terms = Callable[[Any, Any, Any], Any]
 
 
 class Made(Method):
-    """What tests derive theirs from."""
+    """Base class of the tests' methods."""
 
     info = MethodInfo("Made", "a test", 2026, "logits")
     required_features = frozenset({"logits", "labels"})

@@ -146,7 +146,7 @@ def test_relaxed_positives_are_uniform_in_the_class() -> None:
 
 
 def test_chunked_draw_is_the_same_kind_of_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the keys of all rows would take too much memory, rows are drawn in parts."""
+    """Rows are drawn in chunks if the keys of all rows would take too much memory."""
     monkeypatch.setattr("sskd.methods.memory_bank.MAX_KEYS", 100)
     labels = torch.arange(40) % 4
     drawn = Banks(labels, 4, 4).draw(torch.arange(9), 20, "exact", generator())

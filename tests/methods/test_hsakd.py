@@ -53,7 +53,7 @@ def inputs() -> tuple[list[Tensor], Tensor, list[Tensor], Tensor]:
 
 
 class Given(nn.Module):
-    """In the place of branches: gives what it was given."""
+    """Stub of the auxiliary classifiers that returns the given scores."""
 
     def __init__(self, scores: list[Tensor]) -> None:
         super().__init__()
@@ -83,7 +83,8 @@ def test_the_students_objective() -> None:
 
 
 def test_the_teachers_objective() -> None:
-    """Of a network that learns with its branches the golden loss, of a frozen one without its cross-entropy."""
+    """A network that is trained with its auxiliary classifiers has the golden loss; a frozen one has it without
+    cross-entropy."""
     student, _, _, wanted = inputs()
     head: Any = PRETEXTS["hsakd"].__new__(PRETEXTS["hsakd"])
     nn.Module.__init__(head)
@@ -147,7 +148,8 @@ def golden_order(network: str, branches: AuxiliaryClassifiers) -> list[nn.Parame
 
 @pytest.mark.parametrize("network", list(NETWORKS))
 def test_branches(network: str) -> None:
-    """In float64, as the golden outputs: MobileNetV2's batch norms are over four pixels, and magnify rounding."""
+    """Computes in float64, like the golden outputs, because MobileNetV2's batch norms over four pixels magnify
+    rounding."""
     golden = LOSSES[f"hsakd_branches_{network}"]
     branches = AuxiliaryClassifiers(network, 400)
     parameters = golden_order(network, branches)

@@ -16,7 +16,7 @@ from sskd.runs.settings import method_settings
 
 
 class Made(Method):
-    """What tests let keep something."""
+    """A method that holds a frozen module as an attribute."""
 
     info = MethodInfo("Made", "a test", 2026, "nothing")
 

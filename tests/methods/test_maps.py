@@ -1,4 +1,4 @@
-"""What methods on feature maps share."""
+"""Tests the functions that methods on feature maps share."""
 
 import pytest
 import torch

@@ -74,7 +74,7 @@ TOTALS: list[tuple[str, str, dict[str, Any], int]] = [
 
 @pytest.mark.parametrize(("golden", "name", "settings", "epoch"), TOTALS, ids=[case[0] for case in TOTALS])
 def test_objectives(golden: str, name: str, settings: dict[str, Any], epoch: int) -> None:
-    """With the published settings, in the published code's ``epoch`` (from 1)."""
+    """Uses the published settings, in ``epoch`` (from 1) of the published code."""
     student, method = logits(200, gradient=True), build(name, **settings)
     method.begin_epoch(epoch - 1)
     assert_golden(golden, total(method, student, logits(201), TARGET), [student])
@@ -104,7 +104,7 @@ def test_wsld_on_imagenets_classes() -> None:
     ],
 )
 def test_ctkd(golden: str, epoch: int, settings: dict[str, Any]) -> None:
-    """In float64: theta's gradient is a difference of nearly equal terms."""
+    """Computes in float64, because theta's gradient is a difference of nearly equal terms."""
     student, teacher = logits(200).double().requires_grad_(), logits(201).double()
     method: Any = build("ctkd", **settings).double()
     method.begin_epoch(epoch - 1)
@@ -144,7 +144,7 @@ def test_ctkd_on_dkd_is_dkd_at_its_temperature() -> None:
 
 @pytest.mark.parametrize(("epochs", "epoch", "share"), [(240, 0, 1 / 20), (240, 19, 1), (240, 30, 1), (24, 0, 0.5)])
 def test_warm_up_follows_the_schedule(epochs: int, epoch: int, share: float) -> None:
-    """Of 20 epochs in 240; in a shorter run of the same schedule, as many fewer, like the milestones."""
+    """The warm-up has 20 of 240 epochs; in a shorter run of the same schedule it is scaled like the milestones."""
     student, teacher, method = logits(200), logits(201), build("dkd", epochs=epochs)
     method.begin_epoch(epoch)
     all_of_it = own(method, student, teacher, TARGET)

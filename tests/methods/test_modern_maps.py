@@ -21,7 +21,7 @@ LARGER = [tensor(213, 12, 32, 32, 32), tensor(214, 12, 64, 16, 16), tensor(215, 
 
 
 def shapes_of(tensors: list[Tensor]) -> FeatureShapes:
-    """Of maps and pooled features, with a first map, which the method leaves out."""
+    """Returns the shapes of maps and pooled features, with a first map that the method ignores."""
     *maps, (embed_dim, *_) = (tuple(tensor.shape[1:]) for tensor in tensors)
     return FeatureShapes("network", ((3, 2, 2), *maps), embed_dim)
 

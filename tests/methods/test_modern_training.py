@@ -1,4 +1,4 @@
-"""What runs of the newer methods leave behind."""
+"""Tests the results and weights of runs with the newer methods."""
 
 from pathlib import Path
 

@@ -105,5 +105,5 @@ def test_it_computes_its_loss_for_the_pair_or_says_what_does_not_fit(method: str
 
 @pytest.mark.parametrize("method", LEARN)
 def test_all_that_it_trains_learns(method: str) -> None:
-    """On a pair whose widths and sizes differ."""
+    """Uses a pair whose channels and map sizes differ."""
     assert_learns(method, "resnet32x4", "ShuffleV1", {"tckd", "nckd"} if method == "dkd" else None)

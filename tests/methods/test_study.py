@@ -1,4 +1,4 @@
-"""What methods learn of their teacher before the main training, and that a resumed run has it still."""
+"""Tests the statistics of the teacher that methods compute before the main training, also in a resumed run."""
 
 from pathlib import Path
 from typing import Any

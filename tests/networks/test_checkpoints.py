@@ -55,7 +55,7 @@ def nested(state: State) -> dict[str, Any]:
 
 
 def optimizer() -> dict[str, Any]:
-    """As torch.optim.SGD's: its keys are numbers."""
+    """Returns an optimiser state like that of torch.optim.SGD, whose keys are numbers."""
     learned = [value for value in STATE.values() if value.is_floating_point()]
     state = {number: {"momentum_buffer": value} for number, value in enumerate(learned)}
     return {"state": state, "param_groups": [{"lr": 0.1, "params": list(state)}]}
@@ -131,7 +131,7 @@ def test_what_a_file_is_counts_and_not_its_name(tmp_path: Path) -> None:
 
 
 def test_names_of_other_libraries_and_networks_keep_their_renaming(tmp_path: Path) -> None:
-    """What CRD's checkpoints call their classifier is a layer of its own in many others."""
+    """The name of the classifier in CRD's checkpoints is another layer in many other networks."""
     theirs = nn.Sequential(
         OrderedDict(conv=nn.Conv2d(3, 4, 3), classifier=nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 5)))
     )

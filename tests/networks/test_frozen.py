@@ -58,7 +58,7 @@ def test_without_preactivations_less_is_computed() -> None:
 
 
 class Odd(Network):
-    """What a user's network may do: a bias added to a map, a number, a map to itself, a small map to a large one."""
+    """A network with unusual additions: a bias to a map, a number, a map to itself, a small map to a large one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,12 +109,12 @@ class OnGPU(torch.Tensor):
 
 
 def one_call(x: torch.Tensor, weight: torch.Tensor, *rest: object) -> torch.Tensor:
-    """What cuDNN computes in ``cudnn_convolution_relu``."""
+    """Computes what ``cudnn_convolution_relu`` computes."""
     return F.conv2d(x.as_subclass(torch.Tensor), weight, *rest).relu()  # type: ignore[arg-type]
 
 
 def one_call_more(x: torch.Tensor, weight: torch.Tensor, z: torch.Tensor, alpha: float, *rest: object) -> torch.Tensor:
-    """What it computes in ``cudnn_convolution_add_relu``, as strict about shapes as it is."""
+    """Computes what ``cudnn_convolution_add_relu`` computes, and is as strict about shapes."""
     total = F.conv2d(x.as_subclass(torch.Tensor), weight, *rest)  # type: ignore[arg-type]
     assert z.shape == total.shape
     return (total + alpha * z.as_subclass(torch.Tensor)).relu()
@@ -170,7 +170,7 @@ def test_a_resnets_relus_are_all_joined() -> None:
 
 
 class Changing(Network):
-    """What it adds is changed in place between the convolution and the ReLU."""
+    """A network that changes the added tensor in place between the convolution and the ReLU."""
 
     def __init__(self) -> None:
         super().__init__()

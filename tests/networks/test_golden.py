@@ -80,7 +80,7 @@ def test_shapes_without_computing() -> None:
 
 @pytest.mark.parametrize("name", ["resnet8", "wrn_16_2", "vgg8", "MobileNetV2", "ResNet50"])
 def test_convolutions_start_by_fan_out(name: str) -> None:
-    """As the published networks do; the ShuffleNets have PyTorch's default there too."""
+    """Convolutions are initialised as in the published networks; the ShuffleNets have PyTorch's default."""
     torch.manual_seed(0)
     convolutions = [m for m in build_network(name, 10).modules() if isinstance(m, nn.Conv2d)]
     largest = max(convolutions, key=lambda layer: layer.weight.numel())

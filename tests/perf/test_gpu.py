@@ -113,7 +113,7 @@ def test_items_are_measured_once_and_failures_again(tmp_path: Path) -> None:
 
 
 def test_draws_of_the_cpus_generator_are_moved() -> None:
-    """What methods draw for a device comes from the CPU's generator, the same numbers."""
+    """Random numbers that methods draw for a device are those of the CPU's generator."""
     theirs, ours = (torch.Generator().manual_seed(3) for _ in range(2))
     wanted = torch.randint(2**62, (4,), generator=theirs)
     keys = torch.empty(5, dtype=torch.int32).random_(generator=theirs)
@@ -125,7 +125,7 @@ def test_draws_of_the_cpus_generator_are_moved() -> None:
 
 
 def test_aims_are_judged_and_failures_told(tmp_path: Path) -> None:
-    """Of numbers made up for this test."""
+    """Uses invented measurements."""
 
     def write(part: str, **items: Any) -> None:
         data = {"sessions": [], "items": items, "settings": {"pair": "resnet56/resnet20", "batch": 64, "rounds": 3}}
@@ -184,7 +184,7 @@ def test_on_the_cpu_it_ends_with_a_report_and_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_on_a_null_gpu_nothing_waits_and_all_is_captured(tmp_path: Path, null_gpu: tuple[str, ...]) -> None:
-    """What is computed there is nothing; what is asked of the device is all."""
+    """The null GPU computes nothing, but records all requests to the device."""
     done = run(
         ["--small", "--device", "cuda", "--parts", "machine,steps,parity,rates", "--out", str(tmp_path)],
         *null_gpu,

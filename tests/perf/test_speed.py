@@ -1,4 +1,4 @@
-"""What `make perf` prints."""
+"""Tests the output of `make perf`."""
 
 from pathlib import Path
 

@@ -124,7 +124,7 @@ def test_a_head_may_name_its_layers_as_published_files_do(
 
 @pytest.mark.parametrize("name", ["rotation", "jigsaw", "exemplar"])
 def test_head_and_student_train(name: str, runs: Path, tmp_path: Path) -> None:
-    """From end to end; the student's split differs from its head's, whose classes exemplar keeps."""
+    """Trains head and student end to end. The student's split differs from the head's, whose classes exemplar keeps."""
     head = small.head(name, split={"fraction": 0.06})
     spec = small.spec(small.student("sskd", head=head))
     assert spec.head is not None

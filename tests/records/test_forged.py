@@ -290,7 +290,7 @@ def test_best_weights_are_those_of_their_epoch(run: RunFolder, tmp_path: Path, n
 
 
 def test_accuracies_are_measured_again(run: RunFolder, tmp_path: Path, no_replay: None) -> None:
-    """Where metrics and result agree on numbers that are not the weights'."""
+    """Metrics and result agree on accuracies that the weights do not have."""
     result, rows = json.loads(run.result.read_text()), run.read_metrics()
     for name in ("best", "last", "chosen"):
         for key in ("held_out_loss", "test_loss"):

@@ -41,7 +41,7 @@ HONEST = student()
 
 @pytest.fixture(autouse=True)
 def _few_replays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the epochs at the end the last alone is always replayed."""
+    """Makes verification always replay only the last of the final epochs."""
     monkeypatch.setattr(submission, "LAST", 1)
 
 
@@ -158,7 +158,8 @@ def test_another_kind_of_machine_decides_nothing_where_bits_differ(
 
 
 def test_one_machine_rounds_in_one_way() -> None:
-    """Where an epoch has the same bits here, the record's machine rounds as this one does: others have them too."""
+    """If one epoch is bit-identical here, the record's machine rounds like this one, so the other epochs must be
+    bit-identical too."""
     rows = [{"stage": "initial"}] * 2 + [{"stage": "main"}] * 3
     record = Submission(Path(), Manifest.model_construct(), HONEST, rows, {})
     odd = computing._rounded_otherwise
@@ -167,7 +168,7 @@ def test_one_machine_rounds_in_one_way() -> None:
 
 
 def _otherwise(replayed: Replayed) -> Replayed:
-    """As another kind of processor rounds."""
+    """Changes results as another kind of processor would by rounding."""
     modules = replayed.state["modules"]
     far = {key: value + 1e-4 if value.is_floating_point() else value for key, value in modules.items()}
     return replayed._replace(state=replayed.state | {"modules": far})
@@ -211,7 +212,7 @@ def test_what_a_number_draws() -> None:
 
 
 def test_the_chance_of_one_replaced_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As often as it is drawn, and as it is said."""
+    """The replaced state is found as often as it is drawn, and as often as the verdict claims."""
     monkeypatch.undo()
     rows = [{"stage": "main"}] * 24
     result = {"best": {"epoch": 20}, "last": {"epoch": 24}}
