@@ -12,12 +12,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from benchmarks.planning.memory import check_batch_memory, device_memory
 from benchmarks.records.comparing import differing, kind_of, must_be_equal, strange_tensors
 from benchmarks.records.plain import copy_plain
 from benchmarks.records.record import Submission, needed_weights, state_name
 from benchmarks.records.submission import Segments, committed_state
 from sskd.config.execution import Execution
 from sskd.config.validation import from_dict
+from sskd.data.datasets.registry import dataset_info
 from sskd.errors import UserError, described
 from sskd.formatting import first_of
 from sskd.runs.epoch_state import state_hash
@@ -88,8 +90,12 @@ def _copy_needs(found: Submission, runs: Path) -> None:
 
 
 def _built(found: Submission, needs: Path, execution: Execution) -> tuple[Setup, TrainingTask]:
-    """Builds setup and task of the spec. Raises UserError if that is impossible here."""
+    """Builds setup and task of the spec. Raises UserError if that is impossible here, also for a batch that cannot fit
+    into memory: a forged spec may ask for any size."""
     try:
+        if found.spec.trains:
+            data, _ = dataset_info(found.spec.dataset, Path(execution.dataset_root))
+            check_batch_memory(found.spec, data.image_size, device_memory(execution))
         if execution.threads:
             torch.set_num_threads(execution.threads)
         setup = prepare(found.spec, needs, execution)

@@ -321,6 +321,13 @@ def test_a_record_of_many_threads_is_replayed_in_few(
     assert torch.get_num_threads() <= max(computing.THREADS, os.cpu_count() or 1)
 
 
+def test_a_batch_that_no_memory_holds_is_refused_before_it_is_made(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(computing, "device_memory", lambda execution: 1e3)
+    monkeypatch.setattr(computing, "prepare", lambda *args: pytest.fail("it was set up"))
+    with pytest.raises(UserError, match="choose a smaller batch_size"):
+        verify(made, small.EXECUTION, 1, 0, log=lambda _: None)
+
+
 COMMITTED = Path(__file__).parents[2] / "results" / "submissions"
 
 
