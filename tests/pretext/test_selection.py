@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sskd.losses import kd_divergence
@@ -14,6 +14,7 @@ PERCENT = st.integers(0, 100)
 
 
 @given(RANKS, PERCENT)
+@example([1] * 50, 58)  # 0.58 * 50 is 28.999999999999996
 def test_keeps_all_right_and_the_least_wrong(values: list[int], percent: int) -> None:
     rank = torch.tensor(values)
     kept = keep_mask(rank, percent / 100)
