@@ -21,7 +21,7 @@ def _known(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 class Execution(StrictModel):
-    """Execution settings of a run. They do not change results, so they are not part of a run's id."""
+    """Execution settings of a run. They change results by rounding at most, so they are not part of a run's id."""
 
     # they only changed speed or memory use, so any value is accepted and ignored
     removed = dict.fromkeys(("keep_memory", "native", "together", "offload_activations"))
