@@ -125,7 +125,7 @@ def table(rows: Sequence[Row]) -> str:
         "here, none of its lines waits for the GPU and CUDA's rules for graphs are kept. Neither time nor results are",
         "measured.",
         "",
-        "Waits: number of times that the host waits for the device in a step. Launches: kernels and calls of cuDNN and",
+        "Waits: number of host-device synchronisations in a step. Launches: kernels and calls of cuDNN and",
         "cuBLAS in the graph, which one replay starts. Outside the graph: other requests of the host in the same step.",
         "",
         "| step | precision | waits | in one graph | launches | outside the graph |",

@@ -158,8 +158,8 @@ def _lines_on_images(specs: Sequence[RunSpec]) -> list[str]:
     lines: dict[str, None] = {}
     for spec in specs:
         teacher = spec.teacher
-        sides = [(spec.network, spec.used_as), *([(teacher.network, teacher.network_settings)] if teacher else [])]
-        for name, used in sides:
+        networks = [(spec.network, spec.used_as), *([(teacher.network, teacher.network_settings)] if teacher else [])]
+        for name, used in networks:
             own = with_data_config(name, used)
             if own.mean is not None and own.std is not None:
                 source = f"{used.data_config}'s data configuration" if used.data_config else "network_settings"

@@ -62,12 +62,12 @@ class DKD(Method):
         "DKD",
         "Zhao et al., CVPR 2022, Decoupled Knowledge Distillation",
         2022,
-        "predictions, separately for the label and for the other classes",
+        "predictions, separately for the target class and for the non-target classes",
         family="logits",
         url="https://arxiv.org/abs/2203.08679",
         code="https://github.com/megvii-research/mdistiller",
         formula=r"T^2 \left\langle \alpha \mathrm{KL}(b^t \Vert b^s) + \beta \mathrm{KL}(q^t \Vert q^s) \right\rangle",
-        where="$b = (p_y, 1 - p_y)$, and $q$ is the softmax over the $C - 1$ other classes, both at temperature "
+        where="$b = (p_y, 1 - p_y)$, and $q$ is the softmax over the $C - 1$ non-target classes, both at temperature "
         r"$T$. $\alpha$ is `tckd_weight`, $\beta$ is `nckd_weight`.",
         differs="On ImageNet the paper's weight of the first part is 0.5, the code's 1. For wrn_40_2/ShuffleV1 the "
         "paper's weight of the second part is 6, the code's configuration has 8. The code subtracts 1000 from "

@@ -141,13 +141,13 @@ class FCFD(Method):
                     f"method 'fcfd' runs single stages of both networks, but {shapes.network} has no run_stage(): "
                     "choose networks of this suite without image_size, or implement run_stage()"
                 )
-        sides = stage_shapes(student), stage_shapes(teacher)
-        if len(sides[0]) != len(sides[1]):
+        stages_of_both = stage_shapes(student), stage_shapes(teacher)
+        if len(stages_of_both[0]) != len(stages_of_both[1]):
             raise UserError(
-                f"method 'fcfd' pairs all stages in order, but {student.network} has {len(sides[0])} and "
-                f"{teacher.network} has {len(sides[1])}; choose networks with equally many stages"
+                f"method 'fcfd' pairs all stages in order, but {student.network} has {len(stages_of_both[0])} and "
+                f"{teacher.network} has {len(stages_of_both[1])}; choose networks with equally many stages"
             )
-        for number, pair in enumerate(zip(*sides, strict=True), start=1):
+        for number, pair in enumerate(zip(*stages_of_both, strict=True), start=1):
             try:
                 with torch.device("meta"):
                     bridge(*pair, active=False)

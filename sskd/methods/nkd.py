@@ -46,7 +46,7 @@ class NKD(Method):
         "Yang et al., ICCV 2023, From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with "
         "Normalized Loss and Customized Soft Labels",
         2023,
-        "the probability of the label, and predictions of the other classes",
+        "the probability of the target class, and predictions of the non-target classes",
         family="logits",
         url="https://arxiv.org/abs/2303.13005",
         code="https://github.com/yzd-v/cls_KD",

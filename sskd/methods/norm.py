@@ -89,7 +89,7 @@ class NORM(Method):
         code="https://github.com/OSVAI/NORM",
         formula=r"w N \mathrm{MSE} \left( u, [f^t_L, \ldots, f^t_L] \right), \quad u = "
         r"\mathrm{BN}(\operatorname{conv}_1(F^s))",
-        where="$u$ has $N$ (`copies`) times the channels of the teacher's last map. The student goes on from $F^s + "
+        where="$u$ has $N$ (`copies`) times the channels of the teacher's last map. The student continues from $F^s + "
         r"\mathrm{BN}(\operatorname{conv}_1(u))$. CE and KL use $2.5 (z - \bar z) / \sqrt{\sigma^2 + "
         "10^{-7}}$. $w$ is multiplied by 0.1, 0.5, 1, 0.5, 0.1 from the epochs 0, 10, 20, 180, 210 on.",
         differs="The weight of CE was searched per pair from 1/16 to 1/2 and is not published; the default is the "

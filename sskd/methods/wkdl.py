@@ -78,8 +78,8 @@ class WKDL(Method):
         code="https://github.com/JiamingLv/WKD",
         formula=r"- w_1 \left\langle p^t_y \log p^s_y \right\rangle + w \left\langle \sum_{j,k} \pi_{jk} c_{jk} "
         r"\right\rangle, \quad c_{jk} = 1 - \exp(- s d_{jk})",
-        where=r"$\pi$ is the transport plan (Sinkhorn, 10 iterations, regulariser 0.05) between the two sides' "
-        "softmaxes at $T$ over the classes other than the label. $d_{jk}$ is 1 minus the linear CKA of the "
+        where=r"$\pi$ is the transport plan (Sinkhorn, 10 iterations, regulariser 0.05) between student's and "
+        "teacher's softmaxes at $T$ over the non-target classes. $d_{jk}$ is 1 minus the linear CKA of the "
         "teacher's features of the classes $j$ and $k$, $s$ is `sharpness`, $w_1$ is `target_weight`. After "
         "epoch 150 (`falls_from`), $w$ falls to 0 along half a cosine.",
         differs="The class distances come from the teacher here, from a file in the code. Two pairs have published "
@@ -129,8 +129,8 @@ class WKDL(Method):
         classes = torch.arange(len(costs), device=costs.device).expand(len(batch.labels), -1)
         _, others = split_target(classes, batch.labels)
         among = costs[others[:, :, None], others[:, None, :]]
-        sides = (split_target(side.logits, batch.labels)[1] / settings.temperature for side in (student, teacher))
-        soft_s, soft_t = (F.softmax(side, dim=1) for side in sides)
+        non_target = (split_target(side.logits, batch.labels)[1] / settings.temperature for side in (student, teacher))
+        soft_s, soft_t = (F.softmax(side, dim=1) for side in non_target)
         distance = wasserstein(soft_s, soft_t, among)
         target = target_loss(student.logits, teacher.logits, batch.labels)
         return LossTerms({"target": target, "wkdl": distance})
