@@ -273,4 +273,4 @@ def test_differences_controls_and_seconds_spent_are_in_the_report(tmp_path: Path
     (tmp_path / "runs" / broken / "metrics.jsonl").write_bytes(b"\xff\n{}\n")
     write_report(profile, cells, tmp_path)
     for name in ("index.html", "spent.md"):
-        assert f"Left out, as their metrics.jsonl cannot be read: {broken}." in (tmp_path / name).read_text()
+        assert f"Left out, because their metrics.jsonl cannot be read: {broken}." in (tmp_path / name).read_text()
