@@ -9,18 +9,22 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import sskd.training.step
 from benchmarks.dispatch.worker import attempt
 from sskd.__main__ import main
 from sskd.console.signals import ENDING, stop_signal
+from sskd.networks import NETWORKS
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
+from sskd.training.checkpoint import RunState
 from sskd.training.run import Interrupted, StepEvent, train
 from tests import small
 
@@ -79,6 +83,25 @@ def test_stopped_inside_an_epoch_and_resumed(runs: Path, tmp_path: Path) -> None
     # of three steps in an epoch: in the middle of each, and when the last is trained
     assert small.train_with_stops(SSKD, tmp_path, every=2) == 3
     assert small.metrics(tmp_path / SSKD.id) == small.metrics(runs / SSKD.id)
+
+
+def test_dropout_continues_inside_an_epoch(tmp_path: Path) -> None:
+    """A network of one's own that draws from torch's own generator."""
+
+    @NETWORKS.register("dropping")
+    def dropping(num_classes: int) -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(), nn.Linear(48, num_classes))
+
+    spec = small.spec(small.teacher(network="dropping"))
+    train(spec, tmp_path / "whole", small.EXECUTION)
+    assert small.train_with_stops(spec, tmp_path / "stopped", every=2) > 1
+    assert small.metrics(tmp_path / "stopped" / spec.id) == small.metrics(tmp_path / "whole" / spec.id)
+
+
+def test_of_equal_epochs_the_first_is_the_best() -> None:
+    rows = [{"epoch": epoch, "test_top1": top1} for epoch, top1 in ((1, 50.0), (2, 70.0), (3, 70.0), (4, 60.0))]
+    run: Any = SimpleNamespace(_main_rows=lambda: rows)
+    assert RunState.highest(run, "test_top1")["epoch"] == 2
 
 
 @pytest.mark.slow
