@@ -196,6 +196,12 @@ def test_a_difference_within_the_margin_is_equivalent() -> None:
     assert judge(BY_ID["C8"], made_frame("fig4a", values), rule=Rule(margin=0.1)).verdict == UNDECIDED
 
 
+def test_void_comparisons_count_in_no_correction() -> None:
+    low, middle, high = (Sample((), values) for values in ([1.0, 1.1, 1.2], [1.1, 1.0, 1.3], [9.0, 9.1, 9.2]))
+    parts = [Condition("void", middle, low, void="it cannot be tested"), Condition("sure", high, low)]
+    assert [judged.verdict for judged in judge_comparisons(parts, UNDECIDED)] == ["void", "supported"]
+
+
 def test_best_or_tied_is_not_inferior_to_any_rival_by_the_margin() -> None:
     """C2: 0.2 points below the best is tied, 0.8 is not."""
     few = [row for row in ROWS if row in ("Student", "KD", "SSKD")]
