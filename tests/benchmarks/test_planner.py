@@ -225,6 +225,19 @@ def test_only_what_is_not_finished_is_checked(profile: Path) -> None:
     check_runs([spec], read_profile("demo", []), profile.parent)  # data that is not here is another check's
 
 
+def test_a_step_costs_three_forward_passes_of_the_student_and_one_of_the_teacher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One for itself, and two for the gradients with respect to activations and weights."""
+    forward = {"resnet8": 10.0, "resnet20": 100.0}
+    monkeypatch.setattr(cost, "forward_multiply_adds", lambda name, *rest: forward[name])
+    given = {"run": small.teacher(network="resnet20")}
+    student = small.spec(small.student("kd", teacher=given, split={"fraction": 0.5}))
+    data = DatasetInfo(100, 10, 32)
+    assert run_multiply_adds(student, data) == 2 * 50 * (3 * 10 + 100)  # two epochs of 50 images
+    assert run_multiply_adds(small.spec(given["run"] | {"split": {}}), data) == 2 * 100 * 3 * 100
+
+
 def test_a_heads_views_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     data, head = DatasetInfo(100, 10, 32), small.spec(small.head("rotation"))
     student = small.spec(small.student("sskd", with_head=True))
