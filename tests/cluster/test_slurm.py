@@ -266,7 +266,7 @@ def test_full_disk(
     ("setting", "words"),
     [
         ("cluster.partition=nowhere", "invalid partition specified: nowhere"),
-        ("cluster.time=soon", "no time limit"),
+        ("cluster.time=soon", "not a time limit"),
         ("cluster.time=61", "the limit of partition 'test', 60 minutes"),
         ("cluster.partitoin=test", "unrecognized option '--partitoin=test'.*did you mean 'partition'"),
         ("cluster.gpus_per_run=4", "node configuration is not available"),
