@@ -28,4 +28,4 @@ def test_on_a_null_gpu(case: str, null_gpu: tuple[str, ...]) -> None:
 @pytest.mark.slow
 def test_the_table_s_command(null_gpu: tuple[str, ...]) -> None:
     counted = run(sys.executable, "-m", "perf.null_gpu_table", "fitnet")
-    assert re.search(r"^fitnet +bf16  waits 0  launches +\d+", counted, re.MULTILINE), counted
+    assert re.search(r"^fitnet +bf16  syncs 0  launches +\d+", counted, re.MULTILINE), counted

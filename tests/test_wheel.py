@@ -112,7 +112,7 @@ def test_processes_of_runs_have_the_installed_code(installed: Installed, tmp_pat
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('another package')", encoding="utf-8")
     here = installed._replace(folder=tmp_path)
-    here.run("sskd-suite", *RUN[:2], "--methods", "none", *RUN[4:], "cluster.runs_at_once=2", "recipe.batch_size=32")
+    here.run("sskd-suite", *RUN[:4], "--methods", "none", *RUN[6:], "cluster.runs_at_once=2", "recipe.batch_size=32")
     (result,) = (tmp_path / "results" / "demo" / "runs").glob("student-*/result.json")
     assert json.loads(result.read_text(encoding="utf-8"))["machine"]["version"] == __version__
     assert (tmp_path / "results" / "demo" / "jobs" / "local.log").exists()  # in a process of its own

@@ -249,8 +249,8 @@ def check_accuracy(given: FromFile, dataset: DatasetSpec, execution: Execution) 
 
 def _is_of(teacher: Teacher, given: FromFile, dataset: DatasetSpec) -> bool:
     """Returns True if the weights file has the path of this entry, in a folder or in the cache, and the same network
-    and data set."""
+    and data set. The libraries of a zoo check their own files."""
     path = Path(given.weights).as_posix()
     cached = f"/{teacher.name.replace(':', '/')}/{Path(teacher.file).name}"
-    same = teacher.network == given.network and teacher.release.dataset == dataset.name
+    same = teacher.network == given.network and teacher.release.dataset == dataset.name and teacher.weights.zoo is None
     return same and f"/{path}".endswith((f"/{teacher.file}", cached))

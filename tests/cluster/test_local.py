@@ -205,7 +205,7 @@ def test_ended_right_after_the_plan(what: str, status: int, tmp_path: Path) -> N
         start_new_session=True,
     )
     assert process.stdout is not None
-    while "finished already" not in process.stdout.readline():
+    while "of them finished" not in process.stdout.readline():
         assert process.poll() is None
     servers: list[str] = []
     while not servers:

@@ -37,6 +37,7 @@ PLANNED = {
 NOT_RUN = {
     r"^make |^python3 -m venv|pip ": "sets up an environment: .ci/run does, and tests/test_wheel.py",
     r"^python -m perf\.": "measures for minutes to hours",
+    r"^python image_folder\.py FOLDER": "a folder of the reader's own: tests/docs/test_examples.py makes one",
     r"python docs/generate\.py": "would write into docs/",
     r"^python -m sskd evaluate .*--dataset cifar100": "CIFAR-100",
     r"^python -m sskd\.data\.sort_val": "ImageNet: tests/data sorts a made one",
@@ -57,7 +58,7 @@ def in_fresh_folder(document: str, folder: Path) -> list[str]:
     for name, content in read_document.files.items():
         (folder / name).write_text(content)
     (folder / "run_all.py").symlink_to(ROOT / "run_all.py")
-    if document in ("README.md", "reproduce_one_number.md"):
+    if document in ("README.md", "reproduce_one_number.md", "verify.md"):
         shutil.copytree(ROOT / "results" / "submissions", folder / "results" / "submissions")
     if document == "reproduce_one_number.md":
         shutil.copytree(ROOT / "results" / "miniature", folder / "results" / "miniature")
@@ -175,7 +176,9 @@ def test_every_command_runs_as_it_stands(document: str, tmp_path: Path) -> None:
         done = subprocess.run(
             ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        # of a record from another kind of machine
+        undecided = "run_all.py verify" in command and done.returncode == 2 and ": undecided; " in done.stdout
+        assert done.returncode == 0 or undecided, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     written = {path.name for path in tmp_path.glob("results/*/reports/*")}
     expected = {
         "add_a_method.md": {"comparison_methods=kd,sskd,cosine_plugin=cosine"},
