@@ -1,6 +1,7 @@
 """Tests the statistics of the teacher that methods compute before the main training, also in a resumed run."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from sskd.methods.wkdl import class_distances
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
+from sskd.training.tasks.study import study
 from tests import small
 
 
@@ -32,6 +34,25 @@ def test_class_distances_are_of_all_training_images_as_they_are(tmp_path: Path) 
     each = [rows[split.labels == label][:fewest].flatten(0, 1) for label in range(10)]
     torch.testing.assert_close(task.method.distances, class_distances(torch.stack(each)), rtol=1e-4, atol=1e-5)
     assert "distances" in task.method.state_dict()
+
+
+def test_labels_are_those_of_the_images_that_were_read() -> None:
+    """If a corrupt image is skipped, another image takes its place, and brings its own label."""
+    read = [("features of the first batch", torch.tensor([3, 0])), ("of the second", torch.tensor([1]))]
+
+    class Images:
+        def _replace(self, subset: Any) -> "Images":
+            return self
+
+        def features(self, network: Any) -> Any:
+            return iter(read)
+
+    seen: list[Any] = []
+    split = SimpleNamespace(indices=torch.arange(3), labels=torch.tensor([2, 0, 1]))
+    setup: Any = SimpleNamespace(test=Images(), split=split)
+    method: Any = SimpleNamespace(studies="plain", study=seen.extend)
+    study(method, None, setup)  # type: ignore[arg-type]
+    assert [(name, labels.tolist()) for name, labels in seen] == [(name, labels.tolist()) for name, labels in read]
 
 
 def test_class_means_are_of_all_training_images_once(tmp_path: Path) -> None:

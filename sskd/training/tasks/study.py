@@ -19,18 +19,10 @@ def study(method: Method, teacher: Network, setup: Setup) -> None:
     (``Method.studies``). Every process computes the features of all images. A run that is resumed in its first epoch
     gets the same features again."""
     if method.studies == "plain":
-        method.study(_plain(teacher, setup))
+        images = setup.test._replace(subset=Subset(setup.split.indices, setup.split.labels))
+        method.study(images.features(teacher))
     elif method.studies == "augmented":
         method.study(_augmented(teacher, setup))
-
-
-def _plain(teacher: Network, setup: Setup) -> Iterator[tuple[Features, Tensor]]:
-    """Yields the batches of the training images in their order, without augmentation, and their labels on the host."""
-    subset = Subset(setup.split.indices, setup.split.labels)
-    given = 0
-    for features, labels in setup.test._replace(subset=subset).features(teacher):
-        given += len(labels)
-        yield features, subset.labels[given - len(labels) : given]
 
 
 def _augmented(teacher: Network, setup: Setup) -> Iterator[tuple[Features, Tensor]]:
