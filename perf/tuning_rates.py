@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perf.verdict_rates import LOOKS, Frequency, Random, judged, percent, table, unpaired
+from perf.verdict_rates import LOOKS, Frequency, Random, judged, percent, table, unpaired, write_between
 from sskd.paths import ROOT
 
 SUITES = 4000
@@ -105,8 +105,7 @@ def main() -> None:
     shown = text(options.suites)
     print(shown, end="")
     if options.write:
-        before, _, rest = DOCS.read_text(encoding="utf-8").partition(MARKS[0])
-        DOCS.write_text(before + MARKS[0] + shown + MARKS[1] + rest.partition(MARKS[1])[2], encoding="utf-8")
+        write_between(DOCS, MARKS, shown)
 
 
 if __name__ == "__main__":

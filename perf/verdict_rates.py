@@ -10,6 +10,7 @@ are in standard deviations of a run.
 
 import argparse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -223,8 +224,13 @@ def main() -> None:
     text = table(list(rates(options.suites)))
     print(text, end="")
     if options.write:
-        before, _, rest = DOCS.read_text(encoding="utf-8").partition(MARKS[0])
-        DOCS.write_text(before + MARKS[0] + text + MARKS[1] + rest.partition(MARKS[1])[2], encoding="utf-8")
+        write_between(DOCS, MARKS, text)
+
+
+def write_between(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Replaces the text between two marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(marks[0])
+    page.write_text(before + marks[0] + text + marks[1] + rest.partition(marks[1])[2], encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -234,17 +234,16 @@ def decide_claims(
                 log(line)
             return {}
         allocation, seed = allocations[0], allocations[0].seeds[0]
-        if (
-            ExtraSeed(allocation.benchmark, seed, allocation.cells) in tried
-        ):  # cancelled by someone: it has neither ended nor failed
+        extra = ExtraSeed(allocation.benchmark, seed, allocation.cells)
+        if extra in tried:  # cancelled by someone: it has neither ended nor failed
             log(f"{allocation.claim}: seed {seed} was not finished")
             return {}
-        tried.add(ExtraSeed(allocation.benchmark, seed, allocation.cells))
+        tried.add(extra)
         odds = next(_odds(need) for need in assessed.needs if need.claim == allocation.claim)
         cells = f"{len(allocation.cells)} cells of {allocation.benchmark}"
         log(f"{allocation.claim}: seed {seed} of {cells}; {odds}; {duration(left)} left")
         if seed not in assessed.planned[allocation.benchmark]:
-            _note(folder, ExtraSeed(allocation.benchmark, seed, allocation.cells))
+            _note(folder, extra)
         failures = execute({allocation.benchmark: seed_cells(profile, allocation.benchmark, (seed,), allocation.cells)})
         if failures:
             return failures

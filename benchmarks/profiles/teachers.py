@@ -62,7 +62,13 @@ class Teacher(NamedTuple):
 
     @property
     def file(self) -> str:
+        """Path of the weights file in its release."""
         return self.weights.file or f"{self.network}.pth"
+
+    @property
+    def cached(self) -> str:
+        """Path of the weights file in the cache."""
+        return f"{self.name.replace(':', '/')}/{Path(self.file).name}"
 
 
 def catalogue() -> dict[str, Teacher]:
@@ -126,7 +132,7 @@ def with_teachers_found(data: dict[str, Any]) -> dict[str, Any]:
             if teacher.release.dataset == dataset.get("name") and teacher.network not in teachers:
                 path = _in_folder(teacher, folder)
                 if path is not None:
-                    teachers[teacher.network] = {"weights": str(path), "sha256": file_sha256(path)}
+                    teachers[teacher.network] = {"weights": str(path), "sha256": _sha256(path)}
     return _with_overrides(data | {"teachers": teachers}, folder)
 
 
@@ -148,7 +154,7 @@ def _found(entry: Any, folder: Path | None) -> Any:
     known = catalogue()
     if weights in known and known[weights].weights.zoo is None:
         path = _file(known[weights], folder)
-        return entry | {"weights": str(path), "sha256": file_sha256(path)}
+        return entry | {"weights": str(path), "sha256": _sha256(path)}
     own = {name.partition(":")[0] for name, teacher in known.items() if teacher.weights.zoo is None}
     if weights not in known and weights.partition(":")[0] in own and ":" in weights and not os.path.exists(weights):
         raise unknown("released weights", weights, known)
@@ -162,7 +168,7 @@ def _file(teacher: Teacher, folder: Path | None) -> Path:
     path = _in_folder(teacher, folder) if folder is not None else None
     if path is not None:
         return path
-    cached = Path(torch.hub.get_dir()) / "sskd_teachers" / teacher.name.replace(":", "/") / Path(teacher.file).name
+    cached = Path(torch.hub.get_dir()) / "sskd_teachers" / teacher.cached
     if cached.is_file():
         return _checked(teacher, cached)
     if teacher.weights.url is None:
@@ -199,7 +205,7 @@ def _in_folder(teacher: Teacher, folder: Path) -> Path | None:
 
 def _checked(teacher: Teacher, path: Path) -> Path:
     expected = teacher.weights.sha256
-    if expected is not None and (found := file_sha256(path)) != expected:
+    if expected is not None and (found := _sha256(path)) != expected:
         raise UserError(f"{path} is not {teacher.name}: its sha256 is {found}, not {expected}")
     return path
 
@@ -209,7 +215,12 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _hashes(folder: Path) -> Mapping[str, Path]:
-    return {_hash(path, path.stat().st_mtime_ns): path for path in _files(folder)}
+    return {_sha256(path): path for path in _files(folder)}
+
+
+def _sha256(path: Path) -> str:
+    """Returns the file's sha256, which is computed once as long as the file does not change."""
+    return _hash(path, path.stat().st_mtime_ns)
 
 
 @cache
@@ -251,6 +262,5 @@ def _is_of(teacher: Teacher, given: FromFile, dataset: DatasetSpec) -> bool:
     """Returns True if the weights file has the path of this entry, in a folder or in the cache, and the same network
     and data set. The libraries of a zoo check their own files."""
     path = Path(given.weights).as_posix()
-    cached = f"/{teacher.name.replace(':', '/')}/{Path(teacher.file).name}"
     same = teacher.network == given.network and teacher.release.dataset == dataset.name and teacher.weights.zoo is None
-    return same and f"/{path}".endswith((f"/{teacher.file}", cached))
+    return same and f"/{path}".endswith((f"/{teacher.file}", f"/{teacher.cached}"))

@@ -89,9 +89,8 @@ def part_text(part: ComparisonResult) -> str:
     """Formats "SSKD - KD: +1.20 [0.31, 2.09], 5 studies: SSKD is ahead"."""
     first, _, second = part.name.partition(" - ")
     says = {SUPPORTED: f"{first} is ahead", CONTRADICTED: f"{second} is ahead"}.get(part.verdict, part.verdict)
-    interval = f" [{part.lower:.2f}, {part.upper:.2f}]" if part.lower == part.lower else ""
     studies = "1 study" if part.seeds == 1 else f"{part.seeds} studies"
-    return f"{part.name}: {part.effect:+.2f}{interval}, {studies}: {says}"
+    return f"{part.name}: {gain_text(part.effect, part.lower, part.upper)}, {studies}: {says}"
 
 
 def gain_text(mean: float, lower: float, upper: float) -> str:

@@ -35,7 +35,7 @@ def cells(specs: SpecBuilder) -> list[Cell]:
                 own = split.model_copy(update={"seed": split.seed + seed + 1})
                 place(f"{label}, {OWN_SUBSETS}", specs.student(pair, method, seed, split=own))
             if shared.head:
-                head = shared.head.model_copy(update={"seed": seed + 1})
+                head = shared.head.with_seed(seed + 1)
                 place(f"{label}, {OWN_HEADS}", shared.model_copy(update={"head": head}))
     return result
 

@@ -136,9 +136,8 @@ class StreamLoader:
     ) -> None:
         self.labels = split.labels.to(config.device)
         self.batch_size, self.view_transform, augmentation, self.seed, self.stream = sampling
-        self.augmentation = Augmentation(
-            0, False, augmentation.transform
-        )  # crops and flips are made when files are read
+        # crops and flips are made when files are read
+        self.augmentation = Augmentation(0, False, augmentation.transform)
         self.loader_config = config
         self.skipped: set[str] = set()  # a message per image that was skipped so far
         self._crops = CropDataset(images, split.indices.numpy(), crop, sampling.seed, sampling.stream, skip_corrupt)
