@@ -476,8 +476,9 @@ def test_seeds_of_a_cell_are_as_if_each_were_made_alone(setting: str, method: st
 
 
 def test_what_else_uses_the_machine_does_not_change_the_measured_throughput(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step waits here for five times as long as it takes."""
-    measure = partial(cost.measure_throughput.__wrapped__, "resnet8", 8, 2, seconds=0.1)
+    """Each step waits here for several times as long as it takes. It is long enough that cold caches after the wait do
+    not matter."""
+    measure = partial(cost.measure_throughput.__wrapped__, "resnet8", 32, 16, seconds=0.2)
     alone, resolve = measure(), cost.resolve_precision
     monkeypatch.setattr(cost, "resolve_precision", lambda *given: (time.sleep(0.03), resolve(*given))[1])
     assert measure() > alone / 2
