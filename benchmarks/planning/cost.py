@@ -251,7 +251,7 @@ def run_multiply_adds(spec: RunSpec, data: DatasetInfo) -> float:
         case TeacherSpec():
             return images * TRAINING * own
         case HeadSpec():
-            return images * views_of(spec) * (TRAINING if getattr(spec.pretext, "joint", False) else 1) * own
+            return images * views_of(spec) * (TRAINING if spec.pretext.trains_network else 1) * own
         case StudentSpec():
             given = spec.teacher
             teacher = forward_multiply_adds(given.network, data.image_size, given.network_settings) if given else 0

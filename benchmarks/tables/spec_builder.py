@@ -181,7 +181,7 @@ class SpecBuilder:
 
     def _head_recipe(self, task: PretextSettings, network: str) -> Recipe:
         """Returns the recipe of a head; for a network that is trained together with its head, the teachers' recipe."""
-        if getattr(task, "joint", False):
+        if task.trains_network:
             return self._recipe(self.profile.teacher_recipe, network)
         recipe, changes = self.profile.head_recipe, self.profile.head_recipes.get(task.name)
         return from_dict(Recipe, recipe.model_dump() | changes, f"head_recipes.{task.name}") if changes else recipe

@@ -62,3 +62,8 @@ class PretextSettings(Settings):
     transformation: str = "rotation"
     """Transformation of the views: rotation (as in the published code) or paper (the four transformations named in
     the paper). Tasks with views of their own ignore it."""
+
+    @property
+    def trains_network(self) -> bool:
+        """True if a network is trained together with the head. It then teaches in place of the frozen teacher."""
+        return False

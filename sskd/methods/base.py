@@ -120,7 +120,6 @@ class Method(nn.Module):
 
     first_epoch: ClassVar[int] = 1  # number of the first epoch for schedule()
     ramp: Tensor
-    _smoothing: float = 0.0  # of labels, in cross-entropy: the recipe's
 
     def __init__(self, settings: Any, context: MethodContext) -> None:
         super().__init__()

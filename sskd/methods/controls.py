@@ -19,7 +19,7 @@ class KDAgain(KD):
         0,
         "softened predictions",
         family="control",
-        formula=r"T^2 \left\langle \mathrm{KL}(p^t_T \Vert p^s_T) \right\rangle",
+        formula=KD.info.formula,
         where="KD with other random numbers: seed $n$ has the initial weights and the batches of seed $n + 10^6$.",
     )
     seed_shift = 1_000_000

@@ -93,6 +93,9 @@ def _placeholders() -> list[Any]:
     ]
 
 
+NUMBERS = "?bBhHiIlLqQefd"  # numpy's codes of the numbers that torch has too
+
+
 def _array_parts() -> list[Any]:
     """Returns what a pickled array consists of: numpy's function that makes one, under its names of numpy 1 and 2, and
     the types of arrays and of their numbers."""
@@ -101,7 +104,6 @@ def _array_parts() -> list[Any]:
     return [*makes, np.ndarray, np.dtype, *{type(np.dtype(code)) for code in NUMBERS + "OUS"}]
 
 
-NUMBERS = "?bBhHiIlLqQefd"  # numpy's codes of the numbers that torch has too
 READABLE = _placeholders() + _array_parts()
 
 

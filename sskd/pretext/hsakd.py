@@ -27,6 +27,10 @@ class Settings(PretextSettings):
     """HSAKD*: train a new network of the teacher's architecture together with the auxiliary classifiers (its own
     cross-entropy on normal images, theirs on all views), and use it as the teacher."""
 
+    @property
+    def trains_network(self) -> bool:
+        return self.joint
+
 
 @PRETEXTS.register("hsakd")
 class HSAKDClassifiers(Pretext):
@@ -41,7 +45,7 @@ class HSAKDClassifiers(Pretext):
     def __init__(self, settings: Any, context: PretextContext) -> None:
         super().__init__(settings, context)
         self.branches = AuxiliaryClassifiers(context.network, VIEWS * context.num_classes)
-        if settings.joint:
+        if settings.trains_network:
             self.network = build_network(context.network, context.num_classes)
 
     @classmethod
