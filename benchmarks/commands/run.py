@@ -72,7 +72,7 @@ def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
     failed."""
     from benchmarks.commands.preflight import damaged
     from benchmarks.planning.plan import statuses
-    from sskd.formatting import first_of, plural
+    from sskd.formatting import first_of
 
     failures = {**failures, **damaged(statuses(request.plan, request.folder / "runs"))}
     write(request)
@@ -81,10 +81,17 @@ def ended(request: Request, failures: Mapping[str, Failure]) -> Outcome:
         by_message.setdefault(failure.message, []).append(run_id)
     for message, ids in by_message.items():
         print(f"run_all: {first_of(ids, 1)}: {message}", file=sys.stderr)
+    return outcome_of(request, failures, request.profile.name)
+
+
+def outcome_of(request: Request, failures: Mapping[str, Failure], name: str) -> Outcome:
+    """Returns the exit status of a request with these failures, and its summary, which begins with ``name``."""
+    from sskd.formatting import plural
+
     status = 2 if any(failure.input_is_bad for failure in failures.values()) else 1 if failures else 0
     failed = f", {plural(len(failures), 'run')} failed or not started" if failures else ""
-    folder = request.target.folder.resolve()
-    return Outcome(status, f"{request.profile.name}: {plural(len(request.plan.runs), 'run')}{failed}; {folder}")
+    runs, folder = plural(len(request.plan.runs), "run"), request.target.folder.resolve()
+    return Outcome(status, f"{name}: {runs}{failed}; {folder}")
 
 
 def _detach(request: Request, job: Job, rerun: Sequence[RunSpec]) -> Outcome:

@@ -19,7 +19,7 @@ from benchmarks.commands.request import (
     job_of,
     profile_of,
 )
-from benchmarks.commands.run import execute
+from benchmarks.commands.run import execute, outcome_of
 from sskd.errors import UserError
 from sskd.paths import config_names
 
@@ -66,9 +66,8 @@ def act(options: argparse.Namespace) -> Outcome:
     check_methods(names)
     folder = options.results / profile.name
     options.name = f"{profile.name}_tune"
-    checked = (("kd", 0),)  # whose trials are also trained in full, where trials are shorter
     studies = [
-        Study(profile, name, space_of(name), number, options.budget, (name, number) in checked)
+        Study(profile, name, space_of(name), number, options.budget, check=name == "kd" and number == 0)
         for name in names
         for number in range(options.studies)
     ]
@@ -143,7 +142,6 @@ def _ended(request: Request, failures: dict[str, Failure]) -> Outcome:
     """Writes the report, and prints the failures."""
     from benchmarks.commands.request import cells_of_request
     from benchmarks.report.write import write_report
-    from sskd.formatting import plural
 
     profile, folder = request.profile, request.folder
     write_report(profile, cells_of_request(profile, "", folder), folder)
@@ -151,6 +149,4 @@ def _ended(request: Request, failures: dict[str, Failure]) -> Outcome:
     print(f"written to {folder.resolve() / 'index.html'}")
     for run, failure in failures.items():
         print(f"run_all: {run}: {failure.message}", file=sys.stderr)
-    status = 2 if any(failure.input_is_bad for failure in failures.values()) else 1 if failures else 0
-    failed = f", {plural(len(failures), 'run')} failed or not started" if failures else ""
-    return Outcome(status, f"{request.name}: {plural(len(request.plan.runs), 'run')}{failed}; {folder.resolve()}")
+    return outcome_of(request, failures, request.name)

@@ -112,7 +112,8 @@ STUDY: TypeAdapter[StudyFile] = TypeAdapter(StudyFile)
 
 
 class Study:
-    """Study ``number`` of a method: the specs of its runs, and the content of its file, read from the run folders."""
+    """Study ``number`` of a method: the specs of its runs, and the content of its file, read from the run folders.
+    check: whether trials that are shorter than final runs are also trained in full."""
 
     def __init__(self, profile: Profile, method: str, space: Space, number: int, budget: int, check: bool) -> None:
         self.profile, self.method, self.space, self.number = profile, method, space, number
@@ -130,21 +131,21 @@ class Study:
 
     def chosen(self, runs: Path) -> int | None:
         """Returns the number of the best trial; None until all trials have ended."""
-        scores = [_trial_record(trial, runs).held_out_top1 for trial in self.trials]
-        known = [score for score in scores if score is not None]
-        return choose(known) if len(known) == len(scores) else None
+        return _chosen([_trial_record(trial, runs) for trial in self.trials])
 
     def tuned(self, runs: Path) -> StudentSpec | None:
         """Returns the final run of the chosen setting; None until all trials have ended. If the published setting was
         chosen, it is the same run as ``default``."""
         number = self.chosen(runs)
-        if number is None:
-            return None
+        return None if number is None else self._final(number)
+
+    def _final(self, number: int) -> StudentSpec:
         return final_run(self.profile, self.method, self.number, self.trials[number].settings if number else {})
 
     def file(self, runs: Path, classes: Callable[[StudentSpec], int]) -> StudyFile:
         """Returns the content of the study's file. classes: returns the number of classes of a run's data set."""
-        first, number, tuned = self.trials[0], self.chosen(runs), self.tuned(runs)
+        first, records = self.trials[0], [_trial_record(trial, runs) for trial in self.trials]
+        number = _chosen(records)
 
         def final(spec: StudentSpec, settings: dict[str, Any]) -> FinalRecord:
             return _final_record(spec, settings, runs, classes)
@@ -160,12 +161,18 @@ class Study:
             holdout=first.spec.split.holdout,
             epochs=first.spec.recipe.epochs,
             full_epochs=self.default.recipe.epochs,
-            trials=[_trial_record(trial, runs) for trial in self.trials],
+            trials=records,
             full_trials=[_trial_record(trial, runs) for trial in self.full],
             chosen=number,
-            final=None if tuned is None or number is None else final(tuned, self.trials[number].settings),
+            final=None if number is None else final(self._final(number), self.trials[number].settings),
             default=final(self.default, first.settings),
         )
+
+
+def _chosen(records: Sequence[TrialRecord]) -> int | None:
+    """Returns the number of the best trial; None until all have ended."""
+    scores = [record.held_out_top1 for record in records if record.held_out_top1 is not None]
+    return choose(scores) if len(scores) == len(records) else None
 
 
 def _diverged(folder: RunFolder) -> bool:
