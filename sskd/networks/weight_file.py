@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sskd.data.number_files import array_types
 from sskd.errors import UserError
 
 SAVE_STATE = "save its state dict: torch.save(model.state_dict(), 'weights.pth')"
@@ -32,79 +33,7 @@ OTHERS = (
     (rb"[\t\n\r\x20-\x7e]+\Z", "a text file, not weights"),
 )  # fmt: skip
 
-# classes of objects that training scripts save together with weights, by module
-VALUES = {
-    "argparse": "Namespace",
-    "types": "SimpleNamespace",
-    "pathlib": "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath",
-    "pathlib._local": "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath",  # Python 3.13's
-    "datetime": "datetime date time timedelta timezone",
-    "decimal": "Decimal",
-    "fractions": "Fraction",
-    "uuid": "UUID",
-    "collections": "deque",
-    "builtins": "list dict tuple int float str bool bytes frozenset slice range object",
-    "numpy": "bool bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 str_",
-    "numpy._core.multiarray": "scalar",
-    "numpy.core.multiarray": "scalar",
-    "pytorch_lightning.callbacks.model_checkpoint": "ModelCheckpoint",
-    "pytorch_lightning.callbacks.early_stopping": "EarlyStopping",
-}
-MAPPINGS = {
-    "collections": "defaultdict",
-    "easydict": "EasyDict",
-    "munch": "Munch",
-    "addict.addict": "Dict",
-    "yacs.config": "CfgNode",
-    "pytorch_lightning.utilities.parsing": "AttributeDict",
-    "lightning_fabric.utilities.data": "AttributeDict",
-    "lightning.fabric.utilities.data": "AttributeDict",
-    "lightning.pytorch.utilities.parsing": "AttributeDict",
-}
-
-
-class _Unread:
-    """Placeholder for an object that is not a tensor: accepts any arguments and stores nothing."""
-
-    def __new__(cls, *given: Any, **named: Any) -> Any:
-        return super().__new__(cls)
-
-    def __init__(self, *given: Any, **named: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-class _UnreadMapping:
-    """Placeholder for a subclass of dict. It becomes an OrderedDict, because torch.load only fills known types of
-    dict."""
-
-    def __new__(cls, *given: Any, **named: Any) -> Any:
-        return OrderedDict()
-
-
-def _placeholders() -> list[Any]:
-    return [
-        type(name, (base,), {"__module__": module})
-        for base, table in ((_Unread, VALUES), (_UnreadMapping, MAPPINGS))
-        for module, names in table.items()
-        for name in names.split()
-    ]
-
-
-NUMBERS = "?bBhHiIlLqQefd"  # numpy's codes of the numbers that torch has too
-
-
-def _array_parts() -> list[Any]:
-    """Returns what a pickled array consists of: numpy's function that makes one, under its names of numpy 1 and 2, and
-    the types of arrays and of their numbers."""
-    make = np.empty(0).__reduce__()[0]
-    makes = [(make, f"numpy.{core}.multiarray._reconstruct") for core in ("_core", "core")]
-    return [*makes, np.ndarray, np.dtype, *{type(np.dtype(code)) for code in NUMBERS + "OUS"}]
-
-
-READABLE = _placeholders() + _array_parts()
+NUMBERS = "?bBhHiIlLqQefd"  # NumPy's codes of the numbers that torch has too
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -114,7 +43,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     _collect(data, "", found)
     if not found:
-        raise UserError(f"{path} holds no state dict (tensors by name): it holds {_described(data)}")
+        raise UserError(f"{path} holds no tensors by name, but {_described(data)}. Where it was made, {SAVE_STATE}")
     return found
 
 
@@ -132,17 +61,29 @@ def _collect(data: Any, prefix: str, found: dict[str, Tensor], depth: int = 0) -
 
 
 def _described(data: Any) -> str:
-    if not isinstance(data, dict):
-        return f"a {type(data).__name__}"
-    if not data:
-        return "an empty dict"
+    if not isinstance(data, dict) or not data:
+        return f"a {_kind(data)}"
     shown = ", ".join(f"{key!r} ({_kind(value)})"[:60] for key, value in list(data.items())[:5])
     return f"a dict of {shown}" + (", ..." if len(data) > 5 else "")
 
 
+CLASS = "class in the file"  # attribute of a placeholder
+
+
+def _placeholder(name: str) -> type:
+    """Returns a class in place of one that torch.load does not know. Its instances are empty dicts, because torch.load
+    fills no other objects: the items of an EasyDict are read, the attributes of a Namespace are not."""
+
+    def make(*given: Any, **named: Any) -> Any:
+        made: OrderedDict[Any, Any] = OrderedDict()
+        vars(made)[CLASS] = name
+        return made
+
+    return type(name, (), {"__new__": make})
+
+
 def _kind(value: Any) -> str:
-    kind = type(value)
-    return f"{kind.__module__}.{kind.__name__}" if isinstance(value, _Unread) else kind.__name__
+    return getattr(value, CLASS, type(value).__name__)
 
 
 def _load(path: Path) -> Any:
@@ -189,8 +130,6 @@ def _check_zip(path: Path) -> None:
         )
     if "data.pkl" in within:
         return
-    if names and all(name.endswith(".npy") for name in names):
-        raise UserError(f"{path} is a NumPy archive (.npz), not weights of PyTorch")
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     raise UserError(
         f"{path} is a zip file of other files ({shown or 'nothing'}): unpack it and give the path of the weights"
@@ -198,17 +137,23 @@ def _check_zip(path: Path) -> None:
 
 
 def _load_pickle(path: Path) -> Any:
-    try:
-        with path.open("rb") as file, torch.serialization.safe_globals(READABLE), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols and deprecated storage types
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        holds = f"holds an object of '{named[1].rstrip('.')}'" if named else "is damaged, or holds objects"
-        raise UserError(
-            f"{path} {holds}, which is not loaded, because loading could execute code. Where it was made, {SAVE_STATE}"
-        ) from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or 'its disk fails'}") from None
-    except Exception:  # a damaged pickle may raise any exception
-        raise UserError(f"{path} is damaged or truncated: torch cannot read it") from None
+    placeholders: dict[str, type] = {}
+    while True:
+        known = [*array_types(), *((made, name) for name, made in placeholders.items())]
+        try:
+            with path.open("rb") as file, torch.serialization.safe_globals(known), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about pickle protocols and deprecated storage types
+                return torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            named = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+            name = named[1] if named and "." in named[1] else f"builtins.{named[1]}" if named else ""
+            if not name or name in placeholders:
+                raise UserError(
+                    f"{path} is damaged, or holds objects that are not loaded, because loading could execute code. "
+                    f"Where it was made, {SAVE_STATE}"
+                ) from None
+            placeholders[name] = _placeholder(name)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or 'its disk fails'}") from None
+        except Exception:  # a damaged pickle may raise any exception
+            raise UserError(f"{path} is damaged or truncated: torch cannot read it") from None

@@ -117,7 +117,7 @@ def test_a_mask_lists_images_and_a_share_is_of_those_listed(tmp_path: Path) -> N
         ("labels", "a.npy", NOISY > 1, "truth values"),
         ("labels", "a.npy", np.eye(3)[NOISY], r"found an array of shape \(12, 3\)"),
         ("labels", "a.npy", NOISY + 0.5, "is 0.5, .*not a whole number"),
-        ("labels", "a.npy", np.array(["cat"] * 12), "'cat', .*not a whole number"),
+        ("labels", "a.npy", np.array(["cat"] * 12), "'cat'"),
         ("labels", "a.npz", {"x": NOISY, "y": NOISY}, r"holds x, y: .*\{file: .*, key: x\}"),
         ("labels", "a.pt", {"clean_label": 2 - CLEAN.numpy(), "noisy_label": NOISY}, "'clean_label' .* order"),
         ("labels", "a.pt", {"epoch": 3}, "not contain a list of numbers"),
@@ -128,7 +128,7 @@ def test_a_mask_lists_images_and_a_share_is_of_those_listed(tmp_path: Path) -> N
         ("indices", "a.json", np.array([5, 3, 5]), "image 5 twice"),
         ("indices", "a.npy", np.arange(0), "empty"),
         ("indices", "a.npy", np.zeros(12, bool), "not a mask"),
-        ("indices", "a.csv", np.arange(6).reshape(3, 2), "expected one number per line"),
+        ("indices", "a.csv", np.arange(6).reshape(3, 2), r"found an array of shape \(3, 2\)"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path: Path, setting: str, name: str, numbers: Any, message: str) -> None:

@@ -4,6 +4,7 @@ import argparse
 import copy
 import io
 import json
+import os
 import pathlib
 import pickle
 import zipfile
@@ -61,7 +62,14 @@ def optimizer() -> dict[str, Any]:
     return {"state": state, "param_groups": [{"lr": 0.1, "params": list(state)}]}
 
 
+class Unknown:
+    def __init__(self) -> None:
+        self.learning_rate = 0.1
+
+
 BESIDE = {
+    "of an unknown class": Unknown(),
+    "a function": network,
     "opt": argparse.Namespace(model="resnet8", learning_rate=np.float32(0.05), out=pathlib.PurePosixPath("a/b")),
     "best_acc": np.float64(69.1),
     "epoch": np.int64(3),
@@ -197,8 +205,9 @@ def test_evaluate_says_which_were_taken_and_a_spec_names_them(
         FromFile(network="resnet8", weights="timm:a1_in1k", which="raw")
 
 
-class Unknown:
-    pass
+class Call:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("executed",)
 
 
 def script() -> bytes:
@@ -228,15 +237,14 @@ def zipped(*names: str) -> bytes:
 
 
 OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
-    "a module": (lambda: saved(network()), "object of .sskd.networks.resnet."),
-    "a module in a dict": (lambda: saved({"model": nn.Linear(2, 2), "epoch": 1}), "object of .torch.nn.modules"),
-    "an unknown object": (lambda: saved({"model": STATE, "o": Unknown()}), "object of 'tests.*Unknown', which is not"),
-    "a function": (lambda: saved({"model": STATE, "o": network}), "object of 'tests.*network', which is not"),
+    "a module": (lambda: saved(network()), "a sskd.networks.resnet.ResNet. .*save its state dict"),
+    "a module in a dict": (lambda: saved({"model": nn.Linear(2, 2), "epoch": 1}), "'model' .torch.nn.modules"),
+    "a call": (lambda: saved({"model": STATE, "o": Call()}), "objects that are not loaded"),
     "a script": (script, "a TorchScript program"),
     "a pointer": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "a Git LFS pointer"),
     "a page": (lambda: b"\n<!DOCTYPE html><html>Sign in</html>", "a web page"),
     "nothing": (lambda: b"", "is empty"),
-    "numpy's": (npz, "a NumPy archive"),
+    "numpy's": (npz, "zip file of other files .conv1.weight.npy"),
     "another zip": (lambda: zipped("weights/resnet8.pth", "readme.txt"), "zip file of other files .weights/resnet8"),
     "Keras's": (lambda: b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
     "JSON": (lambda: b'{"weight_map": {}}', "a text file"),
