@@ -25,7 +25,7 @@ from tests import small
 # at, cc, ...: their own terms see no label, and one view of each image
 ON_MIXED = {
     *("ab", "at", "catkd", "cc", "dist", "fcfd", "fitnet", "fsp", "ft", "kd", "kd_again", "luminet", "none", "norm"),
-    *("nst", "ofd", "pkt", "placebo", "reviewkd", "rkd", "semckd", "simkd", "sp", "srrl", "ttm", "vid", "wkdf", "wttm"),
+    *("nst", "ofd", "pkt", "reviewkd", "rkd", "semckd", "simkd", "sp", "srrl", "ttm", "vid", "wkdf", "wttm"),
 }
 ALL: dict[str, Any] = {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0, "ema": 0.9}
 CASES = [

@@ -29,7 +29,7 @@ from benchmarks.statistics.intervals import (
 from benchmarks.tables.benchmark import Benchmark, Measure
 
 AVERAGE = "average"  # name of the column with the mean over all columns
-CONTROLS = ("KD again", "Placebo")  # rows with a known answer, which are no rivals (see controls.py)
+CONTROLS = ("KD again", "KD shuffled")  # rows that are no rivals (see controls.py)
 Values = dict[int, float]  # by seed, in increasing order
 SENTENCE = (
     "Intervals are 95 % over all looks at 3 to 10 seeds: Welch's between methods (1.0 % per look), paired by seed "

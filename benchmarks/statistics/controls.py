@@ -1,7 +1,7 @@
-"""Controls of the verdict rule: KD against itself (A/A), and KD from a teacher without information (placebo).
+"""Controls of the verdict rule: KD against itself (A/A), and KD against KD from other images of the class.
 
-The methods are kd_again and placebo (sskd/methods/controls.py). KD and KD again differ only in their seeds, so every
-"supported" or "contradicted" for this pair is a false positive. The runs of both are exchangeable: randomly permuting
+The methods are kd_again and kd_shuffled (sskd/methods/controls.py). KD and KD again differ only in their seeds, so
+every "supported" or "contradicted" for this pair is a false positive. Their runs are exchangeable: randomly permuting
 the labels "KD" and "KD again" estimates the false-positive rate of the verdict for runs with this variance.
 """
 
@@ -11,22 +11,22 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.statistics.claims import STUDENT, Results
+from benchmarks.statistics.claims import Results
 from benchmarks.statistics.comparison import CONTROLS, RULE, Rule
 from benchmarks.statistics.intervals import FIRST
 from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED, Condition, Sample, decide, judge_suites
 from sskd.formatting import plural
 
-KD, (AGAIN, PLACEBO) = "KD", CONTROLS
+KD, (AGAIN, SHUFFLED) = "KD", CONTROLS
 N_PERMUTATIONS = 2000
 
 
 class Control(NamedTuple):
-    """A comparison whose true answer is known.
+    """A comparison with a control.
 
-    kind: "aa" (KD against itself: no true difference) or "placebo" (against the student alone). effect, lower, upper,
+    kind: "aa" (KD against itself: no true difference) or "shuffled" (KD against KD shuffled). effect, lower, upper,
     seeds, verdict: as in ComparisonResult. permuted: fraction of label permutations that are called "supported"; None
-    for fewer than three seeds and for a placebo.
+    for fewer than three seeds and for KD shuffled.
     """
 
     kind: str
@@ -52,7 +52,7 @@ def controls(frame: pd.DataFrame, which: str, rule: Rule = RULE) -> list[Control
             if not runs or runs in seen:
                 continue
             seen.add(runs)
-            for kind, first, second in (("aa", AGAIN, KD), ("placebo", PLACEBO, STUDENT)):
+            for kind, first, second in (("aa", AGAIN, KD), ("shuffled", KD, SHUFFLED)):
                 part = results.gap(first, second, column)
                 if part.n:
                     rate = permutation_rate(part) if kind == "aa" else None
@@ -82,8 +82,8 @@ def control_lines(found: Sequence[Control]) -> list[str]:
             f"Permutation test: with randomly permuted labels, the verdict is supported in {share} of the permutations "
             "(looks from the third seed on)."
         )
-    gained = "effect of soft targets without information about the image"
-    return lines + [f"{c.benchmark}: {_gap_text(c)}: {gained}." for c in found if c.kind == "placebo"]
+    gained = "gain from what the teacher says about single images"
+    return lines + [f"{c.benchmark}: {_gap_text(c)}: {gained}." for c in found if c.kind == "shuffled"]
 
 
 def _gap_text(control: Control) -> str:

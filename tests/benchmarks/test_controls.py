@@ -15,18 +15,18 @@ def made(benchmark: str = "comparison", **rows: list[float]) -> pd.DataFrame:
     return made_frame(benchmark, {(row.replace("_", " "), COLUMN): reached for row, reached in rows.items()})
 
 
-def test_a_null_called_a_difference_is_counted_and_the_placebo_stands_against_the_student_alone() -> None:
-    frame = made(KD=KD, KD_again=WRONG, Student=[60.0, 61.0, 60.5], Placebo=[62.0, 63.0])
+def test_a_null_called_a_difference_is_counted_and_kd_stands_against_kd_shuffled() -> None:
+    frame = made(KD=KD, KD_again=WRONG, KD_shuffled=[62.0, 63.0])
     found = controls(frame, "last")
-    null, placebo = found
+    null, shuffled = found
     assert (null.kind, null.name, null.seeds, null.verdict) == ("aa", f"KD again - KD, {COLUMN}", 3, "supported")
     assert null.effect == pytest.approx(14.9 / 3)
     assert null.lower < null.effect < null.upper
-    assert (placebo.kind, placebo.seeds, placebo.verdict, placebo.permuted) == ("placebo", 2, "undecided", None)
+    assert (shuffled.kind, shuffled.seeds, shuffled.permuted) == ("shuffled", 2, None)
     assert false_calls(found) == (1, 1)
     lines = control_lines(found)
     assert "1 of 1 comparison called a difference" in lines[1]
-    assert f"Placebo - Student, {COLUMN}: +2.00" in lines[-1]
+    assert f"KD - KD shuffled, {COLUMN}: +" in lines[-1]
     right = controls(made(KD=KD, KD_again=AGAIN), "last")
     assert false_calls(right) == (0, 1)
     # what these seeds could have called: half of the interval's width

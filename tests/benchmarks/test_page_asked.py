@@ -102,7 +102,7 @@ def test_a_line_about_a_table_names_the_columns_that_have_runs() -> None:
     ]
 
 
-@pytest.mark.parametrize("rows", [("Mine",), ("KD", "AT"), ("Mine", "Placebo"), ("Mine", "Teacher")])
+@pytest.mark.parametrize("rows", [("Mine",), ("KD", "AT"), ("Mine", "KD shuffled"), ("Mine", "Teacher")])
 def test_without_a_rival_nothing_is_told(rows: tuple[str, ...]) -> None:
     assert told(made_frame("comparison", {(row, PAIR): CLOSE for row in rows})) is None
 

@@ -238,11 +238,11 @@ def test_a_benchmark_with_a_holdout_does_not_change_the_others(other: str) -> No
 
 def test_differences_controls_and_seconds_spent_are_in_the_report(tmp_path: Path) -> None:
     profile = read_profile(
-        "paper", ["seeds=[0,1,2]", "methods=[none,kd,kd_again,placebo,sskd]", "benchmarks=[comparison]"]
+        "paper", ["seeds=[0,1,2]", "methods=[none,kd,kd_again,kd_shuffled,sskd]", "benchmarks=[comparison]"]
     )
     cells = cells_of(profile, "comparison")
-    level = {"none": 60, "kd": 65, "kd_again": 65, "placebo": 61, "sskd": 70}
-    jitter = {"kd_again": (0.1, -0.1, 0.05), "placebo": (0.3, 0.1, 0.2)}
+    level = {"none": 60, "kd": 65, "kd_again": 65, "kd_shuffled": 61, "sskd": 70}
+    jitter = {"kd_again": (0.1, -0.1, 0.05), "kd_shuffled": (0.3, 0.1, 0.2)}
 
     def reached(spec: RunSpec) -> float:
         name = spec.learns
@@ -255,9 +255,9 @@ def test_differences_controls_and_seconds_spent_are_in_the_report(tmp_path: Path
     page = (tmp_path / "index.html").read_text()
     claims = (tmp_path / "claims.md").read_text()
     assert "KD against itself: 0 of 1 comparison called a difference" in claims
-    assert "Placebo - Student, resnet56/resnet20: +" in claims
+    assert "KD - KD shuffled, resnet56/resnet20: +" in claims
     assert "0 of 1 comparison of KD with itself called a difference" in page
-    assert "Placebo - Student, resnet56/resnet20" in page
+    assert "KD - KD shuffled, resnet56/resnet20" in page
     assert "With randomly permuted labels" in page
     spent = pd.read_csv(tmp_path / "spent.csv").set_index(["row", "epoch"])
     assert spent.loc[("SSKD", 3), "seconds"] > spent.loc[("Student", 3), "seconds"] == 0  # made runs have no seconds

@@ -23,19 +23,22 @@ def test_kd_again_is_kd_with_another_seed_to_the_last_digit(tmp_path: Path) -> N
     assert small.metrics(tmp_path / again.id) != small.metrics(tmp_path / kd.id)
 
 
-def test_the_placebo_learns_from_the_logits_of_other_images() -> None:
+def test_kd_shuffled_learns_from_the_last_earlier_image_of_the_class() -> None:
     shapes = published_shapes("resnet8"), published_shapes("resnet14")
-    method = build("placebo", *shapes)
-    student_features, teacher_features = (
-        features_of(shapes[0], 5, 1, gradient=True),
-        features_of(shapes[1], 5, 2, gradient=False),
-    )
-    total, terms = method(student_features, teacher_features, batch_of(5))
-    neighbours = teacher_features.logits[[4, 0, 1, 2, 3]]
-    torch.testing.assert_close(terms.losses["kd"], kd_divergence(student_features.logits, neighbours, 4.0))
+    method = build("kd_shuffled", *shapes)
+    student = features_of(shapes[0], 5, 1, gradient=True)
+    first, second = (features_of(shapes[1], 5, seed, gradient=False) for seed in (2, 3))
+    classes = torch.tensor([4, 7, 4, 0, 7])
+    uniform = torch.zeros(100)
+    _, terms = method(student, first, batch_of(5)._replace(labels=classes))
+    torch.testing.assert_close(terms.losses["kd"], kd_divergence(student.logits, uniform.expand(5, 100), 4.0))
+    method.after_step()  # images 2, 3 and 4 are the last ones of their classes
+    total, terms = method(student, second, batch_of(5)._replace(labels=torch.tensor([4, 0, 7, 1, 4])))
+    earlier = torch.stack([first.logits[2], first.logits[3], first.logits[4], uniform, first.logits[2]])
+    torch.testing.assert_close(terms.losses["kd"], kd_divergence(student.logits, earlier, 4.0))
     torch.testing.assert_close(total, 0.1 * terms.losses["ce"] + 0.9 * terms.losses["kd"])
 
 
 def test_their_rows_have_names_of_their_own() -> None:
-    labels = [method_label(method_settings(name)) for name in ("kd", "kd_again", "placebo")]
-    assert labels == ["KD", "KD again", "Placebo"]
+    labels = [method_label(method_settings(name)) for name in ("kd", "kd_again", "kd_shuffled")]
+    assert labels == ["KD", "KD again", "KD shuffled"]
