@@ -4,7 +4,8 @@ It follows the reference implementations: PIL transforms per image in DataLoader
 float32 in the default memory layout, the similarity matrix by an expanded cosine_similarity, and an .item() per term.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from sskd.networks import Network, feature_shapes
+from perf.cases import small_images
+from sskd.networks import Network, build_network, feature_shapes
 
 MEAN, STD = (0.5071, 0.4866, 0.4409), (0.2675, 0.2565, 0.2761)
 
@@ -36,6 +38,37 @@ class FourViews(Dataset[tuple[Tensor, int]]):
         image = self.flip(Image.fromarray(self.images[index]))
         views = [self.finish(image.rotate(90 * turn)) for turn in range(4)]
         return torch.stack(views), int(self.labels[index])
+
+
+def stepper(stage: str, pair: str, batch: int, workers: int, root: Path, device: torch.device) -> Callable[[], None]:
+    """Returns a function that executes one step of the stage ("head" or "student") including its batch, from untrained
+    weights. cuDNN chooses the fastest algorithms by benchmarking; TF32 has torch's default."""
+    data = small_images(root)
+    teacher_name, student_name = pair.split("/")
+    teacher = build_network(teacher_name, data.num_classes).eval().to(device)
+    student = build_network(student_name, data.num_classes).train().to(device)
+    teacher_head, student_head = (head(name).to(device) for name in (teacher_name, student_name))
+    learned = teacher_head if stage == "head" else nn.ModuleList([student, student_head])
+    optimizer = torch.optim.SGD(learned.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    if stage == "head":
+        action = head_step(teacher, teacher_head, optimizer)
+    else:
+        action = student_step(student, teacher, student_head, teacher_head, optimizer)
+    images = data.train_images.permute(0, 2, 3, 1).contiguous().numpy()
+    epochs = loader(images, data.train_labels.numpy(), batch, workers)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from epochs
+
+    endless = batches()
+
+    def step() -> None:
+        views, labels = next(endless)
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
+            action(views.to(device), labels.to(device))
+
+    return step
 
 
 def loader(images: np.ndarray, labels: np.ndarray, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, int]]:

@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from perf.steps import interleaved
 from sskd.config.recipe import DatasetSpec
 from sskd.data.augment import Augmentation
 from sskd.data.batch import LoaderConfig
@@ -50,21 +52,17 @@ def main() -> None:
                 "ours": ours(folder, views, options.workers, None),
                 "ours, cache of 256": ours(folder, views, options.workers, 256),
             }
-            rates: dict[str, list[float]] = {name: [] for name in variants}
-            for number in range(options.rounds + 1):  # the first round is a warm-up
-                for name, epoch in variants.items():
-                    started = time.perf_counter()
-                    images = epoch()
-                    if number:
-                        rates[name].append(images / (time.perf_counter() - started))
-            base = statistics.median(rates["plain"])
-            for name, values in rates.items():
-                rate = statistics.median(values)
-                lowest_to_highest = f"{min(values):.0f} to {max(values):.0f}"
-                print(
-                    f"{views} views, {name}: {rate:.0f} images/s ({lowest_to_highest}), {rate / base:.2f} times plain",
-                    flush=True,
-                )
+            rates = interleaved({name: partial(rate_of, epoch) for name, epoch in variants.items()}, options.rounds + 1)
+            median = {name: statistics.median(found[1:]) for name, found in rates.items()}  # without the warm-up
+            for name, (_, *found) in rates.items():
+                spread, ratio = f"{min(found):.0f} to {max(found):.0f}", median[name] / median["plain"]
+                print(f"{views} views, {name}: {median[name]:.0f} images/s ({spread}), {ratio:.2f} times plain")
+
+
+def rate_of(epoch: Callable[[], int]) -> float:
+    """Returns the images per second of an epoch. epoch: returns its number of images."""
+    started = time.perf_counter()
+    return epoch() / (time.perf_counter() - started)
 
 
 def make_folder(folder: Path, images: int) -> None:

@@ -10,15 +10,17 @@ a few steps. The ratio is that of the medians over the rounds. docs/methods.md s
 import argparse
 import json
 import statistics
-import time
+import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from perf.stages import dataset_at, make_stage, stepper
-from sskd.config.recipe import Recipe
+from perf.cases import Case, Cases, dataset_at
+from perf.steps import begin, interleaved, seconds_of, stepper
+from sskd.config.execution import Execution
 from sskd.errors import UserError
+from sskd.formatting import markdown_table
 from sskd.methods import METHODS
 from sskd.runs.provenance import provenance
 from sskd.runtime.device import resolve_precision
@@ -33,62 +35,40 @@ def main() -> None:
     parser.add_argument("--dataset-root", type=Path, default=Path("data"))
     parser.add_argument("--write", type=Path, help="also write the results to this file, as JSON")
     options = parser.parse_args()
-
-    steps = {}
-    for name in options.methods.split(",") if options.methods else METHODS:
-        try:
-            steps[name] = stepper(*make_stage(options.pair, name, "auto", options.dataset_root))
-        except UserError as error:
-            print(f"{name} is omitted: {error}")
-            continue
-        steps[name]()
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(options.rounds):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            for _ in range(options.steps):
-                step()
-            seconds[name].append((time.perf_counter() - started) / options.steps)
-    measured = _measured(seconds, options)
-    print(_table(measured))
-    if options.write:
-        options.write.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-
-
-def _measured(seconds: dict[str, list[float]], options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the measurement's conditions, and per method the milliseconds per step."""
-    machine = provenance(torch.device("cpu"))
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        "device": machine["device"],
-        "threads": machine["threads"],
-        "torch": machine["torch"],
-        "precision": resolve_precision("auto", torch.device("cpu")),
-        "pair": options.pair,
-        "batch_size": Recipe().batch_size,
-        "dataset": dataset_at(options.dataset_root),
-        "rounds": options.rounds,
-        "steps": options.steps,
-        "methods": {
-            name: {
-                "milliseconds": round(1000 * median[name], 1),
-                "lowest": round(1000 * min(seconds[name]), 1),
-                "highest": round(1000 * max(seconds[name]), 1),
-                "ratio_to_kd": round(median[name] / median["kd"], 2),
-            }
-            for name in sorted(median)
-        },
+    execution = Execution(dataset_root=str(options.dataset_root), device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        cases, steps = Cases(Path(folder), options.dataset_root, options.pair), {}
+        for name in options.methods.split(",") if options.methods else METHODS:
+            try:
+                steps[name] = stepper(begin(cases.spec(Case("student", name), "auto"), cases.runs, execution))
+            except UserError as error:
+                print(f"{name} is omitted: {error}")
+                continue
+            steps[name]()
+        timed = {name: partial(seconds_of, step, options.steps) for name, step in steps.items()}
+        milliseconds = {name: [1000 * x for x in found] for name, found in interleaved(timed, options.rounds).items()}
+    median = {name: statistics.median(found) for name, found in sorted(milliseconds.items())}
+    methods = {
+        name: {
+            "milliseconds": round(found, 1),
+            "lowest": round(min(milliseconds[name]), 1),
+            "highest": round(max(milliseconds[name]), 1),
+            "ratio_to_kd": round(found / median["kd"], 2),
+        }
+        for name, found in median.items()
     }
-
-
-def _table(measured: dict[str, Any]) -> str:
-    methods = measured["methods"]
-    lines = ["| method | ms per step | lowest to highest | ratio to KD |", "| --- | --- | --- | --- |"]
-    for name in sorted(methods, key=lambda name: methods[name]["milliseconds"]):
-        of = methods[name]
-        cells = (name, f"{of['milliseconds']:.0f}", f"{of['lowest']:.0f} to {of['highest']:.0f}", of["ratio_to_kd"])
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+    rows = [
+        (name, f"{of['milliseconds']:.0f}", f"{of['lowest']:.0f} to {of['highest']:.0f}", of["ratio_to_kd"])
+        for name, of in sorted(methods.items(), key=lambda entry: entry[1]["milliseconds"])
+    ]
+    print(markdown_table(("method", "ms per step", "lowest to highest", "ratio to KD"), rows), end="")
+    if options.write:
+        machine = provenance(torch.device("cpu"))
+        measured = {key: machine[key] for key in ("device", "threads", "torch")}
+        measured |= {"precision": resolve_precision("auto", torch.device("cpu")), "pair": options.pair}
+        measured |= {"batch_size": cases.batch, "dataset": dataset_at(options.dataset_root)}
+        measured |= {"rounds": options.rounds, "steps": options.steps, "methods": methods}
+        options.write.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

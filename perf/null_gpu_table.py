@@ -9,9 +9,10 @@ step synchronises or cannot be captured.
 
 import argparse
 import sys
+import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,18 +20,27 @@ from typing import Any, NamedTuple
 import torch
 
 from perf import null
-from perf.stages import make_spec, make_task
+from perf.cases import Case, Cases, all_cases
+from perf.steps import stages
 from sskd.config.execution import Execution
-from sskd.methods import METHODS
-from sskd.pretext import PRETEXTS
-from sskd.runs.spec import RunSpec
+from sskd.formatting import markdown_table
 from sskd.training import step as training_steps
 from sskd.training.checkpoint import RunState
 from sskd.training.graphs import WARM_UP, GraphedStep, capture_cuda
 
 PAIR = "resnet56/resnet20"
+PAGE = f"""# Launches of a training step
+
+Written by `python -m perf.null_gpu_table --write docs/gpu_steps.md` with torch {torch.__version__}, for
+steps of {PAIR} with batch 64, on a library that replaces CUDA and computes nothing. If a step is captured
+here, none of its lines waits for the GPU and CUDA's rules for graphs are kept. Neither time nor results are
+measured.
+
+Waits: number of host-device synchronisations in a step. Launches: kernels and calls of cuDNN and
+cuBLAS in the graph, which one replay starts. Outside the graph: other requests of the host in the same step.
+
+"""
 COUNTED = ("launches", "library")  # kernels, and calls of cuDNN and cuBLAS (at least one kernel each)
-PAPER = {"contrastive", "exemplar"}  # tasks that also work with the paper's transformations
 
 
 class Row(NamedTuple):
@@ -49,36 +59,10 @@ class Row(NamedTuple):
         return not self.syncs and not self.fallback_reason
 
 
-def everything() -> Iterator[tuple[str, RunSpec]]:
-    """Yields names and specs: all in bf16; the paper's three losses in all precisions."""
-    spec = partial(make_spec, PAIR, root=Path("data"))
-    yield "teacher", spec("bf16", role="teacher")
-    variants: list[tuple[str, Any]] = [(name, name) for name in PRETEXTS]
-    variants += [(f"{name}, paper", {"name": name, "transformation": "paper"}) for name in PRETEXTS if name in PAPER]
-    for name, pretext in variants:
-        yield f"head {name}", spec("bf16", role="head", pretext=pretext)
-    for method in METHODS:
-        yield method, spec("bf16", method=method)
-    for name, pretext in variants:
-        task = name.partition(",")[0]
-        if PRETEXTS[task].method is None and name != "contrastive":
-            yield f"sskd, {name}", spec("bf16", method="sskd", pretext=pretext)
-    for method in ("sskd", "kd", "crd"):
-        for precision in ("fp32", "fp16"):
-            yield method, spec(precision, method=method)
-
-
-def rows_of(name: str, spec: RunSpec) -> Iterator[Row]:
-    setup, task = make_task(spec, Execution(device="cuda", graphs="on"))
-    for number, stage in enumerate(task.stages):
-        run = RunState(setup, task, {"plugins": []})
-        run.stage_number = number
-        run.enter_stage()
-        task.modules.eval()
-        for module in stage.trained:
-            module.train()
-        label = name if stage.name == "main" else f"{name} ({stage.name})"
-        yield measured(label, spec.recipe.precision, run)
+def everything() -> list[tuple[Case, str]]:
+    """Returns all cases in bf16, and the paper's three losses in the other precisions."""
+    losses = [Case("student", method) for method in ("sskd", "kd", "crd")]
+    return [(case, "bf16") for case in all_cases()] + [(case, other) for case in losses for other in ("fp32", "fp16")]
 
 
 def measured(name: str, precision: str, run: RunState) -> Row:
@@ -116,26 +100,20 @@ def measured(name: str, precision: str, run: RunState) -> Row:
     return Row(name, precision, syncs, inside, "", host_calls)
 
 
-def table(rows: Sequence[Row]) -> str:
+def page(rows: Sequence[Row]) -> str:
+    head = ("step", "precision", "waits", "in one graph", "launches", "outside the graph")
     lines = [
-        "# Launches of a training step",
-        "",
-        f"Written by `python -m perf.null_gpu_table --write docs/gpu_steps.md` with torch {torch.__version__}, for",
-        f"steps of {PAIR} with batch 64, on a library that replaces CUDA and computes nothing. If a step is captured",
-        "here, none of its lines waits for the GPU and CUDA's rules for graphs are kept. Neither time nor results are",
-        "measured.",
-        "",
-        "Waits: number of host-device synchronisations in a step. Launches: kernels and calls of cuDNN and",
-        "cuBLAS in the graph, which one replay starts. Outside the graph: other requests of the host in the same step.",
-        "",
-        "| step | precision | waits | in one graph | launches | outside the graph |",
-        "| --- | --- | ---: | --- | ---: | --- |",
+        (
+            row.name,
+            row.precision,
+            row.syncs.total(),
+            f"no: {row.fallback_reason}" if row.fallback_reason else "yes",
+            row.launches,
+            row.host_calls,
+        )
+        for row in rows
     ]
-    for row in rows:
-        graph = f"no: {row.fallback_reason}" if row.fallback_reason else "yes"
-        cells = (row.name, row.precision, row.syncs.total(), graph, row.launches, row.host_calls)
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join([*lines, ""])
+    return PAGE + markdown_table(head, lines, numbers=(2, 4))
 
 
 def main() -> int:
@@ -150,17 +128,21 @@ def main() -> int:
     warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")
     null.labels_on_the_host()
     rows = []
-    for name, spec in everything():
-        if options.names and not any(name.startswith(wanted) for wanted in options.names):
-            continue
-        for row in rows_of(name, spec):
-            rows.append(row)
-            said = row.fallback_reason or row.host_calls
-            print(f"{row.name:32s} {row.precision}  syncs {row.syncs.total()}  launches {row.launches:5d}  {said}")
-            for place, count in row.syncs.items():
-                print(f"      {count} x {place}")
+    with tempfile.TemporaryDirectory() as folder:
+        cases = Cases(Path(folder), Path("data"), PAIR)
+        for case, precision in everything():
+            if options.names and not any(case.name.startswith(wanted) for wanted in options.names):
+                continue
+            for run in stages(cases.spec(case, precision), cases.runs, Execution(device="cuda", graphs="on")):
+                name = case.name if run.in_main_stage else f"{case.name} ({run.stage.name})"
+                row = measured(name, precision, run)
+                rows.append(row)
+                said = row.fallback_reason or row.host_calls
+                print(f"{row.name:32s} {row.precision}  syncs {row.syncs.total()}  launches {row.launches:5d}  {said}")
+                for place, count in row.syncs.items():
+                    print(f"      {count} x {place}")
     if options.write:
-        options.write.write_text(table(rows), encoding="utf-8")
+        options.write.write_text(page(rows), encoding="utf-8")
     return not all(row.good for row in rows)
 
 

@@ -10,7 +10,6 @@ are in standard deviations of a run.
 
 import argparse
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from scipy import stats
 
 from benchmarks.statistics.intervals import FIRST, LAST, LEVELS, holm, per_look_alpha, rounding_std, two_samples
 from benchmarks.statistics.verdict import Calls, Condition, RequiredSeeds, Sample, judge_suites, required_seeds
+from sskd.formatting import markdown_table
 from sskd.paths import ROOT
 
 SUITES = 20_000
@@ -182,13 +182,6 @@ def _reached(rng: Random, suites: int, noise: float, rule: str, epochs: int = 30
     return np.asarray(np.take_along_axis(test, (at % epochs)[..., None], -1)[..., 0])
 
 
-def table(lines: Sequence[Frequency]) -> str:
-    """Formats the rows as Markdown."""
-    rows = ["| simulated | what | rate |", "| --- | --- | --- |"]
-    rows += [f"| {line.case} | {line.what} | {line.value:.1f} % |" for line in lines]
-    return "\n".join(rows) + "\n"
-
-
 def levels(samples: int = 1_000_000, seed: int = 0, ratios: Sequence[float] = (0, 1, 1.5, 2, 3, 5, 10)) -> np.ndarray:
     """Computes intervals.LEVELS without its first row, (10, 3): quantiles of the smallest p value over all looks for
     one sample (ratio 0), and the minimum over the other ratios of standard deviations."""
@@ -221,16 +214,13 @@ def main() -> None:
             in_use = f"{per_look_alpha(alpha):.3g}, {per_look_alpha(alpha, True):.3g}"
             print(f"{alpha:g}: {one:.3g}, {two:.3g} (in use: {in_use})")
         return
-    text = table(list(rates(options.suites)))
+    rows = [(found.case, found.what, f"{found.value:.1f} %") for found in rates(options.suites)]
+    text = markdown_table(("simulated", "what", "rate"), rows)
     print(text, end="")
     if options.write:
-        write_between(DOCS, MARKS, text)
-
-
-def write_between(page: Path, marks: tuple[str, str], text: str) -> None:
-    """Replaces the text between two marks of a page."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(marks[0])
-    page.write_text(before + marks[0] + text + marks[1] + rest.partition(marks[1])[2], encoding="utf-8")
+        (start, end), page = MARKS, DOCS.read_text(encoding="utf-8")
+        before, after = page.partition(start)[0], page.partition(end)[2]
+        DOCS.write_text(before + start + text + end + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Formats durations, counts and lists for people."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def duration(seconds: float) -> str:
@@ -25,3 +25,9 @@ def first_of(names: Sequence[str], most: int = 3, of: str = "", between: str = "
     """Formats the first names of a list and the number of the others: "a, b, c and 4 more", or "... 4 more runs"."""
     rest = len(names) - most
     return between.join(names[:most]) + (f" and {rest} more{of and ' '}{of}" if rest > 0 else "")
+
+
+def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]], numbers: Sequence[int] = ()) -> str:
+    """Formats a Markdown table. The columns ``numbers`` are aligned to the right. Text is not escaped."""
+    rule = ["---:" if column in numbers else "---" for column in range(len(head))]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in (head, rule, *rows))

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from perf.cases import dataset_at
 from perf.gpu.items import Items, Measurement
-from perf.stages import dataset_at
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec, parse_spec, with_ancestors
 from sskd.training.run import Interrupted, train

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from perf.gpu.cases import Case, Cases
+from perf.cases import Case
 from perf.gpu.items import Measurement
 from perf.gpu.sizes import Sizes
-from perf.gpu.trainee import begin, stepper
+from perf.steps import begin, stepper
 from sskd.mps import sharing
 
 READY = "ready"
@@ -89,13 +89,8 @@ def main() -> None:
     sizes, device = Sizes(**settings["sizes"]), torch.device(settings["device"])
     measurement = Measurement(Path(settings["root"]), Path(), device, sizes, "", lambda: False)
     with tempfile.TemporaryDirectory() as folder:
-        cases = Cases(measurement, Path(folder))
-        run = begin(
-            cases.spec(Case("student", "sskd"), "bf16", few=False),
-            cases.runs,
-            measurement.execution("on" if settings["graph"] else "off"),
-        )
-        step = stepper(run)
+        cases, execution = measurement.cases(Path(folder)), measurement.execution("on" if settings["graph"] else "off")
+        step = stepper(begin(cases.spec(Case("student", "sskd"), "bf16"), cases.runs, execution))
         for _ in range(sizes.warmup):
             step()
         _wait(device)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from perf.gpu.cases import Case, Cases, all_cases
+from perf.cases import Case, Cases, all_cases
 from perf.gpu.items import Items, Measurement
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
@@ -25,14 +25,14 @@ TIMES = ("seconds", "evaluation_seconds", "images_per_second")
 
 
 def items(measurement: Measurement) -> Items:
-    cases = Cases(measurement, measurement.out / "untrained")
+    cases = measurement.cases(measurement.out / "untrained")
     compared = measurement.sizes.compared
     chosen = [case for case in all_cases() if not compared or case.name in compared]
     return {case.name: partial(compare, case, cases, measurement) for case in chosen if measurement.computes}
 
 
 def compare(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:
-    spec = cases.spec(case, measurement.sizes.precision)
+    spec = cases.spec(case, measurement.sizes.precision, few=True)
     with tempfile.TemporaryDirectory() as folder:
         whole = _train(spec, cases, measurement, Path(folder) / "eager", "off", ())
         others = {"stopped": _train(spec, cases, measurement, Path(folder) / "stopped", "off", STOPS)}

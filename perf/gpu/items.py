@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from perf import null
+from perf.cases import Cases
 from perf.gpu.sizes import Sizes
 from sskd.config.execution import Execution
 from sskd.errors import UserError
@@ -39,6 +40,11 @@ class Measurement(NamedTuple):
         """Returns the execution settings; ``graphs``: auto, on or off, as in execution.graphs."""
         given = {"graphs": graphs, "deterministic": deterministic}
         return Execution.model_validate({"dataset_root": str(self.root), "device": str(self.device), **given})
+
+    def cases(self, runs: Path) -> Cases:
+        """Returns the makers of specs of these sizes, with their untrained networks in the folder ``runs``."""
+        sizes = self.sizes
+        return Cases(runs, self.root, sizes.pair, sizes.batch, sizes.negatives)
 
     @property
     def settings(self) -> dict[str, Any]:

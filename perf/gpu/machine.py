@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from perf.gpu.items import Items, Measurement
+from perf.steps import seconds_of
 
 
 def items(measurement: Measurement) -> Items:
@@ -25,26 +26,10 @@ def items(measurement: Measurement) -> Items:
     }
 
 
-def seconds_of(action: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    """Returns seconds per call over ``repeats`` consecutive calls, by CUDA events if the device has them."""
-    if device.type != "cuda":
-        started = time.perf_counter()
-        for _ in range(repeats):
-            action()
-        return (time.perf_counter() - started) / repeats
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    for _ in range(repeats):
-        action()
-    end.record()
-    torch.cuda.synchronize(device)
-    return begin.elapsed_time(end) / 1000 / repeats
-
-
 def median_seconds(action: Callable[[], Any], device: torch.device, repeats: int = 5, rounds: int = 5) -> float:
     """Returns the median of a few rounds, after a warm-up round."""
-    seconds_of(action, device, repeats)
-    return statistics.median(seconds_of(action, device, repeats) for _ in range(rounds))
+    seconds_of(action, repeats, device)
+    return statistics.median(seconds_of(action, repeats, device) for _ in range(rounds))
 
 
 def versions(device: torch.device) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from perf.gpu.cases import Case, Cases, all_cases
+from perf.cases import Case, Cases, all_cases
 from perf.gpu.items import Items, Measurement
-from perf.gpu.trainee import begin, full_batches
+from perf.steps import begin, full_batches
 from sskd.config.execution import Execution
 from sskd.data.batch import Batch
 from sskd.training.checkpoint import RunState
@@ -26,14 +26,14 @@ FIRST_LOSS, WEIGHTS = 1e-3, 0.1  # relative tolerances of the first loss, and of
 
 
 def items(measurement: Measurement) -> Items:
-    cases = Cases(measurement, measurement.out / "untrained")
+    cases = measurement.cases(measurement.out / "untrained")
     return {case.name: partial(compare, case, cases, measurement) for case in all_cases()}
 
 
 def compare(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:
     """Returns for the main stage the relative differences of each step's loss, and of the weights after the last step,
     relative to their norm and to the norm of their change."""
-    spec = cases.spec(case, "fp32")
+    spec = cases.spec(case, "fp32", few=True)
     device = measurement.device
     plain = Execution(dataset_root=str(measurement.root), device="cpu", channels_last=False, fold_teacher=False)
     theirs = begin(spec, cases.runs, plain)

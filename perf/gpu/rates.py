@@ -1,4 +1,5 @@
-"""Times training steps in interleaved rounds: the plain loop, ours eager and ours as one CUDA graph, in fp32 and bf16.
+"""Times training steps in interleaved rounds: the plain loop (perf/baseline.py), ours eager and ours as one CUDA graph,
+in fp32 and bf16.
 
 Also measures several runs that share one GPU.
 """
@@ -10,12 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from perf.gpu.cases import Case, Cases
+from perf import baseline
+from perf.cases import Case
 from perf.gpu.concurrency import run_concurrently
 from perf.gpu.items import Items, Measurement
-from perf.gpu.machine import seconds_of
-from perf.gpu.plain import plain_stepper
-from perf.gpu.trainee import begin, stepper
+from perf.steps import begin, interleaved, seconds_of, stepper
 
 Step = Callable[[], None]
 PLAIN = "plain fp32"
@@ -40,25 +40,24 @@ def compare(case: Case, measurement: Measurement, graphs: tuple[bool, ...]) -> d
     independent of its number of views."""
     sizes, device = measurement.sizes, measurement.device
     with tempfile.TemporaryDirectory() as folder:
-        cases = Cases(measurement, Path(folder))
+        cases = measurement.cases(Path(folder))
         steps: dict[str, Step] = {}
         if measurement.computes and (case.role == "head" or case.method == "sskd"):
-            steps[PLAIN] = plain_stepper(case.role, sizes.pair, sizes.batch, sizes.workers, measurement.root, device)
+            steps[PLAIN] = baseline.stepper(case.role, sizes.pair, sizes.batch, sizes.workers, measurement.root, device)
         for precision in ("fp32", "bf16"):
             for graph in graphs:
-                run = begin(
-                    cases.spec(case, precision, few=False), cases.runs, measurement.execution("on" if graph else "off")
-                )
+                run = begin(cases.spec(case, precision), cases.runs, measurement.execution("on" if graph else "off"))
                 steps[f"{'graph' if graph else 'eager'} {precision}"] = stepper(run)
-        rounds: dict[str, list[float]] = {name: [] for name in steps}
         for step in steps.values():
             for _ in range(sizes.warmup):
                 step()
-        for _ in range(sizes.rounds):
-            for name, step in steps.items():
-                for _ in range(PREFETCHED * sizes.workers if name == PLAIN else 0):
-                    step()  # consumes batches that were prefetched during the other variants' rounds
-                rounds[name].append(1000 * seconds_of(step, device, sizes.steps))
+
+        def milliseconds(name: str) -> float:
+            for _ in range(PREFETCHED * sizes.workers if name == PLAIN else 0):
+                steps[name]()  # consumes batches that were prefetched during the other variants' rounds
+            return 1000 * seconds_of(steps[name], sizes.steps, device)
+
+        rounds = interleaved({name: partial(milliseconds, name) for name in steps}, sizes.rounds)
     variants: dict[str, dict[str, Any]] = {
         name: {
             "milliseconds": statistics.median(times),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from perf.gpu.items import read_part
+from sskd.formatting import markdown_table
 
 Found = dict[str, Any]
 NULL = "null GPU"  # device name of the null GPU
@@ -62,7 +63,7 @@ def write_report(out: Path, parts: Sequence[str]) -> list[str]:
     if bad:
         texts.append("## Failures\n\n" + "\n".join(f"- {line}" for line in bad))
     out.mkdir(parents=True, exist_ok=True)
-    (out / "report.md").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    (out / "report.md").write_text("\n\n".join(text.rstrip("\n") for text in texts) + "\n", encoding="utf-8")
     return bad
 
 
@@ -105,16 +106,11 @@ def _aims(known: dict[str, Found]) -> str:
                 except KeyError:  # failed, or not finished
                     continue
                 rows.append([aim, f"{value:.2f}", "yes" if met(value) else "no"])
-    return _table(["goal on an H100", "measured", "met"], rows) if rows else ""
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return markdown_table(["goal on an H100", "measured", "met"], rows) if rows else ""
 
 
 def _machine(items: dict[str, Found]) -> str:
-    return _table(["what", "measured"], [[name, found["text"]] for name, found in items.items()])
+    return markdown_table(["what", "measured"], [[name, found["text"]] for name, found in items.items()])
 
 
 def _steps(items: dict[str, Found]) -> str:
@@ -126,7 +122,7 @@ def _steps(items: dict[str, Found]) -> str:
         for name, item in items.items()
         for stage, found in item["stages"].items()
     ]
-    return _table(["step of", "stage", "sync", "captured as one graph"], rows)
+    return markdown_table(["step of", "stage", "sync", "captured as one graph"], rows)
 
 
 def _parity(items: dict[str, Found]) -> str:
@@ -145,14 +141,14 @@ def _parity(items: dict[str, Found]) -> str:
     text = (
         f"float32 on the CPU and on the device, {steps} steps from the same weights on the same batches; relative.\n\n"
     )
-    return text + _table(
+    return text + markdown_table(
         ["main stage of", "loss, first step", "last step", "weights", "to their change", "within bounds"], rows
     )
 
 
 def _exact(items: dict[str, Found]) -> str:
     rows = [[name, found["tensors"], found["text"]] for name, found in items.items()]
-    return _table(["run of two epochs", "tensors", "compared bit for bit"], rows)
+    return markdown_table(["run of two epochs", "tensors", "compared bit for bit"], rows)
 
 
 def _rates(items: dict[str, Found]) -> str:
@@ -168,15 +164,17 @@ def _rates(items: dict[str, Found]) -> str:
         for name, found in items.items()
         for variant, result in found.get("contestants", {}).items()
     ]
-    text = _table(["step", "variant", "ms", "lowest to highest", "images/s", "times plain"], rows) if rows else ""
+    text = (
+        markdown_table(["step", "variant", "ms", "lowest to highest", "images/s", "times plain"], rows) if rows else ""
+    )
     several = {name: found for name, found in items.items() if "runs" in found}
     if several:
         more = [
             [name, f"{found['images_per_second']:.0f}", found["peak_mb"], "yes" if found["mps"] else "no"]
             for name, found in several.items()
         ]
-        text += "\n\nSSKD's student in bf16, several runs on one device in parallel:\n\n"
-        text += _table(["runs", "total images/s", "memory per run, MB", "MPS"], more)
+        text += "\nSSKD's student in bf16, several runs on one device in parallel:\n\n"
+        text += markdown_table(["runs", "total images/s", "memory per run, MB", "MPS"], more)
     return text
 
 
@@ -189,7 +187,7 @@ def _cell(items: dict[str, Found]) -> str:
         top1 = [row.get("test_top1", row.get("test_head_top1", float("nan"))) for row in (found["best"], found["last"])]
         minutes = f"{found['training_seconds'] / 60:.1f}"
         rows.append([name, f"{top1[0]:.2f}", f"{top1[1]:.2f}", minutes, f"{found['epochs']} epochs"])
-    return _table(["run", "best top-1", "last top-1", "minutes", "state"], rows)
+    return markdown_table(["run", "best top-1", "last top-1", "minutes", "state"], rows)
 
 
 TITLES = {

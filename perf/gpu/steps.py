@@ -9,39 +9,34 @@ from typing import Any
 
 import torch
 
-from perf.gpu.cases import Case, Cases, all_cases
+from perf.cases import Case, Cases, all_cases
 from perf.gpu.items import Items, Measurement
-from perf.gpu.trainee import begin, full_batches, stepper
+from perf.steps import full_batches, stages, stepper
 from sskd.training.checkpoint import RunState
 from sskd.training.graphs import WARM_UP
 from sskd.training.step import train_step, why_eager
 
 
 def items(measurement: Measurement) -> Items:
-    cases = Cases(measurement, measurement.out / "untrained")
+    cases = measurement.cases(measurement.out / "untrained")
     return {case.name: partial(try_case, case, cases, measurement) for case in all_cases()}
 
 
 def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:
     """Returns for every stage the line of the first host-device sync, and why a step cannot be captured as a CUDA
     graph; each is "" if there is none, None on the CPU."""
-    spec = cases.spec(case, measurement.sizes.precision)
-    stages: dict[str, Any] = {}
-    number = 0
-    while True:
-        run = begin(spec, cases.runs, measurement.execution(), number)
+    spec = cases.spec(case, measurement.sizes.precision, few=True)
+    found_of: dict[str, Any] = {}
+    for run in stages(spec, cases.runs, measurement.execution()):
         batches = full_batches(run)
         for _ in range(2):
             train_step(run, next(batches))
         sync = find_sync(lambda run=run, batches=batches: train_step(run, next(batches)), measurement.device)
-        stages[run.stage.name] = {"waits": sync, "captured": why_no_graph(run) if sync is not None else None}
-        number += 1
-        if number == len(run.task.stages):
-            break
-    bad = [f"{name} synchronises: {found['waits']}" for name, found in stages.items() if found["waits"]]
-    bad += [f"{name} is not captured: {found['captured']}" for name, found in stages.items() if found["captured"]]
+        found_of[run.stage.name] = {"waits": sync, "captured": why_no_graph(run) if sync is not None else None}
+    bad = [f"{name} synchronises: {found['waits']}" for name, found in found_of.items() if found["waits"]]
+    bad += [f"{name} is not captured: {found['captured']}" for name, found in found_of.items() if found["captured"]]
     good = "no syncs, one graph" if measurement.device.type == "cuda" else "runs"
-    return {"stages": stages, "good": not bad, "text": "; ".join(bad) or good}
+    return {"stages": found_of, "good": not bad, "text": "; ".join(bad) or good}
 
 
 def why_no_graph(run: RunState) -> str:

@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.spec_builder import SpecBuilder
+from perf.cases import all_cases
 from perf.gpu.__main__ import PARTS, main
-from perf.gpu.cases import all_cases
 from perf.gpu.cell import cell_spec
 from perf.gpu.items import Measurement, read_part, run_part
 from perf.gpu.parity import CpuDraws

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save_file
 
-from perf.gpu.items import Measurement
-from perf.gpu.trainee import begin
-from perf.stages import CLASSES, dataset_at, small_images
+from perf.steps import begin
 from sskd.config.execution import Execution
+from sskd.config.recipe import DatasetSpec
+from sskd.data.datasets.registry import ImageData, load_dataset
 from sskd.data.transformations import TRANSFORMATIONS
 from sskd.methods import METHODS
 from sskd.networks import build_network
@@ -19,8 +19,8 @@ from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, parse_spec
 
 RATE = 0.001  # low, because runs that differ in the last bits diverge faster with a higher learning rate
-BATCHES = 10.5
-WHERE = "a case of perf.gpu"
+FEW_BATCHES = 10.5
+WHERE = "a case of perf"
 
 
 class Case(NamedTuple):
@@ -54,30 +54,36 @@ def _transformations(task: str) -> list[str]:
     return list(TRANSFORMATIONS) if len(views) > 1 else [""]
 
 
-class Cases:
-    """Builds the cases' specs with one untrained teacher. Everything is made on the CPU, from fixed seeds."""
+def dataset_at(root: Path) -> str:
+    """Returns "cifar100" if its file exists, else "digits" (included); both have real images of 32 x 32 pixels."""
+    return "cifar100" if (root / "cifar100.npz").exists() else "digits"
 
-    def __init__(self, measurement: Measurement, runs: Path) -> None:
-        self.runs, self.root, self.sizes = runs, measurement.root, measurement.sizes
-        self.dataset = dataset_at(self.root)
-        self.images = len(small_images(self.root).train_images)
-        self.teacher, self.student = self.sizes.pair.split("/")
+
+def small_images(root: Path) -> ImageData:
+    """Returns the data set of ``dataset_at``, with its images in memory."""
+    data = load_dataset(DatasetSpec(name=dataset_at(root)), root)
+    assert isinstance(data, ImageData)
+    return data
+
+
+class Cases:
+    """Builds the cases' specs with one untrained teacher, which is saved in the folder ``runs``. Everything is made on
+    the CPU, from fixed seeds. pair: "teacher/student". batch: images per step. negatives: of CRD, with few images."""
+
+    def __init__(self, runs: Path, root: Path, pair: str, batch: int = 64, negatives: int = 256) -> None:
+        self.runs, self.root, self.batch, self.negatives = runs, root, batch, negatives
+        self.teacher, self.student = pair.split("/")
         self.weights = runs / "teacher.safetensors"
 
-    def spec(self, case: Case, precision: str, few: bool = True) -> RunSpec:
-        """Returns the case's spec, with a few images (epochs of ten steps and a smaller one) or with all. Writes its
+    def spec(self, case: Case, precision: str, few: bool = False) -> RunSpec:
+        """Returns the case's spec, with all images or with a few (epochs of ten steps and a smaller one). Writes its
         untrained teacher and head into the folder of runs."""
+        images = len(small_images(self.root).train_images)
+        recipe = {"epochs": 2, "milestones": [1], "full_epochs": 2, "batch_size": self.batch, "learning_rate": RATE}
         given: dict[str, Any] = {
-            "dataset": {"name": self.dataset},
-            "split": {"fraction": min(1.0, BATCHES * self.sizes.batch / self.images) if few else 1.0},
-            "recipe": {
-                "epochs": 2,
-                "milestones": [1],
-                "full_epochs": 2,
-                "batch_size": self.sizes.batch,
-                "learning_rate": RATE,
-                "precision": precision,
-            },
+            "dataset": {"name": dataset_at(self.root)},
+            "split": {"fraction": min(1.0, FEW_BATCHES * self.batch / images) if few else 1.0},
+            "recipe": recipe | {"precision": precision},
         }
         if case.role == "teacher":
             return parse_spec(given | {"role": "teacher", "network": self.teacher}, WHERE)
@@ -89,13 +95,13 @@ class Cases:
         kind = METHODS[case.method]
         method: dict[str, Any] = {"name": case.method}
         if case.method == "crd" and few:
-            method["negatives"] = self.sizes.negatives
+            method["negatives"] = self.negatives
         student = given | {"role": "student", "network": self.student, "method": method}
         if not kind.needs_teacher:
             del student["teacher"]
         if kind.needs_head:
             head = given | self._head(case._replace(pretext=case.pretext or kind.head_task or "contrastive"))
-            head["recipe"] = given["recipe"] | {"precision": "fp32"}
+            head["recipe"] = recipe | {"precision": "fp32"}
             self._save_head(parse_spec(head, WHERE))
             student["head"] = head
         return parse_spec(student, WHERE)
@@ -108,13 +114,13 @@ class Cases:
         """Saves initial weights, with batch norm statistics of some images, so that activations are neither zero nor
         huge in any layer, as in a trained network."""
         torch.manual_seed(0)
-        network = build_network(self.teacher, CLASSES[self.dataset]).train()
-        images = small_images(self.root).train_images[:256]
+        data = small_images(self.root)
+        network = build_network(self.teacher, data.num_classes).train()
         with torch.no_grad():
             for module in network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.momentum = None  # None: cumulative mean
-            network((images.float() / 255 - 0.5) / 0.25)
+            network((data.train_images[:256].float() / 255 - 0.5) / 0.25)
         self.runs.mkdir(parents=True, exist_ok=True)
         save_file(network.state_dict(), self.weights)
 
