@@ -1,18 +1,13 @@
 """SpecBuilder: validation with the key's path, overrides, and ids that follow from meaning alone."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sskd.config.execution import Execution
-from sskd.config.pretrained import FromFile
 from sskd.config.recipe import Recipe, SplitSpec
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.config.validation import from_dict
@@ -67,11 +62,6 @@ def test_ids_follow_meaning() -> None:
     assert spec(other_teacher).id != plain.id
 
 
-@given(st.permutations(sorted(STUDENT)))
-def test_key_order_does_not_matter(order: list[str]) -> None:
-    assert spec({key: STUDENT[key] for key in order}).id == spec(STUDENT).id
-
-
 def test_a_changed_copy_has_an_id_of_its_own() -> None:
     spec = small.spec(small.student("kd"))
     first = spec.id
@@ -87,14 +77,11 @@ def test_pinned_ids() -> None:
     assert spec(STUDENT).id == "student-resnet8-sskd-digits-s0-5ee760a94891"
 
 
-COMMITTED = sorted(path for path in RESULTS.glob("*/runs/*/spec.yaml"))
-assert any("loss_over" in path.read_text() for path in COMMITTED)
-
-
-@pytest.mark.parametrize("path", COMMITTED, ids=[path.parent.name for path in COMMITTED])
-def test_ids_of_committed_results(path: Path) -> None:
+def test_ids_of_committed_results() -> None:
     """Their specs name settings that are no more, and are read; their ids are the names of their folders."""
-    assert read_spec(path).id == path.parent.name
+    committed = list(RESULTS.glob("*/runs/*/spec.yaml"))
+    assert any("loss_over" in path.read_text() for path in committed)
+    assert [path for path in committed if read_spec(path).id != path.parent.name] == []
 
 
 def test_removed_settings() -> None:
@@ -106,59 +93,21 @@ def test_removed_settings() -> None:
     assert from_dict(Execution, old, "x") == Execution(threads=2)
 
 
-def test_pinned_defaults() -> None:
+DEFAULTS: dict[Any, str] = {
+    Recipe(): "epochs=240 batch_size=64 learning_rate=0.05 milestones=[150, 180, 210] full_epochs=240 decay=0.1 "
+    "momentum=0.9 weight_decay=0.0005 crop_padding=4 flip=True optimizer=sgd nesterov=False betas=[0.9, 0.999] "
+    "schedule=step warmup_epochs=0.0 augmentation=standard cutout_size=8 label_smoothing=0.0 mixup=0.0 cutmix=0.0 "
+    "ema=0.0 precision=auto processes=1",
+    SplitSpec(): "fraction=1.0 noise=0.0 seed=0 holdout=0.0 labels=None indices=None",
+    PretextSettings(name="x"): "name=x transformation=rotation",
+    MethodSettings(name="x"): "name=x ce_weight=1.0 kd_weight=0.0 kd_temperature=4.0 divergence=kl warmup_epochs=0.0",
+}
+
+
+@pytest.mark.parametrize("model", DEFAULTS, ids=lambda model: type(model).__name__)
+def test_pinned_defaults(model: Any) -> None:
     """Ids leave defaults out, so a changed default would change what old ids mean."""
-    assert Recipe().model_dump(mode="json") == {
-        "epochs": 240,
-        "batch_size": 64,
-        "learning_rate": 0.05,
-        "milestones": [150, 180, 210],
-        "full_epochs": 240,
-        "decay": 0.1,
-        "momentum": 0.9,
-        "weight_decay": 0.0005,
-        "crop_padding": 4,
-        "flip": True,
-        "optimizer": "sgd",
-        "nesterov": False,
-        "betas": [0.9, 0.999],
-        "schedule": "step",
-        "warmup_epochs": 0.0,
-        "augmentation": "standard",
-        "cutout_size": 8,
-        "label_smoothing": 0.0,
-        "mixup": 0.0,
-        "cutmix": 0.0,
-        "ema": 0.0,
-        "precision": "auto",
-        "processes": 1,
-    }
-    assert SplitSpec().model_dump() == {
-        "fraction": 1.0,
-        "noise": 0.0,
-        "seed": 0,
-        "holdout": 0.0,
-        "labels": None,
-        "indices": None,
-    }
-    assert PretextSettings(name="x").model_dump() == {"name": "x", "transformation": "rotation"}
-    assert MethodSettings(name="x").model_dump() == {
-        "name": "x",
-        "ce_weight": 1.0,
-        "kd_weight": 0.0,
-        "kd_temperature": 4.0,
-        "divergence": "kl",
-        "warmup_epochs": 0.0,
-    }
-
-
-def test_id_is_the_same_in_another_process() -> None:
-    code = "import json,sys; from sskd.runs.spec import parse_spec; "
-    code += "print(parse_spec(json.load(sys.stdin), '-').id)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=json.dumps(STUDENT), capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == spec(STUDENT).id
+    assert " ".join(f"{key}={value}" for key, value in model.model_dump(mode="json").items()) == DEFAULTS[model]
 
 
 def test_weights_of_known_content_may_lie_anywhere() -> None:
@@ -174,13 +123,10 @@ def test_weights_of_known_content_may_lie_anywhere() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("recipe.epoch", 3, "recipe: unknown key 'epoch'; did you mean 'epochs'?"),
         ("recipe.epochs", "3", "recipe.epochs: Input should be a valid integer, found '3'"),
         ("recipe.epochs", 0, "recipe.epochs: Input should be greater than 0"),
-        ("recipe.batch_size", 1, "recipe.batch_size: "),
         ("split.fraction", 1.5, "split.fraction: "),
         ("method.ss_wieght", 1, "method: unknown key 'ss_wieght'; did you mean 'ss_weight'?"),
-        ("method.name", "sskdd", "unknown method 'sskdd'; did you mean 'sskd'?"),
         ("head.pretext", "contrastve", "unknown pretext 'contrastve'; did you mean 'contrastive'?"),
         ("head.teacher.run.recipe.epochs", 5, "the head must belong to the student's teacher"),
         ("head", None, "the method 'sskd' needs a 'head'"),
@@ -208,22 +154,5 @@ def test_read_spec(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(spec_yaml(spec(STUDENT)))
     assert read_spec(path) == spec(STUDENT)
-    for text, message in (
-        ("a: [1", "is not valid YAML"),
-        ("- 1", "expected a mapping"),
-        ("\x00", "not valid YAML"),
-    ):
-        path.write_text(text)
-        with pytest.raises(UserError, match=message):
-            read_spec(path)
     with pytest.raises(UserError, match="no such file"):
         read_spec(tmp_path / "none.yaml")
-
-
-def test_execution_and_teacher_kinds_are_strict() -> None:
-    with pytest.raises(UserError, match="unknown key 'thread'"):
-        from_dict(Execution, {"thread": 2}, "x")
-    assert isinstance(
-        spec({**STUDENT, "head": None, "method": "kd", "teacher": {"network": "a", "weights": "b"}}).teacher,
-        FromFile,
-    )

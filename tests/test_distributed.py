@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,33 @@ def specs(network: str = "group_norm", methods: tuple[str, ...] = METHODS, **rec
 
 
 def work(rank: int, size: int, meeting: str, runs: Path, wanted: list[dict[str, Any]]) -> None:
-    """One process: trains all, one after another."""
+    """One process: trains all, one after another; the last is also trained with a stop that only one process asks
+    for."""
     join(rank, size, meeting, on_gpu=False)
-    for data in wanted:
-        train(small.spec(data), runs, EXECUTION, log=lambda _: None)
+    (runs / f"gradients{rank}.json").write_text(json.dumps(average(rank)))
+    *_, last = specs = [small.spec(data) for data in wanted]
+    for spec in specs:
+        train(spec, runs, EXECUTION, log=lambda _: None)
+    asked = iter([False, True])
+    with suppress(Interrupted):
+        train(last, runs / "stopped", EXECUTION, should_stop=lambda: rank == 1 and next(asked))
+        raise AssertionError("it was not stopped")
+    train(last, runs / "stopped", EXECUTION)
     os._exit(0)
+
+
+def average(rank: int) -> list[tuple[int, float, float, bool]]:
+    """Three steps of a loss that does not reach one of two layers: weight and gradient of the one, and whether the
+    other has no gradient."""
+    reached, unused = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+    loss = wrap_in_ddp(lambda x: (reached(x).sum(), None), [*reached.parameters(), *unused.parameters()])
+    found = []
+    for step in range(3):
+        reached.zero_grad()
+        loss(torch.full((1, 1), float(rank + step)))[0].backward()
+        assert reached.weight.grad is not None
+        found.append((step, reached.weight.item(), reached.weight.grad.item(), unused.weight.grad is None))
+    return found
 
 
 def train_by_two(runs: Path, wanted: dict[str, Any]) -> None:
@@ -81,11 +104,12 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     """Every run by one process, and by two."""
     runs = tmp_path_factory.mktemp("runs")
     one, two = specs(), specs(processes=2)
-    batch_norm = {"bn": specs("resnet8", ("kd",))["kd"], "bn by two": specs("resnet8", ("kd",), processes=2)["kd"]}
-    for spec in (*one.values(), batch_norm["bn"]):
+    one["bn"], two["bn"] = specs("resnet8", ("kd",))["kd"], specs("resnet8", ("kd",), processes=2)["kd"]
+    two["none"] = two.pop("none")  # the last is stopped
+    for spec in one.values():
         small.train_all(spec, runs)
-    train_by_two(runs, two | {"bn": batch_norm["bn by two"]})
-    return runs, one | {"bn": batch_norm["bn"]}, two | {"bn": batch_norm["bn by two"]}
+    train_by_two(runs, two)
+    return runs, one, two
 
 
 def losses(runs: Path, spec: Any) -> list[float]:
@@ -111,48 +135,28 @@ def test_batch_norm_is_of_each_process(both: Any) -> None:
     assert max(abs(a / b - 1) for a, b in zip(by_two, by_one, strict=True)) < 0.1
 
 
-def test_only_one_process_writes(both: Any) -> None:
+def test_a_stopped_run_ends_where_it_would_have(both: Any) -> None:
     runs, _, two = both
-    for spec in two.values():
-        lines = (runs / spec.id / "metrics.jsonl").read_text().splitlines()
-        assert len(lines) == len({(json.loads(line)["stage"], json.loads(line)["epoch"]) for line in lines})
-        result = json.loads((runs / spec.id / "result.json").read_text())
-        assert result["id"] == spec.id
-        assert len(list((runs / spec.id).glob("events.*"))) == 1
+    assert losses(runs / "stopped", two["none"]) == losses(runs, two["none"])
+    resumed, whole = (load_file(folder / two["none"].id / "last.safetensors") for folder in (runs / "stopped", runs))
+    assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 
 
-# --- gradients --------------------------------------------------------------------------------------------------------
-
-
-def average(rank: int, meeting: str, found: Any) -> None:
-    """Three steps of a loss that does not reach one of two layers."""
-    join(rank, 2, meeting, on_gpu=False)
-    reached, unused = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
-    parameters = [*reached.parameters(), *unused.parameters()]
-    loss = wrap_in_ddp(lambda x: (reached(x).sum(), None), parameters)
-    for step in range(3):
-        reached.zero_grad()
-        loss(torch.full((1, 1), float(rank + step)))[0].backward()
-        assert reached.weight.grad is not None
-        found.put((step, reached.weight.item(), reached.weight.grad.item(), unused.weight.grad is None))
-    found.close()
-    found.join_thread()
-    os._exit(0)
-
-
-def test_gradients_are_averaged_and_what_no_loss_reaches_has_none(tmp_path: Path) -> None:
+def test_gradients_are_averaged_and_what_no_loss_reaches_has_none(both: Any) -> None:
     """An optimiser leaves alone what has no gradient: a zero would let its weights decay."""
-    context = mp.get_context("spawn")
-    found: Any = context.Queue()
-    workers = [context.Process(target=average, args=(rank, f"file://{tmp_path}/meeting", found)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    rows = [found.get(timeout=120) for _ in range(6)]
-    for worker in workers:
-        worker.join()
+    rows = [row for rank in range(2) for row in json.loads((both[0] / f"gradients{rank}.json").read_text())]
     assert sorted((step, gradient) for step, _, gradient, _ in rows) == [(s, s + 0.5) for s in (0, 0, 1, 1, 2, 2)]
     assert all(without for *_, without in rows)
     assert len({weight for _, weight, *_ in rows}) == 1  # the first one's, in both
+
+
+def test_only_one_process_writes(both: Any) -> None:
+    runs, _, two = both
+    for spec in two.values():
+        rows = [json.loads(line) for line in (runs / spec.id / "metrics.jsonl").read_text().splitlines()]
+        assert len(rows) == len({(row["stage"], row["epoch"]) for row in rows})
+        assert json.loads((runs / spec.id / "result.json").read_text())["id"] == spec.id
+        assert len(list((runs / spec.id).glob("events.*"))) == 1
 
 
 # --- started by torchrun ----------------------------------------------------------------------------------------------
@@ -214,25 +218,13 @@ def start(spec: Any, runs: Path, **more: Any) -> dict[str, Any]:
     return train_in_processes(spec, runs, EXECUTION, log=lambda _: None, prepare=registered, **more)
 
 
-def test_interrupted_inside_an_epoch(both: Any, tmp_path: Path) -> None:
-    """Told to stop, all stop at the same step; started again, they end where they would have."""
-    runs, _, two = both
-    spec, steps = two["none"], []
-
-    def on_step(event: StepEvent) -> None:
-        steps.append((event.epoch, event.step))
-
+def test_told_to_stop_all_processes_stop_at_the_same_step(tmp_path: Path) -> None:
+    spec, steps = specs(methods=(), processes=2)["teacher"], list[StepEvent]()
     with pytest.raises(Interrupted):
-        start(spec, tmp_path, on_step=on_step, should_stop=lambda: len(steps) >= 1)
-    assert not (tmp_path / spec.id / "result.json").exists()
-    result = start(spec, tmp_path)
-    assert result["id"] == spec.id
-    torch.testing.assert_close(
-        torch.tensor(losses(tmp_path, spec)), torch.tensor(losses(runs, spec)), rtol=1e-6, atol=0
-    )
-    resumed, uninterrupted = (load_file(folder / spec.id / "last.safetensors") for folder in (tmp_path, runs))
-    for key, value in uninterrupted.items():
-        torch.testing.assert_close(resumed[key], value, rtol=1e-5, atol=1e-6)
+        start(spec, tmp_path, on_step=steps.append, should_stop=lambda: len(steps) >= 1)
+    state = torch.load(RunFolder(tmp_path, spec).resume, weights_only=True)
+    assert state["epoch"] + state["step"] > 0
+    assert not RunFolder(tmp_path, spec).result.exists()
 
 
 def test_a_failure_of_one_ends_all(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from benchmarks.commands.main import main
 from sskd.data.datasets.registry import load_dataset
+from tests import small
 from tests.imagenet_folder import make_imagenet, truncate
 
 SCHEDULE: dict[str, Any] = {"epochs": 1, "batch_size": 24, "milestones": [30, 60, 90], "full_epochs": 100}
@@ -67,13 +68,6 @@ def test_table5_is_filled(tmp_path: Path) -> None:
     claims = (out / "claims.md").read_text()
     c6 = next(line for line in claims.splitlines() if "C6" in line)
     assert "nothing was run" not in c6
-    first = next(part for part in table.split("\n\n") if part.startswith("| "))  # the wins of each method follow it
-    lines = [line.split(" | ") for line in first.splitlines()]
-    header = [cell.strip("| ") for cell in lines[0]]
-    columns = [header.index(f"{label} mean") for label in ("best", "last", "best, top-5", "last, top-5")]
-    for line in lines[2:]:
-        assert all(0 <= float(line[column]) <= 100 for column in columns), line
-    assert [line[0] for line in lines[2:]].count("| Teacher") == 1
     recipes = {
         spec["method"]["name"]: spec["recipe"]["weight_decay"]
         for file in (out / "runs").glob("student-*/spec.yaml")
@@ -82,31 +76,16 @@ def test_table5_is_filled(tmp_path: Path) -> None:
     assert recipes == dict.fromkeys(("none", "kd", "at", "sp", "cc", "crd"), 5e-4) | {"sskd": 1e-3}
 
 
-TWO_PROCESSES = """
-import sys
-from pathlib import Path
-from sskd.config.execution import Execution
-from sskd.runs.spec import parse_spec
-from sskd.training.processes import train_in_processes
-
-if __name__ == "__main__":
-    recipe = {"epochs": 1, "batch_size": 12, "processes": 2, "milestones": [], "full_epochs": 1}
-    data = {"name": "imagenet", "crop_size": 32}
-    spec = parse_spec({"role": "teacher", "network": "resnet8", "dataset": data, "recipe": recipe}, "a test")
-    root = Path(sys.argv[1])
-    train_in_processes(spec, root / "runs", Execution(dataset_root=str(root), workers=1, threads=1))
-"""
-
-
 @pytest.mark.slow
 def test_two_processes_leave_nothing_behind(tmp_path: Path) -> None:
     """Their workers that read images included: Python would say so at the end, in the middle of a person's output."""
     make_imagenet(tmp_path / "imagenet", classes=3, per_class=12, val_per_class=4)
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    command = [sys.executable, str(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
-    assert list((tmp_path / "runs").glob("*/result.json"))
+    recipe = {"epochs": 1, "batch_size": 12, "milestones": [], "full_epochs": 1, "processes": 2}
+    data = {"name": "imagenet", "crop_size": 32}
+    wanted = small.spec({"role": "teacher", "network": "resnet8", "dataset": data, "recipe": recipe})
+    command = [sys.executable, "-m", "sskd", *small.train_command(wanted, tmp_path), "--dataset-root", str(tmp_path)]
+    done = subprocess.run([*command, "--threads", "1"], capture_output=True, text=True, check=True)
+    assert (tmp_path / wanted.id / "result.json").exists()
     assert "leaked" not in done.stderr
 
 
@@ -118,39 +97,14 @@ def test_a_corrupt_image_is_an_error_or_counted(tmp_path: Path, capsys: pytest.C
         truncate(file)
     assert run(tmp_path, *whole) == 2
     assert "n00000002" in capsys.readouterr().out
+    runs = tmp_path / "results" / "tiny" / "runs"
     assert [result["id"].split("-")[0] for result in results(tmp_path)] == ["teacher"]  # it saw the test images alone
-    failed = list((tmp_path / "results" / "tiny" / "runs").glob("*/failed.json"))
-    assert len(failed) == 1
-    assert all("n00000002" in json.loads(file.read_text())["message"] for file in failed)
+    (failed,) = runs.glob("*/failed.json")
+    assert "n00000002" in json.loads(failed.read_text())["message"]
     with pytest.warns(UserWarning, match="n00000002"):
         assert run(tmp_path, *whole, corrupt="skip") == 0
-    rows = [
-        json.loads(line)
-        for file in (tmp_path / "results" / "tiny" / "runs").glob("*/metrics.jsonl")
-        for line in file.read_text().splitlines()
-    ]
+    rows = [json.loads(line) for file in runs.glob("*/metrics.jsonl") for line in file.read_text().splitlines()]
     assert {row["images_skipped"] for row in rows} == {8}
-
-
-def test_the_plan_needs_no_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--profile", "paper", "--only", "table5", "--seeds", "0", "--dataset-root", str(tmp_path)]
-    assert main(["plan", *options, "--json"]) == 0
-    plan = json.loads(capsys.readouterr().out)
-    text = json.dumps(plan)
-    assert text.count('"student-resnet18-') >= 7
-    assert "head-resnet34-contrastive-imagenet" in text
-    assert main(["plan", *options]) == 0
-    assert f"imagenet is not in {tmp_path}: counted as 1,281,167 images" in capsys.readouterr().out
-
-
-def test_the_plan_of_a_broken_folder_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_imagenet(tmp_path / "imagenet", classes=2, per_class=2, val_per_class=1)
-    for folder in list((tmp_path / "imagenet" / "val").iterdir()):
-        for file in folder.iterdir():
-            file.rename(folder.parent / file.name)
-        folder.rmdir()
-    assert run(tmp_path, "plan") == 2
-    assert "is the flat validation set" in capsys.readouterr().err
 
 
 def test_what_no_run_can_do_without_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,7 +132,8 @@ def option(name: str, *words: str) -> Callable[[str], object]:
     [
         lambda path: FromFile(network="resnet8", weights=path).weights,
         lambda path: load_plugin(path),
-        lambda path: profile_path(path.replace("a.py", "a.yaml")),
+        lambda path: profile_path(path.replace(".py", ".yaml")),
+        lambda path: f"{Path.home()}/{read_cluster(path.replace('.py', '.yaml'), []).name}.",
         option("submission", "verify"),
         option("to", "export"),
         lambda path: _parser().parse_args(["train", path]).spec,
@@ -145,13 +146,8 @@ def test_the_users_home_in_paths(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.py").write_text("", encoding="utf-8")
+    (tmp_path / "a.yaml").write_text("about: mine\nkind: inline\n", encoding="utf-8")
     assert str(read("~/a.py")).startswith(f"{tmp_path}/a.")
-
-
-def test_the_users_home_in_a_clusters_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "mine.yaml").write_text("about: mine\nkind: inline\n", encoding="utf-8")
-    assert read_cluster("~/mine.yaml", []).name == "mine"
 
 
 @pytest.mark.parametrize(

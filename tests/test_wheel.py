@@ -1,6 +1,5 @@
 """The wheel in a fresh environment, from another folder, without HOME, in a path with a space and an umlaut."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -12,7 +11,6 @@ from typing import NamedTuple
 import pytest
 
 from sskd import __version__
-from tests.docs.test_examples import image_folder
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
@@ -116,13 +114,3 @@ def test_processes_of_runs_have_the_installed_code(installed: Installed, tmp_pat
     (result,) = (tmp_path / "results" / "demo" / "runs").glob("student-*/result.json")
     assert json.loads(result.read_text(encoding="utf-8"))["machine"]["version"] == __version__
     assert (tmp_path / "results" / "demo" / "jobs" / "local.log").exists()  # in a process of its own
-
-
-@pytest.mark.skipif(not importlib.util.find_spec("timm"), reason="timm is not installed")
-def test_a_script_of_ones_own_distils_timms_networks_on_a_folder_of_images(installed: Installed) -> None:
-    """Seven methods, one of them the script's own."""
-    shutil.copy(ROOT / "docs" / "examples" / "image_folder.py", installed.folder)
-    said = installed.run("python", "image_folder.py", str(image_folder(installed.folder / "images")))
-    names = ["kd", "at", "crd", "dkd", "reviewkd", "sskd", "cosine"]
-    assert [line.partition(":")[0] for line in said.splitlines() if " % of " in line] == names
-    assert all((installed.folder / f"{name}.pt").is_file() for name in names)

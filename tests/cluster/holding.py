@@ -13,6 +13,7 @@ import pytest
 from benchmarks.dispatch import slurm_queue
 from benchmarks.dispatch.retries import SlurmSubmission
 from benchmarks.dispatch.slurm_queue import Queued, submission_file
+from sskd.errors import UserError
 from sskd.runs.files import this_process
 
 HOLDS = """
@@ -55,17 +56,26 @@ def submitted(jobs: Path, name: str, *ids: str, **changes: Any) -> None:
     noted._replace(**changes).save(submission_file(jobs, name))
 
 
-def asked_of_slurm(monkeypatch: pytest.MonkeyPatch, queue: dict[str, Queued]) -> list[tuple[str, ...]]:
-    """Slurm as the queue has it; the commands that it was asked with. scancel takes jobs off the queue."""
+def asked_of_slurm(
+    monkeypatch: pytest.MonkeyPatch,
+    queue: dict[str, Queued],
+    limits: str = "",
+    refused: str = "",
+    silent: bool = False,
+) -> list[tuple[str, ...]]:
+    """Slurm as the queue has it; the commands that it was asked with. sinfo prints ``limits``; scancel takes jobs off
+    the queue, or refuses. A silent one answers nothing."""
     commands: list[tuple[str, ...]] = []
 
     def answer(*command: str) -> str:
         commands.append(command)
-        if command[0] == "scancel":
-            for job in command[1:]:
-                queue.pop(job, None)
-        lines = [f"{job.job}|{job.state}|{job.reason}|{job.name}" for job in queue.values()]
-        return "\n".join(lines) if command[0] == "squeue" else ""
+        if silent or (command[0] == "scancel" and refused):
+            raise UserError(refused or "squeue failed: Unable to contact slurm controller")
+        if command[0] == "sinfo":
+            return limits
+        for job in command[1:] if command[0] == "scancel" else ():
+            queue.pop(job, None)
+        return "\n".join(f"{job.job}|{job.state}|{job.reason}|{job.name}" for job in queue.values())
 
     monkeypatch.setattr(slurm_queue, "slurm", answer)
     return commands

@@ -6,10 +6,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+PATIENCE = 150.0  # seconds: a start takes two on a quiet machine, and twenty on one that is not
 
 # Two devices that are no GPUs: Slurm gives them out, and sets CUDA_VISIBLE_DEVICES, all the same.
 GRES = """
@@ -127,6 +131,42 @@ class SlurmSite:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmSite]:
+    environment = dict(os.environ)
+    site = SlurmSite(tmp_path_factory.mktemp("slurm"))
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+@pytest.fixture
+def quiet(site: SlurmSite) -> Iterator[None]:
+    """Ends all jobs after each test, so that the next one starts with an empty queue and an idle node."""
+    yield
+    output("scancel", "-u", "root")
+    wait_for(lambda: not queue() and output("sinfo", "-h", "-o", "%t").strip() == "idle", PATIENCE, "an idle node")
+
+
+def queue() -> set[str]:
+    return set(output("squeue", "-h", "-o", "%i").split())
+
+
+def second_tasks() -> list[int]:
+    """The processes of submitit that are the second of their job. Others, of no job, may end meanwhile."""
+
+    def second(pid: str) -> bool:
+        with suppress(OSError):
+            return b"SLURM_PROCID=1" in Path(f"/proc/{pid}/environ").read_bytes()
+        return False
+
+    return [int(pid) for pid in output("pgrep", "-f", "submitit.core._submit").split() if second(pid)]
 
 
 def output(*command: str) -> str:

@@ -1,6 +1,7 @@
 """Cluster files, what is refused of them, and the policy of retries."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,47 +10,62 @@ from benchmarks.dispatch.cluster import cluster_names, minutes, read_cluster
 from benchmarks.dispatch.local import GB, Machine, RunResources, concurrency_of, divide_machine
 from benchmarks.dispatch.retries import REQUEUED, TERMINATED, SlurmSubmission, retry
 from benchmarks.dispatch.retries import main as retries_main
+from benchmarks.dispatch.same_code import shell_lines
 from benchmarks.dispatch.slurm_jobs import make_executor
 from sskd.errors import UserError
-from tests.cluster.suite import Suite
 
 
 def test_the_shipped_clusters_are_valid() -> None:
-    assert cluster_names() == ["inline", "local", "side_by_side", "slurm", "slurm_node"]
-    kinds = {name: read_cluster(name, []).kind for name in cluster_names()}
-    assert kinds == {"inline": "inline", "local": "local", "side_by_side": "local"} | dict.fromkeys(
-        ("slurm", "slurm_node"), "slurm"
-    )
+    kinds = [(name, read_cluster(name, []).kind) for name in cluster_names()]
+    local = [("local", "local"), ("side_by_side", "local")]
+    assert kinds == [("inline", "inline"), *local, ("slurm", "slurm"), ("slurm_node", "slurm")]
 
 
-def test_every_parameter_passes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """submitit's by their own names, any other as an option of sbatch."""
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Returns the script of a job with the given settings, as many processes, and a dependency."""
     for program in ("sbatch", "srun"):
         (tmp_path / program).touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    cluster = read_cluster("slurm", ["partition=gpu", "time=1-12", "reservation=paper", "parameters.qos=high"])
-    executor = make_executor(cluster, tmp_path, tmp_path / "b.json", 1, "afterok:1_2")
-    script = executor._make_submission_file_text("run", "u")
-    for option in (
-        *("--partition=gpu", "--time=2160", "--reservation=paper", "--qos=high", "--dependency=afterok:1_2"),
-        *("--signal=USR2@120", "--gpus-per-node=1", "--cpus-per-task=4", "--mem=16384M", "--requeue"),
-        "--kill-on-invalid-dep=yes",
-    ):
-        assert f"#SBATCH {option}\n" in script
-    assert "benchmarks.dispatch.retries" in script
+
+    def make(settings: list[str], processes: int = 1, after: str = "") -> str:
+        executor = make_executor(read_cluster("slurm", settings), tmp_path, tmp_path / "b.json", processes, after)
+        return str(executor._make_submission_file_text("run", "u"))
+
+    return make
 
 
-def test_the_processes_of_a_run_are_tasks_of_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for program in ("sbatch", "srun"):
-        (tmp_path / program).touch(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    for nodes, options in ((1, ("--ntasks-per-node=4", "--gpus-per-node=4")), (2, ("--nodes=2", "--gpus-per-node=2"))):
-        cluster = read_cluster("slurm", [f"nodes={nodes}", "cpus_per_run=8"])
-        script = make_executor(cluster, tmp_path, tmp_path / "b.json", 4)._make_submission_file_text("run", "u")
-        for option in (*options, f"--ntasks-per-node={4 // nodes}", "--cpus-per-task=2"):
-            assert f"#SBATCH {option}\n" in script
+@pytest.mark.parametrize(
+    ("settings", "processes", "options"),
+    [
+        (
+            ["partition=gpu", "time=1-12", "reservation=paper", "parameters.qos=high"],
+            1,
+            "partition=gpu time=2160 reservation=paper qos=high dependency=afterok:1_2 signal=USR2@120 gpus-per-node=1 "
+            "cpus-per-task=4 mem=16384M requeue kill-on-invalid-dep=yes",
+        ),
+        (["cpus_per_run=8"], 4, "ntasks-per-node=4 gpus-per-node=4 cpus-per-task=2"),
+        (["cpus_per_run=8", "nodes=2"], 4, "nodes=2 ntasks-per-node=2 gpus-per-node=2 cpus-per-task=2"),
+    ],
+)
+def test_the_options_of_a_job(settings: list[str], processes: int, options: str, script: Callable[..., str]) -> None:
+    """Parameters of submitit have their own names; any other is an option of sbatch. A task per process."""
+    lines = script(settings, processes, "afterok:1_2").splitlines()
+    assert {f"#SBATCH --{option}" for option in options.split()} <= set(lines)
+    assert any("benchmarks.dispatch.retries" in line for line in lines)
+
+
+def test_a_job_imports_the_code_of_the_suite_after_its_setup(script: Callable[..., str]) -> None:
+    lines = script(["setup=[module load python]"]).splitlines()
+    assert lines.index("module load python") < lines.index(shell_lines()[0]) < lines.index(shell_lines()[1])
+
+
+def test_jobs_that_cannot_be_made(script: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="3 processes cannot be spread evenly over 2 nodes"):
-        make_executor(cluster, tmp_path, tmp_path / "b.json", 3)
+        script(["nodes=2"], 3)
+    monkeypatch.delattr("submitit.slurm.slurm._get_default_parameters")
+    with pytest.raises(UserError, match=r"this submitit \(\d.*pip install 'submitit==.*', or use --cluster local"):
+        script([])
 
 
 @pytest.mark.parametrize(
@@ -58,111 +74,59 @@ def test_the_processes_of_a_run_are_tasks_of_its_job(tmp_path: Path, monkeypatch
 )
 def test_time_limits(text: object, value: int) -> None:
     assert minutes(text) == value
+    assert (
+        minutes(read_cluster("slurm", [f"time={text}"]).parameters["time"]) == value
+    )  # YAML 1.1 reads 1:30:00 as 5400
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--cluster", "slrum"], "unknown cluster 'slrum'; did you mean 'slurm'?"),
-        (["--cluster", "mine.yaml"], "no such file: mine.yaml"),
-        (["--cluster", "local", "--set", "cluster.run_at_once=2"], "unknown key .* did you mean 'runs_at_once'?"),
-        (["--cluster", "local", "--set", "cluster.runs_at_once=0"], "runs_at_once.*greater than 0"),
-        (["--cluster", "inline", "--set", "cluster.partition=gpu"], "unknown key 'partition'"),
-        (["--cluster", "slurm", "--set", "cluster.runs_per_gpu=2"], "--cluster slurm_node"),
-        (["--cluster", "slurm"], "there is no sbatch on the PATH"),
-        (["--cluster", "local", "--set", "cluster.time=60"], "unknown key 'time'"),
-        (["--cluster", "local", "--set", "cluster.gpus_per_run=64"], "exceeds the number of GPUs"),
-    ],
-)
-def test_bad_input_is_one_line_and_status_2(
-    options: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    suite = Suite(tmp_path, *options)
-    assert suite.run() == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    with pytest.raises(UserError, match=message):
-        raise UserError(error)
-    assert not suite.runs.exists()
+WRONG = "mem_gb=.nan qos=.nan time=tomorrow time=[1] partition=[gpu] name=/tmp/evil setup=[null] account=[null] a.b.c=1"
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        *("mem_gb=lots", "mem_gb=-1", "mem_gb=.nan", "mem_gb=[16]", "mem_gb={a: 1}", "mem_gb=true", "mem_gb=0"),
-        *("setup=module load cuda", "setup=5", "setup=[5]", "setup={a: b}", "setup=[[a]]", "setup=[null]"),
-        *("teardown=echo", "teardown=[1, 2]", "teardown=true", "srun_args=--label", "srun_args=[1]", "srun_args={}"),
-        *("additional_parameters=5", "additional_parameters=[a]", "additional_parameters={a: [1]}"),
-        *("additional_parameters={a b: 1}", "nodes=two", "nodes=0", "nodes=1.5", "cpus_per_task=x", "time=[1]"),
-        *("array_parallelism=x", "signal_delay_s=soon", "use_srun=maybe", "partition=[gpu]", "partition={a: b}"),
-        *("qos=.nan", "parameters=5", "parameters=[1]", "parameters.x.y=1", "array_width=many", "retries=-1"),
-        *("name=../../evil", "name=/tmp/evil", "name=5", "account=[null]", "time=tomorrow", "constraint=[a, b]"),
-    ],
-)
+@pytest.mark.parametrize("setting", [*WRONG.split(), "setup=module load cuda", "additional_parameters={a b: 1}"])
 def test_wrong_slurm_settings_are_refused_when_they_are_read(setting: str) -> None:
     with pytest.raises(UserError) as caught:
         read_cluster("slurm", [setting])
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("character", ["\n", "\r", "\x0b", "\x1b", "\u2028", "\x00"])
+@pytest.mark.parametrize("character", ["\n", "\x1b", "\u2028"])
 def test_nothing_that_a_job_script_would_execute(character: str, tmp_path: Path) -> None:
     """Text after a line break in a value or key would be a command of the generated script."""
     evil = f"gpu{character}touch evil"
-    for data in (
-        *({"partition": evil}, {evil: "x"}, {"setup": [evil]}, {"teardown": [evil]}, {"srun_args": [evil]}),
-        *(
-            {"additional_parameters": {"a": evil}},
-            {"additional_parameters": {evil: "a"}},
-            {"parameters": {"qos": evil}},
-        ),
-    ):
+    lists = [{key: [evil]} for key in ("setup", "teardown", "srun_args")]
+    options = [{"additional_parameters": {"a": evil}}, {"additional_parameters": {evil: "a"}}]
+    for data in ({"partition": evil}, {evil: "x"}, {"parameters": {"qos": evil}}, *lists, *options):
         (tmp_path / "c.yaml").write_text(json.dumps({"about": "x", "kind": "slurm"} | data))  # JSON is YAML
         with pytest.raises(UserError, match="control character|letters, digits|must start|not valid YAML"):
             read_cluster(str(tmp_path / "c.yaml"), [])
 
 
-def test_what_a_job_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ["setup=[module load cuda, 'export A=1']", "srun_args=[--label]", "additional_parameters={nice: 5}"]
-    cluster = read_cluster("slurm", [*settings, "exclusive=true", "partition=null", "time=1:30:00"])
-    assert cluster.parameters["setup"] == ["module load cuda", "export A=1"]
-    assert cluster.parameters["exclusive"] is True
-    assert "partition" not in cluster.parameters
-    assert minutes(cluster.parameters["time"]) == 90  # and not 5,400, as YAML 1.1 reads it
+EIGHT, QUOTA = Machine(list(range(8)), 8), Machine(list(range(64)), 2)
+TWO_GPUS = EIGHT._replace(gpus=("0", "1"))
+PAIRS = [(0, 1), (2, 3), (4, 5), (6, 7)]
+SHARED = [RunResources(2, (str(i % 2),), PAIRS[i]) for i in range(4)]
 
 
-def test_places() -> None:
-    """Every run has threads, or GPUs, of its own; several share a GPU only where that is asked for."""
-    machine = Machine(list(range(8)), 8)
-    two_gpus = machine._replace(gpus=("0", "1"))
-    local = read_cluster("local", ["cpus_per_run=2"])
-    assert [one.cores for one in divide_machine(local, machine)] == [(0, 1), (2, 3), (4, 5), (6, 7)]
-    assert [one.gpus for one in divide_machine(local, two_gpus)] == [("0",), ("1",)]
-    shared = read_cluster("local", ["runs_per_gpu=2", "cpus_per_run=null"])
-    assert [one.gpus for one in divide_machine(shared, two_gpus)] == [("0",), ("1",), ("0",), ("1",)]
-    assert [one.cores for one in divide_machine(shared, two_gpus)] == [(0, 1), (2, 3), (4, 5), (6, 7)]
-    assert len(divide_machine(read_cluster("local", ["runs_at_once=3"]), two_gpus)) == 2  # there are two GPUs
-    assert len(divide_machine(read_cluster("local", ["runs_at_once=3", "gpus_per_run=0"]), two_gpus)) == 3
-    assert divide_machine(read_cluster("local", ["gpus_per_run=1"]), machine) == []
-
-
-def test_as_many_small_runs_as_may_be_used() -> None:
-    """A quota of two cores on a host of 64 has two resources, of one thread each, on whichever cores are free."""
-    small = read_cluster("side_by_side", [])
-    cores = list(range(64))
-    assert divide_machine(small, Machine(cores, 2)) == [RunResources(1)] * 2
-    assert divide_machine(small, Machine(cores, 64)) == [RunResources(1)] * 64
-    assert divide_machine(small, Machine([5], 1)) == [RunResources(1)]
-    assert divide_machine(small, Machine(cores, 64, memory=4 * GB)) == [RunResources(1)] * 5
-    assert divide_machine(small, Machine(cores, 64, memory=GB // 10)) == [RunResources(1)]
-    assert divide_machine(read_cluster("local", []), Machine(cores, 2)) == [
-        RunResources(2)
-    ]  # four threads were wished for
+@pytest.mark.parametrize(
+    ("name", "settings", "machine", "expected"),
+    [
+        ("local", "cpus_per_run=2", EIGHT, [RunResources(2, (), pair) for pair in PAIRS]),
+        ("local", "cpus_per_run=2", TWO_GPUS, [RunResources(2, (str(i),), PAIRS[i]) for i in (0, 1)]),
+        ("local", "runs_per_gpu=2 cpus_per_run=null", TWO_GPUS, SHARED),
+        ("local", "runs_at_once=3 cpus_per_run=1", TWO_GPUS, [RunResources(1, (gpu,)) for gpu in "01"]),
+        ("local", "runs_at_once=3 cpus_per_run=1 gpus_per_run=0", TWO_GPUS, [RunResources(1)] * 3),
+        ("local", "gpus_per_run=1", EIGHT, []),
+        ("local", "", QUOTA, [RunResources(2)]),  # four threads were wished for
+        ("side_by_side", "", QUOTA, [RunResources(1)] * 2),
+        ("side_by_side", "", Machine([5], 1), [RunResources(1)]),
+        ("side_by_side", "", QUOTA._replace(usable=64, memory=4 * GB), [RunResources(1)] * 5),
+        ("side_by_side", "", QUOTA._replace(usable=64, memory=GB // 10), [RunResources(1)]),
+    ],
+)
+def test_what_each_run_has(name: str, settings: str, machine: Machine, expected: list[RunResources]) -> None:
+    """Every run has threads, or GPUs, of its own; several share a GPU only where that is asked for. Cores are pinned
+    unless a quota allows fewer than there are."""
+    assert divide_machine(read_cluster(name, settings.split()), machine) == expected
 
 
 def test_how_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,12 +207,3 @@ def test_the_last_thing_that_a_job_does(
     (run / "result.json").touch()
     assert retries_main([str(file), str(status)]) == status
     assert not (run / "failed.json").exists()
-
-
-def test_a_submitit_without_its_private_parts_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for program in ("sbatch", "srun"):
-        (tmp_path / program).touch(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delattr("submitit.slurm.slurm._get_default_parameters")
-    with pytest.raises(UserError, match=r"this submitit \(\d.*pip install 'submitit==1\.5\.4', or use --cluster local"):
-        make_executor(read_cluster("slurm", []), tmp_path, tmp_path / "b.json")

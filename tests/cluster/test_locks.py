@@ -37,7 +37,7 @@ def take(lock: Path, results: "multiprocessing.Queue[bool]", start: float, end: 
 @pytest.mark.parametrize("left_by_the_dead", [False, True])
 def test_a_race_has_one_winner(tmp_path: Path, left_by_the_dead: bool, holds: Holds) -> None:
     context = multiprocessing.get_context("fork")
-    for attempt in range(5):
+    for attempt in range(3):
         lock = tmp_path / f"{attempt}.lock"
         if left_by_the_dead:
             other = holds(lock)
@@ -82,24 +82,17 @@ def test_one_that_only_asks_does_not_keep_a_run_from_being_trained(tmp_path: Pat
         assert lock.exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "7", "[" * 100_000, "process 17 on node3", '{"pid": "7"}', "\x00"])
+# the numbers mean other processes, or none
+DAMAGED = ["", "{", "[]", "[" * 100_000, "\x00", *(json.dumps({"pid": pid}) for pid in (-1, 0, 2**40, None, "7", True))]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
 def test_what_a_lock_file_says_may_be_damaged(tmp_path: Path, content: str, holds: Holds) -> None:
     lock = tmp_path / "train.lock"
-    other = holds(lock)
+    holds(lock)
     lock.write_text(content)
     assert lock_holder(lock) == Holder()
     assert str(lock_holder(lock)) == "another process"
-    other.kill()
-    other.wait()
-    assert lock_holder(lock) is None
-    with hold(lock):
-        assert "pid" in lock.read_text()
-
-
-@pytest.mark.parametrize("pid", [-1, 0, 2**40, None, "7", True])
-def test_no_number_that_means_other_processes(tmp_path: Path, pid: Any, holds: Holds) -> None:
-    holds(tmp_path / "lock", pid=pid)
-    assert lock_holder(tmp_path / "lock") == Holder()
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere/lock", "file/below", "a" * 300])

@@ -19,7 +19,7 @@ from sskd import mps
 from sskd.console.signals import Stopped, StopSignal
 from sskd.mps import PIPES, Sharing, sharing
 from tests import small
-from tests.cluster.suite import PLUGIN, Suite
+from tests.cluster.suite import Suite
 
 # what nvidia-cuda-mps-control does, as far as we ask for it; every call is noted in $CALLS
 CONTROL = """#!/bin/sh
@@ -37,11 +37,6 @@ read -r command
 echo quit >> "$CALLS"
 [ -n "$OBSTINATE" ] && exit 0
 kill $(cat "$pid") && rm "$pid"
-"""
-PER_PROCESS = """
-import os
-with open(os.environ["SEEN"], "a") as file:
-    print(os.environ.get("CUDA_VISIBLE_DEVICES", "-"), os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "-"), file=file)
 """
 
 
@@ -87,48 +82,43 @@ def test_a_daemon_for_as_long_as_runs_share_a_gpu(calls: Path, tmp_path: Path) -
         pid = int((pipes / f"{mps.CONTROL}.pid").read_text())
         assert alive(pid)
         assert len(str(pipes)) < 60  # a socket lies in it
-        assert shared.visible(("5",)) == ("1",)  # the daemon's second
+        assert shared.visible(("5", "GPU-8a")) == ("1", "GPU-8a")  # the daemon's second; names hold everywhere
     assert lines(calls)[1:] == ["quit"]
     assert ends(pid)
     assert not pipes.exists()
     assert len(said) == 1
 
 
-def test_names_that_hold_everywhere_are_kept(calls: Path, tmp_path: Path) -> None:
-    with sharing([("GPU-8a",), ("GPU-8a",)], tmp_path, print) as shared:
-        assert shared.visible(("GPU-8a",)) == ("GPU-8a",)
+SHARED = [("0",), ("0",)]
 
 
-def test_none_where_each_run_has_its_own(calls: Path, tmp_path: Path) -> None:
-    with sharing([("0",), ("1",)], tmp_path, pytest.fail) as shared:
-        assert shared.visible(("1",)) == ("1",)
-    with sharing([(), ()], tmp_path, pytest.fail):
-        pass
-    assert lines(calls) == []
-
-
-def test_where_there_is_no_mps_it_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    said: list[str] = []
-    with sharing([("0",)] * 4, tmp_path, said.append) as shared:
-        assert shared.environment == {}
-    assert said == ["runs that share a GPU are time-sliced: there is no nvidia-cuda-mps-control"]
-
-
-def test_one_that_does_not_start(calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BROKEN", "An instance of this daemon is already running")
-    said: list[str] = []
-    with sharing([("0",), ("0",)], tmp_path, said.append) as shared:
-        assert shared.environment == {}
-    (line,) = said
-    assert line.endswith("nvidia-cuda-mps-control -d: An instance of this daemon is already running")
-
-
-def test_one_of_the_users_is_left_alone(calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(PIPES, str(tmp_path))
-    (tmp_path / f"{mps.CONTROL}.pid").write_text("0")
-    with sharing([("0",), ("0",)], tmp_path, print) as shared:
-        assert shared.environment == {}
+@pytest.mark.parametrize(
+    ("gpu_sets", "variables", "said"),
+    [
+        ([("0",), ("1",)], {}, []),  # each run has its own
+        ([(), ()], {}, []),
+        (SHARED, {"PATH": "/nowhere"}, ["runs that share a GPU are time-sliced: there is no nvidia-cuda-mps-control"]),
+        (SHARED, {"BROKEN": "no"}, ["runs that share a GPU are time-sliced: nvidia-cuda-mps-control -d: no"]),
+        (SHARED, {PIPES: "."}, ["runs that share a GPU use the running MPS daemon"]),
+    ],
+)
+def test_no_daemon(
+    gpu_sets: list[tuple[str, ...]],
+    variables: dict[str, str],
+    said: list[str],
+    calls: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What keeps the runs from sharing a GPU is said once; a daemon of the user's is left alone."""
+    monkeypatch.chdir(tmp_path)
+    Path(f"{mps.CONTROL}.pid").write_text("0")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    told: list[str] = []
+    with sharing(gpu_sets, tmp_path, told.append) as shared:
+        assert shared == Sharing()
+    assert told == said
     assert lines(calls) == []
 
 
@@ -151,7 +141,7 @@ def test_a_signal_while_it_starts(
         return start(*arguments)
 
     monkeypatch.setattr(mps, "_start", interrupted)
-    with pytest.raises(Stopped) as end, sharing([("0",), ("0",)], tmp_path, print):
+    with pytest.raises(Stopped) as end, sharing(SHARED, tmp_path, print):
         pytest.fail("runs were started")
     assert end.value.status == 128 + number
     assert lines(calls)[1:] == ["quit"]
@@ -172,34 +162,18 @@ def test_a_process_is_told_of_its_gpu_and_of_the_daemon(tmp_path: Path) -> None:
     assert environment[PIPES] == "/tmp/p"
 
 
-@pytest.mark.parametrize("stopped", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_runs_side_by_side(
-    stopped: bool, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_daemon_of_runs_side_by_side_ends_at_ctrl_c(
+    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two GPUs, two runs each: every process sees its own GPU and the daemon, which ends with them, or at Ctrl-C."""
-    monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
-    machine = Machine([0], 1, None, ("4", "6"))
-    monkeypatch.setattr("benchmarks.dispatch.local.this_machine", lambda: machine)
-    (tmp_path / "note.py").write_text(PER_PROCESS)
-    suite = Suite(
-        tmp_path / "suite",
-        *("--cluster", "local", "--only", "comparison"),
-        *("--set", "cluster.runs_per_gpu=2", "cluster.cpus_per_run=1", "execution.threads=1", "execution.device=cpu"),
-        methods=["none"],
-        seeds=[0, 1, 2, 3],
-        plugins=[PLUGIN, str(tmp_path / "note.py")],
-    )
-    if stopped:
+    """Two GPUs, two runs each."""
 
-        def end(*_: object) -> None:
-            raise KeyboardInterrupt
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
 
-        monkeypatch.setattr("benchmarks.dispatch.scheduler._Loop.collect", end)
-    assert suite.run() == (130 if stopped else 0)
+    monkeypatch.setattr("benchmarks.dispatch.local.this_machine", lambda: Machine([0], 1, None, ("4", "6")))
+    monkeypatch.setattr("benchmarks.dispatch.scheduler._Loop.collect", end)
+    settings = ("cluster.runs_per_gpu=2", "cluster.cpus_per_run=1", "execution.threads=1", "execution.device=cpu")
+    suite = Suite(tmp_path / "suite", "--cluster", "local", "--set", *settings, methods=["none"], seeds=[0, 1, 2, 3])
+    assert suite.run() == 130
     assert lines(calls) == [f"start 4,6 {suite.jobs / 'mps'}", "quit"]
     assert capsys.readouterr().out.count("runs that share a GPU use MPS") == 1
-    if not stopped:
-        seen = [line.split() for line in (tmp_path / "seen").read_text().splitlines()]
-        runs = sorted(gpu for gpu, pipes in seen if pipes != "-")
-        assert runs == ["0", "0", "1", "1"]
-        assert len({pipes for _, pipes in seen} - {"-"}) == 1

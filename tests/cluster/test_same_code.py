@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 from benchmarks.dispatch import same_code
-from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.dispatch.same_code import Code, python_that, refuse_other_code, shell_lines, this_code
-from benchmarks.dispatch.slurm_jobs import make_executor
+from benchmarks.dispatch.same_code import refuse_other_code, this_code
 from sskd.errors import UserError
-from tests.cluster.suite import Suite
+from tests.cluster.suite import RECIPE, Suite
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,17 +118,6 @@ def test_the_fork_server_is_deaf_to_what_reaches_all(number: signal.Signals, tmp
     assert errors == ""
 
 
-def test_jobs_of_slurm_import_this_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("sbatch", "srun"):
-        (tmp_path / name).write_text("#!/bin/sh\n", encoding="utf-8")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    cluster = read_cluster("slurm", ["setup=[module load python]"])
-    text = make_executor(cluster, tmp_path, tmp_path / "b.json")._make_submission_file_text("true", "x")
-    lines = text.splitlines()
-    assert lines.index("module load python") < lines.index(shell_lines()[0]) < lines.index(shell_lines()[1])
-
-
 # --- whole suites, of two whole checkouts -----------------------------------------------------------------------------
 
 
@@ -146,15 +133,13 @@ def checkout(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cluster", ["inline", "side_by_side", "local"])
-def test_a_suite_trains_with_its_own_checkout(cluster: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_suite_trains_with_its_own_checkout(processes: int, tmp_path: Path) -> None:
     own, other = checkout(tmp_path / "own", "own"), checkout(tmp_path / "other", "other")
-    processes = {"recipe": {"epochs": 1, "batch_size": 32, "precision": "fp32", "flip": False, "processes": 2}}
-    changes: dict[str, Any] = processes if cluster == "local" else {}
-    suite = Suite(tmp_path / "suite", "--cluster", cluster, methods=["none"], **changes)
-    extra = [] if cluster == "inline" else ["--set", "cluster.runs_at_once=2"]
+    options = ("--cluster", "local", "--set", "cluster.runs_at_once=2")
+    suite = Suite(tmp_path / "suite", *options, methods=["none"], recipe=RECIPE | {"processes": processes})
     done = subprocess.run(
-        [sys.executable, str(own / "run_all.py"), *suite.command(*extra)],
+        [sys.executable, str(own / "run_all.py"), *suite.command()],
         cwd=other,
         env=os.environ | {"PYTHONPATH": str(other)},
         capture_output=True,
@@ -164,9 +149,3 @@ def test_a_suite_trains_with_its_own_checkout(cluster: str, tmp_path: Path) -> N
     results = list(suite.runs.glob("*/result.json"))
     assert results
     assert {json.loads(file.read_text(encoding="utf-8"))["machine"]["version"] for file in results} == {"own"}
-
-
-def test_python_that_imports_the_same() -> None:
-    command = python_that("from sskd.paths import PACKAGE; print(PACKAGE)")
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd="/")
-    assert done.stdout.strip() == Code(*this_code()).sskd

@@ -1,31 +1,27 @@
 """One loop, several kinds of slots: the same numbers in one process and side by side, whatever ends a run."""
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.dispatch import local
 from benchmarks.dispatch.cluster import read_cluster
+from benchmarks.dispatch.inline import InlineSlot
 from benchmarks.dispatch.job import Failure, Job
 from benchmarks.dispatch.launch import launch
+from benchmarks.dispatch.local import Machine, ProcessSlot
 from benchmarks.dispatch.scheduler import Slot, schedule
 from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Pace, Progress, Standing
 from sskd.console.signals import StopSignal
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
-from sskd.runtime.cores import allowed_cores
 from sskd.training.run import StepEvent
 from tests import small
-from tests.cluster.slurm_site import wait_for
-from tests.cluster.suite import SLOW, Suite
+from tests.cluster.suite import Suite
 
 TWO_SLOTS = ("--cluster", "side_by_side", "--set", "cluster.runs_at_once=2")
 PATIENCE = 120.0
@@ -154,6 +150,17 @@ def test_an_inline_run_keeps_a_log(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "started: job" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("cores", "kinds"), [([0], [InlineSlot]), ([0, 1], [ProcessSlot, ProcessSlot])])
+def test_one_core_trains_in_this_process(
+    cores: list[int], kinds: list[type], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "this_machine", lambda: Machine(cores, len(cores)))
+    monkeypatch.setattr(local, "schedule", lambda job, progress, slots: slots)
+    job = Job(make_plan([NONE]), tmp_path / "runs", small.EXECUTION, read_cluster("side_by_side", []))
+    slots: Any = local.execute_here(job, Progress(1))
+    assert [type(slot) for slot in slots] == kinds
+
+
 @pytest.mark.slow
 def test_side_by_side_as_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     alone = Suite(tmp_path / "alone", "--cluster", "inline")
@@ -167,73 +174,3 @@ def test_side_by_side_as_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert both.metrics() == alone.metrics()
     assert "finished after" in both.log("head")
     assert (both.jobs / "local.log").exists()
-
-
-@pytest.mark.slow
-def test_ctrl_c_saves_what_runs_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The terminal sends it to all processes; each saves inside its epoch, and the same command goes on there."""
-    monkeypatch.setenv("SLOW_UNTIL", str(tmp_path / "go"))
-    suite = Suite(tmp_path, *TWO_SLOTS, **SLOW | {"seeds": [0, 1]})
-    command = [sys.executable, "run_all.py", *suite.command()]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    runs = ("slow-digits-s0", "slow-digits-s1")
-    wait_for(lambda: all(suite.epochs(run) >= 1 for run in runs), PATIENCE, "epochs of both students")
-    os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
-    assert "stopped; the same command resumes" in error
-    assert "Traceback" not in error
-    done = {run: suite.epochs(run) for run in runs}
-    assert all("SIGTERM: " in suite.log(run) for run in runs)
-    assert not any((suite.folder(run) / "failed.json").exists() for run in runs)
-    (tmp_path / "go").touch()
-    assert suite.run() == 0
-    for run in runs:
-        assert f"epoch {done[run] + 1}/12" in suite.log(run).split("started: job")[-1]
-
-
-@pytest.fixture
-def one_core_group() -> Iterator[Path]:
-    """A control group with a quota of one core. Skips where this process may not make one."""
-    for base in (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")):
-        group = base / f"sskd-test-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        try:
-            v1, v2 = group / "cpu.cfs_quota_us", group / "cpu.max"
-            if v1.exists() or v2.exists():
-                v1.write_text("100000") if v1.exists() else v2.write_text("100000 100000")
-                yield group
-                return
-        finally:
-            group.rmdir()
-    pytest.skip("this process may not make a control group with a CPU quota")
-
-
-def _run(suite: Suite, *before: str) -> None:
-    command = [*before, sys.executable, "run_all.py", *suite.command()]
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=4 * PATIENCE)
-    assert done.returncode == 0, done.stderr
-    assert not (suite.jobs / "local.log").exists()  # one core, one slot, which is the process itself
-    for run in suite.runs.iterdir():
-        assert "finished after" in (run / "log.txt").read_text()
-        assert json.loads((run / "result.json").read_text())["machine"]["threads"] == 1
-
-
-SMALL_PLAN: dict[str, Any] = {"methods": ["none", "kd"], "cluster": "side_by_side", "execution": {}}
-
-
-@pytest.mark.slow
-def test_a_plan_under_taskset(tmp_path: Path) -> None:
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("this system has no affinity")
-    code = f"import os, sys; os.sched_setaffinity(0, [{allowed_cores()[0]}]); os.execv(sys.argv[1], sys.argv[1:])"
-    _run(Suite(tmp_path, **SMALL_PLAN), sys.executable, "-c", code)
-
-
-@pytest.mark.slow
-def test_a_plan_under_a_quota(tmp_path: Path, one_core_group: Path) -> None:
-    _run(Suite(tmp_path, **SMALL_PLAN), "sh", "-c", f'echo $$ > {one_core_group}/cgroup.procs; exec "$@"', "sh")

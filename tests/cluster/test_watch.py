@@ -1,21 +1,19 @@
 """Tests the progress display: the screen in a terminal, plain lines in a log, and a notification at the end."""
 
+import io
 import json
 import multiprocessing
-import os
-import pty
 import re
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from benchmarks.commands.main import main
 from benchmarks.commands.notify import notify
 from benchmarks.dispatch import status
 from benchmarks.dispatch.cluster import read_cluster
@@ -32,76 +30,51 @@ from tests.cluster.suite import Suite
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+    def lines_with(self, *words: str) -> list[str]:
+        """The lines that it has shown, without colours, with these words."""
+        lines = ESCAPES.sub("", self.getvalue()).splitlines()
+        return [line for line in lines if all(word in line for word in words)]
+
+
 @contextmanager
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """A terminal in place of stdout; the function gives what it has shown, without colours, and closes it."""
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("LINES", "30")
-    shown = bytearray()
-    outer, inner = pty.openpty()
-
-    def read() -> None:
-        while True:
-            try:
-                data = os.read(outer, 4096)
-            except OSError:  # nobody has its other side open any more
-                return
-            shown.extend(data)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    stdout = os.fdopen(inner, "w")
-    monkeypatch.setattr(sys, "stdout", stdout)
-
-    def text() -> str:
-        monkeypatch.setattr(sys, "stdout", sys.__stdout__)
-        stdout.close()
-        reader.join(timeout=30)
-        return ESCAPES.sub("", shown.decode())
-
-    try:
-        yield text
-    finally:
-        if not stdout.closed:
-            stdout.close()
-        reader.join(timeout=30)
-        os.close(outer)
-
-
-def lines_with(text: str, *words: str) -> list[str]:
-    return [line for line in text.splitlines() if all(word in line for word in words)]
+def terminal(monkeypatch: pytest.MonkeyPatch, lines: int = 30) -> Iterator[Terminal]:
+    """A terminal in place of stdout."""
+    with monkeypatch.context() as patch:
+        for name, value in (("TERM", "xterm"), ("COLUMNS", "200"), ("LINES", str(lines))):
+            patch.setenv(name, value)
+        shown = Terminal()
+        patch.setattr(sys, "stdout", shown)
+        yield shown
 
 
 def test_the_screen_of_a_suite_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    with terminal(monkeypatch) as shown:
-        with Progress(5) as progress:
-            progress.wait("student-a", "for teacher-b")
-            progress.show("teacher-b", Standing("main", 2, 3, 50.0, 120.0, 70, 2))
-            progress.show("teacher-c", Standing("main", 1, 3, None, 900.0, 7, 4, 1))
-            progress.failed("student-d", "it diverged")
-            progress._screen.refresh()
-            progress.hide("teacher-b")
-        text = shown()
-    assert lines_with(text, "teacher-b", "running", "2/3", "50.00", "120", "1 min 10 s", "2 cores")
-    assert lines_with(text, "teacher-c", "running", "1/3", "900", "7 s", "1 GPU")
-    assert lines_with(text, "student-d", "failed", "it diverged")
-    assert lines_with(text, "student-a", "waiting", "for teacher-b")
-    assert lines_with(text, "0/5 finished, 2 running on 1 GPU and 2 cores, 1020 images/s, 1 failed, 1 waiting")
+    with terminal(monkeypatch) as shown, Progress(5) as progress:
+        progress.wait("student-a", "for teacher-b")
+        progress.show("teacher-b", Standing("main", 2, 3, 50.0, 120.0, 70, 2))
+        progress.show("teacher-c", Standing("main", 1, 3, None, 900.0, 7, 4, 1))
+        progress.failed("student-d", "it diverged")
+        progress._screen.refresh()
+        progress.hide("teacher-b")
+    assert shown.lines_with("teacher-b", "running", "2/3", "50.00", "120", "1 min 10 s", "2 cores")
+    assert shown.lines_with("teacher-c", "running", "1/3", "900", "7 s", "1 GPU")
+    assert shown.lines_with("student-d", "failed", "it diverged")
+    assert shown.lines_with("student-a", "waiting", "for teacher-b")
+    assert shown.lines_with("0/5 finished, 2 running on 1 GPU and 2 cores, 1020 images/s, 1 failed, 1 waiting")
 
 
 def test_what_a_terminal_has_no_room_for_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    with terminal(monkeypatch) as shown:
-        monkeypatch.setenv("LINES", "12")
-        with Progress(40) as progress:
-            for number in range(30):
-                progress.wait(f"student-{number}", "for its turn")
-            progress.failed("student-x", "it diverged")
-            progress._screen.refresh()
-        text = shown()
-    assert lines_with(text, "student-x", "failed")
-    assert lines_with(text, "and 25 waiting")
-    assert not lines_with(text, "student-29")
+    with terminal(monkeypatch, lines=12) as shown, Progress(40) as progress:
+        for number in range(30):
+            progress.wait(f"student-{number}", "for its turn")
+        progress.failed("student-x", "it diverged")
+        progress._screen.refresh()
+    assert shown.lines_with("student-x", "failed")
+    assert shown.lines_with("and 25 waiting")
+    assert not shown.lines_with("student-29")
 
 
 def test_totals() -> None:
@@ -136,14 +109,7 @@ def a_suite_of_others(monkeypatch: pytest.MonkeyPatch) -> Any:
     sequence = iter(states())
     monkeypatch.setattr(status, "read_state", lambda job, cells: next(sequence))
     monkeypatch.setattr(status, "REFRESH_SECONDS", 0.0)
-
-    class Cluster:
-        kind = "local"
-
-    class Works:
-        cluster = Cluster()
-
-    return Works()
+    return SimpleNamespace(cluster=SimpleNamespace(kind="local"))
 
 
 def test_watching_in_a_log(a_suite_of_others: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,10 +129,9 @@ def test_watching_in_a_log(a_suite_of_others: Any, capsys: pytest.CaptureFixture
 def test_watching_in_a_terminal(a_suite_of_others: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with terminal(monkeypatch) as shown:
         watch(a_suite_of_others, {})
-        text = shown()
-    assert lines_with(text, "teacher-a", "running", "2/3", "55", "9 s", "1 core")
-    assert lines_with(text, "student-b", "waiting", "for teacher-a")
-    assert lines_with(text, "1/2 finished, 1 failed")
+    assert shown.lines_with("teacher-a", "running", "2/3", "55", "9 s", "1 core")
+    assert shown.lines_with("student-b", "waiting", "for teacher-a")
+    assert shown.lines_with("1/2 finished, 1 failed")
 
 
 @pytest.mark.slow
@@ -214,47 +179,40 @@ def test_who_executes_a_plan_is_known_while_it_does(tmp_path: Path, monkeypatch:
 
 # --- a message at the end -------------------------------------------------------------------------------------------
 
-TELL = """#!/bin/sh
-echo "$SSKD_STATUS|$SSKD_SUMMARY|$#|$1" >> {file}
-"""
+
+# the summary is also the command's last argument
+TELL = """printf '%s|%s|%s\\n' "$SSKD_STATUS" "$SSKD_SUMMARY" >>told"""
 
 
-@pytest.fixture
-def told(tmp_path: Path) -> tuple[str, Path]:
-    """A command, and what it was told: a line each time."""
-    script, file = tmp_path / "tell.sh", tmp_path / "told"
-    script.write_text(TELL.format(file=file))
-    script.chmod(0o755)
-    return str(script), file
+def told() -> list[str]:
+    """The last message: state, summary and argument."""
+    return Path("told").read_text().splitlines()[-1].split("|")
 
 
-def test_a_message_when_all_is_done(told: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_when_all_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.dispatch.launch.launch", lambda *_: {})
-    command, file = told
+    monkeypatch.chdir(tmp_path)
     suite = Suite(tmp_path / "suite", "--only", "comparison", methods=["none"])
-    assert suite.run("--notify", command) == 0
-    (line,) = file.read_text().splitlines()
-    state, words, count, last = line.split("|")
-    assert (state, count, last) == ("finished", "1", words)
-    assert words == f"tiny: 1 run; {(suite.results / 'tiny').resolve()}"
+    assert suite.run("--notify", TELL) == 0
+    words = f"tiny: 1 run; {(suite.results / 'tiny').resolve()}"
+    assert told() == ["finished", words, words]
 
 
 def test_a_message_when_it_fails_or_is_stopped(
-    told: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command, file = told
-    suite = Suite(tmp_path / "suite", "--notify", command, dataset={"name": "npz", "path": "nowhere.npz"})
+    monkeypatch.chdir(tmp_path)
+    suite = Suite(tmp_path / "suite", "--notify", TELL, dataset={"name": "npz", "path": "nowhere.npz"})
     assert suite.run() == 2
-    error = capsys.readouterr().err.strip()
-    assert file.read_text().splitlines()[-1].startswith("failed|")
-    assert file.read_text().splitlines()[-1].split("|")[1] == error.removeprefix("run_all: ")
+    assert told()[:2] == ["failed", capsys.readouterr().err.strip().removeprefix("run_all: ")]
 
     def stopped(*_: Any) -> None:
         raise Stopped(signal.SIGTERM)
 
     monkeypatch.setattr("benchmarks.commands.run.act", stopped)
     assert suite.run() == 128 + signal.SIGTERM
-    assert file.read_text().splitlines()[-1].startswith("interrupted|stopped; the same command resumes")
+    assert told()[0] == "interrupted"
+    assert told()[1].startswith("stopped; the same command resumes")
 
 
 def test_a_message_that_cannot_be_sent_is_one_line(
@@ -272,37 +230,3 @@ def test_a_message_that_cannot_be_sent_is_one_line(
     monkeypatch.setattr("benchmarks.commands.notify.PATIENCE", 0.1)
     notify("sleep 5 #", 0, "all is well")
     assert "has not ended within 0 s" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["watch", "--json"], "--json"),
-        (["plan", "--notify", "true"], "--notify"),
-        (["status", "--notify", "true"], "--notify"),
-        (["explain", "recipe", "--notify", "true"], "--notify"),
-        (["plan", "--detach"], "--detach"),
-        (["run", "--onnx"], "--onnx"),
-        (["status", "demo", "--methods", "kd"], "--methods"),
-        (["cancel", "--all", "--only", "table3"], "--only"),
-        (["status", "--all", "demo"], "demo"),
-        (["status", "no-such-request"], "no-such-request"),
-        (["run", "--notify", " "], "--notify"),
-    ],
-)
-def test_options_that_mean_nothing_together(
-    options: list[str],
-    words: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("benchmarks.dispatch.launch.launch", lambda *_: pytest.fail("runs were started"))
-    try:
-        status = main([*options])
-    except SystemExit as end:
-        status = end.code
-    assert status == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert words in line
