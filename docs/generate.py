@@ -136,29 +136,30 @@ def loop_page(page: str) -> str:
     for file in (DOCS / "examples").glob("*.py"):
         example = file.read_text(encoding="utf-8")
         page = re.sub(rf"(?<=# {file.name}\n).*?(?=```)", lambda _: example, page, count=1, flags=re.DOTALL)  # noqa: B023
-    return re.sub(r"^\| method \| positions.*\n(\|.*\n)*", lambda _: needs_table(), page, flags=re.MULTILINE)
+    return re.sub(r"^\| need \| methods.*\n(\|.*\n)*", lambda _: needs_table(), page, flags=re.MULTILINE)
 
 
 def needs_table() -> str:
-    """Returns what each method requires from the user's own training loop, as Markdown."""
-    lines = ["| method | positions | maps | views | head | before |", "| --- | --- | --- | --- | --- | --- |"]
-    for name in METHODS:
-        kind = METHODS[name]
-        maps = "yes" if "feature_maps" in kind.required_features else ""
-        maps = "before ReLU" if "preactivations" in kind.required_features else maps
-        maps = "suite" if name in OF_THE_SUITE else "pooled" if "pre_pool" in kind.required_features else maps
-        before = ["stages"] * (kind.initial_stages is not Method.initial_stages) + ["study"] * bool(kind.studies)
-        before += ["optimiser"] * (kind.optimizer is not Method.optimizer)
-        cells = [
-            f"`{name}`",
-            "yes" if "indices" in kind.required_features else "",
-            maps,
-            str(kind.views_per_image) if kind.views_per_image > 1 else "",
-            (kind.head_task or "yes") if kind.needs_head else "",
-            ", ".join(before),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    """Returns what methods require from the user's own training loop, and which methods do, as Markdown."""
+    rows: dict[str, list[str]] = {}
+    for name, kind in ((name, METHODS[name]) for name in METHODS):
+        features = {"suite"} if name in OF_THE_SUITE else kind.required_features
+        needs = {
+            "positions": "indices" in kind.required_features,
+            "maps": "feature_maps" in features and "preactivations" not in features,
+            "maps before their ReLU": "preactivations" in features,
+            "map that is pooled": "pre_pool" in features,
+            "networks of the suite": "suite" in features,
+            "views": kind.views_per_image > 1,
+            "head": kind.needs_head,
+            "stages": kind.initial_stages is not Method.initial_stages,
+            "study": bool(kind.studies),
+            "optimiser": kind.optimizer is not Method.optimizer,
+        }
+        for need, needed in needs.items():
+            rows.setdefault(need, []).extend([f"`{name}`"] * needed)
+    lines = [f"| {need} | {', '.join(names)} |" for need, names in rows.items()]
+    return "\n".join(["| need | methods |", "| --- | --- |", *lines]) + "\n"
 
 
 def methods_page() -> str:

@@ -1,6 +1,6 @@
 """Executes one step of every method and stage on the null GPU (perf/null.py), and counts syncs and kernel launches.
 
-    python -m perf.null_gpu_table --write docs/gpu_steps.md
+    python -m perf.null_gpu_table --write FILE.md
 
 Covers every method with its initial stages, every pretext task's head and transfer, and the teacher; resnet56 to
 resnet20, batch 64, untrained networks. The step and its CUDA graph are those of the training loop. Exit status 1 if a
@@ -31,7 +31,7 @@ from sskd.training.graphs import WARM_UP, GraphedStep, capture_cuda
 PAIR = "resnet56/resnet20"
 PAGE = f"""# Launches of a training step
 
-Written by `python -m perf.null_gpu_table --write docs/gpu_steps.md` with torch {torch.__version__}, for
+Written by `python -m perf.null_gpu_table --write FILE.md` with torch {torch.__version__}, for
 steps of {PAIR} with batch 64, on a library that replaces CUDA and computes nothing. If a step is captured
 here, none of its lines waits for the GPU and CUDA's rules for graphs are kept. Neither time nor results are
 measured.

@@ -1,7 +1,7 @@
 """The registry of transformations for pretext tasks: "rotation" (as in the published code) and "paper".
 
 We do not use kornia: it took more than twice as long on the CPU, draws from the global generator, and needs the views
-sorted by kind (docs/differences.md has the measurement).
+sorted by kind (docs/differences.md has the rates).
 """
 
 import math

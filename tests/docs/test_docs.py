@@ -58,11 +58,11 @@ def in_fresh_folder(document: str, folder: Path) -> list[str]:
     for name, content in read_document.files.items():
         (folder / name).write_text(content)
     (folder / "run_all.py").symlink_to(ROOT / "run_all.py")
-    if document in ("README.md", "reproduce_one_number.md", "verify.md"):
+    if document in ("README.md", "verify.md"):
         shutil.copytree(ROOT / "results" / "submissions", folder / "results" / "submissions")
-    if document == "reproduce_one_number.md":
+    if document == "verify.md":
         shutil.copytree(ROOT / "results" / "miniature", folder / "results" / "miniature")
-    if document == "distributed.md":
+    if document == "gpu.md":
         recipe = small.RECIPE | {"batch_size": 16}
         (folder / "spec.yaml").write_text(spec_yaml(small.spec(small.teacher(recipe=recipe))))
     if document == "your_own.md":
