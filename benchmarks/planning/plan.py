@@ -18,8 +18,8 @@ from sskd.errors import UserError, described
 from sskd.methods import check_pair
 from sskd.networks import NETWORKS, FeatureShapes, feature_shapes
 from sskd.networks.build import with_data_config
-from sskd.networks.weights import check_classes, check_start, check_weights
-from sskd.networks.zoo import data_config
+from sskd.networks.weights import check_fits, check_weights
+from sskd.networks.zoo import find_weights
 from sskd.pretext import PRETEXTS
 from sskd.runs.files import plain_os_errors
 from sskd.runs.result_file import read_result
@@ -133,7 +133,8 @@ def check_teachers(specs: Iterable[RunSpec], root: Path) -> list[str]:
     for start, dataset in sorted(starts, key=str):
         data, _ = _dataset_info(root, dataset)
         try:
-            check_start(start, data.num_classes if data else 2, said.append)
+            check_weights(start)
+            check_fits(start, data.num_classes if data else 2, said.append, new_classifier=True)
         except UserError as error:
             raise UserError(f"teacher {start.network}: {error}") from None
         said.append(f"teacher {start.network}: its training starts from {start.weights}")
@@ -143,7 +144,7 @@ def check_teachers(specs: Iterable[RunSpec], root: Path) -> list[str]:
             check_weights(teacher)
             data, assumed = _dataset_info(root, dataset)
             if data and not assumed:  # a missing ImageNet folder may later hold a subset of the classes
-                check_classes(teacher, data.num_classes, said.append)
+                check_fits(teacher, data.num_classes, said.append)
         except UserError as error:
             hint = (
                 "" if teacher.published else f"; choose another file with --set teachers.{teacher.network}.weights=FILE"
@@ -167,11 +168,12 @@ def _lines_on_images(specs: Sequence[RunSpec]) -> list[str]:
         weights = spec.start if isinstance(spec, TeacherSpec) and spec.start else teacher
         if isinstance(weights, FromFile) and weights.published:
             used = weights.network_settings if weights is teacher else spec.used_as
-            size, theirs = data_config(weights.network, weights.weights)
-            known = spec.dataset.name == "imagenet" and theirs == IMAGENET
+            found = find_weights(weights.network, weights.weights)
+            known = spec.dataset.name == "imagenet" and found.statistics == IMAGENET
             if used.mean is None and not used.data_config and not known:
+                theirs = _images(found.image_size, found.statistics)
                 lines[
-                    f"{weights.network}: {weights.weights} was trained with {_images(size, theirs)}; here it gets the "
+                    f"{weights.network}: {weights.weights} was trained with {theirs}; here it gets the "
                     f"data set's, because network_settings.{weights.network}.data_config={weights.weights} is not set"
                 ] = None
     return list(lines)

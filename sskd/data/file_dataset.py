@@ -9,10 +9,10 @@ from torch import Tensor
 
 from sskd.config.recipe import DatasetSpec
 from sskd.data.batch import LoaderConfig
-from sskd.data.datasets.registry import evaluation_sampling
 from sskd.data.file_loader import Crop, RandomCrop, StreamLoader
-from sskd.data.image_files import Images, ResizeCenterCrop, cached
-from sskd.data.memory_loader import RGB, SamplingConfig
+from sskd.data.image_cache import cached
+from sskd.data.image_files import Images, ResizeCenterCrop
+from sskd.data.memory_loader import RGB, SamplingConfig, evaluation_sampling
 from sskd.data.splits import Split, Subset
 from sskd.data.views import SingleView, ViewTransform
 
@@ -21,8 +21,11 @@ EVALUATION_BATCH = 128  # maximum; the images are larger than CIFAR's
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """A data set of image files. Labels: (N,) int64. Training images are random resized crops of ``image_size``.
-    Test images are centre crops of ``image_size``, after their shorter side was resized to 256 / 224 of it."""
+    """A data set of image files, with the methods of ImageData.
+
+    Labels: (N,) int64. Training images are random resized crops of ``image_size``. Test images are centre crops of
+    ``image_size``, after their shorter side was resized to 256 / 224 of it.
+    """
 
     name: str
     train: Images

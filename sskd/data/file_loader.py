@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, LoaderConfig
-from sskd.data.image_files import Images, ResizeCenterCrop, Unreadable, no_collate, use_one_thread, worker_count
+from sskd.data.image_files import Images, ResizeCenterCrop, Unreadable, use_one_thread, worker_count
 from sskd.data.memory_loader import RGB, Normalise, SamplingConfig, epoch_order, steps_per_epoch
 from sskd.data.splits import Split
 from sskd.errors import UserError
@@ -152,7 +152,6 @@ class StreamLoader:
             batch_size=None,
             sampler=self._requests,
             num_workers=workers,
-            collate_fn=no_collate,
             pin_memory=config.device.type == "cuda",
             prefetch_factor=PREFETCHED if workers else None,
             timeout=LONGEST_WAIT if workers else 0,

@@ -1,25 +1,20 @@
-"""Decodes image files, and caches decoded images for machines that decode too slowly."""
+"""Decodes image files."""
 
 import functools
-import hashlib
 import io
 import os
 import struct
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from sskd.errors import UserError
 from sskd.runtime.cores import usable_cores
 
 # torchvision has announced the removal of its decoders. The successor (torchcodec) would be another dependency, with a
@@ -121,82 +116,6 @@ class ResizeCenterCrop(NamedTuple):
         from torchvision.transforms.v2 import functional as vision  # torchvision takes two seconds to import
 
         return vision.center_crop(vision.resize(image, [self.resize], antialias=True), [self.size, self.size])
-
-
-def cached(images: Images, shape: ResizeCenterCrop, folder: Path, part: str, skip_corrupt: bool) -> Images:
-    """Returns the images backed by a cache file of decoded centre crops, which is built if it does not exist. Raises
-    UserError for a corrupt image (unless these are skipped), or if the disk is full."""
-    listed = b"\0".join([os.fsencode(images.folder.resolve()), *images.files.tolist()])
-    listing = hashlib.sha256(listed).hexdigest()[:12]
-    file = folder / f"{part}-{shape.resize}-{shape.size}-{listing}.npy"
-    bad = file.with_suffix(".unreadable.txt")
-    if not file.exists():
-        _build(images, shape, file, bad, skip_corrupt)
-    known = (
-        frozenset(int(line.split()[0]) for line in bad.read_text(encoding="utf-8").splitlines())
-        if bad.exists()
-        else frozenset()
-    )
-    if known and not skip_corrupt:
-        raise UserError(f"{images.path(min(known))} cannot be read as an image (skip it with dataset.corrupt=skip)")
-    return replace(images, cache=file, unreadable=known)
-
-
-def _build(images: Images, shape: ResizeCenterCrop, file: Path, bad: Path, skip_corrupt: bool) -> None:
-    """Writes the cache to a temporary file, then renames it: two processes that build it at the same time both end
-    with a complete file. It is written sequentially, so that a full disk raises an error instead of a signal."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    loader = DataLoader(
-        _Squares(images, shape),
-        batch_size=32,
-        num_workers=worker_count(None, 1),
-        collate_fn=no_collate,
-        worker_init_fn=use_one_thread,
-    )
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(images), shape.size, shape.size, 3)}
-    failed = []
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as out:
-            np.lib.format.write_array_header_1_0(out, header)
-            for pixels, errors in track(loader, f"decoding into {file}", console=Console(stderr=True)):
-                if errors and not skip_corrupt:
-                    raise UserError(f"{errors[0][1]} (skip it with dataset.corrupt=skip)")
-                failed += errors
-                out.write(pixels.tobytes())
-        if failed:
-            bad.write_text("".join(f"{number} {message}\n" for number, message in failed), encoding="utf-8")
-        os.replace(partial, file)
-    except OSError as error:
-        size = len(images) * shape.size**2 * 3 / 1e9
-        raise UserError(f"the cache {file} ({size:.1f} GB) cannot be written: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-class _Squares(Dataset[tuple[np.ndarray, list[tuple[int, str]]]]):
-    """Batches of decoded centre crops, with the indices of images that could not be decoded."""
-
-    def __init__(self, images: Images, shape: ResizeCenterCrop) -> None:
-        self.images, self.shape = images, shape
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitems__(self, numbers: list[int]) -> tuple[np.ndarray, list[tuple[int, str]]]:
-        pixels = np.zeros((len(numbers), self.shape.size, self.shape.size, 3), np.uint8)
-        errors = []
-        for row, number in enumerate(numbers):
-            try:
-                pixels[row] = self.shape(self.images.open(number)).permute(1, 2, 0).numpy()
-            except Unreadable as error:
-                errors.append((number, str(error)))
-        return pixels, errors
-
-
-def no_collate(made: Any) -> Any:
-    """Collate function for data sets that make whole batches."""
-    return made
 
 
 def use_one_thread(_: int) -> None:

@@ -1,12 +1,11 @@
 """Batches from a training set that is one uint8 tensor on the device; order, views and crops follow from the seed."""
 
 from collections.abc import Iterator
-from functools import cache
-from typing import NamedTuple, Protocol
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import Batch, LoaderConfig
@@ -27,20 +26,10 @@ class SamplingConfig(NamedTuple):
     stream: str = "main"
 
 
-class Loader(Protocol):
-    """Yields epochs of batches."""
-
-    batch_size: int
-
-    @property
-    def skipped(self) -> set[str]:
-        """A message per corrupt image that was skipped so far."""
-
-    def __len__(self) -> int:
-        """Steps per epoch."""
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yields the batches of an epoch, beginning with step ``start``; they do not depend on earlier batches."""
+def evaluation_sampling(view_transform: ViewTransform, batch_size: int, images: int) -> SamplingConfig:
+    """Returns the sampling of test images: without augmentation, in batches of ``batch_size`` (or all images if
+    there are fewer)."""
+    return SamplingConfig(min(batch_size, images), view_transform, Augmentation(0, False), stream="head-evaluation")
 
 
 def steps_per_epoch(images: int, batch_size: int, processes: int) -> int:
@@ -78,6 +67,7 @@ class TrainLoader:
         return self._steps
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yields the batches of an epoch, beginning with step ``start``; they do not depend on earlier batches."""
         draws = torch.Generator(device=self.images.device)
         for step, indices in self.order(epoch, start):
             yield self.make(indices, draws.manual_seed(self.step_seed(epoch, step)))
@@ -136,26 +126,16 @@ class Normalise:
         return floats
 
 
-_kept: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # host tensor: its copies by device
-_parts: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # indices: (images, images[indices])
+@lru_cache(maxsize=8)
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns the tensor on the device, the same copy in every evaluation."""
+    return tensor.to(device)
 
 
-def cached_on_device(device: torch.device, tensor: Tensor) -> Tensor:
-    """Returns the tensor on the device; the copy lives as long as the tensor."""
-    if tensor.device == device:
-        return tensor
-    copies = _kept.setdefault(tensor, {})
-    if device not in copies:
-        copies[device] = tensor.to(device)
-    return copies[device]
-
-
-def cached_subset(images: Tensor, indices: Tensor) -> Tensor:
-    """Returns images[indices], the same tensor at every call, so that ``cached_on_device`` can cache it."""
-    source, rows = _parts.get(indices, (None, None))
-    if source is not images:
-        _, rows = _parts[indices] = images, images[indices]
-    return rows
+@lru_cache(maxsize=2)
+def selected(images: Tensor, indices: Tensor) -> Tensor:
+    """Returns images[indices], the same tensor in every evaluation."""
+    return images[indices]
 
 
 def eval_batches(
@@ -163,7 +143,7 @@ def eval_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields all images in order, normalised, without augmentation, with their labels. On a GPU the images stay
     there for the next evaluation."""
-    images, labels = cached_on_device(config.device, images), cached_on_device(config.device, labels)
+    images, labels = on_device(images, config.device), on_device(labels, config.device)
     normalise = Normalise(mean, std, config.device, config.channels_last)
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)

@@ -34,8 +34,8 @@ def with_data_config(name: str, settings: NetworkSettings) -> NetworkSettings:
     UserError if it does not exist."""
     if not settings.data_config:
         return settings
-    size, (mean, std) = zoo.data_config(name, settings.data_config)
-    own = {"image_size": size, "mean": mean, "std": std}
+    found = zoo.find_weights(name, settings.data_config)
+    own = {"image_size": found.image_size, **found.statistics._asdict()}
     return settings.model_copy(update={key: getattr(settings, key) or value for key, value in own.items()})
 
 

@@ -50,7 +50,7 @@ def find_states(tensors: dict[str, Tensor], network: Network) -> list[State]:
             continue
         for own in _readings(prefix, keys, network):
             state = {name: tensors[key] for name, key in own.items() if name in names or not name.endswith(UNCOUNTED)}
-            if needed <= state.keys() <= names and not any(_identical(state, other.tensors) for other in found):
+            if needed <= state.keys() <= names:
                 found.append(State(prefix, state))
                 break
     return found
@@ -75,8 +75,7 @@ def choose(states: Sequence[State], which: str | None, path: str, name: str) -> 
     """
     asked = [state for state in states if _is_meant(state, which)]
     if not asked:
-        listed = _listed(states)
-        raise UserError(f"{path} has no weights '{which}' of {name}: it has {listed}")
+        raise UserError(f"{path} has no weights '{which}' of {name}: it has {_listed(_different(states))}")
     different = _different(asked)
     usual = [state for state in different if USUAL.fullmatch(state.prefix)]
     raw = [state for state in different if not state.averaged]
@@ -121,10 +120,6 @@ def _is_meant(state: State, which: str | None) -> bool:
     return which is None or f".{which}." in f".{state.prefix}"
 
 
-def _identical(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(first[key] is second[key] for key in first)
-
-
 def _different(states: Sequence[State]) -> list[State]:
     """Drops states with the same values as an earlier one."""
     kept: list[State] = []
@@ -136,7 +131,8 @@ def _different(states: Sequence[State]) -> list[State]:
 
 def _equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     try:
-        return all(torch.equal(first[key], second[key]) for key in first.keys() & second.keys())
+        shared = first.keys() & second.keys()
+        return all(first[key] is second[key] or torch.equal(first[key], second[key]) for key in shared)
     except (RuntimeError, NotImplementedError):  # sparse tensors, or meta tensors
         return False
 

@@ -2,14 +2,12 @@
 
 import hashlib
 import os
-import re
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sskd.config.networks import PUBLISHED, NetworkSettings, Statistics
 from sskd.config.pretrained import FromFile
@@ -17,7 +15,7 @@ from sskd.errors import UserError
 from sskd.formatting import first_of
 from sskd.networks import NETWORKS, Network, build_network
 from sskd.networks.build import PLAIN
-from sskd.networks.states import RENAMED, choose, find_states, nearest_state
+from sskd.networks.states import choose, find_states, nearest_state
 from sskd.networks.weight_file import read_tensors
 from sskd.networks.zoo import fetch_weights, find_weights
 
@@ -39,9 +37,7 @@ def load_network(
     or damaged, or belongs to another network or number of classes.
     """
     network = build_network(name, num_classes, settings, images)
-    note = load_into(network, path, name, num_classes, which)
-    if note:
-        log(note)
+    load_into(network, path, name, num_classes, which, log)
     return network
 
 
@@ -51,26 +47,28 @@ def load_into(
     name: str,
     num_classes: int,
     which: str | None = None,
+    log: Callable[[str], None] = lambda _: None,
     new_classifier: bool = False,
-) -> str:
-    """Loads the weights of ``path`` into ``network``, as ``load_network``. Returns a note on the choice, or "". name:
-    the network's name in errors. new_classifier: the network keeps its classifier if the file's has another shape."""
-    expected, free = network.state_dict(), f"{network.tail[-1]}." if new_classifier else None
+) -> None:
+    """Loads the weights of ``path`` into ``network``, as ``load_network``. name: the network's name in errors.
+    new_classifier: the network keeps its classifier if the file's has another shape."""
     tensors = _tensors(name, path)
     found = find_states(tensors, network)
-    fits = [state for state in found if not _mismatch(state.tensors, expected, free)]
-    if not fits:
+    fits = [state for state in found if not _mismatch(state.tensors, network, new_classifier)]
+    problem, hint = "", ""
+    if fits:
+        chosen, note = choose(fits, which, f"{path}", name)
+        expected = network.state_dict()
+        taken = {key: value for key, value in chosen.tensors.items() if value.shape == expected[key].shape}
+        problem = _unusable(taken, expected)
+    else:
         state = found[0] if found else nearest_state(tensors, network)
-        problem = _mismatch(state.tensors, expected, free)
-        hint = _fits(name, tensors)
-        raise UserError(f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{hint}")
-    chosen, note = choose(fits, which, f"{path}", name)
-    taken = {key: value for key, value in chosen.tensors.items() if value.shape == expected[key].shape}
-    problem = _unusable(taken, expected)
+        problem, hint = _mismatch(state.tensors, network, new_classifier), _fits(name, tensors)
     if problem:
-        raise UserError(f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}")
+        raise UserError(f"{path} does not hold the weights of {name} with {num_classes} classes: {problem}{hint}")
     network.load_state_dict(taken, strict=False)
-    return note
+    if note:
+        log(note)
 
 
 def _tensors(name: str, path: str | Path) -> dict[str, Tensor]:
@@ -89,35 +87,19 @@ def check_weights(teacher: FromFile) -> None:
         )
 
 
-def check_start(start: FromFile, num_classes: int, log: Callable[[str], None] = lambda _: None) -> None:
-    """Raises UserError if a network with ``num_classes`` classes cannot start from the weights. Does not download."""
-    check_weights(start)
-    if not start.published:
-        start_from(build_network(start.network, num_classes), start, num_classes, log)
-
-
-def start_from(
-    network: Network, start: FromFile, num_classes: int, log: Callable[[str], None] = lambda _: None
+def check_fits(
+    given: FromFile, num_classes: int, log: Callable[[str], None] = lambda _: None, new_classifier: bool = False
 ) -> None:
-    """Loads the weights that training starts from. The network keeps its classifier if the weights have another number
-    of classes. Raises UserError if they belong to another network."""
-    note = load_into(network, start.weights, start.network, num_classes, start.which, new_classifier=True)
-    if note:
-        log(note)
-
-
-def check_classes(teacher: FromFile, num_classes: int, log: Callable[[str], None] = lambda _: None) -> None:
     """Raises UserError if the weights belong to another network or number of classes. Does not download. log: see
-    ``load_network``."""
-    if not teacher.published:
-        load_network(
-            teacher.weights, teacher.network, num_classes, teacher.network_settings, which=teacher.which, log=log
-        )
+    ``load_network``. new_classifier: training starts from the weights, so their number of classes may differ."""
+    if not given.published:
+        network = build_network(given.network, num_classes, given.network_settings)
+        load_into(network, given.weights, given.network, num_classes, given.which, log, new_classifier)
         return
-    known = find_weights(teacher.network, teacher.weights).num_classes
-    if known != num_classes:
+    known = find_weights(given.network, given.weights).num_classes
+    if known != num_classes and not new_classifier:
         raise UserError(
-            f"{teacher.weights} has {known} classes, but the data set has {num_classes}: to train a teacher on these "
+            f"{given.weights} has {known} classes, but the data set has {num_classes}: to train a teacher on these "
             "classes, give the weights as its 'start' instead of its 'weights'"
         )
 
@@ -148,23 +130,22 @@ def existing(path: str | Path) -> Path:
     return Path(path)
 
 
-CLASSIFIERS = ("fc.", "linear.", "classifier.", "head.", "heads.")  # prefixes of a classifier's tensors
-
-
-def _mismatch(state: dict[str, Tensor], expected: dict[str, Tensor], free: str | None = None) -> str:
-    """Returns why a state dict cannot be loaded, in a few words, or "". free: prefix of the tensors whose shape may
+def _mismatch(state: dict[str, Tensor], network: Network, new_classifier: bool = False) -> str:
+    """Returns why a state dict cannot be loaded, in a few words, or "". new_classifier: the classifier's shape may
     differ."""
+    expected, classifier = network.state_dict(), f"{network.tail[-1]}."
     missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
     extra = [key for key in state if key not in expected]
     if missing or extra:
         parts = [("lacks", missing), ("has unknown", extra)]
         return "; ".join(f"it {verb} {first_of(keys)}" for verb, keys in parts if keys)
     for key, value in expected.items():
-        if key in state and state[key].shape != value.shape and not (free and key.startswith(free)):
-            of_classifier = re.sub(r"^(network\.)+", "", key).startswith(CLASSIFIERS)
-            if of_classifier and state[key].dim() and state[key].shape[1:] == value.shape[1:]:
-                return f"its classifier has {len(state[key])} classes"
-            return f"{key} has shape {tuple(state[key].shape)}, not {tuple(value.shape)}"
+        of_classifier = key.startswith(classifier)
+        if key not in state or state[key].shape == value.shape or (new_classifier and of_classifier):
+            continue
+        if of_classifier and state[key].dim() and state[key].shape[1:] == value.shape[1:]:
+            return f"its classifier has {len(state[key])} classes"
+        return f"{key} has shape {tuple(state[key].shape)}, not {tuple(value.shape)}"
     return ""
 
 
@@ -179,10 +160,7 @@ def _unusable(state: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
             continue
         value = state[key]
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            kind = (
-                "quantised" if value.is_quantized else "sparse" if value.layout != torch.strided else "without values"
-            )
-            return f"{key} is {kind}, not a plain tensor"
+            return f"{key} is not a plain tensor, but sparse, quantised, or without values"
         whole = not target.is_floating_point()
         if value.dtype not in FLOATS and not (whole and value.dtype in (torch.int64, torch.int32)):
             return f"{key} holds {str(value.dtype).removeprefix('torch.')}, not floating-point numbers"
@@ -194,27 +172,14 @@ def _unusable(state: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     return ""
 
 
-BIASES = ("fc.bias", "linear.bias", "classifier.bias", "classifier.0.bias")  # classifiers of this suite's networks
-MOST_CLASSES = 1_000_000  # a damaged file may claim any number
-
-
-def _fits(asked: str, state: dict[str, Tensor]) -> str:
+def _fits(asked: str, tensors: dict[str, Tensor]) -> str:
     """Returns a hint that names another registered network that the weights fit, or ""."""
-    for key, value in state.items():
-        ends = [end for end in BIASES if f".{key}".endswith(f".{end}")]
-        if not ends or value.dim() != 1 or not 0 < len(value) < MOST_CLASSES:
-            continue
-        prefix = key.removesuffix(ends[0])
-        inside = {other[len(prefix) :]: tensor for other, tensor in state.items() if other.startswith(prefix)}
-        named = {RENAMED.get(name, name): tensor for name, tensor in inside.items()}
-        for name in NETWORKS:
-            if name != asked and not _mismatch(named, _empty_state(NETWORKS[name], len(value))):
-                return f". It fits {name} with {len(value)} classes"
+    for name in NETWORKS:
+        with torch.device("meta"):
+            network = build_network(name, 2)
+        for state in find_states(tensors, network) if name != asked else ():
+            if not _mismatch(state.tensors, network, new_classifier=True):
+                classifier = f"{network.tail[-1]}."
+                classes = next(len(value) for key, value in state.tensors.items() if key.startswith(classifier))
+                return f". It fits {name} with {classes} classes"
     return ""
-
-
-@lru_cache(maxsize=256)
-def _empty_state(network: Callable[[int], nn.Module], classes: int) -> dict[str, Tensor]:
-    """Returns a network's state dict on torch's meta device."""
-    with torch.device("meta"):
-        return dict(network(classes).state_dict())

@@ -1,12 +1,13 @@
 """Networks of torchvision ("torchvision:NAME") and timm ("timm:NAME"), and the weights that these libraries publish."""
 
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from sskd.config.networks import Statistics, split_zoo
-from sskd.errors import UserError, nearest
+from sskd.errors import UserError, nearest, unknown
 
 # torchvision's networks with a fixed image size: prefix of the name, and the argument that sets the size
 FIXED = {"vit_": "image_size", "maxvit": "input_size"}
@@ -73,19 +74,25 @@ def _timm_names(name: str) -> list[str]:
 
 
 class Published(NamedTuple):
-    """Weights that torchvision or timm publishes. place: their address."""
+    """Weights that torchvision or timm publishes."""
 
-    num_classes: int
-    place: str
+    num_classes: int  # 0: the weights have no classifier
+    image_size: int  # side in pixels
+    statistics: Statistics  # of the normalisation of the images
+    place: str  # address
+    load: Callable[[], Mapping[str, Tensor]]  # downloads them; returns them under the library's parameter names
 
 
+@cache
 def find_weights(network: str, weights: str) -> Published:
     """Looks up published weights such as "torchvision:IMAGENET1K_V1" or "timm:a1_in1k". Raises UserError if the network
     has none of that name."""
     source, name = weights.split(":", 1)
+    return _timm_weights(network, name) if source == "timm" else _torchvision_weights(network, name)
+
+
+def _torchvision_weights(network: str, name: str) -> Published:
     library, own = split_zoo(network)
-    if source == "timm":
-        return _timm_weights(network, name)
     try:
         if library == "timm":
             raise ValueError("not a network of torchvision")
@@ -93,61 +100,43 @@ def find_weights(network: str, weights: str) -> Published:
     except ValueError:
         raise UserError(f"torchvision has no weights of a network '{network}'") from None
     if name not in known.__members__:
-        _refuse(network, name, list(known.__members__))
+        raise unknown(f"weights of {network}", name, known.__members__)
     entry = known[name]
-    return Published(len(entry.meta["categories"] or ()), entry.url)  # some weights have no classifier
+    images = entry.transforms()
+    statistics = Statistics(tuple(images.mean), tuple(images.std))
+    load = partial(entry.get_state_dict, check_hash=True)
+    return Published(len(entry.meta["categories"] or ()), images.crop_size[0], statistics, entry.url, load)
 
 
 def _timm_weights(network: str, tag: str) -> Published:
     library, own = split_zoo(network)
     if library != "timm":
         raise UserError(f"timm's weights only fit networks 'timm:NAME', not '{network}'")
-    base = own.split(".")[0]
-    known = [name.partition(".")[2] for name in _timm().list_pretrained(f"{base}.*")]
+    timm, base = _timm(), own.split(".")[0]
+    known = [name.partition(".")[2] for name in timm.list_pretrained(f"{base}.*")]
     if tag not in known:
-        _refuse(network, tag, known)
-    config = _timm().get_pretrained_cfg(f"{base}.{tag}")
-    return Published(config.num_classes, config.url or f"huggingface.co/{config.hf_hub_id}")
-
-
-class DataConfig(NamedTuple):
-    """Input format of published weights: side of the images in pixels, and normalisation statistics."""
-
-    image_size: int
-    statistics: Statistics
-
-
-@cache
-def data_config(network: str, weights: str) -> DataConfig:
-    """Returns the input format of published weights. Raises UserError if the network has none of that name."""
-    find_weights(network, weights)
-    source, name = weights.split(":", 1)
-    own = split_zoo(network)[1]
-    if source == "timm":
-        config = _timm().get_pretrained_cfg(f"{own.split('.')[0]}.{name}")
-        return DataConfig(config.input_size[-1], Statistics(tuple(config.mean), tuple(config.std)))
-    preset = torchvision_models().get_model_weights(own)[name].transforms()
-    return DataConfig(preset.crop_size[0], Statistics(tuple(preset.mean), tuple(preset.std)))
-
-
-def _refuse(network: str, name: str, known: list[str]) -> None:
-    near = nearest(name, known)
-    hint = f"; did you mean '{near}'?" if near else "."
-    raise UserError(f"unknown weights of {network} '{name}'{hint} Known: {', '.join(sorted(known)) or 'none'}")
+        raise unknown(f"weights of {network}", tag, known)
+    config = timm.get_pretrained_cfg(f"{base}.{tag}")
+    statistics = Statistics(tuple(config.mean), tuple(config.std))
+    place = config.url or f"huggingface.co/{config.hf_hub_id}"
+    return Published(
+        config.num_classes,
+        config.input_size[-1],
+        statistics,
+        place,
+        lambda: timm.create_model(f"{base}.{tag}", pretrained=True).state_dict(),
+    )
 
 
 def fetch_weights(network: str, weights: str) -> dict[str, Tensor]:
     """Returns the published weights under their library's parameter names, downloaded to the library's cache. Raises
     UserError if there are none of that name or the download fails."""
-    place = find_weights(network, weights).place
-    source, name = weights.split(":", 1)
-    own = split_zoo(network)[1]
+    found = find_weights(network, weights)
     try:
-        if source == "timm":
-            return dict(_timm().create_model(f"{own.split('.')[0]}.{name}", pretrained=True).state_dict())
-        return dict(torchvision_models().get_model_weights(own)[name].get_state_dict(check_hash=True))
+        return dict(found.load())
     except Exception as error:  # connection, disk, or a wrong hash
         reason = " ".join(str(error).split())[:150]
         raise UserError(
-            f"{weights} could not be downloaded ({reason}): download {place} in another way and give the file's path"
+            f"{weights} could not be downloaded ({reason}): download {found.place} in another way and give the file's "
+            "path"
         ) from None

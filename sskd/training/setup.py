@@ -9,8 +9,8 @@ from torch import nn
 from sskd.config.execution import Execution
 from sskd.data.augmentations import AUGMENTATIONS
 from sskd.data.batch import Batch, LoaderConfig
-from sskd.data.datasets.registry import Data, load_dataset
-from sskd.data.memory_loader import Loader, SamplingConfig
+from sskd.data.datasets.registry import Data, Loader, load_dataset
+from sskd.data.memory_loader import SamplingConfig
 from sskd.data.mixing import mixed, mixes
 from sskd.data.splits import Split, make_split
 from sskd.data.views import ViewTransform

@@ -218,7 +218,7 @@ def test_absent_and_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torchvision.datasets.SVHN, "download", unreachable)
     load_dataset.cache_clear()
     with pytest.raises(
-        UserError, match=f"svhn is not in {tmp_path} and could not be downloaded .no route to host.*--dataset-root"
+        UserError, match=f"svhn can neither be read from {tmp_path} nor be downloaded .no route to host.*--dataset-root"
     ):
         load_dataset(DatasetSpec(name="svhn"), tmp_path)
     with pytest.raises(UserError, match=r"wnids\.txt: unpack tiny-imagenet-200\.zip"):

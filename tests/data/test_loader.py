@@ -8,7 +8,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import LoaderConfig
-from sskd.data.memory_loader import SamplingConfig, TrainLoader, cached_on_device, cached_subset, eval_batches
+from sskd.data.memory_loader import SamplingConfig, TrainLoader, eval_batches, on_device, selected
 from sskd.data.views import Rotations, SingleView
 from sskd.errors import UserError
 from sskd.runtime.distributed import Rank
@@ -82,15 +82,15 @@ def test_the_numbers_stay() -> None:
 def test_what_is_evaluated_stays_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("meta")  # stands for any that is not the CPU
     images, labels = torch.zeros(6, 3, 8, 8, dtype=torch.uint8), torch.zeros(6, dtype=torch.int64)
-    first = cached_on_device(device, images)
+    first = on_device(images, device)
     assert first.device == device
-    assert cached_on_device(device, images) is first
-    assert cached_on_device(torch.device("cpu"), images) is images
+    assert on_device(images, device) is first
+    assert on_device(images, torch.device("cpu")) is images
     rows = torch.tensor([1, 4])
-    part = cached_subset(images, rows)
+    part = selected(images, rows)
     assert torch.equal(part, images[rows])
-    assert cached_subset(images, rows) is part
-    assert cached_subset(images.clone(), rows) is not part
+    assert selected(images, rows) is part
+    assert selected(images.clone(), rows) is not part
     assert [len(y) for _, y in eval_batches(images, labels, MEAN, STD, 4, LoaderConfig(torch.device("cpu")))] == [4, 2]
 
 

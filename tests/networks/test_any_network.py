@@ -18,7 +18,7 @@ from sskd.errors import UserError
 from sskd.methods import METHODS, check_pair
 from sskd.networks import NETWORKS, build_network, feature_shapes
 from sskd.networks.hooked import HookedNetwork
-from sskd.networks.weights import check_classes, check_weights, load_network
+from sskd.networks.weights import check_fits, check_weights, load_network
 from sskd.runs.settings import method_settings
 from sskd.runs.spec import RunSpec
 from sskd.runs.trained import load_student
@@ -220,9 +220,9 @@ def test_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         return FromFile(network="timm:resnet18", weights=weights)
 
     check_weights(given("timm:a1_in1k"))
-    check_classes(given("timm:a1_in1k"), 1000)
+    check_fits(given("timm:a1_in1k"), 1000)
     with pytest.raises(UserError, match="timm:a1_in1k has 1000 classes, but the data set has 10"):
-        check_classes(given("timm:a1_in1k"), 10)
+        check_fits(given("timm:a1_in1k"), 10)
     with pytest.raises(UserError, match="unknown weights of timm:resnet18 'a1_1n1k'; did you mean 'a1_in1k'"):
         check_weights(given("timm:a1_1n1k"))
     with pytest.raises(UserError, match="networks 'timm:NAME', not 'resnet18'"):

@@ -19,8 +19,8 @@ from sskd.errors import UserError
 from sskd.networks import NETWORKS, build_network, feature_shapes
 from sskd.networks.build import with_data_config
 from sskd.networks.folded import FrozenNetwork
-from sskd.networks.weights import check_classes, start_from
-from sskd.networks.zoo import data_config
+from sskd.networks.weights import check_fits, load_into
+from sskd.networks.zoo import find_weights
 from sskd.runs.spec import TeacherSpec
 from sskd.runs.trained import load_student
 from tests import small
@@ -92,15 +92,15 @@ def test_data_configurations(timm: None) -> None:
     found = with_data_config("timm:tiny", NetworkSettings(data_config="timm:in1k"))
     assert (found.image_size, found.mean, found.std) == (24, *HALF)
     assert with_data_config("timm:tiny", NetworkSettings(data_config="timm:in1k", image_size=32)).image_size == 32
-    assert data_config("vgg16", "torchvision:IMAGENET1K_FEATURES").statistics.std == BYTES.std
-    assert data_config("torchvision:efficientnet_v2_l", "torchvision:IMAGENET1K_V1") == (480, HALF)
-    assert data_config("resnet18", "torchvision:IMAGENET1K_V1").image_size == 224
+    assert find_weights("vgg16", "torchvision:IMAGENET1K_FEATURES").statistics.std == BYTES.std
+    assert find_weights("torchvision:efficientnet_v2_l", "torchvision:IMAGENET1K_V1")[1:3] == (480, HALF)
+    assert find_weights("resnet18", "torchvision:IMAGENET1K_V1").image_size == 224
     with pytest.raises(
         UserError, match="has 0 classes, but the data set has 10"
     ):  # a published file without a classifier
-        check_classes(FromFile(network="torchvision:vgg16", weights="torchvision:IMAGENET1K_FEATURES"), 10)
+        check_fits(FromFile(network="torchvision:vgg16", weights="torchvision:IMAGENET1K_FEATURES"), 10)
     with pytest.raises(UserError, match="unknown weights of resnet18 'IMAGENET1K_V9'"):
-        data_config("resnet18", "torchvision:IMAGENET1K_V9")
+        find_weights("resnet18", "torchvision:IMAGENET1K_V9")
 
 
 @pytest.mark.parametrize(
@@ -147,13 +147,13 @@ def test_training_starts_from_weights(source: str, tmp_path: Path, timm: None) -
     start = FromFile(network="timm:tiny", weights="timm:in1k" if source == "published" else str(tmp_path / "w.pth"))
     ours: Any = build_network("timm:tiny", 10)
     fresh = ours.classifier_layer.weight.clone()
-    start_from(ours, start, 10)
+    load_into(ours, start.weights, start.network, 10, new_classifier=True)
     assert torch.equal(ours.network[0].weight, theirs.state_dict()["0.weight"])
     same = source == "a file of as many classes"
     assert torch.equal(ours.classifier_layer.weight, theirs.state_dict()["4.weight"] if same else fresh)
     torch.save({key: value for key, value in theirs.state_dict().items() if key != "0.bias"}, tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"it lacks network\.0\.bias"):
-        start_from(ours, FromFile(network="timm:tiny", weights=str(tmp_path / "w.pth")), 10)
+        load_into(ours, tmp_path / "w.pth", "timm:tiny", 10, new_classifier=True)
 
 
 def test_a_fine_tuned_teacher_trains_and_loads(tmp_path: Path, timm: None) -> None:

@@ -1,6 +1,5 @@
 """Data sets that torchvision downloads."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -43,43 +42,33 @@ def _from_torchvision(name: str, root: Path, open_part: OpenPart, files: Files, 
     against torchvision's checksums. A file with another content raises UserError and is never overwritten."""
     if (root / f"{name}.npz").exists():
         return from_npz(root / f"{name}.npz", name, more.get("statistics"))
-    arrays: list[np.ndarray] = []
-    for train in (True, False):
-        try:
-            images, labels = _here_or_downloaded(name, root, train, open_part, files)
-        except UserError:
-            raise
-        except Exception as error:  # from the network, the disk or a damaged file
-            reason = " ".join(str(error).split())[:150]
-            found = [file for file, _ in files if (root / file).exists()]
-            if found:
-                raise UserError(
-                    f"{name}: {root.resolve() / found[0]} cannot be read as torchvision's file ({reason}): "
-                    f"replace it by the original, delete it (it is then downloaded), or make a {name}.npz of it"
-                ) from None
-            raise UserError(
-                f"{name} is not in {root.resolve()} and could not be downloaded ({reason}): put torchvision's files or "
-                f"a {name}.npz (keys {', '.join(NPZ_KEYS)}) there, or name another folder with --dataset-root"
-            ) from None
-        arrays += [np.asarray(images), np.asarray(labels)]
-    return from_arrays(name, Arrays(*arrays), **more)
+    parts = [_here_or_downloaded(name, root, train, open_part, files) for train in (True, False)]
+    return from_arrays(name, Arrays(*(np.asarray(array) for part in parts for array in part)), **more)
 
 
 def _here_or_downloaded(name: str, root: Path, train: bool, open_part: OpenPart, files: Files) -> tuple[Any, Any]:
+    from torchvision.datasets.utils import check_integrity
+
     try:
         return open_part(root, train, False)
     except Exception:  # missing, or another file, which a download would overwrite
-        for file, known in files:
-            path = root / file
-            if known is None or not path.is_file():
-                continue
-            if (found := hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()) != known:
-                raise UserError(
-                    f"{name}: {path.resolve()} is not torchvision's file (its MD5 is {found}, expected {known}): "
-                    f"replace it by the original, delete it (it is then downloaded), or make a {name}.npz of it "
-                    f"(keys {', '.join(NPZ_KEYS)})"
-                ) from None
-    return open_part(root, train, True)
+        other = [
+            root / file for file, md5 in files if (root / file).is_file() and not check_integrity(root / file, md5)
+        ]
+    own = f"a {name}.npz (keys {', '.join(NPZ_KEYS)})"
+    if other:
+        raise UserError(
+            f"{name}: {other[0].resolve()} is not torchvision's file (its MD5 differs): replace it by the original, "
+            f"delete it (it is then downloaded), or make {own} of it"
+        )
+    try:
+        return open_part(root, train, True)
+    except Exception as error:  # from the network, the disk or a damaged file
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(
+            f"{name} can neither be read from {root.resolve()} nor be downloaded ({reason}): put torchvision's files "
+            f"or {own} there, or name another folder with --dataset-root"
+        ) from None
 
 
 def _cifar(name: str, kind: str) -> Callable[[Path, str | None], ImageData]:
@@ -144,20 +133,12 @@ def stl10(root: Path, path: str | None) -> ImageData:
         data = torchvision.datasets.STL10(root, "train" if train else "test", download=download)
         return data.data.transpose(0, 2, 3, 1), data.labels
 
-    files = [(Path("stl10_binary", f"{part}_{kind}.bin"), None) for part in STL10_IMAGES for kind in "Xy"]
-    return _from_torchvision("stl10", root, part, files)
-
-
-STL10_IMAGES = {"train": 5_000, "test": 8_000}
-STL10_PIXELS = 3 * 96 * 96
+    return _from_torchvision("stl10", root, part, [])
 
 
 def _stl10_binary(folder: Path, train: bool) -> tuple[np.ndarray, np.ndarray]:
     """Returns images (N, 96, 96, 3) uint8 and labels (N,) from 0. In the files, images are stored by channel and
-    column, and classes count from 1. Raises ValueError if the files are truncated."""
+    column, and classes count from 1."""
     part = "train" if train else "test"
-    count = STL10_IMAGES[part]
     pixels, labels = (np.fromfile(folder / f"{part}_{kind}.bin", dtype=np.uint8) for kind in ("X", "y"))
-    if len(pixels) != count * STL10_PIXELS or len(labels) != count:
-        raise ValueError(f"{folder / part}_X.bin and _y.bin do not hold {count:,} images of 96 x 96 and their labels")
-    return pixels.reshape(count, 3, 96, 96).transpose(0, 3, 2, 1), labels.astype(np.int64) - 1
+    return pixels.reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1), labels.astype(np.int64) - 1

@@ -5,84 +5,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sskd.config.recipe import DatasetSpec
-from sskd.data.augment import Augmentation
 from sskd.data.batch import LoaderConfig
-from sskd.data.memory_loader import RGB, Loader, SamplingConfig, TrainLoader, cached_subset, eval_batches
+from sskd.data.file_dataset import ImageFiles
+from sskd.data.file_loader import StreamLoader
+from sskd.data.memory_loader import RGB, SamplingConfig, TrainLoader, eval_batches, evaluation_sampling, selected
 from sskd.data.splits import Split, Subset
 from sskd.data.views import ViewTransform
 from sskd.errors import UserError, described
 from sskd.registry import Registry
 
 
-def evaluation_sampling(view_transform: ViewTransform, batch_size: int, images: int) -> SamplingConfig:
-    """Returns the sampling of test images: without augmentation, in batches of ``batch_size`` (or all images if
-    there are fewer)."""
-    return SamplingConfig(min(batch_size, images), view_transform, Augmentation(0, False), stream="head-evaluation")
-
-
-class Data(Protocol):
-    """The interface of a data set for training and evaluation."""
-
-    @property
-    def name(self) -> str:
-        """Name in the registry and in specs."""
-
-    @property
-    def train_labels(self) -> Tensor:
-        """(N,) int64, 0 to num_classes - 1; the labels of the data set, without the noise of a split."""
-
-    @property
-    def test_labels(self) -> Tensor:
-        """(M,) int64, 0 to num_classes - 1."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the labels."""
-
-    @property
-    def num_classes(self) -> int:
-        """C, the length of ``class_names``."""
-
-    @property
-    def image_size(self) -> int:
-        """Side (pixels) of the square images that networks see."""
-
-    @property
-    def mean(self) -> RGB:
-        """Mean of the training images per channel (R, G, B), of pixels / 255."""
-
-    @property
-    def std(self) -> RGB:
-        """Standard deviation of the training images per channel (R, G, B), of pixels / 255."""
-
-    def configured(self, spec: DatasetSpec) -> "Data":
-        """Returns the data set with the settings of the spec. Raises UserError for a key that does not apply to it."""
-
-    def train_loader(self, split: Split, sampling: SamplingConfig, config: LoaderConfig) -> Loader:
-        """Returns a loader of the split's training images."""
-
-    def test_loader(self, view_transform: ViewTransform, batch_size: int, config: LoaderConfig) -> Loader:
-        """Returns a loader of views of the test images, without augmentation. Use epoch 0: its random draws are
-        always the same."""
-
-    def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields all test images in order (B, 3, H, H), normalised, with their labels (B,)."""
-
-    def subset_batches(self, subset: Subset, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields training images as ``test_batches`` does: cropped as test images, without augmentation."""
-
-
 @dataclass(frozen=True)
 class ImageData:
-    """A data set in memory. Images: (N, 3, H, H) uint8. Labels: (N,) int64. mean and std: per channel, of pixels /
-    255."""
+    """A data set in memory. Images: (N, 3, H, H) uint8. Labels: (N,) int64, 0 to C - 1, without the noise of a split.
+    mean and std: of the training images per channel (R, G, B), of pixels / 255. class_names: in the order of the
+    labels."""
 
     name: str
     train_images: Tensor
@@ -95,13 +39,16 @@ class ImageData:
 
     @property
     def num_classes(self) -> int:
+        """C, the length of ``class_names``."""
         return len(self.class_names)
 
     @property
     def image_size(self) -> int:
+        """Side (pixels) of the square images that networks see."""
         return self.train_images.shape[-1]
 
     def configured(self, spec: DatasetSpec) -> "ImageData":
+        """Returns the data set with the settings of the spec. Raises UserError for a key that does not apply to it."""
         strange = [key for key in READ_WHILE_TRAINING if getattr(spec, key) != DatasetSpec.model_fields[key].default]
         if strange:
             raise UserError(
@@ -110,20 +57,27 @@ class ImageData:
         return self
 
     def train_loader(self, split: Split, sampling: SamplingConfig, config: LoaderConfig) -> TrainLoader:
+        """Returns a loader of the split's training images."""
         return TrainLoader(self.train_images[split.indices], split.labels, self.mean, self.std, sampling, config)
 
     def test_loader(self, view_transform: ViewTransform, batch_size: int, config: LoaderConfig) -> TrainLoader:
+        """Returns a loader of views of the test images, without augmentation. Use epoch 0: its random draws are
+        always the same."""
         sampling = evaluation_sampling(view_transform, batch_size, len(self.test_labels))
         return TrainLoader(self.test_images, self.test_labels, self.mean, self.std, sampling, config)
 
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields all test images in order (B, 3, H, H), normalised, with their labels (B,)."""
         return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, config)
 
     def subset_batches(self, subset: Subset, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        images = cached_subset(self.train_images, subset.indices)
+        """Yields training images as ``test_batches`` does: cropped as test images, without augmentation."""
+        images = selected(self.train_images, subset.indices)
         return eval_batches(images, subset.labels, self.mean, self.std, batch_size, config)
 
 
+Data: TypeAlias = ImageData | ImageFiles
+Loader: TypeAlias = TrainLoader | StreamLoader
 # functions from (root, path of the spec or None) to the data set
 DATASETS: Registry[Callable[[Path, str | None], Data]] = Registry("dataset", "sskd.data.datasets")
 READ_WHILE_TRAINING = ("crop_size", "cache_size", "corrupt")  # keys of DatasetSpec for images that are not in memory

@@ -15,7 +15,7 @@ from sskd.distillation.gathering import gather_batch, gather_features
 from sskd.errors import UserError
 from sskd.methods import LossTerms
 from sskd.networks import Network, build_network
-from sskd.networks.weights import check_weights, load_network, start_from
+from sskd.networks.weights import check_weights, load_into, load_network
 from sskd.optim import learning_rate_at
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import FromRun, RunSpec, TeacherSpec
@@ -85,7 +85,7 @@ def new_network(setup: Setup) -> Network:
     network = build_network(spec.network, classes, spec.used_as, statistics(setup.data))
     if isinstance(spec, TeacherSpec) and spec.start is not None:
         check_weights(spec.start)
-        start_from(network, spec.start, classes)
+        load_into(network, spec.start.weights, spec.network, classes, spec.start.which, new_classifier=True)
     return setup.to_device(network)
 
 
