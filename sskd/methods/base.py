@@ -141,24 +141,6 @@ class Method(nn.Module):
                 module.eval()
         return self
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns the state as nn.Module does, without tensors of the teacher or its head, which their own runs
-        save."""
-        state, prefix = super().state_dict(*args, **kwargs), kwargs.get("prefix", "")
-        for name in self._not_its_own():
-            state.pop(prefix + name, None)
-        return state
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name, tensor in self._not_its_own().items():
-            state_dict.setdefault(prefix + name, tensor)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
-    def _not_its_own(self) -> dict[str, Tensor]:
-        """Returns tensors of the teacher and its head that subclasses hold as submodules, under their names here."""
-        theirs = {id(tensor) for module in self._frozen for tensor in module.state_dict(keep_vars=True).values()}
-        return {name: t for name, t in super().state_dict(keep_vars=True).items() if id(t) in theirs}
-
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
         """Checks a pair of networks before training. Raises UserError, with the networks and maps, if the method does

@@ -16,61 +16,60 @@ from sskd.errors import UserError, described, nearest, source_of
 from sskd.methods.base import FEATURE_NAMES, METHODS, RESERVED, InitialStage, LossTerms, Method, MethodContext
 from sskd.methods.checks import check_required_features
 from sskd.networks import Features, Network
-from sskd.pretext.contract import FEW, batch_size, fault_of, fault_of_logged, made_batch, made_features
+from sskd.pretext.contract import batch_size, fault_of, fault_of_logged, made_batch, made_features
 
 
 def check_method(settings: MethodSettings, new_context: Callable[[], MethodContext], size: int) -> None:
     """Builds the method and computes its losses on random features: a few images in train mode and in eval mode, and
     the last batch of the last epoch.
 
-    The features only have what ``required_features`` names. If the method fails with a few images, it is tried again
-    with the recipe's batch size. size: side of the images in pixels. Raises UserError, with the name of the term, if
-    the method breaks the contract; exceptions of the method are passed on.
+    The features only have what ``required_features`` names. size: side of the images in pixels. Raises UserError, with
+    the name of the term, if the method breaks the contract; exceptions of the method are passed on.
     """
     kind = METHODS[settings.name]
     check_required_features(settings)
-    required, whole = frozenset(kind.required_features), new_context().recipe.batch_size
-    problems: list[Exception] = []
-    for given, images in ((required, FEW), (required, whole), (FEATURE_NAMES, whole)):
+    required = frozenset(kind.required_features)
+    try:
+        _try(settings, new_context(), size, required)
+    except Exception as problem:  # breach of the contract, or any exception of the method
         try:
-            _try(settings, new_context(), size, given, images)
-        except Exception as error:  # breach of the contract, or any exception of the method
-            problems.append(error)
-        else:
-            break
-    else:
-        raise problems[1]
-    if len(problems) == 2:
+            _try(settings, new_context(), size, FEATURE_NAMES)
+        except Exception:
+            raise problem from None
         named = ", ".join(sorted(required)) or "nothing"
-        problem = described(problems[1], source_of(kind.loss_terms)[0])
-        raise UserError(f"it uses features that its required_features do not name (they name {named}): {problem}")
+        said = described(problem, source_of(kind.loss_terms)[0])
+        raise UserError(
+            f"it uses features that its required_features do not name (they name {named}): {said}"
+        ) from None
 
 
-def _try(settings: MethodSettings, context: MethodContext, size: int, kept: frozenset[str], most: int) -> None:
+def _try(settings: MethodSettings, context: MethodContext, size: int, kept: frozenset[str]) -> None:
     recipe, count = context.recipe, len(context.labels)
     method = METHODS[settings.name](settings, context)
     student = method.predictor(context.student)
     if not isinstance(student, Network):
         raise UserError(f"its predictor() returns a {type(student).__name__}, not a Network")
-    own = None if student is context.student else student
     shapes = [of for of in (context.student_shapes, context.teacher_shapes) if of is not None]
 
     def made(view_transform: ViewTransform, planned: int) -> Batch:
-        images = batch_size(shapes, view_transform.views_per_image, min(planned, most))
+        images = batch_size(shapes, view_transform.views_per_image, planned)
         return made_batch(view_transform, images, count, context.num_classes, size, recipe)
 
     def features(batch: Batch) -> tuple[Features, Features | None]:
         rows, teacher = len(batch.images), context.teacher_shapes
         given = made_features(teacher, rows, context.num_classes, kept) if teacher is not None else None
-        if own is not None:
-            return own.features(batch.images), given
+        if student is not context.student:
+            return student.features(batch.images), given
         return made_features(context.student_shapes, rows, context.num_classes, kept, gradient=True), given
 
     # 1. the initial stages, in which nothing else is in train mode
-    names = {"main"}
-    for stage in method.initial_stages():
+    stages = method.initial_stages()
+    names = [*(stage.name for stage in stages), "main"]
+    if len(set(names)) < len(names):
+        raise UserError(f"its stages have equal names: {', '.join(names)}")
+    for stage in stages:
         method.eval()
-        _check_stage(stage, names, made(SingleView(), recipe.batch_size), features)
+        _check_stage(stage, made(SingleView(), recipe.batch_size), features)
 
     # 2. the main stage
     given: dict[str, bool] = {}  # terms, and whether they had a gradient in any step
@@ -87,7 +86,9 @@ def _try(settings: MethodSettings, context: MethodContext, size: int, kept: froz
         for name, value in terms.items():
             given[name] = given.get(name, False) or value.requires_grad
         reached = _reaches(method.loss_weights, terms, learned, context.student, student) or reached
-        total = _total(method, *features(batch), batch)
+        total, _ = method(*features(batch), batch)
+        if fault := fault_of(total):
+            raise UserError(f"its total {fault}")
         if training:
             total.backward()
             with torch.no_grad():
@@ -108,25 +109,21 @@ def _try(settings: MethodSettings, context: MethodContext, size: int, kept: froz
 
 
 def _check_stage(
-    stage: Any, names: set[str], batch: Batch, features: Callable[[Batch], tuple[Features, Features | None]]
+    stage: InitialStage, batch: Batch, features: Callable[[Batch], tuple[Features, Features | None]]
 ) -> None:
-    if not isinstance(stage, InitialStage):
-        raise UserError(f"its initial_stages() hold a {type(stage).__name__}, not an InitialStage")
-    if stage.name in names:
-        raise UserError(f"two of its stages have the name '{stage.name}'")
-    names.add(stage.name)
-    if not isinstance(stage.epochs, int) or stage.epochs < 1:
-        raise UserError(f"its initial stage '{stage.name}' has {stage.epochs!r} epochs")
+    whose = f"its initial stage '{stage.name}'"
+    if stage.epochs < 1:
+        raise UserError(f"{whose} has {stage.epochs!r} epochs")
     for module in stage.trained:
         module.train()
     if not any(p.requires_grad for p in chain.from_iterable(module.parameters() for module in stage.trained)):
-        raise UserError(f"its initial stage '{stage.name}' trains no parameter")
+        raise UserError(f"{whose} trains no parameter")
     student, teacher = features(batch)
     assert teacher is not None
     terms = stage.loss(student if stage.uses_student else None, teacher, batch)
-    _check_terms(terms, f"its initial stage '{stage.name}'")
-    if not terms or not any(value.requires_grad for value in terms.values()):
-        raise UserError(f"its initial stage '{stage.name}' has no term with a gradient")
+    _check_terms(terms, whose)
+    if not any(value.requires_grad for value in terms.values()):
+        raise UserError(f"{whose} has no term with a gradient")
     torch.stack(list(terms.values())).sum().backward()
 
 
@@ -180,16 +177,6 @@ def _reaches(weights: Mapping[str, float], terms: Mapping[str, Tensor], student:
         return False
     found = torch.autograd.grad(torch.stack(weighted).sum(), list(unique.values()), allow_unused=True)
     return any(gradient is not None for gradient in found)
-
-
-def _total(method: Method, student: Features, teacher: Features | None, batch: Batch) -> Tensor:
-    """Returns the weighted sum of a training step."""
-    found = method(student, teacher, batch)
-    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], LossTerms):
-        raise UserError("its forward() does not return the pair (total, LossTerms)")
-    if fault := fault_of(found[0]):
-        raise UserError(f"its total {fault}")
-    return found[0]
 
 
 def _check_all(method: Method, given: Mapping[str, bool], reached: bool) -> None:

@@ -2,6 +2,7 @@
 resnet32x4, and ResNet50 with bottlenecks. Parameters have the names of CRD's published checkpoints."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -73,65 +74,56 @@ def residual_stages(stages: Sequence[nn.Module], x: Tensor) -> tuple[list[Tensor
 
 
 class ResNet(Network):
-    """Three stages of ``blocks`` basic blocks. channels: of the stem and of each stage."""
+    """A stem without stride, and stages of blocks; each stage after the first halves the size. blocks: of each stage.
+    channels: of the stem, and of each stage before the expansion."""
 
     staged = True
+    block: type[nn.Module] = BasicBlock
+    expansion = 1  # output channels of a block by its channels
 
-    def __init__(self, blocks: int, channels: tuple[int, int, int, int], num_classes: int) -> None:
+    def __init__(self, blocks: Sequence[int], channels: Sequence[int], num_classes: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, channels[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
-        self.layer1 = make_stage(BasicBlock, channels[0], channels[1], blocks, 1, 1)
-        self.layer2 = make_stage(BasicBlock, channels[1], channels[2], blocks, 2, 1)
-        self.layer3 = make_stage(BasicBlock, channels[2], channels[3], blocks, 2, 1)
-        self.fc = nn.Linear(channels[3], num_classes)
+        width = channels[0]
+        for number, (count, own) in enumerate(zip(blocks, channels[1:], strict=True), 1):
+            stage = make_stage(self.block, width, own, count, 1 if number == 1 else 2, self.expansion)
+            self.add_module(f"layer{number}", stage)
+            width = self.expansion * own
+        self.add_module(self.tail[-1], nn.Linear(width, num_classes))
         fan_out_init(self)
 
+    @property
+    def stages(self) -> list[Any]:
+        """The stages in forward order."""
+        return [child for name, child in self.named_children() if name.startswith("layer")]
+
     def map_norms(self) -> list[nn.BatchNorm2d]:
-        return [stage[-1].bn2 for stage in (self.layer1, self.layer2, self.layer3)]  # type: ignore[misc]
+        last = "bn2" if self.block is BasicBlock else "bn3"
+        return [getattr(stage[-1], last) for stage in self.stages]
 
     def run_stage(self, number: int, maps: Tensor) -> Tensor:
         return residual_stages([self.get_submodule(f"layer{number}")], maps)[0][0]
 
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
-        maps, before = residual_stages([self.layer1, self.layer2, self.layer3], stem)
+        maps, before = residual_stages(self.stages, stem)
         pooled = pool(maps[-1])
-        return Features(self.fc(pooled), (stem, *maps), pooled, (stem, *before), maps[-1])
+        return Features(self.classifier_layer(pooled), (stem, *maps), pooled, (stem, *before), maps[-1])
 
 
-class ResNet50(Network):
-    """Four stages of bottlenecks (3, 4, 6, 3) for 32 x 32 images: the stem and the first stage have no stride."""
+class ResNet50(ResNet):
+    """Four stages of bottlenecks (3, 4, 6, 3) for 32 x 32 images."""
 
     tail = ("linear",)
-    staged = True
+    block, expansion = Bottleneck, 4
 
     def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = make_stage(Bottleneck, 64, 64, 3, 1, 4)
-        self.layer2 = make_stage(Bottleneck, 256, 128, 4, 2, 4)
-        self.layer3 = make_stage(Bottleneck, 512, 256, 6, 2, 4)
-        self.layer4 = make_stage(Bottleneck, 1024, 512, 3, 2, 4)
-        self.linear = nn.Linear(2048, num_classes)
-        fan_out_init(self)
-
-    def map_norms(self) -> list[nn.BatchNorm2d]:
-        return [stage[-1].bn3 for stage in (self.layer1, self.layer2, self.layer3, self.layer4)]  # type: ignore[misc]
-
-    def run_stage(self, number: int, maps: Tensor) -> Tensor:
-        return residual_stages([self.get_submodule(f"layer{number}")], maps)[0][0]
-
-    def features(self, images: Tensor) -> Features:
-        stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
-        maps, before = residual_stages([self.layer1, self.layer2, self.layer3, self.layer4], stem)
-        pooled = pool(maps[-1])
-        return Features(self.linear(pooled), (stem, *maps), pooled, (stem, *before), maps[-1])
+        super().__init__((3, 4, 6, 3), (64, 64, 128, 256, 512), num_classes)
 
 
 def _register(name: str, depth: int, channels: tuple[int, int, int, int]) -> None:
-    NETWORKS.register(name)(lambda num_classes: ResNet((depth - 2) // 6, channels, num_classes))
+    NETWORKS.register(name)(lambda num_classes: ResNet([(depth - 2) // 6] * 3, channels, num_classes))
 
 
 for _depth in (8, 14, 20, 32, 44, 56, 110):

@@ -14,7 +14,6 @@ from sskd.errors import UserError
 from sskd.networks import Features, FeatureShapes
 from sskd.pretext.base import PRETEXTS, PretextContext
 
-FEW = 8  # images of a check
 NUMBERS = 20_000_000  # most numbers in the features of a check; large images get a smaller batch
 ROW = (
     "stage",
@@ -106,9 +105,8 @@ def check_task(
         )
     head = kind(settings, PretextContext(shapes.embed_dim, images, shapes.network, classes))
     view_transform = head.view_transform(settings)
-    batch = made_batch(
-        view_transform, batch_size([shapes], view_transform.views_per_image, FEW), images, classes, size, recipe
-    )
+    count = batch_size([shapes], view_transform.views_per_image, recipe.batch_size)
+    batch = made_batch(view_transform, count, images, classes, size, recipe)
     for training in (True, False):
         head.train(training)
         found = head.loss(

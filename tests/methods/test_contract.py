@@ -184,7 +184,7 @@ STAGES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "vector": (lambda s, t, b: {"first": s.logits.mean(1)}, {}, "'first' is a tensor of shape"),
     "nothing": (lambda s, t, b: {}, {}, "no term with a gradient"),
     "no parameter": (lambda s, t, b: {"first": s.logits.mean()}, {"trained": [nn.ReLU()]}, "trains no parameter"),
-    "a stage called main": (lambda s, t, b: {"first": s.logits.mean()}, {"name": "main"}, "'main'"),
+    "a stage called main": (lambda s, t, b: {"first": s.logits.mean()}, {"name": "main"}, "equal names: main, main"),
     "no epoch": (lambda s, t, b: {"first": s.logits.mean()}, {"epochs": 0}, "0 epochs"),
 }
 

@@ -251,7 +251,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a plain pickle": (lambda: pickle.dumps({"model": {"a": 1}}), "a pickle that torch.save has not written"),
     "no tensors": (lambda: saved({"epoch": 3, "opt": argparse.Namespace()}), "'opt' .argparse.Namespace."),
     "texts": (lambda: saved({"names": np.array(["a"])}), "'names' .ndarray."),
-    "a list": (lambda: saved([STATE]), "it holds a list"),
+    "a list": (lambda: saved([STATE]), "no tensors by name, but a list"),
 }
 
 
