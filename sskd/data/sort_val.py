@@ -8,10 +8,9 @@ in the order of the images. A class is the name of a folder of imagenet/train, o
 val.txt). Files are moved; files that are already in a class folder stay there, so an interrupted run can be repeated.
 """
 
-import csv
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sskd.arguments import Parser
@@ -94,33 +93,20 @@ def by_image(pairs: LabelledImages, folder: Path) -> dict[str, str]:
 
 
 def from_text(file: Path, folder: Path) -> LabelledImages:
-    """Returns the images and classes of Kaggle's table or of a text file."""
-    lines = [line for line in _lines(file) if line.strip()]
+    """Returns the images and classes of Kaggle's table or of a text file. Kaggle repeats the class before each box:
+    "ILSVRC2012_val_00048981,n03995372 85 1 499 272 "."""
+    lines = [(number, line.replace(",", " ").split()) for number, line in enumerate(_lines(file), 1) if line.strip()]
     if not lines:
         raise UserError(f"{file} is empty")
-    if "," in lines[0]:
-        return [_of_kaggle(file, number, row) for number, row in _rows(lines)]
-    words = [line.split() for line in lines]
-    if all(len(line) == 1 for line in words):
-        return _in_order(file, [line[0] for line in words], folder)
-    wrong = next((number for number, line in enumerate(words, 1) if len(line) != 2), None)
-    if wrong:
-        raise UserError(f"{file}, line {wrong}: expected an image and its class")
-    return [(_image(name), label) for name, label in words]
-
-
-def _rows(lines: list[str]) -> Iterable[tuple[int, list[str]]]:
-    """Yields the numbered lines (from 1) of a table, without the header."""
-    rows = list(enumerate(csv.reader(lines), 1))
-    return rows[1:] if not _looks_like_an_image(rows[0][1][0]) else rows
-
-
-def _of_kaggle(file: Path, number: int, row: list[str]) -> tuple[str, str]:
-    """Parses "ILSVRC2012_val_00048981,n03995372 85 1 499 272 ": an image, and its class before each box."""
-    found = set(row[1].split()[::5]) if len(row) == 2 else set()
-    if len(found) != 1:
-        raise UserError(f"{file}, line {number}: expected an image, a comma, and its class")
-    return _image(row[0]), found.pop()
+    if all(len(words) == 1 for _, words in lines):
+        return _in_order(file, [words[0] for _, words in lines], folder)
+    pairs = []
+    for number, words in lines if _looks_like_an_image(lines[0][1][0]) else lines[1:]:  # without the header
+        classes = set(words[1::5])
+        if len(classes) != 1:
+            raise UserError(f"{file}, line {number}: expected an image and its class")
+        pairs.append((_image(words[0]), classes.pop()))
+    return pairs
 
 
 def _in_order(file: Path, labels: list[str], folder: Path) -> LabelledImages:

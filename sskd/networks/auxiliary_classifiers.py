@@ -12,8 +12,8 @@ from sskd.errors import UserError
 from sskd.networks.base import Features, Network, pool
 from sskd.networks.build import build_network
 from sskd.networks.mobilenetv2 import MAP_STAGES, InvertedResidual, MobileNetV2
-from sskd.networks.resnet import BasicBlock, Bottleneck, ResNet, ResNet50, make_stage, residual_stages
-from sskd.networks.shufflenet import ShuffleV1, ShuffleV2, V1Block, V2Block, V2Down
+from sskd.networks.resnet import ResNet, ResNet50, make_stage, residual_stages
+from sskd.networks.shufflenet import ShuffleV1, ShuffleV2, V1Block, V2Block, V2Down, shuffled_stages
 from sskd.networks.vgg import CHANNELS, VGG, make_block
 from sskd.networks.wrn import Group, WideResNet
 
@@ -33,13 +33,12 @@ class AuxiliaryClassifier(nn.Module):
 
 class AuxiliaryClassifiers(nn.ModuleList):
     """One classifier with ``num_outputs`` scores for each feature map but the first. Raises UserError for networks
-    whose stages are not listed in STAGES."""
+    that FAMILIES does not list."""
 
     def __init__(self, network: str, num_outputs: int) -> None:
-        kind = _kind(network)
-        copies = [build_network(network, 2)]
-        copies += [build_network(network, 2) for _ in range(STAGES[kind] - 1)]
-        made: list[Any] = [MAKE[kind](copy, level) for level, copy in enumerate(copies, start=1)]
+        count, make = _family(network)
+        copies = [build_network(network, 2) for _ in range(count)]
+        made = [make(copy, level) for level, copy in enumerate(copies, start=1)]
         channels = copies[0].classifier_layer.in_features
         super().__init__(AuxiliaryClassifier(body, tail, channels, num_outputs) for body, tail in made)
 
@@ -49,42 +48,19 @@ class AuxiliaryClassifiers(nn.ModuleList):
 
 
 def count_classifiers(network: str) -> int:
-    """Returns the network's number of auxiliary classifiers. Raises UserError if it is not listed in STAGES."""
-    return STAGES[_kind(network)]
+    """Returns the network's number of auxiliary classifiers. Raises UserError if FAMILIES does not list it."""
+    return _family(network)[0]
 
 
-def _kind(network: str) -> type[Network]:
-    with torch.device("meta"):
-        kind = type(build_network(network, 2))
-    if kind not in STAGES:
-        known = ", ".join(sorted(known.__name__ for known in STAGES))
-        raise UserError(f"no auxiliary classifiers are defined for {network}: choose a network of {known}")
-    return kind
+class _Stages(nn.Module):
+    """Stages that one function runs, of residual or shuffled blocks."""
 
-
-class _Residual(nn.Module):
-    """Residual stages, whose blocks return the sum before its ReLU."""
-
-    def __init__(self, *stages: nn.Module) -> None:
+    def __init__(self, run: Callable[..., tuple[list[Tensor], list[Tensor]]], *stages: nn.Module) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(stages)
+        self.run, self.stages = run, nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> Tensor:
-        return residual_stages(list(self.stages), x)[0][-1]
-
-
-class _Shuffled(nn.Module):
-    """Stages of ShuffleNet V2, whose blocks return a pair."""
-
-    def __init__(self, *stages: nn.Module) -> None:
-        super().__init__()
-        self.stages = nn.ModuleList(stages)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for stage in self.stages:
-            for block in stage.children():
-                x, _ = block(x)
-        return x
+        return self.run(list(self.stages), x)[0][-1]
 
 
 class _Blocks(nn.Module):
@@ -104,22 +80,16 @@ Made = tuple[nn.Module, nn.Module]  # body and tail of the classifier on map ``l
 
 
 def _resnet(net: Any, level: int) -> Made:
-    stages, last = [net.layer1, net.layer2, net.layer3], net.layer3
-    channels = net.fc.in_features
-    later = stages[level:] or [make_stage(BasicBlock, channels, channels, len(last), 1, 1)]
-    return _Residual(*later), nn.Identity()
-
-
-def _resnet50(net: Any, level: int) -> Made:
-    stages = [net.layer1, net.layer2, net.layer3, net.layer4]
-    later = stages[level:] or [make_stage(Bottleneck, 2048, 512, len(net.layer4), 1, 4)]
-    return _Residual(*later), nn.Identity()
+    channels, last = net.classifier_layer.in_features, net.stages[-1]
+    more = (net.block, channels, channels // net.expansion, len(last), 1, net.expansion)
+    return _Stages(residual_stages, *(net.stages[level:] or [make_stage(*more)])), nn.Identity()
 
 
 def _shuffle_v1(net: Any, level: int) -> Made:
     channels = net.linear.in_features
     later = [net.layer1, net.layer2, net.layer3][level:]
-    return _Residual(*(later or [nn.Sequential(*(V1Block(channels, channels, 1) for _ in net.layer3))])), nn.Identity()
+    last = [] if later else [nn.Sequential(*(V1Block(channels, channels, 1) for _ in net.layer3))]
+    return _Stages(residual_stages, *later, *last), nn.Identity()
 
 
 def _wrn(net: Any, level: int) -> Made:
@@ -140,7 +110,7 @@ def _shuffle_v2(net: Any, level: int) -> Made:
     channels = net.conv2.in_channels
     later = [net.layer1, net.layer2, net.layer3][level:]
     last = nn.Sequential(V2Down(channels, channels, stride=1), *(V2Block(channels) for _ in list(net.layer3)[1:]))
-    return _Shuffled(*(later or [last])), nn.Sequential(net.conv2, net.bn2, nn.ReLU(inplace=True))
+    return _Stages(shuffled_stages, *(later or [last])), nn.Sequential(net.conv2, net.bn2, nn.ReLU(inplace=True))
 
 
 def _mobilenet_v2(net: Any, level: int) -> Made:
@@ -154,21 +124,22 @@ def _mobilenet_v2(net: Any, level: int) -> Made:
     return nn.Sequential(*later), net.conv2
 
 
-STAGES: dict[type[Network], int] = {
-    ResNet: 3,
-    ResNet50: 4,
-    WideResNet: 3,
-    VGG: 4,
-    ShuffleV1: 3,
-    ShuffleV2: 3,
-    MobileNetV2: 4,
+# number of auxiliary classifiers, and the function that makes one
+FAMILIES: dict[type[Network], tuple[int, Callable[[Any, int], Made]]] = {
+    ResNet: (3, _resnet),
+    ResNet50: (4, _resnet),
+    WideResNet: (3, _wrn),
+    VGG: (4, _vgg),
+    ShuffleV1: (3, _shuffle_v1),
+    ShuffleV2: (3, _shuffle_v2),
+    MobileNetV2: (4, _mobilenet_v2),
 }
-MAKE: dict[type[Network], Callable[[Any, int], Made]] = {
-    ResNet: _resnet,
-    ResNet50: _resnet50,
-    WideResNet: _wrn,
-    VGG: _vgg,
-    ShuffleV1: _shuffle_v1,
-    ShuffleV2: _shuffle_v2,
-    MobileNetV2: _mobilenet_v2,
-}
+
+
+def _family(network: str) -> tuple[int, Callable[[Any, int], Made]]:
+    with torch.device("meta"):
+        kind = type(build_network(network, 2))
+    if kind not in FAMILIES:
+        known = ", ".join(sorted(known.__name__ for known in FAMILIES))
+        raise UserError(f"no auxiliary classifiers are defined for {network}: choose a network of {known}")
+    return FAMILIES[kind]

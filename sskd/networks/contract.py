@@ -53,19 +53,13 @@ def _check_state(network: Network) -> set[str]:
         raise UserError(
             f"its {_own(lazy[0])} has no shape yet: lazy layers cannot be saved or counted; give the layer its size"
         )
-    seen: dict[int, str] = {}
-    for key, parameter in network.named_parameters(remove_duplicate=False):
-        if id(parameter) in seen:
-            both = f"{_own(seen[id(parameter)])} and {_own(key)}"
-            raise UserError(f"its {both} are one tensor: weights files do not support tied weights")
-        seen[id(parameter)] = key
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError("none of its parameters has requires_grad: there is nothing to train")
     state = network.state_dict()
     try:
         safetensors.torch.save({key: tensor.contiguous() for key, tensor in state.items()})
-    except Exception as error:  # tensors that share memory, or values that are not tensors
-        raise UserError(f"its state_dict() cannot be saved: {' '.join(str(error).split())[:150]}") from None
+    except Exception as error:  # tensors that share memory (tied weights), or values that are not tensors
+        raise UserError(f"its state_dict() cannot be saved: {' '.join(str(error).split())[:250]}") from None
     return set(state)
 
 

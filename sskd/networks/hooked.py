@@ -2,7 +2,7 @@
 modules."""
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -122,13 +122,13 @@ class HookedNetwork(Network):
         """Returns the features of images (B, 3, H, H). Raises UserError if an output has an unsupported shape."""
         found: dict[str, Any] = {}
         asked = {tap: self.network.get_submodule(tap) for tap in (*self.settings.taps, self.settings.pooled) if tap}
-        hooks = [module.register_forward_hook(_keep_output(found, tap)) for tap, module in asked.items()]
+        hooks = [module.register_forward_hook(partial(_keep_output, found, tap)) for tap, module in asked.items()]
         before: list[tuple[Tensor, Tensor]] = []  # outputs and inputs of ReLU modules
         if self.gives_preactivations:
             relus = {part for module in asked.values() for part in module.modules() if isinstance(part, nn.ReLU)}
-            hooks += [relu.register_forward_hook(_keep_both(before)) for relu in relus]
+            hooks += [relu.register_forward_hook(partial(_keep_both, before)) for relu in relus]
         classifier = self.network.get_submodule(self.classifier)
-        hooks.append(classifier.register_forward_pre_hook(_keep_input(found)))
+        hooks.append(classifier.register_forward_pre_hook(partial(_keep_input, found)))
         try:
             output = self.network(resized(images, self.size))
         finally:
@@ -166,25 +166,16 @@ def _inside(names: frozenset[str], key: str) -> str:
     return key if key in names else f"network.{key}"
 
 
-def _keep_output(found: dict[str, Any], tap: str) -> Callable[..., None]:
-    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-        found[tap] = output
-
-    return hook
+def _keep_output(found: dict[str, Any], tap: str, module: nn.Module, inputs: Any, output: Any) -> None:
+    found[tap] = output
 
 
-def _keep_both(before: list[tuple[Tensor, Tensor]]) -> Callable[..., None]:
-    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        before.append((output, inputs[0]))
-
-    return hook
+def _keep_both(before: list[tuple[Tensor, Tensor]], module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    before.append((output, inputs[0]))
 
 
-def _keep_input(found: dict[str, Any]) -> Callable[..., None]:
-    def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        found[""] = inputs[0]
-
-    return hook
+def _keep_input(found: dict[str, Any], module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    found[""] = inputs[0]
 
 
 def _classifier_name(name: str, module: nn.Module, num_classes: int) -> str:

@@ -1,5 +1,7 @@
 """ShuffleNet V1 (Zhang et al. 2018; three groups) and V2 (Ma et al. 2018; width 1) for CIFAR, as in CRD's benchmark."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -117,6 +119,17 @@ class V2Down(nn.Module):
         return _shuffled(F.relu(left), F.relu(right)), _shuffled(left, right)
 
 
+def shuffled_stages(stages: Sequence[nn.Module], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Runs stages of V2Down and V2Block on ``x`` and returns their outputs after and before the last ReLU."""
+    maps, before = [], []
+    for stage in stages:
+        for block in stage.children():
+            x, total = block(x)
+        maps.append(x)
+        before.append(total)
+    return maps, before
+
+
 def _shuffled(first: Tensor, second: Tensor) -> Tensor:
     return F.channel_shuffle(torch.cat([first, second], 1), 2)
 
@@ -142,19 +155,13 @@ class ShuffleV2(Network):
         self.linear = nn.Linear(V2_LAST, num_classes)
 
     def run_stage(self, number: int, maps: Tensor) -> Tensor:
-        for block in self.get_submodule(f"layer{number}").children():
-            maps, _ = block(maps)
+        maps = shuffled_stages([self.get_submodule(f"layer{number}")], maps)[0][0]
         return F.relu(self.bn2(self.conv2(maps)), inplace=True) if number == 3 else maps
 
     def features(self, images: Tensor) -> Features:
-        x = stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
-        maps, before = [], []
-        for stage in (self.layer1, self.layer2, self.layer3):
-            for block in stage.children():
-                x, total = block(x)
-            maps.append(x)
-            before.append(total)
-        pre_pool = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        maps, before = shuffled_stages([self.layer1, self.layer2, self.layer3], stem)
+        pre_pool = F.relu(self.bn2(self.conv2(maps[-1])), inplace=True)
         pooled = pool(pre_pool)
         return Features(self.linear(pooled), (stem, *maps), pooled, (stem, *before), pre_pool)
 

@@ -4,15 +4,14 @@ from itertools import permutations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from sskd.data.augment import Augmentation, random_crop, random_flip
 from sskd.data.batch import Batch
 from sskd.data.views import ViewTransform
 from sskd.errors import UserError
-from sskd.losses import kd_divergence
-from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
+from sskd.pretext.base import PRETEXTS
+from sskd.pretext.rotation import ViewClassifier
 from sskd.pretext.selection import transformed
 from sskd.runtime.device import constant
 
@@ -55,33 +54,15 @@ def lay_out(images: Tensor, labels: Tensor) -> Tensor:
 
 
 @PRETEXTS.register("jigsaw")
-class Jigsaw(Pretext):
-    """Head: a linear classifier of the 24 orders, on the three puzzles. The transfer uses all predictions."""
+class Jigsaw(ViewClassifier):
+    """Classifies the 24 orders of the three puzzles."""
 
     title = "Jigsaw"
-    ignores = frozenset({"ss_keep"})
-
-    def __init__(self, settings: Any, context: PretextContext) -> None:
-        super().__init__(settings, context)
-        self.classifier = nn.Linear(context.embed_dim, len(ORDERS))
+    outputs = len(ORDERS)
 
     @classmethod
     def view_transform(cls, settings: Any) -> ViewTransform:
         return Puzzles()
 
-    def forward(self, pooled: Tensor) -> Tensor:
-        return self.classifier(pooled)
-
-    def loss(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        assert batch.view_labels is not None
-        views = batch.views_per_image
-        puzzles, target = transformed(output, views), transformed(batch.view_labels, views)
-        return F.cross_entropy(puzzles, target), (puzzles.argmax(1) == target).float().mean()
-
-    def transfer(self, student: Tensor, teacher: Tensor, batch: Batch, config: TransferConfig) -> Transfer:
-        assert batch.view_labels is not None
-        views = batch.views_per_image
-        student_output, teacher_output = transformed(student, views), transformed(teacher, views)
-        right = (teacher_output.argmax(1) == transformed(batch.view_labels, views)).float().mean()
-        loss = kd_divergence(student_output, teacher_output, config.temperature, kind=config.divergence)
-        return Transfer(loss, {"head_accuracy": right})
+    def classified(self, rows: Tensor, batch: Batch) -> Tensor:
+        return transformed(rows, batch.views_per_image)

@@ -96,7 +96,7 @@ def test_lists_of_classes_that_people_have(tmp_path: Path, file: str, lines: lis
         ([line.replace("n02", "n99") for line in KAGGLE], "'n99' has no folder in"),
         ([*KAGGLE, f"{NAMES[0]},n02 1 2 3 4"], "has two classes, n01 and n02"),
         ([*KAGGLE, "ILSVRC2012_val_00000005,n02 1 2 3 4"], "not found in .*: ILSVRC2012_val_00000005.JPEG"),
-        ([*KAGGLE, f"{NAMES[0]},"], "line 6: expected an image, a comma, and its class"),
+        ([*KAGGLE, f"{NAMES[0]},"], "line 6: expected an image and its class"),
         ([line.replace(" 2", " 3") for line in CAFFE], "numbers from 0 to 3, but .* has 3 folders"),
         ([f"{NAMES[0]}.JPEG ../../evil"], "evil"),
         (["n01", "n02"], "2 classes, .* 4 images"),
