@@ -109,7 +109,8 @@ class ResNet(Network):
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
         maps, before = residual_stages(self.stages, stem)
         pooled = pool(maps[-1])
-        return Features(self.classifier_layer(pooled), (stem, *maps), pooled, (stem, *before), maps[-1])
+        logits = self.get_submodule(self.tail[-1])(pooled)
+        return Features(logits, (stem, *maps), pooled, (stem, *before), maps[-1])
 
 
 class ResNet50(ResNet):
