@@ -18,7 +18,9 @@ def class_names(folder: Path) -> tuple[str, ...]:
     """Returns the names of the class folders in ``folder``, sorted: their order is the order of the labels. Raises
     UserError if the folder is missing."""
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}: expected {folder.name}/<class>/<image>")
+        raise UserError(
+            f"there is no folder {folder}: expected {folder.name}/<class>/<image> in the folder that dataset.path names"
+        )
     return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and _counts(entry.name)))
 
 

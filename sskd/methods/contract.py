@@ -13,7 +13,7 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView, ViewTransform
 from sskd.errors import UserError, described, nearest, source_of
-from sskd.methods.base import FEATURE_NAMES, METHODS, RESERVED, InitialStage, LossTerms, Method, MethodContext
+from sskd.methods.base import FEATURE_NAMES, METHODS, InitialStage, LossTerms, Method, MethodContext
 from sskd.methods.checks import check_required_features
 from sskd.networks import Features, Network
 from sskd.pretext.contract import batch_size, fault_of, fault_of_logged, made_batch, made_features
@@ -145,8 +145,6 @@ def _own_terms(method: Method, student: Features, teacher: Features | None, batc
         if not isinstance(weight, Real) or not math.isfinite(weight):
             raise UserError(f"the weight of its term '{name}' is {weight!r}; expected a finite number")
     for name in found.losses:
-        if name in RESERVED:
-            raise UserError(f"its term '{name}' has a reserved name: rename it")
         if name not in weights:
             near = nearest(name, weights)
             raise UserError(

@@ -24,12 +24,6 @@ def imagenet(root: Path, path: str | None) -> ImageFiles:
     """Reads dataset.path, or <root>/imagenet. The list of files is cached in <root>/cache, and made again if a class
     folder changes."""
     folder = imagenet_folder(root, path)
-    for part in ("train", "val"):
-        if not (folder / part).is_dir():
-            raise UserError(
-                f"imagenet: there is no folder {folder / part}; set dataset.path to the folder that contains "
-                "train/<class>/*.JPEG and val/<class>/*.JPEG"
-            )
     cache = root / "cache"
     _refuse_flat(folder / "val")
     classes = check_classes(folder / "train", folder / "val", ENDINGS)
