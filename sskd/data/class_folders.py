@@ -89,12 +89,9 @@ def _is_image(name: str, endings: Collection[str]) -> bool:
 
 
 def _first_image(folder: Path, endings: Collection[str]) -> Path | None:
-    for inside, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if _counts(name))
-        for name in sorted(files):
-            if _is_image(name, endings):
-                return Path(inside) / name
-    return None
+    inside = (path.relative_to(folder) for path in sorted(folder.rglob("*")))
+    found = (path for path in inside if all(map(_counts, path.parts)) and _is_image(path.name, endings))
+    return next((folder / path for path in found), None)
 
 
 def _listed(endings: Collection[str]) -> str:

@@ -34,7 +34,10 @@ class FrozenNetwork(nn.Module):
     def __init__(self, network: Network, dtype: torch.dtype, preactivations: bool = True) -> None:
         super().__init__()
         self.dtype = dtype
-        graph: Any = fx_optimization.fuse(_traced(copy.deepcopy(network).eval(), preactivations))
+        traced = trace(copy.deepcopy(network).eval())
+        if not preactivations:
+            _drop_preactivations(traced)
+        graph: Any = fx_optimization.fuse(traced)
         _fuse_activations(graph)
         self.graph = graph.requires_grad_(False)
         for module in self.graph.modules():
@@ -49,13 +52,6 @@ class FrozenNetwork(nn.Module):
 def trace(network: Network) -> fx.GraphModule:
     """Returns ``network.features`` as a torch.fx graph."""
     return fx.symbolic_trace(FeatureModule(network))
-
-
-def _traced(network: Network, preactivations: bool) -> fx.GraphModule:
-    traced = trace(network)
-    if not preactivations:
-        _drop_preactivations(traced)
-    return traced
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> None:

@@ -72,16 +72,12 @@ class WideResNet(Network):
         last = self.bn1(third)
         pre_pool = F.relu(last)
         pooled = pool(pre_pool)
-        before = (stem, *self._normalised(first, second), last)
+        before = (stem, _first_norm(self.block2, first), _first_norm(self.block3, second), last)
         return Features(self.fc(pooled), (stem, first, second, third), pooled, before, pre_pool)
 
-    def _normalised(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """Applies the next group's first batch norm to the first two maps, without a second update of its running
-        statistics."""
-        return _norm_only(self.block2, first), _norm_only(self.block3, second)
 
-
-def _norm_only(group: Group, x: Tensor) -> Tensor:
+def _first_norm(group: Group, x: Tensor) -> Tensor:
+    """Applies the first batch norm of the next group to a map, without a second update of its running statistics."""
     norm = group.layer[0].bn1
     assert isinstance(norm, nn.BatchNorm2d)
     statistics = (None, None) if norm.training else (norm.running_mean, norm.running_var)

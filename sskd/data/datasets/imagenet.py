@@ -23,7 +23,7 @@ PUBLISHED_DATASETS["imagenet"] = PublishedDataset(DatasetInfo(1_281_167, 1000, 0
 def imagenet(root: Path, path: str | None) -> ImageFiles:
     """Reads dataset.path, or <root>/imagenet. The list of files is cached in <root>/cache, and made again if a class
     folder changes."""
-    folder = imagenet_folder(root, path)
+    folder = Path(path) if path else root / "imagenet"
     cache = root / "cache"
     _refuse_flat(folder / "val")
     classes = check_classes(folder / "train", folder / "val", ENDINGS)
@@ -31,11 +31,6 @@ def imagenet(root: Path, path: str | None) -> ImageFiles:
     test, test_labels = listed(folder / "val", classes, cache)
     labels = torch.from_numpy(train_labels), torch.from_numpy(test_labels)
     return ImageFiles("imagenet", train, labels[0], test, labels[1], *STATISTICS, classes, cache)
-
-
-def imagenet_folder(root: Path, path: str | None) -> Path:
-    """Returns the folder of the images."""
-    return Path(path) if path else root / "imagenet"
 
 
 def _refuse_flat(folder: Path) -> None:
