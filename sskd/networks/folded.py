@@ -42,7 +42,7 @@ class FrozenNetwork(nn.Module):
         self.graph = graph.requires_grad_(False)
         for module in self.graph.modules():
             if not isinstance(module, nn.BatchNorm2d):  # batch norms that were not folded keep float32 statistics
-                _cast(module, dtype)
+                module._apply(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor, recurse=False)
 
     def features(self, images: Tensor) -> Features:
         """Returns features in ``dtype`` of images (B, 3, H, W) float32."""
@@ -52,14 +52,6 @@ class FrozenNetwork(nn.Module):
 def trace(network: Network) -> fx.GraphModule:
     """Returns ``network.features`` as a torch.fx graph."""
     return fx.symbolic_trace(FeatureModule(network))
-
-
-def _cast(module: nn.Module, dtype: torch.dtype) -> None:
-    """Casts the module's own parameters and buffers, not those of its children."""
-    for parameter in module.parameters(recurse=False):
-        parameter.data = parameter.data.to(dtype)
-    for name, buffer in module.named_buffers(recurse=False):
-        module.register_buffer(name, buffer.to(dtype) if buffer.is_floating_point() else buffer)
 
 
 def _drop_preactivations(traced: fx.GraphModule) -> None:

@@ -1,7 +1,7 @@
 """Finds a network's state dicts among the tensors of a file, under any prefix, and chooses one (raw or averaged)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -44,27 +44,18 @@ def find_states(tensors: dict[str, Tensor], network: Network) -> list[State]:
     """Returns all states of a file, in its order, that have exactly the network's tensor names; shapes may differ."""
     names = network.state_dict().keys()
     needed = {key for key in names if not key.endswith(UNCOUNTED)}
-    found: list[State] = []
-    for prefix, keys in _by_prefix(tensors).items():
-        if sum(not key.endswith(UNCOUNTED) for key in keys) != len(needed):
-            continue
-        for own in _readings(prefix, keys, network):
-            state = {name: tensors[key] for name, key in own.items() if name in names or not name.endswith(UNCOUNTED)}
-            if needed <= state.keys() <= names:
-                found.append(State(prefix, state))
-                break
-    return found
+    found: dict[str, State] = {}
+    for prefix, given in _candidates(tensors, network):
+        state = {name: value for name, value in given.items() if name in names or not name.endswith(UNCOUNTED)}
+        if needed <= state.keys() <= names:
+            found.setdefault(prefix, State(prefix, state))
+    return list(found.values())
 
 
 def nearest_state(tensors: dict[str, Tensor], network: Network) -> State:
     """Returns the state with the most of the network's names, for an error message about the missing ones."""
     expected = network.state_dict().keys()
-    states = [
-        State(prefix, {name: tensors[key] for name, key in own.items()})
-        for prefix, keys in _by_prefix(tensors).items()
-        for own in _readings(prefix, keys, network)
-    ]
-    return max(states, key=lambda state: len(expected & state.tensors.keys()))
+    return max(_candidates(tensors, network), key=lambda state: len(expected & state.tensors.keys()))
 
 
 def choose(states: Sequence[State], which: str | None, path: str, name: str) -> tuple[State, str]:
@@ -95,23 +86,20 @@ def choose(states: Sequence[State], which: str | None, path: str, name: str) -> 
     )
 
 
-def _by_prefix(tensors: dict[str, Tensor]) -> dict[str, list[str]]:
-    """Groups the names by each prefix that ends with a dot, and by the empty prefix."""
-    found: dict[str, list[str]] = {}
+def _candidates(tensors: dict[str, Tensor], network: Network) -> Iterator[State]:
+    """Yields the tensors under each prefix that ends with a dot, and under the empty prefix, in three readings: with
+    their names unchanged, with CRD's names replaced, and also without the names of wrappers."""
+    by_prefix: dict[str, list[str]] = {}
     for key in tensors:
         parts = key.split(".")
         for depth in range(len(parts)):
-            found.setdefault("".join(f"{part}." for part in parts[:depth]), []).append(key)
-    return found
-
-
-def _readings(prefix: str, keys: list[str], network: Network) -> list[dict[str, str]]:
-    """Returns three mappings from the network's names to the file's: unchanged, with CRD's names replaced, and also
-    without the names of wrappers."""
-    plain = {key[len(prefix) :]: key for key in keys}
-    renamed = {RENAMED.get(name, name): key for name, key in plain.items()}
-    bare = {".".join(part for part in name.split(".") if part not in WRAPPERS): key for name, key in renamed.items()}
-    return [{network.own_name(name): key for name, key in names.items()} for names in (plain, renamed, bare)]
+            by_prefix.setdefault("".join(f"{part}." for part in parts[:depth]), []).append(key)
+    for prefix, keys in by_prefix.items():
+        plain = {key[len(prefix) :]: tensors[key] for key in keys}
+        renamed = {RENAMED.get(name, name): value for name, value in plain.items()}
+        bare = {".".join(p for p in name.split(".") if p not in WRAPPERS): value for name, value in renamed.items()}
+        for named in (plain, renamed, bare):
+            yield State(prefix, {network.own_name(name): value for name, value in named.items()})
 
 
 def _is_meant(state: State, which: str | None) -> bool:
