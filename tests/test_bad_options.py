@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.commands.main import EARLIER
 from benchmarks.commands.main import main as suite
 from sskd.__main__ import main as trainer
 from sskd.data.sort_val import main as sort_val
@@ -94,7 +93,6 @@ CASES = [
     ("sskd evaluate --precision bf61", "did you mean 'bf16'?"),
     ("sskd train spec.yaml --process 2", "did you mean '--processes'?"),
     ("sort_val folder --devkits x", "did you mean '--devkit'?"),
-    *((f"run_all --seeds 0 {option}", f" {verb} ") for option, verb in EARLIER.items()),
     ("run_all watch --json", "--json"),
     ("run_all status --notify true", "--notify"),
     ("run_all explain recipe --notify true", "--notify"),

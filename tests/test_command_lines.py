@@ -9,8 +9,9 @@ import pytest
 from benchmarks.commands.list import LISTS
 from benchmarks.commands.main import main as suite
 from benchmarks.planning.plan import check_teachers
-from benchmarks.profiles.read import profile_names, read_profile
+from benchmarks.profiles.read import read_profile
 from sskd.errors import UserError
+from sskd.paths import config_names
 from tests import small
 
 ROOT = Path(__file__).parent.parent
@@ -59,7 +60,7 @@ def test_a_teachers_weights_alone_are_enough(where: str) -> None:
     assert (given.network, given.weights) == ("resnet56", "a.pth")
 
 
-@pytest.mark.parametrize("name", profile_names())
+@pytest.mark.parametrize("name", config_names("profiles"))
 def test_no_profile_names_a_file_outside_of_where_it_is_started(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message for a missing file names the setting that selects another file."""
     if name == "vit":

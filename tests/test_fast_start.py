@@ -26,7 +26,7 @@ print(*sys.modules)
     [
         (
             "benchmarks.commands.main",
-            ["--help", "run --help", "--dry-run", "--version", "list profiles", "list nothing", "--no-such-option"],
+            ["--help", "run --help", "--version", "list profiles", "list nothing", "--no-such-option"],
         ),
         ("sskd.__main__", ["--help", "--version", "evaluate", "train --help"]),
     ],

@@ -3,32 +3,27 @@
 import argparse
 import inspect
 import textwrap
-import types
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple
 
 import yaml
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from benchmarks.commands.request import Outcome, add_plugins, load_plugins
 from sskd.errors import UserError, unknown
 
 EXAMPLE = "explain recipe.full_epochs"
-UNSET = object()  # a key without default
-OUTER = object()  # a key that overrides another value: the default is that value
-WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", types.NoneType: "null"}
-WORDS[Any] = "any value"
-BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
+WORDS = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
+WORDS |= {"null": "null", "object": "a mapping of keys to values"}
+BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+Schema = dict[str, Any]  # JSON schema of a key, with its default, its description and the definitions that it uses
 
 
 class Key(NamedTuple):
     """A key of a profile or of a cluster's file."""
 
     path: str
-    type: Any
-    default: Any = UNSET
-    about: str = ""
+    schema: Schema
+    inherits: bool = False  # whether it overrides another value, which is then its default
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -53,45 +48,64 @@ def explain(path: str) -> str:
 
     first, *rest = path.split(".")
     if first == "cluster" and rest:
-        key = Key(first, ClusterSpec, UNSET, "Where runs execute: a cluster's file, see --cluster.")
+        about = "Where runs execute: a cluster's file, see --cluster."
+        key = Key(first, ClusterSpec.model_json_schema() | {"description": about})
     else:
         # explains the first model that has the key
         models: tuple[type[BaseModel], ...] = (Profile, CommonSpec, StudentSpec, HeadSpec, TeacherSpec)
         root = next((model for model in models if first in model.model_fields), None)
         if root is None:
             raise unknown("key", first, [*Profile.model_fields, "cluster"])
-        key = _field(root, first, UNSET, first)
+        key = Key(first, _property(_mappings(root.model_json_schema())[0], first))
     for name in rest:
         key = _inside(key, name)
     return _text(key)
 
 
+def _property(schema: Schema, name: str) -> Schema:
+    """Returns the schema of a key. The default of the mapping that has the key overrides the key's own."""
+    own, outer = {"$defs": schema.get("$defs", {})} | schema["properties"][name], schema.get("default")
+    return own | {"default": outer[name]} if isinstance(outer, dict) and name in outer else own
+
+
+def _mappings(schema: Schema) -> list[Schema]:
+    """Returns the schemas of the mappings with given keys that a value can be."""
+    if "$ref" in schema:
+        schema = schema["$defs"][schema["$ref"].rpartition("/")[2]] | schema
+    shared = {name: schema[name] for name in ("$defs", "default") if name in schema}
+    kinds = schema.get("anyOf") or schema.get("oneOf") or []
+    return [schema] if "properties" in schema else [found for kind in kinds for found in _mappings(kind | shared)]
+
+
 def _inside(key: Key, name: str) -> Key:
     """Returns the key ``name`` within ``key``."""
-    from benchmarks.dispatch.cluster import ClusterSpec, Parameters
+    from benchmarks.dispatch.cluster import Parameters
 
-    path = f"{key.path}.{name}"
+    path, schema = f"{key.path}.{name}", key.schema
     named = _under_a_name(key, name)
     if named is not None:
         return named
     of_cluster = key.path in ("cluster", "cluster.parameters")
-    models: list[type[BaseModel]] = [*_models(key.type), *([Parameters] if of_cluster else [])]
-    for model in models:
-        if name in model.model_fields:
-            return _field(model, name, key.default, path)
+    mappings = [*_mappings(schema), *([Parameters.model_json_schema()] if of_cluster else [])]
+    for mapping in mappings:
+        if name in mapping["properties"]:
+            return Key(path, _property(mapping, name), key.inherits)
     if of_cluster:  # any name can be an option of sbatch
-        return Key(path, Any, UNSET, str(ClusterSpec.model_fields["parameters"].description))
-    if models:
-        raise unknown(f"key of {key.path}", name, {field for model in models for field in model.model_fields})
-    if get_origin(_bare(key.type)) is dict:
-        own = key.default.get(name, UNSET) if isinstance(key.default, dict) else UNSET
-        return Key(path, get_args(_bare(key.type))[1], own, key.about)
+        about = (schema if key.path == "cluster.parameters" else schema["properties"]["parameters"])["description"]
+        return Key(path, {"description": about})
+    if mappings:
+        raise unknown(f"key of {key.path}", name, {known for mapping in mappings for known in mapping["properties"]})
+    if "additionalProperties" in schema:
+        value = schema["additionalProperties"]
+        kept = {"$defs": schema["$defs"], "description": schema["description"]}
+        default = {"default": schema["default"][name]} if name in schema.get("default", {}) else {}
+        return Key(path, (value if isinstance(value, dict) else {}) | kept | default)
     raise UserError(f"'{key.path}' is a single value and has no keys")
 
 
 def _under_a_name(key: Key, name: str) -> Key | None:
     """Returns the key for a name in a mapping whose type is only "any mapping"; None for other keys."""
-    from benchmarks.profiles.profile import Override
+    from benchmarks.profiles.profile import OVERRIDABLE, Profile
     from benchmarks.profiles.read import pretext_settings
     from benchmarks.tables.benchmark import BENCHMARKS
     from sskd.config.recipe import Recipe
@@ -103,104 +117,61 @@ def _under_a_name(key: Key, name: str) -> Key | None:
     settings: Any = {"method_settings": method_settings, "pretext_settings": pretext_settings}.get(kind)
     if settings is not None:
         made: BaseModel = settings(name)
-        return Key(path, type(made), made, inspect.cleandoc(type(made).__doc__ or ""))
-    changed: dict[str, tuple[Any, Any]] = {
-        "method_recipes": (METHODS, Recipe),
-        "head_recipes": (PRETEXTS, Recipe),
-        "overrides": (BENCHMARKS, Override),
-    }
-    if kind not in changed:
+        about = inspect.cleandoc(type(made).__doc__ or "")
+        default = made.model_dump(mode="json")
+        return Key(path, type(made).model_json_schema() | {"default": default, "description": about})
+    registries: dict[str, Any] = {"method_recipes": METHODS, "head_recipes": PRETEXTS, "overrides": BENCHMARKS}
+    if kind not in registries:
         return None
-    registry, model = changed[kind]
-    registry[name]  # raises UserError for an unknown name
-    return Key(path, model, OUTER, key.about)
+    registries[kind][name]  # raises UserError for an unknown name
+    schema = (Profile if kind == "overrides" else Recipe).model_json_schema()
+    if kind == "overrides":
+        schema["properties"] = {key: schema["properties"][key] for key in OVERRIDABLE}
+    return Key(path, schema | {"description": key.schema["description"]}, inherits=True)
 
 
-def _field(model: type[BaseModel], name: str, parent: Any, path: str) -> Key:
-    """Returns the key of a field. parent: the default of the object that has the field, which may override the field's
-    own."""
-    field: FieldInfo = model.model_fields[name]
-    default = UNSET if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
-    if parent is OUTER:
-        default = OUTER
-    elif isinstance(parent, model):
-        default = getattr(parent, name)
-    annotation: Any = field.annotation
-    for mark in field.metadata:
-        annotation = Annotated[annotation, mark]
-    return Key(path, annotation, default, " ".join((field.description or "").split()))
-
-
-def _bare(annotation: Any) -> Any:
-    """Removes Annotated and "or null" from a type."""
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    if get_origin(annotation) in (Union, types.UnionType):
-        parts = [part for part in get_args(annotation) if part is not types.NoneType]
-        return _bare(parts[0]) if len(parts) == 1 else annotation
-    return annotation
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Returns the models that a value of this type can be."""
-    bare = _bare(annotation)
-    if inspect.isclass(bare) and issubclass(bare, BaseModel):
-        return [bare]
-    if get_origin(bare) in (Union, types.UnionType):
-        return [model for part in get_args(bare) for model in _models(part)]
-    return []
-
-
-def describe_type(annotation: Any) -> str:
+def describe_type(schema: Schema) -> str:
     """Describes a type: "a whole number, at least 1"."""
-    if get_origin(annotation) is Annotated:
-        inner, *marks = get_args(annotation)
-        nested = [mark for mark in marks if isinstance(mark, FieldInfo)]
-        marks += [bound for mark in nested for bound in mark.metadata]
-        bounds = [f"{BOUNDS[type(m)][0]} {getattr(m, BOUNDS[type(m)][1]):g}" for m in marks if type(m) in BOUNDS]
-        return ", ".join([describe_type(inner), *bounds])
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return " or ".join(map(str, parts))
-    if origin in (Union, types.UnionType):
-        texts = list(dict.fromkeys(describe_type(part) for part in parts))
+    if kinds := schema.get("anyOf") or schema.get("oneOf"):
+        texts = list(dict.fromkeys(map(describe_type, kinds)))
         return ("; or " if any("," in text for text in texts) else " or ").join(texts)
-    if origin is tuple:
-        size = "" if parts[-1] is ... else f" of {len(parts)}"
-        return f"a list{size}, each {describe_type(parts[0])}"
-    if origin is dict:
-        return f"a mapping from names, each to {describe_type(parts[1])}"
-    return WORDS.get(annotation, "a mapping of keys to values")
+    if choices := schema.get("enum") or ([schema["const"]] if "const" in schema else []):
+        return " or ".join(map(str, choices))
+    if schema.get("type") == "array":
+        several = schema.get("prefixItems")
+        size, each = (f" of {len(several)}", several[0]) if several else ("", schema["items"])
+        return f"a list{size}, each {describe_type(each)}"
+    if "additionalProperties" in schema and "properties" not in schema:
+        values = schema["additionalProperties"]
+        return f"a mapping from names, each to {describe_type(values) if isinstance(values, dict) else 'any value'}"
+    kind = "object" if "$ref" in schema else schema.get("type", "")
+    bounds = [f"{words} {schema[bound]:g}" for bound, words in BOUNDS.items() if bound in schema]
+    return ", ".join([WORDS.get(kind, "any value"), *bounds])
 
 
-def _value(value: Any) -> str:
-    """Formats a value as YAML on one line."""
-    if value is UNSET:
-        return "none"
-    if value is OUTER:
+def _default(key: Key) -> str | None:
+    """Formats a key's default as YAML on one line; None for a key without default."""
+    if key.inherits:
         return "inherited (the value without this override)"
-    if isinstance(value, tuple):
-        value = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
+    if "default" not in key.schema:
+        return None
+    return yaml.safe_dump(key.schema["default"], default_flow_style=True, width=10**6).removesuffix("...\n").strip()
 
 
 def _text(key: Key) -> str:
-    models = _models(key.type)
-    lines = [f"{key.path}: {describe_type(key.type)}"]
-    if not models:
-        lines.append(f"default: {_value(key.default)}")
-    lines += textwrap.wrap(key.about, 100)
-    listed: set[str] = set()
-    for model in models:
-        for name in model.model_fields:
-            if name in listed or (name == "name" and key.default is not UNSET):
-                continue  # keys that two models share are printed once; a name is given by the key
-            listed.add(name)
-            field = _field(model, name, key.default, name)
-            default = (
-                ""
-                if field.default is UNSET or field.default is OUTER or _models(field.type)
-                else f" (default: {_value(field.default)})"
-            )
-            lines.append(f"  {name}{default}: {field.about}")
+    mappings = _mappings(key.schema)
+    lines = [f"{key.path}: {describe_type(key.schema)}"]
+    if not mappings:
+        lines.append(f"default: {_default(key) or 'none'}")
+    lines += textwrap.wrap(key.schema.get("description", ""), 100)
+    below: dict[str, Schema] = {}
+    for mapping in mappings:
+        for name in mapping["properties"]:  # keys that two kinds of mappings share are printed once
+            below.setdefault(name, _property(mapping, name))
+    for name, schema in below.items():
+        if name == "name" and ("default" in key.schema or key.inherits):
+            continue  # a name is given by the key
+        default = None if key.inherits or _mappings(schema) else _default(Key(name, schema))
+        about = " ".join(schema["description"].split())
+        lines.append(f"  {name}{'' if default is None else f' (default: {default})'}: {about}")
     return "\n".join(lines)

@@ -32,9 +32,6 @@ VERBS = {
     "list": "list methods, networks, data sets, ...",
     "explain": "explain a key of --set",
 }
-# options of earlier versions that are verbs now
-EARLIER = {f"--{verb}": verb for verb in ("status", "watch", "cancel", "decide", "export", "submit", "verify", "merge")}
-EARLIER |= {"--list": "list", "--explain": "explain", "--dry-run": "plan", "--report-only": "report"}
 
 
 def program() -> str:
@@ -58,12 +55,7 @@ def make_parser() -> Parser:
 
 
 def with_verb(arguments: Sequence[str]) -> list[str]:
-    """Adds the verb ``run`` if no verb is given. Raises UserError for an option of earlier versions that is now a
-    verb."""
-    for argument in arguments:
-        verb = EARLIER.get(argument.partition("=")[0])
-        if verb:
-            raise UserError(f"{argument} is a verb now: {program()} {verb} ..., see {program()} {verb} --help")
+    """Adds the verb ``run`` if no verb is given."""
     first = arguments[0] if arguments else ""
     if first in VERBS or first in ("-h", "--help", "--version") or (first and not first.startswith("-")):
         return list(arguments)
@@ -75,10 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         refuse_null_bytes(arguments)
-        arguments = with_verb(arguments)
     except UserError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
+    arguments = with_verb(arguments)
     options = make_parser().parse_args(arguments)
     options.arguments, command = arguments, getattr(options, "notify", None)
     if command is not None and not command.strip():

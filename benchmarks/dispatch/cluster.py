@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from sskd.config.fields import PlainName, StrictModel, TupleFromList
 from sskd.config.validation import from_dict
@@ -15,8 +15,6 @@ from sskd.errors import UserError, unknown
 from sskd.paths import CONFIGS, config_names
 
 CLUSTERS = CONFIGS / "clusters"
-RETRIES = 2
-CAUSES = {"exception", "out_of_memory", "lost"}
 
 
 def _one_line(text: str) -> str:
@@ -74,15 +72,6 @@ class _Words(StrictModel):
     parameters: dict[OptionName, Plain | None]
 
 
-def _one_number(given: object) -> object:
-    """Converts the numbers per cause of earlier versions: the largest one, except time limits, which are not
-    counted."""
-    if isinstance(given, dict) and given.keys() <= CAUSES | {"timeout"}:
-        numbers = [value for name, value in given.items() if name in CAUSES]
-        return max(numbers) if all(type(number) is int for number in numbers) and numbers else RETRIES
-    return given
-
-
 class ClusterSpec(StrictModel):
     """A file of configs/clusters. Unknown keys are parameters of submitit or sbatch."""
 
@@ -115,7 +104,7 @@ class ClusterSpec(StrictModel):
     """Seconds before the time limit at which a run saves and requeues itself."""
     poll_seconds: PositiveFloat = 10.0
     """Seconds between two queries of the queue."""
-    retries: Annotated[int, BeforeValidator(_one_number), Field(ge=0)] = RETRIES
+    retries: Annotated[int, Field(ge=0)] = 2
     """Number of times that a run is started again after it failed or its process or node was lost. Preemptions,
     requeues and time limits are not counted."""
     parameters: dict[str, Any] = {}
@@ -127,7 +116,7 @@ def read_cluster(name: str, settings: list[str]) -> ClusterSpec:
     UserError for invalid content."""
     path = Path(os.path.expanduser(name)) if name.endswith((".yaml", ".yml")) else CLUSTERS / f"{name}.yaml"
     if path.parent == CLUSTERS and not os.path.isfile(path):
-        raise unknown("cluster", name, cluster_names())
+        raise unknown("cluster", name, config_names("clusters"))
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping of keys to values")
@@ -161,10 +150,6 @@ def _checked(parameters: dict[str, Any], where: str) -> dict[str, Any]:
         minutes(typed["time"])
     lists = {key: list(value) for key, value in typed.items() if isinstance(value, tuple)}
     return typed | lists | {key: value for key, value in words.items() if value is not None}
-
-
-def cluster_names() -> list[str]:
-    return config_names("clusters")
 
 
 def minutes(time: Any) -> int:

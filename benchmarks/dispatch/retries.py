@@ -27,7 +27,7 @@ class SlurmSubmission(NamedTuple):
     ids: list[str]
     retries: int
     user: str
-    asked: dict[str, Any] | None = None  # from slurm_queue.job_limits; None in files of earlier versions
+    asked: dict[str, Any]  # from slurm_queue.job_limits
     pool: bool = False  # whether one job executes all runs
 
     def save(self, path: Path) -> None:
@@ -35,14 +35,10 @@ class SlurmSubmission(NamedTuple):
         write_json(path, self._asdict() | {"runs": str(self.runs)})
 
 
-def read_slurm_submission(path: Path, user: str = "") -> SlurmSubmission:
-    """Reads a submission. user: owner of submissions of earlier versions, which do not name one. Raises OSError,
-    ValueError, TypeError, KeyError or AttributeError for a damaged file."""
+def read_slurm_submission(path: Path) -> SlurmSubmission:
+    """Reads a submission. Raises OSError, ValueError, TypeError or RecursionError for a damaged file."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    retries = data["retries"] if isinstance(data["retries"], int) else 0
-    ids = [str(run_id) for run_id in data["ids"]]
-    whose, asked = str(data.get("user", user)), data.get("asked")
-    return SlurmSubmission(Path(data["runs"]), ids, retries, whose, asked, data.get("pool") is True)
+    return SlurmSubmission(**data)._replace(runs=Path(data["runs"]), ids=list(map(str, data["ids"])))
 
 
 def retry(folder: Path, done: int, allowed: int, ended_by: str) -> str:

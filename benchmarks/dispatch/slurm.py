@@ -150,15 +150,13 @@ def job_name(request: str) -> str:
 
 def _outdated(job: Job, queue: Queue) -> dict[str, SlurmJob]:
     """Returns the waiting jobs, by run, that were submitted with other limits than now requested, and those that depend
-    on them. For submissions of earlier versions, whose limits are unknown, returns those that can never start."""
+    on them."""
     asked, found = job_limits(job.cluster), dict[str, SlurmJob]()
     waiting = {run_id: slurm_job for slurm_job in queue.all for run_id in slurm_job.ids if slurm_job.state == "PENDING"}
     for spec in job.plan.runs:  # dependencies come first
-        if slurm_job := waiting.get(spec.id):
-            before = slurm_job.submission.asked
-            other = slurm_job.hopeless if before is None else before != asked
-            if other or any(needed.id in found for needed in spec.dependencies):
-                found[spec.id] = slurm_job
+        slurm_job, waits = waiting.get(spec.id), any(needed.id in found for needed in spec.dependencies)
+        if slurm_job and (waits or slurm_job.submission.asked != asked):
+            found[spec.id] = slurm_job
     return found
 
 

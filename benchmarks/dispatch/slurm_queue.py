@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from benchmarks.dispatch.cluster import ClusterSpec, minutes
 from benchmarks.dispatch.retries import SlurmSubmission, read_slurm_submission
 from sskd.errors import UserError
-from sskd.runtime.machine import user
 
 # Slurm's reasons (squeue's %r) with which a job never starts
 HOPELESS = re.compile(
@@ -96,8 +95,8 @@ def read_slurm_submissions(jobs: Path) -> dict[str, SlurmSubmission]:
     found = {}
     for file in (jobs / "batches").glob("sskd-*.json"):
         try:
-            found[file.stem] = read_slurm_submission(file, user())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            found[file.stem] = read_slurm_submission(file)
+        except (OSError, ValueError, TypeError, RecursionError):
             continue
     return found
 

@@ -1,8 +1,8 @@
 """Profile of an experiment: data, networks, schedule and seeds. The benchmarks define what is compared."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sskd.config.execution import Execution
 from sskd.config.fields import (
@@ -20,7 +20,7 @@ from sskd.config.pretrained import TeacherEntry
 from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.config.validation import from_dict
-from sskd.errors import UserError
+from sskd.errors import UserError, unknown
 from sskd.runs.settings import MethodField, PretextField
 
 ComparabilityField = Literal[
@@ -28,47 +28,11 @@ ComparabilityField = Literal[
 ]
 Waivers = dict[ComparabilityField, Annotated[str, Field(min_length=1)]]
 RoundingField = Literal["head", "precision", "version", "packages"]  # of what differs, tables take it and say so
-
-
-class Override(StrictModel):
-    """Settings of one benchmark that differ from the profile. Of nested settings only the given keys change."""
-
-    dataset: DatasetSpec | None = None
-    """Data set; replaces the profile's."""
-    seeds: Annotated[tuple[int, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
-    """Seeds of the students; replace the profile's."""
-    split: SplitSpec | None = None
-    """Split of the students; overrides keys of the profile's."""
-    recipe: Recipe | None = None
-    """Recipe of the students; overrides keys of the profile's."""
-    teacher_recipe: Recipe | None = None
-    """Recipe of the teachers; overrides keys of the profile's."""
-    head_recipe: Recipe | None = None
-    """Recipe of the heads; overrides keys of the profile's."""
-    head_recipes: dict[str, dict[str, Any]] | None = None
-    """Recipes of the heads by pretext task; override keys of the profile's."""
-    head_split: SplitSpec | None = None
-    """Split of the heads; overrides keys of the profile's."""
-    teachers: dict[str, TeacherEntry] | None = None
-    """Additional networks with given weights, or weights that training starts from."""
-    network_settings: dict[str, NetworkSettings] | None = None
-    """Settings by network; override the profile's."""
-    pairs: dict[str, str | None] | None = None
-    """Additional pairs that replace published ones."""
-    method_settings: dict[str, dict[str, Any]] | None = None
-    """Settings by method; override the profile's."""
-    method_recipes: dict[str, dict[str, Any]] | None = None
-    """Changes of the recipe by method; override the profile's."""
-    methods: Annotated[tuple[MethodField, ...] | None, Field(min_length=1), TupleFromList, Distinct] = None
-    """Methods of the comparison; replace the profile's."""
-    table_methods: Annotated[tuple[PlainName, ...] | None, TupleFromList, Distinct] = None
-    """Methods of the paper's tables and figures, in place of the profile's."""
-    also: Annotated[tuple[MethodField, ...] | None, TupleFromList, Distinct] = None
-    """Additional methods in figures 4a and 4b; replace the profile's."""
-    teacher_seeds: bool | None = None
-    """A teacher and a head for each student seed, in place of the profile's."""
-    waivers: Waivers | None = None
-    """Additional waivers."""
+OVERRIDABLE = (
+    *("dataset", "seeds", "split", "recipe", "teacher_recipe", "head_recipe", "head_recipes", "head_split"),
+    *("teachers", "network_settings", "pairs", "method_settings", "method_recipes", "methods", "table_methods"),
+    *("also", "teacher_seeds", "waivers"),
+)  # keys that a benchmark's own settings can have
 
 
 class Tuning(StrictModel):
@@ -169,8 +133,9 @@ class Profile(StrictModel):
     """Settings per method; they override the published settings. Example: ab: {initial_epochs: 1}."""
     method_recipes: dict[str, dict[str, Any]] = {}
     """Changes of the students' recipe by method: sskd: {weight_decay: 5.0e-4}."""
-    overrides: dict[str, Override] = {}
-    """Settings by benchmark that differ from the profile."""
+    overrides: dict[str, dict[str, Any]] = {}
+    """Settings by benchmark that differ from the profile: table5: {recipe: {epochs: 100}}. Of nested settings and
+    mappings only the given keys change; other values are replaced."""
     waivers: Waivers = {}
     """Fields of the comparability card in which runs of a table may differ (network, teacher, head, split,
     preprocessing, batch, epoch_rule, precision, version, packages), each with a reason, which the report shows. batch:
@@ -187,29 +152,27 @@ class Profile(StrictModel):
     cluster: str = "inline"
     """Cluster on which runs execute without --cluster: a name in configs/clusters or a file."""
 
+    @model_validator(mode="after")
+    def _check_overrides(self) -> "Profile":
+        for name in self.overrides:
+            self.for_benchmark(name)
+        return self
+
     def for_benchmark(self, name: str) -> "Profile":
         """Returns the profile with the overrides of this benchmark. Raises UserError if they do not fit the rest."""
-        change = self.overrides.get(name)
-        return _changed(self, change, f"overrides.{name}") if change else self
-
-
-T = TypeVar("T", bound=StrictModel)
-
-
-def _changed(old: T, change: StrictModel, where: str) -> T:
-    """Merges ``change`` into ``old``, nested settings and mappings by key, and validates the result as a whole, because
-    two valid parts can be invalid together."""
-    changes: dict[str, Any] = {}
-    for key in change.model_fields_set:
-        before, value = getattr(old, key), getattr(change, key)
-        if isinstance(value, StrictModel) and isinstance(before, StrictModel):
-            value = _changed(before, value, f"{where}.{key}")
-        elif isinstance(value, dict):
-            value = merged(before, value)
-        changes[key] = value
-    kept = {key: getattr(old, key) for key in old.model_fields_set}
-    result: T = from_dict(type(old), kept | changes, where)
-    return result
+        changes = self.overrides.get(name)
+        if not changes:
+            return self
+        if others := changes.keys() - set(OVERRIDABLE):
+            raise unknown(f"key of overrides.{name}", min(others), OVERRIDABLE)
+        own = {key: getattr(self, key) for key in self.model_fields_set - {"overrides"}}
+        for key, value in changes.items():
+            before = getattr(self, key, None)
+            if isinstance(before, StrictModel):  # only its given keys, so that the defaults follow from the whole
+                before = before.model_dump(exclude_unset=True)
+            own[key] = merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+        changed: Profile = from_dict(Profile, own, f"overrides.{name}")
+        return changed
 
 
 def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

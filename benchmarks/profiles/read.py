@@ -23,23 +23,16 @@ from sskd.runs.settings import PretextField, check_recipe_names, method_settings
 
 PROFILES = CONFIGS / "profiles"
 PRESETS = CONFIGS / "presets.yaml"
-RENAMED = {"short": "miniature", "mobilenetv2": "miniature"}  # profiles of earlier versions
 
 
 def profile_path(name: str) -> Path:
     """Returns a profile's file by name or path. Raises UserError with the nearest name if there is none."""
     if name.endswith((".yaml", ".yml")):
         return Path(os.path.expanduser(name))
-    if name in RENAMED:
-        raise UserError(f"profile '{name}' is a part of '{RENAMED[name]}' now: --profile {RENAMED[name]}")
     path = PROFILES / f"{name}.yaml"
     if not os.path.isfile(path):  # unlike Path.is_file, False for a name that is too long
-        raise unknown("profile", name, profile_names())
+        raise unknown("profile", name, config_names("profiles"))
     return path
-
-
-def profile_names() -> list[str]:
-    return config_names("profiles")
 
 
 def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) -> Profile:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from benchmarks.commands.explain import explain
 from benchmarks.commands.main import main
 from benchmarks.dispatch.cluster import ClusterSpec, Parameters
-from benchmarks.profiles.profile import Override, Profile
+from benchmarks.profiles.profile import OVERRIDABLE, Profile
 from sskd.config.execution import Execution
 from sskd.config.pretrained import FromFile
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
@@ -16,7 +16,7 @@ from sskd.methods import METHODS
 from sskd.pretext import PRETEXTS
 from sskd.runs.spec import CommonSpec, FromRun, HeadSpec, StudentSpec, TeacherSpec
 
-MODELS: list[type[BaseModel]] = [Profile, Override, Recipe, SplitSpec, DatasetSpec, Execution, FromFile, FromRun]
+MODELS: list[type[BaseModel]] = [Profile, Recipe, SplitSpec, DatasetSpec, Execution, FromFile, FromRun]
 MODELS += [CommonSpec, TeacherSpec, HeadSpec, StudentSpec, ClusterSpec, Parameters]
 
 
@@ -115,7 +115,11 @@ def all_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def test_every_key_of_a_profile_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    keys = [*all_keys(Profile, ""), *all_keys(ClusterSpec, "cluster."), *all_keys(Override, "overrides.table1.")]
+    keys = [
+        *all_keys(Profile, ""),
+        *all_keys(ClusterSpec, "cluster."),
+        *(f"overrides.table1.{key}" for key in OVERRIDABLE),
+    ]
     for key in keys:
         assert main(["explain", key]) == 0
         assert capsys.readouterr().out.startswith(f"{key}: ")

@@ -322,7 +322,7 @@ def test_overrides_are_validated_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     changes = {"recipe": {"epochs": 1, "processes": 3}, "overrides": {"table3": {"recipe": {"batch_size": 4}}}}
     path.write_text(yaml.safe_dump(TINY | changes))
-    with pytest.raises(UserError, match="overrides.table3.recipe: batch_size 4 is too small for 3 processes"):
+    with pytest.raises(UserError, match="overrides.table3: recipe: batch_size 4 is too small for 3 processes"):
         read_profile(str(path), [])
 
 

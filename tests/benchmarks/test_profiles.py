@@ -59,8 +59,8 @@ def test_the_command_line_wins_over_overrides(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"overrides": {"table33": {"seeds": [0]}}}, "unknown benchmark 'table33'; did you mean 'table3'"),
-        ({"overrides": {"table3": {"seed": [0]}}}, "overrides.table3: unknown key 'seed'; did you mean 'seeds'"),
-        ({"overrides": {"table3": {"recipe": {"epochs": "two"}}}}, "overrides.table3.recipe.epochs"),
+        ({"overrides": {"table3": {"seed": [0]}}}, "unknown key of overrides.table3 'seed'; did you mean 'seeds'"),
+        ({"overrides": {"table3": {"recipe": {"epochs": "two"}}}}, "overrides.table3: recipe.epochs"),
         ({"method_settings": {"ab": {"epochs": 1}}}, "unknown key 'epochs'"),
         ({"method_settings": {"abc": {}}}, "unknown method 'abc'"),
         ({"plugins": ["nowhere.py"]}, "plugin nowhere.py: there is no such file"),

@@ -52,7 +52,7 @@ def holds() -> Iterator[Holds]:
 
 def submitted(jobs: Path, name: str, *ids: str, **changes: Any) -> None:
     """Notes a submission, as run_all.py does before its jobs are in the queue."""
-    noted = SlurmSubmission(jobs.parent / "runs", list(ids), 0, this_process().user)
+    noted = SlurmSubmission(jobs.parent / "runs", list(ids), 0, this_process().user, {})
     noted._replace(**changes).save(submission_file(jobs, name))
 
 

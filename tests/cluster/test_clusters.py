@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.dispatch.cluster import cluster_names, minutes, read_cluster
+from benchmarks.dispatch.cluster import minutes, read_cluster
 from benchmarks.dispatch.local import GB, Machine, RunResources, concurrency_of, divide_machine
 from benchmarks.dispatch.retries import REQUEUED, TERMINATED, SlurmSubmission, retry
 from benchmarks.dispatch.retries import main as retries_main
 from benchmarks.dispatch.same_code import shell_lines
 from benchmarks.dispatch.slurm_jobs import make_executor
 from sskd.errors import UserError
+from sskd.paths import config_names
 
 
 def test_the_shipped_clusters_are_valid() -> None:
-    kinds = [(name, read_cluster(name, []).kind) for name in cluster_names()]
+    kinds = [(name, read_cluster(name, []).kind) for name in config_names("clusters")]
     local = [("local", "local"), ("side_by_side", "local")]
     assert kinds == [("inline", "inline"), *local, ("slurm", "slurm"), ("slurm_node", "slurm")]
 
@@ -143,16 +144,6 @@ def test_how_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told("local", "gpus_per_run=8") == (1, 1, None)  # planned where the GPUs are not
 
 
-@pytest.mark.parametrize(
-    ("settings", "retries"),
-    [([], 2), (["retries=5"], 5), (["retries.lost=0"], 0), (["retries={exception: 1, lost: 3, timeout: 9}"], 3)],
-)
-def test_retries_are_one_number(settings: list[str], retries: int) -> None:
-    """Files of earlier versions have one for each cause."""
-    assert read_cluster("slurm", settings).retries == retries
-    assert read_cluster("inline", []).retries == 0
-
-
 def fail(folder: Path, kind: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "failed.json").write_text(json.dumps({"message": "it broke", "kind": kind}))
@@ -198,7 +189,7 @@ def test_the_last_thing_that_a_job_does(
         monkeypatch.setenv(name, value) if task else monkeypatch.delenv(name, raising=False)
     file, run = tmp_path / "jobs" / "batches" / "sskd-b.json", tmp_path / "runs" / "run"
     run.mkdir(parents=True)
-    SlurmSubmission(tmp_path / "runs", ids, 1, "me").save(file)
+    SlurmSubmission(tmp_path / "runs", ids, 1, "me", {}).save(file)
     for _ in range(3):
         assert retries_main([str(file), str(status)]) == status
     assert commands == [["scontrol", "requeue", "17_1" if task else "17"]] * requeued

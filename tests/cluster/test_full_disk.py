@@ -87,7 +87,7 @@ ACTS: dict[str, Callable[[RunFolder], object]] = {
     "failure": lambda folder: folder.save_failure(LONG),
     "log": lambda folder: log_line(folder.path, LONG),
     "progress": lambda folder: ProgressFile(folder.path)(STEP),
-    "submission": lambda folder: SlurmSubmission(folder.path, [LONG], 2, "").save(jobs_of(folder) / "submission.json"),
+    "submission": lambda folder: SlurmSubmission(folder.path, [LONG], 2, "", {}).save(jobs_of(folder) / "sent.json"),
     "retry": lambda folder: retry(folder.path, 0, 1, LONG),
     "lost": lambda folder: retry(folder.path, 0, 0, LONG),
 }
@@ -127,7 +127,7 @@ def test_every_kind_of_file(disk: Disk, kind: str, but: int) -> None:
     if kind == "log":
         assert [len(line) for line in now[f"runs/{SPEC.id}/log.txt"].splitlines()] == [26, 20 + len(LONG)]
     if kind == "submission":
-        assert read_slurm_submission(disk.path / "jobs" / "submission.json").ids == [LONG]
+        assert read_slurm_submission(disk.path / "jobs" / "sent.json").ids == [LONG]
 
 
 def test_a_lock_needs_no_space(disk: Disk) -> None:

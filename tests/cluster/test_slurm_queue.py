@@ -75,12 +75,10 @@ def test_a_plan_refuses_a_time_above_the_partitions_limit(
         ({"gpus_per_run": 8}, "PartitionTimeLimit", "PENDING", True),
         ({"time": 5}, "None", "RUNNING", False),
         ({}, "PartitionTimeLimit", "PENDING", False),
-        (None, "Priority", "PENDING", False),  # of an earlier version, whose limits were not noted
-        (None, "QOSMaxWallDurationPerJobLimit", "PENDING", True),
     ],
 )
 def test_waiting_jobs_of_other_limits_are_replaced(
-    before: dict[str, Any] | None,
+    before: dict[str, Any],
     reason: str,
     state: str,
     replaced: bool,
@@ -93,8 +91,7 @@ def test_waiting_jobs_of_other_limits_are_replaced(
     queue = job("7", "sskd-b", state, reason) | job("8", "sskd-c", "PENDING", "Dependency")
     commands, said = asked_of_slurm(monkeypatch, queue), list[str]()
     again: list[tuple[list[str], str]] = []
-    asked = None if before is None else job_limits(cluster) | before
-    submitted(work.jobs_folder, "sskd-b", TEACHER.id, asked=asked)
+    submitted(work.jobs_folder, "sskd-b", TEACHER.id, asked=job_limits(cluster) | before)
     submitted(work.jobs_folder, "sskd-c", KD.id, asked=job_limits(cluster))
 
     def submit_jobs(cluster: Any, jobs: Path, noted: Path, tasks: Any, processes: int, after: str) -> list[str]:
