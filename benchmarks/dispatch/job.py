@@ -10,7 +10,6 @@ from typing import NamedTuple
 from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.planning.plan import Plan
 from sskd.config.execution import Execution
-from sskd.console.progress import Progress
 from sskd.formatting import first_of
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
@@ -85,13 +84,3 @@ def needs_failed(spec: RunSpec, failures: Mapping[str, Failure]) -> Failure | No
 def waiting_reason(needed: Sequence[str]) -> str:
     """Describes what a run waits for before it starts: the runs that it needs, or a free slot."""
     return f"for {first_of(needed, 1)}" if needed else "for a free slot"
-
-
-def report_holder(job: Job, spec: RunSpec, progress: Progress, told: set[str]) -> None:
-    """Logs, once per run, which other process trains it."""
-    who = job.folder(spec).lock_holder()
-    if who:
-        progress.wait(spec.id, f"{who} has it")
-        if spec.id not in told:
-            told.add(spec.id)
-            progress.log(f"{spec.id}: {who} has it; waiting")

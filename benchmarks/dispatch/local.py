@@ -36,7 +36,6 @@ from sskd.runtime.device import with_threads
 from sskd.training.run import Interrupted
 
 GB = 10**9
-FORKSERVER = "forkserver" in mp.get_all_start_methods()
 FORGOTTEN = 255  # multiprocessing's exit status for processes of a dead forkserver
 
 
@@ -113,9 +112,8 @@ def execute_here(job: Job, progress: Progress) -> dict[str, Failure]:
         raise UserError(f"cluster '{job.cluster.name}': gpus_per_run exceeds the number of GPUs of this machine")
     if len(divided) == 1 and not divided[0].gpus and job.cluster.runs_at_once is None:
         return schedule(job, progress, [InlineSlot(job, progress)])
-    context = mp.get_context("forkserver" if FORKSERVER else "spawn")
-    if FORKSERVER:
-        context.set_forkserver_preload(["benchmarks.commands.main", "benchmarks.dispatch.local", "torchvision"])
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.commands.main", "benchmarks.dispatch.local", "torchvision"])
     with sharing([resources.gpus for resources in divided], job.jobs_folder / "mps", progress.log) as shared:
         slots: list[Slot] = [
             ProcessSlot(job, resources, context, job.jobs_folder / "local.log", shared) for resources in divided
@@ -146,8 +144,7 @@ class ProcessSlot:
         self._answer, says = self._context.Pipe(duplex=False)
         process = self._context.Process(target=worker_main, args=(task, *surroundings, says), name=spec.id)
         with says:  # closed here, so that the pipe ends with the process
-            if FORKSERVER:
-                start_fork_server()
+            start_fork_server()
             with suppress(EOFError, ConnectionError):  # the forkserver was killed: the run is lost and retried
                 process.start()
                 self._process = process

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from benchmarks.dispatch.job import Failure, Job, needs_failed, report_holder, waiting_reason
+from benchmarks.dispatch.job import Failure, Job, needs_failed, waiting_reason
 from benchmarks.dispatch.launchers import launching
 from benchmarks.dispatch.retries import retry
 from benchmarks.dispatch.worker import read_standing
@@ -134,8 +134,11 @@ class _Loop:
         if self.job.finished(spec):
             self._take_off(spec)
             return True
-        if self.job.folder(spec).lock_holder():
-            report_holder(self.job, spec, self.progress, self._told)
+        if holder := self.job.folder(spec).lock_holder():
+            self.progress.wait(spec.id, f"{holder} has it")
+            if spec.id not in self._told:
+                self._told.add(spec.id)
+                self.progress.log(f"{spec.id}: {holder} has it; waiting")
             return False
         if not self._starts[spec.id]:
             self.job.start_afresh(spec)

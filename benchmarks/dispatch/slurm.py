@@ -4,8 +4,8 @@ progress."""
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from benchmarks.dispatch.job import Failure, Job, needs_failed
 from benchmarks.dispatch.launchers import launchers, launching, planned_by
@@ -85,8 +85,7 @@ def _submit(job: Job, log: Callable[[str], None]) -> dict[str, Failure]:
                 arrays += 1
     if job.cluster.pools and free:
         arrays = job.cluster.pools
-        for _ in range(arrays):
-            _submit_pool(job)
+        _submit_pools(job)
     waiting = len(job.unfinished) - len(free) - len(left_out)
     what = f"{plural(arrays, 'job')} of a whole node for {plural(len(free), 'run')}"
     what = what if job.cluster.pools else f"{plural(len(free), 'run')} in {plural(arrays, 'array')}"
@@ -107,40 +106,35 @@ def _lacks(job: Job, needed: RunSpec, known: dict[str, str]) -> Failure | None:
 def _submit_array(job: Job, specs: list[RunSpec], processes: int, after: str) -> dict[str, str]:
     """Submits the runs as one array of jobs with ``processes`` processes each. Returns the jobs' numbers by run."""
     code = this_code()
-    jobs = [RunJob(spec_yaml(spec), job.runs, job.execution, job.plugins, code) for spec in specs]
+    tasks = [RunJob(spec_yaml(spec), job.runs, job.execution, job.plugins, code) for spec in specs]
     for spec in specs:
         job.start_afresh(spec)
-    submission = _note(job, [spec.id for spec in specs])
-    try:
-        numbers = submit_jobs(job.cluster, job.jobs_folder, submission, jobs, processes, after)
-    except UserError:
-        submission.unlink(missing_ok=True)
-        raise
-    return {spec.id: number for spec, number in zip(specs, numbers, strict=True)}
+    ids = [spec.id for spec in specs]
+    return dict(zip(ids, _submit_noted(job, ids, tasks, processes, after), strict=True))
 
 
-def _submit_pool(job: Job) -> None:
+def _submit_pools(job: Job) -> None:
     cluster = job.cluster.model_copy(
         update={"kind": "local", "parameters": {}, "pools": None, "poll_seconds": min(0.5, job.cluster.poll_seconds)}
     )
     texts = [spec_yaml(spec) for spec in job.plan.runs]
     pool = PoolJob(texts, job.runs, job.execution, cluster, job.plugins, job.retry_failed, this_code())
-    submission = _note(job, [spec.id for spec in job.plan.runs])
-    try:
-        submit_jobs(job.cluster, job.jobs_folder, submission, [pool], 1, "")
-    except UserError:
-        submission.unlink(missing_ok=True)
-        raise
+    _submit_noted(job, [spec.id for spec in job.plan.runs], [pool] * (job.cluster.pools or 0))
 
 
-def _note(job: Job, ids: list[str]) -> Path:
-    """Writes a submission's file, under a unique name that its jobs also have in Slurm's queue."""
-    file = submission_file(job.jobs_folder, job_name(job.name))
+def _submit_noted(
+    job: Job, ids: list[str], tasks: Sequence[Callable[[], Any]], processes: int = 1, after: str = ""
+) -> list[str]:
+    """Writes a submission's file, under a unique name that its jobs also have in Slurm's queue, and submits them.
+    Returns the jobs' numbers."""
+    cluster, file = job.cluster, submission_file(job.jobs_folder, job_name(job.name))
     with plain_os_errors("write", job.jobs_folder):
-        SlurmSubmission(
-            job.runs, ids, job.cluster.retries, user(), job_limits(job.cluster), bool(job.cluster.pools)
-        ).save(file)
-    return file
+        SlurmSubmission(job.runs, ids, cluster.retries, user(), job_limits(cluster), bool(cluster.pools)).save(file)
+    try:
+        return submit_jobs(cluster, job.jobs_folder, file, tasks, processes, after)
+    except UserError:
+        file.unlink(missing_ok=True)
+        raise
 
 
 def job_name(request: str) -> str:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from submitit import JobEnvironment
 from submitit.helpers import TorchDistributedEnvironment
 
@@ -33,13 +34,7 @@ from sskd.training.run import Interrupted, OnStep, StepEvent, train
 
 PROGRESS = "progress.json"
 PROGRESS_SECONDS = 2.0  # interval of writes
-NUMBER = (int, float)
-FIELDS: dict[str, Any] = {"stage": str, "epoch": int, "epochs": int, "top1": (*NUMBER, type(None))} | {
-    "images_per_second": NUMBER,
-    "seconds_left": (*NUMBER, type(None)),
-    "cores": int,
-    "gpus": int,
-}
+STANDING = TypeAdapter(Standing)
 
 
 def attempt(spec: RunSpec, runs: Path, action: Callable[[], object]) -> Failure | None:
@@ -90,10 +85,9 @@ def read_standing(folder: Path, since: float = 0.0) -> Standing | None:
     read."""
     try:
         data = json.loads((folder / PROGRESS).read_bytes())
-        known = {name: data.get(name, Standing._field_defaults.get(name)) for name in Standing._fields}
-        right = all(isinstance(known[name], kinds) for name, kinds in FIELDS.items())
-        return Standing(**known) if right and data["time"] >= since else None
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        standing = STANDING.validate_python({name: data[name] for name in Standing._fields})
+        return standing if data["time"] >= since else None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None
 
 

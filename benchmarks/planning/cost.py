@@ -1,7 +1,5 @@
 """Cost of a plan: multiply-adds counted from the networks, and time from a measured throughput."""
 
-import json
-import math
 import time
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache, lru_cache
@@ -24,6 +22,7 @@ from sskd.errors import UserError
 from sskd.formatting import duration, plural
 from sskd.networks import build_network
 from sskd.networks.build import PLAIN
+from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder, Status
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec, with_ancestors
 from sskd.runtime.device import autocast, device_of, resolve_precision
@@ -91,11 +90,11 @@ def plan_cost(
     known = {dataset: dataset_info(dataset, root) for dataset in dict.fromkeys(spec.dataset for spec in plan.runs)}
     work = {spec.id: run_multiply_adds(spec, known[spec.dataset][0]) for spec in plan.runs}
     trained = [spec for spec in plan.runs if spec.trains]
-    took = {spec.id: done for spec in trained if (done := _took(RunFolder(runs, spec)))}
-    if concurrency.gpus is not None:
-        took = {run_id: done for run_id, done in took.items() if done.on_gpu == concurrency.gpus}
-    took = {run_id: done for run_id, done in took.items() if _is_called(done.device, concurrency.gpu)}
-    gpus = concurrency.gpus
+    gpus, took = concurrency.gpus, dict[str, Took]()
+    for spec in trained:
+        done = _took(RunFolder(runs, spec))
+        if done and gpus in (None, done.on_gpu) and _is_called(done.device, concurrency.gpu):
+            took[spec.id] = done
     if gpus is None:
         gpus = any(done.on_gpu for done in took.values()) if took else torch.cuda.is_available()
     devices = {spec.id: spec.recipe.processes if gpus else 1 for spec in plan.runs}
@@ -224,14 +223,15 @@ class Took(NamedTuple):
 
 def _took(folder: RunFolder) -> Took | None:
     """Reads a finished run's result.json; None if it is missing or damaged (the report names damaged files)."""
-    try:
-        result = json.loads(folder.result.read_bytes())
-        seconds, machine = result["seconds"], result.get("machine")
-        machine = machine if isinstance(machine, dict) else {}
-        on_gpu, device = machine.get("driver") is not None, str(machine.get("device"))
-        return Took(float(seconds), on_gpu, device) if math.isfinite(seconds) and seconds > 0 else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    if not folder.is_finished():
         return None
+    try:
+        result = read_result(folder.result, folder.spec.role)
+    except UserError:
+        return None
+    machine = result.get("machine", {})
+    on_gpu, device = machine.get("driver") is not None, str(machine.get("device"))
+    return Took(result["seconds"], on_gpu, device) if result["seconds"] > 0 else None
 
 
 def describe_cost(cost: PlanCost, run_id: str) -> str:

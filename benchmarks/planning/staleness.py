@@ -1,6 +1,7 @@
 """Staleness: finished runs whose code differs from today's. Plans, tables and the page report them; --rerun retrains
 them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from benchmarks.planning.plan import Plan
 from sskd import __version__
 from sskd.errors import UserError, unknown
 from sskd.formatting import first_of
-from sskd.runs.files import read_json
 from sskd.runs.plugins import plugins_of
+from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec
 from sskd.version import code
@@ -18,9 +19,8 @@ from sskd.version import code
 
 def changed_since(spec: RunSpec, result: Mapping[str, Any]) -> str:
     """Returns why a finished run may be outdated, for example "cosine.py has changed", or "" if no change was found.
-    Plugins are compared by sha256, not by path; the suite is compared by version number."""
-    machine = result.get("machine")
-    machine = machine if isinstance(machine, dict) else {}
+    Plugins are compared by sha256, not by path; the suite is compared by version number. result: from read_result."""
+    machine = result.get("machine", {})
     noted = machine.get("plugins")
     entries = [entry for entry in noted if isinstance(entry, dict)] if isinstance(noted, list) else []
     entries += [file for entry in entries for file in entry.get("imports") or () if isinstance(file, dict)]
@@ -42,11 +42,7 @@ def changed_since(spec: RunSpec, result: Mapping[str, Any]) -> str:
 
 def changed_runs(specs: Iterable[RunSpec], runs: Path) -> dict[str, str]:
     """Returns the reasons, by id, of finished runs that were trained with other code."""
-    found = {}
-    for spec, result in _finished(specs, runs):
-        if why := changed_since(spec, result):
-            found[spec.id] = why
-    return found
+    return {spec.id: why for spec, result in _finished(specs, runs) if (why := changed_since(spec, result))}
 
 
 def _finished(specs: Iterable[RunSpec], runs: Path) -> Iterable[tuple[RunSpec, dict[str, Any]]]:
@@ -54,11 +50,9 @@ def _finished(specs: Iterable[RunSpec], runs: Path) -> Iterable[tuple[RunSpec, d
         folder = RunFolder(runs, spec)
         if folder.is_finished():
             try:
-                result = read_json(folder.result)
-            except (UserError, ValueError):  # the report names damaged files
+                yield spec, read_result(folder.result, spec.role)
+            except UserError:  # the report names damaged files
                 continue
-            if isinstance(result, dict):
-                yield spec, result
 
 
 def describe_changes(plan: Plan, runs: Path) -> list[str]:
@@ -71,13 +65,9 @@ def describe_changes(plan: Plan, runs: Path) -> list[str]:
         for why, ids in by_reason.items()
     ]
     today = code()["commit"]
-    others: dict[str, int] = {}
-    for _, result in _finished(plan.runs, runs):
-        machine = result.get("machine")
-        commit = machine.get("commit") if isinstance(machine, dict) else None
-        if today and isinstance(commit, str) and commit != today:
-            others[commit[:12]] = others.get(commit[:12], 0) + 1
-    if others:
+    commits = Counter(result.get("machine", {}).get("commit") for _, result in _finished(plan.runs, runs))
+    others = {commit[:12]: count for commit, count in commits.items() if commit and commit != today}
+    if today and others:
         counts = ", ".join(f"{commit} ({count})" for commit, count in others.items())
         lines.append(f"finished runs with other commits of the suite than {today[:12]}: {counts}")
     return lines

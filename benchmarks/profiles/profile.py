@@ -184,6 +184,17 @@ def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def mapping(data: Any, key: str) -> dict[str, Any]:
+    """Returns the mapping under a key of data that is not validated yet; {} if there is none."""
+    value = data.get(key) if isinstance(data, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def parts(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns a profile's data and that of its overrides."""
+    return [data, *(change for change in mapping(data, "overrides").values() if isinstance(change, dict))]
+
+
 def split_pair(pair: str) -> tuple[str, str]:
     """Splits "teacher/student" into its two names."""
     teacher, slash, student = pair.partition("/")

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from benchmarks.profiles.profile import Profile, merged, split_pair
+from benchmarks.profiles.profile import Profile, mapping, merged, parts, split_pair
 from benchmarks.profiles.teachers import with_teachers_found
 from sskd.config.fields import StrictModel
 from sskd.config.recipe import Recipe
@@ -50,8 +51,7 @@ def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) ->
     own = data.get("plugins") or []
     if isinstance(own, list):  # otherwise the validation rejects it
         data["plugins"] = list(dict.fromkeys(str(load_plugin(str(file))) for file in [*own, *plugins]))
-    data = _with_teachers_named(_with_pretext_settings(_with_method_settings(_with_preset(data))))
-    profile: Profile = from_dict(Profile, data, where)
+    profile: Profile = from_dict(Profile, _with_named_settings(_with_preset(data)), where)
     check_names(profile)
     return profile
 
@@ -59,15 +59,10 @@ def read_profile(name: str, settings: list[str], plugins: Sequence[str] = ()) ->
 def _settings_win(data: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     """Removes the benchmarks' overrides of keys that the command line sets, because --set applies to every
     benchmark."""
-    overrides = data.get("overrides")
-    for change in overrides.values() if isinstance(overrides, dict) else ():
+    for change in parts(data)[1:]:
         for setting in settings:
             *parents, last = setting.partition("=")[0].split(".")
-            target = change
-            for parent in parents:
-                target = target.get(parent) if isinstance(target, dict) else None
-            if isinstance(target, dict):
-                target.pop(last, None)
+            reduce(mapping, parents, change).pop(last, None)
     return data
 
 
@@ -79,43 +74,19 @@ def _with_preset(data: dict[str, Any]) -> dict[str, Any]:
     return merged(presets[name], data)
 
 
-def _with_teachers_named(data: dict[str, Any]) -> dict[str, Any]:
-    """Adds each given teacher's network name, which is its key, in the profile and its overrides."""
-    overrides = data.get("overrides")
-    for part in (data, *(overrides.values() if isinstance(overrides, dict) else ())):
-        given = part.get("teachers") if isinstance(part, dict) else None
-        for name, entry in given.items() if isinstance(given, dict) else ():
-            if isinstance(entry, dict):
-                entry.setdefault("network", name)
+def _with_named_settings(data: dict[str, Any]) -> dict[str, Any]:
+    """Merges `pretext_settings[NAME]` into the profile's `pretext`, and `method_settings[NAME]` into the methods of the
+    comparison. Keys given with the task or method itself take precedence. Invalid input is left to the validation."""
+
+    def full(kind: str, entry: Any) -> Any:
+        own = {"name": entry} if isinstance(entry, str) else entry
+        return mapping(mapping(data, kind), str(own.get("name"))) | own if isinstance(own, dict) else entry
+
+    methods = data.get("methods", list(Profile.model_fields["methods"].default))
+    data = data | {"pretext": full("pretext_settings", data.get("pretext", "contrastive"))}
+    if isinstance(methods, list):
+        data["methods"] = [full("method_settings", entry) for entry in methods]
     return data
-
-
-def _with_pretext_settings(data: dict[str, Any]) -> dict[str, Any]:
-    """Merges `pretext_settings[NAME]` into the profile's `pretext` of that name. Keys given in `pretext` itself take
-    precedence."""
-    named, task = data.get("pretext_settings"), data.get("pretext", "contrastive")
-    task = {"name": task} if isinstance(task, str) else task
-    if not isinstance(named, dict) or not isinstance(task, dict):
-        return data
-    return data | {"pretext": _over_named(named, task)}
-
-
-def _with_method_settings(data: dict[str, Any]) -> dict[str, Any]:
-    """Merges `method_settings[NAME]` into the methods of the comparison. Keys given with the method itself take
-    precedence."""
-    named, methods = data.get("method_settings"), data.get("methods", list(Profile.model_fields["methods"].default))
-    if not isinstance(named, dict) or not isinstance(methods, list):
-        return data
-    full = [{"name": entry} if isinstance(entry, str) else entry for entry in methods]
-    return data | {"methods": [_over_named(named, entry) if isinstance(entry, dict) else entry for entry in full]}
-
-
-def _over_named(named: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """Merges an entry into the settings of its name. Invalid input is returned unchanged, for the validation to
-    report."""
-    name = entry.get("name")
-    settings = named.get(name) if isinstance(name, str) else None
-    return settings | entry if isinstance(settings, dict) else entry
 
 
 class _OneTask(StrictModel):

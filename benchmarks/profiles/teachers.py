@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.profiles.profile import mapping, parts
 from sskd.config.execution import Execution
 from sskd.config.fields import PlainName, StrictModel
 from sskd.config.networks import NetworkName, split_zoo
@@ -110,7 +111,8 @@ def rows() -> list[dict[str, Any]]:
 
 
 def with_teachers_found(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns a profile's data with the catalogue's names replaced by files, and without ``teachers.folder``.
+    """Returns a profile's data with the catalogue's names replaced by files, the entries with the names of their
+    networks, and without ``teachers.folder``. The data may be invalid.
 
     Weights that an entry names by the catalogue ("crd:resnet56") are taken from the folder, else from the cache, else
     downloaded. If the file of an entry is missing, a file in the folder with the same sha256 replaces it. If the folder
@@ -118,46 +120,43 @@ def with_teachers_found(data: dict[str, Any]) -> dict[str, Any]:
     have a network, the first in the catalogue is used. Raises UserError if weights are not found or differ from the
     released ones.
     """
-    given = data.get("teachers")
-    if not isinstance(given, dict):
-        return _with_overrides(data, None)
-    named = given.get("folder")
+    given = mapping(data, "teachers")
+    named = given.pop("folder", None)
     if named is not None and not (isinstance(named, str) and os.path.isdir(os.path.expanduser(named))):
         raise UserError(f"teachers.folder: there is no folder {named}")
-    folder = Path(named).expanduser() if named is not None else None
-    teachers = {network: _found(entry, folder) for network, entry in given.items() if network != "folder"}
-    dataset = data.get("dataset")
-    if folder is not None and isinstance(dataset, dict):
-        for teacher in catalogue().values():
-            if teacher.release.dataset == dataset.get("name") and teacher.network not in teachers:
+    folder = None if named is None else Path(named).expanduser()
+    for part in parts(data):
+        teachers = mapping(part, "teachers")
+        for network, entry in teachers.items():
+            teachers[network] = {"network": network} | _found(entry, folder) if isinstance(entry, dict) else entry
+    if folder is not None:
+        for teacher in _files().values():
+            if teacher.release.dataset == mapping(data, "dataset").get("name") and teacher.network not in given:
                 path = _in_folder(teacher, folder)
                 if path is not None:
-                    teachers[teacher.network] = {"weights": str(path), "sha256": _sha256(path)}
-    return _with_overrides(data | {"teachers": teachers}, folder)
-
-
-def _with_overrides(data: dict[str, Any], folder: Path | None) -> dict[str, Any]:
-    overrides = data.get("overrides")
-    for change in overrides.values() if isinstance(overrides, dict) else ():
-        given = change.get("teachers") if isinstance(change, dict) else None
-        if isinstance(given, dict):
-            change["teachers"] = {network: _found(entry, folder) for network, entry in given.items()}
+                    given[teacher.network] = {"network": teacher.network} | _weights(path)
     return data
 
 
-def _found(entry: Any, folder: Path | None) -> Any:
+def _files() -> dict[str, Teacher]:
+    """Returns the entries of the catalogue whose weights are files. Others are downloaded by the library of their
+    zoo."""
+    return {name: teacher for name, teacher in catalogue().items() if teacher.weights.zoo is None}
+
+
+def _weights(path: Path) -> dict[str, str]:
+    return {"weights": str(path), "sha256": _sha256(path)}
+
+
+def _found(entry: dict[str, Any], folder: Path | None) -> dict[str, Any]:
     """Returns the entry with the path of its weights file, if it names weights of the catalogue, or if a file in the
     folder has its sha256. Returns other entries unchanged."""
-    weights = entry.get("weights") if isinstance(entry, dict) else None
-    if not isinstance(weights, str):
-        return entry
-    known = catalogue()
-    if weights in known and known[weights].weights.zoo is None:
-        path = _file(known[weights], folder)
-        return entry | {"weights": str(path), "sha256": _sha256(path)}
-    own = {name.partition(":")[0] for name, teacher in known.items() if teacher.weights.zoo is None}
-    if weights not in known and weights.partition(":")[0] in own and ":" in weights and not os.path.exists(weights):
-        raise unknown("released weights", weights, known)
+    weights, released = str(entry.get("weights")), _files()
+    if weights in released:
+        return entry | _weights(_file(released[weights], folder))
+    release, colon, _ = weights.partition(":")
+    if colon and any(name.startswith(f"{release}:") for name in released) and not os.path.exists(weights):
+        raise unknown("released weights", weights, catalogue())
     if folder is not None and not os.path.isfile(weights) and entry.get("sha256") in (hashes := _hashes(folder)):
         return entry | {"weights": str(hashes[entry["sha256"]])}
     return entry
@@ -194,12 +193,10 @@ def _file(teacher: Teacher, folder: Path | None) -> Path:
 def _in_folder(teacher: Teacher, folder: Path) -> Path | None:
     """Returns the file with the entry's sha256, else the file with its name, else None. Raises UserError if the file
     with its name has another sha256."""
-    if teacher.weights.zoo is not None:
-        return None
     by_hash = _hashes(folder).get(teacher.weights.sha256 or "")
     if by_hash is not None:
         return by_hash
-    named = next((path for path in _files(folder) if f"/{path.as_posix()}".endswith(f"/{teacher.file}")), None)
+    named = next((path for path in _weights_files(folder) if f"/{path.as_posix()}".endswith(f"/{teacher.file}")), None)
     return _checked(teacher, named) if named is not None else None
 
 
@@ -210,12 +207,12 @@ def _checked(teacher: Teacher, path: Path) -> Path:
     return path
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _weights_files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.suffix in SUFFIXES and path.is_file())
 
 
 def _hashes(folder: Path) -> Mapping[str, Path]:
-    return {_sha256(path): path for path in _files(folder)}
+    return {_sha256(path): path for path in _weights_files(folder)}
 
 
 def _sha256(path: Path) -> str:
@@ -235,7 +232,7 @@ def check_accuracy(given: FromFile, dataset: DatasetSpec, execution: Execution) 
     Returns a line for the user, or "" if there is nothing to check. Raises UserError if the accuracy differs from the
     published one.
     """
-    teacher = next((t for t in catalogue().values() if _is_of(t, given, dataset)), None)
+    teacher = next((t for t in _files().values() if _is_of(t, given, dataset)), None)
     if teacher is None or teacher.weights.sha256 is not None or teacher.weights.published is None:
         return ""
     path, note = Path(given.weights), Path(f"{given.weights}.json")
@@ -260,7 +257,7 @@ def check_accuracy(given: FromFile, dataset: DatasetSpec, execution: Execution) 
 
 def _is_of(teacher: Teacher, given: FromFile, dataset: DatasetSpec) -> bool:
     """Returns True if the weights file has the path of this entry, in a folder or in the cache, and the same network
-    and data set. The libraries of a zoo check their own files."""
+    and data set."""
     path = Path(given.weights).as_posix()
-    same = teacher.network == given.network and teacher.release.dataset == dataset.name and teacher.weights.zoo is None
+    same = teacher.network == given.network and teacher.release.dataset == dataset.name
     return same and f"/{path}".endswith((f"/{teacher.file}", f"/{teacher.cached}"))
