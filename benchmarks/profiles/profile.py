@@ -195,6 +195,12 @@ def parts(data: dict[str, Any]) -> list[dict[str, Any]]:
     return [data, *(change for change in mapping(data, "overrides").values() if isinstance(change, dict))]
 
 
+def changed_recipe(recipe: Recipe, changes: dict[str, Any] | None, where: str) -> Recipe:
+    """Returns the recipe with the changes. Raises UserError, which begins with ``where``, if they do not fit."""
+    changed: Recipe = from_dict(Recipe, recipe.model_dump() | changes, where) if changes else recipe
+    return changed
+
+
 def split_pair(pair: str) -> tuple[str, str]:
     """Splits "teacher/student" into its two names."""
     teacher, slash, student = pair.partition("/")

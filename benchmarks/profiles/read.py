@@ -6,10 +6,9 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from benchmarks.profiles.profile import Profile, mapping, merged, parts, split_pair
+from benchmarks.profiles.profile import Profile, changed_recipe, mapping, merged, parts, split_pair
 from benchmarks.profiles.teachers import with_teachers_found
 from sskd.config.fields import StrictModel
-from sskd.config.recipe import Recipe
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.config.validation import from_dict
 from sskd.config.yaml import override, read_yaml
@@ -125,10 +124,10 @@ def _check_names(profile: Profile) -> None:
         METHODS[name]
     for name, changes in profile.method_recipes.items():
         METHODS[name]
-        check_recipe_names(from_dict(Recipe, profile.recipe.model_dump() | changes, f"method_recipes.{name}"))
+        check_recipe_names(changed_recipe(profile.recipe, changes, f"method_recipes.{name}"))
     for name, changes in profile.head_recipes.items():
         PRETEXTS[name]
-        check_recipe_names(from_dict(Recipe, profile.head_recipe.model_dump() | changes, f"head_recipes.{name}"))
+        check_recipe_names(changed_recipe(profile.head_recipe, changes, f"head_recipes.{name}"))
     for name, teacher in profile.teachers.items():
         if name != teacher.network:
             raise UserError(f"teachers.{name}: its network is '{teacher.network}', expected '{name}'")

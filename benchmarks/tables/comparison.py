@@ -16,19 +16,12 @@ PUBLISHED = ("table3_similar_architecture.csv", "table4_cross_architecture.csv")
 
 
 def cells(specs: SpecBuilder) -> list[Cell]:
-    profile = specs.profile
-    pair = split_pair(profile.pair)
-    needs_teacher = False
-    result = []
-    for method in profile.methods:
-        for seed in profile.seeds:
-            spec = specs.student(pair, method, seed)
-            needs_teacher = needs_teacher or spec.teacher is not None
-            result.append(Cell(method_label(method), profile.pair, spec, profile.pair, profile.pair))
-    if needs_teacher:
-        teachers = specs.teacher_runs(pair[0])
-        result[:0] = [Cell("Teacher", profile.pair, run, profile.pair, profile.pair) for run in teachers]
-    return result
+    own, result = specs.profile.pair, list[Cell]()
+    pair = split_pair(own)
+    for method in specs.profile.methods:
+        result += specs.students(own, method_label(method), own, method, pair)
+    teachers = specs.teacher_runs(pair[0]) if any(cell.spec.teacher for cell in result) else []
+    return [Cell("Teacher", own, run, own, own) for run in teachers] + result
 
 
 BENCHMARKS.register("comparison")(

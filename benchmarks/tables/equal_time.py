@@ -19,16 +19,13 @@ REFERENCE = "sskd"
 
 def cells(specs: SpecBuilder) -> list[Cell]:
     profile = specs.profile
-    pair, costs, result = split_pair(profile.pair), profile.step_costs, []
+    pair, costs, result = split_pair(profile.pair), profile.step_costs, list[Cell]()
     for method in profile.methods:
-        label = method_label(method)
         columns = {"equal epochs": profile.recipe.epochs}
         if method.name in costs and REFERENCE in costs:
             columns["equal time"] = round(profile.recipe.epochs * costs[REFERENCE] / costs[method.name])
         for column, epochs in columns.items():
-            for seed in profile.seeds:
-                spec = specs.student(pair, method, seed, epochs=epochs)
-                result.append(Cell(label, column, spec, profile.pair, profile.pair))
+            result += specs.students(profile.pair, method_label(method), column, method, pair, epochs=epochs)
     return result
 
 

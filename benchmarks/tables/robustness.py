@@ -10,6 +10,8 @@ other runs are part of the comparison. Expected: about the same difference betwe
 in the paper.
 """
 
+from dataclasses import replace
+
 from benchmarks.profiles.profile import split_pair
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark
 from benchmarks.tables.cell import Cell
@@ -21,22 +23,19 @@ OWN_SUBSETS, OWN_HEADS = "a subset each", "a head each"
 
 def cells(specs: SpecBuilder) -> list[Cell]:
     profile = specs.profile
-    pair, split, result = split_pair(profile.pair), profile.split, []
-
-    def place(row: str, spec: StudentSpec) -> None:
-        result.append(Cell(row, profile.pair, spec, profile.pair, profile.pair))
-
+    pair, split, result = split_pair(profile.pair), profile.split, list[Cell]()
     for method in (specs.method("kd"), specs.method("sskd")):
         label = method_label(method)
-        for seed in profile.seeds:
-            shared = specs.student(pair, method, seed)
-            place(label, shared)
+        for shared in specs.students(profile.pair, label, profile.pair, method, pair):
+            spec = shared.spec
+            result.append(shared)
             if split.fraction < 1:
-                own = split.model_copy(update={"seed": split.seed + seed + 1})
-                place(f"{label}, {OWN_SUBSETS}", specs.student(pair, method, seed, split=own))
-            if shared.head:
-                head = shared.head.with_seed(seed + 1)
-                place(f"{label}, {OWN_HEADS}", shared.model_copy(update={"head": head}))
+                own = split.model_copy(update={"seed": split.seed + spec.seed + 1})
+                subset = specs.student(pair, method, spec.seed, split=own)
+                result.append(replace(shared, row=f"{label}, {OWN_SUBSETS}", spec=subset))
+            if isinstance(spec, StudentSpec) and spec.head:
+                head = spec.model_copy(update={"head": spec.head.with_seed(spec.seed + 1)})
+                result.append(replace(shared, row=f"{label}, {OWN_HEADS}", spec=head))
     return result
 
 

@@ -1,16 +1,16 @@
 """Builds the specs of a benchmark's runs for a profile."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from benchmarks.profiles.profile import Profile, split_pair
+from benchmarks.profiles.profile import Profile, changed_recipe, split_pair
 from benchmarks.profiles.read import pretext_settings
 from benchmarks.tables.cell import Cell, shown_pair
 from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import FineTuned, FromFile
 from sskd.config.recipe import Recipe, SplitSpec
 from sskd.config.settings import MethodSettings, PretextSettings
-from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.runs.settings import method_settings
@@ -26,8 +26,7 @@ class SpecBuilder:
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         # cached, because thousands of students use them
-        self._teachers: dict[tuple[str, int], TeacherSpec] = {}
-        self._heads: dict[tuple[str, PretextSettings, int], HeadSpec] = {}
+        self._teacher_run, self._head = cache(self._make_teacher_run), cache(self._make_head)
 
     def method(self, name: str, **settings: Any) -> MethodSettings:
         """Returns a method's settings; the given ones override the profile's, which override the published ones."""
@@ -64,7 +63,11 @@ class SpecBuilder:
         """Returns a weights file if the profile names one for the network, else a run: one for all seeds, or with
         teacher_seeds one per seed."""
         given = self._given(network)
-        return given or FromRun(run=self._teacher_run(network, seed), epoch=self.profile.teacher_epoch)
+        return given or FromRun(run=self._teacher_run(network, self._own(seed)), epoch=self.profile.teacher_epoch)
+
+    def _own(self, seed: int) -> int:
+        """Returns the seed of the teacher and head of a student's seed."""
+        return seed if self.profile.teacher_seeds else 0
 
     def _given(self, network: str) -> FromFile | None:
         """Returns the given weights of a network, with the profile's network settings unless the entry has its own."""
@@ -83,40 +86,35 @@ class SpecBuilder:
         """Returns the runs that train a network's teachers; for given weights the run that evaluates them."""
         given = self._given(network)
         if given is None:
-            return list(dict.fromkeys(self._teacher_run(network, seed) for seed in self.profile.seeds))
+            return list(dict.fromkeys(self._teacher_run(network, self._own(seed)) for seed in self.profile.seeds))
         return [TeacherSpec(role="teacher", network=network, dataset=self.profile.dataset, teacher=given)]
 
-    def _teacher_run(self, network: str, seed: int) -> TeacherSpec:
-        profile = self.profile
-        own = seed if profile.teacher_seeds else 0
-        if (network, own) not in self._teachers:
-            entry = profile.teachers.get(network)
-            self._teachers[network, own] = TeacherSpec(
-                role="teacher",
-                network=network,
-                dataset=profile.dataset,
-                recipe=self._recipe(profile.teacher_recipe, network),
-                seed=own,
-                network_settings=self.used_as(network),
-                start=entry.weights if isinstance(entry, FineTuned) else None,
-            )
-        return self._teachers[network, own]
+    def _make_teacher_run(self, network: str, seed: int) -> TeacherSpec:
+        profile, entry = self.profile, self.profile.teachers.get(network)
+        return TeacherSpec(
+            role="teacher",
+            network=network,
+            dataset=profile.dataset,
+            recipe=self._recipe(profile.teacher_recipe, network),
+            seed=seed,
+            network_settings=self.used_as(network),
+            start=entry.weights if isinstance(entry, FineTuned) else None,
+        )
 
     def head(self, network: str, pretext: PretextSettings | None = None, seed: int = 0) -> HeadSpec:
-        profile = self.profile
-        task, own = pretext or profile.pretext, seed if profile.teacher_seeds else 0
-        if (network, task, own) not in self._heads:
-            self._heads[network, task, own] = HeadSpec(
-                role="head",
-                network=network,
-                dataset=profile.dataset,
-                recipe=self._head_recipe(task, network),
-                split=profile.head_split,
-                teacher=self.teacher(network, seed),
-                pretext=task,
-                seed=own,
-            )
-        return self._heads[network, task, own]
+        return self._head(network, pretext or self.profile.pretext, self._own(seed))
+
+    def _make_head(self, network: str, task: PretextSettings, seed: int) -> HeadSpec:
+        return HeadSpec(
+            role="head",
+            network=network,
+            dataset=self.profile.dataset,
+            recipe=self._head_recipe(task, network),
+            split=self.profile.head_split,
+            teacher=self.teacher(network, seed),
+            pretext=task,
+            seed=seed,
+        )
 
     def student(
         self,
@@ -131,11 +129,8 @@ class SpecBuilder:
         teacher, student = pair
         kind, profile = METHODS[method.name], self.profile
         recipe = self._recipe(profile.recipe, student)
-        if method.name in profile.method_recipes:
-            changes = profile.method_recipes[method.name]
-            recipe = from_dict(Recipe, recipe.model_dump() | changes, f"method_recipes.{method.name}")
-        if epochs:
-            recipe = from_dict(Recipe, recipe.model_dump() | {"epochs": epochs}, "as many steps, or as much time")
+        recipe = changed_recipe(recipe, profile.method_recipes.get(method.name), f"method_recipes.{method.name}")
+        recipe = changed_recipe(recipe, {"epochs": epochs} if epochs else None, "as many steps, or as much time")
         return StudentSpec(
             role="student",
             network=student,
@@ -157,34 +152,42 @@ class SpecBuilder:
         drawn = split.fraction < 1 or split.noise > 0 or split.holdout > 0
         return split.model_copy(update={"seed": split.seed + seed}) if self.profile.split_seeds and drawn else split
 
-    def students(self, published: str, row: str, column: str, method: MethodSettings, **more: Any) -> list[Cell]:
-        """Returns the runs of a cell, one per seed, for the pair that replaces the published one. column: the published
-        pair, or any other name. more: arguments of ``student``."""
-        pair = self.pair(published)
+    def students(
+        self,
+        published: str,
+        row: str,
+        column: str,
+        method: MethodSettings,
+        pair: tuple[str, str] | None = None,
+        **more: Any,
+    ) -> list[Cell]:
+        """Returns the runs of a cell, one per seed. column: the published pair, or any other name. pair: the trained
+        networks (default: the pair that replaces the published one). more: arguments of ``student``."""
+        pair = pair or self.pair(published)
         first, *others = self.profile.seeds
         runs = [self.student(pair, method, first, **more)]
         if self.profile.teacher_seeds or self.profile.split_seeds:
             runs += [self.student(pair, method, seed, **more) for seed in others]
         else:  # specs differ only in the seed
             runs += [runs[0].with_seed(seed) for seed in others]
-        return [self._cell(row, column, run, published) for run in runs]
+        return [self._cell(row, column, run, published, pair) for run in runs]
 
-    def _cell(self, row: str, column: str, spec: RunSpec, published: str) -> Cell:
-        run_pair = "/".join(self.pair(published))
+    def _cell(self, row: str, column: str, spec: RunSpec, published: str, pair: tuple[str, str]) -> Cell:
+        run_pair = "/".join(pair)
         shown = shown_pair(run_pair, published) if column == published else column
         return Cell(row, shown, spec, published, run_pair)
 
     def teacher_cells(self, published: str, column: str) -> list[Cell]:
         """Returns the teacher's cells. column: see ``students``."""
-        runs = self.teacher_runs(self.pair(published)[0])
-        return [self._cell("Teacher", column, run, published) for run in runs]
+        pair = self.pair(published)
+        return [self._cell("Teacher", column, run, published, pair) for run in self.teacher_runs(pair[0])]
 
     def _head_recipe(self, task: PretextSettings, network: str) -> Recipe:
         """Returns the recipe of a head; for a network that is trained together with its head, the teachers' recipe."""
         if task.trains_network:
             return self._recipe(self.profile.teacher_recipe, network)
-        recipe, changes = self.profile.head_recipe, self.profile.head_recipes.get(task.name)
-        return from_dict(Recipe, recipe.model_dump() | changes, f"head_recipes.{task.name}") if changes else recipe
+        changes = self.profile.head_recipes.get(task.name)
+        return changed_recipe(self.profile.head_recipe, changes, f"head_recipes.{task.name}")
 
     def _recipe(self, recipe: Recipe, network: str) -> Recipe:
         rate = self.profile.learning_rates.get(network)
