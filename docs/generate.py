@@ -20,6 +20,7 @@ from benchmarks.records.merge import Source
 from benchmarks.report.schema import FILES
 from benchmarks.tables.modern import PAIRS
 from sskd.errors import UserError
+from sskd.formatting import markdown_table
 from sskd.methods import METHODS, Method, check_pair
 from sskd.networks import feature_shapes
 from sskd.runs.records import SCHEMA, Epoch, ExecutedAs, Machine, MeasuredWith
@@ -104,25 +105,25 @@ def generated() -> dict[Path, str]:
 
 def results_table() -> str:
     """Returns the accuracies of one pair of table 3 as README shows them, in Markdown."""
-    lines = ["| method | seeds | best | last | paper |", "| --- | --- | --- | --- | --- |"]
+    rows = []
     table = pd.read_csv(MEASURED)
     for row in table[table["column"] == "resnet20/resnet8 for vgg13/vgg8"].to_dict("records"):
         last, paper, other = row["last mean"], row["best paper"], row["best other protocol"]
         spread = "" if pd.isna(row["last sd"]) else f"±{row['last sd']:.2f}"
         published = f"{other:.2f}*" if pd.isna(paper) else f"{paper:.2f}"
-        lines.append(f"| {row['row']} | {row['seeds']} | {row['best mean']:.2f} | {last:.2f}{spread} | {published} |")
-    return "\n".join(lines) + "\n"
+        rows.append((row["row"], row["seeds"], f"{row['best mean']:.2f}", f"{last:.2f}{spread}", published))
+    return markdown_table(("method", "seeds", "best", "last", "paper"), rows)
 
 
 def methods_table() -> str:
     """Returns the methods by family as README shows them, in Markdown."""
-    lines = ["| family | name | paper | what is transferred |", "| --- | --- | --- | --- |"]
+    rows = []
     for family, names in by_family().items():
         for number, name in enumerate(names):
             info = METHODS[name].info
             paper = f"[{info.paper.split(',')[0]} {info.year}]({info.url})" if info.url else info.paper
-            lines.append(f"| {'' if number else FAMILIES[family][0]} | `{name}` | {paper} | {info.transfers} |")
-    return "\n".join(lines) + "\n"
+            rows.append(("" if number else FAMILIES[family][0], f"`{name}`", paper, info.transfers))
+    return markdown_table(("family", "name", "paper", "what is transferred"), rows)
 
 
 def by_family() -> dict[str, list[str]]:
@@ -158,8 +159,7 @@ def needs_table() -> str:
         }
         for need, needed in needs.items():
             rows.setdefault(need, []).extend([f"`{name}`"] * needed)
-    lines = [f"| {need} | {', '.join(names)} |" for need, names in rows.items()]
-    return "\n".join(["| need | methods |", "| --- | --- |", *lines]) + "\n"
+    return markdown_table(("need", "methods"), [(need, ", ".join(names)) for need, names in rows.items()])
 
 
 def methods_page() -> str:
@@ -181,12 +181,12 @@ def step_times(cost: dict[str, Any]) -> str:
         f"{cost['device']}, {cost['threads']} threads, torch {cost['torch']}: median of {cost['rounds']} interleaved "
         f"rounds of {cost['steps']} steps (`python -m perf.method_steps --write docs/method_cost.json`)."
     )
-    lines = ["## Time of a training step", "", textwrap.fill(measured, 118, break_on_hyphens=False), ""]
-    lines += ["| method | relative to KD | ms | range |", "| --- | ---: | ---: | --- |"]
+    rows = []
     for name, of in cost["methods"].items():
         spread = f"{of['lowest']:.0f} to {of['highest']:.0f}"
-        lines.append(f"| `{name}` | {of['ratio_to_kd']:.2f} | {of['milliseconds']:.0f} | {spread} |")
-    return "\n".join(lines) + "\n"
+        rows.append((f"`{name}`", f"{of['ratio_to_kd']:.2f}", f"{of['milliseconds']:.0f}", spread))
+    table = markdown_table(("method", "relative to KD", "ms", "range"), rows, numbers=(1, 2))
+    return f"## Time of a training step\n\n{textwrap.fill(measured, 118, break_on_hyphens=False)}\n\n{table}"
 
 
 def section(name: str, kind: type[Method]) -> str:
@@ -204,7 +204,7 @@ def section(name: str, kind: type[Method]) -> str:
     stages = "" if kind.stage_names == ("main",) else f" Stages: {', '.join(kind.stage_names)}."
     lines.append(f"- Needs: {', '.join(sorted(kind.required_features) + head)}.{stages}")
     lines += [f"- Paper and code: {info.differs}"] if info.differs else []
-    return "\n".join([*lines, *_pairs(name)]) + "\n"
+    return "\n".join(lines) + "\n" + _pairs(name)
 
 
 def _choices(name: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -214,8 +214,9 @@ def _choices(name: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return [(one, _changed(published_settings({"name": name} | one), plain)) for one in given]
 
 
-def _pairs(name: str) -> list[str]:
-    """Returns a table of the pairs that have settings of their own, without and with what a choice brings."""
+def _pairs(name: str) -> str:
+    """Returns a table of the pairs that have settings of their own, without and with what a choice brings; "" if there
+    are none."""
     rows = []
     for pair, entry in pair_tables(name).items():
         plain = {key: value for key, value in entry.items() if key != "when"}
@@ -226,8 +227,8 @@ def _pairs(name: str) -> list[str]:
         ]
         for given, more in [({}, plain), *choices]:
             if more:
-                rows.append(f"| {pair} | {_choice(given) or '-'} | {short(more)} |")
-    return ["", "| pair | with | settings |", "| --- | --- | --- |", *rows] if rows else []
+                rows.append((pair, _choice(given) or "-", short(more)))
+    return "\n" + markdown_table(("pair", "with", "settings"), rows) if rows else ""
 
 
 def _changed(values: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
@@ -244,13 +245,10 @@ def _listed(settings: dict[str, Any]) -> str:
 
 def refusals(names: list[str]) -> str:
     """Returns the pairs of tables 3 and 4 that each method cannot be used with."""
-    lines = ["## Pairs that a method cannot be used with", ""]
-    lines += ["`plan` rejects these pairs of tables 3 and 4 and prints the reason.", ""]
-    lines += ["| method | pairs |", "| --- | --- |"]
-    for name in names:
-        refused = [pair for pair in PAIRS if not _usable(name, pair)]
-        lines += [f"| `{name}` | {', '.join(refused)} |"] if refused else []
-    return "\n".join(lines) + "\n"
+    refused = {name: [pair for pair in PAIRS if not _usable(name, pair)] for name in names}
+    rows = [(f"`{name}`", ", ".join(pairs)) for name, pairs in refused.items() if pairs]
+    about = "`plan` rejects these pairs of tables 3 and 4 and prints the reason."
+    return f"## Pairs that a method cannot be used with\n\n{about}\n\n{markdown_table(('method', 'pairs'), rows)}"
 
 
 def _usable(name: str, pair: str) -> bool:
@@ -270,12 +268,12 @@ def results_format() -> str:
 
 
 def _table(title: str, model: type[BaseModel]) -> str:
-    lines = [f"## {title}", "", "| key | type | meaning |", "| --- | --- | --- |"]
+    rows = []
     for name, field in model.model_fields.items():
         meaning = " ".join((field.description or "").split())
         shown = _type(field.annotation).replace("|", "or")
-        lines.append(f"| {field.alias or name} | {shown}{'' if field.is_required() else ', or absent'} | {meaning} |")
-    return "\n".join(lines) + "\n"
+        rows.append((field.alias or name, f"{shown}{'' if field.is_required() else ', or absent'}", meaning))
+    return f"## {title}\n\n{markdown_table(('key', 'type', 'meaning'), rows)}"
 
 
 def _type(annotation: Any) -> str:

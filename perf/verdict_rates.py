@@ -146,7 +146,7 @@ def stopping(rng: Random, suites: int, effect: float) -> tuple[float, float]:
         for n in LOOKS:
             one, two = (Sample(((name, ""),), list(x[suite, :n])) for name, x in (("a", first), ("b", second)))
             part = Condition("", one, two)
-            if part.sides()[0]:
+            if part.position().above:
                 found += 1
                 break
             need: RequiredSeeds = required_seeds("", "", [part])

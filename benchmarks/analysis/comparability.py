@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import pandas as pd
 from pydantic import Field
 
-from benchmarks.analysis.comparability_fields import ITEMS, PER_SEED
+from benchmarks.analysis.comparability_fields import ITEMS, PER_SEED, ComparabilityItem
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.runs.records import SCHEMA, Record
@@ -93,86 +93,76 @@ def exclude_incomparable(frame: pd.DataFrame, profile: Profile) -> tuple[pd.Data
     """
     if frame.empty:
         return frame, {}
-    frame, tables = frame.assign(differs=""), {}
-    places = frame.index[(frame["benchmark"] != "") & (frame["state"] == "finished")]
+    frame, tables = frame.assign(differs=""), dict[str, TableComparability]()
     numbers = [name for name in frame if str(name).startswith(NUMBERS) or name in FIDELITY]
-    for benchmark in dict.fromkeys(frame["benchmark"]):
-        if not benchmark:
-            continue
-        table = TableComparability(fields=[], refused=[])
-        own = profile.for_benchmark(benchmark)
-        here = frame.loc[places][frame.loc[places, "benchmark"] == benchmark]
-        for (column, role), group in here.groupby(["column", "role"], sort=False):
-            refused, said = _differences(group, str(column), str(role), own, BENCHMARKS[benchmark].varies, table)
-            for index, why in refused:
-                frame.loc[index, ["state", "why"]] = [EXCLUDED, f"{EXCLUDED}: {why}"]
-                frame.loc[index, numbers] = float("nan")
-            for index, words in said.items():
-                frame.loc[index, "differs"] = "; ".join(words)
-        tables[str(benchmark)] = table
+    for benchmark in filter(None, dict.fromkeys(frame["benchmark"])):
+        tables[benchmark] = card = TableComparability(fields=[], refused=[])
+        own, varies = profile.for_benchmark(benchmark), BENCHMARKS[benchmark].varies
+        finished = frame[(frame["benchmark"] == benchmark) & (frame["state"] == "finished")]
+        for (column, role), group in finished.groupby(["column", "role"], sort=False):
+            for item in ITEMS:
+                if item.column not in group:
+                    continue
+                odd = _odd_runs(group, item, own)
+                outcome: Outcome = _outcome(item, varies, own) if odd else "equal"
+                known = group[item.column]
+                values = {str(value): int(n) for value, n in _applicable(known).value_counts(sort=False).items()}
+                if values:
+                    card.fields.append(
+                        ComparedItem(
+                            field=item.field,
+                            part=item.name,
+                            column=str(column),
+                            role=str(role),
+                            values=values,
+                            not_recorded=int(known.isna().sum()),
+                            outcome=outcome,
+                        )
+                    )
+                for index, (value, usual, others) in odd.items():
+                    if outcome == "refused":
+                        why = f"{item.name} differs: {short(value)}, but {short(usual)} in {others} other runs"
+                        row, run = (str(group.loc[index, name]) for name in ("row", "id"))
+                        card.refused.append(Exclusion(row=row, column=str(column), run=run, why=why))
+                        reason = f"{EXCLUDED}: {why} (waivers.{item.field} allows it)"
+                        frame.loc[index, ["state", "why", "differs"]] = [EXCLUDED, reason, ""]
+                        frame.loc[index, numbers] = float("nan")
+                    elif item.kind == "rounding" and outcome != "compared":
+                        said = (frame.loc[index, "differs"], f"{item.name} {short(value)}, not {short(usual)}")
+                        frame.loc[index, "differs"] = "; ".join(filter(None, said))
+                if outcome == "refused":
+                    group = group.drop(list(odd))
     return frame, tables
 
 
-def _differences(
-    group: pd.DataFrame, column: str, role: str, profile: Profile, varies: tuple[str, ...], table: TableComparability
-) -> tuple[list[tuple[Any, str]], dict[Any, list[str]]]:
-    """Adds the compared items to the table's card. Returns the excluded runs with their reasons, and the differences
-    that are only shown, both by the frame's index."""
-    refused: list[tuple[Any, str]] = []
-    said: dict[Any, list[str]] = {}
-    for part in ITEMS:
-        if part.column not in group:
-            continue
-        own = (
-            *PER_SEED * profile.teacher_seeds,
-            *("split",) * profile.split_seeds,
-        )  # fields that differ between seeds
-        within = [*part.within, *(["seed"] if part.field in own else [])]
-        sets = [runs for _, runs in group.groupby(within, sort=False)] if within else [group]
-        known = group[part.column].replace("", float("nan"))  # "": does not apply to the run
-        differs, values = False, {str(key): int(n) for key, n in known.value_counts(sort=False).items()}
-        refuses = part.kind == "question" or part.field in profile.strict
-        allowed = part.field in varies or part.field in profile.waivers or not refuses
-        for runs in sets:
-            counts = known[runs.index].value_counts(sort=False)  # ignores values that are not recorded
-            if len(counts) < 2:
-                continue
-            differs, usual = True, counts.idxmax()
-            for index, run in runs[known[runs.index].notna() & (runs[part.column] != usual)].iterrows():
-                if allowed:
-                    if part.kind == "rounding" and part.field not in varies:
-                        text = f"{part.name} {short(run[part.column])}, not {short(usual)}"
-                        said.setdefault(index, []).append(text)
-                    continue
-                why = f"{part.name} differs: {short(run[part.column])}, but {short(usual)} in {counts.max()} other runs"
-                refused.append((index, f"{why} (waivers.{part.field} allows it)"))
-                table.refused.append(Exclusion(row=str(run["row"]), column=column, run=str(run["id"]), why=why))
-                group = group.drop(index)
-        missing = int(group[part.column].isna().sum())
-        if values:
-            table.fields.append(
-                ComparedItem(
-                    field=part.field,
-                    part=part.name,
-                    column=column,
-                    role=role,
-                    values=values,
-                    not_recorded=missing,
-                    outcome=_outcome(part.field, differs, refuses, varies, profile),
-                )
-            )
-    dropped = {index for index, _ in refused}
-    return refused, {index: words for index, words in said.items() if index not in dropped}
+def _applicable(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Replaces "", the value of an item that does not apply to a run, by nan."""
+    return values.replace("", float("nan"))
 
 
-def _outcome(field: str, differs: bool, refuses: bool, varies: tuple[str, ...], profile: Profile) -> Outcome:
-    if not differs:
-        return "equal"
-    if field in varies:
+def _odd_runs(group: pd.DataFrame, item: ComparabilityItem, profile: Profile) -> dict[Any, tuple[Any, Any, int]]:
+    """Returns by the frame's index the runs whose value differs from the majority: its value, the majority's, and the
+    majority's number of runs."""
+    of_seed = (*PER_SEED * profile.teacher_seeds, *("split",) * profile.split_seeds)
+    within = [*item.within, *(["seed"] if item.field in of_seed else [])]
+    known = _applicable(group[item.column])
+    odd: dict[Any, tuple[Any, Any, int]] = {}
+    for runs in [runs for _, runs in group.groupby(within, sort=False)] if within else [group]:
+        values = known[runs.index].dropna()
+        counts = values.value_counts(sort=False)
+        if len(counts) > 1:
+            usual, others = counts.idxmax(), int(counts.max())
+            odd |= {index: (value, usual, others) for index, value in values.items() if value != usual}
+    return odd
+
+
+def _outcome(item: ComparabilityItem, varies: tuple[str, ...], profile: Profile) -> Outcome:
+    """Returns the outcome of a difference."""
+    if item.field in varies:
         return "compared"
-    if field in profile.waivers:
+    if item.field in profile.waivers:
         return "waived"
-    return "refused" if refuses else "shown"
+    return "refused" if item.kind == "question" or item.field in profile.strict else "shown"
 
 
 def short(value: object) -> str:

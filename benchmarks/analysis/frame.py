@@ -1,10 +1,9 @@
 """Reads run folders into one pandas frame, the only source of tables, figures, claims and the page."""
 
+import json
 import math
 import os
-import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +21,13 @@ from sskd.runs.result_file import read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import FromRun, RunSpec, StudentSpec, with_ancestors
 
-NUMBER = rb"\s*:\s*([-+.\deE]+)\s*[,}]"  # the value of a key of metrics.jsonl
-EPOCH, HELD_OUT = re.compile(rb'"epoch"' + NUMBER), re.compile(rb'"held_out_top1"' + NUMBER)
-TEST = re.compile(rb'"test_(?:head_)?top1"' + NUMBER)
 EPOCHS = ("best", "last", "chosen")
 RESULT_COLUMNS = ("top1", "top5", "loss", "ema_top1", "ema_top5", "ema_loss", "head_top1", "images")
 HELD_OUT_COLUMNS = ("top1", "images")
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
-PLACE_COLUMNS = ("benchmark", "row", "column", "pair", "run_pair")
-SPEC_COLUMNS = (
-    "seed",
-    "id",
-    "role",
-    "network",
-    "dataset",
-    "epochs",
-    "fraction",
-    "noise",
-    "split_seed",
-    "teacher",
-    "head",
-    "state",
-    "why",
-)
 MACHINE_COLUMNS = (
-    "host",
-    "device",
-    "driver",
-    "threads",
-    "python",
-    "torch",
-    "torchvision",
-    "version",
-    "commit",
-    "dirty",
+    *("host", "device", "driver", "threads", "python", "torch", "torchvision"),
+    *("version", "commit", "dirty"),
 )
 
 
@@ -93,7 +65,7 @@ def results_frame(cells: Mapping[str, Iterable[Cell]], runs: Path) -> pd.DataFra
         if spec.id not in in_cells:
             place = {"benchmark": "", "row": spec.role.capitalize(), "column": "", "pair": "", "run_pair": ""}
             rows.append(place | of_run(spec))
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*PLACE_COLUMNS, *SPEC_COLUMNS])
+    return pd.DataFrame(rows)
 
 
 def specs_of(cells: Mapping[str, Iterable[Cell]]) -> dict[str, RunSpec]:
@@ -176,22 +148,36 @@ def _result_columns(result: dict[str, Any]) -> dict[str, object]:
     return columns | {name: result.get("machine", {}).get(name) for name in MACHINE_COLUMNS}
 
 
-def read_curve(metrics: Path, points: int = 60) -> np.ndarray:
-    """Returns a run's curve (n, 3): epoch, accuracy on test and on validation images in percent; nan without validation
-    images. At most about ``points`` epochs, always including the last.
+def read_epochs(metrics: Path) -> np.ndarray:
+    """Returns the evaluated epochs of a metrics.jsonl (n, 5): number over all stages, epoch of the stage, seconds so
+    far (training and evaluation), accuracy on test and on validation images in percent; nan without validation images.
 
-    Only these numbers of the shown lines are parsed, because a report reads thousands of these files.
+    Returns no epochs if a line is damaged, except an incomplete last line, because its seconds would be missing in all
+    later ones.
     """
+    epochs, seconds = [], 0.0
     try:
         lines = metrics.read_bytes().splitlines()
-    except OSError:
-        return np.empty((0, 3))
-    step = max(1, -(-len(lines) // points))
-    curve = []
-    for line in lines[(len(lines) - 1) % step :: step]:
-        epoch, test, held_out = EPOCH.search(line), TEST.search(line), HELD_OUT.search(line)
-        if epoch and test and line.startswith(b"{") and line.endswith(b"}"):  # otherwise incomplete or damaged
-            with suppress(ValueError):
-                curve.append((float(epoch[1]), float(test[1]), float(held_out[1]) if held_out else math.nan))
-    found = np.array(curve, dtype=float).reshape(-1, 3)
-    return found[np.isfinite(found[:, :2]).all(1)]
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                if number == len(lines):
+                    break
+                raise
+            seconds += row.get("seconds", 0.0) + row.get("evaluation_seconds", 0.0)
+            top1 = row.get("test_top1", row.get("test_head_top1"))
+            if top1 is not None:
+                epochs.append((number, row.get("epoch", number), seconds, top1, row.get("held_out_top1", math.nan)))
+        found = np.array(epochs, dtype=float).reshape(-1, 5)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return np.empty((0, 5))
+    return found if np.isfinite(found[:, :4]).all() else found[:0]
+
+
+def curve_of(epochs: np.ndarray, points: int = 60) -> np.ndarray:
+    """Returns a run's curve (n, 3): epoch, accuracy on test and on validation images. At most about ``points`` epochs,
+    always including the last. epochs: from read_epochs."""
+    numbers = epochs[:, 0]
+    step = -(-numbers.max(initial=1) // points)
+    return epochs[(numbers.max(initial=1) - numbers) % step == 0][:, [1, 3, 4]]

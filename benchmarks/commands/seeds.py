@@ -19,7 +19,7 @@ from benchmarks.planning.plan import make_plan, statuses
 from benchmarks.profiles.profile import Profile
 from benchmarks.statistics.claims import CLAIMS, Claim, method_claim
 from benchmarks.statistics.comparison import rule_of
-from benchmarks.statistics.judging import Verdict, judge_by_its_epoch
+from benchmarks.statistics.judging import Verdict, judge
 from benchmarks.statistics.seed_allocation import Allocation, SeedCost, allocate_seeds, first_seeds
 from benchmarks.statistics.verdict import UNDECIDED, CellKeys, RequiredSeeds
 from benchmarks.statistics.wording import chance_text
@@ -95,7 +95,7 @@ def assess(
     names = list(dict.fromkeys(claim.benchmark for claim in claims))
     cells, runs = cells_of(profile, names, folder), folder / "runs"
     frame, _ = exclude_incomparable(results_frame(cells, runs), profile)
-    verdicts = [judge_by_its_epoch(claim, frame, rule_of(profile)) for claim in claims]
+    verdicts = [judge(claim, frame, rule=rule_of(profile)) for claim in claims]
     planned = {name: tuple(profile.for_benchmark(name).seeds) for name in names}
     possible = {name: seed_cells(profile, name, first_seeds(planned[name], rule_of(profile).last)) for name in names}
     plan = make_plan(cell.spec for group in possible.values() for cell in group)

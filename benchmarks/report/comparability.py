@@ -7,6 +7,7 @@ from benchmarks.analysis.comparability import TableComparability, short
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.escaping import markdown_text
 from benchmarks.tables.benchmark import BENCHMARKS
+from sskd.formatting import markdown_table
 
 
 def comparability_notes(table: TableComparability, waivers: Mapping[Any, str]) -> list[str]:
@@ -58,9 +59,8 @@ def comparability_markdown(tables: Mapping[str, TableComparability], profile: Pr
         lines += [f"- waiver: {field}: {reason}" for field, reason in profile.for_benchmark(name).waivers.items()]
         rows = comparability_rows(table)
         if rows:
-            lines += ["", "| item | value | columns |", "| --- | --- | --- |"]
-            lines += [f"| {' | '.join(markdown_text(text) for text in row)} |" for row in rows]
+            escaped = ([*map(markdown_text, row)] for row in rows)
+            lines += ["", markdown_table(["item", "value", "columns"], escaped)]
         else:
-            lines.append("No finished run.")
-        lines.append("")
+            lines.append("No finished run.\n")
     return "\n".join(lines) + "\n"

@@ -1,12 +1,12 @@
 """Learning curves: per method a mean and a band over seeds, as curves.csv and on the page. The page draws single runs
 if there are few."""
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.report.style import Style
 from benchmarks.tables.benchmark import Benchmark
@@ -58,7 +58,7 @@ def mean_curves(frame: pd.DataFrame, curves: Mapping[str, np.ndarray]) -> pd.Dat
     """Returns the mean curves of a benchmark's finished runs, at the epochs that all seeds have.
 
     Columns: row, column, epoch, seeds, and the mean and standard deviation (n - 1) over seeds of the accuracy on test
-    and validation images. frame: the benchmark's rows of the report's frame. curves: per run, from frame.read_curve.
+    and validation images. frame: the benchmark's rows of the report's frame. curves: per run, from frame.curve_of.
     """
     parts = []
     finished = frame[frame["state"] == "finished"]
@@ -128,7 +128,8 @@ def _plot(name: str, column: str, title: str, curves: list[_Curve], styles: Mapp
     every = every[np.isfinite(every[:, 1])]
     epochs, spread = every[:, 0], np.nan_to_num(every[:, 2])
     low, high = float((every[:, 1] - spread).min()), float((every[:, 1] + spread).max())
-    x_marks, y_marks = _round_marks(epochs.min(), epochs.max(), whole=True), _round_marks(low, high)
+    x_marks = MaxNLocator(6, steps=[1, 2, 5, 10], integer=True).tick_values(epochs.min(), epochs.max())
+    y_marks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)
     x_low, x_high = epochs.min(), max(epochs.max(), epochs.min() + 1)
     y_low, y_high = min(y_marks[0], low), max(y_marks[-1], high)
 
@@ -169,13 +170,3 @@ def curves_frame(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Concatenates all benchmarks' mean curves, with the benchmark's name as first column."""
     parts = [table.assign(benchmark=name) for name, table in means.items() if len(table)]
     return pd.concat(parts, ignore_index=True)[["benchmark", *NAMES]] if parts else pd.DataFrame(columns=NAMES)
-
-
-def _round_marks(low: float, high: float, whole: bool = False) -> list[float]:
-    """Returns about five round numbers from ``low`` to ``high``."""
-    span = (high - low) or 1.0
-    step = 10 ** math.floor(math.log10(span / 4))
-    step = next(step * factor for factor in (1, 2, 5, 10) if span / (step * factor) <= 6)
-    step = max(1, round(step)) if whole else step
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return [round(place * step, 6) for place in range(first, last + 1)]

@@ -1,8 +1,8 @@
 """Figure of a table: a panel per column, rows from top to bottom, on an axis that covers the range of the data."""
 
+import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,8 +14,7 @@ from benchmarks.report.style import Style
 from benchmarks.tables.benchmark import Benchmark, Measure
 
 PAPER_TICK: dict[str, object] = {"marker": "|", "color": "tab:red", "markersize": 11, "markeredgewidth": 2}
-TEACHER_SPANS, STUDENT_SPANS = 1.0, 2.0  # rows further from the others than this many spans are off the axis
-LEAST_SPANS = {"Teacher": 4.0, "": 5.0}  # minimum span in points of accuracy
+FAR, FAR_POINTS = 4.0, 5.0  # rows are off the axis beyond this many median distances, and this many points
 Paper = Mapping[tuple[str, str, str], Value]  # from published()
 
 
@@ -86,38 +85,19 @@ def _panel(
 
 
 def off_axis(part: pd.DataFrame, points: bool) -> dict[str, str]:
-    """Returns texts ("69.7 →", "← 1.5") for the rows that would compress the axis for the others.
+    """Returns texts ("69.7 →", "← 1.5") for the rows that would compress the axis for the others: the teacher, or a
+    minority of the students, if they are far from the students' median (relative to the median distance from it).
 
-    Among students this is a minority that a large gap separates from the rest; for the teacher a smaller gap suffices.
     points: the numbers are points of accuracy.
     """
     means = part.groupby("row", sort=False)["mean"]
-    middle, texts = means.mean(), means.agg(lambda values: ", ".join(dict.fromkeys(f"{value:.1f}" for value in values)))
-    students = middle[middle.index != "Teacher"].sort_values()
-    kept = students
-    while len(kept) > 2:
-        gaps = np.diff(kept.to_numpy())
-        widest = int(gaps.argmax())
-        rest = max(kept.iloc[: widest + 1], kept.iloc[widest + 1 :], key=len)
-        if gaps[widest] <= STUDENT_SPANS * _span(rest, "", points):
-            break
-        kept = rest
-    if 2 * (len(students) - len(kept)) >= len(students):  # no minority: the axis holds all
-        kept = students
-    far = {row: value for row, value in students.items() if row not in kept.index}
-    if "Teacher" in middle and len(kept):
-        gap = max(middle["Teacher"] - kept.iloc[-1], kept.iloc[0] - middle["Teacher"])
-        if gap > TEACHER_SPANS * _span(kept, "Teacher", points):
-            far["Teacher"] = middle["Teacher"]
-    return {
-        str(row): f"{texts[str(row)]} →" if value > kept.iloc[-1] else f"← {texts[str(row)]}"
-        for row, value in far.items()
-    }
-
-
-def _span(values: "pd.Series[float]", of: str, points: bool) -> float:
-    span = float(values.iloc[-1] - values.iloc[0])
-    return max(span, LEAST_SPANS[of]) if points else span or float("inf")
+    texts = means.agg(lambda values: ", ".join(dict.fromkeys(f"{value:.1f}" for value in values)))
+    middle = means.mean()
+    students = middle[middle.index != "Teacher"]
+    apart = middle - students.median()
+    limit = max(FAR * apart[students.index].abs().median(), FAR_POINTS if points else 0.0) or math.inf
+    far = apart[apart.abs() > limit]
+    return {str(row): f"{texts[str(row)]} →" if gap > 0 else f"← {texts[str(row)]}" for row, gap in far.items()}
 
 
 def _handles(benchmark: Benchmark | None, paper: bool) -> list[Line2D]:

@@ -1,11 +1,13 @@
-"""Forest plots of the page: positions of an effect and its interval on a line, and their text."""
+"""Effects on the page: their numbers as text, and positions of an effect and its interval on a line."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from benchmarks.report.tables import format_number
+from benchmarks.statistics.comparison import is_sure
 
 Scale = Callable[[float | None], float | None]
 
@@ -29,10 +31,36 @@ def scale_of(values: Sequence[float | None]) -> Scale:
 
 
 def forest(
-    position: Scale, effect: float, lower: float, upper: float, bound: float, size: float | None
-) -> dict[str, float | None] | None:
-    """Returns the positions of the bound, the effect, its interval and the paper's size; None without an effect."""
-    if pd.isna(effect):
-        return None
+    position: Scale, effect: float, lower: float, upper: float, bound: float = 0.0, size: float | None = None
+) -> dict[str, float | None]:
+    """Returns the positions of the bound, the effect, its interval and the paper's size."""
     named = {"zero": bound, "effect": effect, "lower": lower, "upper": upper, "size": size}
     return {name: position(value) for name, value in named.items()}
+
+
+def effect_entry(found: Any, position: Scale, bound: float = 0.0, size: float | None = None) -> dict[str, Any]:
+    """Returns an effect with its interval for a template: value, text, interval, and plot (None without an effect).
+    found: has effect, lower and upper."""
+    effect, lower, upper = found.effect, found.lower, found.upper
+    if pd.isna(effect):
+        return {"value": "", "text": "", "interval": "", "plot": None}
+    digits = digits_of([effect, lower, upper])
+    return {
+        "value": round(effect, 6),
+        "text": format_number(effect, digits, signed=True),
+        "interval": interval_text(lower, upper, digits),
+        "plot": forest(position, effect, lower, upper, bound, size),
+    }
+
+
+def gap_entry(gap: Mapping[Any, Any], digits: int) -> dict[str, Any]:
+    """Returns a line of comparison.differences or comparison.pairwise for a template."""
+    return {
+        "value": round(gap["difference"], 6),
+        "text": format_number(gap["difference"], digits, signed=True),
+        "interval": interval_text(gap["lower"], gap["upper"], digits),
+        "improvement": f"{round(100 * gap['improvement'])} %",
+        "share": round(gap["improvement"], 4),
+        "decided": is_sure(gap["p_holm"]),
+        "seeds": gap["seeds"],
+    }

@@ -7,13 +7,13 @@ import pandas as pd
 
 from benchmarks.report.escaping import markdown_text
 from benchmarks.report.section import Section
-from benchmarks.report.tables import format_number, markdown
+from benchmarks.report.tables import markdown
 from benchmarks.statistics.comparison import AVERAGE, SENTENCE, is_sure
 from benchmarks.statistics.controls import Control, control_lines
 from benchmarks.statistics.judging import Verdict, deciding_epochs
-from benchmarks.statistics.wording import MANY
+from benchmarks.statistics.wording import MANY, effect_text
 from benchmarks.tables.benchmark import Benchmark
-from sskd.formatting import plural
+from sskd.formatting import markdown_table, plural
 
 
 def section_markdown(section: Section) -> str:
@@ -60,7 +60,8 @@ def difference_lines(gaps: pd.DataFrame, benchmark: Benchmark, digits: int) -> l
         text = gap_text(gap, digits)
         column = f"average over {columns} columns" if gap["column"] == AVERAGE else gap["column"]
         named = markdown_text(f"{column}: {benchmark.reference} - {gap['row']}:")
-        over = "" if pd.isna(gap["pairs_lower"]) else f"; columns like these: {span(gap, digits, 'pairs_')}"
+        lower, upper = gap["pairs_lower"], gap["pairs_upper"]
+        over = "" if pd.isna(lower) else f"; columns like these: [{lower:+.{digits}f}, {upper:+.{digits}f}]"
         better = f"better in {round(100 * gap['improvement'])} % of seed pairs"
         shown = f"**{text}**" if is_sure(gap["p_holm"]) else text
         lines.append(f"{named} {shown}, {plural(gap['seeds'], 'seed')}, {better}{over}")
@@ -68,28 +69,23 @@ def difference_lines(gaps: pd.DataFrame, benchmark: Benchmark, digits: int) -> l
 
 
 def gap_text(gap: Mapping[Any, Any], digits: int) -> str:
-    """Formats a difference and its interval: "+1.27 [0.31, 2.23]"."""
-    mean = format_number(gap["difference"], digits, signed=True)
-    return mean if pd.isna(gap["lower"]) else f"{mean} {span(gap, digits)}"
-
-
-def span(gap: Mapping[Any, Any], digits: int, of: str = "") -> str:
-    return f"[{format_number(gap[of + 'lower'], digits, True)}, {format_number(gap[of + 'upper'], digits, True)}]"
+    """Formats a difference and its interval: "+1.27 [+0.31, +2.23]"."""
+    return effect_text(gap["difference"], gap["lower"], gap["upper"], digits, signed=True)
 
 
 def matrix_markdown(pairs: pd.DataFrame, digits: int) -> str:
     """Formats all pairs as a matrix in Markdown. pairs: from comparison.pairwise."""
     rows = list(dict.fromkeys([*pairs["row"], *pairs["other"]]))
     known = {(pair["row"], pair["other"]): pair for pair in pairs.to_dict("records")}
-    lines = [["", *map(markdown_text, rows)], ["---"] * (len(rows) + 1)]
-    for row in rows:
-        line = [markdown_text(row)]
-        for other in rows:
-            pair = known.get((row, other))
-            text = gap_text(pair, digits) if pair else "-"
-            line.append(f"**{text}**" if pair and is_sure(pair["p_holm"]) else text)
-        lines.append(line)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+    def cell(row: str, other: str) -> str:
+        pair = known.get((row, other))
+        text = gap_text(pair, digits) if pair else "-"
+        return f"**{text}**" if pair and is_sure(pair["p_holm"]) else text
+
+    names = {row: markdown_text(row) for row in rows}
+    lines = ([name, *(cell(row, other) for other in rows)] for row, name in names.items())
+    return markdown_table(["", *names.values()], lines)
 
 
 def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequence[Control] = ()) -> str:
@@ -101,15 +97,14 @@ def claims_markdown(deciding: list[Verdict], best: list[Verdict], controls: Sequ
         f"Intervals: 95 %, valid under sequential testing (docs/statistics.md). {MANY}\n",
     ]
     judged = [both for both in zip(deciding, best, strict=True) if both[0].runs]
-    if judged:
-        lines.append(
-            f"| id | claim | effect and 95 % interval | {epoch} | best on test | paper | seeds | runs | in words |"
-        )
-        lines.append("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    rows = []
     for verdict, other in judged:
         cells = [verdict.id, verdict.statement, verdict.effect_text or "-", verdict.verdict, other.verdict]
         cells += [f"{verdict.size:g}" if verdict.size is not None else "-", verdict.seeds_text, str(len(verdict.runs))]
-        lines.append("| " + " | ".join(map(markdown_text, [*cells, verdict.text])) + " |")
+        rows.append([*map(markdown_text, [*cells, verdict.text])])
+    if judged:
+        head = ["id", "claim", "effect and 95 % interval", epoch, "best on test", "paper", "seeds", "runs", "in words"]
+        lines.append(markdown_table(head, rows).rstrip("\n"))
     absent = [f"{verdict.id} ({verdict.where})" for verdict in deciding if not verdict.runs]
     if absent:
         lines.append(("\n" if judged else "") + f"Undecided, because no run is finished: {', '.join(absent)}.")
@@ -126,8 +121,7 @@ def part_lines(verdict: Verdict) -> list[str]:
     """Returns the restated claim, and lines such as "- SSKD - KD, 25%: +4.05 [1.20, 6.90], 3 seeds: supported"."""
     lines = [f"{markdown_text(verdict.restated)}.\n"]
     for part in verdict.comparisons:
-        interval = "" if pd.isna(part.lower) else f" [{format_number(part.lower, 3)}, {format_number(part.upper, 3)}]"
-        effect = "no run" if pd.isna(part.effect) else f"{format_number(part.effect, 3, True)}{interval}"
+        effect = "no run" if pd.isna(part.effect) else effect_text(part.effect, part.lower, part.upper)
         alone = "" if part.alone == part.verdict else f" ({part.alone} without correction)"
         lines.append(f"- {markdown_text(part.name)}: {effect}, {plural(part.seeds, 'seed')}: {part.verdict}{alone}")
     return lines

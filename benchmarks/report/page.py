@@ -17,12 +17,13 @@ from benchmarks.report.comparability import comparability_rows
 from benchmarks.report.curves import Plot, curve_groups
 from benchmarks.report.page_asked import asked
 from benchmarks.report.page_runs import MOST_NAMED, MOST_TOLD, run_entry, run_line
-from benchmarks.report.page_tables import cell_anchors, cell_keys, figure_entry, section_entry
+from benchmarks.report.page_tables import figure_entry, section_entry
 from benchmarks.report.page_verdicts import verdict_entries
 from benchmarks.report.style import COLOURS, DASHES
 from benchmarks.report.time_to_accuracy import MARK, WORDS, amount
-from benchmarks.report.tuning import CSV, RULE_TEXT, gain_text
+from benchmarks.report.tuning import CSV, RULE_TEXT
 from benchmarks.statistics.verdict import UNDECIDED
+from benchmarks.statistics.wording import effect_text
 from benchmarks.tables.cell import Cell
 from sskd.formatting import duration
 from sskd.methods import METHODS
@@ -54,12 +55,11 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         )
         for section in report.sections
     }
-    anchors = cell_anchors(key for section in report.sections for key in cell_keys(section))
     links = _links(report, plots)
     records = unique.to_dict("records")
     brief = len(records) > MOST_TOLD
     here = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
-    verdicts, comparison = verdict_entries(report, anchors, plots), asked(report, anchors)
+    verdicts, comparison = verdict_entries(report, plots), asked(report)
     headline = claims_headline(report) or str((comparison or verdicts)["headline"])
     parts = environment.get_template("page.html").generate(
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
@@ -73,14 +73,14 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         colours=COLOURS,
         dashes=DASHES,
         verdicts=verdicts,
-        sections=[section_entry(section, plots[section.benchmark.id], anchors) for section in report.sections],
+        sections=[section_entry(section, plots[section.benchmark.id]) for section in report.sections],
         time_to_accuracy=report.time_to_accuracy,
         time_to_accuracy_figure=figure_entry(report.time_to_accuracy.figure),
         tuning=report.tuning,
         tuning_rule=RULE_TEXT,
         tuning_csv=CSV,
         tuning_figure=figure_entry(report.tuning.figure if report.tuning else None),
-        gain_text=gain_text,
+        effect_text=effect_text,
         mark=MARK,
         words=WORDS[report.time_to_accuracy.unit],
         papers={METHODS[name].info.title: METHODS[name].info.url for name in METHODS},
@@ -123,16 +123,16 @@ def _links(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[str, list[
 
 
 def _overview(unique: pd.DataFrame, shared_machine: set[str]) -> dict[str, Any]:
-    states: Mapping[Any, int] = unique["state"].value_counts().to_dict() if len(unique) else {}
-    finished = unique[unique["state"] == "finished"] if len(unique) else unique
-    has = len(finished) > 0
+    states: Mapping[Any, int] = unique["state"].value_counts().to_dict()
+    finished = unique[unique["state"] == "finished"]
+    some = len(finished) > 0
     return {
         "total": len(unique),
         "finished": int(states.get("finished", 0)),
         "failed": int(states.get("failed", 0)),
         "under_way": int(states.get("incomplete", 0)),
         "absent": int(states.get("absent", 0)),
-        "seconds": float(finished["seconds"].sum()) if has and not shared_machine else 0.0,
-        "newest": str(finished["finished"].max())[:10] if has else "",
-        "devices": sorted({str(name) for name in finished["device"].dropna()}) if has else [],
+        "seconds": float(finished["seconds"].sum()) if some and not shared_machine else 0.0,
+        "newest": str(finished["finished"].max())[:10] if some else "",
+        "devices": sorted({str(name) for name in finished["device"].dropna()}) if some else [],
     }

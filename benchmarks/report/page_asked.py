@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.report.forest import digits_of, forest, interval_text, scale_of
-from benchmarks.report.page_tables import CellKey
-from benchmarks.report.tables import format_number
+from benchmarks.report.forest import digits_of, forest, gap_entry, scale_of
+from benchmarks.report.page_tables import cell_anchor
 from benchmarks.statistics.comparison import AVERAGE, CONTROLS, Rule, deciding_measure, is_sure, rule_of
 from benchmarks.statistics.intervals import is_equivalent
 from benchmarks.statistics.judging import EPOCHS
@@ -20,7 +19,7 @@ WORDS = {AHEAD: "ahead of", BEHIND: "behind", EQUIVALENT: "equivalent to", UNDEC
 NAMED = 4  # maximum number of rivals per verdict in a headline
 
 
-def asked(report: "Report", anchors: Mapping[CellKey, str]) -> dict[str, Any] | None:
+def asked(report: "Report") -> dict[str, Any] | None:
     """Returns the comparison with each rival: one benchmark in full, the others in a line each. Returns None if no
     benchmark compares methods, or no two methods share a finished seed."""
     which, rule = report.verdicts[0].epoch, rule_of(report.profile)
@@ -30,7 +29,7 @@ def asked(report: "Report", anchors: Mapping[CellKey, str]) -> dict[str, Any] | 
         for section in sections
         if section.benchmark.rows == "method"
     ]
-    found = [(section, measure, _rivals(section, measure, anchors, rule)) for section, measure in compared]
+    found = [(section, measure, _rivals(section, measure, rule)) for section, measure in compared]
     found = [entry for entry in found if entry[2]]
     if not found:
         return None
@@ -81,7 +80,7 @@ def headline(reference: str, rivals: Sequence[Mapping[str, Any]]) -> str:
     return f"{reference} is {'; '.join(parts)}"
 
 
-def _rivals(section: "Section", measure: Measure, anchors: Mapping[CellKey, str], rule: Rule) -> list[dict[str, Any]]:
+def _rivals(section: "Section", measure: Measure, rule: Rule) -> list[dict[str, Any]]:
     """Returns a line per rival: the mean over all columns if both have them all, else one line per column. Columns that
     are numbers on an x axis always have a line each, because their mean depends on which numbers were chosen."""
     columns = list(dict.fromkeys(map(str, section.frame["column"])))
@@ -90,38 +89,32 @@ def _rivals(section: "Section", measure: Measure, anchors: Mapping[CellKey, str]
     ]
     each = section.benchmark.figure == "lines"
     over_all = {gap["row"] for gap in gaps if gap["column"] == AVERAGE and not each}
+    shown = [
+        gap
+        for row in dict.fromkeys(gap["row"] for gap in gaps)
+        for gap in gaps
+        if gap["row"] == row and (gap["column"] == AVERAGE) == (row in over_all)
+    ]
+    marks = [(gap["difference"], gap["lower"], gap["upper"]) for gap in shown]
+    position = scale_of([x for mark in marks for x in mark])
     lines = []
-    for row in dict.fromkeys(gap["row"] for gap in gaps):
-        for gap in gaps:
-            if gap["row"] == row and (gap["column"] == AVERAGE) == (row in over_all):
-                lines.append(_line(gap, len(columns), measure, rule))
-                where = columns[0] if gap["column"] == AVERAGE else gap["column"]
-                lines[-1]["anchor"] = anchors.get((section.benchmark.id, row, where, measure.label), "")
-    position = scale_of([x for line in lines for x in line["marks"]])
-    for line in lines:
-        effect, lower, upper = line["marks"]
-        line["plot"] = forest(position, effect, lower, upper, 0.0, None)
+    for gap, mark in zip(shown, marks, strict=True):
+        average = gap["column"] == AVERAGE
+        anchor = cell_anchor(section.benchmark.id, gap["row"], columns[0] if average else gap["column"], measure.label)
+        where = f"mean over {len(columns)} columns" if average else gap["column"]
+        line = {"row": gap["row"], "where": where, "anchor": anchor, "plot": forest(position, *mark)}
+        lines.append(line | _verdict(gap, *mark, measure, rule))
     return lines
 
 
-def _line(gap: Mapping[Any, Any], columns: int, measure: Measure, rule: Rule) -> dict[str, Any]:
-    effect, lower, upper = gap["difference"], gap["lower"], gap["upper"]
+def _verdict(
+    gap: Mapping[Any, Any], effect: float, lower: float, upper: float, measure: Measure, rule: Rule
+) -> dict[str, Any]:
     side = AHEAD if (effect > 0) == measure.larger_is_better else BEHIND
     alone = side if lower > 0 or upper < 0 else UNDECIDED
     verdict = side if is_sure(gap["p_holm"]) else UNDECIDED
     if verdict == UNDECIDED and "top1" in measure.name and is_equivalent(lower, upper, rule.margin):
         verdict = alone = EQUIVALENT
     digits = max(measure.digits, digits_of([effect])) if measure.digits > 2 else measure.digits
-    return {
-        "row": gap["row"],
-        "where": f"mean over {columns} columns" if gap["column"] == AVERAGE else gap["column"],
-        "value": round(effect, 6),
-        "text": format_number(effect, digits, signed=True),
-        "interval": interval_text(lower, upper, digits),
-        "seeds": gap["seeds"],
-        "improvement": f"{round(100 * gap['improvement'])} %",
-        "share": round(gap["improvement"], 4),
-        "verdict": verdict,
-        "alone": alone if alone not in (verdict, UNDECIDED) else "",
-        "marks": (effect, lower, upper),
-    }
+    alone = alone if alone not in (verdict, UNDECIDED) else ""
+    return gap_entry(gap, digits) | {"verdict": verdict, "alone": alone}

@@ -46,7 +46,7 @@ def run_entry(record: dict[str, Any], spec: RunSpec, shared_machine: set[str]) -
     return run_line(record, shared_machine) | {
         "facts": [(name, value) for name, value in facts if value],
         "spec": spec_lines(spec),
-        "needs": [needed.id for needed in spec.dependencies],
+        "dependencies": [needed.id for needed in spec.dependencies],
     }
 
 
@@ -62,13 +62,8 @@ def _versions(known: dict[str, Any]) -> str:
 
 def spec_lines(spec: RunSpec) -> list[tuple[str, str]]:
     """Returns (key, value) of the spec's settings that differ from the defaults; spec.yaml has the whole spec."""
-
-    def flat(prefix: str, value: Any) -> list[tuple[str, str]]:
-        if isinstance(value, dict):
-            return [line for key, item in value.items() for line in flat(f"{prefix}.{key}" if prefix else key, item)]
-        return [(prefix, str(value))]
-
-    lines = flat("", spec.model_dump(mode="json", exclude_defaults=True, exclude={"teacher", "head"}))
+    settings = spec.model_dump(mode="json", exclude_defaults=True, exclude={"teacher", "head"})
     if isinstance(spec.teacher, FromFile):
-        lines += flat("teacher", spec.teacher.model_dump(mode="json", exclude_defaults=True))
-    return lines
+        settings["teacher"] = spec.teacher.model_dump(mode="json", exclude_defaults=True)
+    (line,) = pd.json_normalize(settings).to_dict("records")
+    return [(str(key), str(value)) for key, value in line.items()]

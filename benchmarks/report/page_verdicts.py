@@ -3,12 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from benchmarks.report.curves import Plot
-from benchmarks.report.forest import Scale, digits_of, forest, interval_text, scale_of
-from benchmarks.report.page_tables import CellKey
-from benchmarks.report.tables import format_number
+from benchmarks.report.forest import Scale, effect_entry, scale_of
+from benchmarks.report.page_tables import cell_anchor
 from benchmarks.statistics.comparison import SENTENCE, by_seed, deciding_measure, seed_correlation
 from benchmarks.statistics.controls import Control, false_calls
 from benchmarks.statistics.judging import ComparisonResult, Verdict, deciding_epochs, epoch_that_decides
@@ -17,15 +14,12 @@ from benchmarks.statistics.wording import MANY
 from sskd.formatting import first_of, plural
 
 if TYPE_CHECKING:
-    from benchmarks.report.section import Report
+    from benchmarks.report.section import Report, Section
 
-CellLinks = Mapping[tuple[str, str, str], Mapping[str, str]]  # links by (benchmark, row, column) and measure
 NAMED = 3  # maximum number of comparisons in a claim's summary
 
 
-def verdict_entries(
-    report: "Report", anchors: Mapping[CellKey, str], plots: Mapping[str, list[Plot]]
-) -> dict[str, Any]:
+def verdict_entries(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[str, Any]:
     """Returns the claims, and what limits the trust in their verdicts."""
     judged = [both for both in zip(report.verdicts, report.verdicts_best, strict=True) if both[0].runs]
     counts = {
@@ -33,13 +27,14 @@ def verdict_entries(
         for kind in (SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED)
     }
     absent = [verdict for verdict in report.verdicts if not verdict.runs]
-    cells: dict[tuple[str, str, str], dict[str, str]] = {}
-    for (benchmark, row, column, label), anchor in anchors.items():
-        cells.setdefault((benchmark, row, column), {})[label] = anchor
+    sections = {section.benchmark.id: section for section in report.sections}
     return {
         "headline": headline(counts, len(report.verdicts)),
         "deciding": deciding_epochs(report.verdicts),
-        "claims": [claim_entry(verdict, best, cells, plots) for verdict, best in judged],
+        "claims": [
+            claim_entry(verdict, best, sections.get(verdict.benchmark), plots.get(verdict.benchmark, ()))
+            for verdict, best in judged
+        ],
         "unjudged": absent,
         "controls": [_control(control) for control in report.controls],
         "aa": _aa_text(report.controls),
@@ -78,75 +73,68 @@ def headline(counts: Mapping[str, int], claims: int) -> str:
 
 
 def claim_entry(
-    verdict: Verdict, best: Verdict, cells: CellLinks | None = None, plots: Mapping[str, list[Plot]] | None = None
+    verdict: Verdict, best: Verdict, section: "Section | None" = None, plots: Sequence[Plot] = ()
 ) -> dict[str, Any]:
-    digits = digits_of([verdict.effect, verdict.lower, verdict.upper])
+    """Returns a claim for the template. best: its verdict at the best epoch. section, plots: its benchmark's."""
     own = scale_of([verdict.effect, verdict.lower, verdict.upper, verdict.size])
     parts = verdict.comparisons if len(verdict.comparisons) > 1 else []
     shared = scale_of([x for part in parts for x in (part.effect, part.lower, part.upper, part.bound)])
-    return verdict._asdict() | {
+    entry = verdict._asdict() | effect_entry(verdict, own, size=verdict.size)
+    return entry | {
         "reason": verdict.reason,
         "effect_text": verdict.effect_text,
         "seeds": verdict.seeds_text,
         "best": best.verdict,
-        "shown": "" if pd.isna(verdict.effect) else format_number(verdict.effect, digits, signed=True),
-        "interval": interval_text(verdict.lower, verdict.upper, digits),
-        "plot": forest(own, verdict.effect, verdict.lower, verdict.upper, 0.0, verdict.size),
-        "parts": [_part(verdict, part, shared, cells or {}, plots or {}) for part in parts],
+        "parts": [_part(verdict, part, shared, section, plots) for part in parts],
         "parts_text": _parts_text(verdict) if parts else "",
     }
 
 
 def _parts_text(verdict: Verdict) -> str:
     """Formats "2 of 6 comparisons decided: SSKD - KD, 25% (above); ..."."""
-    sides = {SUPPORTED: "above", CONTRADICTED: "below", EQUIVALENT: "equivalent"}
-    named = [f"{part.name} ({sides[part.verdict]})" for part in verdict.decided]
-
+    words = {SUPPORTED: "above", CONTRADICTED: "below", EQUIVALENT: "equivalent"}
+    named = [f"{part.name} ({words[part.verdict]})" for part in verdict.decided]
     text = f"{len(named)} of {len(verdict.comparisons)} comparisons decided"
     return f"{text}: {first_of(named, NAMED, between='; ')}" if 0 < len(named) < len(verdict.comparisons) else text
 
 
 def _part(
-    verdict: Verdict,
-    part: ComparisonResult,
-    position: Scale,
-    cells: CellLinks,
-    plots: Mapping[str, list[Plot]],
+    verdict: Verdict, part: ComparisonResult, position: Scale, section: "Section | None", plots: Sequence[Plot]
 ) -> dict[str, Any]:
-    digits = digits_of([part.effect, part.lower, part.upper])
-    benchmark = verdict.benchmark
-    columns = list(dict.fromkeys(column for _, column in part.cells))
+    columns = {column for _, column in part.cells}
     links = []
-    for row, column in part.cells:
-        known = cells.get((benchmark, row, column), {})
-        if known:
-            anchor = known.get(verdict.epoch) or next(iter(known.values()))
-            links.append((anchor, row if len(columns) == 1 else f"{row}, {column}"))
-    return {
+    if section:
+        labels = [measure.label for measure in section.benchmark.measures]
+        label = verdict.epoch if verdict.epoch in labels else labels[0]
+        shown = set(zip(section.table["row"], section.table["column"], strict=True))
+        links = [
+            (
+                cell_anchor(section.benchmark.id, row, column, label),
+                row if len(columns) == 1 else f"{row}, {column}",
+            )
+            for row, column in part.cells
+            if (row, column) in shown
+        ]
+    return effect_entry(part, position, part.bound) | {
         "name": part.name,
-        "value": "" if pd.isna(part.effect) else round(part.effect, 6),
-        "shown": "" if pd.isna(part.effect) else format_number(part.effect, digits, signed=True),
-        "interval": interval_text(part.lower, part.upper, digits),
-        "bound": part.bound,
         "seeds": part.seeds,
         "verdict": part.verdict,
         "alone": part.alone if part.alone != part.verdict else "",
-        "plot": forest(position, part.effect, part.lower, part.upper, part.bound, None),
         "links": links,
-        "curves": [(f"curve-{plot.id}", plot.title) for plot in plots.get(benchmark, []) if plot.column in columns],
+        "curves": [(f"curve-{plot.id}", plot.title) for plot in plots if plot.column in columns],
     }
 
 
 def _control(control: Control) -> dict[str, Any]:
-    digits = digits_of([control.effect, control.lower, control.upper])
     position = scale_of([control.effect, control.lower, control.upper])
-    return control._asdict() | {
-        "shown": format_number(control.effect, digits, signed=True),
-        "interval": interval_text(control.lower, control.upper, digits),
-        "plot": forest(position, control.effect, control.lower, control.upper, 0.0, None),
-        "permuted": "" if control.permuted is None else f"{100 * control.permuted:.1f} %",
-        "seeds": plural(control.seeds, "seed"),
-    }
+    return (
+        control._asdict()
+        | effect_entry(control, position)
+        | {
+            "permuted": "" if control.permuted is None else f"{100 * control.permuted:.1f} %",
+            "seeds": plural(control.seeds, "seed"),
+        }
+    )
 
 
 def _aa_text(controls: Sequence[Control]) -> str:

@@ -18,12 +18,7 @@ from sskd.runs.run_folder import RunFolder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,=+-]*")
 LONGEST = 80  # maximum number of characters of a generated folder name
-OPTIONS = (
-    "only",
-    "methods",
-    "seeds",
-    "reference",
-)  # options that select a report's contents, besides --set and --plugin
+OPTIONS = ("only", "methods", "seeds", "reference")  # they select a report's contents, besides --set and --plugin
 EXECUTION_KEYS = ("execution", "cluster", "name")  # keys of --set without effect on the report's contents
 REQUEST = "request.json"
 
@@ -68,11 +63,7 @@ def report_target(
         )
     folder = folder / "reports" / (options.name or request_name(request))
     if _is_taken(folder, request):
-        if options.name:
-            raise UserError(f"{folder} is the report of another request, see {REQUEST} there: take another --name")
-        folder = folder.with_name(
-            f"{folder.name}-{_hash(json.dumps(request))}"
-        )  # plugins with the same name in different folders
+        raise UserError(f"{folder} is the report of another request, see {REQUEST} there: take another --name")
     return ReportTarget(folder, profile, cells, request)
 
 
@@ -91,13 +82,9 @@ def finished_text(target: ReportTarget, runs: Path) -> str:
 def _request(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the given options that select the contents of a report."""
     said: dict[str, Any] = {word: value for word in OPTIONS if (value := getattr(options, word))}
-    said["set"] = _of_report(options.set)
+    said["set"] = [setting for setting in options.set if re.split(r"[.=]", setting)[0] not in EXECUTION_KEYS]
     said["plugin"] = [str(Path(file).expanduser().resolve()) for file in options.plugin]
     return {word: value for word, value in said.items() if value}
-
-
-def _of_report(settings: list[str]) -> list[str]:
-    return [setting for setting in settings if re.split(r"[.=]", setting)[0] not in EXECUTION_KEYS]
 
 
 def request_name(request: Mapping[str, Any]) -> str:
@@ -105,27 +92,19 @@ def request_name(request: Mapping[str, Any]) -> str:
     words: list[str] = []
     for key, value in request.items():
         if key == "plugin":
-            words += [f"plugin={Path(path).stem}" for path in value]
+            words += [f"plugin={path}" for path in value]
         else:
             words += value if isinstance(value, list) else [str(value) if key == "only" else f"{key}={value}"]
     text = "_".join(words)
     name = re.sub(r"[^A-Za-z0-9._,=+-]+", "-", text).strip(".-")
     if name == text and len(name) <= LONGEST:
         return name
-    return f"{name[:LONGEST]}-{_hash(text)}"
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{name[:LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _is_taken(folder: Path, request: Mapping[str, Any]) -> bool:
     """Returns True if the folder has the report of another request."""
     try:
-        taken = json.loads((folder / REQUEST).read_bytes())
+        return bool(json.loads((folder / REQUEST).read_bytes()) != request)
     except (OSError, ValueError):
         return False
-    if not isinstance(taken, dict):
-        return True
-    kept = _of_report(taken.pop("set", []))  # earlier versions also stored execution keys
-    return taken | ({"set": kept} if kept else {}) != request

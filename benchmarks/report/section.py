@@ -42,7 +42,7 @@ class Report(NamedTuple):
     controls: list[Control]
     time_to_accuracy: TimeToAccuracy
     comparability: dict[str, TableComparability]  # by benchmark
-    curves: dict[str, np.ndarray]  # by run, see frame.read_curve
+    curves: dict[str, np.ndarray]  # by run, see frame.curve_of
     means: dict[str, pd.DataFrame]  # by benchmark, see curves.mean_curves
     shared_machine: set[str]  # ids of runs that shared their machine
     tuning: TuningReport | None = None  # of the profile's own report

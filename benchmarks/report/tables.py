@@ -12,11 +12,10 @@ from benchmarks.analysis.setting import describe_setting, of_paper, same_runs
 from benchmarks.report.escaping import markdown_text
 from benchmarks.tables.benchmark import Benchmark, Measure
 from benchmarks.tables.cell import published_columns
-from sskd.formatting import first_of, plural
+from sskd.formatting import first_of, markdown_table, plural
 
 OTHER_CODE, CONFLICT = "†", "‡"
 SHOWN = 3  # maximum number of ids in a note
-TABLE_COLUMNS = ("row", "column", "seeds", "missing", "differs")
 
 
 def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
@@ -50,15 +49,7 @@ def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
                     entry[f"{measure.label} other protocol"] = other.value if other else math.nan
         entry["missing"], entry["differs"] = missing(group), _differs(group)
         rows.append(entry)
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=_columns(benchmark))
-
-
-def _columns(benchmark: Benchmark) -> list[str]:
-    names = list(TABLE_COLUMNS)
-    for measure in benchmark.measures:
-        kinds = ("mean", "sd", "paper", "difference") if measure.published else ("mean", "sd")
-        names += [f"{measure.label} {kind}" for kind in kinds]
-    return names
+    return pd.DataFrame(rows)
 
 
 def comparable_columns(frame: pd.DataFrame, benchmark: Benchmark) -> set[str]:
@@ -218,12 +209,12 @@ def markdown(table: pd.DataFrame, benchmark: Benchmark) -> str:
         if kind == "mean":
             digits[f"{measure.label} sd"] = (measure.digits, False)
     words = ["missing", *(["differs"] if table["differs"].any() else [])]
-    lines = [[*headers, *digits, *words], ["---"] * (len(headers) + len(digits) + len(words))]
+    rows = []
     for record in table.to_dict("records"):
         values = [format_number(record[name], *how) for name, how in digits.items()]
         texts = [markdown_text(record[name]) for name in ("row", "column", "seeds", *words)]
-        lines.append([*texts[:3], *values, *texts[3:]])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+        rows.append([*texts[:3], *values, *texts[3:]])
+    return markdown_table([*headers, *digits, *words], rows)
 
 
 def latex(table: pd.DataFrame, benchmark: Benchmark, notes: Sequence[str] = ()) -> str:

@@ -3,7 +3,6 @@
 Seconds are meaningful only if each run had its machine for itself.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from benchmarks.report.canvas import attempt, dashes, legend, panels
 from benchmarks.report.escaping import markdown_text
 from benchmarks.report.style import Style
-from sskd.formatting import duration
+from sskd.formatting import duration, markdown_table
 
 MARK = "KD"  # the method whose final accuracy the others should reach
 SECONDS, COUNTED = "seconds", "multiply_adds"
@@ -32,8 +31,6 @@ HOW = {
 }
 TIMES = ((2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))  # minimum seconds, unit
 POWERS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (0.0, ""))
-
-
 COLUMNS = (
     *("benchmark", "row", "column", "epoch", "seconds", "top1", "seeds", "before"),
     *("multiply_adds", "before_multiply_adds"),
@@ -75,7 +72,7 @@ def runs_sharing_a_machine(frame: pd.DataFrame) -> set[str]:
 
 
 def cost_curves(
-    frame: pd.DataFrame, runs: Path, work: Mapping[str, float] | None = None
+    frame: pd.DataFrame, epochs: Mapping[str, np.ndarray], work: Mapping[str, float] | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
     """Returns a curve per method and column, and the finished runs that are omitted because their metrics.jsonl cannot
     be read.
@@ -83,7 +80,8 @@ def cost_curves(
     Columns: benchmark, row, column, epoch (over all stages), seconds, top1, seeds, before, multiply_adds,
     before_multiply_adds; means over the finished seeds. seconds: training and evaluation up to that epoch; it includes
     ``before``, the seconds of teacher and head. Given weights cost nothing. frame: the whole report's frame, including
-    teachers and heads. work: multiply-adds of every run's training by id; nan without it.
+    teachers and heads. epochs: of every run by id (frame.read_epochs). work: multiply-adds of every run's training by
+    id; nan without it.
     """
     known = frame[frame["state"] == "finished"] if len(frame) else frame
     if known.empty:
@@ -96,10 +94,10 @@ def cost_curves(
     for place, group in students.groupby(["benchmark", "row", "column"], sort=False):
         curves = []
         for run in group.to_dict("records"):
-            curve = _curve(runs / run["id"] / "metrics.jsonl")
-            if not len(curve):
+            if not len(epochs[run["id"]]):
                 damaged[run["id"]] = None
                 continue
+            curve = epochs[run["id"]][:, [0, 2, 3]]
             before, counted = (sum(of.get(run[who], 0.0) for who in ("teacher", "head")) for of in (took, work))
             adds = counted + work[run["id"]] / run.get("epochs", math.nan) * curve[:, :1]
             ones = np.ones((len(curve), 1))
@@ -109,29 +107,6 @@ def cost_curves(
             mean = np.mean([curve[:length] for curve in curves], axis=0)
             rows += [(*place, int(epoch), s, top1, len(curves), *more) for epoch, s, top1, *more in mean.tolist()]
     return pd.DataFrame(rows, columns=COLUMNS), list(damaged)
-
-
-def _curve(metrics: Path) -> np.ndarray:
-    """Returns (epoch over all stages, seconds so far, test accuracy) of the evaluated epochs, (n, 3). Returns no epochs
-    if a line is damaged, except an incomplete last line, because its seconds would be missing in all later ones."""
-    points, seconds = [], 0.0
-    try:
-        lines = metrics.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                if number == len(lines):
-                    break
-                raise
-            seconds += row.get("seconds", 0.0) + row.get("evaluation_seconds", 0.0)
-            if "test_top1" in row:
-                points.append((float(number), seconds, float(row["test_top1"])))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        points = []
-    if not all(math.isfinite(value) for point in points for value in point):
-        points = []
-    return np.array(points).reshape(-1, 3)
 
 
 def amount(value: float, unit: str) -> str:
@@ -162,11 +137,16 @@ def cost_table(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
 
 
 def make_time_to_accuracy(
-    frame: pd.DataFrame, runs: Path, work: Mapping[str, float], unit: str, folder: Path, styles: Mapping[str, Style]
+    frame: pd.DataFrame,
+    epochs: Mapping[str, np.ndarray],
+    work: Mapping[str, float],
+    unit: str,
+    folder: Path,
+    styles: Mapping[str, Style],
 ) -> TimeToAccuracy:
     """Returns the report's part on cost. Draws spent.png and spent.pdf into ``folder`` if there is a curve with a known
     cost in ``unit``. Other arguments: see cost_curves."""
-    curves, damaged = cost_curves(frame, runs, work)
+    curves, damaged = cost_curves(frame, epochs, work)
     known = curves[curves[unit].notna()]
     figure, trouble = attempt(folder / "spent", lambda: _draw(known, styles, unit))
     lost = [f"Left out, because their metrics.jsonl cannot be read: {', '.join(damaged)}."] if damaged else []
@@ -210,17 +190,13 @@ def _draw(curves: pd.DataFrame, styles: Mapping[str, Style], unit: str) -> Figur
 def time_to_accuracy_markdown(time_to_accuracy: TimeToAccuracy) -> str:
     """Returns the table as Markdown, with its notes."""
     words, (what, *notes) = WORDS[time_to_accuracy.unit], time_to_accuracy.notes
-    lines = [
-        f"## Accuracy against total {words}\n",
-        f"{what[:-1]}; the curves are in spent.csv and spent.pdf.\n",
-        f"| benchmark | column | method | seeds | all {words} | teacher and head | last top-1 | "
-        f"reaches {MARK}'s last after |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    head = ["benchmark", "column", "method", "seeds", f"all {words}", "teacher and head", "last top-1"]
+    rows = []
     for entry in time_to_accuracy.table.to_dict("records"):
         cells = [entry["benchmark"], entry["column"], entry["row"], str(entry["seeds"])]
         cells += [amount(entry[name], time_to_accuracy.unit) for name in ("cost", "before")]
         cells += [f"{entry['top1']:.2f}", amount(entry["reaches"], time_to_accuracy.unit)]
-        lines.append("| " + " | ".join(map(markdown_text, cells)) + " |")
-    lines += [f"\n{markdown_text(note)}" for note in notes]
-    return "\n".join(lines) + "\n"
+        rows.append([*map(markdown_text, cells)])
+    parts = [f"## Accuracy against total {words}\n", f"{what[:-1]}; the curves are in spent.csv and spent.pdf.\n"]
+    parts += [markdown_table([*head, f"reaches {MARK}'s last after"], rows)]
+    return "\n".join([*parts, *(f"{markdown_text(note)}\n" for note in notes)])

@@ -13,6 +13,7 @@ from benchmarks.report.style import styles_of
 from benchmarks.statistics.comparison import RULE, Rule
 from benchmarks.statistics.judging import ComparisonResult
 from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED
+from benchmarks.statistics.wording import effect_text
 from benchmarks.tuning.comparing import (
     curves,
     finished,
@@ -24,7 +25,7 @@ from benchmarks.tuning.comparing import (
 )
 from benchmarks.tuning.studies import FOLDER, StudyFile, read_studies
 from benchmarks.tuning.trials import BENCHMARK
-from sskd.formatting import duration, plural
+from sskd.formatting import duration, markdown_table, plural
 from sskd.runs.files import write_atomically
 
 CSV = f"{FOLDER}/{BENCHMARK}/tuning.csv"  # in the report's folder
@@ -90,41 +91,30 @@ def part_text(part: ComparisonResult) -> str:
     first, _, second = part.name.partition(" - ")
     says = {SUPPORTED: f"{first} is ahead", CONTRADICTED: f"{second} is ahead"}.get(part.verdict, part.verdict)
     studies = "1 study" if part.seeds == 1 else f"{part.seeds} studies"
-    return f"{part.name}: {gain_text(part.effect, part.lower, part.upper)}, {studies}: {says}"
-
-
-def gain_text(mean: float, lower: float, upper: float) -> str:
-    """Formats "+1.20 [0.31, 2.09]"."""
-    return f"{mean:+.2f}" + (f" [{lower:.2f}, {upper:.2f}]" if lower == lower else "")
+    return f"{part.name}: {effect_text(part.effect, part.lower, part.upper, 2)}, {studies}: {says}"
 
 
 def tuning_markdown(report: TuningReport | None) -> str:
     """Returns the content of tuning.md."""
     if report is None or report.table.empty:
         return "## Tuned under an equal budget\n\n" + (f"{report.setup}\n" if report else "No study was begun.\n")
-    lines = [f"## Tuned under an equal budget\n\n{markdown_text(report.setup)} {RULE_TEXT}\n"]
-    lines += ["| method | studies | trials | published | tuned | gain | optimism | a search | a final run |"]
-    lines += ["| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    head = ["method", "studies", "trials", "published", "tuned", "gain", "optimism", "a search", "a final run"]
+    rows = []
     for row in report.table.to_dict("records"):
         cells = [row["row"], str(row["studies"]), row["budget"], f"{row['published']:.2f}", f"{row['tuned']:.2f}"]
-        cells += [gain_text(row["gain"], row["lower"], row["upper"]), f"{row['optimism']:+.2f}"]
+        cells += [effect_text(row["gain"], row["lower"], row["upper"], 2), f"{row['optimism']:+.2f}"]
         cells += [duration(row["search_seconds"]), duration(row["final_seconds"])]
-        lines.append("| " + " | ".join(map(markdown_text, cells)) + " |")
-    lines += ["", *(f"- {markdown_text(line)}" for line in report.lines)]
-    table = curve_table(report.curves)
-    lines += ["\nExpected validation accuracy (%) of the best trial, by the number of trials:\n"]
-    lines += ["| method | " + " | ".join(map(str, table.columns)) + " |", "| --- |" + " --- |" * len(table.columns)]
-    for label, values in table.iterrows():
-        shown = ("" if value != value else f"{value:.2f}" for value in values)
-        lines.append(f"| {markdown_text(label)} | " + " | ".join(shown) + " |")
-    lines += [f"\n{note}" for note in (report.check, *report.notes) if note]
-    return "\n".join(lines) + "\n"
-
-
-def curve_table(by_budget: pd.DataFrame) -> pd.DataFrame:
-    """Returns the curves with a row for each method and a column for each number of trials."""
-    table = by_budget.pivot(index="row", columns="trials", values="top1")
-    return table.reindex(list(dict.fromkeys(by_budget["row"])))
+        rows.append([*map(markdown_text, cells)])
+    parts = [f"## Tuned under an equal budget\n\n{markdown_text(report.setup)} {RULE_TEXT}\n"]
+    parts += [markdown_table(head, rows), *(f"- {markdown_text(line)}" for line in report.lines)]
+    curves = report.curves.pivot(index="row", columns="trials", values="top1")
+    best = [
+        [markdown_text(label), *("" if pd.isna(value) else f"{value:.2f}" for value in curves.loc[label])]
+        for label in dict.fromkeys(report.curves["row"])
+    ]
+    parts += ["\nExpected validation accuracy (%) of the best trial, by the number of trials:\n"]
+    parts += [markdown_table(["method", *curves.columns], best)]
+    return "\n".join([*parts, *(f"{note}\n" for note in (report.check, *report.notes) if note)])
 
 
 def _draw(by_budget: pd.DataFrame) -> Figure | None:

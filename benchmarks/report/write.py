@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks.analysis.comparability import comparability_json, exclude_incomparable
 from benchmarks.analysis.embedding import add_silhouettes, features_of
-from benchmarks.analysis.frame import read_curve, results_frame, specs_of
+from benchmarks.analysis.frame import curve_of, read_epochs, results_frame, specs_of
 from benchmarks.analysis.probes import add_probes, probes_of
 from benchmarks.analysis.published import reproductions
 from benchmarks.planning.cost import expected_seconds, known_work
@@ -39,7 +39,6 @@ from benchmarks.statistics.comparison import (
     differences,
     pairwise,
     relative_gains,
-    relative_gains_lines,
     rows_of,
     rule_of,
 )
@@ -107,6 +106,8 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
     styles = styles_of(map(str, frame["row"][frame["benchmark"] != ""]))
     sections = []
     for name, group in cells.items():
+        if not group:
+            continue
         benchmark = with_measured(with_reference(BENCHMARKS[name], group, row), frame)
         layouts: Layouts = {}
         if benchmark.figure == "embedding":
@@ -124,7 +125,8 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
     of_timed = [spec for spec in specs.values() if spec.id in set(timed["id"])]
     work = known_work(of_timed, profile) if unit == COUNTED else {}
     students = dict.fromkeys(frame["id"][frame["benchmark"] != ""])
-    curves = {run: curve for run in students if len(curve := read_curve(runs / run / "metrics.jsonl"))}
+    epochs = {run: read_epochs(runs / run / "metrics.jsonl") for run in students}
+    curves = {run: curve_of(found) for run, found in epochs.items() if len(found)}
     expected = frame.assign(expected_seconds=frame["id"].map(expected_seconds(specs.values(), runs, profile)))
     return Report(
         profile,
@@ -134,7 +136,7 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
         verdicts(expected, rule=rule),
         verdicts(expected, "best", rule),
         controls(frame, epoch_that_decides(frame), rule),
-        make_time_to_accuracy(timed, runs, work, unit, folder, styles),
+        make_time_to_accuracy(timed, epochs, work, unit, folder, styles),
         comparability,
         curves,
         {section.benchmark.id: mean_curves(section.frame, curves) for section in sections},
@@ -151,6 +153,10 @@ def _section(
     decides = deciding_measure(benchmark, epoch_that_decides(frame))
     figure, trouble = attempt(folder / benchmark.id, lambda: draw(frame, benchmark, styles, layouts))
     gains = relative_gains(frame, decides, rule) if matrix and decides.name.endswith("_top1") else {}
+    lines = notes(frame, benchmark, table)
+    if gains:
+        ratios = ", ".join(f"{row} {100 * gain:+.0f} %" for row, gain in gains.items())
+        lines.append(f"Gain over KD, relative to KD's gain over the student alone (ratio of sums): {ratios}.")
     return Section(
         benchmark,
         frame,
@@ -158,7 +164,7 @@ def _section(
         {measure.label: differences(frame, benchmark, measure, rule) for measure in benchmark.measures},
         {measure.label: pairwise(frame, benchmark, measure, rule) for measure in benchmark.measures if matrix},
         ranking_lines(frame, decides.name, benchmark.reference, decides.larger_is_better),
-        [*notes(frame, benchmark, table), *relative_gains_lines(gains), *trouble],
+        [*lines, *trouble],
         reproductions(set(frame["pair"]) if benchmark.published else set()),
         figure,
     )

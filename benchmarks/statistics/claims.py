@@ -52,13 +52,11 @@ class Results:
     def gap(self, first: str, second: str, column: str, measure: str = "top1", bound: float = 0.0) -> Condition:
         """Returns the condition first - second, of two methods in one column."""
         column = self.column(column)
-        ours, theirs = (self._sample(row, column, self.seeds(row, column, measure)) for row in (first, second))
-        accuracy = measure in ACCURACIES
+        ours, theirs = (
+            Sample(((row, column),), list(self.seeds(row, column, measure).values())) for row in (first, second)
+        )
         part = self.part(f"{first} - {second}, {column}", ours, theirs, 1, bound)
-        return part if accuracy else part._replace(min_std=0.0, margin=0.0)
-
-    def _sample(self, row: str, column: str, values: Values) -> Sample:
-        return Sample(((row, column),), list(values.values()))
+        return part if measure in ACCURACIES else part._replace(min_std=0.0, margin=0.0)
 
     def part(self, name: str, first: Sample, second: Sample | None, accuracies: float, bound: float = 0.0) -> Condition:
         """Returns a condition about accuracies. accuracies: number of accuracies that a value adds or subtracts."""
@@ -127,8 +125,7 @@ def method_claim(first: str, second: str, benchmark: str) -> Claim:
     """Returns the claim that one method is above another, on average over the columns that have both."""
 
     def parts(results: Results) -> list[Condition]:
-        rows = zip(results.frame["row"], results.frame["column"], strict=True)
-        keys = set(map(tuple, rows))
+        keys = set(zip(results.frame["row"], results.frame["column"], strict=True))
         columns = [column for column in results.columns() if {(first, column), (second, column)} <= keys]
         over = columns[0] if len(columns) == 1 else f"mean over {len(columns)} columns"
         return [results.mean_gap(first, second, columns, f"{first} - {second}, {over}")] if columns else []
@@ -276,8 +273,7 @@ def _c9_lacks(results: Results) -> str:
 
 
 def _c10(results: Results) -> list[Condition]:
-    rivals = [row for row in results.rows() if row != "SSKD"]
-    return [results.gap("SSKD", row, "vgg13/vgg8", "silhouette") for row in rivals]
+    return [results.gap("SSKD", row, "vgg13/vgg8", "silhouette") for row in results.rows() if row != "SSKD"]
 
 
 CLAIMS = (

@@ -211,12 +211,6 @@ def relative_gains(frame: pd.DataFrame, measure: Measure, rule: Rule = RULE) -> 
     return gains
 
 
-def relative_gains_lines(gains: Mapping[str, float]) -> list[str]:
-    """Returns the relative gains in a sentence; [] if there are none."""
-    shown = ", ".join(f"{row} {100 * gain:+.0f} %" for row, gain in gains.items())
-    return [f"Gain over KD, relative to KD's gain over the student alone (ratio of sums): {shown}."] if shown else []
-
-
 def measure_rounding_std(frame: pd.DataFrame, measure: Measure) -> float:
     """Returns the rounding standard deviation of one of the measure's values; 0 if they are not counts of images."""
     which, _, kind = measure.name.rpartition("_")

@@ -15,6 +15,7 @@ from benchmarks.statistics.claims import Results
 from benchmarks.statistics.comparison import CONTROLS, RULE, Rule
 from benchmarks.statistics.intervals import FIRST
 from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED, Condition, Sample, decide, judge_suites
+from benchmarks.statistics.wording import effect_text
 from sskd.formatting import plural
 
 KD, (AGAIN, SHUFFLED) = "KD", CONTROLS
@@ -87,8 +88,8 @@ def control_lines(found: Sequence[Control]) -> list[str]:
 
 
 def _gap_text(control: Control) -> str:
-    interval = "" if np.isnan(control.lower) else f" [{control.lower:+.2f}, {control.upper:+.2f}]"
-    return f"{control.name}: {control.effect:+.2f}{interval}, {plural(control.seeds, 'seed')}, {control.verdict}"
+    effect = effect_text(control.effect, control.lower, control.upper, 2, signed=True)
+    return f"{control.name}: {effect}, {plural(control.seeds, 'seed')}, {control.verdict}"
 
 
 def permutation_rate(part: Condition, seed: int = 0) -> float | None:

@@ -29,7 +29,15 @@ from benchmarks.statistics.verdict import (
     required_seeds,
     weakest,
 )
-from benchmarks.statistics.wording import omitted_text, required_text, restated, shared_variance_text, size_text
+from benchmarks.statistics.wording import (
+    effect_text,
+    omitted_text,
+    required_text,
+    restated,
+    shared_variance_text,
+    size_text,
+)
+from sskd.formatting import plural
 
 EPOCHS = {"chosen": "best validation epoch", "last": "last epoch", "best": "best epoch on the test images"}
 
@@ -99,8 +107,7 @@ class Verdict(NamedTuple):
         """Formats "SSKD - KD, 25%: +4.378 [2.901, 5.856]"; "" without an effect."""
         if not self.measured or math.isnan(self.effect):
             return ""
-        interval = "" if math.isnan(self.lower) else f" [{self.lower:.3f}, {self.upper:.3f}]"
-        return f"{self.measured}: {self.effect:+.3f}{interval}"
+        return f"{self.measured}: {effect_text(self.effect, self.lower, self.upper)}"
 
     @property
     def reason(self) -> str:
@@ -113,20 +120,21 @@ class Verdict(NamedTuple):
         """Formats "2 seeds", or "2 seeds (some comparisons 1)" if a comparison has fewer seeds than the shown
         effect."""
         shown = max(self.effect_seeds, self.seeds)
-        text = f"{shown} seed" if shown == 1 else f"{shown} seeds"
-        return text if shown == self.seeds else f"{text} (some comparisons {self.seeds})"
+        return plural(shown, "seed") + ("" if shown == self.seeds else f" (some comparisons {self.seeds})")
 
     @property
     def decided(self) -> list[ComparisonResult]:
         return [part for part in self.comparisons if part.verdict not in (UNDECIDED, VOID)]
 
 
-def judge(claim: Claim, frame: pd.DataFrame, which: str = "last", rule: Rule = RULE) -> Verdict:
-    """Returns the verdict on one claim, from the accuracies of the ``which`` epoch ("chosen", "last" or "best").
+def judge(claim: Claim, frame: pd.DataFrame, which: str = "", rule: Rule = RULE) -> Verdict:
+    """Returns the verdict on one claim, from the accuracies of the ``which`` epoch ("chosen", "last" or "best"; "": the
+    one that decides for its benchmark).
 
     frame: the report's frame. Its optional column "expected_seconds" has the estimated duration of unfinished runs.
     """
     own = frame if frame.empty else frame[frame["benchmark"] == claim.benchmark]
+    which = which or epoch_that_decides(own)
     results = Results(own, which, rule)
     parts = claim.parts(results) if len(own) else []
     lacks = claim.lacks(results) if len(own) else ""
@@ -179,11 +187,11 @@ def judge_comparisons(parts: Sequence[Condition], verdict: str) -> list[Comparis
         if part.void:
             judged.append(ComparisonResult(part.name, part.bound, *estimate, VOID, VOID, part.cells))
             continue
-        above, below, same = part.sides() if part.n else (False, False, False)
+        above, below, same = part.position() if part.n else (False, False, False)
         alone = SUPPORTED if above else CONTRADICTED if below else EQUIVALENT if same else UNDECIDED
         p_holm = next(corrected)
         if below:
-            sure = bool(part.sides(ALPHA / len(sound))[1])
+            sure = bool(part.position(ALPHA / len(sound)).below)
         else:
             sure = bool(same) or verdict == SUPPORTED or is_sure(p_holm)
         judged.append(
@@ -200,15 +208,9 @@ def epoch_that_decides(frame: pd.DataFrame) -> str:
     return "chosen" if len(finished) and finished["chosen_top1"].notna().all() else "last"
 
 
-def judge_by_its_epoch(claim: Claim, frame: pd.DataFrame, rule: Rule = RULE) -> Verdict:
-    """Judges the claim at the epoch that decides for its benchmark."""
-    own = frame if frame.empty else frame[frame["benchmark"] == claim.benchmark]
-    return judge(claim, frame, epoch_that_decides(own), rule)
-
-
 def verdicts(frame: pd.DataFrame, which: str = "", rule: Rule = RULE) -> list[Verdict]:
-    """Judges all claims in order, each at the epoch that decides for its benchmark, or all at ``which``."""
-    return [judge(claim, frame, which, rule) if which else judge_by_its_epoch(claim, frame, rule) for claim in CLAIMS]
+    """Judges all claims in order (see ``judge``)."""
+    return [judge(claim, frame, which, rule) for claim in CLAIMS]
 
 
 def deciding_epochs(judged: Sequence[Verdict]) -> str:

@@ -56,6 +56,14 @@ class Sample(NamedTuple):
         return self._replace(values=np.asarray(self.values)[..., : max(look, self.have)])
 
 
+class Position(NamedTuple):
+    """Whether an interval lies above the bound, below it, and within the margin around zero, in the samples' shape."""
+
+    above: np.ndarray
+    below: np.ndarray
+    within: np.ndarray
+
+
 class Condition(NamedTuple):
     """A difference that must exceed ``bound``: ``first`` minus ``second`` (two methods), or a number of one method.
 
@@ -107,16 +115,16 @@ class Condition(NamedTuple):
         tails = [float(rank_p(sign * np.asarray(self.first.values))) for sign in (1, -1)]
         return min(1.0, min(tails) * ALPHA / RANK_LEVEL) if self.n >= FIRST else math.nan
 
-    def sides(self, alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns whether the interval lies above the bound, below it, and within the margin."""
+    def position(self, alpha: float = ALPHA) -> Position:
+        """Returns the position of the interval."""
         if self.ranks:
             values = np.asarray(self.first.values)[..., : counted(self.n, self.last)]
             level = RANK_LEVEL * alpha / ALPHA if values.shape[-1] >= FIRST else -1.0
             above, below = rank_p(values) <= level, rank_p(-values) <= level
-            return above, below, np.zeros_like(above)
+            return Position(above, below, np.zeros_like(above))
         found = self.known
         low, high = found.mean - found.half_width(alpha), found.mean + found.half_width(alpha)
-        return low > self.bound, high < self.bound, is_equivalent(low, high, self.margin)
+        return Position(low > self.bound, high < self.bound, is_equivalent(low, high, self.margin))
 
 
 def rank_p(correlations: np.ndarray) -> np.ndarray:
@@ -150,11 +158,10 @@ class Calls(NamedTuple):
 def outcomes(parts: Sequence[Condition], alpha: float = ALPHA) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns whether a claim with these conditions is supported, contradicted and equivalent now; each in the samples'
     shape."""
-    sides = [part.sides(alpha) for part in parts]
-    sure = [part.sides(alpha / len(parts)) for part in parts] if len(parts) > 1 else sides
-    no = np.any([side[1] for side in sure], axis=0)
-    yes = np.all([side[0] for side in sides], axis=0) & ~no
-    return yes, no, np.all([side[2] for side in sides], axis=0) & ~yes & ~no
+    found = [part.position(alpha) for part in parts]
+    no = np.any([part.position(alpha / len(parts)).below for part in parts], axis=0)
+    yes = np.all([position.above for position in found], axis=0) & ~no
+    return yes, no, np.all([position.within for position in found], axis=0) & ~yes & ~no
 
 
 def judge_suites(parts: Sequence[Condition], looks: Sequence[int]) -> Calls:
@@ -175,7 +182,7 @@ def decide(parts: Sequence[Condition]) -> tuple[str, str]:
     if not sound:
         return UNDECIDED, f"every comparison is void: {parts[0].void}"
     for part in sound:
-        if part.n and part.sides(ALPHA / len(sound))[1]:
+        if part.n and part.position(ALPHA / len(sound)).below:
             return CONTRADICTED, f"{part.name} is below {part.bound:g}"
     absent = [part for part in sound if not part.n]
     if absent:
@@ -192,7 +199,7 @@ def decide(parts: Sequence[Condition]) -> tuple[str, str]:
         return SUPPORTED, f"{'every' if len(sound) > 1 else 'the'} interval lies above its bound"
     if same:
         return EQUIVALENT, f"no difference is larger than {max(part.margin for part in sound):g}"
-    spans = [part for part in sound if not part.sides()[0]]
+    spans = [part for part in sound if not part.position().above]
     if sound[0].ranks:
         return UNDECIDED, "the rank correlation is not significantly different from zero"
     return UNDECIDED, f"an interval contains its bound {spans[0].bound:g} ({_names(spans)})"
@@ -233,7 +240,7 @@ def required_seeds(claim: str, benchmark: str, parts: Sequence[Condition]) -> Re
     if have == 0 or all(part.n < 2 for part in sound):
         return RequiredSeeds(claim, benchmark, have, max(FIRST, have + 1), math.nan, _cells(sound))
     below = [part for part in sound if float(part.known.mean) < part.bound]
-    open_parts = below or [part for part in sound if not part.sides()[0]]
+    open_parts = below or [part for part in sound if not part.position().above]
     if not open_parts:
         return RequiredSeeds(claim, benchmark, have, have, 1.0, ())
     chance, likely = predict(sound, open_parts)

@@ -16,6 +16,13 @@ MANY = (
 )
 
 
+def effect_text(mean: float, lower: float, upper: float, digits: int = 3, signed: bool = False) -> str:
+    """Formats "+4.378 [2.901, 5.856]", without the interval if it is nan. signed: bounds have a sign."""
+    sign = "+" if signed else ""
+    interval = "" if math.isnan(lower) else f" [{lower:{sign}.{digits}f}, {upper:{sign}.{digits}f}]"
+    return f"{mean:+.{digits}f}{interval}"
+
+
 def restated(parts: Sequence[Condition]) -> str:
     """Restates the claim for these runs: "SSKD above KD and AT, in 10% and 25%", or the comparisons by name."""
     rivals: dict[tuple[str, str, float], list[str]] = {}  # by row, column and bound

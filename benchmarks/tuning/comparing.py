@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from benchmarks.statistics.comparison import CONTROLS, RULE, Rule, Values, compare
 from benchmarks.statistics.intervals import rounding_std
 from benchmarks.statistics.judging import ComparisonResult, judge_comparisons
 from benchmarks.statistics.verdict import UNDECIDED, Condition, Sample
-from benchmarks.tuning.choice import expected_best, rank_correlation
 from benchmarks.tuning.spaces import RATE
 from benchmarks.tuning.studies import StudyFile
 from sskd.formatting import plural
@@ -131,6 +131,18 @@ def unequal(ours: Sequence[StudyFile], theirs: Sequence[StudyFile]) -> str:
     return " and ".join(text for text, found in asked.items() if len(found) > 1)
 
 
+def expected_best(scores: Sequence[float]) -> list[float]:
+    """Returns the expected best score of b trials drawn without replacement from all B, for b = 1 ... B.
+
+    With scores sorted, the i-th is the best of b in C(i, b) - C(i - 1, b) of C(B, b) draws (Tang et al., ACL 2020).
+    """
+    ordered, count = sorted(scores), len(scores)
+    return [
+        sum(score * math.comb(i, b - 1) for i, score in enumerate(ordered)) / math.comb(count, b)
+        for b in range(1, count + 1)
+    ]
+
+
 def curves(searches: Searches) -> pd.DataFrame:
     """Returns the expected validation accuracy (%) of the best of b trials, as a mean over studies: row, trials (b),
     top1."""
@@ -150,7 +162,8 @@ def short_trials(studies: Sequence[StudyFile]) -> str:
         full = [trial.held_out_top1 for trial in study.full_trials]
         known = [score for score in full if score is not None]
         if full and len(known) == len(full) == len(study.scores):
-            found = rank_correlation(study.scores, known)
+            varied = len(set(study.scores)) > 1 and len(set(known)) > 1
+            found = float(stats.spearmanr(study.scores, known).statistic) if varied else math.nan
             text = (
                 f"Rank correlation of {study.label}'s {len(full)} trials of {plural(study.epochs, 'epoch')} with the "
                 f"same trials of {study.full_epochs}: {found:.2f}."

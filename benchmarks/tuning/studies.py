@@ -11,7 +11,6 @@ from pydantic import Field, TypeAdapter
 
 from benchmarks.profiles.profile import Profile
 from benchmarks.tables.spec_builder import method_label
-from benchmarks.tuning.choice import choose
 from benchmarks.tuning.spaces import Space, space_hash
 from benchmarks.tuning.trials import BENCHMARK, Trial, final_run, trials
 from sskd.config.validation import from_dict
@@ -170,9 +169,9 @@ class Study:
 
 
 def _chosen(records: Sequence[TrialRecord]) -> int | None:
-    """Returns the number of the best trial; None until all have ended."""
+    """Returns the number of the best trial, the first one for ties; None until all have ended."""
     scores = [record.held_out_top1 for record in records if record.held_out_top1 is not None]
-    return choose(scores) if len(scores) == len(records) else None
+    return scores.index(max(scores)) if len(scores) == len(records) else None
 
 
 def _diverged(folder: RunFolder) -> bool:

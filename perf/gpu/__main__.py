@@ -4,16 +4,19 @@ of time (the same command resumes)."""
 import argparse
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from perf.gpu.requirements import missing
 from sskd.arguments import Parser
 
 if TYPE_CHECKING:
     from perf.gpu.items import Items, Measurement
 
 PARTS = ("machine", "steps", "parity", "exact", "rates", "cell")
+# packages that the measurements need, by module; those that only benchmarks needs (pandas, submitit) are not among them
+NEEDED = {name: name for name in ("torch", "torchvision", "numpy", "pydantic", "safetensors", "tensorboard", "rich")}
+NEEDED |= {"PIL": "pillow", "yaml": "pyyaml"}
 
 
 def main() -> int:
@@ -41,6 +44,18 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nperf.gpu: interrupted; the same command resumes", file=sys.stderr)
         return 130
+
+
+def missing() -> str:
+    """Returns which packages are missing and how to install them, in one line; "" if none is missing."""
+    packages = [package for module, package in NEEDED.items() if find_spec(module) is None]
+    if not packages:
+        return ""
+    names = " ".join(packages)
+    return (
+        f"this Python has no {', '.join(packages)}: pip install {names}; where there is no network, elsewhere "
+        f"pip install --target gpu_packages {names}, then here PYTHONPATH=gpu_packages (docs/gpu.md)"
+    )
 
 
 def _refuse(message: str) -> int:

@@ -45,18 +45,8 @@ def run_concurrently(runs: int, graph: bool, measurement: Measurement) -> dict[s
         if device.type == "cuda":
             environment["CUDA_VISIBLE_DEVICES"] = shared.visible(gpus[0])[0]
         command = [sys.executable, "-m", "perf.gpu.concurrency", str(path)]
-        processes = [
-            subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-            )
-            for _ in range(runs)
-        ]
+        piped: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8", "errors": "replace"}
+        processes = [subprocess.Popen(command, env=environment, **piped) for _ in range(runs)]
         try:
             for process in processes:
                 assert process.stdout

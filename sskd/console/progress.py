@@ -88,12 +88,11 @@ class Progress:
         """Counts a run as finished and prints its accuracy. ``result``: content of result.json."""
         self._done += 1
         self.hide(spec.id)
-        names = [name for name in result["last"] if name.endswith("top1")]
-        shown = ["held_out_top1"] if "held_out_top1" in names else names  # as in shown_top1
-        score = ", ".join(f"{name.removeprefix('test_')} {result['last'][name]:.2f}" for name in shown)
+        top1 = shown_top1(result["last"])
+        accuracy = "no accuracy" if top1 is None else f"top-1 {top1:.2f} %"
         self.log(
             f"[{self._done}/{self._total}] {spec.id} finished in {duration(result['seconds'])}: "
-            f"{score or 'no accuracy'} in the last epoch; about {self._left()} left"
+            f"{accuracy} in the last epoch; about {self._left()} left"
         )
 
     def failed(self, run_id: str, message: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.frame import read_curve
+from benchmarks.analysis.frame import curve_of, read_epochs
 from benchmarks.report.curves import MOST_LINES, curve_groups, curves_frame, mean_curves
 from benchmarks.report.style import styles_of
 from benchmarks.tables.benchmark import BENCHMARKS
@@ -74,7 +74,7 @@ LINE = {"stage": "main", "epoch": 3, "test_top1": 71.5, "held_out_top1": 70.0}
         (json.dumps(LINE, separators=(",", ":")), [[3, 71.5, 70.0]]),
         (json.dumps({"test_head_top1": 1e2, "epoch": 1}), [[1, 100.0, None]]),
         (json.dumps(LINE)[:-1], []),
-        (json.dumps(LINE | {"test_top1": "71.5"}), []),
+        (json.dumps(LINE | {"test_top1": "many"}), []),
         (json.dumps(LINE | {"test_top1": float("nan")}), []),
         (json.dumps({"epoch": 3, "loss": 1.0}), []),
         ("[]\n7\n\n{}", []),
@@ -82,5 +82,5 @@ LINE = {"stage": "main", "epoch": 3, "test_top1": 71.5, "held_out_top1": 70.0}
 )
 def test_only_whole_lines_with_numbers_are_read(tmp_path: Path, text: str, found: list[list[float | None]]) -> None:
     (tmp_path / "m").write_text(text)
-    curve = read_curve(tmp_path / "m")
+    curve = curve_of(read_epochs(tmp_path / "m"))
     assert [[None if np.isnan(x) else x for x in point] for point in curve.tolist()] == found

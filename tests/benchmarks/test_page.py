@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.profiles.read import read_profile
-from benchmarks.report.page_tables import cell_anchors, cell_keys, section_entry
+from benchmarks.report.page_tables import section_entry
 from benchmarks.report.section import Section
 from benchmarks.report.tables import summary
 from benchmarks.report.write import write_report
@@ -151,7 +151,7 @@ def test_bold_is_what_is_not_chance() -> None:
     benchmark = dataclasses.replace(benchmark, measures=(last,))
     gaps, pairs = {"last": differences(frame, benchmark, last)}, {"last": pairwise(frame, benchmark, last)}
     section = Section(benchmark, frame, summary(frame, benchmark), gaps, pairs, [], [], pd.DataFrame(), None)
-    entry = section_entry(section, [], cell_anchors(cell_keys(section)))
+    entry = section_entry(section, [])
     (table,), (matrix,) = entry["differences"], entry["matrices"]
     bold = {row["row"]: row["decided"] for row in table["rows"]}
     assert bold == {"Student": True, "KD": False, "AT": True, "CRD": False}
@@ -235,13 +235,7 @@ def test_every_comparison_of_a_claim_leads_to_its_cells_and_curves(page: Path) -
 
 
 def test_cells_have_links_that_stay(page: Path) -> None:
-    """Two cells that would be called alike are not, in whatever order they come."""
     assert 'id="cell-table6-SSKD-vgg13-vgg8-KL"' in page.read_text()
-    alike = [("b", "A B", "c", "last"), ("b", "A/B", "c", "last"), ("b", "A", "c", "last")]
-    anchors = cell_anchors(alike)
-    assert anchors[alike[2]] == "cell-b-A-c-last"
-    assert len(set(anchors.values())) == 3
-    assert cell_anchors(alike[::-1]) == anchors
 
 
 def test_all_numbers_can_be_sorted_by_their_values(page: Path) -> None:

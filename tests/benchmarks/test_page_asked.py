@@ -24,7 +24,7 @@ def told(frame: pd.DataFrame, name: str = "comparison", reference: str = "Mine",
     section = Section(benchmark, frame, pd.DataFrame(), gaps, {}, [], [], pd.DataFrame(), None)
     profile = SimpleNamespace(margin=0.5, late_looks=False)
     report = SimpleNamespace(sections=[section], verdicts=[SimpleNamespace(epoch=which)], profile=profile)
-    return asked(report, {(name, "KD", PAIR, "last"): "cell-of-kd"})  # type: ignore[arg-type]
+    return asked(report)  # type: ignore[arg-type]
 
 
 def test_each_rival_has_a_verdict_an_effect_an_interval_and_n() -> None:
@@ -44,7 +44,7 @@ def test_each_rival_has_a_verdict_an_effect_an_interval_and_n() -> None:
     assert (lines["Student"]["text"], lines["AT"]["text"]) == ("+9.00", "-5.00")
     low, high = map(float, lines["KD"]["interval"].split(" to "))
     assert low < 0 < high
-    assert lines["KD"]["anchor"] == "cell-of-kd"
+    assert lines["KD"]["anchor"] == "cell-comparison-KD-resnet56-resnet20-last"
     assert found["headline"] == "Mine is ahead of Student; behind AT; equivalent to SP; undecided against KD"
     assert found["reference"] == "Mine"
 
@@ -95,7 +95,7 @@ def test_a_line_about_a_table_names_the_columns_that_have_runs() -> None:
             sections.append(Section(benchmark, own, pd.DataFrame(), gaps, {}, [], [], pd.DataFrame(), None))
         profile = SimpleNamespace(margin=0.5, late_looks=False)
         report = SimpleNamespace(sections=sections, verdicts=[SimpleNamespace(epoch="last")], profile=profile)
-        texts.append(asked(report, {})["others"][0]["text"])  # type: ignore[arg-type,index]
+        texts.append(asked(report)["others"][0]["text"])  # type: ignore[arg-type,index]
     assert texts == [
         "SSKD is ahead of KD (equal epochs; the table has 2 columns)",
         "SSKD is ahead of KD (equal epochs and equal time)",  # their mean would answer no question

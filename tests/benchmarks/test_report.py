@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.analysis.frame import read_curve, results_frame
+from benchmarks.analysis.frame import curve_of, read_epochs, results_frame
 from benchmarks.analysis.setting import describe_setting
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
@@ -187,13 +187,13 @@ def test_curves_are_thinned_and_keep_the_last_epoch(tmp_path: Path) -> None:
     lines = [json.dumps({"stage": "initial", "epoch": i, "loss": 1.0}) for i in range(1, 31)]
     lines += [json.dumps({"stage": "main", "epoch": i, "test_top1": float(i)}) for i in range(1, 241)]
     path.write_text("\n".join(lines) + "\n")
-    curve = read_curve(path, points=60)
+    curve = curve_of(read_epochs(path), points=60)
     assert 40 <= len(curve) <= 60
     assert curve[-1, :2].tolist() == [240, 240.0]
     assert (curve[:, 0] == curve[:, 1]).all()
     path.write_text("\n".join(lines) + '\n{"stage": "ma')
-    assert read_curve(path)[-1][0] > 230
-    assert len(read_curve(tmp_path / "none.jsonl")) == 0
+    assert curve_of(read_epochs(path))[-1][0] > 230
+    assert len(read_epochs(tmp_path / "none.jsonl")) == 0
 
 
 def test_what_held_out_images_chose_stands_first_and_decides(tmp_path: Path) -> None:

@@ -60,13 +60,11 @@ def test_a_request_has_the_profiles_report_or_one_of_its_own(
 
 
 def test_a_name_is_one_requests(tmp_path: Path) -> None:
-    asked = ["--methods", "none,kd", "--name", "mine"]
-    folder = target(tmp_path, *asked).folder
+    folder = target(tmp_path, "--methods", "none,kd", "--name", "mine").folder
     with pytest.raises(UserError, match="mine is the report of another request"):
         target(tmp_path, "--methods", "none,sskd", "--name", "mine")
-    before = json.loads((folder / "request.json").read_text())
-    (folder / "request.json").write_text(json.dumps(before | {"set": ["execution.device=cpu"]}))  # an older version's
-    assert target(tmp_path, *asked, "--set", "execution.workers=1").folder == folder
+    execution = ["--set", "execution.workers=1"]
+    assert target(tmp_path, "--methods", "none,kd", "--name", "mine", *execution).folder == folder
     for bad in ("../evil", ".", " ", "a/b", "-x"):
         with pytest.raises(UserError, match="--name"):
             target(tmp_path, f"--name={bad}")
@@ -83,7 +81,7 @@ def test_two_plugins_have_two_reports(tmp_path: Path) -> None:
         folders.append(target(tmp_path, "--methods", "none,own_edited", "--plugin", str(file)).folder)
     assert len(set(folders)) == 3
     assert folders[0] == folders[-1]
-    assert folders[0].name == "methods=none,own_edited_plugin=mine"
+    assert folders[0].name.startswith("methods=none,own_edited_plugin=")
 
 
 def test_names_of_requests() -> None:

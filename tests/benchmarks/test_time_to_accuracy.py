@@ -3,15 +3,21 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.analysis.frame import read_epochs
 from benchmarks.report.time_to_accuracy import amount, cost_curves, cost_table, runs_sharing_a_machine
 
 
 def metrics(runs: Path, run: str, rows: list[dict[str, float]]) -> None:
     (runs / run).mkdir()
     (runs / run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{")
+
+
+def epochs_in(runs: Path) -> dict[str, np.ndarray]:
+    return {folder.name: read_epochs(folder / "metrics.jsonl") for folder in runs.iterdir()}
 
 
 def test_a_methods_curve_begins_after_its_teacher_and_head(tmp_path: Path) -> None:
@@ -28,18 +34,18 @@ def test_a_methods_curve_begins_after_its_teacher_and_head(tmp_path: Path) -> No
         for name, role, seconds in (("t", "teacher", 100.0), ("h", "head", 50.0))
     ]
     frame = pd.DataFrame([*students, *taught, common | {"id": "s2", "state": "failed", "teacher": "t", "head": "h"}])
-    curve, _ = cost_curves(frame, tmp_path)
+    curve, _ = cost_curves(frame, epochs_in(tmp_path))
     assert curve["epoch"].tolist() == [2, 3]
     assert curve["seconds"].tolist() == [150 + 5 + 12, 150 + 5 + 24]
     assert curve["top1"].tolist() == [40.5, 60.5]
     assert curve["seeds"].tolist() == [2, 2]
     assert curve["before"].tolist() == [150, 150]
-    given, _ = cost_curves(frame.assign(teacher="sha256 of a file", head=""), tmp_path)
+    given, _ = cost_curves(frame.assign(teacher="sha256 of a file", head=""), epochs_in(tmp_path))
     assert given["seconds"].tolist() == [17, 29]
 
 
-def test_nothing_finished_has_no_curve(tmp_path: Path) -> None:
-    assert cost_curves(pd.DataFrame(), tmp_path)[0].empty
+def test_nothing_finished_has_no_curve() -> None:
+    assert cost_curves(pd.DataFrame(), {})[0].empty
 
 
 DAMAGES = [
@@ -60,7 +66,7 @@ def test_a_damaged_file_is_named_and_left_out(tmp_path: Path, damage: bytes) -> 
     (tmp_path / "bad" / "metrics.jsonl").write_bytes(damage)
     common = {"state": "finished", "benchmark": "comparison", "row": "KD", "column": "a/b", "role": "student"}
     frame = pd.DataFrame([common | {"id": name, "teacher": "", "head": "", "seconds": 0.0} for name in ("good", "bad")])
-    curves, damaged = cost_curves(frame, tmp_path)
+    curves, damaged = cost_curves(frame, epochs_in(tmp_path))
     assert damaged == ["bad"]
     assert curves["top1"].tolist() == [40.0]
     assert curves["seeds"].tolist() == [1]
@@ -106,7 +112,7 @@ def test_multiply_adds_are_those_of_student_teacher_and_head(tmp_path: Path) -> 
     student = common | {"id": "s", "benchmark": "comparison", "row": "SSKD", "role": "student", "epochs": 2}
     student |= {"teacher": "t", "head": "h"}
     frame = pd.DataFrame([student, common | {"id": "t", "role": "teacher"}, common | {"id": "h", "role": "head"}])
-    curves, _ = cost_curves(frame, tmp_path, {"s": 10e12, "t": 3e12, "h": 1e12})
+    curves, _ = cost_curves(frame, epochs_in(tmp_path), {"s": 10e12, "t": 3e12, "h": 1e12})
     assert curves["multiply_adds"].tolist() == [9e12, 14e12]
     assert curves["before_multiply_adds"].tolist() == [4e12, 4e12]
     table = cost_table(curves, "multiply_adds")
@@ -117,4 +123,4 @@ def test_multiply_adds_are_those_of_student_teacher_and_head(tmp_path: Path) -> 
         "0",
         "-",
     ]
-    assert cost_curves(frame, tmp_path)[0]["multiply_adds"].isna().all()
+    assert cost_curves(frame, epochs_in(tmp_path))[0]["multiply_adds"].isna().all()

@@ -15,10 +15,9 @@ from benchmarks.profiles.read import read_profile
 from benchmarks.report.tuning import tuning_markdown, tuning_report
 from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.spec_builder import SpecBuilder
-from benchmarks.tuning.choice import choose, expected_best
-from benchmarks.tuning.comparing import finished, reference_of, short_trials, summary, unequal, verdicts
+from benchmarks.tuning.comparing import expected_best, finished, reference_of, short_trials, summary, unequal, verdicts
 from benchmarks.tuning.spaces import OF_RECIPE, points, space_hash, space_of
-from benchmarks.tuning.studies import Study, StudyFile, read_studies, save_study, study_path
+from benchmarks.tuning.studies import Study, StudyFile, TrialRecord, _chosen, read_studies, save_study, study_path
 from sskd.config.recipe import Recipe
 from sskd.errors import UserError
 from sskd.methods import METHODS, Method, MethodInfo
@@ -131,8 +130,12 @@ def test_a_study_has_one_split_head_and_seed_for_all_methods(profile: Profile) -
 
 
 def test_ties_go_to_the_lower_number() -> None:
-    assert choose([1.0, 3.0, 3.0]) == 1
-    assert choose([0.0, 0.0]) == 0
+    def best(*scores: float | None) -> int | None:
+        return _chosen([TrialRecord(number=0, settings={}, run="", held_out_top1=score) for score in scores])
+
+    assert best(1.0, 3.0, 3.0) == 1
+    assert best(0.0, 0.0) == 0
+    assert best(1.0, None) is None
 
 
 def test_the_expected_best_is_the_mean_over_all_draws() -> None:

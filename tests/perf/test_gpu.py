@@ -14,12 +14,11 @@ import torch
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.spec_builder import SpecBuilder
 from perf.cases import all_cases
-from perf.gpu.__main__ import PARTS, main
+from perf.gpu.__main__ import NEEDED, PARTS, main, missing
 from perf.gpu.cell import cell_spec
 from perf.gpu.items import Measurement, read_part, run_part
 from perf.gpu.parity import CpuDraws
 from perf.gpu.report import write_report
-from perf.gpu.requirements import NEEDED, missing
 from perf.gpu.sizes import FULL, SMALL
 from sskd.errors import UserError
 from sskd.methods import METHODS
