@@ -19,7 +19,7 @@ from sskd.methods import METHODS, check_recipe
 from sskd.networks import build_network
 from sskd.runs.settings import method_settings
 from sskd.runs.trained import load_student
-from sskd.training.average import Average
+from sskd.training.tasks.stage import Average
 from tests import small
 
 # at, cc, ...: their own terms see no label, and one view of each image

@@ -15,11 +15,9 @@ from sskd.data.mixing import mixed, mixes
 from sskd.data.splits import Split, make_split
 from sskd.data.views import ViewTransform
 from sskd.distillation.forward import Passes
-from sskd.networks import Network
 from sskd.runs.spec import RunSpec
 from sskd.runtime.device import configure, device_of, resolve_precision
 from sskd.runtime.distributed import Rank, this_rank
-from sskd.training.average import Average
 from sskd.training.evaluation import EvaluationSet
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -68,10 +66,6 @@ class Setup(NamedTuple):
     def eager(self) -> str:
         """Reason why the steps that train a network cannot be captured as a CUDA graph; "" if they can."""
         return "the host draws how its images are mixed" if mixes(self.spec.recipe) else ""
-
-    def new_average(self, network: Network) -> Average | None:
-        """Returns the average of the network's weights, if the recipe asks for one."""
-        return Average(network, self.spec.recipe.ema) if self.spec.recipe.ema else None
 
     @property
     def gathers(self) -> bool:

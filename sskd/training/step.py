@@ -26,6 +26,8 @@ def train_step(run: RunState, batch: Batch) -> None:
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.stage.after_step()
+    if run.task.average is not None:
+        run.task.average.update()
     run.meter.add(total, terms, batch.global_batch_size or len(batch.labels))
 
 

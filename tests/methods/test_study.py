@@ -9,7 +9,7 @@ import torch
 from sskd.methods.wkdl import class_distances
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
-from sskd.training.tasks.study import study
+from sskd.training.tasks.student import study
 from tests import small
 
 

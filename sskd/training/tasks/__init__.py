@@ -5,7 +5,7 @@ from sskd.training.setup import Setup
 from sskd.training.tasks.head import HeadTask
 from sskd.training.tasks.stage import TrainingTask
 from sskd.training.tasks.student import StudentTask
-from sskd.training.tasks.teacher import GivenTeacherTask, TeacherTask
+from sskd.training.tasks.teacher import TeacherTask
 
 
 def build_task(setup: Setup) -> TrainingTask:
@@ -16,4 +16,4 @@ def build_task(setup: Setup) -> TrainingTask:
         case StudentSpec() as spec:
             return StudentTask(setup, spec)
         case TeacherSpec() as spec:
-            return TeacherTask(setup) if spec.teacher is None else GivenTeacherTask(setup, spec.teacher)
+            return TeacherTask(setup, spec)

@@ -1,29 +1,30 @@
 """The task of a student: a network is trained with a method, usually with a frozen teacher."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from sskd.data.batch import Batch
+from sskd.data.splits import Subset
 from sskd.data.views import SingleView
 from sskd.distillation.distiller import Distiller
-from sskd.methods import InitialStage, LossTerms
+from sskd.methods import InitialStage, LossTerms, Method
+from sskd.networks import Features, Network
 from sskd.optim import learning_rate_at, make_optimizer
 from sskd.runs.spec import StudentSpec
 from sskd.runs.trained import describe_network
-from sskd.training.evaluation import accuracy, agreement
+from sskd.runtime.distributed import Rank
+from sskd.training.evaluation import agreement
 from sskd.training.setup import Setup
 from sskd.training.tasks.head import trained_head
 from sskd.training.tasks.stage import Stage, TrainingTask
-from sskd.training.tasks.study import study
-from sskd.training.tasks.teacher import load_teacher, new_network, validation_accuracy
+from sskd.training.tasks.teacher import load_teacher, new_network
 
 
 class StudentTask(TrainingTask):
     """Trains a ``Distiller`` of the spec's student, teacher and method."""
-
-    score = "top1"
 
     def __init__(self, setup: Setup, spec: StudentSpec) -> None:
         self.setup, self.spec = setup, spec
@@ -46,9 +47,9 @@ class StudentTask(TrainingTask):
             seed=spec.random_seed,
             passes=setup.passes,
         )
-        self.student = self.output = self.distiller.network
-        self.average = setup.new_average(self.student)
-        self.modules = self.distiller if self.average is None else self.with_average("distiller", self.distiller)
+        self.network = self.output = self.distiller.network
+        modules = self.with_average("distiller", self.distiller)
+        self.modules = self.distiller if self.average is None else modules
         self.description = describe_network(spec.network, setup.data, spec.used_as)
         self.method = method = self.distiller.method
         initial = method.initial_stages() if self.teacher is not None else []
@@ -56,10 +57,10 @@ class StudentTask(TrainingTask):
             "main",
             spec.recipe.epochs,
             partial(learning_rate_at, spec.recipe),
-            [self.student, method],
+            [self.network, method],
             method.view_transform(),
             self._loss,
-            self._after_step,
+            self.distiller.after_step,
             self._begin_epoch,
             lambda parameters, of: method.optimizer(parameters, of) or make_optimizer(parameters, of),
             "its method draws on the host" if method.draws_on_host else setup.eager,
@@ -70,27 +71,34 @@ class StudentTask(TrainingTask):
         """Returns an initial stage of the method, with a constant learning rate."""
         lr = initial.learning_rate or self.spec.recipe.learning_rate
         loss = partial(self.distiller.initial_loss, initial)
-        stage = (initial.name, initial.epochs, lambda progress: lr, initial.trained, SingleView(), loss)
-        return Stage(*stage, after_step=self.update_average)
+        return Stage(initial.name, initial.epochs, lambda progress: lr, initial.trained, SingleView(), loss)
 
     def _loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
         return self.distiller.loss(self.setup.mixed(batch))
-
-    def _after_step(self) -> None:
-        self.distiller.after_step()
-        self.update_average()
 
     def _begin_epoch(self, epoch: int) -> None:
         if epoch == 0 and self.teacher is not None:
             study(self.method, self.teacher, self.setup)
         self.distiller.begin_epoch(epoch)
 
-    def evaluate(self) -> dict[str, float]:
-        return self.with_averages(accuracy(self.student, self.setup.test), self.setup.test)
-
-    def validate(self) -> dict[str, float]:
-        return validation_accuracy(self.student, self.setup)
-
     def final(self) -> dict[str, float]:
         """Returns the student-teacher agreement."""
-        return agreement(self.student, self.teacher, self.setup.test) if self.teacher is not None else {}
+        return agreement(self.network, self.teacher, self.setup.test) if self.teacher is not None else {}
+
+
+@torch.no_grad()
+def study(method: Method, teacher: Network, setup: Setup) -> None:
+    """Calls ``Method.study`` with the teacher's features of every training image, if the method requests them
+    (``Method.studies``). Every process computes the features of all images. A run that is resumed in its first epoch
+    gets the same features again."""
+    if method.studies == "plain":
+        images = setup.test._replace(subset=Subset(setup.split.indices, setup.split.labels))
+        method.study(images.features(teacher))
+    elif method.studies == "augmented":
+        method.study(_augmented(teacher, setup))
+
+
+def _augmented(teacher: Network, setup: Setup) -> Iterator[tuple[Features, Tensor]]:
+    """Yields the batches of an epoch of single views, in float32."""
+    for batch in setup._replace(rank=Rank()).loader(SingleView(), "study").epoch(0):
+        yield teacher.features(batch.images), batch.labels

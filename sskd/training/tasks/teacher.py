@@ -21,31 +21,25 @@ from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import FromRun, RunSpec, TeacherSpec
 from sskd.runs.trained import describe_network, load_trained, statistics
 from sskd.runtime.seeding import stream_seed
-from sskd.training.evaluation import accuracy
 from sskd.training.setup import Setup
 from sskd.training.tasks.stage import Stage, TrainingTask
 
 
 class TeacherTask(TrainingTask):
-    """Trains a network with cross-entropy on the labels."""
+    """Trains a network with cross-entropy on the labels. A network with given weights is only evaluated."""
 
-    score = "top1"
-
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, spec: TeacherSpec) -> None:
         self.setup = setup
+        if spec.teacher is not None:
+            self.network = self.output = load_teacher(setup, spec.teacher)
+            self.modules, self.stages = nn.ModuleDict(), []
+            return
         self.network = self.output = new_network(setup)
-        self.average = setup.new_average(self.network)
         self.modules = self.with_average("network", self.network)
-        self.description = describe_network(setup.spec.network, setup.data, setup.spec.used_as)
-        recipe = setup.spec.recipe
-        lr_at = partial(learning_rate_at, recipe)
-        self.stages = [
-            Stage(
-                *("main", recipe.epochs, lr_at, [self.network], SingleView(), self.loss),
-                after_step=self.update_average,
-                eager=setup.eager,
-            )
-        ]
+        self.description = describe_network(spec.network, setup.data, spec.used_as)
+        lr_at = partial(learning_rate_at, spec.recipe)
+        views = SingleView()
+        self.stages = [Stage("main", spec.recipe.epochs, lr_at, [self.network], views, self.loss, eager=setup.eager)]
         self._forward = training_pass(self.network, setup.passes)
 
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
@@ -56,26 +50,6 @@ class TeacherTask(TrainingTask):
         smoothing = self.setup.spec.recipe.label_smoothing
         ce = F.cross_entropy(features.logits, gather_batch(batch, rank).targets, label_smoothing=smoothing)
         return ce, LossTerms({"ce": ce})
-
-    def evaluate(self) -> dict[str, float]:
-        return self.with_averages(accuracy(self.network, self.setup.test), self.setup.test)
-
-    def validate(self) -> dict[str, float]:
-        return validation_accuracy(self.network, self.setup)
-
-
-class GivenTeacherTask(TrainingTask):
-    """Evaluates a network with given weights; nothing is trained."""
-
-    score = "top1"
-
-    def __init__(self, setup: Setup, teacher: FromFile) -> None:
-        self.setup = setup
-        self.network = self.output = load_teacher(setup, teacher)
-        self.modules, self.stages = nn.ModuleDict(), []
-
-    def evaluate(self) -> dict[str, float]:
-        return accuracy(self.network, self.setup.test)
 
 
 def new_network(setup: Setup) -> Network:
@@ -109,8 +83,3 @@ def weights_of(setup: Setup, spec: RunSpec, epoch: str) -> Path:
     if not path.exists():
         raise UserError(f"{setup.spec.id} needs the weights of {spec.id}, but there is no {path}: train that run first")
     return path
-
-
-def validation_accuracy(network: Network, setup: Setup) -> dict[str, float]:
-    """Returns ``accuracy`` on the validation set; empty if there is none."""
-    return accuracy(network, setup.validation) if setup.validation else {}
