@@ -129,4 +129,4 @@ class Cases:
         if not folder.weights("last").exists():
             folder.create()
             made = begin(spec, self.runs, Execution(dataset_root=str(self.root), device="cpu"))
-            folder.save_weights("last", made.task.output.state_dict(), 0)
+            folder.write_weights("last", folder.weights_file(made.task.output.state_dict(), 0))

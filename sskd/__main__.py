@@ -13,7 +13,7 @@ from sskd.config.networks import NetworkSettings
 from sskd.config.recipe import DatasetSpec
 from sskd.config.validation import from_dict
 from sskd.console.signals import ENDING, Stopped, stop_signal
-from sskd.errors import UserError, in_words, refuse_null_bytes
+from sskd.errors import UserError, in_words
 from sskd.runs.spec import read_spec
 from sskd.version import ShowVersion
 
@@ -22,10 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0; 2 after one line for bad input; 130, 143 or 129 after Ctrl-C, SIGTERM or a closed
     terminal."""
     replace_unencodable_output()
-    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     try:
-        refuse_null_bytes(arguments)
         options.action(options)
     except (UserError, OSError) as error:  # OSError: a file that this user may not read or write
         print(f"sskd: {in_words(error)}", file=sys.stderr)

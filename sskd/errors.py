@@ -2,7 +2,7 @@
 
 import difflib
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,6 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UserError:
     near = nearest(name, choices)
     hint = f"; did you mean '{near}'?" if near else "."
     return UserError(f"unknown {kind} '{name}'{hint} Known: {', '.join(choices) or 'none'}")
-
-
-def refuse_null_bytes(arguments: Sequence[str]) -> None:
-    """Raises UserError for an argument with a null byte, which no file system accepts in a path."""
-    for argument in arguments:
-        if "\0" in argument:
-            raise UserError(f"the argument {argument!r} contains a null byte")
 
 
 def described(error: BaseException, file: str = "") -> str:

@@ -17,7 +17,7 @@ from benchmarks.tables.cell import Cell
 from sskd.config.recipe import SplitSpec
 from sskd.data.datasets.registry import DATASETS, PUBLISHED_DATASETS
 from sskd.errors import UserError
-from sskd.runs.result_file import read_result
+from sskd.runs.records import read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import FromRun, RunSpec, StudentSpec, with_ancestors
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.commands.request import Outcome
 from sskd.arguments import Parser, replace_unencodable_output
 from sskd.console.signals import Stopped
-from sskd.errors import UserError, in_words, refuse_null_bytes
+from sskd.errors import UserError, in_words
 from sskd.version import ShowVersion
 
 VERBS = {
@@ -65,11 +65,6 @@ def with_verb(arguments: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     replace_unencodable_output()
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        refuse_null_bytes(arguments)
-    except UserError as error:
-        print(f"run_all: {error}", file=sys.stderr)
-        return 2
     arguments = with_verb(arguments)
     options = make_parser().parse_args(arguments)
     options.arguments, command = arguments, getattr(options, "notify", None)

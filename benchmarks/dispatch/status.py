@@ -23,8 +23,7 @@ from sskd.console.screen import ORDER, ScreenRow, screen, totals
 from sskd.errors import UserError
 from sskd.formatting import duration
 from sskd.runs.files import lock_holder
-from sskd.runs.records import shown_top1
-from sskd.runs.result_file import read_result
+from sskd.runs.records import read_result, shown_top1
 from sskd.runs.spec import RunSpec, with_ancestors
 
 STATES = ("finished", "running", "waiting", "failed", "to do")

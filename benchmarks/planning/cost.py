@@ -22,7 +22,7 @@ from sskd.errors import UserError
 from sskd.formatting import duration, plural
 from sskd.networks import build_network
 from sskd.networks.build import PLAIN
-from sskd.runs.result_file import read_result
+from sskd.runs.records import read_result
 from sskd.runs.run_folder import RunFolder, Status
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec, with_ancestors
 from sskd.runtime.device import autocast, device_of, resolve_precision

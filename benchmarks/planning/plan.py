@@ -22,7 +22,7 @@ from sskd.networks.weights import check_fits, check_weights
 from sskd.networks.zoo import find_weights
 from sskd.pretext import PRETEXTS
 from sskd.runs.files import plain_os_errors
-from sskd.runs.result_file import read_result
+from sskd.runs.records import read_result
 from sskd.runs.run_folder import RunFolder, Status
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec, with_ancestors
 from sskd.runs.trial import MOST_IMAGES, try_method, try_networks

@@ -11,7 +11,7 @@ from sskd import __version__
 from sskd.errors import UserError, unknown
 from sskd.formatting import first_of
 from sskd.runs.plugins import plugins_of
-from sskd.runs.result_file import read_result
+from sskd.runs.records import read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, StudentSpec
 from sskd.version import code

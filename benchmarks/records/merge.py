@@ -20,8 +20,7 @@ from benchmarks.records.record import FILES, read_plain_spec
 from sskd.config.fields import check_plain_name
 from sskd.errors import UserError
 from sskd.runs.files import plain_os_errors, write_json
-from sskd.runs.records import SCHEMA, Record
-from sskd.runs.result_file import read_result
+from sskd.runs.records import SCHEMA, Record, read_result
 
 WHO = "who.json"
 HERE = "here"  # owner of the results that are already in the folder

@@ -17,8 +17,7 @@ from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.methods import METHODS
 from sskd.runs.files import read_json, write_json
-from sskd.runs.records import SCHEMA, Record
-from sskd.runs.result_file import read_result
+from sskd.runs.records import SCHEMA, Record, read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import StudentSpec
 

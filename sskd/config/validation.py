@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from sskd.config.fields import StrictModel, as_shown
+from sskd.config.fields import as_shown
 from sskd.errors import UserError
 
 UNKNOWN = "unknown_"  # prefix of the error type if the discriminator KEY of a union has no valid value: "unknown_KEY"
 
 
-def from_dict(model: type[StrictModel] | TypeAdapter[Any], data: Any, where: str) -> Any:
+def from_dict(model: type[BaseModel] | TypeAdapter[Any], data: Any, where: str) -> Any:
     """Validates YAML data with a model, or with a union of models. Raises UserError with the file or option
     (``where``), the path of the key, and the problem."""
     if not isinstance(data, dict):

@@ -59,11 +59,9 @@ def parse_yaml(text: str, where: str) -> Any:
         refuse_strange_values(data)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise UserError(f"{where} is not valid YAML: nested more than {DEEPEST} deep") from None
-    except (ValueError, OverflowError) as error:  # a number of thousands of digits, the 99th of a month
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: a number of thousands of digits
         raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from None
     return data
 

@@ -6,7 +6,6 @@ folder, and MLflow's store is next to the run folders. A resumed run continues i
 folder has the ids.
 """
 
-import fcntl
 import importlib.util
 import json
 import os
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 
 from sskd.config.execution import TRACKERS, Execution
 from sskd.errors import UserError
-from sskd.runs.files import write_json
+from sskd.runs.files import hold, write_json
 from sskd.runs.spec import RunSpec
 
 NAMES = "trackers.json"  # in a run's folder: id of the run by tracker
@@ -143,7 +142,7 @@ def _mlflow(spec: RunSpec, folder: Path, done: int) -> Tracker:
             client.log_batch(run.info.run_id, params=params[start : start + 100])
         return str(run.info.run_id)
 
-    with _locked(store):  # two runs that start at the same time would create two experiments
+    with hold(store.with_name("mlruns.lock"), patience=60):  # two runs at the same time would create two experiments
         client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or store.resolve().as_uri())
         name = _name_in(folder, "mlflow", begin)
         try:
@@ -173,15 +172,6 @@ def _name_in(folder: Path, tracker: str, make: Callable[[], str], renew: bool = 
         names[tracker] = make()
         write_json(folder / NAMES, names)
     return names[tracker]
-
-
-@contextmanager
-def _locked(store: Path) -> Iterator[None]:
-    """Locks the store against other processes of this suite, if the file system supports locks."""
-    with store.with_name(f"{store.name}.lock").open("a", encoding="utf-8") as file:
-        with suppress(OSError):
-            fcntl.lockf(file, fcntl.LOCK_EX)
-        yield
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

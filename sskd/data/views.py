@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sskd.data.augment import Augmentation, random_crop, random_flip
-from sskd.runtime.device import cached_repeat
+from sskd.runtime.device import cached_arange
 
 
 class ViewTransform(Protocol):
@@ -53,7 +53,7 @@ class Rotations:
         if augmentation.flip:
             images = random_flip(images, generator)
         views = rotations(images)
-        labels = cached_repeat(4, len(images), images.device)
+        labels = cached_arange(4, images.device, times=len(images))
         views = random_crop(views, augmentation.padding, generator)
         return augmentation.transform(views, generator), labels
 
@@ -68,7 +68,7 @@ class Rotated:
         self, images: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         images, _ = SingleView()(images, augmentation, generator)
-        return rotations(images), cached_repeat(4, len(images), images.device)
+        return rotations(images), cached_arange(4, images.device, times=len(images))
 
 
 def rotations(images: Tensor) -> Tensor:

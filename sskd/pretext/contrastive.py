@@ -13,7 +13,7 @@ from sskd.data.views import ViewTransform
 from sskd.losses import kd_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 from sskd.pretext.selection import keep_mask, ranks, transformed
-from sskd.runtime.device import cached_repeat_interleave
+from sskd.runtime.device import cached_arange
 
 
 class Settings(PretextSettings):
@@ -31,7 +31,7 @@ def positive_index(scores: Tensor) -> Tensor:
     """Returns the column of the positive in each row of similarities ((V - 1) * B, B), which is the image that the view
     was made from: ((V - 1) * B,) int64."""
     images = scores.shape[1]
-    return cached_repeat_interleave(images, scores.shape[0] // images, scores.device)
+    return cached_arange(images, scores.device, each=scores.shape[0] // images)
 
 
 @PRETEXTS.register("contrastive")

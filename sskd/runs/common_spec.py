@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 from typing_extensions import Self  # in typing since Python 3.11; pydantic depends on typing_extensions
@@ -14,7 +14,6 @@ from sskd.config.networks import NetworkName, NetworkSettings, as_path_part
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.runs.settings import check_recipe_names
 
-Spec = TypeVar("Spec", bound="CommonSpec")
 OF_SOME_ROLES = ("teacher", "pretext", "method", "head")  # keys that only some roles have
 
 
@@ -86,11 +85,9 @@ class CommonSpec(StrictModel):
         """Settings of ``network``."""
         raise NotImplementedError
 
-    def with_seed(self: Spec, seed: int) -> Spec:
+    def with_seed(self, seed: int) -> Self:
         """Returns a copy with another seed. It is not validated again, because no rule involves the seed."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        made = type(self).model_construct(self.model_fields_set | {"seed"}, **(values | {"seed": seed}))
-        return cast("Spec", made)
+        return self.model_copy(update={"seed": seed})
 
     @property
     def random_seed(self) -> int:

@@ -22,9 +22,9 @@ from sskd.errors import UserError
 
 State = dict[str, Any]
 
-# Keys of a checkpoint that do not affect the training: metrics.jsonl has the rows, result.json has the plugins, and
-# the meter is empty between two epochs.
-UNCOUNTED = ("rows", "seconds", "plugins", "meter")
+# Keys of a checkpoint that do not affect the training: metrics.jsonl has the rows, result.json has the plugins, "best"
+# is the sha256 of a file, and the meter is empty between two epochs.
+UNCOUNTED = ("rows", "seconds", "plugins", "meter", "best")
 
 # exceptions that an untrusted file can raise
 UNREADABLE = (

@@ -5,9 +5,14 @@ Other keys are allowed. A field with a default may be missing, because files of 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field
+
+from sskd.config.validation import from_dict
+from sskd.errors import UserError
+from sskd.runs.files import one_line, read_json
 
 SCHEMA = 1  # version of all files described here; older results have no number
 MayBeNan = Annotated[float, AllowInfNan(True)]
@@ -169,3 +174,18 @@ class EpochRow(Record):
     """Evaluation time, in seconds."""
     images_per_second: float | None = None
     """Training speed, in images per second."""
+
+
+def read_result(path: Path, role: str) -> dict[str, Any]:
+    """Returns a validated result.json. Raises UserError with the file, the problem, and what to do."""
+    result = read_json(path)
+    version = result.get("schema") if isinstance(result, dict) else 0
+    if isinstance(version, int) and version > SCHEMA:
+        raise UserError(f"{path} has format version {version}, but this suite reads up to {SCHEMA}: update the suite")
+    try:
+        checked: Result = from_dict(Result, result, path.name)
+        if role != "head" and None in (checked.best.test_top1, checked.last.test_top1):
+            raise UserError("test_top1 is missing")
+    except UserError as error:
+        raise UserError(f"cannot read {path}: {one_line(error)}; delete it to rerun the run") from None
+    return dict(result)

@@ -56,32 +56,21 @@ class RunLocked(UserError):
     """Another process is training this run."""
 
 
-class _File:
-    """A path in the run folder, built on access: plans look at one file of a thousand folders."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, folder: "RunFolder", kind: type) -> Path:
-        return folder.path / self.name
-
-
 class RunFolder:
     """Reads and writes the files of a run. Every write is atomic, so neither readers nor crashes see partial files."""
 
-    metrics = _File("metrics.jsonl")
-    resume = _File("resume.pt")
-    previous = _File("resume.previous.pt")
-    network = _File("network.json")
-    result = _File("result.json")
-    failure = _File("failed.json")
-    lock = _File("train.lock")
-    epochs = _File("epochs")
-    previous_best = _File("best.previous.safetensors")
-
     def __init__(self, runs: Path, spec: RunSpec) -> None:
         self.spec = spec
-        self.path = runs / spec.id
+        self.path = path = runs / spec.id
+        self.metrics = path / "metrics.jsonl"
+        self.resume = path / "resume.pt"
+        self.previous = path / "resume.previous.pt"
+        self.network = path / "network.json"
+        self.result = path / "result.json"
+        self.failure = path / "failed.json"
+        self.lock = path / "train.lock"
+        self.epochs = path / "epochs"
+        self.previous_best = path / "best.previous.safetensors"
 
     def weights(self, epoch: str) -> Path:
         """Returns the weights file of the "best" or "last" epoch."""
@@ -228,12 +217,9 @@ class RunFolder:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         return in_order(safetensors_bytes(contiguous, metadata={"epoch": str(number), "run": self.spec.id}))
 
-    def save_weights(self, epoch: str, weights: dict[str, Tensor], number: int) -> None:
-        """Writes the weights of the "best" or "last" epoch, in the format of ``weights_file``."""
-        self.write_weights(epoch, self.weights_file(weights, number))
-
     def write_weights(self, epoch: str, data: bytes) -> None:
-        """Writes a weights file. The previous best weights are kept for the previous checkpoint."""
+        """Writes the weights of the "best" or "last" epoch, a ``weights_file``. The previous best weights are kept for
+        the previous checkpoint."""
         path, link = self.weights(epoch), self.path / f"{self.previous_best.name}.partial"
         if epoch == "best" and path.exists():
             with suppress(OSError):  # a file system without hard links keeps no previous weights

@@ -3,9 +3,8 @@
 from functools import cache
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny, TypeAdapter
 
-from sskd.config.fields import StrictModel
 from sskd.config.recipe import Recipe
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.config.validation import from_dict
@@ -76,15 +75,13 @@ def parse_pretext(data: Any) -> Any:
 def method_settings(name: str, **settings: Any) -> MethodSettings:
     """Returns a method's settings: the given values, merged with the published values that hold for every pair.
     Raises UserError with the problem."""
-    return from_dict(_OneMethod, {"method": {**settings, "name": name}}, f"settings of the method '{name}'").method
+    made: MethodSettings = from_dict(_METHOD, {**settings, "name": name}, f"settings of the method '{name}'")
+    return made
 
 
 MethodField = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(parse_method)]
 PretextField = Annotated[SerializeAsAny[PretextSettings], BeforeValidator(parse_pretext)]
-
-
-class _OneMethod(StrictModel):
-    method: MethodField
+_METHOD: TypeAdapter[MethodSettings] = TypeAdapter(MethodField)
 
 
 def check_recipe_names(recipe: Recipe) -> None:

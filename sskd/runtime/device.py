@@ -77,24 +77,11 @@ def constant(values: float | tuple[Any, ...], dtype: torch.dtype, device: torch.
 
 
 @functools.lru_cache(maxsize=64)
-def cached_arange(count: int, device: torch.device) -> Tensor:
-    """Returns torch.arange(count), (count,) int64, cached: saves a launch per step. Do not write to it."""
+def cached_arange(count: int, device: torch.device, each: int = 1, times: int = 1) -> Tensor:
+    """Returns 0 to count - 1, every number ``each`` times in a row, and all of them ``times`` times: (times * count *
+    each,) int64. It is cached, which saves a launch per step. Do not write to it."""
     with torch.inference_mode(False):
-        return torch.arange(count, device=device)
-
-
-@functools.lru_cache(maxsize=64)
-def cached_repeat_interleave(count: int, times: int, device: torch.device) -> Tensor:
-    """Returns 0, 0, ... 1, 1, ..., (count * times,) int64, cached. Do not write to it."""
-    with torch.inference_mode(False):
-        return torch.arange(count, device=device).repeat_interleave(times)
-
-
-@functools.lru_cache(maxsize=64)
-def cached_repeat(count: int, times: int, device: torch.device) -> Tensor:
-    """Returns 0, 1, ... 0, 1, ..., (count * times,) int64, cached. Do not write to it."""
-    with torch.inference_mode(False):
-        return torch.arange(count, device=device).repeat(times)
+        return torch.arange(count, device=device).repeat_interleave(each).repeat(times)
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -124,15 +111,13 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
-def default_threads() -> int:
-    """Returns the default number of CPU threads: all usable cores, or OMP_NUM_THREADS if that is less."""
+def threads_of(execution: Execution) -> int:
+    """Returns the number of CPU threads of a run, over all its processes. The default is all usable cores, or
+    OMP_NUM_THREADS if that is less."""
+    if execution.threads:
+        return execution.threads
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(wanted), usable_cores()) if wanted.isdigit() and int(wanted) else usable_cores()
-
-
-def threads_of(execution: Execution) -> int:
-    """Returns the number of CPU threads of a run, over all its processes."""
-    return execution.threads or default_threads()
 
 
 def with_threads(execution: Execution, threads: int) -> Execution:

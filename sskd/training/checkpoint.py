@@ -37,7 +37,8 @@ class RunState:
         self.rows: list[dict[str, Any]] = []  # one per finished epoch
         self.best_weights: str | None = None  # sha256 of best.safetensors; None: not written yet, or unknown
         self.seconds = 0.0  # training time of the current epoch, including the time before interruptions
-        self._clock, self._saved = time.perf_counter(), time.monotonic()
+        self.saved_at = time.monotonic()  # the time of the last checkpoint, or of the start
+        self._clock = time.perf_counter()
         self.enter_stage()
 
     @property
@@ -113,14 +114,6 @@ class RunState:
         now = time.perf_counter()
         self.seconds, self._clock = self.seconds + now - self._clock, now
 
-    def note_saved(self) -> None:
-        """Records that a checkpoint was written now."""
-        self._saved = time.monotonic()
-
-    def seconds_unsaved(self) -> float:
-        """Returns the seconds since the last checkpoint, or since the start of the run."""
-        return time.monotonic() - self._saved
-
     def count_step(self, images: int) -> None:
         """Counts a step with ``images`` images."""
         self.meter.count(images)
@@ -184,33 +177,27 @@ class RunState:
             "modules": self.task.modules.state_dict(),
             "optimizer": optimizer,
             "scaler": self.scaler.state_dict(),
+            "best": self.best_weights,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.setup.device) if on_gpu else None,
         }
-
-    def checkpoint(self) -> dict[str, Any]:
-        """Returns the state, with the sha256 of the best weights so far."""
-        return self.state_dict() | {"best": self.best_weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Loads a state. Raises any exception if it belongs to another run or is damaged; this object must then be
         discarded."""
         if not isinstance(state, dict):
             raise ValueError("it is not a checkpoint")
-        found = state.get("run", self.setup.spec.id)  # earlier versions did not store the id
-        if found != self.setup.spec.id:
-            raise ValueError(f"it belongs to the run {found}")
-        missing = self.state_dict().keys() - {"run"} - state.keys()
-        if missing:
+        if missing := self.state_dict().keys() - state.keys():
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
+        if state["run"] != self.setup.spec.id:
+            raise ValueError(f"it belongs to the run {state['run']}")
         self.stage_number = state["stage"]
         self.enter_stage()
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-        self.rows, self.best_weights = state["rows"], state.get("best")
+        self.rows, self.best_weights = state["rows"], state["best"]
         # if a plugin was edited while the run was interrupted, the result lists both versions
-        earlier = state.get("plugins", [])
-        now = [entry for entry in self.machine["plugins"] if entry not in earlier]
-        self.machine = self.machine | {"plugins": [*earlier, *now]}
+        new = [entry for entry in self.machine["plugins"] if entry not in state["plugins"]]
+        self.machine = self.machine | {"plugins": [*state["plugins"], *new]}
         self._refuse_other_epochs()
         self.meter.load_state_dict(state["meter"])
         self.task.modules.load_state_dict(state["modules"])
@@ -287,9 +274,10 @@ def save_epoch(folder: RunFolder, run: RunState, row: dict[str, Any]) -> None:
     keep = run.setup.execution.keep_epochs
     if keep:
         folder.keep_epoch(len(run.rows), run.state_dict())
-    if weights or keep or run.setup.device.type != "cuda" or run.seconds_unsaved() >= SAVE_SECONDS:
-        folder.save_checkpoint(run.checkpoint())
-        run.note_saved()
+    old = time.monotonic() - run.saved_at >= SAVE_SECONDS
+    if weights or keep or old or run.setup.device.type != "cuda":
+        folder.save_checkpoint(run.state_dict())
+        run.saved_at = time.monotonic()
     _save_weights(folder, weights)
     folder.append_metrics(row)
 

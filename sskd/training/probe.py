@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sskd.config.execution import Execution
-from sskd.config.pretrained import FromFile
 from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec
 from sskd.config.validation import from_dict
@@ -27,10 +26,9 @@ from sskd.errors import UserError
 from sskd.networks import Network
 from sskd.networks.hooked import resized
 from sskd.networks.weights import load_network
-from sskd.runs.files import read_json
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec, TeacherSpec
-from sskd.runs.trained import NetworkInfo, describe_network, load_trained, statistics
+from sskd.runs.trained import NetworkInfo, describe_network, load_student, statistics
 from sskd.runtime.device import device_of
 
 BATCH = 500
@@ -71,26 +69,14 @@ def probe_run(spec: RunSpec, runs: Path, data: Data, settings: ProbeSettings, ex
 
 def _network_of(spec: RunSpec, runs: Path, execution: Execution) -> tuple[Network, NetworkInfo]:
     """Returns the network of a run with its last weights, or a teacher with given weights, and its NetworkInfo."""
-    folder = RunFolder(runs, spec)
-    if folder.network.is_file():
-        info: NetworkInfo = from_dict(NetworkInfo, read_json(folder.network), str(folder.network))
-    else:
-        own = load_dataset(spec.dataset, Path(execution.dataset_root))
-        info = from_dict(NetworkInfo, describe_network(spec.network, own, spec.used_as), spec.id)
-    classes = len(info.class_names)
-    if isinstance(spec, TeacherSpec) and isinstance(spec.teacher, FromFile):
-        return load_network(
-            spec.teacher.weights,
-            spec.network,
-            classes,
-            spec.used_as,
-            spec.teacher.which,
-            images=statistics(info),
-        ), info
-    weights = folder.weights("last")
-    if not weights.is_file():
-        raise UserError("no linear probe: last.safetensors of the run is missing")
-    return load_trained(spec, weights, classes, info.image_size, statistics(info)), info
+    if not (isinstance(spec, TeacherSpec) and spec.teacher is not None):
+        return load_student(RunFolder(runs, spec).path, "last")
+    given, own = spec.teacher, load_dataset(spec.dataset, Path(execution.dataset_root))
+    info: NetworkInfo = from_dict(NetworkInfo, describe_network(spec.network, own, spec.used_as), spec.id)
+    network = load_network(
+        given.weights, spec.network, own.num_classes, spec.used_as, given.which, images=statistics(info)
+    )
+    return network, info
 
 
 def _features(network: Network, info: NetworkInfo, images: Tensor, device: torch.device) -> Tensor:

@@ -26,12 +26,7 @@ from sskd.training.run import Interrupted, OnStep, StepEvent, train
 LOOK_SECONDS = 0.2  # between checks for dead processes and stop requests
 LEAVE_SECONDS = 60.0  # for processes to end their loader workers; a busy machine is slow
 
-# exceptions by the kind of message that a process sends when it ends without a result; others: RuntimeError
-ENDS: dict[str, type[Exception]] = {
-    "input": UserError,
-    "interrupted": Interrupted,
-    "memory": torch.OutOfMemoryError,
-}
+SENT = (UserError, Interrupted, torch.OutOfMemoryError)  # exceptions that a process sends as they are
 
 
 def nothing() -> None:
@@ -106,10 +101,10 @@ def _listen(
             on_step(value)
         elif kind == "log":
             log(value)
-        elif kind == "result":
-            return dict(value)
+        elif kind == "error":
+            raise value
         else:
-            raise ENDS.get(kind, RuntimeError)(value)
+            return dict(value)
 
 
 class Launch(NamedTuple):
@@ -211,17 +206,11 @@ def _work(
         result = train(spec, runs, execution, on_step, log, stop.is_set)
         if rank == 0:
             messages.put(("result", result))
-    except Interrupted as reason:
-        if rank == 0:
-            messages.put(("interrupted", str(reason)))
-    except UserError as error:
-        messages.put(("input", str(error)))
-    except torch.OutOfMemoryError as error:
-        messages.put(("memory", str(error)))
     except Exception as error:
-        if rank == 0 or not is_peer_failure(error):
+        if rank == 0 or not (isinstance(error, Interrupted) or is_peer_failure(error)):
             first = f"process {rank} of {count}: {type(error).__name__}: {' '.join(str(error).split())}"
-            messages.put(("error", f"{first}\n{traceback.format_exc()}"))
+            other = RuntimeError(f"{first}\n{traceback.format_exc()}")
+            messages.put(("error", error if isinstance(error, SENT) else other))
     gc.collect()  # loaders end their workers and free their queues
     messages.close()
     messages.join_thread()

@@ -35,7 +35,8 @@ def replay_epoch(
     folder = RunFolder(runs, spec)
     folder.create()
     if start is not None:
-        folder.save_checkpoint(start | {"rows": rows, "seconds": 0.0, "plugins": [], "meter": Meter().state_dict()})
+        left_out = {"rows": rows, "seconds": 0.0, "plugins": [], "meter": Meter().state_dict(), "best": None}
+        folder.save_checkpoint(start | left_out)
     done: list[dict[str, Any]] = []
     said: list[str] = []
 
@@ -48,9 +49,7 @@ def replay_epoch(
         train_in_processes(spec, runs, execution, report, said.append, lambda: bool(done))
     except Interrupted:
         pass
-    if (
-        start is not None and not folder.epoch_state(len(rows) + 1).exists()
-    ):  # ``start`` was unusable, so the run began from scratch
+    if not folder.epoch_state(len(rows) + 1).exists():  # ``start`` was unusable, so the run began from scratch
         raise UserError(f"the state after epoch {len(rows)} does not belong to {spec.id}: {'; '.join(said)}")
     result = dict(read_json(folder.result)) if folder.is_finished() else None
     return Replayed(read_state(folder.epoch_state(len(rows) + 1)), folder.read_metrics()[len(rows)], result)

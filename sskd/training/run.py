@@ -99,7 +99,7 @@ def train(
                     # 6. if any rank was asked to stop, save the state and end all
                     if any_rank(should_stop()):
                         if is_rank_zero:
-                            folder.save_checkpoint(run.checkpoint())
+                            folder.save_checkpoint(run.state_dict())
                         barrier()
                         where = f"epoch {run.epoch + 1} of {run.stage.epochs}"
                         raise Interrupted(f"{spec.id} was asked to stop; its state inside {where} is saved")

@@ -21,7 +21,7 @@ from benchmarks.report.write import Written
 from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.__main__ import main as sskd_main
 from sskd.errors import UserError
-from sskd.runs.result_file import read_result
+from sskd.runs.records import read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from tests import small

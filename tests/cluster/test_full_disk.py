@@ -82,7 +82,7 @@ ACTS: dict[str, Callable[[RunFolder], object]] = {
     "metrics": lambda folder: folder.append_metrics(ROW),
     "all metrics": lambda folder: folder.rewrite_metrics([ROW, ROW]),
     "checkpoint": lambda folder: folder.save_checkpoint(WEIGHTS),
-    "weights": lambda folder: folder.save_weights("best", WEIGHTS, 1),
+    "weights": lambda folder: folder.write_weights("best", folder.weights_file(WEIGHTS, 1)),
     "result": lambda folder: folder.save_result(ROW),
     "failure": lambda folder: folder.save_failure(LONG),
     "log": lambda folder: log_line(folder.path, LONG),

@@ -222,7 +222,7 @@ def test_best_weights_are_those_of_their_epoch(run: RunFolder, tmp_path: Path, n
     state = read_state(run.epoch_state(1))["modules"]
     weights = {key.removeprefix("network."): value + 1e-7 for key, value in state.items()}
     best = json.loads(run.result.read_text())["best"]["epoch"]
-    run.save_weights("best", weights, best)
+    run.write_weights("best", run.weights_file(weights, best))
     assert list(found(submit(run.path, tmp_path))) == ["the best weights are those of the best state"]
 
 

@@ -105,7 +105,8 @@ def test_forged_accuracy_is_caught(forged: RunFolder) -> None:
 def test_swapped_weights_are_caught(forged: RunFolder) -> None:
     """Weights of another epoch stand for the last, with the accuracy that they have."""
     state = read_state(forged.epoch_state(2))["modules"]
-    forged.save_weights("last", {key.removeprefix("network."): value for key, value in state.items()}, EPOCHS)
+    weights = {key.removeprefix("network."): value for key, value in state.items()}
+    forged.write_weights("last", forged.weights_file(weights, EPOCHS))
     assert "the last weights are those of the last state" in failures(checked(forged, count=0))
 
 
@@ -114,7 +115,7 @@ def test_a_swapped_state_is_caught_too(forged: RunFolder) -> None:
     early, last = (read_state(forged.epoch_state(number)) for number in (2, EPOCHS))
     forged.keep_epoch(EPOCHS, last | {"modules": early["modules"]})
     weights = {key.removeprefix("network."): value for key, value in early["modules"].items()}
-    forged.save_weights("last", weights, EPOCHS)
+    forged.write_weights("last", forged.weights_file(weights, EPOCHS))
     found = failures(checked(forged, count=0))
     assert "the last weights are those of the last state" not in found
     assert "not bit-identical" in str(found["epoch 3 to 4"])
