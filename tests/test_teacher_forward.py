@@ -26,14 +26,18 @@ def assert_close(found: torch.Tensor, wanted: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("network", ["resnet8", "wrn_16_1", "vgg8", "MobileNetV2"])
 @pytest.mark.parametrize("fold_teacher", [True, False])
-def test_pieces_are_as_the_whole(network: str, fold_teacher: bool, tmp_path: Path) -> None:
+def test_pieces_are_as_the_whole(
+    network: str, fold_teacher: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     execution = small.EXECUTION.model_copy(update={"fold_teacher": fold_teacher})
     setup = prepare(small.spec(small.teacher()), tmp_path, execution)
     teacher = build_network(network, 10).eval().requires_grad_(False)
     images = torch.randn(2 * forward.CHUNK + 3, 3, 32, 32)
     for needs in (frozenset({"logits", "pooled"}), EVERYTHING):
         in_pieces = forward.TeacherForward(teacher, needs, setup.passes)(images)
-        whole = forward.TeacherForward(teacher, needs, setup.passes._replace(teacher_chunk=len(images)))(images)
+        with monkeypatch.context() as changed:
+            changed.setattr(forward, "CHUNK", len(images))
+            whole = forward.TeacherForward(teacher, needs, setup.passes)(images)
         assert_close(in_pieces.logits, whole.logits)
         assert_close(in_pieces.pooled, whole.pooled)
         assert not in_pieces.logits.is_inference()

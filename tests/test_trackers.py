@@ -145,7 +145,7 @@ def test_which_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "_installed", lambda name: name == "tensorboard")
     assert chosen_trackers(Execution()) == ("tensorboard",)
     assert chosen_trackers(Execution(trackers=())) == ()
-    with pytest.raises(UserError, match="unknown tracker 'tensorbord'; did you mean 'tensorboard'"):
+    with pytest.raises(UserError, match="'tensorboard', 'wandb' or 'mlflow', found 'tensorbord'"):
         from_dict(Execution, {"trackers": ["tensorbord"]}, "test")
     with pytest.raises(UserError, match="named twice"):
         from_dict(Execution, {"trackers": ["wandb", "wandb"]}, "test")

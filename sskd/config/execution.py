@@ -2,22 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from sskd.config.fields import Distinct, FilePath, StrictModel, TupleFromList
-from sskd.errors import nearest
 
-# tracker: its package on PyPI (also an extra of the tracker's name); sskd/console/trackers.py opens them
-TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny"}
-
-
-def _known(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    for name in names or ():
-        if name not in TRACKERS:
-            near = nearest(name, TRACKERS)
-            hint = f"; did you mean '{near}'?" if near else "."
-            raise ValueError(f"unknown tracker '{name}'{hint} Known: {', '.join(TRACKERS)}")
-    return names
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class Execution(StrictModel):
@@ -51,7 +40,7 @@ class Execution(StrictModel):
     error if a step cannot be captured. off: never."""
     workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Number of processes that read image files, per training process. null: one per core, at most 16."""
-    trackers: Annotated[tuple[str, ...] | None, TupleFromList, Distinct, AfterValidator(_known)] = None
+    trackers: Annotated[tuple[Tracker, ...] | None, TupleFromList, Distinct] = None
     """Trackers that get the numbers of every epoch, in addition to metrics.jsonl: any of tensorboard, wandb
     (offline) and mlflow (files). Each is an extra of its name. null: tensorboard if it is installed. []: none."""
     keep_epochs: bool = False

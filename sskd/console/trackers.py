@@ -16,13 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sskd.config.execution import TRACKERS, Execution
+from sskd.config.execution import Execution
 from sskd.errors import UserError
 from sskd.runs.files import hold, write_json
 from sskd.runs.spec import RunSpec
 
 NAMES = "trackers.json"  # in a run's folder: id of the run by tracker
 PROJECT = "sskd"
+PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny"}  # on PyPI; also extras
 Numbers = Mapping[str, float]
 
 
@@ -41,7 +42,7 @@ def chosen_trackers(execution: Execution) -> tuple[str, ...]:
     for name in execution.trackers:
         if not _installed(name):
             raise UserError(
-                f"execution.trackers names '{name}', which is not installed: pip install {TRACKERS[name]}, or remove it"
+                f"execution.trackers names '{name}', which is not installed: pip install {PACKAGES[name]}, or remove it"
             )
     return execution.trackers
 
@@ -157,9 +158,11 @@ def _mlflow(spec: RunSpec, folder: Path, done: int) -> Tracker:
     return Tracker(log, lambda finished: client.set_terminated(name, "FINISHED" if finished else "KILLED"))
 
 
-OPEN: dict[str, Callable[[RunSpec, Path, int], Tracker]] = dict(
-    zip(TRACKERS, (_tensorboard, _wandb, _mlflow), strict=True)
-)
+OPEN: dict[str, Callable[[RunSpec, Path, int], Tracker]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+}
 
 
 def _name_in(folder: Path, tracker: str, make: Callable[[], str], renew: bool = False) -> str:

@@ -27,7 +27,6 @@ class Passes(NamedTuple):
     fold_teacher: bool = True  # fold the teacher's batch norms into its convolutions
     compile: str = "off"  # torch.compile's mode for the student; "off": not compiled
     channels_last: bool | None = None  # memory layout of the networks; None: unchanged
-    teacher_chunk: int | None = None  # images per chunk of the teacher on a CPU; None: CHUNK
 
     def context(self, device: torch.device) -> AbstractContextManager[None]:
         """Returns the autocast context of the forward pass."""
@@ -59,7 +58,7 @@ class TeacherForward:
         self._context = passes.context(device)
         self._kept = kept
         dtype = passes.dtype or torch.float32
-        self._chunk = passes.teacher_chunk or CHUNK * torch.float32.itemsize // dtype.itemsize
+        self._chunk = CHUNK * torch.float32.itemsize // dtype.itemsize
         if passes.fold_teacher and teacher.foldable:
             folded = FrozenNetwork(teacher, dtype, "preactivations" in kept)
             self._teacher = folded.to(device).to(memory_format=passes.layout)

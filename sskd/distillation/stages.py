@@ -19,8 +19,7 @@ class DistillerStage:
 
     def parameters(self) -> list[nn.Parameter]:
         """Returns the parameters that the stage trains, each once."""
-        unique = {id(p): p for module in self._trained for p in module.parameters() if p.requires_grad}
-        return list(unique.values())
+        return [p for p in nn.ModuleList(self._trained).parameters() if p.requires_grad]
 
     def __call__(
         self, images: Tensor, labels: Tensor, indices: Tensor | None = None

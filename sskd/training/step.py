@@ -79,20 +79,12 @@ def make_graph(run: RunState, loader: TrainLoader) -> GraphedStep:
     graph has only a weak reference to the run. The graph's GPU memory is therefore freed as soon as the run is
     deleted."""
     draws = torch.Generator(device=run.setup.device)
-    known = weakref.ref(run)
-
-    def owner() -> RunState:
-        found = known()
-        assert found is not None
-        return found
+    owner = weakref.proxy(run)
 
     def body(positions: Tensor) -> None:
-        train_step(owner(), loader.make(positions, draws))
+        train_step(owner, loader.make(positions, draws))
 
-    def recover() -> None:
-        owner().renew_scaler()
-
-    return GraphedStep(body, loader.batch_size, [draws], run.setup.device, recover=recover)
+    return GraphedStep(body, loader.batch_size, [draws], run.setup.device, recover=lambda: owner.renew_scaler())
 
 
 def _report_fallback(run: RunState, reason: str) -> None:
