@@ -131,7 +131,7 @@ def test_weights_of_known_content_may_lie_anywhere() -> None:
         ("head.teacher.run.recipe.epochs", 5, "the head must belong to the student's teacher"),
         ("head", None, "the method 'sskd' needs a 'head'"),
         ("teacher", None, "needs a 'teacher'|must belong"),
-        ("teacher.run.role", "student", "teacher.run: a student needs a 'method'"),
+        ("teacher.run.role", "student", "teacher.run.method: Field required"),
         ("role", "pupil", "role: Input should be 'teacher', 'head' or 'student'"),
     ],
 )

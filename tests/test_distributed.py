@@ -206,9 +206,6 @@ def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in said.items():
         monkeypatch.setenv(name, value)
     assert Launch.of_environment() == Launch(5, 1, 8, 4)
-    monkeypatch.setenv("RANK", "first")
-    with pytest.raises(UserError, match="LOCAL_WORLD_SIZE must be numbers, found first, 1, 8, 4"):
-        Launch.of_environment()
 
 
 # --- started and ended by train_in_processes --------------------------------------------------------------------------

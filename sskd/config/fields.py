@@ -68,11 +68,9 @@ class StrictModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _check_keys(cls, data: Any) -> Any:
-        return cls.with_known_keys(data) if isinstance(data, dict) else data
-
-    @classmethod
-    def with_known_keys(cls, data: dict[Any, Any]) -> dict[Any, Any]:
         """Returns the data without ``removed`` keys. Raises ValueError if a key is unknown."""
+        if not isinstance(data, dict):
+            return data
         for key in cls.removed.keys() & data.keys():
             if cls.removed[key] not in (None, data[key]):
                 raise ValueError(f"'{key}' is deprecated and only '{cls.removed[key]}' is supported: remove it")

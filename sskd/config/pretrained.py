@@ -27,10 +27,9 @@ class FromFile(StrictModel):
 
     @model_validator(mode="after")
     def _digest_is_of_a_file(self) -> "FromFile":
-        if self.sha256 and self.published:
-            raise ValueError("'sha256' only applies to a file: remove it, published weights are identified by name")
-        if self.which and self.published:
-            raise ValueError("'which' only applies to a file: remove it, published weights are identified by name")
+        for key in ("sha256", "which"):
+            if self.published and getattr(self, key):
+                raise ValueError(f"'{key}' only applies to a file: remove it, published weights are identified by name")
         return self
 
     @property

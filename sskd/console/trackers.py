@@ -59,24 +59,24 @@ def tracked(
     each further epoch and its number. Only raises UserError if the package of a tracker is missing."""
     opened: dict[str, Tracker] = {}
 
-    def attempt(name: str, action: Callable[[], Any]) -> Any:
+    @contextmanager
+    def dropped_if_it_fails(name: str) -> Iterator[None]:
         try:
-            return action()
+            yield
         except Exception as error:  # from a disk, a network or a library
             opened.pop(name, None)
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             log(f"{name} failed ({reason}): the run continues without it; metrics.jsonl has all numbers")
-            return None
 
     for name in chosen_trackers(execution):
-        tracker = attempt(name, lambda name=name: OPEN[name](spec, folder, done))  # type: ignore[misc]
-        if tracker is not None:
-            opened[name] = tracker
+        with dropped_if_it_fails(name):
+            opened[name] = OPEN[name](spec, folder, done)
 
     def note(row: Mapping[str, Any], step: int) -> None:
         numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and key != "epoch"}
         for name, tracker in list(opened.items()):
-            attempt(name, lambda tracker=tracker: tracker.log(numbers, step))  # type: ignore[misc]
+            with dropped_if_it_fails(name):
+                tracker.log(numbers, step)
 
     finished = False
     try:
@@ -84,7 +84,8 @@ def tracked(
         finished = True
     finally:
         for name, tracker in list(opened.items()):
-            attempt(name, lambda tracker=tracker: tracker.close(finished))  # type: ignore[misc]
+            with dropped_if_it_fails(name):
+                tracker.close(finished)
 
 
 def _tensorboard(spec: RunSpec, folder: Path, done: int) -> Tracker:

@@ -21,7 +21,7 @@ from sskd.errors import UserError
 from sskd.export.card import Card, write_card
 from sskd.export.onnx import require_onnx, write_onnx
 from sskd.runs.files import plain_os_errors, read_json, write_atomically, write_json
-from sskd.runs.plugins import load_noted, plugins_of
+from sskd.runs.plugins import plugins_of
 from sskd.runs.spec import RunSpec, read_spec
 from sskd.runs.trained import CONFIG, EXPORT_FORMAT, WEIGHTS, load_exported, load_student, predictor_of
 
@@ -86,9 +86,8 @@ def _read(run: Path) -> tuple[RunSpec, dict[str, Any]]:
         raise UserError(f"{run} is not a run folder: it has no spec.yaml (give results/PROFILE/runs/ID)")
     try:
         spec = read_spec(run / "spec.yaml")
-    except UserError:  # it may need a plugin that was not given
-        load_noted(run)
-        spec = read_spec(run / "spec.yaml")
+    except UserError as error:
+        raise UserError(f"{error}{_missing_plugins(run)}") from None
     if spec.role == "head":
         raise UserError(f"{spec.id} is a head, which is only used to train students: export a student")
     if not spec.trains:
@@ -101,6 +100,15 @@ def _read(run: Path) -> tuple[RunSpec, dict[str, Any]]:
     if not isinstance(result, dict) or not {"best", "last", "parameters", "train_images"} <= result.keys():
         raise UserError(f"{run / 'result.json'} is not the result of a run: delete it to rerun the run")
     return spec, result
+
+
+def _missing_plugins(run: Path) -> str:
+    """Returns which plugins the run has recorded, as the end of an error message; they are not executed."""
+    try:
+        paths = [str(plugin["path"]) for plugin in read_json(run / "result.json")["machine"]["plugins"]]
+    except (UserError, KeyError, TypeError):  # not finished or damaged
+        return ""
+    return "".join(f"; it was trained with the plugin {path}: give it with --plugin" for path in paths)
 
 
 def _make_folder(to: Path, names: Collection[str]) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import model_validator
 from typing_extensions import Self  # in typing since Python 3.11; pydantic depends on typing_extensions
@@ -13,8 +13,6 @@ from sskd.config.fields import StrictModel
 from sskd.config.networks import NetworkName, NetworkSettings, as_path_part
 from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.runs.settings import check_recipe_names
-
-OF_SOME_ROLES = ("teacher", "pretext", "method", "head")  # keys that only some roles have
 
 
 class CommonSpec(StrictModel):
@@ -33,23 +31,6 @@ class CommonSpec(StrictModel):
     """Selection of training images and labels."""
     seed: int = 0
     """Seed of all random numbers of the run: initial weights, order of images, augmentation, draws of the method."""
-
-    # error messages for a missing key of the role, and for a key of another role
-    required: ClassVar[Mapping[str, str]] = {}
-    not_of_the_role: ClassVar[str]
-
-    @classmethod
-    def with_known_keys(cls, data: dict[Any, Any]) -> dict[Any, Any]:
-        """Returns the data without deprecated keys. Keys of other roles may be null; otherwise they raise
-        ValueError with a message of the role."""
-        foreign = [key for key in OF_SOME_ROLES if key not in cls.model_fields]
-        if any(data.get(key) is not None for key in foreign):
-            raise ValueError(cls.not_of_the_role)
-        data = super().with_known_keys({key: value for key, value in data.items() if key not in foreign})
-        for key, message in cls.required.items():
-            if data.get(key) is None:
-                raise ValueError(message)
-        return data
 
     @model_validator(mode="after")
     def _recipe_names_exist(self) -> "CommonSpec":

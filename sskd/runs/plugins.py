@@ -23,7 +23,6 @@ from sskd.methods import METHODS
 from sskd.networks import NETWORKS
 from sskd.optim import OPTIMIZERS, SCHEDULES
 from sskd.pretext import PRETEXTS
-from sskd.runs.files import read_json
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec
 from sskd.version import in_commit
 
@@ -128,29 +127,6 @@ def load_plugins(files: Iterable[str]) -> None:
     """Calls ``load_plugin`` for each file, in order."""
     for file in files:
         load_plugin(file)
-
-
-def load_noted(run: Path) -> None:
-    """Imports the plugins that a finished run has recorded, if the files have not changed. Raises UserError with the
-    path if a file is missing or has changed."""
-    try:
-        noted = read_json(run / "result.json")["machine"]["plugins"]
-        files = [(Path(entry["path"]), str(entry["sha256"])) for entry in noted]
-    except (UserError, KeyError, TypeError):  # not finished, damaged, or written by an earlier version
-        return
-    for path, sha256 in files:
-        if any(plugin.sha256 == sha256 and module in sys.modules for module, plugin in _loaded.items()):
-            continue
-        if not os.path.isfile(path):
-            raise UserError(
-                f"{run.name} was trained with the plugin {path}, which does not exist: give it with --plugin FILE.py"
-            )
-        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-            raise UserError(
-                f"{run.name} was trained with the plugin {path}, which has changed since (sha256 was {sha256}): give "
-                "the old or the new version with --plugin FILE.py"
-            )
-        load_plugin(path)
 
 
 def _names() -> Iterator[Name]:

@@ -17,7 +17,6 @@ from sskd.config.networks import NetworkSettings
 from sskd.config.pretrained import FromFile
 from sskd.config.validation import from_dict
 from sskd.config.yaml import override, read_yaml
-from sskd.errors import UserError
 from sskd.runs.common_spec import CommonSpec
 from sskd.runs.settings import MethodField, PretextField, parse_method
 
@@ -76,15 +75,6 @@ class TeacherSpec(CommonSpec):
     start: FromFile | None = None
     """Initial weights of the training; null: random. A classifier for other classes is reinitialised."""
 
-    not_of_the_role = "a teacher run is trained on labels only: remove 'method', 'head' and 'pretext'"
-
-    @field_validator("teacher", mode="before")
-    @classmethod
-    def _weights_are_given(cls, teacher: Any) -> Any:
-        if isinstance(teacher, FromRun) or (isinstance(teacher, dict) and "run" in teacher):
-            raise ValueError("'teacher' of a teacher run must be given weights, not another run")
-        return teacher
-
     @model_validator(mode="after")
     def _network_is_of_the_weights(self) -> "TeacherSpec":
         if self.teacher is not None and self.network != self.teacher.network:
@@ -120,9 +110,6 @@ class HeadSpec(CommonSpec):
     """The teacher: trained by a run, or with given weights."""
     pretext: PretextField
     """The self-supervised task."""
-
-    required = {"teacher": "a head needs a 'teacher'", "pretext": "a head needs a 'pretext'"}
-    not_of_the_role = "a head run has neither 'method' nor 'head': remove them"
 
     @model_validator(mode="after")
     def _recipe_is_a_heads(self) -> "HeadSpec":
@@ -163,9 +150,6 @@ class StudentSpec(CommonSpec):
     """The run of the teacher's head, for methods that transfer a pretext task."""
     network_settings: NetworkSettings = NetworkSettings()
     """Settings for using the network: image size, and modules that output feature maps."""
-
-    required = {"method": "a student needs a 'method' ('none' for training without a teacher)"}
-    not_of_the_role = "a student run has no 'pretext': set it in 'head'"
 
     @field_validator("method", mode="before")
     @classmethod
@@ -262,9 +246,7 @@ def parse_spec(data: Any, where: str) -> RunSpec:
 def read_spec(path: Path, changes: Sequence[str] = ()) -> RunSpec:
     """Reads a RunSpec from its YAML file and applies ``changes`` (a.b=c)."""
     data = read_yaml(path)
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected a mapping of keys to values, found {type(data).__name__}")
-    return parse_spec(override(data, changes), str(path))
+    return parse_spec(override(data, changes) if changes else data, str(path))
 
 
 def spec_yaml(spec: StrictModel) -> str:
