@@ -64,47 +64,34 @@ def train_in_processes(
         for worker in workers:
             worker.start()
         try:
-            result = _listen(spec, workers, messages, stop, on_step, log, should_stop)
+            while True:  # forwards messages until rank 0 has a result, or until any process fails
+                if should_stop():
+                    stop.set()
+                dead = [(rank, worker.exitcode) for rank, worker in enumerate(workers) if worker.exitcode]
+                try:
+                    kind, value = messages.get(timeout=LOOK_SECONDS)
+                except queue.Empty:
+                    for rank, status in dead:
+                        raise RuntimeError(
+                            f"process {rank} of {count} of {spec.id} ended with status {status}"
+                        ) from None
+                    continue
+                if kind == "step":
+                    on_step(value)
+                elif kind == "log":
+                    log(value)
+                elif kind == "error":
+                    raise value
+                else:
+                    break
             for worker in workers:
                 worker.join(LEAVE_SECONDS)
-            return result
+            return dict(value)
         finally:
             for worker in workers:
                 worker.kill()
             for worker in workers:
                 worker.join()
-
-
-def _listen(
-    spec: RunSpec,
-    workers: list[Any],
-    messages: Any,
-    stop: Any,
-    on_step: OnStep,
-    log: Callable[[str], None],
-    should_stop: Callable[[], bool],
-) -> dict[str, Any]:
-    """Forwards the messages of the processes until rank 0 has a result, or until any of them fails."""
-    while True:
-        if should_stop():
-            stop.set()
-        dead = [(rank, worker.exitcode) for rank, worker in enumerate(workers) if worker.exitcode]
-        try:
-            kind, value = messages.get(timeout=LOOK_SECONDS)
-        except queue.Empty:
-            if dead:
-                raise RuntimeError(
-                    f"process {dead[0][0]} of {len(workers)} of {spec.id} ended with status {dead[0][1]}"
-                ) from None
-            continue
-        if kind == "step":
-            on_step(value)
-        elif kind == "log":
-            log(value)
-        elif kind == "error":
-            raise value
-        else:
-            return dict(value)
 
 
 class Launch(NamedTuple):
