@@ -21,7 +21,7 @@ from sskd.errors import UserError
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 from sskd.runtime.device import device_of, threads_of, with_threads
 from sskd.runtime.distributed import is_peer_failure, join
-from sskd.training.run import Interrupted, OnStep, StepEvent, train
+from sskd.training.run import Interrupted, OnStep, train
 
 LOOK_SECONDS = 0.2  # between checks for dead processes and stop requests
 LEAVE_SECONDS = 60.0  # for processes to end their loader workers; a busy machine is slow
@@ -71,10 +71,9 @@ def train_in_processes(
                 try:
                     kind, value = messages.get(timeout=LOOK_SECONDS)
                 except queue.Empty:
-                    for rank, status in dead:
-                        raise RuntimeError(
-                            f"process {rank} of {count} of {spec.id} ended with status {status}"
-                        ) from None
+                    if dead:
+                        where = f"process {dead[0][0]} of {count} of {spec.id}"
+                        raise RuntimeError(f"{where} ended with status {dead[0][1]}") from None
                     continue
                 if kind == "step":
                     on_step(value)
@@ -176,15 +175,10 @@ def _work(
         spec = parse_spec(yaml.safe_load(text), "a run of several processes")
         execution = init_distributed(rank, rank, count, init_method, execution)
 
-        def on_step(event: StepEvent) -> None:
-            if rank == 0:
-                messages.put(("step", event))
+        def send(kind: str) -> Callable[[Any], None]:
+            return lambda value: messages.put((kind, value))
 
-        def log(line: str) -> None:
-            if rank == 0:
-                messages.put(("log", line))
-
-        result = train(spec, runs, execution, on_step, log, stop.is_set)
+        result = train(spec, runs, execution, send("step"), send("log"), stop.is_set)
         if rank == 0:
             messages.put(("result", result))
     except Exception as error:

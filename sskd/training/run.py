@@ -59,8 +59,8 @@ def train(
     result.json).
 
     Args:
-        on_step: called after every step and every epoch.
-        log: called with messages for the user.
+        on_step: called after every step and every epoch, in rank 0 of several processes.
+        log: called with messages for the user, in rank 0.
         should_stop: when it returns True, the state is saved inside the epoch and Interrupted is raised.
 
     A finished run is not trained again. Raises UserError for problems that the user can fix, and RunLocked if another
@@ -69,6 +69,8 @@ def train(
     # 1. lock the folder; of several processes of a run, rank 0 writes and all read
     folder = RunFolder(runs, spec)
     is_rank_zero = this_rank().number == 0
+    if not is_rank_zero:
+        on_step, log = (lambda event: None), (lambda line: None)
     if is_rank_zero and not folder.is_finished():
         folder.create()
     with folder.locked() if is_rank_zero else nullcontext():
