@@ -14,9 +14,8 @@ from sskd.data.batch import Batch
 from sskd.data.memory_loader import RGB
 from sskd.data.views import SingleView
 from sskd.distillation.adapt import as_network, own_module, shapes_of
-from sskd.distillation.forward import Passes, TeacherForward, training_pass
+from sskd.distillation.forward import Passes, TeacherForward, global_batch, global_features, training_pass
 from sskd.distillation.frozen import WithFrozen
-from sskd.distillation.gathering import gather_batch, gather_features
 from sskd.distillation.given import check_given, check_taps, chosen_settings, labels_of_images, required_steps
 from sskd.distillation.inputs import Inputs, statistics_of
 from sskd.distillation.stages import DistillerStage
@@ -157,26 +156,25 @@ class Distiller(WithFrozen):
         teacher = self._teacher_features(batch) if self._asks_teacher else None
         student = self._student_features(batch)
         with autocast(batch.labels.device, "fp32"):
-            return self.method(student, teacher, gather_batch(batch, self.rank))
+            return self.method(student, teacher, global_batch(batch, self.rank))
 
     def initial_loss(self, stage: InitialStage, batch: Batch) -> tuple[Tensor, LossTerms]:
         """Returns the loss (0-d, with gradient) of an initial stage, which is the sum of its terms, and the terms."""
         student = self._student_features(batch) if stage.uses_student else None
         teacher = self._teacher_features(batch)
         with autocast(batch.labels.device, "fp32"):
-            terms = stage.loss(student, teacher, gather_batch(batch, self.rank))
+            terms = stage.loss(student, teacher, global_batch(batch, self.rank))
             return torch.stack(list(terms.values())).sum(), LossTerms(terms)
 
     def _student_features(self, batch: Batch) -> Features:
         """Returns the student's features of the global batch, float32, with gradient."""
-        features = self.forwards[0](batch.images).map(Tensor.float, self._kept)
-        return gather_features(features, batch, self._kept, self.rank)
+        return global_features(self.forwards[0], batch, self._kept, self.rank)
 
     def _teacher_features(self, batch: Batch) -> Features:
         """Returns the teacher's features of the global batch, float32, without gradient."""
         forward = self.forwards[1]
         assert forward is not None
-        return gather_features(forward(batch.images), batch, self._kept, self.rank)
+        return global_features(forward, batch, self._kept, self.rank)
 
     @property
     def forwards(self) -> tuple[Callable[[Tensor], Features], TeacherForward | None]:

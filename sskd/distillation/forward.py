@@ -1,4 +1,4 @@
-"""Fast forward passes of teacher and student."""
+"""Fast forward passes of teacher and student, and the gathering of their features from all ranks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import functional_call
 
+from sskd.data.batch import Batch
 from sskd.networks import Features, Network
 from sskd.networks.folded import FeatureModule, FrozenNetwork
 from sskd.runtime.device import DTYPES, autocast
+from sskd.runtime.distributed import Rank, all_gather_with_grad
 
 # Images per chunk of the teacher's forward pass on a CPU (float32; twice as many for two-byte dtypes), so that the maps
 # stay in the CPU's caches. In eval mode images are independent, so chunks change the results by rounding at most.
@@ -154,3 +156,31 @@ def _foreach_batch_counters(norms: Sequence[nn.modules.batchnorm._NormBase]) -> 
             norm.num_batches_tracked = counter
     if counters:
         torch._foreach_add_(list(counters.values()), 1)
+
+
+# --- several processes: each computes the loss of the global batch ----------------------------------------------------
+
+
+def global_features(forward: Callable[[Tensor], Features], batch: Batch, kept: frozenset[str], rank: Rank) -> Features:
+    """Returns the features of the global batch, float32, in rank order, with the gradient that ``forward`` gives
+    (sskd/runtime/distributed.py). kept: kinds of maps that are needed."""
+    features = forward(batch.images).map(Tensor.float, kept)
+    if rank.world_size == 1:
+        return features
+    sizes = [batch.views_per_image * size for size in rank.sizes(batch.global_batch_size)]
+    return features.map(partial(all_gather_with_grad, sizes=sizes), kept)
+
+
+def global_batch(batch: Batch, rank: Rank) -> Batch:
+    """Returns the global batch for ``global_features``. Its ``images`` are empty and only have the number of rows."""
+    if rank.world_size == 1:
+        return batch
+    sizes = rank.sizes(batch.global_batch_size)
+    of_views = [batch.views_per_image * size for size in sizes]
+    return batch._replace(
+        images=batch.images.new_empty(sum(of_views), 0),
+        labels=all_gather_with_grad(batch.labels, sizes),
+        indices=all_gather_with_grad(batch.indices, sizes),
+        mixed_labels=None if batch.mixed_labels is None else all_gather_with_grad(batch.mixed_labels, sizes),
+        view_labels=None if batch.view_labels is None else all_gather_with_grad(batch.view_labels, of_views),
+    )

@@ -1,7 +1,6 @@
 """The state of a run during training, and how it is saved and resumed."""
 
 import hashlib
-import math
 import os
 import time
 from collections.abc import Callable
@@ -37,8 +36,7 @@ class RunState:
         self.rows: list[dict[str, Any]] = []  # one per finished epoch
         self.best_weights: str | None = None  # sha256 of best.safetensors; None: not written yet, or unknown
         self.seconds = 0.0  # training time of the current epoch, including the time before interruptions
-        self.saved_at = time.monotonic()  # the time of the last checkpoint, or of the start
-        self._clock = time.perf_counter()
+        self._clock = self.saved_at = time.perf_counter()  # the time of the last checkpoint, or of the start
         self.enter_stage()
 
     @property
@@ -80,7 +78,6 @@ class RunState:
     def _move_lr_to_device(self) -> None:
         """Moves the learning rate of PyTorch's fused optimisers to the GPU, so that a CUDA graph reads its current
         value. For other optimisers it stays a Python number, which a graph stores as a constant."""
-        self._lr = math.nan
         for group in self.optimizer.param_groups:
             if self.setup.device.type == "cuda" and group.get("fused"):
                 group["lr"] = torch.tensor(float(group["lr"]), device=self.setup.device)
@@ -98,12 +95,12 @@ class RunState:
 
     def set_learning_rate(self) -> None:
         """Sets the optimiser's learning rate for the next step."""
-        before, self._lr = self._lr, self.stage.learning_rate_at(self.epoch + self.step / len(self.loader))
-        for group in self.optimizer.param_groups if before != self._lr else ():
+        lr = self.stage.learning_rate_at(self.epoch + self.step / len(self.loader))
+        for group in self.optimizer.param_groups:
             if torch.is_tensor(group["lr"]):
-                group["lr"].fill_(self._lr)
+                group["lr"].fill_(lr)
             else:
-                group["lr"] = self._lr
+                group["lr"] = lr
 
     def start_clock(self) -> None:
         """Starts the clock: earlier time does not count as training."""
@@ -274,10 +271,10 @@ def save_epoch(folder: RunFolder, run: RunState, row: dict[str, Any]) -> None:
     keep = run.setup.execution.keep_epochs
     if keep:
         folder.keep_epoch(len(run.rows), run.state_dict())
-    old = time.monotonic() - run.saved_at >= SAVE_SECONDS
+    old = time.perf_counter() - run.saved_at >= SAVE_SECONDS
     if weights or keep or old or run.setup.device.type != "cuda":
         folder.save_checkpoint(run.state_dict())
-        run.saved_at = time.monotonic()
+        run.saved_at = time.perf_counter()
     _save_weights(folder, weights)
     folder.append_metrics(row)
 

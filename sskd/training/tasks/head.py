@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from sskd.config.execution import Execution
 from sskd.data.batch import Batch
 from sskd.data.splits import make_split
-from sskd.distillation.forward import TeacherForward, training_pass
-from sskd.distillation.gathering import gather_batch, gather_features
+from sskd.distillation.forward import TeacherForward, global_batch, global_features, training_pass
 from sskd.errors import UserError
 from sskd.methods import LossTerms
 from sskd.networks import Features, feature_shapes
@@ -54,10 +53,8 @@ class HeadTask(TrainingTask):
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
         """Returns the loss of the pretext task, and its terms."""
         rank = self.setup.rank
-        features = self._features(batch.images).map(Tensor.float, self.head.required_features)
-        return self._losses(
-            gather_features(features, batch, self.head.required_features, rank), gather_batch(batch, rank)
-        )
+        features = global_features(self._features, batch, self.head.required_features, rank)
+        return self._losses(features, global_batch(batch, rank))
 
     def _losses(self, features: Features, batch: Batch) -> tuple[Tensor, LossTerms]:
         """Returns the loss of the head, plus the cross-entropy of the normal views if a network is trained with the
@@ -81,7 +78,7 @@ class HeadTask(TrainingTask):
         sums = torch.zeros(3, device=setup.device)
         with torch.no_grad():
             for batch in loader.epoch(0):
-                features = self._features(batch.images).map(Tensor.float, self.head.required_features)
+                features = global_features(self._features, batch, self.head.required_features, Rank())
                 value, right = self.head.loss(self.head.read(features), batch)
                 sums += torch.stack([value, right, torch.ones_like(value)]) * len(batch.labels)
         total, rights, images = sums.tolist()

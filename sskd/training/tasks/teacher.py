@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from sskd.config.pretrained import FromFile
 from sskd.data.batch import Batch
 from sskd.data.views import SingleView
-from sskd.distillation.forward import training_pass
-from sskd.distillation.gathering import gather_batch, gather_features
+from sskd.distillation.forward import global_batch, global_features, training_pass
 from sskd.errors import UserError
 from sskd.methods import LossTerms
 from sskd.networks import Network, build_network
@@ -45,10 +44,9 @@ class TeacherTask(TrainingTask):
     def loss(self, batch: Batch) -> tuple[Tensor, LossTerms]:
         """Returns the cross-entropy, and its terms."""
         rank, batch = self.setup.rank, self.setup.mixed(batch)
-        features = self._forward(batch.images).map(Tensor.float, frozenset())
-        features = gather_features(features, batch, frozenset(), rank)
+        features = global_features(self._forward, batch, frozenset(), rank)
         smoothing = self.setup.spec.recipe.label_smoothing
-        ce = F.cross_entropy(features.logits, gather_batch(batch, rank).targets, label_smoothing=smoothing)
+        ce = F.cross_entropy(features.logits, global_batch(batch, rank).targets, label_smoothing=smoothing)
         return ce, LossTerms({"ce": ce})
 
 
