@@ -56,7 +56,7 @@ def test_lost_weights_are_trained_again_where_they_are_needed(
     assert run(profile, tmp_path, "--seeds", "0,1", "--methods", "sskd") == 0
     assert capsys.readouterr().out.count("it is trained again") == 2
     assert json.loads((head / "result.json").read_text())["last"] == pytest.approx(before["last"])
-    assert json.loads((head / "result.previous.json").read_text()) == before
+    assert json.loads((head.with_name(f"{head.name}.previous") / "result.json").read_text()) == before
     assert (head / "last.safetensors").exists()
 
 

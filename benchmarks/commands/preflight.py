@@ -31,7 +31,13 @@ def preflight(job: Job, profile: Profile, folder: Path, rerun: Sequence[RunSpec]
         print(line, flush=True)
     _check_this_machine(job, todo)
     archive_runs(rerun, folder / "runs", print)
-    _mark_for_retraining([spec for spec in todo if known[spec.id].state == "weights lost"], folder)
+    for spec in todo:
+        if known[spec.id].state == "weights lost":
+            archived = RunFolder(folder / "runs", spec).archive().name
+            print(
+                f"{spec.id} is finished, but its weights are missing and other runs need them: it is trained again; "
+                f"the old run is archived as {archived}"
+            )
     runs, unreadable = plural(len(job.plan.runs), "run"), len(damaged(known))
     but = f", {unreadable} with an unreadable result" if unreadable else ""
     print(f"{runs}, {len(job.plan.runs) - len(todo) - unreadable} of them finished{but}", flush=True)
@@ -47,12 +53,6 @@ def room(job: Job) -> float:
 def damaged(known: Mapping[str, Status]) -> dict[str, Failure]:
     """Returns the finished runs whose result.json cannot be read, with the reason, by id. known: from plan.statuses."""
     return {run_id: Failure(at.message) for run_id, at in known.items() if at.state == "finished" and at.message}
-
-
-def _mark_for_retraining(lost: Sequence[RunSpec], folder: Path) -> None:
-    for spec in lost:
-        print(f"{spec.id} is finished, but its weights are missing and other runs need them: it is trained again")
-        RunFolder(folder / "runs", spec).mark_for_retraining()
 
 
 def _check_this_machine(job: Job, todo: Sequence[RunSpec]) -> None:

@@ -122,12 +122,6 @@ class RunFolder:
             with plain_os_errors("read", self.path), suppress(FileNotFoundError):
                 os.stat(self.path / "spec.yaml")
 
-    def mark_for_retraining(self) -> None:
-        """Reopens a finished run, so that it is trained again. Its old result is renamed to result.previous.json."""
-        for checkpoint in (self.resume, self.previous):
-            checkpoint.unlink(missing_ok=True)
-        os.replace(self.result, self.path / "result.previous.json")
-
     def archive(self) -> Path:
         """Renames the folder of a finished run to <id>.previous, .previous-2, ..., so that the run can be trained
         again. Returns the new path."""

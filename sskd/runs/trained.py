@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -67,9 +67,9 @@ def statistics(images: Data | NetworkInfo) -> Statistics:
     return Statistics(images.mean, images.std)
 
 
-def describe_network(network: str, data: Data, settings: NetworkSettings) -> dict[str, Any]:
+def describe_network(network: str, data: Data, settings: NetworkSettings) -> NetworkInfo:
     """Returns the content of network.json, which a run writes next to its weights."""
-    info = NetworkInfo(
+    return NetworkInfo(
         network=network,
         image_size=data.image_size,
         mean=data.mean,
@@ -77,7 +77,6 @@ def describe_network(network: str, data: Data, settings: NetworkSettings) -> dic
         class_names=data.class_names,
         network_settings=settings,
     )
-    return info.model_dump(mode="json")
 
 
 def load_student(

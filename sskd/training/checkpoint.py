@@ -256,7 +256,7 @@ def restore_folder(folder: RunFolder, run: RunState) -> None:
     folder.rewrite_metrics(run.rows)
     folder.failure.unlink(missing_ok=True)
     if run.task.description is not None:
-        write_json(folder.network, run.task.description)
+        write_json(folder.network, run.task.description.model_dump(mode="json"))
 
 
 def save_epoch(folder: RunFolder, run: RunState, row: dict[str, Any]) -> None:

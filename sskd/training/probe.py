@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from sskd.config.execution import Execution
 from sskd.config.probe import ProbeSettings
 from sskd.config.recipe import DatasetSpec
-from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import Data, ImageData, load_dataset
 from sskd.errors import UserError
 from sskd.networks import Network
@@ -72,7 +71,7 @@ def _network_of(spec: RunSpec, runs: Path, execution: Execution) -> tuple[Networ
     if not (isinstance(spec, TeacherSpec) and spec.teacher is not None):
         return load_student(RunFolder(runs, spec).path, "last")
     given, own = spec.teacher, load_dataset(spec.dataset, Path(execution.dataset_root))
-    info: NetworkInfo = from_dict(NetworkInfo, describe_network(spec.network, own, spec.used_as), spec.id)
+    info = describe_network(spec.network, own, spec.used_as)
     network = load_network(
         given.weights, spec.network, own.num_classes, spec.used_as, given.which, images=statistics(info)
     )

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from sskd.data.views import ViewTransform
 from sskd.methods import LossTerms
 from sskd.networks import Network
 from sskd.optim import make_optimizer
+from sskd.runs.trained import NetworkInfo
 from sskd.training.evaluation import accuracy
 from sskd.training.setup import Setup
 
@@ -77,7 +77,7 @@ class TrainingTask:
     stages: list[Stage]  # empty if there is nothing to train
     # the key of evaluate() that decides the best epoch; "": only the last epoch is evaluated
     score: str = "top1"
-    description: dict[str, Any] | None = None  # content of network.json
+    description: NetworkInfo | None = None  # content of network.json
     average: Average | None = None  # of the network's weights, if the recipe has ``ema``; updated after every step
 
     def with_average(self, name: str, trained: nn.Module) -> nn.ModuleDict:
