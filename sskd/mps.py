@@ -80,16 +80,7 @@ def _start(environment: Mapping[str, str], logs: Path) -> str:
     """Starts a daemon and waits until it answers. Returns what went wrong, or ""."""
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            [CONTROL, "-d"],
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            start_new_session=True,  # Ctrl-C must only reach the launcher
-            encoding="utf-8",
-            errors="replace",
-        )
+        done = _control("", os.environ | environment, "-d")
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{CONTROL} -d: {error}"
     if done.returncode:
@@ -120,16 +111,20 @@ def _end(environment: Mapping[str, str]) -> None:
 def _ask(command: str, environment: Mapping[str, str]) -> bool:
     """Sends a command to the daemon of that environment. Returns True if it succeeded."""
     try:
-        done = subprocess.run(
-            [CONTROL],
-            input=f"{command}\n",
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            encoding="utf-8",
-            errors="replace",
-        )
+        done = _control(f"{command}\n", environment)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0 and "Cannot find" not in done.stdout + done.stderr
+
+
+def _control(text: str, environment: Mapping[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CONTROL, *options],
+        input=text,
+        env=environment,
+        capture_output=True,
+        timeout=PATIENCE,
+        start_new_session=True,  # Ctrl-C must only reach the launcher
+        encoding="utf-8",
+        errors="replace",
+    )

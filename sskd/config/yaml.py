@@ -1,5 +1,6 @@
 """Reads YAML from files and from the command line. Nothing is executed, and anything but plain data raises an error."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -119,7 +120,7 @@ def override(data: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
     """Applies ``a.b=c`` settings to nested data and returns a new dict. Values are YAML (0.1, [1, 2], true)."""
     if not isinstance(data, dict):
         raise UserError(f"expected a mapping of keys to values, found {type(data).__name__}")
-    result = _copy(data)
+    result = json.loads(json.dumps(data))  # in the copy, two aliases of a node can be changed one by one
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals or not path:
@@ -133,11 +134,4 @@ def override(data: dict[str, Any], settings: Sequence[str]) -> dict[str, Any]:
             target = target[parent]
         target[last] = value
     refuse_strange_values(result)
-    return result
-
-
-def _copy(value: Any) -> Any:
-    """Copies mappings and lists, so that a node with two aliases can be changed in one place only."""
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    return [_copy(item) for item in value] if isinstance(value, list) else value
+    return dict(result)

@@ -260,7 +260,7 @@ def test_ones_own_network_travels_with_its_file(tmp_path: Path, capsys: pytest.C
     forget()
     assert main(export) == 2  # a file that a folder names is not executed
     error = capsys.readouterr().err
-    assert "unknown network 'own_flat'" in error
+    assert "unknown method 'own_alone'" in error
     assert f"{plugin}: give it with --plugin" in error
     assert error.count("\n") == 1
     with pytest.raises(UserError, match="unknown network 'own_flat'"):
