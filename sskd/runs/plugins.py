@@ -74,7 +74,8 @@ def load_plugin(file: str | Path) -> Path:
         message = " ".join(str(error).split())
         raise UserError(f"plugin {file}: {type(error).__name__}: {message}") from None
     new = frozenset(set(_names()) - before)
-    _loaded[module_name] = Plugin(path, hashlib.sha256(content).hexdigest(), new, tuple(map(_with_sha256, imported)))
+    helpers = tuple((file, hashlib.sha256(file.read_bytes()).hexdigest()) for file in imported)
+    _loaded[module_name] = Plugin(path, hashlib.sha256(content).hexdigest(), new, helpers)
     return path
 
 
@@ -117,10 +118,6 @@ def _is_of(folder: Path, module: ModuleType | None) -> bool:
     places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
     wanted = (str(folder / f"{name}.py"), f"{folder / name}{os.sep}", str(folder / name))
     return any(place and (place == wanted[0] or place == wanted[2] or place.startswith(wanted[1])) for place in places)
-
-
-def _with_sha256(path: Path) -> tuple[Path, str]:
-    return path, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_plugins(files: Iterable[str]) -> None:
