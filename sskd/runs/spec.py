@@ -246,7 +246,7 @@ def parse_spec(data: Any, where: str) -> RunSpec:
 def read_spec(path: Path, changes: Sequence[str] = ()) -> RunSpec:
     """Reads a RunSpec from its YAML file and applies ``changes`` (a.b=c)."""
     data = read_yaml(path)
-    return parse_spec(override(data, changes) if changes else data, str(path))
+    return parse_spec(override(data, changes) if isinstance(data, dict) else data, str(path))
 
 
 def spec_yaml(spec: StrictModel) -> str:
