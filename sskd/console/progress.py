@@ -63,9 +63,7 @@ class Progress:
         self._every = every  # seconds between lines of one run
         self._total, self._done = total, 0
         self._started = time.monotonic()
-        self._running: dict[str, Standing] = {}
-        self._waiting: dict[str, str] = {}  # run id: what it waits for
-        self._failed: dict[str, str] = {}  # run id: why
+        self._rows: dict[str, ScreenRow] = {}  # by run id
         self._last_lines: dict[str, tuple[float, int]] = {}  # run id: time and epoch of its last line
         self._screen = Live(console=self._console, get_renderable=self._render, refresh_per_second=REFRESHES)
 
@@ -75,7 +73,7 @@ class Progress:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._waiting.clear()
+        self._rows = {name: row for name, row in self._rows.items() if row.state != "waiting"}
         if self._live:
             self._screen.stop()
 
@@ -97,20 +95,18 @@ class Progress:
 
     def failed(self, run_id: str, message: str) -> None:
         """Prints that a run has failed, and shows it as failed."""
-        self.hide(run_id)
-        self._failed[run_id] = message
+        self._rows[run_id] = ScreenRow(run_id, "failed", note=message)
         self.log(f"{run_id} failed: {message}")
 
     def wait(self, run_id: str, what_for: str) -> None:
         """Shows a run as waiting."""
-        self._waiting[run_id] = what_for
+        self._rows[run_id] = ScreenRow(run_id, "waiting", note=what_for)
 
     def show(self, run_id: str, standing: Standing) -> None:
         """Shows the progress of a run: in its row, or as an occasional line."""
-        self._waiting.pop(run_id, None)
-        if run_id not in self._running:
+        if run_id not in self._rows or self._rows[run_id].state != "running":
             self._last_lines[run_id] = time.monotonic(), standing.epoch
-        self._running[run_id] = standing
+        self._rows[run_id] = ScreenRow(run_id, "running", *standing)
         (last, epoch), now = self._last_lines[run_id], time.monotonic()
         if not self._live and now - last >= self._every and standing.epoch != epoch:
             self._last_lines[run_id] = now, standing.epoch
@@ -121,17 +117,13 @@ class Progress:
 
     def hide(self, run_id: str) -> None:
         """Removes the row of a run."""
-        self._running.pop(run_id, None)
-        self._waiting.pop(run_id, None)
+        self._rows.pop(run_id, None)
 
     def _render(self) -> RenderableType:
-        """Returns the screen. It works on copies, because the display's thread calls it while others change the
+        """Returns the screen. It works on a copy, because the display's thread calls it while others change the
         rows."""
-        rows = [ScreenRow(run_id, "running", *standing) for run_id, standing in self._running.copy().items()]
-        rows += [ScreenRow(run_id, "failed", note=why) for run_id, why in self._failed.copy().items()]
-        rows += [ScreenRow(run_id, "waiting", note=what) for run_id, what in self._waiting.copy().items()]
         left = self._left() if 0 < self._done < self._total else ""
-        return screen(rows, self._done, self._total, left, self._console.height)
+        return screen(list(self._rows.copy().values()), self._done, self._total, left, self._console.height)
 
     @contextmanager
     def run(self, spec: RunSpec, cores: int = 0, gpus: int = 0) -> Iterator[OnStep]:
