@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from benchmarks.analysis.frame import specs_of
 from benchmarks.profiles.profile import Profile
@@ -13,6 +14,7 @@ from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell, shown_pair
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.runs.spec import RunSpec
+from tests.test_run_all import TINY
 
 PUBLISHED = {"dataset": "cifar100", "epochs": 240, "fraction": 1.0, "best_images": 10_000, "last_images": 10_000}
 MACHINE = {"host": "h", "device": "a <b> & c", "python": "3", "torch": "2", "commit": "abc", "dirty": False}
@@ -27,6 +29,32 @@ RESULT: dict[str, object] = {
     "finished": "2026-01-01T00:00:00+00:00",
     "machine": MACHINE,
 }
+OWN_METHOD = """
+from sskd.methods import METHODS, Method, MethodInfo, LossTerms
+
+@METHODS.register("{name}")
+class Own(Method):
+    info = MethodInfo("{title}", "mine", 2026, "pooled features")
+    required_features = frozenset({{"pooled", "labels"}})
+    loss_weights = {{"near": 1.0}}
+
+    def loss_terms(self, student, teacher, batch):
+        return LossTerms({{"near": (student.pooled.mean() - teacher.pooled.mean()).square()}})
+"""
+
+
+def tiny(folder: Path, **changes: object) -> str:
+    """The path of the smallest profile with these changes, written to ``folder``."""
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY | changes))
+    return str(path)
+
+
+def own_method(path: Path, name: str, title: str, year: int = 2026) -> str:
+    """The path of a plugin with a user's method, written there."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(OWN_METHOD.format(name=name, title=title).replace("2026", str(year)))
+    return str(path)
 
 
 def made_frame(

@@ -182,19 +182,6 @@ def test_a_failed_student_counts_as_chance_and_is_named(tmp_path: Path) -> None:
     assert any("KD in resnet56/resnet20, seed 1, failed" in note for note in notes(own, benchmark, table))
 
 
-def test_split_seeds_give_each_seed_its_own_split_and_leave_other_runs_as_they_were() -> None:
-    def runs(*settings: str) -> list[Any]:
-        profile = read_profile("miniature", ["seeds=[0,1]", "methods=[kd]", *settings])
-        return [cell.spec for cell in cells_of(profile, "comparison")["comparison"] if cell.row == "KD"]
-
-    shared, own = runs(), runs("split_seeds=true")
-    assert [spec.split.seed for spec in shared] == [0, 0]
-    assert [spec.split.seed for spec in own] == [0, 1]
-    assert (own[0].id == shared[0].id, own[1].id == shared[1].id) == (True, False)
-    whole = runs("split_seeds=true", "split.fraction=1.0")
-    assert [spec.split.seed for spec in whole] == [0, 0]  # chance has no part in it
-
-
 def test_gains_are_relative_to_kds_own_where_that_is_sure() -> None:
     """Sums over columns: (2 + 4) / (1 + 5); the mean of the columns' ratios would be 1.4."""
     seeds = np.array([-0.1, 0.0, 0.1])

@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save as safetensors_bytes
@@ -23,7 +25,6 @@ from sskd.__main__ import main as sskd_main
 from sskd.errors import UserError
 from sskd.runs.records import read_result
 from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import RunSpec
 from tests import small
 from tests.benchmarks.made import RESULT, cells_of, finish, top1
 
@@ -40,31 +41,43 @@ DAMAGES: dict[str, bytes | None] = {
     "a folder": None,
 }
 REQUEST = ["--profile", "paper", "--only", "fig4a", "--seeds", "0,1,2", "--set", "fractions=[0.25,0.5,0.75]"]
-UNFINISHED = ("failed.json", "progress.json", "metrics.jsonl")  # the files of a run that is not finished
-Damaged = dict[tuple[str, str], RunSpec]
+
+
+class Results:
+    """A folder of results with 36 finished students of figure 4a."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.runs, self.capsys = folder, folder / "paper" / "runs", capsys
+        profile = read_profile("paper", ["seeds=[0,1,2]", "fractions=[0.25,0.5,0.75]"])
+        self.cells = cells_of(profile, "fig4a")
+        finish(self.cells, self.runs, top1)
+        self.students = list(dict.fromkeys(cell.spec.id for cell in self.cells["fig4a"]))
+
+    def damage(self, whats: Iterable[str], *names: str) -> dict[str, str]:
+        """Gives each of as many students a damaged file: each of ``names`` with each of ``whats``. Returns the names by
+        run."""
+        places = [(name, what) for name in names for what in whats]
+        for run, (name, what) in zip(self.students, places, strict=False):
+            if name != "result.json":
+                (self.runs / run / "result.json").unlink()
+            write(self.runs / run / name, DAMAGES[what])
+        return {run: name for run, (name, _) in zip(self.students, places, strict=False)}
+
+    def run(self, *options: str) -> str:
+        assert main([*options, *REQUEST, "--results", str(self.folder)]) == 0
+        return self.capsys.readouterr().out
+
+    def states(self, verb: str) -> dict[str, dict[str, Any]]:
+        return {row["id"]: row for row in json.loads(self.run(verb, "--json"))["runs"]}
+
+    def frame(self) -> pd.DataFrame:
+        frame = results_frame(self.cells, self.runs)
+        return frame[frame["benchmark"] == "fig4a"]
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> tuple[Path, list[RunSpec]]:
-    """A folder of results with 36 finished students of figure 4a, and these."""
-    profile = read_profile("paper", ["seeds=[0,1,2]", "fractions=[0.25,0.5,0.75]"])
-    cells = cells_of(profile, "fig4a")
-    finish(cells, tmp_path / "paper" / "runs", top1)
-    return tmp_path, list({cell.spec.id: cell.spec for cell in cells["fig4a"]}.values())
-
-
-def damage(results: tuple[Path, list[RunSpec]], *names: str) -> Damaged:
-    """Gives each of as many students a damaged file: each of ``names`` with each of DAMAGES."""
-    root, students = results
-    places = [(name, what) for name in names for what in DAMAGES]
-    damaged = dict(zip(places, students, strict=False))
-    assert len(damaged) == len(places)
-    for (name, what), spec in damaged.items():
-        folder = root / "paper" / "runs" / spec.id
-        if name != "result.json":
-            (folder / "result.json").unlink()
-        write(folder / name, DAMAGES[what])
-    return damaged
+def results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Results:
+    return Results(tmp_path, capsys)
 
 
 def write(path: Path, content: bytes | None) -> None:
@@ -73,45 +86,34 @@ def write(path: Path, content: bytes | None) -> None:
     path.mkdir() if content is None else path.write_bytes(content)
 
 
-def run(results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    capsys.readouterr()
-    assert main([*options, *REQUEST, "--results", str(results[0])]) == 0
-    return capsys.readouterr().out
-
-
-@pytest.mark.parametrize("names", [("result.json",), UNFINISHED])
-def test_commands_survive_it(
-    results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str], names: tuple[str, ...]
-) -> None:
-    broken = {spec.id: name for (name, _), spec in damage(results, *names).items()}
-    for spec in results[1][-5:]:  # finished runs keep their numbers without their curves
-        write(results[0] / "paper" / "runs" / spec.id / "metrics.jsonl", b"\xff" if spec.seed else None)
-
-    def states(verb: str) -> dict[str, dict[str, Any]]:
-        return {row["id"]: row for row in json.loads(run(results, capsys, verb, "--json"))["runs"]}
-
-    for run_id, row in states("status").items():
-        name = broken.get(run_id)
-        if name is None:
-            assert (row["state"], row["top1"]) == ("finished", pytest.approx(0.9 * 71, abs=5))
-        elif name in ("result.json", "failed.json"):
+def test_commands_survive_it(results: Results) -> None:
+    """Finished runs keep their numbers without their curves."""
+    some = ("cut off", "nothing in it", "null", "not UTF-8", "text for a number", "deep", "a folder")
+    broken = results.damage(some, "result.json", "failed.json", "progress.json", "metrics.jsonl")
+    without_curves = results.students[-5:]
+    for place, run in enumerate(without_curves):
+        write(results.runs / run / "metrics.jsonl", b"\xff" if place else None)
+    named = {run for run, name in broken.items() if name in ("result.json", "failed.json")}
+    for run, row in results.states("status").items():
+        if run in named:
             assert row["state"] == "failed"
-            assert f"cannot read {results[0] / 'paper' / 'runs' / run_id / name}" in row["why"]
-        else:
+            assert f"cannot read {results.runs / run / broken[run]}" in row["why"]
+        elif run in broken:
             assert row["state"] == "to do"
             assert row["why"].startswith("interrupted: run_all.py resumes it")
-    assert len(run(results, capsys, "status").splitlines()) == 1 + len(broken)
-    named = {run_id for run_id, name in broken.items() if name in ("result.json", "failed.json")}
+        else:
+            assert (row["state"], row["top1"]) == ("finished", pytest.approx(0.9 * 71, abs=5))
+    assert len(results.run("status").splitlines()) == 1 + len(broken)
     expected = {"result.json": "finished", "failed.json": "failed"}
-    for run_id, row in states("plan").items():
-        if run_id in broken:
-            assert row["state"] == expected.get(broken[run_id], "incomplete")
-        assert ("cannot read" in row["why"]) == (run_id in named)
-    text = run(results, capsys, "report", "--name", "damaged")
+    for run, row in results.states("plan").items():
+        if run in broken:
+            assert row["state"] == expected.get(broken[run], "incomplete")
+        assert ("cannot read" in row["why"]) == (run in named)
+    text = results.run("report", "--name", "damaged")
     assert "| SSKD | 75% | 3 | " in text
     assert text.count("cannot read") >= len(named) / 3  # a cell of three seeds says it once
-    page = (results[0] / "paper" / "reports" / "damaged" / "index.html").read_text()
-    assert all(f'id="run-{run_id}"' in page for run_id in broken)
+    page = (results.folder / "paper" / "reports" / "damaged" / "index.html").read_text()
+    assert all(f'id="run-{run}"' in page for run in broken)
 
 
 def changed(outer: str, inner: str, value: str) -> bytes:
@@ -155,41 +157,36 @@ def test_what_is_changed_in_it_is_all_that_is_wrong(tmp_path: Path) -> None:
     assert read_result(tmp_path / "result.json", "student")["seconds"] == 2.0
 
 
-def test_damaged_results_are_failures(
-    results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damaged_results_are_failures(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is left to train: every other run is finished."""
     monkeypatch.setattr("benchmarks.dispatch.local.ProcessSlot", lambda *_: None)
     monkeypatch.setattr("benchmarks.report.write.write_report", lambda *_: Written(defaultdict(str), ""))
-    broken = damage(results, "result.json")
-    assert main([*REQUEST, "--results", str(results[0])]) == 1
-    shown = capsys.readouterr()
+    broken = results.damage(DAMAGES, "result.json")
+    assert main([*REQUEST, "--results", str(results.folder)]) == 1
+    shown = results.capsys.readouterr()
     assert f"{len(DAMAGES)} with an unreadable result" in shown.out
-    for spec in broken.values():
-        assert f"run_all: {spec.id}: cannot read" in shown.err
+    for run in broken:
+        assert f"run_all: {run}: cannot read" in shown.err
 
 
-def test_weights_that_are_missing_or_damaged_are_named_under_the_table(results: tuple[Path, list[RunSpec]]) -> None:
-    root, students = results
+def test_weights_that_are_missing_or_damaged_are_named_under_the_table(results: Results) -> None:
     whole = safetensors_bytes({"a": torch.zeros(3)})
-    for folder in (root / "paper" / "runs").iterdir():
+    for folder in results.runs.iterdir():
         for name in ("best", "last"):
             (folder / f"{name}.safetensors").write_bytes(whole)
-    cells = cells_of(read_profile("paper", ["seeds=[0,1,2]", "fractions=[0.25,0.5,0.75]"]), "fig4a")
 
     def said() -> list[str]:
-        frame, benchmark = results_frame(cells, root / "paper" / "runs"), BENCHMARKS["fig4a"]
-        frame = frame[frame["benchmark"] == "fig4a"]
+        frame, benchmark = results.frame(), BENCHMARKS["fig4a"]
         return [line for line in notes(frame, benchmark, summary(frame, benchmark)) if line.startswith("The weights")]
 
     assert said() == []
     damages: list[bytes | None] = [whole[:-1], b"", b"garbage", whole + b"x", None]
-    for spec, content in zip(students, damages, strict=False):
-        write(root / "paper" / "runs" / spec.id / "best.safetensors", content)
-    (root / "paper" / "runs" / students[5].id / "last.safetensors").unlink()
+    for run, content in zip(results.students, damages, strict=False):
+        write(results.runs / run / "best.safetensors", content)
+    (results.runs / results.students[5] / "last.safetensors").unlink()
     missing, damaged = said()
     assert damaged.startswith("The weights of 5 of 36 ")
-    assert students[5].id in missing
+    assert results.students[5] in missing
 
 
 # --- folders that are none, and what this user may not read -----------------------------------------------------------
@@ -213,29 +210,24 @@ def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     guarded("open", io)
 
 
-def test_bad_folders_cost_only_their_runs(
-    results: tuple[Path, list[RunSpec]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_folders_cost_only_their_runs(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file, a link to nothing and a folder that may not be entered in its place, and a folder as its metrics."""
-    root, students = results
-    file, link, forbidden, metrics = (root / "paper" / "runs" / spec.id for spec in students[:4])
+    file, link, forbidden, metrics = (results.runs / run for run in results.students[:4])
     shutil.rmtree(file)
     file.write_bytes(b"")
     shutil.rmtree(link)
-    link.symlink_to(root / "nowhere")
+    link.symlink_to(results.folder / "nowhere")
     forbid(monkeypatch, forbidden)
     (metrics / "result.json").unlink()
     write(metrics / "metrics.jsonl", None)
-    rows = {row["id"]: row for row in json.loads(run(results, capsys, "status", "--json"))["runs"]}
-    bad = {run_id for run_id, row in rows.items() if row["state"] != "finished"}
-    assert bad == {spec.id for spec in students[:4]}
+    rows = results.states("status")
+    bad = {run for run, row in rows.items() if row["state"] != "finished"}
+    assert bad == set(results.students[:4])
     named = {file.name, forbidden.name}
-    assert {run_id for run_id in bad if "cannot read" in rows[run_id]["why"]} == named
-    plan = {row["id"]: row for row in json.loads(run(results, capsys, "plan", "--json"))["runs"]}
-    assert {run_id for run_id, row in plan.items() if "cannot read" in row["why"]} == named
-    cells = cells_of(read_profile("paper", ["seeds=[0,1,2]", "fractions=[0.25,0.5,0.75]"]), "fig4a")
-    frame = results_frame(cells, root / "paper" / "runs")
-    assert set(frame["id"][frame["benchmark"].ne("") & frame["state"].ne("finished")]) == bad
+    assert {run for run in bad if "cannot read" in rows[run]["why"]} == named
+    assert {run for run, row in results.states("plan").items() if "cannot read" in row["why"]} == named
+    frame = results.frame()
+    assert set(frame["id"][frame["state"] != "finished"]) == bad
 
 
 @pytest.mark.parametrize(

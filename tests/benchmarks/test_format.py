@@ -22,7 +22,7 @@ def test_every_key_says_what_it_means() -> None:
 
 
 def test_results_of_earlier_versions_are_read() -> None:
-    assert len(COMMITTED) > 80
+    assert len(COMMITTED) > 70
     for run in COMMITTED:
         spec = read_spec(run / "spec.yaml")
         assert spec.id == run.name  # what it meant is still what it means

@@ -1,58 +1,50 @@
-"""Overrides for one benchmark, settings for one method, and a user's own files."""
+"""Overrides for one benchmark, settings and labels of methods, and a user's own files."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
-from benchmarks.commands.main import main
 from benchmarks.profiles.read import read_profile
-from benchmarks.tables.benchmark import check_benchmarks
-from benchmarks.tables.spec_builder import SpecBuilder
+from benchmarks.tables.benchmark import BENCHMARKS, check_benchmarks
+from benchmarks.tables.cell import Cell
+from benchmarks.tables.spec_builder import SpecBuilder, method_label, run_label, unique_cells
+from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
+from sskd.methods import METHODS
 from sskd.runs.plugins import load_plugin
-from tests.test_run_all import TINY
-
-OWN_METHOD = """
-from sskd.methods import METHODS, Method, MethodInfo, LossTerms
-
-@METHODS.register("{name}")
-class Own(Method):
-    info = MethodInfo("{title}", "mine", 2026, "pooled features")
-    required_features = frozenset({{"pooled", "labels"}})
-    loss_weights = {{"near": 1.0}}
-
-    def loss_terms(self, student, teacher, batch):
-        return LossTerms({{"near": (student.pooled.mean() - teacher.pooled.mean()).square()}})
-"""
-
-
-def write(path: Path, **changes: object) -> str:
-    path.write_text(yaml.safe_dump(TINY | changes))
-    return str(path)
+from sskd.runs.settings import method_settings
+from sskd.runs.spec import spec_yaml
+from tests.benchmarks.made import OWN_METHOD, own_method, tiny
 
 
 def test_an_override_changes_one_benchmark_and_only_what_it_names(tmp_path: Path) -> None:
     override = {"seeds": [7], "recipe": {"epochs": 3}, "method_settings": {"crd": {"negatives": 8}}}
-    file = write(tmp_path / "p.yaml", overrides={"table3": override}, method_settings={"ab": {"initial_epochs": 2}})
+    given = {"teachers": {"resnet8": {"network": "resnet8", "weights": "a.pth"}}}
+    file = tiny(tmp_path, overrides={"table3": override | given}, method_settings={"ab": {"initial_epochs": 2}})
     profile = read_profile(file, [])
     changed = profile.for_benchmark("table3")
     assert profile.for_benchmark("table4") is profile
     assert changed.seeds == (7,)
     assert (changed.recipe.epochs, changed.recipe.batch_size) == (3, 32)
     assert changed.split == profile.split
-    assert SpecBuilder(changed).method("crd").negatives == 8  # type: ignore[attr-defined]
-    assert SpecBuilder(changed).method("ab").initial_epochs == 2  # type: ignore[attr-defined]
+    specs = SpecBuilder(changed)
+    assert specs.method("crd").negatives == 8  # type: ignore[attr-defined]
+    assert specs.method("ab").initial_epochs == 2  # type: ignore[attr-defined]
+    assert isinstance(specs.teacher("resnet8"), FromFile)
 
 
 def test_the_command_line_wins_over_overrides(tmp_path: Path) -> None:
     override = {"seeds": [7], "recipe": {"epochs": 3, "batch_size": 16}}
-    file = write(tmp_path / "p.yaml", overrides={"table3": override})
+    file = tiny(tmp_path, overrides={"table3": override})
     changed = read_profile(file, ["seeds=[1,2]", "recipe.epochs=5"]).for_benchmark("table3")
     assert changed.seeds == (1, 2)
     assert (changed.recipe.epochs, changed.recipe.batch_size) == (5, 16)
     assert read_profile(file, ["overrides.table3.seeds=[9]"]).for_benchmark("table3").seeds == (9,)
+
+
+HALVES = {"recipe": {"epochs": 1, "processes": 3}, "overrides": {"table3": {"recipe": {"batch_size": 4}}}}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +53,7 @@ def test_the_command_line_wins_over_overrides(tmp_path: Path) -> None:
         ({"overrides": {"table33": {"seeds": [0]}}}, "unknown benchmark 'table33'; did you mean 'table3'"),
         ({"overrides": {"table3": {"seed": [0]}}}, "unknown key of overrides.table3 'seed'; did you mean 'seeds'"),
         ({"overrides": {"table3": {"recipe": {"epochs": "two"}}}}, "overrides.table3: recipe.epochs"),
+        (HALVES, "overrides.table3: recipe: batch_size 4 is too small for 3 processes"),  # each is allowed
         ({"method_settings": {"ab": {"epochs": 1}}}, "unknown key 'epochs'"),
         ({"method_settings": {"abc": {}}}, "unknown method 'abc'"),
         ({"plugins": ["nowhere.py"]}, "plugin nowhere.py: there is no such file"),
@@ -69,31 +62,15 @@ def test_the_command_line_wins_over_overrides(tmp_path: Path) -> None:
 )
 def test_bad_profiles_are_one_line(changes: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        check_benchmarks(read_profile(write(tmp_path / "p.yaml", **changes), []))
+        check_benchmarks(read_profile(tiny(tmp_path, **changes), []))
     assert "\n" not in str(caught.value)
 
 
-def test_a_method_of_ones_own_becomes_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No change inside sskd: a file named on the command line is enough."""
-    plugin = tmp_path / "own.py"
-    plugin.write_text(OWN_METHOD.format(name="own_near", title="Near"))
-    options = ["--profile", write(tmp_path / "tiny.yaml"), "--results", str(tmp_path / "results")]
-    options += ["--plugin", str(plugin), "--methods", "kd,own_near,own_near+kd", "--seeds", "0"]
-    assert main(options) == 0
-    assert "| Near |" in capsys.readouterr().out
-    (report,) = (tmp_path / "results" / "tiny" / "reports").iterdir()
-    assert "| Near+KD |" in (report / "comparison.md").read_text()
-    assert "Near" in (report / "index.html").read_text()
-    assert main(["list", "methods", "--json", "--plugin", str(plugin)]) == 0
-    assert "own_near" in {row["name"] for row in json.loads(capsys.readouterr().out)}
-
-
 def test_a_profile_names_plugins_for_workers_to_load(tmp_path: Path) -> None:
-    plugin = tmp_path / "own2.py"
-    plugin.write_text(OWN_METHOD.format(name="own_far", title="Far"))
-    file = write(tmp_path / "p.yaml", plugins=[str(plugin)], methods=["own_far"])
+    plugin = own_method(tmp_path / "own2.py", "own_far", "Far")
+    file = tiny(tmp_path, plugins=[plugin], methods=["own_far"])
     profile = read_profile(file, [])
-    assert profile.plugins == (str(plugin),)
+    assert profile.plugins == (plugin,)
     assert read_profile(file, []) == profile  # a second look-up registers nothing twice
 
 
@@ -121,14 +98,52 @@ def test_a_plugin_that_is_no_python_file(tmp_path: Path) -> None:
         load_plugin(tmp_path / "own.txt")
 
 
-def code_in(name: str) -> str:
-    """The first Python block of a file in docs."""
-    text = (Path(__file__).parents[2] / "docs" / name).read_text()
-    return text.split("```python\n")[1].split("```")[0]
+def cells(*methods: Any) -> list[Cell]:
+    profile = read_profile("paper", [f"methods={json.dumps(methods)}", "seeds=[0,1]"])
+    return unique_cells("comparison", BENCHMARKS["comparison"].cells(SpecBuilder(profile)))
 
 
-def test_the_benchmark_in_the_docs_works(tmp_path: Path) -> None:
-    (tmp_path / "doc_benchmark.py").write_text(code_in("add_a_benchmark.md"))
-    options = ["plan", "--profile", write(tmp_path / "tiny.yaml"), "--results", str(tmp_path / "results")]
-    options += ["--plugin", str(tmp_path / "doc_benchmark.py"), "--set", "pairs={vgg13/vgg8: resnet8/resnet8}"]
-    assert main([*options, "--only", "kd_temperature"]) == 0
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"name": "kd", "kd_temperature": 2.0},
+        {"name": "sskd", "ss_keep": 0.5},
+        {"name": "crd", "negatives": 256},
+        {"name": "dkd", "standardise": True},
+    ],
+)
+def test_two_settings_of_one_method_have_labels(variant: dict[str, Any]) -> None:
+    name, title = variant["name"], METHODS[variant["name"]].info.title
+    both = cells("none", name, variant | {"label": "the other, T=2"})
+    assert list(dict.fromkeys(cell.row for cell in both)) == ["Teacher", "Student", title, "the other, T=2"]
+    own = [cell.spec for cell in both if cell.row == "the other, T=2"]
+    alone = [cell.spec for cell in cells("none", variant) if cell.spec.learns == name]
+    assert [spec.id for spec in own] == [spec.id for spec in alone]  # the label is no part of the run
+    assert "label:" not in spec_yaml(own[0])
+    assert run_label(own[0]) == "the other, T=2"
+    if name != "dkd":  # which has a name of its own for it
+        with pytest.raises(UserError, match="give one a label"):
+            cells(name, variant)
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("methods=[kd, {name: kd, label: again}]", "are one run"),
+        ("also=[kd, {name: kd, label: again}]", "are one run"),
+        ("methods=[kd, {name: kd, kd_temperature: 2.0, label: SSKD}]", "the title of 'sskd'"),
+        ("methods=[{name: kd, label: Teacher}]", "label"),
+        ("methods=[{name: kd, label: a|b}]", "label"),
+        ("methods=[{name: kd, label: ' a'}]", "label"),
+        ("methods=[{name: kd, label: 3}]", "label"),
+        ("method_settings={kd: {label: all}}", "method_settings.kd.label"),
+    ],
+)
+def test_labels_that_mislead_are_refused(setting: str, why: str) -> None:
+    with pytest.raises(UserError, match=why):
+        read_profile("paper", [setting])
+
+
+def test_a_row_says_what_is_left_out() -> None:
+    assert method_label(method_settings("sskd", ss_weight=0.0)) == "SSKD, no L_ss"
+    assert method_label(method_settings("sskd", ss_weight=0.0, t_weight=0.0)) == "SSKD, no L_T and L_ss"

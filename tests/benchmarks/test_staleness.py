@@ -5,126 +5,113 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from benchmarks.commands.main import main
+from benchmarks.planning.staleness import changed_since
 from benchmarks.profiles.read import read_profile
 from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.cell import Cell
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd import version
+from sskd.methods import METHODS
 from sskd.runs.plugins import load_plugin, noted
-from sskd.runs.spec import RunSpec
+from sskd.runs.run_folder import RunFolder
 from sskd.training.run import Interrupted, train
 from tests import small
-from tests.benchmarks.made import finish
-from tests.benchmarks.test_profiles import OWN_METHOD
-from tests.test_run_all import TINY
-
-PROFILE: dict[str, Any] = TINY | {"seeds": [0], "methods": ["none", "own_edited"]}
+from tests.benchmarks.made import finish, own_method, tiny
 
 
 def forget_plugins() -> None:
     """Forgets the loaded plugins, as in a new process."""
-    from sskd.methods import METHODS
-
     for name in [name for name in sys.modules if name.startswith("plugin_")]:
         del sys.modules[name]
     METHODS._entries.pop("own_edited", None)
 
 
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 class Suite:
     """A profile with an own method, all of whose runs look finished by the method's first version."""
 
-    def __init__(self, folder: Path) -> None:
-        self.plugin, self.results = folder / "edited.py", folder / "results"
-        self.plugin.write_text(OWN_METHOD.format(name="own_edited", title="Edited"))
-        (folder / "tiny.yaml").write_text(yaml.safe_dump(PROFILE))
-        self.options = ["--profile", str(folder / "tiny.yaml"), "--plugin", str(self.plugin)]
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys, self.plugin, self.results = capsys, folder / "edited.py", folder / "results"
+        own_method(self.plugin, "own_edited", "Edited")
+        self.profile = tiny(folder, seeds=[0], methods=["none", "own_edited"])
         self.runs = self.results / "tiny" / "runs"
-        profile = read_profile(str(folder / "tiny.yaml"), [], [str(self.plugin)])
-        cells = {"comparison": BENCHMARKS["comparison"].cells(SpecBuilder(profile))}
-        finish(cells, self.runs, lambda spec: 50.0)
-        self.ids = {cell.row: cell.spec.id for cell in cells["comparison"]}
-        self.note([{"path": "elsewhere/edited.py", "sha256": hashlib.sha256(self.plugin.read_bytes()).hexdigest()}])
-
-    def note(self, plugins: list[dict[str, str]] | None, **machine: Any) -> None:
+        finish({"comparison": self.cells()}, self.runs, lambda spec: 50.0)
+        self.ids = {cell.row: cell.spec.id for cell in self.cells()}
         file = self.runs / self.ids["Edited"] / "result.json"
         result = json.loads(file.read_text())
-        result["machine"] |= machine | ({"plugins": plugins} if plugins is not None else {})
+        result["machine"] |= {"plugins": [{"path": "elsewhere/edited.py", "sha256": sha256(self.plugin)}]}
         file.write_text(json.dumps(result))
+
+    def cells(self) -> list[Cell]:
+        return BENCHMARKS["comparison"].cells(SpecBuilder(read_profile(self.profile, [], [str(self.plugin)])))
 
     def edit(self) -> None:
         self.plugin.write_text(self.plugin.read_text() + "\n# another\n")
         forget_plugins()
 
-    def run(self, *options: str) -> int:
-        return main([*options, *self.options, "--results", str(self.results)])
+    def run(self, *options: str, status: int = 0) -> str:
+        given = ["--profile", self.profile, "--plugin", str(self.plugin), "--results", str(self.results)]
+        assert main([*options, *given]) == status
+        shown = self.capsys.readouterr()
+        return shown.err if status else shown.out
+
+    def planned(self, *options: str) -> Sequence[dict[str, Any]]:
+        return json.loads(self.run("plan", "--json", *options))["runs"]  # type: ignore[no-any-return]
 
 
 @pytest.fixture
-def suite(tmp_path: Path) -> Suite:
-    return Suite(tmp_path)
+def suite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Suite:
+    return Suite(tmp_path, capsys)
 
 
-def test_without_an_edit_nothing_is_said(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_edit_is_told_in_plan_table_and_page(suite: Suite) -> None:
     forget_plugins()
-    assert suite.run("report") == 0
-    assert suite.run("plan") == 0
-    assert "other code" not in capsys.readouterr().out
-    folder = suite.results / "tiny" / "reports" / "plugin=edited"
-    assert "†" not in (folder / "index.html").read_text() + (folder / "comparison.md").read_text()
-
-
-def test_an_edit_is_told_in_plan_table_and_page(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "other code" not in suite.run("plan")
     suite.edit()
     edited = suite.ids["Edited"]
-    assert suite.run("plan") == 0
-    plan = capsys.readouterr().out
-    assert f"{edited} (Edited): finished with other code (edited.py has changed)" in plan
+    plan = suite.run("plan")
     assert f"trained with other code (edited.py has changed): {edited}; --rerun changed" in plan
     assert plan.count("finished with other code") == 1  # the teacher and the student alone do not use the file
-    assert suite.run("plan", "--json") == 0
-    changed = {row["id"]: row["changed"] for row in json.loads(capsys.readouterr().out)["runs"]}
-    assert {run for run, why in changed.items() if why} == {edited}
+    assert {row["id"] for row in suite.planned() if row["changed"]} == {edited}
 
-    assert suite.run() == 0
-    assert "3 of them finished\ntrained with other code" in capsys.readouterr().out
+    assert "trained with other code" in suite.run()
     folder = suite.results / "tiny" / "reports" / "plugin=edited"
-    table = (folder / "comparison.md").read_text()
-    assert "† trained with other code (edited.py has changed): " + edited in table
-    assert next(line.endswith("| † |") for line in table.splitlines() if line.startswith("| Edited |"))
-    assert not [line for line in table.splitlines() if line.startswith("| Student |") and "†" in line]
+    lines = (folder / "comparison.md").read_text().splitlines()
+    assert any(line.startswith("† trained with other code (edited.py has changed): " + edited) for line in lines)
+    assert [line.split(" | ")[0] for line in lines if line.endswith("| † |")] == ["| Edited"]
     assert r"$^\dagger$" in (folder / "comparison.tex").read_text()
-    page = (folder / "index.html").read_text()
-    assert "<dt>code</dt><dd>edited.py has changed</dd>" in page
-    assert "† trained with other code" in page
+    assert "<dt>code</dt><dd>edited.py has changed</dd>" in (folder / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
-    ("plugins", "machine", "why"),
+    ("machine", "why"),
     [
-        (None, {}, "edited.py was not recorded"),  # of a suite that did not note them
-        ([{"path": "x/old.py", "sha256": "0"}], {}, "edited.py has changed, old.py has changed"),
-        (None, {"version": "0.0.1"}, "edited.py was not recorded, the suite was version 0.0.1"),
+        ({"plugins": [{"path": "x/own.py", "sha256": "same"}]}, ""),
+        ({}, "own.py was not recorded"),  # of a suite that did not note them
+        ({"plugins": [{"path": "x/old.py", "sha256": "0"}]}, "old.py has changed, own.py has changed"),
+        ({"version": "0.0.1"}, "own.py was not recorded, the suite was version 0.0.1"),
     ],
 )
-def test_what_a_run_can_have_noted(
-    suite: Suite, plugins: Any, machine: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    suite.note([])
-    suite.note(plugins, **machine)
-    assert suite.run("plan") == 0
-    assert f"finished with other code ({why})" in capsys.readouterr().out
+def test_what_a_run_can_have_noted(machine: Any, why: str, tmp_path: Path) -> None:
+    plugin = Path(own_method(tmp_path / "own.py", "own_noted", "Noted"))
+    load_plugin(plugin)
+    text = json.dumps({"machine": machine}).replace("same", sha256(plugin))
+    assert changed_since(small.spec(small.student("own_noted")), json.loads(text)) == why
 
 
-def test_rerun_says_what_it_would_do(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rerun_says_what_it_would_do(suite: Suite) -> None:
     def rerun(asked: str) -> set[str]:
-        assert suite.run("plan", "--json", "--rerun", asked) == 0
-        return {row["id"] for row in json.loads(capsys.readouterr().out)["runs"] if row["state"] == "rerun"}
+        return {row["id"] for row in suite.planned("--rerun", asked) if row["state"] == "rerun"}
 
     edited, alone, teacher = (suite.ids[row] for row in ("Edited", "Student", "Teacher"))
     assert rerun("changed") == set()
@@ -134,85 +121,74 @@ def test_rerun_says_what_it_would_do(suite: Suite, capsys: pytest.CaptureFixture
     assert rerun("all") == {edited, alone, teacher}
     suite.edit()
     assert rerun("changed") == {edited}
-    assert suite.run("plan", "--rerun", "own_edite") == 2
-    assert "unknown --rerun 'own_edite'; did you mean 'own_edited'?" in capsys.readouterr().err
-    assert suite.run("--rerun", "all", "--set", "execution.device=cuda:99") == 2  # found before anything is moved
+    (suite.runs / alone / "result.json").unlink()
+    assert rerun("all") == {edited, teacher}  # what is not finished is trained anyway
+    assert "did you mean 'own_edited'?" in suite.run("plan", "--rerun", "own_edite", status=2)
+    suite.run("--rerun", "all", "--set", "execution.device=cuda:99", status=2)  # found before anything is moved
     assert sorted(path.name for path in suite.runs.iterdir()) == sorted(suite.ids.values())
 
 
-def test_rerun_trains_anew_and_keeps_the_old_beside(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rerun_trains_anew_and_keeps_the_old_beside(suite: Suite) -> None:
     """The student alone: it needs no teacher, whose weights are not here."""
     alone = suite.runs / suite.ids["Student"]
     before = (alone / "result.json").read_text()
-    options = ["--methods", "none", "--rerun", "none"]
-    assert suite.run(*options) == 0
-    shown = capsys.readouterr().out
-    assert f"{alone.name} is trained again; the old run is archived as {alone.name}.previous" in shown
+    suite.run("--methods", "none", "--rerun", "none")
     kept = alone.with_name(f"{alone.name}.previous")
     assert (kept / "result.json").read_text() == before
     assert json.loads((alone / "result.json").read_text())["id"] == alone.name
-    assert suite.run(*options) == 0
-    assert (alone.with_name(f"{alone.name}.previous-2") / "best.safetensors").exists()
+    spec = next(cell.spec for cell in suite.cells() if cell.row == "Student")
+    again = RunFolder(suite.runs, spec).archive()
+    assert (again.name, (again / "best.safetensors").exists()) == (f"{alone.name}.previous-2", True)
     assert (kept / "result.json").read_text() == before
-    assert suite.run("report") == 0  # the kept ones are no runs
+
+
+def committed(folder: Path, *files: str) -> None:
+    """Makes the folder a repository with these files, which takes the suite's place."""
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", *files], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
 
 
 def test_a_run_notes_the_files_that_it_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not those that it does not use; and the suite's commit is not enough where a file is not in it."""
-    for name in ("own_used", "own_idle"):
-        (tmp_path / f"{name}.py").write_text(OWN_METHOD.format(name=name, title=name))
-        load_plugin(tmp_path / f"{name}.py")
-    used = tmp_path / "own_used.py"
+    used, idle = (Path(own_method(tmp_path / f"{name}.py", name, name)) for name in ("own_used", "own_idle"))
+    for plugin in (used, idle):
+        load_plugin(plugin)
     spec = small.spec(small.student("own_used"))
-    entry = {"path": str(used), "sha256": hashlib.sha256(used.read_bytes()).hexdigest()}
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "init", "-q"], check=True)
+    entry = {"path": str(used), "sha256": sha256(used)}
     monkeypatch.setattr(version, "CLONE", tmp_path)
+    committed(tmp_path, idle.name)
     assert noted(spec, dirty=False) == {"dirty": True, "plugins": [entry]}
     assert noted(small.spec(small.student("kd")), dirty=False) == {"dirty": False, "plugins": []}
-    subprocess.run([*git, "add", "own_used.py"], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "x"], check=True)
+    committed(tmp_path, used.name)
     assert noted(spec, dirty=False) == {"dirty": False, "plugins": [entry]}
     assert noted(spec, dirty=None) == {"dirty": None, "plugins": [entry]}
     used.write_text(used.read_text() + "\n")
-    assert noted(spec, dirty=False)["dirty"] is True
-    result = small.train_all(spec, tmp_path / "runs")
-    assert result["machine"]["plugins"] == [entry]  # what was imported, not what lies there since
+    assert noted(spec, dirty=False) == {"dirty": True, "plugins": [entry]}  # what was imported, not what lies there now
 
 
 def test_a_new_file_in_the_packages_makes_the_code_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    committed(tmp_path, ".")
     monkeypatch.setattr(version, "CLONE", tmp_path)
-    (tmp_path / "notes.txt").write_text("")
-    version.code.cache_clear()
-    assert version.code()["dirty"] is False
-    (tmp_path / "sskd" / "methods").mkdir(parents=True)
-    (tmp_path / "sskd" / "methods" / "mine.py").write_text("")
-    version.code.cache_clear()
-    assert version.code()["dirty"] is True
+    for file, dirty in (("notes.txt", False), ("sskd/methods/mine.py", True)):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("")
+        version.code.cache_clear()
+        assert version.code()["dirty"] is dirty
     version.code.cache_clear()
 
 
-def test_an_edit_while_a_run_was_interrupted_is_told(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:
-    def student() -> RunSpec:
-        profile = read_profile(suite.options[1], [], [str(suite.plugin)])
-        cells = BENCHMARKS["comparison"].cells(SpecBuilder(profile))
-        return next(cell.spec for cell in cells if cell.row == "Edited")
-
-    runs, spec = suite.runs, student()
+def test_an_edit_while_a_run_was_interrupted_is_told(suite: Suite) -> None:
+    spec = next(cell.spec for cell in suite.cells() if cell.row == "Edited")
     for run in (*spec.dependencies, spec):
-        shutil.rmtree(runs / run.id)  # it only looked finished
+        shutil.rmtree(suite.runs / run.id)  # it only looked finished
     for needed in spec.dependencies:
-        train(needed, runs, small.EXECUTION)
+        train(needed, suite.runs, small.EXECUTION)
     with pytest.raises(Interrupted):
-        train(spec, runs, small.EXECUTION, should_stop=lambda: True)
-    first = hashlib.sha256(suite.plugin.read_bytes()).hexdigest()
+        train(spec, suite.runs, small.EXECUTION, should_stop=lambda: True)
+    first = sha256(suite.plugin)
     suite.edit()
-    result = train(student(), runs, small.EXECUTION)
-    second = hashlib.sha256(suite.plugin.read_bytes()).hexdigest()
-    assert [entry["sha256"] for entry in result["machine"]["plugins"]] == [first, second]
-    capsys.readouterr()
-    assert suite.run("plan") == 0
-    assert "trained with other code (edited.py has changed)" in capsys.readouterr().out
+    suite.cells()
+    result = train(spec, suite.runs, small.EXECUTION)
+    assert [entry["sha256"] for entry in result["machine"]["plugins"]] == [first, sha256(suite.plugin)]
+    assert changed_since(spec, result) == "edited.py has changed"

@@ -1,7 +1,6 @@
 """Released weights: the catalogue, where they are found, and what is not them."""
 
 import hashlib
-import json
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -16,6 +15,7 @@ from benchmarks.profiles import teachers
 from benchmarks.profiles.read import read_profile
 from sskd.config.execution import Execution
 from sskd.config.pretrained import FromFile
+from sskd.config.recipe import DatasetSpec
 from sskd.errors import UserError
 from sskd.networks import build_network
 
@@ -33,7 +33,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         torch.manual_seed(number)
         torch.save({"model": build_network("resnet8", 10).state_dict()}, tmp_path / "there" / f"{name}.pth")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "there"))) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+        threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{made.server_port}"
         made.shutdown()
 
@@ -104,23 +104,21 @@ def test_a_folder_is_looked_through_by_hash_and_by_name(catalogued: Path, tmp_pa
 
 
 def test_without_a_hash_the_accuracy_is_checked_once(catalogued: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given, digits = (
-        found("teachers.resnet8.weights=plain:resnet8"),
-        read_profile("demo", ["dataset.name=digits"]).dataset,
-    )
-    monkeypatch.setattr(teachers, "accuracy", lambda network, test: {"top1": 9.2})
-    assert "plain:resnet8: 9.20 % top-1, as published" in teachers.check_accuracy(given, digits, Execution())
-    assert teachers.check_accuracy(given, digits, Execution()) == ""
+    given = found("teachers.resnet8.weights=plain:resnet8")
+
+    def checked(weights: FromFile, top1: float) -> str:
+        monkeypatch.setattr(teachers, "accuracy", lambda network, test: {"top1": top1})
+        return teachers.check_accuracy(weights, DatasetSpec(name="digits"), Execution())
+
+    assert "plain:resnet8: 9.20 % top-1, as published" in checked(given, 9.2)
+    assert checked(given, 9.2) == ""
     Path(f"{given.weights}.json").unlink()
-    monkeypatch.setattr(teachers, "accuracy", lambda network, test: {"top1": 50.0})
     with pytest.raises(UserError, match="is not plain:resnet8: its top-1 accuracy is 50.00 %, expected .* 9.00 %"):
-        teachers.check_accuracy(given, digits, Execution())
-    other = given.model_copy(update={"weights": "my/own.pth"})
-    assert teachers.check_accuracy(other, digits, Execution()) == ""
+        checked(given, 50.0)
+    assert checked(given.model_copy(update={"weights": "my/own.pth"}), 50.0) == ""
 
 
 def test_the_shipped_catalogue_is_known() -> None:
     rows = {row["name"]: row for row in teachers.rows()}
     assert rows["sskd:resnet20"]["top1"] == {"published": 69.63, "measured": 69.63}
     assert rows["crd:resnet32x4"]["weights"].endswith("/resnet32x4_vanilla/ckpt_epoch_240.pth")
-    assert json.dumps([*rows.values()])

@@ -20,20 +20,25 @@ def epochs_in(runs: Path) -> dict[str, np.ndarray]:
     return {folder.name: read_epochs(folder / "metrics.jsonl") for folder in runs.iterdir()}
 
 
+def run(name: str, role: str = "student", **more: object) -> dict[str, object]:
+    """A row of the report's frame: a finished run of no table, which nothing taught."""
+    nothing = dict.fromkeys(("benchmark", "row", "teacher", "head"), "")
+    return {"id": name, "role": role, "state": "finished", "column": "a/b", "seconds": 0.0} | nothing | more
+
+
+def students(*names: str, **more: object) -> list[dict[str, object]]:
+    return [run(name, **{"benchmark": "comparison", "row": "SSKD"} | more) for name in names]  # type: ignore[arg-type]
+
+
 def test_a_methods_curve_begins_after_its_teacher_and_head(tmp_path: Path) -> None:
     """Seeds of 10 + 1 and 12 + 1 seconds an epoch; an initial stage of 5 without a test; teacher 100, head 50."""
     for seed, seconds in enumerate((10.0, 12.0)):
         step = {"seconds": seconds, "evaluation_seconds": 1.0}
         rows = [{"seconds": 5.0}, step | {"test_top1": 40.0 + seed}, step | {"test_top1": 60.0 + seed}]
         metrics(tmp_path, f"s{seed}", rows)
-    common = {"state": "finished", "benchmark": "comparison", "row": "SSKD", "column": "a/b", "role": "student"}
-    students = [common | {"id": f"s{s}", "teacher": "t", "head": "h", "seconds": 0.0} for s in (0, 1)]
-    other = {"state": "finished", "benchmark": "", "row": "", "column": "", "teacher": "", "head": ""}
-    taught = [
-        other | {"id": name, "role": role, "seconds": seconds}
-        for name, role, seconds in (("t", "teacher", 100.0), ("h", "head", 50.0))
-    ]
-    frame = pd.DataFrame([*students, *taught, common | {"id": "s2", "state": "failed", "teacher": "t", "head": "h"}])
+    taught = {"teacher": "t", "head": "h"}
+    rows = [*students("s0", "s1", **taught), *students("s2", state="failed", **taught)]
+    frame = pd.DataFrame([*rows, run("t", "teacher", seconds=100.0), run("h", "head", seconds=50.0)])
     curve, _ = cost_curves(frame, epochs_in(tmp_path))
     assert curve["epoch"].tolist() == [2, 3]
     assert curve["seconds"].tolist() == [150 + 5 + 12, 150 + 5 + 24]
@@ -42,9 +47,6 @@ def test_a_methods_curve_begins_after_its_teacher_and_head(tmp_path: Path) -> No
     assert curve["before"].tolist() == [150, 150]
     given, _ = cost_curves(frame.assign(teacher="sha256 of a file", head=""), epochs_in(tmp_path))
     assert given["seconds"].tolist() == [17, 29]
-
-
-def test_nothing_finished_has_no_curve() -> None:
     assert cost_curves(pd.DataFrame(), {})[0].empty
 
 
@@ -64,8 +66,7 @@ def test_a_damaged_file_is_named_and_left_out(tmp_path: Path, damage: bytes) -> 
     metrics(tmp_path, "good", [{"seconds": 5.0, "test_top1": 40.0}])
     metrics(tmp_path, "bad", [{"seconds": 5.0, "test_top1": 90.0}])
     (tmp_path / "bad" / "metrics.jsonl").write_bytes(damage)
-    common = {"state": "finished", "benchmark": "comparison", "row": "KD", "column": "a/b", "role": "student"}
-    frame = pd.DataFrame([common | {"id": name, "teacher": "", "head": "", "seconds": 0.0} for name in ("good", "bad")])
+    frame = pd.DataFrame(students("good", "bad"))
     curves, damaged = cost_curves(frame, epochs_in(tmp_path))
     assert damaged == ["bad"]
     assert curves["top1"].tolist() == [40.0]
@@ -100,27 +101,13 @@ def test_which_runs_shared_their_machine(runs: list[tuple[str, str, int, float]]
 
 def test_multiply_adds_are_those_of_student_teacher_and_head(tmp_path: Path) -> None:
     metrics(tmp_path, "s", [{"seconds": 1.0, "test_top1": 40.0}, {"seconds": 1.0, "test_top1": 50.0}])
-    common = {
-        "state": "finished",
-        "seconds": 1.0,
-        "benchmark": "",
-        "row": "",
-        "column": "a/b",
-        "teacher": "",
-        "head": "",
-    }
-    student = common | {"id": "s", "benchmark": "comparison", "row": "SSKD", "role": "student", "epochs": 2}
-    student |= {"teacher": "t", "head": "h"}
-    frame = pd.DataFrame([student, common | {"id": "t", "role": "teacher"}, common | {"id": "h", "role": "head"}])
+    rows = [*students("s", teacher="t", head="h", epochs=2), run("t", "teacher"), run("h", "head")]
+    frame = pd.DataFrame(rows)
     curves, _ = cost_curves(frame, epochs_in(tmp_path), {"s": 10e12, "t": 3e12, "h": 1e12})
     assert curves["multiply_adds"].tolist() == [9e12, 14e12]
     assert curves["before_multiply_adds"].tolist() == [4e12, 4e12]
     table = cost_table(curves, "multiply_adds")
     assert table.loc[0, ["cost", "before"]].tolist() == [14e12, 4e12]
-    assert [amount(value, "multiply_adds") for value in (14e12, 1.5e15, 0.0, float("nan"))] == [
-        "14 T",
-        "1.5 P",
-        "0",
-        "-",
-    ]
+    amounts = [amount(value, "multiply_adds") for value in (14e12, 1.5e15, 0.0, float("nan"))]
+    assert amounts == ["14 T", "1.5 P", "0", "-"]
     assert cost_curves(frame, epochs_in(tmp_path))[0]["multiply_adds"].isna().all()

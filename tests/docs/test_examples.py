@@ -12,7 +12,6 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
-MOST_LINES = {"plain_pytorch": 70, "lightning_module": 60, "accelerate_loop": 50, "image_folder": 80}
 
 
 def needs(package: str) -> pytest.MarkDecorator:
@@ -28,12 +27,6 @@ def image_folder(path: Path) -> Path:
             pixels = draws.integers(low, low + 128, (40, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(path / name / f"{number}.png")
     return path
-
-
-def test_they_are_short() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == MOST_LINES.keys()
-    for name, most in MOST_LINES.items():
-        assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= most
 
 
 @pytest.mark.slow
