@@ -5,11 +5,10 @@ from pathlib import Path
 
 from benchmarks.dispatch.job import Failure, Job
 from benchmarks.planning.memory import MOST, device_memory
-from benchmarks.planning.plan import check_runs, check_teachers, refuse_hopeless, statuses
+from benchmarks.planning.plan import check_runs, check_teachers, given_teachers, refuse_hopeless, statuses
 from benchmarks.planning.staleness import archive_runs, describe_changes
 from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.teachers import check_accuracy
-from sskd.config.pretrained import FromFile
 from sskd.console.trackers import chosen_trackers
 from sskd.formatting import plural
 from sskd.runs.files import check_writable
@@ -60,8 +59,7 @@ def _check_this_machine(job: Job, todo: Sequence[RunSpec]) -> None:
     if job.cluster.kind == "slurm":
         return
     refuse_hopeless(todo, Path(job.execution.dataset_root))
-    given = {(spec.teacher, spec.dataset) for spec in todo if isinstance(spec.teacher, FromFile)}
-    for teacher, dataset in sorted(given, key=str):
+    for teacher, dataset in given_teachers(todo):
         print(check_accuracy(teacher, dataset, job.execution), end="", flush=True)
     if job.execution.device != "auto":
         device_of(job.execution)

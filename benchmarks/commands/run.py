@@ -88,7 +88,7 @@ def outcome_of(request: Request, failures: Mapping[str, Failure], name: str) -> 
     """Returns the exit status of a request with these failures, and its summary, which begins with ``name``."""
     from sskd.formatting import plural
 
-    status = 2 if any(failure.input_is_bad for failure in failures.values()) else 1 if failures else 0
+    status = 2 if any(failure.kind == "input" for failure in failures.values()) else 1 if failures else 0
     failed = f", {plural(len(failures), 'run')} failed or not started" if failures else ""
     runs, folder = plural(len(request.plan.runs), "run"), request.target.folder.resolve()
     return Outcome(status, f"{name}: {runs}{failed}; {folder}")

@@ -37,7 +37,7 @@ def cancel(job: Job, log: Callable[[str], None], everything: bool = False) -> in
                 elsewhere |= launcher.runs
             elif not launcher.began:  # it still imports its modules
                 _end_process("", launcher.holder, set(), log)
-    told = _end_jobs(job, queue, None if everything else wanted, log)
+    told = _end_jobs(queue, None if everything else wanted, log)
     held = held_runs(job)
     mine = {run_id: holder for run_id, holder in held.items() if everything or run_id in wanted}
     ended = sum(_end_process(run_id, mine[run_id], elsewhere, log) for run_id in mine.keys() - told)
@@ -56,7 +56,7 @@ def held_runs(job: Job) -> dict[str, Holder]:
     return {run_id: holder for run_id, holder in found.items() if holder}
 
 
-def _end_jobs(job: Job, queue: Queue, wanted: set[str] | None, log: Callable[[str], None]) -> set[str]:
+def _end_jobs(queue: Queue, wanted: set[str] | None, log: Callable[[str], None]) -> set[str]:
     """Cancels the Slurm jobs of the wanted runs, or all, separately per user. Returns the runs of these jobs."""
     by_user: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for slurm_job in queue.all:

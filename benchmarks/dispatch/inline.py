@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from benchmarks.dispatch.job import Failure, Job
+from benchmarks.dispatch.job import Job
+from benchmarks.dispatch.scheduler import Slot
 from benchmarks.dispatch.worker import attempt, execute
 from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal
@@ -11,12 +12,11 @@ from sskd.runtime.device import cores_and_gpus
 from sskd.training.run import Interrupted
 
 
-class InlineSlot:
-    """A slot of the scheduler (see benchmarks.dispatch.scheduler.Slot) that trains in this process."""
+class InlineSlot(Slot):
+    """A slot that trains in this process."""
 
     def __init__(self, job: Job, progress: Progress) -> None:
         self._job, self._progress = job, progress
-        self.failure: Failure | None = None
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:
         """Trains the run. If it is interrupted, this is logged, and the run has neither result nor failure."""
@@ -29,12 +29,3 @@ class InlineSlot:
                 self.failure = attempt(spec, job.runs, train)
             except Interrupted as reason:
                 self._progress.log(str(reason))
-
-    def ended(self) -> bool:
-        return True
-
-    def terminate(self) -> None:
-        """Does nothing: no run is active between two calls of ``start``."""
-
-    def kill(self) -> None:
-        """Does nothing: no run is active between two calls of ``start``."""

@@ -21,10 +21,6 @@ class Failure(NamedTuple):
     message: str
     kind: str = "exception"  # input: to be corrected by the user; held: another process trains the run; timeout; lost
 
-    @property
-    def input_is_bad(self) -> bool:
-        return self.kind == "input"
-
 
 @dataclass(frozen=True)
 class Job:
@@ -65,7 +61,7 @@ class Job:
         """Returns the failure of a run that was retried often enough; None for invalid input, which the user may have
         corrected."""
         failure = None if self.retry_failed or self.cluster.kind == "inline" else self.noted_failure(spec)
-        if failure is None or failure.input_is_bad:
+        if failure is None or failure.kind == "input":
             return None
         return Failure(f"failed before: {failure.message} (start it again with --retry-failed)")
 

@@ -121,14 +121,13 @@ def execute_here(job: Job, progress: Progress) -> dict[str, Failure]:
         return schedule(job, progress, slots)
 
 
-class ProcessSlot:
-    """A slot of the scheduler (see benchmarks.dispatch.scheduler.Slot) that trains in a process of its own."""
+class ProcessSlot(Slot):
+    """A slot that trains in a process of its own."""
 
     def __init__(self, job: Job, resources: RunResources, context: Any, log: Path, shared: Sharing) -> None:
         self._job, self._context, self._log = job, context, log
         self._resources, self._environment = resources._replace(gpus=shared.visible(resources.gpus)), shared.environment
         self._process: Any = None
-        self.failure: Failure | None = None
         self._answer: Any = None  # pipe on which the process sends its failure
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:

@@ -7,7 +7,7 @@ The loop handles retries, failures and dependencies; a slot only executes a run.
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from benchmarks.dispatch.job import Failure, Job, needs_failed, waiting_reason
 from benchmarks.dispatch.launchers import launching
@@ -22,18 +22,18 @@ from sskd.runs.spec import RunSpec
 ENDING_SECONDS = 0.05  # poll interval while runs end
 
 
-class Slot(Protocol):
-    """Executes one run at a time."""
+class Slot:
+    """Executes one run at a time. The defaults suit a slot whose ``start`` returns when the run has ended."""
 
-    @property
-    def failure(self) -> Failure | None:
-        """Returns why the last run failed; None if it did not fail, or left no message."""
+    failure: Failure | None = None  # why the last run failed; None if it did not fail, or left no message
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:
-        """Starts a run. A slot in this process returns when the run has ended; ``stop`` makes it end early."""
+        """Starts a run. ``stop`` makes it end early."""
+        raise NotImplementedError
 
     def ended(self) -> bool:
         """Returns True if no process works on the run."""
+        return True
 
     def terminate(self) -> None:
         """Asks the run to save its state and to end."""

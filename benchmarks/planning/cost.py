@@ -151,19 +151,15 @@ def table_costs(
 ) -> dict[str, TableCost]:
     """Returns the cost of each table. specs: its runs. seconds, known: time and state of every run. Runs that tables
     share count in each of them."""
-    costs = {}
+    costs, unfinished = {}, {run_id for run_id, status in known.items() if status.state != "finished"}
     for name, own in specs.items():
         every = with_ancestors(own)
-        todo = with_ancestors(spec for spec in every.values() if spec.role == "student" and _is_left(spec, known))
+        todo = with_ancestors(spec for spec in every.values() if spec.role == "student" and spec.id in unfinished)
         todo |= {run_id: spec for run_id, spec in every.items() if spec.role == "teacher"}  # those of the table itself
-        left = [run_id for run_id, spec in todo.items() if _is_left(spec, known)]
+        left = [run_id for run_id in todo if run_id in unfinished]
         times = [sum(seconds[run_id] for run_id in ids) for ids in (every, left)]
         costs[name] = TableCost(len(every), len(left), *times)
     return costs
-
-
-def _is_left(spec: RunSpec, known: Mapping[str, Status]) -> bool:
-    return known[spec.id].state != "finished"
 
 
 def _is_called(device: str, name: str) -> bool:

@@ -138,8 +138,7 @@ def check_teachers(specs: Iterable[RunSpec], root: Path) -> list[str]:
         except UserError as error:
             raise UserError(f"teacher {start.network}: {error}") from None
         said.append(f"teacher {start.network}: its training starts from {start.weights}")
-    given = {(spec.teacher, spec.dataset) for spec in specs if isinstance(spec.teacher, FromFile)}
-    for teacher, dataset in sorted(given, key=str):
+    for teacher, dataset in given_teachers(specs):
         try:
             check_weights(teacher)
             data, assumed = _dataset_info(root, dataset)
@@ -151,6 +150,11 @@ def check_teachers(specs: Iterable[RunSpec], root: Path) -> list[str]:
             )
             raise UserError(f"teacher {teacher.network}: {error}{hint}") from None
     return said
+
+
+def given_teachers(specs: Iterable[RunSpec]) -> list[tuple[FromFile, DatasetSpec]]:
+    """Returns the weights files that teach, each with the data set of the runs that use it."""
+    return sorted({(spec.teacher, spec.dataset) for spec in specs if isinstance(spec.teacher, FromFile)}, key=str)
 
 
 def _lines_on_images(specs: Sequence[RunSpec]) -> list[str]:

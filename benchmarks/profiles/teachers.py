@@ -95,11 +95,7 @@ def rows() -> list[dict[str, Any]]:
             "name": teacher.name,
             "network": teacher.network,
             "dataset": teacher.release.dataset,
-            "top1": {
-                kind: value
-                for kind, value in (("published", teacher.weights.published), ("measured", teacher.weights.measured))
-                if value is not None
-            },
+            "top1": teacher.weights.model_dump(include={"published", "measured"}, exclude_none=True),
             "sha256": teacher.weights.sha256,
             "format": teacher.release.format,
             "used_by": teacher.release.used_by,

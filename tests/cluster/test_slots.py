@@ -32,13 +32,12 @@ TEACHER, KD, NONE = (
 )
 
 
-class ScriptedSlot:
+class ScriptedSlot(Slot):
     """Ends runs as a script says: "done", "lost" (without a word), "unnoted" (a failure that is not in the folder)."""
 
     def __init__(self, job: Job, script: dict[str, list[str]]) -> None:
         self.job, self.script = job, script
         self.started: list[str] = []
-        self.failure: Failure | None = None
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:
         self.started.append(spec.id)
@@ -54,21 +53,13 @@ class ScriptedSlot:
         elif end == "stop":
             stop.receive(signal.SIGTERM, None)
 
-    def ended(self) -> bool:
-        return True
-
-    def terminate(self) -> None: ...
-
-    def kill(self) -> None: ...
-
 
 def scripted(tmp_path: Path, cluster: str, script: dict[str, list[str]]) -> tuple[dict[str, Failure], list[str]]:
     plan = make_plan([KD, NONE])
     job = Job(plan, tmp_path / "runs", small.EXECUTION, read_cluster(cluster, ["poll_seconds=0.01"]))
     slot = ScriptedSlot(job, script)
-    slots: list[Slot] = [slot]
     with Progress(3) as progress:
-        failures = schedule(job, progress, slots)
+        failures = schedule(job, progress, [slot])
     return failures, slot.started
 
 
