@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sskd.arguments import file_path
 from sskd.errors import UserError
@@ -74,6 +74,19 @@ def add_paths(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that select the profile and change it, and the paths."""
+    parser.add_argument(
+        "--profile",
+        default="demo",
+        help="experiment profile (data set, networks, methods, schedule, seeds): "
+        f"{', '.join(config_names('profiles'))}, or a YAML file (default: demo)",
+    )
+    add_settings(parser)
+    add_plugins(parser)
+    add_paths(parser)
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
@@ -87,13 +100,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def add_request(parser: argparse.ArgumentParser) -> None:
     """Adds the options that select runs."""
+    add_profile(parser)
     add = parser.add_argument
-    add(
-        "--profile",
-        default="demo",
-        help="experiment profile (data set, networks, methods, schedule, seeds): "
-        f"{', '.join(config_names('profiles'))}, or a YAML file (default: demo)",
-    )
     add("--only", default="", metavar="IDS", help="benchmarks, separated by commas (default: the profile's)")
     add(
         "--methods",
@@ -102,8 +110,6 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         help="only these methods in benchmarks that compare methods, separated by commas: kd,crd,crd+kd, or all",
     )
     add("--seeds", default="", metavar="NUMBERS", help="seeds of the students, separated by commas")
-    add_settings(parser)
-    add_plugins(parser)
     add(
         "--reference",
         default="",
@@ -116,7 +122,6 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="name of this request, and of its report in reports/NAME (default: derived from the options)",
     )
-    add_paths(parser)
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -230,10 +235,6 @@ def _with_methods(benchmark: str, cells: list[Cell], profile: Profile) -> list[C
 
 def save_request(request: Request) -> str:
     """Writes results/requests/NAME.yaml and returns NAME. Raises UserError if --name belongs to another profile."""
-    import yaml
-
-    from sskd.runs.files import plain_os_errors, write_atomically
-
     options = request.options
     said = {word: value for word in OPTIONS if (value := getattr(options, word, None))}
     for word in ("profile", "cluster"):
@@ -244,10 +245,19 @@ def save_request(request: Request) -> str:
     path = options.results / REQUESTS / f"{request.name}.yaml"
     if options.name and path.exists() and _read(path).get("profile") != said["profile"]:
         raise UserError(f"{path} is a request of another profile: choose another --name")
-    with plain_os_errors("write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(yaml.safe_dump(said, sort_keys=False).encode()))
+    write_yaml(path, said)
     return request.name
+
+
+def write_yaml(path: Path, data: dict[str, Any]) -> None:
+    """Writes a YAML file and creates its folder. Raises UserError if that is not possible."""
+    import yaml
+
+    from sskd.runs.files import plain_os_errors, write_atomically
+
+    with plain_os_errors("write", path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(yaml.safe_dump(data, sort_keys=False).encode()))
 
 
 def recall_request(options: argparse.Namespace, name: str) -> None:

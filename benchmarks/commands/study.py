@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from typing_extensions import Required, TypedDict, Unpack
 
-from benchmarks.commands.request import Request, job_of, read_request, save_request
+from benchmarks.commands.request import Request, job_of, read_request, save_request, write_yaml
 from sskd.errors import UserError
 from sskd.formatting import plural
 
@@ -206,11 +206,8 @@ def plan(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments]) 
 
 
 def _request(methods: Sequence[str | type[Method]], arguments: Arguments) -> Request:
-    import yaml
-
     from benchmarks.commands.main import make_parser
     from sskd.errors import unknown
-    from sskd.runs.files import plain_os_errors, write_atomically
 
     if unknown_keys := arguments.keys() - Arguments.__annotations__.keys():
         raise unknown("argument", min(unknown_keys), list(Arguments.__annotations__))
@@ -237,18 +234,11 @@ def _request(methods: Sequence[str | type[Method]], arguments: Arguments) -> Req
         "plugins": list(dict.fromkeys(files)),
     } | dict(arguments.get("profile", {}))
     path = folder / "study.yaml"
-    with plain_os_errors("write", folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(yaml.safe_dump(content, sort_keys=False).encode()))
-    words = [
-        "--profile",
-        str(path),
-        "--results",
-        str(folder.parent),
-        "--dataset-root",
-        str(arguments.get("dataset_root", "data")),
-    ]
-    return read_request(make_parser().parse_args(["run", *words, "--cluster", arguments.get("cluster", "inline")]))
+    write_yaml(path, content)
+    words = ["run", "--profile", str(path), "--results", str(folder.parent)]
+    words += ["--dataset-root", str(arguments.get("dataset_root", "data"))]
+    words += ["--cluster", arguments.get("cluster", "inline")]
+    return read_request(make_parser().parse_args(words))
 
 
 def _teacher(teacher: str | Path | Mapping[str, str | Path]) -> tuple[str, str]:

@@ -9,19 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.commands.request import (
-    Outcome,
-    Request,
-    add_cluster,
-    add_paths,
-    add_plugins,
-    add_settings,
-    job_of,
-    profile_of,
-)
+from benchmarks.commands.request import Outcome, Request, add_cluster, add_profile, job_of, profile_of
 from benchmarks.commands.run import execute, outcome_of
 from sskd.errors import UserError
-from sskd.paths import config_names
 
 if TYPE_CHECKING:
     from benchmarks.dispatch.job import Failure
@@ -38,14 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--budget", type=int, required=True, metavar="B", help="trials of each search, the published setting among them"
     )
     add("--studies", type=int, required=True, metavar="R", help="independent searches; three or more give an interval")
-    add(
-        "--profile",
-        default="demo",
-        help=f"data, pair and recipe: {', '.join(config_names('profiles'))}, or a YAML file (default: demo)",
-    )
-    add_settings(parser)
-    add_plugins(parser)
-    add_paths(parser)
+    add_profile(parser)
     add_cluster(parser)
     add("--plan", action="store_true", help="only print the runs and what they cost")
     add("--retry-failed", action="store_true", help="try again what failed as often as the cluster's retries allow")

@@ -144,12 +144,11 @@ def _checked(parameters: dict[str, Any], where: str) -> dict[str, Any]:
     values."""
     known = {key: value for key, value in parameters.items() if key in Parameters.model_fields}
     other = {key: value for key, value in parameters.items() if key not in known}
-    typed = from_dict(Parameters, known, where).model_dump(exclude_none=True)
+    typed: dict[str, Any] = from_dict(Parameters, known, where).model_dump(mode="json", exclude_none=True)
     words = from_dict(_Words, {"parameters": other}, where).parameters
     if "time" in typed:
         minutes(typed["time"])
-    lists = {key: list(value) for key, value in typed.items() if isinstance(value, tuple)}
-    return typed | lists | {key: value for key, value in words.items() if value is not None}
+    return typed | {key: value for key, value in words.items() if value is not None}
 
 
 def minutes(time: Any) -> int:

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.dispatch.job import Failure, Job, needs_failed
@@ -14,6 +15,7 @@ from benchmarks.dispatch.same_code import this_code
 from benchmarks.dispatch.slurm_jobs import PoolJob, RunJob, check_parameters, submit_jobs
 from benchmarks.dispatch.slurm_queue import Queue, SlurmJob, cancel_jobs, job_limits, submission_file
 from benchmarks.dispatch.worker import read_standing
+from benchmarks.planning.plan import Plan
 from sskd.console.progress import Progress
 from sskd.errors import UserError
 from sskd.formatting import plural
@@ -105,8 +107,8 @@ def _lacks(job: Job, needed: RunSpec, known: dict[str, str]) -> Failure | None:
 
 def _submit_array(job: Job, specs: list[RunSpec], processes: int, after: str) -> dict[str, str]:
     """Submits the runs as one array of jobs with ``processes`` processes each. Returns the jobs' numbers by run."""
-    code = this_code()
-    tasks = [RunJob(spec_yaml(spec), job.runs, job.execution, job.plugins, code) for spec in specs]
+    bare, code = replace(job, plan=Plan([])), this_code()
+    tasks = [RunJob(spec_yaml(spec), bare, code) for spec in specs]
     for spec in specs:
         job.start_afresh(spec)
     ids = [spec.id for spec in specs]
@@ -118,7 +120,7 @@ def _submit_pools(job: Job) -> None:
         update={"kind": "local", "parameters": {}, "pools": None, "poll_seconds": min(0.5, job.cluster.poll_seconds)}
     )
     texts = [spec_yaml(spec) for spec in job.plan.runs]
-    pool = PoolJob(texts, job.runs, job.execution, cluster, job.plugins, job.retry_failed, this_code())
+    pool = PoolJob(texts, replace(job, plan=Plan([]), cluster=cluster), this_code())
     _submit_noted(job, [spec.id for spec in job.plan.runs], [pool] * (job.cluster.pools or 0))
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from benchmarks.dispatch.same_code import Code, refuse_other_code, shell_lines
 from benchmarks.dispatch.slurm_queue import check_time, slurm
 from benchmarks.dispatch.worker import attempt, execute
 from benchmarks.planning.plan import make_plan
-from sskd.config.execution import Execution
 from sskd.console.progress import Progress
 from sskd.console.signals import Stopped, StopSignal, stop_signal
 from sskd.errors import UserError, nearest
@@ -51,17 +50,16 @@ class RunJob(Checkpointable):
     """Trains one run. When told to stop, it saves immediately, within the epoch, and lets submitit requeue it."""
 
     spec_yaml: str
-    runs: Path
-    execution: Execution
-    plugins: tuple[str, ...]
+    job: Job  # without its plan
     code: Code  # code of the submitting suite
 
     def __call__(self) -> str:
         """Trains the run and returns its id. Without a result it exits with a status for
         benchmarks.dispatch.retries."""
-        load_plugins(self.plugins)
+        job = self.job
+        load_plugins(job.plugins)
         spec = parse_spec(yaml.safe_load(self.spec_yaml), "a submitted run")
-        folder, environment = RunFolder(self.runs, spec), JobEnvironment()
+        folder, environment = job.folder(spec), JobEnvironment()
         tasks = environment if environment.num_tasks > 1 else None
         is_rank_zero = environment.global_rank == 0  # rank 0 logs and decides for all processes of the run
         usr2 = environment._usr_sig()
@@ -72,11 +70,11 @@ class RunJob(Checkpointable):
             if folder.is_finished():
                 return spec.id
             run: Callable[[], object] = partial(
-                execute, spec, self.runs, self.execution, stop, self.plugins,
+                execute, spec, job.runs, job.execution, stop, job.plugins,
                 job=environment.job_id, tasks=tasks, log=partial(print, flush=True),
             )  # fmt: skip
             try:
-                failure = attempt(spec, self.runs, partial(_checked, self.code, run))
+                failure = attempt(spec, job.runs, partial(_checked, self.code, run))
             except Interrupted:
                 if is_rank_zero and stop.received == usr2:
                     _requeue(folder, partial(requeue, usr2, None))
@@ -118,19 +116,15 @@ class PoolJob(Checkpointable):
     submitit requeues it."""
 
     specs: list[str]  # as YAML
-    runs: Path
-    execution: Execution
-    cluster: ClusterSpec
-    plugins: tuple[str, ...]
-    retry_failed: bool
+    job: Job  # without its plan
     code: Code  # code of the submitting suite
 
     def __call__(self) -> None:
         refuse_other_code(self.code)
-        load_plugins(self.plugins)
+        load_plugins(self.job.plugins)
         plan = make_plan(parse_spec(yaml.safe_load(text), "a submitted run") for text in self.specs)
-        again = self.retry_failed and "SLURM_RESTART_COUNT" not in os.environ  # later failures are final
-        job = Job(plan, self.runs, self.execution, self.cluster, self.plugins, again)
+        again = self.job.retry_failed and "SLURM_RESTART_COUNT" not in os.environ  # later failures are final
+        job = replace(self.job, plan=plan, retry_failed=again)
         usr2 = JobEnvironment()._usr_sig()
         requeue: Any = signal.getsignal(usr2)
         with _as_sigterm(usr2) as came, Progress(len(job.unfinished)) as progress:
