@@ -16,22 +16,10 @@ from sskd.console.signals import Stopped
 from sskd.errors import UserError, in_words
 from sskd.version import ShowVersion
 
-VERBS = {
-    "run": "train the missing runs, then report (the default verb)",
-    "plan": "print the runs, their dependencies and cost; train nothing",
-    "report": "write tables, figures and the page from the finished runs",
-    "status": "print the progress of all runs, whoever started them",
-    "watch": "show the status until no process works on the runs",
-    "cancel": "end running and waiting runs; saved state is kept",
-    "decide": "train seed after seed until claims of the paper are decided",
-    "tune": "search methods' settings under an equal budget, and compare what it chose",
-    "export": "write every finished student as a self-contained folder",
-    "submit": "write a submission of finished runs that others can verify",
-    "verify": "verify a submission by replaying parts of its training",
-    "merge": "copy other people's results into this folder, and report",
-    "list": "list methods, networks, data sets, ...",
-    "explain": "explain a key of --set",
-}
+VERBS = (
+    *("run", "plan", "report", "status", "watch", "cancel", "decide", "tune"),
+    *("export", "submit", "verify", "merge", "list", "explain"),
+)
 
 
 def program() -> str:
@@ -46,8 +34,9 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action=ShowVersion)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb, about in VERBS.items():
+    for verb in VERBS:
         module = importlib.import_module(f"benchmarks.commands.{verb}")
+        about = (module.__doc__ or "").partition(": ")[2]
         own = verbs.add_parser(verb, help=about, description=about, epilog=f"example: {program()} {module.EXAMPLE}")
         module.add_options(own)
         own.set_defaults(act=module.act)
