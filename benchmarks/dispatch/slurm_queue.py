@@ -18,15 +18,6 @@ HOPELESS = re.compile(
 )
 
 
-class Queued(NamedTuple):
-    """A line of squeue."""
-
-    job: str  # 17, or 17_3
-    state: str  # PENDING, RUNNING, ...
-    reason: str
-    name: str
-
-
 class SlurmJob(NamedTuple):
     """A pending or running job for runs of the folder."""
 
@@ -61,7 +52,11 @@ class Queue:
         for name in sorted({submission.user for submission in self.noted.values()}):
             theirs = {key: submission for key, submission in self.noted.items() if submission.user == name}
             try:
-                self.all += [_job(queued, theirs[queued.name]) for queued in read_queue(name) if queued.name in theirs]
+                listed = slurm("squeue", "--noheader", "--array", "--user", name, "--format", "%i|%T|%r|%j")
+                for number, state, reason, job in (line.split("|", 3) for line in listed.splitlines()):
+                    if job in theirs:
+                        ids = _runs_of(number, theirs[job])
+                        self.all.append(SlurmJob(number, state, reason, ids, theirs[job]))
             except UserError as error:
                 self.slurm_error = str(error)
                 for submission in theirs.values():
@@ -84,10 +79,10 @@ class Queue:
                 file.unlink(missing_ok=True)
 
 
-def _job(queued: Queued, submission: SlurmSubmission) -> SlurmJob:
-    task = int(queued.job.partition("_")[2] or 0)
-    ids = submission.ids if submission.pool else submission.ids[task : task + 1]
-    return SlurmJob(queued.job, queued.state, queued.reason, ids, submission)
+def _runs_of(number: str, submission: SlurmSubmission) -> list[str]:
+    """Returns the runs of a submission's job: all, or the one of the array's task (17_3)."""
+    task = int(number.partition("_")[2] or 0)
+    return submission.ids if submission.pool else submission.ids[task : task + 1]
 
 
 def read_slurm_submissions(jobs: Path) -> dict[str, SlurmSubmission]:
@@ -104,13 +99,6 @@ def read_slurm_submissions(jobs: Path) -> dict[str, SlurmSubmission]:
 def submission_file(jobs: Path, name: str) -> Path:
     """Returns the path of a submission's file."""
     return jobs / "batches" / f"{name}.json"
-
-
-def read_queue(name: str) -> list[Queued]:
-    """Returns a user's pending and running jobs, arrays by task. Raises UserError with Slurm's message if it does not
-    answer."""
-    lines = slurm("squeue", "--noheader", "--array", "--user", name, "--format", "%i|%T|%r|%j").splitlines()
-    return [Queued(*line.split("|", 3)) for line in lines if line.count("|") >= 3]
 
 
 def slurm(*command: str) -> str:

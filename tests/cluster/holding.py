@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.dispatch import slurm_queue
 from benchmarks.dispatch.retries import SlurmSubmission
-from benchmarks.dispatch.slurm_queue import Queued, submission_file
+from benchmarks.dispatch.slurm_queue import submission_file
 from sskd.errors import UserError
 from sskd.runs.files import this_process
 
@@ -58,7 +58,7 @@ def submitted(jobs: Path, name: str, *ids: str, **changes: Any) -> None:
 
 def asked_of_slurm(
     monkeypatch: pytest.MonkeyPatch,
-    queue: dict[str, Queued],
+    queue: dict[str, str],
     limits: str = "",
     refused: str = "",
     silent: bool = False,
@@ -75,14 +75,15 @@ def asked_of_slurm(
             return limits
         for job in command[1:] if command[0] == "scancel" else ():
             queue.pop(job, None)
-        return "\n".join(f"{job.job}|{job.state}|{job.reason}|{job.name}" for job in queue.values())
+        return "\n".join(queue.values())
 
     monkeypatch.setattr(slurm_queue, "slurm", answer)
     return commands
 
 
-def job(number: str, name: str = "sskd-b", state: str = "RUNNING", reason: str = "None") -> dict[str, Queued]:
-    return {number: Queued(number, state, reason, name)}
+def job(number: str, name: str = "sskd-b", state: str = "RUNNING", reason: str = "None") -> dict[str, str]:
+    """A line of squeue, by the job's number."""
+    return {number: f"{number}|{state}|{reason}|{name}"}
 
 
 def set_age(path: Path, seconds: float) -> None:

@@ -10,7 +10,7 @@ from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.retries import read_slurm_submission
 from benchmarks.dispatch.slurm import submit
-from benchmarks.dispatch.slurm_queue import Queue, Queued, job_limits
+from benchmarks.dispatch.slurm_queue import Queue, job_limits
 from benchmarks.planning.plan import make_plan
 from tests import small
 from tests.cluster.holding import asked_of_slurm, job, submitted
@@ -97,7 +97,7 @@ def test_waiting_jobs_of_other_limits_are_replaced(
     def submit_jobs(cluster: Any, jobs: Path, noted: Path, tasks: Any, processes: int, after: str) -> list[str]:
         again.append((read_slurm_submission(noted).ids, after))
         number = str(100 + len(again))
-        queue[number] = Queued(number, "PENDING", "Priority", noted.stem)
+        queue.update(job(number, noted.stem, "PENDING", "Priority"))
         return [number for _ in tasks]
 
     monkeypatch.setattr(slurm, "submit_jobs", submit_jobs)
