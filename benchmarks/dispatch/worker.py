@@ -57,6 +57,7 @@ def attempt(spec: RunSpec, runs: Path, action: Callable[[], object]) -> Failure 
         return None
     folder = RunFolder(runs, spec)
     with suppress(OSError, UserError):  # a full or read-only disk, which is the failure itself
+        folder.path.mkdir(parents=True, exist_ok=True)
         log_line(folder.path, details)
         folder.save_failure(failure.message, failure.kind, last_lines(folder.path))
     return failure

@@ -38,7 +38,6 @@ def failing(error: Exception) -> Any:
     ],
 )
 def test_the_kind_of_a_failure(error: Exception, kind: str, tmp_path: Path) -> None:
-    RunFolder(tmp_path, SPEC).create()
     failure = attempt(SPEC, tmp_path, failing(error))
     assert failure is not None
     assert failure.kind == kind
