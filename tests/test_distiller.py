@@ -2,27 +2,21 @@
 
 import copy
 import io
-import multiprocessing as mp
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 import sskd
 from sskd.config.recipe import Recipe
 from sskd.data.augment import Augmentation
 from sskd.methods import METHODS
 from sskd.networks import build_network
-from tests import group_norm
 
 CLASSES, SIZE, N = 5, 16, 24
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
-assert group_norm  # registers the network
 
 
 class Net(nn.Module):
@@ -132,8 +126,7 @@ def test_the_teacher_stays_frozen_whatever_is_done_to_the_module() -> None:
 
 def test_a_saved_state_goes_on() -> None:
     made, again = distiller("crd"), distiller("crd", seed=1)
-    optimizer = torch.optim.SGD(made.parameters(), 0.01)
-    step(made, optimizer, *batch())
+    step(made, torch.optim.SGD(made.parameters(), 0.01), *batch())
     again.load_state_dict(made.state_dict())
     for other in (made, again):
         other.begin_epoch(1)
@@ -142,24 +135,9 @@ def test_a_saved_state_goes_on() -> None:
 
 
 def test_torchs_random_state_is_left_alone() -> None:
-    student, teacher = Net(4), Net(6)
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
+    student, teacher, before = Net(4), Net(6), torch.get_rng_state()
     sskd.Distiller(student, teacher, "crd", num_classes=CLASSES, sample=batch(2)[0], train_labels=torch.arange(N) % 5)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_gradients_add_up_over_parts() -> None:
-    """Accumulation: two halves' mean loss has the gradient of the whole, where a loss is a mean over images."""
-    gradients = []
-    for parts in (1, 2):
-        made = distiller("kd").eval()  # no batch norm between images
-        images, labels, _ = batch()
-        for some, of in zip(images.chunk(parts), labels.chunk(parts), strict=True):
-            (made(some, of)[0] / parts).backward()
-        gradients.append([p.grad for p in made.parameters()])
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_autocast_and_compile() -> None:
@@ -223,16 +201,11 @@ def test_settings() -> None:
 
 def test_taps_are_suggested(capsys: pytest.CaptureFixture[str]) -> None:
     found = sskd.suggest_taps(Net(4), batch(2)[0], Net(6))
-    assert found == {"stem.2": (4, 16, 16), "middle.2": (8, 8, 8), "last.1": (8, 4, 4)} or list(found.values()) == [
-        (4, 16, 16),
-        (8, 8, 8),
-        (8, 4, 4),
-    ]
+    assert list(found.values()) == [(4, 16, 16), (8, 8, 8), (8, 4, 4)]
     shown = capsys.readouterr().out.splitlines()
     assert len(shown) == 3
     assert all(line.endswith("same size") for line in shown)
-    made = distiller("at", taps=tuple(found))
-    made(*batch())
+    distiller("at", taps=tuple(found))(*batch())
 
 
 def test_a_finished_runs_head(runs: Path) -> None:
@@ -284,63 +257,3 @@ def test_crd_without_labels_says_what_it_does_instead() -> None:
     with pytest.warns(UserWarning, match="no train_labels"):
         made = distiller(sskd.settings("crd", negatives=4), train_labels=None, train_images=N)
     made(*batch())
-
-
-# --- several processes ------------------------------------------------------------------------------------------------
-
-TOGETHER = ("at", "cc", "rkd", "crd", "sskd")
-
-
-def together(method: str) -> sskd.Distiller:
-    torch.manual_seed(0)
-    student, teacher = build_network("group_norm", 10), build_network("group_norm", 10)
-    head = sskd.train_head(teacher, [(torch.rand(6, 3, SIZE, SIZE),)], epochs=1) if method == "sskd" else None
-    settings: Any = sskd.settings("crd", negatives=4) if method == "crd" else method
-    given: dict[str, Any] = {"num_classes": 10, "sample": torch.rand(2, 3, SIZE, SIZE)}
-    given |= {"train_labels": torch.arange(N) % 10, "head": head, "gather": dist.is_initialized()}
-    return sskd.Distiller(student, teacher, settings, **given)
-
-
-def trained(module: Any, made: sskd.Distiller, rows: slice) -> tuple[list[float], list[Tensor]]:
-    images = torch.rand(12, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    labels, indices, losses = torch.arange(12) % 10, torch.arange(12), []
-    optimizer = torch.optim.SGD(made.parameters(), 0.05)
-    for _ in range(2):
-        loss, _ = module(images[rows], labels[rows], indices[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        made.after_step()
-        losses.append(loss.item())
-    return losses, [p.detach().clone() for p in made.parameters()]
-
-
-def one_of_two(rank: int, meeting: str, found: Any) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
-    for method in TOGETHER:
-        made = together(method)
-        part = trained(DistributedDataParallel(made), made, slice(6 * rank, 6 * rank + 6))
-        if rank == 0:
-            found.put((method, part[0], [value.numpy() for value in part[1]]))
-    found.close()
-    found.join_thread()
-    dist.barrier()
-    os._exit(0)
-
-
-def test_two_processes_that_gather_are_as_one(tmp_path: Path) -> None:
-    context = mp.get_context("spawn")
-    found: Any = context.Queue()
-    workers = [context.Process(target=one_of_two, args=(rank, f"file://{tmp_path}/meeting", found)) for rank in (0, 1)]
-    for worker in workers:
-        worker.start()
-    by_two = {method: (losses, weights) for method, losses, weights in (found.get(timeout=120) for _ in TOGETHER)}
-    for worker in workers:
-        worker.join()
-    for method in TOGETHER:
-        made = together(method)
-        losses, weights = trained(made, made, slice(0, 12))
-        assert by_two[method][0] == pytest.approx(losses, rel=1e-4), method
-        for own, other in zip(weights, by_two[method][1], strict=True):
-            torch.testing.assert_close(torch.from_numpy(other), own, rtol=1e-3, atol=1e-5)

@@ -70,44 +70,25 @@ def eagerly(batches: Sequence[Tensor]) -> list[tuple[list[int], float]]:
     return [(batch.tolist(), value) for batch, value in zip(batches, drawn, strict=True)]
 
 
-def test_the_first_steps_are_real_ones_and_every_later_one_is_replayed() -> None:
+@pytest.mark.parametrize(
+    ("batches", "rates", "captures", "replays"),
+    [
+        pytest.param(BATCHES, [0.1] * 7, 1, 7 - WARM_UP, id="the first steps are real ones"),
+        pytest.param([*BATCHES, torch.arange(2), *BATCHES], [0.1] * 15, 1, 14 - WARM_UP, id="a smaller last batch"),
+        # of the step with the new rate nobody knows yet whether the next has it too
+        pytest.param(BATCHES * 2, [0.1] * 7 + [0.01] * 7, 2, 14 - WARM_UP - 1, id="another rate is captured anew"),
+        pytest.param(BATCHES, [0.1 / n for n in range(1, 8)], 0, 0, id="a rate of every step's own"),
+    ],
+)
+def test_every_step_has_its_own_images_and_draws_once(
+    batches: list[Tensor], rates: list[float], captures: int, replays: int
+) -> None:
     recorder = Recorder()
     made = Steps(recorder)
-    for number, batch in enumerate(BATCHES):
-        made.step(batch, [number])
-    assert (recorder.captures, recorder.replays) == (1, len(BATCHES) - WARM_UP)
-    assert made.seen == eagerly(BATCHES), "its own images and draws, once each"
-
-
-def test_the_smaller_last_batch_runs_eagerly_and_the_graph_lives_on() -> None:
-    recorder = Recorder()
-    made = Steps(recorder)
-    batches = [*BATCHES, torch.arange(2), *BATCHES]
-    for number, batch in enumerate(batches):
-        made.step(batch, [number])
-    assert (recorder.captures, recorder.replays) == (1, 2 * len(BATCHES) - WARM_UP)
+    for number, (batch, rate) in enumerate(zip(batches, rates, strict=True)):
+        made.step(batch, [number], rate)
+    assert (recorder.captures, recorder.replays) == (captures, replays)
     assert made.seen == eagerly(batches)
-
-
-def test_another_rate_is_captured_anew() -> None:
-    recorder = Recorder()
-    made = Steps(recorder)
-    batches = [*BATCHES, *BATCHES]
-    for number, batch in enumerate(batches):
-        made.step(batch, [number], 0.1 if number < len(BATCHES) else 0.01)
-    assert recorder.captures == 2
-    # of the step with the new rate nobody knows yet whether the next has it too
-    assert recorder.replays == len(batches) - WARM_UP - 1
-    assert made.seen == eagerly(batches)
-
-
-def test_a_rate_of_every_steps_own_is_never_captured() -> None:
-    recorder = Recorder()
-    made = Steps(recorder)
-    for number, batch in enumerate(BATCHES):
-        made.step(batch, [number], 0.1 / (1 + number))
-    assert recorder.captures == 0
-    assert made.seen == eagerly(BATCHES)
 
 
 def test_what_cannot_be_captured_runs_eagerly_from_then_on() -> None:

@@ -46,16 +46,6 @@ def test_without_a_holdout_ids_and_results_are_as_they_were(tmp_path: Path) -> N
     assert "chosen" not in train(alone, tmp_path, small.EXECUTION, log=lambda _: None)
 
 
-def test_training_never_sees_them(tmp_path: Path) -> None:
-    """Batches hold positions among the training images alone, and the pixels of those."""
-    setup = setup_of(small.teacher(split=SPLIT), tmp_path)
-    assert setup.split.validation is not None
-    (stage,) = build_task(setup).stages
-    seen = {int(i) for batch in setup.loader(stage.view_transform, "main").epoch(0) for i in batch.indices}
-    assert seen <= set(range(len(setup.split.indices)))
-    assert not set(setup.split.indices.tolist()) & set(setup.split.validation.indices.tolist())
-
-
 def test_their_accuracy_is_of_them(tmp_path: Path) -> None:
     """Counted by hand, without augmentation."""
     setup = setup_of(small.teacher(split=SPLIT), tmp_path)

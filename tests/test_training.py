@@ -1,7 +1,6 @@
 """A run: what it trains, leaves and measures, and what it refuses; the same spec gives the same numbers."""
 
 import json
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +14,7 @@ from sskd.__main__ import main
 from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
+from sskd.methods import LossTerms
 from sskd.methods.simkd import Projected
 from sskd.networks import build_network
 from sskd.runs.plugins import load_plugin
@@ -35,33 +35,15 @@ KD = small.spec(small.student("kd"))
 
 def test_what_a_run_leaves(runs: Path) -> None:
     folder = runs / SSKD.id
-    assert {p.name.split(".tfevents")[0] for p in folder.iterdir()} >= {
-        "spec.yaml",
-        "metrics.jsonl",
-        "best.safetensors",
-        "last.safetensors",
-        "result.json",
-        "events.out",
-    }
+    files = {"spec.yaml", "metrics.jsonl", "best.safetensors", "last.safetensors", "result.json", "events.out"}
+    assert {path.name.split(".tfevents")[0] for path in folder.iterdir()} >= files
     assert not list(folder.glob("resume*"))
     assert not list(folder.glob("*.partial"))
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
-    assert set(rows[0]) >= {
-        *(
-            "stage",
-            "rate",
-            "loss",
-            "loss_ce",
-            "loss_kd",
-            "loss_t",
-            "loss_ss",
-            "head_accuracy",
-            "ss_kept",
-            "t_kept",
-        ),
-        *("test_top1", "test_top5", "test_loss", "seconds", "images_per_second"),
-    }
+    logged = {"stage", "rate", "head_accuracy", "ss_kept", "t_kept", "seconds", "images_per_second"}
+    logged |= {"loss", "loss_ce", "loss_kd", "loss_t", "loss_ss", "test_top1", "test_top5", "test_loss"}
+    assert set(rows[0]) >= logged
     weights = {"ce": 0.1, "kd": 0.9, "t": 2.7, "ss": 10.0}
     assert rows[0]["loss"] == pytest.approx(sum(w * rows[0][f"loss_{name}"] for name, w in weights.items()), rel=1e-5)
     result = json.loads((folder / "result.json").read_text())
@@ -181,23 +163,18 @@ def test_students_of_a_seed_start_and_see_the_same(runs: Path, tmp_path: Path) -
         assert torch.equal(images, starts[0][1])
 
 
-def test_errors_before_training(runs: Path, tmp_path: Path) -> None:
-    def error(data: dict[str, Any], match: str) -> None:
+def test_errors_before_training(tmp_path: Path) -> None:
+    weights = {"network": "resnet8", "weights": str(tmp_path / "t.safetensors")}
+    save_file(build_network("resnet8", 100).state_dict(), weights["weights"])
+    for data, match in (
+        (small.student("kd"), "needs the weights of teacher-resnet8.*train that run first"),
+        (small.teacher(recipe=small.RECIPE | {"batch_size": 512}), "batch_size is 512, but the training set has"),
+        (small.student("kd", teacher=weights | {"weights": "absent.pth"}), "no weights file"),
+        (small.student("kd", teacher=weights), "resnet8 with 10 classes: its classifier has 100 classes"),
+        (small.student("kd", teacher=weights | {"sha256": "0" * 64}), "is not the expected file"),
+    ):
         with pytest.raises(UserError, match=match):
             train(small.spec(data), tmp_path, small.EXECUTION)
-
-    error(small.student("kd"), "needs the weights of teacher-resnet8.*train that run first")
-    error(
-        small.teacher(recipe=small.RECIPE | {"batch_size": 512}),
-        "batch_size is 512, but the training set has",
-    )
-    weights = {"network": "resnet8", "weights": str(tmp_path / "t.safetensors")}
-    error(small.student("kd", teacher=weights), "no weights file")
-    from sskd.networks import build_network
-
-    save_file(build_network("resnet8", 100).state_dict(), weights["weights"])
-    error(small.student("kd", teacher=weights), "resnet8 with 10 classes: its classifier has 100 classes")
-    error(small.student("kd", teacher=weights | {"sha256": "0" * 64}), "is not the expected file")
 
 
 def test_a_diverged_run_says_so(tmp_path: Path) -> None:
@@ -206,46 +183,28 @@ def test_a_diverged_run_says_so(tmp_path: Path) -> None:
         train(spec, tmp_path, small.EXECUTION)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_no_permission(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match="cannot create .*: Permission denied"):
-        train(small.spec(small.teacher()), tmp_path, small.EXECUTION)
-
-
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot create .*: Not a directory"):
         train(small.spec(small.teacher()), tmp_path / "file", small.EXECUTION)
 
 
-def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"cannot write .*spec\.yaml: No space left on device"):
-        train(small.spec(small.teacher()), tmp_path, small.EXECUTION)
-
-
 def test_meter_weighs_by_images_and_survives_saving() -> None:
-    from sskd.methods import LossTerms
+    def add(total: float, count: int, **terms: float) -> None:
+        meter.add(torch.tensor(total), LossTerms({name: torch.tensor(value) for name, value in terms.items()}), count)
+        meter.count(count)
 
     meter = Meter()
-    meter.add(torch.tensor(1.0), LossTerms({"ce": torch.tensor(2.0)}), 30)
-    meter.count(30)
+    add(1.0, 30, ce=2.0)
     saved = meter.state_dict()
     meter = Meter()
     meter.load_state_dict(saved)
-    meter.add(torch.tensor(4.0), LossTerms({"ce": torch.tensor(5.0)}), 10)
-    meter.count(10)
+    add(4.0, 10, ce=5.0)
     assert meter.means() == {"loss": 1.75, "loss_ce": 2.75}
-    meter.add(torch.tensor(1.0), LossTerms({"kd": torch.tensor(8.0)}), 10)  # other terms than before
-    meter.count(10)
+    add(1.0, 10, kd=8.0)  # other terms than before
     assert meter.means() == {"loss": 1.6, "loss_ce": 2.2, "loss_kd": 1.6}
     meter.reset()
-    meter.add(torch.tensor(3.0), LossTerms({"ce": torch.tensor(5.0)}), 2)
-    meter.count(2)
+    add(3.0, 2, ce=5.0)
     assert meter.means() == {"loss": 3.0, "loss_ce": 5.0, "loss_kd": 0.0}
 
 

@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
 import yaml
 
 from benchmarks.commands.main import main
@@ -40,13 +39,3 @@ def test_the_pages_file(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["rate"] for row in rows] == [0.05, 0.025]
     assert json.loads((run / "result.json").read_text())["machine"]["plugins"][0]["path"].endswith("training.py")
-
-
-def test_an_unknown_name_is_told_before_anything_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    command = ["--profile", str(tmp_path / "tiny.yaml"), "--results", str(tmp_path / "results")]
-    assert main([*command, "--set", "recipe.schedule=cosin"]) == 2
-    assert "unknown schedule 'cosin'; did you mean 'cosine'?" in capsys.readouterr().err
-    assert main([*command, "--set", "head_recipe.augmentation=cutot"]) == 2
-    assert "unknown augmentation 'cutot'; did you mean 'cutout'?" in capsys.readouterr().err
-    assert not (tmp_path / "results").exists()

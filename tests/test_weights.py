@@ -27,20 +27,17 @@ def same(first: Network, second: Network) -> bool:
     return all(torch.equal(first_state[key], second_state[key]) for key in first_state)
 
 
-def test_old_files_and_files_that_are_cut_off(network: Network, tmp_path: Path) -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_both_formats_of_torch_and_files_that_are_cut_off(old: bool, network: Network, tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
-    with pytest.raises(UserError, match=r"no weights file .*w\.pth"):
-        load_network(path, "resnet8", 10)
-    with pytest.raises(UserError, match="it is a folder"):
-        load_network(tmp_path, "resnet8", 10)
-    for old in (False, True):
-        torch.save({"model": network.state_dict(), "epoch": 3}, path, _use_new_zipfile_serialization=not old)
-        assert same(load_network(path, "resnet8", 10), network)
-        whole = path.read_bytes()
-        for cut in (10, len(whole) // 2, len(whole) - 5):
-            path.write_bytes(whole[:cut])
-            with pytest.raises(UserError, match=r"w\.pth"):
-                load_network(path, "resnet8", 10)
+    torch.save({"model": network.state_dict(), "epoch": 3}, path, _use_new_zipfile_serialization=not old)
+    assert same(load_network(path, "resnet8", 10), network)
+    whole = path.read_bytes()
+    for cut in (10, len(whole) // 2, len(whole) - 5):
+        path.write_bytes(whole[:cut])
+        assert "w.pth" in refusal(path)
+    assert "it is a folder" in refusal(tmp_path)
+    assert "no weights file" in refusal(tmp_path / "absent.pth")
 
 
 def test_mobilenet_classifier_of_crd(tmp_path: Path) -> None:
@@ -56,55 +53,41 @@ class Evil:
 
 
 def test_no_code_is_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
-    torch.save({"state_dict": Evil()}, tmp_path / "evil2.pth")
-    for name in ("evil.pth", "evil2.pth"):
-        with pytest.raises(UserError, match=name):
-            load_network(tmp_path / name, "resnet8", 10)
+    (tmp_path / "pickle.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
+    torch.save({"state_dict": Evil()}, tmp_path / "torch.pth")
+    for name in ("pickle.pth", "torch.pth"):
+        assert name in refusal(tmp_path / name)
     assert "executed" not in capsys.readouterr().out
 
 
 def broken_states(state: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Returns contents of weights files that are not the weights of a network, by their error."""
     first, variance = "conv1.weight", "bn1.running_var"
-
-    def changed(key: str, value: Any) -> dict[Any, Any]:
-        return {**state, key: value}
-
     weight, ones = state[first], torch.ones_like(state[variance])
-    broken = {
-        "nothing": {},
-        "a list": [state],
-        "a tensor": weight,
-        "text": "weights",
-        "none": None,
-        "keys that are numbers": dict(enumerate(state.values())),
-        "one key that is a number": {**state, 3: weight},
-        "values that are numbers": dict.fromkeys(state, 1.0),
-        "a value that is a list": changed(first, [1.0]),
-        "state_dict of nothing": {"state_dict": {}},
-        "state_dict of a list": {"state_dict": [weight]},
-        "state_dict of numbered tensors": {"state_dict": {1: weight}},
-        "sparse": changed(first, weight.to_sparse()),
-        "meta": changed(first, weight.to("meta")),
-        "quantised": changed(first, torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)),
-        "a scalar": changed(first, torch.tensor(1.0)),
-        "empty": changed(first, torch.empty(0)),
-        "a huge view of one value": changed("fc.bias", torch.zeros(1).expand(10**12)),
-        "a huge weight of one value": changed(first, torch.zeros(1).expand(10**12)),
-        "a scalar bias": changed("fc.bias", torch.tensor(0.0)),
-        "an infinite double": changed(first, weight.double() * 1e300),
-        "a missing key": {key: value for key, value in state.items() if key != first},
-        "a key too many": changed("another", weight),
+    values: dict[str, Any] = {
+        "sparse": weight.to_sparse(),
+        "meta": weight.to("meta"),
+        "quantised": torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+        "a scalar": torch.tensor(1.0),
+        "empty": torch.empty(0),
+        "a huge weight of one value": torch.zeros(1).expand(10**12),
+        "an infinite double": weight.double() * 1e300,
+        "a list": [1.0],
+        **{f"{dtype}": weight.to(dtype) for dtype in (torch.int8, torch.int64, torch.bool, torch.complex64)},
     }
-    for dtype in (torch.int8, torch.uint8, torch.int32, torch.int64, torch.bool, torch.complex64):
-        broken[f"{dtype} weights"] = changed(first, weight.to(dtype))
-        broken[f"{dtype} everywhere"] = {key: value.to(dtype) for key, value in state.items()}
+    broken = {what: {**state, first: value} for what, value in values.items()}
+    broken |= {"nothing": {}, "text": "weights", "no dict": weight, "numbers": dict.fromkeys(state, 1.0)}
+    broken["keys that are numbers"] = dict(enumerate(state.values()))
+    broken["state_dict of a list"] = {"state_dict": [weight]}
+    broken["a huge view of one value"] = {**state, "fc.bias": torch.zeros(1).expand(10**12)}
+    broken["a missing key"] = {key: value for key, value in state.items() if key != first}
+    broken["a key too many"] = {**state, "another": weight}
+    broken["a negative variance"] = {**state, variance: -ones}
     for number in (float("nan"), float("inf"), -float("inf")):
-        broken[f"{number} in a weight"] = changed(first, weight.index_fill(0, torch.tensor([0]), number))
-        broken[f"{number} in a variance"] = changed(variance, ones * number)
-        broken[f"{number} in half"] = changed(first, (weight * number).half())
-    return broken | {"a negative variance": changed(variance, -ones)}
+        broken[f"{number} in a weight"] = {**state, first: weight.index_fill(0, torch.tensor([0]), number)}
+        broken[f"{number} in a variance"] = {**state, variance: ones * number}
+        broken[f"{number} in half"] = {**state, first: (weight * number).half()}
+    return broken
 
 
 def refusal(path: Path) -> str:

@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 
 import sskd.data.image_files as decoding
-from sskd.config.recipe import DatasetSpec, SplitSpec
+from sskd.config.recipe import DatasetSpec, Recipe, SplitSpec
 from sskd.config.validation import from_dict
 from sskd.data import file_loader
 from sskd.data.augment import Augmentation
+from sskd.data.augmentations import AUGMENTATIONS
 from sskd.data.batch import Batch, LoaderConfig
 from sskd.data.datasets.registry import load_dataset
 from sskd.data.file_dataset import ImageFiles
@@ -56,10 +57,11 @@ def batches(
     views: Any = SingleView(),  # noqa: B008
     split: SplitSpec = SplitSpec(),  # noqa: B008
     epoch: int = 1,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008
 ) -> list[Batch]:
     made = make_split(data.train_labels, data.num_classes, split)
     config = LoaderConfig(CPU, rank=rank, workers=workers)
-    loader = data.train_loader(made, SamplingConfig(8, views, Augmentation()), config)
+    loader = data.train_loader(made, SamplingConfig(8, views, augmentation), config)
     return list(loader.epoch(epoch, start))
 
 
@@ -86,8 +88,9 @@ def test_folders_and_labels(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("workers", "size"), [(1, 1), (2, 1), (0, 2), (1, 3)])
 def test_the_same_pixels_whoever_makes_them(folder: Path, tmp_path: Path, workers: int, size: int) -> None:
-    data = load(folder, tmp_path)
+    data, before = load(folder, tmp_path), torch.get_rng_state()
     whole = batches(data)
+    assert torch.equal(before, torch.get_rng_state())
     assert [len(batch.labels) for batch in whole] == [8, 8, 8, 8, 4]
     parts = [batches(data, workers, Rank(rank, size)) for rank in range(size)]
     joined = [
@@ -97,6 +100,30 @@ def test_the_same_pixels_whoever_makes_them(folder: Path, tmp_path: Path, worker
     assert len(joined) == (5 if size < 3 else 4)  # a last batch of 4 is too small for three processes
     assert same(whole[: len(joined)], joined)
     assert not same(whole, batches(data, epoch=2))
+
+
+@pytest.mark.parametrize(("name", "fixed"), [("none", True), ("standard", False)])
+def test_without_augmentation_the_pixels_of_an_image_stay(folder: Path, tmp_path: Path, name: str, fixed: bool) -> None:
+    made, data, seen = AUGMENTATIONS[name](Recipe(augmentation=name)), load(folder, tmp_path), []
+    for epoch in (1, 2):
+        epochs = batches(data, epoch=epoch, augmentation=made)
+        order = torch.cat([batch.indices for batch in epochs]).argsort()
+        seen.append(torch.cat([batch.images for batch in epochs])[order])
+    assert torch.equal(*seen) == fixed
+
+
+def test_processes_that_share_a_batch_draw_for_their_own_rows(folder: Path, tmp_path: Path) -> None:
+    """Their squares lie in different places; what a method draws afterwards is the same in both."""
+    data, squares, generators = load(folder, tmp_path), [], []
+    for rank in (Rank(0, 2), Rank(1, 2)):
+        cut, whole = (
+            batches(data, rank=rank, augmentation=AUGMENTATIONS[name](Recipe(augmentation=name)))[0]
+            for name in ("cutout", "standard")
+        )
+        squares.append((cut.images != whole.images).any(1))
+        generators.append(cut.generator)
+    assert not torch.equal(*squares)
+    assert torch.equal(*(torch.rand(3, generator=generator) for generator in generators))
 
 
 def test_an_epoch_is_entered_without_decoding_what_was_seen(
@@ -109,13 +136,6 @@ def test_an_epoch_is_entered_without_decoding_what_was_seen(
     late = batches(data, start=3)
     assert same(whole[3:], late)
     assert len(opened) == 8 + 4
-
-
-def test_the_global_random_state_is_left_alone(folder: Path, tmp_path: Path) -> None:
-    data = load(folder, tmp_path)
-    before = torch.get_rng_state()
-    batches(data)
-    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_rotations_are_made_of_one_crop(folder: Path, tmp_path: Path) -> None:
@@ -228,9 +248,6 @@ def test_the_listing_is_kept_and_made_anew(tmp_path: Path, monkeypatch: pytest.M
     (folder / "train" / "n00000000" / "n00000000_0.JPEG").unlink()
     load_dataset.cache_clear()
     assert len(load(folder, tmp_path).train) == 5
-
-
-# --- what is refused --------------------------------------------------------------------------------------------------
 
 
 # --- worker processes -------------------------------------------------------------------------------------------------

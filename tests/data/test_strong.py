@@ -58,10 +58,12 @@ def by_pil(name: str, image: Image.Image, u: float) -> Image.Image:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operations_are_pils(name: str) -> None:
+    """Also in a batch in which other images have other operations."""
     images = pictures()
     strengths = torch.rand(len(images), generator=torch.Generator().manual_seed(1))
-    kinds = torch.full((len(images),), OPERATIONS.index(name))
-    found = operate(images, kinds, strengths)
+    kinds = torch.arange(2 * len(images)) % len(OPERATIONS)
+    kinds[: len(images)] = OPERATIONS.index(name)
+    found = operate(images.repeat(2, 1, 1, 1), kinds, strengths.repeat(2))[: len(images)]
     by_pillow = [np.asarray(by_pil(name, as_pil(i), u)) for i, u in zip(images, strengths.tolist(), strict=True)]
     expected = torch.from_numpy(np.stack(by_pillow)).permute(0, 3, 1, 2)
     far = (found.int() - expected.int()).abs()
@@ -88,15 +90,6 @@ def test_every_image_has_its_own_draws_and_they_repeat() -> None:
     first = strong_augment(images, torch.Generator().manual_seed(5))
     assert len({bytes(image.numpy()) for image in first}) > 60
     assert torch.equal(first, strong_augment(images, torch.Generator().manual_seed(5)))
-
-
-def test_a_batch_of_mixed_operations_is_each_image_by_itself() -> None:
-    images, kinds = pictures(14), torch.arange(14)
-    strengths = torch.rand(14, generator=torch.Generator().manual_seed(3))
-    together = operate(images, kinds, strengths)
-    for row in range(14):
-        part = slice(row, row + 1)
-        assert torch.equal(operate(images[part], kinds[part], strengths[part])[0], together[row])
 
 
 def test_the_weak_view_is_the_usual_one_and_comes_first() -> None:

@@ -48,14 +48,7 @@ def assert_within(found: Tensor, expected: Tensor, levels: int = LEVELS) -> None
     assert (found.int() - expected.int()).abs().max() <= levels
 
 
-def test_neutral_colours_and_the_whole_box_change_nothing() -> None:
-    images = pixels(4, 16, 12)
-    assert torch.equal(to_pixels(distort(images.float(), one(hue=[0.0] * 4))), images)
-    whole = Boxes(*(torch.full((4,), float(value)) for value in (0, 0, 16, 12)))
-    assert torch.equal(to_pixels(resized_crop(images.float(), whole)), images)
-
-
-CASES: dict[str, tuple[list[float], Callable[[Tensor, float], Tensor]]] = {
+ADJUSTED: dict[str, tuple[list[float], Callable[[Tensor, float], Tensor]]] = {
     "brightness": ([0.6, 0.9, 1.4], tv.adjust_brightness),
     "contrast": ([0.6, 0.9, 1.4], tv.adjust_contrast),
     "saturation": ([0.6, 0.9, 1.4], tv.adjust_saturation),
@@ -63,20 +56,15 @@ CASES: dict[str, tuple[list[float], Callable[[Tensor, float], Tensor]]] = {
 }
 
 
-@pytest.mark.parametrize("name", list(CASES))
-def test_colours_as_torchvision(name: str) -> None:
-    values, reference = CASES[name]
-    images = pixels(3)
-    changed = to_pixels(distort(images.float(), one(**{name: values})))
-    for b, value in enumerate(values):
-        expected = reference(images[b], value)
-        assert (expected.int() - images[b].int()).abs().max() > 5
-        assert_within(changed[b], expected)
-
-
-def test_colour_dropping_as_torchvision() -> None:
+def test_colours_as_torchvision() -> None:
     images = pixels(3)
     assert_within(to_pixels(grey(images.float())), tv.rgb_to_grayscale(images))
+    for name, (values, reference) in ADJUSTED.items():
+        changed = to_pixels(distort(images.float(), one(**{name: values})))
+        for b, value in enumerate(values):
+            expected = reference(images[b], value)
+            assert (expected.int() - images[b].int()).abs().max() > 5
+            assert_within(changed[b], expected)
 
 
 def test_whole_distortion_as_torchvision_in_its_order() -> None:
@@ -113,7 +101,7 @@ def test_drawn_parameters_fill_their_ranges() -> None:
         assert -0.98 * strength > shift.min() >= -strength - 1e-6
 
 
-@pytest.mark.parametrize("rows", [3, 4, 6, 9])
+@pytest.mark.parametrize("rows", [3, 6])
 def test_every_kind_is_as_likely_for_every_row_of_a_small_batch(rows: int) -> None:
     draws, images = generator(), torch.zeros(rows, 3, 4, 4, dtype=torch.uint8)
     kinds = torch.stack([transform(images, draws)[1] for _ in range(600)])

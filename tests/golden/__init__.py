@@ -56,17 +56,13 @@ def architecture(name: str) -> dict[str, Any]:
 
 
 ARCHITECTURES = sorted(path.stem for path in (HERE / "architectures").glob("*.json"))
-LOSSES: dict[str, dict[str, Any]] = {
+IN_FP32: dict[str, dict[str, Any]] = json.loads((HERE / "losses.json").read_text())  # computed in float32
+LOSSES = IN_FP32 | {
     name: entry
-    for file in ("losses.json", "losses_modern.json", "losses_recent.json")
+    for file in ("losses_modern.json", "losses_recent.json")
     for name, entry in json.loads((HERE / file).read_text()).items()
 }
 BATCH, CLASSES = 12, 100
-
-
-def logits(k: int, batch: int = BATCH, classes: int = CLASSES, gradient: bool = False) -> Tensor:
-    """3 t(k), float32."""
-    return (3 * tensor(k, batch, classes)).requires_grad_(gradient)
 
 
 def fill_parameters(module: nn.Module, first: int) -> None:

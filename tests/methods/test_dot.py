@@ -15,13 +15,6 @@ from sskd.training.tasks import build_task
 from tests import small
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("runs")
-    small.train_all(small.spec(small.teacher()), path)
-    return path
-
-
 def stepped(method: Any, runs: Path, steps: int = 2) -> RunState:
     """A run after a few steps."""
     setup = prepare(small.spec(small.student(method)), runs, small.EXECUTION)

@@ -15,16 +15,13 @@ from tests import small
 
 def begun(method: str, runs: Path) -> Any:
     """The task of a student, at the beginning of its first epoch."""
-    spec = small.spec(small.student(method))
-    for needed in spec.dependencies:
-        small.train_all(needed, runs)
-    task = build_task(prepare(spec, runs, small.EXECUTION))
+    task = build_task(prepare(small.spec(small.student(method)), runs, small.EXECUTION))
     task.stages[-1].begin_epoch(0)
     return task
 
 
-def test_class_distances_are_of_all_training_images_as_they_are(tmp_path: Path) -> None:
-    task = begun("wkdl", tmp_path)
+def test_class_distances_are_of_all_training_images_as_they_are(runs: Path) -> None:
+    task = begun("wkdl", runs)
     data, split = task.setup.data, task.setup.split
     pixels = data.train_images[split.indices].float() / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (data.mean, data.std))
@@ -55,15 +52,13 @@ def test_labels_are_those_of_the_images_that_were_read() -> None:
     assert [(name, labels.tolist()) for name, labels in seen] == [(name, labels.tolist()) for name, labels in read]
 
 
-def test_class_means_are_of_all_training_images_once(tmp_path: Path) -> None:
+def test_class_means_are_of_all_training_images_once(runs: Path) -> None:
     """The digits are cropped, so means are near those of the plain images, and they are rounded."""
-    task = begun("kdpp", tmp_path)
+    task = begun("kdpp", runs)
     split, means = task.setup.split, task.method.means
     part = task.setup.test._replace(subset=split)
     vectors = torch.cat([features.pooled.float() for features, _ in part.features(task.teacher)])
     plain = torch.stack([vectors[split.labels == label].mean(0) for label in range(10)])
-    cosines = torch.cosine_similarity(means, plain)
-    assert cosines.min() > 0.9
+    assert torch.cosine_similarity(means, plain).min() > 0.9
     torch.testing.assert_close(means, means.round(decimals=4), rtol=0, atol=1e-6)
-    again = begun("kdpp", tmp_path).method.means
-    assert torch.equal(again, means)
+    assert torch.equal(begun("kdpp", runs).method.means, means)

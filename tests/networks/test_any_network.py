@@ -1,6 +1,7 @@
 """torchvision's and timm's networks and a module of one's own, as teacher or student."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,11 @@ from torchvision.models import VisionTransformer
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from sskd.config.networks import NetworkSettings
-from sskd.config.pretrained import FromFile
 from sskd.errors import UserError
 from sskd.methods import METHODS, check_pair
 from sskd.networks import NETWORKS, build_network, feature_shapes
 from sskd.networks.hooked import HookedNetwork
-from sskd.networks.weights import check_fits, check_weights, load_network
+from sskd.networks.weights import load_network
 from sskd.runs.settings import method_settings
 from sskd.runs.spec import RunSpec
 from sskd.runs.trained import load_student
@@ -99,15 +99,11 @@ def test_a_vision_transformer_gives_its_class_token_and_tokens_as_maps() -> None
 
 
 def test_images_are_resized_to_what_a_network_wants() -> None:
-    made_for_16 = build_network(VIT, 10).eval()
-    module: Any = made_for_16.get_submodule("network")
+    """Here without a setting; with one: test_own_images."""
+    network = build_network(VIT, 10).eval()
+    module: Any = network.get_submodule("network")
     wanted = module(F.interpolate(images(32), (16, 16), mode="bilinear", antialias=True))
-    torch.testing.assert_close(made_for_16(images(32)), wanted)
-    larger = build_network("resnet8", 10, NetworkSettings(image_size=48)).eval()
-    plain: Any = larger.get_submodule("network")
-    torch.testing.assert_close(larger(images(32)), plain(F.interpolate(images(32), (48, 48), mode="bilinear")))
-    assert feature_shapes("resnet8", 32, NetworkSettings(image_size=48)).feature_maps[0] == (16, 48, 48)
-    assert larger.classifier_layer is plain.fc
+    torch.testing.assert_close(network(images(32)), wanted)
 
 
 @pytest.mark.parametrize(
@@ -156,97 +152,56 @@ def test_timm_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         NETWORKS["timm:resnet18"]
 
 
-def test_names_and_settings_that_are_wrong() -> None:
-    with pytest.raises(UserError, match="torchvision has no network 'resnt18'; did you mean 'torchvision:resnet18'"):
-        build_network("torchvision:resnt18", 10)
-    with pytest.raises(UserError, match="it has no module 'layr1'; did you mean 'layer1'"):
-        build_network(RESNET, 10, NetworkSettings(taps=("layr1",)))
-    with pytest.raises(UserError, match="taps and pooled only apply"):
-        build_network("resnet8", 10, NetworkSettings(taps=("layer1",)))
-    with pytest.raises(UserError, match=r"returns a tensor of shape \(1, 2\); expected a map"):
-        feature_shapes(RESNET, 32, NetworkSettings(taps=("fc",)))
-    with pytest.raises(UserError, match="not the spatial mean of 'features'"):
-        feature_shapes("torchvision:vgg11", 32, NetworkSettings(pooled="features"))
-    with pytest.raises(UserError, match="has no linear layer with 3 outputs"):
-        HookedNetwork("own", nn.Linear(4, 5), 3, NetworkSettings(), None)
+class Unused(nn.Linear):
+    """A module that does not call its classifier."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.fc = nn.Linear(3, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3)) @ self.fc.weight.T
 
 
-def test_what_gives_no_logits() -> None:
-    class Two(nn.Linear):
-        def forward(self, x: torch.Tensor) -> Any:
-            return super().forward(x.mean((2, 3))), x
-
-    with pytest.raises(UserError, match="returns a tuple; expected logits"):
-        HookedNetwork("own", Two(3, 5), 5, NetworkSettings(), None).features(images(8))
-
-    class Unused(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(3, 5)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.mean((2, 3)) @ self.fc.weight.T
-
-    with pytest.raises(UserError, match="did not call its module 'fc'"):
-        HookedNetwork("own", Unused(), 5, NetworkSettings(), None).features(images(8))
-
-
-def test_weights_from_a_file_of_torchvisions_of_a_run_and_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # the latter's classifier.0 is what CRD's checkpoints call their only layer
-    for name in ("resnet18", "mobilenet_v3_small"):
-        theirs = torchvision.models.get_model(name, num_classes=10)
-        torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
-        ours: Any = load_network(tmp_path / "theirs.pth", f"torchvision:{name}", 10)
-        assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.network.state_dict().items())
-        torch.save(ours.state_dict(), tmp_path / "saved.pth")
-        again: Any = load_network(tmp_path / "saved.pth", f"torchvision:{name}", 10)
-        assert all(torch.equal(value, again.state_dict()[key]) for key, value in ours.state_dict().items())
-    torch.save(torchvision.models.resnet18(num_classes=10).state_dict(), tmp_path / "theirs.pth")
-    with pytest.raises(UserError, match="its classifier has 10 classes. It fits resnet18 with 10 classes"):
-        load_network(tmp_path / "theirs.pth", RESNET, 7)
-    published = torchvision.models.resnet18()
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: published.state_dict())
-    ours = load_network("torchvision:IMAGENET1K_V1", RESNET, 1000)
-    assert torch.equal(ours.network.fc.weight, published.fc.weight)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: build_network("torchvision:resnt18", 10), "no network 'resnt18'; did you mean 'torchvision:resnet18'"),
+        (
+            lambda: build_network(RESNET, 10, NetworkSettings(taps=("layr1",))),
+            "no module 'layr1'; did you mean 'layer1'",
+        ),
+        (lambda: build_network("resnet8", 10, NetworkSettings(taps=("layer1",))), "taps and pooled only apply"),
+        (
+            lambda: feature_shapes(RESNET, 32, NetworkSettings(taps=("fc",))),
+            r"tensor of shape \(1, 2\); expected a map",
+        ),
+        (
+            lambda: feature_shapes("torchvision:squeezenet1_1", 32, NetworkSettings(pooled="features.3")),
+            "not the spatial mean of 'features.3'",
+        ),
+        (lambda: HookedNetwork("own", nn.Linear(4, 5), 3, NetworkSettings(), None), "no linear layer with 3 outputs"),
+        (
+            lambda: HookedNetwork("own", Unused(), 5, NetworkSettings(), None).features(images(8)),
+            "did not call its module 'fc'",
+        ),
+    ],
+)
+def test_names_settings_and_modules_that_are_wrong(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make()
 
 
-@WITH_TIMM
-def test_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    import timm
-
-    def given(weights: str) -> FromFile:
-        return FromFile(network="timm:resnet18", weights=weights)
-
-    check_weights(given("timm:a1_in1k"))
-    check_fits(given("timm:a1_in1k"), 1000)
-    with pytest.raises(UserError, match="timm:a1_in1k has 1000 classes, but the data set has 10"):
-        check_fits(given("timm:a1_in1k"), 10)
-    with pytest.raises(UserError, match="unknown weights of timm:resnet18 'a1_1n1k'; did you mean 'a1_in1k'"):
-        check_weights(given("timm:a1_1n1k"))
-    with pytest.raises(UserError, match="networks 'timm:NAME', not 'resnet18'"):
-        check_weights(FromFile(network="resnet18", weights="timm:a1_in1k"))
-    real, published = timm.create_model, timm.create_model("resnet18")
-
-    def create(name: str, pretrained: bool = False, **more: Any) -> Any:
-        if not pretrained:
-            return real(name, **more)
-        assert name == "resnet18.a1_in1k"
-        return published
-
-    monkeypatch.setattr(timm, "create_model", create)
-    ours: Any = load_network("timm:a1_in1k", "timm:resnet18", 1000)
-    assert torch.equal(ours.network.fc.weight, published.fc.weight)
-
-    def offline(name: str, pretrained: bool = False, **more: Any) -> Any:
-        if pretrained:
-            raise OSError("no network")
-        return real(name, **more)
-
-    monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(UserError, match="could not be downloaded .no network."):
-        load_network("timm:a1_in1k", "timm:resnet18", 1000)
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_weights_from_a_file_of_torchvisions_or_of_a_run(name: str, tmp_path: Path) -> None:
+    """The latter's classifier.0 is what CRD's checkpoints call their only layer."""
+    theirs = torchvision.models.get_model(name, num_classes=10)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    ours: Any = load_network(tmp_path / "theirs.pth", f"torchvision:{name}", 10)
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.network.state_dict().items())
+    torch.save(ours.state_dict(), tmp_path / "saved.pth")
+    again: Any = load_network(tmp_path / "saved.pth", f"torchvision:{name}", 10)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in ours.state_dict().items())
 
 
 NO_MAPS = {"logits", "pooled", "labels", "indices"}
@@ -255,9 +210,8 @@ NO_MAPS = {"logits", "pooled", "labels", "indices"}
 @pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].info.year])
 def test_a_method_takes_a_transformer_as_teacher_or_says_what_it_lacks(method: str) -> None:
     student, teacher = feature_shapes("resnet8", 16), feature_shapes(VIT, 16)
-    if (
-        METHODS[method].required_features <= NO_MAPS and method != "wkdl"
-    ):  # it compares classes by maps, before it trains
+    maps = method == "wkdl" or not METHODS[method].required_features <= NO_MAPS  # wkdl's are before it trains
+    if not maps:
         check_pair(method_settings(method), student, teacher)
     else:
         with pytest.raises(UserError, match=VIT):
@@ -296,15 +250,15 @@ def test_names_in_specs() -> None:
         small.spec(measured | {"network_settings": {"image_size": 16}})
 
 
-def spec(method: str, pair: tuple[Any, Any], **changes: Any) -> RunSpec:
+def spec(method: str, pair: tuple[Any, Any]) -> RunSpec:
     """A student of digits of 16 x 16 whose teacher is trained too; pair: teacher and student, name and settings."""
-    sides = [{"network": name, "network_settings": settings} for name, settings in pair]
-    common = {"dataset": {"name": "digits16"}, "recipe": small.RECIPE, "split": small.SPLIT}
-    teacher = {"role": "teacher"} | common | sides[0]
-    student = {"role": "student"} | common | sides[1]
-    head = {"role": "head", "network": pair[0][0]} | common | {"pretext": "contrastive", "teacher": {"run": teacher}}
+    sides = [
+        {"network": name, "network_settings": settings, "dataset": {"name": "digits16"}} for name, settings in pair
+    ]
+    teacher = {"run": small.teacher(**sides[0])}
+    head = small.head(network=pair[0][0], dataset={"name": "digits16"}, teacher=teacher)
     more = {"head": head} if METHODS[method].needs_head else {}
-    return small.spec(student | {"teacher": {"run": teacher}, "method": {"name": method}} | more | changes)
+    return small.spec(small.student(method, teacher=teacher, **sides[1], **more))
 
 
 SMALL_MAPS = {"taps": ["relu", *STAGES], "pooled": "layer4", "image_size": 32}

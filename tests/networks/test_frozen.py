@@ -25,25 +25,33 @@ FAMILIES = (
 )
 
 
+def assert_agrees(network: Network, preactivations: bool = True) -> FrozenNetwork:
+    """The frozen network computes what the network does, up to rounding."""
+    frozen, images = FrozenNetwork(network, torch.float32, preactivations), golden.images()
+    with torch.inference_mode():
+        found, wanted = frozen.features(images), network.features(images)
+    pairs = [(found.logits, wanted.logits), (found.pooled, wanted.pooled)]
+    pairs += zip(found.feature_maps, wanted.feature_maps, strict=True)
+    if preactivations:
+        pairs += zip(found.preactivations, wanted.preactivations, strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
+    return frozen
+
+
+def kinds(network: nn.Module) -> list[str]:
+    return [type(module).__name__ for module in network.modules()]
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_agrees_in_fp32_and_leaves_the_network_alone(name: str) -> None:
     network = build_network(name, 10)
     network.train()(torch.randn(8, 3, 32, 32))  # running statistics that are not the initial ones
     network.eval()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    frozen = FrozenNetwork(network, torch.float32)
-    images = golden.images()
-    with torch.inference_mode():
-        folded, plain = frozen.features(images), network.features(images)
-    for found, wanted in zip(
-        (folded.logits, *folded.feature_maps, folded.pooled, *folded.preactivations),
-        (plain.logits, *plain.feature_maps, plain.pooled, *plain.preactivations),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * wanted.abs().max().item())
+    frozen = assert_agrees(network)
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
-    kinds = [type(module).__name__ for module in frozen.modules()]
-    assert kinds.count("BatchNorm2d") < [type(m).__name__ for m in network.modules()].count("BatchNorm2d")
+    assert kinds(frozen).count("BatchNorm2d") < kinds(network).count("BatchNorm2d")
     assert not any(p.requires_grad for p in frozen.parameters())
 
 
@@ -76,13 +84,26 @@ class Odd(Network):
         return Features(self.fc(pooled), (x,), pooled, (x,))
 
 
-def test_a_network_of_odd_sums_agrees() -> None:
-    network, images = Odd().eval(), golden.images()
-    with torch.inference_mode():
-        found, wanted = FrozenNetwork(network, torch.float32).features(images), network.features(images)
-    torch.testing.assert_close(
-        (*found.feature_maps, found.pooled), (*wanted.feature_maps, wanted.pooled), rtol=1e-4, atol=1e-5
-    )
+class Changing(Network):
+    """A network that changes the added tensor in place between the convolution and the ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.fc = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 10)
+
+    def features(self, images: torch.Tensor) -> Features:
+        x = self.first(images)
+        y = self.second(x)
+        z = F.relu(x, inplace=True)
+        x = F.relu(y + z)
+        pooled = x.mean((2, 3))
+        return Features(self.fc(pooled), (x,), pooled, (x,))
+
+
+@pytest.mark.parametrize("kind", [Odd, Changing])
+@pytest.mark.parametrize("preactivations", [True, False])
+def test_unusual_networks_agree(kind: type[Network], preactivations: bool) -> None:
+    assert_agrees(kind().eval(), preactivations)
 
 
 def test_bf16_is_as_near_as_autocast() -> None:
@@ -162,36 +183,10 @@ def test_a_resnets_relus_are_all_joined() -> None:
     """55 of resnet56's, its 27 sums among them; and none where somebody asks for what lies before the ReLU."""
     network = build_network("resnet56", 10).eval()
     less, whole = (FrozenNetwork(network, torch.float32, wanted) for wanted in (False, True))
-    kinds = [[type(module).__name__ for module in made.modules()] for made in (less, whole)]
-    assert kinds[0].count("ConvAddReLU2d") == 55
-    assert kinds[1].count("ConvAddReLU2d") == 52  # each stage's last sum is a tap
+    assert kinds(less).count("ConvAddReLU2d") == 55
+    assert kinds(whole).count("ConvAddReLU2d") == 52  # each stage's last sum is a tap
     plain = [node for node in less.graph.graph.nodes if node.op == "call_function"]
     assert not [node for node in plain if "relu" in node.name or "add" in node.name]
-
-
-class Changing(Network):
-    """A network that changes the added tensor in place between the convolution and the ReLU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.fc = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1), nn.Linear(8, 10)
-
-    def features(self, images: torch.Tensor) -> Features:
-        x = self.first(images)
-        y = self.second(x)
-        z = F.relu(x, inplace=True)
-        x = F.relu(y + z)
-        pooled = x.mean((2, 3))
-        return Features(self.fc(pooled), (x,), pooled, (x,))
-
-
-def test_what_is_changed_in_place_is_not_moved() -> None:
-    network, images = Changing().eval(), golden.images()
-    with torch.inference_mode():
-        found, wanted = FrozenNetwork(network, torch.float32, False).features(images), network.features(images)
-    torch.testing.assert_close(
-        (*found.feature_maps, found.pooled), (*wanted.feature_maps, wanted.pooled), rtol=1e-4, atol=1e-5
-    )
 
 
 def project(inner: Network) -> Network:
@@ -219,9 +214,4 @@ def test_what_is_around_a_network_can_do_what_that_can(case: str, able: tuple[bo
     network = AROUND[case](Final()).eval()
     assert (network.foldable, network.gives_preactivations) == able
     if able[0]:
-        images = golden.images()
-        with torch.inference_mode():
-            found, wanted = FrozenNetwork(network, torch.float32, False).features(images), network.features(images)
-        torch.testing.assert_close(
-            (*found.feature_maps, found.pooled), (*wanted.feature_maps, wanted.pooled), rtol=1e-4, atol=1e-5
-        )
+        assert_agrees(network, preactivations=False)

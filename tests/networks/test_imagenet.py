@@ -64,25 +64,21 @@ def test_weights_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
     def from_url(url: str, *_: Any, **options: Any) -> dict[str, torch.Tensor]:
+        if "resnet34" in url:
+            raise OSError("no network")
         asked.append((url, options["check_hash"]))
         return original.state_dict()
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", from_url)
-    network_here = load_network("torchvision:IMAGENET1K_V1", "resnet18", 1000)
-    assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", True)]
-    assert torch.equal(network_here.state_dict()["fc.weight"], original.state_dict()["fc.weight"])
-    with pytest.raises(UserError, match="its classifier has 1000 classes"):
-        load_network("torchvision:IMAGENET1K_V1", "resnet18", 10)
-
-
-def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: Any, **__: Any) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(UserError, match=r"no network.*resnet34-b627a593\.pth"):
-        load_network("torchvision:IMAGENET1K_V1", "resnet34", 1000)
-    with pytest.raises(UserError, match="IMAGENET1K_V1"):
-        load_network("torchvision:IMAGENET1K_V3", "resnet34", 1000)
-    with pytest.raises(UserError, match="torchvision has no weights of a network 'resnet20'"):
-        load_network("torchvision:IMAGENET1K_V1", "resnet20", 100)
+    for name in ("resnet18", "torchvision:resnet18"):
+        network: Any = load_network("torchvision:IMAGENET1K_V1", name, 1000)
+        assert torch.equal(network.classifier_layer.weight, original.fc.weight)
+    assert asked == [("https://download.pytorch.org/models/resnet18-f37072fd.pth", True)] * 2
+    for weights, name, classes, message in (
+        ("IMAGENET1K_V1", "resnet18", 10, "its classifier has 1000 classes"),
+        ("IMAGENET1K_V1", "resnet34", 1000, r"no network.*resnet34-b627a593\.pth"),
+        ("IMAGENET1K_V3", "resnet34", 1000, "IMAGENET1K_V1"),
+        ("IMAGENET1K_V1", "resnet20", 100, "torchvision has no weights of a network 'resnet20'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_network(f"torchvision:{weights}", name, classes)

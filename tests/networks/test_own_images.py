@@ -19,7 +19,7 @@ from sskd.errors import UserError
 from sskd.networks import NETWORKS, build_network, feature_shapes
 from sskd.networks.build import with_data_config
 from sskd.networks.folded import FrozenNetwork
-from sskd.networks.weights import check_fits, load_into
+from sskd.networks.weights import check_fits, check_weights, load_into, load_network
 from sskd.networks.zoo import find_weights
 from sskd.runs.spec import TeacherSpec
 from sskd.runs.trained import load_student
@@ -52,12 +52,14 @@ def timm(monkeypatch: pytest.MonkeyPatch) -> None:
     def create_model(name: str, num_classes: int = 7, pretrained: bool = False) -> nn.Module:
         if not pretrained:
             return tiny(num_classes)
+        if name == "tiny.offline":
+            raise OSError("no network")
         torch.manual_seed(5)
         return tiny(7)
 
     made = SimpleNamespace(
         list_models=lambda: ["tiny"],
-        list_pretrained=lambda pattern="": ["tiny.in1k"],
+        list_pretrained=lambda pattern="": ["tiny.in1k", "tiny.offline"],
         get_pretrained_cfg=lambda name: config,
         create_model=create_model,
     )
@@ -136,6 +138,13 @@ def test_the_plan_says_how_images_come_and_where_training_starts(timm: None) -> 
         plan_lines(["teachers.timm:tiny.weights=timm:in1k"])
     with pytest.raises(UserError, match="unknown weights of timm:tiny 'in2k'"):
         plan_lines(["teachers.timm:tiny.start=timm:in2k"])
+
+
+def test_weights_of_timm_that_cannot_be_had(timm: None) -> None:
+    with pytest.raises(UserError, match=r"could not be downloaded .no network."):
+        load_network("timm:offline", "timm:tiny", 7)
+    with pytest.raises(UserError, match="networks 'timm:NAME', not 'resnet18'"):
+        check_weights(FromFile(network="resnet18", weights="timm:in1k"))
 
 
 @pytest.mark.parametrize("source", ["published", "a file", "a file of as many classes"])
