@@ -15,7 +15,6 @@ from sskd.data.splits import Subset
 from sskd.data.views import SingleView
 from sskd.distillation.distiller import Distiller
 from sskd.distillation.stages import DistillerStage
-from sskd.errors import UserError
 from sskd.methods import METHODS, Method
 from sskd.networks import build_network
 from sskd.networks.weights import load_network
@@ -25,7 +24,7 @@ from sskd.runtime.seeding import stream_seed
 from sskd.training.checkpoint import RunState
 from sskd.training.run import _begin_epoch, train
 from sskd.training.setup import Setup, prepare
-from sskd.training.step import steps, train_step, why_eager
+from sskd.training.step import train_step, why_eager
 from sskd.training.tasks import build_task
 from sskd.training.tasks.head import new_head, trained_head
 from tests import small
@@ -243,15 +242,3 @@ def test_what_a_step_does_follows_from_its_draws_only_where_the_method_says_so(m
         sequences.append(operations.done)
     assert all(sequence == sequences[0] for sequence in sequences) != METHODS[method].draws_on_host
     assert ("the host" in why_eager(run)) == METHODS[method].draws_on_host
-
-
-def test_steps_that_the_host_draws_for_are_no_graphs(shared: Path) -> None:
-    asked = small.EXECUTION.model_copy(update={"graphs": "on"})
-    for spec, words in (
-        (spec_of("fcfd"), "its method draws on the host"),
-        (spec_of("kd", small.RECIPE | {"cutmix": 1.0}), "the host draws how its images are mixed"),
-    ):
-        setup = prepare(spec, shared, asked)
-        run = RunState(setup, build_task(setup), {"plugins": []})
-        with pytest.raises(UserError, match=f"cannot use CUDA graphs: {words}"):
-            next(steps(run))

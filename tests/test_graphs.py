@@ -167,8 +167,10 @@ def test_a_graph_goes_with_its_run(tmp_path: Path) -> None:
 def test_why_a_run_is_eager(tmp_path: Path) -> None:
     run = run_of(small.EXECUTION, tmp_path)
     assert training_steps.why_eager(run) == "its device is cpu"
-    run.setup = run.setup._replace(device=torch.device("cuda", 0))
+    mixing = run_of(small.EXECUTION, tmp_path, cutmix=1.0)
+    run.setup, mixing.setup = (each.setup._replace(device=torch.device("cuda", 0)) for each in (run, mixing))
     assert training_steps.why_eager(run) == ""
+    assert training_steps.why_eager(mixing) == "the host draws how its images are mixed"
     for changes, reason in (
         ({"graphs": "off"}, "execution.graphs is off"),
         ({"compile": "reduce-overhead"}, "reduce-overhead"),

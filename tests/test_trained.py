@@ -9,11 +9,12 @@ import pytest
 import torch
 import yaml
 
+from sskd import load_student
 from sskd.__main__ import main
 from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
 from sskd.methods import METHODS, Method
-from sskd.networks import Network
+from sskd.networks import NETWORKS, Network
 from sskd.runs.plugins import load_plugin
 from sskd.runs.spec import spec_yaml
 from tests import small
@@ -57,9 +58,6 @@ def plugin(tmp_path: Path) -> Path:
 
 def forget() -> None:
     """The plugin, as in a new process."""
-    from sskd.methods import METHODS
-    from sskd.networks import NETWORKS
-
     for name in [name for name in sys.modules if name.startswith("plugin_own")]:
         del sys.modules[name]
     METHODS._entries.pop("own_alone", None)
@@ -76,11 +74,10 @@ print(net(info.normalise(__import__("torch").zeros(2, 3, 32, 32).byte())).argmax
 
 
 def test_a_trained_student_in_another_script(runs: Path, tmp_path: Path) -> None:
+    assert not (runs / small.spec(small.head()).id / "network.json").exists()  # heads have none
     spec = small.spec(small.student("kd"))
     small.link_needs(runs, tmp_path, spec)
     result = small.train_all(spec, tmp_path)
-    from sskd import load_student
-
     data = load_dataset(spec.dataset, Path("data"))
     for epoch in ("best", "last"):
         net, info = load_student(tmp_path / spec.id, epoch)
@@ -99,8 +96,6 @@ def test_a_trained_student_in_another_script(runs: Path, tmp_path: Path) -> None
 
 
 def test_what_is_no_student(tmp_path: Path) -> None:
-    from sskd import load_student
-
     with pytest.raises(UserError, match="there is no run folder"):
         load_student(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"has no network.json"):
@@ -111,15 +106,9 @@ def test_what_is_no_student(tmp_path: Path) -> None:
             load_student(tmp_path)
 
 
-def test_heads_have_none(runs: Path) -> None:
-    assert not (runs / small.spec(small.head()).id / "network.json").exists()
-
-
 def test_train_evaluate_and_load_what_is_ones_own(
     plugin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sskd import load_student
-
     load_plugin(plugin)
     spec = small.spec(small.student("own_alone", network="own_flat", teacher=None))
     (tmp_path / "spec.yaml").write_text(spec_yaml(spec))

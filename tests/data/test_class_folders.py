@@ -25,8 +25,10 @@ def moving(path: Path) -> None:
 
 def put(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix:
+    if path.suffix in (".png", ".JPEG"):
         picture().save(path)
+    elif path.suffix or path.name.startswith("."):
+        path.write_bytes(b"\0\5\x16\7AppleDouble")
     else:
         path.mkdir(exist_ok=True)
 
@@ -55,19 +57,17 @@ def load(base: Path) -> ImageData:
         "train/cat/.ipynb_checkpoints/0.png",
         "train/cat/__MACOSX/0.png",
         "train/cat/notes",
+        "train/cat/._0.png",
+        "train/._x.png",
+        "test/dog/.DS_Store",
+        "train/dog/Thumbs.db",
     ],
 )
-def test_what_lies_beside_the_classes_is_none(base: Path, made: str) -> None:
+def test_what_is_no_class_and_no_image(base: Path, made: str) -> None:
     put(base / made)
     data = load(base)
     assert data.class_names == ("cat", "dog")
     assert len(data.train_labels) == len(data.test_labels) == 2
-
-
-@pytest.mark.parametrize("name", ["train/cat/._0.png", "test/dog/.DS_Store", "train/dog/Thumbs.db", "train/._x.png"])
-def test_files_that_are_no_images(base: Path, name: str) -> None:
-    (base / name).write_bytes(b"\0\5\x16\7AppleDouble")
-    assert len(load(base).train_labels) == 2
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_kinds_of_images_that_are_read(base: Path, ending: str) -> None:
 @pytest.mark.parametrize(
     ("made", "named"),
     [
-        ("train/.ipynb_checkpoints", ""),
+        ("train/.ipynb_checkpoints/0-checkpoint.JPEG", ""),
         ("train/n00000000/._x.JPEG", ""),
         ("train/n00000002/0.JPEG", "val/n00000002: the class 'n00000002' has no images"),
         ("train/n00000000/images/0.JPEG", "images/0.JPEG"),

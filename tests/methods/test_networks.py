@@ -81,6 +81,7 @@ def test_simkds_student_keeps_only_what_predicts(student: str) -> None:
     assert sum(p.numel() for p in network.parameters()) == kept + projected + wanted * 4 + 4
     assert not any(name.startswith(tuple(f"student.{layer}." for layer in unused)) for name in names)
     assert torch.equal(network.classifier_layer.weight, teacher.classifier_layer.weight)
+    assert not any(p.requires_grad for p in network.classifier_layer.parameters())
     again = real("simkd", student)[1]
     again.load_state_dict(network.state_dict())
     assert torch.equal(again.eval()(IMAGES), network.eval()(IMAGES))

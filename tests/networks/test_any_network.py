@@ -152,11 +152,11 @@ def test_timm_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         NETWORKS["timm:resnet18"]
 
 
-class Unused(nn.Linear):
+class Unused(nn.Module):
     """A module that does not call its classifier."""
 
     def __init__(self) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.fc = nn.Linear(3, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

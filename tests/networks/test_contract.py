@@ -102,7 +102,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "a tuple in train mode": (ends(lambda self, y: (y, y) if self.training else y), "a tuple; expected logits"),
     "a dict": (ends(lambda self, y: {"out": y}), "a dict; expected logits"),
     "lazy layers": (lazy, "no shape yet"),
-    "tied weights": (tied, "share memory.*fc.weight.*head.weight"),
+    "tied weights": (tied, "share memory.*(fc|head).weight"),
     "buffers that share memory": (expanded, "cannot be saved"),
     "NaN in eval mode": (ends(nan_in_eval), "logits in eval mode: NaN"),
     "infinite in train mode": (ends(lambda self, y: y / 0 if self.training else y), "logits in train mode: NaN"),
