@@ -252,7 +252,8 @@ def test_parts_that_are_decided_show_in_an_undecided_claim() -> None:
         "SSKD - AT, 25%": CONTRADICTED,
         "SSKD - CRD, 25%": UNDECIDED,
     }
-    assert [part.name for part in verdict.decided] == ["SSKD - KD, 25%", "SSKD - AT, 25%"]
+    parts = claim_entry(verdict, verdict)["parts_text"]
+    assert parts == "2 of 3 comparisons decided: SSKD - KD, 25% (above); SSKD - AT, 25% (below)"
     assert verdict.restated == "SSKD above KD, AT and CRD, in 25%"
     values["AT", "25%"] = uneven(90, 2)
     open_one = judge(BY_ID["C8"], made_frame("fig4a", values))

@@ -32,23 +32,24 @@ def told(*frames: pd.DataFrame, reference: str = "Mine") -> Any:
 
 def test_each_rival_has_a_verdict_an_effect_an_interval_and_n() -> None:
     apart = {"Mine": CLOSE, "Student": [x - 9 for x in CLOSE], "AT": [x + 5 for x in CLOSE], "KD": [69.0, 71.2, 70.0]}
-    apart |= {"SP": [x + 0.02 for x in CLOSE]}
+    apart |= {"SP": [x + 0.02 for x in CLOSE], "CC": [68.9, 69.5, 69.2, 69.3]}
     frame = made_frame("comparison", {(row, PAIR): values for row, values in {"Teacher": [80.0], **apart}.items()})
     found = told(frame)
     lines = {rival["row"]: rival for rival in found["rivals"]}
-    assert set(lines) == {"Student", "AT", "KD", "SP"}
     assert {row: line["verdict"] for row, line in lines.items()} == {
         "Student": "ahead",
         "AT": "behind",
         "KD": "undecided",
         "SP": "equivalent",
+        "CC": "undecided",
     }
-    assert {row: line["seeds"] for row, line in lines.items()} == {"Student": 4, "AT": 4, "KD": 3, "SP": 4}
+    assert lines["CC"]["alone"] == "ahead"  # without the correction for five rivals
+    assert (lines["KD"]["seeds"], lines["SP"]["seeds"]) == (3, 4)
     assert (lines["Student"]["text"], lines["AT"]["text"]) == ("+9.00", "-5.00")
     low, high = map(float, lines["KD"]["interval"].split(" to "))
     assert low < 0 < high
     assert lines["KD"]["anchor"] == "cell-comparison-KD-resnet56-resnet20-last"
-    assert found["headline"] == "Mine is ahead of Student; behind AT; equivalent to SP; undecided against KD"
+    assert found["headline"] == "Mine is ahead of Student; behind AT; equivalent to SP; undecided against KD and CC"
     assert found["reference"] == "Mine"
 
 
@@ -76,11 +77,14 @@ def test_several_columns_are_told_as_one_where_all_are_there() -> None:
 def test_columns_on_an_axis_are_told_each_by_itself() -> None:
     values = {("SSKD", "5%"): CLOSE, ("KD", "5%"): [x - 9 for x in CLOSE], ("AT", "5%"): [x - 9 for x in CLOSE]}
     values |= {("SSKD", "100%"): CLOSE, ("KD", "100%"): [69.0, 71.2, 70.0], ("AT", "100%"): [x - 9 for x in CLOSE]}
-    found = told(made_frame("fig4a", values), reference="SSKD")
+    frame = made_frame("fig4a", values)
+    found = told(frame, reference="SSKD")
     assert found["headline"] == "SSKD is ahead of KD (5%) and AT; undecided against KD (100%)"
     assert [(rival["row"], rival["where"]) for rival in found["rivals"]] == [
         (row, column) for row in ("KD", "AT") for column in ("5%", "100%")
     ]
+    own = made_frame("comparison", {("SSKD", PAIR): CLOSE, ("KD", PAIR): CLOSE})
+    assert told(frame, own, reference="SSKD")["benchmark"].id == "comparison"  # own methods come first
 
 
 def test_a_line_about_a_table_names_the_columns_that_have_runs() -> None:
