@@ -94,17 +94,10 @@ def make_probes(probes: list[Probe], runs: Path, execution: Execution, log: Call
     """Computes the missing probes of finished runs. Returns the reasons of failures by run and data set."""
     todo = [p for p in probes if not p.file(runs).exists() and RunFolder(runs, p.spec).is_finished()]
     failures: dict[str, str] = {}
-    unreadable: dict[str, str] = {}
     for number, probe in enumerate(todo, start=1):
         name = probe.dataset.name
         try:
-            if name in unreadable:
-                raise UserError(unreadable[name])
-            try:
-                data = load_dataset(probe.dataset, Path(execution.dataset_root))
-            except UserError as error:
-                unreadable[name] = str(error)
-                raise
+            data = load_dataset(probe.dataset, Path(execution.dataset_root))
             measured = probe_run(probe.spec, runs, data, probe.settings, execution)
             write_json(probe.file(runs), measured)
         except UserError as error:

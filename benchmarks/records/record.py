@@ -97,10 +97,6 @@ class Submission(NamedTuple):
     rows: list[dict[str, Any]]
     result: dict[str, Any]
 
-    def state_path(self, epochs: int) -> Path:
-        """Returns the path of the state after ``epochs`` epochs, which exists if it was opened."""
-        return self.folder / "epochs" / state_name(epochs)
-
     @property
     def numbers(self) -> dict[str, int]:
         """Returns the number of epochs (over all stages) after which the best, last and chosen epochs end."""

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.records.agreeing import contradictions
 from benchmarks.records.computing import by_computing
 from benchmarks.records.plain import kind_of_entry
-from benchmarks.records.record import VERDICT, Submission, read_manifest, read_submission
+from benchmarks.records.record import VERDICT, Submission, read_manifest, read_submission, state_name
 from benchmarks.records.submission import DRAWN, Segments, segments_of, wrong_files
 from sskd.config.execution import Execution
 from sskd.errors import UserError
@@ -94,7 +94,8 @@ def chance(segments: Segments) -> dict[str, Any]:
 
 def _refuse_closed(found: Submission, segments: Segments, seed: int, count: int) -> None:
     """Raises UserError if needed states are not in the submission; its owner must add them."""
-    closed = [number for number in sorted(segments.states) if not kind_of_entry(found.state_path(number))]
+    paths = {number: found.folder / "epochs" / state_name(number) for number in sorted(segments.states)}
+    closed = [number for number, path in paths.items() if not kind_of_entry(path)]
     if closed:
         drawn = f"--seed {seed}" + ("" if count == DRAWN else f" --segments {count}")
         raise UserError(

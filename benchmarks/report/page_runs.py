@@ -9,6 +9,7 @@ from sskd.formatting import duration
 from sskd.runs.spec import RunSpec
 
 MOST_TOLD = 1000  # maximum number of runs that the page shows with details
+VERSIONS = ("python", "torch", "torchvision")
 MOST_NAMED = 200  # maximum number of runs that a claim lists
 
 
@@ -37,7 +38,7 @@ def run_entry(record: dict[str, Any], spec: RunSpec, shared_machine: set[str]) -
             ("parameters", f"{known['parameters']:,.0f}"),
             ("machine", f"{known.get('device', '?')} ({known.get('host', '?')}), {known.get('precision', '?')}"),
             ("driver", known.get("driver", "")),
-            ("versions", _versions(known)),
+            ("versions", ", ".join(f"{name} {known[name]}" for name in VERSIONS if name in known)),
             ("version", known.get("version", "")),
             ("commit", f"{known.get('commit', 'none')}{', with uncommitted changes' if known.get('dirty') else ''}"),
             ("finished", known.get("finished", "")),
@@ -53,11 +54,6 @@ def run_entry(record: dict[str, Any], spec: RunSpec, shared_machine: set[str]) -
 def _score(known: dict[str, Any], which: str) -> str:
     values = [value for kind in ("top1", "head_top1") if pd.notna(value := known.get(f"{which}_{kind}"))]
     return f"{values[0]:.2f}" if values else ""
-
-
-def _versions(known: dict[str, Any]) -> str:
-    names = (("Python", "python"), ("torch", "torch"), ("torchvision", "torchvision"))
-    return ", ".join(f"{title} {known[key]}" for title, key in names if key in known)
 
 
 def spec_lines(spec: RunSpec) -> list[tuple[str, str]]:

@@ -55,7 +55,8 @@ def _wide_table(section: "Section", usual: int, plots: list[Plot]) -> dict[str, 
     leaders = {measure.label: best_rows(table, measure) for measure in benchmark.measures}
     records = {(r["row"], r["column"]): r for r in table.to_dict("records")}
     runs = _runs_of_cells(section.frame)
-    curves = {plot.column: f"curve-{plot.id}" for plot in reversed(plots)}  # plots of test images come first
+    # plots of test images come first, and win
+    curves = {(line.row, plot.column): f"curve-{plot.id}" for plot in reversed(plots) for line in plot.lines}
     rows = []
     for row in dict.fromkeys(table["row"]):
         cells: list[dict[str, Any]] = []
@@ -66,8 +67,7 @@ def _wide_table(section: "Section", usual: int, plots: list[Plot]) -> dict[str, 
                 if key == "mean" and record is not None:
                     cell["anchor"] = cell_anchor(benchmark.id, str(row), str(column), measure.label)
                     cell["runs"] = runs.get((str(row), str(column)), [])
-                    drawn = any(line.row == row for plot in plots if plot.column == str(column) for line in plot.lines)
-                    cell["curve"] = curves[str(column)] if drawn else ""
+                    cell["curve"] = curves.get((str(row), str(column)), "")
                 cells.append(cell)
         rows.append({"name": row, "cells": cells})
     return {"columns": columns, "headers": [header for _, _, header in kinds], "rows": rows}

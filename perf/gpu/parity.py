@@ -41,13 +41,12 @@ def compare(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any
     start = _weights(theirs.task.modules)
     ours.task.modules.load_state_dict(theirs.task.modules.state_dict())
     batches, losses = full_batches(theirs), []
-    with _float32():
-        for _ in range(measurement.sizes.parity_steps):
-            batch = next(batches)
-            copy = _on(batch, device)
-            loss = _loss_of(theirs, batch)
-            with CpuDraws():
-                losses.append((loss, _loss_of(ours, copy)))
+    for _ in range(measurement.sizes.parity_steps):
+        batch = next(batches)
+        copy = _on(batch, device)
+        loss = _loss_of(theirs, batch)
+        with CpuDraws():
+            losses.append((loss, _loss_of(ours, copy)))
     end, found = _weights(theirs.task.modules), _weights(ours.task.modules)
     apart, way = (found - end).norm().item(), (end - start).norm().item()
     relative = [abs(mine - other) / max(abs(other), 1e-12) for other, mine in losses]
@@ -89,17 +88,6 @@ def _weights(modules: torch.nn.Module) -> Tensor:
     """Returns all floating-point parameters and buffers as one vector, float64 on the CPU."""
     kept = [value for value in modules.state_dict().values() if value.is_floating_point()]
     return torch.cat([value.detach().double().flatten().cpu() for value in kept])
-
-
-class _float32:
-    """Disables TF32 within the block."""
-
-    def __enter__(self) -> None:
-        self._before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-
-    def __exit__(self, *_: object) -> None:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self._before
 
 
 class CpuDraws(TorchFunctionMode):

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from benchmarks.records.comparing import differing, kind_of, must_be_equal, strange_tensors
+from benchmarks.records.computing import differing, kind_of, must_be_equal, strange_tensors
 
 MACHINE = {"device": "AMD EPYC, 2 cores", "cpu_capability": "AVX512", "torch": "2.14", "threads": 1}
 RESULT = {"machine": MACHINE, "measured_with": {"execution": {"channels_last": True}}, "precision": "fp32"}
