@@ -70,13 +70,11 @@ class ImageFiles:
         )
 
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self.test_loader(SingleView(), min(batch_size, EVALUATION_BATCH), config).in_order():
-            yield batch.images, batch.labels
+        return self.test_loader(SingleView(), min(batch_size, EVALUATION_BATCH), config).in_order()
 
     def subset_batches(self, subset: Subset, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         sampling = evaluation_sampling(SingleView(), min(batch_size, EVALUATION_BATCH), len(subset.labels))
-        for batch in self._loader(self.train, Split(*subset), self._middle, sampling, config).in_order():
-            yield batch.images, batch.labels
+        return self._loader(self.train, Split(*subset), self._middle, sampling, config).in_order()
 
     def _loader(
         self, images: Images, split: Split, crop: Crop, sampling: SamplingConfig, config: LoaderConfig

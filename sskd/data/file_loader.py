@@ -169,9 +169,10 @@ class StreamLoader:
         order = epoch_order(len(self.labels), self.seed, self.stream, epoch)
         yield from self._batches(epoch, order[: self._steps * self.batch_size], start)
 
-    def in_order(self) -> Iterator[Batch]:
-        """Yields all images in their order; the last batch may have a single image."""
-        yield from self._batches(0, torch.arange(len(self.labels)), 0)
+    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields all images in their order with their labels; the last batch may have a single image."""
+        for batch in self._batches(0, torch.arange(len(self.labels)), 0):
+            yield batch.images, batch.labels
 
     def _batches(self, epoch: int, order: Tensor, start: int) -> Iterator[Batch]:
         parts = order.split(self.batch_size)[start:]
@@ -196,20 +197,15 @@ class StreamLoader:
 
     def _made(self) -> Iterator[DecodedBatch]:
         """Yields the batches of the workers. Raises UserError if the workers hang or were killed."""
-        made = iter(self._workers)
-        while True:
-            try:
-                batch = next(made)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader"):  # raised inside a worker
-                    raise
-                raise UserError(
-                    f"the image-reading processes returned no batch ({' '.join(str(error).split())[:120]}): the disk "
-                    f"hangs, or memory is short; lower execution.workers or enlarge shared memory ({ENLARGE})"
-                ) from None
-            yield batch
+        try:
+            yield from self._workers
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader"):  # raised inside a worker
+                raise
+            raise UserError(
+                f"the image-reading processes returned no batch ({' '.join(str(error).split())[:120]}): the disk "
+                f"hangs, or memory is short; lower execution.workers or enlarge shared memory ({ENLARGE})"
+            ) from None
 
     def _note(self, made: DecodedBatch) -> None:
         """Raises UserError for a corrupt image; if corrupt images are skipped, warns once per image."""

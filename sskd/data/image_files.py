@@ -5,7 +5,7 @@ import os
 import struct
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,13 +41,9 @@ class Images:
     files: np.ndarray
     cache: Path | None = None
     unreadable: frozenset[int] = frozenset()  # indices of images that are missing in the cache
-    _memory: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.files)
-
-    def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_memory": None}  # each process maps the file itself
 
     def path(self, number: int) -> Path:
         """Returns the path of image ``number`` (from 0)."""
@@ -59,9 +55,12 @@ class Images:
             return decode(self.path(number))
         if number in self.unreadable:
             raise Unreadable(f"{self.path(number)} cannot be read as an image")
-        if self._memory is None:
-            self._memory = np.load(self.cache, mmap_mode="r")
-        return torch.from_numpy(np.array(self._memory[number])).permute(2, 0, 1)
+        return torch.from_numpy(np.array(_mapped(self.cache)[number])).permute(2, 0, 1)
+
+
+@functools.lru_cache(maxsize=4)
+def _mapped(cache: Path) -> np.ndarray:
+    return np.load(cache, mmap_mode="r")
 
 
 def decode(path: Path) -> Tensor:

@@ -73,13 +73,19 @@ def _check_features(features: Any, images: int, classes: int, mode: str) -> None
         raise UserError(f"its features() returns a {type(features).__name__} in {mode} mode, not Features")
     if not isinstance(features.feature_maps, tuple | list) or not isinstance(features.preactivations, tuple | list):
         raise UserError("the feature_maps and preactivations of its features() are not tuples")
+    maps, before = features.feature_maps, features.preactivations
+    if len(before) != len(maps):
+        raise UserError(
+            f"its features() have {len(maps)} feature maps and {len(before)} preactivations: repeat a map that follows "
+            "no ReLU"
+        )
     if not isinstance(features.pooled, Tensor):
         raise UserError(f"the pooled features of its features() are a {type(features.pooled).__name__}, not a tensor")
     expected: list[tuple[str, Any, tuple[int, ...], int]] = [
         ("logits", features.logits, (images, classes), 2),
         ("pooled features", features.pooled, (images,), 2),
-        *((f"feature map {number}", each, (images,), 4) for number, each in enumerate(features.feature_maps)),
-        *((f"preactivation {n}", each, tuple(t.shape), t.dim()) for n, (each, t) in enumerate(_pairs(features))),
+        *((f"feature map {number}", each, (images,), 4) for number, each in enumerate(maps)),
+        *((f"preactivation {number}", each, tuple(maps[number].shape), 4) for number, each in enumerate(before)),
     ]
     if features.pre_pool is not None:
         expected.append(("pre_pool map", features.pre_pool, (images, features.pooled.shape[-1]), 4))
@@ -100,15 +106,6 @@ def _check_features(features: Any, images: int, classes: int, mode: str) -> None
         raise UserError("its logits have no gradient in train mode")
     if features.pre_pool is not None and not _near(pool(features.pre_pool), features.pooled):
         raise UserError(f"in {mode} mode the spatial mean of its pre_pool map differs from its pooled features")
-
-
-def _pairs(features: Features) -> list[tuple[Any, Tensor]]:
-    if len(features.preactivations) != len(features.feature_maps):
-        raise UserError(
-            f"its features() have {len(features.feature_maps)} feature maps and {len(features.preactivations)} "
-            "preactivations: repeat a map that follows no ReLU"
-        )
-    return list(zip(features.preactivations, features.feature_maps, strict=True))
 
 
 def _check_folded(network: Network, images: Tensor, features: Features) -> None:

@@ -46,7 +46,7 @@ class Exemplar(Pretext):
         target = batch.indices.repeat_interleave(batch.views_per_image)
         rows = max(1, BLOCK_SCORES // output.shape[1])
         parts = [
-            recomputed(_cross_entropy_sum, scores, rows_target)
+            recomputed(F.cross_entropy, scores, rows_target, reduction="sum")
             for scores, rows_target in zip(output.split(rows), target.split(rows), strict=True)
         ]
         return torch.stack(parts).sum() / len(output), (output.argmax(1) == target).float().mean()
@@ -58,10 +58,6 @@ class Exemplar(Pretext):
             for student_rows, teacher_rows in zip(student.split(rows), teacher.split(rows), strict=True)
         ]
         return Transfer(torch.stack(parts).sum() / len(student), {})
-
-
-def _cross_entropy_sum(scores: Tensor, target: Tensor) -> Tensor:
-    return F.cross_entropy(scores, target, reduction="sum")
 
 
 def _divergence_sum(student: Tensor, teacher: Tensor, config: TransferConfig) -> Tensor:
