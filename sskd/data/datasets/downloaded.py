@@ -10,7 +10,6 @@ import numpy as np
 from sskd.data.datasets.registry import (
     DATASETS,
     PUBLISHED_DATASETS,
-    Arrays,
     DatasetInfo,
     ImageData,
     PublishedDataset,
@@ -43,7 +42,8 @@ def _from_torchvision(name: str, root: Path, open_part: OpenPart, files: Files, 
     if (root / f"{name}.npz").exists():
         return from_npz(root / f"{name}.npz", name, more.get("statistics"))
     parts = [_here_or_downloaded(name, root, train, open_part, files) for train in (True, False)]
-    return from_arrays(name, Arrays(*(np.asarray(array) for part in parts for array in part)), **more)
+    train, test = ((np.asarray(images), np.asarray(labels)) for images, labels in parts)
+    return from_arrays(name, train, test, **more)
 
 
 def _here_or_downloaded(name: str, root: Path, train: bool, open_part: OpenPart, files: Files) -> tuple[Any, Any]:

@@ -138,52 +138,44 @@ def may_be_partial(spec: DatasetSpec) -> bool:
     return known is not None and known.local_path == known.published_path
 
 
-class Arrays(NamedTuple):
-    """Raw images and labels, as ``from_arrays`` takes them."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-
-
 def from_arrays(
     name: str,
-    arrays: Arrays,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    *,
     class_names: tuple[str, ...] | None = None,
     statistics: tuple[RGB, RGB] | None = None,
 ) -> ImageData:
-    """Checks and converts arrays: images (N, H, H), (N, H, H, 1) or (N, H, H, 3) uint8; labels (N,) or (N, 1).
+    """Checks and converts the images, (N, H, H), (N, H, H, 1) or (N, H, H, 3) uint8, and labels, (N,) or (N, 1), of
+    both sets.
 
     Grey images become three equal channels. ``statistics`` (mean, std) default to those of the training images. Raises
     UserError with the array and the problem.
     """
-    train = _images(f"{name}: train_images", arrays.train_images)
-    test = _images(f"{name}: test_images", arrays.test_images)
-    if train.shape[1:] != test.shape[1:]:
-        raise UserError(f"{name}: training images are {tuple(train.shape[1:])}, test images {tuple(test.shape[1:])}")
-    train_labels = _labels(f"{name}: train_labels", arrays.train_labels, len(train))
-    test_labels = _labels(f"{name}: test_labels", arrays.test_labels, len(test))
-    both = torch.cat([train_labels, test_labels])
+    images, test_images = _images(f"{name}: train_images", train[0]), _images(f"{name}: test_images", test[0])
+    side, test_side = tuple(images.shape[1:]), tuple(test_images.shape[1:])
+    if side != test_side:
+        raise UserError(f"{name}: training images are {side}, test images {test_side}")
+    labels = _labels(f"{name}: train_labels", train[1], len(images))
+    test_labels = _labels(f"{name}: test_labels", test[1], len(test_images))
+    both = torch.cat([labels, test_labels])
     lowest, highest = int(both.min()), int(both.max())
     classes = len(class_names) if class_names else highest + 1
-    if not class_names and classes > len(train) + len(test):
-        raise UserError(
-            f"{name}: a label is {classes - 1}, but there are only {len(train) + len(test)} images; the first is 0"
-        )
+    if not class_names and classes > len(both):
+        raise UserError(f"{name}: a label is {classes - 1}, but there are only {len(both)} images; the first is 0")
     if lowest == 1 and highest == (len(class_names) if class_names else highest):
         raise UserError(f"{name}: labels are 1 to {highest}, expected 0 to {highest - 1}: subtract 1 from all of them")
-    _refuse_out_of_range(f"{name}: train_labels", train_labels, classes)
+    _refuse_out_of_range(f"{name}: train_labels", labels, classes)
     _refuse_out_of_range(f"{name}: test_labels", test_labels, classes)
-    missing = set(range(classes)).difference(train_labels.tolist()) if not class_names else ()
+    missing = set(range(classes)).difference(labels.tolist()) if not class_names else ()
     if missing:
         raise UserError(
             f"{name}: no training image has the label {min(missing)}, but labels go up to {highest}: number the "
             "classes without gaps, or give class_names for all of them"
         )
-    mean, std = statistics or channel_statistics(train)
+    mean, std = statistics or channel_statistics(images)
     names = class_names or tuple(str(number) for number in range(classes))
-    return ImageData(name, train, train_labels, test, test_labels, mean, std, names)
+    return ImageData(name, images, labels, test_images, test_labels, mean, std, names)
 
 
 def channel_statistics(images: Tensor) -> tuple[RGB, RGB]:

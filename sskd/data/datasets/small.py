@@ -13,7 +13,6 @@ from sskd.data.class_folders import check_classes, images_by_class
 from sskd.data.datasets.registry import (
     DATASETS,
     PUBLISHED_DATASETS,
-    Arrays,
     DatasetInfo,
     ImageData,
     PublishedDataset,
@@ -63,7 +62,7 @@ def _digits(name: str, size: int) -> ImageData:
     test = np.zeros(len(images), dtype=bool)
     for label in range(10):
         test[np.flatnonzero(labels == label)[::5]] = True
-    return from_arrays(name, Arrays(images[~test], labels[~test], images[test], labels[test]))
+    return from_arrays(name, (images[~test], labels[~test]), (images[test], labels[test]))
 
 
 def _digits_table() -> np.ndarray:
@@ -97,7 +96,7 @@ def folder(root: Path, path: str | None) -> ImageData:
     sizes = {_open(path).size for part in paths for path in part}
     width, height = next(iter(sizes))
     images = [_squares(part, width if len(sizes) == 1 and width == height else 32) for part in paths]
-    return from_arrays(base.name, Arrays(images[0], labels[0], images[1], labels[1]), class_names=classes)
+    return from_arrays(base.name, *zip(images, labels, strict=True), class_names=classes)
 
 
 @DATASETS.register("tiny-imagenet")
@@ -118,8 +117,8 @@ def tiny_imagenet(root: Path, path: str | None) -> ImageData:
     lines = (base / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines()
     named = (line.split("\t")[:2] for line in lines)
     test = {base / "val" / "images" / name: classes.index(label) for name, label in named}
-    arrays = [array for part in (train, test) for array in (_squares(part, 64), np.array(list(part.values())))]
-    return from_arrays("tiny-imagenet", Arrays(*arrays), class_names=classes)
+    parts = [(_squares(part, 64), np.array(list(part.values()))) for part in (train, test)]
+    return from_arrays("tiny-imagenet", *parts, class_names=classes)
 
 
 def from_npz(file: Path, name: str, statistics: tuple[RGB, RGB] | None = None) -> ImageData:
@@ -131,13 +130,13 @@ def from_npz(file: Path, name: str, statistics: tuple[RGB, RGB] | None = None) -
             missing = [key for key in NPZ_KEYS if key not in archive]
             if missing:
                 raise UserError(f"{file} has no {', '.join(missing)}; it has {', '.join(archive) or 'nothing'}")
-            arrays = [archive[key] for key in NPZ_KEYS]
+            train, test = [(archive[f"{part}_images"], archive[f"{part}_labels"]) for part in ("train", "test")]
             names = _texts(archive["class_names"]) if "class_names" in archive else None
     except UserError:
         raise
     except Exception as error:  # a damaged archive may raise anything, including MemoryError
         raise UserError(f"{file} is damaged or not an .npz of plain arrays: {error or type(error).__name__}") from None
-    return from_arrays(name if name != "npz" else file.stem, Arrays(*arrays), class_names=names, statistics=statistics)
+    return from_arrays(name if name != "npz" else file.stem, train, test, class_names=names, statistics=statistics)
 
 
 def _texts(array: np.ndarray) -> tuple[str, ...]:
