@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -98,11 +99,8 @@ def suggest_taps(
     own = _candidates(module, sample)
     other = {} if teacher is None else _candidates(teacher, sample)
     if show:
-        rows = list(own.items())
-        other_rows = list(other.items())
-        rows = [("", ())] * max(0, len(other_rows) - len(rows)) + rows
-        other_rows = [("", ())] * max(0, len(rows) - len(other_rows)) + other_rows
-        for (name, shape), (its_name, its_shape) in zip(rows, other_rows, strict=True):
+        pairs = zip_longest(reversed(own.items()), reversed(other.items()), fillvalue=("", ()))
+        for (name, shape), (its_name, its_shape) in reversed(list(pairs)):
             line = f"{name:24} {_times(shape):14}"
             fits = "" if not (shape and its_shape) else " same size" if shape[1:] == its_shape[1:] else " other size"
             print(f"{line} {its_name:24} {_times(its_shape):14}{fits}".rstrip())

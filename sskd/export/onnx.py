@@ -34,7 +34,6 @@ def write_onnx(network: Network, image_size: int, file: Path) -> float:
     Returns the largest difference from torch's logits. Raises UserError, and leaves no file, if it exceeds TOLERANCE or
     if the network cannot be exported.
     """
-    require_onnx()
     draft = file.with_name(f"{file.name}.partial")
     try:
         _export(network, image_size, draft)

@@ -231,11 +231,13 @@ class RunFolder:
 
     # --- the end ------------------------------------------------------------------------------------------------
 
-    def save_result(self, result: dict[str, Any]) -> None:
-        """Writes the result, which marks the run as finished, and deletes the files that only resuming needed."""
+    def save_result(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Writes the result, which marks the run as finished, and deletes the files that only resuming needed. Returns
+        the result."""
         write_json(self.result, result)
         for path in (self.failure, self.resume, self.previous, self.previous_best):
             path.unlink(missing_ok=True)
+        return result
 
     def read_failure(self) -> dict[str, Any]:
         """Returns the content of failed.json: message, and kind if it is known. For a damaged file, the message says

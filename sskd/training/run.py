@@ -82,7 +82,7 @@ def train(
             torch.set_num_threads(execution.threads)
         setup = prepare(spec, runs, execution)
         if not spec.trains:
-            return _save_result(folder, given_result(setup, build_task(setup))) if is_rank_zero else {}
+            return folder.save_result(given_result(setup, build_task(setup))) if is_rank_zero else {}
 
         # 3. modules and stages, resumed from the newest usable checkpoint
         run = start_or_resume(setup, folder, log)
@@ -116,7 +116,7 @@ def train(
                 on_step(_event(run, row))
 
         # 8. the result, which marks the run as finished
-        return _save_result(folder, run.result()) if is_rank_zero else {}
+        return folder.save_result(run.result()) if is_rank_zero else {}
 
 
 # --- before and after an epoch's steps --------------------------------------------------------------------------------
@@ -169,11 +169,6 @@ def _refuse_divergence(run: RunState, means: dict[str, float]) -> None:
             f"{run.setup.spec.id} diverged in epoch {run.epoch + 1} of stage '{run.stage.name}': "
             f"{', '.join(bad)} not finite; a lower recipe.learning_rate may help"
         )
-
-
-def _save_result(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
-    folder.save_result(result)
-    return result
 
 
 def _event(run: RunState, row: dict[str, Any] | None) -> StepEvent:
