@@ -3,6 +3,7 @@
 import json
 import multiprocessing as mp
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from sskd.config.recipe import Recipe
@@ -20,7 +20,7 @@ from sskd.config.validation import from_dict
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
 from sskd.runtime.distributed import Rank, join, wrap_in_ddp
-from sskd.training.processes import Launch, train_in_processes
+from sskd.training.processes import Launch, train_in_processes, train_launched
 from sskd.training.run import Interrupted, StepEvent, train
 from tests import group_norm, small
 
@@ -162,50 +162,49 @@ def test_only_one_process_writes(both: Any) -> None:
 # --- started by torchrun ----------------------------------------------------------------------------------------------
 
 
-def torchrun(spec: Path, runs: Path, *more: str) -> subprocess.Popen[str]:
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "sskd", "train", str(spec)]
-    arguments = [sys.executable, *command, "--runs", str(runs), "--dataset-root", "data", *more]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-@pytest.mark.slow  # Python is started seven times
-def test_torchrun_trains_and_resumes(tmp_path: Path) -> None:
-    """Its two processes are the run's; told to end they save inside the epoch, and end where they would have."""
-    long = teacher("resnet8", processes=2, epochs=40)
-    spec = small.spec(long)
-    file = tmp_path / "spec.yaml"
-    file.write_text(yaml.safe_dump(teacher("resnet8", epochs=40)))  # torchrun says how many processes
-    folder = RunFolder(tmp_path / "runs", spec)
-    with torchrun(file, tmp_path / "runs") as process:
+@pytest.mark.slow  # Python is started eight times
+@pytest.mark.parametrize(
+    ("launcher", "options", "number"),
+    [((), ("--processes", "2"), signal.SIGINT), (TORCHRUN, (), signal.SIGTERM)],
+    ids=["its own", "torchrun"],
+)
+def test_a_command_stops_and_resumes(
+    launcher: tuple[str, ...], options: tuple[str, ...], number: signal.Signals, tmp_path: Path
+) -> None:
+    """Told to end, as from a terminal, its two processes save inside the epoch; they end where they would have."""
+    spec = small.spec(teacher("resnet8", processes=2, epochs=40))
+    words = small.train_command(small.spec(teacher("resnet8", epochs=40)), tmp_path)
+    command, pipe = [sys.executable, *launcher, "-m", "sskd", *words, *options, "--threads", "1"], subprocess.PIPE
+    folder = RunFolder(tmp_path, spec)
+    with subprocess.Popen(command, stderr=pipe, text=True, start_new_session=True) as process:
         while process.poll() is None and not folder.read_metrics():
             time.sleep(0.05)
-        process.terminate()
+        os.killpg(process.pid, number)
         _, errors = process.communicate(timeout=600)
     assert "inside epoch" in errors
     assert torch.load(folder.resume, weights_only=True)["epoch"] < 40
-    with torchrun(file, tmp_path / "runs") as process:
-        shown, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
-    assert shown.count("finished in") == 1  # one of them speaks
+    assert not folder.lock.exists()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    assert done.stdout.count("finished in") == 1  # one of them speaks
     start(spec, tmp_path / "whole")
-    torch.testing.assert_close(
-        torch.tensor(losses(tmp_path / "runs", spec)), torch.tensor(losses(tmp_path / "whole", spec)), rtol=1e-5, atol=0
-    )
-    file.write_text(yaml.safe_dump(teacher("resnet8", processes=3, epochs=40)))
-    with torchrun(file, tmp_path / "runs", "--processes", "3") as process:
-        _, errors = process.communicate(timeout=600)
-    assert process.returncode != 0
-    assert "recipe.processes is 3, but torchrun started 2" in errors
+    resumed, whole = (torch.tensor(losses(runs, spec)) for runs in (tmp_path, tmp_path / "whole"))
+    torch.testing.assert_close(resumed, whole, rtol=1e-5, atol=0)
 
 
-def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_torchrun_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
     assert Launch.of_environment() is None
     said = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "here"}
     for name, value in said.items():
         monkeypatch.setenv(name, value)
-    assert Launch.of_environment() == Launch(5, 1, 8, 4)
+    launch = Launch.of_environment()
+    assert launch == Launch(5, 1, 8, 4)
+    with pytest.raises(UserError, match="recipe.processes is 3, but torchrun started 8"):
+        train_launched(launch, small.spec(teacher(processes=3)), tmp_path, EXECUTION)
 
 
 # --- started and ended by train_in_processes --------------------------------------------------------------------------

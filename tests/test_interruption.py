@@ -5,9 +5,6 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -226,21 +223,6 @@ def test_one_process_at_a_time(runs: Path, tmp_path: Path, capsys: pytest.Captur
     other.kill()
     other.wait()
     assert main(small.train_command(KD, tmp_path)) == 0
-
-
-@pytest.mark.slow  # Python is started twice
-def test_several_processes_of_a_run_end_together(tmp_path: Path) -> None:
-    """A real command, whose whole process group gets the signal, as from a terminal."""
-    spec = small.spec(small.teacher(recipe=small.RECIPE | {"epochs": 5000, "processes": 2}))
-    arguments = [sys.executable, "-m", "sskd", *small.train_command(spec, tmp_path), "--threads", "1"]
-    folder = RunFolder(tmp_path, spec)
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        while process.poll() is None and not folder.read_metrics():
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert torch.load(folder.resume, weights_only=True)["step"] > 0
 
 
 # --- the best weights, where an epoch that is trained again comes out otherwise: on a GPU -----------------------------
