@@ -1,5 +1,6 @@
 """Several runs on one GPU, without one: the daemon is a script of the same name, the machine is told how many GPUs."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.dispatch import local
 from benchmarks.dispatch.cluster import read_cluster
 from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.local import Machine, ProcessSlot, RunResources
@@ -147,7 +149,7 @@ def test_a_signal_while_it_starts(
     assert lines(calls)[1:] == ["quit"]
 
 
-def test_a_process_is_told_of_its_gpu_and_of_the_daemon(tmp_path: Path) -> None:
+def test_a_process_is_told_of_its_gpu_and_of_the_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: dict[str, Any] = {}
     context = SimpleNamespace(
         Pipe=lambda duplex: (None, nullcontext()),
@@ -157,9 +159,12 @@ def test_a_process_is_told_of_its_gpu_and_of_the_daemon(tmp_path: Path) -> None:
     job = Job(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("local", []))
     shared = Sharing({PIPES: "/tmp/p"}, {"6": "1"})
     ProcessSlot(job, RunResources(1, ("6",)), context, tmp_path / "log", shared).start(spec, StopSignal())
-    task, environment, _, _ = started["args"]
-    assert task.resources.gpus == ("1",)
-    assert environment[PIPES] == "/tmp/p"
+    seen = tmp_path / "seen"
+    monkeypatch.setattr(local, "execute", lambda *_: seen.write_text(f"{os.environ[mps.VISIBLE]} {os.environ[PIPES]}"))
+    process = multiprocessing.get_context("fork").Process(target=started["target"], args=started["args"])
+    process.start()
+    process.join()
+    assert seen.read_text() == "1 /tmp/p"
 
 
 def test_the_daemon_of_runs_side_by_side_ends_at_ctrl_c(

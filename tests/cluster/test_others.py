@@ -109,7 +109,7 @@ def test_cancel_ends_all_in_the_folder_or_what_was_asked_for(
         assert "3 runs told to save and end" in shown
         assert processes[1].wait(10) == -signal.SIGTERM
     else:
-        assert folder.suite.run("cancel") == 0
+        assert folder.suite.run("cancel", "--only", "comparison", "--seeds", "0") == 0
         shown = folder.said()
         assert "1 run told to save and end" in shown
         assert "2 runs of other requests continue: student-job, student-other" in shown
@@ -185,7 +185,7 @@ def test_what_earlier_versions_left_is_passed_over(folder: Folder) -> None:
     [
         # whatever the run itself said before it was requeued
         (("PENDING", "Resources"), False, 2, ("waiting", None, "pending: Resources")),
-        (("CONFIGURING", "None"), False, 2, ("waiting", None, "configuring: None")),
+        (("COMPLETING", "None"), True, 2, ("waiting", None, "completing: None")),
         (("REQUEUE_HOLD", "JobHoldMaxRequeue"), False, 2, ("waiting", None, "requeue_hold: JobHoldMaxRequeue")),
         (("RUNNING", "None"), False, 5, ("running", 651, "")),
         # a job that has been started again, or a process that hangs, says nothing for a while
