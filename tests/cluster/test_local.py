@@ -91,6 +91,7 @@ def test_local_processes_that_end_early(
     if ending != "kill":
         done = {run: suite.epochs(run) for run in runs}
         assert all("SIGTERM" in suite.log(run) for run in runs)
+        assert not list(suite.runs.glob("*/failed.json"))
         (tmp_path / "go").touch()
         assert suite.run() == 0
         assert all(f"epoch {done[run] + 1}/12" in suite.log(run).split("started: job")[-1] for run in runs)

@@ -149,6 +149,9 @@ def test_the_dead_launch_nothing(tmp_path: Path, holds: Holds) -> None:
     other = holds(tmp_path / "jobs" / "launchers" / "a.json", runs=[SPEC.id], starts=True)
     note_background(job, other.pid)  # which has not begun: it is known by its number and its birth
     assert [launcher.began for launcher in launchers(job.jobs_folder)] == [True, False]
+    (noted,) = (job.jobs_folder / "launchers").glob(f"*-{other.pid}.json")
+    noted.write_text(json.dumps(json.loads(noted.read_text()) | {"born": "1"}))  # another process of this number
+    assert [launcher.began for launcher in launchers(job.jobs_folder)] == [True]
     other.kill()
     other.wait()
     assert launchers(job.jobs_folder) == []

@@ -78,8 +78,8 @@ def ends(pid: int) -> bool:
 def test_a_daemon_for_as_long_as_runs_share_a_gpu(calls: Path, tmp_path: Path) -> None:
     said: list[str] = []
     logs = tmp_path / "mps"
-    with sharing([("2",), ("5",), ("2",), ("5",)], logs, said.append) as shared:
-        assert lines(calls) == [f"start 2,5 {logs}"]
+    with sharing([("GPU-8a",), ("5",), ("GPU-8a",), ("5",)], logs, said.append) as shared:
+        assert lines(calls) == [f"start GPU-8a,5 {logs}"]
         pipes = Path(shared.environment[PIPES])
         pid = int((pipes / f"{mps.CONTROL}.pid").read_text())
         assert alive(pid)
