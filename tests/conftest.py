@@ -14,9 +14,8 @@ from perf import null
 from sskd.runs.plugins import REGISTRIES as OF_PLUGINS
 from tests import small
 from tests.cluster.holding import holds
-from tests.cluster.slurm_site import quiet, site
 
-__all__ = ["holds", "quiet", "site"]
+__all__ = ["holds"]
 
 REGISTRIES: tuple[Any, ...] = (BENCHMARKS, *OF_PLUGINS)
 
