@@ -73,7 +73,7 @@ HEADS: list[Any] = [*PRETEXTS, *({"name": name, "transformation": "paper"} for n
 
 
 def assert_no_waits(spec: Any, runs: Path) -> None:
-    """In two steps of a run's last stage."""
+    """Runs two steps of the run's last stage."""
     setup = prepare(spec, runs, small.EXECUTION)
     stage = build_task(setup).stages[-1]
     for module in stage.trained:

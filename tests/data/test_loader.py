@@ -39,7 +39,7 @@ def test_every_image_once_and_the_last_batch(count: int, sizes: list[int]) -> No
 
 @pytest.mark.parametrize("rotations", [False, True])
 def test_an_epoch_entered_half_way_is_the_same(rotations: bool) -> None:
-    """And it is its order and what ``make`` makes of it: a CUDA graph holds ``make`` alone."""
+    """A CUDA graph only contains ``make``, so the order and ``make`` together must give the same batches."""
     made, draws = loader(rotations=rotations), torch.Generator()
     whole = islice(loader(rotations=rotations).epoch(3), 1, None)
     for early, late, (step, indices) in zip(whole, made.epoch(3, start=1), made.order(3, start=1), strict=True):

@@ -58,7 +58,7 @@ def by_pil(name: str, image: Image.Image, u: float) -> Image.Image:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operations_are_pils(name: str) -> None:
-    """Also in a batch in which other images have other operations."""
+    """The second half of the batch has other operations, which must not change the first."""
     images = pictures()
     strengths = torch.rand(len(images), generator=torch.Generator().manual_seed(1))
     kinds = torch.arange(2 * len(images)) % len(OPERATIONS)

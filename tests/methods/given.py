@@ -16,7 +16,7 @@ from tests.golden import BATCH, CLASSES, labels, tensor
 
 
 class Case(NamedTuple):
-    """What one golden entry has. ``loss`` None: outputs alone."""
+    """Values of one golden entry. ``loss`` is None if the entry only has outputs."""
 
     loss: Tensor | None
     inputs: Sequence[Tensor] = ()
@@ -98,7 +98,7 @@ class Given:
 
 
 class Ends(Network):
-    """A network of which a method sees the shapes and the classifier."""
+    """A network that only has shapes and a classifier."""
 
     def __init__(self, tensors: Sequence[Tensor], dtype: torch.dtype) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def features(logits: Tensor, *maps_and_pooled: Tensor) -> Features:
 
 
 def batch_like(wanted: Tensor, views: int = 1) -> Batch:
-    """The images of these labels, in so many views; no method here looks at the pixels."""
+    """Makes a batch of these labels, with ``views`` black images per label; no method here looks at the pixels."""
     images = torch.zeros(views * len(wanted), 3, 2, 2)
     return Batch(images, wanted, torch.arange(len(wanted)), None, torch.Generator())
 

@@ -1,4 +1,4 @@
-"""What all methods share: the weighted sum, its warm-up, and that what is frozen stays so in a user's method too."""
+"""Properties of all methods: the weighted sum, its warm-up, and frozen modules, also in a user's method."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What methods make of real networks: a student around the student, stages one after the other, saved weights."""
+"""Methods with real networks: a student around the student, stages one after the other, saved weights."""
 
 from pathlib import Path
 from typing import Any

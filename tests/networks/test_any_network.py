@@ -99,7 +99,7 @@ def test_a_vision_transformer_gives_its_class_token_and_tokens_as_maps() -> None
 
 
 def test_images_are_resized_to_what_a_network_wants() -> None:
-    """Here without a setting; with one: test_own_images."""
+    """The network has no setting; test_own_images has networks with one."""
     network = build_network(VIT, 10).eval()
     module: Any = network.get_submodule("network")
     wanted = module(F.interpolate(images(32), (16, 16), mode="bilinear", antialias=True))
