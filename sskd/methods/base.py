@@ -240,10 +240,9 @@ class Method(nn.Module):
                 losses["kd"] = kd_divergence(student_logits, teacher_logits, temperature, kind=kind)
                 weights["kd"] = self.settings.kd_weight
             own = self.loss_terms(student, teacher, batch)
-            if not own.losses.keys().isdisjoint(RESERVED):
-                raise UserError(
-                    f"method '{self.settings.name}' has a term with a reserved name ({', '.join(RESERVED)}): rename it"
-                )
+            for name in RESERVED:
+                if name in own.losses:
+                    raise UserError(f"method '{self.settings.name}' has a term '{name}', a reserved name: rename it")
             losses |= own.losses
             weights |= {name: self.loss_weights[name] for name in own.losses}
             logged |= own.logged
