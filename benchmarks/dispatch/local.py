@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,16 +21,15 @@ from benchmarks.dispatch.cluster import ClusterSpec
 from benchmarks.dispatch.inline import InlineSlot
 from benchmarks.dispatch.job import Failure, Job
 from benchmarks.dispatch.retries import TERMINATED
-from benchmarks.dispatch.same_code import Code, refuse_other_code, start_fork_server, this_code
+from benchmarks.dispatch.same_code import Code, start_fork_server, this_code
 from benchmarks.dispatch.scheduler import Slot, schedule
-from benchmarks.dispatch.worker import attempt, execute
+from benchmarks.dispatch.worker import attempt, execute, prepare
 from benchmarks.planning.cost import SEQUENTIAL, STARTING_A_JOB, Concurrency
-from sskd.config.execution import Execution
+from benchmarks.planning.plan import Plan
 from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal, stop_signal
 from sskd.errors import UserError
 from sskd.mps import Sharing, sharing
-from sskd.runs.plugins import load_plugins
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 from sskd.runtime.cores import allowed_cores, usable_cores, usable_memory
 from sskd.runtime.device import with_threads
@@ -115,29 +115,26 @@ def execute_here(job: Job, progress: Progress) -> dict[str, Failure]:
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.commands.main", "benchmarks.dispatch.local", "torchvision"])
     with sharing([resources.gpus for resources in divided], job.jobs_folder / "mps", progress.log) as shared:
-        slots: list[Slot] = [
-            ProcessSlot(job, resources, context, job.jobs_folder / "local.log", shared) for resources in divided
-        ]
-        return schedule(job, progress, slots)
+        return schedule(job, progress, [ProcessSlot(job, resources, context, shared) for resources in divided])
 
 
 class ProcessSlot(Slot):
     """A slot that trains in a process of its own."""
 
-    def __init__(self, job: Job, resources: RunResources, context: Any, log: Path, shared: Sharing) -> None:
-        self._job, self._context, self._log = job, context, log
+    def __init__(self, job: Job, resources: RunResources, context: Any, shared: Sharing) -> None:
+        self._job, self._context = job, context
         self._resources, self._environment = resources._replace(gpus=shared.visible(resources.gpus)), shared.environment
         self._process: Any = None
         self._answer: Any = None  # pipe on which the process sends its failure
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:
-        job, resources, self.failure = self._job, self._resources, None
-        execution = job.execution
+        resources, execution, self.failure = self._resources, self._job.execution, None
         if execution.threads is None:
             execution = with_threads(execution, resources.threads)
         if execution.workers is None:
             execution = execution.model_copy(update={"workers": min(16, resources.threads)})
-        task = WorkerInput(spec_yaml(spec), job.runs, execution, job.plugins, resources, self._log, this_code())
+        job = replace(self._job, plan=Plan([]), execution=execution)
+        task = WorkerInput(spec_yaml(spec), job, resources, this_code())
         surroundings = {**os.environ, **self._environment}, Path.cwd()  # current values; the forkserver's are older
         self._process = None  # until the process exists, an interrupt has nothing to end
         self._answer, says = self._context.Pipe(duplex=False)
@@ -176,11 +173,8 @@ class WorkerInput(NamedTuple):
     """Arguments of a run's process."""
 
     spec_yaml: str
-    runs: Path
-    execution: Execution
-    plugins: tuple[str, ...]
+    job: Job  # without its plan
     resources: RunResources
-    log: Path  # file for its output
     code: Code  # code of the suite
 
 
@@ -188,8 +182,9 @@ def worker_main(task: WorkerInput, environment: dict[str, str], folder: Path, sa
     """Main function of a run's process. Exit status: 1 if the run failed, TERMINATED if it was told to end."""
     for number in (signal.SIGINT, signal.SIGHUP):  # these signals reach all processes; the parent handles them
         signal.signal(number, signal.SIG_IGN)
+    job = task.job
     with stop_signal(signal.SIGTERM) as stop:
-        _print_to(task.log)
+        _print_to(job.jobs_folder / "local.log")
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
@@ -199,14 +194,13 @@ def worker_main(task: WorkerInput, environment: dict[str, str], folder: Path, sa
         if resources.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, resources.cores)
         try:
-            refuse_other_code(task.code)
-            load_plugins(task.plugins)
+            prepare(task.code, job.plugins)
             spec = parse_spec(yaml.safe_load(task.spec_yaml), "a run of this suite")
         except UserError as error:
             says.send(tuple(Failure(str(error), "input")))
             raise SystemExit(1) from None
         try:
-            failure = attempt(spec, task.runs, partial(execute, spec, task.runs, task.execution, stop, task.plugins))
+            failure = attempt(spec, job.runs, partial(execute, spec, job.runs, job.execution, stop, job.plugins))
         except Interrupted:
             raise SystemExit(TERMINATED) from None
     if failure:

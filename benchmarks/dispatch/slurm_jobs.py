@@ -27,7 +27,7 @@ from benchmarks.dispatch.local import execute_here
 from benchmarks.dispatch.retries import TERMINATED, last_lines
 from benchmarks.dispatch.same_code import Code, refuse_other_code, shell_lines
 from benchmarks.dispatch.slurm_queue import check_time, slurm
-from benchmarks.dispatch.worker import attempt, execute
+from benchmarks.dispatch.worker import attempt, execute, prepare
 from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Progress
 from sskd.console.signals import Stopped, StopSignal, stop_signal
@@ -120,8 +120,7 @@ class PoolJob(Checkpointable):
     code: Code  # code of the submitting suite
 
     def __call__(self) -> None:
-        refuse_other_code(self.code)
-        load_plugins(self.job.plugins)
+        prepare(self.code, self.job.plugins)
         plan = make_plan(parse_spec(yaml.safe_load(text), "a submitted run") for text in self.specs)
         again = self.job.retry_failed and "SLURM_RESTART_COUNT" not in os.environ  # later failures are final
         job = replace(self.job, plan=plan, retry_failed=again)

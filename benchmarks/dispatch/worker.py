@@ -142,8 +142,8 @@ def execute(
         else:
             if spec.recipe.processes > 1:
                 os.environ["SSKD_PROCESS"] = str(os.getpid())  # the process that cancel signals
-            prepare = partial(_prepare, this_code(), plugins)
-            result = train_in_processes(spec, runs, execution, on_step, note, stop, prepare)
+            begin = partial(prepare, this_code(), plugins)
+            result = train_in_processes(spec, runs, execution, on_step, note, stop, begin)
     except Interrupted as reason:
         log_line(folder.path, f"{stop.received.name if stop.received else ''}: {reason}")
         raise
@@ -153,7 +153,7 @@ def execute(
     return result
 
 
-def _prepare(code: Code, plugins: tuple[str, ...]) -> None:
-    """Prepares each process of a run with several processes."""
+def prepare(code: Code, plugins: tuple[str, ...]) -> None:
+    """Prepares a process that trains: refuses other code than the suite's, and loads the plugins."""
     refuse_other_code(code)
     load_plugins(plugins)

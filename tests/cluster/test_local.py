@@ -133,7 +133,7 @@ def test_a_run_whose_fork_server_was_killed_is_lost_and_tried_again(
     job = Job(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("side_by_side", []))
     monkeypatch.setattr(local, "start_fork_server", lambda: None)
     context = ContextOf(error)
-    slot = ProcessSlot(job, RunResources(1), context, tmp_path / "log", Sharing())
+    slot = ProcessSlot(job, RunResources(1), context, Sharing())
     slot.start(spec, StopSignal())
     assert slot.ended()
     slot.terminate()  # nothing is there that could be ended
@@ -154,7 +154,7 @@ def test_interrupted_while_a_process_is_started_nothing_is_left_to_end(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(local, "start_fork_server", interrupted)
-    slot = ProcessSlot(job, RunResources(1), ContextOf(), tmp_path / "log", Sharing())
+    slot = ProcessSlot(job, RunResources(1), ContextOf(), Sharing())
     with Progress(1) as progress, pytest.raises(KeyboardInterrupt):
         schedule(job, progress, [slot])
 
@@ -162,7 +162,7 @@ def test_interrupted_while_a_process_is_started_nothing_is_left_to_end(
 def test_a_process_goes_on_when_the_fork_server_is_killed(tmp_path: Path) -> None:
     """Its end is then told by its pipe, and not by a status that nobody knows."""
     job = Job(make_plan([]), tmp_path, small.EXECUTION, read_cluster("side_by_side", []))
-    slot = ProcessSlot(job, RunResources(1), None, tmp_path, Sharing())
+    slot = ProcessSlot(job, RunResources(1), None, Sharing())
     process = subprocess.Popen(["sleep", "60"])
     slot._answer, says = multiprocessing.Pipe(duplex=False)
     slot._process = SimpleNamespace(exitcode=local.FORGOTTEN, pid=process.pid)

@@ -158,7 +158,7 @@ def test_a_process_is_told_of_its_gpu_and_of_the_daemon(tmp_path: Path, monkeypa
     spec = small.spec(small.teacher())
     job = Job(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("local", []))
     shared = Sharing({PIPES: "/tmp/p"}, {"6": "1"})
-    ProcessSlot(job, RunResources(1, ("6",)), context, tmp_path / "log", shared).start(spec, StopSignal())
+    ProcessSlot(job, RunResources(1, ("6",)), context, shared).start(spec, StopSignal())
     seen = tmp_path / "seen"
     monkeypatch.setattr(local, "execute", lambda *_: seen.write_text(f"{os.environ[mps.VISIBLE]} {os.environ[PIPES]}"))
     process = multiprocessing.get_context("fork").Process(target=started["target"], args=started["args"])
