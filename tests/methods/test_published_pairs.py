@@ -29,6 +29,7 @@ WIDTHS_DIFFER = {
     ("wrn_40_2", "ShuffleV1"),
 }
 NOT_ON_META = {"crd", "dot", "hsakd"}  # they draw contrasts; a branch's grouped convolution is not known there
+LEARNED = {("wrn_40_2", "wrn_16_2"), ("resnet32x4", "ShuffleV1")}  # pairs on which gradients are looked at
 DRAWN = {"fcfd"}  # a step trains the bridges of two paths
 REFUSED = {"fsp": WIDTHS_DIFFER}  # docs/methods.md has the reasons, as the methods give them
 
@@ -100,7 +101,8 @@ def test_it_computes_its_loss_for_the_pair_or_says_what_does_not_fit(method: str
             terms = stage.loss(learned if stage.uses_student else None, fixed, batch)
             assert all(term.shape == () for term in terms.values())
             trained = {p for module in stage.trained for p in module.parameters()}
-            assert with_gradient(sum(terms.values()), trained) == trained
+            if (teacher, student) in LEARNED:
+                assert with_gradient(sum(terms.values()), trained) == trained
             reached |= trained
         made.train()
         if method not in NOT_ON_META:
@@ -110,7 +112,8 @@ def test_it_computes_its_loss_for_the_pair_or_says_what_does_not_fit(method: str
             assert set(made.loss_weights) <= set(terms.losses) or not kind.needs_teacher
             modules = (made, predictor) if rebuilds else (made,)
             trained = {p for module in modules for p in module.parameters() if p.requires_grad} - reached
-            assert method in DRAWN or not trained or with_gradient(total, trained) == trained
+            if trained and (teacher, student) in LEARNED and method not in DRAWN:
+                assert with_gradient(total, trained) == trained
     assert refused.keys() == REFUSED.get(method, set())
     for (teacher, student), reason in refused.items():
         assert f"method '{method}'" in reason
