@@ -61,6 +61,7 @@ def test_missing_cells_say_why(paper: Profile, tmp_path: Path) -> None:
     assert f"1 of 2: failed: cannot read {by_name['vid', 0]}" in lines["VID"]
     assert "1 of 2: failed: " in lines["SP"]
     assert lines["KD"].endswith("|  |")
+    assert [lines[row].split(" | ")[2] for row in ("KD", "AB", "CRD")] == ["2", "0", "0"]  # seeds
 
 
 def test_a_run_whose_teacher_failed_says_so(paper: Profile, tmp_path: Path) -> None:
