@@ -9,7 +9,8 @@ are in standard deviations of a run.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -203,6 +204,17 @@ def _p(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.asarray(2 * stats.t.sf(np.abs(gap.mean) / gap.sd, gap.df))
 
 
+def table(found: Iterable[Frequency]) -> str:
+    """Formats the rates as Markdown."""
+    return markdown_table(("simulated", "what", "rate"), [(f.case, f.what, f"{f.value:.1f} %") for f in found])
+
+
+def write_between(page: Path, marks: tuple[str, str], text: str) -> None:
+    """Replaces the text between two marks of a page."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(marks[0])
+    page.write_text(before + marks[0] + text + marks[1] + rest.partition(marks[1])[2], encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf.verdict_rates", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--suites", type=int, default=SUITES, help=f"simulated suites per rate (default: {SUITES})")
@@ -214,13 +226,10 @@ def main() -> None:
             in_use = f"{per_look_alpha(alpha):.3g}, {per_look_alpha(alpha, True):.3g}"
             print(f"{alpha:g}: {one:.3g}, {two:.3g} (in use: {in_use})")
         return
-    rows = [(found.case, found.what, f"{found.value:.1f} %") for found in rates(options.suites)]
-    text = markdown_table(("simulated", "what", "rate"), rows)
+    text = table(rates(options.suites))
     print(text, end="")
     if options.write:
-        (start, end), page = MARKS, DOCS.read_text(encoding="utf-8")
-        before, after = page.partition(start)[0], page.partition(end)[2]
-        DOCS.write_text(before + start + text + end + after, encoding="utf-8")
+        write_between(DOCS, MARKS, text)
 
 
 if __name__ == "__main__":
