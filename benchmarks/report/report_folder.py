@@ -63,7 +63,10 @@ def report_target(
         )
     folder = folder / "reports" / (options.name or request_name(request))
     if _is_taken(folder, request):
-        raise UserError(f"{folder} is the report of another request, see {REQUEST} there: take another --name")
+        if options.name:
+            raise UserError(f"{folder} is the report of another request, see {REQUEST} there: take another --name")
+        # plugins with the same name in different folders
+        folder = folder.with_name(f"{folder.name}-{_hash(json.dumps(request))}")
     return ReportTarget(folder, profile, cells, request)
 
 
@@ -92,14 +95,18 @@ def request_name(request: Mapping[str, Any]) -> str:
     words: list[str] = []
     for key, value in request.items():
         if key == "plugin":
-            words += [f"plugin={path}" for path in value]
+            words += [f"plugin={Path(path).stem}" for path in value]
         else:
             words += value if isinstance(value, list) else [str(value) if key == "only" else f"{key}={value}"]
     text = "_".join(words)
     name = re.sub(r"[^A-Za-z0-9._,=+-]+", "-", text).strip(".-")
     if name == text and len(name) <= LONGEST:
         return name
-    return f"{name[:LONGEST]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{name[:LONGEST]}-{_hash(text)}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _is_taken(folder: Path, request: Mapping[str, Any]) -> bool:

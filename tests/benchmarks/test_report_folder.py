@@ -65,7 +65,7 @@ def test_two_plugins_have_two_reports(tmp_path: Path) -> None:
         folders.append(target(tmp_path, "--methods", "none,own_edited", "--plugin", plugin).folder)
     assert len(set(folders)) == 3
     assert folders[0] == folders[-1]
-    assert folders[0].name.startswith("methods=none,own_edited_plugin=")
+    assert folders[0].name == "methods=none,own_edited_plugin=mine"
 
 
 def test_names_of_requests() -> None:
