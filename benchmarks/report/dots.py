@@ -1,6 +1,7 @@
 """Figure of a table: a panel per column, rows from top to bottom, on an axis that covers the range of the data."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -14,6 +15,7 @@ from benchmarks.report.style import Style
 from benchmarks.tables.benchmark import Benchmark, Measure
 
 PAPER_TICK: dict[str, object] = {"marker": "|", "color": "tab:red", "markersize": 11, "markeredgewidth": 2}
+TITLE = 30  # characters of a panel's title in a line
 FAR, FAR_POINTS = 4.0, 5.0  # rows are off the axis beyond this many median distances, and this many points
 Paper = Mapping[tuple[str, str, str], Value]  # from published()
 
@@ -43,7 +45,8 @@ def dots(
             known = [paper[row, column, m.published] for m in measures if (row, column, m.published) in paper]
             if known:
                 axis.plot(known[0].value, place, zorder=5, **PAPER_TICK)  # type: ignore[arg-type]
-        axis.set(title=column if same_unit else f"{column}: {measures[0].label}", ylabel="")
+        title = column if same_unit else f"{column}: {measures[0].label}"
+        axis.set(title=textwrap.fill(title, TITLE, break_long_words=False), ylabel="")
         axis.set_xlabel("top-1 (%)" if same_unit else measures[0].title, fontsize=8)
         axis.set_yticks(range(len(rows)), names)
         for label in axis.get_yticklabels():
