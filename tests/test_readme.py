@@ -21,6 +21,10 @@ def test_as_many_methods_as_it_says(page: str) -> None:
     assert int(number) == len(papers)
 
 
+def test_what_comes_before_the_methods_is_short() -> None:
+    assert len(README[: README.index("| family |")].split()) <= 900
+
+
 def test_what_it_links_to_is_there() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
