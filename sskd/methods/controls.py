@@ -28,9 +28,10 @@ class KDAgain(KD):
 
 @METHODS.register("kd_shuffled")
 class KDShuffled(KD):
-    """KD from the teacher's logits of another image of the same class: the last one of an earlier batch. These soft
-    targets describe the class, not the image, so the gain of KD over this control is what the student learns from the
-    teacher about single images. Targets are uniform as long as no image of the class was seen."""
+    """KD from the teacher's logits of another image of the same class: the last one of an earlier batch. The targets of
+    each class are those of KD, but not matched with the images, so KD minus this control is what the match is worth.
+    Unmatched targets are noisy: the student can be worse than without a teacher. Targets are uniform until an image of
+    the class was seen."""
 
     info = MethodInfo(
         "KD shuffled",
