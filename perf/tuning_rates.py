@@ -5,7 +5,7 @@
 
 In a suite two equally good methods, A and B, are tuned and compared by statistics.verdict, after each of the studies 3
 to 10. The true accuracy of a setting is -|N(0, 2)| points. The test accuracy of a run is the true accuracy plus N(0,
-0.65) (the variance between seeds), and its held-out accuracy is the test accuracy plus N(0, 1). A search runs each of
+0.65) (the variance between seeds), and its validation accuracy is the test accuracy plus N(0, 1). A search runs each of
 its settings once.
 """
 
@@ -21,14 +21,14 @@ from sskd.paths import ROOT
 
 SUITES = 4000
 STUDIES = max(LOOKS)
-# standard deviations in points: of settings, of seeds, and of the difference of held-out and test accuracy
-SETTING_STD, SEED_STD, HELD_OUT_STD = 2.0, 0.65, 1.0
+# standard deviations in points: of settings, of seeds, and of the difference of validation and test accuracy
+SETTING_STD, SEED_STD, VALIDATION_STD = 2.0, 0.65, 1.0
 DOCS = ROOT / "docs" / "tuning.md"
 MARKS = ("<!-- rates: python -m perf.tuning_rates --write -->\n", "<!-- end of rates -->\n")
 
 
 class Search(NamedTuple):
-    """Accuracies of the chosen settings of many searches, (suites, studies) each: the true accuracy, the held-out and
+    """Accuracies of the chosen settings of many searches, (suites, studies) each: the true accuracy, the validation and
     the test accuracy of the trial, and the test accuracy of the final run, which has another seed."""
 
     true: np.ndarray
@@ -38,11 +38,11 @@ class Search(NamedTuple):
 
 
 def search(rng: Random, suites: int, budget: int, on_test: bool = False, studies: int = STUDIES) -> Search:
-    """Simulates searches with ``budget`` settings each. The choice is by held-out accuracy, or by the trial's test
+    """Simulates searches with ``budget`` settings each. The choice is by validation accuracy, or by the trial's test
     accuracy if ``on_test``."""
     true = -np.abs(rng.normal(0, SETTING_STD, (suites, studies, budget)))
     trial = true + rng.normal(0, SEED_STD, true.shape)
-    held_out = trial + rng.normal(0, HELD_OUT_STD, true.shape)
+    held_out = trial + rng.normal(0, VALIDATION_STD, true.shape)
     best = (trial if on_test else held_out).argmax(-1)[..., None]
     chosen, seen, tested = (np.take_along_axis(values, best, -1)[..., 0] for values in (true, held_out, trial))
     return Search(chosen, seen, tested, chosen + rng.normal(0, SEED_STD, chosen.shape))
@@ -84,7 +84,7 @@ def biases(suites: int = SUITES, seed: int = 0) -> list[Bias]:
     fair, test = search(rng, suites, 9), search(rng, suites, 9, on_test=True)
     cases = {
         "the final run's test accuracy (reported)": fair.final - fair.true,
-        "the chosen trial's held-out accuracy": fair.held_out - fair.true,
+        "the chosen trial's validation accuracy": fair.held_out - fair.true,
         "the chosen trial's test accuracy": fair.trial - fair.true,
         "the trial's test accuracy, chosen on the test images": test.trial - test.true,
     }

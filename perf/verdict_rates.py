@@ -168,7 +168,7 @@ def dangers(rng: Random, suites: int) -> Iterator[Frequency]:
     calls = judged([unpaired(normal(rng, suites) - 3, collapsed)])
     name = "a rival that collapses in a tenth of the seeds, equal on average"
     yield Frequency(name, "some wrong verdict", wrong(calls), -5)
-    for rule, bound in (("best on test", -20.0), ("held-out", 5.5), ("last", 5.5)):
+    for rule, bound in (("best on test", -20.0), ("validation", 5.5), ("last", 5.5)):
         few = suites // 4
         first, second = (_reached(rng, few, noise, rule) for noise in (1.0, 0.5))
         name = f"one curve twice as noisy, epoch: {rule}"
@@ -179,7 +179,7 @@ def _reached(rng: Random, suites: int, noise: float, rule: str, epochs: int = 30
     """Returns test accuracies (suites, LAST) of equally good methods at the epoch that ``rule`` selects."""
     level = rng.standard_normal((suites, LAST, 1))
     test, held_out = (level + rng.normal(0, noise, (suites, LAST, epochs)) for _ in range(2))
-    at = {"best on test": test.argmax(-1), "held-out": held_out.argmax(-1)}.get(rule, np.full(level.shape[:2], -1))
+    at = {"best on test": test.argmax(-1), "validation": held_out.argmax(-1)}.get(rule, np.full(level.shape[:2], -1))
     return np.asarray(np.take_along_axis(test, (at % epochs)[..., None], -1)[..., 0])
 
 

@@ -144,7 +144,7 @@ class Profile(StrictModel):
     """Fields (head, precision, version, packages) whose differences exclude a run from a table. By default such
     differences are only shown, because they only change rounding or code."""
     tuning: Tuning = Tuning()
-    """Length and held-out images of the trials of ``run_all.py tune``."""
+    """Length and validation set of the trials of ``run_all.py tune``."""
     plugins: Annotated[tuple[str, ...], TupleFromList] = ()
     """Python files that register methods, networks, data sets, optimizers, ..."""
     execution: Execution = Execution()

@@ -122,7 +122,7 @@ def unequal(ours: Sequence[StudyFile], theirs: Sequence[StudyFile]) -> str:
     rates = {json.dumps(study.space[RATE]) for study in both}
     asked: dict[str, set[Any]] = {
         "budgets differ": {study.budget for study in both},
-        "held-out fractions differ": {study.holdout for study in both},
+        "validation fractions differ": {study.holdout for study in both},
         "epochs differ": {(study.epochs, study.full_epochs) for study in both},
         "ranges of the learning rate differ": rates,
         "one method was searched in several spaces": {study.space_hash for study in ours},

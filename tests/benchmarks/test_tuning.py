@@ -222,7 +222,7 @@ def test_the_report_has_gains_verdicts_curves_and_the_check_of_short_trials(
     ("change", "why"),
     [
         ({"budget": 9}, "budgets differ"),
-        ({"holdout": 0.1}, "held-out fractions differ"),
+        ({"holdout": 0.1}, "validation fractions differ"),
         ({"epochs": 30}, "epochs differ"),
         ({"space": {"learning_rate": {"log": [0.01, 1.0]}}}, "ranges of the learning rate differ"),
     ],
