@@ -245,3 +245,18 @@ def test_what_is_refused() -> None:
         from_dict(Recipe, {"batch_size": 6, "processes": 4}, "here")
     assert Rank(1, 3).rows(8) == slice(2, 5)
     assert Rank(0, 3).sizes(8) == [2, 3, 3]
+
+
+@pytest.mark.parametrize(("world", "sizes"), [("4", (1, 1, 4, 4)), ("1", None), ("four", UserError)])
+def test_a_launcher_need_not_tell_the_processes_of_a_machine(
+    monkeypatch: pytest.MonkeyPatch, world: str, sizes: Any
+) -> None:
+    """Without LOCAL_WORLD_SIZE all processes are on one machine; what is no number is named."""
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": world, "MASTER_ADDR": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if sizes is UserError:
+        with pytest.raises(UserError, match="WORLD_SIZE.*four"):
+            Launch.of_environment()
+    else:
+        assert Launch.of_environment() == sizes

@@ -103,10 +103,15 @@ class Launch(NamedTuple):
 
     @classmethod
     def of_environment(cls) -> "Launch | None":
-        """Returns None if torchrun did not start this process, or started only one."""
-        values = [os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")]
+        """Returns None if torchrun did not start this process, or started only one. Raises UserError if a variable
+        is not a number."""
+        values = [os.environ.get(name, "") for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]
         if not all(values) or "MASTER_ADDR" not in os.environ:
             return None
+        values.append(os.environ.get("LOCAL_WORLD_SIZE", values[-1]))  # other launchers may not set it
+        if not all(value.isdecimal() for value in values):
+            names = "RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE"
+            raise UserError(f"{names} must be numbers, found {', '.join(values)}")
         launch = cls(*map(int, values))
         return launch if launch.world_size > 1 else None
 
