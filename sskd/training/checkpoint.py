@@ -1,6 +1,7 @@
 """The state of a run during training, and how it is saved and resumed."""
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Callable
@@ -78,6 +79,7 @@ class RunState:
     def _move_lr_to_device(self) -> None:
         """Moves the learning rate of PyTorch's fused optimisers to the GPU, so that a CUDA graph reads its current
         value. For other optimisers it stays a Python number, which a graph stores as a constant."""
+        self._lr = math.nan
         for group in self.optimizer.param_groups:
             if self.setup.device.type == "cuda" and group.get("fused"):
                 group["lr"] = torch.tensor(float(group["lr"]), device=self.setup.device)
@@ -94,13 +96,13 @@ class RunState:
     # --- counters on the host ------------------------------------------------------------------------------------
 
     def set_learning_rate(self) -> None:
-        """Sets the optimiser's learning rate for the next step."""
-        lr = self.stage.learning_rate_at(self.epoch + self.step / len(self.loader))
-        for group in self.optimizer.param_groups:
+        """Sets the optimiser's learning rate for the next step, if it changes: on a GPU it is a launch."""
+        before, self._lr = self._lr, self.stage.learning_rate_at(self.epoch + self.step / len(self.loader))
+        for group in self.optimizer.param_groups if before != self._lr else ():
             if torch.is_tensor(group["lr"]):
-                group["lr"].fill_(lr)
+                group["lr"].fill_(self._lr)
             else:
-                group["lr"] = lr
+                group["lr"] = self._lr
 
     def start_clock(self) -> None:
         """Starts the clock: earlier time does not count as training."""
