@@ -58,14 +58,16 @@ def _finished(specs: Iterable[RunSpec], runs: Path) -> Iterable[tuple[RunSpec, d
 def describe_changes(plan: Plan, runs: Path) -> list[str]:
     """Returns lines for the user: finished runs with other code, and with other commits of the suite."""
     by_reason: dict[str, list[str]] = {}
-    for run_id, why in changed_runs(plan.runs, runs).items():
-        by_reason.setdefault(why, []).append(run_id)
+    commits = Counter[Any]()
+    for spec, result in _finished(plan.runs, runs):
+        if why := changed_since(spec, result):
+            by_reason.setdefault(why, []).append(spec.id)
+        commits[result.get("machine", {}).get("commit")] += 1
     lines = [
         f"trained with other code ({why}): {first_of(ids)}; --rerun changed retrains them"
         for why, ids in by_reason.items()
     ]
     today = code()["commit"]
-    commits = Counter(result.get("machine", {}).get("commit") for _, result in _finished(plan.runs, runs))
     others = {commit[:12]: count for commit, count in commits.items() if commit and commit != today}
     if today and others:
         counts = ", ".join(f"{commit} ({count})" for commit, count in others.items())
