@@ -57,7 +57,7 @@ class Sample(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Whether an interval lies above the bound, below it, and within the margin around zero, in the samples' shape."""
+    """True where an interval is above the bound, below it, or within the margin around zero; in the samples' shape."""
 
     above: np.ndarray
     below: np.ndarray

@@ -19,19 +19,11 @@ from sskd.runs.settings import method_settings, published_settings
 from tests.methods.shapes import PAIRS
 
 CLASSES, IMAGES, FEW = 4, 40, 8
-WIDTHS_DIFFER = {
-    ("wrn_40_2", "wrn_40_1"),
-    ("vgg13", "MobileNetV2"),
-    ("ResNet50", "MobileNetV2"),
-    ("ResNet50", "vgg8"),
-    ("resnet32x4", "ShuffleV1"),
-    ("resnet32x4", "ShuffleV2"),
-    ("wrn_40_2", "ShuffleV1"),
-}
+WIDTHS_EQUAL = {("wrn_40_2", "wrn_16_2"), ("resnet56", "resnet20"), ("resnet32x4", "resnet8x4"), ("vgg13", "vgg8")}
 NOT_ON_META = {"crd", "dot", "hsakd"}  # they draw contrasts; a branch's grouped convolution is not known there
 LEARNED = {("wrn_40_2", "wrn_16_2"), ("resnet32x4", "ShuffleV1")}  # pairs on which gradients are looked at
 DRAWN = {"fcfd"}  # a step trains the bridges of two paths
-REFUSED = {"fsp": WIDTHS_DIFFER}  # docs/methods.md has the reasons, as the methods give them
+REFUSED = {"fsp": set(PAIRS) - WIDTHS_EQUAL}  # docs/methods.md has the reasons, as the methods give them
 
 
 @cache
