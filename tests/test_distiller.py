@@ -140,17 +140,39 @@ def test_torchs_random_state_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_autocast_and_compile() -> None:
-    """Networks run in the loop's autocast, losses in float32; torch.compile takes the module."""
+def test_networks_run_in_the_autocast_of_the_loop() -> None:
     made = distiller("crd")
     plain = made(*batch(), generator=torch.Generator().manual_seed(0))[0]
     with torch.autocast("cpu", torch.bfloat16):
         lower = made(*batch(), generator=torch.Generator().manual_seed(0))[0]
     assert lower.dtype == torch.float32
     assert lower.item() == pytest.approx(plain.item(), rel=0.05)
-    made = distiller("kd")
-    compiled: Any = torch.compile(made, backend="eager")
-    assert compiled(*batch())[0].item() == pytest.approx(distiller("kd")(*batch())[0].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "backend"), [("crd", "eager"), pytest.param("kd", "inductor", marks=pytest.mark.slow)]
+)
+def test_a_compiled_distiller_takes_the_same_steps(
+    method: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compiled in the first two steps (the first also makes the forward passes), and never again."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    plain, made = distiller(method), distiller(method)
+    compiled: Any = torch.compile(made, backend=backend)
+    updates = torch.optim.SGD(plain.parameters(), 0.05), torch.optim.SGD(made.parameters(), 0.05)
+
+    def steps(epoch: int) -> None:
+        for module in (plain, made):
+            module.begin_epoch(epoch, 240)
+        expected = step(plain, updates[0], *batch())
+        assert step(compiled, updates[1], *batch()) == pytest.approx(expected, rel=1e-4)
+        made.after_step()
+
+    steps(0)
+    steps(0)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for epoch in (1, 2):
+            steps(epoch)
 
 
 # --- views, stages, settings ------------------------------------------------------------------------------------------

@@ -278,9 +278,7 @@ class Distiller(WithFrozen):
         view_labels: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        generator = generator or self._draws(images.device)
-        check_values = images.device.type == "cpu" or self._step == 0
-        self._step += 1
+        generator, check_values = self._begin_step(images.device, generator)
         batch = self._inputs.batch(view_transform, images, labels, indices, view_labels, generator, check_values)
         batch = batch._replace(global_batch_size=len(labels) * self.rank.world_size)
         total, terms = loss(batch)
@@ -291,7 +289,11 @@ class Distiller(WithFrozen):
             )
         return total, {name: value.detach() for name, value in (terms.losses | dict(terms.logged)).items()}
 
-    @torch.compiler.disable
-    def _draws(self, device: torch.device) -> torch.Generator:
-        """Returns the random generator of the step."""
-        return torch.Generator(device).manual_seed(stream_seed(self._seed, "draws", self._epoch, self._step))
+    @torch.compiler.disable  # torch.compile would compile again for each number of the step
+    def _begin_step(self, device: torch.device, given: torch.Generator | None) -> tuple[torch.Generator, bool]:
+        """Counts the step. Returns its random generator, and whether the values of its inputs and loss are checked."""
+        first, self._step = self._step == 0, self._step + 1
+        generator = given or torch.Generator(device).manual_seed(
+            stream_seed(self._seed, "draws", self._epoch, self._step)
+        )
+        return generator, first or device.type == "cpu"
