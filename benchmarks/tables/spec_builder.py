@@ -194,11 +194,11 @@ class SpecBuilder:
         return recipe.model_copy(update={"learning_rate": rate}) if rate else recipe
 
 
-def method_grid(specs: SpecBuilder, pairs: tuple[str, ...], methods: tuple[str, ...] = PAPER_METHODS) -> list[Cell]:
+def method_grid(specs: SpecBuilder, pairs: Sequence[str], methods: Sequence[MethodSettings]) -> list[Cell]:
     """Returns the cells of the teacher and every method (rows) on every published pair (columns)."""
     planned = specs.planned(pairs)
     cells = [cell for pair in planned for cell in specs.teacher_cells(pair, pair)]
-    for method in specs.paper_methods(methods):
+    for method in methods:
         for pair in planned:
             cells += specs.students(pair, method_label(method), pair, method)
     return cells

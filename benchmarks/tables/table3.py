@@ -22,7 +22,7 @@ PAIRS = (
 
 
 def cells(specs: SpecBuilder) -> list[Cell]:
-    return method_grid(specs, PAIRS)
+    return method_grid(specs, PAIRS, specs.paper_methods())
 
 
 BENCHMARKS.register("table3")(

@@ -23,7 +23,7 @@ PAIRS = (
 
 
 def cells(specs: SpecBuilder) -> list[Cell]:
-    return method_grid(specs, PAIRS)
+    return method_grid(specs, PAIRS, specs.paper_methods())
 
 
 BENCHMARKS.register("table4")(

@@ -53,8 +53,7 @@ class NKD(Method):
         formula=r"\left\langle - w_1 p^t_y \log p^s_y - w_2 T^2 \sum_{c \neq y} q^t_c \log q^s_c \right\rangle",
         where="$p$ at temperature 1; $q$ is the softmax at $T$ over the classes other than the label. $w_1$ is "
         "`target_weight`, $w_2$ is `others_weight`.",
-        differs="The settings for CIFAR-100 (T 3, weight 3.5) are those of the authors' own ResNet-34 and ResNet-18; "
-        "ImageNet: T 1, weight 1.5.",
+        differs="The settings for CIFAR-100 (T 3, weight 3.5) are those of the authors' own ResNet-34 and ResNet-18.",
     )
     required_features = frozenset({"logits", "labels"})
     term_weights = {"target": "target_weight", "others": "others_weight"}

@@ -53,8 +53,7 @@ class WSLD(Method):
         r"\frac{\mathrm{CE}^s}{\mathrm{CE}^t} \right)",
         where=r"$\mathrm{CE}^s$ and $\mathrm{CE}^t$ are the image's cross-entropies at temperature 1. No gradient "
         "passes through $u$.",
-        differs="The settings for CIFAR-100 are from the authors' answer to a question (they retrained the teachers); "
-        "ImageNet: T 2, weight 2.5.",
+        differs="The settings for CIFAR-100 are from the authors' answer to a question (they retrained the teachers).",
     )
     required_features = frozenset({"logits", "labels"})
     term_weights = {"wsld": "weight"}

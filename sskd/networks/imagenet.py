@@ -21,11 +21,27 @@ class _Torchvision(Network):
 class ImageNetResNet(_Torchvision):
     """Feature maps: the stem before its max pooling, and the four stages."""
 
+    staged = True
+
+    @property
+    def stages(self) -> tuple[Any, ...]:
+        """The stages in forward order."""
+        net: Any = self
+        return net.layer1, net.layer2, net.layer3, net.layer4
+
+    def map_norms(self) -> list[nn.BatchNorm2d]:
+        return [getattr(stage[-1], "bn3", stage[-1].bn2) for stage in self.stages]
+
+    def run_stage(self, number: int, maps: Tensor) -> Tensor:
+        entered = self.get_submodule("maxpool")(maps) if number == 1 else maps
+        result: Tensor = self.stages[number - 1](entered)
+        return result
+
     def features(self, images: Tensor) -> Features:
         net: Any = self
         stem = F.relu(net.bn1(net.conv1(images)), inplace=True)
         maps, before, x = [stem], [stem], net.maxpool(stem)
-        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+        for stage in self.stages:
             *blocks, last = stage.children()
             for block in blocks:
                 x = block(x)

@@ -33,7 +33,9 @@ def _separable(in_channels: int, channels: int, stride: int) -> nn.Sequential:
 
 
 class MobileNetV1(Network):
-    """Feature maps: the stem, and the last block at each of four sizes."""
+    """Feature maps: the stem, and the last block at each of four sizes. A stage is the blocks up to such a map."""
+
+    staged = True
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -48,6 +50,12 @@ class MobileNetV1(Network):
     def map_norms(self) -> list[nn.BatchNorm2d]:
         blocks: Any = self.blocks
         return [blocks[number][-1] for number in ENDS]
+
+    def run_stage(self, number: int, maps: Tensor) -> Tensor:
+        first = 0 if number == 1 else ENDS[number - 2] + 1
+        for block in list(self.blocks)[first : ENDS[number - 1] + 1]:
+            maps = F.relu(block(maps))
+        return maps
 
     def features(self, images: Tensor) -> Features:
         total = self.stem(images)

@@ -22,7 +22,7 @@ FAMILIES = ["resnet8", "wrn_16_1", "MobileNetV2", "ShuffleV2"]
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "ShuffleV1", "vgg8", "ResNet50"])
+@pytest.mark.parametrize("name", [*FAMILIES, "ShuffleV1", "vgg8", "ResNet50", "resnet18", "resnet50", "mobilenet_v1"])
 def test_feature_layers_are_what_the_maps_depend_on_and_stages_are_the_network(name: str) -> None:
     """Every feature layer gets a gradient from the last map; what is left out gets none."""
     network = build_network(name, 4).eval()

@@ -35,6 +35,21 @@ def test_a_pair_has_its_own_weights() -> None:
     assert settings({"name": "kd"}, teacher="vgg13", student="vgg8").kd_temperature == 4.0
 
 
+def test_imagenets_pairs_have_the_settings_published_for_imagenet() -> None:
+    pairs = (("resnet34", "resnet18"), ("resnet50", "mobilenet_v1"))
+
+    def of_both(method: Any, *keys: str) -> list[tuple[Any, ...]]:
+        found = [settings(method, teacher=teacher, student=student) for teacher, student in pairs]
+        return [tuple(getattr(each, key) for key in keys) for each in found]
+
+    assert of_both("rld", "masked_weight", "temperature") == [(0.5, 1.0), (2.0, 1.0)]
+    assert of_both("wkdl", "weight", "sharpness", "distances_of") == [(30.0, 1.0, "logits"), (25.0, 2.0, "logits")]
+    assert of_both("wkdf", "weight", "falls_from", "hidden") == [(0.02, 0.0, 256), (0.005, 30.0, 256)]
+    assert of_both({"name": "kdpp", "host": "dkd"}, "kd_weight", "nckd_weight") == [(0.0, 0.5), (0.0, 1.0)]
+    assert of_both({"name": "sdd", "host": "dkd"}, "nckd_weight", "grids") == [(0.5, (1, 2)), (2.0, (1, 2, 4))]
+    assert of_both("ofd", "weight") == [(0.0001,)] * 2
+
+
 def test_what_is_given_wins_even_if_it_is_the_usual_value() -> None:
     assert settings({"name": "dkd", "nckd_weight": 8.0}).nckd_weight == 8.0
     assert settings(method_settings("dkd", nckd_weight=8.0)).nckd_weight == 8.0
