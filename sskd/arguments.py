@@ -6,7 +6,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +15,10 @@ from sskd.errors import nearest
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that prints one line for an error (exit status 2). Options cannot be abbreviated, and an
-    unknown option is reported before any other error."""
+    unknown option is reported before any other error. ``verbs``: options that people expect to be verbs, and these
+    verbs."""
+
+    verbs: Mapping[str, str] = {}
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"allow_abbrev": False} | settings)
@@ -26,6 +29,8 @@ class Parser(argparse.ArgumentParser):
         for word in args[: args.index("--")] if "--" in args else args:
             name = word.partition("=")[0]
             if re.fullmatch("--[A-Za-z][A-Za-z-]*", name) and name not in known:
+                if name in self.verbs:
+                    self.error(f"{name} is no option: use the verb, {self.prog} {self.verbs[name]}")
                 self.error(f"unknown option {name}{_meant(name, known)}")
         return super().parse_known_args(args, namespace)
 

@@ -18,6 +18,8 @@ PROGRAMS = {"run_all": suite, "sskd": trainer, "sort_val": sort_val}
 LONG = "a" * 300
 CASES = [
     # names of things that do not exist
+    ("run_all --cancel --dry-run", "use the verb, run_all.py cancel"),
+    ("run_all --profile smoke --dry-run", "use the verb, run_all.py plan"),
     ("run_all plan --profile smok", "unknown profile 'smok'; did you mean 'smoke'?"),
     ("run_all plan --profile none.yaml", "no such file: none.yaml"),
     ("run_all plan --methods kd,crdd", "unknown method 'crdd'; did you mean 'crd'?"),

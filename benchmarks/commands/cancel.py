@@ -5,7 +5,7 @@ import argparse
 from benchmarks.commands.request import Outcome
 from benchmarks.commands.status import add_asked, asked_for
 
-EXAMPLE = "cancel short"
+EXAMPLE = "cancel miniature"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

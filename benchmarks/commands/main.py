@@ -32,6 +32,7 @@ def make_parser() -> Parser:
         description="Reproduces the tables and figures of SSKD (ECCV 2020) and compares distillation methods.",
         epilog=f"{program()} VERB --help lists a verb's options; the default verb is run.",
     )
+    parser.verbs = {f"--{verb}": verb for verb in VERBS} | {"--dry-run": "plan"}
     parser.add_argument("--version", action=ShowVersion)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:

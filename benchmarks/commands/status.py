@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.dispatch.job import Job
     from benchmarks.tables.cell import Cell
 
-EXAMPLE = "status short"
+EXAMPLE = "status miniature"
 
 
 class Asked(NamedTuple):

@@ -7,7 +7,7 @@ from benchmarks.commands.run import add_notify
 from benchmarks.commands.status import add_asked, asked_for
 from sskd.errors import UserError
 
-EXAMPLE = "watch short --notify 'mail -s done me@example.org'"
+EXAMPLE = "watch miniature --notify 'mail -s done me@example.org'"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
