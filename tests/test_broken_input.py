@@ -152,7 +152,7 @@ def test_a_network_that_fails_when_it_is_first_built(
 
 
 def test_whoever_reads_the_output_may_stop() -> None:
-    """As with | head: no traceback, and the status of a program whose reader has gone."""
+    """The reader ends first, as in "| head": there is no traceback, and the exit status says so."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "run_all.py", "list", "profiles"]

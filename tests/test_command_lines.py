@@ -30,7 +30,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("kind", LISTS)
 def test_lists(kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """As JSON, and as lines that are no wider than the terminal."""
+    """The output is JSON, or lines that are no wider than the terminal."""
     assert suite(["list", kind, "--json"]) == 0
     assert KNOWN[kind] in {row["name"] for row in json.loads(capsys.readouterr().out)}
     monkeypatch.setenv("COLUMNS", "60")

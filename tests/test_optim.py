@@ -168,7 +168,7 @@ def own() -> None:
 
 
 def test_ones_own(own: None, tmp_path: Path) -> None:
-    """Its state has shapes that are no parameter's, and it is resumed all the same."""
+    """An optimiser whose state has other shapes than the parameters is resumed, too."""
     changes = {"optimizer": "factored", "schedule": "linear", "betas": [0.5, 0.5]}
     spec = small.spec(small.teacher(recipe=small.RECIPE | changes))
     small.train_all(spec, tmp_path / "whole")

@@ -47,7 +47,7 @@ OTHERS = {
 
 
 def signature(function: object) -> str:
-    """Its parameters' names, with * where only names will do from there on."""
+    """Returns the names of a function's parameters; "*" stands before those that are keyword-only."""
     words: list[str] = []
     for parameter in inspect.signature(function).parameters.values():  # type: ignore[arg-type]
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in words:

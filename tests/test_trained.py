@@ -146,7 +146,7 @@ def test_several_processes_load_what_is_ones_own(plugin: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("method", ["simkd", "around"])
 def test_a_student_that_predicts_through_more_than_its_network_is_no_teacher(method: str) -> None:
-    """Its shapes are not those of the network that its run names."""
+    """The file's shapes are not those of the network that its run names."""
 
     @METHODS.register("around")
     class HookedNetwork(Method):

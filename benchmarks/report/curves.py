@@ -117,7 +117,7 @@ def curve_groups(
                 ]
             found = [curve for curve in found if np.isfinite(curve.points[:, 1]).any()]
             if found:
-                title = str(column) if images == "test" else f"{column}, {images} images"
+                title = str(column) if images == "test" else f"{column}, validation images"
                 name = f"{benchmark.id}-{len(plots) + 1}"
                 plots.append(_plot(name, str(column), title, found, styles))
     return plots

@@ -128,8 +128,8 @@ def test_the_processes_of_a_run_have_a_gpu_each_or_share_the_cores(gpus: bool, d
 def test_the_rate_is_that_of_training_steps_in_the_time_of_this_process(
     name: str, size: int, batch: int, timed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What else uses the machine does not change it. A smaller batch is timed for a large network. Here each look at
-    the clock is a second after the one before, so that three steps take four."""
+    """Other programs on the machine do not change the estimate. A smaller batch is timed for a large network. Here each
+    look at the clock is a second after the one before, so that three steps take four."""
     seconds = itertools.count()
     clock = SimpleNamespace(process_time=lambda: next(seconds) * torch.get_num_threads())
     monkeypatch.setattr(cost, "time", clock)

@@ -19,7 +19,7 @@ CLOSE = [70.0, 70.1, 70.2, 70.1]
 
 
 def told(*frames: pd.DataFrame, reference: str = "Mine") -> Any:
-    """What the page says of these tables."""
+    """Returns the page's comparison of methods for these tables."""
     sections = []
     for frame in frames:
         benchmark = dataclasses.replace(BENCHMARKS[frame["benchmark"].iloc[0]], reference=reference)

@@ -78,7 +78,7 @@ AFTER = """<script>addEventListener("load", async () => {
 
 
 def rendered(page: Path, *options: str) -> str:
-    """What headless Chromium makes of a file:// page without network access."""
+    """Returns the document that headless Chromium makes of a file:// page without network access."""
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *QUIET.split(), *options]
     command += [f"--user-data-dir={page.parent / 'chromium'}", "--virtual-time-budget=4000", "--dump-dom"]
     done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
@@ -86,7 +86,7 @@ def rendered(page: Path, *options: str) -> str:
 
 
 def in_browser(page: Path, place: Path, *options: str) -> dict[str, Any]:
-    """What the scripts above have seen."""
+    """Returns the values that the scripts above have written into the document."""
     place.mkdir()
     text = page.read_text().replace("<head>", f"<head>{BEFORE}", 1).replace("</body>", f"{AFTER}</body>", 1)
     (place / "copy.html").write_text(text)

@@ -28,7 +28,7 @@ def test_it_asks_for_the_runs_of_table_3_alone() -> None:
 
 
 def test_probes_are_made_once_and_reported(tmp_path: Path) -> None:
-    """Of the smallest student and its teacher, and of a student that uses its teacher's classifier."""
+    """Features of the smallest student, of its teacher, and of a student that uses its teacher's classifier."""
     profile = read_profile("smoke", QUICK)
     specs = SpecBuilder(profile)
     group = [cell for cell in BENCHMARKS["transfer"].cells(specs) if cell.row == "Teacher"]

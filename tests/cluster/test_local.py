@@ -160,7 +160,7 @@ def test_interrupted_while_a_process_is_started_nothing_is_left_to_end(
 
 
 def test_a_process_goes_on_when_the_fork_server_is_killed(tmp_path: Path) -> None:
-    """Its end is then told by its pipe, and not by a status that nobody knows."""
+    """The pipe then tells that the process ended, because its exit status is unknown."""
     job = Job(make_plan([]), tmp_path, small.EXECUTION, read_cluster("side_by_side", []))
     slot = ProcessSlot(job, RunResources(1), None, Sharing())
     process = subprocess.Popen(["sleep", "60"])

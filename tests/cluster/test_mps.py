@@ -112,7 +112,7 @@ def test_no_daemon(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What keeps the runs from sharing a GPU is said once; a daemon of the user's is left alone."""
+    """The reason why runs cannot share a GPU is printed once; a daemon that the user started is left alone."""
     monkeypatch.chdir(tmp_path)
     Path(f"{mps.CONTROL}.pid").write_text("0")
     for name, value in variables.items():

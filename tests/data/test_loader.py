@@ -54,7 +54,7 @@ def test_an_epoch_entered_half_way_is_the_same(rotations: bool) -> None:
 
 
 def test_the_numbers_stay() -> None:
-    """What a run of seed 0 sees in its second epoch: other numbers would be another run under the same id."""
+    """A run of seed 0 sees these images in its second epoch: others would be another run under the same id."""
     batch = next(iter(loader(rotations=True).epoch(1)))
     assert batch.indices.tolist() == [1, 10, 7, 11, 2, 4]
     found = batch.images.double().sum().item(), torch.rand(1, generator=batch.generator).item()

@@ -40,7 +40,7 @@ COUNTS = {  # parameters of all branches, for 100 classes
 
 
 def test_a_head_alone_has_no_cross_entropy_of_its_network() -> None:
-    """Its labels are those of class and rotation together."""
+    """A label of the branches stands for a class and a rotation."""
     loss, terms, _ = hsakd_losses(Given(torch.float32), joint=False)
     assert set(terms.losses) == {"hsakd"}
     assert loss.item() == terms.losses["hsakd"].item()
