@@ -14,6 +14,7 @@ from benchmarks.profiles.profile import Profile
 from benchmarks.profiles.read import read_profile
 from benchmarks.report.tuning import tuning_markdown, tuning_report
 from benchmarks.tables.benchmark import BENCHMARKS
+from benchmarks.tables.imagenet import PAIRS as IMAGENET
 from benchmarks.tables.spec_builder import SpecBuilder
 from benchmarks.tuning.comparing import expected_best, finished, reference_of, short_trials, summary, unequal, verdicts
 from benchmarks.tuning.spaces import OF_RECIPE, points, space_hash, space_of
@@ -64,11 +65,11 @@ def searched(one: Study, runs: Path, test: Score, held_out: Score = by_rate) -> 
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_every_method_has_a_space_around_all_its_published_values(method: str) -> None:
+def test_every_method_has_a_space_around_its_published_values_for_cifar_100(method: str) -> None:
     space = space_of(method)
     assert len(space) in (2, 3)
     assert next(iter(space)) == "learning_rate"
-    tables = [{}, *pair_tables(method).values()]
+    tables = [{}, *(table for pair, table in pair_tables(method).items() if pair not in IMAGENET)]
     for name, dimension in space.items():
         for table in tables:
             own = {key: value for key, value in table.items() if key != "when"}
