@@ -292,7 +292,7 @@ CLAIMS = (
           remark="AT and CRD have no KL term: their students were never asked to match the teacher's predictions."),
     Claim("C8", "With few images SSKD is always best, by about 7 points at 25 %", "Figure 4a", "fig4a", _c8,
           _c8_headline, 7.0, lacks=_nothing_to_compare(FEW_SHOT_RIVALS), rivals=FEW_SHOT_RIVALS,
-          remark="At equal epochs, which take SSKD almost four times as long as KD (docs/methods.md)."),
+          remark="At equal epochs, which take SSKD more than three times as long as KD (docs/methods.md)."),
     Claim("C9", "With noisy labels SSKD loses only 0.45 points from 0 to 50 %, FitNet and AT lose most", "Figure 4b",
           "fig4b", _c9, _c9_headline, 0.45, lacks=_c9_lacks, rivals=NOISE_RIVALS),
     Claim("C10", "Self-supervised targets separate the classes better in the student's features", "Figure 3a", "fig3a",
