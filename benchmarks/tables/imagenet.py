@@ -23,12 +23,12 @@ METHODS = (
 
 
 def cells(specs: SpecBuilder) -> list[Cell]:
-    on_hosts = (
+    variants = (
         specs.paper_methods(("kd",), standardise=True)
         + specs.paper_methods(("sdd", "kdpp"), host="dkd")
         + specs.paper_methods(("sdd",), host="nkd")
     )
-    return method_grid(specs, PAIRS, specs.paper_methods(METHODS) + on_hosts)
+    return method_grid(specs, PAIRS, specs.paper_methods(METHODS) + variants)
 
 
 BENCHMARKS.register("imagenet")(
