@@ -20,6 +20,7 @@ from benchmarks.profiles.profile import Profile
 from benchmarks.statistics.claims import CLAIMS, Claim, method_claim
 from benchmarks.statistics.comparison import rule_of
 from benchmarks.statistics.judging import Verdict, judge
+from benchmarks.statistics.power import tie_power_text
 from benchmarks.statistics.seed_allocation import Allocation, SeedCost, allocate_seeds, first_seeds
 from benchmarks.statistics.verdict import UNDECIDED, CellKeys, RequiredSeeds
 from benchmarks.statistics.wording import chance_text
@@ -80,7 +81,7 @@ class ClaimStatus(NamedTuple):
 
     verdicts: list[Verdict]
     needs: list[RequiredSeeds]  # of those that seeds can decide
-    remarks: list[str]  # why others cannot be
+    remarks: list[str]  # why others cannot be, and the power of claims that hold for ties
     seed_cost: SeedCost
     planned: dict[str, tuple[int, ...]]
 
@@ -111,7 +112,7 @@ def assess(
         return {run: seconds[run] for run in sorted(needed) if states[run].state != "finished"}
 
     needs, remarks = [], []
-    for verdict in verdicts:
+    for claim, verdict in zip(claims, verdicts, strict=True):
         need, problem = verdict.need, ""
         if verdict.verdict != UNDECIDED:
             continue
@@ -128,6 +129,8 @@ def assess(
             remarks.append(f"{verdict.id} cannot be decided by more seeds: {problem}")
         elif need:
             needs.append(need)
+            if math.isnan(need.chance) and (power := tie_power_text(claim, frame, rule_of(profile))):
+                remarks.append(f"{verdict.id}: {power}")
     return ClaimStatus(verdicts, needs, remarks, seed_cost, planned)
 
 
