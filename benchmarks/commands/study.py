@@ -4,25 +4,32 @@ A study is a profile that is made from arguments; its runs, report and page are 
 with the same arguments resumes.
 """
 
-from __future__ import annotations
-
 import base64
 import inspect
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import pandas as pd
+from matplotlib.figure import Figure
 from typing_extensions import Required, TypedDict, Unpack
 
+from benchmarks.commands.main import make_parser
 from benchmarks.commands.request import Request, job_of, read_request, save_request, write_yaml
-from sskd.errors import UserError
+from benchmarks.commands.run import ended, execute
+from benchmarks.dispatch.local import concurrency_of
+from benchmarks.planning.cost import plan_cost
+from benchmarks.planning.plan import statuses
+from benchmarks.report.style import styles_of
+from benchmarks.statistics.comparison import RULE
+from benchmarks.statistics.comparison import compare as compare_values
+from benchmarks.statistics.intervals import is_equivalent
+from benchmarks.tables.spec_builder import run_label
+from sskd.errors import UserError, unknown
 from sskd.formatting import plural
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from sskd.methods import Method
+from sskd.methods import METHODS, Method
+from sskd.networks import NETWORKS
 
 BENCHMARK = "comparison"
 
@@ -61,15 +68,11 @@ class Study(NamedTuple):
     @property
     def table(self) -> pd.DataFrame:
         """Returns the page's table: a row per method, with means and standard deviations over the finished seeds."""
-        import pandas as pd
-
         return pd.read_csv(self.folder / f"{BENCHMARK}.csv").dropna(axis="columns", how="all")
 
     @property
     def runs(self) -> pd.DataFrame:
         """Returns a row per run: method, seed, accuracies, seconds, machine."""
-        import pandas as pd
-
         return pd.read_csv(self.folder / "runs.csv", low_memory=False)
 
     def _finished(self) -> pd.DataFrame:
@@ -79,8 +82,6 @@ class Study(NamedTuple):
     def accuracies(self, method: str, epoch: str = "last") -> dict[int, float]:
         """Returns top-1 in percent by seed, at the "last" or the "best" epoch. Raises UserError for a method without
         finished runs."""
-        from sskd.errors import unknown
-
         finished = self._finished()
         rows = {str(row).lower(): str(row) for row in finished["row"]}
         if method.lower() not in rows:
@@ -91,12 +92,8 @@ class Study(NamedTuple):
     def difference(self, first: str, second: str, epoch: str = "last") -> Gap:
         """Compares two methods: first - second with the interval of tables and claims (Welch's, 95 % over all looks at
         3 to 10 seeds)."""
-        from benchmarks.statistics.comparison import RULE
-        from benchmarks.statistics.comparison import compare as compared
-        from benchmarks.statistics.intervals import is_equivalent
-
         a, b = self.accuracies(first, epoch), self.accuracies(second, epoch)
-        known = compared(a, b, same_method=False).estimate()
+        known = compare_values(a, b, same_method=False).estimate()
         if known.lower > 0 or known.upper < 0:
             verdict = first if known.mean > 0 else second
         else:
@@ -109,10 +106,6 @@ class Study(NamedTuple):
 
     def plot(self) -> Figure:
         """Returns a figure with a dot per seed and a bar at each method's mean, top-1 at the last epoch."""
-        from matplotlib.figure import Figure
-
-        from benchmarks.report.style import styles_of
-
         runs = self._finished()
         methods = [row for row in dict.fromkeys(map(str, runs["row"])) if row != "Teacher"]
         styles = styles_of(methods)
@@ -129,8 +122,6 @@ class Study(NamedTuple):
         return figure
 
     def _repr_html_(self) -> str:
-        import io
-
         drawn = io.BytesIO()
         self.plot().savefig(drawn, format="png", dpi=100)
         picture = base64.b64encode(drawn.getvalue()).decode()
@@ -174,8 +165,6 @@ def compare(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments
     methods: names ("kd", "crd+kd", "sskd"), or your own registered Method classes. Raises UserError for invalid
     arguments, and if runs failed, after all others have ended.
     """
-    from benchmarks.commands.run import ended, execute
-
     request = _request(methods, arguments)
     save_request(request)
     failures = execute(job_of(request), request)
@@ -187,13 +176,6 @@ def compare(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments
 
 def plan(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments]) -> pd.DataFrame:
     """Returns the runs of ``compare``: a row per run, with its state and its estimated seconds."""
-    import pandas as pd
-
-    from benchmarks.dispatch.local import concurrency_of
-    from benchmarks.planning.cost import plan_cost
-    from benchmarks.planning.plan import statuses
-    from benchmarks.tables.spec_builder import run_label
-
     request = _request(methods, arguments)
     runs = request.folder / "runs"
     known = statuses(request.plan, runs)
@@ -206,9 +188,6 @@ def plan(methods: Sequence[str | type[Method]], **arguments: Unpack[Arguments]) 
 
 
 def _request(methods: Sequence[str | type[Method]], arguments: Arguments) -> Request:
-    from benchmarks.commands.main import make_parser
-    from sskd.errors import unknown
-
     if unknown_keys := arguments.keys() - Arguments.__annotations__.keys():
         raise unknown("argument", min(unknown_keys), list(Arguments.__annotations__))
     for key in ("teacher", "student"):
@@ -243,8 +222,6 @@ def _request(methods: Sequence[str | type[Method]], arguments: Arguments) -> Req
 
 def _teacher(teacher: str | Path | Mapping[str, str | Path]) -> tuple[str, str]:
     """Returns the network's name, and its file of weights or ""."""
-    from sskd.networks import NETWORKS
-
     if isinstance(teacher, Mapping):
         if len(teacher) != 1:
             raise UserError('a study has one teacher: {"resnet20": "weights/mine.pt"}')
@@ -263,8 +240,6 @@ def _teacher(teacher: str | Path | Mapping[str, str | Path]) -> tuple[str, str]:
 
 
 def _name(method: str | type[Method]) -> str:
-    from sskd.methods import METHODS
-
     if isinstance(method, str):
         return method
     names = [name for name in METHODS if METHODS[name] is method]
