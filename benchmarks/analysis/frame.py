@@ -17,13 +17,12 @@ from benchmarks.tables.cell import Cell
 from sskd.config.recipe import SplitSpec
 from sskd.data.datasets.registry import DATASETS, PUBLISHED_DATASETS
 from sskd.errors import UserError
-from sskd.runs.records import read_result
+from sskd.runs.records import Epoch, read_result
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import FromRun, RunSpec, StudentSpec, with_ancestors
 
 EPOCHS = ("best", "last", "chosen")
-RESULT_COLUMNS = ("top1", "top5", "loss", "ema_top1", "ema_top5", "ema_loss", "head_top1", "images")
-HELD_OUT_COLUMNS = ("top1", "images")
+MEASURED = (*Epoch.model_fields, "held_out_images")  # keys of an epoch in result.json
 RUN_COLUMNS = ("kl", "cka", "seconds", "images_per_second", "parameters", "train_images", "precision", "finished")
 MACHINE_COLUMNS = (
     *("host", "device", "driver", "threads", "python", "torch", "torchvision"),
@@ -126,24 +125,15 @@ def _chance_columns(spec: RunSpec) -> dict[str, object]:
     if published is None:
         return {}
     chance = 100 / published.info.num_classes
-    whole: dict[str, object] = {
-        f"{which}_{name}": share * chance for which in EPOCHS for name, share in (("top1", 1), ("top5", 5))
-    }
-    return whole if spec.split.holdout else {name: x for name, x in whole.items() if not name.startswith("chosen")}
+    epochs = EPOCHS if spec.split.holdout else ("best", "last")
+    return {f"{which}_{name}": share * chance for which in epochs for name, share in (("top1", 1), ("top5", 5))}
 
 
 def _result_columns(result: dict[str, Any]) -> dict[str, object]:
     columns: dict[str, object] = {}
     for which in EPOCHS:
-        if which not in result:
-            continue
-        columns[f"{which}_epoch"] = result[which]["epoch"]
-        for name in RESULT_COLUMNS:
-            if f"test_{name}" in result[which]:
-                columns[f"{which}_{name}"] = result[which][f"test_{name}"]
-        for name in HELD_OUT_COLUMNS:
-            if f"held_out_{name}" in result[which]:
-                columns[f"{which}_held_out_{name}"] = result[which][f"held_out_{name}"]
+        measured = result.get(which, {})
+        columns |= {f"{which}_{name.removeprefix('test_')}": measured[name] for name in MEASURED if name in measured}
     columns |= {name: result[name] for name in RUN_COLUMNS if name in result}
     return columns | {name: result.get("machine", {}).get(name) for name in MACHINE_COLUMNS}
 
