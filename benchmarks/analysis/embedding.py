@@ -8,7 +8,7 @@ import contextlib
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from sskd.training.evaluation import image_vectors
 
 CLASSES = 10  # the first ten: more colours are hard to distinguish; 1,000 test images of CIFAR-100 suffice
 Arrays = dict[str, np.ndarray]
+Layouts = dict[str, tuple[np.ndarray, np.ndarray, float]]  # row to layout (N, 2), labels (N,), silhouette
 
 
 def features_of(spec: RunSpec, runs: Path, execution: Execution, layout: bool = False) -> Arrays:
@@ -81,16 +82,22 @@ def _write(cache: Path, arrays: Arrays) -> None:
         write_atomically(cache, lambda file: file.write(buffer.getvalue()))
 
 
-def add_silhouettes(
-    frame: pd.DataFrame, cells: Mapping[str, list[Cell]], benchmark: str, runs: Path, execution: Execution
-) -> pd.DataFrame:
-    """Adds the column "silhouette" for one benchmark's finished runs, or the reason in "why"."""
-    frame = frame.copy()
+def add_features(
+    frame: pd.DataFrame, cells: Iterable[Cell], benchmark: str, runs: Path, execution: Execution
+) -> tuple[pd.DataFrame, Layouts]:
+    """Adds the column "silhouette" for one benchmark's finished runs, or the reason in "why". Returns also the t-SNE
+    layout of each row's first run with weights."""
+    frame, layouts = frame.copy(), Layouts()
     own = frame[(frame["benchmark"] == benchmark) & (frame["state"] == "finished")]
-    specs = {cell.spec.id: cell.spec for cell in cells.get(benchmark, []) if cell.spec}
-    for index, run_id in zip(own.index, own["id"], strict=True):
+    specs = {cell.spec.id: cell.spec for cell in cells}
+    for index, row, run_id in zip(own.index, own["row"], own["id"], strict=True):
+        first = row not in layouts
         try:
-            frame.loc[index, "silhouette"] = float(features_of(specs[run_id], runs, execution)["silhouette"])
+            arrays = features_of(specs[run_id], runs, execution, layout=first)
         except UserError as error:
             frame.loc[index, "why"] = str(error)
-    return frame
+            continue
+        frame.loc[index, "silhouette"] = silhouette = float(arrays["silhouette"])
+        if first:
+            layouts[row] = (arrays["layout"], arrays["labels"], silhouette)
+    return frame, layouts

@@ -16,7 +16,8 @@ WIDTH, HEIGHT = 640, 280
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 30
 MOST_LINES = 60  # maximum number of runs in a plot of the page; with more runs it has a line per method
 IMAGES = ("test", "held-out")  # images of the accuracy, in the order of a curve's columns after the epoch
-NAMES = ("row", "column", "epoch", "seeds", *(f"{images} {kind}" for images in IMAGES for kind in ("mean", "sd")))
+CELL = ["benchmark", "row", "column"]
+NAMES = (*CELL, "epoch", "seeds", *(f"{images} {kind}" for images in IMAGES for kind in ("mean", "sd")))
 
 
 class Line(NamedTuple):
@@ -55,31 +56,24 @@ class _Curve(NamedTuple):
 
 
 def mean_curves(frame: pd.DataFrame, curves: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Returns the mean curves of a benchmark's finished runs, at the epochs that all seeds have.
+    """Returns the mean curve of every cell's finished runs, at the epochs that all of them have.
 
-    Columns: row, column, epoch, seeds, and the mean and standard deviation (n - 1) over seeds of the accuracy on test
-    and validation images. frame: the benchmark's rows of the report's frame. curves: per run, from frame.curve_of.
+    Columns: benchmark, row, column, epoch, seeds, and the mean and standard deviation (n - 1) over seeds of the
+    accuracy on test and validation images. frame: the report's frame. curves: per run, from frame.curve_of.
     """
-    parts = []
-    finished = frame[frame["state"] == "finished"]
-    for (row, column), group in finished.groupby(["row", "column"], sort=False):
-        known = [curves[run] for run in dict.fromkeys(group["id"]) if len(curves.get(run, ()))]
-        if not known:
-            continue
-        epochs = known[0][:, 0]
-        for curve in known[1:]:
-            epochs = np.intersect1d(epochs, curve[:, 0])
-        if not len(epochs):
-            continue
-        values = np.stack(
-            [curve[np.isin(curve[:, 0], epochs)][-len(epochs) :, 1:] for curve in known]
-        )  # (n, epochs, 2)
-        spread = values.std(0, ddof=1) if len(known) > 1 else np.full_like(values[0], np.nan)
-        table = np.column_stack([epochs, values.mean(0)[:, 0], spread[:, 0], values.mean(0)[:, 1], spread[:, 1]])
-        part = pd.DataFrame(table, columns=["epoch", *NAMES[4:]]).round(4)
-        part = part.assign(row=row, column=column, epoch=epochs.astype(int), seeds=len(known))
-        parts.append(part[list(NAMES)])
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(NAMES))
+    finished = frame[(frame["state"] == "finished") & (frame["benchmark"] != "")].drop_duplicates([*CELL, "id"])
+    runs = [
+        pd.DataFrame(curves[run["id"]], columns=["epoch", *IMAGES]).assign(**{key: run[key] for key in (*CELL, "id")})
+        for run in finished.to_dict("records")
+        if len(curves.get(run["id"], ()))
+    ]
+    if not runs:
+        return pd.DataFrame(columns=[*NAMES])
+    points = pd.concat(runs, ignore_index=True)
+    points["seeds"] = points.groupby(CELL)["id"].transform("nunique")
+    shared = points[points.groupby([*CELL, "epoch"])["id"].transform("nunique") == points["seeds"]]
+    means = shared.groupby([*CELL, "epoch", "seeds"], sort=False)[[*IMAGES]].agg(["mean", "std"]).round(4)
+    return means.set_axis(NAMES[5:], axis="columns").reset_index().astype({"epoch": int})
 
 
 def curve_groups(
@@ -90,8 +84,9 @@ def curve_groups(
     styles: Mapping[str, Style],
 ) -> list[Plot]:
     """Returns a plot for each column of the benchmark that has curves, and a second one for validation images if there
-    are any. means: from mean_curves. styles: each row's style."""
+    are any. frame: the benchmark's rows of the report's frame. means: from mean_curves. styles: each row's style."""
     plots: list[Plot] = []
+    means = means[means["benchmark"] == benchmark.id]
     for column, group in frame.groupby("column", sort=False):
         runs = [
             (run, str(row), f"{row}, seed {int(seed)}")
@@ -164,9 +159,3 @@ def _plot(name: str, column: str, title: str, curves: list[_Curve], styles: Mapp
         [Tick(float(x(mark)), f"{mark:g}") for mark in x_marks if x_low <= mark <= x_high],
         [Tick(float(y(mark)), f"{mark:g}") for mark in y_marks],
     )
-
-
-def curves_frame(means: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Concatenates all benchmarks' mean curves, with the benchmark's name as first column."""
-    parts = [table.assign(benchmark=name) for name, table in means.items() if len(table)]
-    return pd.concat(parts, ignore_index=True)[["benchmark", *NAMES]] if parts else pd.DataFrame(columns=NAMES)

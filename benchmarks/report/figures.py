@@ -6,11 +6,11 @@ Readable in grey: every method has its own marker and line style (style.py). The
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from benchmarks.analysis.embedding import Layouts
 from benchmarks.analysis.published import published
 from benchmarks.report.canvas import dashes, legend, panels, shortened
 from benchmarks.report.dots import PAPER_TICK, Paper, dots
@@ -18,8 +18,6 @@ from benchmarks.report.gains import gains_by_year
 from benchmarks.report.style import Style
 from benchmarks.report.tables import comparable_columns
 from benchmarks.tables.benchmark import HELD_OUT, Benchmark
-
-Layouts = Mapping[str, tuple[np.ndarray, np.ndarray, float]]  # title to layout (N, 2), labels (N,), silhouette
 
 
 def draw(

@@ -50,9 +50,7 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
     specs = specs_of(cells)
     unique = report.frame[report.frame["id"].notna()].drop_duplicates("id")
     plots = {
-        section.benchmark.id: curve_groups(
-            section.frame, section.benchmark, report.curves, report.means[section.benchmark.id], report.styles
-        )
+        section.benchmark.id: curve_groups(section.frame, section.benchmark, report.curves, report.means, report.styles)
         for section in report.sections
     }
     links = _links(report, plots)

@@ -43,6 +43,6 @@ class Report(NamedTuple):
     time_to_accuracy: TimeToAccuracy
     comparability: dict[str, TableComparability]  # by benchmark
     curves: dict[str, np.ndarray]  # by run, see frame.curve_of
-    means: dict[str, pd.DataFrame]  # by benchmark, see curves.mean_curves
+    means: pd.DataFrame  # see curves.mean_curves
     shared_machine: set[str]  # ids of runs that shared their machine
     tuning: TuningReport | None = None  # of the profile's own report

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from benchmarks.analysis.comparability import comparability_json, exclude_incomparable
-from benchmarks.analysis.embedding import add_silhouettes, features_of
+from benchmarks.analysis.embedding import Layouts, add_features
 from benchmarks.analysis.frame import curve_of, read_epochs, results_frame, specs_of
 from benchmarks.analysis.probes import add_probes, probes_of
 from benchmarks.analysis.published import reproductions
@@ -16,9 +16,9 @@ from benchmarks.planning.cost import expected_seconds, known_work
 from benchmarks.profiles.profile import Profile
 from benchmarks.report.canvas import attempt
 from benchmarks.report.comparability import comparability_markdown, comparability_notes
-from benchmarks.report.curves import curves_frame, mean_curves
+from benchmarks.report.curves import mean_curves
 from benchmarks.report.escaping import csv_text
-from benchmarks.report.figures import Layouts, draw
+from benchmarks.report.figures import draw
 from benchmarks.report.markdown import claims_markdown, section_markdown
 from benchmarks.report.page import write_page
 from benchmarks.report.schema import schema
@@ -48,8 +48,6 @@ from benchmarks.statistics.ranking import ranking_lines
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, with_measured
 from benchmarks.tables.cell import Cell
 from benchmarks.tables.reference import choose_reference, with_reference
-from sskd.config.execution import Execution
-from sskd.errors import UserError
 from sskd.runs.files import plain_os_errors, write_atomically, write_json
 
 
@@ -86,7 +84,7 @@ def write_report(
     if report.tuning:
         files["tuning.md"] = tuning_markdown(report.tuning)
     files["card.md"] = comparability_markdown(report.comparability, profile)
-    files |= {"runs.csv": csv_text(report.frame), "curves.csv": csv_text(curves_frame(report.means))}
+    files |= {"runs.csv": csv_text(report.frame), "curves.csv": csv_text(report.means)}
     texts = {section.benchmark.id: section_markdown(section) for section in report.sections}
     for section in report.sections:
         name, table = section.benchmark.id, section.table
@@ -109,10 +107,9 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
         if not group:
             continue
         benchmark = with_measured(with_reference(BENCHMARKS[name], group, row), frame)
-        layouts: Layouts = {}
+        layouts = Layouts()
         if benchmark.figure == "embedding":
-            frame = add_silhouettes(frame, cells, name, runs, profile.execution)
-            layouts = _layouts(group, frame[frame["benchmark"] == name], runs, profile.execution)
+            frame, layouts = add_features(frame, group, name, runs, profile.execution)
         if benchmark.probes:
             frame = add_probes(frame, probes_of({name: group}, profile), name, runs)
         section = _section(benchmark, frame[frame["benchmark"] == name], folder, layouts, styles, rule)
@@ -139,7 +136,7 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
         make_time_to_accuracy(timed, epochs, work, unit, folder, styles),
         comparability,
         curves,
-        {section.benchmark.id: mean_curves(section.frame, curves) for section in sections},
+        mean_curves(frame, curves),
         shared_machine,
         tuning_report(folder, rule, row) if folder.resolve() == runs.resolve().parent else None,
     )
@@ -168,20 +165,6 @@ def _section(
         reproductions(set(frame["pair"]) if benchmark.published else set()),
         figure,
     )
-
-
-def _layouts(group: list[Cell], frame: pd.DataFrame, runs: Path, execution: Execution) -> Layouts:
-    """Returns the t-SNE layouts of an "embedding" figure: for every row the first finished seed with weights."""
-    finished = set(frame["id"][(frame["state"] == "finished") & (frame["why"] == "")])
-    layouts = {}
-    for cell in group:
-        if cell.row not in layouts and cell.spec.id in finished:
-            try:
-                arrays = features_of(cell.spec, runs, execution, layout=True)
-            except UserError:  # the table gives the reason
-                continue
-            layouts[cell.row] = (arrays["layout"], arrays["labels"], float(arrays["silhouette"]))
-    return layouts
 
 
 def _claims_csv(all_verdicts: list[Verdict]) -> str:

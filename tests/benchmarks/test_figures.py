@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.analysis.frame import curve_of, read_epochs
 from benchmarks.report.canvas import LONGEST, attempt
-from benchmarks.report.curves import MOST_LINES, Plot, curve_groups, curves_frame, mean_curves
+from benchmarks.report.curves import MOST_LINES, Plot, curve_groups, mean_curves
 from benchmarks.report.dots import off_axis
 from benchmarks.report.figures import draw
 from benchmarks.report.style import METHOD_STYLES, styles_of
@@ -190,7 +190,7 @@ def test_a_mean_and_its_deviation_over_finished_seeds() -> None:
 def test_held_out_images_have_curves_of_their_own(held_out: bool) -> None:
     frame = made_frame("comparison", {("KD", PAIR): [1.0, 2.0], ("SSKD", PAIR): [2.0, 3.0]})
     curves = curves_of(frame, held_out=held_out)
-    table = curves_frame({"comparison": mean_curves(frame, curves)})
+    table = mean_curves(frame, curves)
     assert table["benchmark"].unique().tolist() == ["comparison"]
     assert table["held-out mean"].notna().all() == held_out
     assert [plot.column for plot in plots(frame, curves)] == [PAIR] * (1 + held_out)
