@@ -37,7 +37,7 @@ def table3(std: float, seeds: int) -> pd.DataFrame:
         top1 = 50 + std * (seed - (seeds - 1) / 2) if known else np.nan
         rows.append((row, pair, pair, seed, "finished" if known else "absent", top1))
     frame = pd.DataFrame(rows, columns=["row", "column", "run_pair", "seed", "state", "last_top1"])
-    return frame.assign(benchmark="table3", role="student")
+    return frame.assign(benchmark="table3", role="student", pair=frame["column"])
 
 
 def test_the_text_names_the_deviation_of_finished_cells_and_the_pairs() -> None:
