@@ -55,9 +55,9 @@ PER_SEED = ("teacher", "head")  # fields that differ between seeds with teacher_
 
 def comparability_columns(spec: RunSpec, result: Mapping[str, Any]) -> dict[str, str | None]:
     """Returns the value of every item of a finished run: None if it is not recorded, "" if it does not apply."""
-    known, machine = _mapping(result.get("measured_with")), _mapping(result.get("machine"))
+    known, machine = result.get("measured_with", {}), result.get("machine", {})
     packages = {"torch": machine.get("torch"), "torchvision": machine.get("torchvision")}
-    packages |= _mapping(machine.get("packages"))
+    packages |= machine.get("packages") or {}
     recipe, split, data = spec.recipe, spec.split, spec.dataset
     size = f"{known['image_size']} pixels, " if known.get("image_size") else ""
     values = {
@@ -80,10 +80,9 @@ def comparability_columns(spec: RunSpec, result: Mapping[str, Any]) -> dict[str,
         "device": machine.get("device"),
         **{name: _public(packages.get(name)) for name in COMPUTING},
     }
-    student = spec if isinstance(spec, StudentSpec) else None
-    if student is None or student.teacher is None:
+    if not (isinstance(spec, StudentSpec) and spec.teacher):
         values |= dict.fromkeys(("teacher", "teacher's weights"), "")
-    if student is None or student.head is None:
+    if not (isinstance(spec, StudentSpec) and spec.head):
         values |= {"head's weights": ""}
     return {part.column: None if (value := values[part.name]) is None else str(value) for part in ITEMS}
 
@@ -106,7 +105,3 @@ def _public(version: Any) -> str | None:
     """Returns a version without its local suffix: torch's CPU wheel ("2.14.1+cpu") and CUDA wheels count as one
     version."""
     return None if version is None else str(version).partition("+")[0]
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -1,5 +1,6 @@
 """Reads run folders into one pandas frame, the only source of tables, figures, claims and the page."""
 
+import contextlib
 import json
 import math
 import os
@@ -147,14 +148,11 @@ def read_epochs(metrics: Path) -> np.ndarray:
     """
     epochs, seconds = [], 0.0
     try:
-        lines = metrics.read_bytes().splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                if number == len(lines):
-                    break
-                raise
+        *whole, last = metrics.read_bytes().splitlines()
+        rows = [json.loads(line) for line in whole]
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(last))
+        for number, row in enumerate(rows, start=1):
             seconds += row.get("seconds", 0.0) + row.get("evaluation_seconds", 0.0)
             top1 = row.get("test_top1", row.get("test_head_top1"))
             if top1 is not None:

@@ -22,15 +22,15 @@ def choose_reference(cells: Mapping[str, Iterable[Cell]], asked: str = "") -> st
     Default: the user's own method with the latest year (of several the last one in the plan), else SSKD. Raises
     UserError for an unknown name.
     """
-    groups = [list(group) for group in cells.values()]
+    every = [cell for group in cells.values() for cell in group]
     if asked:
-        rows = list(dict.fromkeys(cell.row for group in groups for cell in group if cell.row != "Teacher"))
+        rows = list(dict.fromkeys(cell.row for cell in every if cell.row != "Teacher"))
         row = asked if asked in rows else row_named(asked)
         if row not in rows:
             raise unknown("reference", asked, rows)
         return row
     years: dict[str, int] = {}
-    for cell in (cell for group in groups for cell in group):
+    for cell in every:
         if isinstance(cell.spec, StudentSpec):
             method = METHODS[cell.spec.method.name]
             if not method.__module__.startswith("sskd."):
