@@ -33,19 +33,14 @@ class Line(NamedTuple):
     end: str  # the last value, as text
 
 
-class Tick(NamedTuple):
-    place: float
-    text: str
-
-
 class Plot(NamedTuple):
     id: str
     column: str
     title: str
     lines: list[Line]
     rows: list[tuple[str, str]]  # the legend: style and name
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
+    x_ticks: list[tuple[float, str]]  # place and text
+    y_ticks: list[tuple[float, str]]
 
 
 class _Curve(NamedTuple):
@@ -156,6 +151,6 @@ def _plot(name: str, column: str, title: str, curves: list[_Curve], styles: Mapp
         title,
         lines,
         [(style, row) for row, style in classes.items()],
-        [Tick(float(x(mark)), f"{mark:g}") for mark in x_marks if x_low <= mark <= x_high],
-        [Tick(float(y(mark)), f"{mark:g}") for mark in y_marks],
+        [(float(x(mark)), f"{mark:g}") for mark in x_marks if x_low <= mark <= x_high],
+        [(float(y(mark)), f"{mark:g}") for mark in y_marks],
     )

@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from benchmarks.report.canvas import legend, panels, shortened
 from benchmarks.report.style import Style
 from benchmarks.tables.benchmark import Benchmark, Measure
 
-PAPER_TICK: dict[str, object] = {"marker": "|", "color": "tab:red", "markersize": 11, "markeredgewidth": 2}
+PAPER_TICK: dict[str, Any] = {"marker": "|", "color": "tab:red", "markersize": 11, "markeredgewidth": 2}
 TITLE = 30  # characters of a panel's title in a line
 FAR, FAR_POINTS = 4.0, 5.0  # rows are off the axis beyond this many median distances, and this many points
 Paper = Mapping[tuple[str, str, str], Value]  # from published()
@@ -36,7 +37,7 @@ def dots(
         else [(column, (measure,)) for column in columns for measure in benchmark.measures]
     )
     names = [shortened(row) for row in rows]
-    handles = _handles(benchmark if same_unit else None, bool(paper))
+    handles = _handles(benchmark.measures if same_unit and len(benchmark.measures) > 1 else (), bool(paper))
     figure, axes = panels(len(placed), 3, (2.6, 0.9 + 0.24 * len(rows)), names, sharey=True)
     for axis, (column, measures) in zip(axes, placed, strict=True):
         part = data[(data["column"] == column) & data["measure"].isin([m.label for m in measures])]
@@ -44,7 +45,7 @@ def dots(
         for place, row in enumerate(rows):
             known = [paper[row, column, m.published] for m in measures if (row, column, m.published) in paper]
             if known:
-                axis.plot(known[0].value, place, zorder=5, **PAPER_TICK)  # type: ignore[arg-type]
+                axis.plot(known[0].value, place, zorder=5, **PAPER_TICK)
         title = column if same_unit else f"{column}: {measures[0].label}"
         axis.set(title=textwrap.fill(title, TITLE, break_long_words=False), ylabel="")
         axis.set_xlabel("top-1 (%)" if same_unit else measures[0].title, fontsize=8)
@@ -103,15 +104,10 @@ def off_axis(part: pd.DataFrame, points: bool) -> dict[str, str]:
     return {str(row): f"{texts[str(row)]} →" if gap > 0 else f"← {texts[str(row)]}" for row, gap in far.items()}
 
 
-def _handles(benchmark: Benchmark | None, paper: bool) -> list[Line2D]:
+def _handles(measures: Sequence[Measure], paper: bool) -> list[Line2D]:
+    look: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": "0.3", "markerfacecolor": "0.3"}
     handles = []
-    if benchmark and len(benchmark.measures) > 1:
-        for number, measure in enumerate(benchmark.measures):
-            face = "white" if number else "0.3"
-            handles.append(
-                Line2D(
-                    [], [], linestyle="none", marker="o", color="0.3", markerfacecolor=face,
-                    label=f"{measure.label} epoch",
-                )
-            )  # fmt: skip
-    return [*handles, Line2D([], [], linestyle="none", label="paper", **PAPER_TICK)] if paper else handles  # type: ignore[arg-type]
+    for measure in measures:
+        handles.append(Line2D([], [], label=f"{measure.label} epoch", **look))
+        look["markerfacecolor"] = "white"
+    return [*handles, Line2D([], [], linestyle="none", label="paper", **PAPER_TICK)] if paper else handles

@@ -7,7 +7,7 @@ Order: comparison with rivals (page_asked), the paper's claims (page_verdicts), 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -17,8 +17,9 @@ from benchmarks.report.comparability import comparability_rows
 from benchmarks.report.curves import Plot, curve_groups
 from benchmarks.report.page_asked import asked
 from benchmarks.report.page_runs import MOST_NAMED, MOST_TOLD, run_entry, run_line
-from benchmarks.report.page_tables import figure_entry, section_entry
+from benchmarks.report.page_tables import embedded, section_entry
 from benchmarks.report.page_verdicts import verdict_entries
+from benchmarks.report.section import Report
 from benchmarks.report.style import COLOURS, DASHES
 from benchmarks.report.time_to_accuracy import MARK, WORDS, amount
 from benchmarks.report.tuning import CSV, RULE_TEXT
@@ -29,13 +30,10 @@ from sskd.formatting import duration
 from sskd.methods import METHODS
 from sskd.runs.files import write_atomically
 
-if TYPE_CHECKING:
-    from benchmarks.report.section import Report
-
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, runs: Path) -> str:
+def write_page(report: Report, cells: Mapping[str, list[Cell]], folder: Path, runs: Path) -> str:
     """Writes <folder>/index.html and returns its headline. The same results give the same bytes."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -46,6 +44,7 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
     )
     environment.filters["duration"] = duration
     environment.filters["amount"] = amount
+    environment.filters["embedded"] = embedded
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]  # keeps the case of names
     specs = specs_of(cells)
     unique = report.frame[report.frame["id"].notna()].drop_duplicates("id")
@@ -60,9 +59,9 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
     verdicts, comparison = verdict_entries(report, plots), asked(report)
     headline = claims_headline(report) or str((comparison or verdicts)["headline"])
     parts = environment.get_template("page.html").generate(
+        report._asdict(),
         style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
         script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
-        profile=report.profile,
         variant=folder.name if folder.resolve() != runs.resolve().parent else "",
         run_folders=Path(os.path.relpath(runs, folder)).as_posix(),
         overview=_overview(unique, report.shared_machine),
@@ -72,12 +71,8 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
         dashes=DASHES,
         verdicts=verdicts,
         sections=[section_entry(section, plots[section.benchmark.id]) for section in report.sections],
-        time_to_accuracy=report.time_to_accuracy,
-        time_to_accuracy_figure=figure_entry(report.time_to_accuracy.figure),
-        tuning=report.tuning,
         tuning_rule=RULE_TEXT,
         tuning_csv=CSV,
-        tuning_figure=figure_entry(report.tuning.figure if report.tuning else None),
         effect_text=effect_text,
         mark=MARK,
         words=WORDS[report.time_to_accuracy.unit],
@@ -100,7 +95,7 @@ def write_page(report: "Report", cells: Mapping[str, list[Cell]], folder: Path, 
     return headline
 
 
-def claims_headline(report: "Report") -> str:
+def claims_headline(report: Report) -> str:
     """Returns the decided claims, "C8 is supported: SSKD above KD, in 5%"; "" if none is decided, or if a benchmark
     compares the profile's own methods."""
     if any(section.benchmark.own_methods for section in report.sections):
@@ -109,7 +104,7 @@ def claims_headline(report: "Report") -> str:
     return "; ".join(f"{verdict.id} is {verdict.verdict}: {verdict.restated}" for verdict in decided)
 
 
-def _links(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[str, list[tuple[str, str]]]:
+def _links(report: Report, plots: Mapping[str, list[Plot]]) -> dict[str, list[tuple[str, str]]]:
     """Returns for each run the (identity, title) of the plots that show it."""
     links: dict[str, list[tuple[str, str]]] = {}
     for section in report.sections:

@@ -1,25 +1,22 @@
 """First part of the page: the user's own method, or the reference row, compared with its rivals."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.report.forest import digits_of, forest, gap_entry, scale_of
 from benchmarks.report.page_tables import cell_anchor
+from benchmarks.report.section import Report, Section
 from benchmarks.statistics.comparison import AVERAGE, CONTROLS, Rule, deciding_measure, is_sure, rule_of
 from benchmarks.statistics.intervals import is_equivalent
-from benchmarks.statistics.judging import EPOCHS
 from benchmarks.statistics.wording import listed
 from benchmarks.tables.benchmark import Measure
-
-if TYPE_CHECKING:
-    from benchmarks.report.section import Report, Section
 
 AHEAD, BEHIND, EQUIVALENT, UNDECIDED = "ahead", "behind", "equivalent", "undecided"
 WORDS = {AHEAD: "ahead of", BEHIND: "behind", EQUIVALENT: "equivalent to", UNDECIDED: "undecided against"}
 NAMED = 4  # maximum number of rivals per verdict in a headline
 
 
-def asked(report: "Report") -> dict[str, Any] | None:
+def asked(report: Report) -> dict[str, Any] | None:
     """Returns the comparison with each rival: one benchmark in full, the others in a line each. Returns None if no
     benchmark compares methods, or no two methods share a finished seed."""
     which, rule = report.verdicts[0].epoch, rule_of(report.profile)
@@ -49,7 +46,6 @@ def asked(report: "Report") -> dict[str, Any] | None:
             }
             for other, _, more in found[1:]
         ],
-        "epoch": EPOCHS[which],
     }
 
 
@@ -80,7 +76,7 @@ def headline(reference: str, rivals: Sequence[Mapping[str, Any]]) -> str:
     return f"{reference} is {'; '.join(parts)}"
 
 
-def _rivals(section: "Section", measure: Measure, rule: Rule) -> list[dict[str, Any]]:
+def _rivals(section: Section, measure: Measure, rule: Rule) -> list[dict[str, Any]]:
     """Returns a line per rival: the mean over all columns if both have them all, else one line per column. Columns that
     are numbers on an x axis always have a line each, because their mean depends on which numbers were chosen."""
     columns = list(dict.fromkeys(map(str, section.frame["column"])))

@@ -4,18 +4,16 @@ import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from benchmarks.report.curves import Plot
 from benchmarks.report.forest import gap_entry, interval_text
+from benchmarks.report.section import Section
 from benchmarks.report.tables import best_rows, format_number, shown_measures
-from benchmarks.statistics.comparison import AVERAGE, SENTENCE
+from benchmarks.statistics.comparison import AVERAGE
 from benchmarks.tables.benchmark import Measure
-
-if TYPE_CHECKING:
-    from benchmarks.report.section import Section
 
 Run = tuple[str, str]  # id, and its name in a cell: "s0"
 
@@ -27,25 +25,21 @@ def cell_anchor(benchmark: str, row: str, column: str, label: str) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9._+]+", "-", word).strip("-") for word in words)
 
 
-def section_entry(section: "Section", plots: list[Plot]) -> dict[str, Any]:
-    benchmark, table = section.benchmark, section.table
-    usual = int(table["seeds"].mode().max())
-    return {
-        "benchmark": benchmark,
-        "notes": section.notes,
-        "ranking": section.ranking,
+def section_entry(section: Section, plots: list[Plot]) -> dict[str, Any]:
+    """Returns the section for the template."""
+    measures = section.benchmark.measures
+    usual = int(section.table["seeds"].mode().max())
+    return section._asdict() | {
         "table": _wide_table(section, usual, plots),
         "usual_seeds": usual,
-        "figure": figure_entry(section.figure),
-        "rule": SENTENCE,
-        "differences": [_difference_table(section, measure) for measure in benchmark.measures],
-        "matrices": [_matrix(section.pairs[m.label], m) for m in benchmark.measures if section.pairs],
+        "differences": [_difference_table(section, measure) for measure in measures],
+        "matrices": [_matrix(section.pairs[m.label], m) for m in measures if section.pairs],
         "reproductions": section.reproductions.to_dict("records"),
         "plots": plots,
     }
 
 
-def _wide_table(section: "Section", usual: int, plots: list[Plot]) -> dict[str, Any]:
+def _wide_table(section: Section, usual: int, plots: list[Plot]) -> dict[str, Any]:
     """Returns the table with methods as rows and, per column, the measures, the paper's value and the difference to
     it."""
     benchmark, table = section.benchmark, section.table
@@ -105,7 +99,7 @@ def _wide_cell(
     return cell
 
 
-def _difference_table(section: "Section", measure: Measure) -> dict[str, Any]:
+def _difference_table(section: Section, measure: Measure) -> dict[str, Any]:
     rows = [
         gap_entry(gap, measure.digits)
         | {
@@ -127,10 +121,8 @@ def _matrix(pairs: pd.DataFrame, measure: Measure) -> dict[str, Any]:
     return {"title": measure.title, "rows": rows, "lines": lines}
 
 
-def figure_entry(png: Path | None) -> dict[str, Any] | None:
+def embedded(png: Path) -> dict[str, Any]:
     """Returns the PNG as a data URI, with its size in pixels from the PNG's header."""
-    if png is None:
-        return None
     data = png.read_bytes()
     width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
     return {"uri": f"data:image/png;base64,{base64.b64encode(data).decode()}", "width": width, "height": height}

@@ -1,11 +1,13 @@
 """The paper's claims on the page: verdicts, their certainty, and the comparisons behind them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.report.curves import Plot
 from benchmarks.report.forest import Scale, effect_entry, scale_of
 from benchmarks.report.page_tables import cell_anchor
+from benchmarks.report.section import Report, Section
 from benchmarks.statistics.comparison import SENTENCE, by_seed, deciding_measure, seed_correlation
 from benchmarks.statistics.controls import Control, false_calls
 from benchmarks.statistics.judging import ComparisonResult, Verdict, deciding_epochs, epoch_that_decides
@@ -13,19 +15,13 @@ from benchmarks.statistics.verdict import CONTRADICTED, EQUIVALENT, SUPPORTED, U
 from benchmarks.statistics.wording import MANY
 from sskd.formatting import first_of, plural
 
-if TYPE_CHECKING:
-    from benchmarks.report.section import Report, Section
-
 NAMED = 3  # maximum number of comparisons in a claim's summary
 
 
-def verdict_entries(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[str, Any]:
+def verdict_entries(report: Report, plots: Mapping[str, list[Plot]]) -> dict[str, Any]:
     """Returns the claims, and what limits the trust in their verdicts."""
     judged = [both for both in zip(report.verdicts, report.verdicts_best, strict=True) if both[0].runs]
-    counts = {
-        kind: sum(verdict.verdict == kind for verdict, _ in judged)
-        for kind in (SUPPORTED, CONTRADICTED, EQUIVALENT, UNDECIDED)
-    }
+    counts = Counter(verdict.verdict for verdict, _ in judged)
     absent = [verdict for verdict in report.verdicts if not verdict.runs]
     sections = {section.benchmark.id: section for section in report.sections}
     return {
@@ -47,7 +43,7 @@ def verdict_entries(report: "Report", plots: Mapping[str, list[Plot]]) -> dict[s
     }
 
 
-def correlation_lines(report: "Report") -> list[str]:
+def correlation_lines(report: Report) -> list[str]:
     """Returns the correlation of methods' accuracies within a seed, for each table of methods with three common
     seeds."""
     lines = []
@@ -73,7 +69,7 @@ def headline(counts: Mapping[str, int], claims: int) -> str:
 
 
 def claim_entry(
-    verdict: Verdict, best: Verdict, section: "Section | None" = None, plots: Sequence[Plot] = ()
+    verdict: Verdict, best: Verdict, section: Section | None = None, plots: Sequence[Plot] = ()
 ) -> dict[str, Any]:
     """Returns a claim for the template. best: its verdict at the best epoch. section, plots: its benchmark's."""
     own = scale_of([verdict.effect, verdict.lower, verdict.upper, verdict.size])
@@ -81,7 +77,6 @@ def claim_entry(
     shared = scale_of([x for part in parts for x in (part.effect, part.lower, part.upper, part.bound)])
     entry = verdict._asdict() | effect_entry(verdict, own, size=verdict.size)
     return entry | {
-        "reason": verdict.reason,
         "effect_text": verdict.effect_text,
         "seeds": verdict.seeds_text,
         "best": best.verdict,
@@ -99,7 +94,7 @@ def _parts_text(verdict: Verdict) -> str:
 
 
 def _part(
-    verdict: Verdict, part: ComparisonResult, position: Scale, section: "Section | None", plots: Sequence[Plot]
+    verdict: Verdict, part: ComparisonResult, position: Scale, section: Section | None, plots: Sequence[Plot]
 ) -> dict[str, Any]:
     columns = {column for _, column in part.cells}
     links = []

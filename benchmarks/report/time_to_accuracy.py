@@ -29,8 +29,11 @@ HOW = {
     COUNTED: "The cost is given in multiply-adds of convolutions and linear layers in training steps, because runs "
     "shared their machine or were not timed; other operations of a method are not counted.",
 }
-TIMES = ((2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds"))  # minimum seconds, unit
 POWERS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (0.0, ""))
+UNITS = {  # of the figure: least cost, size and name of the unit
+    SECONDS: ((2 * 3600, 3600, "hours"), (120, 60, "minutes"), (0, 1, "seconds")),
+    COUNTED: [(size, size or 1.0, f"{letter} multiply-adds".strip()) for size, letter in POWERS],
+}
 COLUMNS = (
     *("benchmark", "row", "column", "epoch", "seconds", "top1", "seeds", "before"),
     *("multiply_adds", "before_multiply_adds"),
@@ -123,17 +126,13 @@ def cost_table(curves: pd.DataFrame, unit: str) -> pd.DataFrame:
     """Returns a row per curve of cost_curves: benchmark, column, row, seeds, cost (total, in ``unit``), before (of
     teacher and head), top1 (at the end), reaches (the cost at which it first reaches KD's final accuracy; nan if it
     never does, or KD has no run)."""
-    names = ["benchmark", "column", "row", "seeds", "cost", "before", "top1", "reaches"]
-    ends = {key: group.iloc[-1] for key, group in curves.groupby(["benchmark", "row", "column"], sort=False)}
-    rows = []
-    for (benchmark, row, column), group in curves.groupby(["benchmark", "row", "column"], sort=False):
-        end, mark = group.iloc[-1], ends.get((benchmark, MARK, column))
-        there = group[group["top1"] >= mark["top1"]] if mark is not None else group[:0]
-        reaches = float(there[unit].iloc[0]) if len(there) else float("nan")
-        before = end["before" if unit == SECONDS else "before_multiply_adds"]
-        first = (benchmark, column, row, int(end["seeds"]), float(end[unit]), float(before))
-        rows.append((*first, float(end["top1"]), reaches))
-    return pd.DataFrame(rows, columns=names)
+    place, cell = ["benchmark", "column"], ["benchmark", "column", "row"]
+    ends = curves.drop_duplicates(cell, keep="last")
+    marks = ends[ends["row"] == MARK].set_index(place)["top1"].rename("mark")
+    there = curves[curves["top1"] >= curves.join(marks, on=place)["mark"]].drop_duplicates(cell)
+    table = ends.assign(cost=ends[unit], before=ends["before" if unit == SECONDS else "before_multiply_adds"])
+    table = table.join(there.set_index(cell)[unit].rename("reaches"), on=cell)
+    return table[[*cell, "seeds", "cost", "before", "top1", "reaches"]].reset_index(drop=True)
 
 
 def make_time_to_accuracy(
@@ -168,11 +167,8 @@ def _draw(curves: pd.DataFrame, styles: Mapping[str, Style], unit: str) -> Figur
     several = len({benchmark for benchmark, _ in groups}) > 1
     rows = list(dict.fromkeys(map(str, curves["row"])))
     figure, axes = panels(len(groups), 2, (3.6, 2.9), sharey=True)
-    most, size = curves[unit].max(), 1.0
-    if unit == SECONDS:
-        size, name = next((size, name) for least, size, name in TIMES if most >= least)
-    else:
-        size, name = next((size or 1.0, f"{letter} multiply-adds".strip()) for size, letter in POWERS if most >= size)
+    most = curves[unit].max()
+    size, name = next((size, name) for least, size, name in UNITS[unit] if most >= least)
     for axis, ((benchmark, column), group) in zip(axes, groups.items(), strict=True):
         for row, curve in group.groupby("row", sort=False):
             style = styles[str(row)]

@@ -168,12 +168,13 @@ def _section(
 
 
 def _claims_csv(all_verdicts: list[Verdict]) -> str:
-    rows = []
-    for verdict in all_verdicts:
-        row = verdict._asdict() | {"runs": " ".join(verdict.runs), "need": verdict.need.seeds if verdict.need else None}
-        row["chance"] = verdict.need.chance if verdict.need else None
-        row["comparisons"], row["decided"] = len(verdict.comparisons), len(verdict.decided)
-        rows.append(row | {"text": verdict.text})
+    rows = [
+        verdict._asdict()
+        | {"need": verdict.need and verdict.need.seeds, "chance": verdict.need and verdict.need.chance}
+        | {"runs": " ".join(verdict.runs), "comparisons": len(verdict.comparisons), "decided": len(verdict.decided)}
+        | {"text": verdict.text}
+        for verdict in all_verdicts
+    ]
     return csv_text(pd.DataFrame(rows))
 
 
