@@ -10,14 +10,14 @@ profiler. An image counts once, independent of its number of views.
 """
 
 import argparse
-import json
+import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8, help="steps per round")
     parser.add_argument("--dataset-root", type=Path, default=Path("data"))
-    parser.add_argument("--round", nargs=3, metavar=("PAIR", "STAGE", "VARIANT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.round:
-        pair, stage, variant = options.round
-        print(json.dumps(time_round(pair, stage, variant, options.steps, options.dataset_root)))
-        return
+    os.environ["KINETO_LOG_LEVEL"] = "6"  # else torch's profiler prints when it starts and stops
     for pair in options.pairs.split(","):
         for stage in options.stages.split(","):
             print(compare(pair, stage, options), flush=True)
@@ -57,11 +53,8 @@ def compare(pair: str, stage: str, options: argparse.Namespace) -> str:
     """Measures all variants in interleaved rounds, and describes them in a line each."""
 
     def in_own_process(variant: str) -> dict[str, Any]:
-        command = [sys.executable, "-m", "perf.training_speed", "--round", pair, stage, variant]
-        command += ["--steps", str(options.steps), "--dataset-root", str(options.dataset_root)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8", errors="replace")
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            return process.submit(time_round, pair, stage, variant, options.steps, options.dataset_root).result()
 
     rounds = interleaved({variant: partial(in_own_process, variant) for variant in VARIANTS}, options.rounds)
     rates = {name: [found["images_per_second"] for found in results] for name, results in rounds.items()}
