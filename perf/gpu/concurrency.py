@@ -1,66 +1,44 @@
-"""Measures several processes that train on one GPU in parallel, with MPS if available: total images/s.
+"""Measures several processes that train on one GPU in parallel, with MPS if available: total images/s."""
 
-python -m perf.gpu.concurrency SETTINGS.json        one of the processes, started by the measurement
-"""
-
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from threading import BrokenBarrierError
 from typing import Any
 
 import torch
 
 from perf.cases import Case
 from perf.gpu.items import Measurement
-from perf.gpu.sizes import Sizes
 from perf.steps import begin, stepper
-from sskd.mps import sharing
+from sskd.mps import VISIBLE, sharing
 
-READY = "ready"
+_all_ready: Barrier  # of the processes that train, set in each of them
 
 
 def run_concurrently(runs: int, graph: bool, measurement: Measurement) -> dict[str, Any]:
-    """Runs steps of SSKD's student in bf16 in ``runs`` processes, for some seconds after all are ready."""
-    sizes, device = measurement.sizes, measurement.device
-    settings = {
-        "root": str(measurement.root.resolve()),
-        "device": device.type,  # each process sees one GPU
-        "graph": graph,
-        "sizes": sizes._asdict(),
-    }
+    """Runs steps of SSKD's student in bf16 in ``runs`` processes, for some seconds after all are ready. Raises the
+    error of the first process that fails."""
     said: list[str] = []
-    number, visible = device.index or 0, os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    gpus = [(visible.split(",")[number] if visible else str(number),)] * runs
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        sharing(gpus if device.type == "cuda" else [], measurement.out / "mps", said.append) as shared,
-    ):
-        path = Path(folder) / "settings.json"
-        path.write_text(json.dumps(settings), encoding="utf-8")
-        environment = {**os.environ, **shared.environment}
-        if device.type == "cuda":
-            environment["CUDA_VISIBLE_DEVICES"] = shared.visible(gpus[0])[0]
-        command = [sys.executable, "-m", "perf.gpu.concurrency", str(path)]
-        piped: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8", "errors": "replace"}
-        processes = [subprocess.Popen(command, env=environment, **piped) for _ in range(runs)]
-        try:
-            for process in processes:
-                assert process.stdout
-                if process.stdout.readline().strip() != READY:
-                    raise RuntimeError(f"one of {runs} processes ended before it was ready; its output is above")
-            for process in processes:
-                assert process.stdin
-                process.stdin.write("go\n")
-                process.stdin.flush()
-            results = [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-                process.wait()
+    device, context = measurement.device, get_context("spawn")
+    number, visible = device.index or 0, os.environ.get(VISIBLE, "")
+    gpus = [(visible.split(",")[number] if visible else str(number),)] * runs if device.type == "cuda" else []
+    # each process sees one GPU; the time limit is a closure, which other processes cannot get
+    own = measurement._replace(device=torch.device(device.type), time_is_up=bool)
+    with sharing(gpus, measurement.out / "mps", said.append) as shared:
+        environment = {**shared.environment, **({VISIBLE: shared.visible(gpus[0])[0]} if gpus else {})}
+        started = (environment, context.Barrier(runs))
+        with ProcessPoolExecutor(runs, context, initializer=_start, initargs=started) as pool:
+            trained = [pool.submit(train_for_some_seconds, graph, own) for _ in range(runs)]
+    failed = [error for future in trained if (error := future.exception())]
+    if failed:  # the others only waited in vain
+        raise min(failed, key=lambda error: isinstance(error, BrokenBarrierError))
+    results = [future.result() for future in trained]
     rates = [result["images_per_second"] for result in results]
     return {
         "runs": runs,
@@ -73,34 +51,38 @@ def run_concurrently(runs: int, graph: bool, measurement: Measurement) -> dict[s
     }
 
 
-def main() -> None:
-    """Trains until the given time is over, and prints the images/s."""
-    settings = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    sizes, device = Sizes(**settings["sizes"]), torch.device(settings["device"])
-    measurement = Measurement(Path(settings["root"]), Path(), device, sizes, "", lambda: False)
-    with tempfile.TemporaryDirectory() as folder:
-        cases, execution = measurement.cases(Path(folder)), measurement.execution("on" if settings["graph"] else "off")
-        step = stepper(begin(cases.spec(Case("student", "sskd"), "bf16"), cases.runs, execution))
-        for _ in range(sizes.warmup):
-            step()
-        _wait(device)
-        print(READY, flush=True)
-        sys.stdin.readline()
-        started, steps = time.perf_counter(), 0
-        while time.perf_counter() < started + sizes.parallel_seconds:
-            for _ in range(sizes.steps):  # queues several steps, so that the host does not synchronise after each
+def _start(environment: Mapping[str, str], all_ready: Barrier) -> None:
+    """Prepares a process, which has not used its GPU yet."""
+    global _all_ready
+    os.environ.update(environment)
+    _all_ready = all_ready
+
+
+def train_for_some_seconds(graph: bool, measurement: Measurement) -> dict[str, Any]:
+    """Trains in this process, which is one of several, and returns the images/s."""
+    sizes, device = measurement.sizes, measurement.device
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            cases, execution = measurement.cases(Path(folder)), measurement.execution("on" if graph else "off")
+            step = stepper(begin(cases.spec(Case("student", "sskd"), "bf16"), cases.runs, execution))
+            for _ in range(sizes.warmup):
                 step()
             _wait(device)
-            steps += sizes.steps
-        seconds = time.perf_counter() - started
+            _all_ready.wait()
+            started, steps = time.perf_counter(), 0
+            while time.perf_counter() < started + sizes.parallel_seconds:
+                for _ in range(sizes.steps):  # queues several steps, so that the host does not synchronise after each
+                    step()
+                _wait(device)
+                steps += sizes.steps
+            seconds = time.perf_counter() - started
+    except BaseException:
+        _all_ready.abort()
+        raise
     peak = torch.cuda.max_memory_reserved(device) >> 20 if device.type == "cuda" else 0
-    print(json.dumps({"images_per_second": steps * sizes.batch / seconds, "peak_mb": peak}))
+    return {"images_per_second": steps * sizes.batch / seconds, "peak_mb": peak}
 
 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-if __name__ == "__main__":
-    main()
