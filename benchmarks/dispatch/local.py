@@ -10,7 +10,6 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,21 +17,20 @@ import torch
 import yaml
 
 from benchmarks.dispatch.cluster import ClusterSpec
-from benchmarks.dispatch.inline import InlineSlot
 from benchmarks.dispatch.job import Failure, Job
 from benchmarks.dispatch.retries import TERMINATED
 from benchmarks.dispatch.same_code import Code, start_fork_server, this_code
 from benchmarks.dispatch.scheduler import Slot, schedule
-from benchmarks.dispatch.worker import attempt, execute, prepare
+from benchmarks.dispatch.worker import execute, prepare
 from benchmarks.planning.cost import SEQUENTIAL, STARTING_A_JOB, Concurrency
 from benchmarks.planning.plan import Plan
 from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal, stop_signal
 from sskd.errors import UserError
-from sskd.mps import Sharing, sharing
+from sskd.mps import VISIBLE, Sharing, sharing
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 from sskd.runtime.cores import allowed_cores, usable_cores, usable_memory
-from sskd.runtime.device import with_threads
+from sskd.runtime.device import cores_and_gpus, with_threads
 from sskd.training.run import Interrupted
 
 GB = 10**9
@@ -57,7 +55,7 @@ class Machine(NamedTuple):
 
 
 def this_machine() -> Machine:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = os.environ.get(VISIBLE)
     gpus = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
     return Machine(allowed_cores(), usable_cores(), usable_memory(), tuple(gpus))
 
@@ -118,12 +116,30 @@ def execute_here(job: Job, progress: Progress) -> dict[str, Failure]:
         return schedule(job, progress, [ProcessSlot(job, resources, context, shared) for resources in divided])
 
 
+class InlineSlot(Slot):
+    """A slot that trains in this process: ``start`` returns when the run has ended."""
+
+    def __init__(self, job: Job, progress: Progress) -> None:
+        self._job, self._progress = job, progress
+
+    def start(self, spec: RunSpec, stop: StopSignal) -> None:
+        """Trains the run. If it is interrupted, this is logged, and the run has neither result nor failure."""
+        self.failure = None
+        with self._progress.run(spec, *cores_and_gpus(self._job.execution, spec.recipe.processes)) as show:
+            try:
+                self.failure = execute(spec, self._job, stop, show=show, log=self._progress.log)
+            except Interrupted as reason:
+                self._progress.log(str(reason))
+
+
 class ProcessSlot(Slot):
     """A slot that trains in a process of its own."""
 
     def __init__(self, job: Job, resources: RunResources, context: Any, shared: Sharing) -> None:
         self._job, self._context = job, context
-        self._resources, self._environment = resources._replace(gpus=shared.visible(resources.gpus)), shared.environment
+        self._resources, self._environment = resources, dict(shared.environment)
+        if resources.gpus:
+            self._environment[VISIBLE] = ",".join(shared.visible(resources.gpus))
         self._process: Any = None
         self._answer: Any = None  # pipe on which the process sends its failure
 
@@ -134,11 +150,11 @@ class ProcessSlot(Slot):
         if execution.workers is None:
             execution = execution.model_copy(update={"workers": min(16, resources.threads)})
         job = replace(self._job, plan=Plan([]), execution=execution)
-        task = WorkerInput(spec_yaml(spec), job, resources, this_code())
         surroundings = {**os.environ, **self._environment}, Path.cwd()  # current values; the forkserver's are older
         self._process = None  # until the process exists, an interrupt has nothing to end
         self._answer, says = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=worker_main, args=(task, *surroundings, says), name=spec.id)
+        task = spec_yaml(spec), job, resources, this_code(), *surroundings, says
+        process = self._context.Process(target=worker_main, args=task, name=spec.id)
         with says:  # closed here, so that the pipe ends with the process
             start_fork_server()
             with suppress(EOFError, ConnectionError):  # the forkserver was killed: the run is lost and retried
@@ -169,38 +185,30 @@ class ProcessSlot(Slot):
                 os.kill(self._process.pid, number)
 
 
-class WorkerInput(NamedTuple):
-    """Arguments of a run's process."""
+def worker_main(
+    text: str, job: Job, resources: RunResources, code: Code, environment: dict[str, str], folder: Path, says: Any
+) -> None:
+    """Main function of a run's process. Exit status: 1 if the run failed, TERMINATED if it was told to end.
 
-    spec_yaml: str
-    job: Job  # without its plan
-    resources: RunResources
-    code: Code  # code of the suite
-
-
-def worker_main(task: WorkerInput, environment: dict[str, str], folder: Path, says: Any) -> None:
-    """Main function of a run's process. Exit status: 1 if the run failed, TERMINATED if it was told to end."""
+    text: the run's spec, as YAML. job: without its plan. code: code of the suite. says: pipe for the failure.
+    """
     for number in (signal.SIGINT, signal.SIGHUP):  # these signals reach all processes; the parent handles them
         signal.signal(number, signal.SIG_IGN)
-    job = task.job
     with stop_signal(signal.SIGTERM) as stop:
         _print_to(job.jobs_folder / "local.log")
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(folder)
-        resources = task.resources
-        if resources.gpus:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(resources.gpus)  # must be set before CUDA is initialised
         if resources.cores and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, resources.cores)
         try:
-            prepare(task.code, job.plugins)
-            spec = parse_spec(yaml.safe_load(task.spec_yaml), "a run of this suite")
+            prepare(code, job.plugins)
+            spec = parse_spec(yaml.safe_load(text), "a run of this suite")
         except UserError as error:
             says.send(tuple(Failure(str(error), "input")))
             raise SystemExit(1) from None
         try:
-            failure = attempt(spec, job.runs, partial(execute, spec, job.runs, job.execution, stop, job.plugins))
+            failure = execute(spec, job, stop)
         except Interrupted:
             raise SystemExit(TERMINATED) from None
     if failure:

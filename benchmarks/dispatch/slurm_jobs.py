@@ -25,9 +25,9 @@ from benchmarks.dispatch.cluster import ClusterSpec, minutes
 from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.local import execute_here
 from benchmarks.dispatch.retries import TERMINATED, last_lines
-from benchmarks.dispatch.same_code import Code, refuse_other_code, shell_lines
+from benchmarks.dispatch.same_code import Code, shell_lines
 from benchmarks.dispatch.slurm_queue import check_time, slurm
-from benchmarks.dispatch.worker import attempt, execute, prepare
+from benchmarks.dispatch.worker import execute, prepare
 from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Progress
 from sskd.console.signals import Stopped, StopSignal, stop_signal
@@ -60,21 +60,16 @@ class RunJob(Checkpointable):
         load_plugins(job.plugins)
         spec = parse_spec(yaml.safe_load(self.spec_yaml), "a submitted run")
         folder, environment = job.folder(spec), JobEnvironment()
-        tasks = environment if environment.num_tasks > 1 else None
         is_rank_zero = environment.global_rank == 0  # rank 0 logs and decides for all processes of the run
         usr2 = environment._usr_sig()
         requeue: Any = signal.getsignal(usr2)
         with stop_signal(usr2, signal.SIGTERM) as stop:
-            if is_rank_zero and (tasks is None or not folder.is_finished()):
+            if is_rank_zero and not folder.is_finished():
                 _wait_for_lock(folder, stop)
             if folder.is_finished():
                 return spec.id
-            run: Callable[[], object] = partial(
-                execute, spec, job.runs, job.execution, stop, job.plugins,
-                job=environment.job_id, tasks=tasks, log=partial(print, flush=True),
-            )  # fmt: skip
             try:
-                failure = attempt(spec, job.runs, partial(_checked, self.code, run))
+                failure = execute(spec, job, stop, self.code, environment, log=partial(print, flush=True))
             except Interrupted:
                 if is_rank_zero and stop.received == usr2:
                     _requeue(folder, partial(requeue, usr2, None))
@@ -85,11 +80,6 @@ class RunJob(Checkpointable):
             print(f"{spec.id} failed: {failure.message}", flush=True)
             raise SystemExit(TERMINATED if failure.kind == "held" else 1)
         return spec.id
-
-
-def _checked(code: Code, run: Callable[[], object]) -> object:
-    refuse_other_code(code)
-    return run()
 
 
 def _wait_for_lock(folder: RunFolder, stop: StopSignal) -> None:

@@ -9,22 +9,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 from submitit import JobEnvironment
 from submitit.helpers import TorchDistributedEnvironment
 
-from benchmarks.dispatch.job import Failure
+from benchmarks.dispatch.job import Failure, Job
 from benchmarks.dispatch.retries import last_lines, log_line
 from benchmarks.dispatch.same_code import Code, refuse_other_code, this_code
-from sskd.config.execution import Execution
 from sskd.console.progress import Pace, Standing
 from sskd.console.signals import StopSignal
 from sskd.errors import UserError
 from sskd.runs.files import write_json
 from sskd.runs.plugins import load_plugins
-from sskd.runs.run_folder import RunFolder, RunLocked
+from sskd.runs.run_folder import RunLocked
 from sskd.runs.spec import RunSpec
 from sskd.runtime.device import cores_and_gpus, threads_of, with_threads
 from sskd.runtime.distributed import is_peer_failure
@@ -35,32 +33,6 @@ from sskd.training.run import Interrupted, OnStep, StepEvent, train
 PROGRESS = "progress.json"
 PROGRESS_SECONDS = 2.0  # interval of writes
 STANDING = TypeAdapter(Standing)
-
-
-def attempt(spec: RunSpec, runs: Path, action: Callable[[], object]) -> Failure | None:
-    """Executes ``action``. If it fails, stores the reason in the run's folder and returns it. Interrupted is raised
-    again."""
-    try:
-        action()
-    except Interrupted:
-        raise
-    except RunLocked as error:  # not stored: another process owns the folder
-        return Failure(str(error), "held")
-    except UserError as error:
-        failure, details = Failure(str(error), "input"), str(error)
-    except Exception as error:  # other runs must continue; the log has the traceback
-        if is_peer_failure(error):  # not stored: the process that ended has done it, or was lost
-            return Failure(f"another process of the run has ended ({' '.join(str(error).split())[:150]})")
-        failure = Failure(f"{type(error).__name__}: {' '.join(str(error).split())}")
-        details = traceback.format_exc()
-    else:
-        return None
-    folder = RunFolder(runs, spec)
-    with suppress(OSError, UserError):  # a full or read-only disk, which is the failure itself
-        folder.path.mkdir(parents=True, exist_ok=True)
-        log_line(folder.path, details)
-        folder.save_failure(failure.message, failure.kind, last_lines(folder.path))
-    return failure
 
 
 class ProgressFile:
@@ -94,35 +66,62 @@ def read_standing(folder: Path, since: float = 0.0) -> Standing | None:
 
 def execute(
     spec: RunSpec,
-    runs: Path,
-    execution: Execution,
+    job: Job,
     stop: StopSignal,
-    plugins: tuple[str, ...] = (),
-    *,
-    job: str = "",
-    tasks: JobEnvironment | None = None,
+    code: Code | None = None,
+    slurm: JobEnvironment | None = None,
     show: OnStep = lambda event: None,
     log: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Trains the run and writes its log.txt and progress.json; ``show`` and ``log`` receive events and messages for the
-    user.
+) -> Failure | None:
+    """Trains the run and writes its log.txt and progress.json. If it fails, stores the reason in its folder and returns
+    it. Raises Interrupted if ``stop`` requests it.
 
-    job: id of the Slurm job. tasks: the Slurm job's tasks, one per process of the run. Raises what training raises,
-    Interrupted if ``stop`` requests it.
+    code: other code is refused. slurm: the Slurm job of this process, with one task per process of the run. ``show``
+    and ``log`` receive events and messages for the user.
     """
-    folder, job = RunFolder(runs, spec), job or str(os.getpid())
+    try:
+        if code is not None:
+            refuse_other_code(code)
+        _train(spec, job, stop, slurm, show, log)
+    except Interrupted:
+        raise
+    except RunLocked as error:  # not stored: another process owns the folder
+        return Failure(str(error), "held")
+    except UserError as error:
+        failure, details = Failure(str(error), "input"), str(error)
+    except Exception as error:  # other runs must continue; the log has the traceback
+        if is_peer_failure(error):  # not stored: the process that ended has done it, or was lost
+            return Failure(f"another process of the run has ended ({' '.join(str(error).split())[:150]})")
+        failure = Failure(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        details = traceback.format_exc()
+    else:
+        return None
+    folder = job.folder(spec)
+    with suppress(OSError, UserError):  # a full or read-only disk, which is the failure itself
+        folder.path.mkdir(parents=True, exist_ok=True)
+        log_line(folder.path, details)
+        folder.save_failure(failure.message, failure.kind, last_lines(folder.path))
+    return failure
+
+
+def _train(
+    spec: RunSpec, job: Job, stop: StopSignal, slurm: JobEnvironment | None, show: OnStep, log: Callable[[str], None]
+) -> None:
+    folder, tasks = job.folder(spec), slurm if slurm is not None and slurm.num_tasks > 1 else None
     is_rank_zero = tasks is None or tasks.global_rank == 0
     if is_rank_zero and (holder := folder.lock_holder()):
         raise RunLocked(f"{spec.id} is being trained by {holder}")
     folder.create()
-    execution = with_threads(execution, threads_of(execution))
+    execution = with_threads(job.execution, threads_of(job.execution))
     if tasks is not None:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         execution = init_distributed(tasks.global_rank, tasks.local_rank, tasks.num_tasks, "env://", execution)
         if not is_rank_zero:
-            return train(spec, runs, execution, should_stop=stop)
-    log_line(folder.path, f"started: job {job} on {host()}, Python {platform.python_version()}")
-    progress = ProgressFile(folder.path, job, *cores_and_gpus(execution, spec.recipe.processes))
+            train(spec, job.runs, execution, should_stop=stop)
+            return
+    number = str(slurm.job_id if slurm else os.getpid())
+    log_line(folder.path, f"started: job {number} on {host()}, Python {platform.python_version()}")
+    progress = ProgressFile(folder.path, number, *cores_and_gpus(execution, spec.recipe.processes))
 
     def on_step(event: StepEvent) -> None:
         progress(event)
@@ -138,19 +137,18 @@ def execute(
 
     try:
         if tasks is not None:
-            result = train(spec, runs, execution, on_step, note, stop)
+            result = train(spec, job.runs, execution, on_step, note, stop)
         else:
             if spec.recipe.processes > 1:
                 os.environ["SSKD_PROCESS"] = str(os.getpid())  # the process that cancel signals
-            begin = partial(prepare, this_code(), plugins)
-            result = train_in_processes(spec, runs, execution, on_step, note, stop, begin)
+            begin = partial(prepare, this_code(), job.plugins)
+            result = train_in_processes(spec, job.runs, execution, on_step, note, stop, begin)
     except Interrupted as reason:
         log_line(folder.path, f"{stop.received.name if stop.received else ''}: {reason}")
         raise
     finally:
         os.environ.pop("SSKD_PROCESS", None)
     log_line(folder.path, f"finished after {result['seconds']} s of training")
-    return result
 
 
 def prepare(code: Code, plugins: tuple[str, ...]) -> None:

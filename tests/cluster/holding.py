@@ -4,17 +4,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.dispatch import slurm_queue
+from benchmarks.dispatch.cluster import read_cluster
+from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.retries import SlurmSubmission
 from benchmarks.dispatch.slurm_queue import submission_file
+from benchmarks.planning.plan import make_plan
 from sskd.errors import UserError
 from sskd.runs.files import this_process
+from sskd.runs.spec import RunSpec
+from tests import small
 
 HOLDS = """
 import fcntl, json, os, signal, sys
@@ -84,6 +89,11 @@ def asked_of_slurm(
 def job(number: str, name: str = "sskd-b", state: str = "RUNNING", reason: str = "None") -> dict[str, str]:
     """A line of squeue, by the job's number."""
     return {number: f"{number}|{state}|{reason}|{name}"}
+
+
+def job_in(folder: Path, *wanted: RunSpec, cluster: str = "inline", settings: Sequence[str] = ()) -> Job:
+    """A job of these runs, and of what they need, whose runs and jobs lie in the folder."""
+    return Job(make_plan(wanted), folder / "runs", small.EXECUTION, read_cluster(cluster, list(settings)))
 
 
 def set_age(path: Path, seconds: float) -> None:

@@ -15,17 +15,14 @@ from typing import Any
 import pytest
 
 from benchmarks.dispatch import local
-from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.local import ProcessSlot, RunResources
 from benchmarks.dispatch.scheduler import schedule
-from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Progress
 from sskd.console.signals import StopSignal
 from sskd.mps import Sharing
 from sskd.runs.files import lock_holder
 from tests import small
-from tests.cluster.holding import Holds
+from tests.cluster.holding import Holds, job_in
 from tests.cluster.slurm_site import wait_for
 from tests.cluster.suite import SLOW, Suite
 
@@ -130,7 +127,7 @@ def test_a_run_whose_fork_server_was_killed_is_lost_and_tried_again(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = small.spec(small.teacher())
-    job = Job(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("side_by_side", []))
+    job = job_in(tmp_path, spec, cluster="side_by_side")
     monkeypatch.setattr(local, "start_fork_server", lambda: None)
     context = ContextOf(error)
     slot = ProcessSlot(job, RunResources(1), context, Sharing())
@@ -148,7 +145,7 @@ def test_interrupted_while_a_process_is_started_nothing_is_left_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = small.spec(small.teacher())
-    job = Job(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("side_by_side", []))
+    job = job_in(tmp_path, spec, cluster="side_by_side")
 
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -161,7 +158,7 @@ def test_interrupted_while_a_process_is_started_nothing_is_left_to_end(
 
 def test_a_process_goes_on_when_the_fork_server_is_killed(tmp_path: Path) -> None:
     """The pipe then tells that the process ended, because its exit status is unknown."""
-    job = Job(make_plan([]), tmp_path, small.EXECUTION, read_cluster("side_by_side", []))
+    job = job_in(tmp_path)
     slot = ProcessSlot(job, RunResources(1), None, Sharing())
     process = subprocess.Popen(["sleep", "60"])
     slot._answer, says = multiprocessing.Pipe(duplex=False)

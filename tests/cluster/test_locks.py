@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.launchers import launchers, launching, note_background, planned_by
-from benchmarks.planning.plan import make_plan
 from sskd.errors import UserError
 from sskd.runs.files import Holder, Locked, hold, lock_holder, read_lock, this_process
 from sskd.runs.run_folder import RunFolder, RunLocked
 from tests import small
-from tests.cluster.holding import Holds
+from tests.cluster.holding import Holds, job_in
 
 SPEC = small.spec(small.teacher())
 
@@ -123,12 +121,8 @@ def test_a_user_and_a_machine_without_names(error: Exception, monkeypatch: pytes
 # --- launchers ------------------------------------------------------------------------------------------------------
 
 
-def job_in(folder: Path) -> Job:
-    return Job(make_plan([SPEC]), folder / "runs", small.EXECUTION, None)  # type: ignore[arg-type]
-
-
 def test_a_launcher_is_told_to_end_by_its_file(tmp_path: Path, holds: Holds) -> None:
-    job, file = job_in(tmp_path), tmp_path / "jobs" / "launchers" / "node-7.json"
+    job, file = job_in(tmp_path, SPEC), tmp_path / "jobs" / "launchers" / "node-7.json"
     holds(file, host="node", runs=[SPEC.id], starts=True)
     (launcher,) = launchers(job.jobs_folder)
     assert planned_by([launcher, launcher._replace(starts=False, runs=frozenset("x"))]) == {SPEC.id}
@@ -145,7 +139,7 @@ def test_a_launcher_is_told_to_end_by_its_file(tmp_path: Path, holds: Holds) -> 
 
 
 def test_the_dead_launch_nothing(tmp_path: Path, holds: Holds) -> None:
-    job = job_in(tmp_path)
+    job = job_in(tmp_path, SPEC)
     other = holds(tmp_path / "jobs" / "launchers" / "a.json", runs=[SPEC.id], starts=True)
     note_background(job, other.pid)  # which has not begun: it is known by its number and its birth
     assert [launcher.began for launcher in launchers(job.jobs_folder)] == [True, False]
@@ -159,5 +153,5 @@ def test_the_dead_launch_nothing(tmp_path: Path, holds: Holds) -> None:
 
 def test_where_nothing_can_be_noted_a_plan_is_executed_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "jobs").touch()
-    with launching(job_in(tmp_path)) as cancelled:
+    with launching(job_in(tmp_path, SPEC)) as cancelled:
         assert not cancelled()

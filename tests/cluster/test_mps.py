@@ -13,14 +13,12 @@ from typing import Any
 import pytest
 
 from benchmarks.dispatch import local
-from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.local import Machine, ProcessSlot, RunResources
-from benchmarks.planning.plan import make_plan
 from sskd import mps
 from sskd.console.signals import Stopped, StopSignal
 from sskd.mps import PIPES, Sharing, sharing
 from tests import small
+from tests.cluster.holding import job_in
 from tests.cluster.suite import Suite
 
 # what nvidia-cuda-mps-control does, as far as we ask for it; every call is noted in $CALLS
@@ -156,11 +154,13 @@ def test_a_process_is_told_of_its_gpu_and_of_the_daemon(tmp_path: Path, monkeypa
         Process=lambda **given: started.update(given) or SimpleNamespace(start=lambda: None),
     )
     spec = small.spec(small.teacher())
-    job = Job(make_plan([spec]), tmp_path / "runs", small.EXECUTION, read_cluster("local", []))
+    job = job_in(tmp_path, spec, cluster="local")
     shared = Sharing({PIPES: "/tmp/p"}, {"6": "1"})
     ProcessSlot(job, RunResources(1, ("6",)), context, shared).start(spec, StopSignal())
     seen = tmp_path / "seen"
-    monkeypatch.setattr(local, "execute", lambda *_: seen.write_text(f"{os.environ[mps.VISIBLE]} {os.environ[PIPES]}"))
+    monkeypatch.setattr(
+        local, "execute", lambda *_: seen.write_text(f"{os.environ[mps.VISIBLE]} {os.environ[PIPES]}") and None
+    )
     process = multiprocessing.get_context("fork").Process(target=started["target"], args=started["args"])
     process.start()
     process.join()

@@ -11,13 +11,10 @@ from typing import Any
 import pytest
 
 from benchmarks.commands.main import main
-from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.status import read_state
-from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Standing
 from tests import small
-from tests.cluster.holding import Holds, asked_of_slurm, job, set_age, submitted
+from tests.cluster.holding import Holds, asked_of_slurm, job, job_in, set_age, submitted
 from tests.cluster.suite import Suite
 
 KD = small.spec(small.student("kd"))
@@ -227,7 +224,7 @@ def test_of_a_silent_slurm_nothing_is_taken_for_lost(folder: Folder, monkeypatch
 
 def test_a_failed_need_is_named(tmp_path: Path) -> None:
     (teacher,) = KD.dependencies
-    job = Job(make_plan([KD]), tmp_path / "runs", small.EXECUTION, read_cluster("inline", []))
+    job = job_in(tmp_path, KD)
     job.folder(teacher).create()
     job.folder(teacher).save_failure("it broke")
     found = [(row.id, row.state, row.why) for row in read_state(job, {}).runs]

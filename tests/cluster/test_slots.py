@@ -8,19 +8,17 @@ from typing import Any
 import pytest
 
 from benchmarks.dispatch import local
-from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.dispatch.inline import InlineSlot
 from benchmarks.dispatch.job import Failure, Job
 from benchmarks.dispatch.launch import launch
-from benchmarks.dispatch.local import Machine, ProcessSlot
+from benchmarks.dispatch.local import InlineSlot, Machine, ProcessSlot
 from benchmarks.dispatch.scheduler import Slot, schedule
-from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Pace, Progress, Standing
 from sskd.console.signals import StopSignal
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
 from sskd.training.run import StepEvent
 from tests import small
+from tests.cluster.holding import job_in
 from tests.cluster.suite import Suite
 
 TWO_SLOTS = ("--cluster", "side_by_side", "--set", "cluster.runs_at_once=2")
@@ -55,8 +53,7 @@ class ScriptedSlot(Slot):
 
 
 def scripted(tmp_path: Path, cluster: str, script: dict[str, list[str]]) -> tuple[dict[str, Failure], list[str]]:
-    plan = make_plan([KD, NONE])
-    job = Job(plan, tmp_path / "runs", small.EXECUTION, read_cluster(cluster, ["poll_seconds=0.01"]))
+    job = job_in(tmp_path, KD, NONE, cluster=cluster, settings=["poll_seconds=0.01"])
     slot = ScriptedSlot(job, script)
     with Progress(3) as progress:
         failures = schedule(job, progress, [slot])
@@ -131,7 +128,7 @@ def test_plain_lines_of_several_runs(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_an_inline_run_keeps_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    job = Job(make_plan([NONE]), tmp_path / "runs", small.EXECUTION, read_cluster("inline", []))
+    job = job_in(tmp_path, NONE)
     with Progress(1) as progress:
         assert launch(job, progress) == {}
     log = (job.folder(NONE).path / "log.txt").read_text()
@@ -147,7 +144,7 @@ def test_one_core_trains_in_this_process(
 ) -> None:
     monkeypatch.setattr(local, "this_machine", lambda: Machine(cores, len(cores)))
     monkeypatch.setattr(local, "schedule", lambda job, progress, slots: slots)
-    job = Job(make_plan([NONE]), tmp_path / "runs", small.EXECUTION, read_cluster("side_by_side", []))
+    job = job_in(tmp_path, NONE, cluster="side_by_side")
     slots: Any = local.execute_here(job, Progress(1))
     assert [type(slot) for slot in slots] == kinds
 

@@ -6,14 +6,11 @@ from typing import Any
 import pytest
 
 from benchmarks.dispatch import slurm
-from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.retries import read_slurm_submission
 from benchmarks.dispatch.slurm import submit
 from benchmarks.dispatch.slurm_queue import Queue, job_limits
-from benchmarks.planning.plan import make_plan
 from tests import small
-from tests.cluster.holding import asked_of_slurm, job, submitted
+from tests.cluster.holding import asked_of_slurm, job, job_in, submitted
 from tests.cluster.suite import Suite
 
 KD = small.spec(small.student("kd"))
@@ -86,13 +83,12 @@ def test_waiting_jobs_of_other_limits_are_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And those that wait for one of them. Jobs that will never start are named."""
-    cluster = read_cluster("slurm", ["time=60"])
-    work = Job(make_plan([KD]), tmp_path / "s" / "runs", small.EXECUTION, cluster)
+    work = job_in(tmp_path / "s", KD, cluster="slurm", settings=["time=60"])
     queue = job("7", "sskd-b", state, reason) | job("8", "sskd-c", "PENDING", "Dependency")
     commands, said = asked_of_slurm(monkeypatch, queue), list[str]()
     again: list[tuple[list[str], str]] = []
-    submitted(work.jobs_folder, "sskd-b", TEACHER.id, asked=job_limits(cluster) | before)
-    submitted(work.jobs_folder, "sskd-c", KD.id, asked=job_limits(cluster))
+    submitted(work.jobs_folder, "sskd-b", TEACHER.id, asked=job_limits(work.cluster) | before)
+    submitted(work.jobs_folder, "sskd-c", KD.id, asked=job_limits(work.cluster))
 
     def submit_jobs(cluster: Any, jobs: Path, noted: Path, tasks: Any, processes: int, after: str) -> list[str]:
         again.append((read_slurm_submission(noted).ids, after))

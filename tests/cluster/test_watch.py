@@ -16,15 +16,13 @@ import pytest
 
 from benchmarks.commands.notify import notify
 from benchmarks.dispatch import status
-from benchmarks.dispatch.cluster import read_cluster
-from benchmarks.dispatch.job import Job
 from benchmarks.dispatch.launch import launch
 from benchmarks.dispatch.status import RunRow, State, read_state, watch
-from benchmarks.planning.plan import make_plan
 from sskd.console.progress import Progress, Standing
 from sskd.console.screen import ScreenRow, totals
 from sskd.console.signals import Stopped, StopSignal
 from tests import small
+from tests.cluster.holding import job_in
 from tests.cluster.suite import Suite
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -153,9 +151,7 @@ def test_a_suite_that_another_process_runs(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_who_executes_a_plan_is_known_while_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = Job(
-        make_plan([small.spec(small.student("kd"))]), tmp_path / "runs", small.EXECUTION, read_cluster("inline", [])
-    )
+    job = job_in(tmp_path, small.spec(small.student("kd")))
     context = multiprocessing.get_context("fork")
     seen: multiprocessing.Queue[dict[str, tuple[str, str]]] = context.Queue()
 
@@ -168,7 +164,7 @@ def test_who_executes_a_plan_is_known_while_it_does(tmp_path: Path, monkeypatch:
         other.join()
         stop.receive(signal.SIGTERM, None)
 
-    monkeypatch.setattr("benchmarks.dispatch.inline.InlineSlot.start", start)
+    monkeypatch.setattr("benchmarks.dispatch.local.InlineSlot.start", start)
     with pytest.raises(Stopped), Progress(2) as progress:
         launch(job, progress)
     assert not read_state(job, {}).at_work

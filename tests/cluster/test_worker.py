@@ -11,19 +11,19 @@ from submitit.core.utils import UncompletedJobError
 
 from benchmarks.dispatch.retries import retry
 from benchmarks.dispatch.slurm_jobs import _requeue
-from benchmarks.dispatch.worker import ProgressFile, attempt, execute, read_standing
+from benchmarks.dispatch.worker import ProgressFile, execute, read_standing
 from sskd.console.signals import StopSignal
 from sskd.errors import UserError
 from sskd.runs.run_folder import RunFolder
 from sskd.training.run import StepEvent
 from tests import small
-from tests.cluster.holding import Holds
+from tests.cluster.holding import Holds, job_in
 
 SPEC = small.spec(small.teacher())
 
 
 def failing(error: Exception) -> Any:
-    def action() -> None:
+    def action(*_: object) -> None:
         raise error
 
     return action
@@ -37,21 +37,21 @@ def failing(error: Exception) -> Any:
         (ValueError("a fault of ours"), "exception"),
     ],
 )
-def test_the_kind_of_a_failure(error: Exception, kind: str, tmp_path: Path) -> None:
-    failure = attempt(SPEC, tmp_path, failing(error))
+def test_the_kind_of_a_failure(error: Exception, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.dispatch.worker.train_in_processes", failing(error))
+    failure = execute(SPEC, job_in(tmp_path, SPEC), StopSignal())
     assert failure is not None
     assert failure.kind == kind
-    failed = json.loads((tmp_path / SPEC.id / "failed.json").read_text())
+    failed = json.loads((tmp_path / "runs" / SPEC.id / "failed.json").read_text())
     assert failed["kind"] == kind
     assert str(error) in failed["message"]
     assert any(str(error) in line for line in failed["last_lines"])
 
 
 def test_a_run_that_another_has_keeps_its_files(tmp_path: Path, holds: Holds) -> None:
-    folder = RunFolder(tmp_path, SPEC)
+    folder = RunFolder(tmp_path / "runs", SPEC)
     holds(folder.lock)
-    stop = StopSignal()
-    failure = attempt(SPEC, tmp_path, lambda: execute(SPEC, tmp_path, small.EXECUTION, stop))
+    failure = execute(SPEC, job_in(tmp_path, SPEC), StopSignal())
     assert failure is not None
     assert failure.kind == "held"
     assert [file.name for file in folder.path.iterdir()] == ["train.lock"]
