@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.planning.memory import views_of
 from benchmarks.planning.plan import Plan
+from benchmarks.planning.staleness import finished_results
 from benchmarks.profiles.profile import Profile
 from sskd.config.execution import Execution
 from sskd.config.networks import NetworkSettings
@@ -22,7 +23,6 @@ from sskd.errors import UserError
 from sskd.formatting import duration, plural
 from sskd.networks import build_network
 from sskd.networks.build import PLAIN
-from sskd.runs.records import read_result
 from sskd.runs.run_folder import RunFolder, Status
 from sskd.runs.spec import HeadSpec, RunSpec, StudentSpec, TeacherSpec, with_ancestors
 from sskd.runtime.device import autocast, device_of, resolve_precision
@@ -90,16 +90,15 @@ def plan_cost(
     known = {dataset: dataset_info(dataset, root) for dataset in dict.fromkeys(spec.dataset for spec in plan.runs)}
     work = {spec.id: run_multiply_adds(spec, known[spec.dataset][0]) for spec in plan.runs}
     trained = [spec for spec in plan.runs if spec.trains]
-    gpus, took = concurrency.gpus, dict[str, Took]()
-    for spec in trained:
-        done = _took(RunFolder(runs, spec))
-        if done and gpus in (None, done.on_gpu) and _is_called(done.device, concurrency.gpu):
-            took[spec.id] = done
-    if gpus is None:
-        gpus = any(done.on_gpu for done in took.values()) if took else torch.cuda.is_available()
+    here, gpus, took = torch.cuda.is_available(), concurrency.gpus, dict[str, float]()
+    for spec, result in finished_results(trained, runs):
+        machine = result.get("machine", {})
+        on_gpu, device = machine.get("driver") is not None, str(machine.get("device"))
+        if result["seconds"] > 0 and concurrency.gpus in (None, on_gpu) and _is_called(device, concurrency.gpu):
+            took[spec.id], gpus = result["seconds"], gpus or on_gpu
+    gpus = here if gpus is None else gpus
     devices = {spec.id: spec.recipe.processes if gpus else 1 for spec in plan.runs}
-    done_seconds = sum(done.seconds * devices[run_id] for run_id, done in took.items())
-    here = torch.cuda.is_available()
+    done_seconds = sum(value * devices[run_id] for run_id, value in took.items())
     if done_seconds:
         throughput = sum(work[run_id] for run_id in took) / done_seconds
         source = f"from {plural(len(took), 'finished run')}"
@@ -190,12 +189,13 @@ def makespan(plan: Plan, seconds: Mapping[str, float], runs: int, machines: floa
 def expected_seconds(specs: Iterable[RunSpec], runs: Path, profile: Profile) -> dict[str, float]:
     """Estimates the seconds of the runs by id, from the throughput of finished runs. Returns {} if none or all are
     finished, or if the number of images is unknown, so that a report does not depend on the machine that writes it."""
-    plan = Plan([list(specs)])
-    finished = [_took(RunFolder(runs, spec)) is not None for spec in plan.runs if spec.trains]
-    if not any(finished) or all(finished):
+    specs = list(specs)
+    trained = [spec for spec in specs if spec.trains]
+    finished = sum(result["seconds"] > 0 for _, result in finished_results(trained, runs))
+    if finished in (0, len(trained)):
         return {}
     try:
-        return plan_cost(plan, runs, profile).seconds
+        return plan_cost(Plan([specs]), runs, profile).seconds
     except UserError:
         return {}
 
@@ -207,27 +207,6 @@ def known_work(specs: Iterable[RunSpec], profile: Profile) -> dict[str, float]:
         return {spec.id: run_multiply_adds(spec, dataset_info(spec.dataset, root)[0]) for spec in specs}
     except UserError:
         return {}
-
-
-class Took(NamedTuple):
-    """Seconds of a finished run's training, and its device."""
-
-    seconds: float
-    on_gpu: bool
-    device: str  # name of the device
-
-
-def _took(folder: RunFolder) -> Took | None:
-    """Reads a finished run's result.json; None if it is missing or damaged (the report names damaged files)."""
-    if not folder.is_finished():
-        return None
-    try:
-        result = read_result(folder.result, folder.spec.role)
-    except UserError:
-        return None
-    machine = result.get("machine", {})
-    on_gpu, device = machine.get("driver") is not None, str(machine.get("device"))
-    return Took(result["seconds"], on_gpu, device) if result["seconds"] > 0 else None
 
 
 def describe_cost(cost: PlanCost, run_id: str) -> str:

@@ -88,10 +88,7 @@ def check_runs(specs: Iterable[RunSpec], profile: Profile, root: Path, room: flo
         head = spec if isinstance(spec, HeadSpec) else spec.head if isinstance(spec, StudentSpec) else None
         teacher = spec.teacher and (spec.teacher.network, spec.teacher.network_settings)
         combination = (spec.network, spec.used_as, teacher, method, head and head.pretext, size, classes)
-        recipe = spec.recipe
-        batch = (recipe.batch_size, recipe.processes, recipe.crop_padding, recipe.augmentation, recipe.precision)
-        if data and spec.trains and (*combination, batch) not in checked:
-            checked.add((*combination, batch))
+        if data and spec.trains:
             check_padding(spec, size)
             check_batch_memory(spec, size, room)
         if combination not in checked:

@@ -2,7 +2,8 @@
 them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +43,23 @@ def changed_since(spec: RunSpec, result: Mapping[str, Any]) -> str:
 
 def changed_runs(specs: Iterable[RunSpec], runs: Path) -> dict[str, str]:
     """Returns the reasons, by id, of finished runs that were trained with other code."""
-    return {spec.id: why for spec, result in _finished(specs, runs) if (why := changed_since(spec, result))}
+    return {spec.id: why for spec, result in finished_results(specs, runs) if (why := changed_since(spec, result))}
 
 
-def _finished(specs: Iterable[RunSpec], runs: Path) -> Iterable[tuple[RunSpec, dict[str, Any]]]:
+def finished_results(specs: Iterable[RunSpec], runs: Path) -> Iterator[tuple[RunSpec, dict[str, Any]]]:
+    """Yields the finished runs with their results, except damaged ones, which the report names."""
     for spec in specs:
         folder = RunFolder(runs, spec)
         if folder.is_finished():
-            try:
+            with suppress(UserError):
                 yield spec, read_result(folder.result, spec.role)
-            except UserError:  # the report names damaged files
-                continue
 
 
 def describe_changes(plan: Plan, runs: Path) -> list[str]:
     """Returns lines for the user: finished runs with other code, and with other commits of the suite."""
     by_reason: dict[str, list[str]] = {}
     commits = Counter[Any]()
-    for spec, result in _finished(plan.runs, runs):
+    for spec, result in finished_results(plan.runs, runs):
         if why := changed_since(spec, result):
             by_reason.setdefault(why, []).append(spec.id)
         commits[result.get("machine", {}).get("commit")] += 1
