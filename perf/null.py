@@ -7,6 +7,7 @@ checkout.
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,16 @@ def found() -> bool:
 def running() -> bool:
     """Returns True if this process uses the stub library."""
     return importlib.util.find_spec("null_gpu") is not None
+
+
+def start_again(module: str, arguments: list[str]) -> None:
+    """Replaces this process by ``python -m module`` with the stub library. Exits with status 2 if it is not
+    available."""
+    if not found():
+        print(f"there is no null GPU at {FOLDER}: set NULL_GPU to the folder of its run.sh", file=sys.stderr)
+        sys.exit(2)
+    script = str(FOLDER / "run.sh")
+    os.execvp("bash", ["bash", script, sys.executable, "-m", module, *arguments])
 
 
 def labels_on_the_host() -> None:

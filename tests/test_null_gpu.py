@@ -2,6 +2,7 @@
 PyTorch, or the null GPU, is not to be had, these are skipped."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,3 +23,9 @@ def run(*command: str) -> str:
 @pytest.mark.parametrize("case", ["whole_runs", "every_kind", "careless", "evaluation"])
 def test_on_a_null_gpu(case: str, null_gpu: tuple[str, ...]) -> None:
     run(*null_gpu, sys.executable, "-m", "tests.null_gpu_case", case)
+
+
+@pytest.mark.slow
+def test_the_table_s_command(null_gpu: tuple[str, ...]) -> None:
+    counted = run(sys.executable, "-m", "perf.null_gpu_table", "fitnet")
+    assert re.search(r"^fitnet +bf16  syncs 0  launches +\d+", counted, re.MULTILINE), counted

@@ -23,23 +23,20 @@ def items(measurement: Measurement) -> Items:
 
 
 def try_case(case: Case, cases: Cases, measurement: Measurement) -> dict[str, Any]:
-    """Returns the findings of every stage."""
+    """Returns for every stage the line of the first host-device sync, and why a step cannot be captured as a CUDA
+    graph; each is "" if there is none, None on the CPU."""
     spec = cases.spec(case, measurement.sizes.precision, few=True)
-    found_of = {run.stage.name: try_stage(run) for run in stages(spec, cases.runs, measurement.execution())}
+    found_of: dict[str, Any] = {}
+    for run in stages(spec, cases.runs, measurement.execution()):
+        batches = full_batches(run)
+        for _ in range(2):
+            train_step(run, next(batches))
+        sync = find_sync(lambda run=run, batches=batches: train_step(run, next(batches)), measurement.device)
+        found_of[run.stage.name] = {"waits": sync, "captured": why_no_graph(run) if sync is not None else None}
     bad = [f"{name} synchronises: {found['waits']}" for name, found in found_of.items() if found["waits"]]
     bad += [f"{name} is not captured: {found['captured']}" for name, found in found_of.items() if found["captured"]]
     good = "no syncs, one graph" if measurement.device.type == "cuda" else "runs"
     return {"stages": found_of, "good": not bad, "text": "; ".join(bad) or good}
-
-
-def try_stage(run: RunState) -> dict[str, str | None]:
-    """Returns the line of the first host-device sync of a step, and why a step cannot be captured as a CUDA graph; each
-    is "" if there is none, None on the CPU."""
-    batches = full_batches(run)
-    for _ in range(2):
-        train_step(run, next(batches))
-    sync = find_sync(lambda: train_step(run, next(batches)), run.setup.device)
-    return {"waits": sync, "captured": why_no_graph(run) if sync is not None else None}
 
 
 def why_no_graph(run: RunState) -> str:
