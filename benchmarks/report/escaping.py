@@ -3,22 +3,20 @@
 HTML is escaped by the templates, LaTeX by report/tables.py.
 """
 
+import html
 import re
 
 import pandas as pd
 
 FORMULA = "=+-@\t\r\n＝＋－＠"  # first characters of a spreadsheet's formula
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 SPECIAL = re.compile(r"[\\`*|]|\](?=[(\[:])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def markdown_text(text: object) -> str:
     """Escapes text for Markdown, also within a table's cell: one line, shown literally."""
     line = "".join(character if character.isprintable() else " " for character in str(text))
-    for character, entity in ENTITIES.items():
-        line = line.replace(character, entity)
-    return SPECIAL.sub(lambda found: f"\\{found[0]}", " ".join(line.split()))
+    return SPECIAL.sub(lambda found: f"\\{found[0]}", html.escape(" ".join(line.split()), quote=False))
 
 
 def csv_text(frame: pd.DataFrame) -> str:

@@ -10,25 +10,16 @@ classes, so a larger silhouette (claim C10).
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Measure
-from benchmarks.tables.cell import Cell
-from benchmarks.tables.spec_builder import SpecBuilder, method_label
+from benchmarks.tables.spec_builder import method_grid
 
 PAIR = "vgg13/vgg8"
 METHODS = ("none", "kd", "sskd")
-
-
-def cells(specs: SpecBuilder) -> list[Cell]:
-    result = []
-    for method in specs.paper_methods(METHODS):
-        result += specs.students(PAIR, method_label(method), PAIR, method)
-    return result
-
 
 BENCHMARKS.register("fig3a")(
     Benchmark(
         "fig3a",
         "Figure 3a: features of the student, by t-SNE",
-        cells,
+        lambda specs: method_grid(specs, (PAIR,), specs.paper_methods(METHODS), teachers=False),
         measures=(Measure("silhouette", "silhouette", "silhouette of the classes, last epoch", 3),),
         figure="embedding",
         note="Test images of the first ten classes; the silhouette refers to the features, not to the t-SNE layout.",

@@ -189,10 +189,12 @@ class SpecBuilder:
         return recipe.model_copy(update={"learning_rate": rate}) if rate else recipe
 
 
-def method_grid(specs: SpecBuilder, pairs: Sequence[str], methods: Sequence[MethodSettings]) -> list[Cell]:
-    """Returns the cells of the teacher and every method (rows) on every published pair (columns)."""
+def method_grid(
+    specs: SpecBuilder, pairs: Sequence[str], methods: Sequence[MethodSettings], teachers: bool = True
+) -> list[Cell]:
+    """Returns the cells of the teacher (if ``teachers``) and every method (rows) on every published pair (columns)."""
     planned = specs.planned(pairs)
-    cells = [cell for pair in planned for cell in specs.teacher_cells(pair, pair)]
+    cells = [cell for pair in planned if teachers for cell in specs.teacher_cells(pair, pair)]
     for method in methods:
         for pair in planned:
             cells += specs.students(pair, method_label(method), pair, method)

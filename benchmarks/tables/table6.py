@@ -9,25 +9,16 @@ the largest CKA (claim C7). The paper's numbers are not available.
 """
 
 from benchmarks.tables.benchmark import BENCHMARKS, Benchmark, Measure
-from benchmarks.tables.cell import Cell
-from benchmarks.tables.spec_builder import SpecBuilder, method_label
+from benchmarks.tables.spec_builder import PAPER_METHODS, method_grid
 
 PAIR = "vgg13/vgg8"
-
-
-def cells(specs: SpecBuilder) -> list[Cell]:
-    result = []
-    for method in specs.paper_methods():
-        if method.name != "none":
-            result += specs.students(PAIR, method_label(method), PAIR, method)
-    return result
-
+METHODS = tuple(name for name in PAPER_METHODS if name != "none")
 
 BENCHMARKS.register("table6")(
     Benchmark(
         "table6",
         "Table 6: fidelity of students to the teacher",
-        cells,
+        lambda specs: method_grid(specs, (PAIR,), specs.paper_methods(METHODS), teachers=False),
         measures=(
             Measure("kl", "KL", "KL(teacher, student) at temperature 4, last epoch (nats)", 4, larger_is_better=False),
             Measure("cka", "CKA", "linear CKA of the features, last epoch", 4),

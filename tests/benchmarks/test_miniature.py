@@ -45,7 +45,7 @@ def test_a_table_has_the_pairs_that_stand_for_the_papers_and_each_once() -> None
     left_out = read_profile("miniature", ["pairs.vgg13/vgg8=null"])
     assert "vgg13/vgg8" not in {cell.pair for cell in BENCHMARKS["table3"].cells(SpecBuilder(left_out))}
     with pytest.raises(UserError, match=r"pairs.vgg13/vgg8 is null"):
-        BENCHMARKS["table6"].cells(SpecBuilder(left_out))
+        BENCHMARKS["fig4a"].cells(SpecBuilder(left_out))
     with pytest.raises(UserError, match="all of a table's pairs are null: vgg13/vgg8, resnet56/resnet20"):
         BENCHMARKS["table2"].cells(SpecBuilder(left_out))
 
