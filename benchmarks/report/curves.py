@@ -124,12 +124,10 @@ def _plot(name: str, column: str, title: str, curves: list[_Curve], styles: Mapp
     y_low, y_high = min(y_marks[0], low), max(y_marks[-1], high)
 
     def x(epoch: np.ndarray | float) -> np.ndarray:
-        return np.round(LEFT + (WIDTH - LEFT - RIGHT) * (np.asarray(epoch) - x_low) / (x_high - x_low), 1)
+        return np.round(np.interp(epoch, (x_low, x_high), (LEFT, WIDTH - RIGHT)), 1)
 
     def y(value: np.ndarray | float) -> np.ndarray:
-        return np.round(
-            TOP + (HEIGHT - TOP - BOTTOM) * (1 - (np.asarray(value) - y_low) / ((y_high - y_low) or 1.0)), 1
-        )
+        return np.round(np.interp(value, (y_low, y_high), (HEIGHT - BOTTOM, TOP)), 1)
 
     def joined(epochs: np.ndarray, values: np.ndarray) -> str:
         return " ".join(f"{a:g},{b:g}" for a, b in zip(x(epochs).tolist(), y(values).tolist(), strict=True))

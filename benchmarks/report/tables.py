@@ -34,10 +34,9 @@ def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
         entry: dict[str, object] = {"row": row, "column": column}
         entry["seeds"] = int((group["state"] == "finished").sum())
         for measure in benchmark.measures:
-            values = group[measure.name].dropna() if measure.name in group else pd.Series(dtype=float)
-            mean = float(values.mean()) if len(values) else math.nan
-            entry[f"{measure.label} mean"] = mean
-            entry[f"{measure.label} sd"] = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+            values = group.get(measure.name, pd.Series(dtype=float))
+            entry[f"{measure.label} mean"] = mean = float(values.mean())
+            entry[f"{measure.label} sd"] = float(values.std())
             if measure.published:
                 known = paper.get((str(row), named[str(column)], measure.published))
                 entry[f"{measure.label} paper"] = known.value if known else math.nan
@@ -125,12 +124,10 @@ def best_rows(table: pd.DataFrame, measure: Measure) -> set[tuple[str, str]]:
     """Returns the (row, column) with the best mean of each column, teachers excluded; all of them for ties."""
     name = f"{measure.label} mean"
     students = table[(table["row"] != "Teacher") & table[name].notna()]
-    leaders = set()
-    for column, group in students.groupby("column", sort=False):
-        rounded = group[name].round(measure.digits)
-        top = rounded.max() if measure.larger_is_better else rounded.min()
-        leaders |= {(str(row), str(column)) for row in group["row"][rounded == top]}
-    return leaders
+    rounded = students[name].round(measure.digits)
+    top = rounded.groupby(students["column"]).transform("max" if measure.larger_is_better else "min")
+    leaders = students[rounded == top]
+    return set(zip(leaders["row"], leaders["column"], strict=True))
 
 
 def format_number(value: object, digits: int, signed: bool = False) -> str:
@@ -164,11 +161,11 @@ def notes(frame: pd.DataFrame, benchmark: Benchmark, table: pd.DataFrame) -> lis
     conflicts = {run["id"]: run["conflict"] for run in in_conflict(frame).to_dict("records")}
     lines += [f"{CONFLICT} two results of one run, {run}: {what}." for run, what in conflicts.items()]
     failed = frame[(frame["state"] == "failed") & frame["last_top1"].notna()] if "last_top1" in frame else frame[:0]
-    for row, column, seed in zip(failed["row"], failed["column"], failed["seed"], strict=True):
-        lines.append(f"{row} in {column}, seed {seed}, failed and counts with chance accuracy.")
-    lines += _by_whom(frame)
-    lines += _weights(frame)
-    return lines
+    lines += [
+        f"{run['row']} in {run['column']}, seed {run['seed']}, failed and counts with chance accuracy."
+        for run in failed.to_dict("records")
+    ]
+    return [*lines, *_by_whom(frame), *_weights(frame)]
 
 
 def _weights(frame: pd.DataFrame) -> list[str]:
