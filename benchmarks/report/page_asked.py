@@ -80,9 +80,7 @@ def _rivals(section: Section, measure: Measure, rule: Rule) -> list[dict[str, An
     """Returns a line per rival: the mean over all columns if both have them all, else one line per column. Columns that
     are numbers on an x axis always have a line each, because their mean depends on which numbers were chosen."""
     columns = list(dict.fromkeys(map(str, section.frame["column"])))
-    gaps = [
-        gap for gap in section.differences[measure.label].to_dict("records") if gap["row"] not in (*CONTROLS, "Teacher")
-    ]
+    gaps = [gap for gap in section.differences[measure.label].to_dict("records") if gap["row"] not in CONTROLS]
     each = section.benchmark.figure == "lines"
     over_all = {gap["row"] for gap in gaps if gap["column"] == AVERAGE and not each}
     shown = [
@@ -91,26 +89,24 @@ def _rivals(section: Section, measure: Measure, rule: Rule) -> list[dict[str, An
         for gap in gaps
         if gap["row"] == row and (gap["column"] == AVERAGE) == (row in over_all)
     ]
-    marks = [(gap["difference"], gap["lower"], gap["upper"]) for gap in shown]
-    position = scale_of([x for mark in marks for x in mark])
+    position = scale_of([gap[name] for gap in shown for name in ("difference", "lower", "upper")])
     lines = []
-    for gap, mark in zip(shown, marks, strict=True):
-        average = gap["column"] == AVERAGE
-        anchor = cell_anchor(section.benchmark.id, gap["row"], columns[0] if average else gap["column"], measure.label)
-        where = f"mean over {len(columns)} columns" if average else gap["column"]
-        line = {"row": gap["row"], "where": where, "anchor": anchor, "plot": forest(position, *mark)}
-        lines.append(line | _verdict(gap, *mark, measure, rule))
+    for gap in shown:
+        average, effect, lower, upper = gap["column"] == AVERAGE, gap["difference"], gap["lower"], gap["upper"]
+        side = AHEAD if (effect > 0) == measure.larger_is_better else BEHIND
+        alone = side if lower > 0 or upper < 0 else UNDECIDED
+        verdict = side if is_sure(gap["p_holm"]) else UNDECIDED
+        if verdict == UNDECIDED and "top1" in measure.name and is_equivalent(lower, upper, rule.margin):
+            verdict = alone = EQUIVALENT
+        column = columns[0] if average else gap["column"]
+        digits = max(measure.digits, digits_of([effect])) if measure.digits > 2 else measure.digits
+        line = {
+            "row": gap["row"],
+            "where": f"mean over {len(columns)} columns" if average else column,
+            "anchor": cell_anchor(section.benchmark.id, gap["row"], column, measure.label),
+            "plot": forest(position, effect, lower, upper),
+            "verdict": verdict,
+            "alone": alone if alone not in (verdict, UNDECIDED) else "",
+        }
+        lines.append(line | gap_entry(gap, digits))
     return lines
-
-
-def _verdict(
-    gap: Mapping[Any, Any], effect: float, lower: float, upper: float, measure: Measure, rule: Rule
-) -> dict[str, Any]:
-    side = AHEAD if (effect > 0) == measure.larger_is_better else BEHIND
-    alone = side if lower > 0 or upper < 0 else UNDECIDED
-    verdict = side if is_sure(gap["p_holm"]) else UNDECIDED
-    if verdict == UNDECIDED and "top1" in measure.name and is_equivalent(lower, upper, rule.margin):
-        verdict = alone = EQUIVALENT
-    digits = max(measure.digits, digits_of([effect])) if measure.digits > 2 else measure.digits
-    alone = alone if alone not in (verdict, UNDECIDED) else ""
-    return gap_entry(gap, digits) | {"verdict": verdict, "alone": alone}

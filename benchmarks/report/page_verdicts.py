@@ -68,9 +68,7 @@ def headline(counts: Mapping[str, int], claims: int) -> str:
     return "; ".join([first, *rest]) if rest else first
 
 
-def claim_entry(
-    verdict: Verdict, best: Verdict, section: Section | None = None, plots: Sequence[Plot] = ()
-) -> dict[str, Any]:
+def claim_entry(verdict: Verdict, best: Verdict, section: Section | None, plots: Sequence[Plot]) -> dict[str, Any]:
     """Returns a claim for the template. best: its verdict at the best epoch. section, plots: its benchmark's."""
     own = scale_of([verdict.effect, verdict.lower, verdict.upper, verdict.size])
     parts = verdict.comparisons if len(verdict.comparisons) > 1 else []
@@ -99,8 +97,7 @@ def _part(
     columns = {column for _, column in part.cells}
     links = []
     if section:
-        labels = [measure.label for measure in section.benchmark.measures]
-        label = verdict.epoch if verdict.epoch in labels else labels[0]
+        label = deciding_measure(section.benchmark, verdict.epoch).label
         shown = set(zip(section.table["row"], section.table["column"], strict=True))
         links = [
             (
