@@ -86,7 +86,7 @@ def curve_groups(
         runs = [
             (run, str(row), f"{row}, seed {int(seed)}")
             for run, row, seed in zip(group["id"], group["row"], group["seed"], strict=True)
-            if isinstance(run, str) and len(curves.get(run, ()))
+            if len(curves.get(run, ()))
         ]
         for place, images in enumerate(IMAGES, start=1):
             if len(runs) > MOST_LINES:

@@ -47,7 +47,7 @@ def write_page(report: Report, cells: Mapping[str, list[Cell]], folder: Path, ru
     environment.filters["embedded"] = embedded
     environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]  # keeps the case of names
     specs = specs_of(cells)
-    unique = report.frame[report.frame["id"].notna()].drop_duplicates("id")
+    unique = report.frame.drop_duplicates("id")
     plots = {
         section.benchmark.id: curve_groups(section.frame, section.benchmark, report.curves, report.means, report.styles)
         for section in report.sections

@@ -15,8 +15,6 @@ from benchmarks.report.tables import best_rows, format_number, shown_measures
 from benchmarks.statistics.comparison import AVERAGE
 from benchmarks.tables.benchmark import Measure
 
-Run = tuple[str, str]  # id, and its name in a cell: "s0"
-
 
 def cell_anchor(benchmark: str, row: str, column: str, label: str) -> str:
     """Returns the anchor of a cell's number, such as "cell-fig4a-SSKD-25-last" (letters, digits and . _ + -). label:
@@ -60,21 +58,17 @@ def _wide_table(section: Section, usual: int, plots: list[Plot]) -> dict[str, An
                 cell = _wide_cell(record, measure, key, index == 0, usual, leaders[measure.label])
                 if key == "mean" and record is not None:
                     cell["anchor"] = cell_anchor(benchmark.id, str(row), str(column), measure.label)
-                    cell["runs"] = runs.get((str(row), str(column)), [])
-                    cell["curve"] = curves.get((str(row), str(column)), "")
+                    cell |= {"runs": runs[row, column], "curve": curves.get((row, column), "")}
                 cells.append(cell)
         rows.append({"name": row, "cells": cells})
     return {"columns": columns, "headers": [header for _, _, header in kinds], "rows": rows}
 
 
-def _runs_of_cells(frame: pd.DataFrame) -> dict[tuple[str, str], list[Run]]:
-    """Returns the runs of each cell. A teacher's run, which has no seed, is named "run"."""
-    runs: dict[tuple[str, str], list[Run]] = {}
+def _runs_of_cells(frame: pd.DataFrame) -> dict[tuple[str, str], dict[str, str]]:
+    """Returns the runs of each cell by id, with their names in the cell: "s0"."""
+    runs: dict[tuple[str, str], dict[str, str]] = {}
     for row, column, run, seed in zip(frame["row"], frame["column"], frame["id"], frame["seed"], strict=True):
-        name = (run, f"s{int(seed)}" if pd.notna(seed) else "run")
-        known = runs.setdefault((str(row), str(column)), [])
-        if pd.notna(run) and run not in dict(known):
-            known.append(name)
+        runs.setdefault((row, column), {})[run] = f"s{seed}"
     return runs
 
 
@@ -82,7 +76,7 @@ def _wide_cell(
     record: Mapping[Any, Any] | None, measure: Measure, key: str, first: bool, usual: int, leaders: set[tuple[str, str]]
 ) -> dict[str, Any]:
     cell = {"first": first, "kind": key, "value": "", "text": "", "sd": "", "why": "", "seeds": "", "leads": False}
-    cell |= {"anchor": "", "runs": [], "curve": ""}
+    cell |= {"anchor": "", "runs": {}, "curve": ""}
     if record is None:
         return cell
     value = record[f"{measure.label} {key}"]

@@ -86,7 +86,7 @@ def cost_curves(
     teachers and heads. epochs: of every run by id (frame.read_epochs). work: multiply-adds of every run's training by
     id; nan without it.
     """
-    known = frame[frame["state"] == "finished"] if len(frame) else frame
+    known = frame[frame["state"] == "finished"]
     if known.empty:
         return pd.DataFrame(columns=COLUMNS), []
     took = dict(zip(known["id"], known["seconds"], strict=True))

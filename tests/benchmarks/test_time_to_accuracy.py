@@ -47,7 +47,7 @@ def test_a_methods_curve_begins_after_its_teacher_and_head(tmp_path: Path) -> No
     assert curve["before"].tolist() == [150, 150]
     given, _ = cost_curves(frame.assign(teacher="sha256 of a file", head=""), epochs_in(tmp_path))
     assert given["seconds"].tolist() == [17, 29]
-    assert cost_curves(pd.DataFrame(), {})[0].empty
+    assert cost_curves(frame[:0], {})[0].empty
 
 
 DAMAGES = [
