@@ -219,7 +219,12 @@ LINE = {"stage": "main", "epoch": 3, "test_top1": 71.5, "held_out_top1": 70.0}
         (json.dumps(LINE | {"test_top1": "many"}), []),
         (json.dumps(LINE | {"test_top1": float("nan")}), []),
         (json.dumps({"epoch": 3, "loss": 1.0}), []),
-        ("[]\n7\n\n{}", []),
+        (json.dumps(LINE | {"seconds": "x"}), []),
+        (f"{json.dumps(LINE)}\n{{", [[3, 71.5, 70.0]]),  # the last line is incomplete
+        (f"{{\n{json.dumps(LINE)}", []),  # another is, so seconds are missing
+        (f"[]\n{json.dumps(LINE)}", []),
+        ("7", []),
+        ("", []),
     ],
 )
 def test_only_whole_lines_with_numbers_are_read(tmp_path: Path, text: str, found: list[list[float | None]]) -> None:

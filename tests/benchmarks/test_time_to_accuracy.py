@@ -50,29 +50,6 @@ def test_a_methods_curve_begins_after_its_teacher_and_head(tmp_path: Path) -> No
     assert cost_curves(frame[:0], {})[0].empty
 
 
-DAMAGES = [
-    b"\xff\xfe\n{}",
-    b"[]\n{}\n",
-    b"7\n",
-    b'{"seconds": "x"}\n',
-    b'{"seconds": 1, "test_top1": NaN}\n',
-    b"{\n{}\n",
-    b"",
-]
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_named_and_left_out(tmp_path: Path, damage: bytes) -> None:
-    metrics(tmp_path, "good", [{"seconds": 5.0, "test_top1": 40.0}])
-    metrics(tmp_path, "bad", [{"seconds": 5.0, "test_top1": 90.0}])
-    (tmp_path / "bad" / "metrics.jsonl").write_bytes(damage)
-    frame = pd.DataFrame(students("good", "bad"))
-    curves, damaged = cost_curves(frame, epochs_in(tmp_path))
-    assert damaged == ["bad"]
-    assert curves["top1"].tolist() == [40.0]
-    assert curves["seeds"].tolist() == [1]
-
-
 MINUTE = "2026-01-01T00:{:02d}:00+00:00"
 
 
