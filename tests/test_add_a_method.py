@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from benchmarks.commands.main import main
-from tests.test_run_all import TINY
+from tests.cluster.suite import TINY
 
 PAGE = Path(__file__).parent.parent / "docs" / "add_a_method.md"
 

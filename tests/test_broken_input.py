@@ -19,7 +19,7 @@ from benchmarks.profiles.read import read_profile
 from sskd.errors import UserError
 from sskd.runs.spec import read_spec, spec_yaml
 from tests import small
-from tests.test_run_all import TINY
+from tests.cluster.suite import TINY
 
 STRANGE: tuple[Any, ...] = (
     *(None, True, 0, -1, 5, 2**40, 10**30, 0.5, -2.0, 1e-300, 1e300, float("nan"), float("inf")),

@@ -11,7 +11,7 @@ from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
 from sskd.data.augmentations import AUGMENTATIONS
 from sskd.optim import OPTIMIZERS, SCHEDULES
-from tests.test_run_all import TINY
+from tests.cluster.suite import TINY
 
 PAGE = (Path(__file__).parent.parent / "docs" / "training.md").read_text()
 

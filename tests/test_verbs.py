@@ -2,13 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from benchmarks.commands.main import VERBS, main, make_parser
-from benchmarks.commands.request import read_request
+from benchmarks.commands.request import job_of, read_request
 from benchmarks.dispatch.job import Job
 from benchmarks.tables.spec_builder import run_label
 from tests.cluster.suite import Suite
@@ -21,10 +20,13 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
     return Suite(tmp_path, methods=["none", "kd"], fractions=[0.5, 1.0], pairs={"vgg13/vgg8": "resnet8/resnet8"})
 
 
+def job_asked(suite: Suite, *options: str) -> Job:
+    return job_of(read_request(make_parser().parse_args(suite.command("plan", *options))))
+
+
 def asked(suite: Suite, *options: str) -> set[tuple[str, int]]:
     """The method and the seed of each student that is asked for."""
-    request = read_request(make_parser().parse_args(suite.command("plan", *options)))
-    students = [spec for spec in request.plan.runs if spec.role == "student"]
+    students = [spec for spec in job_asked(suite, *options).plan.runs if spec.role == "student"]
     return {(run_label(spec), spec.seed) for spec in students}
 
 
@@ -51,6 +53,7 @@ def test_a_request_is_known_by_its_name(
     options: tuple[str, ...], name: str, suite: Suite, capsys: pytest.CaptureFixture[str]
 ) -> None:
     suite.run("run", *options)
+    assert job_asked(suite, *options).name == name  # Slurm's jobs carry it
     assert [path.stem for path in (suite.results / "requests").iterdir()] == [name]
     capsys.readouterr()
     results = ("--results", str(suite.results))
@@ -75,21 +78,6 @@ def test_a_name_is_of_one_profile(suite: Suite, tmp_path: Path, capsys: pytest.C
     path.write_text("[]")
     assert main(["status", "mine", "--results", str(suite.results)]) == 2
     assert str(path) in capsys.readouterr().err
-
-
-def test_slurms_jobs_carry_it(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
-    works: list[Job] = []
-
-    def launched(job: Job, _: Any) -> dict[str, Any]:
-        works.append(job)
-        return {}
-
-    monkeypatch.setattr("benchmarks.dispatch.launch.launch", launched)
-    suite.run("run", "--name", "mine")
-    from benchmarks.dispatch.slurm import job_name
-
-    assert job_name(works[0].name).startswith("sskd-mine-")
-    assert job_name(works[0].name) != job_name(works[0].name)
 
 
 def test_all_that_works_in_a_results_folder(suite: Suite, capsys: pytest.CaptureFixture[str]) -> None:

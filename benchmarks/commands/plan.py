@@ -14,8 +14,7 @@ from benchmarks.commands.run import add_rerun
 from sskd.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmarks.commands.seeds import ClaimStatus
-    from benchmarks.planning.cost import Concurrency, PlanCost, TableCost
+    from benchmarks.planning.cost import Concurrency
     from sskd.runs.run_folder import Status
     from sskd.runs.spec import RunSpec
 
@@ -69,8 +68,8 @@ def print_plan(
 ) -> None:
     """Prints the runs, their cost, and the state of the paper's claims; as JSON with --json."""
     from benchmarks.analysis.probes import probes_cost, probes_of
-    from benchmarks.commands.seeds import assess, need_lines
-    from benchmarks.planning.cost import describe_cost, plan_cost, table_costs
+    from benchmarks.commands.seeds import assess, need_lines, need_rows
+    from benchmarks.planning.cost import plan_cost, table_costs
     from benchmarks.planning.staleness import changed_runs, describe_changes
     from benchmarks.statistics.claims import CLAIMS
     from benchmarks.tables.spec_builder import run_label
@@ -87,18 +86,41 @@ def print_plan(
     tables = table_costs(specs, cost.seconds, known)
     images = Path(profile.execution.dataset_root)
     probes = probes_cost(probes_of(request.cells, profile), runs, images, cost.throughput)
+    rows = [
+        {
+            "id": spec.id,
+            "label": run_label(spec),
+            "stage": number,
+            "state": known[spec.id].state,
+            "why": known[spec.id].message,
+            "changed": changed.get(spec.id, ""),
+            "needs": [needed.id for needed in spec.dependencies],
+            "multiply_adds": cost.multiply_adds[spec.id],
+            "seconds": cost.seconds[spec.id],
+        }
+        for number, stage in enumerate(plan.stages)
+        for spec in stage
+    ]
     if request.options.json:
-        print(json.dumps(_as_json(request, known, changed, cost, tables, assessed, probes._asdict()), indent=1))
+        content = {
+            "runs": rows,
+            "seconds": cost.left,
+            "runs_at_once": cost.concurrency.runs,
+            "seconds_at_once": cost.elapsed,
+            "rate": cost.throughput,
+            "rate_from": cost.source,
+            "assumed": cost.assumed,
+            "tables": {name: table._asdict() for name, table in tables.items()},
+            "claims": need_rows(assessed),
+            "probes": probes._asdict(),
+        }
+        print(json.dumps(content, indent=1))
         return
     for number, stage in enumerate(plan.stages, start=1):
         print(f"stage {number}: {plural(len(stage), 'run')}")
-        for spec in stage:
-            label = f" ({text})" if (text := run_label(spec)) else ""  # ids of crd and crd+kd differ only in their hash
-            waits = f", after {', '.join(needed.id for needed in spec.dependencies)}" if spec.dependencies else ""
-            other = f" with other code ({changed[spec.id]})" if spec.id in changed else ""
-            why = f" ({known[spec.id].message})" if known[spec.id].message else ""
-            state = f"{known[spec.id].state}{why}{other}"
-            print(f"  {spec.id}{label}: {state}{waits}, {describe_cost(cost, spec.id)}")
+        for row in rows:
+            if row["stage"] == number - 1:
+                print(f"  {_line(row)}")
     if probes.number:
         print(probes.text)
     print("by table, sequentially; a shared run counts in each:")
@@ -112,42 +134,14 @@ def print_plan(
         print(f"  {line}")
 
 
-def _as_json(
-    request: Request,
-    known: Mapping[str, Status],
-    changed: dict[str, str],
-    cost: PlanCost,
-    tables: Mapping[str, TableCost],
-    assessed: ClaimStatus,
-    probes: dict[str, Any],
-) -> dict[str, Any]:
-    from benchmarks.commands.seeds import need_rows
-    from benchmarks.tables.spec_builder import run_label
+def _line(row: Mapping[str, Any]) -> str:
+    """Describes a run of the plan."""
+    from sskd.formatting import duration
 
-    rows = [
-        {
-            "id": spec.id,
-            "label": run_label(spec),
-            "stage": number,
-            "state": known[spec.id].state,
-            "why": known[spec.id].message,
-            "changed": changed.get(spec.id, ""),
-            "needs": [needed.id for needed in spec.dependencies],
-            "multiply_adds": cost.multiply_adds[spec.id],
-            "seconds": cost.seconds[spec.id],
-        }
-        for number, stage in enumerate(request.plan.stages)
-        for spec in stage
-    ]
-    return {
-        "runs": rows,
-        "seconds": cost.left,
-        "runs_at_once": cost.concurrency.runs,
-        "seconds_at_once": cost.elapsed,
-        "rate": cost.throughput,
-        "rate_from": cost.source,
-        "assumed": cost.assumed,
-        "tables": {name: table._asdict() for name, table in tables.items()},
-        "claims": need_rows(assessed),
-        "probes": probes,
-    }
+    label = f" ({row['label']})" if row["label"] else ""  # ids of crd and crd+kd differ only in their hash
+    why = f" ({row['why']})" if row["why"] else ""
+    other = f" with other code ({row['changed']})" if row["changed"] else ""
+    waits = f", after {', '.join(row['needs'])}" if row["needs"] else ""
+    trained = f"{row['multiply_adds'] / 1e12:.3g} T multiply-adds, about {duration(row['seconds'])}"
+    costs = trained if row["multiply_adds"] else "measured, not trained"
+    return f"{row['id']}{label}: {row['state']}{why}{other}{waits}, {costs}"

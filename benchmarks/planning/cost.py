@@ -209,12 +209,6 @@ def known_work(specs: Iterable[RunSpec], profile: Profile) -> dict[str, float]:
         return {}
 
 
-def describe_cost(cost: PlanCost, run_id: str) -> str:
-    if not cost.multiply_adds[run_id]:
-        return "measured, not trained"
-    return f"{cost.multiply_adds[run_id] / 1e12:.3g} T multiply-adds, about {duration(cost.seconds[run_id])}"
-
-
 def run_multiply_adds(spec: RunSpec, data: DatasetInfo) -> float:
     """Returns the multiply-adds of convolutions and linear layers in a run's training steps, without evaluation."""
     if not spec.trains:

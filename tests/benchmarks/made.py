@@ -14,7 +14,7 @@ from benchmarks.tables.benchmark import BENCHMARKS
 from benchmarks.tables.cell import Cell, shown_pair
 from benchmarks.tables.spec_builder import SpecBuilder
 from sskd.runs.spec import RunSpec
-from tests.test_run_all import TINY
+from tests.cluster.suite import TINY
 
 PUBLISHED = {"dataset": "cifar100", "epochs": 240, "fraction": 1.0, "best_images": 10_000, "last_images": 10_000}
 MACHINE = {"host": "h", "device": "a <b> & c", "python": "3", "torch": "2", "commit": "abc", "dirty": False}

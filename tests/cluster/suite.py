@@ -14,14 +14,18 @@ RECIPE = {"epochs": 1, "batch_size": 32, "precision": "fp32", "flip": False}
 TINY: dict[str, Any] = {
     "about": "a test",
     "dataset": {"name": "digits"},
-    "seeds": [0],
+    "seeds": [0, 1],
     "pair": "resnet8/resnet8",
     "split": {"fraction": 0.05},
     "head_split": {"fraction": 0.05},
-    "recipe": RECIPE | {"epochs": 2},
+    "recipe": RECIPE,
     "teacher_recipe": RECIPE | {"batch_size": 256},
     "head_recipe": RECIPE,
     "methods": ["none", "kd", "sskd"],
+}
+OF_SUITES: dict[str, Any] = {
+    "seeds": [0],
+    "recipe": RECIPE | {"epochs": 2},
     "plugins": [PLUGIN],
     "execution": {"threads": 1},  # everywhere: sums over another number of threads differ in the last digits
 }
@@ -35,7 +39,7 @@ class Suite:
     def __init__(self, folder: Path, *extra: str, **changes: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.profile = folder / "tiny.yaml"
-        self.profile.write_text(yaml.safe_dump(TINY | changes))
+        self.profile.write_text(yaml.safe_dump(TINY | OF_SUITES | changes))
         self.results = folder / "results"
         self.runs = self.results / "tiny" / "runs"
         self.jobs = self.results / "tiny" / "jobs"

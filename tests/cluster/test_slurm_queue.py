@@ -1,5 +1,6 @@
 """Slurm's queue and limits, of a Slurm that says what a test wants."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_waiting_jobs_of_other_limits_are_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And those that wait for one of them. Jobs that will never start are named."""
-    work = job_in(tmp_path / "s", KD, cluster="slurm", settings=["time=60"])
+    work = replace(job_in(tmp_path / "s", KD, cluster="slurm", settings=["time=60"]), name="mine")
     queue = job("7", "sskd-b", state, reason) | job("8", "sskd-c", "PENDING", "Dependency")
     commands, said = asked_of_slurm(monkeypatch, queue), list[str]()
     again: list[tuple[list[str], str]] = []
@@ -91,6 +92,7 @@ def test_waiting_jobs_of_other_limits_are_replaced(
     submitted(work.jobs_folder, "sskd-c", KD.id, asked=job_limits(work.cluster))
 
     def submit_jobs(cluster: Any, jobs: Path, noted: Path, tasks: Any, processes: int, after: str) -> list[str]:
+        assert noted.stem.startswith("sskd-mine-")
         again.append((read_slurm_submission(noted).ids, after))
         number = str(100 + len(again))
         queue.update(job(number, noted.stem, "PENDING", "Priority"))
