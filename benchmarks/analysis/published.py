@@ -15,11 +15,6 @@ from benchmarks.tables.benchmark import BENCHMARKS
 from sskd.paths import PAPER
 
 
-class Value(NamedTuple):
-    value: float
-    source: str
-
-
 class Elsewhere(NamedTuple):
     """A number with another protocol (epochs, recipe) or another teacher."""
 
@@ -34,30 +29,29 @@ def _lines(file: str) -> list[dict[Hashable, str]]:
 
 
 @lru_cache(maxsize=16)
-def _read(files: tuple[str, ...]) -> tuple[dict[tuple[str, str, str], Value], dict[tuple[str, str], Elsewhere]]:
+def _read(files: tuple[str, ...]) -> tuple[dict[tuple[str, str, str], float], dict[tuple[str, str], Elsewhere]]:
     """Returns the files' comparable numbers (later files take precedence), and for the other cells the first number
     with another protocol, by row and pair."""
-    comparable: dict[tuple[str, str, str], Value] = {}
+    comparable: dict[tuple[str, str, str], float] = {}
     elsewhere: dict[tuple[str, str], Elsewhere] = {}
     lines = [line for file in files for line in _lines(file)]
     teachers = {line["pair"]: line["top1"] for line in lines if line["row"] == "Teacher"}
     for line in lines:
-        row, pair, source = line["row"], line["pair"], line["source"]
+        row, pair = line["row"], line["pair"]
         other = line.get("teacher_top1", "")
         other = "" if other == teachers.get(pair, other) else other
         if line.get("same_protocol", "yes") == "yes" and not other:
-            numbers = {name: line[name] for name in ("top1", "top5") if line.get(name)}
-            comparable |= {(row, pair, name): Value(float(text), source) for name, text in numbers.items()}
+            comparable |= {(row, pair, name): float(line[name]) for name in ("top1", "top5") if line.get(name)}
         else:
             epochs = f"{line['epochs']} epochs" if line.get("epochs") else ""
             teacher = "another teacher" if other else ""
             protocol = "; ".join(filter(None, (teacher, epochs, line.get("protocol", ""))))
-            elsewhere.setdefault((row, pair), Elsewhere(float(line["top1"]), protocol, source, other))
+            elsewhere.setdefault((row, pair), Elsewhere(float(line["top1"]), protocol, line["source"], other))
     known = {(row, pair) for row, pair, _ in comparable}
     return comparable, {place: number for place, number in elsewhere.items() if place not in known}
 
 
-def published(benchmark: str) -> dict[tuple[str, str, str], Value]:
+def published(benchmark: str) -> dict[tuple[str, str, str], float]:
     """Returns the paper's numbers by (row, column, "top1" or "top5"); empty if they are not available."""
     return _read(BENCHMARKS[benchmark].published)[0]
 

@@ -43,11 +43,7 @@ class Plot(NamedTuple):
     y_ticks: list[tuple[float, str]]
 
 
-class _Curve(NamedTuple):
-    run: str
-    row: str
-    words: str
-    points: np.ndarray  # (n, 3): epoch, accuracy, standard deviation (nan: no band)
+Curve = tuple[str, str, str, np.ndarray]  # run, row, words, and points (n, 3): epoch, accuracy, sd (nan: no band)
 
 
 def mean_curves(frame: pd.DataFrame, curves: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -83,29 +79,19 @@ def curve_groups(
     plots: list[Plot] = []
     means = means[means["benchmark"] == benchmark.id]
     for column, group in frame.groupby("column", sort=False):
-        runs = [
-            (run, str(row), f"{row}, seed {int(seed)}")
-            for run, row, seed in zip(group["id"], group["row"], group["seed"], strict=True)
-            if len(curves.get(run, ()))
-        ]
+        runs = [run for run in group.to_dict("records") if len(curves.get(run["id"], ()))]
         for place, images in enumerate(IMAGES, start=1):
+            found: list[Curve] = []
             if len(runs) > MOST_LINES:
-                names = ["epoch", f"{images} mean", f"{images} sd"]
-                found = [
-                    _Curve(
-                        "",
-                        str(row),
-                        f"{row}, mean of {plural(int(part['seeds'].iloc[0]), 'seed')}",
-                        part[names].to_numpy(dtype=float),
-                    )
-                    for row, part in means[means["column"] == column].groupby("row", sort=False)
-                ]
+                for row, part in means[means["column"] == column].groupby("row", sort=False):
+                    words = f"{row}, mean of {plural(part['seeds'].iloc[0], 'seed')}"
+                    points = part[["epoch", f"{images} mean", f"{images} sd"]].to_numpy(dtype=float)
+                    found.append(("", str(row), words, points))
             else:
-                found = [
-                    _Curve(run, row, words, np.insert(curves[run][:, [0, place]], 2, np.nan, axis=1))
-                    for run, row, words in runs
-                ]
-            found = [curve for curve in found if np.isfinite(curve.points[:, 1]).any()]
+                for run in runs:
+                    points = np.insert(curves[run["id"]][:, [0, place]], 2, np.nan, axis=1)
+                    found.append((run["id"], run["row"], f"{run['row']}, seed {run['seed']}", points))
+            found = [curve for curve in found if np.isfinite(curve[-1][:, 1]).any()]
             if found:
                 title = str(column) if images == "test" else f"{column}, validation images"
                 name = f"{benchmark.id}-{len(plots) + 1}"
@@ -113,8 +99,8 @@ def curve_groups(
     return plots
 
 
-def _plot(name: str, column: str, title: str, curves: list[_Curve], styles: Mapping[str, Style]) -> Plot:
-    every = np.concatenate([curve.points for curve in curves])
+def _plot(name: str, column: str, title: str, curves: list[Curve], styles: Mapping[str, Style]) -> Plot:
+    every = np.concatenate([points for *_, points in curves])
     every = every[np.isfinite(every[:, 1])]
     epochs, spread = every[:, 0], np.nan_to_num(every[:, 2])
     low, high = float((every[:, 1] - spread).min()), float((every[:, 1] + spread).max())
@@ -132,17 +118,16 @@ def _plot(name: str, column: str, title: str, curves: list[_Curve], styles: Mapp
     def joined(epochs: np.ndarray, values: np.ndarray) -> str:
         return " ".join(f"{a:g},{b:g}" for a, b in zip(x(epochs).tolist(), y(values).tolist(), strict=True))
 
-    classes = {curve.row: f"k-{styles[curve.row].colour} d{styles[curve.row].dash}" for curve in curves}
+    classes = {row: f"k-{styles[row].colour} d{styles[row].dash}" for _, row, *_ in curves}
     lines = []
-    for curve in curves:
-        points = curve.points[np.isfinite(curve.points[:, 1])]
-        epochs, values, spread = points.T
+    for run, row, words, points in curves:
+        epochs, values, spread = points[np.isfinite(points[:, 1])].T
         band = ""
         if np.isfinite(spread).all():
             edges = (values + spread, (values - spread)[::-1])
             band = joined(np.concatenate([epochs, epochs[::-1]]), np.concatenate(edges))
         line = joined(epochs, values)
-        lines.append(Line(curve.run, curve.row, classes[curve.row], curve.words, line, band, f"{values[-1]:.2f}"))
+        lines.append(Line(run, row, classes[row], words, line, band, f"{values[-1]:.2f}"))
     return Plot(
         name,
         column,

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.analysis.published import Value
 from benchmarks.report.canvas import legend, panels, shortened
 from benchmarks.report.style import Style
 from benchmarks.tables.benchmark import Benchmark, Measure
@@ -18,7 +17,7 @@ from benchmarks.tables.benchmark import Benchmark, Measure
 PAPER_TICK: dict[str, Any] = {"marker": "|", "color": "tab:red", "markersize": 11, "markeredgewidth": 2}
 TITLE = 30  # characters of a panel's title in a line
 FAR, FAR_POINTS = 4.0, 5.0  # rows are off the axis beyond this many median distances, and this many points
-Paper = Mapping[tuple[str, str, str], Value]  # from published()
+Paper = Mapping[tuple[str, str, str], float]  # from published()
 
 
 def dots(
@@ -45,7 +44,7 @@ def dots(
         for place, row in enumerate(rows):
             known = [paper[row, column, m.published] for m in measures if (row, column, m.published) in paper]
             if known:
-                axis.plot(known[0].value, place, zorder=5, **PAPER_TICK)
+                axis.plot(known[0], place, zorder=5, **PAPER_TICK)
         title = column if same_unit else f"{column}: {measures[0].label}"
         axis.set(title=textwrap.fill(title, TITLE, break_long_words=False), ylabel="")
         axis.set_xlabel("top-1 (%)" if same_unit else measures[0].title, fontsize=8)

@@ -74,7 +74,7 @@ def _lines(
             )
         for (row, column, name), known in paper.items():
             if name == measure.published and row in rows:
-                axis.plot(float(column.rstrip(" %")), known.value, **PAPER_TICK)
+                axis.plot(float(column.rstrip(" %")), known, **PAPER_TICK)
         axis.set(xlabel=f"{benchmark.columns} (%)", ylabel="top-1 (%)", title=f"{measure.label} epoch")
         axis.set_xticks(ticks)
         if len(ticks) == 1:  # otherwise the axis only covers the shifts

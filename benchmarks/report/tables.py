@@ -38,11 +38,9 @@ def summary(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
             entry[f"{measure.label} mean"] = mean = float(values.mean())
             entry[f"{measure.label} sd"] = float(values.std())
             if measure.published:
-                known = paper.get((str(row), named[str(column)], measure.published))
-                entry[f"{measure.label} paper"] = known.value if known else math.nan
-                entry[f"{measure.label} difference"] = (
-                    mean - known.value if known and column in comparable else math.nan
-                )
+                known = paper.get((str(row), named[str(column)], measure.published), math.nan)
+                entry[f"{measure.label} paper"] = known
+                entry[f"{measure.label} difference"] = mean - known if column in comparable else math.nan
                 if elsewhere:
                     other = elsewhere.get((str(row), named[str(column)]))
                     entry[f"{measure.label} other protocol"] = other.value if other else math.nan

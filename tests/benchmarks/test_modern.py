@@ -48,8 +48,8 @@ def test_smoke_stands_small_pairs_in_and_short_heads() -> None:
 
 def test_numbers_of_another_protocol_are_never_subtracted() -> None:
     comparable, elsewhere = published("modern"), published_elsewhere("modern")
-    assert comparable["DKD", "resnet56/resnet20", "top1"].value == 71.97
-    assert comparable["Teacher", "resnet56/resnet20", "top1"].value == 72.34  # CRD's, as of most methods
+    assert comparable["DKD", "resnet56/resnet20", "top1"] == 71.97
+    assert comparable["Teacher", "resnet56/resnet20", "top1"] == 72.34  # CRD's, as of most methods
     assert elsewhere["SSKD", "resnet56/resnet20"].teacher == "73.44"
     assert not {(row, pair) for row, pair, _ in comparable} & elsewhere.keys()
     assert "Nesterov" in elsewhere["ReviewKD", "resnet56/resnet20"].protocol
