@@ -27,7 +27,6 @@ def year_of(row: str) -> int | None:
 def gains(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
     """Returns a row for each method with a year, except KD: row, year, gain over KD in points at the deciding epoch,
     lower, upper, seeds. With several columns the gain is the mean over them."""
-    names = ["row", "year", "gain", "lower", "upper", "seeds"]
     measure = deciding_measure(benchmark, epoch_that_decides(frame))
     gaps = differences(frame, dataclasses.replace(benchmark, reference="KD"), measure)
     if frame["column"].nunique() > 1:
@@ -37,7 +36,7 @@ def gains(frame: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
         for gap in gaps.to_dict("records")
         if (year := year_of(gap["row"])) is not None
     ]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=["row", "year", "gain", "lower", "upper", "seeds"])
 
 
 def gains_by_year(frame: pd.DataFrame, benchmark: Benchmark) -> Figure | None:
@@ -47,18 +46,14 @@ def gains_by_year(frame: pd.DataFrame, benchmark: Benchmark) -> Figure | None:
     if table.empty:
         return None
     order = table.sort_values(["year", "row"], kind="stable")
-    length = 2.0 + 0.32 * len(order)
-    figure, axis = plt.subplots(figsize=(length, 3.6), layout="constrained")
-    places = list(range(len(order)))
-    spread = [(order["gain"] - order["lower"]).tolist(), (order["upper"] - order["gain"]).tolist()]
-    names = [f"{row} ({year})" for row, year in zip(order["row"], order["year"], strict=True)]
-    label = "top-1 minus KD's (points), 95 % interval"
+    figure, axis = plt.subplots(figsize=(2.0 + 0.32 * len(order), 3.6), layout="constrained")
+    places = range(len(order))
+    spread = [order["gain"] - order["lower"], order["upper"] - order["gain"]]
     style: Any = {"fmt": "o", "color": "black", "ecolor": "0.6", "elinewidth": 1, "markersize": 4}
     axis.errorbar(places, order["gain"], yerr=spread, **style)
     axis.axhline(0, color="tab:red", linewidth=1)
-    axis.set_xticks(places, names)
+    axis.set_xticks(places, [f"{row} ({year})" for row, year in zip(order["row"], order["year"], strict=True)])
     axis.tick_params(axis="x", rotation=90)
-    axis.set_ylabel(label)
-    axis.set_title("Gain over KD")
+    axis.set(title="Gain over KD", ylabel="top-1 minus KD's (points), 95 % interval")
     axis.grid(axis="y", color="0.9", linewidth=0.7)
     return figure

@@ -5,6 +5,7 @@ Order: comparison with rivals (page_asked), the paper's claims (page_verdicts), 
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -116,16 +117,15 @@ def _links(report: Report, plots: Mapping[str, list[Plot]]) -> dict[str, list[tu
 
 
 def _overview(unique: pd.DataFrame, shared_machine: set[str]) -> dict[str, Any]:
-    states: Mapping[Any, int] = unique["state"].value_counts().to_dict()
-    finished = unique[unique["state"] == "finished"]
-    some = len(finished) > 0
+    states = Counter(unique["state"])
+    finished = unique[unique["state"] == "finished"].reindex(columns=["seconds", "finished", "device"])
     return {
         "total": len(unique),
-        "finished": int(states.get("finished", 0)),
-        "failed": int(states.get("failed", 0)),
-        "under_way": int(states.get("incomplete", 0)),
-        "absent": int(states.get("absent", 0)),
-        "seconds": float(finished["seconds"].sum()) if some and not shared_machine else 0.0,
-        "newest": str(finished["finished"].max())[:10] if some else "",
-        "devices": sorted({str(name) for name in finished["device"].dropna()}) if some else [],
+        "finished": states["finished"],
+        "failed": states["failed"],
+        "under_way": states["incomplete"],
+        "absent": states["absent"],
+        "seconds": 0.0 if shared_machine else finished["seconds"].sum(),
+        "newest": max(finished["finished"], default="")[:10],
+        "devices": sorted(set(finished["device"].dropna())),
     }

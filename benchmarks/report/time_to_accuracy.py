@@ -92,24 +92,20 @@ def cost_curves(
     took = dict(zip(known["id"], known["seconds"], strict=True))
     work = dict.fromkeys(known["id"], math.nan) | dict(work or {})
     students = known[(known["role"] == "student") & (known["benchmark"] != "")]
+    damaged = [run for run in dict.fromkeys(students["id"]) if not len(epochs[run])]
     rows: list[tuple[object, ...]] = []
-    damaged: dict[str, None] = {}
-    for place, group in students.groupby(["benchmark", "row", "column"], sort=False):
+    for place, group in students[~students["id"].isin(damaged)].groupby(["benchmark", "row", "column"], sort=False):
         curves = []
         for run in group.to_dict("records"):
-            if not len(epochs[run["id"]]):
-                damaged[run["id"]] = None
-                continue
             curve = epochs[run["id"]][:, [0, 2, 3]]
             before, counted = (sum(of.get(run[who], 0.0) for who in ("teacher", "head")) for of in (took, work))
             adds = counted + work[run["id"]] / run.get("epochs", math.nan) * curve[:, :1]
             ones = np.ones((len(curve), 1))
             curves.append(np.hstack([curve + np.array([0, before, 0]), before * ones, adds, counted * ones]))
-        if curves:
-            length = min(map(len, curves))
-            mean = np.mean([curve[:length] for curve in curves], axis=0)
-            rows += [(*place, int(epoch), s, top1, len(curves), *more) for epoch, s, top1, *more in mean.tolist()]
-    return pd.DataFrame(rows, columns=COLUMNS), list(damaged)
+        length = min(map(len, curves))
+        mean = np.mean([curve[:length] for curve in curves], axis=0)
+        rows += [(*place, int(epoch), s, top1, len(curves), *more) for epoch, s, top1, *more in mean.tolist()]
+    return pd.DataFrame(rows, columns=COLUMNS), damaged
 
 
 def amount(value: float, unit: str) -> str:
