@@ -1,5 +1,6 @@
 """Formats the comparability card: notes below a table, rows of the page, and card.md."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,17 +18,14 @@ def comparability_notes(table: TableComparability, waivers: Mapping[Any, str]) -
     for refusal in table.refused:
         by_reason.setdefault(f"{refusal.column}: {refusal.why}", []).append(refusal.row)
     for why, rows in by_reason.items():
-        lines.append(f"Excluded, because not comparable: {why} ({_counted(rows)}).")
+        runs = ", ".join(f"{row}: {count}" for row, count in Counter(rows).items())
+        lines.append(f"Excluded, because not comparable: {why} ({runs}).")
     for entry in table.fields:
         if entry.outcome in ("waived", "shown"):
             values = ", ".join(f"{short(value)} ({count})" for value, count in entry.values.items())
             reason = f"; waived: {waivers[entry.field]}" if entry.outcome == "waived" else ""
             lines.append(f"Runs in {entry.column} differ in {entry.part}: {values}{reason}.")
     return list(dict.fromkeys(lines))
-
-
-def _counted(rows: list[str]) -> str:
-    return ", ".join(f"{row}: {rows.count(row)}" for row in dict.fromkeys(rows))
 
 
 def comparability_rows(table: TableComparability) -> list[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 values."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -110,12 +111,7 @@ def _by_whom(frame: pd.DataFrame) -> list[str]:
 
 
 def _counted(reasons: list[str], runs: int) -> list[str]:
-    if not reasons:
-        return []
-    counts = {why: reasons.count(why) for why in dict.fromkeys(reasons)}
-    if counts[reasons[0]] == runs:
-        return reasons[:1]
-    return [f"{count} of {runs}: {why}" for why, count in counts.items()]
+    return [why if count == runs else f"{count} of {runs}: {why}" for why, count in Counter(reasons).items()]
 
 
 def best_rows(table: pd.DataFrame, measure: Measure) -> set[tuple[str, str]]:
@@ -217,8 +213,8 @@ def latex(table: pd.DataFrame, benchmark: Benchmark, notes: Sequence[str] = ()) 
     columns, the best of each column underlined; below it the number of seeds and the ``notes``. Needs
     \usepackage{booktabs}."""
     columns = list(dict.fromkeys(table["column"]))
-    has_paper = {m.label: (m, "paper") in shown_measures(table, benchmark) for m in benchmark.measures}
-    names = [n for m in benchmark.measures for n in ([m.label, "paper"] if has_paper[m.label] else [m.label])]
+    shown = [(measure, kind) for measure, kind in shown_measures(table, benchmark) if kind in ("mean", "paper")]
+    names = [measure.label if kind == "mean" else kind for measure, kind in shown]
     leaders = {m.label: best_rows(table, m) for m in benchmark.measures}
     cells = {(r["row"], r["column"]): r for r in table.to_dict("records")}
     width = len(names)
@@ -235,13 +231,12 @@ def latex(table: pd.DataFrame, benchmark: Benchmark, notes: Sequence[str] = ()) 
         texts = [escape(str(row))]
         for column in columns:
             record = cells.get((row, column))
-            for measure in benchmark.measures:
-                leads = (str(row), str(column)) in leaders[measure.label]
-                texts.append(_latex_number(record, measure, leads))
-                if has_paper[measure.label]:
-                    texts.append(
-                        format_number(record and record[f"{measure.label} paper"], measure.digits).replace("-", "--")
-                    )
+            for measure, kind in shown:
+                if kind == "mean":
+                    texts.append(_latex_number(record, measure, (row, column) in leaders[measure.label]))
+                else:
+                    known = record and record[f"{measure.label} paper"]
+                    texts.append(format_number(known, measure.digits).replace("-", "--"))
         lines.append(" & ".join(texts) + r" \\")
     below = [escape(note) + r"\par" for note in (_seeds_text(table), *notes) if note]
     lines += [r"\bottomrule", r"\end{tabular}", *([r"\par\smallskip{\footnotesize", *below, "}"] if below else [])]
