@@ -30,11 +30,8 @@ def dots(
     """
     same_unit = all(measure.published or "top-1" in measure.title for measure in benchmark.measures)
     columns = list(dict.fromkeys(map(str, data["column"])))
-    placed: list[tuple[str, tuple[Measure, ...]]] = (
-        [(column, benchmark.measures) for column in columns]
-        if same_unit
-        else [(column, (measure,)) for column in columns for measure in benchmark.measures]
-    )
+    shared = [benchmark.measures] if same_unit else [(measure,) for measure in benchmark.measures]
+    placed = [(column, measures) for column in columns for measures in shared]
     names = [shortened(row) for row in rows]
     handles = _handles(benchmark.measures if same_unit and len(benchmark.measures) > 1 else (), bool(paper))
     figure, axes = panels(len(placed), 3, (2.6, 0.9 + 0.24 * len(rows)), names, sharey=True)

@@ -56,7 +56,6 @@ def write_page(report: Report, cells: Mapping[str, list[Cell]], folder: Path, ru
     links = _links(report, plots)
     records = unique.to_dict("records")
     brief = len(records) > MOST_TOLD
-    here = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
     verdicts, comparison = verdict_entries(report, plots), asked(report)
     headline = claims_headline(report) or str((comparison or verdicts)["headline"])
     parts = environment.get_template("page.html").generate(
@@ -87,7 +86,7 @@ def write_page(report: Report, cells: Mapping[str, list[Cell]], folder: Path, ru
                 if brief
                 else run_entry(record, specs[record["id"]], report.shared_machine)
             )
-            | {"curves": links.get(record["id"], []), "folder": record["id"] in here}
+            | {"curves": links.get(record["id"], [])}
             for record in records
         ),
     )

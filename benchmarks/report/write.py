@@ -119,8 +119,7 @@ def _report(profile: Profile, cells: Mapping[str, list[Cell]], folder: Path, ref
     timed = frame[frame["benchmark"].isin(["", *own])]
     shared_machine = runs_sharing_a_machine(frame)
     unit = SECONDS if shared_machine.isdisjoint(timed["id"]) else COUNTED
-    of_timed = [spec for spec in specs.values() if spec.id in set(timed["id"])]
-    work = known_work(of_timed, profile) if unit == COUNTED else {}
+    work = known_work([specs[run] for run in dict.fromkeys(timed["id"])], profile) if unit == COUNTED else {}
     students = dict.fromkeys(frame["id"][frame["benchmark"] != ""])
     epochs = {run: read_epochs(runs / run / "metrics.jsonl") for run in students}
     curves = {run: curve_of(found) for run, found in epochs.items() if len(found)}
