@@ -20,14 +20,11 @@ def asked(report: Report) -> dict[str, Any] | None:
     """Returns the comparison with each rival: one benchmark in full, the others in a line each. Returns None if no
     benchmark compares methods, or no two methods share a finished seed."""
     which, rule = report.verdicts[0].epoch, rule_of(report.profile)
-    sections = sorted(report.sections, key=lambda section: not section.benchmark.own_methods)
-    compared = [
-        (section, deciding_measure(section.benchmark, which))
-        for section in sections
-        if section.benchmark.rows == "method"
-    ]
-    found = [(section, measure, _rivals(section, measure, rule)) for section, measure in compared]
-    found = [entry for entry in found if entry[2]]
+    found = []
+    for section in sorted(report.sections, key=lambda section: not section.benchmark.own_methods):
+        measure = deciding_measure(section.benchmark, which)
+        if section.benchmark.rows == "method" and (rivals := _rivals(section, measure, rule)):
+            found.append((section, measure, rivals))
     if not found:
         return None
     section, measure, rivals = found[0]

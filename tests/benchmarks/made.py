@@ -34,7 +34,7 @@ from sskd.methods import METHODS, Method, MethodInfo, LossTerms
 
 @METHODS.register("{name}")
 class Own(Method):
-    info = MethodInfo("{title}", "mine", 2026, "pooled features")
+    info = MethodInfo("{title}", "mine", {year}, "pooled features")
     required_features = frozenset({{"pooled", "labels"}})
     loss_weights = {{"near": 1.0}}
 
@@ -53,7 +53,7 @@ def tiny(folder: Path, **changes: object) -> str:
 def own_method(path: Path, name: str, title: str, year: int = 2026) -> str:
     """The path of a plugin with a user's method, written there."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text(OWN_METHOD.format(name=name, title=title).replace("2026", str(year)))
+    path.write_text(OWN_METHOD.format(name=name, title=title, year=year))
     return str(path)
 
 
