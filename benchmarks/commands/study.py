@@ -226,14 +226,13 @@ def _teacher(teacher: str | Path | Mapping[str, str | Path]) -> tuple[str, str]:
         if len(teacher) != 1:
             raise UserError('a study has one teacher: {"resnet20": "weights/mine.pt"}')
         ((network, file),) = teacher.items()
-        path = Path(file).expanduser()
     elif str(teacher) in NETWORKS or not Path(teacher).suffix:
         return str(teacher), ""
     else:
-        path = Path(teacher).expanduser()
-        network = path.stem
+        network, file = Path(teacher).stem, teacher
         if network not in NETWORKS:
             raise UserError(f'{teacher}: no network is named {network}; name it: teacher={{"resnet20": "{teacher}"}}')
+    path = Path(file).expanduser()
     if not path.is_file():
         raise UserError(f"there is no file {path} with the teacher's weights")
     return network, str(path.resolve())

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.analysis.comparability import exclude_incomparable
+from benchmarks.analysis.frame import results_frame
 from benchmarks.analysis.setting import same_runs
 from benchmarks.commands.main import main
 from benchmarks.commands.seeds import cells_of
@@ -23,7 +25,7 @@ RESULTS = Path(__file__).parents[2] / "results" / "miniature"
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
-def test_every_committed_run_is_planned_and_finished() -> None:
+def test_every_committed_run_is_planned_finished_and_comparable() -> None:
     profile = read_profile("miniature", [])
     cells = cells_of(profile, profile.benchmarks, RESULTS)
     plan = make_plan(cell.spec for group in cells.values() for cell in group)
@@ -34,6 +36,8 @@ def test_every_committed_run_is_planned_and_finished() -> None:
     # a head's weights are not committed, and students that are not trained yet need them
     assert {known[run].state for run in committed} <= {"finished", "weights lost"}
     assert all(known[run].state == "finished" for run in committed if run.startswith("student"))
+    _, cards = exclude_incomparable(results_frame(cells, RESULTS / "runs"), profile)
+    assert [card.refused for card in cards.values()] == [[]] * len(cells)
 
 
 def test_a_table_has_the_pairs_that_stand_for_the_papers_and_each_once() -> None:
