@@ -5,7 +5,6 @@ layout (N, 2).
 """
 
 import contextlib
-import io
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -53,7 +52,8 @@ def features_of(spec: RunSpec, runs: Path, execution: Execution, layout: bool = 
         tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
         arrays["layout"] = tsne.fit_transform(arrays["vectors"]).astype(np.float32)
     if len(arrays) != before:
-        _write(cache, arrays)
+        with contextlib.suppress(UserError):  # only a cache: the report also works in a read-only folder
+            write_atomically(cache, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
     return arrays
 
 
@@ -73,13 +73,6 @@ def _read(cache: Path) -> Arrays:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):  # absent or damaged: computed again
         return {}
     return arrays if {"vectors", "labels", "silhouette"} <= arrays.keys() else {}
-
-
-def _write(cache: Path, arrays: Arrays) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    with contextlib.suppress(UserError):  # only a cache: the report also works in a read-only folder
-        write_atomically(cache, lambda file: file.write(buffer.getvalue()))
 
 
 def add_features(
