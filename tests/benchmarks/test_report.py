@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -82,13 +83,21 @@ def test_nothing_run_yet_is_a_report_too(tmp_path: Path) -> None:
     assert (tmp_path / "index.html").exists()
 
 
-def test_without_weights_the_figure_of_features_says_so(paper: Profile, tmp_path: Path) -> None:
+def test_the_figure_of_features_has_the_runs_with_weights_or_a_cache(paper: Profile, tmp_path: Path) -> None:
     """A damaged cache of features is one run's trouble."""
     cells = cells_of(paper, "fig3a")
     finish(cells, tmp_path / "runs", top1)
-    (tmp_path / "runs" / cells["fig3a"][0].spec.id / "features.npz").write_bytes(b"PK\x03\x04 cut off")
+    caches = [tmp_path / "runs" / cell.spec.id / "features.npz" for cell in cells["fig3a"]]
+    caches[0].write_bytes(b"PK\x03\x04 cut off")
     assert write_report(paper, cells, tmp_path).texts["fig3a"].count("no features:") == 3
     assert not (tmp_path / "fig3a.png").exists()
+    for cache, silhouette in zip(caches[-2:], (0.25, 0.5), strict=True):
+        np.savez(cache, vectors=np.eye(6, dtype=np.float32), labels=np.arange(6) % 2, silhouette=silhouette)
+    text = write_report(paper, cells, tmp_path).texts["fig3a"]
+    assert text.count("no features:") == 2
+    assert "| SSKD | vgg13/vgg8 | 2 | 0.375 | 0.177 |" in text
+    assert (tmp_path / "fig3a.png").exists()
+    assert ["layout" in np.load(cache) for cache in caches[-2:]] == [True, False]  # one seed is drawn
 
 
 def test_latex_has_the_best_underlined_and_other_numbers_of_seeds() -> None:
