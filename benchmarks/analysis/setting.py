@@ -57,30 +57,25 @@ def _listed(names: Sequence[str]) -> str:
 
 def _training(students: pd.DataFrame, full: int) -> list[str]:
     """Describes epochs and fraction of the training images: once if all runs agree, else per column."""
-    standing = ("column", "row", "epochs", "fraction")
-    runs = [(str(c), str(r), int(e), float(f)) for c, r, e, f in zip(*(students[k] for k in standing), strict=True)]
-    epochs = {(column, row): _epochs(number, full) for column, row, number, _ in runs}
-    shares = {(column, row): _share(fraction) for column, row, _, fraction in runs}
-    # the column's name already gives the fraction, as in figure 4a
-    if "" in shares.values() and all(column == f"{100 * fraction:g}%" for column, _, _, fraction in runs):
-        shares = dict.fromkeys(shares, "")
-    remarks, varying = [], []
-    for said, usual in ((epochs, f"all {full} epochs"), (shares, "all training images")):
-        if len(set(said.values())) > 1:
-            varying.append({place: text or usual for place, text in said.items()})
-        else:
-            remarks += [text for text in set(said.values()) if text]
-    texts = {place: ", ".join(said[place] for said in varying) for place in epochs} if varying else {}
+    shares = students["fraction"].map(_share)
+    percent = students["fraction"].map(lambda fraction: f"{100 * fraction:g}%")
+    if "" in set(shares) and (students["column"] == percent).all():
+        shares[:] = ""  # the column's name already gives the fraction, as in figure 4a
+    kinds = {f"all {full} epochs": students["epochs"].map(lambda number: _epochs(number, full))}
+    kinds |= {"all training images": shares}
+    said = students[["column", "row"]].assign(**kinds).drop_duplicates(["column", "row"])
+    varying = [usual for usual in kinds if said[usual].nunique() > 1]
+    remarks = [text for usual in kinds if usual not in varying and (text := said[usual].iloc[0])]
+    if not varying:
+        return remarks
+    said["text"] = [", ".join(text or usual for usual, text in run.items()) for run in said[varying].to_dict("records")]
     columns: dict[str, list[str]] = {}  # description, and its columns
-    for column in dict.fromkeys(column for column, _ in texts):
-        rows: dict[str, list[str]] = {}
-        for (place, row), text in texts.items():
-            if place == column:
-                rows.setdefault(text, []).append(row)
-        parts = [f"{text} ({', '.join(names)})" if len(rows) > 1 else text for text, names in rows.items()]
+    for column, cells in said.groupby("column", sort=False):
+        rows = cells.groupby("text", sort=False)["row"].agg(", ".join)
+        parts = [f"{text} ({names})" if len(rows) > 1 else text for text, names in rows.items()]
         unit = f" of {full} epochs ("  # said of the first
         parts = parts[:1] + [part.replace(unit, " (") for part in parts[1:]]
-        columns.setdefault(", ".join(parts), []).append(column)
+        columns.setdefault(", ".join(parts), []).append(str(column))
     return remarks + [f"{', '.join(names)}: {text}" for text, names in columns.items()]
 
 

@@ -104,7 +104,7 @@ def test_an_interval_is_shown_with_its_own_seeds() -> None:
     frame = made("C9", 1.0, 3)
     verdict = judge(BY_ID["C9"], frame[(frame["row"] != "FitNet") | (frame["seed"] == 0)])
     assert (verdict.seeds, verdict.effect_seeds) == (1, 3)
-    shown = claim_entry(verdict, verdict)
+    shown = claim_entry(verdict, verdict, None, ())
     limits = [float(limit) for limit in shown["interval"].split(" to ")]
     assert limits == pytest.approx([verdict.lower, verdict.upper], abs=0.001)
     assert shown["seeds"] == "3 seeds (some comparisons 1)"
@@ -252,7 +252,7 @@ def test_parts_that_are_decided_show_in_an_undecided_claim() -> None:
         "SSKD - AT, 25%": CONTRADICTED,
         "SSKD - CRD, 25%": UNDECIDED,
     }
-    parts = claim_entry(verdict, verdict)["parts_text"]
+    parts = claim_entry(verdict, verdict, None, ())["parts_text"]
     assert parts == "2 of 3 comparisons decided: SSKD - KD, 25% (above); SSKD - AT, 25% (below)"
     assert verdict.restated == "SSKD above KD, AT and CRD, in 25%"
     values["AT", "25%"] = uneven(90, 2)
