@@ -1,7 +1,6 @@
 """Checks a submission by computing: evaluates its weights, and trains epochs again."""
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,18 +14,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.planning.memory import check_batch_memory, device_memory
+from benchmarks.records.agreeing import CPU
 from benchmarks.records.plain import copy_plain
 from benchmarks.records.record import Submission, needed_weights, state_name
 from benchmarks.records.submission import Segments, committed_state
 from sskd.config.execution import Execution
-from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import dataset_info
 from sskd.errors import UserError, described
 from sskd.formatting import first_of
 from sskd.runs.epoch_state import state_hash
 from sskd.runs.files import one_line
 from sskd.runs.provenance import provenance
-from sskd.runtime.device import device_of, resolve_precision, with_threads
+from sskd.runs.records import ExecutedAs
+from sskd.runtime.device import device_of, resolve_precision
 from sskd.training.replay import Replayed, replay_epoch
 from sskd.training.result import measured_with
 from sskd.training.setup import Setup, prepare
@@ -68,23 +68,22 @@ def by_computing(found: Submission, execution: Execution, segments: Segments, no
 
 
 def _as_theirs(execution: Execution, result: dict[str, Any]) -> Execution:
-    """Sets the execution settings that affect rounding to those of the run."""
-    how = result["measured_with"]["execution"]
-    changed: Execution = from_dict(Execution, execution.model_dump() | how, "result.json's measured_with.execution")
-    most = max(THREADS, os.cpu_count() or 1)
-    return with_threads(changed, min(result["machine"]["threads"], most)) if execution.threads is None else changed
+    """Sets the execution settings that affect rounding, and no others, to those of the run."""
+    how = {key: result["measured_with"]["execution"][key] for key in ExecutedAs.model_fields}
+    if execution.threads is None:
+        how["threads"] = min(result["machine"]["threads"], max(THREADS, os.cpu_count() or 1))
+    return execution.model_copy(update=how)
 
 
 def _exact(found: Submission, execution: Execution) -> bool:
-    """Returns True if this machine must produce the same bits as the run's machine."""
-    device = device_of(execution)
-    how = {key: getattr(execution, key) for key in found.result["measured_with"]["execution"]}
-    here = {
-        "machine": provenance(device) | {"threads": execution.threads},
-        "measured_with": {"execution": how},
-        "precision": resolve_precision(found.spec.recipe.precision, device),
-    }
-    return must_be_equal(kind_of(found.result), kind_of(here), device.type == "cpu")
+    """Returns True if an honest replay must be bit-identical here: in fp32, on the same kind of CPU, with the same
+    versions and settings."""
+    device, theirs = device_of(execution), found.result["machine"]
+    ours = provenance(device) | {"threads": execution.threads}
+    same = [theirs[key] == ours[key] for key in ("cpu_capability", "torch", "threads")]
+    same.append(CPU.sub("", theirs["device"]) == CPU.sub("", ours["device"]))
+    precision = resolve_precision(found.spec.recipe.precision, device)
+    return device.type == "cpu" and all(same) and found.result["precision"] == precision == "fp32"
 
 
 def _copy_needs(found: Submission, runs: Path) -> None:
@@ -212,20 +211,6 @@ def _rounded_otherwise(found: Submission, equal: dict[int, bool]) -> list[str]:
 
 
 # --- comparison -------------------------------------------------------------------------------------------------------
-
-
-def kind_of(result: dict[str, Any]) -> tuple[str, ...]:
-    """Returns the properties in a result.json that determine rounding: processor, vector instructions, torch,
-    precision, threads and execution. "" for values that are not recorded."""
-    machine, how = result.get("machine", {}), result.get("measured_with", {}).get("execution")
-    device = re.sub(r", \d+ cores$", "", str(machine.get("device") or ""))
-    noted = (machine.get("cpu_capability"), machine.get("torch"), result.get("precision"))
-    return (device, *(str(value or "") for value in noted), f"{machine.get('threads')} threads, {how}" if how else "")
-
-
-def must_be_equal(theirs: tuple[str, ...], ours: tuple[str, ...], on_cpu: bool) -> bool:
-    """Returns True if an honest replay must be bit-identical: same kind of CPU, versions and settings, in fp32."""
-    return on_cpu and "fp32" in theirs and all(theirs) and theirs == ours
 
 
 def strange_tensors(submitted: Mapping[str, Tensor], replayed: Mapping[str, Tensor]) -> str:

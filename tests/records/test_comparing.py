@@ -1,23 +1,40 @@
 """A replayed epoch is compared with the submitted one bit for bit where that can be asked; else nothing is said."""
 
 import math
+from pathlib import Path
 
+import pytest
 import torch
 
-from benchmarks.records.computing import differing, kind_of, must_be_equal, strange_tensors
+from benchmarks.records import computing
+from benchmarks.records.computing import differing, strange_tensors
+from benchmarks.records.record import Manifest, Submission
+from tests import small
 
 MACHINE = {"device": "AMD EPYC, 2 cores", "cpu_capability": "AVX512", "torch": "2.14", "threads": 1}
-RESULT = {"machine": MACHINE, "measured_with": {"execution": {"channels_last": True}}, "precision": "fp32"}
 
 
-def test_bits_can_be_asked_for_on_the_same_kind_of_cpu_in_fp32_alone() -> None:
-    kind = kind_of(RESULT)
-    assert must_be_equal(kind, kind_of(RESULT | {"machine": MACHINE | {"device": "AMD EPYC, 64 cores"}}), on_cpu=True)
-    assert not must_be_equal(kind, kind, on_cpu=False)
-    for key, value in (("device", "Intel"), ("cpu_capability", "AVX2"), ("torch", "2.13"), ("threads", 2)):
-        assert not must_be_equal(kind, kind_of(RESULT | {"machine": MACHINE | {key: value}}), on_cpu=True)
-    for same in (RESULT | {"precision": "bf16"}, {}):  # what is not recorded is equal to nothing
-        assert not must_be_equal(kind_of(same), kind_of(same), on_cpu=True)
+@pytest.mark.parametrize(
+    ("change", "precision", "device", "exact"),
+    [
+        ({"device": "AMD EPYC, 64 cores"}, "fp32", "cpu", True),
+        ({}, "fp32", "cuda", False),
+        ({}, "bf16", "cpu", False),
+        ({"device": "Intel, 2 cores"}, "fp32", "cpu", False),
+        ({"cpu_capability": "AVX2"}, "fp32", "cpu", False),
+        ({"torch": "2.13"}, "fp32", "cpu", False),
+        ({"threads": 2}, "fp32", "cpu", False),
+    ],
+)
+def test_bits_can_be_asked_for_on_the_same_kind_of_cpu_in_fp32_alone(
+    change: dict[str, object], precision: str, device: str, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(computing, "provenance", lambda device: MACHINE)
+    monkeypatch.setattr(computing, "device_of", lambda execution: torch.device(device))
+    spec = small.spec(small.student(recipe=small.RECIPE | {"precision": precision}))
+    result = {"machine": MACHINE | change, "precision": precision}
+    found = Submission(Path(), Manifest.model_construct(), spec, [], result)
+    assert computing._exact(found, small.EXECUTION.model_copy(update={"threads": 1})) is exact
 
 
 def test_tensors_that_no_rounding_explains() -> None:

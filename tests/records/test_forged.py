@@ -247,12 +247,12 @@ def test_runs_that_nobody_could_replay_are_not_submitted(run: RunFolder, tmp_pat
         submit(run.path, tmp_path)
 
 
-def test_a_record_of_many_threads_is_replayed_in_few(
+def test_a_record_decides_neither_over_many_threads_nor_over_the_device(
     made: Path, no_replay: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A number that a machine may have, and this one may not be able to start."""
+    """A number of threads that a machine may have, and this one may not be able to start."""
     monkeypatch.setattr(computing, "_check_weights", lambda *args: None)
-    in_result(machine__threads=4096)(made)
+    in_result(machine__threads=4096, measured_with__execution__device="cuda:9")(made)
     committed_anew(made)
     verify(made, small.EXECUTION, 1, 0, log=lambda _: None)
     assert torch.get_num_threads() <= max(computing.THREADS, os.cpu_count() or 1)
