@@ -13,7 +13,9 @@ import null_gpu
 import torch
 
 from perf import null
+from perf.gpu.steps import find_sync
 from perf.null_gpu_table import measured
+from perf.steps import begin, full_batches
 from sskd.config.execution import Execution
 from sskd.errors import UserError
 from sskd.methods.kd import KD
@@ -23,6 +25,7 @@ from sskd.training.checkpoint import RunState
 from sskd.training.graphs import GraphedStep, capture_cuda
 from sskd.training.run import Interrupted, train
 from sskd.training.setup import prepare
+from sskd.training.step import train_step
 from sskd.training.tasks import build_task
 from tests import small
 
@@ -111,6 +114,10 @@ def careless(runs: Path) -> None:
     assert len(told) == 1, told
     assert "null_gpu_case.py" in told[0], told
     assert captures == 0
+    run = begin(student("fp32", runs), runs, ON_GPU)
+    batch = next(full_batches(run))
+    waits = find_sync(lambda: train_step(run, batch), run.setup.device)
+    assert str(waits).startswith("null_gpu_case.py:"), waits
 
 
 def evaluation(runs: Path) -> None:

@@ -6,9 +6,10 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from benchmarks.profiles.profile import Profile, changed_recipe, mapping, merged, parts, split_pair
 from benchmarks.profiles.teachers import with_teachers_found
-from sskd.config.fields import StrictModel
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.config.validation import from_dict
 from sskd.config.yaml import override, read_yaml
@@ -88,13 +89,12 @@ def _with_named_settings(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-class _OneTask(StrictModel):
-    pretext: PretextField
+_TASK: TypeAdapter[PretextSettings] = TypeAdapter(PretextField)
 
 
 def pretext_settings(name: str, **settings: Any) -> PretextSettings:
     """Returns a task's settings: the given ones override the task's defaults. Raises UserError for invalid settings."""
-    task = from_dict(_OneTask, {"pretext": {**settings, "name": name}}, f"settings of the task '{name}'").pretext
+    task: PretextSettings = from_dict(_TASK, {**settings, "name": name}, f"settings of the task '{name}'")
     PRETEXTS[name].view_transform(task)  # it may name a transformation
     return task
 
@@ -162,15 +162,13 @@ def parse_method(text: str) -> Any:
     """Parses a method of the command line: "crd", "crd+kd" (CRD with KD at weight 1), "dkd+lskd" (DKD with standardised
     logits)."""
     name, *extras = text.split("+")
-    standardises = "standardise" in METHODS[name].Settings.model_fields
     additions: dict[str, dict[str, Any]] = {"kd": {"kd_weight": 1.0}}
-    if standardises:
+    if "standardise" in METHODS[name].Settings.model_fields:
         additions["lskd"] = {"standardise": True}
+    settings: dict[str, Any] = {"name": name}
     for extra in extras:
         if extra not in additions:
             known = " or ".join(f"'+{addition}'" for addition in additions)
             raise UserError(f"method '{text}': this method's name can only be followed by {known}")
-    settings: dict[str, Any] = {"name": name}
-    for extra in extras:
         settings |= additions[extra]
     return settings

@@ -4,16 +4,14 @@ of time (the same command resumes)."""
 import argparse
 import sys
 import time
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sskd.arguments import Parser
 
-if TYPE_CHECKING:
-    from perf.gpu.items import Items, Measurement
-
-PARTS = ("machine", "steps", "parity", "exact", "rates", "cell")
+PARTS = ("machine", "steps", "parity", "exact", "rates", "cell")  # modules of this package, in order
 # packages that the measurements need, by module; those that only benchmarks needs (pandas, submitit) are not among them
 NEEDED = {name: name for name in ("torch", "torchvision", "numpy", "pydantic", "safetensors", "tensorboard", "rich")}
 NEEDED |= {"PIL": "pillow", "yaml": "pyyaml"}
@@ -102,7 +100,8 @@ def measure(options: argparse.Namespace) -> int:
         session: dict[str, Any] = provenance(device)
         for part in parts:
             print(f"{part}:", flush=True)
-            if not run_part(part, items_of(part, measurement), measurement, session):
+            items = import_module(f"perf.gpu.{part}").items(measurement)
+            if not run_part(part, items, measurement, session):
                 unfinished.append(part)
     bad = write_report(options.out, PARTS)
     print(f"written to {(options.out / 'report.md').resolve()}")
@@ -112,13 +111,6 @@ def measure(options: argparse.Namespace) -> int:
         print(f"unfinished: {', '.join(unfinished)}; the same command resumes")
         return 3
     return 1 if bad else 0
-
-
-def items_of(part: str, measurement: "Measurement") -> "Items":
-    from perf.gpu import cell, exact, machine, parity, rates, steps
-
-    makers = {"machine": machine, "steps": steps, "parity": parity, "exact": exact, "rates": rates, "cell": cell}
-    return makers[part].items(measurement)
 
 
 if __name__ == "__main__":

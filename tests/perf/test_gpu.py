@@ -193,7 +193,7 @@ def test_on_a_null_gpu_nothing_waits_and_all_is_captured(tmp_path: Path, null_gp
     parts = {part: read_part(tmp_path, part)["items"] for part in PARTS}
     failed = {(part, name) for part, items in parts.items() for name, found in items.items() if "error" in found}
     assert failed == set()
-    stages = {(name, stage): found for name in parts["steps"] for stage, found in _stages(parts["steps"][name])}
+    stages = {(name, stage): found for name, item in parts["steps"].items() for stage, found in item["stages"].items()}
     assert len(stages) > len(list(METHODS))
     eager = {place: found for place, found in stages.items() if found != {"waits": "", "captured": ""}}
     on_host = {(name, "main") for name in METHODS if METHODS[name].draws_on_host}
@@ -203,31 +203,3 @@ def test_on_a_null_gpu_nothing_waits_and_all_is_captured(tmp_path: Path, null_gp
     assert set(parts["rates"]) >= {
         f"{runs} at once, {how}" for runs in SMALL.parallel_runs for how in ("eager", "graph")
     }
-
-
-def _stages(item: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return list(item.get("stages", {}).items())
-
-
-WAITS = """
-import torch
-from perf.gpu.steps import find_sync
-device = torch.device("cuda")
-value = torch.ones(3, device=device)
-assert find_sync(lambda: value.add_(1), device) == ""
-print(find_sync(lambda: value.sum().item(), device))
-"""
-
-
-@pytest.mark.slow
-def test_a_wait_is_found_where_it_is(tmp_path: Path, null_gpu: tuple[str, ...]) -> None:
-    (tmp_path / "waiting.py").write_text(WAITS)
-    done = subprocess.run(
-        [*null_gpu, sys.executable, str(tmp_path / "waiting.py")],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.stdout.strip() == "waiting.py:7", done.stderr[-2000:]
