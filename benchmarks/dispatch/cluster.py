@@ -156,12 +156,7 @@ def minutes(time: Any) -> int:
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", str(time))
     if match is None:
         raise UserError(f"'{time}' is not a time limit: write minutes (90), 1:30:00, or 1-12:30:00 (days-hours:...)")
-    days, *rest = match.groups()
-    numbers = [int(part) for part in rest if part is not None]
-    if days is not None:
-        hours, mins, seconds = [*numbers, 0, 0][:3]
-    elif len(numbers) == 3:
-        hours, mins, seconds = numbers
-    else:
-        hours, (mins, seconds) = 0, [*numbers, 0][:2]
-    return max(1, math.ceil(int(days or 0) * 1440 + hours * 60 + mins + seconds / 60))
+    begins_with_hours = match[1] is not None or match[4] is not None  # after days, and of three numbers
+    days, *numbers = (int(part or 0) for part in match.groups())
+    hours, mins, seconds = numbers if begins_with_hours else (0, *numbers[:2])
+    return max(1, math.ceil(days * 1440 + hours * 60 + mins + seconds / 60))

@@ -10,6 +10,7 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from sskd.errors import UserError
 from sskd.mps import VISIBLE, Sharing, sharing
 from sskd.runs.spec import RunSpec, parse_spec, spec_yaml
 from sskd.runtime.cores import allowed_cores, usable_cores, usable_memory
-from sskd.runtime.device import cores_and_gpus, with_threads
+from sskd.runtime.device import with_threads
 from sskd.training.run import Interrupted
 
 GB = 10**9
@@ -124,12 +125,13 @@ class InlineSlot(Slot):
 
     def start(self, spec: RunSpec, stop: StopSignal) -> None:
         """Trains the run. If it is interrupted, this is logged, and the run has neither result nor failure."""
-        self.failure = None
-        with self._progress.run(spec, *cores_and_gpus(self._job.execution, spec.recipe.processes)) as show:
-            try:
-                self.failure = execute(spec, self._job, stop, show=show, log=self._progress.log)
-            except Interrupted as reason:
-                self._progress.log(str(reason))
+        self.failure, progress = None, self._progress
+        try:
+            self.failure = execute(spec, self._job, stop, show=partial(progress.show, spec.id), log=progress.log)
+        except Interrupted as reason:
+            progress.log(str(reason))
+        finally:
+            progress.hide(spec.id)
 
 
 class ProcessSlot(Slot):

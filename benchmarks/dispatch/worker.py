@@ -28,7 +28,7 @@ from sskd.runtime.device import cores_and_gpus, threads_of, with_threads
 from sskd.runtime.distributed import is_peer_failure
 from sskd.runtime.machine import host
 from sskd.training.processes import init_distributed, train_in_processes
-from sskd.training.run import Interrupted, OnStep, StepEvent, train
+from sskd.training.run import Interrupted, StepEvent, train
 
 PROGRESS = "progress.json"
 PROGRESS_SECONDS = 2.0  # interval of writes
@@ -44,13 +44,14 @@ class ProgressFile:
         self._pace = Pace()
         self._written = 0.0
 
-    def __call__(self, event: StepEvent) -> None:
+    def __call__(self, event: StepEvent) -> Standing:
         standing = self._pace(event)._replace(cores=self._cores, gpus=self._gpus)
         now = time.time()
         if now - self._written >= PROGRESS_SECONDS:
             self._written = now
             with suppress(UserError):  # a full disk, which the run itself will report
                 write_json(self._path, standing._asdict() | {"host": host(), "job": self._job, "time": now}, sync=False)
+        return standing
 
 
 def read_standing(folder: Path, since: float = 0.0) -> Standing | None:
@@ -70,14 +71,14 @@ def execute(
     stop: StopSignal,
     code: Code | None = None,
     slurm: JobEnvironment | None = None,
-    show: OnStep = lambda event: None,
+    show: Callable[[Standing], None] = lambda _: None,
     log: Callable[[str], None] = lambda _: None,
 ) -> Failure | None:
     """Trains the run and writes its log.txt and progress.json. If it fails, stores the reason in its folder and returns
     it. Raises Interrupted if ``stop`` requests it.
 
-    code: other code is refused. slurm: the Slurm job of this process, with one task per process of the run. ``show``
-    and ``log`` receive events and messages for the user.
+    code: other code is refused. slurm: the Slurm job of this process, with one task per process of the run. show:
+    receives the progress after every step. log: receives messages for the user.
     """
     try:
         if code is not None:
@@ -105,7 +106,12 @@ def execute(
 
 
 def _train(
-    spec: RunSpec, job: Job, stop: StopSignal, slurm: JobEnvironment | None, show: OnStep, log: Callable[[str], None]
+    spec: RunSpec,
+    job: Job,
+    stop: StopSignal,
+    slurm: JobEnvironment | None,
+    show: Callable[[Standing], None],
+    log: Callable[[str], None],
 ) -> None:
     folder, tasks = job.folder(spec), slurm if slurm is not None and slurm.num_tasks > 1 else None
     is_rank_zero = tasks is None or tasks.global_rank == 0
@@ -124,8 +130,7 @@ def _train(
     progress = ProgressFile(folder.path, number, *cores_and_gpus(execution, spec.recipe.processes))
 
     def on_step(event: StepEvent) -> None:
-        progress(event)
-        show(event)
+        show(progress(event))
         if event.row:
             shown = {k: v for k, v in event.row.items() if k.startswith("test_") or k == "loss"}
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())

@@ -144,11 +144,6 @@ def test_how_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told("local", "gpus_per_run=8") == (1, 1, None)  # planned where the GPUs are not
 
 
-def fail(folder: Path, kind: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "failed.json").write_text(json.dumps({"message": "it broke", "kind": kind}))
-
-
 @pytest.mark.parametrize("kind", ["exception", "out_of_memory", "input", "timeout", ""])
 def test_what_ended_is_started_again_so_often(kind: str, tmp_path: Path) -> None:
     """Whatever ended it, but bad input and too many time limits. A lost run is marked failed, with its last lines."""
@@ -158,7 +153,7 @@ def test_what_ended_is_started_again_so_often(kind: str, tmp_path: Path) -> None
     again = 0 if kind in ("input", "timeout") else 2
     for done in range(again + 1):
         if kind:
-            fail(run, kind)
+            (run / "failed.json").write_text(json.dumps({"message": "it broke", "kind": kind}))
         line = retry(run, done, 2, "exit status 137")
         assert bool(line) == (done < again)
         assert line in (run / "log.txt").read_text()

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from sskd.console.signals import Stopped, StopSignal
 from sskd.mps import PIPES, Sharing, sharing
 from tests import small
 from tests.cluster.holding import job_in
+from tests.cluster.slurm_site import wait_for
 from tests.cluster.suite import Suite
 
 # what nvidia-cuda-mps-control does, as far as we ask for it; every call is noted in $CALLS
@@ -59,18 +59,9 @@ def lines(calls: Path) -> list[str]:
 
 def alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
+    except FileNotFoundError:
         return False
-
-
-def ends(pid: int) -> bool:
-    """Returns True if the process ends within 30 seconds; on a busy machine, ending takes time."""
-    until = time.monotonic() + 30
-    while alive(pid) and time.monotonic() < until:
-        time.sleep(0.05)
-    return not alive(pid)
 
 
 def test_a_daemon_for_as_long_as_runs_share_a_gpu(calls: Path, tmp_path: Path) -> None:
@@ -84,7 +75,7 @@ def test_a_daemon_for_as_long_as_runs_share_a_gpu(calls: Path, tmp_path: Path) -
         assert len(str(pipes)) < 60  # a socket lies in it
         assert shared.visible(("5", "GPU-8a")) == ("1", "GPU-8a")  # the daemon's second; names hold everywhere
     assert lines(calls)[1:] == ["quit"]
-    assert ends(pid)
+    wait_for(lambda: not alive(pid), 30, "the end of the daemon")
     assert not pipes.exists()
     assert len(said) == 1
 
@@ -127,7 +118,7 @@ def test_one_that_does_not_obey_is_ended(calls: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(mps, "PATIENCE", 0.3)
     with sharing([("0",), ("0",)], tmp_path, print) as shared:
         pid = int((Path(shared.environment[PIPES]) / f"{mps.CONTROL}.pid").read_text())
-    assert ends(pid)
+    wait_for(lambda: not alive(pid), 30, "the end of the daemon")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

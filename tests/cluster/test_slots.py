@@ -22,7 +22,6 @@ from tests.cluster.holding import job_in
 from tests.cluster.suite import Suite
 
 TWO_SLOTS = ("--cluster", "side_by_side", "--set", "cluster.runs_at_once=2")
-PATIENCE = 120.0
 TEACHER, KD, NONE = (
     small.spec(small.teacher()),
     small.spec(small.student("kd")),
