@@ -80,7 +80,7 @@ def test_a_profile_names_plugins_for_workers_to_load(tmp_path: Path) -> None:
         ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
         ("import nothing_of_the_kind", "ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
         ("def (:", "SyntaxError"),
-        (OWN_METHOD.format(name="kd", title="Mine"), "the method 'kd' is registered twice"),
+        (OWN_METHOD.format(name="kd", title="Mine", year=2026), "the method 'kd' is registered twice"),
     ],
 )
 def test_a_plugin_that_raises_is_one_line(code: str, message: str, tmp_path: Path) -> None:
