@@ -1,7 +1,7 @@
 """Batches from a training set that is one uint8 tensor on the device; order, views and crops follow from the seed."""
 
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -126,25 +126,10 @@ class Normalise:
         return floats
 
 
-@lru_cache(maxsize=8)
-def on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Returns the tensor on the device, the same copy in every evaluation."""
-    return tensor.to(device)
-
-
-@lru_cache(maxsize=2)
-def selected(images: Tensor, indices: Tensor) -> Tensor:
-    """Returns images[indices], the same tensor in every evaluation."""
-    return images[indices]
-
-
 def eval_batches(
-    images: Tensor, labels: Tensor, mean: RGB, std: RGB, batch_size: int, config: LoaderConfig
+    images: Tensor, labels: Tensor, mean: RGB, std: RGB, batch_size: int, channels_last: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields all images in order, normalised, without augmentation, with their labels. On a GPU the images stay
-    there for the next evaluation."""
-    images, labels = on_device(images, config.device), on_device(labels, config.device)
-    normalise = Normalise(mean, std, config.device, config.channels_last)
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
-        yield normalise(images[part]), labels[part]
+    """Yields all images in order, normalised, without augmentation, with their labels, on the device of the images."""
+    normalise = Normalise(mean, std, images.device, channels_last)
+    for part, its_labels in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        yield normalise(part), its_labels

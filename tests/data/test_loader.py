@@ -1,5 +1,6 @@
 """Batches: every image once, the last small batch, order from the seed, and entering an epoch anywhere."""
 
+import weakref
 from itertools import islice
 
 import pytest
@@ -8,7 +9,9 @@ from torchvision.transforms.v2 import functional as tv
 
 from sskd.data.augment import Augmentation
 from sskd.data.batch import LoaderConfig
-from sskd.data.memory_loader import SamplingConfig, TrainLoader, eval_batches, on_device, selected
+from sskd.data.datasets.registry import ImageData
+from sskd.data.memory_loader import SamplingConfig, TrainLoader, eval_batches
+from sskd.data.splits import Subset
 from sskd.data.views import Rotations, SingleView
 from sskd.errors import UserError
 from sskd.runtime.distributed import Rank
@@ -61,19 +64,18 @@ def test_the_numbers_stay() -> None:
     assert found == pytest.approx((-1054.8068947, 0.8312154), abs=1e-4)
 
 
-def test_what_is_evaluated_stays_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = torch.device("meta")  # stands for any that is not the CPU
-    images, labels = torch.zeros(6, 3, 8, 8, dtype=torch.uint8), torch.zeros(6, dtype=torch.int64)
-    first = on_device(images, device)
-    assert first.device == device
-    assert on_device(images, device) is first
-    assert on_device(images, torch.device("cpu")) is images
-    rows = torch.tensor([1, 4])
-    part = selected(images, rows)
-    assert torch.equal(part, images[rows])
-    assert selected(images, rows) is part
-    assert selected(images.clone(), rows) is not part
-    assert [len(y) for _, y in eval_batches(images, labels, MEAN, STD, 4, LoaderConfig(torch.device("cpu")))] == [4, 2]
+def test_what_is_evaluated_stays_on_the_device_as_long_as_the_data_set() -> None:
+    images, labels = torch.arange(18, dtype=torch.uint8).view(6, 3, 1, 1), torch.arange(6)
+    data = ImageData("made", images, labels, images + 1, labels, MEAN, STD, ("a",) * 6)
+    subset, meta = Subset(torch.tensor([1, 4]), torch.tensor([2, 3])), torch.device("meta")  # any but the CPU
+    test, part = data._placed(None, meta), data._placed(subset, meta)
+    assert (test[0].shape, part[0].shape, part[1].device) == ((6, 3, 1, 1), (2, 3, 1, 1), meta)
+    assert data._placed(None, meta) is test
+    assert data._placed(subset, meta) is part
+    assert torch.equal(data._placed(subset, torch.device("cpu"))[0], images[[1, 4]])
+    held = [weakref.ref(tensor) for tensor in (*test, *part)]
+    del test, part, data
+    assert [tensor() for tensor in held] == [None] * 4
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -84,7 +86,7 @@ def test_normalised_as_torchvision(channels_last: bool) -> None:
     expected = tv.normalize(made.images[batch.indices].float() / 255, list(MEAN), list(STD))
     torch.testing.assert_close(batch.images, expected)
     assert batch.images.is_contiguous(memory_format=torch.channels_last) is channels_last
-    parts = list(eval_batches(made.images, made.labels, MEAN, STD, 7, config))
+    parts = list(eval_batches(made.images, made.labels, MEAN, STD, 7, channels_last))
     torch.testing.assert_close(
         torch.cat([images for images, _ in parts]), tv.normalize(made.images.float() / 255, list(MEAN), list(STD))
     )

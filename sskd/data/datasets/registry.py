@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -15,7 +15,7 @@ from sskd.config.recipe import DatasetSpec
 from sskd.data.batch import LoaderConfig
 from sskd.data.file_dataset import ImageFiles
 from sskd.data.file_loader import StreamLoader
-from sskd.data.memory_loader import RGB, SamplingConfig, TrainLoader, eval_batches, evaluation_sampling, selected
+from sskd.data.memory_loader import RGB, SamplingConfig, TrainLoader, eval_batches, evaluation_sampling
 from sskd.data.splits import Split, Subset
 from sskd.data.views import ViewTransform
 from sskd.errors import UserError, described
@@ -68,12 +68,30 @@ class ImageData:
 
     def test_batches(self, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields all test images in order (B, 3, H, H), normalised, with their labels (B,)."""
-        return eval_batches(self.test_images, self.test_labels, self.mean, self.std, batch_size, config)
+        return self._in_order(None, batch_size, config)
 
     def subset_batches(self, subset: Subset, batch_size: int, config: LoaderConfig) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields training images as ``test_batches`` does: cropped as test images, without augmentation."""
-        images = selected(self.train_images, subset.indices)
-        return eval_batches(images, subset.labels, self.mean, self.std, batch_size, config)
+        return self._in_order(subset, batch_size, config)
+
+    def _in_order(
+        self, subset: Subset | None, batch_size: int, config: LoaderConfig
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        images, labels = self._placed(subset, config.device)
+        return eval_batches(images, labels, self.mean, self.std, batch_size, config.channels_last)
+
+    @cached_property
+    def _placed(self) -> Callable[[Subset | None, torch.device], tuple[Tensor, Tensor]]:
+        """Function that returns the test images (None) or a subset of the training images, with their labels, on a
+        device. They stay there for the next evaluation, and are freed with the data set."""
+        train_images, test = self.train_images, (self.test_images, self.test_labels)  # without a reference to self
+
+        @lru_cache(maxsize=2)  # the test images and the validation set of a run
+        def placed(subset: Subset | None, device: torch.device) -> tuple[Tensor, Tensor]:
+            images, labels = test if subset is None else (train_images[subset.indices], subset.labels)
+            return images.to(device), labels.to(device)
+
+        return placed
 
 
 Data: TypeAlias = ImageData | ImageFiles
