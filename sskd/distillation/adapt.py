@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sskd.config.networks import NetworkSettings
-from sskd.errors import UserError, nearest
+from sskd.errors import UserError
 from sskd.networks import FeatureShapes, Network
-from sskd.networks.base import pool
-from sskd.networks.build import shapes_from
+from sskd.networks.build import check_pooled, shapes_from
 from sskd.networks.hooked import HookedNetwork
 
 SUGGESTED_TOKENS = 4  # suggested blocks of a transformer, whose maps all have the same size
@@ -36,17 +35,8 @@ def as_network(
         if taps or pooled:
             raise UserError(f"the {whose} is a Network, whose features() return its maps: remove its taps and pooled")
         return module
-    known = [name for name, _ in module.named_modules() if name]
-    for name in (*taps, *([pooled] if pooled else [])):
-        if name not in known:
-            near = nearest(name, known)
-            hint = f"did you mean '{near}'?" if near else f"it has {', '.join(known[:8])}, ..."
-            raise UserError(f"the {whose} has no module '{name}'; {hint}")
     settings = NetworkSettings(taps=tuple(taps), pooled=pooled)
-    try:
-        made = HookedNetwork(type(module).__name__, module, num_classes, settings, None)
-    except UserError:
-        raise UserError(f"the {whose} has no linear layer with {num_classes} outputs: is num_classes right?") from None
+    made = HookedNetwork(f"the {whose}", module, num_classes, settings, None)
     made.gives_preactivations = preactivations and bool(taps)
     return made
 
@@ -77,13 +67,8 @@ def shapes_of(network: Network, sample: Tensor, num_classes: int, whose: str) ->
     classes = features.logits.shape[1]
     if classes != num_classes:
         raise UserError(f"the {whose} has {classes} classes, but num_classes is {num_classes}")
-    if isinstance(network, HookedNetwork) and features.pre_pool is not None:
-        mean = pool(features.pre_pool)
-        if mean.shape != features.pooled.shape or not torch.allclose(mean, features.pooled, rtol=1e-3, atol=1e-5):
-            raise UserError(
-                f"the input of the {whose}'s classifier is not the spatial mean of '{network.settings.pooled}': name "
-                "another module, or remove pooled"
-            )
+    if isinstance(network, HookedNetwork):
+        check_pooled(f"the {whose}", features, network.settings)
     return shapes_from(name_of(network), network, features)
 
 

@@ -42,12 +42,12 @@ def with_data_config(name: str, settings: NetworkSettings) -> NetworkSettings:
 def _sized(name: str, num_classes: int, settings: NetworkSettings) -> Network:
     if split_zoo(name)[0]:
         module, size = zoo.make(name, num_classes, settings.image_size)
-        return HookedNetwork(name, module, num_classes, settings, settings.image_size or size)
+        return HookedNetwork(f"network '{name}'", module, num_classes, settings, settings.image_size or size)
     module = NETWORKS[name](num_classes)
     if not isinstance(module, Network):
         own = getattr(module, "image_size", None)  # torchvision's vision transformers have a fixed size
         size = settings.image_size or (own if isinstance(own, int) else None)
-        return HookedNetwork(name, module, num_classes, settings, size)
+        return HookedNetwork(f"network '{name}'", module, num_classes, settings, size)
     if settings.taps or settings.pooled:
         raise UserError(
             f"network_settings of '{name}': taps and pooled only apply to networks without features(); remove them"
@@ -64,7 +64,10 @@ def feature_shapes(name: str, image_size: int = 32, settings: NetworkSettings = 
         network = build_network(name, 2, settings).eval()
         features = network.features(torch.empty(1, 3, image_size, image_size))
     if settings.pooled:
-        _check_pooled(name, image_size, settings)
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            computed = build_network(name, 2, settings).eval()
+            check_pooled(f"network '{name}'", computed.features(torch.randn(1, 3, image_size, image_size)), settings)
+        computed.classifier_layer  # noqa: B018 - raises UserError if it is not a linear layer
     return shapes_from(name, network, features)
 
 
@@ -78,15 +81,14 @@ def shapes_from(name: str, network: Network, features: Features) -> FeatureShape
     )
 
 
-def _check_pooled(name: str, image_size: int, settings: NetworkSettings) -> None:
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        network = build_network(name, 2, settings).eval()
-        features = network.features(torch.randn(1, 3, image_size, image_size))
-    assert features.pre_pool is not None
-    pooled = pool(features.pre_pool)
-    if pooled.shape != features.pooled.shape or not torch.allclose(pooled, features.pooled, rtol=1e-3, atol=1e-5):
+def check_pooled(whose: str, features: Features, settings: NetworkSettings) -> None:
+    """Raises UserError if the mean of the map that ``settings.pooled`` names is not the classifier's input. whose: what
+    the error calls the network."""
+    if features.pre_pool is None:
+        return
+    mean = pool(features.pre_pool)
+    if mean.shape != features.pooled.shape or not torch.allclose(mean, features.pooled, rtol=1e-3, atol=1e-5):
         raise UserError(
-            f"network_settings of '{name}': the classifier's input is not the spatial mean of '{settings.pooled}': "
-            "name another module, or remove pooled"
+            f"{whose}: the input of its classifier is not the spatial mean of '{settings.pooled}': name another "
+            "module, or remove pooled"
         )
-    network.classifier_layer  # noqa: B018 - raises UserError if it is not a linear layer

@@ -86,16 +86,17 @@ class HookedNetwork(Network):
 
     The pooled features are the input of its classifier, which is its last linear layer or 1x1 convolution with C
     outputs. The feature maps are the outputs of the modules that ``settings.taps`` names. Hooks read both during the
-    forward pass. size: images are resized to size x size pixels; None: they are not resized.
+    forward pass. whose: what errors call the network. size: images are resized to size x size pixels; None: they are
+    not resized.
     """
 
     foldable = False  # torch.fx does not trace hooks
     gives_preactivations = False  # set to True if a method needs them: each tap must then end in a ReLU module
 
-    def __init__(self, name: str, module: nn.Module, num_classes: int, settings: NetworkSettings, size: int | None):
+    def __init__(self, whose: str, module: nn.Module, num_classes: int, settings: NetworkSettings, size: int | None):
         super().__init__()
-        self.name, self.network, self.settings, self.size = name, module, settings, size
-        self.classifier = _classifier_name(name, module, num_classes)
+        self.whose, self.network, self.settings, self.size = whose, module, settings, size
+        self.classifier = _classifier_name(whose, module, num_classes)
         self.tail = (f"network.{self.classifier}",)
         self._names = frozenset(self.state_dict())
         named = [*settings.taps, *([settings.pooled] if settings.pooled else [])]
@@ -104,7 +105,7 @@ class HookedNetwork(Network):
             if tap not in known:
                 near = nearest(tap, known)
                 hint = f"did you mean '{near}'?" if near else f"it has {', '.join(known[:8])}, ..."
-                raise UserError(f"network_settings of '{name}': it has no module '{tap}'; {hint}")
+                raise UserError(f"{whose} has no module '{tap}'; {hint}")
         if named:  # an in-place layer would overwrite the tensor that a hook has stored
             for layer in module.modules():
                 if hasattr(layer, "inplace"):
@@ -136,25 +137,23 @@ class HookedNetwork(Network):
                 hook.remove()
         logits = getattr(output, "logits", output)
         if not isinstance(logits, Tensor) or logits.dim() != 2:
-            raise UserError(f"network '{self.name}' returns {_shown(output)}; expected logits (B, C)")
+            raise UserError(f"{self.whose} returns {_shown(output)}; expected logits (B, C)")
         for tap in ("", *asked):
             if tap not in found:
-                raise UserError(
-                    f"network '{self.name}' did not call its module '{tap or self.classifier}' in the forward pass"
-                )
-        found_maps = {tap: _as_map(self.name, tap, found[tap]) for tap in asked}
+                raise UserError(f"{self.whose} did not call its module '{tap or self.classifier}' in the forward pass")
+        found_maps = {tap: _as_map(self.whose, tap, found[tap]) for tap in asked}
         maps = tuple(found_maps[tap] for tap in self.settings.taps)
         early = maps
         if self.gives_preactivations:
             early = tuple(self._before(tap, found_maps[tap], before) for tap in self.settings.taps)
-        return Features(logits, maps, _pooled(self.name, found[""]), early, found_maps.get(self.settings.pooled))
+        return Features(logits, maps, _pooled(self.whose, found[""]), early, found_maps.get(self.settings.pooled))
 
     def _before(self, tap: str, after: Tensor, before: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Returns the input of the ReLU whose output is the tap."""
         found = [given for output, given in before if output is after]
         if not found:
             raise UserError(
-                f"network '{self.name}': the method needs maps before their ReLU, but the module '{tap}' does "
+                f"{self.whose}: the method needs maps before their ReLU, but the module '{tap}' does "
                 "not end in an nn.ReLU; name another module in taps"
             )
         return found[0]
@@ -178,13 +177,13 @@ def _keep_input(found: dict[str, Any], module: nn.Module, inputs: tuple[Any, ...
     found[""] = inputs[0]
 
 
-def _classifier_name(name: str, module: nn.Module, num_classes: int) -> str:
+def _classifier_name(whose: str, module: nn.Module, num_classes: int) -> str:
     """Returns the name of the last layer with ``num_classes`` outputs."""
     names = [key for key, layer in module.named_modules() if _outputs(layer) == num_classes]
     if not names:
         raise UserError(
-            f"network '{name}' has no linear layer with {num_classes} outputs, so its classifier cannot be found: "
-            "build it for the number of classes that its function gets, or derive it from sskd.networks.Network"
+            f"{whose} has no linear layer with {num_classes} outputs, so its classifier cannot be found: build it for "
+            "that number of classes, or derive it from sskd.networks.Network"
         )
     return names[-1]
 
@@ -195,15 +194,15 @@ def _outputs(layer: nn.Module) -> int:
     return layer.out_features if isinstance(layer, nn.Linear) else 0
 
 
-def _pooled(name: str, entered: Any) -> Tensor:
+def _pooled(whose: str, entered: Any) -> Tensor:
     """Returns the pooled features (B, D): the classifier's input, averaged over positions if it is a map or tokens."""
     if isinstance(entered, Tensor) and entered.dim() in (2, 3, 4):
         positions = {2: [], 3: [1], 4: [2, 3]}[entered.dim()]
         return entered.mean(positions) if positions else entered
-    raise UserError(f"network '{name}': its classifier's input is {_shown(entered)}; expected pooled features (B, D)")
+    raise UserError(f"{whose}: its classifier's input is {_shown(entered)}; expected pooled features (B, D)")
 
 
-def _as_map(name: str, tap: str, output: Any) -> Tensor:
+def _as_map(whose: str, tap: str, output: Any) -> Tensor:
     """Returns a module's output as a map (B, D, H, H). Of tokens (B, N, D) it takes the last H * H, without a class
     token before them."""
     if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2] == output.shape[3]:
@@ -212,8 +211,7 @@ def _as_map(name: str, tap: str, output: Any) -> Tensor:
         side = math.isqrt(output.shape[1])
         return output[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
     raise UserError(
-        f"network_settings of '{name}': the module '{tap}' returns {_shown(output)}; expected a map (B, C, H, H) "
-        "or tokens (B, N, D)"
+        f"{whose}: the module '{tap}' returns {_shown(output)}; expected a map (B, C, H, H) or tokens (B, N, D)"
     )
 
 
