@@ -96,14 +96,13 @@ class ResNet(Network):
     @property
     def stages(self) -> list[Any]:
         """The stages in forward order."""
-        return [child for name, child in self.named_children() if name.startswith("layer")]
+        return [self.layer1, self.layer2, self.layer3]
 
     def map_norms(self) -> list[nn.BatchNorm2d]:
-        last = "bn2" if self.block is BasicBlock else "bn3"
-        return [getattr(stage[-1], last) for stage in self.stages]
+        return [getattr(stage[-1], "bn3", stage[-1].bn2) for stage in self.stages]
 
     def run_stage(self, number: int, maps: Tensor) -> Tensor:
-        return residual_stages([self.get_submodule(f"layer{number}")], maps)[0][0]
+        return residual_stages(self.stages[number - 1 : number], maps)[0][0]
 
     def features(self, images: Tensor) -> Features:
         stem = F.relu(self.bn1(self.conv1(images)), inplace=True)
@@ -121,6 +120,10 @@ class ResNet50(ResNet):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__((3, 4, 6, 3), (64, 64, 128, 256, 512), num_classes)
+
+    @property
+    def stages(self) -> list[Any]:
+        return [*super().stages, self.layer4]
 
 
 def _register(name: str, depth: int, channels: tuple[int, int, int, int]) -> None:
