@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_intermediate_maps, check_regressor, intermediate_maps, regressor
+from sskd.methods.feature_maps import check_intermediate_maps, check_regressor, regressor
 from sskd.networks import Features, FeatureShapes
 
 MARGIN = 1.0
@@ -64,9 +64,7 @@ class AB(Method):
     def __init__(self, settings: ABSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
-        pairs = zip(
-            intermediate_maps(context.student_shapes.feature_maps), intermediate_maps(teacher.feature_maps), strict=True
-        )
+        pairs = zip(context.student_shapes.feature_maps[1:], teacher.feature_maps[1:], strict=True)
         self.connectors = nn.ModuleList(nn.Identity() if s == t else regressor(s, t, relu=False) for s, t in pairs)
         # in a tuple, so that they are not submodules
         self._feature_layers = tuple(context.student.feature_layers())
@@ -83,8 +81,6 @@ class AB(Method):
 
     def _initial_loss(self, student: Features | None, teacher: Features, batch: Batch) -> dict[str, Tensor]:
         assert student is not None
-        pairs = zip(self.connectors, intermediate_maps(student.preactivations), strict=True)
+        pairs = zip(self.connectors, student.preactivations[1:], strict=True)
         connected = [connector(maps) for connector, maps in pairs]
-        return {
-            "ab": self.settings.weight * activation_boundary_loss(connected, intermediate_maps(teacher.preactivations))
-        }
+        return {"ab": self.settings.weight * activation_boundary_loss(connected, teacher.preactivations[1:])}

@@ -14,6 +14,7 @@ from sskd.data.batch import Batch
 from sskd.data.views import SingleView, ViewTransform
 from sskd.errors import UserError
 from sskd.losses import kd_divergence
+from sskd.methods.feature_maps import check_pre_pool
 from sskd.networks import Features, FeatureShapes, Network
 from sskd.registry import Registry
 from sskd.runtime.device import constant
@@ -144,7 +145,10 @@ class Method(nn.Module):
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
         """Checks a pair of networks before training. Raises UserError, with the networks and maps, if the method does
-        not support the pair."""
+        not support the pair. By default both must give the map before their pooling if ``required_features`` names
+        it."""
+        if "pre_pool" in cls.required_features:
+            check_pre_pool(settings.name, student, teacher)
 
     @classmethod
     def check_recipe(cls, settings: Any, recipe: Recipe) -> None:

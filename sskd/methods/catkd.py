@@ -8,8 +8,7 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_pre_pool
-from sskd.networks import Features, FeatureShapes
+from sskd.networks import Features
 
 
 def class_maps(pre_pool: Tensor, classifier: nn.Linear) -> Tensor:
@@ -72,10 +71,6 @@ class CATKD(Method):
             with torch.no_grad():
                 bias.zero_()
             bias.requires_grad_(False)
-
-    @classmethod
-    def check(cls, settings: CATKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_pre_pool("catkd", student, teacher)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         assert student.pre_pool is not None

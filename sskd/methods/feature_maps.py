@@ -1,7 +1,6 @@
 """Functions shared by methods that compare feature maps: intermediate maps, equal sizes, attention maps, regressors."""
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,20 +9,11 @@ from torch.nn import functional as F
 from sskd.errors import UserError
 from sskd.networks import FeatureShapes
 
-T = TypeVar("T")
-
-
-def intermediate_maps(maps: Sequence[T]) -> Sequence[T]:
-    """Returns the intermediate feature maps (or their shapes): all but the first."""
-    return maps[1:]
-
 
 def check_intermediate_maps(method: str, student: FeatureShapes, teacher: FeatureShapes) -> None:
-    """Raises UserError unless both networks have the same number of intermediate maps, at least one."""
-    student_count, teacher_count = (
-        len(intermediate_maps(student.feature_maps)),
-        len(intermediate_maps(teacher.feature_maps)),
-    )
+    """Raises UserError unless both networks have the same number of intermediate maps (all but the first), at least
+    one."""
+    student_count, teacher_count = len(student.feature_maps[1:]), len(teacher.feature_maps[1:])
     if student_count != teacher_count or not student_count:
         raise UserError(
             f"method '{method}' pairs the intermediate feature maps in order, but {student.network} has "

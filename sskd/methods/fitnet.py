@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat
-from torch import Tensor
 from torch.nn import functional as F
 
 from sskd.config.settings import MethodSettings
@@ -12,11 +11,6 @@ from sskd.errors import UserError
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.feature_maps import check_regressor, regressor
 from sskd.networks import Features, FeatureShapes
-
-
-def hint_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error of maps of equal shape (B, C, H, W) float32; 0-d. Romero et al. 2015."""
-    return F.mse_loss(student, teacher)
 
 
 class FitNetSettings(MethodSettings):
@@ -64,4 +58,4 @@ class FitNet(Method):
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         tap = self.settings.tap
-        return LossTerms({"fitnet": hint_loss(self.regressor(student.feature_maps[tap]), teacher.feature_maps[tap])})
+        return LossTerms({"fitnet": F.mse_loss(self.regressor(student.feature_maps[tap]), teacher.feature_maps[tap])})

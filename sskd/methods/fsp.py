@@ -12,7 +12,7 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, InitialStage, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import match_sizes
+from sskd.methods.feature_maps import check_intermediate_maps, match_sizes
 from sskd.networks import Features, FeatureShapes
 
 
@@ -72,12 +72,7 @@ class FSP(Method):
 
     @classmethod
     def check(cls, settings: Any, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        if len(student.feature_maps) != len(teacher.feature_maps) or len(student.feature_maps) < 2:
-            raise UserError(
-                f"method 'fsp' pairs all feature maps in order and needs at least two, but {student.network} has "
-                f"{len(student.feature_maps)} and {teacher.network} has {len(teacher.feature_maps)}; choose networks "
-                "with equally many"
-            )
+        check_intermediate_maps("fsp", student, teacher)
         for index, (s, t) in enumerate(zip(student.feature_maps, teacher.feature_maps, strict=True)):
             if s[0] != t[0]:
                 raise UserError(

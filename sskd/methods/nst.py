@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, LossTerms, Method, MethodInfo
-from sskd.methods.feature_maps import check_intermediate_maps, intermediate_maps, match_sizes
+from sskd.methods.feature_maps import check_intermediate_maps, match_sizes
 from sskd.networks import Features, FeatureShapes
 
 
@@ -81,6 +81,4 @@ class NST(Method):
         check_intermediate_maps("nst", student, teacher)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        return LossTerms(
-            {"nst": all_maps_loss(intermediate_maps(student.feature_maps), intermediate_maps(teacher.feature_maps))}
-        )
+        return LossTerms({"nst": all_maps_loss(student.feature_maps[1:], teacher.feature_maps[1:])})

@@ -12,7 +12,7 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_intermediate_maps, intermediate_maps
+from sskd.methods.feature_maps import check_intermediate_maps
 from sskd.networks import Features, FeatureShapes
 
 RARE = 0.001  # channels that are negative with a smaller probability have the margin -3 standard deviations
@@ -70,30 +70,24 @@ class OFD(Method):
         super().__init__(settings, context)
         teacher, teacher_shapes = context.teacher_side()
         self.connectors = nn.ModuleList()
-        for student_map, teacher_map in zip(
-            intermediate_maps(context.student_shapes.feature_maps),
-            intermediate_maps(teacher_shapes.feature_maps),
-            strict=True,
-        ):
-            convolution = nn.Conv2d(student_map[0], teacher_map[0], 1, bias=False)
-            nn.init.normal_(convolution.weight, 0, math.sqrt(2 / teacher_map[0]))
-            self.connectors.append(nn.Sequential(convolution, nn.BatchNorm2d(teacher_map[0])))
+        for s, t in zip(context.student_shapes.feature_maps[1:], teacher_shapes.feature_maps[1:], strict=True):
+            convolution = nn.Conv2d(s[0], t[0], 1, bias=False)
+            nn.init.normal_(convolution.weight, 0, math.sqrt(2 / t[0]))
+            self.connectors.append(nn.Sequential(convolution, nn.BatchNorm2d(t[0])))
         for level, norm in enumerate(teacher.map_norms()):
             self.register_buffer(f"margin{level}", margins(norm), persistent=False)
 
     @classmethod
     def check(cls, settings: OFDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
         check_intermediate_maps("ofd", student, teacher)
-        if teacher.norms != len(intermediate_maps(teacher.feature_maps)):
+        if teacher.norms != len(teacher.feature_maps[1:]):
             raise UserError(
                 f"method 'ofd' needs the batch norm before each map's ReLU, and {teacher.network} does not define "
                 "them: choose a resnet, wrn or vgg as teacher, or implement map_norms()"
             )
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        return LossTerms(
-            {"ofd": self.loss(intermediate_maps(student.preactivations), intermediate_maps(teacher.preactivations))}
-        )
+        return LossTerms({"ofd": self.loss(student.preactivations[1:], teacher.preactivations[1:])})
 
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Returns the term, 0-d. student, teacher: pre-activation maps (B, C, H, W) float32 in forward order."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_intermediate_maps, intermediate_maps
+from sskd.methods.feature_maps import check_intermediate_maps
 from sskd.networks import Features, FeatureShapes
 
 MAX_CHANNELS = 512  # of the fused maps
@@ -103,7 +103,7 @@ class ReviewKD(Method):
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
         student_channels, teacher_channels = (
-            [*(shape[0] for shape in intermediate_maps(shapes.feature_maps)), shapes.embed_dim]
+            [*(shape[0] for shape in shapes.feature_maps[1:]), shapes.embed_dim]
             for shapes in (context.student_shapes, teacher)
         )
         fused = min(MAX_CHANNELS, student_channels[-1])
@@ -117,8 +117,8 @@ class ReviewKD(Method):
         check_intermediate_maps("reviewkd", student, teacher)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        student_levels = (*intermediate_maps(student.feature_maps), student.pooled)
-        teacher_levels = (*intermediate_maps(teacher.preactivations), teacher.pooled)
+        student_levels = (*student.feature_maps[1:], student.pooled)
+        teacher_levels = (*teacher.preactivations[1:], teacher.pooled)
         return LossTerms({"review": self.loss(student_levels, teacher_levels)})
 
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:

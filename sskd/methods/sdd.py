@@ -13,8 +13,7 @@ from sskd.data.batch import Batch
 from sskd.losses import divergences
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.dkd import binary_logits, split_target
-from sskd.methods.feature_maps import check_pre_pool
-from sskd.networks import Features, FeatureShapes
+from sskd.networks import Features
 
 CELLS = 4  # per side: maps are first pooled to 4 x 4
 
@@ -86,10 +85,6 @@ class SDD(Method):
         teacher, _ = context.teacher_side()
         # in a tuple, so that they are not submodules
         self._classifiers = (context.student.classifier_layer, teacher.classifier_layer)
-
-    @classmethod
-    def check(cls, settings: SDDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_pre_pool("sdd", student, teacher)
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -13,7 +13,7 @@ from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import intermediate_maps, match_sizes
+from sskd.methods.feature_maps import match_sizes
 from sskd.networks import Features, FeatureShapes
 
 
@@ -78,10 +78,7 @@ class SemCKD(Method):
         self._images = context.recipe.batch_size
         if self._images < 4:
             raise UserError(f"method 'semckd' needs batches of at least 4 images: recipe.batch_size is {self._images}")
-        students, teachers = (
-            intermediate_maps(context.student_shapes.feature_maps),
-            intermediate_maps(teacher_shapes.feature_maps),
-        )
+        students, teachers = context.student_shapes.feature_maps[1:], teacher_shapes.feature_maps[1:]
         self.queries = nn.ModuleList(Embedding(self._images) for _ in students)
         self.keys = nn.ModuleList(Embedding(self._images) for _ in teachers)
         pairs = product(students, teachers)
@@ -90,7 +87,7 @@ class SemCKD(Method):
     @classmethod
     def check(cls, settings: SemCKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
         for shapes in (student, teacher):
-            if not intermediate_maps(shapes.feature_maps):
+            if not shapes.feature_maps[1:]:
                 raise UserError(
                     f"method 'semckd' compares intermediate maps, and {shapes.network} gives none: choose another "
                     "network"
@@ -99,9 +96,7 @@ class SemCKD(Method):
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
         if len(batch.labels) != self._images:  # a zero gradient, because every parameter needs a gradient in every step
             return LossTerms({"semckd": 0.0 * torch.stack([weight.sum() for weight in self.parameters()]).sum()})
-        return LossTerms(
-            {"semckd": self.loss(intermediate_maps(student.feature_maps), intermediate_maps(teacher.feature_maps))}
-        )
+        return LossTerms({"semckd": self.loss(student.feature_maps[1:], teacher.feature_maps[1:])})
 
     def loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
         """Returns the term, 0-d. student, teacher: S and U maps (B, C, H, W) float32."""

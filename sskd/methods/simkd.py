@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_pre_pool, match_sizes
-from sskd.networks import Features, FeatureShapes, Network
+from sskd.methods.feature_maps import match_sizes
+from sskd.networks import Features, Network
 from sskd.networks.base import pool
 
 
@@ -92,10 +92,6 @@ class SimKD(Method):
     def __init__(self, settings: SimKDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         self._context = context
-
-    @classmethod
-    def check(cls, settings: SimKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:
-        check_pre_pool("simkd", student, teacher)
 
     def predictor(self, student: Network) -> Network:
         teacher, teacher_shapes = self._context.teacher_side()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from sskd.config.settings import MethodSettings
 from sskd.data.batch import Batch
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
-from sskd.methods.feature_maps import check_intermediate_maps, intermediate_maps, match_sizes
+from sskd.methods.feature_maps import check_intermediate_maps, match_sizes
 from sskd.networks import Features, FeatureShapes
 
 INITIAL_VARIANCE = 5.0
@@ -74,9 +74,7 @@ class VID(Method):
     def __init__(self, settings: VIDSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         _, teacher = context.teacher_side()
-        shapes = zip(
-            intermediate_maps(context.student_shapes.feature_maps), intermediate_maps(teacher.feature_maps), strict=True
-        )
+        shapes = zip(context.student_shapes.feature_maps[1:], teacher.feature_maps[1:], strict=True)
         self.taps = nn.ModuleList(GaussianRegressor(s[0], t[0]) for s, t in shapes)
 
     @classmethod
@@ -84,7 +82,5 @@ class VID(Method):
         check_intermediate_maps("vid", student, teacher)
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:
-        triples = zip(
-            self.taps, intermediate_maps(student.feature_maps), intermediate_maps(teacher.feature_maps), strict=True
-        )
+        triples = zip(self.taps, student.feature_maps[1:], teacher.feature_maps[1:], strict=True)
         return LossTerms({"vid": torch.stack([regressor(*pair) for regressor, *pair in triples]).sum()})
