@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from sskd.config.settings import MethodSettings, PretextSettings
 from sskd.data.batch import Batch
+from sskd.data.transformations import TRANSFORMATIONS
 from sskd.data.views import ViewTransform
 from sskd.losses import Divergence
 from sskd.networks import Features, Network
@@ -66,8 +67,9 @@ class Pretext(nn.Module):
 
     @classmethod
     def view_transform(cls, settings: Any) -> ViewTransform:
-        """Returns the transform that makes the V views of each image; the first is the normal view."""
-        raise NotImplementedError
+        """Returns the transform that makes the V views of each image; the first is the normal view. By default it is
+        the transformation that the settings name."""
+        return TRANSFORMATIONS[settings.transformation]
 
     def read(self, features: Features) -> Tensor:
         """Returns the head's output for the features of one forward pass; by default it uses the pooled features."""

@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from sskd.config.settings import PretextSettings
 from sskd.data.batch import Batch
-from sskd.data.transformations import TRANSFORMATIONS
-from sskd.data.views import ViewTransform
 from sskd.losses import kd_divergence
 from sskd.pretext.base import PRETEXTS, Pretext, PretextContext, Transfer, TransferConfig
 from sskd.pretext.selection import keep_mask, ranks, transformed
@@ -46,10 +44,6 @@ class Contrastive(Pretext):
         super().__init__(settings, context)
         dim = context.embed_dim
         self.layers = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, dim))
-
-    @classmethod
-    def view_transform(cls, settings: Any) -> ViewTransform:
-        return TRANSFORMATIONS[settings.transformation]
 
     def forward(self, pooled: Tensor) -> Tensor:
         return self.layers(pooled)
