@@ -18,7 +18,7 @@ from benchmarks.profiles.profile import Profile
 from sskd.config.execution import Execution
 from sskd.config.networks import NetworkSettings
 from sskd.data.datasets.registry import DatasetInfo, dataset_info
-from sskd.data.splits import listed_images
+from sskd.data.splits import given_indices
 from sskd.errors import UserError
 from sskd.formatting import duration, plural
 from sskd.networks import build_network
@@ -213,7 +213,7 @@ def run_multiply_adds(spec: RunSpec, data: DatasetInfo) -> float:
     """Returns the multiply-adds of convolutions and linear layers in a run's training steps, without evaluation."""
     if not spec.trains:
         return 0.0
-    listed = listed_images(spec.split, data.train_images)
+    listed = len(given_indices(spec.split, data.train_images))
     images = spec.split.fraction * (1 - spec.split.holdout) * listed * spec.recipe.epochs
     own = forward_multiply_adds(spec.network, data.image_size, spec.used_as)
     match spec:

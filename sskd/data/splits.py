@@ -118,12 +118,6 @@ def given_indices(spec: SplitSpec, images: int) -> np.ndarray:
     return indices
 
 
-def listed_images(spec: SplitSpec, images: int) -> int:
-    """Returns the number of images that ``spec.indices`` lists, or ``images``. Raises UserError as ``given_indices``
-    does."""
-    return images if spec.indices is None else len(given_indices(spec, images))
-
-
 def training_images(spec: SplitSpec, images: int, num_classes: int) -> int:
     """Estimates the number of training images of the split if the labels are not known. Raises UserError if a file
     of the split does not fit."""
