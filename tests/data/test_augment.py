@@ -59,8 +59,9 @@ def test_plain_crops_then_flips_then_cuts() -> None:
     assert torch.equal(views, cut_out(random_flip(random_crop(images, 4, draws), draws), draws, 4))
 
 
-def test_rotations_flip_turn_then_crop_each_view() -> None:
-    images = pixels(5)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["planes", "channels last"])
+def test_rotations_flip_turn_then_crop_each_view(layout: torch.memory_format) -> None:
+    images = pixels(5).to(memory_format=layout)
     views, labels = Rotations()(images, Augmentation(2, True), generator(3))
     draws = generator(3)
     flipped = random_flip(images, draws)
@@ -68,15 +69,7 @@ def test_rotations_flip_turn_then_crop_each_view() -> None:
     assert torch.equal(views, random_crop(torch.stack(turned), 2, draws))
     assert labels is not None
     assert labels.tolist() == [0, 1, 2, 3] * 5
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["planes", "channels last"])
-def test_rotations_come_image_by_image_in_channels_last(layout: torch.memory_format) -> None:
-    images = pixels(3, 7).to(memory_format=layout)
-    turned = rotations(images)
-    wanted = torch.stack([tv.rotate(images, 90.0 * turn) for turn in range(4)], dim=1)
-    assert torch.equal(turned, wanted.flatten(0, 1))
-    assert turned.is_contiguous(memory_format=torch.channels_last)
+    assert rotations(images).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_cutout_squares() -> None:

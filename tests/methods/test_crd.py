@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from sskd.data.batch import Batch
 from sskd.errors import UserError
-from sskd.methods.crd import contrast_scores
 from sskd.methods.memory_bank import Banks
 from sskd.networks import Features, FeatureShapes
 from tests import golden
@@ -41,17 +40,6 @@ def step(method: Any, seed: int) -> Tensor:
     student, teacher = golden.tensor(200 + seed, 8, 64), golden.tensor(300 + seed, 8, 128)
     logits = torch.zeros(8, CLASSES)
     return method.loss_terms(Features(logits, (), student, ()), Features(logits, (), teacher, ()), batch).losses["crd"]
-
-
-def test_scores_and_their_gradient_are_those_of_gathered_rows() -> None:
-    embedding, bank = unit(1, 5, 16).double().requires_grad_(), unit(2, 30, 16).double()
-    contrasts = torch.randint(30, (5, 9), generator=generator())
-    gathered = torch.einsum("bkd,bd->bk", bank[contrasts], embedding).div(0.07).exp()
-    scores = contrast_scores(embedding, bank, contrasts, 0.07)
-    torch.testing.assert_close(scores, gathered)
-    weights = golden.tensor(3, 5, 9).double()
-    expected, found = (torch.autograd.grad((s * weights).sum(), embedding)[0] for s in (gathered, scores))
-    torch.testing.assert_close(found, expected)
 
 
 @settings(deadline=None, max_examples=60)

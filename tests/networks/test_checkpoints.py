@@ -117,9 +117,10 @@ def holds(found: Network, state: State = STATE) -> bool:
     return all(torch.equal(own[key], value) for key, value in state.items())
 
 
+@pytest.mark.parametrize("old", [False, True], ids=["", "old torch's format"])
 @pytest.mark.parametrize("case", GIVEN)
-def test_a_state_dict_loads_wherever_it_stands(case: str, tmp_path: Path) -> None:
-    torch.save(GIVEN[case](), tmp_path / "w.pth")
+def test_a_state_dict_loads_wherever_it_stands(case: str, old: bool, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(saved(GIVEN[case](), old))
     said: list[str] = []
     assert holds(load_network(tmp_path / "w.pth", "resnet8", 10, log=said.append))
     assert said == []

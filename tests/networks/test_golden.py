@@ -58,20 +58,12 @@ def test_other_image_sizes_and_gradients(name: str) -> None:
     assert set(counts.values()) == {2}
 
 
-def test_tail_is_what_follows_the_last_map() -> None:
-    """Zeroing the tail changes the logits and no map."""
+def test_tails_name_children() -> None:
+    """What the last map depends on is not among them: tests/methods/test_networks.py."""
     for name in NETWORKS:
         with torch.device("meta"):
             network = build_network(name, 5)
         assert set(network.tail) <= set(dict(network.named_children())), name
-    network, images = build_network("MobileNetV2", 5).eval(), golden.images()
-    before = network.features(images)
-    for child in network.tail:
-        for parameter in getattr(network, child).parameters():
-            nn.init.zeros_(parameter)
-    after = network.features(images)
-    assert torch.equal(before.feature_maps[-1], after.feature_maps[-1])
-    assert not torch.equal(before.pooled, after.pooled)
 
 
 @pytest.mark.parametrize("name", ["resnet8", "wrn_16_2", "vgg8", "MobileNetV2", "ResNet50"])
