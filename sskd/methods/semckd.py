@@ -14,6 +14,7 @@ from sskd.data.batch import Batch
 from sskd.errors import UserError
 from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodInfo
 from sskd.methods.feature_maps import match_sizes
+from sskd.methods.simkd import projector
 from sskd.networks import Features, FeatureShapes
 
 
@@ -30,15 +31,6 @@ class Embedding(nn.Module):
         rows = maps.flatten(1)
         embedded = self.linear2(F.relu(self.linear1(rows @ rows.T)))
         return embedded / embedded.norm(dim=1, keepdim=True)
-
-
-def projection(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Returns 1x1, 3x3 and 1x1 convolutions without bias; the first two have 2 * out_channels, batch norm and ReLU."""
-    layers: list[nn.Module] = []
-    for before, kernel in ((in_channels, 1), (2 * out_channels, 3)):
-        convolution = nn.Conv2d(before, 2 * out_channels, kernel, padding=kernel // 2, bias=False)
-        layers += [convolution, nn.BatchNorm2d(2 * out_channels), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(2 * out_channels, out_channels, 1, bias=False))
 
 
 class SemCKDSettings(MethodSettings):
@@ -82,7 +74,8 @@ class SemCKD(Method):
         self.queries = nn.ModuleList(Embedding(self._images) for _ in students)
         self.keys = nn.ModuleList(Embedding(self._images) for _ in teachers)
         pairs = product(students, teachers)
-        self.projections = nn.ModuleList(projection(student[0], teacher[0]) for student, teacher in pairs)
+        # without the last batch norm and ReLU
+        self.projections = nn.ModuleList(projector(s[0], 2 * t[0], t[0])[:-2] for s, t in pairs)
 
     @classmethod
     def check(cls, settings: SemCKDSettings, student: FeatureShapes, teacher: FeatureShapes) -> None:

@@ -16,10 +16,9 @@ from sskd.networks import Features, Network
 from sskd.networks.base import pool
 
 
-def projector(in_channels: int, out_channels: int, factor: int) -> nn.Sequential:
+def projector(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
     """Returns 1x1, 3x3 and 1x1 convolutions without bias, each with batch norm and ReLU: (B, in_channels, H, W) to (B,
-    out_channels, H, W), with out_channels / factor hidden channels. Chen et al. 2022, sec. 3.2."""
-    hidden = out_channels // factor
+    out_channels, H, W). Chen et al. 2022, sec. 3.2."""
     layers: list[nn.Module] = []
     for before, after, kernel in ((in_channels, hidden, 1), (hidden, hidden, 3), (hidden, out_channels, 1)):
         convolution = nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False)
@@ -103,7 +102,8 @@ class SimKD(Method):
         in_channels = student_shapes.feature_maps[-1][0] if widened else student_shapes.pre_pool[0]
         for name in student.tail if widened else student.tail[-1:]:
             student.set_submodule(name, nn.Identity())
-        project = projector(in_channels, teacher_shapes.embed_dim, self.settings.factor)
+        out_channels = teacher_shapes.embed_dim
+        project = projector(in_channels, out_channels // self.settings.factor, out_channels)
         return Projected(
             student, project, teacher.classifier_layer, (teacher_shapes.pre_pool[1], teacher_shapes.pre_pool[2])
         )

@@ -11,11 +11,6 @@ from sskd.methods.base import METHODS, LossTerms, Method, MethodContext, MethodI
 from sskd.networks import Features
 
 
-def connector(embed_dim: int, out_dim: int) -> nn.Sequential:
-    """Returns a linear layer without bias, batch norm and ReLU: (B, embed_dim) to (B, out_dim)."""
-    return nn.Sequential(nn.Linear(embed_dim, out_dim, bias=False), nn.BatchNorm1d(out_dim), nn.ReLU())
-
-
 class SRRLSettings(MethodSettings):
     feature_weight: NonNegativeFloat = 1.0
     """The weight of the features' mean squared error."""
@@ -49,7 +44,9 @@ class SRRL(Method):
     def __init__(self, settings: SRRLSettings, context: MethodContext) -> None:
         super().__init__(settings, context)
         teacher, teacher_shapes = context.teacher_side()
-        self.connector = connector(context.student_shapes.embed_dim, teacher_shapes.embed_dim)
+        embed_dim, out_dim = context.student_shapes.embed_dim, teacher_shapes.embed_dim
+        linear = nn.Linear(embed_dim, out_dim, bias=False)
+        self.connector = nn.Sequential(linear, nn.BatchNorm1d(out_dim), nn.ReLU())
         self._classifier = (teacher.classifier_layer,)  # in a tuple, so that it is not a submodule
 
     def loss_terms(self, student: Features, teacher: Features, batch: Batch) -> LossTerms:

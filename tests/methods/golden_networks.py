@@ -27,7 +27,7 @@ from tests.methods.given import CASES, Case, Given, GivesMap, batch_like, cases,
 def simkd(given: Given, entry: str, student_k: int, size: int, teacher_size: int) -> Case:
     student = learned(given.t(student_k, BATCH, 64, size, size))
     teacher = given.t(student_k + 1, BATCH, 128, teacher_size, teacher_size)
-    project = projector(64, 128, factor=2).to(given.dtype)
+    project = projector(64, 64, 128).to(given.dtype)
     fill_parameters(project, 270)
     predictor = Projected(GivesMap(), project, given.head(279, 128), (teacher_size, teacher_size))
     found, method = predictor.features(student), given.method("simkd", weight=1.0)

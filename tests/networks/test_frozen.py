@@ -190,7 +190,7 @@ def test_a_resnets_relus_are_all_joined() -> None:
 
 
 def project(inner: Network) -> Network:
-    return Projected(inner, projector(8, 6, 2), nn.Linear(6, 10), (4, 4))
+    return Projected(inner, projector(8, 3, 6), nn.Linear(6, 10), (4, 4))
 
 
 AROUND = {
