@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.planning.memory import check_batch_memory, device_memory
 from benchmarks.records.agreeing import CPU
 from benchmarks.records.plain import copy_plain
-from benchmarks.records.record import Submission, needed_weights, state_name
+from benchmarks.records.record import Submission, needed_weights, numbers_of, state_name
 from benchmarks.records.submission import Segments, committed_state
 from sskd.config.execution import Execution
 from sskd.data.datasets.registry import dataset_info
@@ -53,8 +53,8 @@ def by_computing(found: Submission, execution: Execution, segments: Segments, no
         setup, task = _built(found, runs, execution)
         if note("every stage has its epochs", _wrong_stages(found, task)):
             note("it was measured with what it says", _wrong_measure(found, setup, task))
-            for which in found.numbers:
-                _check_weights(found, task, which, exact, note)
+            for which, number in numbers_of(found.rows, found.result).items():
+                _check_weights(found, task, which, number, exact, note)
             equal: dict[int, bool] = {}
             for segment in segments.all:
                 equal[segment] = _check_segment(found, runs, execution, segment, exact, note)
@@ -135,10 +135,9 @@ def _wrong_measure(found: Submission, setup: Setup, task: TrainingTask) -> list[
     )
 
 
-def _check_weights(found: Submission, task: TrainingTask, which: str, exact: bool, note: Note) -> None:
-    """Checks that the weights are bit-identical to the epoch's state, and have the claimed accuracy. The chosen epoch
-    has its weights only in the state."""
-    number = found.numbers[which]
+def _check_weights(found: Submission, task: TrainingTask, which: str, number: int, exact: bool, note: Note) -> None:
+    """Checks that the weights are bit-identical to the state after ``number`` epochs, and have the claimed accuracy.
+    The chosen epoch has its weights only in the state."""
     name, accuracy = f"the {which} weights are those of the {which} state", f"accuracy of the {which} weights"
     try:
         task.modules.load_state_dict(committed_state(found.folder, found.manifest, number)["modules"])

@@ -97,11 +97,6 @@ class Submission(NamedTuple):
     rows: list[dict[str, Any]]
     result: dict[str, Any]
 
-    @property
-    def numbers(self) -> dict[str, int]:
-        """Returns the number of epochs (over all stages) after which the best, last and chosen epochs end."""
-        return numbers_of(self.rows, self.result)
-
 
 def state_name(epochs: int) -> str:
     """Returns the file name of the state after ``epochs`` epochs of all stages."""

@@ -135,14 +135,15 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "", rule: Rule = RULE)
     """
     own = frame if frame.empty else frame[frame["benchmark"] == claim.benchmark]
     which = which or epoch_that_decides(own)
-    results = Results(own, which, rule)
-    parts = claim.parts(results) if len(own) else []
-    lacks = claim.lacks(results) if len(own) else ""
+    parts, lacks, left_out, headline, finished = list[Condition](), "", list[str](), None, own
+    if len(own):
+        results = Results(own, which, rule)
+        parts, lacks, left_out = claim.parts(results), claim.lacks(results), claim.left_out(results)
+        headline = claim.headline(results) if claim.headline and not lacks else None
+        finished = own[own["state"] == "finished"]
     verdict, why = (UNDECIDED, lacks) if lacks else decide(parts)
-    shown = claim.headline(results) if claim.headline and len(own) and not lacks else None
-    shown = shown if shown and shown.n else weakest(parts)
+    shown = headline if headline and headline.n else weakest(parts)
     estimate = shown.interval() if shown else Estimate(np.nan, np.nan, np.nan, 0)
-    finished = own[own["state"] == "finished"] if len(own) else own
     need = required_seeds(claim.id, claim.benchmark, parts) if verdict == UNDECIDED and parts and not lacks else None
     return Verdict(
         claim.id,
@@ -154,7 +155,7 @@ def judge(claim: Claim, frame: pd.DataFrame, which: str = "", rule: Rule = RULE)
         restated(parts),
         describe_setting(finished, claim.dataset) if len(finished) else "",
         why,
-        omitted_text(claim, claim.left_out(results) if len(own) else [], [] if lacks else parts),
+        omitted_text(claim, left_out, [] if lacks else parts),
         size_text(claim, shown, estimate),
         required_text(need, own),
         shared_variance_text(finished),
