@@ -15,18 +15,15 @@ from sskd.config.recipe import DatasetSpec
 from sskd.data.datasets.registry import load_dataset
 from sskd.errors import UserError
 from sskd.methods import LossTerms
-from sskd.methods.simkd import Projected
 from sskd.networks import build_network
 from sskd.runs.plugins import load_plugin
-from sskd.runs.run_folder import RunFolder
-from sskd.runs.spec import FromRun, StudentSpec, spec_yaml
+from sskd.runs.spec import spec_yaml
 from sskd.training.evaluation import EvaluationSet, accuracy
 from sskd.training.meter import Meter
 from sskd.training.result import make_result
 from sskd.training.run import Interrupted, train
 from sskd.training.setup import prepare
 from sskd.training.tasks import build_task
-from sskd.training.tasks.teacher import load_teacher
 from tests import small
 
 SSKD = small.spec(small.student("sskd", with_head=True))
@@ -86,24 +83,6 @@ def test_only_the_student_and_its_method_are_trained(runs: Path, tmp_path: Path)
     learned = {id(p) for p in job.modules.parameters()}
     trained = {id(p) for stage in job.stages for p in stage.parameters}
     assert trained == learned  # all that is saved is trained, and nothing else: no teacher, no teacher's head
-
-
-def test_the_teacher_is_the_whole_network_that_a_run_has_trained(runs: Path, tmp_path: Path) -> None:
-    """A teacher that predicts with modules of its method (SimKD) is loaded with them."""
-    spec = small.spec(small.student("simkd"))
-    assert isinstance(spec, StudentSpec)
-    small.link_needs(runs, tmp_path, spec)
-    setup = prepare(spec, tmp_path, small.EXECUTION)
-    trained = build_task(setup).output.eval()
-    folder = RunFolder(tmp_path, spec)
-    folder.create()
-    save_file({key: value.contiguous() for key, value in trained.state_dict().items()}, folder.weights("best"))
-    teacher = load_teacher(setup, FromRun.model_construct(run=spec, epoch="best"))
-    images = torch.randn(4, 3, 32, 32)
-    assert isinstance(teacher, Projected)
-    assert torch.equal(teacher(images), trained(images))
-    assert not any(part.training for part in teacher.modules())
-    assert not any(p.requires_grad for p in teacher.parameters())
 
 
 def test_a_head_is_measured_once(runs: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from sskd.errors import UserError
 from sskd.runs.files import write_atomically
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import RunSpec
-from sskd.runs.trained import load_trained, statistics
+from sskd.runs.trained import describe_network, load_described, with_predictor
 from sskd.training.evaluation import image_vectors
 
 CLASSES = 10  # the first ten: more colours are hard to distinguish; 1,000 test images of CIFAR-100 suffice
@@ -40,7 +40,7 @@ def features_of(spec: RunSpec, runs: Path, execution: Execution, layout: bool = 
         if not weights.exists():
             raise UserError("no features: neither last.safetensors nor features.npz is in the run's folder")
         data = load_dataset(spec.dataset, Path(execution.dataset_root))
-        network = load_trained(spec, weights, data.num_classes, data.image_size, statistics(data))
+        network = load_described(with_predictor(describe_network(spec, data), spec), weights)
         vectors, labels = image_vectors(network, data, CLASSES)
         arrays = {"vectors": vectors.numpy(), "labels": labels.numpy()}
         arrays["silhouette"] = np.array(_silhouette(arrays))

@@ -23,7 +23,7 @@ from sskd.export.onnx import require_onnx, write_onnx
 from sskd.runs.files import plain_os_errors, read_json, write_atomically, write_json
 from sskd.runs.plugins import plugins_of
 from sskd.runs.spec import RunSpec, read_spec
-from sskd.runs.trained import CONFIG, EXPORT_FORMAT, WEIGHTS, load_exported, load_student, predictor_of
+from sskd.runs.trained import CONFIG, EXPORT_FORMAT, WEIGHTS, load_exported, load_student
 
 ONNX, CARD, OTHER_CARD = "model.onnx", "README.md", "MODEL_CARD.md"
 
@@ -45,7 +45,6 @@ def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown
     if onnx:
         require_onnx()
     network, info = load_student(run, "best" if epoch == "best" else "last")
-    info = info.model_copy(update={"predictor": predictor_of(spec)})
     plugins = [plugin.path for plugin in plugins_of(spec)]
     _make_folder(to, {WEIGHTS, CONFIG, *(plugin.name for plugin in plugins)})
     card_file, known_licence = _card_file(to)

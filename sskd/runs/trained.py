@@ -9,7 +9,6 @@ from torch import Tensor
 
 from sskd.config.fields import StrictModel, TupleFromList
 from sskd.config.networks import NetworkName, NetworkSettings, Statistics
-from sskd.config.recipe import Recipe
 from sskd.config.validation import from_dict
 from sskd.data.datasets.registry import Data
 from sskd.data.memory_loader import RGB
@@ -54,7 +53,7 @@ class NetworkInfo(StrictModel):
     network_settings: NetworkSettings = NetworkSettings()
     """Settings of the network."""
     predictor: Predictor | None = None
-    """The modules that its method has added; only for exported networks."""
+    """The modules that its method has added; not in network.json."""
 
     def normalise(self, images: Tensor) -> Tensor:
         """Normalises (N, 3, H, W) uint8, in the size of the training images, for the network."""
@@ -67,15 +66,15 @@ def statistics(images: Data | NetworkInfo) -> Statistics:
     return Statistics(images.mean, images.std)
 
 
-def describe_network(network: str, data: Data, settings: NetworkSettings) -> NetworkInfo:
+def describe_network(spec: RunSpec, data: Data) -> NetworkInfo:
     """Returns the content of network.json, which a run writes next to its weights."""
     return NetworkInfo(
-        network=network,
+        network=spec.network,
         image_size=data.image_size,
         mean=data.mean,
         std=data.std,
         class_names=data.class_names,
-        network_settings=settings,
+        network_settings=spec.used_as,
     )
 
 
@@ -101,11 +100,9 @@ def load_student(
     load_plugins(map(str, plugins))
     info: NetworkInfo = from_dict(NetworkInfo, read_json(file), str(file))
     NETWORKS[info.network]  # fails first if the plugin that registers the network is missing
-    if not (folder / "spec.yaml").is_file():  # only weights and network.json were copied
-        return _with_weights(info, folder / f"{epoch}.safetensors"), info
-    spec, classes = read_spec(folder / "spec.yaml"), len(info.class_names)
-    network = load_trained(spec, folder / f"{epoch}.safetensors", classes, info.image_size, statistics(info))
-    return network.eval(), info
+    if (folder / "spec.yaml").is_file():  # missing if only weights and network.json were copied
+        info = with_predictor(info, read_spec(folder / "spec.yaml"))
+    return load_described(info, folder / f"{epoch}.safetensors"), info
 
 
 def load_exported(folder: str | Path, plugins: Iterable[str | Path] = ()) -> tuple[Network, NetworkInfo]:
@@ -131,62 +128,42 @@ def load_exported(folder: str | Path, plugins: Iterable[str | Path] = ()) -> tup
         )
     known = {key: value for key, value in data.items() if key in NetworkInfo.model_fields}
     info: NetworkInfo = from_dict(NetworkInfo, known, str(file))
-    return _with_weights(info, Path(folder) / WEIGHTS), info
+    return load_described(info, Path(folder) / WEIGHTS), info
 
 
-def _with_weights(info: NetworkInfo, weights: Path) -> Network:
-    classes, used = len(info.class_names), info.network_settings
-    network = build_network(info.network, classes, used, statistics(info))
+def load_described(info: NetworkInfo, weights: Path) -> Network:
+    """Loads a network with this NetworkInfo, including the modules that its method has added, in eval mode. Raises
+    UserError if the weights belong to another network."""
+    name, classes, used = info.network, len(info.class_names), info.network_settings
+    network = build_network(name, classes, used, statistics(info))
     if info.predictor is not None:
-        network = _built(info.predictor, network, used, info.network, classes, info.image_size)
-    load_into(network, weights, info.network, classes)
+        network = _with_added_modules(network, info.predictor, info)
+    load_into(network, weights, name, classes)
     return network.eval()
 
 
-def load_trained(spec: RunSpec, weights: Path, num_classes: int, image_size: int, images: Statistics) -> Network:
-    """Loads the network that the run has trained, including modules that its method has added.
-
-    image_size: side of the training images in pixels. images: their normalisation statistics. Raises UserError if the
-    weights belong to another network.
-    """
-    network = build_network(spec.network, num_classes, spec.used_as, images)
-    predictor = predictor_of(spec)
-    if predictor is not None:
-        network = _built(predictor, network, spec.used_as, spec.network, num_classes, image_size, spec.recipe)
-    load_into(network, weights, spec.network, num_classes)
-    return network
-
-
-def predictor_of(spec: RunSpec) -> Predictor | None:
-    """Returns the modules that the run's method adds for predictions; None if the student predicts by itself."""
+def with_predictor(info: NetworkInfo, spec: RunSpec) -> NetworkInfo:
+    """Returns the NetworkInfo with the modules that the run's method adds for predictions, if it adds any."""
     if not isinstance(spec, StudentSpec) or not predicts_through_more(spec):
-        return None
-    teacher = spec.teacher
-    if teacher is None:
-        return Predictor(method=spec.method)
-    return Predictor(method=spec.method, teacher=teacher.network, teacher_settings=teacher.network_settings)
+        return info
+    predictor = Predictor(method=spec.method)
+    if spec.teacher is not None:
+        used = {"teacher": spec.teacher.network, "teacher_settings": spec.teacher.network_settings}
+        predictor = predictor.model_copy(update=used)
+    return info.model_copy(update={"predictor": predictor})
 
 
-def _built(
-    predictor: Predictor,
-    student: Network,
-    used_as: NetworkSettings,
-    name: str,
-    num_classes: int,
-    image_size: int,
-    recipe: Recipe | None = None,
-) -> Network:
-    """Builds the student with its method's added modules. The weights of the teacher are not needed: the student's
+def _with_added_modules(student: Network, predictor: Predictor, info: NetworkInfo) -> Network:
+    """Returns the student with its method's added modules. The weights of the teacher are not needed: the student's
     weights file contains those that are used."""
     kind, teacher, used = METHODS[predictor.method.name], predictor.teacher, predictor.teacher_settings
     context = MethodContext(
         student=student,
-        student_shapes=feature_shapes(name, image_size, used_as),
-        num_classes=num_classes,
+        student_shapes=feature_shapes(info.network, info.image_size, info.network_settings),
+        num_classes=len(info.class_names),
         labels=torch.zeros(0, dtype=torch.int64),
-        teacher=build_network(teacher, num_classes, used) if teacher else None,
-        teacher_shapes=feature_shapes(teacher, image_size, used) if teacher else None,
-        recipe=recipe or Recipe(),
+        teacher=build_network(teacher, len(info.class_names), used) if teacher else None,
+        teacher_shapes=feature_shapes(teacher, info.image_size, used) if teacher else None,
     )
     try:
         return kind(predictor.method, context).predictor(student)

@@ -71,7 +71,7 @@ def _network_of(spec: RunSpec, runs: Path, execution: Execution) -> tuple[Networ
     if not (isinstance(spec, TeacherSpec) and spec.teacher is not None):
         return load_student(RunFolder(runs, spec).path, "last")
     given, own = spec.teacher, load_dataset(spec.dataset, Path(execution.dataset_root))
-    info = describe_network(spec.network, own, spec.used_as)
+    info = describe_network(spec, own)
     network = load_network(
         given.weights, spec.network, own.num_classes, spec.used_as, given.which, images=statistics(info)
     )

@@ -50,7 +50,7 @@ class StudentTask(TrainingTask):
         self.network = self.output = self.distiller.network
         modules = self.with_average("distiller", self.distiller)
         self.modules = self.distiller if self.average is None else modules
-        self.description = describe_network(spec.network, setup.data, spec.used_as)
+        self.description = describe_network(spec, setup.data)
         self.method = method = self.distiller.method
         initial = method.initial_stages() if self.teacher is not None else []
         main = Stage(

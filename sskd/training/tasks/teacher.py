@@ -18,7 +18,7 @@ from sskd.networks.weights import check_weights, load_into, load_network
 from sskd.optim import learning_rate_at
 from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import FromRun, RunSpec, TeacherSpec
-from sskd.runs.trained import describe_network, load_trained, statistics
+from sskd.runs.trained import describe_network, statistics
 from sskd.runtime.seeding import stream_seed
 from sskd.training.setup import Setup
 from sskd.training.tasks.stage import Stage, TrainingTask
@@ -35,7 +35,7 @@ class TeacherTask(TrainingTask):
             return
         self.network = self.output = new_network(setup)
         self.modules = self.with_average("network", self.network)
-        self.description = describe_network(spec.network, setup.data, spec.used_as)
+        self.description = describe_network(spec, setup.data)
         lr_at = partial(learning_rate_at, spec.recipe)
         views = SingleView()
         self.stages = [Stage("main", spec.recipe.epochs, lr_at, [self.network], views, self.loss, eager=setup.eager)]
@@ -62,16 +62,16 @@ def new_network(setup: Setup) -> Network:
 
 
 def load_teacher(setup: Setup, teacher: FromRun | FromFile) -> Network:
-    """Returns the teacher in eval mode and without gradients; for a run, including modules that its method has
-    added. Raises UserError if its file is missing, damaged or of another kind."""
-    classes, images = setup.data.num_classes, statistics(setup.data)
+    """Returns the teacher in eval mode and without gradients. Raises UserError if its file is missing, damaged or of
+    another kind."""
+    weights: str | Path
     if isinstance(teacher, FromRun):
-        weights = weights_of(setup, teacher.run, teacher.epoch)
-        network = load_trained(teacher.run, weights, classes, setup.data.image_size, images)
+        weights, which = weights_of(setup, teacher.run, teacher.epoch), None
     else:
         check_weights(teacher)
-        used_as, which = teacher.network_settings, teacher.which
-        network = load_network(teacher.weights, teacher.network, classes, used_as, which, images=images)
+        weights, which = teacher.weights, teacher.which
+    classes, used_as, images = setup.data.num_classes, teacher.network_settings, statistics(setup.data)
+    network = load_network(weights, teacher.network, classes, used_as, which, images=images)
     return setup.to_device(network).eval().requires_grad_(False)
 
 
