@@ -21,10 +21,10 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def first_of(names: Sequence[str], most: int = 3, of: str = "", between: str = ", ") -> str:
-    """Formats the first names of a list and the number of the others: "a, b, c and 4 more", or "... 4 more runs"."""
+def first_of(names: Sequence[str], most: int = 3, between: str = ", ") -> str:
+    """Formats the first names of a list and the number of the others: "a, b, c and 4 more"."""
     rest = len(names) - most
-    return between.join(names[:most]) + (f" and {rest} more{of and ' '}{of}" if rest > 0 else "")
+    return between.join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def markdown_table(head: Sequence[object], rows: Iterable[Sequence[object]], numbers: Sequence[int] = ()) -> str:

@@ -56,9 +56,7 @@ def sharing(gpu_sets: Sequence[Sequence[str]], logs: Path, log: Callable[[str], 
         return
     # signals are caught until the daemon is stopped, so that it never outlives this process
     with stop_signal(*ENDING) as stop:
-        pipes = Path(
-            tempfile.mkdtemp(prefix="sskd-mps-")
-        )  # not in ``logs``: the path of a socket has at most 107 bytes
+        pipes = Path(tempfile.mkdtemp(prefix="sskd-mps-"))  # not in ``logs``: a socket's path has at most 107 bytes
         environment = {PIPES: str(pipes), LOGS: str(logs)}
         try:
             problem = _start(environment | {VISIBLE: ",".join(gpus)}, logs)

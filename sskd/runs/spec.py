@@ -112,14 +112,10 @@ class HeadSpec(CommonSpec):
     """The self-supervised task."""
 
     @model_validator(mode="after")
-    def _recipe_is_a_heads(self) -> "HeadSpec":
+    def _fits_a_head(self) -> "HeadSpec":
         for key in ("label_smoothing", "mixup", "cutmix", "ema"):
             if getattr(self.recipe, key):
                 raise ValueError(f"recipe.{key} is for teachers and students: leave it out of a head's recipe")
-        return self
-
-    @model_validator(mode="after")
-    def _network_is_the_teachers(self) -> "HeadSpec":
         if self.network != self.teacher.network:
             raise ValueError("'network' of a head must be its teacher's network")
         return self

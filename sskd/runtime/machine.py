@@ -2,15 +2,12 @@
 
 import getpass
 import os
-import socket
+import platform
 
 
 def host() -> str:
     """Returns the host name, or "localhost" if there is none."""
-    try:
-        return socket.gethostname() or "localhost"
-    except OSError:
-        return "localhost"
+    return platform.node() or "localhost"
 
 
 def user() -> str:

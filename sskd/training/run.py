@@ -32,7 +32,6 @@ class Interrupted(Exception):
 class StepEvent(NamedTuple):
     """Progress of a run, sent after every step (row is None) and after every epoch."""
 
-    run: str  # its id
     stage: str
     epoch: int  # from 1
     epochs: int
@@ -175,4 +174,4 @@ def _event(run: RunState, row: dict[str, Any] | None) -> StepEvent:
     """Returns the event of the step that has just finished, or of the epoch with its row."""
     epoch, steps = (row["epoch"] if row else run.epoch + 1), len(run.loader)
     speed = row["images_per_second"] if row else run.meter.images / max(run.seconds, 1e-9)
-    return StepEvent(run.setup.spec.id, run.stage.name, epoch, run.stage.epochs, run.step or steps, steps, speed, row)
+    return StepEvent(run.stage.name, epoch, run.stage.epochs, run.step or steps, steps, speed, row)

@@ -73,7 +73,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 SPEC = small.spec(small.teacher())
 WEIGHTS = {"weight": torch.ones(5000)}
 ROW = {"epoch": 1, "note": LONG}
-STEP = StepEvent(SPEC, "main", 1, 2, 3, 4, 5.0, ROW)
+STEP = StepEvent("main", 1, 2, 3, 4, 5.0, ROW)
 
 
 ACTS: dict[str, Callable[[RunFolder], object]] = {

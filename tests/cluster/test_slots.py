@@ -100,7 +100,7 @@ def test_told_to_end_no_run_has_failed(tmp_path: Path) -> None:
 
 
 def step(epoch: int, number: int, row: dict[str, Any] | None = None) -> StepEvent:
-    return StepEvent(TEACHER, "main", epoch, 4, number, 10, 100.0, row)
+    return StepEvent("main", epoch, 4, number, 10, 100.0, row)
 
 
 def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:

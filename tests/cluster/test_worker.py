@@ -60,7 +60,7 @@ def test_a_run_that_another_has_keeps_its_files(tmp_path: Path, holds: Holds) ->
 @pytest.mark.parametrize("change", ["", "top1", "time", "cores"])
 def test_how_far_a_run_says_it_is(change: str, tmp_path: Path) -> None:
     """Not if that was before it was started, or cannot be read."""
-    ProgressFile(tmp_path, "17", 2)(StepEvent(SPEC, "main", 2, 4, 5, 10, 10.0, None))
+    ProgressFile(tmp_path, "17", 2)(StepEvent("main", 2, 4, 5, 10, 10.0, None))
     data = json.loads((tmp_path / "progress.json").read_text())
     assert data["job"] == "17"
     if change:
