@@ -20,12 +20,13 @@ def standardised(logits: Tensor) -> Tensor:
     return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
 
 
-def divergences(student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+def divergences(student: Tensor, teacher: Tensor, temperature: float | Tensor = 1.0, kind: Divergence = "kl") -> Tensor:
     """Returns KL(softmax(teacher / T) || softmax(student / T)) of each row, (R, C) float32 to (R,), without a factor
-    T^2."""
+    T^2. kind: "cross_entropy" leaves out the teacher's entropy, which changes the value but not the gradient."""
     log_student = F.log_softmax(student / temperature, dim=1)
     log_teacher = F.log_softmax(teacher / temperature, dim=1)
-    return (log_teacher.exp() * (log_teacher - log_student)).sum(1)
+    gap = log_teacher - log_student if kind == "kl" else -log_student
+    return (log_teacher.exp() * gap).sum(1)
 
 
 def kd_divergence(
@@ -38,13 +39,10 @@ def kd_divergence(
     """Returns T^2 times the mean over the selected rows of KL(softmax(teacher / T) || softmax(student / T)); 0-d.
 
     student, teacher: (R, C) float32 scores. kept: (R,) bool; None: all rows. If no row is kept, the loss and its
-    gradient are zero. kind: "cross_entropy" leaves out the teacher's entropy, which changes the value but not the
-    gradient. Hinton et al. 2015; the factor T^2 makes the scale of the gradient independent of T.
+    gradient are zero. kind: see ``divergences``. Hinton et al. 2015; the factor T^2 makes the scale of the gradient
+    independent of T.
     """
-    log_student = F.log_softmax(student / temperature, dim=1)
-    log_teacher = F.log_softmax(teacher / temperature, dim=1)
-    gap = log_teacher - log_student if kind == "kl" else -log_student
-    rows = (log_teacher.exp() * gap).sum(1)
+    rows = divergences(student, teacher, temperature, kind)
     if kept is None:
         return rows.sum() * (temperature**2 / max(len(rows), 1))
     kept_rows = torch.where(kept, rows, constant(0.0, rows.dtype, rows.device))

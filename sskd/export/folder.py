@@ -52,12 +52,11 @@ def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown
     difference = write_onnx(network, info.image_size, to / ONNX) if onnx else None
     if not onnx:
         (to / ONNX).unlink(missing_ok=True)  # an earlier export may have other weights
-    write_atomically(to / WEIGHTS, lambda file: file.write(weights))
+    write_atomically(to / WEIGHTS, weights)
     about = {"format": EXPORT_FORMAT, "library_name": "sskd", "version": __version__, "run": spec.id, "epoch": epoch}
     write_json(to / CONFIG, about | info.model_dump(mode="json", exclude_none=True))
     for plugin in plugins:
-        content = plugin.read_bytes()
-        write_atomically(to / plugin.name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        write_atomically(to / plugin.name, plugin.read_bytes())
     card = Card(
         to.resolve().name,
         spec,
@@ -69,8 +68,7 @@ def export_run(run: Path, to: Path, epoch: str = "last", licence: str = "unknown
         tuple(plugin.name for plugin in plugins),
         difference,
     )
-    text = write_card(card)
-    write_atomically(card_file, lambda file: file.write(text.encode()))
+    write_atomically(card_file, write_card(card).encode())
     _check(to, network, info.image_size)
     more = f", ONNX within {difference:.1g} of torch" if difference is not None else ""
     more += f"; the model card is {OTHER_CARD}, because {CARD} is your own" if card_file.name != CARD else ""

@@ -15,17 +15,21 @@ from sskd.errors import UserError
 from sskd.runtime.machine import host, user
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], Any], sync: bool = True) -> None:
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], Any], sync: bool = True) -> None:
     """Writes a temporary file next to ``path``, syncs it to the disk, and renames it. Raises UserError on a full disk
     etc.
 
-    ``sync``: False for files that are rewritten every few seconds and may be lost in a power failure.
+    ``content``: the content, or a function that writes it to the open file. ``sync``: False for files that are
+    rewritten every few seconds and may be lost in a power failure.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with plain_os_errors("write", path):
         try:
             with partial.open("wb") as file:
-                write(file)
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
                 file.flush()
                 if sync:
                     os.fsync(file.fileno())
@@ -61,7 +65,7 @@ def json_bytes(data: Any) -> bytes:
 
 def write_json(path: Path, data: Any, sync: bool = True) -> None:
     """Writes JSON atomically. Raises UserError if the file cannot be written."""
-    write_atomically(path, lambda file: file.write(json_bytes(data)), sync)
+    write_atomically(path, json_bytes(data), sync)
 
 
 def read_json(path: Path) -> Any:

@@ -80,7 +80,7 @@ class RunFolder:
         """Creates the folder and writes the spec. Raises UserError if that is not possible."""
         with plain_os_errors("create", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "spec.yaml", lambda file: file.write(spec_yaml(self.spec).encode()))
+        write_atomically(self.path / "spec.yaml", spec_yaml(self.spec).encode())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -93,11 +93,8 @@ class RunFolder:
             raise RunLocked(f"{self.spec.id} is being trained by {other}: wait for it, or stop it first") from None
 
     def lock_holder(self) -> Holder | None:
-        """Returns the other process that trains the run; None if there is none or it cannot be determined.
-
-        Do not call this in the process that trains the run: closing the lock file would release that process's own lock
-        (POSIX record locks).
-        """
+        """Returns the other process that trains the run; None if there is none or it cannot be determined. Do not call
+        this in the process that trains the run (see sskd.runs.files.read_lock)."""
         return lock_holder(self.lock)
 
     def is_finished(self) -> bool:
@@ -156,8 +153,7 @@ class RunFolder:
     def rewrite_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replaces metrics.jsonl by the rows of a checkpoint. Later epochs are trained again, so their lines are
         dropped."""
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        write_atomically(self.metrics, lambda file: file.write(text.encode()))
+        write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Returns all lines up to the first incomplete one, which a crash may leave."""
@@ -190,8 +186,7 @@ class RunFolder:
         """Writes the state after ``number`` epochs, so that others can verify the run (benchmarks/records)."""
         with plain_os_errors("create", self.epochs):
             self.epochs.mkdir(exist_ok=True)
-        data = in_order(state_bytes(state))
-        write_atomically(self.epoch_state(number), lambda file: file.write(data))
+        write_atomically(self.epoch_state(number), in_order(state_bytes(state)))
 
     def checkpoints(self) -> list[Path]:
         """Returns the checkpoints, the newest first."""
@@ -214,14 +209,11 @@ class RunFolder:
     def write_weights(self, epoch: str, data: bytes) -> None:
         """Writes the weights of the "best" or "last" epoch, a ``weights_file``. The previous best weights are kept for
         the previous checkpoint."""
-        path, link = self.weights(epoch), self.path / f"{self.previous_best.name}.partial"
+        path = self.weights(epoch)
         if epoch == "best" and path.exists():
-            with suppress(OSError):  # a file system without hard links keeps no previous weights
-                link.unlink(missing_ok=True)
-                os.link(path, link)
-                os.replace(link, self.previous_best)
-            link.unlink(missing_ok=True)  # os.replace leaves it if both names are the same file
-        write_atomically(path, lambda file: file.write(data))
+            with plain_os_errors("write", self.previous_best):
+                os.replace(path, self.previous_best)
+        write_atomically(path, data)
 
     def find_best(self, sha256: str) -> Path | None:
         """Returns the file of best weights with this content; None if it is missing."""
