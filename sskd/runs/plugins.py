@@ -116,8 +116,8 @@ def _is_of(folder: Path, module: ModuleType | None) -> bool:
     if not name or name in ("sskd", "benchmarks") or name.startswith("plugin_"):
         return False
     places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
-    wanted = (str(folder / f"{name}.py"), f"{folder / name}{os.sep}", str(folder / name))
-    return any(place and (place == wanted[0] or place == wanted[2] or place.startswith(wanted[1])) for place in places)
+    own = {folder / f"{name}.py", folder / name}
+    return any(own & {Path(place), *Path(place).parents} for place in places if place)
 
 
 def load_plugins(files: Iterable[str]) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from sskd.runtime.device import arithmetic
 from sskd.runtime.machine import host
 from sskd.version import code, first_line, packages
 
@@ -17,11 +16,15 @@ def provenance(device: torch.device) -> dict[str, Any]:
     import torchvision
 
     on_gpu = device.type == "cuda"
+    arithmetic = {
+        "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
     return {
         "host": host(),
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
         "driver": first_line("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if on_gpu else None,
-        **(arithmetic() if on_gpu else {}),
+        **(arithmetic if on_gpu else {}),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

@@ -53,14 +53,6 @@ def configure(device: torch.device, execution: Execution) -> None:
     torch.use_deterministic_algorithms(exact, warn_only=True)
 
 
-def arithmetic() -> dict[str, Any]:
-    """Returns further settings of a GPU's arithmetic, for the provenance of a result."""
-    return {
-        "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
-
-
 def synchronize(device: torch.device) -> None:
     """Blocks until the GPU has finished all submitted work (torch.cuda.synchronize). Does nothing on a CPU."""
     if device.type == "cuda":

@@ -9,7 +9,6 @@ seed, batches or learning rate.
 import hashlib
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +80,12 @@ def _network_of(spec: RunSpec, runs: Path, execution: Execution) -> tuple[Networ
 def _features(network: Network, info: NetworkInfo, images: Tensor, device: torch.device) -> Tensor:
     """Returns pooled features (N, D) float32 of (N, 3, H, H) uint8, resized and normalised as the network's own
     images, without augmentation."""
-
-    def batches() -> Iterator[Tensor]:
-        for batch in images.split(BATCH):
-            small = resized(batch.to(device).float(), info.image_size)
-            with torch.inference_mode():
-                yield network.features(info.normalise(small)).pooled.float()
-
-    return torch.cat(list(batches()))
+    vectors = []
+    for batch in images.split(BATCH):
+        small = resized(batch.to(device).float(), info.image_size)
+        with torch.inference_mode():
+            vectors.append(network.features(info.normalise(small)).pooled.float())
+    return torch.cat(vectors)
 
 
 Labelled = tuple[Tensor, Tensor]  # features (N, D) float32, labels (N,) int64
