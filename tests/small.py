@@ -54,6 +54,20 @@ def train_with_stops(wanted: RunSpec, runs: Path, every: int) -> int:
     raise AssertionError("it does not come to an end")
 
 
+def assert_resumes(wanted: RunSpec, folder: Path, needs: Path = Path(), every: int = 2) -> Path:
+    """Trains the run in one go, and stopped at every so many steps: metrics and weights are the same. ``needs``: the
+    runs that it needs. Returns the folder of the run that was left alone."""
+    for part in ("whole", "parts"):
+        link_needs(needs, folder / part, wanted)
+    train(wanted, folder / "whole", EXECUTION)
+    assert train_with_stops(wanted, folder / "parts", every) > 1
+    whole, parts = folder / "whole" / wanted.id, folder / "parts" / wanted.id
+    assert metrics(parts) == metrics(whole)
+    for file in whole.glob("*.safetensors"):
+        assert (parts / file.name).read_bytes() == file.read_bytes()
+    return whole
+
+
 def metrics(run: Path) -> list[dict[str, Any]]:
     """A run's epochs without what the clock decides."""
     lines = (run / "metrics.jsonl").read_text().splitlines()

@@ -194,17 +194,27 @@ def test_a_command_stops_and_resumes(
     torch.testing.assert_close(resumed, whole, rtol=1e-5, atol=0)
 
 
-def test_what_torchrun_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR"):
-        monkeypatch.delenv(name, raising=False)
-    assert Launch.of_environment() is None
+@pytest.mark.parametrize(
+    ("changes", "launch"),
+    [
+        ({}, Launch(5, 1, 8, 4)),
+        ({"LOCAL_WORLD_SIZE": ""}, Launch(5, 1, 8, 8)),  # other launchers may not set it: all are on one machine
+        ({"MASTER_ADDR": ""}, None),
+        ({"WORLD_SIZE": "1"}, None),
+        ({"WORLD_SIZE": "eight"}, UserError),
+    ],
+)
+def test_what_torchrun_says(changes: dict[str, str], launch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "here"}
-    for name, value in said.items():
+    for name, value in (said | changes).items():
         monkeypatch.setenv(name, value)
-    launch = Launch.of_environment()
-    assert launch == Launch(5, 1, 8, 4)
-    with pytest.raises(UserError, match="recipe.processes is 3, but torchrun started 8"):
-        train_launched(launch, small.spec(teacher(processes=3)), tmp_path, EXECUTION)
+        if not value:
+            monkeypatch.delenv(name)
+    if launch is UserError:
+        with pytest.raises(UserError, match="WORLD_SIZE.*eight"):
+            Launch.of_environment()
+    else:
+        assert Launch.of_environment() == launch
 
 
 # --- started and ended by train_in_processes --------------------------------------------------------------------------
@@ -240,23 +250,10 @@ def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
         train_in_processes(spec, tmp_path, EXECUTION, log=lambda _: None, prepare=kill_the_second)
 
 
-def test_what_is_refused() -> None:
+def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="batch_size 6 is too small for 4 processes"):
         from_dict(Recipe, {"batch_size": 6, "processes": 4}, "here")
+    with pytest.raises(UserError, match="recipe.processes is 3, but torchrun started 8"):
+        train_launched(Launch(5, 1, 8, 4), small.spec(teacher(processes=3)), tmp_path, EXECUTION)
     assert Rank(1, 3).rows(8) == slice(2, 5)
     assert Rank(0, 3).sizes(8) == [2, 3, 3]
-
-
-@pytest.mark.parametrize(("world", "sizes"), [("4", (1, 1, 4, 4)), ("1", None), ("four", UserError)])
-def test_a_launcher_need_not_tell_the_processes_of_a_machine(
-    monkeypatch: pytest.MonkeyPatch, world: str, sizes: Any
-) -> None:
-    """Without LOCAL_WORLD_SIZE all processes are on one machine; what is no number is named."""
-    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": world, "MASTER_ADDR": "localhost"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    if sizes is UserError:
-        with pytest.raises(UserError, match="WORLD_SIZE.*four"):
-            Launch.of_environment()
-    else:
-        assert Launch.of_environment() == sizes

@@ -22,7 +22,7 @@ from sskd.runs.run_folder import RunFolder
 from sskd.runs.spec import HeadSpec, StudentSpec
 from sskd.runtime.seeding import stream_seed
 from sskd.training.checkpoint import RunState
-from sskd.training.run import _begin_epoch, train
+from sskd.training.run import _begin_epoch
 from sskd.training.setup import Setup, prepare
 from sskd.training.step import train_step, why_eager
 from sskd.training.tasks import build_task
@@ -202,13 +202,7 @@ def test_five_steps_of_a_plain_loop_are_the_suites(method: dict[str, Any], share
 
 def test_stopped_in_each_of_its_stages_a_run_ends_the_same(shared: Path, tmp_path: Path) -> None:
     """All objects are rebuilt from the saved state after each stop."""
-    spec, whole, parts = spec_of("ab"), tmp_path / "whole", tmp_path / "parts"
-    small.link_needs(shared, whole, spec)
-    small.link_needs(shared, parts, spec)
-    result = train(spec, whole, small.EXECUTION)
-    assert 0 <= result["last"]["test_top1"] <= 100
-    assert small.train_with_stops(spec, parts, every=2) >= 3
-    assert small.metrics(parts / spec.id) == small.metrics(whole / spec.id)
+    small.assert_resumes(spec_of("ab"), tmp_path, shared)
 
 
 class Operations(TorchDispatchMode):

@@ -82,9 +82,7 @@ def test_dropout_continues_inside_an_epoch(tmp_path: Path) -> None:
         return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Dropout(), nn.Linear(48, num_classes))
 
     spec = small.spec(small.teacher(network="dropping"))
-    train(spec, tmp_path / "whole", small.EXECUTION)
-    assert small.train_with_stops(spec, tmp_path / "stopped", every=2) > 1
-    assert small.metrics(tmp_path / "stopped" / spec.id) == small.metrics(tmp_path / "whole" / spec.id)
+    small.assert_resumes(spec, tmp_path)
 
 
 @pytest.fixture(scope="module")
