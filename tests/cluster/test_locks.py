@@ -4,7 +4,7 @@ import getpass
 import json
 import multiprocessing
 import os
-import socket
+import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def test_a_user_and_a_machine_without_names(error: Exception, monkeypatch: pytes
         raise error
 
     monkeypatch.setattr(getpass, "getuser", fails)
-    monkeypatch.setattr(socket, "gethostname", lambda: "" if isinstance(error, KeyError) else fails())
+    monkeypatch.setattr(platform, "node", lambda: "")
     with hold(tmp_path / "lock"):
         said = json.loads((tmp_path / "lock").read_text())
     assert (said["user"], said["host"]) == (str(os.getuid()), "localhost")
