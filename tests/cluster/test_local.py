@@ -181,7 +181,10 @@ def test_a_process_goes_on_when_the_fork_server_is_killed(tmp_path: Path) -> Non
 def test_ended_right_after_the_plan(what: str, status: int, tmp_path: Path) -> None:
     suite = Suite(tmp_path, "--cluster", "side_by_side", "--set", "cluster.runs_at_once=2", methods=["none"])
     command, pipe = [sys.executable, "run_all.py", *suite.command()], subprocess.PIPE
-    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+    process = subprocess.Popen(  # under nohup, this process ignores hangups, and so would that one
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )  # fmt: skip
     assert process.stdout is not None
     while "of them finished" not in process.stdout.readline():
         assert process.poll() is None
