@@ -23,7 +23,7 @@ from benchmarks.report.page_verdicts import verdict_entries
 from benchmarks.report.section import Report
 from benchmarks.report.style import COLOURS, DASHES
 from benchmarks.report.time_to_accuracy import MARK, WORDS, amount
-from benchmarks.report.tuning import CSV, RULE_TEXT
+from benchmarks.report.tuning import CSV, RULE_TEXT, optimism_text
 from benchmarks.statistics.verdict import UNDECIDED
 from benchmarks.statistics.wording import effect_text
 from benchmarks.tables.cell import Cell
@@ -74,6 +74,7 @@ def write_page(report: Report, cells: Mapping[str, list[Cell]], folder: Path, ru
         tuning_rule=RULE_TEXT,
         tuning_csv=CSV,
         effect_text=effect_text,
+        optimism_text=optimism_text,
         mark=MARK,
         words=WORDS[report.time_to_accuracy.unit],
         papers={METHODS[name].info.title: METHODS[name].info.url for name in METHODS},

@@ -1,5 +1,6 @@
 """The report's part on tuned methods: a table, verdicts, and the curve of accuracy by budget."""
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,11 +40,12 @@ RULE_TEXT = (
 class TuningReport(NamedTuple):
     """Contents of tuning.md and of the page's section. setup: description of the searches. check: description of the
     rank correlation of short and full trials. table: from comparing.summary. lines: comparisons with the reference.
-    curves: from comparing.curves. figure: PNG."""
+    chosen: from chosen_lines. curves: from comparing.curves. figure: PNG."""
 
     setup: str
     table: pd.DataFrame
     lines: list[str]
+    chosen: list[str]
     curves: pd.DataFrame
     check: str
     figure: Path | None
@@ -67,10 +69,11 @@ def tuning_report(results: Path, rule: Rule = RULE, reference: str = "") -> Tuni
         lines = [*map(part_text, parts), *refused]
     by_budget = curves(searches)
     figure, trouble = attempt(results / "tuning", lambda: _draw(by_budget))
-    path = results / CSV
-    write_atomically(path, lambda file: file.write(csv_text(per_study(searches)).encode()))
+    studies_table = per_study(searches)
+    write_atomically(results / CSV, csv_text(studies_table).encode())
     setup = setup_text(studies) + under_way
-    return TuningReport(setup, summary(searches, rule), lines, by_budget, short_trials(studies), figure, trouble)
+    chosen, check = chosen_lines(studies_table), short_trials(studies)
+    return TuningReport(setup, summary(searches, rule), lines, chosen, by_budget, check, figure, trouble)
 
 
 def setup_text(studies: list[StudyFile]) -> str:
@@ -84,6 +87,21 @@ def setup_text(studies: list[StudyFile]) -> str:
         f"{plural(full, 'epoch')} on all of them."
         for (budget, epochs, full, holdout), labels in kinds.items()
     )
+
+
+def optimism_text(points: float) -> str:
+    """Formats the optimism; "" if it is unknown, because trials are shorter than final runs."""
+    return "" if pd.isna(points) else f"{points:+.2f}"
+
+
+def chosen_lines(table: pd.DataFrame) -> list[str]:
+    """Describes what each study has chosen: "AT, study 0: trial 4 (learning_rate 0.127, weight 31.3)". table: from
+    comparing.per_study."""
+    return [
+        f"{row['method']}, study {row['study']}: trial {row['chosen']} "
+        f"({', '.join(f'{name} {value}' for name, value in json.loads(row['settings']).items())})"
+        for row in table.to_dict("records")
+    ]
 
 
 def part_text(part: ComparisonResult) -> str:
@@ -102,11 +120,12 @@ def tuning_markdown(report: TuningReport | None) -> str:
     rows = []
     for row in report.table.to_dict("records"):
         cells = [row["row"], str(row["studies"]), row["budget"], f"{row['published']:.2f}", f"{row['tuned']:.2f}"]
-        cells += [effect_text(row["gain"], row["lower"], row["upper"], 2), f"{row['optimism']:+.2f}"]
+        cells += [effect_text(row["gain"], row["lower"], row["upper"], 2), optimism_text(row["optimism"])]
         cells += [duration(row["search_seconds"]), duration(row["final_seconds"])]
         rows.append([*map(markdown_text, cells)])
     parts = [f"## Tuned under an equal budget\n\n{markdown_text(report.setup)} {RULE_TEXT}\n"]
     parts += [markdown_table(head, rows), *(f"- {markdown_text(line)}" for line in report.lines)]
+    parts += ["\nChosen settings:\n", *(f"- {markdown_text(line)}" for line in report.chosen)]
     curves = report.curves.pivot(index="row", columns="trials", values="top1")
     best = [
         [markdown_text(label), *("" if pd.isna(value) else f"{value:.2f}" for value in curves.loc[label])]

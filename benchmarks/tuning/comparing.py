@@ -53,23 +53,24 @@ def published(studies: Sequence[StudyFile]) -> Values:
 
 def per_study(searches: Searches) -> pd.DataFrame:
     """Returns tuning.csv: a row for each finished study, with accuracies in percent. The column ``space`` has the hash
-    of the search space."""
+    of the search space; ``optimism`` is nan if trials are shorter than final runs."""
     rows = []
     for label, studies in searches.items():
         before, after = published(studies), tuned(studies)
         for study in studies:
             d, t, v = before[study.study], after[study.study], max(study.scores)
+            optimism = v - t if study.epochs == study.full_epochs else math.nan
             chosen = study.trials[study.chosen or 0]
             took = study.final.seconds if study.final else None
-            row = (label, study.study, study.budget, study.space_hash, d, t, t - d, v, v - t)
+            row = (label, study.study, study.budget, study.space_hash, d, t, t - d, v, optimism)
             rows.append((*row, chosen.number, json.dumps(chosen.settings), study.search_seconds, took))
     return pd.DataFrame(rows, columns=PER_STUDY)
 
 
 def summary(searches: Searches, rule: Rule = RULE) -> pd.DataFrame:
     """Returns a row for each method: row, studies, budget, published, tuned, gain with its interval (lower, upper),
-    optimism (validation accuracy of the chosen trial minus the final test accuracy), and mean seconds of a search and
-    of a final training."""
+    optimism (validation accuracy of the chosen trial minus the final test accuracy; nan if trials are shorter), and
+    mean seconds of a search and of a final training."""
     rows = []
     for label, studies in searches.items():
         before, after = published(studies), tuned(studies)

@@ -208,6 +208,8 @@ def test_the_report_has_gains_verdicts_curves_and_the_check_of_short_trials(
     text = tuning_markdown(report)
     assert report is not None
     assert report.figure is not None
+    assert "nan" not in text  # these trials are short, so there is no optimism
+    assert "- KD, study 0: trial" in text
     for said in ("SSKD - KD: +5.00", "3 studies: SSKD is ahead", "Rank correlation of KD's 5 trials of 10 epochs"):
         assert said in text
     assert len((tmp_path / "tuning" / "comparison" / "tuning.csv").read_text().splitlines()) == 7
@@ -249,6 +251,14 @@ def test_others_are_compared_with_the_wanted_method_else_ones_own_else_sskd(two:
     METHODS.register("own")(Own)
     own = [s.model_copy(update={"method": "own", "label": "Own"}) for s in two if s.method == "kd"]
     assert reference_of(finished([*own, *two])) == "Own"
+
+
+def test_only_trials_of_full_length_show_optimism(profile: Profile, tmp_path: Path) -> None:
+    short = searched(study(profile, "kd"), tmp_path, lambda spec: 50.0)
+    full = searched(study(read_profile("miniature", []), "kd"), tmp_path, lambda spec: 50.0)
+    found = [summary(finished([one])).loc[0, "optimism"] for one in (short, full)]
+    assert np.isnan(found[0])
+    assert found[1] == pytest.approx(max(full.scores) - 50)
 
 
 def test_studies_count_in_their_order(two: list[StudyFile]) -> None:
