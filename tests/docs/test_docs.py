@@ -30,7 +30,7 @@ PLANNED = {
     r"--profile paper": "days, and CIFAR-100 or ImageNet",
     r"start=torchvision": "a download",
     r"-m sskd evaluate .* cifar100": "CIFAR-100, and weights that the reader has",
-    r"--profile miniature": "hours, CIFAR-100, and the authors' weights",
+    r"--profile (miniature|tuned)": "hours, CIFAR-100, and the authors' weights",
     r"--cluster (slurm|local)": "Slurm, GPUs: tests/cluster runs both",
     r"(status|watch|cancel) paper": "nobody has started it",
 }
