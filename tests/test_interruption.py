@@ -257,7 +257,7 @@ slow = partial(pytest.param, marks=pytest.mark.slow)
         slow("append_metrics", 3, 2, {1: 1.0, 2: 9.0, 3: 5.0, 4: 6.0}, 2),  # no checkpoint is left
         slow("save_result", 1, 0, {}, 3),
         ("write_weights", 3, 0, {}, 3),  # the last epoch's: the checkpoint has them
-        slow("append_metrics", 4, "best", {}, 3),  # the checkpoint before has the best weights
+        slow("append_metrics", 4, "best", {4: 90.0}, 3),  # the checkpoint before has the best weights
     ],
 )
 def test_best_weights_are_of_the_epoch_that_the_result_names(
@@ -272,7 +272,10 @@ def test_best_weights_are_of_the_epoch_that_the_result_names(
     folder = RunFolder(tmp_path, BEST)
     for path in [folder.weights("best")] if damaged == "best" else folder.checkpoints()[:damaged]:
         path.write_bytes(b"garbage")
-    result = train_scored(tmp_path, first | again, trained)
+    anew: dict[int, dict[str, Any]] = {}
+    result = train_scored(tmp_path, first | again, anew)
+    assert anew.keys() == again.keys()
+    trained |= anew
     assert result["best"]["epoch"] == best
     for which, epoch in (("best", best), ("last", 4)):
         kept = load_file(folder.weights(which))
