@@ -164,7 +164,12 @@ class SpecBuilder:
         """Returns the runs of a cell, one per seed. column: the published pair, or any other name. pair: the trained
         networks (default: the pair that replaces the published one). more: arguments of ``student``."""
         pair = pair or self.pair(published)
-        runs = [self.student(pair, method, seed, **more) for seed in self.profile.seeds]
+        first, *others = self.profile.seeds
+        runs = [self.student(pair, method, first, **more)]
+        if self.profile.teacher_seeds or self.profile.split_seeds:
+            runs += [self.student(pair, method, seed, **more) for seed in others]
+        else:  # specs differ only in the seed
+            runs += [runs[0].with_seed(seed) for seed in others]
         return [self._cell(row, column, run, published, pair) for run in runs]
 
     def _cell(self, row: str, column: str, spec: RunSpec, published: str, pair: tuple[str, str]) -> Cell:
