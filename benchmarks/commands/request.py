@@ -257,7 +257,7 @@ def write_yaml(path: Path, data: dict[str, Any]) -> None:
 
     with plain_os_errors("write", path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(yaml.safe_dump(data, sort_keys=False).encode()))
+    write_atomically(path, yaml.safe_dump(data, sort_keys=False).encode())
 
 
 def recall_request(options: argparse.Namespace, name: str) -> None:

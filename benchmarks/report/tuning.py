@@ -1,6 +1,5 @@
 """The report's part on tuned methods: a table, verdicts, and the curve of accuracy by budget."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from benchmarks.statistics.judging import ComparisonResult
 from benchmarks.statistics.verdict import CONTRADICTED, SUPPORTED
 from benchmarks.statistics.wording import effect_text
 from benchmarks.tuning.comparing import (
+    Searches,
     curves,
     finished,
     per_study,
@@ -69,10 +69,9 @@ def tuning_report(results: Path, rule: Rule = RULE, reference: str = "") -> Tuni
         lines = [*map(part_text, parts), *refused]
     by_budget = curves(searches)
     figure, trouble = attempt(results / "tuning", lambda: _draw(by_budget))
-    studies_table = per_study(searches)
-    write_atomically(results / CSV, csv_text(studies_table).encode())
+    write_atomically(results / CSV, csv_text(per_study(searches)).encode())
     setup = setup_text(studies) + under_way
-    chosen, check = chosen_lines(studies_table), short_trials(studies)
+    chosen, check = chosen_lines(searches), short_trials(studies)
     return TuningReport(setup, summary(searches, rule), lines, chosen, by_budget, check, figure, trouble)
 
 
@@ -94,13 +93,13 @@ def optimism_text(points: float) -> str:
     return "" if pd.isna(points) else f"{points:+.2f}"
 
 
-def chosen_lines(table: pd.DataFrame) -> list[str]:
-    """Describes what each study has chosen: "AT, study 0: trial 4 (learning_rate 0.127, weight 31.3)". table: from
-    comparing.per_study."""
+def chosen_lines(searches: Searches) -> list[str]:
+    """Describes what each study has chosen: "AT, study 0: trial 4 (learning_rate 0.127, weight 31.3)"."""
     return [
-        f"{row['method']}, study {row['study']}: trial {row['chosen']} "
-        f"({', '.join(f'{name} {value}' for name, value in json.loads(row['settings']).items())})"
-        for row in table.to_dict("records")
+        f"{label}, study {study.study}: trial {study.best.number} "
+        f"({', '.join(f'{name} {value}' for name, value in study.best.settings.items())})"
+        for label, studies in searches.items()
+        for study in studies
     ]
 
 

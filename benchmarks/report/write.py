@@ -188,4 +188,4 @@ def _parts_csv(all_verdicts: list[Verdict]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_atomically(path, text.encode())

@@ -60,10 +60,9 @@ def per_study(searches: Searches) -> pd.DataFrame:
         for study in studies:
             d, t, v = before[study.study], after[study.study], max(study.scores)
             optimism = v - t if study.epochs == study.full_epochs else math.nan
-            chosen = study.trials[study.chosen or 0]
             took = study.final.seconds if study.final else None
             row = (label, study.study, study.budget, study.space_hash, d, t, t - d, v, optimism)
-            rows.append((*row, chosen.number, json.dumps(chosen.settings), study.search_seconds, took))
+            rows.append((*row, study.best.number, json.dumps(study.best.settings), study.search_seconds, took))
     return pd.DataFrame(rows, columns=PER_STUDY)
 
 

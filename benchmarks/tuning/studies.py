@@ -96,6 +96,12 @@ class StudyFile(Record):
         return self.final is not None and None not in (self.final.top1, self.default.top1)
 
     @property
+    def best(self) -> TrialRecord:
+        """The chosen trial of a finished study."""
+        assert self.chosen is not None
+        return self.trials[self.chosen]
+
+    @property
     def scores(self) -> list[float]:
         """Validation accuracies (%) of the trials that have ended, in order."""
         return [trial.held_out_top1 for trial in self.trials if trial.held_out_top1 is not None]
